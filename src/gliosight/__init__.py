@@ -1,0 +1,61 @@
+"""gliosight: finds and outlines lower-grade glioma in brain MRI. Research use only.
+
+Everything public is here and loaded when first used, so that ``import gliosight`` costs nothing::
+
+    from gliosight import analyze, read_study
+    analysis = analyze("study/flair.nii.gz")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gliosight.analysis import Analysis, Finding, Status
+    from gliosight.errors import GliosightError
+    from gliosight.pipeline import analyze, read_study, write_analysis
+    from gliosight.study import Flag, Geometry, Sequence, Study, Volume
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "analyze": "gliosight.pipeline",
+    "read_study": "gliosight.pipeline",
+    "write_analysis": "gliosight.pipeline",
+    "Analysis": "gliosight.analysis",
+    "Finding": "gliosight.analysis",
+    "Status": "gliosight.analysis",
+    "Flag": "gliosight.study",
+    "Geometry": "gliosight.study",
+    "Sequence": "gliosight.study",
+    "Study": "gliosight.study",
+    "Volume": "gliosight.study",
+    "GliosightError": "gliosight.errors",
+}
+
+__all__ = [
+    "analyze",
+    "read_study",
+    "write_analysis",
+    "Analysis",
+    "Finding",
+    "Status",
+    "Flag",
+    "Geometry",
+    "Sequence",
+    "Study",
+    "Volume",
+    "GliosightError",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'gliosight' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,116 @@
+"""The command line: arguments in, lines out, no logic beyond (layer: cli).
+
+One module per command, imported when the command is called. `main` turns errors into one line and an exit
+code; the codes are those of `gliosight.errors`.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib import import_module
+
+import click
+
+from gliosight import __version__
+from gliosight.cli.output import print_error
+from gliosight.errors import GliosightError, InternalError, UsageError
+
+COMMANDS = {
+    "analyze": "Find and outline tumour in one study or several.",
+    "demo": "Analyse a built-in synthetic study.",
+    "phantom": "Write synthetic studies with known truth.",
+    "models": "List the shipped models.",
+    "train": "Train a network (extra: train).",
+    "export": "Turn trained weights into a model (extra: train).",
+}
+
+EPILOG = """\b
+Exit codes: 0 done, whatever was found; 2 wrong usage; 3 nothing readable; 4 damaged input;
+5 not supported; 6 limit exceeded; 7 cannot write; 8 model or engine unusable; 9 network peer
+failed; 70 a bug of ours; 130 interrupted.
+
+Research use only. Not a medical device; not for diagnosis or treatment decisions."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when it is called, so that ``--help`` is instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All commands, in the order in which a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,
+        cmd_name: str,
+    ) -> click.Command | None:
+        """Import one command, or nothing if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"gliosight.cli.{cmd_name}").command
+        return command
+
+    def format_commands(
+        self,
+        ctx: click.Context,
+        formatter: click.HelpFormatter,
+    ) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gliosight")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Find and outline lower-grade glioma in brain MRI.
+
+    Try it without any data: gliosight demo
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with the documented code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run(given))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command line and return the exit code."""
+    as_json = "--json" in arguments
+    debug = "--debug" in arguments
+    # --debug is taken anywhere, since it is added to a command that has just failed.
+    arguments = [one for one in arguments if one != "--debug"]
+    try:
+        code = cli.main(arguments, prog_name="gliosight", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Abort:
+        return 130
+    except KeyboardInterrupt:
+        return 130
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        usage = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        found: GliosightError = UsageError(
+            error.format_message().rstrip("."), remedy=f"see {usage or 'gliosight'} --help"
+        )
+        cause: BaseException = error
+    except GliosightError as error:
+        found, cause = error, error
+    except BrokenPipeError:
+        return 0  # whoever read our output has had enough
+    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug of ours
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        found = InternalError(
+            f"{type(error).__name__}: {error}",
+            where=f"{place.filename.rsplit('gliosight', 1)[-1].lstrip('/')}:{place.lineno}",
+            remedy="a bug of ours: please report this line, and run again with --debug",
+        )
+        cause = error
+    if debug:
+        traceback.print_exception(cause)
+    print_error(found, as_json=as_json)
+    return found.exit_code

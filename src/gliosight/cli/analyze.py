@@ -1,0 +1,218 @@
+"""``gliosight analyze``: studies in, result folders out (layer: cli)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gliosight import pipeline
+from gliosight.cli.options import PATH, model_options, output_options
+from gliosight.cli.output import (
+    print_error,
+    print_json,
+    print_research_use,
+    print_summary,
+    progress_display,
+)
+from gliosight.cli.table import write_studies
+from gliosight.errors import GliosightError, UsageError
+from gliosight.infer import Model
+from gliosight.read import Limits, Request
+
+MIB = 1024**2
+
+Failures = list[tuple[str, GliosightError]]
+
+
+@click.command("analyze")
+@click.argument("studies", nargs=-1, type=PATH, metavar="[STUDY]...")
+@click.option(
+    "-o",
+    "--out",
+    type=PATH,
+    help="Result folder [default: <study>-gliosight]. With "
+    "several studies: the folder that gets one result folder each.",
+)
+@click.option("--flair", type=PATH, help="NIfTI file of FLAIR, instead of STUDY.")
+@click.option("--t1", type=PATH, help="NIfTI file of T1, with --flair.")
+@click.option("--t1c", type=PATH, help="NIfTI file of T1 post-contrast, with --flair.")
+@click.option(
+    "--volume",
+    "volume_index",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Which volume of a 4-D NIfTI file to take, counted from 0.",
+)
+@click.option(
+    "--max-decoded",
+    type=click.IntRange(1),
+    default=2048,
+    show_default=True,
+    metavar="MIB",
+    help="Largest decoded input.",
+)
+@click.option(
+    "--max-files",
+    type=click.IntRange(1),
+    default=20_000,
+    show_default=True,
+    help="Most files looked at in a folder.",
+)
+@click.option(
+    "--max-ratio",
+    type=click.FloatRange(1),
+    default=200.0,
+    show_default=True,
+    help="Largest ratio of decompressed to compressed size.",
+)
+@model_options
+@output_options
+def command(
+    studies: tuple[Path, ...],
+    out: Path | None,
+    flair: Path | None,
+    t1: Path | None,
+    t1c: Path | None,
+    volume_index: int | None,
+    max_decoded: int,
+    max_files: int,
+    max_ratio: float,
+    model: str,
+    engine: str,
+    threads: int | None,
+    overwrite: bool,
+    probability: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    r"""Find and outline tumour in one study or several.
+
+    STUDY is a patient's folder in the layout of the LGG data set, a TIFF, PNG or JPEG slice or a folder
+    of them (1 channel: FLAIR; 3 channels: T1, FLAIR, T1 post-contrast), a NIfTI file of FLAIR, a folder
+    of NIfTI files whose names say the sequence, or a folder of such studies.
+
+    \b
+    gliosight analyze patient01/
+    gliosight analyze flair.nii.gz -o result
+    gliosight analyze --flair f.nii.gz --t1 t.nii.gz --t1c c.nii.gz
+    """
+    limits = Limits(decoded_bytes=max_decoded * MIB, members=max_files, ratio=max_ratio)
+    named = _named(flair, t1, t1c, volume_index, limits)
+    if named and studies:
+        raise UsageError("both STUDY and --flair are given", remedy="give one of them")
+    if not named and not studies:
+        raise UsageError("no STUDY given", remedy="name a file or folder, or try: gliosight demo")
+    found, failed = _find(studies, limits, volume_index)
+    requests = named + found
+    several = len(requests) + len(failed) > 1
+    if failed and not several:
+        raise failed[0][1]
+    if out is not None and not several:
+        pipeline.check_out(out, overwrite=overwrite)
+    settings = pipeline.Settings(model=model, engine=engine, threads=threads)
+    run = _Run(
+        settings.load(), settings, out, several, overwrite, probability, not (quiet or as_json)
+    )
+    results: list[dict[str, Any]] = []
+    for request in requests:
+        title = (request.path or request.flair or Path("study")).name
+        try:
+            result = run.one(request, title, taken={one["out"] for one in results})
+        except GliosightError as error:
+            if not several:
+                raise
+            failed.append((title, error))
+            continue
+        results.append(result)
+        if run.talks:
+            print_summary(result, result["out"])
+    if several:
+        _close_several(results, failed, out or Path(), as_json=as_json, quiet=quiet)
+    elif as_json:
+        print_json(results[0])
+    if not (quiet or as_json):
+        print_research_use()
+    return failed[0][1].exit_code if failed else 0
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is the same for all studies of one call."""
+
+    model: Model
+    settings: pipeline.Settings
+    out: Path | None
+    several: bool
+    overwrite: bool
+    probability: bool
+    talks: bool
+
+    def one(self, request: Request, title: str, taken: set[str]) -> dict[str, Any]:
+        """Analyse one study and write its folder; return its result, with ``out``."""
+        start = time.perf_counter()
+        study = pipeline.read(request)
+        read_ms = 1000 * (time.perf_counter() - start)
+        folder = pipeline.default_out(study)
+        if self.out is not None:
+            folder = self.out / folder.name if self.several else self.out
+        if str(folder) in taken:
+            raise UsageError(
+                f"two studies are called {study.study_id!r}", remedy="analyse them one by one"
+            )
+        pipeline.check_out(folder, overwrite=self.overwrite)
+        with progress_display(title, shown=self.talks) as tell:
+            analysis = pipeline.analyze_study(
+                study, self.model, self.settings, read_ms=read_ms, progress=tell
+            )
+            result = pipeline.write_analysis(
+                analysis, folder, overwrite=self.overwrite, probability=self.probability
+            )
+        return {"out": str(folder), **result}
+
+
+def _close_several(
+    results: list[dict[str, Any]], failed: Failures, out: Path, *, as_json: bool, quiet: bool
+) -> None:
+    """Write the table of all studies, and say what became of them."""
+    table = write_studies(results, failed, out)
+    if as_json:
+        errors = [
+            {"study": name, "error": one.line(), "exit_code": one.exit_code} for name, one in failed
+        ]
+        print_json({"studies": results, "errors": errors})
+        return
+    for _, error in failed:
+        print_error(error, as_json=False)
+    if not quiet:
+        total = len(results) + len(failed)
+        click.echo(f"{len(results)} of {total} studies analysed, table: {table}")
+
+
+def _named(
+    flair: Path | None, t1: Path | None, t1c: Path | None, volume_index: int | None, limits: Limits
+) -> list[Request]:
+    if flair is not None:
+        return [Request(None, flair, t1, t1c, limits=limits, volume_index=volume_index)]
+    if t1 is not None or t1c is not None:
+        raise UsageError("--t1 or --t1c without --flair", remedy="name the FLAIR file with --flair")
+    return []
+
+
+def _find(
+    studies: tuple[Path, ...], limits: Limits, volume_index: int | None
+) -> tuple[list[Request], Failures]:
+    """Every study under the given paths; a path that cannot be read does not stop the others."""
+    requests: list[Request] = []
+    failed: Failures = []
+    for given in studies:
+        try:
+            paths = pipeline.find_studies(given, limits)
+        except GliosightError as error:
+            failed.append((given.name, error))
+            continue
+        requests += [Request(one, limits=limits, volume_index=volume_index) for one in paths]
+    return requests, failed

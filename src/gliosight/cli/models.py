@@ -1,0 +1,19 @@
+"""``gliosight models``: what is shipped (layer: cli)."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from gliosight.infer.model import DEFAULT_MODEL, shipped_models
+
+
+@click.command("models")
+def command() -> None:
+    """List the shipped models."""
+    for name, path in shipped_models().items():
+        card = json.loads(path.read_text(encoding="utf-8"))
+        default = " (default)" if name == DEFAULT_MODEL else ""
+        click.echo(f"{name}{default}  {card['kind']}  sha256 {card['sha256'][:12]}")
+        click.echo(f"  {card.get('about', {}).get('summary', '')}")

@@ -1,0 +1,57 @@
+"""Options that several commands share (layer: cli)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
+from gliosight.infer.model import DEFAULT_MODEL
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+_MODEL = (
+    click.option(
+        "--model",
+        default=DEFAULT_MODEL,
+        show_default=True,
+        metavar="NAME|PATH",
+        help="A shipped model (see: gliosight models) or the path of a model's card.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(list(ENGINES)),
+        default=DEFAULT_ENGINE,
+        show_default=True,
+        help="Inference engine; openvino is an extra.",
+    ),
+    click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine."),
+)
+
+_OUTPUT = (
+    click.option("--overwrite", is_flag=True, help="Replace an earlier result at OUT."),
+    click.option("--probability", is_flag=True, help="Write the probability map, too."),
+    click.option("--json", "as_json", is_flag=True, help="Print result.json instead of words."),
+    click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
+)
+
+
+def model_options(command: _Command) -> _Command:
+    """``--model``, ``--engine``, ``--threads``."""
+    return _apply(command, _MODEL)
+
+
+def output_options(command: _Command) -> _Command:
+    """``--overwrite``, ``--probability``, ``--json``, ``--quiet``."""
+    return _apply(command, _OUTPUT)
+
+
+def _apply(command: _Command, options: tuple[Callable[[Any], Any], ...]) -> _Command:
+    for option in reversed(options):
+        command = option(command)
+    return command

@@ -1,0 +1,117 @@
+"""What the commands print, in one place (layer: cli).
+
+People read stderr for progress and errors, stdout for the answer; with ``--json`` stdout holds one JSON
+value and nothing else. Text of the input is shown with its control characters escaped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from gliosight.errors import GliosightError, printable
+
+Progress = Callable[[str, int, int], None]
+
+
+def print_error(error: GliosightError, *, as_json: bool) -> None:
+    """One line on stderr; with ``--json`` the same as an object on stdout."""
+    if as_json:
+        value = {
+            "error": {
+                "kind": error.kind,
+                "exit_code": error.exit_code,
+                "what": error.what,
+                "where": error.where,
+                "remedy": error.remedy,
+            }
+        }
+        print_json(value)
+    else:
+        print(f"error: {error.line()}", file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on stdout, ASCII only so that every terminal and pipe takes it."""
+    print(json.dumps(value, indent=2))
+
+
+def print_summary(result: dict[str, Any], out: str) -> None:
+    """The facts of one study, as a few lines."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+    status = result["status"]
+    style = {"tumour found": "bold red", "no tumour found": "bold green"}.get(status, "bold yellow")
+    line = Text(printable(result["study_id"]), style="bold")
+    line.append("  ")
+    line.append(status, style=style)
+    console.print(line)
+    detection = result["detection"]
+    if detection["score"] is not None:
+        marked = sum(one["area_px"] > 0 for one in detection["slices"])
+        console.print(
+            f"  score {detection['score']:.2f} (threshold {detection['score_threshold']:.2f})   "
+            f"highest slice probability {detection['probability']:.2f}   "
+            f"marked slices {marked} of {len(detection['slices'])}"
+        )
+    else:
+        console.print(Text("  " + printable(result["reason"])))
+    if result["findings"]:
+        console.print(f"  volume {describe_volume(result['volume_ml'], result['volume_px'])}")
+    for finding in result["findings"]:
+        size = describe_volume(finding["volume_ml"], finding["volume_px"])
+        first, last = finding["slices"]
+        text = f"  finding {finding['id']}: {finding['side']}, {size}, slices {first} to {last}"
+        if finding["longest_diameter_mm"] is not None:
+            text += (
+                f", {finding['longest_diameter_mm']:.0f} x "
+                f"{finding['perpendicular_diameter_mm']:.0f} mm"
+            )
+        console.print(text + (" (small)" if finding["small"] else ""))
+    for flag in result["flags"]:
+        mark = Text("  ! " if flag["severity"] == "warning" else "  i ")
+        mark.stylize("yellow" if flag["severity"] == "warning" else "cyan")
+        console.print(mark + Text(f"{flag['code']}: {printable(flag['message'])}"))
+    seconds = sum(result["provenance"]["timings_ms"].values()) / 1000
+    console.print(Text(f"  {seconds:.1f} s, report: {printable(out)}/report.html"))
+
+
+def print_research_use() -> None:
+    """Say once per call that this is for research only."""
+    from gliosight.analysis import MASK_MEANING, RESEARCH_USE
+
+    print(f"{RESEARCH_USE}\n{MASK_MEANING}")
+
+
+def describe_volume(ml: float | None, px: int) -> str:
+    """A volume in words: ml where there is geometry, else pixels."""
+    return f"{px} px (no geometry)" if ml is None else f"{ml:.1f} ml"
+
+
+@contextlib.contextmanager
+def progress_display(title: str, *, shown: bool) -> Iterator[Progress | None]:
+    """A progress bar on stderr, only where a person watches."""
+    if not shown or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} slices"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(printable(title), total=None)
+
+        def tell(_: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield tell

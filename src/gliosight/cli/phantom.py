@@ -1,0 +1,87 @@
+"""``gliosight phantom``: write synthetic studies with known truth (layer: cli)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from gliosight.cli.options import PATH
+from gliosight.errors import UsageError
+
+
+@click.command("phantom")
+@click.option(
+    "-o", "--out", type=PATH, required=True, help="Folder that gets one folder per study."
+)
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["lgg", "nifti"]),
+    default="lgg",
+    show_default=True,
+    help="Slices in the LGG layout (no geometry), or NIfTI.",
+)
+@click.option(
+    "-n",
+    "--count",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="How many studies; each takes the next seed.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**32 - 1001),
+    default=1,
+    show_default=True,
+    help="Decides everything that is random.",
+)
+@click.option("--lesion/--no-lesion", default=True, help="With or without a lesion.")
+@click.option(
+    "--side",
+    type=click.Choice(["left", "right"]),
+    default="left",
+    show_default=True,
+    help="The patient's side of the lesion.",
+)
+@click.option("--radius", type=float, default=None, metavar="MM", help="The lesion's radius.")
+@click.option("--slices", type=int, default=None, help="Number of slices.")
+@click.option("--spacing", type=float, default=None, metavar="MM", help="Between slices.")
+@click.option("--strip", is_flag=True, help="Without skull and scalp.")
+@click.option("--flair-only", is_flag=True, help="Leave T1 and T1C out.")
+def command(
+    out: Path,
+    kind: str,
+    count: int,
+    seed: int,
+    lesion: bool,
+    side: str,
+    radius: float | None,
+    slices: int | None,
+    spacing: float | None,
+    strip: bool,
+    flair_only: bool,
+) -> None:
+    """Write synthetic studies: a head, with or without a lesion, and the true mask beside it."""
+    from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti
+    from gliosight.study import Sequence
+
+    chosen = {
+        "lesion": lesion,
+        "lesion_side": side,
+        "lesion_radius_mm": radius,
+        "slices": slices,
+        "slice_spacing_mm": spacing,
+        "skull": not strip,
+        "sequences": (Sequence.FLAIR,) if flair_only else None,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    for number in range(count):
+        try:
+            spec = PhantomSpec(seed=seed + number, **given)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise UsageError(str(error), remedy="see gliosight phantom --help") from error
+        phantom = make_phantom(spec)
+        path = (write_lgg if kind == "lgg" else write_nifti)(phantom, out)
+        click.echo(f"{path}  lesion {phantom.volume_ml:.1f} ml" if lesion else f"{path}  no lesion")

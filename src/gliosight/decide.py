@@ -1,0 +1,254 @@
+"""Maps to mask, probabilities and status (stage: decide).
+
+In: `Maps` and the numbers of the model's `DecisionRule`. Out: a `Decision`. One rule joins what the
+network's slice head says and what its mask says; both look at the same slice, and neither is believed
+alone.
+
+The slice
+    Its *pixel evidence* is the mean probability of its strongest ``evidence_mm2`` of pixels. The slice's
+    probability is a logistic combination of the head's logit and the evidence's logit, fitted on patients
+    the network had not seen: ``sigmoid(intercept + head_weight * head + pixel_weight * evidence)``.
+The lesion
+    A connected body (26-connected) of pixels at or above ``pixel_threshold``. Its *score* weighs its
+    largest area, its extent over the slices, the best probability of its slices and its mean pixel
+    probability, again logistic. A pixel alone makes no tumour: brains without one show some, too.
+The study
+    Its score is that of its best lesion, 0 without any. From ``study_threshold`` on the status is *tumour
+    found*, and the mask keeps every lesion that scores at least ``keep_threshold``; below it the status is
+    *no tumour found* and the mask is empty.
+
+Status, probabilities and mask never contradict each other silently: where a slice is called tumour in a
+study that is not, or the head is sure of a slice in which the mask is empty, or the other way about, a flag
+says so. The study's score is a score, not a calibrated probability.
+
+Where the input has no geometry, area and extent are taken as if its picture showed the card's field of
+view and its slices stood as far apart as the training data's: good enough to weigh, never reported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gliosight.analysis import Decision, Status
+from gliosight.card import DecisionRule, InputRecipe
+from gliosight.maps import Maps, sigmoid
+from gliosight.study import Flag, Geometry
+
+CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
+# A disagreement of head and mask is worth a flag when the one is this sure of what the other denies.
+SURE = 0.9
+NO_CONTRAST = "NO_CONTRAST"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a pixel and a slice stand for when lesions are weighed (mm², mm)."""
+
+    pixel_mm2: float
+    slice_mm: float
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """A candidate: a connected body of pixels, and what its score is made of."""
+
+    label: int
+    area_mm2: float
+    extent_mm: float
+    slice_probability: float
+    mean_probability: float
+
+
+def weighing_scale(
+    geometry: Geometry | None, shape: tuple[int, int, int], recipe: InputRecipe
+) -> Scale:
+    """The scale of a study; without geometry the one its picture is taken to have."""
+    if geometry is None:
+        pixel = recipe.field_of_view_mm / max(shape[1:])
+        return Scale(pixel * pixel, recipe.neighbour_mm)
+    return Scale(geometry.pixel_area, geometry.slice_spacing or recipe.neighbour_mm)
+
+
+def slice_evidence(
+    probability: NDArray[np.float32], scale: Scale, evidence_mm2: float
+) -> NDArray[np.float32]:
+    """(slices,) mean probability of each slice's strongest pixels of the given area."""
+    count = int(np.clip(round(evidence_mm2 / scale.pixel_mm2), 1, probability[0].size))
+    flat = probability.reshape(len(probability), -1)
+    strongest = np.partition(flat, flat.shape[1] - count, axis=1)[:, -count:]
+    return np.asarray(strongest.mean(axis=1), dtype=np.float32)
+
+
+def slice_probabilities(maps: Maps, scale: Scale, rule: DecisionRule) -> NDArray[np.float32]:
+    """(slices,) calibrated probability that each slice shows tumour."""
+    evidence = slice_evidence(maps.probability, scale, rule.evidence_mm2)
+    combined = (
+        rule.slice_intercept
+        + rule.slice_head_weight * logit(maps.slice_head)
+        + rule.slice_pixel_weight * logit(evidence)
+    )
+    return np.asarray(sigmoid(combined), dtype=np.float32)
+
+
+def find_lesions(
+    maps: Maps, slices: NDArray[np.float32], scale: Scale, rule: DecisionRule
+) -> tuple[NDArray[np.int32], list[Lesion]]:
+    """Label the candidates and weigh them.
+
+    Returns
+    -------
+    labels : (slices, rows, columns) int32 array
+    lesions : list of Lesion
+        In the order of their labels.
+    """
+    marked = maps.probability >= rule.pixel_threshold
+    labels = np.asarray(ndimage.label(marked, structure=CONNECTED_26)[0], dtype=np.int32)
+    lesions = []
+    for k, box in enumerate(ndimage.find_objects(labels)):
+        inside = labels[box] == k + 1
+        lesions.append(
+            Lesion(
+                label=k + 1,
+                area_mm2=float(inside.sum(axis=(1, 2)).max()) * scale.pixel_mm2,
+                extent_mm=len(inside) * scale.slice_mm,
+                slice_probability=float(slices[box[0]].max()),
+                mean_probability=float(maps.probability[box][inside].mean()),
+            )
+        )
+    return labels, lesions
+
+
+def lesion_score(lesion: Lesion, rule: DecisionRule) -> float:
+    """Score of a lesion in [0, 1]."""
+    weighed = (
+        rule.lesion_intercept
+        + rule.lesion_area_weight * np.log(lesion.area_mm2 / 100)
+        + rule.lesion_extent_weight * np.log(lesion.extent_mm / 10)
+        + rule.lesion_slice_weight * logit(np.float32(lesion.slice_probability))
+        + rule.lesion_pixel_weight * logit(np.float32(lesion.mean_probability))
+    )
+    return float(sigmoid(float(weighed)))
+
+
+def decide(
+    maps: Maps, geometry: Geometry | None, rule: DecisionRule, recipe: InputRecipe
+) -> Decision:
+    """Apply the rule to a study's maps."""
+    shape = maps.probability.shape
+    scale = weighing_scale(geometry, (shape[0], shape[1], shape[2]), recipe)
+    slices = slice_probabilities(maps, scale, rule)
+    labels, lesions = find_lesions(maps, slices, scale, rule)
+    scores = {lesion.label: lesion_score(lesion, rule) for lesion in lesions}
+    score = max(scores.values(), default=0.0)
+    found = score >= rule.study_threshold
+    kept = [k for k, one in scores.items() if found and one >= rule.keep_threshold]
+    mask = np.isin(labels, kept) if kept else np.zeros(shape, dtype=bool)
+    fired = ["mask_by_pixel_threshold"] if lesions else []
+    if not found and lesions:
+        fired.append("weak_lesions_dropped")
+        reason = (
+            f"The strongest of {_count(len(lesions), 'candidate')} scores {score:.2f}, "
+            f"below {rule.study_threshold:.2f}."
+        )
+    elif not found:
+        reason = "No pixel reaches the threshold of the mask."
+    else:
+        if len(kept) < len(lesions):
+            fired.append("weak_lesions_dropped")
+        reason = f"The strongest lesion scores {score:.2f}, at or above {rule.study_threshold:.2f}."
+    return Decision(
+        mask=mask,
+        slice_probabilities=slices,
+        score=score,
+        score_threshold=rule.study_threshold,
+        slice_threshold=rule.slice_threshold,
+        status=Status.FOUND if found else Status.NOT_FOUND,
+        reason=reason,
+        rules=tuple(fired),
+        flags=_disagreements(mask, slices, found=found, score=score, rule=rule),
+    )
+
+
+def not_assessed(shape: tuple[int, int, int], rule: DecisionRule, reason: str) -> Decision:
+    """The decision where there is nothing to predict from: no claim, neither way."""
+    return Decision(
+        mask=np.zeros(shape, dtype=bool),
+        slice_probabilities=np.zeros(shape[0], dtype=np.float32),
+        score=None,
+        score_threshold=rule.study_threshold,
+        slice_threshold=rule.slice_threshold,
+        status=Status.NOT_ASSESSED,
+        reason=reason,
+        rules=("not_assessed",),
+    )
+
+
+def logit(probability: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
+    """log(p / (1 - p)), with p kept within [1e-5, 1 - 1e-5]."""
+    p = np.clip(probability, 1e-5, 1 - 1e-5)
+    return np.asarray(np.log(p / (1 - p)), dtype=np.float32)
+
+
+def _disagreements(
+    mask: NDArray[np.bool_],
+    slices: NDArray[np.float32],
+    *,
+    found: bool,
+    score: float,
+    rule: DecisionRule,
+) -> tuple[Flag, ...]:
+    flags = []
+    marked = mask.any(axis=(1, 2))
+    called = slices >= rule.slice_threshold
+    if not found and called.any():
+        flags.append(
+            Flag(
+                "SLICES_WITHOUT_TUMOUR",
+                "warning",
+                f"{_count(int(called.sum()), 'slice')} on {_its(int(called.sum()))} own would count "
+                "as tumour, but no lesion is large and sure enough for the study: look at them.",
+            )
+        )
+    if found:
+        unmarked = int(((slices >= SURE) & ~marked).sum())
+        unsure = int((marked & (slices < 1 - SURE)).sum())
+        if unmarked:
+            flags.append(
+                Flag(
+                    "HEAD_WITHOUT_MASK",
+                    "warning",
+                    f"The probability of {_count(unmarked, 'slice')} is high, but the mask there is "
+                    "empty: the outline may be incomplete.",
+                )
+            )
+        if unsure:
+            flags.append(
+                Flag(
+                    "MASK_WITHOUT_HEAD",
+                    "warning",
+                    f"The mask marks {_count(unsure, 'slice')} whose probability is low: the outline "
+                    "may reach too far.",
+                )
+            )
+    if abs(score - rule.study_threshold) < 0.15:
+        flags.append(
+            Flag(
+                "BORDERLINE",
+                "warning",
+                f"The score of {score:.2f} is close to the threshold of {rule.study_threshold:.2f}: "
+                "the verdict could as well be the other.",
+            )
+        )
+    return tuple(flags)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" + ("" if number == 1 else "s")
+
+
+def _its(number: int) -> str:
+    return "its" if number == 1 else "their"

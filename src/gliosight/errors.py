@@ -1,0 +1,124 @@
+"""Everything that can go wrong, in one tree (domain layer).
+
+::
+
+    GliosightError                  never raised itself
+    ├── UsageError            2     wrong options, or options that contradict each other
+    ├── NothingReadableError  3     no such path, no permission, empty, nothing recognised
+    ├── DamagedInputError     4     truncated, corrupt, mislabelled, or contradicts itself
+    ├── UnsupportedInputError 5     understood, but not something this tool can work on
+    ├── LimitExceededError    6     larger than a limit allows; nothing was allocated
+    ├── CannotWriteError      7     the output cannot be written, or is in the way
+    ├── ModelError            8     model or engine unusable
+    ├── PeerError             9     an archive or network peer failed
+    └── InternalError        70     a bug of ours
+
+The number is the exit code. An error is one line, ``error: WHAT (WHERE): WHAT TO DO``; WHERE is relative
+to the input and never a name of a patient from a header.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GliosightError(Exception):
+    """Root of the tree: catch this to catch everything gliosight raises on purpose.
+
+    Parameters
+    ----------
+    what : str
+        What is wrong, with the value found and the value needed.
+    where : str, optional
+        The file, series or option concerned, relative to the input.
+    remedy : str, optional
+        What the user can do about it.
+    """
+
+    exit_code: ClassVar[int] = 70
+    kind: ClassVar[str] = "internal"
+
+    def __init__(self, what: str, *, where: str | None = None, remedy: str | None = None) -> None:
+        self.what = what
+        self.where = where
+        self.remedy = remedy
+        super().__init__(self.line())
+
+    def line(self) -> str:
+        """The error as one line, without the leading ``error:``; control codes are made visible."""
+        text = self.what
+        if self.where:
+            text += f" ({self.where})"
+        if self.remedy:
+            text += f": {self.remedy}"
+        return printable(text)
+
+
+class UsageError(GliosightError, ValueError):
+    """Options are wrong or contradict each other."""
+
+    exit_code = 2
+    kind = "usage"
+
+
+class NothingReadableError(GliosightError):
+    """There is nothing at this path that could be read: missing, forbidden, empty or unknown."""
+
+    exit_code = 3
+    kind = "nothing readable"
+
+
+class DamagedInputError(GliosightError, ValueError):
+    """A file is truncated, corrupt or mislabelled, or the files contradict each other."""
+
+    exit_code = 4
+    kind = "damaged input"
+
+
+class UnsupportedInputError(GliosightError, ValueError):
+    """The input is sound, but it is not what this tool works on."""
+
+    exit_code = 5
+    kind = "unsupported input"
+
+
+class LimitExceededError(GliosightError):
+    """The input claims to be larger than a limit; nothing was allocated for it."""
+
+    exit_code = 6
+    kind = "limit exceeded"
+
+
+class CannotWriteError(GliosightError, OSError):
+    """The output cannot be written or would overwrite something."""
+
+    exit_code = 7
+    kind = "cannot write"
+
+
+class ModelError(GliosightError):
+    """The model or the inference engine cannot be used."""
+
+    exit_code = 8
+    kind = "model unusable"
+
+
+class PeerError(GliosightError):
+    """An archive or network peer failed."""
+
+    exit_code = 9
+    kind = "peer failed"
+
+
+class InternalError(GliosightError):
+    """A bug of ours: a check on our own results failed."""
+
+    exit_code = 70
+    kind = "internal"
+
+
+def printable(text: str) -> str:
+    """Text for one terminal line: control and format characters become visible escapes."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+    )

@@ -1,0 +1,204 @@
+"""The head in a volume: where it is, and how bright its tissue is (domain layer, below the stages).
+
+Words used here: the *head* is the largest bright body of a volume, skull and scalp included where the
+image has them; after skull-stripping it is the brain. Everything else is *air*. Both ``prepare`` (which
+normalises by the head's tissue) and ``measure`` (which needs the head's own midline) look for it, and
+the training bench must see exactly what they see: so it stands below all of them.
+
+Arrays have the index order (slice, row, column). Nothing here knows millimetres.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gliosight.study import Geometry
+
+# A part of Otsu's threshold between air and tissue: the whole of it would cost dark tissue.
+AIR_TO_TISSUE = 0.6
+# The head is looked for on a coarse copy of about this many rows, columns and slices: finding it has to
+# cost less than reading the file.
+COARSE_IN_PLANE = 128
+COARSE_SLICES = 64
+# In-plane opening that removes ghosts and noise in the air (coarse pixels).
+OPENING = np.ones((1, 3, 3), dtype=bool)
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Robust brightness of a head's tissue in one sequence, in the units of the file.
+
+    ``low`` and ``high`` bound what is believed; ``mean`` and ``std`` are taken between them.
+    """
+
+    low: float
+    high: float
+    mean: float
+    std: float
+
+    def normalise(self, values: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Clip to ``low..high``, subtract the mean, divide by the standard deviation."""
+        clipped = np.clip(values.astype(np.float32), self.low, self.high)
+        out: NDArray[np.float32] = (clipped - np.float32(self.mean)) / np.float32(self.std)
+        return out
+
+
+def find_head(values: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Mark the head in a volume.
+
+    Parameters
+    ----------
+    values : (slices, rows, columns) array
+        One sequence, finite. Only order and rough contrast of the values matter, not their scale: a
+        gain, an offset or single voxels far outside change nothing.
+
+    Returns
+    -------
+    (slices, rows, columns) bool array
+        The largest connected body brighter than air, its holes filled slice by slice. All ``False``
+        when there is no contrast at all.
+
+    Notes
+    -----
+    Threshold by Otsu (https://doi.org/10.1109/TSMC.1979.4310076) between the robust extremes.
+    """
+    step = max(1, min(values.shape[1], values.shape[2]) // COARSE_IN_PLANE)
+    skip = max(1, len(values) // COARSE_SLICES)
+    coarse = values[::skip, ::step, ::step].astype(np.float32)
+    base, top = np.percentile(coarse, (1.0, 99.5))
+    if not top > base:
+        return np.zeros(values.shape, dtype=bool)
+    threshold = _otsu(np.clip(coarse, base, top))
+    mask: NDArray[np.bool_] = coarse > base + AIR_TO_TISSUE * (threshold - base)
+    opened = ndimage.binary_opening(mask, OPENING)
+    mask = opened if opened.any() else mask
+    labels, count = ndimage.label(mask)
+    if count > 1:
+        mask = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
+    filled = np.stack([ndimage.binary_fill_holes(one) for one in mask])
+    fine = filled.repeat(skip, axis=0).repeat(step, axis=1).repeat(step, axis=2)
+    slices, rows, columns = values.shape
+    return fine[:slices, :rows, :columns]
+
+
+def measure_intensity(values: NDArray[np.generic], head: NDArray[np.bool_]) -> Intensity | None:
+    """Robust brightness of the head's tissue, or ``None`` where there is no contrast.
+
+    The lower bound is the air's (1st percentile of the whole volume), so that the background stays
+    dark; the upper one is the 99th percentile of the head, so that a few hot voxels (fat, vessels,
+    a stray 32,767) do not set the scale.
+    """
+    if not head.any():
+        return None
+    tissue = values[head].astype(np.float64)
+    if tissue.size > 500_000:
+        tissue = tissue[:: tissue.size // 250_000]
+    low = float(np.percentile(values[:, ::2, ::2].astype(np.float64), 1.0))
+    high = float(np.percentile(tissue, 99.0))
+    tissue = np.clip(tissue, low, high)
+    mean, std = float(tissue.mean()), float(tissue.std())
+    if not high > low or std <= 1e-6 * max(abs(mean), 1e-12):
+        return None
+    return Intensity(low, high, mean, std)
+
+
+def head_box(head: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns of the head over all slices, half-open; the whole plane when it is empty.
+
+    Rows or columns that hold less than 1 % of the fullest one are left out: a cable or a ghost must
+    not widen the box.
+    """
+    box: list[tuple[int, int]] = []
+    for axis in (1, 2):
+        other = 3 - axis
+        profile = head.sum(axis=(0, other))
+        inside = np.flatnonzero(profile > 0.01 * profile.max())
+        size = head.shape[axis]
+        box.append((int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, size))
+    return box[0], box[1]
+
+
+def _otsu(values: NDArray[np.float32]) -> float:
+    counts, edges = np.histogram(values, bins=256)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts).astype(np.float64)
+    moment = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = (moment[-1] * below / below[-1] - moment) ** 2 / (below * (below[-1] - below))
+    return float(centres[int(np.nanargmax(np.where(np.isfinite(between), between, -1.0)))])
+
+
+@dataclass(frozen=True)
+class Midplane:
+    """The head's own mid-sagittal plane, in world coordinates (RAS+, mm).
+
+    World x = 0 is no midline: it is where the scanner's centre was.
+    """
+
+    point: NDArray[np.float64]
+    to_right: NDArray[np.float64]
+
+    def distance_to_right(self, world: NDArray[np.float64]) -> float:
+        """Signed distance of a world position, mm; positive towards the patient's right."""
+        return float((world - self.point) @ self.to_right)
+
+
+def fit_midplane(head: NDArray[np.bool_], geometry: Geometry) -> Midplane | None:
+    """Fit the mid-sagittal plane to a head.
+
+    Each line of voxels that runs nearest to left-right crosses the head in a chord; the chords' middles
+    lie on the plane of symmetry. The plane ``x = a + b y + c z`` is fitted to them, three times, the
+    worst fifth left out each time, since a tilted head shows an ear, a cheek or a hand on one side only.
+
+    Parameters
+    ----------
+    head : (slices, rows, columns) bool array
+    geometry : Geometry
+
+    Returns
+    -------
+    Midplane or None
+        ``None`` where there are too few chords to fit a plane to.
+    """
+    axes = np.stack([geometry.normal, geometry.row_direction, geometry.column_direction])
+    lateral = int(np.abs(axes[:, 0]).argmax())
+    others = [axis for axis in range(3) if axis != lateral]
+    # A few thousand chords are plenty.
+    steps = [max(1, head.shape[axis] // 64) for axis in others]
+    thinned = np.moveaxis(head, lateral, 2)[:: steps[0], :: steps[1]]
+    length = thinned.sum(axis=2)
+    if not length.any():
+        return None
+    first = thinned.argmax(axis=2)
+    last = thinned.shape[2] - 1 - thinned[:, :, ::-1].argmax(axis=2)
+    long_enough = length > 0.4 * length.max()
+    # Where the picture cuts the head off, the middle of the chord says nothing.
+    cut = (first == 0) | (last == thinned.shape[2] - 1) if lateral != 0 else False
+    chosen = np.argwhere(long_enough & ~np.asarray(cut))
+    if len(chosen) < 12:
+        chosen = np.argwhere(long_enough)
+    if len(chosen) < 3:
+        return None
+    middle = ((first + last) / 2)[tuple(chosen.T)]
+    voxels = np.empty((len(chosen), 3))
+    voxels[:, lateral] = middle
+    for k, axis in enumerate(others):
+        voxels[:, axis] = chosen[:, k] * steps[k]
+    world = geometry.to_world(voxels)
+    centre = world.mean(axis=0)
+    x, yz = world[:, 0] - centre[0], world[:, 1:] - centre[1:]
+    design = np.column_stack([np.ones(len(x)), yz])
+    keep = np.ones(len(x), dtype=bool)
+    # A single slice, or chords on one line, cannot tell the tilt: the smallest tilt is taken then.
+    solution = np.zeros(3)
+    for _ in range(3):
+        solution = np.linalg.lstsq(design[keep], x[keep], rcond=1e-6)[0]
+        residual = np.abs(x - design @ solution)
+        keep = residual <= np.quantile(residual, 0.8)
+    to_right = np.array([1.0, -solution[1], -solution[2]])
+    point = centre + np.array([solution[0], 0.0, 0.0])
+    return Midplane(point, to_right / np.linalg.norm(to_right))

@@ -1,0 +1,91 @@
+"""What an inference engine has to do, and which ones there are (stage: infer).
+
+An engine is imported only when it is asked for: starting it is most of what a short run costs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliosight.errors import ModelError, UsageError
+
+# Name: module and class. The first is the one in the core.
+ENGINES: dict[str, tuple[str, str]] = {
+    "onnxruntime": ("gliosight.infer.onnxruntime_engine", "OnnxRuntimeEngine"),
+    "openvino": ("gliosight.infer.openvino_engine", "OpenVinoEngine"),
+}
+DEFAULT_ENGINE = next(iter(ENGINES))
+
+
+class Engine(Protocol):
+    """Runs one network.
+
+    Attributes
+    ----------
+    name : str
+        Name and version of the engine, for the record.
+    precision : str
+        What it computes in, for the record.
+    """
+
+    name: str
+    precision: str
+
+    def run(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Predict a batch.
+
+        Parameters
+        ----------
+        batch : (b, 9, rows, columns) float32 array
+            Sides are multiples of 32.
+
+        Returns
+        -------
+        mask_logits : (b, rows, columns) float32 array
+        slice_logits : (b,) float32 array
+        """
+        ...
+
+
+def start_engine(name: str, network: bytes, threads: int | None) -> Engine:
+    """Start an engine on a network.
+
+    Parameters
+    ----------
+    name : str
+        One of `ENGINES`.
+    network : bytes
+        The ONNX file's content, already checked.
+    threads : int, optional
+        How many threads to use; the engine's choice if not given.
+
+    Raises
+    ------
+    UsageError
+        Unknown name.
+    ModelError
+        The engine is not installed, or it does not take the network.
+    """
+    if name not in ENGINES:
+        raise UsageError(f"no engine {name!r}", remedy=f"choose one of {', '.join(ENGINES)}")
+    module, class_name = ENGINES[name]
+    try:
+        start: Callable[[bytes, int | None], Engine] = getattr(import_module(module), class_name)
+    except ImportError as error:
+        raise ModelError(
+            f"the engine {name} is not installed",
+            remedy=f"pip install 'gliosight[{name}]'" if name != DEFAULT_ENGINE else str(error),
+        ) from error
+    try:
+        return start(network, threads)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ModelError(
+            f"{name} does not take this network: {reason}",
+            remedy="use a model made by gliosight, or another --engine",
+        ) from error

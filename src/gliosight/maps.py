@@ -1,0 +1,183 @@
+"""What the network is given and what it gives back, and the way between the grids (domain layer).
+
+The *native grid* is the study's: ``(slice, row, column)`` as in the input. The *network frame* is the
+training data's: axial, slices inferior to superior, rows anterior to posterior, columns from the
+patient's right to the left, at the pixel size of the model card. A `SamplingPlan` says, axis by axis,
+how to come from the one to the other, and `SamplingPlan.restore` leads back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliosight.study import Flag
+
+# The logit of "surely no tumour", where nothing was predicted (outside the head's box).
+FAR_BELOW = -20.0
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Tumour probability on the native grid.
+
+    Parameters
+    ----------
+    probability : (slices, rows, columns) float32 array
+        Per pixel, in [0, 1].
+    slice_head : (slices,) float32 array
+        The network's own opinion on each slice, in [0, 1], not calibrated.
+    """
+
+    probability: NDArray[np.float32]
+    slice_head: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.probability.ndim != 3 or self.slice_head.shape != self.probability.shape[:1]:
+            raise ValueError(
+                f"maps of shape {self.probability.shape} and {self.slice_head.shape} do not fit"
+            )
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """How the network frame was sampled from the native grid, and the way back.
+
+    Parameters
+    ----------
+    native_shape : tuple of int
+        Slices, rows, columns of the native grid.
+    order : tuple of int
+        Native axis that becomes the network's slice, row and column axis.
+    flipped : tuple of bool
+        Whether each of the network's axes runs against the native one.
+    slice_indices : (n,) float array
+        Where the predicted slices lie on the turned native slice axis, in its index units, growing.
+    row_matrix, column_matrix : (native, network) float32 arrays
+        Interpolation of one axis from the network's pixels back to the turned native ones; a native
+        pixel outside the predicted box has an empty row.
+    """
+
+    native_shape: tuple[int, int, int]
+    order: tuple[int, int, int]
+    flipped: tuple[bool, bool, bool]
+    slice_indices: NDArray[np.float64]
+    row_matrix: NDArray[np.float32]
+    column_matrix: NDArray[np.float32]
+
+    def restore(self, mask_logits: NDArray[np.float32], slice_logits: NDArray[np.float32]) -> Maps:
+        """Bring the network's answer back to the native grid.
+
+        Logits, not probabilities, are interpolated: halfway between sure and sure not lies the border.
+
+        Parameters
+        ----------
+        mask_logits : (n, rows, columns) array
+        slice_logits : (n,) array
+            When the network's slices run along another axis than the native ones, a native slice takes
+            the highest opinion among the network's slices that cross its strongest pixels.
+        """
+        turned = tuple(self.native_shape[axis] for axis in self.order)
+        where = np.arange(turned[0], dtype=np.float64)
+        below, weight = _bracket(self.slice_indices, where)
+        above = np.minimum(below + 1, len(self.slice_indices) - 1)
+        inside_rows = self.row_matrix.any(axis=1)
+        inside_columns = self.column_matrix.any(axis=1)
+        inside = np.ix_(inside_rows, inside_columns)
+        planes = np.full((len(mask_logits), turned[1], turned[2]), FAR_BELOW, dtype=np.float32)
+        for k, logits in enumerate(mask_logits):
+            plane = self.row_matrix[inside_rows] @ logits @ self.column_matrix[inside_columns].T
+            planes[k][inside] = plane
+        probability = np.empty(turned, dtype=np.float32)
+        for k in range(turned[0]):
+            w = np.float32(weight[k])
+            probability[k] = sigmoid(planes[below[k]] * (1 - w) + planes[above[k]] * w)
+        head = sigmoid(slice_logits[below] * (1 - weight) + slice_logits[above] * weight)
+        head = head.astype(np.float32)
+        if self.order[0] != 0:
+            head = self._head_across(probability, head)
+        elif self.flipped[0]:
+            head = head[::-1]
+        return Maps(np.ascontiguousarray(self._turn_back(probability)), np.ascontiguousarray(head))
+
+    def _turn_back(self, turned: NDArray[np.float32]) -> NDArray[np.float32]:
+        backwards = tuple(slice(None, None, -1) if one else slice(None) for one in self.flipped)
+        return turned[backwards].transpose(np.argsort(self.order))
+
+    def _head_across(
+        self, probability: NDArray[np.float32], head: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        # (network slice, native slice): the strongest pixel of one on the other.
+        strongest = self._turn_back(probability)
+        axis = self.order[0]
+        other = 3 - axis
+        crossing = strongest.max(axis=other)  # (native slice, network slice as turned back)
+        opinions = head[::-1] if self.flipped[0] else head
+        return np.asarray((crossing * opinions[None, :]).max(axis=1), dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class NetworkInput:
+    """A study in the network frame, and how to get back.
+
+    Parameters
+    ----------
+    images : (m, 3, rows, columns) float32 array
+        Normalised T1, FLAIR, T1C of the slices that are looked at; a missing sequence is FLAIR again.
+    below, above : (n, 3) int array
+        For each predicted slice and neighbour (below, this, above) the two rows of ``images`` it lies
+        between.
+    weight : (n, 3) float32 array
+        Weight of the upper of the two.
+    plan : SamplingPlan
+    channels : tuple of str
+        Which sequence each of the three channels really holds.
+    flags : tuple of Flag
+        What was odd. ``NO_CONTRAST`` among them means that there is nothing to predict from, and
+        ``images`` is empty.
+    """
+
+    images: NDArray[np.float32]
+    below: NDArray[np.int64]
+    above: NDArray[np.int64]
+    weight: NDArray[np.float32]
+    plan: SamplingPlan
+    channels: tuple[str, ...]
+    flags: tuple[Flag, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.below)
+
+    @property
+    def assessable(self) -> bool:
+        """Whether there is anything to predict from."""
+        return len(self.images) > 0
+
+    def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
+        """Yield ``(up to size, 9, rows, columns)`` arrays: channel ``3 * neighbour + sequence``."""
+        for start in range(0, len(self), size):
+            rows = slice(start, start + size)
+            w = self.weight[rows, :, None, None, None]
+            stack = self.images[self.below[rows]]
+            if w.any():
+                stack = stack * (1 - w) + self.images[self.above[rows]] * w
+            yield stack.reshape(len(stack), -1, *self.images.shape[2:])
+
+
+def sigmoid(logits: NDArray[np.floating] | float) -> NDArray[np.floating]:
+    """1 / (1 + exp(-x)), without overflow."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
+
+
+def _bracket(
+    known: NDArray[np.float64], wanted: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """For each wanted position the index of the known one below it, and the weight of the next."""
+    if len(known) == 1:
+        return np.zeros(len(wanted), dtype=np.int64), np.zeros(len(wanted))
+    below = np.clip(np.searchsorted(known, wanted, side="right") - 1, 0, len(known) - 2)
+    weight = np.clip((wanted - known[below]) / (known[below + 1] - known[below]), 0, 1)
+    return below, weight

@@ -1,0 +1,150 @@
+"""Mask and geometry to findings (stage: measure).
+
+In: the decided mask, the probability map, the study's geometry and the head's midplane. Out: one `Finding`
+for each connected lesion, largest first. Without geometry lengths stay ``None``: pixels are counted, no
+millimetre is invented.
+
+A lesion's diameters are taken as a reader would with a ruler on its largest axial slice (RANO,
+https://doi.org/10.1200/JCO.2009.26.3541): the longest chord between two corners of its pixels, and its
+widest extent perpendicular to that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import uuid
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull, QhullError
+
+from gliosight.analysis import Finding
+from gliosight.head import find_head, fit_midplane
+from gliosight.study import Geometry, Study
+
+# Within this distance of the midplane a lesion belongs to neither side (mm).
+MIDLINE_MM = 5.0
+# Below these a lesion is called small: a measure of it says little (ml; pixels without geometry).
+SMALL_ML = 0.5
+SMALL_PX = 150
+CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
+
+
+def measure(
+    study: Study,
+    mask: NDArray[np.bool_],
+    probability: NDArray[np.float32],
+    *,
+    origin: str,
+) -> tuple[Finding, ...]:
+    """Measure every lesion of a mask.
+
+    Parameters
+    ----------
+    study : Study
+    mask : (slices, rows, columns) bool array
+    probability : (slices, rows, columns) float32 array
+    origin : str
+        What the result depends on besides the mask (study, model, settings): with the mask it makes the
+        tracking UIDs, so that two runs agree and another threshold or model gives others.
+
+    Returns
+    -------
+    tuple of Finding
+        Largest first; ``id`` counts from 1.
+    """
+    labels, count = ndimage.label(mask, structure=CONNECTED_26)
+    if count == 0:
+        return ()
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    boxes = ndimage.find_objects(labels)
+    # By size; the order of equals is that of their first voxel, which does not change between runs.
+    by_size = sorted(range(count), key=lambda k: (-int(sizes[k]), k))
+    digest = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+    geometry = study.geometry
+    midplane = None if geometry is None else fit_midplane(find_head(study.flair.values), geometry)
+    findings = []
+    for number, k in enumerate(by_size, start=1):
+        box = boxes[k]
+        inside = labels[box] == k + 1
+        corner = np.array([one.start for one in box], dtype=np.float64)
+        centroid = np.argwhere(inside).mean(axis=0) + corner
+        areas = inside.sum(axis=(1, 2))
+        largest = int(areas.argmax())
+        values = probability[box][inside]
+        world = None if geometry is None else geometry.to_world(centroid)
+        side = "unknown"
+        if midplane is not None and world is not None:
+            away = midplane.distance_to_right(world)
+            side = "midline" if abs(away) <= MIDLINE_MM else "right" if away > 0 else "left"
+        longest, perpendicular = _diameters(inside[largest], geometry)
+        volume = _volume_ml(areas, box[0].start, geometry)
+        name = f"{origin}/{digest}/{number}"
+        findings.append(
+            Finding(
+                id=number,
+                tracking_uid=f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}",
+                side=side,  # type: ignore[arg-type]
+                centroid_voxel=_three(centroid),
+                centroid_mm=None if world is None else _three(world),
+                bounding_box_voxel=(
+                    (box[0].start, box[1].start, box[2].start),
+                    (box[0].stop, box[1].stop, box[2].stop),
+                ),
+                slices=(box[0].start, box[0].stop - 1),
+                volume_px=int(sizes[k]),
+                volume_ml=volume,
+                largest_slice=box[0].start + largest,
+                largest_area_px=int(areas[largest]),
+                largest_area_mm2=(
+                    None if geometry is None else float(areas[largest] * geometry.pixel_area)
+                ),
+                longest_diameter_mm=longest,
+                perpendicular_diameter_mm=perpendicular,
+                mean_probability=float(values.mean()),
+                peak_probability=float(values.max()),
+                touches_edge=any(
+                    one.start == 0 or one.stop == size
+                    for one, size in zip(box, mask.shape, strict=True)
+                ),
+                small=int(sizes[k]) < SMALL_PX if volume is None else volume < SMALL_ML,
+            )
+        )
+    return tuple(findings)
+
+
+def _volume_ml(areas: NDArray[np.int64], first: int, geometry: Geometry | None) -> float | None:
+    if geometry is None or geometry.slice_extents is None:
+        return None
+    extents = geometry.slice_extents[first : first + len(areas)]
+    return float((areas * geometry.pixel_area * extents).sum() / 1000)
+
+
+def _diameters(
+    inside: NDArray[np.bool_], geometry: Geometry | None
+) -> tuple[float | None, float | None]:
+    """Longest chord between pixel corners and widest extent perpendicular to it, mm."""
+    if geometry is None or int(np.abs(geometry.normal).argmax()) != 2:
+        return None, None
+    pixels = np.argwhere(inside)
+    corners = np.unique(
+        np.concatenate([pixels + np.array((row, column)) for row in (0, 1) for column in (0, 1)]),
+        axis=0,
+    ) * np.array(geometry.spacing)
+    try:
+        hull = corners[ConvexHull(corners).vertices]
+    except QhullError:  # cannot happen with corners of a pixel, unless spacing degenerates
+        hull = corners
+    apart = hull[:, None] - hull[None, :]
+    squared = (apart**2).sum(axis=2)
+    i, j = np.unravel_index(int(squared.argmax()), squared.shape)
+    longest = math.sqrt(float(squared[i, j]))
+    along = apart[i, j] / longest
+    across = hull @ np.array([-along[1], along[0]])
+    return longest, float(across.max() - across.min())
+
+
+def _three(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    return float(values[0]), float(values[1]), float(values[2])

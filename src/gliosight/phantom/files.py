@@ -1,0 +1,120 @@
+"""Write a phantom as the files a user would have: LGG layout or NIfTI (phantom layer).
+
+In: a `Phantom` and a folder. Out: ``<folder>/<study_id>/``, which did not exist or was empty.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from gliosight.errors import CannotWriteError
+from gliosight.phantom.spec import CHANNELS
+from gliosight.phantom.studies import UNITS_PER_BYTE, Phantom
+from gliosight.study import Sequence
+
+_NIFTI_NAMES = {Sequence.FLAIR: "flair", Sequence.T1: "t1", Sequence.T1C: "t1ce"}
+
+
+def to_bytes(values: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """Stored values in the brightness of the LGG layout's bytes."""
+    return np.minimum(np.rint(values / UNITS_PER_BYTE), 255).astype(np.uint8)
+
+
+def write_lgg(phantom: Phantom, folder: Path) -> Path:
+    """Write slices in the LGG layout.
+
+    ``<study_id>_<n>.tif``, n from 1, inferior to superior: (rows, columns, 3) uint8 of T1, FLAIR,
+    T1C, a missing sequence filled with FLAIR as that data set does; ``<study_id>_<n>_mask.tif``: 0
+    or 255. Rows run from anterior to posterior and columns from the patient's right to left, so the
+    patient's left is on the right of the picture. The layout has no geometry: it is lost.
+
+    Returns
+    -------
+    Path
+        The folder of the study.
+
+    Raises
+    ------
+    CannotWriteError
+        The study's folder holds something already, or cannot be written.
+    """
+    target = _target(phantom, folder)
+    name = phantom.spec.study_id
+    flair = phantom.sequences[Sequence.FLAIR]
+    channels = [to_bytes(phantom.sequences.get(one, flair)) for one in CHANNELS]
+    slices = np.stack(channels, axis=-1)
+    masks = np.where(phantom.truth, 255, 0).astype(np.uint8)
+    try:
+        for number, (picture, mask) in enumerate(zip(slices, masks, strict=True), start=1):
+            tifffile.imwrite(target / f"{name}_{number}.tif", picture, photometric="rgb")
+            tifffile.imwrite(target / f"{name}_{number}_mask.tif", mask, photometric="minisblack")
+    except OSError as error:
+        raise _cannot(target, error) from error
+    return target
+
+
+def write_nifti(phantom: Phantom, folder: Path) -> Path:
+    """Write one NIfTI file for each sequence and one for the truth.
+
+    ``<study_id>_flair.nii.gz``, ``_t1``, ``_t1ce`` (uint16) and ``_seg`` (uint8, 0 or 1). Arrays
+    have the index order (column, row, slice), so that the first index runs to the patient's left
+    and the second to posterior; sform and qform (both: scanner) lead to RAS+ millimetres.
+
+    Returns
+    -------
+    Path
+        The folder of the study.
+
+    Raises
+    ------
+    CannotWriteError
+        The study's folder holds something already, or cannot be written.
+    """
+    target = _target(phantom, folder)
+    # NIfTI counts the fastest index first; the geometry's affine starts with the slices.
+    native = phantom.geometry.affine
+    if native is None:
+        raise ValueError("the phantom's slices are uneven: no affine describes them")
+    affine = native[:, [2, 1, 0, 3]]
+    arrays: dict[str, NDArray[np.generic]] = {
+        _NIFTI_NAMES[name]: values for name, values in phantom.sequences.items()
+    }
+    arrays["seg"] = phantom.truth.astype(np.uint8)
+    try:
+        for name, values in arrays.items():
+            image = nibabel.Nifti1Image(values.transpose(2, 1, 0), affine)
+            image.header.set_xyzt_units("mm")
+            image.set_sform(affine, code="scanner")
+            image.set_qform(affine, code="scanner")
+            nibabel.save(image, target / f"{phantom.spec.study_id}_{name}.nii.gz")
+    except OSError as error:
+        raise _cannot(target, error) from error
+    return target
+
+
+def _target(phantom: Phantom, folder: Path) -> Path:
+    target = folder / phantom.spec.study_id
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        # Slices of a longer phantom left over from before would pass as this one's.
+        occupied = any(target.iterdir())
+    except OSError as error:
+        raise _cannot(target, error) from error
+    if occupied:
+        raise CannotWriteError(
+            "the folder of the phantom is not empty", where=target.name, remedy="choose another one"
+        )
+    return target
+
+
+def _cannot(target: Path, error: OSError) -> CannotWriteError:
+    return CannotWriteError(
+        f"cannot write the phantom: {error.strerror or error}",
+        where=target.name,
+        remedy="choose another folder",
+    )

@@ -1,0 +1,235 @@
+"""The flow, from top to bottom: read, prepare, infer, decide, measure, write.
+
+`analyze` is the whole tool as a function; the command line and everything else that runs it stay thin.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import gliosight
+from gliosight.analysis import Analysis, Provenance
+from gliosight.decide import decide, not_assessed
+from gliosight.errors import UsageError
+from gliosight.infer.engine import DEFAULT_ENGINE
+from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
+from gliosight.maps import Maps
+from gliosight.measure import measure
+from gliosight.prepare import prepare
+from gliosight.read import Limits, Request, find_studies, from_arrays, read
+from gliosight.study import Study
+from gliosight.write.masks import write_mask, write_probability
+from gliosight.write.overview import write_overview
+from gliosight.write.report import write_report
+from gliosight.write.result import result_of, write_findings, write_result
+from gliosight.write.staging import RESULT_FILE, check_out, safe_name, staged
+
+__all__ = [
+    "Limits",
+    "Request",
+    "Settings",
+    "analyze",
+    "analyze_study",
+    "check_out",
+    "default_out",
+    "find_studies",
+    "load_model",
+    "read",
+    "read_study",
+    "write_analysis",
+]
+
+Arrays = Mapping[str, NDArray[Any]]
+# Told the stage's name, how much is done and how much there is.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a study is analysed; all of it goes into the record.
+
+    Parameters
+    ----------
+    model : str
+        Name of a shipped model, or the path of a model's card.
+    engine : str
+        Inference engine, see `gliosight.infer.engine.ENGINES`.
+    threads : int, optional
+        Threads of the engine; its own choice if not given.
+    """
+
+    model: str = DEFAULT_MODEL
+    engine: str = DEFAULT_ENGINE
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and not 1 <= self.threads <= 1024:
+            raise UsageError(f"{self.threads} threads", remedy="choose 1 to 1024")
+
+    def load(self) -> Model:
+        """Load the model these settings name."""
+        return load_model(self.model, engine=self.engine, threads=self.threads)
+
+
+def analyze(
+    source: str | Path | Study | NDArray[Any] | Arrays,
+    *,
+    affine: NDArray[Any] | None = None,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> Analysis:
+    """Analyse one study.
+
+    Parameters
+    ----------
+    source : path, Study, array or mapping of arrays
+        What to read; or a study that was read; or FLAIR as a ``(slices, rows, columns)`` array; or such
+        arrays by sequence: ``{"FLAIR": ..., "T1": ..., "T1C": ...}``.
+    affine : (4, 4) array, optional
+        For arrays: from ``(slice, row, column, 1)`` to RAS+ millimetres. Without it there are no
+        millimetres, sides or volumes in ml.
+    settings : Settings, optional
+    progress : callable, optional
+        Told ``(stage, done, total)`` now and then.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    GliosightError
+        See `gliosight.errors`.
+    """
+    start = time.perf_counter()
+    study = _study_of(source, affine)
+    read_ms = 1000 * (time.perf_counter() - start)
+    settings = settings or Settings()
+    return analyze_study(study, settings.load(), settings, read_ms=read_ms, progress=progress)
+
+
+def read_study(source: str | Path, *, limits: Limits | None = None) -> Study:
+    """Read one study from a file or a folder; see docs/input.md."""
+    return read(Request(path=Path(source), limits=limits or Limits()))
+
+
+def analyze_study(
+    study: Study,
+    model: Model,
+    settings: Settings,
+    *,
+    read_ms: float = 0.0,
+    progress: Progress | None = None,
+) -> Analysis:
+    """Analyse a study with a model that is loaded already: the way for many studies in a row."""
+    card, engine = model.card, model.engine
+    clock = time.perf_counter()
+    timings = {"read": read_ms}
+
+    given = prepare(study, card.input)
+    clock = _lap(timings, "prepare", clock)
+    if given.assessable:
+        tell = None if progress is None else lambda done, total: progress("infer", done, total)
+        maps = model.predict(given, tell)
+        clock = _lap(timings, "infer", clock)
+        decision = decide(maps, study.geometry, card.decision, card.input)
+    else:
+        maps = Maps(np.zeros(study.shape, np.float32), np.zeros(study.shape[0], np.float32))
+        clock = _lap(timings, "infer", clock)
+        decision = not_assessed(study.shape, card.decision, given.flags[0].message)
+    clock = _lap(timings, "decide", clock)
+    findings = measure(
+        study, decision.mask, maps.probability, origin=f"{study.study_id}/{card.sha256}"
+    )
+    _lap(timings, "measure", clock)
+    provenance = Provenance(
+        version=gliosight.__version__,
+        model=card.name,
+        model_sha256=card.sha256,
+        engine=engine.name,
+        precision=engine.precision,
+        channels=given.channels,
+        settings={
+            "flip": card.flip,
+            "threads": settings.threads,
+            "input": asdict(card.input),
+            "decision": asdict(card.decision),
+        },
+        timings_ms=timings,
+        environment={"python": platform.python_version(), "system": platform.system()},
+    )
+    flags = (*study.flags, *given.flags, *decision.flags)
+    return Analysis(study, maps, decision, findings, flags, provenance)
+
+
+def write_analysis(
+    analysis: Analysis, out: str | Path, *, overwrite: bool = False, probability: bool = False
+) -> dict[str, Any]:
+    """Write a result folder, whole or not at all, and return what ``result.json`` says.
+
+    Raises
+    ------
+    CannotWriteError
+        The folder is in the way or cannot be written; nothing is left behind.
+    """
+    start = time.perf_counter()
+    with staged(Path(out), overwrite=overwrite) as folder:
+        files = {
+            RESULT_FILE: "all results, for machines",
+            "report.html": "the report, for people",
+            "overview.png": "all slices with the outline",
+            "findings.csv": "one row per finding",
+        }
+        files |= write_mask(analysis, folder)
+        if probability:
+            files |= write_probability(analysis, folder)
+        write_findings(analysis, folder / "findings.csv")
+        write_overview(analysis, folder / "overview.png")
+        others = {name: text for name, text in files.items() if name != "report.html"}
+        write_report(analysis, folder / "report.html", files=others)
+        timings = dict(analysis.provenance.timings_ms)
+        timings["write"] = 1000 * (time.perf_counter() - start)
+        timed = replace(analysis, provenance=replace(analysis.provenance, timings_ms=timings))
+        result = result_of(timed, files)
+        write_result(result, folder / RESULT_FILE)
+    return result
+
+
+def default_out(study: Study) -> Path:
+    """Where a study's result goes when nobody said: ``<study>-gliosight`` in the working folder."""
+    return Path(f"{safe_name(study.study_id)}-gliosight")
+
+
+def _study_of(
+    source: str | Path | Study | NDArray[Any] | Arrays, affine: NDArray[Any] | None
+) -> Study:
+    if isinstance(source, Study):
+        return source
+    if isinstance(source, np.ndarray):
+        return from_arrays(source, affine=affine)
+    if isinstance(source, Mapping):
+        names = {str(key).upper(): value for key, value in source.items()}
+        unknown = names.keys() - {"FLAIR", "T1", "T1C"}
+        if unknown or "FLAIR" not in names:
+            raise UsageError(
+                f"arrays named {', '.join(sorted(names)) or 'nothing'}",
+                remedy="name them FLAIR, and T1 and T1C where there are",
+            )
+        return from_arrays(names["FLAIR"], names.get("T1"), names.get("T1C"), affine=affine)
+    if affine is not None:
+        raise UsageError("an affine is given with a path", remedy="give it with arrays only")
+    return read_study(source)
+
+
+def _lap(timings: dict[str, float], stage: str, since: float) -> float:
+    now = time.perf_counter()
+    timings[stage] = 1000 * (now - since)
+    return now

@@ -1,0 +1,211 @@
+"""Study to network input: orientation, sampling, neighbours, normalisation (stage: prepare).
+
+In: a `Study` on its native grid. Out: a `NetworkInput` in the network frame (see `gliosight.maps`), with
+the `SamplingPlan` that leads back. First everything is decided (which axis is which, where the network's
+pixels and slices lie), then it is executed.
+
+The axes are turned to the nearest axial view, not rotated: what is oblique stays oblique, as it did in
+training. Everything is sampled along one axis at a time, so the way back is exact where nothing had to be
+resampled. With geometry, slices are predicted where the input has slices, at least every
+``predict_every_mm``; without, all of them, in the order in which they are numbered.
+"""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliosight.card import InputRecipe
+from gliosight.head import find_head, head_box, measure_intensity
+from gliosight.maps import NetworkInput, SamplingPlan
+from gliosight.study import Flag, Geometry, Sequence, Study
+
+CHANNELS = (Sequence.T1, Sequence.FLAIR, Sequence.T1C)
+# Where the network's slice, row and column axes point, RAS+: up, back, to the patient's left.
+NETWORK_AXES = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
+# A neighbour this near to a slice (in parts of their distance) is that slice.
+SNAP = 0.1
+# Pixels whose sizes agree within this part are not resampled: half a pixel over a whole picture.
+SAME_PIXEL = 0.002
+
+
+def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
+    """Bring a study into the network frame.
+
+    Parameters
+    ----------
+    study : Study
+    recipe : InputRecipe
+        What the model asks for, from its card.
+
+    Returns
+    -------
+    NetworkInput
+        With the flag ``NO_CONTRAST`` and no images where FLAIR shows nothing at all.
+    """
+    order, flipped = orient(study.geometry)
+    turned = {name: _turn(one.values, order, flipped) for name, one in study.sequences.items()}
+    flair = turned[Sequence.FLAIR]
+    positions, pixel = _grid(study, order, flipped, recipe)
+    head = find_head(flair)
+    (top, bottom), (left, right) = head_box(head)
+    rows = _axis(flair.shape[1], (top, bottom), pixel[0], recipe)
+    columns = _axis(flair.shape[2], (left, right), pixel[1], recipe)
+    chosen = choose_slices(positions, recipe.predict_every_mm)
+    plan = SamplingPlan(
+        native_shape=study.shape,
+        order=order,
+        flipped=flipped,
+        slice_indices=chosen.astype(np.float64),
+        row_matrix=_back(flair.shape[1], rows, pixel[0], recipe.pixel_mm),
+        column_matrix=_back(flair.shape[2], columns, pixel[1], recipe.pixel_mm),
+    )
+    below, above, weight = _neighbours(positions, chosen, recipe.neighbour_mm)
+    needed, numbers = np.unique(np.stack([below, above]), return_inverse=True)
+    below, above = numbers.reshape(2, *below.shape)
+
+    images = np.empty((len(needed), len(CHANNELS), len(rows), len(columns)), dtype=np.float32)
+    forth_rows = _forth(flair.shape[1], rows, pixel[0], recipe.pixel_mm)
+    forth_columns = _forth(flair.shape[2], columns, pixel[1], recipe.pixel_mm)
+    channels: list[str] = []
+    flags: list[Flag] = []
+    for channel in (1, 0, 2):  # FLAIR first: the others fall back on it
+        name = CHANNELS[channel]
+        intensity = measure_intensity(turned[name], head) if name in turned else None
+        if intensity is None and name is Sequence.FLAIR:
+            flag = Flag("NO_CONTRAST", "warning", "The FLAIR images show no contrast at all.")
+            empty = np.empty((0, len(CHANNELS), len(rows), len(columns)), dtype=np.float32)
+            return NetworkInput(empty, below, above, weight, plan, (), (flag,))
+        if intensity is None:
+            if name in turned:
+                text = f"{name.value} shows no contrast and was left out."
+                flags.append(Flag(f"{name.name}_NO_CONTRAST", "warning", text))
+            images[:, channel] = images[:, 1]
+            continue
+        channels.append(name.value)
+        # Heights above air, so that what lies outside the picture becomes air.
+        air = (intensity.low - intensity.mean) / intensity.std
+        for k, number in enumerate(needed):
+            height = intensity.normalise(turned[name][number]) - np.float32(air)
+            images[k, channel] = forth_rows @ height @ forth_columns.T + np.float32(air)
+    names = tuple(one.value if one.value in channels else "FLAIR" for one in CHANNELS)
+    return NetworkInput(images, below, above, weight, plan, names, tuple(flags))
+
+
+def orient(
+    geometry: Geometry | None,
+) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """Which native axis is the network's slice, row and column axis, and which run backwards.
+
+    Of the six ways to assign the axes the one is taken that agrees best with the directions in the
+    patient. Without geometry everything stays as it is.
+    """
+    if geometry is None:
+        return (0, 1, 2), (False, False, False)
+    native = np.stack([geometry.normal, geometry.row_direction, geometry.column_direction])
+    agreement = native @ NETWORK_AXES.T  # (native axis, network axis)
+    best = max(
+        permutations(range(3)),
+        key=lambda order: sum(abs(agreement[axis, k]) for k, axis in enumerate(order)),
+    )
+    flipped = tuple(bool(agreement[axis, k] < 0) for k, axis in enumerate(best))
+    return (best[0], best[1], best[2]), (flipped[0], flipped[1], flipped[2])
+
+
+def choose_slices(positions: NDArray[np.float64], every: float) -> NDArray[np.int64]:
+    """Indices of the slices to predict: as few as possible with no gap above ``every`` mm.
+
+    A gap of the input itself stays; the first and the last slice are always among them.
+    """
+    chosen = [0]
+    for k in range(1, len(positions)):
+        last = k == len(positions) - 1
+        if last or positions[k + 1] - positions[chosen[-1]] > every * (1 + 1e-6):
+            chosen.append(k)
+    return np.asarray(chosen, dtype=np.int64)
+
+
+def _turn(
+    values: NDArray[np.generic], order: tuple[int, int, int], flipped: tuple[bool, bool, bool]
+) -> NDArray[np.generic]:
+    backwards = tuple(slice(None, None, -1) if one else slice(None) for one in flipped)
+    return values.transpose(order)[backwards]
+
+
+def _grid(
+    study: Study,
+    order: tuple[int, int, int],
+    flipped: tuple[bool, bool, bool],
+    recipe: InputRecipe,
+) -> tuple[NDArray[np.float64], tuple[float, float]]:
+    """Positions of the turned slices (mm, growing) and the size of the turned pixels (mm)."""
+    shape = tuple(study.shape[axis] for axis in order)
+    geometry = study.geometry
+    if geometry is None:
+        pixel = recipe.field_of_view_mm / max(shape[1:])
+        return np.arange(float(shape[0])) * recipe.neighbour_mm, (pixel, pixel)
+    across = geometry.slice_spacing or recipe.neighbour_mm
+    spacing = (across, *geometry.spacing)
+    if order[0] == 0:
+        positions = geometry.slice_positions
+        positions = -positions[::-1] if flipped[0] else positions
+    else:
+        positions = np.arange(float(shape[0])) * spacing[order[0]]
+    return positions, (spacing[order[1]], spacing[order[2]])
+
+
+def _axis(
+    size: int, box: tuple[int, int], pixel: float, recipe: InputRecipe
+) -> NDArray[np.float64]:
+    """Where the network's pixels lie on one native axis, in its index units."""
+    step = recipe.pixel_mm / pixel
+    step = 1.0 if abs(step - 1) < SAME_PIXEL else step
+    wanted = (box[1] - box[0]) / step + 2 * recipe.margin_pixels
+    count = recipe.multiple * max(1, int(np.ceil(wanted / recipe.multiple)))
+    middle = (box[0] + box[1] - 1) / 2
+    if step == 1.0:  # stay on the pixels: nothing is interpolated
+        first = np.floor(middle - (count - 1) / 2)
+        # A box that is no larger than the picture is not pushed out of it.
+        if count <= size:
+            first = min(max(first, 0.0), float(size - count))
+        return np.asarray(first + np.arange(float(count)), dtype=np.float64)
+    return np.asarray(middle + (np.arange(count) - (count - 1) / 2) * step, dtype=np.float64)
+
+
+def _forth(
+    size: int, places: NDArray[np.float64], pixel: float, target: float
+) -> NDArray[np.float32]:
+    """(network, native) weights: linear, widened where pixels become larger, against aliasing."""
+    width = max(1.0, target / pixel if len(places) < 2 else float(places[1] - places[0]))
+    distance = np.abs(places[:, None] - np.arange(size)[None, :])
+    weights = np.clip(1 - distance / width, 0, None)
+    # Full where the kernel lies inside the picture; beyond its edge it fades into air.
+    return np.asarray(weights / np.maximum(weights.sum(1, keepdims=True), width), dtype=np.float32)
+
+
+def _back(
+    size: int, places: NDArray[np.float64], pixel: float, target: float
+) -> NDArray[np.float32]:
+    """(native, network) linear weights; a native pixel outside the box has none."""
+    step = float(places[1] - places[0]) if len(places) > 1 else target / pixel
+    where = (np.arange(size) - places[0]) / step
+    inside = (where > -0.5 - 1e-6) & (where < len(places) - 0.5 + 1e-6)
+    where = np.clip(where, 0, len(places) - 1)
+    distance = np.abs(where[:, None] - np.arange(len(places))[None, :])
+    weights = np.clip(1 - distance, 0, None) * inside[:, None]
+    return np.asarray(weights, dtype=np.float32)
+
+
+def _neighbours(
+    positions: NDArray[np.float64], chosen: NDArray[np.int64], distance: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """For (below, this, above) the two slices each lies between, and the weight of the upper one."""
+    wanted = positions[chosen][:, None] + np.array([-distance, 0.0, distance])
+    index = np.interp(wanted, positions, np.arange(len(positions), dtype=np.float64))
+    nearest = np.rint(index)
+    index = np.where(np.abs(index - nearest) < SNAP, nearest, index)
+    below = np.floor(index).astype(np.int64)
+    above = np.minimum(below + 1, len(positions) - 1)
+    return below, above, (index - below).astype(np.float32)

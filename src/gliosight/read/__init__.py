@@ -1,0 +1,271 @@
+"""From a path to a `Study` (the first stage).
+
+In: a `Request`. Out: one frozen `Study`, or a `GliosightError`; nothing in between, and nothing is
+written. `detect` and `folders` say what is there, one module per kind of input (`slices`, `nifti`,
+`arrays`; DICOM is to come) makes the study, and `limits` bounds them all. docs/input.md is the
+user's side of this, docs/flags.md explains the flags.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliosight.errors import (
+    DamagedInputError,
+    NothingReadableError,
+    UnsupportedInputError,
+    UsageError,
+)
+from gliosight.read.arrays import from_arrays
+from gliosight.read.detect import SLICES, Kind, sniff, unreadable
+from gliosight.read.flags import flag
+from gliosight.read.folders import (
+    LOOKED_FOR,
+    Contents,
+    Found,
+    find_studies,
+    flair_groups,
+    folder_name,
+    list_folder,
+    mislabelled,
+    mode_of,
+    nothing_in,
+    series_files,
+    several,
+    slice_groups,
+)
+from gliosight.read.intensities import is_constant
+from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
+from gliosight.read.naming import is_mask, nifti_series, promises_image, stem
+from gliosight.study import Flag, Sequence, Study
+
+__all__ = ["Limits", "Request", "find_studies", "from_arrays", "read"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to read.
+
+    Parameters
+    ----------
+    path : Path or None
+        A file, a folder with one study, or ``folder/series`` (see `folders`); ``None`` where
+        ``flair`` says it all.
+    flair, t1, t1c : Path, optional
+        NIfTI files, whatever their names say. Beside a ``path`` only ``t1`` and ``t1c``, and only
+        if it is a NIfTI file: the FLAIR.
+    limits : Limits
+    volume_index : int, optional
+        Which volume of a 4-D NIfTI to read, counted from 0 (``--volume N``).
+    """
+
+    path: Path | None
+    flair: Path | None = None
+    t1: Path | None = None
+    t1c: Path | None = None
+    limits: Limits = DEFAULT_LIMITS
+    volume_index: int | None = None
+
+
+def read(request: Request) -> Study:
+    """Read one study.
+
+    Raises
+    ------
+    UsageError
+        Options that contradict each other, a volume that is not there.
+    NothingReadableError
+        No such path, no permission, an empty folder, nothing recognised.
+    DamagedInputError
+        Truncated, corrupt or mislabelled files; files that contradict each other; masks.
+    UnsupportedInputError
+        No FLAIR, several studies, DICOM, archives, kinds of pixels that are not read.
+    LimitExceededError
+        More than ``request.limits`` allow.
+    """
+    budget = Budget(request.limits)
+    if request.flair or request.t1 or request.t1c:
+        return _read_named(request, budget)
+    if request.path is None:
+        raise UsageError("nothing to read", remedy="give a study, or a FLAIR file with --flair")
+    path = Path(request.path)
+    mode = mode_of(path)
+    if mode is None:
+        return _read_series(path, request, budget)
+    if stat.S_ISDIR(mode):
+        return _read_folder(path, path, request, budget)
+    if not stat.S_ISREG(mode):
+        raise not_regular(mode, path.name or str(path))
+    return _read_file(path, request, budget)
+
+
+def _read_named(request: Request, budget: Budget) -> Study:
+    """The files of each sequence, as the options name them."""
+    if request.path is not None and request.flair is not None:
+        raise UsageError("both a study and --flair are given", remedy="give only one of them")
+    flair = request.flair or request.path
+    if flair is None:
+        raise UsageError("T1 or T1C is given without FLAIR", remedy="give --flair FILE as well")
+    given = {Sequence.FLAIR: flair, Sequence.T1: request.t1, Sequence.T1C: request.t1c}
+    files: dict[Sequence, Found] = {}
+    for name, path in given.items():
+        if path is None:
+            continue
+        mode = mode_of(path)
+        if mode is not None and stat.S_ISDIR(mode):
+            raise UsageError(
+                f"{name.value} is a folder",
+                where=folder_name(path),
+                remedy="--flair, --t1 and --t1c take one NIfTI file each",
+            )
+        one = _recognise(path)
+        if one.kind is not Kind.NIFTI:
+            raise UnsupportedInputError(
+                f"{name.value} is {one.kind.value}, not NIfTI",
+                where=one.where,
+                remedy="--flair, --t1 and --t1c take one NIfTI file each",
+            )
+        files[name] = one
+    from gliosight.read.nifti import assign_single, read_nifti
+
+    flags = assign_single(files[Sequence.FLAIR]) if request.flair is None else ()
+    return read_nifti(
+        files, stem(flair.name), budget, volume_index=request.volume_index, flags=flags
+    )
+
+
+def _read_file(path: Path, request: Request, budget: Budget) -> Study:
+    one = _recognise(path)
+    if one.kind is Kind.NIFTI:
+        from gliosight.read.nifti import assign_single, read_nifti
+
+        if is_mask(path.name):
+            raise _is_mask(one.where)
+        return read_nifti(
+            {Sequence.FLAIR: one},
+            stem(path.name),
+            budget,
+            volume_index=request.volume_index,
+            flags=assign_single(one),
+        )
+    from gliosight.read.slices import read_slices
+
+    study = read_slices([one], stem(path.name), budget)
+    # An empty mask has one value only, so its pixels alone do not give it away.
+    if is_mask(path.name) and is_constant(study.flair.values):
+        raise _is_mask(one.where)
+    return study
+
+
+def _read_folder(folder: Path, root: Path, request: Request, budget: Budget) -> Study:
+    contents = list_folder(folder, root, budget)
+    if contents.readable:
+        return _read_contents(folder, contents, request, budget)
+    studies = find_studies(folder, request.limits) if contents.folders else []
+    if not studies:
+        raise nothing_in(folder, contents.seen, contents.files)
+    if len(studies) > 1:
+        raise several(studies, root)
+    if mode_of(studies[0]) is None:
+        return _read_series(studies[0], request, budget)
+    return _read_folder(studies[0], root, request, budget)
+
+
+def _read_contents(folder: Path, contents: Contents, request: Request, budget: Budget) -> Study:
+    """The one study that a folder's own files are."""
+    files = contents.readable
+    if (error := unreadable(files[0].kind, files[0].where)) is not None:
+        raise error
+    nifti = files[0].kind is Kind.NIFTI
+    groups = flair_groups(files) if nifti else slice_groups(files)
+    if len(groups) > 1:
+        raise several([folder / series for series in groups], folder)
+    group = files if nifti else next(iter(groups.values()))
+    return _read_group(folder_name(folder), contents, group, request, budget)
+
+
+def _read_series(path: Path, request: Request, budget: Budget) -> Study:
+    """The part of a folder's files that ``folder/series`` names."""
+    found = series_files(path, budget)
+    if found is None:
+        raise NothingReadableError(
+            "no such file or folder",
+            where=str(path),
+            remedy=f"check the path; looked for {LOOKED_FOR} files",
+        )
+    return _read_group(path.name, found[0], found[1], request, budget)
+
+
+def _read_group(
+    name: str,
+    contents: Contents,
+    group: tuple[Found, ...] | list[Found],
+    request: Request,
+    budget: Budget,
+) -> Study:
+    flags = _left_aside(contents)
+    if group[0].kind is not Kind.NIFTI:
+        from gliosight.read.slices import read_slices
+
+        return read_slices(group, name, budget, flags)
+    from gliosight.read.nifti import assign, read_nifti
+
+    files, assigned, explained = assign(group, name)
+    if name == "anat":  # BIDS: the folder says nothing, the files say subject and session
+        name = nifti_series(files[Sequence.FLAIR].path.name) or name
+    return read_nifti(
+        files,
+        name,
+        budget,
+        volume_index=request.volume_index,
+        flags=(*flags, *assigned),
+        explained=explained,
+    )
+
+
+def _left_aside(contents: Contents) -> tuple[Flag, ...]:
+    flags = []
+    if ignored := contents.ignored():
+        flags.append(flag("FILES_IGNORED", f"Other images in the folder were not read: {ignored}."))
+    if contents.folders:
+        count = len(contents.folders)
+        what = "1 subfolder was" if count == 1 else f"{count} subfolders were"
+        flags.append(flag("SUBFOLDERS_IGNORED", f"{what} not looked into."))
+    return tuple(flags)
+
+
+def _recognise(path: Path) -> Found:
+    """A file given by name, of a kind that is read.
+
+    Raises
+    ------
+    NothingReadableError, DamagedInputError, UnsupportedInputError
+    """
+    where = path.name or str(path)
+    kind = sniff(path, where)
+    if kind is Kind.UNKNOWN and path.suffix.lower() == ".img":
+        # The pixels of a pair have no magic; their header, beside them, has.
+        header = path.with_suffix(".HDR" if path.suffix.isupper() else ".hdr")
+        if mode_of(header) is not None and sniff(header, header.name) is Kind.NIFTI:
+            return Found(header, Kind.NIFTI, header.name)
+    if (error := unreadable(kind, where)) is not None:
+        raise error
+    if kind is Kind.NIFTI or kind in SLICES:
+        return Found(path, kind, where)
+    if promises_image(path.name):
+        raise mislabelled(path.name, kind, where)
+    raise NothingReadableError(
+        "the file is empty" if kind is Kind.EMPTY else "not an image of a known kind",
+        where=where,
+        remedy=f"give a {LOOKED_FOR} file, or a folder of them",
+    )
+
+
+def _is_mask(where: str) -> DamagedInputError:
+    return DamagedInputError(
+        "by its name a mask, not an image",
+        where=where,
+        remedy="give the MR image, not its mask",
+    )

@@ -1,0 +1,99 @@
+"""From an affine to a `Geometry`, or the reason why not (read stage, for NIfTI and arrays).
+
+In: a (4, 4) affine from ``(slice, row, column, 1)`` to RAS+ millimetres. Out: a `Geometry` with one
+origin per slice. An affine is refused as a whole when a part of it cannot be trusted: half a
+geometry would give millimetres nobody can believe.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliosight.study import Geometry
+
+# Distances between pixels or slices that an MR scanner of heads can have, mm.
+SMALLEST_SPACING, LARGEST_SPACING = 0.1, 20.0
+# Cosine between the in-plane axes up to which they count as perpendicular (as `Geometry` has it).
+PERPENDICULAR_WITHIN = 1e-3
+# Cosine between slice step and normal below which slices hardly follow each other at all.
+LEAST_NORMAL = 0.1
+
+
+class UnusableAffineError(ValueError):
+    """No geometry can be made of this affine; the text says why, as part of a sentence.
+
+    Parameters
+    ----------
+    reason : str
+    empty : bool
+        The affine says nothing at all (not finite, or singular), rather than something odd.
+    """
+
+    def __init__(self, reason: str, *, empty: bool = False) -> None:
+        self.empty = empty
+        super().__init__(reason)
+
+
+def geometry_of(affine: NDArray[np.float64], slices: int) -> Geometry:
+    """Turn an affine into a geometry.
+
+    Parameters
+    ----------
+    affine : (4, 4) array
+        From ``(slice, row, column, 1)`` to RAS+ mm. Slices may be sheared against each other (a
+        gantry tilt); rows and columns may not.
+    slices : int
+
+    Raises
+    ------
+    UnusableAffineError
+        Not finite, singular, in-plane axes not perpendicular, or a spacing outside 0.1 to 20 mm.
+    """
+    if not np.isfinite(affine).all():
+        raise UnusableAffineError("the affine holds NaN or infinite numbers", empty=True)
+    step, row, column = (np.asarray(affine[:3, axis], dtype=np.float64) for axis in range(3))
+    between_rows, between_columns = float(np.linalg.norm(row)), float(np.linalg.norm(column))
+    if between_rows == 0 or between_columns == 0:
+        raise UnusableAffineError("the affine is singular", empty=True)
+    row, column = row / between_rows, column / between_columns
+    cosine = abs(float(row @ column))
+    if cosine > 1 - PERPENDICULAR_WITHIN:
+        raise UnusableAffineError("the affine is singular", empty=True)
+    if cosine > PERPENDICULAR_WITHIN:
+        raise UnusableAffineError("rows and columns are not perpendicular (sheared affine)")
+    normal = np.cross(column, row)
+    normal /= np.linalg.norm(normal)
+    between_slices = abs(float(step @ normal))
+    length = float(np.linalg.norm(step))
+    if slices > 1 and (length == 0 or between_slices < LEAST_NORMAL * length):
+        raise UnusableAffineError("the affine is singular", empty=True)
+    _check_spacing("rows", between_rows)
+    _check_spacing("columns", between_columns)
+    if between_slices > 0:
+        _check_spacing("slices", between_slices)
+    return Geometry(
+        origins=affine[:3, 3] + np.arange(slices)[:, None] * step,
+        row_direction=row,
+        column_direction=column,
+        spacing=(between_rows, between_columns),
+        slice_thickness=between_slices if slices == 1 and between_slices > 0 else None,
+    )
+
+
+def grid_distance(
+    one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, ...]
+) -> float:
+    """Largest distance between the corners of two grids of the same shape, in the affines' unit."""
+    corners = np.array(
+        [[*corner, 1.0] for corner in np.ndindex(2, 2, 2)] * np.array([*shape, 1]), dtype=np.float64
+    )
+    return float(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1).max())
+
+
+def _check_spacing(what: str, value: float) -> None:
+    # A little slack: headers hold float32, and 0.1 or 20 itself is allowed.
+    if not SMALLEST_SPACING * (1 - 1e-4) <= value <= LARGEST_SPACING * (1 + 1e-4):
+        raise UnusableAffineError(
+            f"{what} are {value:g} mm apart, not {SMALLEST_SPACING:g} to {LARGEST_SPACING:g} mm"
+        )

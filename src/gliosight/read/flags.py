@@ -1,0 +1,45 @@
+"""The flags reading can raise, and how grave each is (read stage, shared by its modules).
+
+In: a code and a plain sentence. Out: a `Flag`. Each code has its cause and remedy in docs/flags.md;
+a test compares the two lists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from gliosight.study import Flag
+
+SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
+    "ALPHA_DROPPED": "info",
+    "FILES_IGNORED": "info",
+    "FORMS_DISAGREE": "warning",
+    "GRID_ASSUMED": "warning",
+    "LOSSY_SOURCE": "info",
+    "MISSING_SLICES": "warning",
+    "NOT_FINITE": "warning",
+    "NO_GEOMETRY": "warning",
+    "ORDER_BY_NAME": "warning",
+    "QFORM_USED": "warning",
+    "SEQUENCE_ASSUMED": "warning",
+    "SINGLE_SLICE": "info",
+    "SUBFOLDERS_IGNORED": "info",
+    "T1C_LEFT_OUT": "warning",
+    "T1C_MISSING": "info",
+    "T1C_PARTLY_COPY": "warning",
+    "T1C_RESAMPLED": "info",
+    "T1_LEFT_OUT": "warning",
+    "T1_MISSING": "info",
+    "T1_PARTLY_COPY": "warning",
+    "T1_RESAMPLED": "info",
+    "THREE_EQUAL_CHANNELS": "info",
+    "TURNED_UPRIGHT": "info",
+    "UNITS_CONVERTED": "info",
+    "VOLUME_CHOSEN": "info",
+}
+
+
+def flag(code: str, message: str) -> Flag:
+    """Make the flag of a listed code; an unlisted one is a ``KeyError``: the docs stay whole."""
+    return Flag(code, SEVERITIES[code], message)

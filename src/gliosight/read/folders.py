@@ -1,0 +1,362 @@
+"""What a folder holds: recognised files, studies, and everything else (read stage).
+
+In: a path. Out: `Contents` of one folder, the groups of files that make one study each, or the
+paths of all studies below a folder. Only names and first bytes are looked at here.
+
+Words: a *series* is what the names of one study's files share (see `naming`). A *study path* is a
+file, a folder with the files of one study, or ``folder/series`` where one folder holds several; the
+last one is no file on disk, but names those of the folder's files whose name begins with it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gliosight.errors import DamagedInputError, NothingReadableError, UnsupportedInputError
+from gliosight.read.detect import SLICES, Kind, sniff, unreadable
+from gliosight.read.limits import Budget, Limits, cannot_read, not_regular
+from gliosight.read.naming import (
+    is_mask,
+    is_part_of,
+    natural_key,
+    nifti_series,
+    promises_image,
+    sequence_of,
+    slice_number,
+    stem,
+)
+from gliosight.study import Sequence
+
+# Suffixes counted, and studies named, in a message before it breaks off.
+NAMED = 6
+LOOKED_FOR = "NIfTI, TIFF, PNG or JPEG"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A recognised file; ``where`` is its path relative to the input."""
+
+    path: Path
+    kind: Kind
+    where: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """One folder.
+
+    Parameters
+    ----------
+    files : tuple of Found
+        Of every recognised kind, masks left out, in natural order of their names.
+    masks : int
+        Files left out since their name says mask.
+    folders : tuple of Path
+        Subfolders worth looking into.
+    seen : Counter of str
+        What there was, by suffix or in words.
+    """
+
+    files: tuple[Found, ...]
+    masks: int
+    folders: tuple[Path, ...]
+    seen: Counter[str]
+
+    def of(self, *kinds: Kind) -> tuple[Found, ...]:
+        """The files of these kinds."""
+        return tuple(one for one in self.files if one.kind in kinds)
+
+    @property
+    def readable(self) -> tuple[Found, ...]:
+        """The files a study would be made of: NIfTI before DICOM before slices, never mixed."""
+        return self.of(Kind.NIFTI) or self.of(Kind.DICOM) or self.of(*SLICES)
+
+    def ignored(self) -> str:
+        """In words, the recognised images that are no part of the study; empty if there is none."""
+        used = {one.kind for one in self.readable}
+        kinds = Counter(one.kind.value for one in self.files if one.kind not in used)
+        return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+
+
+def list_folder(folder: Path, root: Path, budget: Budget) -> Contents:
+    """Look at the files of one folder, not of those below it.
+
+    FIFOs, devices, sockets and broken links are counted and never opened; hidden files (and the
+    ``._`` companions that macOS leaves) are passed over.
+
+    Raises
+    ------
+    NothingReadableError
+        The folder, or a file in it that promises an image, may not be read.
+    DamagedInputError
+        A file whose suffix promises an image holds none.
+    LimitExceededError
+        More entries than ``members``.
+    """
+    where = relative(folder, root)
+    files: list[Found] = []
+    folders: list[Path] = []
+    seen: Counter[str] = Counter()
+    masks = 0
+    for name in _names(folder, where, budget):
+        path = folder / name
+        try:
+            mode = path.stat().st_mode
+        except OSError:  # broken, or a link that leads to itself
+            seen["broken links"] += 1
+            continue
+        if stat.S_ISDIR(mode):
+            seen["folders"] += 1
+            folders.append(path)
+        elif not stat.S_ISREG(mode):
+            seen["FIFOs, sockets or devices"] += 1
+        elif is_mask(name) and promises_image(name):
+            seen[f"{_suffix(name)} masks"] += 1
+            masks += 1
+        else:
+            seen[_suffix(name)] += 1
+            if (one := _recognised(path, root)) is not None:
+                files.append(one)
+    return Contents(tuple(files), masks, tuple(folders), seen)
+
+
+def find_studies(path: Path, limits: Limits) -> list[Path]:
+    """All studies at or below a path, each as a path that `read` takes.
+
+    A folder's own files are a study (or several, see the module's words), and so is each
+    subfolder's. Results of this tool, hidden folders, what a BIDS data set keeps beside ``anat``
+    and its ``derivatives`` and ``sourcedata`` are passed over. Each folder is visited once, so
+    links in a circle end.
+
+    Raises
+    ------
+    NothingReadableError, UnsupportedInputError
+        Nothing there that could be read.
+    LimitExceededError
+        More than ``members`` entries in one folder, or folders.
+    """
+    mode = mode_of(path)
+    if mode is None or stat.S_ISREG(mode):
+        return [path]  # a file, or a series of a folder, for `read` to judge
+    if not stat.S_ISDIR(mode):
+        raise not_regular(mode, path.name or str(path))
+    budget = Budget(limits)
+    studies: list[Path] = []
+    seen: Counter[str] = Counter()
+    refused: list[Found] = []
+    visited: set[tuple[int, int]] = set()
+    waiting = [path]
+    while waiting:
+        folder = waiting.pop()
+        budget.check_members(len(visited), relative(folder, path))
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            contents = list_folder(folder, path, budget)
+        except (OSError, NothingReadableError, DamagedInputError):
+            # One bad folder must not cost the others: `read` will say what is wrong with it.
+            studies.append(folder)
+            continue
+        seen += contents.seen
+        refused += contents.files
+        studies += _studies_of(folder, contents)
+        waiting += reversed(_worth_entering(contents))
+    if not studies:
+        raise nothing_in(path, seen, refused)
+    return studies
+
+
+def nothing_in(
+    folder: Path, seen: Counter[str], files: Iterable[Found]
+) -> NothingReadableError | UnsupportedInputError:
+    """The error for a folder without anything that is read."""
+    for one in files:
+        if (error := unreadable(one.kind, one.where)) is not None:
+            return error
+    name = folder_name(folder)
+    if not seen:
+        return NothingReadableError(
+            "the folder is empty", where=name, remedy=f"give a folder with {LOOKED_FOR} files"
+        )
+    counts = [f"{count} {what}" for what, count in seen.most_common(NAMED)]
+    more = ", ..." if len(seen) > NAMED else ""
+    return NothingReadableError(
+        f"no {LOOKED_FOR} image there, only {', '.join(counts)}{more}",
+        where=name,
+        remedy="check the path; masks are not read as images",
+    )
+
+
+def several(studies: Iterable[Path], folder: Path) -> UnsupportedInputError:
+    """The error for a folder of several studies where one was asked for."""
+    names = [relative(one, folder) for one in studies if one != folder]
+    if len(names) == 1:
+        names.append("files without a name in common")
+    more = ", ..." if len(names) > NAMED else ""
+    return UnsupportedInputError(
+        f"there are {len(names)} studies ({', '.join(names[:NAMED])}{more}), one is read at a time",
+        where=folder_name(folder),
+        remedy=f"name one of them, as in {Path(folder_name(folder)) / names[0]}",
+    )
+
+
+def slice_groups(files: Iterable[Found]) -> dict[str, list[Found]]:
+    """Slices by series; pictures without a number are one series if nothing has a number."""
+    files = list(files)
+    groups: dict[str, list[Found]] = {}
+    numbered = any(slice_number(one.path.name)[1] is not None for one in files)
+    for one in files:
+        series, number = slice_number(one.path.name)
+        key = "" if number is None and not numbered else series
+        groups.setdefault(key, []).append(one)
+    return groups
+
+
+def flair_groups(files: Iterable[Found]) -> dict[str, list[Found]]:
+    """NIfTI files by the FLAIR they belong to: one group for every FLAIR.
+
+    With one FLAIR, all files are its group. With several, a file belongs to that whose series its
+    own begins with.
+    """
+    files = list(files)
+    flairs = [one for one in files if sequence_of(one.path.name) is Sequence.FLAIR]
+    if len(flairs) < 2:
+        return {nifti_series(one.path.name): files for one in flairs}
+    groups: dict[str, list[Found]] = {}
+    for one in flairs:
+        groups.setdefault(nifti_series(one.path.name), []).append(one)
+    for one in files:
+        series = nifti_series(one.path.name)
+        fitting = [key for key in groups if key == series] or [
+            key for key in groups if key and is_part_of(key, series)
+        ]
+        if one not in flairs and len(fitting) == 1:
+            groups[fitting[0]].append(one)
+    return groups
+
+
+def series_files(path: Path, budget: Budget) -> tuple[Contents, list[Found]] | None:
+    """The files that ``folder/series`` names, or ``None`` where it names none."""
+    folder = path.parent
+    mode = mode_of(folder)
+    if not path.name or mode is None or not stat.S_ISDIR(mode):
+        return None
+    contents = list_folder(folder, folder, budget)
+    nifti = flair_groups(contents.of(Kind.NIFTI)).get(path.name)
+    files = nifti or slice_groups(contents.of(*SLICES)).get(path.name)
+    return (contents, files) if files else None
+
+
+def mode_of(path: Path) -> int | None:
+    """What stands at a path, links followed; ``None`` where there is nothing.
+
+    Raises
+    ------
+    NothingReadableError
+        It may not be looked at.
+    """
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise cannot_read(error, str(path)) from error
+
+
+def relative(path: Path, root: Path) -> str:
+    """A path as seen from the input; the input itself by its name."""
+    if path == root:
+        return folder_name(path)
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.name
+
+
+def folder_name(path: Path) -> str:
+    """The name of a folder, also of ``.`` and ``..``."""
+    # Not resolve(): a link's own name is the one the user knows.
+    return Path(os.path.abspath(path)).name or "study"  # noqa: PTH100
+
+
+def _names(folder: Path, where: str, budget: Budget) -> list[str]:
+    names: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for count, entry in enumerate(entries, start=1):
+                budget.check_members(count, where)
+                if not entry.name.startswith("."):
+                    names.append(entry.name)
+    except OSError as error:
+        raise cannot_read(error, where) from error
+    return sorted(names, key=natural_key)
+
+
+def _recognised(path: Path, root: Path) -> Found | None:
+    where = relative(path, root)
+    promised = promises_image(path.name)
+    try:
+        kind = sniff(path, where)
+    except NothingReadableError:
+        if promised:
+            raise
+        return None
+    if kind in (Kind.UNKNOWN, Kind.EMPTY):
+        if promised:
+            raise mislabelled(path.name, kind, where)
+        return None
+    return Found(path, kind, where)
+
+
+def mislabelled(name: str, kind: Kind, where: str) -> DamagedInputError:
+    """The error for a file whose suffix promises an image that its bytes do not hold."""
+    if kind is Kind.EMPTY:
+        what = "the file is empty"
+    else:
+        what = f"named {_suffix(name)}, but its content is no such image, or it is cut off at once"
+    return DamagedInputError(
+        what, where=where, remedy="copy or export the file again, or take it out of the folder"
+    )
+
+
+def _suffix(name: str) -> str:
+    suffix = name[len(stem(name)) :] or Path(name).suffix
+    return suffix.lower() or "files without suffix"
+
+
+def _studies_of(folder: Path, contents: Contents) -> list[Path]:
+    files = contents.readable
+    if not files or files[0].kind is Kind.DICOM:
+        return [folder] if files else []
+    groups = flair_groups(files) if files[0].kind is Kind.NIFTI else slice_groups(files)
+    # A group without a name cannot be named; then `read` says what is wrong with the folder.
+    if len(groups) < 2 or "" in groups:
+        return [folder]
+    return [folder / series for series in groups]
+
+
+def _worth_entering(contents: Contents) -> list[Path]:
+    folders = [one for one in contents.folders if not _is_result(one)]
+    anat = [one for one in folders if one.name == "anat"]
+    if anat:
+        return anat
+    if contents.seen[".json"] and any(one.name.startswith("sub-") for one in folders):
+        return [one for one in folders if one.name not in ("derivatives", "sourcedata", "code")]
+    return folders
+
+
+def _is_result(folder: Path) -> bool:
+    """Whether this is an output of gliosight, which must not be taken for input."""
+    if folder.name.endswith("-gliosight"):
+        return True
+    try:
+        return (folder / "result.json").is_file() and (folder / "report.html").is_file()
+    except OSError:  # no permission: not ours, then
+        return False

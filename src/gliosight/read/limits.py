@@ -1,0 +1,177 @@
+"""What reading may cost at most, and how files are opened (read stage, below its other modules).
+
+In: the sizes a header claims, before anything is allocated for them. Out: nothing, or a
+`LimitExceededError` that names the limit and the option that raises it. A header is never believed:
+memory grows with the bytes that are really there, and stops at the limit.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from gliosight.errors import LimitExceededError, NothingReadableError
+
+# Below this many decoded bytes no ratio is suspicious: a blank slice packs a thousandfold.
+RATIO_FROM = 64 * 1024**2
+
+_KINDS = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one study's input.
+
+    Parameters
+    ----------
+    decoded_bytes : int
+        All pixels of the study, as they stand in memory after decoding.
+    members : int
+        Files and folders in one folder, pages in one file.
+    ratio : float
+        Decoded over stored bytes; only looked at beyond 64 MiB decoded, since blank images pack
+        well.
+    """
+
+    decoded_bytes: int = 2 * 1024**3
+    members: int = 20_000
+    ratio: float = 200.0
+
+
+DEFAULT_LIMITS = Limits()
+
+
+class Budget:
+    """What is left of a study's limits while it is read."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._decoded = 0
+
+    def take(self, decoded: int, where: str, *, stored: int) -> None:
+        """Ask for ``decoded`` bytes that come out of ``stored`` ones, before allocating them.
+
+        Raises
+        ------
+        LimitExceededError
+            The study would hold more than ``decoded_bytes``, or expand more than ``ratio``.
+        """
+        self.check_ratio(decoded, where, stored=stored)
+        if self._decoded + decoded > self.limits.decoded_bytes:
+            raise LimitExceededError(
+                f"the images need {size_in_words(self._decoded + decoded)} decoded, the limit is "
+                f"{size_in_words(self.limits.decoded_bytes)}",
+                where=where,
+                remedy="raise it with --max-decoded if the file is to be trusted",
+            )
+        self._decoded += decoded
+
+    def check_ratio(self, decoded: int, where: str, *, stored: int) -> None:
+        """Refuse what expands like a bomb; raises `LimitExceededError`."""
+        if decoded > RATIO_FROM and decoded > self.limits.ratio * max(stored, 1):
+            raise LimitExceededError(
+                f"expands {decoded / max(stored, 1):,.0f} times, the limit is "
+                f"{self.limits.ratio:g} times",
+                where=where,
+                remedy="raise it with --max-ratio if the file is to be trusted",
+            )
+
+    def check_members(self, count: int, where: str) -> None:
+        """Refuse more files, folders or pages than allowed; raises `LimitExceededError`."""
+        if count > self.limits.members:
+            raise LimitExceededError(
+                f"more than {self.limits.members:,} files or pages",
+                where=where,
+                remedy="raise it with --max-members, or split the folder",
+            )
+
+
+@contextmanager
+def open_regular(path: Path, where: str) -> Iterator[tuple[BinaryIO, int]]:
+    """Open a regular file for reading and give it with its size; anything else is never opened.
+
+    Raises
+    ------
+    NothingReadableError
+        Missing, forbidden, or not a regular file.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise not_regular(mode, where)
+        # Non-blocking, and looked at again once open: the name may have been swapped for a FIFO.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        handle = os.fdopen(os.open(path, flags), "rb")
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        raise cannot_read(error, where) from error
+    with handle:
+        status = os.fstat(handle.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise not_regular(status.st_mode, where)
+        yield handle, status.st_size
+
+
+def read_file(path: Path, where: str, budget: Budget) -> bytes:
+    """Read a whole file into memory, unless it is larger than all pixels may be."""
+    with open_regular(path, where) as (handle, size):
+        if size > budget.limits.decoded_bytes:
+            raise LimitExceededError(
+                f"the file holds {size_in_words(size)}, the limit is "
+                f"{size_in_words(budget.limits.decoded_bytes)}",
+                where=where,
+                remedy="raise it with --max-decoded if the file is to be trusted",
+            )
+        try:
+            return handle.read(size)
+        except OSError as error:
+            raise cannot_read(error, where) from error
+
+
+def cannot_read(error: Exception, where: str) -> NothingReadableError:
+    """Say in plain words why the system would not give a file or folder."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return NothingReadableError(
+            "no such file or folder",
+            where=where,
+            remedy="check the path, and that the disk is there",
+        )
+    if isinstance(error, PermissionError):
+        return NothingReadableError(
+            "no permission to read",
+            where=where,
+            remedy="ask its owner, or copy it to where you may",
+        )
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return NothingReadableError(
+        f"cannot be read, {reason.lower()}", where=where, remedy="check the path and the disk"
+    )
+
+
+def not_regular(mode: int, where: str) -> NothingReadableError:
+    """Say what stands where a file was expected."""
+    return NothingReadableError(
+        f"{_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file",
+        where=where,
+        remedy="give an image file or a folder",
+    )
+
+
+def size_in_words(size: int) -> str:
+    """Bytes as people write them."""
+    value = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if value < 1024 or unit == "TiB":
+            break
+        value /= 1024
+    return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"

@@ -1,0 +1,137 @@
+"""T1 and T1C brought onto FLAIR's grid (read stage, NIfTI).
+
+In: the FLAIR image and another sequence's. Out: that sequence's values on FLAIR's grid, or the
+reason why it cannot be had. Grids of one shape and place are taken as they are; others are
+resampled by trilinear interpolation where both headers place their image in the same world: a valid
+form of the same code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gliosight.read.affines import UnusableAffineError, geometry_of, grid_distance
+from gliosight.read.flags import flag
+from gliosight.read.intensities import as_float32
+from gliosight.read.limits import Budget
+from gliosight.read.nifti_file import Image
+from gliosight.read.nifti_header import Form, Header
+from gliosight.study import Flag
+
+# Grids are the same when no corner is further off than this part of FLAIR's smallest voxel side.
+SAME_WITHIN = 0.05
+# Less of FLAIR's grid inside the other image than this, and it is left out: it shows another place.
+LEAST_COVERED = 0.5
+
+
+@dataclass(frozen=True)
+class OnGrid:
+    """A sequence on FLAIR's grid: ``values`` (slices, rows, columns), or ``None`` when left out."""
+
+    values: NDArray[Any] | None
+    flags: tuple[Flag, ...] = ()
+
+
+def onto_grid(flair: Image, other: Image, sequence: str, where: str, budget: Budget) -> OnGrid:
+    """Bring a sequence onto FLAIR's grid.
+
+    Parameters
+    ----------
+    flair, other : Image
+    sequence : str
+        ``"T1"`` or ``"T1C"``, for the flags.
+    where : str
+        The other image's file.
+    budget : Budget
+        Asked for the resampled values.
+    """
+    if flair.header.shape == other.header.shape:
+        if _same_place(flair, other):
+            return OnGrid(other.values)
+        if not flair.header.forms and not other.header.forms:
+            message = (
+                f"Neither FLAIR nor {sequence} says where it lies; being of one shape, "
+                "they are taken as one grid."
+            )
+            return OnGrid(other.values, (flag("GRID_ASSUMED", message),))
+    pair = _shared_world(flair.header, other.header)
+    if pair is None:
+        message = (
+            f"{sequence} lies on another grid than FLAIR and the headers share no world; "
+            f"{sequence} is left out."
+        )
+        return OnGrid(None, (flag(f"{sequence}_LEFT_OUT", message),))
+    budget.take(4 * flair.values.size, where, stored=4 * flair.values.size)
+    to_other = np.linalg.inv(pair[1].affine) @ pair[0].affine
+    values, covered = _resample(other.values, to_other, flair.values.shape)
+    if covered < LEAST_COVERED:
+        message = f"{sequence} covers only {covered:.0%} of FLAIR's volume and is left out."
+        return OnGrid(None, (flag(f"{sequence}_LEFT_OUT", message),))
+    message = f"{sequence} lies on another grid than FLAIR and was resampled onto it."
+    return OnGrid(values, (flag(f"{sequence}_RESAMPLED", message),))
+
+
+def _same_place(flair: Image, other: Image) -> bool:
+    if flair.used is None or other.used is None or flair.geometry is None:
+        return False
+    last = tuple(side - 1 for side in flair.header.shape)
+    smallest = min(*flair.geometry.spacing, flair.geometry.slice_spacing or np.inf)
+    return grid_distance(flair.used.affine, other.used.affine, last) <= SAME_WITHIN * smallest
+
+
+def _shared_world(flair: Header, other: Header) -> tuple[Form, Form] | None:
+    """Two forms of the same code, both usable: FLAIR's first choice, then its second."""
+    for one in _usable(flair):
+        for two in _usable(other):
+            if one.code == two.code:
+                return one, two
+    return None
+
+
+def _usable(header: Header) -> list[Form]:
+    forms = []
+    for form in header.forms:
+        try:
+            geometry_of(form.affine[:, [2, 1, 0, 3]], max(header.shape[2], 2))
+        except UnusableAffineError:
+            continue
+        forms.append(form)
+    return forms
+
+
+def _resample(
+    values: NDArray[Any], to_other: NDArray[np.float64], shape: tuple[int, ...]
+) -> tuple[NDArray[np.float32], float]:
+    """Trilinear values at FLAIR's voxels, and the part of these that lies inside the other image.
+
+    ``to_other`` leads from FLAIR's (i, j, k, 1) to the other's. Voxels up to half a voxel outside
+    take the edge's value; those further out the smallest value, as air has.
+    """
+    matrix = to_other[:3, :3][::-1, ::-1]  # from (i, j, k) to (slice, row, column), on both sides
+    shift = to_other[:3, 3][::-1]
+    slices, rows, columns = shape
+    plane = np.stack(
+        np.meshgrid(
+            np.arange(rows, dtype=np.float64), np.arange(columns, dtype=np.float64), indexing="ij"
+        )
+    ).reshape(2, -1)
+    in_plane = matrix[:, 1:] @ plane + shift[:, None]
+    last = np.array(values.shape, dtype=np.float64)[:, None] - 0.5
+    air = np.float32(as_float32(values.min()))
+    out = np.empty(shape, dtype=np.float32)
+    inside_count = 0
+    source = values if values.dtype.itemsize <= 4 else as_float32(values)
+    for index in range(
+        slices
+    ):  # slice by slice: coordinates for all would need six times the volume
+        at = in_plane + matrix[:, :1] * index
+        inside = ((at >= -0.5) & (at <= last)).all(axis=0)
+        one = ndimage.map_coordinates(source, at, output=np.float32, order=1, mode="nearest")
+        out[index] = np.where(inside, one, air).reshape(rows, columns)
+        inside_count += int(np.count_nonzero(inside))
+    return out, inside_count / out.size

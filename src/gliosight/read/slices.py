@@ -1,0 +1,223 @@
+"""Slices without geometry: TIFF, PNG and JPEG (read stage).
+
+In: the picture files of one study, found by `folders`. Out: a `Study` of kind ``"slices"``. One
+channel is FLAIR; three channels are T1, FLAIR and T1C, as in the LGG set. Slices stand in the order
+of their numbers; there is no geometry, and resolution tags are not taken for one: they are the
+printer's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Ordered
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliosight.errors import DamagedInputError, UnsupportedInputError
+from gliosight.read.copies import keep_real
+from gliosight.read.detect import Kind
+from gliosight.read.flags import flag
+from gliosight.read.folders import Found
+from gliosight.read.intensities import make_finite, refuse_mask
+from gliosight.read.limits import Budget, read_file
+from gliosight.read.naming import natural_key, sequence_of, slice_number, stem
+from gliosight.read.pictures import Picture, decode_picture
+from gliosight.read.tiff import decode_tiff
+from gliosight.study import Flag, Sequence, Study, Volume
+
+CHANNELS = (Sequence.T1, Sequence.FLAIR, Sequence.T1C)
+
+_NOTES = {
+    "ALPHA_DROPPED": "The pictures have an opacity channel; it was left out.",
+    "LOSSY_SOURCE": "The pictures were compressed with loss (JPEG); fine detail may be gone.",
+    "TURNED_UPRIGHT": "The pictures say that they lie on their side; they were turned upright.",
+}
+# Slice numbers named in a message before it breaks off.
+NAMED = 8
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """One page of one file: (rows, columns, channels)."""
+
+    name: str
+    where: str
+    pixels: NDArray[Any]
+
+
+def read_slices(
+    found: Ordered[Found], study_id: str, budget: Budget, flags: Ordered[Flag] = ()
+) -> Study:
+    """Read the slices of one study.
+
+    Parameters
+    ----------
+    found : sequence of Found
+        All of one series, or a single file.
+    study_id : str
+    budget : Budget
+    flags : sequence of Flag
+        What finding them had to say.
+
+    Raises
+    ------
+    DamagedInputError
+        Broken files, different sizes or depths, two files for one slice number, a mask.
+    UnsupportedInputError
+        Colour models that are not read; names that say another sequence; a stack among slices.
+    LimitExceededError
+    """
+    ordered, order_flags = _in_order(found)
+    slices: list[_Slice] = []
+    notes: set[str] = set()
+    for one in ordered:
+        picture = _decode(one, budget)
+        notes |= picture.notes
+        slices += _pages(one, picture, alone=len(ordered) == 1)
+    colour = any(one.pixels.shape[-1] == 3 for one in slices)
+    if not colour:
+        _refuse_other_sequence(ordered)
+    stacked = _stack(slices)
+    arrays: dict[Sequence, NDArray[Any]] = {Sequence.FLAIR: stacked[..., 0]}
+    equal = False
+    if colour:
+        arrays = {name: stacked[..., index] for index, name in enumerate(CHANNELS)}
+        equal = all(np.array_equal(one, arrays[Sequence.FLAIR]) for one in arrays.values())
+    place = slices[0].where if len(slices) == 1 else study_id
+    sequences, pixel_flags = _finish(arrays, place, lossy="LOSSY_SOURCE" in notes)
+    if equal:
+        message = "The three channels are equal: they are taken as FLAIR, without T1 and T1C."
+        pixel_flags = (flag("THREE_EQUAL_CHANNELS", message), *pixel_flags)
+    noted = tuple(flag(code, _NOTES[code]) for code in sorted(notes))
+    return Study(
+        study_id=study_id,
+        sequences=sequences,
+        slice_names=tuple(one.name for one in slices),
+        kind="slices",
+        source={"files": tuple(one.path.name for one in ordered)},
+        flags=(*flags, *order_flags, *noted, *pixel_flags),
+    )
+
+
+def _decode(one: Found, budget: Budget) -> Picture:
+    data = read_file(one.path, one.where, budget)
+    if one.kind is Kind.TIFF:
+        return decode_tiff(data, one.where, budget)
+    return decode_picture(data, one.kind, one.where, budget)
+
+
+def _pages(one: Found, picture: Picture, *, alone: bool) -> list[_Slice]:
+    count = len(picture.pages)
+    if count == 1:
+        return [_Slice(stem(one.path.name), one.where, picture.pages[0])]
+    if not alone:
+        raise UnsupportedInputError(
+            f"a stack of {count} pages stands among other slices",
+            where=one.where,
+            remedy="a multi-page TIFF is a study of its own, give it alone",
+        )
+    return [
+        _Slice(f"{stem(one.path.name)}_p{number:03d}", f"{one.where}, page {number}", pixels)
+        for number, pixels in enumerate(picture.pages, start=1)
+    ]
+
+
+def _in_order(found: Ordered[Found]) -> tuple[list[Found], tuple[Flag, ...]]:
+    """By slice number, or by name where there are no numbers."""
+    if len(found) == 1:
+        return list(found), ()
+    numbers = [slice_number(one.path.name)[1] for one in found]
+    if any(number is None for number in numbers):
+        ordered = sorted(found, key=lambda one: natural_key(one.path.name))
+        _refuse_same([(stem(one.path.name), one) for one in ordered], "the name")
+        message = "The names hold no slice numbers; the slices stand in the order of their names."
+        return ordered, (flag("ORDER_BY_NAME", message),)
+    pairs = sorted(
+        ((number, one) for number, one in zip(numbers, found, strict=True) if number is not None),
+        key=lambda pair: pair[0],
+    )
+    _refuse_same(pairs, "slice number")
+    return [one for _, one in pairs], _missing([number for number, _ in pairs])
+
+
+def _refuse_same(pairs: Ordered[tuple[object, Found]], what: str) -> None:
+    for (key, one), (next_key, other) in pairwise(pairs):
+        if key == next_key:
+            raise DamagedInputError(
+                f"two files have {what} {key}",
+                where=f"{one.where} and {other.where}",
+                remedy="keep only one of them",
+            )
+
+
+def _missing(numbers: list[int]) -> tuple[Flag, ...]:
+    """The flag for gaps in growing numbers; counted, not listed, since a gap may be a billion."""
+    gaps = [(one + 1, two - 1) for one, two in pairwise(numbers) if two > one + 1]
+    if not gaps:
+        return ()
+    count = sum(last - first + 1 for first, last in gaps)
+    named = ", ".join(
+        str(first) if first == last else f"{first} to {last}" for first, last in gaps[:NAMED]
+    )
+    more = ", ..." if len(gaps) > NAMED else ""
+    verb = "slice number is" if count == 1 else "slice numbers are"
+    message = f"{count:,} {verb} missing ({named}{more}); the volume is a lower bound."
+    return (flag("MISSING_SLICES", message),)
+
+
+def _refuse_other_sequence(found: Ordered[Found]) -> None:
+    """Grey pictures whose name says another sequence are not FLAIR, whatever else they are."""
+    for one in found:
+        name = sequence_of(one.path.name)
+        if name is not None and name is not Sequence.FLAIR:
+            said = name.value if isinstance(name, Sequence) else name
+            raise UnsupportedInputError(
+                f"no FLAIR, the name says {said}",
+                where=one.where,
+                remedy="give the FLAIR slices, or rename them if they are FLAIR",
+            )
+
+
+def _stack(slices: Ordered[_Slice]) -> NDArray[Any]:
+    """All slices as (slices, rows, columns, channels)."""
+    first = slices[0]
+    channels = max(one.pixels.shape[-1] for one in slices)
+    for one in slices:
+        if one.pixels.shape[:2] != first.pixels.shape[:2]:
+            raise _differ("size", first, one, _size(first), _size(one))
+        if one.pixels.dtype != first.pixels.dtype:
+            raise _differ("depth", first, one, str(first.pixels.dtype), str(one.pixels.dtype))
+    # A grey picture among colour ones has three equal channels: PNG optimisers save blank slices
+    # so.
+    return np.stack(
+        [np.broadcast_to(one.pixels, (*one.pixels.shape[:2], channels)) for one in slices]
+    )
+
+
+def _differ(what: str, one: _Slice, other: _Slice, first: str, second: str) -> DamagedInputError:
+    return DamagedInputError(
+        f"slices of one series differ in {what}, {first} and {second}",
+        where=f"{one.where} and {other.where}",
+        remedy="give slices of one series only",
+    )
+
+
+def _size(one: _Slice) -> str:
+    rows, columns, _ = one.pixels.shape
+    return f"{rows} x {columns}"
+
+
+def _finish(
+    arrays: dict[Sequence, NDArray[Any]], where: str, *, lossy: bool
+) -> tuple[dict[Sequence, Volume], tuple[Flag, ...]]:
+    flags: list[Flag] = []
+    for name, values in arrays.items():
+        arrays[name], odd = make_finite(values, name.value, where)
+        flags += odd
+    refuse_mask(arrays[Sequence.FLAIR], "FLAIR", where)
+    kept, copy_flags = keep_real(arrays, lossy=lossy)
+    volumes = {name: Volume(np.ascontiguousarray(values)) for name, values in kept.items()}
+    return volumes, (*flags, *copy_flags)

@@ -1,0 +1,200 @@
+"""Whole batches, cut and varied (training bench; torch).
+
+First `draw_plan` decides everything at random, as numbers; then `make_batch` executes the plan. A plan
+depends on nothing but its generator, so a run that is cut off draws the same batches when it goes on.
+
+What varies is what differs between scanners and patients: position, size and side of the head, gain,
+offset, gamma, bias field, noise, resolution, which sequences there are, whether the skull is there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from gliosight.train.packed import SIZE, PackedSlices
+
+SEQUENCES = 3
+NEIGHBOURS = 3
+FLAIR = 1
+# From this many slices on, a patient's slices are thinner than the 5 mm of the others: the second
+# neighbour is then as good a neighbour as the first.
+THIN_FROM = 45
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How far each change may go. Ranges are symmetric unless said otherwise."""
+
+    rotation_degrees: float = 20.0
+    log_scale: float = 0.22
+    log_aspect: float = 0.06
+    shear: float = 0.08
+    shift_pixels: float = 22.0
+    log_gain: float = 0.25
+    offset: float = 0.3
+    log_gamma: float = 0.35
+    bias: float = 0.35
+    noise: float = 0.2
+    blur_chance: float = 0.2
+    lose_t1_chance: float = 0.12
+    lose_t1c_chance: float = 0.15
+    lose_both_chance: float = 0.2
+    strip_chance: float = 0.2
+    turn_order_chance: float = 0.3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All random decisions for one batch of ``n`` slices."""
+
+    rows: NDArray[np.int64]  # (n, 3): below, this, above
+    theta: Tensor  # (n, 2, 3), output to input, in units of half the crop
+    gain: Tensor  # (n, 3)
+    offset: Tensor  # (n, 3)
+    gamma: Tensor  # (n, 3)
+    bias: Tensor  # (n, 3, 4, 4)
+    noise: Tensor  # (n,)
+    blur: Tensor  # (n,) factor, 1 for none
+    lost: Tensor  # (n, 3) bool
+    strip_depth: Tensor  # (n,) pixels, 0 for none
+    seed: int
+
+
+def draw_plan(
+    slices: PackedSlices,
+    chosen: NDArray[np.int64],
+    crop: int,
+    strength: Strength,
+    generator: np.random.Generator,
+) -> Plan:
+    """Decide how the chosen rows are varied.
+
+    Parameters
+    ----------
+    chosen : (n,) int array
+        Rows of ``slices``.
+    crop : int
+        Side of the crops in pixels.
+    """
+    n = len(chosen)
+    uniform = generator.uniform
+    patient = slices.patient_of(chosen)
+    low, high = slices.first[patient], slices.first[patient + 1] - 1
+    reach = np.where((high - low + 1 >= THIN_FROM) & (uniform(size=n) < 0.5), 2, 1)
+    reach = np.where(uniform(size=n) < strength.turn_order_chance, -reach, reach)
+    rows = np.stack([chosen - reach, chosen, chosen + reach], axis=1)
+    rows = np.clip(rows, low[:, None], high[:, None])
+
+    angle = np.deg2rad(uniform(-1, 1, n) * strength.rotation_degrees)
+    scale = np.exp(uniform(-1, 1, n) * strength.log_scale)
+    aspect = np.exp(uniform(-1, 1, n) * strength.log_aspect)
+    shear = uniform(-1, 1, n) * strength.shear
+    flip = np.where(uniform(size=n) < 0.5, -1.0, 1.0)
+    cos, sin = np.cos(angle), np.sin(angle)
+    zero, one = np.zeros(n), np.ones(n)
+    rotation = np.stack([cos, -sin, sin, cos], axis=1).reshape(n, 2, 2)
+    stretch = np.stack([flip * scale * aspect, shear, zero, scale / aspect], 1).reshape(n, 2, 2)
+    linear = rotation @ stretch * (crop / SIZE)
+    centre = slices.centre[patient] + uniform(-1, 1, (n, 2)) * strength.shift_pixels
+    move = (centre[:, ::-1] + 0.5) / (SIZE / 2) - 1
+    theta = np.concatenate([linear, move[:, :, None]], axis=2)
+
+    draw = uniform(size=n)
+    both = draw < strength.lose_both_chance
+    lose_t1 = both | (
+        (draw >= strength.lose_both_chance)
+        & (draw < strength.lose_both_chance + strength.lose_t1_chance)
+    )
+    lose_t1c = both | (draw > 1 - strength.lose_t1c_chance)
+    mild = uniform(size=(n, SEQUENCES)) < 0.6
+    return Plan(
+        rows=rows,
+        theta=torch.from_numpy(theta.astype(np.float32)),
+        gain=_floats(np.exp(uniform(-1, 1, (n, SEQUENCES)) * strength.log_gain)),
+        offset=_floats(uniform(-1, 1, (n, SEQUENCES)) * strength.offset),
+        gamma=_floats(
+            np.where(mild, 1.0, np.exp(uniform(-1, 1, (n, SEQUENCES)) * strength.log_gamma))
+        ),
+        bias=_floats(
+            uniform(-1, 1, (n, SEQUENCES, 4, 4))
+            * strength.bias
+            * (uniform(size=(n, 1, 1, 1)) < 0.5)
+        ),
+        noise=_floats(uniform(0, strength.noise, n) * (uniform(size=n) < 0.5)),
+        blur=_floats(np.where(uniform(size=n) < strength.blur_chance, uniform(1.2, 2.4, n), 1.0)),
+        lost=torch.from_numpy(np.stack([lose_t1, zero > one, lose_t1c], axis=1)),
+        strip_depth=_floats(
+            np.where(uniform(size=n) < strength.strip_chance, uniform(8, 17, n), 0.0)
+        ),
+        seed=int(generator.integers(2**62)),
+    )
+
+
+def make_batch(slices: PackedSlices, plan: Plan, crop: int) -> tuple[Tensor, Tensor]:
+    """Execute a plan.
+
+    Returns
+    -------
+    images : (n, 9, crop, crop) float32 tensor, channels last in memory
+    masks : (n, 1, crop, crop) float32 tensor of 0 and 1
+    """
+    n = len(plan.rows)
+    patient = slices.patient_of(plan.rows[:, 1])
+    flat = plan.rows.ravel()
+    low, high, mean, std = (
+        torch.from_numpy(slices.intensity[patient, :, k]).view(n, 1, SEQUENCES, 1, 1)
+        for k in range(4)
+    )
+    # In place throughout: on a CPU this is bound by memory, and a fresh array costs more than the sum.
+    # Values are heights above air from here on, so that zero padding and stripping both leave air.
+    height = (
+        torch.from_numpy(slices.images[flat]).view(n, NEIGHBOURS, SEQUENCES, SIZE, SIZE).float()
+    )
+    height = torch.minimum(height, high, out=height).sub_(low).clamp_(min=0)
+    for k in torch.nonzero(plan.strip_depth).flatten().tolist():
+        depth = torch.from_numpy(slices.depth[plan.rows[k]]).unsqueeze(1)
+        height[k].mul_(depth >= plan.strip_depth[k])
+    grid = functional.affine_grid(plan.theta, [n, 1, crop, crop], align_corners=False)
+    height = functional.grid_sample(height.flatten(1, 2), grid, align_corners=False)
+    truth = torch.from_numpy(slices.masks[plan.rows[:, 1]]).view(n, 1, SIZE, SIZE).float()
+    masks = functional.grid_sample(truth, grid, align_corners=False)
+    height = _soften(height, plan.blur).view(n, NEIGHBOURS, SEQUENCES, crop, crop)
+
+    span = high - low
+    for k, c in torch.nonzero(plan.gamma != 1).tolist():
+        part = height[k, :, c]
+        part.div_(span[k, 0, c]).pow_(plan.gamma[k, c]).mul_(span[k, 0, c])
+    field = functional.interpolate(plan.bias, size=(crop, crop), mode="bicubic", align_corners=True)
+    gain = field.exp_() * (plan.gain.view(n, SEQUENCES, 1, 1) / std[:, 0])
+    air = (low - mean) / std + plan.offset.view(n, 1, SEQUENCES, 1, 1)
+    images = height.mul_(gain.unsqueeze(1)).add_(air)
+    generator = torch.Generator().manual_seed(plan.seed)
+    for k in torch.nonzero(plan.noise).flatten().tolist():
+        images[k].add_(torch.randn(images[k].shape, generator=generator).mul_(plan.noise[k]))
+    # A missing sequence is filled with FLAIR, as the data set does and as `prepare` does.
+    for k, c in torch.nonzero(plan.lost).tolist():
+        images[k, :, c] = images[k, :, FLAIR]
+    images = images.flatten(1, 2).contiguous(memory_format=torch.channels_last)
+    return images, (masks > 0.5).float()
+
+
+def _floats(values: NDArray[np.generic]) -> Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.float32))
+
+
+def _soften(images: Tensor, factor: Tensor) -> Tensor:
+    """Lower the resolution of single samples: down by ``factor`` and up again."""
+    for k in torch.nonzero(factor > 1).flatten().tolist():
+        size = max(8, math.floor(images.shape[-1] / float(factor[k])))
+        small = functional.interpolate(images[k : k + 1], size=(size, size), mode="area")
+        images[k] = functional.interpolate(
+            small, size=images.shape[-2:], mode="bilinear", align_corners=False
+        )[0]
+    return images

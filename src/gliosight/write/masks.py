@@ -1,0 +1,86 @@
+"""Mask and probability in the input's own geometry and kind (stage: write).
+
+A NIfTI study gets ``mask.nii.gz`` with the header's own grid; slices get ``mask/<slice>_mask.tif``, 0 and
+255, one for each slice, in the input's size. An empty mask is written like any other.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from gliosight.analysis import RESEARCH_USE, Analysis
+from gliosight.study import Study
+from gliosight.write.staging import safe_name
+
+
+def write_mask(analysis: Analysis, folder: Path) -> dict[str, str]:
+    """Write the mask into a result folder; return the written paths and what they are."""
+    mask = analysis.mask
+    if _as_nifti(analysis.study):
+        _write_nifti(analysis.study, mask.astype(np.uint8), folder / "mask.nii.gz")
+        return {"mask.nii.gz": "mask on FLAIR's grid, 1 inside"}
+    _write_slices(analysis.study, mask.astype(np.uint8) * 255, folder / "mask", "mask")
+    return {"mask/": "mask of each slice, 255 inside"}
+
+
+def write_probability(analysis: Analysis, folder: Path) -> dict[str, str]:
+    """Write the probability map into a result folder, float32 in [0, 1]."""
+    values = analysis.maps.probability
+    if _as_nifti(analysis.study):
+        _write_nifti(analysis.study, values, folder / "probability.nii.gz")
+        return {"probability.nii.gz": "tumour probability per pixel, 0 to 1"}
+    _write_slices(analysis.study, values, folder / "probability", "probability")
+    return {"probability/": "tumour probability per pixel of each slice, 0 to 1"}
+
+
+def _as_nifti(study: Study) -> bool:
+    if study.kind == "nifti":
+        return True
+    return (
+        study.kind == "arrays" and study.geometry is not None and study.geometry.affine is not None
+    )
+
+
+def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> None:
+    turned = np.ascontiguousarray(values.transpose(2, 1, 0))
+    source = study.source.get("nifti")
+    if source is not None:
+        header = source["header"].copy()
+        turned = turned.reshape(source["shape"])
+        affine = source["affine"]
+    else:
+        header = nibabel.Nifti1Header()
+        geometry = study.geometry
+        if geometry is None or geometry.affine is None:
+            raise ValueError("arrays without an affine have no NIfTI form")
+        affine = geometry.affine[:, [2, 1, 0, 3]]  # from (slice, row, column) to NIfTI's (i, j, k)
+    header.set_data_dtype(values.dtype)
+    header.set_slope_inter(1, 0)
+    header["cal_max"], header["cal_min"] = 1, 0
+    # A name or a comment of the source has no place in a result.
+    header["descrip"] = b"gliosight, research use only"
+    header["intent_name"], header["aux_file"], header["db_name"] = b"", b"", b""
+    header.extensions.clear()
+    nibabel.save(nibabel.Nifti1Image(turned, affine, header), path)
+
+
+def _write_slices(study: Study, values: NDArray[Any], folder: Path, suffix: str) -> None:
+    folder.mkdir()
+    names = [safe_name(one) for one in study.slice_names]
+    if len(set(names)) < len(names):  # two names that differ only in what a file name cannot hold
+        names = [f"{number}_{one}" for number, one in enumerate(names, start=1)]
+    for name, plane in zip(names, values, strict=True):
+        tifffile.imwrite(
+            folder / f"{name}_{suffix}.tif",
+            plane,
+            photometric="minisblack",
+            compression="zlib",
+            description=RESEARCH_USE,
+            metadata=None,
+        )

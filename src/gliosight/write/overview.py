@@ -1,0 +1,241 @@
+"""The contact sheet for people who would rather look than read (stage: write).
+
+What comes in is an `Analysis`; what goes out is ``overview.png``: FLAIR slices with the outline,
+radiological where the sides are known, the verdict above them and what it is worth below. The air
+around the head is cut away, and of more slices than there is room for those without head are left
+out; the mask is always shown whole.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+from unicodedata import normalize
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Status
+from gliosight.errors import printable
+from gliosight.write.pictures import (
+    Display,
+    choose_slices,
+    find_box,
+    find_window,
+    plan_display,
+    slice_places,
+    trace,
+)
+from gliosight.write.report import display_note, score_words, start_slice, volume_words
+
+MOST_SLICES = 40
+# The sheet's width, and what is left free, pixels.
+WIDTH = 1600
+MARGIN = 36
+GAP = 8
+# Wide or tall pictures get a cell no flatter or narrower than this: weird sizes must stay visible.
+ASPECT_LIMITS = (0.4, 2.5)
+TALLEST_CELL = 620
+# Room above a picture for its index and place: they must not cover a lesion.
+CAPTION = 26
+# Outlines are drawn this much larger and shrunk: Pillow does not smooth lines itself.
+SMOOTHING = 2
+
+PAPER = (14, 18, 22)
+INK = (236, 241, 245)
+QUIET = (160, 173, 184)
+OUTLINE = (0, 213, 255)
+AMBER = (242, 195, 107)
+STATUS_COLOUR = {
+    Status.FOUND: (255, 173, 122),
+    Status.NOT_FOUND: INK,
+    Status.NOT_ASSESSED: AMBER,
+}
+
+
+def write_overview(analysis: Analysis, path: Path) -> None:
+    """Write ``overview.png``.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    path : Path
+        Of the PNG file; its folder exists.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    draw_overview(analysis).save(path, "PNG", compress_level=5)
+
+
+def draw_overview(analysis: Analysis) -> Image.Image:
+    """The contact sheet as a picture; see `write_overview`."""
+    flair = analysis.study.flair.values
+    slices, *box = find_box(flair, analysis.mask)
+    seen = range(analysis.study.shape[0])[slices if len(flair) > MOST_SLICES else slice(None)]
+    always = [one.largest_slice for one in analysis.findings] or [start_slice(analysis)]
+    chosen = choose_slices(len(seen), MOST_SLICES, [k - seen[0] for k in always if k in seen])
+    indices = [seen[k] for k in chosen]
+    shape = (len(flair), *flair[0][box[0], box[1]].shape)
+    display = plan_display(analysis.study.geometry, shape)
+    columns, width, height = _plan_grid(len(indices), display)
+    rows = math.ceil(len(indices) / columns)
+    head, foot = 132, 116
+    sheet = Image.new("RGB", (WIDTH, head + rows * (CAPTION + height + GAP) - GAP + foot), PAPER)
+    _write_head(sheet, analysis, len(indices))
+    window = find_window(flair)
+    places = slice_places(analysis.study.geometry)
+    inset = (WIDTH - columns * (width + GAP) + GAP) // 2
+    for k, index in enumerate(indices):
+        cell = _draw_cell(
+            display,
+            window.apply(flair[index][box[0], box[1]]),
+            analysis.mask[index][box[0], box[1]],
+            (width, height),
+        )
+        _letter_cell(cell, display, str(index), places[index] if places else "")
+        row, column = divmod(k, columns)
+        sheet.paste(cell, (inset + column * (width + GAP), head + row * (CAPTION + height + GAP)))
+    _write_foot(sheet, display, sheet.height - foot + 22)
+    return sheet
+
+
+def _plan_grid(count: int, display: Display) -> tuple[int, int, int]:
+    """Columns of the sheet, and width and height of a cell."""
+    aspect = min(max(display.aspect, ASPECT_LIMITS[0]), ASPECT_LIMITS[1])
+    # A sheet about as high as three quarters of its width.
+    columns = max(1, min(count, round(math.sqrt(count / aspect / 0.75))))
+    width = (WIDTH - 2 * MARGIN - (columns - 1) * GAP) // columns
+    height = round(width / aspect)
+    if height > TALLEST_CELL:
+        width, height = max(1, round(TALLEST_CELL * aspect)), TALLEST_CELL
+    return columns, width, height
+
+
+def _draw_cell(
+    display: Display, grey: NDArray[np.uint8], mask: NDArray[np.bool_], size: tuple[int, int]
+) -> Image.Image:
+    """One slice with its outline, whole and undistorted, centred in its cell."""
+    cell = Image.new("RGB", (size[0], CAPTION + size[1]), (0, 0, 0))
+    aspect = display.aspect
+    width = max(1, round(min(size[0], size[1] * aspect)))
+    height = max(1, round(min(size[1], size[0] / aspect)))
+    loops = trace(display.turn(mask))
+    picture = Image.fromarray(np.ascontiguousarray(display.turn(grey)))
+    if not loops:
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC).convert("RGB")
+    else:
+        large = (width * SMOOTHING, height * SMOOTHING)
+        picture = picture.resize(large, Image.Resampling.BICUBIC).convert("RGB")
+        _draw_loops(picture, loops, (large[0] / display.columns, large[1] / display.rows))
+        picture = picture.resize((width, height), Image.Resampling.BOX)
+    cell.paste(picture, ((size[0] - width) // 2, CAPTION + (size[1] - height) // 2))
+    return cell
+
+
+def _draw_loops(
+    picture: Image.Image, loops: list[NDArray[np.int64]], scale: tuple[float, float]
+) -> None:
+    pen = ImageDraw.Draw(picture)
+    for colour, width in (((0, 0, 0), 7), (OUTLINE, 3)):
+        for loop in loops:
+            points = [(float(x) * scale[0], float(y) * scale[1]) for x, y in loop.tolist()]
+            # Two more points close the joint where the loop begins.
+            pen.line([*points, *points[:2]], fill=colour, width=width, joint="curve")
+
+
+def _letter_cell(cell: Image.Image, display: Display, index: str, place: str) -> None:
+    pen = ImageDraw.Draw(cell)
+    size = 17 if cell.width >= 150 else 13
+    width, height = cell.size
+
+    def put(at: tuple[float, float], text: str, anchor: str, colour: tuple[int, int, int]) -> None:
+        pen.text(
+            at,
+            text,
+            fill=colour,
+            font=_font(size),
+            anchor=anchor,
+            stroke_width=2,
+            stroke_fill=(0, 0, 0),
+        )
+
+    put((6, 5), index, "la", INK)
+    if place and width >= 150:
+        put((width - 6, 5), place, "ra", QUIET)
+    put((6, (CAPTION + height) / 2), display.left, "lm", INK)
+    put((width - 6, (CAPTION + height) / 2), display.right, "rm", INK)
+
+
+def _write_head(sheet: Image.Image, analysis: Analysis, shown: int) -> None:
+    pen = ImageDraw.Draw(sheet)
+    score, threshold = score_words(analysis)
+    volume, remark = volume_words(analysis)
+    facts = [f"score {score}, threshold {threshold}", f"volume {volume}"]
+    if remark:
+        facts[-1] += f" ({remark})"
+    if analysis.findings:
+        facts.append(f"{len(analysis.findings)} finding{'s' if len(analysis.findings) > 1 else ''}")
+    count = analysis.study.shape[0]
+    facts.append(f"{count} slices" if shown == count else f"{shown} of {count} slices shown")
+    status = analysis.status.value.capitalize()
+    pen.text(
+        (MARGIN, 30), status, fill=STATUS_COLOUR[analysis.status], font=_font(44), stroke_width=0.5
+    )
+    left = MARGIN + pen.textlength(status, font=_font(44)) + 60
+    name = _shorten(drawable(analysis.study.study_id), WIDTH - MARGIN - left, 24)
+    pen.text((WIDTH - MARGIN, 40), name, fill=INK, font=_font(24), anchor="ra")
+    line = _shorten(drawable("   ·   ".join(facts)), WIDTH - 2 * MARGIN, 22)
+    pen.text((MARGIN, 88), line, fill=QUIET, font=_font(22))
+
+
+def _write_foot(sheet: Image.Image, display: Display, top: int) -> None:
+    pen = ImageDraw.Draw(sheet)
+    pen.text((MARGIN, top), RESEARCH_USE, fill=AMBER, font=_font(22), stroke_width=0.3)
+    meaning = f"{MASK_MEANING} {display_note(display)}"
+    line = _shorten(drawable(meaning), WIDTH - 2 * MARGIN, 18)
+    pen.text((MARGIN, top + 38), line, fill=QUIET, font=_font(18))
+
+
+def drawable(text: str) -> str:
+    """Text the font can draw: the nearest Latin letter, else a question mark."""
+    plain = printable(text.translate({ord("—"): "-", ord("–"): "-", ord("’"): "'"}))
+    return "".join(_nearest(one) for one in plain)
+
+
+def _shorten(text: str, room: float, size: int) -> str:
+    """Text that fits, its middle left out if need be: the ends of a name tell more."""
+    font = _font(size)
+    if len(text) > 600:
+        text = text[:300] + text[-300:]
+    if font.getlength(text) <= room:
+        return text
+    keep = len(text) // 2
+    while keep > 1 and font.getlength(f"{text[:keep]}…{text[-keep:]}") > room:
+        keep -= 1
+    return f"{text[:keep]}…{text[-keep:]}"
+
+
+def _nearest(character: str) -> str:
+    if _has_glyph(character):
+        return character
+    base = normalize("NFKD", character)[0]
+    return base if _has_glyph(base) else "?"
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
+
+
+@cache
+def _has_glyph(character: str) -> bool:
+    font = _font(24)
+    if character.isascii() or character == "·":
+        return True
+    # The bundled font draws what it does not have as the same empty box.
+    return bytes(font.getmask(character)) != bytes(font.getmask("\uffff"))

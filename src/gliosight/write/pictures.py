@@ -1,0 +1,361 @@
+"""Native slices as pictures for people (stage: write; used by the report and the overview).
+
+What comes in are native arrays and their `Geometry`; what goes out are grey pictures, outlines and
+the letters at their edges, in radiological display: one looks at the patient from the feet or from
+the front, so that the patient's right is on the left of the picture.
+
+Words: the *display* is how native planes are turned to be looked at; an *edge letter* (R, L, A, P,
+S, I) says which side of the patient an edge of the picture shows; a *loop* is a closed outline
+along pixel borders. Display points are ``(x, y)`` in displayed pixels, ``(0, 0)`` being the
+picture's upper left corner, not the centre of its first pixel.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from gliosight.head import find_head
+from gliosight.study import Geometry
+
+# Percentiles of the head between which a sequence is shown; the same for all its slices.
+WINDOW = (0.5, 99.5)
+# Grey JPEG: every browser reads it, and it is ten times as fast to write as WebP for twice the
+# bytes.
+JPEG_QUALITY = 84
+# Below this probability the heat picture is transparent.
+HEAT_FROM = 0.05
+# Steps of the heat scale: more are not told apart by eye, and fewer compress better.
+HEAT_STEPS = 20
+# A second edge letter is given where a picture is turned by more than about 15 degrees.
+SECOND_LETTER_FROM = 0.26
+# A plane counts as oblique where its normal leaves the patient's axis by more than about 5 degrees.
+OBLIQUE_BELOW = 0.996
+
+Plane = Literal["axial", "coronal", "sagittal"]
+
+_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))  # per world axis: towards minus, towards plus
+_RIGHT, _ANTERIOR, _SUPERIOR = np.eye(3)
+# Per dominant axis of the normal: the plane's name, and which way right and down lead on the
+# picture.
+_CONVENTION: tuple[tuple[Plane, NDArray[np.float64], NDArray[np.float64]], ...] = (
+    ("sagittal", -_ANTERIOR, -_SUPERIOR),
+    ("coronal", -_RIGHT, -_SUPERIOR),
+    ("axial", -_RIGHT, -_ANTERIOR),
+)
+
+
+@dataclass(frozen=True)
+class Display:
+    """How the native planes of a study are turned to be looked at.
+
+    Parameters
+    ----------
+    plane : {"axial", "coronal", "sagittal"} or None
+        ``None`` without geometry: shown as given, sides unknown.
+    oblique : bool
+        Whether the plane is tilted against the patient's axes.
+    transpose, flip_rows, flip_columns : bool
+        Rows and columns change places first, then the displayed rows and columns are reversed.
+    rows, columns : int
+        Size of the displayed picture in pixels.
+    pixel : tuple of float
+        Height and width of a displayed pixel: mm, or (1, 1) without geometry.
+    top, bottom, left, right : str
+        Edge letters, the strongest direction first; empty without geometry.
+    """
+
+    plane: Plane | None
+    oblique: bool
+    transpose: bool
+    flip_rows: bool
+    flip_columns: bool
+    rows: int
+    columns: int
+    pixel: tuple[float, float]
+    top: str = ""
+    bottom: str = ""
+    left: str = ""
+    right: str = ""
+
+    @property
+    def aspect(self) -> float:
+        """Width of the picture over its height, in the patient."""
+        return self.columns * self.pixel[1] / (self.rows * self.pixel[0])
+
+    @property
+    def plane_words(self) -> str:
+        """The plane in words; empty without geometry."""
+        return f"oblique {self.plane}" if self.plane and self.oblique else self.plane or ""
+
+    def turn(self, plane: NDArray[Any]) -> NDArray[Any]:
+        """A native ``(rows, columns)`` array as it is displayed (a view)."""
+        turned = plane.T if self.transpose else plane
+        return turned[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
+
+
+def plan_display(geometry: Geometry | None, shape: tuple[int, int, int]) -> Display:
+    """Decide how to show a study: radiological where the sides are known, else as given.
+
+    Axial: anterior on top. Coronal: superior on top. Both: the patient's right on the left.
+    Sagittal: superior on top, anterior on the left. An oblique stack is shown as the plane it is
+    nearest to.
+
+    Parameters
+    ----------
+    geometry : Geometry or None
+    shape : tuple of int
+        Slices, rows, columns of the native grid.
+    """
+    rows, columns = shape[1:]
+    if geometry is None:
+        return Display(None, False, False, False, False, rows, columns, (1.0, 1.0))
+    normal = np.abs(geometry.normal)
+    name, to_right, to_bottom = _CONVENTION[int(normal.argmax())]
+    down, across = geometry.row_direction, geometry.column_direction
+    pixel = geometry.spacing
+    straight = abs(down @ to_bottom) + abs(across @ to_right)
+    crossed = abs(down @ to_right) + abs(across @ to_bottom)
+    transpose = bool(crossed > straight)
+    if transpose:
+        down, across = across, down
+        rows, columns = columns, rows
+        pixel = (pixel[1], pixel[0])
+    flip_rows, flip_columns = bool(down @ to_bottom < 0), bool(across @ to_right < 0)
+    down = -down if flip_rows else down
+    across = -across if flip_columns else across
+    return Display(
+        plane=name,
+        oblique=bool(normal.max() < OBLIQUE_BELOW),
+        transpose=transpose,
+        flip_rows=flip_rows,
+        flip_columns=flip_columns,
+        rows=rows,
+        columns=columns,
+        pixel=(float(pixel[0]), float(pixel[1])),
+        top=edge_letters(-down),
+        bottom=edge_letters(down),
+        left=edge_letters(-across),
+        right=edge_letters(across),
+    )
+
+
+def edge_letters(direction: NDArray[np.float64]) -> str:
+    """One or two letters for a unit vector in RAS+: ``"AS"`` is anterior and a bit superior."""
+    order = np.argsort(-np.abs(direction), kind="stable")
+    first, second = int(order[0]), int(order[1])
+    letters = _LETTERS[first][int(direction[first] > 0)]
+    if abs(direction[second]) > SECOND_LETTER_FROM:
+        letters += _LETTERS[second][int(direction[second] > 0)]
+    return letters
+
+
+def slice_places(geometry: Geometry | None) -> tuple[str, ...] | None:
+    """Where each slice lies along the normal: ``"S 34.2 mm"`` is superior of the origin."""
+    if geometry is None:
+        return None
+    normal = geometry.normal
+    axis = int(np.abs(normal).argmax())
+    along = geometry.slice_positions * (1.0 if normal[axis] > 0 else -1.0)
+    minus, plus = _LETTERS[axis]
+    return tuple(f"{plus if one > 0 else minus} {abs(one):.1f} mm" for one in np.round(along, 1))
+
+
+@dataclass(frozen=True)
+class Window:
+    """The values shown as black and as white."""
+
+    low: float
+    high: float
+
+    def apply(self, plane: NDArray[Any]) -> NDArray[np.uint8]:
+        """Grey levels of a plane; all black where the window is empty."""
+        if not self.high > self.low:
+            return np.zeros(plane.shape, dtype=np.uint8)
+        grey = (plane.astype(np.float32) - np.float32(self.low)) * np.float32(
+            255 / (self.high - self.low)
+        )
+        return np.asarray(np.clip(grey, 0, 255), dtype=np.uint8)
+
+
+def find_window(values: NDArray[Any]) -> Window:
+    """The window of one sequence: robust percentiles of the head in the whole volume.
+
+    A coarse sample decides (every n-th voxel): a window needs no more, and large volumes stay
+    cheap.
+    """
+    sample, _ = _sample(values)
+    head = find_head(sample)
+    tissue = sample[head] if head.any() else sample
+    low, high = np.percentile(tissue, WINDOW)
+    if not high > low:
+        low, high = sample.min(), sample.max()
+    return Window(float(low), float(high))
+
+
+def find_box(values: NDArray[Any], mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """The part of the native grid that shows the head and all of the mask, with a narrow margin.
+
+    The whole grid where no head is found, or one without extent in some direction.
+    """
+    sample, steps = _sample(values)
+    head = find_head(sample)
+    box = []
+    for axis, (size, step) in enumerate(zip(values.shape, steps, strict=True)):
+        others = tuple(one for one in range(3) if one != axis)
+        inside = np.flatnonzero(head.any(axis=others)) * step
+        inside = np.concatenate([inside, np.flatnonzero(mask.any(axis=others))])
+        margin = max(step, size // 24) if axis else step
+        if not head.any() or np.ptp(inside) < size // 4:
+            return (slice(None), slice(None), slice(None))
+        first, last = int(inside.min()) - margin, int(inside.max()) + margin + 1
+        box.append(slice(max(first, 0), min(last, size)))
+    return box[0], box[1], box[2]
+
+
+def _sample(values: NDArray[Any]) -> tuple[NDArray[np.float64], list[int]]:
+    """Every n-th voxel of a volume, and n for each axis."""
+    steps = [max(1, size // most) for size, most in zip(values.shape, (48, 96, 96), strict=True)]
+    return values[:: steps[0], :: steps[1], :: steps[2]].astype(np.float64), steps
+
+
+def fit_within(rows: int, columns: int, longest: int) -> tuple[int, int]:
+    """Rows and columns, shrunk if the longer side has more than ``longest`` pixels."""
+    shrink = min(1.0, longest / max(rows, columns))
+    return max(1, round(rows * shrink)), max(1, round(columns * shrink))
+
+
+def encode_grey(grey: NDArray[np.uint8], longest: int) -> bytes:
+    """A displayed plane as JPEG, its longer side at most ``longest`` pixels."""
+    picture = Image.fromarray(np.ascontiguousarray(grey))
+    rows, columns = fit_within(grey.shape[0], grey.shape[1], longest)
+    if (rows, columns) != grey.shape:
+        picture = picture.resize((columns, rows), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return buffer.getvalue()
+
+
+def encode_heat(probability: NDArray[np.float32], longest: int) -> bytes | None:
+    """A displayed probability plane as a transparent PNG; ``None`` if there is nothing to show."""
+    if not probability.max() >= HEAT_FROM:
+        return None
+    picture = Image.fromarray(np.ascontiguousarray(probability, dtype=np.float32))
+    rows, columns = fit_within(probability.shape[0], probability.shape[1], longest)
+    if (rows, columns) != probability.shape:
+        picture = picture.resize((columns, rows), Image.Resampling.BOX)
+    level = np.asarray(picture)
+    step = np.where(level < HEAT_FROM, 0, np.clip(np.ceil(level * HEAT_STEPS), 1, HEAT_STEPS))
+    indexed = Image.fromarray(step.astype(np.uint8))
+    indexed.putpalette([part for colour in heat_colours() for part in colour[:3]])
+    buffer = io.BytesIO()
+    alphas = bytes(colour[3] for colour in heat_colours())
+    indexed.save(buffer, "PNG", transparency=alphas, compress_level=6)
+    return buffer.getvalue()
+
+
+def heat_colours() -> list[tuple[int, int, int, int]]:
+    """Red, green, blue and alpha of each step of the heat scale, beginning with "nothing".
+
+    From violet through orange to pale yellow: lightness grows with probability, so that it reads in
+    grey and with any colour vision.
+    """
+    at = (0.0, 0.35, 0.7, 1.0)
+    stops = ((76, 20, 110, 80), (190, 40, 95, 105), (245, 125, 20, 120), (253, 235, 140, 130))
+    scale = np.arange(1, HEAT_STEPS + 1) / HEAT_STEPS
+    parts = [np.interp(scale, at, [one[k] for one in stops]) for k in range(4)]
+    colours = [(int(r), int(g), int(b), int(a)) for r, g, b, a in zip(*parts, strict=True)]
+    return [(0, 0, 0, 0), *colours]
+
+
+def trace(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    """Outline a plane's mask along its pixel borders.
+
+    Parameters
+    ----------
+    mask : (rows, columns) bool array
+
+    Returns
+    -------
+    list of (n, 2) int array
+        Closed loops of corner points ``(x, y)``, holes included. Filled by the even-odd rule they
+        give the mask back, pixel for pixel.
+
+    Notes
+    -----
+    Corners of the outline are the lattice points around which an odd number of the four pixels is
+    set (once) and those where two diagonal ones are (twice: two loops touch there). Along a lattice
+    row consecutive corners are the ends of one straight run, and along a lattice column likewise; a
+    loop is a walk that takes a run across and a run down in turn. Only corners are visited one by
+    one.
+    """
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) == 0:
+        return []
+    top, left = int(rows[0]), int(columns[0])
+    box = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1)
+    a, b, c, d = box[:-1, :-1], box[:-1, 1:], box[1:, :-1], box[1:, 1:]
+    single = a ^ b ^ c ^ d
+    double = (a == d) & (b == c) & (a != b)
+    y, x = np.nonzero(single | double)  # sorted by row, then column
+    twice = np.where(double[y, x], 2, 1)
+    x, y = np.repeat(x, twice), np.repeat(y, twice)
+    across = _partners(np.arange(len(x)))
+    down = _partners(np.lexsort((np.arange(len(x)), y, x)))
+    points = np.column_stack([x + left, y + top])
+    loops = []
+    seen = np.zeros(len(x), dtype=bool)
+    for start in range(len(x)):
+        if seen[start]:
+            continue
+        loop, here = [], start
+        while not seen[here]:
+            there = int(across[here])
+            seen[here] = seen[there] = True
+            loop += [here, there]
+            here = int(down[there])
+        loops.append(points[loop])
+    return loops
+
+
+def _partners(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The other end of each corner's run, the corners being paired two by two in this order."""
+    partner = np.empty(len(order), dtype=np.int64)
+    partner[order[0::2]] = order[1::2]
+    partner[order[1::2]] = order[0::2]
+    return partner
+
+
+def svg_path(loops: Iterable[NDArray[np.int64]]) -> str:
+    """Loops as the ``d`` of an SVG path, in relative runs across and down."""
+    parts = []
+    for loop in loops:
+        x, y = (int(one) for one in loop[0])
+        parts.append(f"M{x} {y}")
+        steps = np.diff(loop, axis=0)
+        parts += [f"h{dx}" if dx else f"v{dy}" for dx, dy in steps.tolist()]
+        parts.append("z")
+    return "".join(parts)
+
+
+def choose_slices(count: int, limit: int, always: Iterable[int] = ()) -> list[int]:
+    """At most ``limit`` of ``count`` slices, in order: evenly chosen, and always those asked for.
+
+    Where more are asked for than there is room, the first ones asked for stay.
+    """
+    if count <= limit:
+        return list(range(count))
+    chosen = set(list(dict.fromkeys(always))[:limit])
+    wanted = limit - len(chosen)
+    # Evenly spread candidates, more of them as long as they fall on slices already chosen.
+    for n in range(wanted, count + 1):
+        spread = {int(one) for one in np.round((np.arange(n) + 0.5) * count / max(n, 1) - 0.5)}
+        if len(spread - chosen) >= wanted:
+            return sorted(chosen | set(sorted(spread - chosen)[:wanted]))
+    return sorted(chosen)

@@ -1,0 +1,478 @@
+"""The report a person opens: one self-contained HTML file (stage: write).
+
+What comes in is an `Analysis`; what goes out is ``report.html``, with its pictures, style and
+script inside: readable offline, on a phone, printed, and without JavaScript. The page's words and
+numbers are written here and in ``templates/report.html.j2``; the script only moves through what is
+already there.
+
+Everything that comes from the study (its id, slice names, flags) is hostile text: the template
+escapes it, the data block escapes what could end it, and a content security policy allows this
+page's own style and script by hash, pictures as data, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from base64 import b64encode
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from jinja2 import BaseLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
+from gliosight.errors import printable
+from gliosight.study import Sequence
+from gliosight.write.pictures import (
+    HEAT_FROM,
+    Display,
+    choose_slices,
+    encode_grey,
+    encode_heat,
+    find_window,
+    heat_colours,
+    plan_display,
+    slice_places,
+    svg_path,
+    trace,
+)
+
+# Longest side of a picture, pixels, and how many pixels all pictures may have together: thousands
+# of slices get smaller pictures, so that a phone still opens the file.
+LONGEST_SIDE = 384
+MOST_PIXELS = 80_000_000
+SMALLEST_SIDE = 96
+# Pictures that stand on the page itself, for print and for browsers without JavaScript.
+KEY_SLICES = 6
+DASH = "—"
+
+
+def write_report(
+    analysis: Analysis, path: Path, *, files: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Write ``report.html``.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    path : Path
+        Of the HTML file; its folder exists.
+    files : mapping of str to str, optional
+        The other outputs beside it: name relative to the report, and what it is.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    # Lone surrogates, from names that are no UTF-8, become visible escapes.
+    path.write_text(
+        render_report(analysis, files=files),
+        encoding="utf-8",
+        errors="backslashreplace",
+        newline="\n",
+    )
+
+
+def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The report as text; see `write_report`."""
+    style, script, early = _template("report.css"), _template("report.js"), _template("early.js")
+    display = plan_display(analysis.study.geometry, analysis.study.shape)
+    pictures = _draw(analysis, display)
+    numbers = _style_numbers(analysis, display)
+    context = {
+        "policy": _policy(styles=(style, numbers), scripts=(early, script)),
+        "style": Markup(style),  # noqa: S704 - our own file
+        "script": Markup(script),  # noqa: S704 - our own file
+        "early": Markup(early),  # noqa: S704 - our own file
+        "numbers": Markup(numbers),  # noqa: S704 - digits only
+        "data": Markup(embed_json(_data(analysis, display, pictures))),  # noqa: S704 - escaped
+        "research_use": RESEARCH_USE,
+        "mask_meaning": MASK_MEANING,
+        "limits": LIMITS,
+        "dash": DASH,
+        "study_id": printable(analysis.study.study_id),
+        "verdict": _verdict(analysis),
+        "findings": [_finding_row(one) for one in analysis.findings],
+        "unknown_measures": unknown_measures(analysis),
+        "display": display,
+        "display_note": display_note(display),
+        "start": start_slice(analysis),
+        "slices": len(analysis.study.slice_names),
+        "sequences": list(pictures.sequences),
+        "has_heat": any(pictures.heat),
+        "heat": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b, _ in heat_colours()[1:]],
+        "heat_from": HEAT_FROM,
+        "bars": _bars(analysis),
+        "key_slices": _key_pictures(analysis, pictures),
+        "start_picture": _data_uri(pictures.sequences[Sequence.FLAIR.value][start_slice(analysis)]),
+        "outlines": pictures.outlines,
+        "flags": [
+            {
+                "warning": one.severity == "warning",
+                "code": one.code,
+                "message": printable(one.message),
+            }
+            for one in sorted(analysis.flags, key=lambda one: one.severity != "warning")
+        ],
+        "provenance": _provenance(analysis),
+        "files": [
+            {
+                "href": "./" + quote(name, errors="surrogateescape"),
+                "name": printable(name),
+                "what": what,
+            }
+            for name, what in files.items()
+        ],
+    }
+    return _environment().from_string(_template("report.html.j2")).render(context)
+
+
+# --- words and numbers, shared with the overview -------------------------------------------------
+
+
+def volume_words(analysis: Analysis) -> tuple[str, str]:
+    """The volume of the mask, and a remark on its unit (may be empty)."""
+    if analysis.status is Status.NOT_ASSESSED:
+        return DASH, "not assessed"
+    if analysis.volume_ml is not None:
+        return millilitres(analysis.volume_ml), f"{analysis.volume_px:,} pixels"
+    if analysis.study.geometry is None:
+        return f"{analysis.volume_px:,} pixels", "no geometry in the input: pixels only"
+    return f"{analysis.volume_px:,} pixels", "slice thickness not in the input: pixels only"
+
+
+def millilitres(volume: float) -> str:
+    """A volume with as many digits as mean something."""
+    return f"{volume:.2f} ml" if 0 < volume < 1 else f"{volume:.1f} ml"
+
+
+def probability_words(value: float) -> str:
+    """Two digits; never a certainty that is none."""
+    if value >= 0.995:
+        return "> 0.99"
+    return "< 0.01" if 0 < value < 0.005 else f"{value:.2f}"
+
+
+def against(value: float, threshold: float) -> tuple[str, str]:
+    """A value and its threshold with so many digits that one sees which is larger."""
+    for digits in range(2, 7):
+        short, bound = round(value, digits), round(threshold, digits)
+        if math.isclose(bound, threshold, rel_tol=1e-3) and (
+            (short > bound) == (value > threshold) and (short < bound) == (value < threshold)
+        ):
+            break
+    if digits == 2 and threshold <= 0.99:
+        return probability_words(value), f"{threshold:.2f}"
+    return f"{value:.{digits}f}", f"{threshold:.{digits}f}"
+
+
+def score_words(analysis: Analysis) -> tuple[str, str]:
+    """The study's score and the threshold it is held against."""
+    decision = analysis.decision
+    if decision.score is None:
+        return DASH, against(0.0, decision.score_threshold)[1]
+    return against(decision.score, decision.score_threshold)
+
+
+def display_note(display: Display) -> str:
+    """How the pictures are turned, in words."""
+    if display.plane is None:
+        return "Shown as in the input. It has no geometry: which side is left is unknown."
+    side = (
+        "anterior is on the left"
+        if display.plane == "sagittal"
+        else "the patient’s right is on the left of the picture"
+    )
+    return f"{display.plane_words.capitalize()} slices, radiological display: {side}."
+
+
+def unknown_measures(analysis: Analysis) -> str:
+    """Why some measures are not given; empty when all are."""
+    measured = (
+        (one.volume_ml, one.largest_area_mm2, one.longest_diameter_mm) for one in analysis.findings
+    )
+    if all(value is not None for row in measured for value in row):
+        return ""
+    if analysis.study.geometry is None:
+        return "not known: the input has no geometry, so there are no millimetres"
+    return "not known: it needs the slice spacing, and diameters need axial slices"
+
+
+def start_slice(analysis: Analysis) -> int:
+    """The slice to look at first: the largest finding's, else the likeliest, else the middle."""
+    if analysis.findings:
+        return analysis.findings[0].largest_slice
+    probabilities = analysis.decision.slice_probabilities
+    if probabilities.max() >= HEAT_FROM and analysis.status is not Status.NOT_ASSESSED:
+        return int(np.argmax(probabilities))
+    return len(probabilities) // 2
+
+
+# --- what the template is given ------------------------------------------------------------------
+
+
+def _verdict(analysis: Analysis) -> dict[str, Any]:
+    decision = analysis.decision
+    volume, volume_remark = volume_words(analysis)
+    score, threshold = score_words(analysis)
+    probabilities = decision.slice_probabilities
+    highest = int(np.argmax(probabilities))
+    assessed = analysis.status is not Status.NOT_ASSESSED
+    return {
+        "status": analysis.status.value.capitalize(),
+        "kind": analysis.status.name.lower().replace("_", "-"),
+        "reason": printable(decision.reason),
+        "score": score,
+        "threshold": threshold,
+        "meter": None if decision.score is None else 200 * min(max(decision.score, 0.0), 1.0),
+        "meter_threshold": 200 * min(max(decision.score_threshold, 0.0), 1.0),
+        "highest": probability_words(float(probabilities[highest])) if assessed else DASH,
+        "highest_slice": highest if assessed else None,
+        "volume": volume,
+        "volume_remark": volume_remark,
+    }
+
+
+def _finding_row(finding: Finding) -> dict[str, Any]:
+    area = finding.largest_area_mm2
+    diameters = (finding.longest_diameter_mm, finding.perpendicular_diameter_mm)
+    first, last = finding.slices
+    remarks = []
+    if finding.touches_edge:
+        remarks.append("touches the edge of the volume: may go on outside")
+    if finding.small:
+        remarks.append("small: more often mistaken than large ones")
+    return {
+        "id": finding.id,
+        "side": finding.side,
+        "slices": f"{first}–{last}" if last > first else str(first),
+        "volume": None if finding.volume_ml is None else millilitres(finding.volume_ml),
+        "volume_px": f"{finding.volume_px:,} pixels",
+        "area": None if area is None else f"{area:,.0f} mm²",
+        "area_px": f"{finding.largest_area_px:,} pixels",
+        "largest_slice": finding.largest_slice,
+        "diameters": None
+        if diameters[0] is None or diameters[1] is None
+        else f"{diameters[0]:.1f} × {diameters[1]:.1f} mm",
+        "mean": probability_words(finding.mean_probability),
+        "peak": probability_words(finding.peak_probability),
+        "remarks": "; ".join(remarks),
+    }
+
+
+def _bars(analysis: Analysis) -> dict[str, Any]:
+    decision = analysis.decision
+    areas = analysis.areas_px
+    top = max(int(areas.max()), 1)
+    shown = [_area_words(analysis, int(one)) for one in areas]
+    bars = [
+        {
+            "index": index,
+            "height": f"{100 * min(max(float(p), 0.0), 1.0):.1f}".removesuffix(".0"),
+            "above": bool(p >= decision.slice_threshold),
+            "area_height": f"{100 * area / top:.1f}".removesuffix(".0"),
+            "label": f"Slice {index}: probability {probability_words(float(p))}, area {words}",
+        }
+        for index, (p, area, words) in enumerate(
+            zip(decision.slice_probabilities, areas.tolist(), shown, strict=True)
+        )
+    ]
+    return {
+        "bars": bars,
+        "threshold": against(0.0, decision.slice_threshold)[1],
+        "threshold_y": f"{100 - 100 * min(max(decision.slice_threshold, 0.0), 1.0):.2f}",
+        "largest": _area_words(analysis, int(areas.max())),
+        "any_area": bool(areas.any()),
+    }
+
+
+def _area_words(analysis: Analysis, pixels: int) -> str:
+    geometry = analysis.study.geometry
+    if geometry is None:
+        return f"{pixels:,} pixels"
+    return f"{pixels * geometry.pixel_area:,.0f} mm²"
+
+
+def _key_pictures(analysis: Analysis, pictures: _Pictures) -> list[dict[str, Any]]:
+    count = analysis.study.shape[0]
+    always = [one.largest_slice for one in analysis.findings] or [start_slice(analysis)]
+    if analysis.findings:  # how far the largest lesion goes, too
+        first, last = analysis.findings[0].slices
+        always += [round(first + (last - first) * part) for part in (0.25, 0.75, 0.0, 1.0)]
+    places = slice_places(analysis.study.geometry)
+    return [
+        {
+            "index": index,
+            "name": printable(analysis.study.slice_names[index]),
+            "place": places[index] if places else "",
+            "picture": _data_uri(pictures.sequences[Sequence.FLAIR.value][index]),
+            "outline": pictures.outlines[index],
+            "findings": _findings_on(analysis, index),
+        }
+        for index in choose_slices(count, KEY_SLICES, always)
+    ]
+
+
+def _findings_on(analysis: Analysis, index: int) -> list[int]:
+    return [one.id for one in analysis.findings if one.slices[0] <= index <= one.slices[1]]
+
+
+def _provenance(analysis: Analysis) -> dict[str, Any]:
+    origin = analysis.provenance
+    shape = " × ".join(f"{size:,}" for size in analysis.study.shape)
+    facts = {
+        "gliosight": origin.version,
+        "Model": origin.model,
+        "Model SHA-256": origin.model_sha256,
+        "Engine": origin.engine,
+        "Precision": origin.precision,
+        "Sequences used": ", ".join(origin.channels) or DASH,
+        "Slices × rows × columns": shape,
+        "Rules that fired": ", ".join(analysis.decision.rules) or DASH,
+    }
+    geometry = analysis.study.geometry
+    if geometry is not None:
+        between = (
+            "unknown" if geometry.slice_spacing is None else f"{geometry.slice_spacing:.3g} mm"
+        )
+        height, width = geometry.spacing
+        facts["Pixel size, slice spacing"] = f"{height:.3g} × {width:.3g} mm, {between}"
+    return {
+        "facts": {name: printable(value) for name, value in facts.items()},
+        "settings": {printable(str(k)): printable(str(v)) for k, v in origin.settings.items()},
+        "timings": {printable(k): f"{v:,.0f} ms" for k, v in origin.timings_ms.items()},
+        "environment": {printable(k): printable(v) for k, v in origin.environment.items()},
+    }
+
+
+# --- pictures and data ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Everything drawn, by slice: JPEGs of each sequence, PNGs of the heat, SVG outlines."""
+
+    sequences: dict[str, list[bytes]]
+    heat: list[bytes | None]
+    outlines: list[str]
+
+
+def _draw(analysis: Analysis, display: Display) -> _Pictures:
+    study = analysis.study
+    present = [one for one in Sequence if one in study.sequences]
+    count, rows, columns = study.shape
+    longest = LONGEST_SIDE
+    shrink = LONGEST_SIDE / max(rows, columns, LONGEST_SIDE)
+    pixels = count * len(present) * rows * columns * shrink**2
+    if pixels > MOST_PIXELS:
+        side = min(LONGEST_SIDE, max(rows, columns))
+        longest = max(SMALLEST_SIDE, int(side * math.sqrt(MOST_PIXELS / pixels)))
+
+    def draw_grey(job: tuple[Sequence, int]) -> bytes:
+        sequence, index = job
+        plane = display.turn(study.sequences[sequence].values[index])
+        return encode_grey(windows[sequence].apply(plane), longest)
+
+    def draw_heat(index: int) -> bytes | None:
+        return encode_heat(display.turn(analysis.maps.probability[index]), longest)
+
+    # Pillow and numpy let go of the interpreter while they work: threads pay, up to a few.
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        windows = dict(
+            zip(
+                present,
+                pool.map(find_window, [study.sequences[one].values for one in present]),
+                strict=True,
+            )
+        )
+        drawn = list(pool.map(draw_grey, [(one, k) for one in present for k in range(count)]))
+        heat = list(pool.map(draw_heat, range(count)))
+    outlines = [svg_path(trace(display.turn(plane))) for plane in analysis.mask]
+    return _Pictures(
+        {one.value: drawn[k * count : (k + 1) * count] for k, one in enumerate(present)},
+        heat,
+        outlines,
+    )
+
+
+def _data(analysis: Analysis, display: Display, pictures: _Pictures) -> dict[str, Any]:
+    """What the script needs; pictures as base64 without their ``data:`` prefix."""
+    areas = analysis.areas_px.tolist()
+    places = slice_places(analysis.study.geometry)
+    return {
+        "start": start_slice(analysis),
+        "rows": display.rows,
+        "columns": display.columns,
+        "names": [printable(one) for one in analysis.study.slice_names],
+        "places": places,
+        "probabilities": [
+            probability_words(float(one)) for one in analysis.decision.slice_probabilities
+        ],
+        "areas": [_area_words(analysis, one) for one in areas],
+        "findings": [_findings_on(analysis, index) for index in range(len(areas))],
+        "outlines": pictures.outlines,
+        "sequences": {
+            name: [b64encode(one).decode("ascii") for one in drawn]
+            for name, drawn in pictures.sequences.items()
+        },
+        "heat": [one and b64encode(one).decode("ascii") for one in pictures.heat],
+    }
+
+
+def embed_json(value: Any) -> str:
+    """JSON that may stand in a ``<script>`` element: nothing in it can end the element."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    # U+2028 and U+2029 are already escaped, being no ASCII.
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _data_uri(jpeg: bytes) -> str:
+    return "data:image/jpeg;base64," + b64encode(jpeg).decode("ascii")
+
+
+def _style_numbers(analysis: Analysis, display: Display) -> str:
+    """Numbers for the style; in an element, since the policy forbids style attributes."""
+    return (
+        f":root{{--aspect:{display.aspect:.5f};--slices:{analysis.study.shape[0]};"
+        f"--outline-unit:{max(display.rows, display.columns)}}}"
+    )
+
+
+def _policy(*, styles: tuple[str, ...], scripts: tuple[str, ...]) -> str:
+    def hashes(texts: tuple[str, ...]) -> str:
+        digests = (b64encode(sha256(text.encode()).digest()).decode("ascii") for text in texts)
+        return " ".join(f"'sha256-{one}'" for one in digests)
+
+    return (
+        f"default-src 'none'; img-src data:; style-src {hashes(styles)}; "
+        f"script-src {hashes(scripts)}; base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def _template(name: str) -> str:
+    home = resources.files("gliosight") / "write" / "templates" / name
+    return home.read_text(encoding="utf-8").strip()
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=BaseLoader(),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -1,0 +1,167 @@
+"""The answer for machines: ``result.json`` and ``findings.csv`` (stage: write).
+
+The JSON follows ``result.schema.json`` beside this file; docs/result.md explains it field by field. Numbers
+that are not known are ``null``, never 0 and never left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
+
+SCHEMA_VERSION = "1.0"
+# Digits kept of a number: more than any input holds, fewer than two machines agree on.
+DIGITS = 6
+# A table program takes a cell that begins so for a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
+    """The analysis as a JSON value.
+
+    Parameters
+    ----------
+    files : mapping
+        Path relative to the result folder: what it is.
+    """
+    decision, study = analysis.decision, analysis.study
+    assessed = analysis.status is not Status.NOT_ASSESSED
+    pixel = None if study.geometry is None else study.geometry.pixel_area
+    slices = [
+        {
+            "index": k,
+            "name": study.slice_names[k],
+            "probability": float(probability) if assessed else None,
+            "area_px": int(area),
+            "area_mm2": None if pixel is None else float(area * pixel),
+        }
+        for k, (probability, area) in enumerate(
+            zip(decision.slice_probabilities, analysis.areas_px, strict=True)
+        )
+    ]
+    provenance = analysis.provenance
+    result = {
+        "schema_version": SCHEMA_VERSION,
+        "research_use_only": RESEARCH_USE,
+        "study_id": study.study_id,
+        "status": decision.status.value,
+        "reason": decision.reason,
+        "detection": {
+            "probability": float(decision.slice_probabilities.max()) if assessed else None,
+            "threshold": decision.slice_threshold,
+            "score": decision.score,
+            "score_threshold": decision.score_threshold,
+            "rules": list(decision.rules),
+            "slices": slices,
+        },
+        "findings": [asdict(one) for one in analysis.findings],
+        "volume_ml": analysis.volume_ml,
+        "volume_px": analysis.volume_px,
+        "mask_meaning": MASK_MEANING,
+        "flags": [asdict(one) for one in analysis.flags],
+        "provenance": {
+            "version": provenance.version,
+            "model": {"name": provenance.model, "sha256": provenance.model_sha256},
+            "engine": provenance.engine,
+            "precision": provenance.precision,
+            "channels": list(provenance.channels),
+            "settings": dict(provenance.settings),
+            "timings_ms": dict(provenance.timings_ms),
+            "environment": dict(provenance.environment),
+        },
+        "files": dict(files),
+    }
+    rounded: dict[str, Any] = _rounded(result)
+    return rounded
+
+
+def write_result(result: Mapping[str, Any], path: Path) -> None:
+    """Write ``result.json``; a number that is not finite is a bug and raises ``ValueError``."""
+    text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+
+
+def load_schema() -> dict[str, Any]:
+    """The JSON Schema of ``result.json``."""
+    text = resources.files("gliosight.write").joinpath("result.schema.json").read_text("utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def write_findings(analysis: Analysis, path: Path) -> None:
+    """Write ``findings.csv``: one row per finding, tuples spread over columns, unknown values empty."""
+    rows = [{"study_id": analysis.study.study_id, **_flat(one)} for one in analysis.findings]
+    header = ["study_id", *_flat_names()]
+    write_table(rows, header, path)
+
+
+def write_table(rows: list[dict[str, Any]], header: list[str], path: Path) -> None:
+    """Write a CSV table that a table program can open without running anything in it."""
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.DictWriter(file, header)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: _cell(row.get(key)) for key in header})
+
+
+_SPREAD = {
+    "centroid_voxel": ("centroid_slice", "centroid_row", "centroid_column"),
+    "centroid_mm": ("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"),
+    "bounding_box_voxel": (
+        "box_slice_from",
+        "box_row_from",
+        "box_column_from",
+        "box_slice_to",
+        "box_row_to",
+        "box_column_to",
+    ),
+    "slices": ("first_slice", "last_slice"),
+}
+
+
+def _flat_names() -> list[str]:
+    return [name for one in fields(Finding) for name in _SPREAD.get(one.name, (one.name,))]
+
+
+def _flat(finding: Finding) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in asdict(finding).items():
+        if name not in _SPREAD:
+            out[name] = value
+            continue
+        flat = _leaves(value)
+        out.update(zip(_SPREAD[name], flat or [None] * len(_SPREAD[name]), strict=True))
+    return out
+
+
+def _leaves(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if isinstance(value, (list, tuple)):
+        return [leaf for one in value for leaf in _leaves(one)]
+    return [value]
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, DIGITS)
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return "'" + value
+    return value
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, DIGITS)
+    if isinstance(value, dict):
+        return {str(key): _rounded(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_rounded(one) for one in value]
+    return value

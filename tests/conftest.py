@@ -1,0 +1,81 @@
+"""What several tests share: phantoms, the shipped model, and real data where it is at hand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliosight.infer.model import Model
+from gliosight.phantom import Phantom, PhantomSpec, make_phantom
+from gliosight.pipeline import Settings
+from gliosight.study import Geometry, Sequence, Study, Volume
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DATA = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def phantom() -> Phantom:
+    """The demo's study: thick axial slices, a lesion on the patient's left."""
+    return make_phantom(PhantomSpec())
+
+
+@pytest.fixture(scope="session")
+def free_phantom() -> Phantom:
+    """The same head without a lesion."""
+    return make_phantom(PhantomSpec(lesion=False))
+
+
+@pytest.fixture(scope="session")
+def small_phantom() -> Phantom:
+    """Few slices round a lesion on the patient's right, for tests that need no whole head."""
+    return make_phantom(PhantomSpec(seed=2, slices=9, lesion_side="right"))
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    """The shipped model."""
+    return Settings().load()
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of real data; the test is skipped where it is not at hand."""
+    if not DATA.is_dir():
+        pytest.skip("the real data set is not at hand")
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def lgg_patient(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One real patient in the LGG layout, unpacked."""
+    patient = "TCGA_HT_7692_19960724"
+    target = tmp_path_factory.mktemp("lgg")
+    subprocess.run(
+        [sys.executable, str(data / "unpack.py"), str(target), patient],
+        check=True,
+        capture_output=True,
+    )
+    return target / patient
+
+
+def make_geometry(
+    slices: int = 4,
+    spacing: tuple[float, float, float] = (5.0, 1.0, 0.8),
+    axes: np.ndarray | None = None,
+    origin: tuple[float, float, float] = (10.0, -20.0, 30.0),
+) -> Geometry:
+    """An axial stack as in the LGG layout (up, back, to the left), or along other ``axes``."""
+    up, back, left = np.array([[0, 0, 1.0], [0, -1.0, 0], [-1.0, 0, 0]]) if axes is None else axes
+    origins = np.asarray(origin) + np.arange(slices)[:, None] * spacing[0] * np.asarray(up)
+    return Geometry(origins, back, left, spacing[1:])
+
+
+def make_study(values: np.ndarray, geometry: Geometry | None = None) -> Study:
+    """A study of FLAIR alone."""
+    names = tuple(f"s{k}" for k in range(len(values)))
+    return Study("made", {Sequence.FLAIR: Volume(values, geometry)}, names, "arrays")

@@ -1,0 +1,392 @@
+"""NIfTI: values, geometry, which file is which sequence, and what the header may claim."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
+from gliosight.read import Request, read
+from gliosight.study import Sequence
+
+from .builders import codes_of, make_volume, read_path, write_nifti
+
+WORLD_TOLERANCE_MM = 1e-4
+BOTH_MISSING = ["T1_MISSING", "T1C_MISSING"]
+
+
+def rotation(x: float, y: float, z: float) -> NDArray[np.float64]:
+    """Rotation by degrees about x, then y, then z."""
+    out = np.eye(3)
+    for axis, angle in enumerate(np.radians([x, y, z])):
+        one, two = [other for other in range(3) if other != axis]
+        turn = np.eye(3)
+        turn[one, one] = turn[two, two] = np.cos(angle)
+        turn[one, two], turn[two, one] = -np.sin(angle), np.sin(angle)
+        out = turn @ out
+    return out
+
+
+def affine_of(matrix: NDArray[Any], spacing: tuple[float, float, float]) -> NDArray[np.float64]:
+    out = np.eye(4)
+    out[:3, :3] = matrix * np.array(spacing)
+    out[:3, 3] = [-90.5, 33.25, 12.0]
+    return out
+
+
+TILT = np.array([[1, 0, 0], [0, 1, 0.3], [0, 0, 1]])
+
+# Every way a stack of slices can lie in the patient.
+PLACES = {
+    "RAS": affine_of(np.eye(3), (0.7, 0.7, 5.0)),
+    "LPS": affine_of(np.diag([-1, -1, 1]), (0.7, 0.9, 5.0)),
+    "slices downwards": affine_of(np.diag([-1, 1, -1]), (1, 1, 3)),
+    "left-handed": affine_of(np.diag([1, 1, -1]), (1, 1, 3)),
+    "sagittal": affine_of(np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]]), (1, 1.5, 2)),
+    "coronal, flipped": affine_of(np.array([[-1, 0, 0], [0, 0, 1], [0, -1, 0]]), (0.5, 0.5, 6)),
+    "oblique, anisotropic": affine_of(rotation(12, -31, 55), (0.45, 0.8, 4.4)),
+    "oblique, flipped": affine_of(rotation(200, 10, -70) @ np.diag([1, -1, 1]), (0.9, 0.7, 3.3)),
+    "gantry tilt": affine_of(rotation(5, 5, 5) @ TILT, (0.9, 0.9, 4.0)),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_world_positions_are_nibabels(tmp_path: Path, place: str) -> None:
+    values = make_volume((5, 24, 20))
+    path = write_nifti(tmp_path / "flair.nii.gz", values, PLACES[place], codes=(1, 0))
+    study = read_path(path)
+    assert study.geometry is not None
+    np.testing.assert_array_equal(study.flair.values, values)
+    voxels = np.stack(np.meshgrid(*[range(n) for n in values.shape], indexing="ij"), -1)
+    wanted = nib.affines.apply_affine(nib.load(path).affine, voxels[..., ::-1])
+    np.testing.assert_allclose(
+        study.geometry.to_world(voxels), wanted, atol=WORLD_TOLERANCE_MM, rtol=0
+    )
+
+
+@pytest.mark.parametrize("place", [name for name in PLACES if name != "gantry tilt"])
+def test_qform_alone(tmp_path: Path, place: str) -> None:
+    path = write_nifti(tmp_path / "flair.nii", make_volume(), PLACES[place], codes=(0, 1))
+    study = read_path(path)
+    assert study.geometry is not None
+    affine = nib.load(path).affine
+    for voxel in ([0, 0, 0], [4, 23, 19], [2, 11, 3]):
+        wanted = nib.affines.apply_affine(affine, voxel[::-1])
+        got = study.geometry.to_world(np.array(voxel))
+        np.testing.assert_allclose(got, wanted, atol=WORLD_TOLERANCE_MM, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8"])
+@pytest.mark.parametrize("order", "<>")
+def test_integers_stay_integers(tmp_path: Path, dtype: str, order: str) -> None:
+    values = (make_volume() // 2).astype(order + dtype)
+    header = nib.Nifti1Header(endianness=order)
+    header.set_data_dtype(dtype)
+    image = nib.Nifti1Image(values.transpose(), np.diag([1, 1, 5, 1]), header)
+    nib.save(image, tmp_path / "a_flair.nii.gz")
+    study = read_path(tmp_path / "a_flair.nii.gz")
+    np.testing.assert_array_equal(study.flair.values, values)
+    assert study.flair.values.dtype == np.dtype(dtype)
+    assert study.flair.values.dtype.isnative
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image, nib.Nifti1Pair])
+def test_kinds_of_file(tmp_path: Path, kind: Any) -> None:
+    values = make_volume(dtype="int16")
+    suffix = "img" if kind is nib.Nifti1Pair else "nii"
+    nib.save(kind(values.transpose(), np.diag([2, 2, 5, 1])), tmp_path / f"flair.{suffix}")
+    for name in ("flair.nii",) if suffix == "nii" else ("flair.hdr", "flair.img"):
+        study = read_path(tmp_path / name)
+        np.testing.assert_array_equal(study.flair.values, values)
+        assert study.geometry is not None
+        assert study.geometry.spacing == (2, 2)
+    np.testing.assert_array_equal(read_path(tmp_path).flair.values, values)
+
+
+def test_scaling_gives_float32(tmp_path: Path) -> None:
+    values = make_volume(dtype="int16")
+    path = write_nifti(tmp_path / "flair.nii", values)
+    raw = bytearray(path.read_bytes())
+    raw[112:120] = np.array([0.5, -3.0], "<f4").tobytes()  # scl_slope, scl_inter
+    path.write_bytes(raw)
+    study = read_path(path)
+    assert study.flair.values.dtype == np.float32
+    np.testing.assert_array_equal(study.flair.values, values * np.float32(0.5) - 3)
+
+
+def test_float64_becomes_float32(tmp_path: Path) -> None:
+    values = make_volume(dtype="float64") / 7
+    study = read_path(write_nifti(tmp_path / "flair.nii", values))
+    assert study.flair.values.dtype == np.float32
+    np.testing.assert_allclose(study.flair.values, values, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["flair.nii", "flair.nii.gz", "flair.dat", "flair"])
+def test_magic_decides_not_the_suffix(tmp_path: Path, name: str) -> None:
+    values = make_volume()
+    plain = write_nifti(tmp_path / "x" / "a.nii", values).read_bytes()
+    for content in (plain, gzip.compress(plain)):
+        (tmp_path / name).write_bytes(content)
+        np.testing.assert_array_equal(read_path(tmp_path / name).flair.values, values)
+
+
+def test_gzip_of_several_members(tmp_path: Path) -> None:
+    values = make_volume()
+    plain = write_nifti(tmp_path / "x" / "a.nii", values).read_bytes()
+    parts = [gzip.compress(plain[at : at + 500]) for at in range(0, len(plain), 500)]
+    (tmp_path / "flair.nii.gz").write_bytes(b"".join(parts) + b"\0" * 30)
+    np.testing.assert_array_equal(read_path(tmp_path / "flair.nii.gz").flair.values, values)
+
+
+def write_folder(folder: Path, *names: str, **options: Any) -> None:
+    for seed, name in enumerate(names):
+        write_nifti(folder / name, make_volume(seed=seed), **options)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("p_flair.nii.gz", "p_t1.nii.gz", "p_t1ce.nii.gz"),
+        ("FLAIR.nii", "T1.nii", "T1Gd.nii"),
+        ("p_FLAIR.nii", "p_T1W.nii", "p_T1_post.nii"),
+        ("sub-01_FLAIR.nii.gz", "sub-01_T1w.nii.gz", "sub-01_ce-gadolinium_T1w.nii.gz"),
+        ("BraTS-GLI-1-t2f.nii", "BraTS-GLI-1-t1n.nii", "BraTS-GLI-1-t1c.nii"),
+    ],
+)
+def test_folder_by_names(tmp_path: Path, names: tuple[str, ...]) -> None:
+    write_folder(tmp_path / "case 7", *names)
+    (tmp_path / "case 7" / "notes.txt").write_text("not an image")
+    mask = (make_volume() > 100).astype(np.uint8)
+    write_nifti(tmp_path / "case 7" / "p_seg.nii.gz", mask)
+    write_folder(tmp_path / "case 7", "p_t2.nii.gz")
+    study = read_path(tmp_path / "case 7")
+    assert study.study_id == "case 7"
+    assert study.flags == ()
+    for seed, name in enumerate((Sequence.FLAIR, Sequence.T1, Sequence.T1C)):
+        np.testing.assert_array_equal(study.sequences[name].values, make_volume(seed=seed))
+
+
+def test_bids_folder_is_named_by_its_files(tmp_path: Path) -> None:
+    anat = tmp_path / "sub-07" / "ses-2" / "anat"
+    write_folder(anat, "sub-07_ses-2_FLAIR.nii.gz", "sub-07_ses-2_T1w.nii.gz")
+    assert read_path(anat).study_id == "sub-07_ses-2"
+    assert read_path(tmp_path / "sub-07").study_id == "sub-07_ses-2"
+
+
+def test_explicit_files(tmp_path: Path) -> None:
+    write_folder(tmp_path, "a.nii", "b.nii", "c_flair.nii")
+    study = read(
+        Request(None, flair=tmp_path / "a.nii", t1=tmp_path / "b.nii", t1c=tmp_path / "c_flair.nii")
+    )
+    assert study.study_id == "a"
+    assert study.flags == ()
+    assert set(study.sequences) == set(Sequence)
+    study = read(Request(tmp_path / "c_flair.nii", t1=tmp_path / "b.nii"))
+    assert set(study.sequences) == {Sequence.FLAIR, Sequence.T1}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"path": "a.nii", "flair": "a.nii"},
+        {"path": None, "t1": "a.nii"},
+        {"path": None},
+        {"path": None, "flair": "."},
+    ],
+)
+def test_options_that_contradict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, str | None]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path, "a.nii")
+    named = {key: Path(value) if value else None for key, value in options.items()}
+    with pytest.raises(UsageError):
+        read(Request(**named))  # type: ignore[arg-type]
+
+
+def test_single_file_without_a_telling_name_is_flair(tmp_path: Path) -> None:
+    write_folder(tmp_path / "p", "scan.nii.gz")
+    for path in (tmp_path / "p" / "scan.nii.gz", tmp_path / "p"):
+        assert codes_of(read_path(path)) == ["SEQUENCE_ASSUMED", *BOTH_MISSING]
+
+
+def test_two_candidates_for_t1_are_left_out(tmp_path: Path) -> None:
+    write_folder(tmp_path, "p_flair.nii", "p_acq-a_T1w.nii", "p_acq-b_T1w.nii")
+    study = read_path(tmp_path)
+    assert codes_of(study) == ["T1_LEFT_OUT", "T1C_MISSING"]
+
+
+def test_t1_of_another_patient_is_left_out(tmp_path: Path) -> None:
+    write_folder(tmp_path, "p1_flair.nii", "p2_t1.nii")
+    assert codes_of(read_path(tmp_path)) == ["T1_LEFT_OUT", "T1C_MISSING"]
+
+
+def test_several_cases_in_one_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path / "all", *(f"c{n}_{s}.nii" for n in (1, 2) for s in ("flair", "t1")))
+    with pytest.raises(UnsupportedInputError, match=r"2 studies \(c1, c2\)"):
+        read_path(tmp_path / "all")
+    study = read_path(tmp_path / "all" / "c2")
+    assert study.study_id == "c2"
+    np.testing.assert_array_equal(study.flair.values, make_volume(seed=2))
+    np.testing.assert_array_equal(study.sequences[Sequence.T1].values, make_volume(seed=3))
+
+
+def test_two_files_say_flair(tmp_path: Path) -> None:
+    write_folder(tmp_path, "p_flair.nii", "p_FLAIR.nii.gz")
+    with pytest.raises(UnsupportedInputError, match=r"2 files say FLAIR.*--flair"):
+        read_path(tmp_path)
+
+
+def test_volume_of_four_dimensions(tmp_path: Path) -> None:
+    volumes = np.stack([make_volume(seed=seed) for seed in range(3)])
+    for suffix in ("nii", "nii.gz"):
+        path = write_nifti(tmp_path / f"flair.{suffix}", volumes)
+        with pytest.raises(UnsupportedInputError, match=r"3 volumes.*--volume N, N from 0 to 2"):
+            read_path(path)
+        study = read_path(path, volume_index=2)
+        np.testing.assert_array_equal(study.flair.values, volumes[2])
+        assert codes_of(study)[0] == "VOLUME_CHOSEN"
+        assert study.source["nifti"]["shape"] == (20, 24, 5)
+        with pytest.raises(UsageError):
+            read_path(path, volume_index=3)
+
+
+def test_one_volume_of_four_dimensions(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "flair.nii", make_volume()[None])
+    assert codes_of(read_path(path)) == BOTH_MISSING
+
+
+def test_two_dimensions_are_one_slice(tmp_path: Path) -> None:
+    slice_ = make_volume()[2]
+    study = read_path(write_nifti(tmp_path / "flair.nii", slice_))
+    np.testing.assert_array_equal(study.flair.values, slice_[None])
+    assert study.geometry is not None
+    assert study.geometry.slice_spacing == pytest.approx(5.0)
+    assert "SINGLE_SLICE" in codes_of(study)
+
+
+SHEARED = np.array([[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 5, 0], [0, 0, 0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("affine", "codes", "reason"),
+    [
+        (np.diag([1.0, 1, 5, 1]), (0, 0), "codes are 0"),
+        (np.diag([1.0, 0, 5, 1]), (1, 0), "singular"),
+        (np.diag([1.0, 1, 0, 1]), (1, 0), "singular"),
+        (np.diag([0.05, 0.05, 5, 1]), (1, 0), "0.05 mm apart"),
+        (np.diag([1.0, 1, 25, 1]), (1, 0), "slices are 25 mm apart"),
+        (SHEARED, (1, 0), "not perpendicular"),
+    ],
+)
+def test_no_geometry(
+    tmp_path: Path, affine: NDArray[Any], codes: tuple[int, int], reason: str
+) -> None:
+    study = read_path(write_nifti(tmp_path / "flair.nii", make_volume(), affine, codes=codes))
+    assert study.geometry is None
+    assert codes_of(study) == ["NO_GEOMETRY", *BOTH_MISSING]
+    assert reason in study.flags[0].message
+
+
+def test_no_geometry_from_nan(tmp_path: Path) -> None:
+    row = [np.nan, 0, 0, 0]
+    path = write_nifti(tmp_path / "flair.nii", make_volume(), codes=(1, 0), srow_x=row)
+    study = read_path(path)
+    assert study.geometry is None
+    assert "NaN" in study.flags[0].message
+    assert study.source["nifti"]["affine"] is None
+
+
+def test_broken_quaternion(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "flair.nii", make_volume(), codes=(0, 1), quatern_b=3.0)
+    assert codes_of(read_path(path))[0] == "NO_GEOMETRY"
+
+
+def test_forms_that_disagree(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "flair.nii", make_volume(), qoffset_x=7.0)
+    study = read_path(path)
+    assert codes_of(study)[0] == "FORMS_DISAGREE"
+    assert study.geometry is not None
+    assert study.geometry.origins[0, 0] == 0  # the sform's
+
+
+def test_empty_sform_leaves_the_qform(tmp_path: Path) -> None:
+    zeros = [0.0, 0, 0, 0]
+    path = write_nifti(
+        tmp_path / "flair.nii", make_volume(), srow_x=zeros, srow_y=zeros, srow_z=zeros
+    )
+    study = read_path(path)
+    assert codes_of(study)[0] == "QFORM_USED"
+    assert study.geometry is not None
+    assert study.geometry.slice_spacing == 5
+
+
+@pytest.mark.parametrize(("unit", "factor"), [(1, 1000.0), (3, 0.001), (0, 1.0), (2, 1.0)])
+def test_units(tmp_path: Path, unit: int, factor: float) -> None:
+    affine = np.diag([1 / factor, 1 / factor, 5 / factor, 1])
+    path = write_nifti(tmp_path / "flair.nii", make_volume(), affine, xyzt_units=unit)
+    study = read_path(path)
+    assert study.geometry is not None
+    assert study.geometry.slice_spacing == pytest.approx(5)
+    assert ("UNITS_CONVERTED" in codes_of(study)) == (factor != 1)
+    np.testing.assert_allclose(study.source["nifti"]["affine"], nib.load(path).affine)
+
+
+@pytest.mark.parametrize("codes", [(1, 1), (2, 0), (0, 1), (4, 1), (0, 0)])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_source_writes_a_mask_in_the_same_place(
+    tmp_path: Path, codes: tuple[int, int], kind: Any
+) -> None:
+    write_nifti(tmp_path / "a.nii", make_volume(), PLACES["oblique, flipped"], codes=codes)
+    original = kind.from_image(nib.load(tmp_path / "a.nii"))
+    original.header["descrip"] = b"somebody's name"
+    nib.save(original, tmp_path / "flair.nii")
+    source = read_path(tmp_path / "flair.nii").source["nifti"]
+    assert b"name" not in source["header"].binaryblock
+    header = source["header"]
+    header.set_data_dtype(np.uint8)
+    mask = kind(np.zeros(source["shape"], np.uint8), None, header)
+    nib.save(mask, tmp_path / "mask.nii")
+    before, after = nib.load(tmp_path / "flair.nii"), nib.load(tmp_path / "mask.nii")
+    assert after.shape == before.shape
+    for name in ("sform_code", "qform_code", "srow_x", "quatern_b", "pixdim", "xyzt_units"):
+        np.testing.assert_array_equal(after.header[name], before.header[name])
+    np.testing.assert_allclose(after.affine, before.affine)
+    if source["affine"] is not None:
+        np.testing.assert_allclose(source["affine"], before.affine, atol=1e-5)
+    else:
+        assert codes == (0, 0)
+
+
+@pytest.mark.parametrize("where", [np.nan, np.inf, -np.inf])
+def test_few_voxels_that_are_not_finite(tmp_path: Path, where: float) -> None:
+    values = make_volume(dtype="float32") + 7
+    values[2, 3, 4] = where
+    study = read_path(write_nifti(tmp_path / "flair.nii", values))
+    assert study.flair.values[2, 3, 4] == 7
+    assert codes_of(study)[0] == "NOT_FINITE"
+
+
+def test_constant_image_is_read(tmp_path: Path) -> None:
+    """A later stage says "not assessed"."""
+    study = read_path(write_nifti(tmp_path / "flair.nii.gz", np.zeros((40, 128, 128), np.int16)))
+    assert not study.flair.values.any()
+
+
+def test_label_intent_is_a_mask(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "flair.nii", make_volume(), intent_code=1002)
+    with pytest.raises(DamagedInputError, match="label image"):
+        read_path(path)
+
+
+def test_nothing_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """nibabel would log a header with odd zooms."""
+    path = write_nifti(tmp_path / "flair.nii", make_volume(), pixdim=[0, 0, -1, 0, 0, 0, 0, 0])
+    read_path(path)
+    assert capfd.readouterr() == ("", "")

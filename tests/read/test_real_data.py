@@ -1,0 +1,94 @@
+"""Real studies, where they are at hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import tifffile
+
+from gliosight.read import Limits, find_studies
+from gliosight.study import Sequence
+
+from .builders import SHARED, codes_of, read_path
+
+pytestmark = [
+    pytest.mark.data,
+    pytest.mark.skipif(not SHARED.exists(), reason=f"the data set is not at {SHARED}"),
+]
+
+
+def unpack(patient: str, folder: Path) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs", reason="needed to unpack the data set")
+    sheet = imagecodecs.jpegxl_decode((SHARED / "lgg" / f"{patient}.jxl").read_bytes())
+    if sheet.ndim == 2:
+        images = sheet.reshape(-1, 256, 3, 256).transpose(0, 1, 3, 2)
+    else:
+        images = sheet.reshape(-1, 256, 256, 3)
+    folder.mkdir()
+    for number, image in enumerate(images, start=1):
+        path = folder / f"{patient}_{number}.tif"
+        tifffile.imwrite(path, np.ascontiguousarray(image), photometric="rgb")
+
+
+# What is known of these patients: sequences that were filled with FLAIR.
+@pytest.mark.parametrize(
+    ("patient", "present"),
+    [
+        ("TCGA_HT_7879_19981009", set(Sequence)),
+        ("TCGA_DU_7013_19860523", {Sequence.FLAIR}),
+        ("TCGA_DU_6407_19860514", {Sequence.FLAIR, Sequence.T1}),
+    ],
+)
+def test_lgg(tmp_path: Path, patient: str, present: set[Sequence]) -> None:
+    if not (SHARED / "lgg" / f"{patient}.jxl").exists():
+        pytest.skip(f"{patient} is not there")
+    unpack(patient, tmp_path / patient)
+    study = read_path(tmp_path / patient)
+    assert set(study.sequences) == present
+    assert study.shape[1:] == (256, 256)
+    assert "MISSING_SLICES" not in codes_of(study)
+
+
+@pytest.mark.parametrize("case", ["BraTS2021_00006", "BraTS2021_01480"])
+def test_brats_is_read_as_it_is(case: str) -> None:
+    study = read_path(SHARED / "brats" / case)
+    assert study.flags == ()
+    assert study.shape == (155, 240, 240)
+    for name, suffix in ((Sequence.FLAIR, "flair"), (Sequence.T1C, "t1ce")):
+        image = nib.load(SHARED / "brats" / case / f"{case}_{suffix}.nii.gz")
+        stored = np.asanyarray(image.dataobj).transpose(2, 1, 0)
+        np.testing.assert_array_equal(study.sequences[name].values, stored)
+    image = nib.load(SHARED / "brats" / case / f"{case}_flair.nii.gz")
+    assert study.geometry is not None
+    voxel = np.array([77, 10, 200])
+    wanted = nib.affines.apply_affine(image.affine, voxel[::-1])
+    np.testing.assert_allclose(study.geometry.to_world(voxel), wanted, atol=1e-4)
+
+
+def test_all_of_brats_and_ms_are_found() -> None:
+    assert len(find_studies(SHARED / "brats", Limits())) == 2
+    assert len(find_studies(SHARED / "ms", Limits())) == 4
+
+
+def test_t1_of_another_grid() -> None:
+    study = read_path(SHARED / "ms" / "patient01")
+    assert codes_of(study) == ["T1_RESAMPLED", "T1C_MISSING"]
+    # The same head in both: where FLAIR is air, T1 is dark.
+    flair, t1 = study.flair.values, study.sequences[Sequence.T1].values
+    air = flair <= np.percentile(flair, 30)
+    assert t1[air].mean() < 0.3 * t1[~air].mean()
+
+
+def test_dicom_is_recognised() -> None:
+    for path in find_studies(SHARED / "dicom", Limits()):
+        with pytest.raises(ValueError, match="DICOM is not read yet"):
+            read_path(path)
+
+
+def test_flags_hold_no_paths() -> None:
+    study = read_path(SHARED / "ms" / "patient12")
+    assert str(SHARED) not in json.dumps([one.message for one in study.flags])

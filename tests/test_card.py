@@ -1,0 +1,67 @@
+"""A card is checked field by field: it comes from outside."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from gliosight.card import parse_card
+from gliosight.infer.model import shipped_models
+
+
+@pytest.fixture
+def raw() -> dict[str, Any]:
+    path = next(iter(shipped_models().values()))
+    card: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return copy.deepcopy(card)
+
+
+def test_shipped_card_says_what_people_need(raw: dict[str, Any]) -> None:
+    card = parse_card(raw)
+    assert card.about["licence"] == "CC BY-NC-SA 4.0"
+    assert len(card.about["training"]["patients_sha256"]) == card.about["training"]["patients"]
+    assert "research" in card.about["summary"].lower()
+
+
+@pytest.mark.parametrize("key", ["name", "kind", "network", "sha256", "input", "decision"])
+def test_a_missing_field_is_named(raw: dict[str, Any], key: str) -> None:
+    del raw[key]
+    with pytest.raises(ValueError, match=key):
+        parse_card(raw)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("kind",), "oracle", "oracle"),
+        (("name",), 3, "name"),
+        (("input", "pixel_mm"), "wide", "pixel_mm"),
+        (("input", "pixel_mm"), True, "pixel_mm"),
+        (("input", "colour"), 1, "colour"),
+        (("decision",), [], "decision"),
+    ],
+)
+def test_a_wrong_field_is_named(
+    raw: dict[str, Any], place: tuple[str, ...], value: object, message: str
+) -> None:
+    inner = raw
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    with pytest.raises(ValueError, match=message):
+        parse_card(raw)
+
+
+def test_a_missing_number_of_the_rule_is_named(raw: dict[str, Any]) -> None:
+    del raw["decision"]["study_threshold"]
+    with pytest.raises(ValueError, match="study_threshold"):
+        parse_card(raw)
+
+
+@pytest.mark.parametrize("value", [None, [], "card", 3])
+def test_something_else_is_no_card(value: object) -> None:
+    with pytest.raises(ValueError, match="JSON object"):
+        parse_card(value)

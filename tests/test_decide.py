@@ -1,0 +1,139 @@
+"""The rule that joins slice head and mask."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gliosight.analysis import Status
+from gliosight.card import InputRecipe
+from gliosight.decide import (
+    decide,
+    not_assessed,
+    slice_evidence,
+    slice_probabilities,
+    weighing_scale,
+)
+from gliosight.infer.model import Model
+from gliosight.maps import Maps
+from tests.conftest import make_geometry
+
+SHAPE = (12, 128, 128)
+
+
+def _maps(*blobs: tuple[slice, int, float], head: float = 0.01, sure: float = 0.999) -> Maps:
+    """Maps with square blobs (slices, side in pixels, probability) along the diagonal."""
+    probability = np.full(SHAPE, 0.001, np.float32)
+    heads = np.full(SHAPE[0], head, np.float32)
+    corner = 10
+    for rows, side, value in blobs:
+        probability[rows, corner : corner + side, corner : corner + side] = value
+        heads[rows] = sure
+        corner += side + 10
+    return Maps(probability, heads)
+
+
+def _decide(model: Model, maps: Maps, geometry: object = None):
+    return decide(maps, geometry, model.card.decision, model.card.input)  # type: ignore[arg-type]
+
+
+def test_a_large_sure_lesion_is_found(model: Model) -> None:
+    decision = _decide(model, _maps((slice(3, 8), 30, 0.95)), make_geometry(12, (5, 1, 1)))
+    assert decision.status is Status.FOUND
+    assert decision.mask.sum() == 5 * 900
+    assert decision.score is not None
+    assert decision.score > 0.95
+    assert (decision.slice_probabilities[3:8] > 0.9).all()
+    assert (decision.slice_probabilities[:3] < 0.1).all()
+    assert decision.flags == ()
+
+
+def test_a_pixel_alone_makes_no_tumour(model: Model) -> None:
+    decision = _decide(model, _maps((slice(4, 5), 3, 0.8), sure=0.3), make_geometry(12, (5, 1, 1)))
+    assert decision.status is Status.NOT_FOUND
+    assert not decision.mask.any()
+    assert "weak_lesions_dropped" in decision.rules
+    assert 0 < (decision.score or 0) < 0.5
+
+
+def test_a_second_lesion_is_a_finding_and_a_speck_is_not(model: Model) -> None:
+    maps = _maps((slice(2, 7), 30, 0.95), (slice(2, 7), 15, 0.9), (slice(9, 10), 2, 0.6), sure=0.99)
+    decision = _decide(model, maps, make_geometry(12, (5, 1, 1)))
+    assert decision.mask.sum() == 5 * (900 + 225)
+    assert "weak_lesions_dropped" in decision.rules
+
+
+def test_nothing_marked(model: Model) -> None:
+    decision = _decide(model, _maps())
+    assert decision.status is Status.NOT_FOUND
+    assert decision.score == 0
+    assert decision.rules == ()
+    assert decision.flags == ()
+
+
+def test_a_sure_head_over_an_empty_mask_is_said(model: Model) -> None:
+    maps = _maps()
+    maps.slice_head[5] = 0.9999
+    maps.probability[5, 40:60, 40:60] = 0.4  # below the threshold of the mask
+    decision = _decide(model, maps)
+    assert decision.status is Status.NOT_FOUND
+    assert [one.code for one in decision.flags] == ["SLICES_WITHOUT_TUMOUR"]
+
+
+def test_head_and_mask_that_disagree_in_a_found_study_are_said(model: Model) -> None:
+    maps = _maps((slice(3, 8), 30, 0.95))
+    maps.slice_head[7] = 1e-5
+    maps.probability[7, 10:40, 10:40] = np.where(np.arange(900).reshape(30, 30) < 4, 0.55, 0.01)
+    maps.slice_head[9] = 0.99999
+    maps.probability[9, 40:60, 40:60] = 0.45
+    codes = {one.code for one in _decide(model, maps).flags}
+    assert codes == {"MASK_WITHOUT_HEAD", "HEAD_WITHOUT_MASK"}
+
+
+def test_borderline_is_said(model: Model) -> None:
+    rule = model.card.decision
+    areas = range(4, 40)
+    flags = {
+        side: {one.code for one in _decide(model, _maps((slice(4, 6), side, 0.7), sure=0.9)).flags}
+        for side in areas
+    }
+    assert any("BORDERLINE" in codes for codes in flags.values())
+    assert "BORDERLINE" not in flags[39]
+    assert rule.study_threshold == 0.5
+
+
+def test_scale_without_geometry_is_a_guess_for_weighing_only() -> None:
+    recipe = InputRecipe()
+    assert weighing_scale(None, (20, 256, 256), recipe).pixel_mm2 == pytest.approx(0.9375**2)
+    # The same head in twice the pixels weighs the same.
+    fine = weighing_scale(None, (20, 512, 512), recipe)
+    assert fine.pixel_mm2 == pytest.approx(0.9375**2 / 4)
+    known = weighing_scale(make_geometry(3, (4.0, 0.5, 0.6)), (3, 9, 9), recipe)
+    assert (known.pixel_mm2, known.slice_mm) == pytest.approx((0.3, 4.0))
+
+
+def test_evidence_is_the_mean_of_the_strongest_pixels() -> None:
+    probability = np.zeros((1, 10, 10), np.float32)
+    probability[0, 0, :4] = (0.9, 0.8, 0.7, 0.1)
+    scale = weighing_scale(make_geometry(1, (5, 1, 1)), (1, 10, 10), InputRecipe())
+    assert slice_evidence(probability, scale, 3.0)[0] == pytest.approx(0.8)
+    assert slice_evidence(probability, scale, 1e9)[0] == pytest.approx(probability.mean())
+
+
+def test_slice_probability_grows_with_head_and_with_mask(model: Model) -> None:
+    scale = weighing_scale(None, SHAPE, model.card.input)
+
+    def probability(head: float, pixel: float) -> float:
+        maps = _maps((slice(5, 6), 20, pixel), sure=head)
+        return float(slice_probabilities(maps, scale, model.card.decision)[5])
+
+    assert probability(0.9, 0.9) > probability(0.9, 0.4) > probability(0.1, 0.4)
+    assert probability(0.999, 0.99) > 0.95
+    assert probability(0.01, 0.01) < 0.05
+
+
+def test_not_assessed_claims_nothing(model: Model) -> None:
+    decision = not_assessed((2, 3, 4), model.card.decision, "why")
+    assert decision.status is Status.NOT_ASSESSED
+    assert decision.score is None
+    assert not decision.mask.any()

@@ -1,0 +1,128 @@
+"""Findings: counted, placed, sized; sides are the patient's."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from gliosight.measure import measure
+from gliosight.phantom import Phantom
+from gliosight.study import Geometry, Sequence, Study, Volume
+from tests.conftest import make_geometry, make_study
+
+
+def _measure(study: Study, mask: np.ndarray) -> tuple:
+    return measure(study, mask, np.where(mask, 0.9, 0.1).astype(np.float32), origin="test")
+
+
+def _box(shape: tuple[int, int, int], *boxes: tuple[slice, slice, slice]) -> np.ndarray:
+    mask = np.zeros(shape, dtype=bool)
+    for one in boxes:
+        mask[one] = True
+    return mask
+
+
+def test_volume_and_diameters_of_a_block() -> None:
+    shape = (6, 40, 50)
+    mask = _box(shape, (slice(1, 4), slice(10, 20), slice(5, 35)))
+    geometry = make_geometry(6, (5.0, 1.0, 0.8))
+    (found,) = _measure(make_study(np.zeros(shape), geometry), mask)
+    assert found.volume_px == 3 * 10 * 30
+    assert found.volume_ml == pytest.approx(900 * 5 * 0.8 / 1000)
+    assert found.largest_area_mm2 == pytest.approx(300 * 0.8)
+    # Between the outer corners of the pixels: 10 rows of 1 mm, 30 columns of 0.8 mm.
+    assert found.longest_diameter_mm == pytest.approx(math.hypot(10, 24))
+    assert found.perpendicular_diameter_mm == pytest.approx(2 * 10 * 24 / math.hypot(10, 24))
+    assert found.bounding_box_voxel == ((1, 10, 5), (4, 20, 35))
+    assert found.slices == (1, 3)
+    assert found.centroid_voxel == pytest.approx((2, 14.5, 19.5))
+    np.testing.assert_allclose(
+        found.centroid_mm, geometry.to_world(np.array([2, 14.5, 19.5])), atol=1e-9
+    )
+    assert not found.touches_edge
+
+
+def test_without_geometry_no_millimetre_is_invented() -> None:
+    mask = _box((3, 20, 20), (slice(0, 2), slice(5, 9), slice(5, 9)))
+    (found,) = _measure(make_study(np.zeros((3, 20, 20))), mask)
+    assert found.side == "unknown"
+    assert found.volume_px == 32
+    unknown = (
+        found.volume_ml,
+        found.centroid_mm,
+        found.largest_area_mm2,
+        found.longest_diameter_mm,
+        found.perpendicular_diameter_mm,
+    )
+    assert unknown == (None,) * 5
+    assert found.touches_edge  # the first slice
+    assert found.small
+
+
+def test_diameters_are_taken_on_axial_slices_only() -> None:
+    sagittal = np.array([[-1.0, 0, 0], [0, 0, -1.0], [0, -1.0, 0]])
+    mask = _box((6, 20, 20), (slice(1, 4), slice(5, 9), slice(5, 9)))
+    (found,) = _measure(make_study(np.zeros((6, 20, 20)), make_geometry(6, axes=sagittal)), mask)
+    assert found.longest_diameter_mm is None
+    assert found.volume_ml is not None
+
+
+def test_lesions_are_26_connected_and_sorted_by_size() -> None:
+    mask = _box(
+        (4, 20, 20),
+        (slice(0, 1), slice(0, 2), slice(0, 2)),
+        (slice(1, 2), slice(2, 3), slice(2, 3)),  # touches the first by a corner
+        (slice(3, 4), slice(10, 15), slice(10, 15)),
+    )
+    one, two = _measure(make_study(np.zeros(mask.shape)), mask)
+    assert (one.id, one.volume_px) == (1, 25)
+    assert (two.id, two.volume_px) == (2, 5)
+    assert one.tracking_uid != two.tracking_uid
+    assert one.tracking_uid.startswith("2.25.")
+    assert len(one.tracking_uid) <= 64  # DICOM PS3.5, 9.1
+
+
+def test_tracking_uids_follow_mask_and_origin() -> None:
+    mask = _box((3, 20, 20), (slice(1, 2), slice(5, 9), slice(5, 9)))
+    other = _box((3, 20, 20), (slice(1, 2), slice(5, 9), slice(5, 10)))
+    study = make_study(np.zeros(mask.shape))
+    values = np.zeros(mask.shape, np.float32)
+    uids = [
+        measure(study, m, values, origin=origin)[0].tracking_uid
+        for m, origin in ((mask, "a"), (mask, "a"), (other, "a"), (mask, "b"))
+    ]
+    assert uids[0] == uids[1]
+    assert len(set(uids)) == 3
+
+
+@pytest.mark.parametrize("moved", [-150.0, 0.0, 150.0])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_side_is_the_patients_wherever_he_lay(
+    phantom: Phantom, moved: float, mirrored: bool
+) -> None:
+    """The default lesion is on the patient's left; its twin, mirrored in the patient, on the right."""
+    geometry = phantom.geometry
+    origins = geometry.origins + np.array([moved, 0, 0])
+    shifted = Geometry(origins, geometry.row_direction, geometry.column_direction, geometry.spacing)
+    flair, mask = phantom.sequences[Sequence.FLAIR], phantom.truth
+    if mirrored:
+        flair, mask = flair[:, :, ::-1], mask[:, :, ::-1]
+    names = tuple(map(str, range(len(flair))))
+    study = Study("x", {Sequence.FLAIR: Volume(flair, shifted)}, names, "arrays")
+    found = _measure(study, mask)[0]
+    assert found.side == ("right" if mirrored else "left")
+
+
+def test_a_lesion_across_the_middle_is_midline(phantom: Phantom) -> None:
+    mask = phantom.truth | phantom.truth[:, :, ::-1]
+    mask[:, 100:140, 60:196] |= mask.any(axis=(1, 2))[:, None, None]
+    names = tuple(map(str, range(len(mask))))
+    volume = Volume(phantom.sequences[Sequence.FLAIR], phantom.geometry)
+    found = _measure(Study("x", {Sequence.FLAIR: volume}, names, "arrays"), mask)[0]
+    assert found.side == "midline"
+
+
+def test_empty_mask_has_no_findings() -> None:
+    assert _measure(make_study(np.zeros((2, 8, 8))), np.zeros((2, 8, 8), dtype=bool)) == ()

@@ -1,0 +1,268 @@
+"""Display, window, outline and the choice of slices: left stays left, and a pixel stays a pixel."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image, ImageChops, ImageDraw
+
+from gliosight.write.pictures import (
+    HEAT_FROM,
+    choose_slices,
+    encode_grey,
+    encode_heat,
+    find_box,
+    find_window,
+    fit_within,
+    plan_display,
+    slice_places,
+    svg_path,
+    trace,
+)
+
+from .builders import (
+    LEFT_LESION,
+    ORIENTATIONS,
+    RIGHT_ANTERIOR_MARKER,
+    make_analysis,
+    make_geometry,
+)
+
+SHAPE = (24, 96, 80)
+EDGES = {
+    "axial": ("A", "P", "R", "L"),
+    "coronal": ("S", "I", "R", "L"),
+    "sagittal": ("S", "I", "A", "P"),
+}
+
+
+def displayed_point(geometry, display, world):
+    """Where a world point is on its displayed slice, as parts (down, across) of the picture."""
+    relative = world - geometry.origins[0]
+    row = relative @ geometry.row_direction / geometry.spacing[0]
+    column = relative @ geometry.column_direction / geometry.spacing[1]
+    native = np.zeros(SHAPE[1:], dtype=bool)
+    native[round(row), round(column)] = True
+    (at,) = np.argwhere(display.turn(native))
+    return at / display.turn(native).shape
+
+
+@pytest.mark.parametrize("tilt", [0, 20, -20])
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_every_orientation_is_shown_the_radiological_way(orientation, tilt):
+    geometry = make_geometry(SHAPE, orientation, tilt_degrees=tilt)
+    display = plan_display(geometry, SHAPE)
+    assert display.plane == orientation.split()[0]
+    letters = (display.top, display.bottom, display.left, display.right)
+    assert tuple(one[0] for one in letters) == EDGES[display.plane]
+    # A tilt about the R axis leaves R and L alone, and adds a second letter to the others.
+    for one in letters:
+        assert len(one) == (1 if one[0] in "RL" or tilt == 0 else 2)
+    # The letters are true: the lesion is left, the marker right and anterior, wherever it is shown.
+    lesion = displayed_point(geometry, display, LEFT_LESION)
+    marker = displayed_point(geometry, display, RIGHT_ANTERIOR_MARKER)
+    if display.plane in ("axial", "coronal"):
+        assert lesion[1] > 0.5 > marker[1]
+    if display.plane == "axial":
+        assert marker[0] < 0.5
+    if display.plane == "sagittal":
+        assert marker[1] < 0.5
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_the_lesions_pixels_lie_on_the_side_the_letters_say(orientation):
+    analysis = make_analysis(SHAPE, orientation)
+    display = plan_display(analysis.study.geometry, SHAPE)
+    index = int(analysis.areas_px.argmax())
+    _, columns = np.nonzero(display.turn(analysis.mask[index]))
+    if "sagittal" not in orientation:
+        assert "L" in display.right
+        assert columns.mean() > display.columns / 2
+    else:
+        # The slice itself is left of the middle.
+        assert slice_places(analysis.study.geometry)[index].startswith("L")
+        assert "A" in display.left
+        assert columns.mean() < display.columns / 2
+
+
+def test_double_oblique_names_the_nearest_plane():
+    down = np.array([0.2, -0.9, -0.3])
+    across = np.cross(down, [0.1, 0.2, 1.0])
+    down, across = down / np.linalg.norm(down), across / np.linalg.norm(across)
+    step = np.cross(across, down)
+    geometry = type(make_geometry())(np.arange(4)[:, None] * step * 5, down, across, (1.0, 1.0))
+    display = plan_display(geometry, (4, 10, 10))
+    assert (display.plane, display.oblique) == ("axial", True)
+    assert display.plane_words == "oblique axial"
+    assert display.left.startswith("R")
+    assert display.top.startswith("A")
+
+
+def test_without_geometry_nothing_is_turned_and_nothing_is_claimed():
+    display = plan_display(None, (3, 4, 6))
+    plane = np.arange(24).reshape(4, 6)
+    assert np.array_equal(display.turn(plane), plane)
+    assert display.plane is None
+    assert not any((display.top, display.bottom, display.left, display.right))
+    assert display.aspect == 1.5
+
+
+def test_pixel_aspect_is_the_patients_and_turns_with_the_picture():
+    geometry = make_geometry(SHAPE, "axial", spacing=(1.0, 3.0))
+    assert plan_display(geometry, SHAPE).aspect == pytest.approx(80 * 3 / 96)
+    turned = make_geometry(SHAPE, "axial transposed", spacing=(1.0, 3.0))
+    display = plan_display(turned, SHAPE)
+    assert (display.rows, display.columns, display.pixel) == (80, 96, (3.0, 1.0))
+    assert display.aspect == pytest.approx(96 / (80 * 3))
+
+
+def test_places_do_not_depend_on_the_way_the_slices_are_numbered():
+    up = slice_places(make_geometry(SHAPE, "axial"))
+    down = slice_places(make_geometry(SHAPE, "axial from above"))
+    assert up == down[::-1]
+    assert up[0] == "I 69.0 mm"
+    assert up[-1] == "S 69.0 mm"
+    assert slice_places(None) is None
+
+
+def fill(loops, shape):
+    """Even-odd fill of loops by an independent painter: Pillow polygons, exclusive or."""
+    scale = 4  # polygons include their border: on a finer grid pixel centres lie clear of it
+    total = Image.new("1", (shape[1] * scale, shape[0] * scale))
+    for loop in loops:
+        one = Image.new("1", total.size)
+        ImageDraw.Draw(one).polygon([(int(x) * scale, int(y) * scale) for x, y in loop], fill=1)
+        total = ImageChops.logical_xor(total, one)
+    return np.asarray(total)[scale // 2 :: scale, scale // 2 :: scale]
+
+
+def random_mask(seed, density, shape=(17, 23)):
+    return np.random.default_rng(seed).random(shape) < density
+
+
+MASKS = {
+    "one pixel": np.eye(1, 1, dtype=bool),
+    "corner of the picture": np.pad(np.ones((2, 3), bool), ((0, 4), (0, 5))),
+    "whole picture": np.ones((5, 4), bool),
+    "diagonal touch": np.eye(6, dtype=bool),
+    "other diagonal": np.eye(6, dtype=bool)[::-1],
+    "hole": np.pad(np.zeros((2, 2), bool), 2, constant_values=True),
+    "island in a hole": np.pad(np.pad(np.ones((1, 2), bool), 1), 2, constant_values=True),
+    **{f"noise {d}": random_mask(k, d) for k, d in enumerate((0.1, 0.5, 0.9))},
+}
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_an_outline_filled_again_is_the_mask_to_the_pixel(mask):
+    loops = trace(mask)
+    assert np.array_equal(fill(loops, mask.shape), mask)
+    # Every loop turns at every corner and closes with a run down.
+    for loop in loops:
+        steps = np.diff(np.vstack([loop, loop[:1]]), axis=0)
+        assert ((steps != 0).sum(axis=1) == 1).all()
+        assert (np.diff(np.flatnonzero(steps[:, 0])) == 2).all()
+
+
+def test_outline_follows_every_display():
+    analysis = make_analysis(SHAPE, "coronal transposed")
+    display = plan_display(analysis.study.geometry, SHAPE)
+    for plane in analysis.mask:
+        turned = display.turn(plane)
+        assert np.array_equal(fill(trace(turned), turned.shape), turned)
+
+
+def test_svg_path_leads_through_the_same_corners():
+    loops = trace(MASKS["island in a hole"])
+    path = svg_path(loops)
+    read = []
+    for part in path.split("z")[:-1]:
+        at = np.array([int(one) for one in re.match(r"M(\d+) (\d+)", part).groups()])
+        corners = [at]
+        for way, length in re.findall(r"([hv])(-?\d+)", part):
+            step = np.array([1, 0] if way == "h" else [0, 1])
+            at = at + step * int(length)
+            corners.append(at)
+        read.append(np.array(corners))
+    assert len(read) == len(loops) == 3
+    for one, other in zip(read, loops, strict=True):
+        assert np.array_equal(one, other)
+    assert svg_path(trace(np.zeros((3, 3), bool))) == ""
+
+
+def test_the_window_ignores_air_and_outliers():
+    analysis = make_analysis(SHAPE)
+    values = analysis.study.flair.values.copy()
+    window = find_window(values)
+    values[3, 4, 5] = 1e7
+    again = find_window(values)
+    assert again.high == pytest.approx(window.high, rel=0.05)
+    grey = window.apply(values[12])
+    assert grey[:6, :6].mean() < 20  # air
+    assert 60 < np.median(grey[grey > 30]) < 220  # tissue keeps its middle tones
+    assert grey.max() == 255
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 7), (3, 1, 1), (2, 5, 1), (1, 300, 2)])
+def test_weird_sizes_and_constant_images_have_a_window(shape):
+    for values in (
+        np.zeros(shape),
+        np.full(shape, 7, np.int16),
+        np.arange(np.prod(shape)).reshape(shape),
+    ):
+        grey = find_window(values).apply(values[0])
+        assert grey.dtype == np.uint8
+        Image.open(io.BytesIO(encode_grey(grey, 64))).load()
+
+
+def test_the_box_cuts_air_away_but_never_the_mask():
+    analysis = make_analysis(SHAPE)
+    values = np.pad(analysis.study.flair.values, ((40, 9), (30, 60), (50, 20)))
+    mask = np.zeros(values.shape, bool)
+    mask[2, 3, 139] = True
+    empty = find_box(values, np.zeros_like(mask))
+    assert 36 <= empty[0].start <= 41
+    assert 20 < empty[1].start < 40
+    assert 110 < empty[1].stop < 150
+    assert mask[find_box(values, mask)].sum() == 1
+    nothing = np.zeros((3, 4, 5))
+    assert nothing[find_box(nothing, nothing > 0)].shape == (3, 4, 5)
+
+
+def test_pictures_are_shrunk_never_enlarged():
+    assert fit_within(512, 256, 384) == (384, 192)
+    assert fit_within(100, 50, 384) == (100, 50)
+    assert fit_within(1, 5000, 384) == (1, 384)
+    jpeg = encode_grey(np.zeros((512, 256), np.uint8), 384)
+    assert Image.open(io.BytesIO(jpeg)).size == (192, 384)
+
+
+def test_heat_is_clear_where_there_is_nothing_and_opaque_with_probability():
+    probability = np.zeros((40, 40), np.float32)
+    assert encode_heat(probability, 384) is None
+    probability[10:20, 10:20], probability[30, 30] = 0.99, HEAT_FROM / 2
+    picture = np.asarray(Image.open(io.BytesIO(encode_heat(probability, 384))).convert("RGBA"))
+    assert picture[0, 0, 3] == 0
+    assert picture[30, 30, 3] == 0
+    assert picture[15, 15, 3] > 100
+
+
+@pytest.mark.parametrize(
+    ("count", "limit", "always"),
+    [
+        (3, 40, [1]),
+        (155, 40, [77, 3, 77]),
+        (155, 6, [1, 2, 3, 4, 5, 6, 7]),
+        (41, 40, [0]),
+        (100, 40, []),
+    ],
+)
+def test_slices_are_chosen_evenly_and_always_the_ones_asked_for(count, limit, always):
+    chosen = choose_slices(count, limit, always)
+    assert chosen == sorted(set(chosen))
+    assert len(chosen) == min(count, limit)
+    assert set(list(dict.fromkeys(always))[:limit]) <= set(chosen)
+    assert chosen[0] >= 0
+    assert chosen[-1] < count

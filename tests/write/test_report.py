@@ -1,0 +1,345 @@
+"""The report as a browser, a screen reader and an attacker would read it."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from base64 import b64decode, b64encode
+from hashlib import sha256
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Status
+from gliosight.study import Flag, Sequence
+from gliosight.write.pictures import plan_display, svg_path, trace
+from gliosight.write.report import (
+    LONGEST_SIDE,
+    against,
+    embed_json,
+    millilitres,
+    probability_words,
+    render_report,
+    write_report,
+)
+
+from .builders import make_analysis, make_finding, make_geometry
+
+VOID = {"meta", "link", "img", "input", "br", "path", "circle", "rect"}
+HOSTILE = '</script><img src=x onerror="alert(1)">&\u2028<!--<script>'
+
+
+class Page(HTMLParser):
+    """Elements with their attributes and text; complains about tags that do not match."""
+
+    def __init__(self, html):
+        super().__init__(convert_charrefs=True)
+        self.elements, self.open, self.texts = [], [], []
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        element = {"tag": tag, "text": "", **{k: v if v is not None else "" for k, v in attrs}}
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append({"tag": tag, "text": "", **dict(attrs)})
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()["tag"] == tag
+
+    def handle_data(self, data):
+        for one in self.open:
+            one["text"] += data
+
+    def all(self, tag, **attributes):
+        wanted = {k.rstrip("_").replace("_", "-"): v for k, v in attributes.items()}
+        return [
+            one
+            for one in self.elements
+            if one["tag"] == tag and all(one.get(k) == v for k, v in wanted.items())
+        ]
+
+    def one(self, tag, **attributes):
+        (found,) = self.all(tag, **attributes)
+        return found
+
+    @property
+    def text(self):
+        return " ".join(self.all("body")[0]["text"].split())
+
+    @property
+    def data(self):
+        return json.loads(self.one("script", id="data")["text"])
+
+
+@pytest.fixture(scope="module")
+def found():
+    flags = (
+        Flag("T1C_MISSING", "info", "T1 after contrast is missing."),
+        Flag("HEAD_MASK_DISAGREE", "warning", "Slices 3 and 19 disagree."),
+    )
+    analysis = make_analysis(flags=flags)
+    html = render_report(analysis, files={"result.json": "for machines", "a b/ü.csv": "a table"})
+    return analysis, html, Page(html)
+
+
+def test_verdict_numbers_and_words_are_there(found):
+    analysis, _, page = found
+    assert page.one("h1")["text"].strip() == "Tumour found"
+    assert analysis.decision.reason in page.text
+    assert "threshold 0.50" in page.text
+    assert millilitres(analysis.volume_ml) in page.text
+    assert page.text.count(RESEARCH_USE) >= 3
+    assert LIMITS in page.text
+    volume = next(one for one in page.all("div") if one.get("class") == "volume")
+    assert MASK_MEANING in volume["text"]
+    assert MASK_MEANING in page.one("caption")["text"]
+
+
+def test_ids_are_unique_and_what_refers_to_them_exists(found):
+    page = found[2]
+    ids = [one["id"] for one in page.elements if "id" in one]
+    assert len(ids) == len(set(ids))
+    for one in page.elements:
+        for name in ("aria-labelledby", "aria-describedby", "for"):
+            assert set(one.get(name, "").split()) <= set(ids)
+        if one.get("href", "").startswith("#") and "slice=" not in one["href"]:
+            assert one["href"][1:] in ids
+    used = set(re.findall(r'at\("([\w-]+)"\)', found[1]))
+    assert used <= set(ids)
+
+
+def test_every_control_has_a_name_and_every_picture_a_text(found):
+    page = found[2]
+    labels = {one.get("for") for one in page.all("label")}
+    for one in page.all("input"):
+        wrapped = any(
+            one.get("name") == "sequence" or one["id"] in ("outline-on", "heat-on") for _ in "1"
+        )
+        assert one.get("id") in labels or wrapped
+    assert all("alt" in one for one in page.all("img"))
+    bars = [one for one in page.all("g") if one.get("role") == "button"]
+    assert len(bars) == 24
+    assert all(one["aria-label"].startswith("Slice ") for one in bars)
+    # One stop for the tabulator key, not one for every slice.
+    assert [one["tabindex"] for one in bars].count("0") == 1
+    assert page.one("html")["lang"] == "en"
+    levels = [int(one["tag"][1]) for one in page.elements if re.fullmatch(r"h\d", one["tag"])]
+    assert levels[0] == 1
+    assert all(b - a <= 1 for a, b in pairwise(levels))
+
+
+def test_nothing_is_loaded_from_anywhere(found):
+    _, html, page = found
+    for one in page.elements:
+        assert one["tag"] not in {"iframe", "object", "embed", "base", "form"}
+        for name in ("src", "href", "action", "data", "srcset", "poster"):
+            value = one.get(name, "")
+            assert value.startswith(("data:", "#", "./")) or not value
+        assert not any(name.startswith("on") for name in one)
+        assert "style" not in one  # the policy would drop it
+    style = "".join(one["text"] for one in page.all("style"))
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "://" not in html
+
+
+def test_the_policy_allows_exactly_this_pages_own_style_and_script(found):
+    page = found[2]
+    policy = page.one("meta", http_equiv="Content-Security-Policy")["content"]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "unsafe" not in policy
+    rules = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    for tag, rule in (("style", "style-src"), ("script", "script-src")):
+        texts = [one["text"] for one in page.all(tag) if one.get("type") != "application/json"]
+        hashes = [b64encode(sha256(text.encode()).digest()).decode() for text in texts]
+        assert rules[rule].split() == [f"'sha256-{one}'" for one in hashes]
+
+
+def test_hostile_names_stay_text():
+    shape = (3, 24, 20)
+    names = tuple(f"{HOSTILE}{k}" for k in range(3))
+    analysis = make_analysis(
+        shape,
+        study_id=HOSTILE + "\u202egnp.\udcff\x00\x1b[31m",
+        slice_names=names,
+        flags=(Flag("HOSTILE", "warning", HOSTILE),),
+        reason=HOSTILE,
+    )
+    html = render_report(analysis, files={"javascript:alert(1)": HOSTILE, "../\udcff": "x"})
+    page = Page(html)
+    assert "<img src=x" not in html
+    assert "\u202e" not in html
+    assert "\x1b" not in html
+    assert "\x00" not in html
+    assert len(page.all("script")) == 3
+    assert page.data["names"][0].startswith("</script><img src=x onerror")
+    links = [one["href"] for one in page.all("a") if not one["href"].startswith("#")]
+    assert links == ["./javascript%3Aalert%281%29", "./../%FF"]
+
+
+def test_a_report_with_an_undecodable_name_can_be_written(tmp_path):
+    analysis = make_analysis((1, 24, 20), slice_names=("caf\udce9.tif",), study_id="\ud800")
+    write_report(analysis, tmp_path / "report.html")
+    assert "caf\\udce9.tif" in Page((tmp_path / "report.html").read_text("utf-8")).data["names"][0]
+
+
+def test_embedded_json_cannot_end_its_element():
+    text = embed_json({"a": HOSTILE + "\u2029"})
+    assert not set("<>&\u2028\u2029") & set(text)
+    assert json.loads(text)["a"] == HOSTILE + "\u2029"
+
+
+def test_the_data_holds_every_slice_and_the_outline_of_the_displayed_mask(found):
+    analysis, _, page = found
+    data = page.data
+    display = plan_display(analysis.study.geometry, analysis.study.shape)
+    assert list(data["sequences"]) == ["FLAIR", "T1", "T1C"]
+    assert all(len(one) == 24 for one in data["sequences"].values())
+    assert data["outlines"] == [svg_path(trace(display.turn(one))) for one in analysis.mask]
+    assert [bool(one) for one in data["heat"]] == [
+        bool(one.max() >= 0.05) for one in analysis.maps.probability
+    ]
+    assert data["names"] == list(analysis.study.slice_names)
+    assert data["start"] == analysis.findings[0].largest_slice
+    svg = page.one("svg", id="outline")
+    assert svg["viewbox"] == f"0 0 {display.columns} {display.rows}"
+
+
+@pytest.mark.parametrize(
+    "orientation", ["axial", "axial flipped", "coronal transposed", "axial from above"]
+)
+def test_the_picture_shows_the_lesion_where_the_letters_say_left_is(orientation):
+    analysis = make_analysis(geometry=orientation)
+    page = Page(render_report(analysis))
+    index = page.data["start"]
+    picture = Image.open(io.BytesIO(b64decode(page.data["sequences"]["FLAIR"][index])))
+    grey = np.asarray(picture).astype(float)
+    half = grey.shape[1] // 2
+    assert grey[:, half:].sum() > grey[:, :-half].sum() * 1.05
+    letters = {
+        one["class"]: one["text"] for one in page.all("span") if "letter" in one.get("class", "")
+    }
+    assert letters["letter right"] == "L"
+    assert letters["letter left"] == "R"
+
+
+def test_without_geometry_there_are_pixels_and_no_sides():
+    page = Page(render_report(make_analysis(geometry=None)))
+    assert "no geometry in the input: pixels only" in page.text
+    assert "which side is left is unknown" in page.text
+    assert not [one for one in page.all("span") if "letter" in one.get("class", "")]
+    assert page.data["places"] is None
+    assert any("no geometry" in one["title"] for one in page.all("abbr") if one["text"] == "—")
+    assert "mm" not in page.one("tbody")["text"]
+
+
+def test_a_single_slice_of_unknown_thickness_has_no_millilitres():
+    shape = (1, 40, 40)
+    geometry = make_geometry(shape)
+    bare = type(geometry)(
+        geometry.origins, geometry.row_direction, geometry.column_direction, geometry.spacing
+    )
+    probability = np.zeros(shape, np.float32)
+    probability[0, 10:20, 10:30] = 0.9
+    analysis = make_analysis(shape, bare, values=make_values(shape), probability=probability)
+    page = Page(render_report(analysis))
+    assert "slice thickness not in the input: pixels only" in page.text
+    assert "0–0" in page.text
+
+
+def make_values(shape):
+    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    return dict.fromkeys(Sequence, values)
+
+
+def test_no_tumour_and_not_assessed_say_so():
+    page = Page(render_report(make_analysis(lesion=False)))
+    assert page.one("h1")["text"].strip() == "No tumour found"
+    assert "no lesion was outlined" in page.text
+    assert not page.all("table")
+    assert not page.all("input", id="heat-on")
+    page = Page(render_report(make_analysis(lesion=False, status=Status.NOT_ASSESSED)))
+    assert page.one("h1")["text"].strip() == "Not assessed"
+    assert "The images have no contrast" in page.text
+    assert "ml" not in page.one("dl", class_="numbers")["text"].split()
+
+
+def test_flags_come_warnings_first_and_say_so_in_words(found):
+    items = [one for one in found[2].all("li") if one.get("class") in ("warning", "info")]
+    assert [one["text"].split(".")[0].strip() for one in items] == ["Warning", "Note"]
+    assert "HEAD_MASK_DISAGREE" in items[0]["text"]
+
+
+def test_provenance_tells_all_and_files_are_relative_links(found):
+    page = found[2]
+    details = page.one("details")["text"]
+    for word in ("joint-phantom", "0f" * 32, "onnxruntime 1.27", "float32", "threads", "1,890 ms"):
+        assert word in details
+    links = {one["href"]: one["text"] for one in page.all("a") if one["href"].startswith("./")}
+    assert links == {"./result.json": "result.json", "./a%20b/%C3%BC.csv": "a b/ü.csv"}
+
+
+def test_remarks_and_several_findings():
+    analysis = make_analysis()
+    small = make_finding(
+        analysis.mask, analysis.study.geometry, id=2, touches_edge=True, small=True, side="midline"
+    )
+    page = Page(render_report(make_analysis(findings=(analysis.findings[0], small))))
+    assert "2 connected lesions, largest first" in page.text
+    assert "touches the edge of the volume" in page.text
+    assert page.data["findings"][small.largest_slice] == [1, 2]
+
+
+def test_without_javascript_key_slices_and_bars_are_there(found):
+    page = found[2]
+    figures = page.all("figure")
+    assert len(figures) == 6
+    largest = found[0].findings[0].largest_slice
+    assert any(f"Slice {largest} " in " ".join(one["text"].split()) for one in figures)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9), (3, 1, 1), (2, 300, 1), (5, 16, 12)])
+@pytest.mark.parametrize("known", [True, False])
+def test_weird_sizes_work(shape, known):
+    geometry = make_geometry(shape) if known else None
+    probability = np.full(shape, 0.9, np.float32)
+    analysis = make_analysis(shape, geometry, values=make_values(shape), probability=probability)
+    page = Page(render_report(analysis))
+    assert len(page.data["names"]) == shape[0]
+
+
+def test_large_matrices_are_shown_smaller_with_their_outline_at_full_resolution():
+    shape = (2, 900, 700)
+    probability = np.zeros(shape, np.float32)
+    probability[1, 500, 333] = 0.9
+    values = {Sequence.FLAIR: np.random.default_rng(0).integers(0, 4000, shape).astype(np.uint16)}
+    page = Page(
+        render_report(
+            make_analysis(
+                shape, None, values=values, probability=probability, sequences=(Sequence.FLAIR,)
+            )
+        )
+    )
+    picture = Image.open(io.BytesIO(b64decode(page.data["sequences"]["FLAIR"][0])))
+    assert max(picture.size) == LONGEST_SIDE
+    assert page.data["outlines"][1].startswith("M333 500")
+    assert [one["value"] for one in page.all("input", name="sequence")] == ["FLAIR"]
+
+
+def test_numbers_are_rounded_without_lying():
+    assert [probability_words(one) for one in (0.0, 0.001, 0.5, 0.9999, 1.0)] == [
+        "0.00", "< 0.01", "0.50", "> 0.99", "> 0.99",
+    ]  # fmt: skip
+    assert against(0.496, 0.5) == ("0.496", "0.500")
+    assert against(0.9, 0.5) == ("0.90", "0.50")
+    assert against(0.1, 0.0042) == ("0.1000", "0.0042")
+    assert [millilitres(one) for one in (0.0, 0.123, 12.34)] == ["0.0 ml", "0.12 ml", "12.3 ml"]
