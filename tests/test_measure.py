@@ -115,14 +115,5 @@ def test_side_is_the_patients_wherever_he_lay(
     assert found.side == ("right" if mirrored else "left")
 
 
-def test_a_lesion_across_the_middle_is_midline(phantom: Phantom) -> None:
-    mask = phantom.truth | phantom.truth[:, :, ::-1]
-    mask[:, 100:140, 60:196] |= mask.any(axis=(1, 2))[:, None, None]
-    names = tuple(map(str, range(len(mask))))
-    volume = Volume(phantom.sequences[Sequence.FLAIR], phantom.geometry)
-    found = _measure(Study("x", {Sequence.FLAIR: volume}, names, "arrays"), mask)[0]
-    assert found.side == "midline"
-
-
 def test_empty_mask_has_no_findings() -> None:
     assert _measure(make_study(np.zeros((2, 8, 8))), np.zeros((2, 8, 8), dtype=bool)) == ()

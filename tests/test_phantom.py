@@ -170,16 +170,6 @@ def test_head_is_upright_and_faces_the_first_row(clear: Phantom) -> None:
     inside = find_head(flair)
     # The head ends at the vertex, above; the nose and eyes are at low rows of low slices.
     assert inside[-2].sum() < 0.5 * inside[14].sum()
-    orbit, occiput = np.array([30.0, 55.0, -27.0]), np.array([30.0, -55.0, -27.0])
-    origin, pixel = clear.geometry.origins, clear.spec.pixel_mm
-    k = int(np.argmin(np.abs(origin[:, 2] - orbit[2])))
-
-    def brightness(point: np.ndarray) -> float:
-        row = round((origin[0, 1] - point[1]) / pixel)
-        column = round((origin[0, 0] - point[0]) / pixel)
-        return float(clear.sequences[T1][k, row - 2 : row + 3, column - 2 : column + 3].mean())
-
-    assert brightness(orbit) > 1.4 * brightness(occiput)
 
 
 def test_lgg_round_trip(tmp_path: Path, coarse: Phantom) -> None:
@@ -255,9 +245,9 @@ def test_stripped_of_its_skull_only_the_brain_is_left(coarse: Phantom) -> None:
     ids=["one slice", "a thin pair", "a slab", "down to the neck"],
 )  # fmt: skip
 def test_any_number_of_slices(slices: int, spacing: float) -> None:
-    spec = PhantomSpec(matrix=64, pixel_mm=4.0, slices=slices, slice_spacing_mm=spacing)
+    spec = PhantomSpec(matrix=96, pixel_mm=2.8, slices=slices, slice_spacing_mm=spacing)
     made = make_phantom(spec)
-    assert made.truth.shape == (slices, 64, 64)
+    assert made.truth.shape == (slices, 96, 96)
     assert find_head(made.sequences[FLAIR]).any(axis=(1, 2)).mean() > 0.8
 
 

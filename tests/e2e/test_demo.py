@@ -26,7 +26,8 @@ def _result(out: Path) -> dict[str, Any]:
     for name in result["files"]:
         assert (out / name).exists(), name
     assert "Research use only" in (out / "report.html").read_text("utf-8")
-    assert Image.open(out / "overview.png").width > 300
+    with Image.open(out / "overview.png") as picture:
+        assert picture.width > 300
     assert not list(out.parent.glob(f".{out.name}.partial*"))
     return result
 

@@ -35,6 +35,8 @@ class UnusableAffineError(ValueError):
         super().__init__(reason)
 
 
+# Headers hold anything: overflow and NaN are looked for in the results, not warned of.
+@np.errstate(all="ignore")
 def geometry_of(affine: NDArray[np.float64], slices: int) -> Geometry:
     """Turn an affine into a geometry.
 
@@ -81,6 +83,7 @@ def geometry_of(affine: NDArray[np.float64], slices: int) -> Geometry:
     )
 
 
+@np.errstate(all="ignore")
 def grid_distance(
     one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, ...]
 ) -> float:

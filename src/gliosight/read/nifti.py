@@ -184,6 +184,7 @@ def _read_one(
     return finite, [*own, *odd]
 
 
+@np.errstate(all="ignore")  # any bits may stand in a header
 def _affine_in_file(header: Header) -> NDArray[np.float64] | None:
     fields = header.fields
     if int(fields["sform_code"]) > 0:

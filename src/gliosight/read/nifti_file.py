@@ -125,6 +125,7 @@ def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tupl
     return None, None, tuple(flags)
 
 
+@np.errstate(all="ignore")  # any bits may stand in a header
 def _ours(form: Form, header: Header) -> NDArray[np.float64]:
     """The form's affine for (slice, row, column); a lone slice may lack a slice axis."""
     affine = form.affine[:, [2, 1, 0, 3]].copy()

@@ -245,6 +245,7 @@ def _scaling(fields: Any, where: str) -> tuple[float, float] | None:
     return None if (slope, intercept) == (1.0, 0.0) else (slope, intercept)
 
 
+@np.errstate(all="ignore")  # any bits may stand in a header, signalling NaN among them
 def _forms(fields: Any) -> tuple[tuple[Form, ...], tuple[Flag, ...]]:
     unit = int(fields["xyzt_units"]) & SPATIAL_UNIT
     scale = np.diag([MILLIMETRES.get(unit, 1.0)] * 3 + [1.0])

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,11 +109,12 @@ def _decode_with_pillow(
         remedy="save it uncompressed or with deflate",
     )
     try:
-        image = Image.open(io.BytesIO(data), formats=["TIFF"])
+        with _silent_stderr():
+            image = Image.open(io.BytesIO(data), formats=["TIFF"])
     except (UnidentifiedImageError, KeyError, SyntaxError, ValueError) as error:
         # Pillow's ways of saying that it has no mode for this depth and number of channels.
         raise refusal from error
-    with image:
+    with image, _silent_stderr():
         image.seek(number)
         if image.mode not in ("1", "L", "F", "I", "P", "LA", "RGB", "RGBA") and (
             not image.mode.startswith("I;16")
@@ -265,6 +267,27 @@ def _damaged(what: str, where: str) -> DamagedInputError:
     return DamagedInputError(
         f"damaged TIFF, {what}", where=where, remedy="copy or export the file again"
     )
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keep libtiff's complaints off the terminal: it writes them to file descriptor 2 itself.
+
+    For that moment nothing else in this process can write there either, which is why only the pages
+    that libtiff decodes pay for it.
+    """
+    try:
+        saved = os.dup(2)
+    except OSError:  # there is no such descriptor (a service): nothing to keep clean
+        yield
+        return
+    try:
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 -- a device, not a path
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 @contextmanager

@@ -1,0 +1,198 @@
+"""Inputs that claim or become more than a limit allows: refused before memory is spent."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from gliosight.errors import LimitExceededError
+from gliosight.read import Limits, find_studies
+
+from ..read.builders import make_volume, read_path, write_lgg, write_nifti
+from .asserting import little_memory, refused
+
+MIB = 1024**2
+SLICE = make_volume()[2]
+
+
+def png_claiming(width: int, height: int, body: bytes = b"\0" * 100) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(body)), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in parts)
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(9000, 9000), (12000, 12000), (2**31 - 1, 2**31 - 1)]
+)
+def test_png_that_claims_to_be_huge(tmp_path: Path, width: int, height: int) -> None:
+    (tmp_path / "a.png").write_bytes(png_claiming(width, height))
+    with little_memory(8 * MIB):
+        refused(tmp_path / "a.png", LimitExceededError, "a.png")
+
+
+def test_jpeg_that_claims_to_be_huge(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    Image.fromarray(SLICE).save(out, "JPEG")
+    data = bytearray(out.getvalue())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 65000, 65000)
+    (tmp_path / "a.jpg").write_bytes(data)
+    with little_memory(8 * MIB):
+        refused(tmp_path / "a.jpg", LimitExceededError, "a.jpg")
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"bigtiff": True}], ids=str)
+def test_tiff_that_claims_to_be_huge(tmp_path: Path, options: dict[str, object]) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, SLICE, **options)
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            tif.pages[0].tags[name].overwrite(60_000)
+    with little_memory(8 * MIB):
+        refused(path, LimitExceededError, "a.tif", "--max-")
+
+
+def test_tiff_whose_strip_bursts(tmp_path: Path) -> None:
+    """A small page, as the header says, whose deflated strip holds 300 MiB."""
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, SLICE)
+    engine = zlib.compressobj(9)
+    bomb = b"".join(engine.compress(b"\0" * MIB) for _ in range(300)) + engine.flush()
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        tags = tif.pages[0].tags
+        end = path.stat().st_size
+        tags["Compression"].overwrite(8)
+        tags["StripOffsets"].overwrite([end])
+        tags["StripByteCounts"].overwrite([len(bomb)])
+    with path.open("ab") as handle:
+        handle.write(b"\0" * (end - path.stat().st_size) + bomb)
+    with little_memory(160 * MIB):
+        refused(path, LimitExceededError, "a.tif", "inflate")
+
+
+@pytest.mark.parametrize("name", ["flair.nii", "flair.nii.gz"])
+@pytest.mark.parametrize(
+    "dim",
+    [
+        [3, 2000, 2000, 2000, 1, 1, 1, 1],
+        [3, 32767, 32767, 32767, 1, 1, 1, 1],
+        [3, 700, 700, 700, 1, 1, 1, 1],  # under 2 GiB, but expanding ten thousand times
+    ],
+)
+def test_nifti_that_claims_to_be_huge(tmp_path: Path, name: str, dim: list[int]) -> None:
+    plain = write_nifti(tmp_path / "x.nii", make_volume(), dim=dim).read_bytes()
+    (tmp_path / name).write_bytes(gzip.compress(plain) if name.endswith("gz") else plain)
+    with little_memory(8 * MIB):
+        refused(tmp_path / name, LimitExceededError, name, "--max-")
+
+
+def test_nifti2_whose_size_overflows(tmp_path: Path) -> None:
+    import nibabel as nib
+
+    nib.save(nib.Nifti2Image(make_volume().transpose(), np.eye(4)), tmp_path / "flair.nii")
+    raw = bytearray((tmp_path / "flair.nii").read_bytes())
+    raw[16:80] = struct.pack("<8q", 3, 2**33, 2**33, 2**33, 1, 1, 1, 1)
+    (tmp_path / "flair.nii").write_bytes(raw)
+    with little_memory(8 * MIB):
+        refused(tmp_path / "flair.nii", LimitExceededError, "flair.nii")
+
+
+def test_gzip_bomb_before_the_pixels(tmp_path: Path) -> None:
+    """The header says that the pixels begin behind half a gigabyte of zeros."""
+    offset = float(2**29)
+    head = write_nifti(tmp_path / "x.nii", make_volume(), vox_offset=offset).read_bytes()[:352]
+    engine = zlib.compressobj(9, wbits=31)
+    parts = [engine.compress(head), *(engine.compress(b"\0" * MIB) for _ in range(40))]
+    (tmp_path / "flair.nii.gz").write_bytes(b"".join(parts) + engine.flush())
+    with little_memory(8 * MIB):
+        refused(tmp_path / "flair.nii.gz", LimitExceededError, "flair.nii.gz", "--max-ratio")
+
+
+def test_gzip_bomb_behind_the_pixels(tmp_path: Path) -> None:
+    """What follows the pixels is not unpacked."""
+    whole = write_nifti(tmp_path / "x.nii", make_volume()).read_bytes()
+    engine = zlib.compressobj(9, wbits=31)
+    parts = [engine.compress(whole), *(engine.compress(b"\0" * MIB) for _ in range(100))]
+    (tmp_path / "flair.nii.gz").write_bytes(b"".join(parts) + engine.flush())
+    with little_memory(12 * MIB):
+        assert read_path(tmp_path / "flair.nii.gz").shape == (5, 24, 20)
+
+
+def test_gzip_that_promises_more_than_it_holds(tmp_path: Path) -> None:
+    """1.9 GiB claimed by a large enough file of noise: memory grows with the bytes that are there."""
+    from gliosight.errors import DamagedInputError
+
+    dim = [3, 1000, 1000, 1000, 1, 1, 1, 1]
+    head = write_nifti(tmp_path / "x.nii", make_volume(), dim=dim).read_bytes()[:352]
+    noise = np.random.default_rng(0).bytes(6 * MIB)
+    (tmp_path / "flair.nii.gz").write_bytes(gzip.compress(head + noise, 1))
+    with little_memory(40 * MIB):
+        refused(tmp_path / "flair.nii.gz", DamagedInputError, "flair.nii.gz", "truncated")
+
+
+def test_limit_counts_the_whole_study(tmp_path: Path) -> None:
+    for seed, name in enumerate(("flair", "t1", "t1ce")):
+        write_nifti(tmp_path / f"{name}.nii", make_volume(seed=seed))
+    size = make_volume().nbytes
+    assert read_path(tmp_path, limits=Limits(decoded_bytes=3 * size)).shape == (5, 24, 20)
+    limits = Limits(decoded_bytes=3 * size - 1)
+    refused(tmp_path, LimitExceededError, "t1ce.nii", "--max-decoded", limits=limits)
+
+
+def test_limit_counts_all_slices(tmp_path: Path) -> None:
+    write_lgg(tmp_path / "P")
+    limits = Limits(decoded_bytes=5 * 24 * 20 * 3 - 1)
+    refused(tmp_path / "P", LimitExceededError, "P_5.tif", "--max-decoded", limits=limits)
+
+
+def test_file_larger_than_all_pixels_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, SLICE)
+    with path.open("r+b") as handle:
+        handle.truncate(3 * 1024**3)  # sparse
+    with little_memory(8 * MIB):
+        refused(path, LimitExceededError, "a.tif", "3.0 GiB", "--max-decoded")
+
+
+def test_members(tmp_path: Path) -> None:
+    write_lgg(tmp_path / "P")
+    limits = Limits(members=9)
+    refused(tmp_path / "P", LimitExceededError, "P", "9", "--max-members", limits=limits)
+    with pytest.raises(LimitExceededError):
+        find_studies(tmp_path, limits)
+
+
+def test_pages(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", make_volume(), photometric="minisblack")
+    limits = Limits(members=4)
+    refused(tmp_path / "a.tif", LimitExceededError, "a.tif", "--max-members", limits=limits)
+
+
+def test_many_nested_folders(tmp_path: Path) -> None:
+    folder = tmp_path
+    for _ in range(30):
+        folder = folder / "d"
+    folder.mkdir(parents=True)
+    with pytest.raises(LimitExceededError):
+        find_studies(tmp_path, Limits(members=20))
+
+
+def test_blank_images_are_no_bombs(tmp_path: Path) -> None:
+    """They pack a thousandfold, and are met in every study."""
+    values = np.zeros((100, 512, 512), np.int16)
+    assert read_path(write_nifti(tmp_path / "flair.nii.gz", values)).shape == values.shape
+    Image.fromarray(np.zeros((512, 512, 3), np.uint8)).save(tmp_path / "a.png", optimize=True)
+    assert read_path(tmp_path / "a.png").shape == (1, 512, 512)

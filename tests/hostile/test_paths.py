@@ -1,0 +1,192 @@
+"""Paths with nothing readable behind them, and things that are no files."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from gliosight.errors import DamagedInputError, NothingReadableError, UnsupportedInputError
+from gliosight.read import Limits, find_studies
+
+from ..read.builders import make_volume, read_path, write_lgg, write_nifti
+from .asserting import refused
+
+
+def test_no_such_path(tmp_path: Path) -> None:
+    refused(tmp_path / "nowhere", NothingReadableError, "no such file or folder", "nowhere")
+    refused(tmp_path / "no" / "where", NothingReadableError, "no such file or folder")
+    refused(None, NothingReadableError, "no such file", "f.nii", flair=tmp_path / "f.nii")
+
+
+def test_nul_in_a_path() -> None:
+    refused(Path("a\0b"), NothingReadableError, "\\x00")
+
+
+def test_overlong_path(tmp_path: Path) -> None:
+    refused(tmp_path / ("x" * 5000), NothingReadableError)
+
+
+def test_empty_folder(tmp_path: Path) -> None:
+    refused(tmp_path, NothingReadableError, "the folder is empty", tmp_path.name)
+
+
+def test_nothing_recognised_says_what_was_seen(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a.csv", "b.csv", "c.docx", "sub/d.txt", "LICENSE"):
+        (tmp_path / name).write_text("text")
+    error = refused(tmp_path, NothingReadableError, "NIfTI, TIFF, PNG or JPEG", "2 .csv")
+    assert "files without suffix" in error.line()
+    refused(tmp_path / "a.csv", NothingReadableError, "a.csv", "not an image")
+
+
+def test_only_masks(tmp_path: Path) -> None:
+    mask = (make_volume() > 100).astype("uint8")
+    write_nifti(tmp_path / "p_seg.nii.gz", mask)
+    refused(tmp_path, NothingReadableError, "1 .nii.gz masks")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_no_permission(tmp_path: Path) -> None:
+    write_lgg(tmp_path / "P")
+    (tmp_path / "P" / "P_3.tif").chmod(0)
+    refused(tmp_path / "P", NothingReadableError, "P_3.tif", "no permission")
+    (tmp_path / "P").chmod(0)
+    try:
+        refused(tmp_path / "P", NothingReadableError, "no permission")
+    finally:
+        (tmp_path / "P").chmod(0o700)
+
+
+def test_no_permission_whoever_we_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lgg(tmp_path / "P")
+    really_open = os.open
+
+    def forbid(path: str, *more: int) -> int:
+        if str(path).endswith("P_3.tif"):
+            raise PermissionError(13, "Permission denied")
+        return really_open(path, *more)
+
+    monkeypatch.setattr(os, "open", forbid)
+    refused(tmp_path / "P", NothingReadableError, "P_3.tif", "no permission", "ask its owner")
+
+
+def test_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_nifti(tmp_path / "flair.nii", make_volume())
+
+    def fail(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "open", fail)
+    refused(path, NothingReadableError, "flair.nii", "input/output error")
+
+
+def test_special_files_are_never_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "P"
+    write_lgg(folder)
+    os.mkfifo(folder / "P_9.tif")
+    (folder / "P_10.tif").symlink_to("P_10.tif")
+    (folder / "P_11.tif").symlink_to("/dev/zero")
+    (folder / "P_12.tif").symlink_to(folder / "gone")
+    monkeypatch.chdir(folder)  # a socket's path must be short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("P_13.tif")
+        study = read_path(folder)
+    assert len(study.slice_names) == 5
+    assert study.flags == ()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device"])
+def test_special_file_as_study(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "x.nii"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero")
+    refused(path, NothingReadableError, f"a {kind}".replace("fifo", "FIFO"))
+    refused(None, NothingReadableError, "x.nii", flair=path)
+    with pytest.raises(NothingReadableError):
+        find_studies(path, Limits())
+
+
+def test_symlink_loop_as_study(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    refused(tmp_path / "loop", NothingReadableError)
+
+
+def test_symlink_to_a_file_is_followed(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "store" / "x.nii", make_volume())
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "flair.nii").symlink_to(path)
+    assert read_path(tmp_path / "s").shape == (5, 24, 20)
+
+
+NAMES = [
+    "with blank",
+    "zwei\nZeilen",
+    "скан",
+    "絵",
+    "e\u0301",
+    "\x1b[31mred",
+    "'; drop",
+    "=1+1",
+    "dots...",
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
+def test_odd_names_work(tmp_path: Path, name: str) -> None:
+    write_lgg(tmp_path / name)
+    study = read_path(tmp_path / name)
+    assert study.study_id == name
+    assert len(study.slice_names) == 5
+    assert find_studies(tmp_path, Limits()) == [tmp_path / name]
+    (tmp_path / name / f"{name}_2.tif").write_bytes(b"junk")
+    refused(tmp_path / name, DamagedInputError, "_2.tif")
+
+
+def test_name_that_is_no_unicode(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes Unicode only")
+    refused(folder, NothingReadableError, "caf\\udce9")
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("a.zip", b"PK\3\4" + b"\0" * 30),
+        ("a.tar", b"x" * 257 + b"ustar\x0000" + b"\0" * 300),
+        ("a.tar.gz", None),
+        ("a.7z", b"7z\xbc\xaf\x27\x1c"),
+        ("flair.nii.zip", b"PK\3\4" + b"\0" * 30),
+    ],
+)
+def test_archives(tmp_path: Path, name: str, start: bytes | None) -> None:
+    tar = b"x" * 257 + b"ustar\x0000" + b"\0" * 300
+    (tmp_path / name).write_bytes(gzip.compress(tar) if start is None else start)
+    for path in (tmp_path / name, tmp_path):
+        refused(path, UnsupportedInputError, name, "unpack it first")
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("a.bmp", b"BM\0\0\0\0\0\0\0\0"),
+        ("a.gif", b"GIF89a"),
+        ("a.webp", b"RIFF\0\0\0\0WEBP"),
+        ("a.jp2", b"\0\0\0\x0cjP  \r\n"),
+        ("a.nrrd", b"NRRD0004\n"),
+        ("a.mha", b"ObjectType = Image\n"),
+        ("a.mnc", b"\x89HDF\r\n\x1a\n"),
+    ],
+)
+def test_other_kinds(tmp_path: Path, name: str, start: bytes) -> None:
+    (tmp_path / name).write_bytes(start.ljust(400, b"\1"))
+    for path in (tmp_path / name, tmp_path):
+        refused(path, UnsupportedInputError, name, "not read")
