@@ -1,0 +1,27 @@
+"""Every flag of the stages after reading is explained in docs/flags.md."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import gliosight
+
+PACKAGE = Path(gliosight.__file__).parent
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "flags.md"
+
+
+@pytest.mark.parametrize("stage", ["prepare.py", "decide.py"])
+def test_every_flag_has_its_heading(stage: str) -> None:
+    text = (PACKAGE / stage).read_text("utf-8")
+    codes = set(re.findall(r'Flag\(\s*f?"([A-Z_{}a-z.0-9]+)"', text))
+    assert codes
+    headings = set(re.findall(r"^### (\w+)$", DOCS.read_text("utf-8"), re.MULTILINE))
+    spread = {
+        code.replace("{name.name}", name) if "{" in code else code
+        for code in codes
+        for name in ("T1", "T1C")
+    }
+    assert spread <= headings
