@@ -68,3 +68,13 @@ def test_unusable_affine() -> None:
     study = from_arrays(make_volume(), affine=np.zeros((4, 4)))
     assert study.geometry is None
     assert codes_of(study)[0] == "NO_GEOMETRY"
+
+
+@pytest.mark.parametrize("far", [1e6, 1e18, 1e300])
+def test_an_origin_no_scanner_has_is_no_geometry(far: float) -> None:
+    # So far away the slices' steps drown in rounding; a flipped bit of a header does that.
+    affine = np.diag([5.0, 1.0, 1.0, 1.0])
+    affine[:3, 3] = far
+    study = from_arrays(np.arange(480.0).reshape(4, 10, 12), affine=affine)
+    assert study.geometry is None
+    assert "NO_GEOMETRY" in {one.code for one in study.flags}

@@ -18,6 +18,8 @@ SMALLEST_SPACING, LARGEST_SPACING = 0.1, 20.0
 PERPENDICULAR_WITHIN = 1e-3
 # Cosine between slice step and normal below which slices hardly follow each other at all.
 LEAST_NORMAL = 0.1
+# An origin farther away than this (mm) is no scanner's; the steps would drown in its rounding.
+FARTHEST = 1e5
 
 
 class UnusableAffineError(ValueError):
@@ -50,7 +52,8 @@ def geometry_of(affine: NDArray[np.float64], slices: int) -> Geometry:
     Raises
     ------
     UnusableAffineError
-        Not finite, singular, in-plane axes not perpendicular, or a spacing outside 0.1 to 20 mm.
+        Not finite, singular, in-plane axes not perpendicular, a spacing outside 0.1 to 20 mm, or an origin
+        100 m away.
     """
     if not np.isfinite(affine).all():
         raise UnusableAffineError("the affine holds NaN or infinite numbers", empty=True)
@@ -70,6 +73,8 @@ def geometry_of(affine: NDArray[np.float64], slices: int) -> Geometry:
     length = float(np.linalg.norm(step))
     if slices > 1 and (length == 0 or between_slices < LEAST_NORMAL * length):
         raise UnusableAffineError("the affine is singular", empty=True)
+    if float(np.abs(affine[:3, 3]).max()) > FARTHEST:
+        raise UnusableAffineError(f"the affine lies more than {FARTHEST / 1000:g} m away")
     _check_spacing("rows", between_rows)
     _check_spacing("columns", between_columns)
     if between_slices > 0:
