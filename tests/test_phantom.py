@@ -219,10 +219,10 @@ def test_missing_sequences(tmp_path: Path, coarse: Phantom) -> None:
 
 
 def test_thin_slices_hold_the_same_lesion() -> None:
-    shape = {"matrix": 96, "pixel_mm": 2.5, "seed": 6}
+    shape = {"matrix": 72, "pixel_mm": 3.0, "seed": 6}
     thin = make_phantom(PhantomSpec(slices=150, slice_spacing_mm=1.0, **shape))
     thick = make_phantom(PhantomSpec(slices=28, slice_spacing_mm=5.0, **shape))
-    assert thin.truth.shape == (150, 96, 96)
+    assert thin.truth.shape == (150, 72, 72)
     assert thin.volume_ml == pytest.approx(thick.volume_ml, rel=0.1)
     centre = [
         made.geometry.to_world(np.argwhere(made.truth)).mean(axis=0) for made in (thin, thick)
@@ -241,7 +241,7 @@ def test_stripped_of_its_skull_only_the_brain_is_left(coarse: Phantom) -> None:
 
 
 @pytest.mark.parametrize(
-    ("slices", "spacing"), [(1, 5.0), (2, 0.5), (8, 3.0), (44, 5.0)],
+    ("slices", "spacing"), [(1, 5.0), (2, 0.5), (8, 3.0), (22, 10.0)],
     ids=["one slice", "a thin pair", "a slab", "down to the neck"],
 )  # fmt: skip
 def test_any_number_of_slices(slices: int, spacing: float) -> None:

@@ -160,7 +160,10 @@ def build(seed: int, grid: Grid, lesion_radius: float | None, lesion_side: str) 
         pose,
         person,
         tuple(fields),
-        np.stack([one.transpose(0, 2, 1).astype(np.float32) for one in fields.values()], axis=-1),
+        # In C order: `Anatomy.slice_at` would copy it all for every slice otherwise.
+        np.ascontiguousarray(
+            np.stack([one.transpose(0, 2, 1) for one in fields.values()], axis=-1)
+        ),
         lesion_radius is not None,
     )
 

@@ -15,6 +15,7 @@ import json
 import math
 import platform
 import time
+import warnings
 from collections.abc import Callable
 from collections.abc import Sequence as Ordered
 from dataclasses import asdict, dataclass, field
@@ -40,7 +41,7 @@ from gliosight.train.packed import PackedSlices
 class Recipe:
     """How a joint network is fitted; a preset file holds one of these."""
 
-    epochs: int = 12
+    epochs: int = 10
     slices_per_epoch: int = 2400
     batch: int = 16
     crop: int = 192
@@ -111,8 +112,12 @@ class JointFit(lightning.LightningModule):
         self.log("loss", loss, prog_bar=True)
         return loss
 
-    def on_train_batch_end(self, *_: Any) -> None:
-        """Follow the weights with their moving average."""
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Follow each step of the weights with their moving average.
+
+        Here, not at the batch's end: by then the checkpoint of this step has been written.
+        """
+        super().optimizer_step(*arguments, **options)
         self.averaged.update_parameters(self.network)
 
     def configure_optimizers(self) -> Any:
@@ -169,6 +174,7 @@ def fit(
     *,
     initial: Path | None = None,
     resume: bool = False,
+    checkpoint_every: int = 50,
 ) -> Path:
     """Fit, or go on fitting, and return the path of the averaged weights.
 
@@ -178,6 +184,8 @@ def fit(
         ``weights.safetensors`` of an earlier run to start from.
     resume : bool
         Continue from ``run/last.ckpt`` where there is one.
+    checkpoint_every : int
+        Steps between two checkpoints.
 
     Raises
     ------
@@ -204,7 +212,7 @@ def fit(
     keep = ModelCheckpoint(
         dirpath=run,
         filename="at-{step}",
-        every_n_train_steps=50,
+        every_n_train_steps=checkpoint_every,
         save_last=True,
         save_top_k=1,
         enable_version_counter=False,
@@ -220,7 +228,10 @@ def fit(
         gradient_clip_val=5.0,
         detect_anomaly=False,
     )
-    trainer.fit(module, ckpt_path=last if resume and last.is_file() else None)
+    with warnings.catch_warnings():
+        # The loader only counts: which batch comes next is decided by the step, which is resumed.
+        warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+        trainer.fit(module, ckpt_path=last if resume and last.is_file() else None)
     weights = run / "weights.safetensors"
     averaged = {
         k: v.detach().contiguous().clone() for k, v in module.averaged.module.state_dict().items()
