@@ -12,9 +12,9 @@ import click
 from gliosight import pipeline
 from gliosight.cli.options import PATH, model_options, output_options
 from gliosight.cli.output import (
+    print_closing,
     print_error,
     print_json,
-    print_research_use,
     print_summary,
     progress_display,
 )
@@ -135,7 +135,7 @@ def command(
     elif as_json:
         print_json(results[0])
     if not (quiet or as_json):
-        print_research_use()
+        print_closing(None if several else str(Path(results[0]["out"]) / "report.html"))
     return failed[0][1].exit_code if failed else 0
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from gliosight import pipeline
 from gliosight.cli.options import PATH, model_options, output_options
-from gliosight.cli.output import print_json, print_research_use, print_summary, progress_display
+from gliosight.cli.output import print_closing, print_json, print_summary, progress_display
 
 
 @click.command("demo")
@@ -74,4 +74,4 @@ def command(
         )
     else:
         click.echo(f"  truth: no lesion; falsely marked {analysis.volume_px} px")
-    print_research_use()
+    print_closing(str(out / "report.html"))

@@ -78,14 +78,16 @@ def print_summary(result: dict[str, Any], out: str) -> None:
         mark.stylize("yellow" if flag["severity"] == "warning" else "cyan")
         console.print(mark + Text(f"{flag['code']}: {printable(flag['message'])}"))
     seconds = sum(result["provenance"]["timings_ms"].values()) / 1000
-    console.print(Text(f"  {seconds:.1f} s, report: {printable(out)}/report.html"))
+    console.print(Text(f"  {seconds:.1f} s, results in {printable(out)}"))
 
 
-def print_research_use() -> None:
-    """Say once per call that this is for research only."""
+def print_closing(report: str | None = None) -> None:
+    """Say once per call that this is for research only; end with what to open."""
     from gliosight.analysis import MASK_MEANING, RESEARCH_USE
 
     print(f"{RESEARCH_USE}\n{MASK_MEANING}")
+    if report is not None:
+        print(f"report: {printable(report)}")
 
 
 def describe_volume(ml: float | None, px: int) -> str:
