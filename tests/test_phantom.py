@@ -53,13 +53,13 @@ def test_default_is_a_thick_sliced_study_of_the_training_kind(phantom: Phantom) 
     assert study.study_id == "phantom-0001-left"
 
 
-def test_same_seed_same_study_other_seed_another(coarse: Phantom) -> None:
-    again = make_phantom(coarse.spec)
-    other = make_phantom(PhantomSpec(seed=5, lesion_side="right", **COARSE))
-    for name, values in coarse.sequences.items():
+def test_same_seed_same_study_other_seed_another() -> None:
+    few = COARSE | {"slices": 4}
+    one, again, other = (make_phantom(PhantomSpec(seed=seed, **few)) for seed in (4, 4, 5))
+    for name, values in one.sequences.items():
         np.testing.assert_array_equal(values, again.sequences[name])
         assert (values != other.sequences[name]).mean() > 0.5
-    np.testing.assert_array_equal(coarse.truth, again.truth)
+    np.testing.assert_array_equal(one.truth, again.truth)
 
 
 def test_without_a_lesion_it_is_the_same_head(phantom: Phantom, clear: Phantom) -> None:
@@ -86,7 +86,7 @@ def test_same_head_however_it_is_sliced() -> None:
         np.testing.assert_allclose(one[name], two[name], atol=1e-3, err_msg=name)
 
 
-@pytest.mark.parametrize("radius", [8.0, 14.0, 22.0])
+@pytest.mark.parametrize("radius", [8.0, 20.0])
 def test_volume_is_near_the_spheres(radius: float) -> None:
     made = make_phantom(PhantomSpec(seed=2, lesion_radius_mm=radius, **COARSE))
     expected = 4 / 3 * math.pi * radius**3 / 1000
@@ -123,16 +123,22 @@ def _tissues(made: Phantom) -> dict[str, np.ndarray]:
     columns = origin[0, 0] - pixel * np.arange(made.spec.matrix)
     grid = make_grid((origin[0, 2], -120, -95), (origin[-1, 2], 130, 95))
     anatomy = build(made.spec.seed, grid, None, "left")
-    planes = [anatomy.slice_at(float(z), rows, columns) for z in origin[:, 2]]
+    # All that is asked for lies in these slices.
+    chosen = [k for k, z in enumerate(origin[:, 2]) if -5 < z < 45]
+    planes = [anatomy.slice_at(float(origin[k, 2]), rows, columns) for k in chosen]
     f = {name: np.stack([plane[name] for plane in planes]) for name in planes[0]}
     x, y, z = np.abs(f["x"]), f["y"], f["z"]
-    return {
+    found = {
         "white": (np.abs(z - 32) < 8) & (np.abs(x - 20) < 6) & (np.abs(y + 5) < 25)
         & (f["ventricle"] < -6),
         "nucleus": (np.abs(z - 6) < 5) & (np.abs(x - 10.5) < 3) & (np.abs(y + 17) < 7),
         "csf": (f["ventricle"] > 2.5) & (z > 10),
         "fat": (np.abs(f["head"] - 3.2) < 0.6) & (np.abs(z - 20) < 15),
     }  # fmt: skip
+    masks = {one: np.zeros(made.truth.shape, dtype=bool) for one in found}
+    for one, where in found.items():
+        masks[one][chosen] = where
+    return masks
 
 
 def test_brightness_is_that_of_the_training_set(phantom: Phantom) -> None:
