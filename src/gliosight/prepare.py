@@ -16,10 +16,11 @@ from itertools import permutations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from gliosight.card import InputRecipe
 from gliosight.head import find_head, head_box, measure_intensity
-from gliosight.maps import NetworkInput, SamplingPlan
+from gliosight.maps import NetworkInput, SamplingPlan, resample
 from gliosight.study import Flag, Geometry, Sequence, Study
 
 CHANNELS = (Sequence.T1, Sequence.FLAIR, Sequence.T1C)
@@ -67,8 +68,8 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
     below, above = numbers.reshape(2, *below.shape)
 
     images = np.empty((len(needed), len(CHANNELS), len(rows), len(columns)), dtype=np.float32)
-    forth_rows = _forth(flair.shape[1], rows, pixel[0], recipe.pixel_mm)
-    forth_columns = _forth(flair.shape[2], columns, pixel[1], recipe.pixel_mm)
+    forth_rows = csr_array(_forth(flair.shape[1], rows, pixel[0], recipe.pixel_mm))
+    forth_columns = csr_array(_forth(flair.shape[2], columns, pixel[1], recipe.pixel_mm))
     channels: list[str] = []
     flags: list[Flag] = []
     for channel in (1, 0, 2):  # FLAIR first: the others fall back on it
@@ -89,7 +90,7 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
         air = (intensity.low - intensity.mean) / intensity.std
         for k, number in enumerate(needed):
             height = intensity.normalise(turned[name][number]) - np.float32(air)
-            images[k, channel] = forth_rows @ height @ forth_columns.T + np.float32(air)
+            images[k, channel] = resample(height, forth_rows, forth_columns) + np.float32(air)
     names = tuple(one.value if one.value in channels else "FLAIR" for one in CHANNELS)
     return NetworkInput(images, below, above, weight, plan, names, tuple(flags))
 
