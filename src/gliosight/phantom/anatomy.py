@@ -145,7 +145,7 @@ def build(seed: int, grid: Grid, lesion_radius: float | None, lesion_side: str) 
         "vault": vault,
         "cranium": cranium,
         "cerebrum": cerebrum,
-        "cerebellum": _cerebellum(x, y, z, floor, cranium),
+        "cerebellum": _cerebellum(x, y, z, above, cranium),
         "stem": stem,
         "ventricle": _ventricle(x, y, z) + np.float32(person.ventricle_mm) + 0.5 * coarse,
         "sulcus": _sulci(generator, grid, x, y, z, vault),
@@ -206,11 +206,11 @@ def _egg(x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
 def _floor(x: Array, y: Array) -> Array:
     """Height of the surface the cerebrum rests on: orbital roof, middle fossa, tentorium."""
     side = np.abs(x)
-    front = -19 + 7 * np.exp(-(((side - 30) / 15) ** 2))
-    bowl = ((side - 42) / 26) ** 2 + ((y - 2) / 34) ** 2
-    middle = -11 - 28 * ramp(-bowl, -0.95, 0.25)
+    front = -19 + 4 * np.exp(-(((side - 30) / 15) ** 2))
+    bowl = ((side - 41) / 30) ** 2 + ((y - 2) / 36) ** 2
+    middle = -13 - 26 * ramp(-bowl, -0.95, 0.25)
     tent = 3 - 22 * np.sqrt((side / 56) ** 2 + (np.clip(-38 - y, 0, None) / 48) ** 2)
-    in_front, behind = ramp(y, 29, 2.5), ramp(-y, 27, 4.0)
+    in_front, behind = ramp(y - 0.25 * np.clip(side, 0, 40), 19, 2.5), ramp(-y, 27, 4.0)
     out: Array = in_front * front + behind * tent + (1 - in_front - behind) * middle
     return out
 
@@ -223,17 +223,17 @@ def _stem(x: Array, y: Array, z: Array) -> Array:
 
 
 def _cranium(x: Array, y: Array, z: Array, vault: Array, floor: Array, stem: Array) -> Array:
-    upper = np.minimum(vault, (z - floor + 3) * 0.8)
+    upper = np.minimum(vault, (z - floor + 2) * 0.8)
     fossa = np.minimum(ellipsoid(x, y, z, (0, -46, -24), (55, 45, 37)), vault + 4)
     canal = np.minimum(stem + 4.5, -30 - z)
     return join(join(upper, fossa, 4), canal, 4)
 
 
-def _cerebellum(x: Array, y: Array, z: Array, floor: Array, cranium: Array) -> Array:
+def _cerebellum(x: Array, y: Array, z: Array, above: Array, cranium: Array) -> Array:
     lobe = ellipsoid(np.abs(x), y, z, (24, -54, -32), (29, 31, 25))
     vermis = ellipsoid(x, y, z, (0, -50, -21), (16, 24, 22))
     # The tentorium is above it, bone around it.
-    limit: Array = np.minimum(floor - 3 - z, cranium - 1.5)
+    limit: Array = np.minimum(-above - 1.3, cranium - 1.5)
     out: Array = np.minimum(join(lobe, vermis, 6), limit)
     return out
 

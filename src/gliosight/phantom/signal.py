@@ -68,7 +68,7 @@ class Blob:
 _FACE = (
     Blob("muscle", (60, 12, -12), (11, 28, 32), pair=True, soft=2),
     Blob("marrow", (34, 74, -46), (24, 14, 12), pair=True, soft=3),  # cheekbone
-    Blob("orbital fat", (30, 55, -27), (19, 30, 17), pair=True, soft=1.5),
+    Blob("orbital fat", (30, 55, -28), (19, 30, 14), pair=True, soft=1.5),
     Blob("muscle", (18, 50, -27), (3, 22, 5), pair=True, soft=2),  # rectus muscles
     Blob("muscle", (43, 50, -27), (3, 22, 5), pair=True, soft=2),
     Blob("muscle", (25, 42, -27), (3, 20, 3), pair=True, soft=2),  # optic nerve
