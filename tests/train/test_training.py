@@ -218,3 +218,21 @@ def test_presets_are_checked_field_by_field() -> None:
             load_recipe("joint", [change])
     with pytest.raises(UsageError, match="joint"):
         load_recipe("nonesuch")
+
+
+@pytest.mark.slow
+def test_the_command_trains_and_refuses_to_begin_twice(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gliosight import cli
+
+    call = ["train", "joint", "--data", str(root), "-o", str(tmp_path / "run"), "--threads", "2"]
+    for change in ("slices_per_epoch=4", "epochs=1", "batch=2", "crop=64", "imagenet=false"):
+        call += ["--set", change]
+    assert cli.run(call) == 0
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
+    assert "2 of 2 patients, 2 steps" in capsys.readouterr().out
+    assert cli.run(call) == 2
+    assert "finished" in capsys.readouterr().err
+    assert cli.run([*call[:5], str(tmp_path / "other"), "--fold", "5/5"]) == 2
+    assert "K/N" in capsys.readouterr().err

@@ -40,15 +40,11 @@ def command(
     weights.safetensors for: gliosight export
     """
     with needs_extra("train"):
-        import torch
-
         from gliosight.train.fitting import fit
         from gliosight.train.packed import fold_of, pack
         from gliosight.train.presets import load_recipe
 
     recipe = load_recipe(preset, changes)
-    if threads is not None:
-        torch.set_num_threads(threads)
     if (out / "weights.safetensors").exists():
         raise UsageError("the run is finished", where=out.name, remedy="choose another -o")
     if (out / "last.ckpt").exists() and not resume:
@@ -74,7 +70,9 @@ def command(
         patients = [one for one in patients if dealt[one] != left_out]
     click.echo(f"{len(patients)} of {len(slices.patients)} patients, {recipe.steps} steps")
     try:
-        weights = fit(slices, patients, recipe, out, initial=initial, resume=resume)
+        weights = fit(
+            slices, patients, recipe, out, initial=initial, resume=resume, threads=threads
+        )
     except FloatingPointError as error:
         raise UsageError(str(error), remedy="lower the rates and go on with --resume") from error
     click.echo(f"weights: {weights}")

@@ -175,6 +175,7 @@ def fit(
     initial: Path | None = None,
     resume: bool = False,
     checkpoint_every: int = 50,
+    threads: int | None = None,
 ) -> Path:
     """Fit, or go on fitting, and return the path of the averaged weights.
 
@@ -186,12 +187,16 @@ def fit(
         Continue from ``run/last.ckpt`` where there is one.
     checkpoint_every : int
         Steps between two checkpoints.
+    threads : int, optional
+        Threads of torch; its own choice if not given.
 
     Raises
     ------
     FloatingPointError
         The loss became NaN: the run keeps its last good checkpoint.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     run.mkdir(parents=True, exist_ok=True)
     module = JointFit(slices, patients, recipe)
     if initial is not None:
