@@ -104,12 +104,14 @@ def test_borderline_is_said(model: Model) -> None:
 
 def test_scale_without_geometry_is_a_guess_for_weighing_only() -> None:
     recipe = InputRecipe()
-    assert weighing_scale(None, (20, 256, 256), recipe).pixel_mm2 == pytest.approx(0.9375**2)
+    assert weighing_scale(None, (20, 256, 256), recipe).across(0) == pytest.approx(0.9375**2)
     # The same head in twice the pixels weighs the same.
     fine = weighing_scale(None, (20, 512, 512), recipe)
-    assert fine.pixel_mm2 == pytest.approx(0.9375**2 / 4)
+    assert fine.across(0) == pytest.approx(0.9375**2 / 4)
     known = weighing_scale(make_geometry(3, (4.0, 0.5, 0.6)), (3, 9, 9), recipe)
-    assert (known.pixel_mm2, known.slice_mm) == pytest.approx((0.3, 4.0))
+    assert known.across(0) == pytest.approx(0.3)
+    assert known.across(2) == pytest.approx(2.0)
+    assert known.sides[0] == 4.0
 
 
 def test_evidence_is_the_mean_of_the_strongest_pixels() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from gliosight.card import InputRecipe
+from gliosight.decide import decide
 from gliosight.infer.model import Model
 from gliosight.maps import Maps
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
@@ -84,6 +85,7 @@ def test_all_48_orientations_give_the_same_input(
         ((0, 1, 2), (True, True, True)),
         ((1, 0, 2), (False, False, False)),
         ((2, 1, 0), (True, False, True)),
+        ((1, 2, 0), (True, True, False)),
     ],
 )
 def test_the_mask_does_not_depend_on_how_a_study_is_stored(
@@ -202,3 +204,25 @@ def test_fine_pixels_and_thin_slices_find_the_same_lesion(model: Model) -> None:
     found = probability > 0.5
     dice = 2 * (found & thin.truth).sum() / (found.sum() + thin.truth.sum())
     assert dice > 0.7
+
+
+def test_noise_alone_is_not_assessable() -> None:
+    noise = np.random.default_rng(0).normal(300, 50, (12, 64, 64))
+    assert not prepare(make_study(noise), RECIPE).assessable
+    assert prepare(make_study(_brick((4, 64, 64))), RECIPE).assessable
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_the_verdict_does_not_depend_on_the_order_of_the_axes(
+    model: Model, small_phantom: Phantom, order: tuple[int, ...]
+) -> None:
+    """Coronal or sagittal storage weighs the same lesions the same, and keeps the same ones."""
+    study = small_phantom.study()
+    results = []
+    for one, axes in ((study, (0, 1, 2)), (_turned(study, order, (False,) * 3), order)):
+        maps = _predict(model, one)
+        decision = decide(maps, one.geometry, model.card.decision, model.card.input)
+        results.append((decision.score, decision.mask.transpose(np.argsort(axes))))
+    assert results[1][0] == pytest.approx(results[0][0], abs=1e-4)
+    assert (results[0][1] != results[1][1]).sum() <= 4

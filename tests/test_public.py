@@ -70,3 +70,19 @@ def test_errors_have_codes_and_one_line() -> None:
 
 def _tree(kind: type[GliosightError]) -> list[type[GliosightError]]:
     return [one for sub in kind.__subclasses__() for one in (sub, *_tree(sub))]
+
+
+def test_a_name_that_is_no_utf8_is_a_name_all_the_same(small_phantom: Phantom) -> None:
+    from dataclasses import replace
+
+    study = replace(small_phantom.study(), study_id="M\udcfc")  # a lone surrogate, as from Latin-1
+    analysis = analyze(study)
+    assert analysis.findings
+    assert analysis.findings[0].tracking_uid.startswith("2.25.")
+
+
+def test_an_affine_for_something_that_has_one_is_refused(small_phantom: Phantom) -> None:
+    with pytest.raises(UsageError, match="arrays only"):
+        analyze(small_phantom.study(), affine=np.eye(4))
+    with pytest.raises(UsageError, match="list"):
+        analyze([[1, 2]])  # type: ignore[arg-type]

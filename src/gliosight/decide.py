@@ -41,15 +41,23 @@ from gliosight.study import Flag, Geometry
 CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 # A disagreement of head and mask is worth a flag when the one is this sure of what the other denies.
 SURE = 0.9
-NO_CONTRAST = "NO_CONTRAST"
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What a pixel and a slice stand for when lesions are weighed (mm², mm)."""
+    """What a voxel's sides stand for when slices and lesions are weighed.
 
-    pixel_mm2: float
-    slice_mm: float
+    Parameters
+    ----------
+    sides : tuple of float
+        Along the native slice, row and column axis, mm.
+    """
+
+    sides: tuple[float, float, float]
+
+    def across(self, axis: int) -> float:
+        """Area of a pixel in a plane across ``axis``, mm²."""
+        return self.sides[(axis + 1) % 3] * self.sides[(axis + 2) % 3]
 
 
 @dataclass(frozen=True)
@@ -69,35 +77,47 @@ def weighing_scale(
     """The scale of a study; without geometry the one its picture is taken to have."""
     if geometry is None:
         pixel = recipe.field_of_view_mm / max(shape[1:])
-        return Scale(pixel * pixel, recipe.neighbour_mm)
-    return Scale(geometry.pixel_area, geometry.slice_spacing or recipe.neighbour_mm)
+        return Scale((recipe.neighbour_mm, pixel, pixel))
+    return Scale((geometry.slice_spacing or recipe.neighbour_mm, *geometry.spacing))
 
 
 def slice_evidence(
-    probability: NDArray[np.float32], scale: Scale, evidence_mm2: float
+    probability: NDArray[np.float32], scale: Scale, evidence_mm2: float, axis: int = 0
 ) -> NDArray[np.float32]:
-    """(slices,) mean probability of each slice's strongest pixels of the given area."""
-    count = int(np.clip(round(evidence_mm2 / scale.pixel_mm2), 1, probability[0].size))
-    flat = probability.reshape(len(probability), -1)
+    """(shape[axis],) mean probability of each slice's strongest pixels of the given area."""
+    planes = np.moveaxis(probability, axis, 0)
+    count = int(np.clip(round(evidence_mm2 / scale.across(axis)), 1, planes[0].size))
+    flat = planes.reshape(len(planes), -1)
     strongest = np.partition(flat, flat.shape[1] - count, axis=1)[:, -count:]
     return np.asarray(strongest.mean(axis=1), dtype=np.float32)
 
 
-def slice_probabilities(maps: Maps, scale: Scale, rule: DecisionRule) -> NDArray[np.float32]:
-    """(slices,) calibrated probability that each slice shows tumour."""
-    evidence = slice_evidence(maps.probability, scale, rule.evidence_mm2)
+def slice_probabilities(
+    maps: Maps, scale: Scale, rule: DecisionRule, axis: int = 0
+) -> NDArray[np.float32]:
+    """(shape[axis],) calibrated probability that each slice shows tumour.
+
+    Parameters
+    ----------
+    axis : int
+        0 for the native slices, ``maps.axis`` for the network's.
+    """
+    evidence = slice_evidence(maps.probability, scale, rule.evidence_mm2, axis)
+    head = maps.axis_head if axis == maps.axis else maps.slice_head
     combined = (
         rule.slice_intercept
-        + rule.slice_head_weight * logit(maps.slice_head)
+        + rule.slice_head_weight * logit(head)
         + rule.slice_pixel_weight * logit(evidence)
     )
     return np.asarray(sigmoid(combined), dtype=np.float32)
 
 
 def find_lesions(
-    maps: Maps, slices: NDArray[np.float32], scale: Scale, rule: DecisionRule
+    maps: Maps, scale: Scale, rule: DecisionRule
 ) -> tuple[NDArray[np.int32], list[Lesion]]:
     """Label the candidates and weigh them.
+
+    They are weighed on the network's own slices: how a volume is stored must not change its verdict.
 
     Returns
     -------
@@ -107,15 +127,17 @@ def find_lesions(
     """
     marked = maps.probability >= rule.pixel_threshold
     labels = np.asarray(ndimage.label(marked, structure=CONNECTED_26)[0], dtype=np.int32)
+    slices = slice_probabilities(maps, scale, rule, maps.axis)
+    others = tuple(axis for axis in range(3) if axis != maps.axis)
     lesions = []
     for k, box in enumerate(ndimage.find_objects(labels)):
         inside = labels[box] == k + 1
         lesions.append(
             Lesion(
                 label=k + 1,
-                area_mm2=float(inside.sum(axis=(1, 2)).max()) * scale.pixel_mm2,
-                extent_mm=len(inside) * scale.slice_mm,
-                slice_probability=float(slices[box[0]].max()),
+                area_mm2=float(inside.sum(axis=others).max()) * scale.across(maps.axis),
+                extent_mm=inside.shape[maps.axis] * scale.sides[maps.axis],
+                slice_probability=float(slices[box[maps.axis]].max()),
                 mean_probability=float(maps.probability[box][inside].mean()),
             )
         )
@@ -141,7 +163,7 @@ def decide(
     shape = maps.probability.shape
     scale = weighing_scale(geometry, (shape[0], shape[1], shape[2]), recipe)
     slices = slice_probabilities(maps, scale, rule)
-    labels, lesions = find_lesions(maps, slices, scale, rule)
+    labels, lesions = find_lesions(maps, scale, rule)
     scores = {lesion.label: lesion_score(lesion, rule) for lesion in lesions}
     score = max(scores.values(), default=0.0)
     found = score >= rule.study_threshold

@@ -122,3 +122,14 @@ def printable(text: str) -> str:
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
     )
+
+
+def within(error: GliosightError, study: str) -> GliosightError:
+    """The same error with its study named, for calls with several studies."""
+    if not error.where:
+        where = study
+    elif error.where == study or error.where.startswith(f"{study}/"):
+        where = error.where
+    else:
+        where = f"{study}/{error.where}"
+    return type(error)(error.what, where=where, remedy=error.remedy)

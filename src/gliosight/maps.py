@@ -9,7 +9,7 @@ how to come from the one to the other, and `SamplingPlan.restore` leads back.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,13 +30,23 @@ class Maps:
     probability : (slices, rows, columns) float32 array
         Per pixel, in [0, 1].
     slice_head : (slices,) float32 array
-        The network's own opinion on each slice, in [0, 1], not calibrated.
+        The network's own opinion on each native slice, in [0, 1], not calibrated.
+    axis : int
+        The native axis along which the network's own slices lie: 0 where the input is axial.
+    axis_head : (shape[axis],) float32 array
+        The network's opinion on each of those; ``slice_head`` itself where ``axis`` is 0.
     """
 
     probability: NDArray[np.float32]
     slice_head: NDArray[np.float32]
+    axis: int = 0
+    axis_head: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, dtype=np.float32))
 
     def __post_init__(self) -> None:
+        if self.axis == 0:
+            object.__setattr__(self, "axis_head", self.slice_head)
+        elif self.axis_head.shape != (self.probability.shape[self.axis],):
+            raise ValueError(f"axis_head of shape {self.axis_head.shape} does not fit")
         if self.probability.ndim != 3 or self.slice_head.shape != self.probability.shape[:1]:
             raise ValueError(
                 f"maps of shape {self.probability.shape} and {self.slice_head.shape} do not fit"
@@ -99,26 +109,26 @@ class SamplingPlan:
             probability[k] = sigmoid(planes[below[k]] * (1 - w) + planes[above[k]] * w)
         head = sigmoid(slice_logits[below] * (1 - weight) + slice_logits[above] * weight)
         head = head.astype(np.float32)
-        if self.order[0] != 0:
-            head = self._head_across(probability, head)
-        elif self.flipped[0]:
-            head = head[::-1]
-        return Maps(np.ascontiguousarray(self._turn_back(probability)), np.ascontiguousarray(head))
+        along = np.ascontiguousarray(head[::-1] if self.flipped[0] else head)
+        native = np.ascontiguousarray(self._turn_back(probability))
+        if self.order[0] == 0:
+            return Maps(native, along)
+        return Maps(native, self._head_across(native, along), self.order[0], along)
 
     def _turn_back(self, turned: NDArray[np.float32]) -> NDArray[np.float32]:
         backwards = tuple(slice(None, None, -1) if one else slice(None) for one in self.flipped)
         return turned[backwards].transpose(np.argsort(self.order))
 
     def _head_across(
-        self, probability: NDArray[np.float32], head: NDArray[np.float32]
+        self, probability: NDArray[np.float32], along: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        # (network slice, native slice): the strongest pixel of one on the other.
-        strongest = self._turn_back(probability)
-        axis = self.order[0]
-        other = 3 - axis
-        crossing = strongest.max(axis=other)  # (native slice, network slice as turned back)
-        opinions = head[::-1] if self.flipped[0] else head
-        return np.asarray((crossing * opinions[None, :]).max(axis=1), dtype=np.float32)
+        """Opinion on native slices from that on the network's, which cross them.
+
+        A native slice takes the strongest of the opinions on the slices that cross it, each weighed by
+        the highest probability of a pixel where the two meet.
+        """
+        crossing = probability.max(axis=3 - self.order[0])  # (native slice, network slice)
+        return np.asarray((crossing * along[None, :]).max(axis=1), dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ def measure(
     boxes = ndimage.find_objects(labels)
     # By size; the order of equals is that of their first voxel, which does not change between runs.
     by_size = sorted(range(count), key=lambda k: (-int(sizes[k]), k))
-    digest = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+    # Hashed, since a name may hold what is no UTF-8.
+    digest = hashlib.sha256(origin.encode("utf-8", "surrogateescape"))
+    digest.update(np.packbits(mask).tobytes())
     geometry = study.geometry
     midplane = None if geometry is None else fit_midplane(find_head(study.flair.values), geometry)
     findings = []
@@ -81,7 +83,7 @@ def measure(
             side = "midline" if abs(away) <= MIDLINE_MM else "right" if away > 0 else "left"
         longest, perpendicular = _diameters(inside[largest], geometry)
         volume = _volume_ml(areas, box[0].start, geometry)
-        name = f"{origin}/{digest}/{number}"
+        name = f"{digest.hexdigest()}/{number}"
         findings.append(
             Finding(
                 id=number,

@@ -25,7 +25,7 @@ from gliosight.maps import Maps
 from gliosight.measure import measure
 from gliosight.prepare import prepare
 from gliosight.read import Limits, Request, find_studies, from_arrays, read
-from gliosight.study import Study
+from gliosight.study import Flag, Sequence, Study
 from gliosight.write.masks import write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.report import write_report
@@ -47,7 +47,7 @@ __all__ = [
     "write_analysis",
 ]
 
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str | Sequence, NDArray[Any]]
 # Told the stage's name, how much is done and how much there is.
 Progress = Callable[[str, int, int], None]
 
@@ -144,7 +144,7 @@ def analyze_study(
     else:
         maps = Maps(np.zeros(study.shape, np.float32), np.zeros(study.shape[0], np.float32))
         clock = _lap(timings, "infer", clock)
-        decision = not_assessed(study.shape, card.decision, given.flags[0].message)
+        decision = not_assessed(study.shape, card.decision, _reason(given.flags))
     clock = _lap(timings, "decide", clock)
     findings = measure(
         study, decision.mask, maps.probability, origin=f"{study.study_id}/{card.sha256}"
@@ -211,12 +211,19 @@ def default_out(study: Study) -> Path:
 def _study_of(
     source: str | Path | Study | NDArray[Any] | Arrays, affine: NDArray[Any] | None
 ) -> Study:
+    if affine is not None and isinstance(source, (Study, str, Path)):
+        raise UsageError(
+            "an affine is given with a path or a study", remedy="give it with arrays only"
+        )
     if isinstance(source, Study):
         return source
     if isinstance(source, np.ndarray):
         return from_arrays(source, affine=affine)
     if isinstance(source, Mapping):
-        names = {str(key).upper(): value for key, value in source.items()}
+        names = {
+            key.value if isinstance(key, Sequence) else str(key).upper(): value
+            for key, value in source.items()
+        }
         unknown = names.keys() - {"FLAIR", "T1", "T1C"}
         if unknown or "FLAIR" not in names:
             raise UsageError(
@@ -224,9 +231,16 @@ def _study_of(
                 remedy="name them FLAIR, and T1 and T1C where there are",
             )
         return from_arrays(names["FLAIR"], names.get("T1"), names.get("T1C"), affine=affine)
-    if affine is not None:
-        raise UsageError("an affine is given with a path", remedy="give it with arrays only")
+    if not isinstance(source, (str, Path)):
+        raise UsageError(
+            f"a {type(source).__name__} is no study",
+            remedy="give a path, a Study, a numpy array or a mapping of arrays",
+        )
     return read_study(source)
+
+
+def _reason(flags: tuple[Flag, ...]) -> str:
+    return next(one.message for one in flags if one.code == "NO_CONTRAST")
 
 
 def _lap(timings: dict[str, float], stage: str, since: float) -> float:

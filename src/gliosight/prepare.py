@@ -30,6 +30,8 @@ NETWORK_AXES = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
 SNAP = 0.1
 # Pixels whose sizes agree within this part are not resampled: half a pixel over a whole picture.
 SAME_PIXEL = 0.002
+# Correlation of neighbouring pixels below which a picture is noise. Heads have 0.9 and more.
+LEAST_TOGETHER = 0.3
 
 
 def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
@@ -75,8 +77,14 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
     for channel in (1, 0, 2):  # FLAIR first: the others fall back on it
         name = CHANNELS[channel]
         intensity = measure_intensity(turned[name], head) if name in turned else None
+        if name is Sequence.FLAIR and not _shows_something(flair):
+            intensity = None
         if intensity is None and name is Sequence.FLAIR:
-            flag = Flag("NO_CONTRAST", "warning", "The FLAIR images show no contrast at all.")
+            flag = Flag(
+                "NO_CONTRAST",
+                "warning",
+                "The FLAIR images show nothing that could be a head: no contrast, or noise alone.",
+            )
             empty = np.empty((0, len(CHANNELS), len(rows), len(columns)), dtype=np.float32)
             return NetworkInput(empty, below, above, weight, plan, (), (flag,))
         if intensity is None:
@@ -126,6 +134,18 @@ def choose_slices(positions: NDArray[np.float64], every: float) -> NDArray[np.in
         if last or positions[k + 1] - positions[chosen[-1]] > every * (1 + 1e-6):
             chosen.append(k)
     return np.asarray(chosen, dtype=np.int64)
+
+
+def _shows_something(values: NDArray[np.generic]) -> bool:
+    """Whether neighbouring pixels have anything to do with each other: in noise alone they do not."""
+    if values.shape[2] < 2:
+        return False
+    sample = values[:: max(1, len(values) // 8)].astype(np.float64)
+    low, high = np.percentile(sample, (1.0, 99.0))
+    sample = np.clip(sample, low, high) - sample.mean()
+    spread = float((sample**2).mean())
+    together = float((sample[:, :, 1:] * sample[:, :, :-1]).mean())
+    return spread > 0 and together > LEAST_TOGETHER * spread
 
 
 def _turn(

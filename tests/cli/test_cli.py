@@ -5,18 +5,50 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
 from gliosight import cli, pipeline
 from gliosight.cli import COMMANDS, run
-from gliosight.phantom import Phantom, write_lgg, write_nifti
+from gliosight.cli.table import HEADER
+from gliosight.errors import GliosightError
+from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
+from tests.write.builders import make_analysis
 
 
 @pytest.fixture(scope="module")
-def study(small_phantom: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_nifti(small_phantom, tmp_path_factory.mktemp("nifti"))
+def thin() -> Phantom:
+    """As few slices as still show a lesion: what is tested here is not the network."""
+    return make_phantom(PhantomSpec(seed=2, slices=5, lesion_side="right"))
+
+
+@pytest.fixture(scope="module")
+def study(thin: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_nifti(thin, tmp_path_factory.mktemp("nifti"))
+
+
+@pytest.fixture
+def no_network(thin: Phantom, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing and printing alone: the network is not run."""
+
+    def fake(study: Any, *_: object, **__: object) -> Any:
+        return replace(make_analysis((5, 24, 20), study_id=study.study_id), flags=study.flags)
+
+    monkeypatch.setattr(pipeline, "analyze_study", fake)
+
+
+def _gliosight(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """The command in a process of its own, as a shell starts it."""
+    call = [sys.executable, "-c", "from gliosight.cli import main; main()", *arguments]
+    return subprocess.run(call, check=False, timeout=60, **options)
 
 
 def _error(capsys: pytest.CaptureFixture[str]) -> str:
@@ -34,10 +66,14 @@ def _error(capsys: pytest.CaptureFixture[str]) -> str:
         (["analyze"], 2, "gliosight demo"),
         (["analyze", "--flair"], 2, "--help"),
         (["analyse", "x"], 2, "analyse"),
+        (["analyze", "x", "--threads", "0"], 2, "--threads"),
+        (["analyze", "x", "--engine", "abacus"], 2, "onnxruntime"),
+        (["analyze", "x", "--probabilty"], 2, "--probability"),
         (["analyze", "x", "--no-such"], 2, "--help"),
         (["analyze", "x", "--flair", "y"], 2, "one of them"),
         (["analyze", "--t1", "y"], 2, "--flair"),
         (["analyze", "no/such/place"], 3, "place"),
+        (["demo", "-o", "x" * 256], 7, "too long"),
         (["demo", "--model", "nonesuch"], 8, "joint-1"),
         (["phantom", "-o", "x", "--radius", "900"], 2, "lesion_radius_mm"),
     ],
@@ -96,9 +132,9 @@ def test_json_is_the_result_and_quiet_is_quiet(
 
 
 def test_several_studies_one_of_them_bad(
-    study: Path, small_phantom: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: Path, thin: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = write_lgg(small_phantom, tmp_path / "lgg")
+    other = write_lgg(thin, tmp_path / "lgg")
     renamed = other.rename(other.with_name("second"))
     missing = tmp_path / "missing\x1b[31m"
     out = tmp_path / "out"
@@ -108,18 +144,20 @@ def test_several_studies_one_of_them_bad(
     assert "\x1b" not in captured.err + captured.out
     rows = list(csv.DictReader(io.StringIO((out / "studies.csv").read_text("utf-8"))))
     assert [one["status"] for one in rows] == ["tumour found", "tumour found", "error"]
-    assert rows[2]["error"]
+    assert rows[2]["study_id"] == missing.name
+    assert "no such file" in rows[2]["error"]
+    assert "\x1b" not in rows[2]["error"]
     for row in rows[:2]:
         assert (Path(row["out"]) / "report.html").is_file()
         assert Path(row["out"]).parent == out
 
 
 def test_a_folder_of_studies_is_several(
-    small_phantom: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    thin: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = tmp_path / "root"
     for name in ("a", "b"):
-        write_nifti(small_phantom, root).rename(root / name)
+        write_nifti(thin, root).rename(root / name)
     assert run(["analyze", str(root), "-o", str(tmp_path / "out"), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert [one["study_id"] for one in printed["studies"]] == ["a", "b"]
@@ -153,14 +191,40 @@ def test_interrupted_is_130(study: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([command, "--help"]) == 0
-    assert f"gliosight {command}" in capsys.readouterr().out
-    assert run(["--help"]) == 0
+def test_help_names_every_option_and_explains_it(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([command, "-h"]) == 0
     printed = capsys.readouterr().out
-    assert command in printed
-    assert "Exit codes" in printed
-    assert "Research use only" in printed
+    assert f"gliosight {command}" in printed
+    assert "\\b" not in printed
+    parameters = import_module(f"gliosight.cli.{command}").command.params
+    for one in parameters:
+        if isinstance(one, click.Option):
+            assert one.help, one.name
+            for name in (*one.opts, *one.secondary_opts):
+                assert name in printed, name
+
+
+def test_examples_stand_on_lines_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["analyze", "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  gliosight analyze flair.nii.gz -o result" in lines
+
+
+@pytest.mark.parametrize("call", [[], ["--help"], ["-h"], ["--debug"]])
+def test_help_lists_the_commands_and_every_exit_code(
+    call: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(call) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    for command, text in COMMANDS.items():
+        assert f"  {command} " in captured.out
+        assert text in captured.out
+    for code in [0, 130, *(one.exit_code for one in GliosightError.__subclasses__())]:
+        assert f" {code} " in captured.out.replace("\n", " ")
+    assert "Research use only" in captured.out
 
 
 def test_models_and_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,3 +248,151 @@ def test_main_exits_with_the_code() -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["analyze"])
     assert caught.value.code == 2
+
+
+def test_demo_prints_the_truth_beside_the_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["demo", "-o", str(tmp_path / "out"), "--no-lesion", "--seed", "3"]
+    assert run([*call, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    stored = json.loads((tmp_path / "out" / "result.json").read_text("utf-8"))
+    truth = printed.pop("truth")
+    assert truth["volume_ml"] == 0
+    assert printed == stored
+    # Nothing found in nothing is no overlap of 0.
+    assert truth["dice"] == (None if stored["volume_px"] == 0 else 0)
+    assert run(call) == 7
+    assert "--overwrite" in _error(capsys)
+
+
+def test_the_summary_says_what_was_found(
+    study: Path, tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out\x1b[2J"
+    assert run(["analyze", str(study), "-o", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert "\x1b" not in captured.out
+    result = json.loads((out / "result.json").read_text("utf-8"))
+    for words in (
+        result["study_id"],
+        "tumour found",
+        f"{result['volume_ml']:.1f} ml",
+        "finding 1: left",
+        "52 x 39 mm",
+        "Research use only",
+        "out\\x1b[2J/report.html",
+    ):
+        assert words in captured.out, words
+
+
+def test_the_folder_is_named_after_the_study(
+    study: Path, tmp_path: Path, no_network: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["analyze", str(study), "-q"]) == 0
+    assert [one.name for one in tmp_path.iterdir()] == [f"{study.name}-gliosight"]
+
+
+def test_a_name_with_control_characters_reaches_no_terminal(
+    thin: Phantom, tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "evil\x1b]0;title\x07\n\u202ename"
+    folder = write_lgg(thin, tmp_path / "lgg")
+    folder = folder.rename(folder.with_name(name))
+    assert run(["analyze", str(folder), "-o", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "evil\\x1b]0;title\\x07\\n\\u202ename" in printed
+    assert not {"\x1b", "\x07", "\u202e"} & set(printed)
+    # In the file it is what it is.
+    assert json.loads((tmp_path / "out" / "result.json").read_text("utf-8"))["study_id"] == name
+
+
+def test_a_table_is_not_replaced_unasked(
+    study: Path, thin: Phantom, tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = write_lgg(thin, tmp_path / "lgg")
+    second = second.rename(second.with_name("second"))
+    call = ["analyze", str(study), str(second), "-o", str(tmp_path / "out")]
+    table = tmp_path / "out" / "studies.csv"
+    table.parent.mkdir()
+    table.write_text("my,own\n")
+    for more in ([], ["--overwrite"]):
+        assert run([*call, *more]) == 7
+        assert "studies.csv" in _error(capsys)
+        assert table.read_text() == "my,own\n"
+        assert list(table.parent.iterdir()) == [table]
+    table.unlink()
+    assert run([*call, "-q"]) == 0
+    assert table.read_text("utf-8").splitlines()[0] == ",".join(HEADER)
+    before = table.read_bytes()
+    assert run([*call, "-q"]) == 7
+    assert run([*call, "-q", "--overwrite"]) == 0
+    assert table.read_bytes() == before
+
+
+def test_two_studies_of_one_name_do_not_overwrite_each_other(
+    thin: Phantom, tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = (write_lgg(thin, tmp_path / name) for name in ("a", "b"))
+    assert run(["analyze", str(one), str(two), "-o", str(tmp_path / "out"), "--json"]) == 2
+    printed = json.loads(capsys.readouterr().out)
+    assert len(printed["studies"]) == 1
+    assert printed["errors"][0]["exit_code"] == 2
+    assert "two studies are called" in printed["errors"][0]["error"]
+
+
+def test_a_bug_names_our_own_line_and_no_folder_of_this_machine(
+    study: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pipeline, "read", lambda _: json.loads("no json"))
+    assert run(["analyze", str(study), "-o", str(tmp_path / "a")]) == 70
+    line = _error(capsys)
+    assert "(cli/analyze.py:" in line
+    assert "please report" in line
+
+
+@pytest.mark.parametrize("call", [["--help"], ["models"], ["phantom", "-h"]])
+def test_a_closed_pipe_is_no_error(call: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = _gliosight(*call, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_the_work_goes_on_where_nobody_reads(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    call = ["phantom", "-o", str(tmp_path), "-n", "3", "--slices", "1"]
+    done = _gliosight(*call, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_terminal_without_unicode_gets_escapes(tmp_path: Path) -> None:
+    call = ["phantom", "-o", str(tmp_path / "影像"), "--slices", "1"]
+    done = _gliosight(*call, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u5f71\\u50cf" in done.stdout
+    assert (tmp_path / "影像").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(None, 3), ("{", 4), ("[1]", 4)], ids=["missing", "broken", "a list"]
+)
+def test_what_the_card_says_has_to_be_an_object(
+    content: str | None, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "weights.safetensors").touch()
+    if content is not None:
+        (tmp_path / "about.json").write_text(content)
+    call = ["export", str(tmp_path / "weights.safetensors"), "-o", str(tmp_path / "model")]
+    assert run([*call, "--about", str(tmp_path / "about.json")]) == code
+    assert "about.json" in _error(capsys)

@@ -190,3 +190,10 @@ def test_other_kinds(tmp_path: Path, name: str, start: bytes) -> None:
     (tmp_path / name).write_bytes(start.ljust(400, b"\1"))
     for path in (tmp_path / name, tmp_path):
         refused(path, UnsupportedInputError, name, "not read")
+
+
+def test_a_result_of_ours_is_no_study(tmp_path: Path) -> None:
+    for name in ("result.json", "report.html"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "overview.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    refused(tmp_path, NothingReadableError, "result of gliosight")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gliosight.write.masks import write_mask, write_probability
 from tests.write.builders import make_analysis
 
 SHAPE = (5, 40, 30)
+TEXT_FIELDS = {"descrip", "aux_file", "intent_name", "db_name", "data_type"}
 
 
 def _oblique() -> np.ndarray:
@@ -29,31 +31,43 @@ def _oblique() -> np.ndarray:
     return affine
 
 
-def _from_nifti(folder: Path) -> tuple[Analysis, nibabel.Nifti1Image]:
+def _from_nifti(
+    folder: Path, kind: type = nibabel.Nifti1Image, codes: tuple[int, int] = (1, 1)
+) -> tuple[Analysis, nibabel.Nifti1Image]:
     """An analysis of a NIfTI file with an oblique affine and someone's name in it."""
     analysis = make_analysis(SHAPE)
     flair = np.random.default_rng(0).integers(0, 900, SHAPE[::-1]).astype(np.int16)
-    image = nibabel.Nifti1Image(flair, _oblique())
-    image.set_sform(_oblique(), 1)
-    image.set_qform(_oblique(), 1)
-    image.header["descrip"] = b"Jane Doe"
+    image = kind(flair, _oblique())
+    image.set_sform(_oblique(), codes[0])
+    image.set_qform(_oblique(), codes[1])
+    for field in TEXT_FIELDS & set(image.header.keys()):
+        image.header[field] = b"Jane Doe"
+    image.header["intent_code"], image.header["intent_p1"] = 3, 7  # a t statistic
+    image.header["scl_slope"], image.header["scl_inter"] = 2, -5
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"Jane Doe"))
     nibabel.save(image, folder / "x_flair.nii.gz")
     study = read(Request(folder / "x_flair.nii.gz"))
     return replace(analysis, study=study), image
 
 
-def test_nifti_mask_lies_where_the_input_lies(tmp_path: Path) -> None:
-    analysis, source = _from_nifti(tmp_path)
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("codes", [(1, 1), (2, 1), (4, 0), (0, 1)])
+def test_nifti_mask_lies_where_the_input_lies(
+    kind: type, codes: tuple[int, int], tmp_path: Path
+) -> None:
+    analysis, source = _from_nifti(tmp_path, kind, codes)
     assert analysis.mask.any()
     assert list(write_mask(analysis, tmp_path)) == ["mask.nii.gz"]
     mask = nibabel.load(tmp_path / "mask.nii.gz")
     np.testing.assert_allclose(mask.affine, source.affine, atol=1e-5)
     assert mask.shape == source.shape
     assert mask.get_data_dtype() == np.uint8
-    for code in ("sform_code", "qform_code"):
-        assert mask.header[code] == source.header[code]
+    assert type(mask) is kind
+    assert (int(mask.header["sform_code"]), int(mask.header["qform_code"])) == codes
+    np.testing.assert_allclose(mask.header.get_zooms(), source.header.get_zooms(), rtol=1e-6)
+    assert mask.header.get_intent()[:2] == ("none", ())
     values = np.asarray(mask.dataobj)
+    assert set(np.unique(values)) == {0, 1}  # the source's slope is not the mask's
     np.testing.assert_array_equal(values.transpose(2, 1, 0), analysis.mask)
     # And by the world: the mask's centroid is where our own geometry puts it.
     voxels = np.argwhere(analysis.mask).mean(axis=0)
@@ -63,9 +77,14 @@ def test_nifti_mask_lies_where_the_input_lies(tmp_path: Path) -> None:
     np.testing.assert_allclose(there, geometry.to_world(voxels), atol=1e-3)
 
 
-def test_no_identity_of_the_source_is_copied(tmp_path: Path) -> None:
-    analysis, _ = _from_nifti(tmp_path)
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_no_identity_of_the_source_is_copied(kind: type, tmp_path: Path) -> None:
+    analysis, _ = _from_nifti(tmp_path, kind)
+    assert b"Jane Doe" in gzip.decompress((tmp_path / "x_flair.nii.gz").read_bytes())
     write_mask(analysis, tmp_path)
+    write_probability(analysis, tmp_path)
+    for name in ("mask.nii.gz", "probability.nii.gz"):
+        assert b"Jane" not in gzip.decompress((tmp_path / name).read_bytes())
     header = nibabel.load(tmp_path / "mask.nii.gz").header
     assert b"research use only" in bytes(header["descrip"])
     assert len(header.extensions) == 0
@@ -92,11 +111,51 @@ def test_slices_get_one_mask_each_empty_or_not(tmp_path: Path, lesion: bool) -> 
     assert len(list((tmp_path / "mask").iterdir())) == SHAPE[0]
 
 
-def test_names_that_a_file_name_cannot_tell_apart(tmp_path: Path) -> None:
-    names = ("a:b", "a?b", "c", "d", "e")
-    analysis = make_analysis(SHAPE, geometry=None, slice_names=names)
+@pytest.mark.parametrize(
+    ("two", "same"),
+    [
+        (("a:b", "a?b"), "a_b"),
+        (("x" * 300 + "1", "x" * 300 + "2"), "x" * 180),
+        (("Ab", "aB"), None),  # one file on macOS and Windows
+        (("e\u0301", "\u00e9"), None),
+    ],
+)
+def test_names_that_a_file_name_cannot_tell_apart(
+    two: tuple[str, str], same: str | None, tmp_path: Path
+) -> None:
+    analysis = make_analysis(SHAPE, geometry=None, slice_names=(*two, "c", "d", "e"))
     write_mask(analysis, tmp_path)
+    given = (same, same) if same else two
+    for number, name in enumerate((*given, "c", "d", "e"), start=1):
+        written = tifffile.imread(tmp_path / "mask" / f"{number}_{name}_mask.tif")
+        np.testing.assert_array_equal(written > 0, analysis.mask[number - 1])
     assert len(list((tmp_path / "mask").iterdir())) == 5
+
+
+def test_the_probability_of_slices_is_float_and_in_place(tmp_path: Path) -> None:
+    analysis = make_analysis(SHAPE, geometry=None)
+    assert list(write_probability(analysis, tmp_path)) == ["probability/"]
+    for name, plane in zip(analysis.study.slice_names, analysis.maps.probability, strict=True):
+        written = tifffile.imread(tmp_path / "probability" / f"{name}_probability.tif")
+        assert written.dtype == np.float32
+        np.testing.assert_array_equal(written, plane)
+
+
+def test_a_nifti_without_a_place_gets_a_mask_without_one(tmp_path: Path) -> None:
+    analysis, _ = _from_nifti(tmp_path, codes=(0, 0))
+    assert analysis.study.geometry is None
+    assert list(write_mask(analysis, tmp_path)) == ["mask.nii.gz"]
+    mask = nibabel.load(tmp_path / "mask.nii.gz")
+    assert (int(mask.header["sform_code"]), int(mask.header["qform_code"])) == (0, 0)
+    np.testing.assert_array_equal(np.asarray(mask.dataobj).transpose(2, 1, 0), analysis.mask)
+
+
+def test_an_empty_mask_is_written_as_nifti_too(tmp_path: Path) -> None:
+    analysis = make_analysis(SHAPE, lesion=False)
+    write_mask(analysis, tmp_path)
+    mask = nibabel.load(tmp_path / "mask.nii.gz")
+    assert mask.shape == SHAPE[::-1]
+    assert not np.asarray(mask.dataobj).any()
 
 
 def test_arrays_with_an_affine_become_nifti(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import traceback
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -61,14 +62,22 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    epilog=EPILOG,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="gliosight")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-def cli(debug: bool) -> None:
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
+def cli() -> None:
     """Find and outline lower-grade glioma in brain MRI.
 
     Try it without any data: gliosight demo
     """
+    ctx = click.get_current_context()
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -100,13 +109,12 @@ def run(arguments: list[str]) -> int:
         cause: BaseException = error
     except GliosightError as error:
         found, cause = error, error
-    except BrokenPipeError:
-        return 0  # whoever read our output has had enough
+    except SystemExit:
+        return 0  # click's answer when whoever read the help has had enough
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug of ours
-        place = traceback.extract_tb(error.__traceback__)[-1]
         found = InternalError(
             f"{type(error).__name__}: {error}",
-            where=f"{place.filename.rsplit('gliosight', 1)[-1].lstrip('/')}:{place.lineno}",
+            where=_place(error),
             remedy="a bug of ours: please report this line, and run again with --debug",
         )
         cause = error
@@ -114,3 +122,11 @@ def run(arguments: list[str]) -> int:
         traceback.print_exception(cause)
     print_error(found, as_json=as_json)
     return found.exit_code
+
+
+def _place(error: Exception) -> str:
+    """Our own last line on the way to an error, whichever library raised it."""
+    package = Path(__file__).resolve().parent.parent
+    frames = [(Path(one.filename), one.lineno) for one in traceback.extract_tb(error.__traceback__)]
+    path, line = [(one, line) for one, line in frames if one.is_relative_to(package)][-1]
+    return f"{path.relative_to(package).as_posix()}:{line}"

@@ -16,10 +16,11 @@ from gliosight.cli.output import (
     print_error,
     print_json,
     print_summary,
+    print_text,
     progress_display,
 )
-from gliosight.cli.table import write_studies
-from gliosight.errors import GliosightError, UsageError
+from gliosight.cli.table import check_table, write_studies
+from gliosight.errors import GliosightError, UsageError, printable, within
 from gliosight.infer import Model
 from gliosight.read import Limits, Request
 
@@ -56,11 +57,11 @@ Failures = list[tuple[str, GliosightError]]
     help="Largest decoded input.",
 )
 @click.option(
-    "--max-files",
+    "--max-members",
     type=click.IntRange(1),
     default=20_000,
     show_default=True,
-    help="Most files looked at in a folder.",
+    help="Most files looked at in a folder, and pages in a file.",
 )
 @click.option(
     "--max-ratio",
@@ -79,7 +80,7 @@ def command(
     t1c: Path | None,
     volume_index: int | None,
     max_decoded: int,
-    max_files: int,
+    max_members: int,
     max_ratio: float,
     model: str,
     engine: str,
@@ -89,7 +90,7 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    r"""Find and outline tumour in one study or several.
+    """Find and outline tumour in one study or several.
 
     STUDY is a patient's folder in the layout of the LGG data set, a TIFF, PNG or JPEG slice or a folder
     of them (1 channel: FLAIR; 3 channels: T1, FLAIR, T1 post-contrast), a NIfTI file of FLAIR, a folder
@@ -99,8 +100,8 @@ def command(
     gliosight analyze patient01/
     gliosight analyze flair.nii.gz -o result
     gliosight analyze --flair f.nii.gz --t1 t.nii.gz --t1c c.nii.gz
-    """
-    limits = Limits(decoded_bytes=max_decoded * MIB, members=max_files, ratio=max_ratio)
+    """  # noqa: D301 - click wants the character \b before lines it shall not join
+    limits = Limits(decoded_bytes=max_decoded * MIB, members=max_members, ratio=max_ratio)
     named = _named(flair, t1, t1c, volume_index, limits)
     if named and studies:
         raise UsageError("both STUDY and --flair are given", remedy="give one of them")
@@ -113,6 +114,8 @@ def command(
         raise failed[0][1]
     if out is not None and not several:
         pipeline.check_out(out, overwrite=overwrite)
+    if several:
+        check_table(out or Path(), overwrite=overwrite)
     settings = pipeline.Settings(model=model, engine=engine, threads=threads)
     run = _Run(
         settings.load(), settings, out, several, overwrite, probability, not (quiet or as_json)
@@ -125,7 +128,7 @@ def command(
         except GliosightError as error:
             if not several:
                 raise
-            failed.append((title, error))
+            failed.append((title, within(error, title)))
             continue
         results.append(result)
         if run.talks:
@@ -189,7 +192,7 @@ def _close_several(
         print_error(error, as_json=False)
     if not quiet:
         total = len(results) + len(failed)
-        click.echo(f"{len(results)} of {total} studies analysed, table: {table}")
+        print_text(f"{len(results)} of {total} studies analysed, table: {printable(str(table))}")
 
 
 def _named(
@@ -212,7 +215,7 @@ def _find(
         try:
             paths = pipeline.find_studies(given, limits)
         except GliosightError as error:
-            failed.append((given.name, error))
+            failed.append((given.name, within(error, given.name)))
             continue
         requests += [Request(one, limits=limits, volume_index=volume_index) for one in paths]
     return requests, failed

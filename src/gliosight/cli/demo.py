@@ -9,7 +9,13 @@ import numpy as np
 
 from gliosight import pipeline
 from gliosight.cli.options import PATH, model_options, output_options
-from gliosight.cli.output import print_closing, print_json, print_summary, progress_display
+from gliosight.cli.output import (
+    print_closing,
+    print_json,
+    print_summary,
+    print_text,
+    progress_display,
+)
 
 
 @click.command("demo")
@@ -68,10 +74,10 @@ def command(
         return
     print_summary(result, str(out))
     if lesion:
-        click.echo(
+        print_text(
             f"  truth: {phantom.volume_ml:.1f} ml on the {phantom.spec.lesion_side}; "
             f"overlap with it (Dice) {dice or 0:.2f}"
         )
     else:
-        click.echo(f"  truth: no lesion; falsely marked {analysis.volume_px} px")
+        print_text(f"  truth: no lesion; falsely marked {analysis.volume_px} px")
     print_closing(str(out / "report.html"))

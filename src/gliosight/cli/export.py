@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
-from gliosight.errors import NothingReadableError, UsageError
+from gliosight.cli.output import print_text
+from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 
 
 @click.command("export")
@@ -32,6 +34,22 @@ def command(weights: Path, out: Path, name: str, about: Path | None) -> None:
         )
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise UsageError(f"the name {name!r}", remedy="use letters, digits, '-', '_' and '.'")
-    told = json.loads(about.read_text("utf-8")) if about else {}
+    told = _read_about(about) if about else {}
     card = export_joint(weights, out, name, decision=SHIPPED_RULE, about=told)
-    click.echo(f"model: {card}")
+    print_text(f"model: {printable(str(card))}")
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    try:
+        told = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise NothingReadableError(
+            f"cannot read it: {error.strerror}", where=path.name, remedy="check --about"
+        ) from error
+    except ValueError as error:
+        raise DamagedInputError(
+            f"not JSON: {error}", where=path.name, remedy="check --about"
+        ) from error
+    if not isinstance(told, dict):
+        raise DamagedInputError("no JSON object", where=path.name, remedy="check --about")
+    return told

@@ -6,6 +6,7 @@ import json
 
 import click
 
+from gliosight.cli.output import print_text
 from gliosight.infer.model import DEFAULT_MODEL, shipped_models
 
 
@@ -15,5 +16,5 @@ def command() -> None:
     for name, path in shipped_models().items():
         card = json.loads(path.read_text(encoding="utf-8"))
         default = " (default)" if name == DEFAULT_MODEL else ""
-        click.echo(f"{name}{default}  {card['kind']}  sha256 {card['sha256'][:12]}")
-        click.echo(f"  {card.get('about', {}).get('summary', '')}")
+        print_text(f"{name}{default}  {card['kind']}  sha256 {card['sha256'][:12]}")
+        print_text(f"  {card.get('about', {}).get('summary', '')}")

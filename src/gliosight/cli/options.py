@@ -13,7 +13,8 @@ from gliosight.infer.model import DEFAULT_MODEL
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-PATH = click.Path(path_type=Path)
+# Whether a path can be read is said by what reads it, with the right code.
+PATH = click.Path(path_type=Path, readable=False)
 
 _MODEL = (
     click.option(

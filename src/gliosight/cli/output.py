@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gliosight.errors import GliosightError, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Progress = Callable[[str, int, int], None]
 
@@ -36,15 +40,34 @@ def print_error(error: GliosightError, *, as_json: bool) -> None:
 
 def print_json(value: Any) -> None:
     """One JSON value on stdout, ASCII only so that every terminal and pipe takes it."""
-    print(json.dumps(value, indent=2))
+    print_text(json.dumps(value, indent=2))
+
+
+def print_text(text: str) -> None:
+    """A line or more on stdout; what the terminal cannot show is escaped.
+
+    Where nobody reads any more (``| head``) the work goes on all the same: the files are what counts.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_summary(result: dict[str, Any], out: str) -> None:
     """The facts of one study, as a few lines."""
     from rich.console import Console
-    from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
+    with console.capture() as captured:
+        _summary(console, result, out)
+    print_text(captured.get().rstrip("\n"))
+
+
+def _summary(console: Console, result: dict[str, Any], out: str) -> None:
+    from rich.text import Text
+
     status = result["status"]
     style = {"tumour found": "bold red", "no tumour found": "bold green"}.get(status, "bold yellow")
     line = Text(printable(result["study_id"]), style="bold")
@@ -85,9 +108,9 @@ def print_closing(report: str | None = None) -> None:
     """Say once per call that this is for research only; end with what to open."""
     from gliosight.analysis import MASK_MEANING, RESEARCH_USE
 
-    print(f"{RESEARCH_USE}\n{MASK_MEANING}")
+    print_text(f"{RESEARCH_USE}\n{MASK_MEANING}")
     if report is not None:
-        print(f"report: {printable(report)}")
+        print_text(f"report: {printable(report)}")
 
 
 def describe_volume(ml: float | None, px: int) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from gliosight.cli.options import PATH
-from gliosight.errors import UsageError
+from gliosight.cli.output import print_text
+from gliosight.errors import UsageError, printable
 
 
 @click.command("phantom")
@@ -84,4 +85,5 @@ def command(
             raise UsageError(str(error), remedy="see gliosight phantom --help") from error
         phantom = make_phantom(spec)
         path = (write_lgg if kind == "lgg" else write_nifti)(phantom, out)
-        click.echo(f"{path}  lesion {phantom.volume_ml:.1f} ml" if lesion else f"{path}  no lesion")
+        what = f"lesion {phantom.volume_ml:.1f} ml" if lesion else "no lesion"
+        print_text(f"{printable(str(path))}  {what}")

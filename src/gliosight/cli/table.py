@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,39 @@ HEADER = [
     "out",
     "error",
 ]
+
+
+TABLE = "studies.csv"
+
+
+def check_table(out: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a table, before any work is done.
+
+    Raises
+    ------
+    CannotWriteError
+        There is one and ``overwrite`` is not set, or it is not one of ours.
+    """
+    path = out / TABLE
+    if not os.path.lexists(path):
+        return
+    if not overwrite:
+        raise CannotWriteError(
+            "there is a table of studies already",
+            where=printable(path.name),
+            remedy="choose another -o, or replace it with --overwrite",
+        )
+    try:
+        with path.open("rb") as file:
+            ours = file.readline(500).decode(errors="replace").strip() == ",".join(HEADER)
+    except OSError:
+        ours = False
+    if not ours:
+        raise CannotWriteError(
+            "a file that is no table of gliosight is in the way",
+            where=printable(path.name),
+            remedy="choose another -o",
+        )
 
 
 def write_studies(
@@ -43,10 +77,10 @@ def write_studies(
         for one in results
     ]
     rows += [{"study_id": name, "status": "error", "error": one.line()} for name, one in failed]
-    path = out / "studies.csv"
+    path = out / TABLE
     try:
         out.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(".studies.csv.partial")
+        partial = path.with_name(f".{TABLE}.partial")
         write_table(rows, HEADER, partial)
         partial.replace(path)
     except OSError as error:

@@ -8,7 +8,8 @@ import click
 
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
-from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
+from gliosight.cli.output import print_text
+from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 
 
 @click.command("train")
@@ -68,14 +69,14 @@ def command(
         left_out, folds = _fold(fold)
         dealt = fold_of(patients, folds)
         patients = [one for one in patients if dealt[one] != left_out]
-    click.echo(f"{len(patients)} of {len(slices.patients)} patients, {recipe.steps} steps")
+    print_text(f"{len(patients)} of {len(slices.patients)} patients, {recipe.steps} steps")
     try:
         weights = fit(
             slices, patients, recipe, out, initial=initial, resume=resume, threads=threads
         )
     except FloatingPointError as error:
         raise UsageError(str(error), remedy="lower the rates and go on with --resume") from error
-    click.echo(f"weights: {weights}")
+    print_text(f"weights: {printable(str(weights))}")
 
 
 def _fold(text: str) -> tuple[int, int]:

@@ -32,6 +32,7 @@ from gliosight.read.folders import (
     mislabelled,
     mode_of,
     nothing_in,
+    refuse_result,
     series_files,
     several,
     slice_groups,
@@ -95,6 +96,7 @@ def read(request: Request) -> Study:
     if mode is None:
         return _read_series(path, request, budget)
     if stat.S_ISDIR(mode):
+        refuse_result(path)
         return _read_folder(path, path, request, budget)
     if not stat.S_ISREG(mode):
         raise not_regular(mode, path.name or str(path))

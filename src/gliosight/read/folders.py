@@ -145,6 +145,7 @@ def find_studies(path: Path, limits: Limits) -> list[Path]:
         return [path]  # a file, or a series of a folder, for `read` to judge
     if not stat.S_ISDIR(mode):
         raise not_regular(mode, path.name or str(path))
+    refuse_result(path)
     budget = Budget(limits)
     studies: list[Path] = []
     seen: Counter[str] = Counter()
@@ -352,10 +353,27 @@ def _worth_entering(contents: Contents) -> list[Path]:
     return folders
 
 
+def refuse_result(folder: Path) -> None:
+    """Refuse a folder that a run of this tool has written: its pictures are no slices.
+
+    Raises
+    ------
+    NothingReadableError
+    """
+    if _holds_result(folder):
+        raise NothingReadableError(
+            "a result of gliosight, not a study",
+            where=folder.name or str(folder),
+            remedy="give the study it was made from",
+        )
+
+
 def _is_result(folder: Path) -> bool:
     """Whether this is an output of gliosight, which must not be taken for input."""
-    if folder.name.endswith("-gliosight"):
-        return True
+    return folder.name.endswith("-gliosight") or _holds_result(folder)
+
+
+def _holds_result(folder: Path) -> bool:
     try:
         return (folder / "result.json").is_file() and (folder / "report.html").is_file()
     except OSError:  # no permission: not ours, then

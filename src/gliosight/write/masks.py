@@ -6,6 +6,7 @@ A NIfTI study gets ``mask.nii.gz`` with the header's own grid; slices get ``mask
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +66,22 @@ def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> None:
     header["cal_max"], header["cal_min"] = 1, 0
     # A name or a comment of the source has no place in a result.
     header["descrip"] = b"gliosight, research use only"
-    header["intent_name"], header["aux_file"], header["db_name"] = b"", b"", b""
+    for name in ("intent_name", "aux_file", "data_type", "db_name"):
+        if name in header.keys():  # noqa: SIM118 - NIfTI-2 has no data_type and no db_name
+            header[name] = b""
+    for name in ("intent_code", "intent_p1", "intent_p2", "intent_p3"):
+        header[name] = 0
     header.extensions.clear()
-    nibabel.save(nibabel.Nifti1Image(turned, affine, header), path)
+    two = isinstance(header, nibabel.Nifti2Header)
+    kind = nibabel.Nifti2Image if two else nibabel.Nifti1Image
+    nibabel.save(kind(turned, affine, header), path)
 
 
 def _write_slices(study: Study, values: NDArray[Any], folder: Path, suffix: str) -> None:
     folder.mkdir()
     names = [safe_name(one) for one in study.slice_names]
-    if len(set(names)) < len(names):  # two names that differ only in what a file name cannot hold
+    # Two names may differ only in what a file name cannot hold, or what a file system does not tell apart.
+    if len({unicodedata.normalize("NFKC", one).casefold() for one in names}) < len(names):
         names = [f"{number}_{one}" for number, one in enumerate(names, start=1)]
     for name, plane in zip(names, values, strict=True):
         tifffile.imwrite(

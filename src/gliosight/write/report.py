@@ -276,17 +276,17 @@ def _bars(analysis: Analysis) -> dict[str, Any]:
     decision = analysis.decision
     areas = analysis.areas_px
     top = max(int(areas.max()), 1)
-    shown = [_area_words(analysis, int(one)) for one in areas]
+    shown, told = _areas_told(analysis), _probabilities_told(analysis)
     bars = [
         {
             "index": index,
             "height": f"{100 * min(max(float(p), 0.0), 1.0):.1f}".removesuffix(".0"),
             "above": bool(p >= decision.slice_threshold),
             "area_height": f"{100 * area / top:.1f}".removesuffix(".0"),
-            "label": f"Slice {index}: probability {probability_words(float(p))}, area {words}",
+            "label": f"Slice {index}: probability {word}, area {words}",
         }
-        for index, (p, area, words) in enumerate(
-            zip(decision.slice_probabilities, areas.tolist(), shown, strict=True)
+        for index, (p, area, words, word) in enumerate(
+            zip(decision.slice_probabilities, areas.tolist(), shown, told, strict=True)
         )
     ]
     return {
@@ -296,6 +296,18 @@ def _bars(analysis: Analysis) -> dict[str, Any]:
         "largest": _area_words(analysis, int(areas.max())),
         "any_area": bool(areas.any()),
     }
+
+
+def _probabilities_told(analysis: Analysis) -> list[str]:
+    if analysis.status is Status.NOT_ASSESSED:
+        return [DASH] * analysis.study.shape[0]  # a 0 would claim a negative
+    return [probability_words(float(one)) for one in analysis.decision.slice_probabilities]
+
+
+def _areas_told(analysis: Analysis) -> list[str]:
+    if analysis.status is Status.NOT_ASSESSED:
+        return [DASH] * analysis.study.shape[0]
+    return [_area_words(analysis, int(one)) for one in analysis.areas_px]
 
 
 def _area_words(analysis: Analysis, pixels: int) -> str:
@@ -417,10 +429,8 @@ def _data(analysis: Analysis, display: Display, pictures: _Pictures) -> dict[str
         "columns": display.columns,
         "names": [printable(one) for one in analysis.study.slice_names],
         "places": places,
-        "probabilities": [
-            probability_words(float(one)) for one in analysis.decision.slice_probabilities
-        ],
-        "areas": [_area_words(analysis, one) for one in areas],
+        "probabilities": _probabilities_told(analysis),
+        "areas": _areas_told(analysis),
         "findings": [_findings_on(analysis, index) for index in range(len(areas))],
         "outlines": pictures.outlines,
         "sequences": {

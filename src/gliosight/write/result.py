@@ -20,7 +20,7 @@ SCHEMA_VERSION = "1.0"
 # Digits kept of a number: more than any input holds, fewer than two machines agree on.
 DIGITS = 6
 # A table program takes a cell that begins so for a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
@@ -32,6 +32,7 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         Path relative to the result folder: what it is.
     """
     decision, study = analysis.decision, analysis.study
+    # The mask of a study that was not assessed is empty, but that is no measure of 0.
     assessed = analysis.status is not Status.NOT_ASSESSED
     pixel = None if study.geometry is None else study.geometry.pixel_area
     slices = [
@@ -39,8 +40,8 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
             "index": k,
             "name": study.slice_names[k],
             "probability": float(probability) if assessed else None,
-            "area_px": int(area),
-            "area_mm2": None if pixel is None else float(area * pixel),
+            "area_px": int(area) if assessed else None,
+            "area_mm2": float(area * pixel) if assessed and pixel is not None else None,
         }
         for k, (probability, area) in enumerate(
             zip(decision.slice_probabilities, analysis.areas_px, strict=True)
@@ -62,8 +63,8 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
             "slices": slices,
         },
         "findings": [asdict(one) for one in analysis.findings],
-        "volume_ml": analysis.volume_ml,
-        "volume_px": analysis.volume_px,
+        "volume_ml": analysis.volume_ml if assessed else None,
+        "volume_px": analysis.volume_px if assessed else None,
         "mask_meaning": MASK_MEANING,
         "flags": [asdict(one) for one in analysis.flags],
         "provenance": {
@@ -85,7 +86,8 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
 def write_result(result: Mapping[str, Any], path: Path) -> None:
     """Write ``result.json``; a number that is not finite is a bug and raises ``ValueError``."""
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+    # A file name that is no UTF-8 holds lone surrogates: as \\udcNN they are JSON, as bytes they are not.
+    path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 
 def load_schema() -> dict[str, Any]:
@@ -104,7 +106,7 @@ def write_findings(analysis: Analysis, path: Path) -> None:
 
 def write_table(rows: list[dict[str, Any]], header: list[str], path: Path) -> None:
     """Write a CSV table that a table program can open without running anything in it."""
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         writer = csv.DictWriter(file, header)
         writer.writeheader()
         for row in rows:
@@ -151,15 +153,19 @@ def _leaves(value: Any) -> list[Any]:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, float):
-        return round(value, DIGITS)
+        return _round(value)
     if isinstance(value, str) and value.startswith(FORMULA):
         return "'" + value
     return value
 
 
+def _round(value: float) -> float:
+    return round(value, DIGITS) + 0.0  # never -0.0
+
+
 def _rounded(value: Any) -> Any:
     if isinstance(value, float):
-        return round(value, DIGITS)
+        return _round(value)
     if isinstance(value, dict):
         return {str(key): _rounded(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,0 +1,72 @@
+"""Write docs/cli.md from the real ``--help``: python docs/make_cli.py."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from gliosight.cli import COMMANDS, cli
+from gliosight.errors import GliosightError
+
+PAGE = Path(__file__).resolve().parent / "cli.md"
+WIDTH = 80
+
+INTRODUCTION = """\
+# The command line
+
+Research use only. This page is made from `--help` by `python docs/make_cli.py`; do not edit it.
+
+The answer goes to stdout; errors and progress go to stderr. With `--json` stdout holds one JSON value and
+nothing else, also for an error. An error is one line, `error: WHAT (WHERE): WHAT TO DO`; `--debug`,
+anywhere on the line, adds the traceback. Output that nobody reads any more (`| head`) stops no work.
+"""
+
+SEVERAL = """\
+## Several studies
+
+`gliosight analyze` takes several studies, or a folder of them. Each gets its own result folder, and
+`studies.csv` has a row for each, also for those that failed. One that fails does not stop the others; the
+exit code is that of the first that failed. An earlier `studies.csv` is replaced only with `--overwrite`, like
+an earlier result. What a result folder holds: [result.md](result.md).
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [INTRODUCTION, _help(cli, "gliosight", None)]
+    top = click.Context(cli, info_name="gliosight", **_SETTINGS)
+    for name in COMMANDS:
+        command = import_module(f"gliosight.cli.{name}").command
+        parts.append(f"## gliosight {name}\n")
+        parts.append(_help(command, name, top))
+    return "\n".join([*parts, SEVERAL, _codes()])
+
+
+_SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "terminal_width": WIDTH,
+    "max_content_width": WIDTH,
+}
+
+
+def _help(command: click.Command, name: str, parent: click.Context | None) -> str:
+    context = click.Context(command, info_name=name, parent=parent, **_SETTINGS)
+    lines = (one.rstrip() for one in command.get_help(context).splitlines())
+    return "```text\n" + "\n".join(lines) + "\n```\n"
+
+
+def _codes() -> str:
+    rows = [(0, "done, whatever was found")]
+    rows += [
+        (kind.exit_code, (kind.__doc__ or "").splitlines()[0].rstrip("."))
+        for kind in GliosightError.__subclasses__()
+    ]
+    rows.append((130, "interrupted"))
+    table = "".join(f"| {code} | {text} |\n" for code, text in rows)
+    return f"## Exit codes\n\n| code | meaning |\n| --- | --- |\n{table}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
