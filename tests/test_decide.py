@@ -77,7 +77,23 @@ def test_a_sure_head_over_an_empty_mask_is_said(model: Model) -> None:
     maps.probability[5, 40:60, 40:60] = 0.4  # below the threshold of the mask
     decision = _decide(model, maps)
     assert decision.status is Status.NOT_FOUND
-    assert [one.code for one in decision.flags] == ["SLICES_WITHOUT_TUMOUR"]
+    assert {one.code for one in decision.flags} == {"SLICES_WITHOUT_TUMOUR", "HEAD_WITHOUT_MASK"}
+
+
+@pytest.mark.parametrize(
+    ("maps", "code"),
+    [
+        (_maps(head=0.99), "HEAD_WITHOUT_MASK"),
+        (_maps((slice(2, 3), 40, 0.99), head=0.999, sure=0.999), "HEAD_WITHOUT_MASK"),
+        (_maps((slice(2, 7), 40, 0.99), sure=0.01), "MASK_WITHOUT_HEAD"),
+    ],
+    ids=["a sure head, no pixel", "a sure head beside the lesion", "a sure mask, a sure denial"],
+)
+def test_head_and_mask_never_contradict_each_other_silently(
+    model: Model, maps: Maps, code: str
+) -> None:
+    # The pixels' evidence outweighs the head in the slice's probability, which must not hide this.
+    assert code in {one.code for one in _decide(model, maps).flags}
 
 
 def test_head_and_mask_that_disagree_in_a_found_study_are_said(model: Model) -> None:

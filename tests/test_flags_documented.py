@@ -16,7 +16,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs" / "flags.md"
 @pytest.mark.parametrize("stage", ["prepare.py", "decide.py"])
 def test_every_flag_has_its_heading(stage: str) -> None:
     text = (PACKAGE / stage).read_text("utf-8")
-    codes = set(re.findall(r'Flag\(\s*f?"([A-Z_{}a-z.0-9]+)"', text))
+    codes = set(re.findall(r'(?:Flag|_warning)\(\s*f?"([A-Z_{}a-z.0-9]+)"', text))
     assert codes
     headings = set(re.findall(r"^### (\w+)$", DOCS.read_text("utf-8"), re.MULTILINE))
     spread = {

@@ -122,7 +122,7 @@ class Analysis:
     findings : tuple of Finding
         Largest first.
     flags : tuple of Flag
-        Those of the study, of the decision and of the measures together.
+        Those of reading, preparing and deciding together.
     provenance : Provenance
     """
 

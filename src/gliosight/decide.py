@@ -41,6 +41,8 @@ from gliosight.study import Flag, Geometry
 CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 # A disagreement of head and mask is worth a flag when the one is this sure of what the other denies.
 SURE = 0.9
+# So near to the threshold of the study's score the verdict is called borderline.
+BORDERLINE = 0.15
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def decide(
         status=Status.FOUND if found else Status.NOT_FOUND,
         reason=reason,
         rules=tuple(fired),
-        flags=_disagreements(mask, slices, found=found, score=score, rule=rule),
+        flags=_disagreements(mask, maps.slice_head, slices, found=found, score=score, rule=rule),
     )
 
 
@@ -217,55 +219,60 @@ def logit(probability: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
 
 def _disagreements(
     mask: NDArray[np.bool_],
+    head: NDArray[np.float32],
     slices: NDArray[np.float32],
     *,
     found: bool,
     score: float,
     rule: DecisionRule,
 ) -> tuple[Flag, ...]:
+    """Flags for what does not fit together.
+
+    The slice head's own opinion is held against the mask: the slice's probability has listened to both
+    already and cannot tell.
+    """
     flags = []
     marked = mask.any(axis=(1, 2))
-    called = slices >= rule.slice_threshold
-    if not found and called.any():
+    called = int((slices >= rule.slice_threshold).sum())
+    unmarked = int(((head >= SURE) & ~marked).sum())
+    unsure = int((marked & (head <= 1 - SURE)).sum())
+    if not found and called:
         flags.append(
-            Flag(
+            _warning(
                 "SLICES_WITHOUT_TUMOUR",
-                "warning",
-                f"{_count(int(called.sum()), 'slice')} on {_its(int(called.sum()))} own would count "
-                "as tumour, but no lesion is large and sure enough for the study: look at them.",
+                f"{_count(called, 'slice')} on {_its(called)} own would count as tumour, but no lesion "
+                "is large and sure enough for the study: look at them.",
             )
         )
-    if found:
-        unmarked = int(((slices >= SURE) & ~marked).sum())
-        unsure = int((marked & (slices < 1 - SURE)).sum())
-        if unmarked:
-            flags.append(
-                Flag(
-                    "HEAD_WITHOUT_MASK",
-                    "warning",
-                    f"The probability of {_count(unmarked, 'slice')} is high, but the mask there is "
-                    "empty: the outline may be incomplete.",
-                )
-            )
-        if unsure:
-            flags.append(
-                Flag(
-                    "MASK_WITHOUT_HEAD",
-                    "warning",
-                    f"The mask marks {_count(unsure, 'slice')} whose probability is low: the outline "
-                    "may reach too far.",
-                )
-            )
-    if abs(score - rule.study_threshold) < 0.15:
+    if unmarked:
         flags.append(
-            Flag(
+            _warning(
+                "HEAD_WITHOUT_MASK",
+                f"The network is sure of tumour in {_count(unmarked, 'slice')} where the mask is empty: "
+                "the outline may be incomplete.",
+            )
+        )
+    if unsure:
+        flags.append(
+            _warning(
+                "MASK_WITHOUT_HEAD",
+                f"The mask marks {_count(unsure, 'slice')} in which the network is sure of no tumour: "
+                "the outline may reach too far.",
+            )
+        )
+    if abs(score - rule.study_threshold) < BORDERLINE:
+        flags.append(
+            _warning(
                 "BORDERLINE",
-                "warning",
                 f"The score of {score:.2f} is close to the threshold of {rule.study_threshold:.2f}: "
                 "the verdict could as well be the other.",
             )
         )
     return tuple(flags)
+
+
+def _warning(code: str, message: str) -> Flag:
+    return Flag(code, "warning", message)
 
 
 def _count(number: int, word: str) -> str:

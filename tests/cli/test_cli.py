@@ -336,11 +336,23 @@ def test_two_studies_of_one_name_do_not_overwrite_each_other(
     thin: Phantom, tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     one, two = (write_lgg(thin, tmp_path / name) for name in ("a", "b"))
-    assert run(["analyze", str(one), str(two), "-o", str(tmp_path / "out"), "--json"]) == 2
+    out = tmp_path / "out"
+    assert run(["analyze", str(one), str(two), "-o", str(out), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
-    assert len(printed["studies"]) == 1
-    assert printed["errors"][0]["exit_code"] == 2
-    assert "two studies are called" in printed["errors"][0]["error"]
+    folders = [Path(each["out"]).name for each in printed["studies"]]
+    assert folders == [f"{one.name}-gliosight", f"{one.name}-gliosight-2"]
+    assert all((out / name / "report.html").is_file() for name in folders)
+    assert printed["errors"] == []
+
+
+def test_t1_beside_one_flair_file(
+    thin: Phantom, tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_nifti(thin, tmp_path / "in")
+    flair, t1 = (next(folder.glob(f"*_{name}.nii.gz")) for name in ("flair", "t1"))
+    assert run(["analyze", str(flair), "--t1", str(t1), "-o", str(tmp_path / "o"), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert {one["code"] for one in printed["flags"]} == {"T1C_MISSING"}
 
 
 def test_a_bug_names_our_own_line_and_no_folder_of_this_machine(

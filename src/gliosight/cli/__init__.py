@@ -95,9 +95,11 @@ def run(arguments: list[str]) -> int:
     try:
         code = cli.main(arguments, prog_name="gliosight", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.exceptions.Abort:
+    except click.exceptions.Abort:  # click's word for ctrl-C
+        print("interrupted; nothing half-written was left", file=sys.stderr)
         return 130
     except KeyboardInterrupt:
+        print("interrupted; nothing half-written was left", file=sys.stderr)
         return 130
     except click.exceptions.Exit as error:
         return error.exit_code

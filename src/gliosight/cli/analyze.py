@@ -102,6 +102,8 @@ def command(
     gliosight analyze --flair f.nii.gz --t1 t.nii.gz --t1c c.nii.gz
     """  # noqa: D301 - click wants the character \b before lines it shall not join
     limits = Limits(decoded_bytes=max_decoded * MIB, members=max_members, ratio=max_ratio)
+    if flair is None and len(studies) == 1 and (t1 or t1c):
+        flair, studies = studies[0], ()
     named = _named(flair, t1, t1c, volume_index, limits)
     if named and studies:
         raise UsageError("both STUDY and --flair are given", remedy="give one of them")
@@ -162,10 +164,10 @@ class _Run:
         folder = pipeline.default_out(study)
         if self.out is not None:
             folder = self.out / folder.name if self.several else self.out
-        if str(folder) in taken:
-            raise UsageError(
-                f"two studies are called {study.study_id!r}", remedy="analyse them one by one"
-            )
+        number, first = 2, folder
+        while str(folder) in taken:  # the same name from two places
+            folder = first.with_name(f"{first.name}-{number}")
+            number += 1
         pipeline.check_out(folder, overwrite=self.overwrite)
         with progress_display(title, shown=self.talks) as tell:
             analysis = pipeline.analyze_study(
@@ -201,7 +203,9 @@ def _named(
     if flair is not None:
         return [Request(None, flair, t1, t1c, limits=limits, volume_index=volume_index)]
     if t1 is not None or t1c is not None:
-        raise UsageError("--t1 or --t1c without --flair", remedy="name the FLAIR file with --flair")
+        raise UsageError(
+            "--t1 or --t1c without one FLAIR file", remedy="name it as STUDY or with --flair"
+        )
     return []
 
 
