@@ -311,3 +311,19 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, coarse: Phantom) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(CannotWriteError):
         write_lgg(coarse, tmp_path / "file")
+
+
+@pytest.mark.parametrize("write", [write_lgg, write_nifti])
+def test_a_full_disk_leaves_no_half_study(
+    write: object, coarse: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    from gliosight.phantom import files
+
+    monkeypatch.setattr(files.tifffile, "imwrite", full)
+    monkeypatch.setattr(files.nibabel, "save", full)
+    with pytest.raises(CannotWriteError, match="No space left"):
+        write(coarse, tmp_path)  # type: ignore[operator]
+    assert list(tmp_path.iterdir()) == []

@@ -37,7 +37,12 @@ _MODEL = (
 _OUTPUT = (
     click.option("--overwrite", is_flag=True, help="Replace an earlier result at OUT."),
     click.option("--probability", is_flag=True, help="Write the probability map, too."),
-    click.option("--json", "as_json", is_flag=True, help="Print result.json instead of words."),
+    click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print what result.json says, and the folder, instead of words.",
+    ),
     click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
 )
 

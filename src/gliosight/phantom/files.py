@@ -5,6 +5,7 @@ In: a `Phantom` and a folder. Out: ``<folder>/<study_id>/``, which did not exist
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -54,6 +55,7 @@ def write_lgg(phantom: Phantom, folder: Path) -> Path:
             tifffile.imwrite(target / f"{name}_{number}.tif", picture, photometric="rgb")
             tifffile.imwrite(target / f"{name}_{number}_mask.tif", mask, photometric="minisblack")
     except OSError as error:
+        shutil.rmtree(target, ignore_errors=True)  # half a study would pass for a shorter one
         raise _cannot(target, error) from error
     return target
 
@@ -93,6 +95,7 @@ def write_nifti(phantom: Phantom, folder: Path) -> Path:
             image.set_qform(affine, code="scanner")
             nibabel.save(image, target / f"{phantom.spec.study_id}_{name}.nii.gz")
     except OSError as error:
+        shutil.rmtree(target, ignore_errors=True)
         raise _cannot(target, error) from error
     return target
 
