@@ -42,6 +42,12 @@ def test_a_missing_field_is_named(raw: dict[str, Any], key: str) -> None:
         (("input", "pixel_mm"), True, "pixel_mm"),
         (("input", "colour"), 1, "colour"),
         (("decision",), [], "decision"),
+        (("input", "normalisation"), "loud", "loud"),
+        (("input", "normalisation"), 1, "normalisation"),
+        (("input", "neighbours"), 2, "neighbours"),
+        (("input", "matrix"), -1, "sizes"),
+        (("gate",), 1.5, "gate"),
+        (("gate",), True, "gate"),
     ],
 )
 def test_a_wrong_field_is_named(
@@ -65,3 +71,18 @@ def test_a_missing_number_of_the_rule_is_named(raw: dict[str, Any]) -> None:
 def test_something_else_is_no_card(value: object) -> None:
     with pytest.raises(ValueError, match="JSON object"):
         parse_card(value)
+
+
+def test_a_cascade_names_its_networks_by_role(raw: dict[str, Any]) -> None:
+    one, two = ({"network": f"{name}.onnx", "sha256": name * 64} for name in "ab")
+    raw["kind"] = "cascade"
+    raw["networks"] = {"localizer": two, "detector": one}
+    card = parse_card(raw)
+    assert list(card.networks) == ["detector", "localizer"]
+    assert card.sha256 not in (one["sha256"], two["sha256"])
+    raw["networks"] = {"localizer": two}
+    assert parse_card(raw).sha256 == two["sha256"]
+    for wrong in ({}, {"oracle": one}, {"detector": "a.onnx"}, {"detector": {"network": "a"}}, 3):
+        raw["networks"] = wrong
+        with pytest.raises(ValueError, match="network"):
+            parse_card(raw)

@@ -7,11 +7,15 @@ is written anywhere else.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
-KINDS = ("joint",)
+KINDS = ("joint", "cascade")
+# What a network does: both tasks, or one of them.
+ROLES = {"joint": ("joint",), "cascade": ("detector", "localizer")}
+NORMALISATIONS = ("tissue", "unit")
 
 _T = TypeVar("_T", "InputRecipe", "DecisionRule")
 
@@ -35,6 +39,14 @@ class InputRecipe:
         Sides of the network's input are multiples of this.
     margin_pixels : int
         Air kept around the head's box.
+    normalisation : {"tissue", "unit"}
+        ``tissue``: clipped, minus the mean of the head's tissue, over its standard deviation. ``unit``:
+        scaled to [0, 1]; bytes are divided by 255.
+    neighbours : int
+        Slices the network sees at once: 3 (below, this, above) or 1.
+    matrix : int
+        Side of the network's picture in pixels, for networks that take one size alone; 0: as large as
+        the head needs.
     """
 
     pixel_mm: float = 0.9375
@@ -43,6 +55,15 @@ class InputRecipe:
     predict_every_mm: float = 2.5
     multiple: int = 32
     margin_pixels: int = 6
+    normalisation: str = "tissue"
+    neighbours: int = 3
+    matrix: int = 0
+
+    def __post_init__(self) -> None:
+        if self.normalisation not in NORMALISATIONS or self.neighbours not in (1, 3):
+            raise ValueError(f"input {self.normalisation!r} with {self.neighbours!r} neighbours")
+        if self.pixel_mm <= 0 or self.matrix < 0 or self.multiple < 1:
+            raise ValueError("input sizes are not positive")
 
 
 @dataclass(frozen=True)
@@ -86,18 +107,26 @@ class DecisionRule:
 
 
 @dataclass(frozen=True)
+class NetworkFile:
+    """The name of an ONNX file beside the card, and its digest."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """A model's card.
 
     Parameters
     ----------
     name : str
-    kind : {"joint"}
-        One network for both tasks.
-    network : str
-        File name of the ONNX file beside the card.
-    sha256 : str
-        Of that file.
+    kind : {"joint", "cascade"}
+        One network for both tasks; or a detector that decides and a localizer that draws.
+    networks : mapping of str to NetworkFile
+        By role: ``joint``, or ``detector`` and ``localizer``, one of which may be missing.
+    gate : float
+        A cascade's localizer draws nothing where the detector says *no tumour* with more than this.
     flip : bool
         Whether the prediction is the mean over the input and its left-right mirror image.
     input : InputRecipe
@@ -108,12 +137,25 @@ class ModelCard:
 
     name: str
     kind: str
-    network: str
-    sha256: str
+    networks: Mapping[str, NetworkFile]
     flip: bool
     input: InputRecipe
     decision: DecisionRule
     about: Mapping[str, Any] = field(default_factory=dict)
+    gate: float = 1.0
+
+    @property
+    def sha256(self) -> str:
+        """What tells this model's weights from others': its file's digest, or that of its files'."""
+        digests = [one.sha256 for one in self.networks.values()]
+        if len(digests) == 1:
+            return digests[0]
+        return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+    @property
+    def draws(self) -> bool:
+        """Whether the model outlines anything: a detector alone does not."""
+        return set(self.networks) != {"detector"}
 
 
 def parse_card(raw: object) -> ModelCard:
@@ -126,35 +168,56 @@ def parse_card(raw: object) -> ModelCard:
     """
     if not isinstance(raw, dict):
         raise ValueError("a card is a JSON object")
-    missing = {"name", "kind", "network", "sha256", "input", "decision"} - raw.keys()
+    missing = {"name", "kind", "input", "decision"} - raw.keys()
     if missing:
         raise ValueError(f"the card lacks {', '.join(sorted(missing))}")
     if raw["kind"] not in KINDS:
         raise ValueError(f"kind {raw['kind']!r} is not one of {', '.join(KINDS)}")
-    for key in ("name", "network", "sha256"):
-        if not isinstance(raw[key], str):
-            raise ValueError(f"{key} is not a text")
+    if not isinstance(raw["name"], str):
+        raise ValueError("name is not a text")
+    gate = raw.get("gate", 1.0)
+    if isinstance(gate, bool) or not isinstance(gate, (int, float)) or not 0 <= gate <= 1:
+        raise ValueError("gate is not a number from 0 to 1")
     return ModelCard(
         name=raw["name"],
         kind=raw["kind"],
-        network=raw["network"],
-        sha256=raw["sha256"],
+        networks=_networks(raw),
         flip=bool(raw.get("flip", False)),
-        input=_numbers(InputRecipe, raw["input"], "input"),
-        decision=_numbers(DecisionRule, raw["decision"], "decision"),
+        input=_part(InputRecipe, raw["input"], "input"),
+        decision=_part(DecisionRule, raw["decision"], "decision"),
         about=dict(raw.get("about", {})),
+        gate=float(gate),
     )
 
 
-def _numbers(kind: type[_T], raw: object, where: str) -> _T:
+def _networks(raw: Mapping[str, Any]) -> dict[str, NetworkFile]:
+    """A joint card names its one file at the top; a cascade has one for each role."""
+    roles = ROLES[raw["kind"]]
+    given = {"joint": raw} if raw["kind"] == "joint" else raw.get("networks")
+    if not isinstance(given, dict) or not given or set(given) - set(roles):
+        raise ValueError(f"networks are not {' and '.join(roles)}")
+    out = {}
+    for role in roles:
+        if role not in given:
+            continue
+        one = given[role]
+        texts = [one.get(key) if isinstance(one, dict) else None for key in ("network", "sha256")]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"the card lacks network or sha256 of its {role} network")
+        out[role] = NetworkFile(str(texts[0]), str(texts[1]))
+    return out
+
+
+def _part(kind: type[_T], raw: object, where: str) -> _T:
     if not isinstance(raw, dict):
         raise ValueError(f"{where} is not an object")
     known = {one.name for one in fields(kind)}
     for key, value in raw.items():
         if key not in known:
             raise ValueError(f"{where}.{key} is not known")
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"{where}.{key} is not a number")
+        wanted = str if key == "normalisation" else (int, float)
+        if isinstance(value, bool) or not isinstance(value, wanted):
+            raise ValueError(f"{where}.{key} is not a {'word' if wanted is str else 'number'}")
     try:
         return kind(**raw)
     except TypeError as error:

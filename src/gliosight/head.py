@@ -47,6 +47,21 @@ class Intensity:
         return out
 
 
+@dataclass(frozen=True)
+class Range:
+    """What of a sequence's values becomes 0 and what 1."""
+
+    low: float
+    high: float
+
+    def scale(self, values: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Values in [0, 1], float32; what lies beyond is clipped."""
+        scaled = (values.astype(np.float32) - np.float32(self.low)) / np.float32(
+            self.high - self.low
+        )
+        return np.clip(scaled, 0, 1, out=scaled)
+
+
 def find_head(values: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Mark the head in a volume.
 
@@ -104,6 +119,22 @@ def measure_intensity(values: NDArray[np.generic], head: NDArray[np.bool_]) -> I
     if not high > low or std <= 1e-6 * max(abs(mean), 1e-12):
         return None
     return Intensity(low, high, mean, std)
+
+
+def unit_range(values: NDArray[np.generic], head: NDArray[np.bool_]) -> Range | None:
+    """The range that becomes [0, 1], or ``None`` where there is no contrast.
+
+    Bytes are taken from 0 to 255, as pictures are; anything else from the air's 1st percentile to the
+    head's 99.9th, since a single hot voxel must not set the scale.
+    """
+    found = measure_intensity(values, head)
+    if found is None:
+        return None
+    if values.dtype == np.uint8:
+        return Range(0.0, 255.0)
+    return Range(
+        found.low, max(found.high, float(np.percentile(values[head].astype(np.float64), 99.9)))
+    )
 
 
 def head_box(head: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -139,10 +139,10 @@ class NetworkInput:
     ----------
     images : (m, 3, rows, columns) float32 array
         Normalised T1, FLAIR, T1C of the slices that are looked at; a missing sequence is FLAIR again.
-    below, above : (n, 3) int array
-        For each predicted slice and neighbour (below, this, above) the two rows of ``images`` it lies
-        between.
-    weight : (n, 3) float32 array
+    below, above : (n, 3) or (n, 1) int array
+        For each predicted slice and neighbour (below, this, above; or this alone) the two rows of
+        ``images`` it lies between.
+    weight : (n, 3) or (n, 1) float32 array
         Weight of the upper of the two.
     plan : SamplingPlan
     channels : tuple of str
@@ -169,7 +169,7 @@ class NetworkInput:
         return len(self.images) > 0
 
     def batches(self, size: int) -> Iterator[NDArray[np.float32]]:
-        """Yield ``(up to size, 9, rows, columns)`` arrays: channel ``3 * neighbour + sequence``."""
+        """Yield ``(up to size, channels, rows, columns)``: channel ``3 * neighbour + sequence``."""
         for start in range(0, len(self), size):
             rows = slice(start, start + size)
             w = self.weight[rows, :, None, None, None]

@@ -12,6 +12,8 @@ resampled. With geometry, slices are predicted where the input has slices, at le
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from gliosight.card import InputRecipe
-from gliosight.head import find_head, head_box, measure_intensity
+from gliosight.head import find_head, head_box, measure_intensity, unit_range
 from gliosight.maps import NetworkInput, SamplingPlan, resample
 from gliosight.study import Flag, Geometry, Sequence, Study
 
@@ -32,6 +34,63 @@ SNAP = 0.1
 SAME_PIXEL = 0.002
 # Correlation of neighbouring pixels below which a picture is noise. Heads have 0.9 and more.
 LEAST_TOGETHER = 0.3
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where the network's pixels and slices lie in a study: decided once, then executed.
+
+    Parameters
+    ----------
+    order, flipped
+        See `gliosight.maps.SamplingPlan`.
+    positions : (slices,) float array
+        Of the turned slices along their axis, mm, growing.
+    head : (slices, rows, columns) bool array
+        The head, turned.
+    rows, columns : csr_array of shape (network, native)
+        Weights that bring a turned plane's rows and columns to the network's.
+    rows_back, columns_back : (native, network) float32 arrays
+        The way back.
+    """
+
+    order: tuple[int, int, int]
+    flipped: tuple[bool, bool, bool]
+    positions: NDArray[np.float64]
+    head: NDArray[np.bool_]
+    rows: csr_array
+    columns: csr_array
+    rows_back: NDArray[np.float32]
+    columns_back: NDArray[np.float32]
+
+    def turn(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Native values with the network's order of axes and directions; a view."""
+        return _turn(values, self.order, self.flipped)
+
+    def sample(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A turned plane at the network's pixels; what lies outside the picture is 0."""
+        return resample(plane, self.rows, self.columns)
+
+
+def frame_of(study: Study, recipe: InputRecipe) -> Frame:
+    """Decide where a study is sampled."""
+    order, flipped = orient(study.geometry)
+    flair = _turn(study.sequences[Sequence.FLAIR].values, order, flipped)
+    positions, pixel = _grid(study, order, flipped, recipe)
+    head = find_head(flair)
+    boxes = head_box(head)
+    rows = _axis(flair.shape[1], boxes[0], pixel[0], recipe)
+    columns = _axis(flair.shape[2], boxes[1], pixel[1], recipe)
+    return Frame(
+        order=order,
+        flipped=flipped,
+        positions=positions,
+        head=head,
+        rows=csr_array(_forth(flair.shape[1], rows, pixel[0], recipe.pixel_mm)),
+        columns=csr_array(_forth(flair.shape[2], columns, pixel[1], recipe.pixel_mm)),
+        rows_back=_back(flair.shape[1], rows, pixel[0], recipe.pixel_mm),
+        columns_back=_back(flair.shape[2], columns, pixel[1], recipe.pixel_mm),
+    )
 
 
 def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
@@ -48,59 +107,69 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
     NetworkInput
         With the flag ``NO_CONTRAST`` and no images where FLAIR shows nothing at all.
     """
-    order, flipped = orient(study.geometry)
-    turned = {name: _turn(one.values, order, flipped) for name, one in study.sequences.items()}
-    flair = turned[Sequence.FLAIR]
-    positions, pixel = _grid(study, order, flipped, recipe)
-    head = find_head(flair)
-    (top, bottom), (left, right) = head_box(head)
-    rows = _axis(flair.shape[1], (top, bottom), pixel[0], recipe)
-    columns = _axis(flair.shape[2], (left, right), pixel[1], recipe)
-    chosen = choose_slices(positions, recipe.predict_every_mm)
+    frame = frame_of(study, recipe)
+    chosen = choose_slices(frame.positions, recipe.predict_every_mm)
     plan = SamplingPlan(
         native_shape=study.shape,
-        order=order,
-        flipped=flipped,
+        order=frame.order,
+        flipped=frame.flipped,
         slice_indices=chosen.astype(np.float64),
-        row_matrix=_back(flair.shape[1], rows, pixel[0], recipe.pixel_mm),
-        column_matrix=_back(flair.shape[2], columns, pixel[1], recipe.pixel_mm),
+        row_matrix=frame.rows_back,
+        column_matrix=frame.columns_back,
     )
-    below, above, weight = _neighbours(positions, chosen, recipe.neighbour_mm)
+    below, above, weight = _neighbours(
+        frame.positions, chosen, recipe.neighbour_mm, recipe.neighbours
+    )
     needed, numbers = np.unique(np.stack([below, above]), return_inverse=True)
     below, above = numbers.reshape(2, *below.shape)
 
-    images = np.empty((len(needed), len(CHANNELS), len(rows), len(columns)), dtype=np.float32)
-    forth_rows = csr_array(_forth(flair.shape[1], rows, pixel[0], recipe.pixel_mm))
-    forth_columns = csr_array(_forth(flair.shape[2], columns, pixel[1], recipe.pixel_mm))
+    size = (frame.rows.shape[0], frame.columns.shape[0])
+    images = np.empty((len(needed), len(CHANNELS), *size), dtype=np.float32)
     channels: list[str] = []
     flags: list[Flag] = []
     for channel in (1, 0, 2):  # FLAIR first: the others fall back on it
         name = CHANNELS[channel]
-        intensity = measure_intensity(turned[name], head) if name in turned else None
-        if name is Sequence.FLAIR and not _shows_something(flair):
-            intensity = None
-        if intensity is None and name is Sequence.FLAIR:
+        turned = frame.turn(study.sequences[name].values) if name in study.sequences else None
+        scale = None if turned is None else _scale(turned, frame.head, recipe)
+        if name is Sequence.FLAIR and turned is not None and not _shows_something(turned):
+            scale = None
+        if scale is None and name is Sequence.FLAIR:
             flag = Flag(
                 "NO_CONTRAST",
                 "warning",
                 "The FLAIR images show nothing that could be a head: no contrast, or noise alone.",
             )
-            empty = np.empty((0, len(CHANNELS), len(rows), len(columns)), dtype=np.float32)
+            empty = np.empty((0, len(CHANNELS), *size), dtype=np.float32)
             return NetworkInput(empty, below, above, weight, plan, (), (flag,))
-        if intensity is None:
-            if name in turned:
+        if scale is None or turned is None:
+            if turned is not None:
                 text = f"{name.value} shows no contrast and was left out."
                 flags.append(Flag(f"{name.name}_NO_CONTRAST", "warning", text))
             images[:, channel] = images[:, 1]
             continue
         channels.append(name.value)
-        # Heights above air, so that what lies outside the picture becomes air.
-        air = (intensity.low - intensity.mean) / intensity.std
+        height, air = scale
         for k, number in enumerate(needed):
-            height = intensity.normalise(turned[name][number]) - np.float32(air)
-            images[k, channel] = resample(height, forth_rows, forth_columns) + np.float32(air)
+            images[k, channel] = frame.sample(height(turned[number])) + air
     names = tuple(one.value if one.value in channels else "FLAIR" for one in CHANNELS)
     return NetworkInput(images, below, above, weight, plan, names, tuple(flags))
+
+
+def _scale(
+    turned: NDArray[np.generic], head: NDArray[np.bool_], recipe: InputRecipe
+) -> tuple[Callable[[NDArray[np.generic]], NDArray[np.float32]], np.float32] | None:
+    """How values become heights above air, and the air's own value; ``None`` without contrast.
+
+    Heights, so that what lies outside the picture becomes air.
+    """
+    if recipe.normalisation == "unit":
+        range_ = unit_range(turned, head)
+        return None if range_ is None else (range_.scale, np.float32(0))
+    intensity = measure_intensity(turned, head)
+    if intensity is None:
+        return None
+    air = np.float32((intensity.low - intensity.mean) / intensity.std)
+    return (lambda plane: intensity.normalise(plane) - air), air
 
 
 def orient(
@@ -184,7 +253,7 @@ def _axis(
     step = recipe.pixel_mm / pixel
     step = 1.0 if abs(step - 1) < SAME_PIXEL else step
     wanted = (box[1] - box[0]) / step + 2 * recipe.margin_pixels
-    count = recipe.multiple * max(1, int(np.ceil(wanted / recipe.multiple)))
+    count = recipe.matrix or recipe.multiple * max(1, int(np.ceil(wanted / recipe.multiple)))
     middle = (box[0] + box[1] - 1) / 2
     if step == 1.0:  # stay on the pixels: nothing is interpolated
         first = np.floor(middle - (count - 1) / 2)
@@ -220,10 +289,11 @@ def _back(
 
 
 def _neighbours(
-    positions: NDArray[np.float64], chosen: NDArray[np.int64], distance: float
+    positions: NDArray[np.float64], chosen: NDArray[np.int64], distance: float, count: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """For (below, this, above) the two slices each lies between, and the weight of the upper one."""
-    wanted = positions[chosen][:, None] + np.array([-distance, 0.0, distance])
+    """For (below, this, above), or this alone, the two slices it lies between, and the upper's weight."""
+    away = np.array([-distance, 0.0, distance]) if count == 3 else np.zeros(1)
+    wanted = positions[chosen][:, None] + away
     index = np.interp(wanted, positions, np.arange(len(positions), dtype=np.float64))
     nearest = np.rint(index)
     index = np.where(np.abs(index - nearest) < SNAP, nearest, index)

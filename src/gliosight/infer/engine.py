@@ -5,7 +5,7 @@ An engine is imported only when it is asked for: starting it is most of what a s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Protocol
 
@@ -31,23 +31,27 @@ class Engine(Protocol):
         Name and version of the engine, for the record.
     precision : str
         What it computes in, for the record.
+    answers : tuple of str
+        Names of what its network answers with.
     """
 
     name: str
     precision: str
+    answers: tuple[str, ...]
 
-    def run(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         """Predict a batch.
 
         Parameters
         ----------
-        batch : (b, 9, rows, columns) float32 array
+        batch : (b, channels, rows, columns) float32 array
             Sides are multiples of 32.
 
         Returns
         -------
-        mask_logits : (b, rows, columns) float32 array
-        slice_logits : (b,) float32 array
+        mapping of str to array
+            What the network answers, by name: ``mask_logits`` (b, 1, rows, columns) and
+            ``slice_logits`` (b,), float32; a network for one task has one of them.
         """
         ...
 

@@ -1,32 +1,42 @@
 """Load a model, check it, and run it over a study (stage: infer).
 
 In: the name of a shipped model or the path of a card, then a `NetworkInput`. Out: `Maps`. A model is data:
-an ONNX file and its card; nothing in it is ever executed as Python.
+ONNX files and their card; nothing in it is ever executed as Python.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from gliosight.card import ModelCard, parse_card
+from gliosight.card import ModelCard, NetworkFile, parse_card
 from gliosight.errors import ModelError
 from gliosight.infer.engine import DEFAULT_ENGINE, Engine, start_engine
-from gliosight.maps import Maps, NetworkInput
+from gliosight.maps import FAR_BELOW, Maps, NetworkInput, sigmoid
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 DEFAULT_MODEL = "joint-1"
+# The card in the folder of a finished training.
+RUN_CARD = "model.json"
 # A network file larger than this is not one of ours: refuse before reading it (bytes).
 LARGEST_NETWORK = 1024**3
 BATCH = 4
 HALF = np.float32(0.5)
+# What a network has to answer with, by its role.
+ANSWERS = {
+    "joint": {"mask_logits", "slice_logits"},
+    "detector": {"slice_logits"},
+    "localizer": {"mask_logits"},
+}
 
+Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
 
 
@@ -40,7 +50,7 @@ class Model(Protocol):
 
     @property
     def engine(self) -> Engine:
-        """What runs its network."""
+        """What runs its networks."""
         ...
 
     def predict(self, given: NetworkInput, progress: Progress | None = None) -> Maps:
@@ -57,28 +67,77 @@ class JointModel:
 
     def predict(self, given: NetworkInput, progress: Progress | None = None) -> Maps:
         """See `Model.predict`."""
-        masks, slices = [], []
-        done = 0
-        for batch in given.batches(BATCH):
-            mask_logits, slice_logits = self.engine.run(np.ascontiguousarray(batch))
-            if self.card.flip:
-                mirrored = np.ascontiguousarray(batch[..., ::-1])
-                other_mask, other_slice = self.engine.run(mirrored)
-                mask_logits = (mask_logits + other_mask[..., ::-1]) * HALF
-                slice_logits = (slice_logits + other_slice) * HALF
-            masks.append(mask_logits)
-            slices.append(slice_logits)
-            done += len(batch)
-            if progress is not None:
-                progress(done, len(given))
-        logits = np.concatenate(masks)
-        if not np.isfinite(logits).all():
-            raise ModelError(
-                "the network answered with values that are no numbers",
-                where=self.card.name,
-                remedy="try the other --engine; if it persists, report the input's kind to us",
-            )
-        return given.plan.restore(logits, np.concatenate(slices))
+        return _predict(self.card, given, self._answer, progress)
+
+    def _answer(self, batch: Floats) -> tuple[Floats, Floats]:
+        answer = self.engine.run(batch)
+        return answer["mask_logits"][:, 0], answer["slice_logits"]
+
+
+@dataclass(frozen=True)
+class CascadeModel:
+    """A detector decides, a localizer draws where it does not say no: the tutorial's way.
+
+    Either may be missing. A detector alone draws nothing; with a localizer alone a slice is as likely
+    to show tumour as its likeliest pixel.
+    """
+
+    card: ModelCard
+    detector: Engine | None
+    localizer: Engine | None
+
+    @property
+    def engine(self) -> Engine:
+        """See `Model.engine`."""
+        engine = self.localizer or self.detector
+        assert engine is not None  # noqa: S101 - a card has at least one network
+        return engine
+
+    def predict(self, given: NetworkInput, progress: Progress | None = None) -> Maps:
+        """See `Model.predict`."""
+        return _predict(self.card, given, self._answer, progress)
+
+    def _answer(self, batch: Floats) -> tuple[Floats, Floats]:
+        masks = np.full((len(batch), *batch.shape[2:]), FAR_BELOW, dtype=np.float32)
+        drawn = np.ones(len(batch), dtype=bool)
+        slices = None
+        if self.detector is not None:
+            slices = self.detector.run(batch)["slice_logits"]
+            drawn = sigmoid(-slices) <= self.card.gate
+        if self.localizer is not None and drawn.any():
+            chosen = np.ascontiguousarray(batch[drawn])
+            masks[drawn] = self.localizer.run(chosen)["mask_logits"][:, 0]
+        return masks, masks.max(axis=(1, 2)) if slices is None else slices
+
+
+def _predict(
+    card: ModelCard,
+    given: NetworkInput,
+    answer: Callable[[Floats], tuple[Floats, Floats]],
+    progress: Progress | None,
+) -> Maps:
+    """Predict all slices, with the mirror image where the card says so, and come back."""
+    masks, slices = [], []
+    done = 0
+    for batch in given.batches(BATCH):
+        mask_logits, slice_logits = answer(np.ascontiguousarray(batch))
+        if card.flip:
+            other_mask, other_slice = answer(np.ascontiguousarray(batch[..., ::-1]))
+            mask_logits = (mask_logits + other_mask[..., ::-1]) * HALF
+            slice_logits = (slice_logits + other_slice) * HALF
+        masks.append(mask_logits)
+        slices.append(slice_logits)
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(given))
+    logits, labels = np.concatenate(masks), np.concatenate(slices)
+    if not (np.isfinite(logits).all() and np.isfinite(labels).all()):
+        raise ModelError(
+            "the network answered with values that are no numbers",
+            where=card.name,
+            remedy="try the other --engine; if it persists, report the input's kind to us",
+        )
+    return given.plan.restore(logits, labels)
 
 
 def shipped_models() -> dict[str, Path]:
@@ -101,7 +160,7 @@ def load_model(
     path = shipped.get(name)
     if path is None:
         path = Path(name)
-        path = path / "card.json" if path.is_dir() else path
+        path = path / RUN_CARD if path.is_dir() else path
         if path.suffix != ".json" or not path.is_file():
             known = ", ".join(shipped) or "none"
             raise ModelError(
@@ -114,7 +173,19 @@ def load_model(
         raise ModelError(
             f"unusable model card: {error}", where=path.name, remedy="export the model again"
         ) from error
-    network = path.parent / Path(card.network).name
+    engines = {
+        role: start_engine(engine, _checked(path.parent, one), threads)
+        for role, one in card.networks.items()
+    }
+    check_answers(card, engines)
+    if card.kind == "joint":
+        return JointModel(card, engines["joint"])
+    return CascadeModel(card, engines.get("detector"), engines.get("localizer"))
+
+
+def _checked(folder: Path, given: NetworkFile) -> bytes:
+    """A network's file, after its hash was held against the card's."""
+    network = folder / Path(given.file).name
     try:
         if network.stat().st_size > LARGEST_NETWORK:
             raise ModelError("the network's file is over 1 GiB", where=network.name)
@@ -124,13 +195,25 @@ def load_model(
             "the model's network cannot be read", where=network.name, remedy=_reason(error)
         ) from error
     found = hashlib.sha256(content).hexdigest()
-    if found != card.sha256:
+    if found != given.sha256:
         raise ModelError(
-            f"the network is not the one of its card: sha256 {found[:12]}…, not {card.sha256[:12]}…",
+            f"the network is not the one of its card: sha256 {found[:12]}…, not {given.sha256[:12]}…",
             where=network.name,
             remedy="install gliosight again, or export the model again",
         )
-    return JointModel(card, start_engine(engine, content, threads))
+    return content
+
+
+def check_answers(card: ModelCard, engines: Mapping[str, Engine]) -> None:
+    """A network in the wrong place would fail in the middle of a study: look before."""
+    for role, engine in engines.items():
+        lacking = ANSWERS[role] - set(engine.answers)
+        if lacking:
+            raise ModelError(
+                f"the {role} network does not answer with {' and '.join(sorted(lacking))}",
+                where=card.networks[role].file,
+                remedy="export the model again",
+            )
 
 
 def _reason(error: OSError) -> str:

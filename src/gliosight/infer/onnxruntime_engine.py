@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
@@ -19,10 +21,11 @@ class OnnxRuntimeEngine:
             network, options, providers=["CPUExecutionProvider"]
         )
         self._input = self._session.get_inputs()[0].name
+        self.answers = tuple(one.name for one in self._session.get_outputs())
         self.name = f"onnxruntime {onnxruntime.__version__}"
         self.precision = "float32"
 
-    def run(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         """See `gliosight.infer.engine.Engine.run`."""
-        mask_logits, slice_logits = self._session.run(None, {self._input: batch})
-        return mask_logits[:, 0], slice_logits
+        answers = self._session.run(self.answers, {self._input: batch})
+        return dict(zip(self.answers, answers, strict=True))

@@ -6,6 +6,8 @@ of two machines would differ more than two engines on one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import openvino
 from numpy.typing import NDArray
@@ -24,11 +26,12 @@ class OpenVinoEngine:
             settings["INFERENCE_NUM_THREADS"] = threads
         self._model = core.compile_model(core.read_model(network), "CPU", settings)
         self._request = self._model.create_infer_request()
+        self.answers = tuple(output.get_any_name() for output in self._model.outputs)
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
         self.precision = "float32"
 
-    def run(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         """See `gliosight.infer.engine.Engine.run`."""
-        outputs = self._request.infer([batch])
-        mask_logits, slice_logits = (np.array(outputs[k], dtype=np.float32) for k in range(2))
-        return mask_logits[:, 0], slice_logits
+        answers = self._request.infer([batch])
+        # A copy: the request's own memory is used again by the next batch.
+        return {name: np.array(answers[name], dtype=np.float32) for name in self.answers}
