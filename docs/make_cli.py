@@ -38,9 +38,14 @@ def page() -> str:
     parts = [INTRODUCTION, _help(cli, "gliosight", None)]
     top = click.Context(cli, info_name="gliosight", **_SETTINGS)
     for name in COMMANDS:
-        command = import_module(f"gliosight.cli.{name}").command
+        command = import_module(f"gliosight.cli.{name.replace('-', '_')}").command
         parts.append(f"## gliosight {name}\n")
         parts.append(_help(command, name, top))
+        if isinstance(command, click.Group):
+            inner = click.Context(command, info_name=name, parent=top, **_SETTINGS)
+            for part in command.list_commands(inner):
+                parts.append(f"### gliosight {name} {part}\n")
+                parts.append(_help(command.commands[part], part, inner))
     return "\n".join([*parts, SEVERAL, _codes()])
 
 

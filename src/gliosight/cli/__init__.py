@@ -7,24 +7,43 @@ code; the codes are those of `gliosight.errors`.
 from __future__ import annotations
 
 import sys
-import traceback
-from importlib import import_module
-from pathlib import Path
 
-import click
+INTERRUPTED = "interrupted; nothing half-written was left"
 
-from gliosight import __version__
-from gliosight.cli.output import print_error
-from gliosight.errors import GliosightError, InternalError, UsageError
+try:
+    import contextlib
+    import signal
+    import time
+    import traceback
+    from collections.abc import Iterator
+    from importlib import import_module
+    from pathlib import Path
+
+    import click
+
+    from gliosight import __version__
+    from gliosight.cli.output import print_error
+    from gliosight.errors import GliosightError, InternalError, UsageError
+except KeyboardInterrupt:  # whoever is quick with ctrl-C gets no traceback of our imports
+    print(INTERRUPTED, file=sys.stderr)
+    sys.exit(130)
 
 COMMANDS = {
     "analyze": "Find and outline tumour in one study or several.",
     "demo": "Analyse a built-in synthetic study.",
     "phantom": "Write synthetic studies with known truth.",
     "models": "List the shipped models.",
+    "data": "Index, look at, audit and split a data set for training.",
     "train": "Train a network (extra: train).",
-    "export": "Turn trained weights into a model (extra: train).",
+    "export": "Turn finished runs into a model (extra: train).",
+    "evaluate": "Score a model, a run or anybody's masks (extra: evaluate).",
+    "compare-models": "Hold two evaluations against each other (extra: evaluate).",
 }
+
+# Signals that ask a process to end; Windows has no SIGHUP.
+REQUESTS = ("SIGINT", "SIGTERM", "SIGHUP")
+# One request often comes twice within this time (seconds): by itself, and passed on by what started us.
+SAME_REQUEST = 1.0
 
 EPILOG = """\b
 Exit codes: 0 done, whatever was found; 2 wrong usage; 3 nothing readable; 4 damaged input;
@@ -49,7 +68,9 @@ class LazyGroup(click.Group):
         """Import one command, or nothing if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"gliosight.cli.{cmd_name}").command
+        command: click.Command = import_module(
+            f"gliosight.cli.{cmd_name.replace('-', '_')}"
+        ).command
         return command
 
     def format_commands(
@@ -83,7 +104,12 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with the documented code."""
     given = sys.argv[1:] if arguments is None else arguments
-    sys.exit(run(given))
+    try:
+        with _ending_as_interrupts():
+            code = run(given)
+    except KeyboardInterrupt:  # just before or just after
+        code = _interrupted()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -95,12 +121,8 @@ def run(arguments: list[str]) -> int:
     try:
         code = cli.main(arguments, prog_name="gliosight", standalone_mode=False)
         return code if isinstance(code, int) else 0
-    except click.exceptions.Abort:  # click's word for ctrl-C
-        print("interrupted; nothing half-written was left", file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print("interrupted; nothing half-written was left", file=sys.stderr)
-        return 130
+    except (click.exceptions.Abort, KeyboardInterrupt):  # Abort is click's word for ctrl-C
+        return _interrupted()
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
@@ -111,8 +133,9 @@ def run(arguments: list[str]) -> int:
         cause: BaseException = error
     except GliosightError as error:
         found, cause = error, error
-    except SystemExit:
-        return 0  # click's answer when whoever read the help has had enough
+    except SystemExit as error:
+        # Else it is click's answer when whoever read the help has had enough.
+        return _interrupted() if _was_interrupt(error) else 0
     except Exception as error:  # noqa: BLE001 - the last line of defence: a bug of ours
         found = InternalError(
             f"{type(error).__name__}: {error}",
@@ -120,10 +143,57 @@ def run(arguments: list[str]) -> int:
             remedy="a bug of ours: please report this line, and run again with --debug",
         )
         cause = error
+    if _was_interrupt(cause):
+        return _interrupted()
     if debug:
         traceback.print_exception(cause)
     print_error(found, as_json=as_json)
     return found.exit_code
+
+
+@contextlib.contextmanager
+def _ending_as_interrupts() -> Iterator[None]:
+    """Within it every request to end is an interrupt as ctrl-C is, so that all is cleared away.
+
+    Batch systems, containers and ``timeout`` send SIGTERM, a closed terminal sends SIGHUP. What whoever
+    started us chose to ignore (``nohup``, a job in the background) stays ignored.
+    """
+    before: float | None = None
+
+    def interrupt(*_: object) -> None:
+        nonlocal before
+        now = time.monotonic()
+        if before is None or now - before > SAME_REQUEST:
+            before = now
+            raise KeyboardInterrupt
+
+    usual = (signal.SIG_DFL, signal.default_int_handler)
+    numbers = [getattr(signal, one) for one in REQUESTS if hasattr(signal, one)]
+    replaced = {one: signal.getsignal(one) for one in numbers if signal.getsignal(one) in usual}
+    for one in replaced:
+        signal.signal(one, interrupt)
+    try:
+        yield
+    finally:
+        for one, handler in replaced.items():
+            signal.signal(one, handler)
+
+
+def _interrupted() -> int:
+    with contextlib.suppress(OSError):  # the terminal may be closed
+        print(INTERRUPTED, file=sys.stderr)
+    return 130
+
+
+def _was_interrupt(error: BaseException | None) -> bool:
+    """Whether an interrupt is behind an error: a library that is being imported may wrap it."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _place(error: Exception) -> str:

@@ -1,0 +1,5 @@
+"""``python -m gliosight`` (layer: cli)."""
+
+from gliosight.cli import main
+
+main()

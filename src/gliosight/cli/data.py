@@ -1,0 +1,468 @@
+"""``gliosight data``: index, describe, show, audit, split and download a data set (layer: cli)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Ordered
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gliosight.cli.extras import needs_extra
+from gliosight.cli.options import PATH
+from gliosight.cli.output import Progress, print_json, print_text, progress_display
+from gliosight.errors import (
+    DamagedInputError,
+    NothingReadableError,
+    UnsupportedInputError,
+    UsageError,
+    printable,
+)
+
+if TYPE_CHECKING:
+    from gliosight.data.describe import Look
+    from gliosight.data.manifest import Manifest
+    from gliosight.data.split import Split
+    from gliosight.data.summary import Summary
+
+_EPILOG = """\b
+gliosight data index FOLDER -o manifest.csv
+gliosight data split manifest.csv -o split.json
+gliosight data audit manifest.csv --split split.json"""
+
+_OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an earlier output.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, not words.")
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+# Rows shown of a manifest, and problems of a check or reasons before a list breaks off.
+HEAD, SHOWN = 5, 8
+
+
+class _InOrder(click.Group):
+    """Lists its commands in the order in which they are used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, as they stand below."""
+        return list(self.commands)
+
+
+@click.group("data", cls=_InOrder, epilog=_EPILOG)
+def command() -> None:
+    """Make a data set ready to learn from: its slices, its patients, its split."""
+
+
+@command.command("index", short_help="Write a manifest: one row for each slice.")
+@click.argument("root", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="The manifest, a CSV file.")
+@_OVERWRITE
+@_JSON
+@_QUIET
+def index_command(root: Path, out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
+    """Write a manifest of ROOT: one row for each slice.
+
+    ROOT is a folder in the layout of the LGG data set, of NIfTI cases (FLAIR and a segmentation by
+    their names, as in BraTS), or with images/ and masks/; or a table such as data_mask.csv.
+    """
+    from gliosight.data.index import index
+    from gliosight.data.layouts import find_cases
+    from gliosight.data.manifest import Manifest, check_file, write_manifest
+    from gliosight.data.summary import summarize
+
+    check_file(out, overwrite=overwrite)
+    layout = find_cases(root)
+    with progress_display("index", shown=not (quiet or as_json)) as tell:
+        indexed = index(layout, out.parent, _told(tell))
+    write_manifest(indexed.rows, out)
+    summary = summarize(Manifest(indexed.rows, out.parent))
+    whole = summary.whole
+    if as_json and whole.slices:
+        print_json({"manifest": str(out), **summary.as_dict(), "notes": list(indexed.notes)})
+    elif not quiet and not as_json:
+        print_text(
+            f"{_many(whole.patients, 'patient')}, {_many(whole.slices, 'slice')}, "
+            f"{whole.tumour_slices:,} with tumour"
+        )
+        _print_missing(summary)
+        _print_excluded(summary.excluded)
+        for note in indexed.notes:
+            print_text(printable(note))
+        print_text(f"manifest: {printable(str(out))}")
+    if not whole.slices:
+        raise NothingReadableError(
+            "no slice can be used",
+            where=out.name,
+            remedy="its column excluded says why, slice by slice",
+        )
+
+
+@command.command("describe", short_help="Say what a data set holds (page: extra evaluate).")
+@click.argument("manifest", type=PATH)
+@click.option("-o", "--out", type=PATH, help="Folder that gets describe.html, a page with plots.")
+@_OVERWRITE
+@_JSON
+@_QUIET
+def describe_command(
+    manifest: Path, out: Path | None, overwrite: bool, as_json: bool, quiet: bool
+) -> None:
+    """Say what a data set holds: patients, slices, tumour, masks, sequences, institutions.
+
+    With -o also as a page with plots (extra: evaluate), which holds no patient's image.
+    """
+    from gliosight.data.describe import look
+    from gliosight.data.manifest import check_file, read_manifest, write_whole
+    from gliosight.data.summary import summarize
+
+    known = read_manifest(manifest)
+    if out is not None:
+        with needs_extra("evaluate"):
+            from gliosight.data.page import PAGE, render_page
+        check_file(out / PAGE, overwrite=overwrite)
+        if not known.used:
+            raise UnsupportedInputError(
+                "the manifest has no slice that can be used",
+                where=manifest.name,
+                remedy="leave out -o; its column excluded says why",
+            )
+    summary = summarize(known)
+    with progress_display("describe", shown=not (quiet or as_json)) as tell:
+        looked = look(known, _told(tell))
+    if out is not None:
+        write_whole(out / PAGE, render_page(known, manifest.name, summary, looked))
+    if as_json:
+        print_json(
+            {
+                **summary.as_dict(),
+                "files": looked.as_dict(),
+                "page": None if out is None else str(out / PAGE),
+            }
+        )
+    elif not quiet:
+        _print_description(known, summary, looked)
+        if out is not None:
+            print_text(f"\npage: {printable(str(out / PAGE))}")
+
+
+@command.command("show", short_help="Draw random tumour slices (extra: evaluate).")
+@click.argument("manifest", type=PATH)
+@click.option(
+    "-n", "--count", type=click.IntRange(1, 50), default=5, show_default=True, help="How many."
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Which."
+)
+@click.option("-o", "--out", type=PATH, required=True, help="The figure: .png, .jpg, .pdf or .svg.")
+@click.option("--flair", is_flag=True, help="FLAIR in grey, not the three channels as colours.")
+@_OVERWRITE
+@_QUIET
+def show_command(
+    manifest: Path, count: int, seed: int, out: Path, flair: bool, overwrite: bool, quiet: bool
+) -> None:
+    """Draw random tumour slices: slice, mask, and slice with the mask in red (extra: evaluate)."""
+    from gliosight.data.manifest import check_file, read_manifest
+
+    with needs_extra("evaluate"):
+        from gliosight.data.figure import (
+            check_suffix,
+            choose_rows,
+            draw_figure,
+            read_shown,
+            write_figure,
+        )
+
+    check_suffix(out)
+    check_file(out, overwrite=overwrite)
+    known = read_manifest(manifest)
+    rows = choose_rows(known, count, seed)
+    figure = draw_figure([read_shown(known, row, flair=flair) for row in rows])
+    write_figure(figure, out)
+    if not quiet:
+        for row in rows:
+            print_text(f"{printable(row.key)}  {_many(row.area_px, 'pixel')}")
+        print_text(f"figure: {printable(str(out))}")
+
+
+@command.command("audit", short_help="Look for damage, contradictions and leaks.")
+@click.argument("manifest", type=PATH)
+@click.option("--split", "split_file", type=PATH, help="Check this split, too.")
+@click.option(
+    "--all", "every", is_flag=True, help=f"Print every problem, not {SHOWN} of each check."
+)
+@_JSON
+@_QUIET
+def audit_command(
+    manifest: Path, split_file: Path | None, every: bool, as_json: bool, quiet: bool
+) -> None:
+    """Look for damage, contradictions and leaks.
+
+    The exit code is 0 where nothing was found and 4 where something was. What each check looks for,
+    and what to do: docs/data.md.
+    """
+    from gliosight.data.audit import CHECKS, audit
+    from gliosight.data.manifest import read_manifest
+    from gliosight.data.split import read_split
+
+    known = read_manifest(manifest)
+    split = None if split_file is None else read_split(split_file, strict=False)
+    with progress_display("audit", shown=not (quiet or as_json)) as tell:
+        found = audit(known, split, _told(tell))
+    if as_json:
+        print_json(found.as_dict())
+    elif not quiet:
+        rows = [(name, found.counts[name], text) for name, text in CHECKS.items()]
+        _print_table(("check", "found", "what"), rows)
+        for name, count in found.counts.items():
+            if count:
+                print_text(f"\n{name}")
+            problems = [one for one in found.problems if one.check == name]
+            for one in problems[: None if every else SHOWN]:
+                print_text(f"  {printable(one.subject)}  {printable(one.text)}")
+            if count > SHOWN and not every:
+                print_text(f"  and {count - SHOWN:,} more, see --all or --json")
+    if found.problems:
+        raise click.exceptions.Exit(DamagedInputError.exit_code)
+
+
+@command.command("split", short_help="Say who is learnt from and who is scored.")
+@click.argument("manifest", type=PATH)
+@click.option("-o", "--out", type=PATH, required=True, help="The split, a JSON file.")
+@click.option(
+    "--by",
+    type=click.Choice(["patient", "slice", "institution"]),
+    default="patient",
+    show_default=True,
+    help="What stays together; slice is the tutorial's way and leaks.",
+)
+@click.option("--folds", type=click.IntRange(2, 1000), help="K folds instead of three parts.")
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share for validation: of all, or with folds of those outside the test fold.  "
+    "[default: 0.1275; with folds 0.15]",
+)
+@click.option(
+    "--test", type=click.FloatRange(0, 1, max_open=True), help="Share for test.  [default: 0.15]"
+)
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Shuffles."
+)
+@_OVERWRITE
+@_JSON
+@_QUIET
+def split_command(
+    manifest: Path,
+    out: Path,
+    by: str,
+    folds: int | None,
+    validation: float | None,
+    test: float | None,
+    seed: int,
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Say which patients are learnt from and which are scored.
+
+    Train, validation and test, or K folds, alike in institutions and tumour volumes; or with --by
+    institution a fold for each institution. No patient is on two sides, except with --by slice.
+    """
+    from gliosight.data.manifest import check_file, read_manifest
+    from gliosight.data.split import (
+        DEFAULT_SHARES,
+        split_folds,
+        split_institutions,
+        split_parts,
+        write_split,
+    )
+
+    if folds is not None and by != "patient":
+        raise UsageError(f"--folds with --by {by}", remedy="leave out one of them")
+    if test is not None and (folds is not None or by == "institution"):
+        raise UsageError("--test with folds", remedy="leave out --test: each fold is tested once")
+    check_file(out, overwrite=overwrite)
+    known = read_manifest(manifest)
+    if folds is not None or by == "institution":
+        share = 0.15 if validation is None else validation
+        if folds is not None:
+            split = split_folds(known, folds, seed=seed, validation=share)
+        else:
+            split = split_institutions(known, seed=seed, validation=share)
+    else:
+        shares = dict(DEFAULT_SHARES)
+        shares["validation"] = shares["validation"] if validation is None else validation
+        shares["test"] = shares["test"] if test is None else test
+        shares["train"] = 1 - shares["validation"] - shares["test"]
+        split = split_parts(known, by=by, seed=seed, shares=shares)
+    write_split(split, out)
+    if by == "slice":
+        print(
+            "warning: by slice, a patient's slices fall on both sides and the scores say little: "
+            "for the tutorial's protocol only",
+            file=sys.stderr,
+        )
+    if as_json:
+        print_json({"split": str(out), "by": by, "seed": seed, "groups": _group_rows(known, split)})
+    elif not quiet:
+        _print_groups(known, split)
+        print_text(f"split: {printable(str(out))}")
+
+
+@command.command("download", short_help="Fetch the LGG data set (extra: download).")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder that gets the data set.")
+@_QUIET
+def download_command(out: Path, quiet: bool) -> None:
+    """Fetch the LGG data set from Kaggle, about 1 GB (extra: download).
+
+    Its publisher lists it under CC BY-NC-SA 4.0. Then: gliosight data index OUT -o manifest.csv
+    """
+    from gliosight.data.download import check_folder, download
+
+    with needs_extra("download"):
+        import kagglehub
+    check_folder(out)
+    if not quiet:
+        print("fetching from Kaggle; this takes minutes", file=sys.stderr)
+    folder = download(out, kagglehub)
+    if not quiet:
+        print_text(f"data set: {printable(str(folder))}")
+
+
+def _group_rows(manifest: Manifest, split: Split) -> list[dict[str, Any]]:
+    from gliosight.data.split import rows_by_group
+    from gliosight.data.summary import NO_INSTITUTION, group_of
+
+    out = []
+    for name, rows in rows_by_group(split, manifest).items():
+        institutions: dict[str, set[str]] = {}
+        for row in rows:
+            institutions.setdefault(row.institution or NO_INSTITUTION, set()).add(row.patient)
+        counts = {key: len(patients) for key, patients in sorted(institutions.items())}
+        out.append({"group": name, **asdict(group_of(rows)), "institutions": counts})
+    return out
+
+
+def _print_groups(manifest: Manifest, split: Split) -> None:
+    header = ("group", "patients", "slices", "tumour slices", "institutions (patients)")
+    rows = [
+        (
+            one["group"],
+            one["patients"],
+            one["slices"],
+            one["tumour_slices"],
+            " ".join(f"{name} {count}" for name, count in one["institutions"].items()),
+        )
+        for one in _group_rows(manifest, split)
+    ]
+    _print_table(header, rows)
+    if split.has_folds and split.validation:
+        print_text(f"of those outside the test fold, {split.validation:.0%} are for validation")
+
+
+def _print_excluded(excluded: dict[str, int]) -> None:
+    if not excluded:
+        return
+    print_text(f"{_many(sum(excluded.values()), 'slice')} excluded:")
+    for reason, count in list(excluded.items())[:SHOWN]:
+        print_text(f"  {count:,}  {printable(reason)}")
+    if len(excluded) > SHOWN:
+        rest = list(excluded.values())[SHOWN:]
+        print_text(f"  {sum(rest):,}  for {_many(len(rest), 'other reason')}, see the manifest")
+
+
+def _print_table(header: Ordered[str], rows: Iterable[Ordered[object]]) -> None:
+    """Columns as wide as they need to be; numbers to the right."""
+    known = [tuple(row) for row in rows]
+    told = [tuple(_cell(one) for one in row) for row in known]
+    right = [all(isinstance(row[k], int) for row in known) for k in range(len(header))]
+    widths = [max(len(row[k]) for row in [tuple(header), *told]) for k in range(len(header))]
+    for row in [tuple(header), *told]:
+        cells = [
+            one.rjust(width) if to_right else one.ljust(width)
+            for one, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        print_text("  ".join(cells).rstrip())
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))
+
+
+def _told(tell: Progress | None) -> Callable[[int, int], None] | None:
+    """The progress bar as the package's own functions call it."""
+    return None if tell is None else lambda done, total: tell("", done, total)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> None:
+    """What the tutorial looks at with info, head and value_counts, and what it does not."""
+    whole = summary.whole
+    print_text(f"{_many(looked.rows, 'row')}, {_many(whole.patients, 'patient')}\n")
+    _print_table(
+        ("column", "filled", "different"),
+        [(one.name, one.filled, one.different) for one in looked.columns],
+    )
+    print_text("")
+    _print_table(
+        ("patient", "number", "image", "tumour", "area_px"),
+        [
+            (row.patient, row.number, row.image, int(row.tumour), row.area_px)
+            for row in manifest.rows[:HEAD]
+        ],
+    )
+    print_text("")
+    without = whole.slices - whole.tumour_slices
+    _print_table(
+        ("tumour", "slices", "part"),
+        [
+            ("no", without, f"{1 - whole.tumour_part:.1%}"),
+            ("yes", whole.tumour_slices, f"{whole.tumour_part:.1%}"),
+        ],
+    )
+    print_text("")
+    for values, count in looked.mask_values.items():
+        print_text(f"masks with values {values}: {count:,}")
+    if looked.mask_least is not None:
+        print_text(f"masks: smallest value {looked.mask_least:g}, largest {looked.mask_most:g}")
+    for words, count in looked.pictures.items():
+        print_text(f"pictures {words}: {_many(count, 'patient')}")
+    if looked.unreadable:
+        print_text(f"{_many(looked.unreadable, 'file')} cannot be read, see: gliosight data audit")
+    print_text("")
+    _print_table(
+        ("spread", "smallest", "quarter", "median", "quarter", "largest", "mean"),
+        [
+            (words, *(round(one) for one in (v.least, v.lower, v.median, v.upper, v.most, v.mean)))
+            for words, v in summary.spreads
+        ],
+    )
+    print_text("")
+    _print_table(
+        ("institution", "patients", "slices", "tumour slices", "part", "tumour pixels"),
+        [
+            (
+                name,
+                one.patients,
+                one.slices,
+                one.tumour_slices,
+                f"{one.tumour_part:.1%}",
+                one.tumour_px,
+            )
+            for name, one in summary.institutions.items()
+        ],
+    )
+    _print_missing(summary)
+    _print_excluded(summary.excluded)
+    if whole.patients and not summary.tumour_free:
+        print_text("every patient has a tumour: specificity by patient needs other brains")
+
+
+def _print_missing(summary: Summary) -> None:
+    for name, patients in summary.missing.items():
+        if patients:
+            copies = len(summary.copied[name])
+            how = f"; in {copies:,} a copy stands in its place" if copies else ""
+            print_text(f"{name} is missing in {_many(len(patients), 'patient')}{how}")

@@ -1,0 +1,105 @@
+"""The published data set, fetched by its publisher's own client (data; extra: download).
+
+In: a folder. Out: the data set in it. kagglehub does the work and keeps its own cache; it asks for the
+user's Kaggle account only where Kaggle does.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+from gliosight.errors import CannotWriteError, PeerError
+
+DATASET = "mateuszbuda/lgg-mri-segmentation"
+NETWORK = "check the network, or fetch it by hand and give the folder to: gliosight data index"
+ACCOUNT = "check your Kaggle account: KAGGLE_USERNAME and KAGGLE_KEY, or ~/.kaggle/kaggle.json"
+# Characters of the peer's own words.
+LONGEST = 200
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that holds something, before anything is fetched.
+
+    Raises
+    ------
+    CannotWriteError
+    """
+    try:
+        mode = folder.stat().st_mode
+        in_the_way = not stat.S_ISDIR(mode) or any(folder.iterdir())
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
+        raise _cannot(folder, error) from error
+    if in_the_way:
+        raise CannotWriteError(
+            "the folder is not empty" if stat.S_ISDIR(mode) else "a file is in the way",
+            where=folder.name,
+            remedy="choose another -o",
+        )
+
+
+def download(folder: Path, kagglehub: Any) -> Path:
+    """Fetch the data set into a folder, which appears whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+    kagglehub : module
+        Handed over by the command line, which knows what to say where it is not installed.
+
+    Returns
+    -------
+    Path
+        The folder with the patients in it.
+
+    Raises
+    ------
+    PeerError
+        No network, no account, or Kaggle refused; what it said is in the message.
+    CannotWriteError
+    """
+    logging.getLogger("kagglehub").setLevel(logging.ERROR)
+    try:
+        fetched = Path(kagglehub.dataset_download(DATASET))
+    except Exception as error:
+        # kagglehub lets its own, requests' and urllib3's errors through; each says the peer failed.
+        raise _failed(error) from error
+    partial = folder.with_name(f".{folder.name}.partial")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            shutil.copytree(fetched, partial)
+            if folder.is_dir():
+                folder.rmdir()  # it is empty
+            partial.rename(folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise _cannot(folder, error) from error
+    return folder
+
+
+def _failed(error: Exception) -> PeerError:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        what, remedy = f"Kaggle refused the data set (status {status})", ACCOUNT
+    elif any(word in type(error).__name__ for word in ("Connection", "Timeout", "Proxy")):
+        what, remedy = "Kaggle cannot be reached", NETWORK
+    else:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        what, remedy = f"Kaggle did not give the data set, {lines[0][:LONGEST]}", ACCOUNT
+    return PeerError(what, where=DATASET, remedy=remedy)
+
+
+def _cannot(folder: Path, error: Exception) -> CannotWriteError:
+    return CannotWriteError(
+        f"cannot write there: {getattr(error, 'strerror', None) or error}",
+        where=folder.name,
+        remedy="choose another -o",
+    )

@@ -1,0 +1,322 @@
+"""The manifest: one row per slice of a data set (data).
+
+In and out: a CSV file with the columns of `COLUMNS`; in between, a frozen `Manifest`. Paths are relative
+to the folder the manifest lies in, so that both can be moved together. Who makes one is `index`.
+
+Words: a *patient* is one study of one person here (the LGG set has one study each). A row's *number* is
+the slice's number in its file's name (pictures) or its index along the volume's slice axis, from 0
+(NIfTI). Rows of a patient stand together, in the order of their numbers: inferior to superior for
+pictures in the LGG layout, as stored for NIfTI.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Ordered
+from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+
+from gliosight.errors import CannotWriteError, DamagedInputError, NothingReadableError, printable
+
+SLICES, NIFTI = "slices", "nifti"
+SEQUENCES = ("T1", "FLAIR", "T1C")
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """One slice: where it is and what is known of it without a network.
+
+    Parameters
+    ----------
+    patient : str
+        From the path, never from a column of somebody's table.
+    number : int
+        See the module's words.
+    kind : str
+        ``"slices"`` (a picture per slice) or ``"nifti"`` (a volume; rows share their paths).
+    image : str
+        The picture (three channels are T1, FLAIR, T1C; one is FLAIR) or the FLAIR volume.
+    t1, t1c : str
+        Volumes of the other sequences; empty for pictures, and where there are none.
+    mask : str
+        Picture or volume; not 0 is tumour. Empty where the truth is not known.
+    tumour : bool
+    area_px : int
+    sequences : tuple of str
+        Those of `SEQUENCES` that are really there, in that order.
+    copies : tuple of str
+        Those that are a copy of FLAIR, as the LGG set fills what was missing.
+    institution : str
+        Second part of a TCGA name; else empty.
+    sha256, mask_sha256 : str
+        Of the bytes of ``image`` and ``mask``.
+    excluded : str
+        Why the slice is not used; empty for a good one.
+    t1_sha256, t1c_sha256 : str
+        Of the bytes of ``t1`` and ``t1c``; empty where these are.
+    """
+
+    patient: str
+    number: int
+    kind: str
+    image: str
+    t1: str
+    t1c: str
+    mask: str
+    tumour: bool
+    area_px: int
+    sequences: tuple[str, ...]
+    copies: tuple[str, ...]
+    institution: str
+    sha256: str
+    mask_sha256: str
+    excluded: str = ""
+    t1_sha256: str = ""
+    t1c_sha256: str = ""
+
+    @property
+    def key(self) -> str:
+        """The slice's name in a split: ``patient:number``."""
+        return f"{self.patient}:{self.number}"
+
+
+COLUMNS = tuple(one.name for one in fields(SliceRow))
+OPTIONAL = ("t1_sha256", "t1c_sha256")
+# Beginnings that a spreadsheet takes for a formula, and the mark itself.
+MARKED = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All slices of a data set, patients together, each in the order of its numbers.
+
+    Parameters
+    ----------
+    rows : tuple of SliceRow
+    folder : Path
+        What the rows' paths are relative to.
+
+    Raises
+    ------
+    DamagedInputError
+        A patient's rows do not stand together, or a slice is there twice.
+    """
+
+    rows: tuple[SliceRow, ...]
+    folder: Path
+
+    def __post_init__(self) -> None:
+        seen: set[str] = set()
+        for patient, group in groupby(self.rows, key=lambda row: row.patient):
+            numbers = [row.number for row in group]
+            if patient in seen or numbers != sorted(set(numbers)):
+                raise DamagedInputError(
+                    f"slices of {printable(patient)} are out of order or there twice",
+                    where="manifest",
+                    remedy="make it anew with: gliosight data index",
+                )
+            seen.add(patient)
+
+    @cached_property
+    def used(self) -> tuple[SliceRow, ...]:
+        """The rows that are not excluded."""
+        return tuple(row for row in self.rows if not row.excluded)
+
+    @cached_property
+    def patients(self) -> tuple[str, ...]:
+        """Patients with a used row, in the order of the manifest."""
+        return tuple(dict.fromkeys(row.patient for row in self.used))
+
+    @cached_property
+    def by_patient(self) -> dict[str, tuple[SliceRow, ...]]:
+        """Used rows of each patient."""
+        return {name: tuple(group) for name, group in groupby(self.used, lambda row: row.patient)}
+
+    def path(self, relative: str) -> Path:
+        """The path of a row's file."""
+        return self.folder / relative
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of what the slices are, wherever they lie and in whatever order the patients stand."""
+        digest = hashlib.sha256()
+        for row in sorted(self.rows, key=lambda row: (row.patient, row.number)):
+            known = [row.patient, str(row.number), row.sha256, row.mask_sha256, row.excluded]
+            if row.t1 or row.t1c:
+                known += [row.t1_sha256, row.t1c_sha256]
+            digest.update(("\0".join(known) + "\n").encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
+
+def write_manifest(rows: Iterable[SliceRow], path: Path) -> None:
+    """Write a manifest.
+
+    Raises
+    ------
+    CannotWriteError
+    """
+    text = io.StringIO()
+    plain = csv.writer(text, lineterminator="\n")
+    quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    plain.writerow(COLUMNS)
+    for row in rows:
+        cells = [_said(getattr(row, name)) for name in COLUMNS]
+        # Not every Python quotes a lone carriage return by itself.
+        (quoting if any("\r" in cell for cell in cells) else plain).writerow(cells)
+    write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def check_file(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output file that is in the way, before any work is done.
+
+    Raises
+    ------
+    CannotWriteError
+        It is there and ``overwrite`` is not set, or it is no file.
+    """
+    try:
+        there = stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        there = os.path.lexists(path)  # a link that leads nowhere
+    except (OSError, ValueError) as error:  # a NUL, a name too long
+        raise _cannot_write(path, error) from error
+    else:
+        if not there:
+            raise CannotWriteError(
+                "something that is no file is in the way of the output",
+                where=path.name,
+                remedy="choose another -o",
+            )
+    if there and not overwrite:
+        raise CannotWriteError(
+            "the output is there already",
+            where=path.name,
+            remedy="choose another -o, or replace it with --overwrite",
+        )
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all.
+
+    Raises
+    ------
+    CannotWriteError
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        raise _cannot_write(path, error) from error
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest; columns it does not know are passed over.
+
+    Raises
+    ------
+    NothingReadableError
+        There is no such file.
+    DamagedInputError
+        It is no manifest, or a value in it is none of its column's kind; the line is named.
+    """
+    try:
+        # Names that are no UTF-8 on disk come back as they were.
+        text = path.read_bytes().decode("utf-8", "surrogateescape")
+    except (OSError, ValueError) as error:
+        raise NothingReadableError(
+            f"cannot read the manifest: {getattr(error, 'strerror', None) or error}",
+            where=path.name,
+            remedy="make one with: gliosight data index ROOT -o manifest.csv",
+        ) from error
+    lines = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+    try:
+        rows = _rows(lines)
+    except (ValueError, csv.Error) as error:
+        raise _damaged(path, str(error), lines.line_num) from error
+    return Manifest(tuple(rows), path.absolute().parent)
+
+
+def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, tuple):
+        return "+".join(value)
+    text = str(value)
+    # What a spreadsheet would take for a formula gets a mark, taken off again on reading.
+    return f"'{text}" if text.startswith(MARKED) else text
+
+
+def _plain(text: str) -> str:
+    return text[1:] if text.startswith("'") and text[1:].startswith(MARKED) else text
+
+
+def _rows(lines: Iterator[list[str]]) -> list[SliceRow]:
+    header = next(lines, [])
+    if missing := [one for one in COLUMNS if one not in (*header, *OPTIONAL)]:
+        raise ValueError(f"no manifest, the first line does not name the column {missing[0]}")
+    return [_row(header, line) for line in lines]
+
+
+def _row(header: Ordered[str], line: Ordered[str]) -> SliceRow:
+    if len(line) != len(header):
+        raise ValueError(f"{len(line)} values instead of {len(header)}")
+    value = dict.fromkeys(OPTIONAL, "") | dict(zip(header, map(_plain, line), strict=True))
+    if value["kind"] not in (SLICES, NIFTI):
+        raise ValueError(f"kind {value['kind']!r} is neither {SLICES} nor {NIFTI}")
+    if value["tumour"] not in ("0", "1"):
+        raise ValueError(f"tumour {value['tumour']!r} is neither 0 nor 1")
+    sequences, copies = (_parts(value[name]) for name in ("sequences", "copies"))
+    return SliceRow(
+        patient=value["patient"],
+        number=int(value["number"]),
+        kind=value["kind"],
+        image=value["image"],
+        t1=value["t1"],
+        t1c=value["t1c"],
+        mask=value["mask"],
+        tumour=value["tumour"] == "1",
+        area_px=int(value["area_px"]),
+        sequences=sequences,
+        copies=copies,
+        institution=value["institution"],
+        sha256=value["sha256"],
+        mask_sha256=value["mask_sha256"],
+        excluded=value["excluded"],
+        t1_sha256=value["t1_sha256"],
+        t1c_sha256=value["t1c_sha256"],
+    )
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    parts = tuple(filter(None, text.split("+")))
+    if unknown := set(parts) - set(SEQUENCES):
+        raise ValueError(f"unknown sequence {min(unknown)!r}")
+    return parts
+
+
+def _cannot_write(path: Path, error: Exception) -> CannotWriteError:
+    return CannotWriteError(
+        f"cannot write: {getattr(error, 'strerror', None) or error}",
+        where=path.name,
+        remedy="choose another -o",
+    )
+
+
+def _damaged(path: Path, what: str, line: int) -> DamagedInputError:
+    return DamagedInputError(
+        what,
+        where=f"{path.name}, line {line}",
+        remedy="make it anew with: gliosight data index",
+    )

@@ -1,0 +1,150 @@
+"""Pixels of a data set's files, as the read stage decodes them (data).
+
+In: a path, and the budget of the patient it belongs to. Out: arrays and the digest of the file's bytes.
+What is damaged, or no image, raises one of `gliosight.errors`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliosight.errors import DamagedInputError, UnsupportedInputError
+from gliosight.read.detect import HEAD_BYTES, SLICES, Kind, recognise
+from gliosight.read.intensities import make_finite
+from gliosight.read.limits import Budget, open_regular, read_file
+from gliosight.read.nifti_file import Image, read_nifti_file
+from gliosight.read.pictures import decode_picture
+from gliosight.read.tiff import decode_tiff
+
+# More values than this, and it is an image: the labels of a segmentation are few.
+MOST_LABELS = 16
+_PIECE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One picture.
+
+    Parameters
+    ----------
+    values : array
+        Of a picture (rows, columns, channels), one (FLAIR) or three (T1, FLAIR, T1C); of a mask
+        (rows, columns).
+    lossy : bool
+        It was compressed with loss.
+    sha256 : str
+        Of the file's bytes.
+    """
+
+    values: NDArray[Any]
+    lossy: bool
+    sha256: str
+
+
+def read_picture(path: Path, where: str, budget: Budget) -> Pixels:
+    """Read one picture of one slice; its values are finite.
+
+    Raises
+    ------
+    NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError
+    """
+    data = read_file(path, where, budget)
+    kind = recognise(data[:HEAD_BYTES], len(data))
+    if kind not in SLICES:
+        what = "its content is no TIFF, PNG or JPEG" if data else "the file is empty"
+        raise DamagedInputError(what, where=where, remedy="copy or export the file again")
+    if kind is Kind.TIFF:
+        picture = decode_tiff(data, where, budget)
+    else:
+        picture = decode_picture(data, kind, where, budget)
+    if len(picture.pages) != 1:
+        raise UnsupportedInputError(
+            f"a stack of {len(picture.pages)} pages",
+            where=where,
+            remedy="keep each slice in a file of its own",
+        )
+    values, _ = make_finite(picture.pages[0], "the picture", where)
+    return Pixels(values, "LOSSY_SOURCE" in picture.notes, hashlib.sha256(data).hexdigest())
+
+
+def read_mask(path: Path, where: str, budget: Budget) -> Pixels:
+    """Read the mask of one slice; its values are (rows, columns), as in the file.
+
+    Raises
+    ------
+    NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError
+        As `read_picture`; besides, what was compressed with loss (it has no sharp edge) and what
+        holds more than `MOST_LABELS` values.
+    """
+    found = read_picture(path, where, budget)
+    if found.lossy:
+        raise UnsupportedInputError(
+            "compressed with loss, it has no sharp edge",
+            where=where,
+            remedy="save the mask as PNG or TIFF",
+        )
+    values = found.values.max(axis=-1)
+    _check_labels(values, where)
+    return Pixels(values, found.lossy, found.sha256)
+
+
+def read_volume(path: Path, where: str, budget: Budget) -> Image:
+    """Read a NIfTI volume; ``values`` are (slices, rows, columns), finite.
+
+    Raises
+    ------
+    NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError
+    """
+    image = read_nifti_file(path, where, budget, None)
+    values, _ = make_finite(image.values, "the volume", where)
+    return Image(values, image.header, image.used, image.geometry, image.flags)
+
+
+def read_labels(path: Path, where: str, budget: Budget) -> Image:
+    """Read a segmentation in NIfTI, as `read_volume`.
+
+    Raises
+    ------
+    DamagedInputError
+        It holds more than `MOST_LABELS` values.
+    """
+    image = read_volume(path, where, budget)
+    _check_labels(image.values, where)
+    return image
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file's bytes.
+
+    Raises
+    ------
+    NothingReadableError
+    """
+    digest = hashlib.sha256()
+    with open_regular(path, path.name) as (handle, _):
+        while piece := handle.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def values_of(mask: NDArray[Any]) -> tuple[float, ...]:
+    """The different values of a mask, growing."""
+    if mask.dtype == np.uint8:  # counting is faster than sorting, and most masks are bytes
+        return tuple(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
+    return tuple(np.unique(mask).tolist())
+
+
+def _check_labels(values: NDArray[Any], where: str) -> None:
+    count = len(values_of(values))
+    if count > MOST_LABELS:
+        raise DamagedInputError(
+            f"it holds {count} values and is an image",
+            where=where,
+            remedy="give the mask, with 0 where there is no tumour",
+        )

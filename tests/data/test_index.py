@@ -1,0 +1,302 @@
+"""Rows of sound slices, reasons for the others, and never a crash."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from gliosight.data.index import index
+from gliosight.data.layouts import find_cases
+from gliosight.data.manifest import SliceRow, read_manifest, write_manifest
+from gliosight.data.studies import read_labelled
+from tests.data.builders import (
+    SIZE,
+    indexed,
+    make_masks,
+    make_slices,
+    manifest_of,
+    write_patient,
+    write_set,
+)
+from tests.read.builders import make_volume, write_nifti
+
+NAME = "TCGA_CS_0001_20000101"
+
+
+def _rows(root: Path) -> dict[int, SliceRow]:
+    return {row.number: row for row in indexed(root).rows}
+
+
+def test_a_row_says_what_the_slice_is(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    row = indexed(tmp_path).rows[2]
+    assert (row.patient, row.number, row.kind, row.institution) == (NAME, 3, "slices", "CS")
+    assert (row.tumour, row.area_px) == (True, int((make_masks()[2] > 0).sum()))
+    assert row.image == f"{NAME}/{NAME}_3.tif"
+    assert row.mask == f"{NAME}/{NAME}_3_mask.tif"
+    assert row.sequences == ("T1", "FLAIR", "T1C")
+    assert (row.copies, row.excluded) == ((), "")
+    assert len(row.sha256) == len(row.mask_sha256) == 64
+
+
+def test_manifest_and_data_can_be_moved_together(tmp_path: Path) -> None:
+    write_set(tmp_path / "a" / "set")
+    (tmp_path / "a" / "lists").mkdir()
+    path = tmp_path / "a" / "lists" / "m.csv"
+    write_manifest(indexed(tmp_path / "a" / "set", path.parent).rows, path)
+    shutil.move(tmp_path / "a", tmp_path / "b")
+    manifest = read_manifest(tmp_path / "b" / "lists" / "m.csv")
+    assert manifest.rows[0].image == f"../set/{NAME}/{NAME}_1.tif"
+    assert all(manifest.path(row.image).is_file() for row in manifest.rows)
+
+
+def test_paths_lead_from_a_linked_folder(tmp_path: Path) -> None:
+    write_set(tmp_path / "set")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "er")
+    path = tmp_path / "link" / "m.csv"
+    write_manifest(indexed(tmp_path / "set", path.parent).rows, path)
+    manifest = read_manifest(path)
+    assert all(manifest.path(row.image).is_file() for row in manifest.rows)
+
+
+@pytest.mark.parametrize(
+    ("copies", "sequences", "copied"),
+    [
+        ("", ("T1", "FLAIR", "T1C"), ()),
+        ("T1", ("FLAIR", "T1C"), ("T1",)),
+        ("T1C", ("T1", "FLAIR"), ("T1C",)),
+        ("T1 T1C", ("FLAIR",), ("T1", "T1C")),
+    ],
+)
+def test_copies_of_flair_are_found(
+    copies: str, sequences: tuple[str, ...], copied: tuple[str, ...], tmp_path: Path
+) -> None:
+    write_patient(tmp_path, NAME, copies=copies)
+    assert {(row.sequences, row.copies) for row in indexed(tmp_path).rows} == {(sequences, copied)}
+    study = read_labelled(manifest_of(tmp_path), NAME).study
+    assert {one.value for one in study.sequences} == set(sequences)
+
+
+def test_one_copied_slice_is_no_missing_sequence(tmp_path: Path) -> None:
+    folder = write_patient(tmp_path, NAME)
+    one = make_slices(0)[0]
+    one[..., 0] = one[..., 1]
+    tifffile.imwrite(folder / f"{NAME}_1.tif", one, photometric="rgb")
+    assert all(row.copies == () for row in indexed(tmp_path).rows)
+
+
+def _truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-500])
+
+
+def _image(path: Path, values: Any) -> None:
+    tifffile.imwrite(path, values, photometric="rgb" if values.ndim == 3 else "minisblack")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda image, _: _truncate(image), "picture: damaged TIFF, it is truncated"),
+        (lambda image, _: image.write_bytes(b""), "picture: the file is empty"),
+        (lambda image, _: image.write_text("hello"), "picture: its content is no TIFF"),
+        (lambda _, mask: mask.unlink(), "no mask"),
+        (lambda _, mask: _truncate(mask), "mask: damaged TIFF, it is truncated"),
+        (lambda image, _: _image(image, np.zeros((16, 16, 3), np.uint8)), "mask is 32 x 32, its"),
+        (lambda _, mask: _image(mask, np.zeros((16, 32), np.uint8)), "mask is 16 x 32, its picture"),
+        (lambda _, mask: _image(mask, make_slices(5)[0, ..., 0]), "mask: it holds"),
+        (lambda image, _: _image(image, make_slices(5)[0].astype(np.uint16)), "32 x 32 uint16, most"),
+        (
+            lambda image, mask: [_image(one, np.ones((16, 16), np.uint8)) for one in (image, mask)],
+            "16 x 16 uint8, most of the patient's slices are 32 x 32 uint8",
+        ),
+        (
+            lambda image, _: tifffile.imwrite(image, np.zeros((2, *SIZE), np.uint8), metadata=None),
+            "picture: a stack of 2 pages",
+        ),
+        (
+            lambda image, _: _image(image, np.full(SIZE, np.nan, np.float32)),
+            "picture: 100.0% of the voxels are NaN",
+        ),
+    ],
+)  # fmt: skip
+def test_a_bad_slice_stays_with_its_reason(
+    spoil: Callable[[Path, Path], None], words: str, tmp_path: Path
+) -> None:
+    folder = write_patient(tmp_path, NAME)
+    spoil(folder / f"{NAME}_3.tif", folder / f"{NAME}_3_mask.tif")
+    rows = _rows(tmp_path)
+    assert rows[3].excluded.startswith(words)
+    assert (rows[3].tumour, rows[3].area_px) == (False, 0)
+    assert [rows[k].excluded for k in (1, 2, 4, 5, 6)] == [""] * 5
+    # What is left can be learnt from.
+    manifest = manifest_of(tmp_path)
+    assert manifest.by_patient[NAME][2].number == 4
+    assert read_labelled(manifest, NAME, check=True).truth.shape == (5, *SIZE)
+
+
+def test_a_mask_without_a_sharp_edge_is_none(tmp_path: Path) -> None:
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    for number, (one, mask) in enumerate(zip(make_slices(0), make_masks(), strict=True), 1):
+        Image.fromarray(one).save(tmp_path / "images" / f"p_{number}.png")
+        Image.fromarray(mask).save(
+            tmp_path / "masks" / f"p_{number}.{'jpg' if number == 1 else 'png'}"
+        )
+    rows = _rows(tmp_path)
+    assert rows[1].excluded == "mask: compressed with loss, it has no sharp edge"
+    assert rows[3].area_px == int((make_masks()[2] > 0).sum())
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        (np.full((6, *SIZE), 7, np.uint8), "FLAIR has no contrast"),
+        (make_masks(marked=(1, 2, 3)), "FLAIR has two values only: a mask"),
+    ],
+)
+def test_a_patient_without_an_image_is_excluded(values: Any, reason: str, tmp_path: Path) -> None:
+    folder = write_patient(tmp_path, NAME)
+    for number, one in enumerate(values, 1):
+        _image(folder / f"{NAME}_{number}.tif", one)
+    assert {row.excluded for row in indexed(tmp_path).rows} == {reason}
+
+
+def test_grey_slices_of_another_sequence_are_no_flair(tmp_path: Path) -> None:
+    for number, (one, mask) in enumerate(zip(make_slices(0), make_masks(), strict=True), 1):
+        _image(tmp_path / f"p_t2_{number}.tif", one[..., 0])
+        _image(tmp_path / f"p_t2_{number}_mask.tif", mask)
+    assert {row.excluded for row in indexed(tmp_path).rows} == {"no FLAIR, the name says T2"}
+
+
+def test_a_patient_of_sixteen_bits_is_taken_as_it_is(tmp_path: Path) -> None:
+    write_patient(tmp_path, NAME, dtype="uint16")
+    rows = indexed(tmp_path).rows
+    assert [row.excluded for row in rows] == [""] * 6
+    assert rows[0].sequences == ("T1", "FLAIR", "T1C")
+
+
+def test_a_label_of_a_table_that_contradicts_the_mask_is_said(tmp_path: Path) -> None:
+    write_patient(tmp_path, NAME)
+    lines = [f"{NAME},{NAME}/{NAME}_{k}.tif,{NAME}/{NAME}_{k}_mask.tif,1" for k in range(1, 7)]
+    header = "patient_id,image_path,mask_path,mask"
+    (tmp_path / "data_mask.csv").write_text("\n".join([header, *lines]), "utf-8")
+    found = indexed(tmp_path)
+    assert sum(row.tumour for row in found.rows) == 2
+    assert any("contradicts the mask, which counts: 4" in note for note in found.notes)
+
+
+def test_progress_counts_to_the_end(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    index(find_cases(write_set(tmp_path)), tmp_path, lambda done, total: told.append((done, total)))
+    assert told == [(k, 12) for k in range(1, 13)]
+
+
+# --- volumes -------------------------------------------------------------------------------------
+
+AFFINE = np.diag([1.0, 1.0, 5.0, 1.0])
+
+
+def _case(root: Path, **files: Any) -> Path:
+    """A BraTS case of five slices; a file given as ``None`` is left out."""
+    seg = np.zeros((5, 24, 20), np.uint8)
+    seg[2, 4:8, 5:10] = 4
+    made = {
+        "flair": make_volume(seed=1),
+        "t1": make_volume(seed=0),
+        "t1ce": make_volume(seed=2),
+        "seg": seg,
+    }
+    for name, values in {**made, **files}.items():
+        if values is not None:
+            write_nifti(root / "B1" / f"B1_{name}.nii.gz", values, AFFINE)
+    return root
+
+
+def test_a_brats_case(tmp_path: Path) -> None:
+    rows = indexed(_case(tmp_path)).rows
+    assert [row.number for row in rows] == [0, 1, 2, 3, 4]
+    assert [row.area_px for row in rows] == [0, 0, 20, 0, 0]
+    assert {row.kind for row in rows} == {"nifti"}
+    assert rows[0].image == "B1/B1_flair.nii.gz"
+    assert (rows[0].t1, rows[0].t1c) == ("B1/B1_t1.nii.gz", "B1/B1_t1ce.nii.gz")
+    assert rows[0].sequences == ("T1", "FLAIR", "T1C")
+    digests = {rows[0].sha256, rows[0].mask_sha256, rows[0].t1_sha256, rows[0].t1c_sha256}
+    assert {len(one) for one in digests} == {64}
+    assert len(digests) == 4
+    study = read_labelled(manifest_of(tmp_path), "B1", check=True)
+    assert study.truth.sum(axis=(1, 2)).tolist() == [row.area_px for row in rows]
+    assert {one.value for one in study.study.sequences} == set(rows[0].sequences)
+
+
+def test_sequences_of_a_volume(tmp_path: Path) -> None:
+    rows = indexed(_case(tmp_path, t1=make_volume(seed=1), t1ce=None)).rows
+    assert {(row.sequences, row.copies) for row in rows} == {(("FLAIR",), ("T1",))}
+
+
+def test_a_sequence_on_another_grid_is_left_out(tmp_path: Path) -> None:
+    found = indexed(_case(tmp_path, t1=make_volume((5, 12, 10))))
+    assert {row.t1 for row in found.rows} == {""}
+    assert {row.sequences for row in found.rows} == {("FLAIR", "T1C")}
+    assert any("T1 of B1 lies on another grid" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("files", "reason"),
+    [
+        ({"seg": None}, "no mask"),
+        ({"seg": np.zeros((5, 24, 21), np.uint8)}, "mask is 5 x 24 x 21, FLAIR 5 x 24 x 20"),
+        ({"seg": make_volume()}, "mask: it holds"),
+        ({"flair": np.full((5, 24, 20), 3, np.uint8)}, "FLAIR has no contrast"),
+        ({"t1": np.tile(np.uint8([0, 1]), (5, 24, 10))}, "T1 has two values only: a mask"),
+    ],
+)
+def test_a_bad_volume_stays_with_its_reason(
+    files: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    rows = indexed(_case(tmp_path, **files)).rows
+    assert len(rows) == 5
+    assert all(row.excluded.startswith(reason) for row in rows)
+    assert not any(row.tumour for row in rows)
+
+
+def test_a_mask_that_lies_elsewhere_is_none(tmp_path: Path) -> None:
+    _case(tmp_path)
+    turned = np.diag([-1.0, 1.0, 5.0, 1.0])
+    write_nifti(tmp_path / "B1" / "B1_seg.nii.gz", np.ones((5, 24, 20), np.uint8), turned)
+    assert {row.excluded for row in indexed(tmp_path).rows} == {"mask lies elsewhere than FLAIR"}
+
+
+@pytest.mark.parametrize("name", ["flair", "t1", "seg"])
+def test_a_truncated_volume(name: str, tmp_path: Path) -> None:
+    path = _case(tmp_path) / "B1" / f"B1_{name}.nii.gz"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    reasons = {row.excluded for row in indexed(tmp_path).rows}
+    assert len(reasons) == 1
+    assert reasons.pop().startswith({"flair": "FLAIR: ", "t1": "T1: ", "seg": "mask: "}[name])
+
+
+@pytest.mark.data
+def test_a_real_patient(lgg_patient: Path) -> None:
+    rows = indexed(lgg_patient.parent).rows
+    assert {row.patient for row in rows} == {"TCGA_HT_7692_19960724"}
+    assert {row.institution for row in rows} == {"HT"}
+    assert any(row.tumour for row in rows)
+    assert not any(row.excluded for row in rows)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_real_brats_cases(data: Path, tmp_path: Path) -> None:
+    rows = indexed(data / "brats", tmp_path).rows
+    assert len(rows) == 310
+    assert {row.patient for row in rows} == {"BraTS2021_00006", "BraTS2021_01480"}
+    assert {row.sequences for row in rows} == {("T1", "FLAIR", "T1C")}
+    assert sum(row.tumour for row in rows) == 112

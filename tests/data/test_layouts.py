@@ -1,0 +1,276 @@
+"""Which files are found, in which layout, and what is said about the rest."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gliosight.data.cases import Layout, PictureCase, VolumeCase
+from gliosight.data.layouts import find_cases
+from gliosight.errors import (
+    DamagedInputError,
+    GliosightError,
+    NothingReadableError,
+    UnsupportedInputError,
+)
+from tests.data.builders import write_patient, write_set
+
+CS, DU = "TCGA_CS_0001_20000101", "TCGA_DU_0002_20000102"
+
+
+def _files(root: Path, *names: str) -> Path:
+    """Empty files: layouts go by names alone."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return root
+
+
+def _slices(layout: Layout) -> dict[str, list[tuple[int, str, str | None, str]]]:
+    return {
+        case.patient: [
+            (one.number, one.image.name, one.mask and one.mask.name, one.excluded)
+            for one in case.slices
+        ]
+        for case in layout.cases
+        if isinstance(case, PictureCase)
+    }
+
+
+def _volumes(layout: Layout) -> dict[str, tuple[str, ...]]:
+    return {
+        case.patient: (
+            *(
+                "" if one is None else one.name
+                for one in (case.flair, case.t1, case.t1c, case.mask)
+            ),
+            case.excluded,
+        )
+        for case in layout.cases
+        if isinstance(case, VolumeCase)
+    }
+
+
+def test_the_lgg_layout(tmp_path: Path) -> None:
+    layout = find_cases(write_set(tmp_path))
+    assert [one.patient for one in layout.cases] == [CS, DU]
+    assert _slices(layout)[CS][0] == (1, f"{CS}_1.tif", f"{CS}_1_mask.tif", "")
+    assert len(_slices(layout)[CS]) == 6
+    assert layout.notes == ()
+
+
+def test_a_mask_that_is_missing_or_alone(tmp_path: Path) -> None:
+    folder = write_patient(tmp_path, CS)
+    (folder / f"{CS}_2_mask.tif").unlink()
+    (folder / f"{CS}_5.tif").unlink()
+    layout = find_cases(tmp_path)
+    assert _slices(layout)[CS][1][2] is None
+    assert [one[0] for one in _slices(layout)[CS]] == [1, 2, 3, 4, 6]
+    assert any("without a picture, left out: 1" in note for note in layout.notes)
+
+
+@pytest.mark.parametrize(
+    ("names", "volumes"),
+    [
+        # BraTS 2021 and 2023
+        (("B/B1_flair.nii.gz", "B/B1_t1.nii.gz", "B/B1_t1ce.nii.gz", "B/B1_t2.nii.gz", "B/B1_seg.nii.gz"),
+         {"B1": ("B1_flair.nii.gz", "B1_t1.nii.gz", "B1_t1ce.nii.gz", "B1_seg.nii.gz", "")}),
+        (("B2/B2-t2f.nii.gz", "B2/B2-t1n.nii.gz", "B2/B2-t1c.nii.gz", "B2/B2-seg.nii.gz"),
+         {"B2": ("B2-t2f.nii.gz", "B2-t1n.nii.gz", "B2-t1c.nii.gz", "B2-seg.nii.gz", "")}),
+        # several cases in one folder
+        (("c1_flair.nii", "c1_seg.nii", "c2_flair.nii", "c2_seg.nii"),
+         {"c1": ("c1_flair.nii", "", "", "c1_seg.nii", ""),
+          "c2": ("c2_flair.nii", "", "", "c2_seg.nii", "")}),
+        # names that say nothing but the sequence: the folder's name
+        (("P/flair.nii", "P/seg.nii"), {"P": ("flair.nii", "", "", "seg.nii", "")}),
+        # a lone volume that says nothing is FLAIR
+        (("P/scan.nii", "P/scan_seg.nii"), {"scan": ("scan.nii", "", "", "scan_seg.nii", "")}),
+        # a mask of the brain is no mask of a tumour; of two masks none is guessed
+        (("P/p_flair.nii", "P/p_brainmask.nii", "P/brain_mask.nii"),
+         {"p": ("p_flair.nii", "", "", "", "no mask")}),
+        (("P/p_flair.nii", "P/p_mask.nii", "P/p_seg.nii"),
+         {"p": ("p_flair.nii", "", "", "p_seg.nii", "")}),
+        (("P/p_flair.nii", "P/p_mask.nii", "P/p_lesion.nii"),
+         {"p": ("p_flair.nii", "", "", "", "2 masks")}),
+        # image and mask folders may hold volumes
+        (("images/v1.nii.gz", "masks/v1.nii.gz"), {"v1": ("v1.nii.gz", "", "", "v1.nii.gz", "")}),
+    ],
+)  # fmt: skip
+def test_volumes(
+    names: tuple[str, ...], volumes: dict[str, tuple[str, ...]], tmp_path: Path
+) -> None:
+    assert _volumes(find_cases(_files(tmp_path, *names))) == volumes
+
+
+def test_image_and_mask_folders(tmp_path: Path) -> None:
+    _files(tmp_path, "images/p_1.png", "images/p_2.png", "images/q_1.png", "images/q_2.png")
+    _files(tmp_path, "masks/p_1.png", "masks/p_2_mask.png", "masks/q_1.tif", "masks/r_1.png")
+    layout = find_cases(tmp_path)
+    assert _slices(layout) == {
+        "p": [(1, "p_1.png", "p_1.png", ""), (2, "p_2.png", "p_2_mask.png", "")],
+        "q": [(1, "q_1.png", "q_1.tif", ""), (2, "q_2.png", None, "")],
+    }
+    assert any("without a picture, left out: 1" in note for note in layout.notes)
+
+
+def test_image_and_mask_folders_of_each_patient(tmp_path: Path) -> None:
+    _files(tmp_path, "images/P1/1.png", "images/P2/1.png", "masks/P1/1.png", "masks/P2/1.png")
+    layout = find_cases(tmp_path)
+    masks = {
+        case.patient: case.slices[0].mask for case in layout.cases if isinstance(case, PictureCase)
+    }
+    assert masks == {one: tmp_path / "masks" / one / "1.png" for one in ("P1", "P2")}
+
+
+def test_a_data_set_that_is_there_twice_counts_once(tmp_path: Path) -> None:
+    # As Kaggle packs it: kaggle_3m, and the same below another folder.
+    write_set(tmp_path / "kaggle_3m")
+    shutil.copytree(tmp_path / "kaggle_3m", tmp_path / "lgg-mri-segmentation" / "kaggle_3m")
+    layout = find_cases(tmp_path)
+    assert sum(len(one) for one in _slices(layout).values()) == 12
+    assert any("twice, byte for byte, counted once: 12" in note for note in layout.notes)
+
+
+def _table(
+    path: Path, lines: list[str], header: str = "patient_id,image_path,mask_path,mask"
+) -> Path:
+    path.write_text("\n".join([header, *lines]) + "\n", "utf-8")
+    return path
+
+
+def _line(prefix: str, patient: str, number: int, mask: int, said: str) -> str:
+    way = f"{prefix}{patient}/{patient}_{number}"
+    return f"{said},{way}.tif,{way}_mask.tif,{mask}"
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "kaggle_3m/", "/kaggle/input/lgg/kaggle_3m/", "C:\\data\\", "../../x/"]
+)
+def test_a_table_is_found_under_whatever_folders_it_names(prefix: str, tmp_path: Path) -> None:
+    write_set(tmp_path)
+    lines = [_line(prefix, one, k, int(k in (3, 4)), CS) for one in (CS, DU) for k in range(1, 7)]
+    table = _table(tmp_path / "data_mask.csv", lines)
+    for root in (table, tmp_path):
+        layout = find_cases(root)
+        assert {case.patient for case in layout.cases} == {CS, DU}
+        # Every row says CS; the path is right.
+        assert any("contradicts the path in 6 of 12 rows" in note for note in layout.notes)
+        assert layout.root == tmp_path
+        assert sum(layout.labels.values()) == 4
+
+
+def test_a_table_above_the_folder_of_the_patients(tmp_path: Path) -> None:
+    write_set(tmp_path / "kaggle_3m")
+    _table(tmp_path / "slices.csv", [_line("", CS, 1, 0, CS)])
+    assert list(_slices(find_cases(tmp_path / "slices.csv"))) == [CS]
+
+
+def test_what_a_table_lacks_is_said(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    (tmp_path / CS / f"{CS}_2_mask.tif").unlink()
+    lines = [_line("", CS, k, 0, CS) for k in (1, 2, 99)]
+    layout = find_cases(_table(tmp_path / "data_mask.csv", lines))
+    assert [(one[0], one[2] is None, one[3]) for one in _slices(layout)[CS]] == [
+        (1, False, ""),
+        (2, True, ""),
+        (99, True, "no such file"),
+    ]
+    # Of a folder, what is there counts.
+    layout = find_cases(tmp_path)
+    assert [one[0] for one in _slices(layout)[CS]] == [1, 2]
+    assert any("does not name, left out: 10" in note for note in layout.notes)
+    assert any("that are not there: 1" in note for note in layout.notes)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a,b\n1,2\n", "image_path"),
+        (b"patient_id,image_path,mask_path,mask\n", "without lines"),
+        (b"patient_id,image_path,mask_path,mask\np,,m.tif,0\n", "line 2"),
+        (b"patient_id,image_path,mask_path,mask\np,a.tif,m.tif,perhaps\n", "perhaps"),
+        (b"\x89PNG\r\n\x1a\n\0", "neither a folder nor a table"),
+        (b"\0\0\0", "neither a folder nor a table"),
+    ],
+)
+def test_a_table_that_is_none(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(DamagedInputError, match=words):
+        find_cases(tmp_path / "t.csv")
+
+
+def test_a_table_of_other_peoples_files(tmp_path: Path) -> None:
+    table = _table(tmp_path / "data_mask.csv", [_line("", CS, 1, 0, CS)])
+    with pytest.raises(NothingReadableError, match="no picture that the table"):
+        find_cases(table)
+    write_patient(tmp_path, DU)
+    layout = find_cases(tmp_path)
+    assert set(_slices(layout)) == {DU}
+    assert any("passed over" in note for note in layout.notes)
+
+
+def test_a_table_does_not_lead_outside_its_folder(tmp_path: Path) -> None:
+    write_set(tmp_path / "outside")
+    (tmp_path / "inside").mkdir()
+    way = tmp_path / "outside" / CS / f"{CS}_1.tif"
+    lines = [f"{CS},{way},{way},0", f"{CS},../outside/{CS}/{CS}_1.tif,x,0"]
+    with pytest.raises(NothingReadableError):
+        find_cases(_table(tmp_path / "inside" / "data_mask.csv", lines))
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "words"),
+    [
+        ((), NothingReadableError, "empty"),
+        (("notes.txt", "x/y.csv"), NothingReadableError, "no picture"),
+        ((".hidden/a_1.png",), NothingReadableError, "no picture"),
+        (("B1/B1_t1.nii", "B1/B1_t2.nii", "B1/B1_seg.nii"), UnsupportedInputError, "no FLAIR"),
+        (
+            ("x/flair.nii", "y/x_flair.nii", "y/x_seg.nii"),
+            DamagedInputError,
+            "2 studies are named x",
+        ),
+        (("A/A_1.png", "A/A_01.png"), DamagedInputError, "slice 1"),
+    ],
+)
+def test_what_is_no_data_set(
+    names: tuple[str, ...], kind: type[GliosightError], words: str, tmp_path: Path
+) -> None:
+    _files(tmp_path, *names)
+    for number, name in enumerate(names):
+        (tmp_path / name).write_text(str(number))
+    with pytest.raises(kind, match=words):
+        find_cases(tmp_path)
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "none", tmp_path / "a\0b"):
+        with pytest.raises(NothingReadableError):
+            find_cases(path)
+
+
+def test_links_are_followed_once_and_odd_files_passed_over(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    write_patient(tmp_path / "elsewhere", CS)
+    root.mkdir()
+    (root / CS).symlink_to(tmp_path / "elsewhere" / CS)
+    (root / "again").symlink_to(tmp_path / "elsewhere" / CS)
+    (root / "circle").symlink_to(root)
+    (root / "nowhere_1.png").symlink_to(root / "nowhere_1.png")
+    os.mkfifo(root / "pipe_1.png")
+    layout = find_cases(root)
+    assert sum(len(one) for one in _slices(layout).values()) == 6
+
+
+def test_results_of_ours_are_no_data_set(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    result = tmp_path / f"{CS}-gliosight"
+    _files(result, "result.json", "report.html")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(result / "overview.png")
+    assert set(_slices(find_cases(tmp_path))) == {CS, DU}

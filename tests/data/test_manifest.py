@@ -1,0 +1,166 @@
+"""The manifest: written, read back, and refused where it is none."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gliosight.data.manifest import (
+    COLUMNS,
+    Manifest,
+    SliceRow,
+    check_file,
+    read_manifest,
+    write_manifest,
+    write_whole,
+)
+from gliosight.errors import CannotWriteError, DamagedInputError, NothingReadableError
+from tests.data.builders import make_row
+
+# Whatever a file's name may hold: no NUL, but bytes that are no UTF-8, line ends, formulas.
+NAMES = st.text(
+    st.one_of(
+        st.sampled_from("=+-@'\"\t\r\n,; aé"),
+        st.characters(exclude_characters="\0", exclude_categories=["Cs"]),
+        st.sampled_from([chr(code) for code in range(0xDC80, 0xDD00)]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(NAMES, NAMES, NAMES)
+def test_whatever_a_name_holds_comes_back(
+    tmp_path: Path, patient: str, image: str, reason: str
+) -> None:
+    rows = (
+        make_row(patient, 0, area=3, image=image, mask=image, copies=("T1",), excluded=reason),
+        make_row(patient, 7, kind="nifti", t1=image, t1_sha256="00", sequences=("FLAIR",)),
+    )
+    write_manifest(rows, tmp_path / "m.csv")
+    manifest = read_manifest(tmp_path / "m.csv")
+    assert manifest.rows == rows
+    assert manifest.folder == tmp_path
+    assert len(manifest.sha256) == 64
+
+
+def test_no_cell_is_a_formula(tmp_path: Path) -> None:
+    write_manifest(
+        [make_row("=cmd|' /C calc'!A0", 1, image="@x", excluded="-2+3")], tmp_path / "m.csv"
+    )
+    with (tmp_path / "m.csv").open(encoding="utf-8", newline="") as file:
+        cells = [cell for line in csv.reader(file) for cell in line]
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+
+
+def test_columns_of_others_are_passed_over(tmp_path: Path) -> None:
+    row = make_row("p", 1, area=4)
+    write_manifest([row], tmp_path / "m.csv")
+    header, line = (tmp_path / "m.csv").read_text("utf-8").splitlines()
+    # A spreadsheet adds a mark of byte order, other line ends, and the user a column.
+    (tmp_path / "m.csv").write_bytes(f"\ufeffage,{header}\r\n61,{line}\r\n".encode())
+    assert read_manifest(tmp_path / "m.csv").rows == (row,)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("patient,number", "patient,nummer", "column number"),
+        ("p,1,slices", "p,one,slices", "line 2"),
+        ("p,1,slices", "p,1,bricks", "bricks"),
+        (",1,9,T1+FLAIR+T1C", ",maybe,9,T1+FLAIR+T1C", "maybe"),
+        ("T1+FLAIR+T1C", "T1+FLAIR+T2", "T2"),
+        ("p,1,slices", "p,slices", "values instead of"),
+        ("p,1,slices", '"p,1,slices', "line"),
+    ],
+)
+def test_a_damaged_manifest_says_where(old: str, new: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    write_manifest([make_row("p", 1, area=9), make_row("p", 2)], path)
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), "utf-8")
+    with pytest.raises(DamagedInputError, match=words):
+        read_manifest(path)
+
+
+def test_no_manifest_at_all(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.csv", tmp_path, tmp_path / "a\0b"):
+        with pytest.raises(NothingReadableError, match="gliosight data index"):
+            read_manifest(path)
+    for content in (b"", b"\x89PNG\r\n\x1a\n\0\0", b"a;b;c\n"):
+        (tmp_path / "m.csv").write_bytes(content)
+        with pytest.raises(DamagedInputError):
+            read_manifest(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("keys", ["a1 a2 b1 a3", "a2 a1", "a1 a1"])
+def test_slices_out_of_order_or_twice_are_refused(keys: str) -> None:
+    rows = tuple(make_row(one[0], int(one[1])) for one in keys.split())
+    with pytest.raises(DamagedInputError):
+        Manifest(rows, Path())
+
+
+def _digest(*rows: SliceRow) -> str:
+    return Manifest(rows, Path()).sha256
+
+
+def test_the_digest_is_of_what_the_slices_are() -> None:
+    one, other = make_row("a", 1), make_row("b", 1)
+    same = replace(one, image="elsewhere.tif", area_px=3)
+    assert _digest(one, other) == _digest(other, same)
+    for changed in (
+        replace(one, sha256="x"),
+        replace(one, mask_sha256="x"),
+        replace(one, excluded="x"),
+        replace(one, number=2),
+        replace(one, t1="t", t1_sha256="x"),
+    ):
+        assert _digest(changed, other) != _digest(one, other)
+
+
+def test_used_rows_are_those_not_excluded() -> None:
+    rows = (make_row("a", 1), make_row("a", 2, excluded="no mask"), make_row("b", 1, excluded="x"))
+    manifest = Manifest(rows, Path("/data"))
+    assert manifest.used == rows[:1]
+    assert manifest.patients == ("a",)
+    assert manifest.by_patient == {"a": rows[:1]}
+    assert manifest.path(rows[0].image) == Path("/data/a/a_1.tif")
+
+
+def test_an_output_in_the_way_is_refused(tmp_path: Path) -> None:
+    check_file(tmp_path / "new" / "m.csv", overwrite=False)
+    (tmp_path / "m.csv").touch()
+    check_file(tmp_path / "m.csv", overwrite=True)
+    for path, overwrite in (
+        (tmp_path / "m.csv", False),
+        (tmp_path, True),
+        (tmp_path / "x\0", False),
+    ):
+        with pytest.raises(CannotWriteError):
+            check_file(path, overwrite=overwrite)
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a" / "m.csv", b"first")
+    write_whole(tmp_path / "a" / "m.csv", b"second")
+    assert [one.name for one in (tmp_path / "a").iterdir()] == ["m.csv"]
+    assert (tmp_path / "a" / "m.csv").read_bytes() == b"second"
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "a", tmp_path / "file" / "m.csv", tmp_path / ("x" * 300)):
+        with pytest.raises(CannotWriteError):
+            write_whole(path, b"")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "file"]
+
+
+def test_the_columns_are_the_rows_fields() -> None:
+    assert COLUMNS[:2] == ("patient", "number")
+    assert set(COLUMNS) == set(SliceRow.__dataclass_fields__)
