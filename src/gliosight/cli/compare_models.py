@@ -1,0 +1,115 @@
+"""``gliosight compare-models``: two models on the same patients (layer: cli)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gliosight import pipeline
+from gliosight.cli.extras import needs_extra
+from gliosight.cli.options import PATH
+from gliosight.cli.output import print_json, print_text
+from gliosight.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from gliosight.evaluate.compare import Comparison, Side
+
+
+@click.command("compare-models")
+@click.argument("first", type=PATH, metavar="A")
+@click.argument("second", type=PATH, metavar="B")
+@click.option(
+    "--data", type=PATH, metavar="MANIFEST", help="With predictions: the data's manifest."
+)
+@click.option(
+    "--part",
+    type=click.Choice(["train", "validation", "test", "all", "by_slice", "by_patient"]),
+    help="Which part, where an evaluation has several.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the bootstrap."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value, not words.")
+def command(
+    first: Path, second: Path, data: Path | None, part: str | None, seed: int, as_json: bool
+) -> None:
+    """Compare two models, paired by patient.
+
+    A and B are folders that gliosight evaluate has written, or files of --save-predictions with the
+    manifest of their data. Patients that only one of the two has, or that one was trained on, are left
+    out. The difference is A minus B.
+
+    \b
+    gliosight compare-models evaluation-a evaluation-b
+    gliosight compare-models a.npz b.npz --data manifest.csv
+    """  # noqa: D301 - click wants the character \b before lines it shall not join
+    with needs_extra("evaluate"):
+        from gliosight.evaluate.compare import compare, comparison_record
+
+    sides = [_side(one, data, part) for one in (first, second)]
+    found = compare(sides[0], sides[1], seed=seed)
+    if as_json:
+        print_json(comparison_record(found))
+    else:
+        _print(found)
+
+
+def _side(path: Path, data: Path | None, part: str | None) -> Side:
+    from gliosight.evaluate.compare import read_side, side_of_part
+
+    if path.suffix != ".npz":
+        return read_side(path, part)
+    if data is None:
+        raise UsageError(
+            f"{printable(path.name)} without --data",
+            remedy="give the manifest of the data the predictions were made from",
+        )
+    from gliosight.data.manifest import read_manifest
+    from gliosight.evaluate.evaluation import Request, evaluate
+    from gliosight.evaluate.predict import open_source
+
+    source = open_source(str(path), pipeline.Settings())
+    scored = evaluate(Request(read_manifest(data), [source]))
+    return side_of_part(printable(path.name), scored.parts[0])
+
+
+def _print(found: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from gliosight.analysis import RESEARCH_USE
+    from gliosight.evaluate.words import SECTIONS, interval, number
+
+    words = {name.key: name.short for _, names in SECTIONS for name in names}
+    console: Any = Console(highlight=False, soft_wrap=True)
+    count = len(found.patients)
+    with console.capture() as captured:
+        left_out = f", {found.left_out} left out" if found.left_out else ""
+        console.print(
+            f"{count:,} patient{'s' if count > 1 else ''}{left_out}, {found.slices:,} slices",
+            style="bold",
+        )
+        for letter, name in zip("AB", found.names, strict=True):
+            console.print(f"  {letter}: {name}", markup=False)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        for title in ("", "A", "B", "A - B", "95 % interval, paired"):
+            table.add_column(title, justify="right" if title else "left", no_wrap=True)
+        for key, one in found.figures.items():
+            table.add_row(
+                f"  {words[key]}",
+                number(one["a"].value),
+                number(one["b"].value),
+                number(one["difference"].value),
+                interval(one["difference"]),
+            )
+        console.print(table)
+        p = "not defined" if found.wilcoxon_p is None else f"{found.wilcoxon_p:.3g}"
+        if "dice_mean" in found.figures:
+            console.print(
+                f"  Dice by patient: A better in {found.wins}, worse in {found.losses}, "
+                f"equal in {found.ties}; Wilcoxon p {p}"
+            )
+    print_text(captured.get().rstrip("\n"))
+    print_text(RESEARCH_USE)

@@ -1,0 +1,1 @@
+"""Honest evaluation: predictions against truth, by patient, with intervals (extra: evaluate)."""

@@ -1,0 +1,328 @@
+"""``gliosight evaluate`` and ``compare-models`` as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+import tifffile
+
+from gliosight.cli import run
+from gliosight.data.manifest import Manifest
+from gliosight.data.split import PATIENT, SLICE, Split, write_split
+from gliosight.evaluate.predictions import write_predictions
+from gliosight.evaluate.record import load_schema
+from tests.evaluate.builders import make_predictions, six_patients, square, write_data
+
+TRUTHS = six_patients()
+HALVES = (("AA_0", "AA_1", "BB_0"), ("AA_2", "BB_1", "BB_free"))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set with its splits, two files of predictions, and a folder of masks."""
+    folder = tmp_path_factory.mktemp("home")
+    manifest = write_data(folder, TRUTHS)
+    poor = {**TRUTHS, "AA_0": square(8, ()), "BB_free": square(8, (1,))}
+    write_predictions(make_predictions(manifest, TRUTHS), folder / "good.npz")
+    write_predictions(make_predictions(manifest, poor), folder / "poor.npz")
+    _write_splits(manifest, folder)
+    for name, mask in poor.items():
+        (folder / "masks" / name).mkdir(parents=True)
+        for k, plane in enumerate(mask):
+            values = np.where(plane, 255, 0).astype(np.uint8)
+            tifffile.imwrite(folder / "masks" / name / f"{name}_{k + 1}_mask.tif", values)
+    return folder
+
+
+def _write_splits(manifest: Manifest, folder: Path) -> None:
+    groups = {"train": HALVES[0], "validation": (), "test": HALVES[1]}
+    write_split(Split(PATIENT, 1, manifest.sha256, groups), folder / "split.json")
+    folds = dict(zip("01", HALVES, strict=True))
+    write_split(Split(PATIENT, 1, manifest.sha256, folds), folder / "folds.json")
+    keys = [f"{name}:{k}" for name in TRUTHS for k in range(1, 9)]
+    test = tuple(key for key in keys if key.endswith((":3", ":7")))
+    rest = tuple(key for key in keys if key not in test)
+    by_slice = {"train": rest, "validation": (), "test": test}
+    write_split(Split(SLICE, 1, manifest.sha256, by_slice), folder / "by_slice.json")
+
+
+@pytest.fixture
+def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(home)
+    return home
+
+
+def _record(out: Path) -> dict:  # type: ignore[type-arg]
+    record: dict = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))  # type: ignore[type-arg]
+    jsonschema.validate(record, load_schema())
+    return record
+
+
+def test_a_table_with_intervals_and_baselines(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(["evaluate", "poor.npz", "--data", "manifest.csv", "-o", str(out)]) == 0
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    assert lines[0] == "all: 6 patients, 48 slices"
+    dice = next(line for line in lines if "Dice, mean" in line).split()
+    assert dice[2] == "0.800"
+    assert "to" in dice  # the interval
+    assert "0.000" in dice  # always empty
+    assert all(len(line) <= 80 for line in lines if line.startswith("  ") and "!" not in line)
+    assert "! all: 6 patients" in text
+    assert "Research use only" in text
+    assert "page: " in text
+    assert sorted(one.name for one in out.iterdir()) == [
+        "evaluation.html",
+        "evaluation.json",
+        "per_patient.csv",
+        "per_slice.csv",
+    ]
+    page = (out / "evaluation.html").read_text(encoding="utf-8")
+    assert "Worst cases" in page
+
+
+def test_a_folder_of_masks_and_predictions_say_the_same(here: Path, tmp_path: Path) -> None:
+    for model in ("masks", "poor.npz"):
+        out = tmp_path / model
+        assert run(["evaluate", model, "--data", "manifest.csv", "-q", "-o", str(out)]) == 0
+    one, other = (_record(tmp_path / name)["parts"][0] for name in ("masks", "poor.npz"))
+    assert one["localization"] == other["localization"]
+    assert "slice_auc" not in one["detection"]  # masks know no probability
+    assert "slice_auc" in other["detection"]
+
+
+def test_json_is_what_the_file_says(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(["evaluate", "good.npz", "--data", "manifest.csv", "--json", "-o", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == _record(out)
+    assert captured.err == ""
+
+
+def test_no_pictures(here: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    call = ["evaluate", "poor.npz", "--data", "manifest.csv", "-q", "--no-pictures"]
+    assert run([*call, "-o", str(out)]) == 0
+    assert "image/jpeg" not in (out / "evaluation.html").read_text(encoding="utf-8")
+
+
+def test_parts_folds_and_what_is_kept(here: Path, tmp_path: Path) -> None:
+    call = ["evaluate", "good.npz", "--data", "manifest.csv", "-q", "--no-pictures"]
+    assert run([*call, "--split", "split.json", "-o", str(tmp_path / "test")]) == 0
+    assert [one["part"] for one in _record(tmp_path / "test")["parts"]] == ["test"]
+    both = ["--split", "split.json", "--part", "all", "-o", str(tmp_path / "all")]
+    assert run([*call, *both]) == 0
+    assert [one["part"] for one in _record(tmp_path / "all")["parts"]] == ["train", "test"]
+    one = ["--split", "folds.json", "--fold", "1", "-o", str(tmp_path / "one")]
+    assert run([*call, *one]) == 0
+    assert _record(tmp_path / "one")["parts"][0]["patients"] == 3
+    kept = tmp_path / "kept.npz"
+    pooled = ["--split", "folds.json", "-o", str(tmp_path / "pooled")]
+    models = ["evaluate", "good.npz", "poor.npz", *call[2:]]
+    assert run([*models, *pooled, "--save-predictions", str(kept)]) == 0
+    record = _record(tmp_path / "pooled")
+    assert record["split"]["fold"] == "all, pooled"
+    # AA_0 is of the first fold, so the second model's miss does not count.
+    assert record["parts"][0]["localization"]["dice_mean"]["value"] == 1
+    again = ["evaluate", str(kept), *call[2:], "--split", "folds.json"]
+    assert run([*again, "-o", str(tmp_path / "again")]) == 0
+    for name in ("evaluation.json", "per_patient.csv", "per_slice.csv"):
+        assert (tmp_path / "again" / name).read_bytes() == (
+            (tmp_path / "pooled" / name).read_bytes()
+        )
+
+
+def test_the_leak_audit(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    splits = [
+        "--split",
+        "split.json",
+        "--split",
+        "by_slice.json",
+    ]  # in any order, with their models
+    call = ["evaluate", "--leak-audit", "poor.npz", "good.npz", "--data", "manifest.csv"]
+    assert run([*call, *splits, "-o", str(out)]) == 0
+    record = _record(out)
+    assert [one["part"] for one in record["parts"]] == ["by_slice", "by_patient"]
+    assert record["leak"]["dice_mean"]["by_slice"]["value"] == 1
+    text = capsys.readouterr().out
+    lines = [line for line in text.splitlines() if "!" not in line]
+    assert max(map(len, lines[:-2])) <= 80  # all baselines, unshortened
+    assert "majority position empty bright copied" in text
+    assert "what the leak is worth" in text
+    assert "patients stand on both sides" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ([], 2, "no MODEL"),
+        (["good.npz", "--split", "split.json", "--split", "folds.json"], 2, "--leak-audit"),
+        (["good.npz", "--part", "test"], 2, "--split"),
+        (["good.npz", "--fold", "1"], 2, "--split"),
+        (["good.npz", "--leak-audit", "--split", "split.json"], 2, "two of each"),
+        (["good.npz", "--save-predictions", "kept.zip"], 2, ".npz"),
+        (["good.npz", "poor.npz"], 2, "folds"),
+        (["good.npz", "--split", "split.json", "--fold", "1"], 2, "no folds"),
+        (["good.npz", "--split", "split.json", "--part", "validation"], 2, "no patient"),
+        (["nonesuch"], 8, "joint-1"),
+        (["none.npz"], 3, "no such file"),
+        (["manifest.csv"], 8, "manifest.csv"),
+        (["AA_0"], 3, "no mask of AA_1"),
+        (["good.npz", "--split", "manifest.csv"], 4, "JSON"),
+        (["good.npz", "--split", "none.json"], 3, "split"),
+        (["good.npz", "--no-such"], 2, "--help"),
+    ],
+)
+def test_wrong_calls_say_what_to_do(
+    arguments: list[str],
+    code: int,
+    words: str,
+    here: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    call = ["evaluate", *arguments, "--data", "manifest.csv", "-o", str(tmp_path / "out")]
+    assert run(call) == code
+    captured = capsys.readouterr()
+    (line,) = captured.err.strip().splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert captured.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_data_that_are_not_there(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["-o", str(tmp_path / "out")]
+    assert run(["evaluate", "good.npz", "--data", "none.csv", *out]) == 3
+    assert "gliosight data index" in capsys.readouterr().err
+    assert run(["evaluate", "good.npz", "--data", "split.json", *out]) == 4
+    assert run(["evaluate", "good.npz", *out]) == 2
+
+
+def test_an_output_in_the_way_is_refused_before_any_work(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.txt").touch()
+    call = ["evaluate", "good.npz", "--data", "manifest.csv", "-o", str(tmp_path)]
+    for more in ([], ["--overwrite"]):
+        assert run([*call, *more]) == 7
+        assert "-o" in capsys.readouterr().err
+    assert [one.name for one in tmp_path.iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare-models"])
+def test_a_missing_package_is_named_with_its_extra(command: str, here: Path) -> None:
+    call = [command, "good.npz", "poor.npz", "--data", "manifest.csv"]
+    call += ["-o", "never"] if command == "evaluate" else []
+    code = (
+        "import sys; sys.modules['surface_distance'] = None;"
+        f"from gliosight.cli import run; sys.exit(run({call!r}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 8
+    assert "surface_distance" in done.stderr
+    assert "pip install 'gliosight[evaluate]'" in done.stderr
+    assert not (here / "never").exists()
+
+
+# --- compare-models ------------------------------------------------------------------------------
+
+
+def test_compare_models(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("good", "poor"):
+        call = ["evaluate", f"{name}.npz", "--data", "manifest.csv", "-q", "--no-pictures"]
+        assert run([*call, "-o", str(tmp_path / name)]) == 0
+    folders = [str(tmp_path / "good"), str(tmp_path / "poor")]
+    assert run(["compare-models", *folders]) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[0] == "6 patients, 48 slices"
+    assert "A better in 1, worse in 0, equal in 4; Wilcoxon p 1" in text
+    assert "Research use only" in text
+    assert run(["compare-models", *folders, "--json"]) == 0
+    from_folders = json.loads(capsys.readouterr().out)
+    files = ["good.npz", "poor.npz", "--data", "manifest.csv", "--json"]
+    assert run(["compare-models", *files]) == 0
+    from_files = json.loads(capsys.readouterr().out)
+    assert from_folders["figures"] == from_files["figures"]
+    assert from_folders["figures"]["dice_mean"]["difference"]["value"] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["good.npz", "poor.npz"], 2, "--data"),
+        (["masks", "masks"], 3, "no evaluation"),
+        (["good.npz"], 2, "--help"),
+        (["none.npz", "good.npz", "--data", "manifest.csv"], 3, "no such file"),
+    ],
+)
+def test_wrong_comparisons(
+    arguments: list[str],
+    code: int,
+    words: str,
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["compare-models", *arguments]) == code
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert words in line
+
+
+# --- real data -----------------------------------------------------------------------------------
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_two_brats_cases(data: Path, tmp_path: Path) -> None:
+    """NIfTI with geometry: millimetres, millilitres, 3-D surfaces."""
+    manifest = tmp_path / "brats.csv"
+    assert run(["data", "index", str(data / "brats"), "-o", str(manifest), "-q"]) == 0
+    out, kept = tmp_path / "out", tmp_path / "kept.npz"
+    call = ["evaluate", "joint-1", "--data", str(manifest), "-q", "--threads", "2"]
+    assert run([*call, "-o", str(out), "--save-predictions", str(kept)]) == 0
+    part = _record(out)["parts"][0]
+    assert part["patients"] == 2
+    assert part["patients_seen"] == 0
+    assert part["localization"]["dice_mean"]["value"] > 0.7
+    assert part["localization"]["hd95_mm_median"]["value"] < 20
+    assert "hd95_px_median" not in part["localization"]
+    assert all(one["unit"] == "mm" for one in part["per_patient"])
+    for one in part["per_patient"]:  # voxels of 1 mm
+        assert one["truth_ml"] == pytest.approx(one["truth_px"] / 1000)
+    assert kept.stat().st_size < 100_000
+    again = ["evaluate", str(kept), "--data", str(manifest), "-q", "-o", str(tmp_path / "again")]
+    assert run(again) == 0
+    assert _record(tmp_path / "again") == _record(out)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_training_patient_is_seen(
+    lgg_patient: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "lgg.csv"
+    assert run(["data", "index", str(lgg_patient.parent), "-o", str(manifest), "-q"]) == 0
+    out = tmp_path / "out"
+    assert run(["evaluate", "joint-1", "--data", str(manifest), "-o", str(out)]) == 0
+    record = _record(out)
+    assert record["parts"][0]["patients_seen"] == 1
+    assert record["parts"][0]["localization"]["dice_mean"]["value"] is None
+    assert "trained on every patient here" in record["warnings"][0]
+    assert "shows memory and not skill" in capsys.readouterr().out
+    assert record["published"]

@@ -1,0 +1,122 @@
+"""Small data sets with masks, and cases, for the tests of evaluation: synthetic, in a temporary folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from gliosight.data.manifest import Manifest, SliceRow, write_manifest
+from gliosight.evaluate.cases import Case
+from gliosight.evaluate.predict import rows_digest
+from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, pack
+
+SIZE = 24
+NOTE = ModelNote("made", "joint", "a" * 64)
+
+
+def square(slices: int, inside: Sequence[int], corner: int = 6, side: int = 6) -> np.ndarray:
+    """A mask: the same square in some of the slices."""
+    mask = np.zeros((slices, SIZE, SIZE), dtype=bool)
+    mask[list(inside), corner : corner + side, corner : corner + side] = True
+    return mask
+
+
+def make_case(truth: np.ndarray, prediction: np.ndarray, **changes: Any) -> Case:
+    """A case without geometry or probabilities, all of it scored."""
+    count = len(truth)
+    values: dict[str, Any] = {
+        "patient": "P",
+        "institution": "XX",
+        "sequences": ("T1", "FLAIR", "T1C"),
+        "truth": truth,
+        "prediction": prediction,
+        "scored": np.ones(count, dtype=bool),
+        "numbers": np.arange(1, count + 1),
+        "slice_probability": None,
+        "slice_threshold": None,
+        "score": None,
+        "found": bool(prediction.any()),
+        "spacing": None,
+    }
+    return Case(**{**values, **changes})
+
+
+def write_data(folder: Path, truths: Mapping[str, np.ndarray]) -> Manifest:
+    """A data set in the LGG layout: a bright square on a grey disc where the truth is."""
+    rows = []
+    for patient, truth in truths.items():
+        home = folder / patient
+        home.mkdir(parents=True)
+        for k, mask in enumerate(truth):
+            rows.append(_write_slice(folder, home, patient, k, mask))
+    write_manifest(rows, folder / "manifest.csv")
+    return Manifest(tuple(rows), folder)
+
+
+def _write_slice(folder: Path, home: Path, patient: str, k: int, mask: np.ndarray) -> SliceRow:
+    generator = np.random.default_rng([len(patient), k])
+    y, x = np.mgrid[:SIZE, :SIZE] - SIZE / 2 + 0.5
+    picture = np.where(np.hypot(x, y) < SIZE / 2 - 1, 90.0, 2.0)
+    picture = picture + generator.normal(0, 3, picture.shape)
+    flair = picture + 80 * mask
+    channels = [picture + generator.normal(0, 3, picture.shape), flair, picture + 20]
+    image, label = (home / f"{patient}_{k + 1}{end}.tif" for end in ("", "_mask"))
+    stored = np.clip(np.stack(channels, axis=-1), 0, 255).astype(np.uint8)
+    tifffile.imwrite(image, stored, photometric="rgb")
+    tifffile.imwrite(label, np.where(mask, 255, 0).astype(np.uint8), photometric="minisblack")
+    return SliceRow(
+        patient=patient,
+        number=k + 1,
+        kind="slices",
+        image=image.relative_to(folder).as_posix(),
+        t1="",
+        t1c="",
+        mask=label.relative_to(folder).as_posix(),
+        tumour=bool(mask.any()),
+        area_px=int(mask.sum()),
+        sequences=("T1", "FLAIR", "T1C"),
+        copies=(),
+        institution=patient[:2],
+        sha256=hashlib.sha256(image.read_bytes()).hexdigest(),
+        mask_sha256=hashlib.sha256(label.read_bytes()).hexdigest(),
+    )
+
+
+def make_prediction(
+    manifest: Manifest, patient: str, mask: np.ndarray, **changes: Any
+) -> Prediction:
+    """A prediction of a patient of the manifest, with a probability of 0.9 or 0.1 by slice."""
+    marked = mask.any(axis=(1, 2))
+    found = Prediction(
+        patient=patient,
+        rows_sha256=rows_digest(manifest.by_patient[patient]),
+        shape=mask.shape,
+        bits=pack(mask),
+        slice_probability=np.where(marked, 0.9, 0.1).astype(np.float32),
+        slice_threshold=0.5,
+        score=0.8 if marked.any() else 0.0,
+        score_threshold=0.5,
+        found=bool(marked.any()),
+        seen=False,
+    )
+    return replace(found, **changes)
+
+
+def make_predictions(manifest: Manifest, masks: Mapping[str, np.ndarray]) -> Predictions:
+    """Predictions of one model."""
+    entries = tuple(make_prediction(manifest, name, mask) for name, mask in masks.items())
+    return Predictions((NOTE,), entries)
+
+
+def six_patients() -> dict[str, np.ndarray]:
+    """Truths: five with a lesion of different size and place, and one without."""
+    truths = {f"AA_{k}": square(8, range(2, 4 + k), corner=5 + k, side=4 + k) for k in range(3)}
+    truths |= {f"BB_{k}": square(8, range(3, 5 + k), corner=8, side=5) for k in range(2)}
+    truths["BB_free"] = square(8, ())
+    return truths

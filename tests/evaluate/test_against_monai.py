@@ -1,0 +1,85 @@
+"""Our figures against MONAI's: where they agree, and where they do not, why.
+
+A file of its own: MONAI is no dependency, and importing it takes long.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gliosight.evaluate.localization import overlap_of, score_case, surfaces_of
+from tests.evaluate.builders import SIZE, make_case, square
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*always_return_as_numpy.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*(the ground truth|the prediction) of class.*"),
+]
+
+
+@pytest.fixture(scope="module")
+def metrics() -> Any:
+    return pytest.importorskip("monai.metrics")
+
+
+def _theirs(*masks: np.ndarray) -> list[Any]:
+    torch = pytest.importorskip("torch")
+    return [torch.from_numpy(mask[None, None].astype(np.float32)) for mask in masks]
+
+
+def test_dice_and_iou_agree(metrics: Any) -> None:
+    generator = np.random.default_rng(1)
+    truth, prediction = generator.uniform(size=(2, 5, SIZE, SIZE)) < 0.3
+    found = overlap_of(int(truth.sum()), int(prediction.sum()), int((truth & prediction).sum()))
+    one, other = _theirs(prediction, truth)
+    assert float(metrics.DiceMetric()(one, other)) == pytest.approx(found.dice)
+    assert float(metrics.MeanIoU()(one, other)) == pytest.approx(found.iou)
+
+
+def test_a_missed_lesion_is_0_for_both(metrics: Any) -> None:
+    truth = square(5, (1, 2))
+    one, other = _theirs(np.zeros_like(truth), truth)
+    assert float(metrics.DiceMetric()(one, other)) == 0
+    assert score_case(make_case(truth, np.zeros_like(truth)))[0].dice == 0
+
+
+def test_without_a_lesion_they_have_nan_or_1_and_we_leave_it_out(metrics: Any) -> None:
+    empty = square(5, ())
+    one, other = _theirs(empty, empty)
+    assert np.isnan(float(metrics.DiceMetric(ignore_empty=True)(one, other)))
+    # The other choice is how a mean of 0.65 comes from a network that never marks anything.
+    assert float(metrics.DiceMetric(ignore_empty=False)(one, other)) == 1
+    assert score_case(make_case(empty, empty))[0].dice is None
+
+
+@pytest.mark.parametrize("shift", [2, 5])
+def test_hausdorff_distance_agrees_within_a_voxel(metrics: Any, shift: int) -> None:
+    """Surface elements lie between voxels for us and on them for MONAI, and have areas for us."""
+    truth = np.zeros((24, 40, 40), dtype=bool)
+    truth[4:20, 8:24, 8:24] = True
+    moved = np.roll(truth, shift, axis=2)
+    theirs = metrics.compute_hausdorff_distance(*_theirs(moved, truth), percentile=95)
+    assert surfaces_of(truth, moved, (1.0, 1.0, 1.0))[0] == pytest.approx(float(theirs), abs=1.0)
+
+
+def test_surface_dice_agrees_nearly(metrics: Any) -> None:
+    truth = np.zeros((24, 40, 40), dtype=bool)
+    truth[4:20, 8:24, 8:24] = True
+    moved = np.roll(truth, 4, axis=2)
+    theirs = metrics.compute_surface_dice(
+        *_theirs(moved, truth), class_thresholds=[2.0], include_background=True
+    )
+    assert surfaces_of(truth, moved, (1.0, 1.0, 1.0))[1] == pytest.approx(float(theirs), abs=0.05)
+
+
+def test_a_missed_lesion_is_infinitely_far_for_them_and_the_diagonal_for_us(metrics: Any) -> None:
+    """Infinity cannot be averaged, and leaving it out rewards a model that misses."""
+    truth = square(5, (1, 2))
+    theirs = metrics.compute_hausdorff_distance(
+        *_theirs(np.zeros_like(truth), truth), percentile=95
+    )
+    assert not np.isfinite(float(theirs))
+    assert np.isfinite(surfaces_of(truth, np.zeros_like(truth), (1.0, 1.0, 1.0))[0])

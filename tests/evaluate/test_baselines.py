@@ -1,0 +1,214 @@
+"""Baselines by hand: what they say, and what they were allowed to learn from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliosight.data.manifest import Manifest
+from gliosight.data.split import PATIENT, SLICE, Split
+from gliosight.data.studies import read_labelled
+from gliosight.evaluate.baselines import (
+    Patient,
+    baseline_tables,
+    learnt_from,
+    needed,
+)
+from gliosight.evaluate.brightest import THRESHOLDS, BrightCounts, choose_threshold, count_bright
+from gliosight.evaluate.localization import table_of
+from gliosight.evaluate.parts import Part, parts_of
+from gliosight.evaluate.predictions import pack
+from gliosight.evaluate.scores import SliceTable
+from tests.conftest import make_study
+from tests.evaluate.builders import make_case, square, write_data
+
+# Of six slices the third and fourth show tumour in three patients; in the fourth the last two do.
+TRUTHS = {f"P{k}": square(6, (2, 3)) for k in range(3)} | {"P3": square(6, (4, 5), side=5)}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return write_data(tmp_path_factory.mktemp("data"), TRUTHS)
+
+
+def _known(manifest: Manifest) -> dict[str, Patient]:
+    return {
+        name: Patient(
+            numbers=np.array([row.number for row in manifest.by_patient[name]]),
+            tumour=truth.any(axis=(1, 2)),
+            bright=count_bright(read_labelled(manifest, name).study, truth),
+            truth=pack(truth),
+            shape=truth.shape,
+        )
+        for name, truth in TRUTHS.items()
+    }
+
+
+def _tables(part: Part) -> dict[str, SliceTable]:
+    tables = {}
+    for fold in part.folds:
+        for name, rows in fold.scored.items():
+            truth = TRUTHS[name]
+            scored = np.isin(np.arange(1, 7), [row.number for row in rows])
+            tables[name] = table_of(make_case(truth, truth, scored=scored))
+    return tables
+
+
+def _split(manifest: Manifest, by: str = PATIENT, **groups: tuple[str, ...]) -> Split:
+    return Split(by, 1, manifest.sha256, {"train": (), "validation": (), "test": (), **groups})
+
+
+def test_majority_and_position_leave_the_patient_out(manifest: Manifest) -> None:
+    (part,) = parts_of(manifest, None, ("test",))
+    found = baseline_tables(part, _known(manifest), _tables(part))
+    # P3 learns from three patients with tumour in 6 of 18 slices, P0 from 4 + 2 of 18.
+    majority = found["majority"][3]
+    assert majority.probability == pytest.approx(np.full(6, 6 / 18))
+    assert not majority.called.any()
+    # Three others with tumour in the third and fourth slice: (3 + 1) of (3 + 2).
+    position = found["position"][3]
+    assert position.probability == pytest.approx([0.2, 0.2, 0.8, 0.8, 0.2, 0.2])
+    assert position.called.tolist() == [False, False, True, True, False, False]
+    # P0 learns of two such and of P3.
+    assert found["position"][0].probability == pytest.approx([0.2, 0.2, 0.6, 0.6, 0.4, 0.4])
+    assert learnt_from(part) == "the other scored patients (leave one patient out)"
+
+
+def test_with_a_split_the_training_part_alone_is_learnt_from(manifest: Manifest) -> None:
+    split = _split(manifest, train=("P3",), validation=("P2",), test=("P0", "P1"))
+    (part,) = parts_of(manifest, split, ("test",))
+    assert set(needed(part)) == {"P0", "P1", "P3"}
+    found = baseline_tables(part, _known(manifest), _tables(part))
+    third, two_thirds = 1 / 3, 2 / 3
+    for table in found["position"]:
+        assert table.probability == pytest.approx([third] * 4 + [two_thirds] * 2)
+    assert learnt_from(part) == "the split's training part"
+
+
+def test_folds_learn_from_their_own_others(manifest: Manifest) -> None:
+    split = Split(PATIENT, 1, manifest.sha256, {"0": ("P0", "P1", "P2"), "1": ("P3",)})
+    (part,) = parts_of(manifest, split, ("test",), pooled=True)
+    found = baseline_tables(part, _known(manifest), _tables(part))
+    assert part.patients == ("P0", "P1", "P2", "P3")
+    assert found["position"][0].called.tolist() == [False] * 4 + [True] * 2
+    assert found["position"][3].called.tolist() == [False, False, True, True, False, False]
+
+
+def test_the_training_part_itself_is_scored_leaving_one_out(manifest: Manifest) -> None:
+    split = _split(manifest, train=("P0", "P3"), test=("P1", "P2"))
+    (part,) = parts_of(manifest, split, ("train",))
+    found = baseline_tables(part, _known(manifest), _tables(part))
+    assert found["position"][0].called.tolist() == [False] * 4 + [True] * 2
+
+
+def test_empty_marks_nothing(manifest: Manifest) -> None:
+    (part,) = parts_of(manifest, None, ("test",))
+    for table in baseline_tables(part, _known(manifest), _tables(part))["empty"]:
+        assert not table.called.any()
+        assert table.predicted_px.sum() == 0
+
+
+def test_the_nearest_training_slice_is_copied_with_a_split_by_slice(manifest: Manifest) -> None:
+    # P0: slices 1, 3 and 6 are learnt from; 2 and 4 have one and two neighbours at distance 1.
+    keys = [f"{name}:{k}" for name in ("P1", "P2", "P3") for k in range(1, 7)]
+    train = (*keys, "P0:1", "P0:3", "P0:6")
+    split = _split(manifest, SLICE, train=train, test=("P0:2", "P0:4", "P0:5"))
+    (part,) = parts_of(manifest, split, ("test",))
+    found = baseline_tables(part, _known(manifest), _tables(part))["nearest_slice"]
+    (table,) = found
+    # 2 lies between 1 and 3: the lower one has no tumour. 4 copies 3; 5 copies 6.
+    assert table.numbers.tolist() == [2, 4, 5]
+    assert table.called.tolist() == [False, True, False]
+    assert table.predicted_px.tolist() == [0, 36, 0]
+    assert table.both_px.tolist() == [0, 36, 0]
+
+
+def test_by_patient_nothing_is_copied(manifest: Manifest) -> None:
+    split = _split(manifest, train=("P3",), test=("P0", "P1", "P2"))
+    (part,) = parts_of(manifest, split, ("test",))
+    assert "nearest_slice" not in baseline_tables(part, _known(manifest), _tables(part))
+
+
+def test_a_patient_without_a_training_slice_gets_an_empty_copy(manifest: Manifest) -> None:
+    train = tuple(f"{name}:{k}" for name in ("P1", "P2", "P3") for k in range(1, 7))
+    split = _split(manifest, SLICE, train=train, test=tuple(f"P0:{k}" for k in range(1, 7)))
+    (part,) = parts_of(manifest, split, ("test",))
+    (table,) = baseline_tables(part, _known(manifest), _tables(part))["nearest_slice"]
+    assert not table.called.any()
+
+
+# --- the brightest body --------------------------------------------------------------------------
+
+
+def _head(bright: float) -> tuple[np.ndarray, np.ndarray]:
+    """A disc of tissue with noise, in it a bright square, round it a brighter rim as of scalp."""
+    generator = np.random.default_rng(1)
+    y, x = np.mgrid[:96, :96] - 47.5
+    radius = np.hypot(x, y)
+    plane = np.where(radius < 40, 100.0, 0.0) + np.where((radius < 40) & (radius > 36), 200.0, 0.0)
+    values = np.repeat(plane[None], 6, axis=0) + generator.normal(0, 5, (6, 96, 96))
+    truth = np.zeros(values.shape, dtype=bool)
+    truth[2:4, 30:46, 50:66] = True
+    return values + bright * truth, truth
+
+
+def test_a_bright_body_is_found_and_the_rim_is_not() -> None:
+    values, truth = _head(60)
+    counts = count_bright(make_study(values), truth)
+    best = counts.dice(np.ones(6, dtype=bool))
+    assert best.max() > 0.85
+    assert counts.predicted_px[int(best.argmax())][[0, 1, 4, 5]].sum() == 0
+
+
+def test_without_contrast_nothing_is_bright() -> None:
+    counts = count_bright(make_study(np.zeros((3, 32, 32))), np.zeros((3, 32, 32), dtype=bool))
+    assert counts.predicted_px.sum() == 0
+
+
+def test_counts_are_of_the_chosen_slices_alone() -> None:
+    counts = BrightCounts(
+        np.array([4, 4, 0]),
+        np.array([[4, 0, 9]] * len(THRESHOLDS)),
+        np.array([[4, 0, 0]] * len(THRESHOLDS)),
+    )
+    assert counts.dice(np.array([True, False, False]))[0] == 1
+    assert counts.dice(np.array([True, True, False]))[0] == pytest.approx(8 / 12)
+    assert np.isnan(counts.dice(np.array([False, False, True]))).all()
+
+
+def test_the_threshold_is_the_best_on_average() -> None:
+    good = np.linspace(0, 1, len(THRESHOLDS))
+    assert choose_threshold([good, good * 0.5]) == len(THRESHOLDS) - 1
+    assert choose_threshold([np.full(len(THRESHOLDS), np.nan), good[::-1]]) == 0
+    assert choose_threshold([]) == len(THRESHOLDS) // 2
+
+
+def test_the_threshold_is_not_chosen_on_the_patient_it_is_used_on(manifest: Manifest) -> None:
+    known = _known(manifest)
+    (part,) = parts_of(manifest, None, ("test",))
+    # All others are covered best at the last threshold; P0 alone would be at the first.
+    slices, count = 6, len(THRESHOLDS)
+    truth = np.array([0, 0, 36, 36, 0, 0])
+
+    def covered_at(best: int) -> BrightCounts:
+        marked = np.zeros((count, slices), dtype=np.int64)
+        marked[best] = truth
+        return BrightCounts(truth, marked, marked)
+
+    known = {
+        name: replace(one, bright=covered_at(0 if name == "P0" else count - 1))
+        for name, one in known.items()
+    }
+    found = baseline_tables(part, known, _tables(part))["brightest"]
+    assert found[0].predicted_px.sum() == 0
+    assert found[1].predicted_px.sum() == 72
+
+
+def test_manifest_file_is_where_it_was_written(manifest: Manifest) -> None:
+    """The builder's manifest is one that the command line reads, too."""
+    from gliosight.data.manifest import read_manifest
+
+    assert read_manifest(Path(manifest.folder) / "manifest.csv").rows == manifest.rows

@@ -1,0 +1,101 @@
+"""Calibration by hand and against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss, log_loss
+
+from gliosight.evaluate.bootstrap import draw
+from gliosight.evaluate.calibration import bins_of, calibration_figures, reliability
+
+OWNER = np.zeros(4, dtype=np.int64)
+ONE = draw(1, seed=1, draws=0)
+
+
+def _said(
+    size: int = 4000, *, surer: float = 1.0, shift: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels by true probabilities, and what a model that is ``surer`` by a factor says."""
+    generator = np.random.default_rng(2)
+    logits = generator.normal(-1, 1.5, size=size)
+    positive = generator.uniform(size=size) < 1 / (1 + np.exp(-logits))
+    return positive, 1 / (1 + np.exp(-(surer * logits + shift)))
+
+
+def test_by_hand() -> None:
+    positive = np.array([True, False, False, True])
+    probability = np.array([0.8, 0.4, 0.1, 0.4])
+    found = calibration_figures(positive, probability, OWNER, ONE)
+    assert found["brier"].value == pytest.approx((0.04 + 0.16 + 0.01 + 0.36) / 4)
+    losses = -np.log([0.8, 0.6, 0.9, 0.4])
+    assert found["log_loss"].value == pytest.approx(losses.mean())
+    # Bins by rank: 0.1; 0.4 and 0.4; 0.8. Off by 0.1, by |0.8 - 1|, and by 0.2: of four slices.
+    assert found["ece"].value == pytest.approx((0.1 + 0.2 + 0.2) / 4)
+
+
+def test_as_scikit_learn_says() -> None:
+    positive, probability = _said(surer=1.7, shift=0.3)
+    owner = np.repeat(np.arange(40), 100)
+    found = calibration_figures(positive, probability, owner, draw(40, seed=1, draws=20))
+    assert found["brier"].value == pytest.approx(brier_score_loss(positive, probability))
+    assert found["log_loss"].value == pytest.approx(log_loss(positive, probability))
+    logits = np.log(probability / (1 - probability))
+    reference = LogisticRegression(C=np.inf, tol=1e-8).fit(logits[:, None], positive)
+    assert found["calibration_slope"].value == pytest.approx(reference.coef_[0, 0], abs=1e-3)
+
+
+def test_slope_and_intercept_tell_what_is_wrong() -> None:
+    owner = np.repeat(np.arange(40), 100)
+    drawn = draw(40, seed=1, draws=50)
+    right = calibration_figures(*_said(), owner, drawn)
+    assert right["calibration_slope"].value == pytest.approx(1, abs=0.1)
+    assert right["calibration_intercept"].value == pytest.approx(0, abs=0.1)
+    low, high = right["calibration_slope"].low, right["calibration_slope"].high
+    assert low is not None
+    assert high is not None
+    assert low < 1 < high
+    surer = calibration_figures(*_said(surer=2), owner, drawn)
+    assert surer["calibration_slope"].value == pytest.approx(0.5, abs=0.05)
+    shifted = calibration_figures(*_said(shift=-1), owner, drawn)
+    assert shifted["calibration_intercept"].value == pytest.approx(1, abs=0.1)
+    assert shifted["calibration_slope"].value == pytest.approx(1, abs=0.1)
+
+
+def test_classes_that_a_threshold_separates_have_no_slope() -> None:
+    found = calibration_figures(
+        np.array([True, True, False, False]), np.array([0.9, 0.8, 0.2, 0.1]), OWNER, ONE
+    )
+    assert found["calibration_slope"].value is None
+
+
+def test_one_class_has_no_slope_but_a_brier_score() -> None:
+    found = calibration_figures(np.zeros(4, dtype=bool), np.full(4, 0.5), OWNER, ONE)
+    assert found["calibration_slope"].value is None
+    assert found["calibration_intercept"].value is None
+    assert found["brier"].value == 0.25
+
+
+def test_a_constant_has_one_bin() -> None:
+    assert set(bins_of(np.full(60, 0.3))) == {0}
+    assert np.bincount(bins_of(np.linspace(0, 1, 60))).tolist() == [4] * 15
+
+
+def test_only_0_and_1_have_a_small_ece_and_no_unsure_one() -> None:
+    positive = np.arange(100) < 30
+    probability = np.where(np.arange(100) < 32, 1.0, 0.0)
+    owner = np.zeros(100, dtype=np.int64)
+    found = calibration_figures(positive, probability, owner, ONE)
+    assert found["ece"].value == pytest.approx(0.02)
+    assert found["ece_unsure"].value is None
+    assert found["log_loss"].value == pytest.approx(0.02 * -np.log(1e-5), rel=0.01)
+
+
+def test_the_reliability_curve_is_what_the_ece_sums() -> None:
+    positive, probability = _said(600)
+    curve = reliability(positive, probability)
+    assert len(curve.x) == 15
+    ece = np.abs(np.subtract(curve.x, curve.y)).mean()  # bins of 40 each
+    owner = np.zeros(600, dtype=np.int64)
+    assert calibration_figures(positive, probability, owner, ONE)["ece"].value == pytest.approx(ece)

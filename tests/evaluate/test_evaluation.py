@@ -1,0 +1,329 @@
+"""Evaluation from end to end, on small data with known answers; the network where it matters."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliosight import pipeline
+from gliosight.data.manifest import Manifest, SliceRow
+from gliosight.data.split import PATIENT, SLICE, Split
+from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
+from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
+from gliosight.evaluate.predict import FileSource, ModelSource, open_source, patient_hash
+from gliosight.evaluate.predictions import Predictions, write_predictions
+from gliosight.infer.model import Model
+from gliosight.phantom import Phantom, write_lgg
+from tests.evaluate.builders import (
+    NOTE,
+    make_prediction,
+    make_predictions,
+    six_patients,
+    square,
+    write_data,
+)
+
+TRUTHS = six_patients()
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return write_data(tmp_path_factory.mktemp("data"), TRUTHS)
+
+
+def _source(manifest: Manifest, **masks: np.ndarray) -> FileSource:
+    return FileSource(make_predictions(manifest, {**TRUTHS, **masks}), "made.npz")
+
+
+def _evaluate(manifest: Manifest, source: FileSource, **options: object) -> Evaluation:
+    return evaluate(Request(manifest, [source], draws=100, **options))  # type: ignore[arg-type]
+
+
+def test_the_truth_itself_is_perfect(manifest: Manifest) -> None:
+    found = _evaluate(manifest, _source(manifest))
+    (part,) = found.parts
+    assert (part.part, part.by, len(part.patients)) == ("all", "none", 6)
+    figures = part.localization
+    assert figures["dice_mean"].value == figures["dice_median"].value == 1
+    assert figures["dice_mean"].n == 5  # the sixth has no lesion
+    assert figures["hd95_px_mean"].value == 0
+    assert figures["lesion_sensitivity"].value == 1
+    assert figures["false_alarm_share"].value == 0
+    assert figures["false_alarm_share"].n == 1
+    assert part.detection["slice_auc"].value == 1
+    assert part.detection["patient_specificity"].value == 1
+    assert part.confusion[0][1] == part.confusion[1][0] == 0
+    assert any("6 patients on which the figures rest" in one for one in found.warnings)
+
+
+def test_missed_and_falsely_marked_patients_are_told_apart(manifest: Manifest) -> None:
+    source = _source(manifest, AA_0=square(8, ()), BB_free=square(8, (1,)))
+    part = _evaluate(manifest, source).parts[0]
+    figures = part.localization
+    assert figures["dice_mean"].value == pytest.approx(4 / 5)
+    assert figures["dice_median"].value == 1
+    assert figures["false_alarm_share"].value == 1
+    assert figures["false_alarm_px_mean"].value == 36
+    # One of five lesions missed; one false lesion in six patients.
+    assert figures["lesion_sensitivity"].value == pytest.approx(4 / 5)
+    assert figures["false_lesions_per_patient"].value == pytest.approx(1 / 6)
+    assert part.detection["patient_sensitivity"].value == pytest.approx(4 / 5)
+    assert part.detection["patient_specificity"].value == 0
+
+
+def test_baselines_stand_beside_every_score(manifest: Manifest) -> None:
+    part = _evaluate(manifest, _source(manifest)).parts[0]
+    assert set(part.baselines) == {"majority", "position", "empty", "brightest"}
+    empty = part.baselines["empty"]
+    assert empty.localization["dice_mean"].value == 0
+    tumour = sum(int(one.any(axis=(1, 2)).sum()) for one in TRUTHS.values())
+    assert empty.detection["slice_accuracy"].value == pytest.approx(1 - tumour / 48)
+    majority = part.baselines["majority"].detection
+    assert majority["slice_auc"].value == 0.5
+    assert majority["slice_average_precision"].value == pytest.approx(tumour / 48)
+    # The squares are the brightest there is: here a threshold does it nearly all.
+    brightest = part.baselines["brightest"].localization["dice_mean"].value
+    assert brightest is not None
+    assert brightest > 0.6
+    assert part.baselines["position"].detection["slice_auc"].value > 0.7
+
+
+def test_seen_patients_are_shown_but_not_counted(manifest: Manifest) -> None:
+    masks = {**TRUTHS, "AA_0": square(8, ())}
+    entries = [
+        make_prediction(manifest, name, mask, seen=name == "AA_0") for name, mask in masks.items()
+    ]
+    found = _evaluate(manifest, FileSource(Predictions((NOTE,), tuple(entries)), "made.npz"))
+    (part,) = found.parts
+    assert part.localization["dice_mean"].value == 1  # the miss is in a seen patient
+    assert part.localization["dice_mean"].n == 4
+    assert [one.patient for one in part.patients if one.seen] == ["AA_0"]
+    assert part.groups["seen"]["seen in training"]["dice_mean"].value == 0
+    assert sum(map(sum, part.confusion)) == 40
+    assert any("trained on 1 of 6 patients" in one for one in found.warnings)
+
+
+def test_where_all_are_seen_no_figure_speaks(manifest: Manifest) -> None:
+    entries = [make_prediction(manifest, n, m, seen=True) for n, m in TRUTHS.items()]
+    found = _evaluate(manifest, FileSource(Predictions((NOTE,), tuple(entries)), "made.npz"))
+    (part,) = found.parts
+    assert all(one.value is None for one in part.localization.values())
+    assert all(one.value is None for one in part.detection.values())
+    assert part.groups["seen"]["seen in training"]["dice_mean"].value == 1
+    assert part.report == ""
+
+
+def test_a_detector_alone_has_no_localization(manifest: Manifest) -> None:
+    nothing = {name: np.zeros_like(mask) for name, mask in TRUTHS.items()}
+    entries = [
+        make_prediction(
+            manifest,
+            name,
+            nothing[name],
+            slice_probability=TRUTHS[name].any(axis=(1, 2)).astype(np.float32),
+            found=bool(TRUTHS[name].any()),
+        )
+        for name in TRUTHS
+    ]
+    note = replace(NOTE, kind="cascade", draws=False)
+    part = _evaluate(manifest, FileSource(Predictions((note,), tuple(entries)), "d.npz")).parts[0]
+    assert part.localization == {}
+    assert part.detection["slice_auc"].value == 1
+    assert part.detection["patient_sensitivity"].value == 1
+    assert "dice_mean" not in part.groups["institution"]["AA"]
+
+
+def test_groups(manifest: Manifest) -> None:
+    part = _evaluate(manifest, _source(manifest, AA_0=square(8, ()))).parts[0]
+    assert part.groups["institution"]["AA"]["dice_mean"].value == pytest.approx(2 / 3)
+    assert part.groups["institution"]["BB"]["dice_mean"].value == 1
+    assert part.groups["institution"]["BB"]["patients"].n == 3
+    assert set(part.groups["sequences"]) == {"all three"}
+    volumes = part.groups["tumour_volume"]
+    assert [name.split(",")[0] for name in volumes] == ["smallest", "middle", "largest"]
+    assert sum(one["patients"].n for one in volumes.values()) == 5
+
+
+# --- splits --------------------------------------------------------------------------------------
+
+
+def test_a_test_part_is_scored_alone(manifest: Manifest) -> None:
+    groups = {"train": ("AA_0", "AA_1", "BB_0"), "validation": (), "test": ("AA_2", "BB_1")}
+    split = Split(PATIENT, 1, manifest.sha256, {**groups, "validation": ("BB_free",)})
+    found = _evaluate(manifest, _source(manifest), split=split)
+    assert [one.patient for one in found.parts[0].patients] == ["AA_2", "BB_1"]
+    assert found.parts[0].baselines["position"].learnt_from == "the split's training part"
+    assert found.split["by"] == "patient"
+
+
+def test_folds_are_scored_each_by_its_own_model_and_pooled(manifest: Manifest) -> None:
+    halves = (("AA_0", "AA_1", "BB_0"), ("AA_2", "BB_1", "BB_free"))
+    split = Split(PATIENT, 1, manifest.sha256, dict(zip("01", halves, strict=True)))
+    wrong = {name: square(8, ()) for name in TRUTHS}
+    # Each model knows only its own fold; on the other it marks nothing.
+    sources = [
+        _source(manifest, **{n: m for n, m in wrong.items() if n not in half}) for half in halves
+    ]
+    found = evaluate(Request(manifest, sources, split, draws=50))
+    assert found.parts[0].localization["dice_mean"].value == 1
+    assert len(found.predictions.entries) == 6
+    assert [one.model for one in found.predictions.entries] == [0, 0, 0, 1, 1, 1]
+    # What was kept gives the same table again.
+    again = _evaluate(manifest, FileSource(found.predictions, "kept.npz"), split=split)
+    assert again.parts[0].localization["dice_mean"].value == 1
+    swapped = evaluate(Request(manifest, sources[::-1], split, draws=50))
+    assert swapped.parts[0].localization["dice_mean"].value == 0
+
+
+def test_by_slice_only_the_scored_slices_count(manifest: Manifest) -> None:
+    keys = [f"{name}:{k}" for name in TRUTHS for k in range(1, 9)]
+    test = tuple(key for key in keys if key.endswith((":3", ":7")))
+    groups = {"train": tuple(k for k in keys if k not in test), "validation": (), "test": test}
+    split = Split(SLICE, 1, manifest.sha256, groups)
+    entries = [make_prediction(manifest, n, m, seen=True) for n, m in TRUTHS.items()]
+    source = FileSource(Predictions((NOTE,), tuple(entries)), "made.npz")
+    found = _evaluate(manifest, source, split=split)
+    (part,) = found.parts
+    assert part.by == "slice"
+    assert sum(len(one.numbers) for one in part.tables) == 12
+    # Seen by name would leave nobody: a warning stands in for it.
+    assert not any(one.seen for one in part.patients)
+    assert any("patients stand on both sides" in one for one in found.warnings)
+    copied = part.baselines["nearest_slice"]
+    assert copied.detection["slice_accuracy"].value > 0.5
+    assert copied.learnt_from == "the split's training part"
+    assert "lesion_sensitivity" not in part.localization
+    # Scored slices without tumour do not make a patient without one.
+    assert "false_alarm_share" not in part.localization
+    assert "patient_specificity" not in part.detection
+
+
+# --- what does not fit together ------------------------------------------------------------------
+
+
+def test_models_and_folds_that_do_not_fit(manifest: Manifest) -> None:
+    source = _source(manifest)
+    with pytest.raises(UsageError, match="2 models without a split"):
+        evaluate(Request(manifest, [source, source]))
+    half = {"0": ("AA_0", "AA_1", "BB_0"), "1": ("AA_2", "BB_1", "BB_free")}
+    split = Split(PATIENT, 1, manifest.sha256, half)
+    with pytest.raises(UsageError, match="3 models for 2 folds"):
+        evaluate(Request(manifest, [source] * 3, split))
+    with pytest.raises(UsageError, match="several models and --fold"):
+        evaluate(Request(manifest, [source] * 2, split, fold="0"))
+
+
+def test_one_model_and_folds_need_to_know_which(manifest: Manifest, model: Model) -> None:
+    half = {"0": ("AA_0", "AA_1", "BB_0"), "1": ("AA_2", "BB_1", "BB_free")}
+    split = Split(PATIENT, 1, manifest.sha256, half)
+    with pytest.raises(UsageError, match="--fold"):
+        evaluate(Request(manifest, [ModelSource(model, pipeline.Settings())], split))
+
+
+def test_predictions_of_others_or_of_other_slices(manifest: Manifest) -> None:
+    groups = {
+        "train": ("AA_0",),
+        "validation": ("AA_1", "BB_0", "BB_1", "BB_free"),
+        "test": ("AA_2",),
+    }
+    split = Split(PATIENT, 1, manifest.sha256, groups)
+    known = make_predictions(manifest, {"AA_0": TRUTHS["AA_0"]})
+    with pytest.raises(NothingReadableError, match="no prediction of AA_2"):
+        _evaluate(manifest, FileSource(known, "k.npz"), split=split)
+    # Without a split a file is scored on what it was made for.
+    assert len(_evaluate(manifest, FileSource(known, "k.npz")).parts[0].patients) == 1
+    other = replace(known.entries[0], rows_sha256="0" * 64)
+    with pytest.raises(DamagedInputError, match="other slices"):
+        _evaluate(manifest, FileSource(Predictions((NOTE,), (other,)), "k.npz"))
+
+
+def test_patients_without_masks_are_left_out_and_said(manifest: Manifest) -> None:
+    def blind(row: SliceRow) -> SliceRow:
+        return replace(row, mask="") if row.patient == "BB_free" else row
+
+    partly = Manifest(tuple(blind(row) for row in manifest.rows), manifest.folder)
+    found = _evaluate(partly, _source(manifest))
+    assert len(found.parts[0].patients) == 5
+    assert found.warnings[0] == "1 patient has a slice without a mask and cannot be scored."
+    none = Manifest(tuple(replace(row, mask="") for row in manifest.rows), manifest.folder)
+    with pytest.raises(NothingReadableError, match="no patient of the manifest has a mask"):
+        _evaluate(none, _source(manifest))
+
+
+def test_a_file_that_has_changed_since_is_refused(tmp_path: Path) -> None:
+    manifest = write_data(tmp_path, {"AA_0": square(3, (1,))})
+    first, second = (tmp_path / manifest.rows[k].mask for k in (0, 1))
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(DamagedInputError, match="not the one that was indexed"):
+        _evaluate(manifest, FileSource(make_predictions(manifest, {"AA_0": square(3, ())}), "p"))
+
+
+def test_progress_ends_at_all_slices(manifest: Manifest) -> None:
+    told: list[tuple[int, int]] = []
+    request = Request(manifest, [_source(manifest)], draws=10)
+    evaluate(request, lambda done, total: told.append((done, total)))
+    assert told[-1] == (48, 48)
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+def test_what_is_scored_is_what_a_user_gets(
+    small_phantom: Phantom, model: Model, tmp_path: Path
+) -> None:
+    folder = write_lgg(small_phantom, tmp_path)
+    study = pipeline.read(pipeline.Request(path=folder))
+    analysis = pipeline.analyze_study(study, model, pipeline.Settings())
+    manifest = _index(folder.parent)
+    found = evaluate(Request(manifest, [ModelSource(model, pipeline.Settings())], draws=20))
+    (entry,) = found.predictions.entries
+    assert (entry.mask == analysis.mask).all()
+    assert entry.slice_probability is not None
+    assert np.array_equal(entry.slice_probability, analysis.decision.slice_probabilities)
+    assert entry.score == analysis.decision.score
+    dice = found.parts[0].localization["dice_mean"].value
+    overlap = (analysis.mask & small_phantom.truth).sum()
+    assert dice == pytest.approx(2 * overlap / (analysis.mask.sum() + small_phantom.truth.sum()))
+    assert found.models[0].name == "joint-1"
+    assert not entry.seen
+
+
+def _index(folder: Path) -> Manifest:
+    from gliosight.data.index import index
+    from gliosight.data.layouts import find_cases
+
+    return Manifest(index(find_cases(folder), folder).rows, folder)
+
+
+def test_training_patients_of_the_card_are_seen(model: Model) -> None:
+    source = ModelSource(model, pipeline.Settings())
+    assert len(source.seen) == 88
+    assert patient_hash("TCGA_HT_7692_19960724") in source.seen
+    assert patient_hash("TCGA_XX_0000_20000101") not in source.seen
+
+
+def test_a_model_by_any_of_its_names(tmp_path: Path, manifest: Manifest) -> None:
+    settings = pipeline.Settings()
+    assert open_source("joint-1", settings).notes[0].kind == "joint"
+    write_predictions(make_predictions(manifest, TRUTHS), tmp_path / "p.npz")
+    assert open_source(str(tmp_path / "p.npz"), settings).notes == (NOTE,)
+    assert open_source(str(tmp_path), settings).notes[0].kind == "masks"
+
+
+def test_evaluation_loads_no_torch(tmp_path: Path) -> None:
+    manifest = write_data(tmp_path, {"AA_0": square(3, (1,))})
+    write_predictions(make_predictions(manifest, {"AA_0": square(3, (1,))}), tmp_path / "p.npz")
+    code = (
+        "import sys; from gliosight.cli.evaluate import command;"
+        f"command([r'{tmp_path / 'p.npz'}', '--data', r'{tmp_path / 'manifest.csv'}', '-q',"
+        f"'-o', r'{tmp_path / 'out'}'], standalone_mode=False);"
+        "sys.exit('torch' in sys.modules or 'lightning' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+    assert (tmp_path / "out" / "evaluation.json").is_file()

@@ -1,0 +1,110 @@
+"""The leak audit: a model that remembers its patients looks good by slice and is not."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import numpy as np
+import pytest
+
+from gliosight.data.manifest import Manifest
+from gliosight.data.split import PATIENT, SLICE, Split
+from gliosight.errors import UsageError
+from gliosight.evaluate.leak import Side, leak_audit
+from gliosight.evaluate.page import render_page
+from gliosight.evaluate.predict import FileSource
+from gliosight.evaluate.record import load_schema, record_of
+from tests.evaluate.builders import make_predictions, square, write_data
+
+TRUTHS = {f"P{k}": square(8, range(2, 6), corner=4 + k) for k in range(6)}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return write_data(tmp_path_factory.mktemp("data"), TRUTHS)
+
+
+def _by_slice(manifest: Manifest) -> Split:
+    keys = [f"{name}:{k}" for name in TRUTHS for k in range(1, 9)]
+    test = tuple(key for key in keys if int(key[-1]) % 4 == 3)
+    rest = tuple(key for key in keys if key not in test)
+    return Split(SLICE, 1, manifest.sha256, {"train": rest, "validation": (), "test": test})
+
+
+def _by_patient(manifest: Manifest) -> Split:
+    groups = {"train": ("P0", "P1", "P2"), "validation": (), "test": ("P3", "P4", "P5")}
+    return Split(PATIENT, 1, manifest.sha256, groups)
+
+
+def _source(manifest: Manifest, masks: dict[str, np.ndarray]) -> FileSource:
+    return FileSource(make_predictions(manifest, masks), "made.npz")
+
+
+def test_what_the_leak_is_worth(manifest: Manifest) -> None:
+    # By slice all is remembered; by patient half of each lesion is found.
+    halves = {name: mask & square(8, (2, 3), corner=0, side=24) for name, mask in TRUTHS.items()}
+    audit = leak_audit(
+        manifest,
+        Side(_source(manifest, TRUTHS), _by_slice(manifest)),
+        Side(_source(manifest, halves), _by_patient(manifest)),
+        draws=100,
+    )
+    evaluation = audit.evaluation
+    assert [one.part for one in evaluation.parts] == ["by_slice", "by_patient"]
+    assert evaluation.leak is not None
+    dice = evaluation.leak.figures["dice_mean"]
+    assert dice["by_slice"].value == 1
+    assert dice["by_patient"].value == pytest.approx(2 / 3)
+    assert dice["difference"].value == pytest.approx(1 / 3)
+    assert evaluation.leak.figures["slice_accuracy"]["difference"].value == pytest.approx(0.25)
+    assert "nearest_slice" in evaluation.parts[0].baselines
+    assert "nearest_slice" not in evaluation.parts[1].baselines
+    assert any(one.startswith("by_slice: the split is by slice") for one in evaluation.warnings)
+    record = record_of(evaluation)
+    jsonschema.validate(json.loads(json.dumps(record)), load_schema())
+    page = render_page(evaluation)
+    assert "What the leak is worth" in page
+    assert "Trained and scored by slice" in page
+
+
+def test_the_two_are_not_paired(manifest: Manifest) -> None:
+    """Other slices, other patients: the same figure on both sides still has a difference to doubt."""
+    shifted = {name: np.roll(mask, int(name[1]), axis=1) for name, mask in TRUTHS.items()}
+    source = _source(manifest, shifted)
+    audit = leak_audit(
+        manifest,
+        Side(source, _by_slice(manifest)),
+        Side(source, _by_patient(manifest)),
+        draws=200,
+    )
+    assert audit.evaluation.leak is not None
+    found = audit.evaluation.leak.figures["dice_mean"]["difference"]
+    assert found.low is not None
+    assert found.high is not None
+    assert found.high - found.low > 0.1
+
+
+def test_splits_of_the_wrong_kind(manifest: Manifest) -> None:
+    source = _source(manifest, TRUTHS)
+    for one, other in (
+        (_by_patient(manifest), _by_patient(manifest)),
+        (_by_slice(manifest), _by_slice(manifest)),
+        (_by_patient(manifest), _by_slice(manifest)),
+    ):
+        with pytest.raises(UsageError, match="one split by slice and one by patient"):
+            leak_audit(manifest, Side(source, one), Side(source, other))
+
+
+def test_one_bar_for_both(manifest: Manifest) -> None:
+    told: list[tuple[int, int]] = []
+    source = _source(manifest, TRUTHS)
+    leak_audit(
+        manifest,
+        Side(source, _by_slice(manifest)),
+        Side(source, _by_patient(manifest)),
+        draws=10,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert told[-1] == (96, 96)
+    assert [one for one, _ in told] == sorted(one for one, _ in told)

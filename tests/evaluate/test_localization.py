@@ -1,0 +1,206 @@
+"""Overlap, surfaces and lesions: by hand, and against scikit-learn; MONAI has a file of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
+
+from gliosight.evaluate.localization import (
+    lesions_of,
+    overlap_of,
+    score_case,
+    slice_dice,
+    surfaces_of,
+    table_of,
+)
+from tests.evaluate.builders import SIZE, make_case, square
+
+TRUTH = square(5, (1, 2, 3))  # 6 x 6 in three slices: 108 pixels
+
+
+def _shifted(by: int) -> np.ndarray:
+    return square(5, (1, 2, 3), corner=6 + by)
+
+
+def _random(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(size=(5, SIZE, SIZE)) < 0.3
+
+
+def test_overlap_by_hand() -> None:
+    # Shifted by two in both directions: 4 x 4 of 6 x 6 in each of three slices are in both.
+    score, table = score_case(make_case(TRUTH, _shifted(2)))
+    assert (score.truth_px, score.predicted_px) == (108, 108)
+    assert table.both_px.tolist() == [0, 16, 16, 16, 0]
+    assert score.dice == pytest.approx(2 * 48 / 216)
+    assert score.iou == pytest.approx(48 / 168)
+    assert score.precision == pytest.approx(48 / 108)
+    assert score.recall == pytest.approx(48 / 108)
+    assert score.volume_error == 0
+    assert score.slice_dice == pytest.approx(32 / 72)
+
+
+def test_volume_dice_is_not_the_mean_over_slices() -> None:
+    prediction = square(5, (1,))
+    score, _ = score_case(make_case(TRUTH, prediction))
+    assert score.dice == pytest.approx(2 * 36 / 144)
+    assert score.slice_dice == pytest.approx(1 / 3)
+    assert score.volume_error == pytest.approx(-2 / 3)
+
+
+def test_overlap_is_scikit_learns() -> None:
+    truth, prediction = _random(1), _random(2)
+    found = overlap_of(int(truth.sum()), int(prediction.sum()), int((truth & prediction).sum()))
+    flat = truth.ravel(), prediction.ravel()
+    assert found.dice == pytest.approx(f1_score(*flat))
+    assert found.iou == pytest.approx(jaccard_score(*flat))
+    assert found.precision == pytest.approx(precision_score(*flat))
+    assert found.recall == pytest.approx(recall_score(*flat))
+
+
+def test_a_missed_lesion_counts_0_as_scikit_learn_has_it() -> None:
+    score, _ = score_case(make_case(TRUTH, square(5, ())))
+    assert (score.dice, score.iou, score.precision, score.recall) == (0, 0, 0, 0)
+    assert (score.surface_dice, score.slice_dice, score.volume_error) == (0, 0, -1)
+    nothing = np.zeros_like(TRUTH)
+    assert f1_score(TRUTH.ravel(), nothing.ravel()) == 0
+    # The tutorial's report prints a warning where we say 0: precision of nothing said.
+    assert precision_score(TRUTH.ravel(), nothing.ravel(), zero_division=0) == 0
+
+
+def test_without_a_lesion_nothing_is_averaged_in() -> None:
+    """Where libraries differ: scikit-learn says 0, MONAI NaN or, if told to, 1. We leave it out."""
+    for prediction in (square(5, ()), square(5, (2,))):
+        score, _ = score_case(make_case(square(5, ()), prediction))
+        for name in ("dice", "iou", "precision", "recall", "hd95", "surface_dice", "slice_dice"):
+            assert getattr(score, name) is None
+        assert score.volume_error is None
+        assert score.predicted_px == int(prediction.sum())
+
+
+def test_dice_of_a_slice_without_tumour_is_not_1() -> None:
+    table = table_of(make_case(TRUTH, square(5, (0, 1, 2))))
+    found = slice_dice(table)
+    assert np.isnan(found[[0, 4]]).all()  # one falsely marked, one rightly empty
+    assert found[1:4].tolist() == [1, 1, 0]
+
+
+# --- surfaces ------------------------------------------------------------------------------------
+
+
+def test_surfaces_of_equal_masks() -> None:
+    assert surfaces_of(TRUTH, TRUTH, (5.0, 1.0, 1.0)) == (0, 1)
+    assert surfaces_of(TRUTH, TRUTH, None) == (0, 1)
+
+
+def test_a_shift_is_its_distance_and_spacing_counts() -> None:
+    # A tall block, moved by four rows: the faces across the shift are 4 rows apart.
+    truth = np.zeros((20, 40, 40), dtype=bool)
+    truth[4:16, 8:20, 8:20] = True
+    moved = np.roll(truth, 4, axis=1)
+    isotropic, _ = surfaces_of(truth, moved, (1.0, 1.0, 1.0))
+    assert isotropic == pytest.approx(4, abs=1.01)
+    stretched, _ = surfaces_of(truth, moved, (1.0, 2.5, 1.0))
+    assert stretched == pytest.approx(10, abs=2.6)
+
+
+def test_a_missed_lesion_is_the_diagonal_away() -> None:
+    nothing = square(5, ())
+    diagonal = float(np.sqrt((5 * 5.0) ** 2 + (SIZE * 0.5) ** 2 + (SIZE * 0.8) ** 2))
+    assert surfaces_of(TRUTH, nothing, (5.0, 0.5, 0.8)) == (pytest.approx(diagonal), 0)
+    in_plane = float(np.hypot(SIZE, SIZE))
+    assert surfaces_of(TRUTH, nothing, None) == (pytest.approx(in_plane), 0)
+
+
+def test_without_geometry_surfaces_stay_within_slices() -> None:
+    # The model marks one slice more: no distance between slices is known, so none is invented.
+    prediction = square(5, (1, 2, 3, 4))
+    distance, overlap = surfaces_of(TRUTH, prediction, None)
+    assert distance == 0
+    # Of seven equal contours, three true and four marked, six overlap.
+    assert overlap == pytest.approx(6 / 7)
+    through, _ = surfaces_of(TRUTH, prediction, (5.0, 1.0, 1.0))
+    assert through == pytest.approx(5)
+
+
+def test_slices_apart_without_any_in_common_are_the_diagonal_of_a_slice() -> None:
+    distance, overlap = surfaces_of(square(5, (1,)), square(5, (3,)), None)
+    assert distance == pytest.approx(np.hypot(SIZE, SIZE))
+    assert overlap == 0
+
+
+def test_surface_dice_counts_what_is_nearer_than_two() -> None:
+    near, far = square(1, (0,), corner=7), square(1, (0,), corner=14)
+    assert surfaces_of(square(1, (0,)), near, None)[1] == 1
+    assert surfaces_of(square(1, (0,)), far, None)[1] == 0
+
+
+# --- lesions -------------------------------------------------------------------------------------
+
+
+def test_lesions_are_counted_26_connected() -> None:
+    truth = np.zeros((3, 12, 12), dtype=bool)
+    truth[0, 2, 2] = truth[1, 3, 3] = True  # a corner in common: one lesion
+    truth[2, 9, 9] = True  # another
+    prediction = np.zeros_like(truth)
+    prediction[1, 3, 3:6] = True  # finds the first
+    prediction[0, 9, 2] = True  # false
+    found = lesions_of(truth, prediction)
+    assert (found.true, found.found, found.false) == (2, 1, 1)
+
+
+def test_lesions_of_empty_masks() -> None:
+    empty = np.zeros((2, 6, 6), dtype=bool)
+    found = lesions_of(empty, empty)
+    assert (found.true, found.found, found.false) == (0, 0, 0)
+
+
+# --- what is scored ------------------------------------------------------------------------------
+
+
+def test_only_scored_slices_count() -> None:
+    scored = np.array([True, True, False, False, True])
+    prediction = square(5, (1, 3))
+    score, table = score_case(make_case(TRUTH, prediction, scored=scored))
+    assert table.numbers.tolist() == [1, 2, 5]
+    assert score.slices == 3
+    assert score.truth_px == 36
+    assert score.dice == 1
+    # Half of a volume has no bodies to count.
+    assert (score.lesions, score.lesions_found, score.false_lesions) == (None, None, None)
+
+
+def test_labels_come_from_the_probability_and_else_from_the_mask() -> None:
+    prediction = square(5, (1,))
+    _, table = score_case(make_case(TRUTH, prediction))
+    assert table.called.tolist() == [False, True, False, False, False]
+    assert table.probability is None
+    probability = np.array([0.6, 0.9, 0.7, 0.2, 0.1])
+    score, table = score_case(
+        make_case(TRUTH, prediction, slice_probability=probability, slice_threshold=0.6)
+    )
+    assert table.called.tolist() == [True, True, True, False, False]
+    assert (score.false_positive_slices, score.false_negative_slices) == (1, 1)
+    # Tumour 0.9 0.7 0.2, none 0.6 0.1: five of six pairs in order.
+    assert score.slice_auc == pytest.approx(5 / 6)
+
+
+def test_volumes_are_in_ml_only_with_geometry() -> None:
+    score, _ = score_case(make_case(TRUTH, TRUTH))
+    assert (score.unit, score.truth_ml) == ("px", None)
+    score, _ = score_case(make_case(TRUTH, TRUTH, spacing=(5.0, 2.0, 0.5)))
+    assert (score.unit, score.truth_ml) == ("mm", pytest.approx(0.54))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prediction": np.zeros((4, SIZE, SIZE), dtype=bool)},
+        {"scored": np.ones(3, dtype=bool)},
+        {"slice_probability": np.ones(3), "slice_threshold": 0.5},
+        {"slice_probability": np.ones(5)},
+    ],
+)
+def test_a_case_that_does_not_fit_together_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="P:"):
+        make_case(TRUTH, **{"prediction": TRUTH, **wrong})

@@ -1,0 +1,240 @@
+"""The page: whole, closed to the outside, readable by those who do not see it; plots and pictures."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gliosight.data.manifest import Manifest
+from gliosight.evaluate.evaluation import Evaluation, Leak, Request, evaluate
+from gliosight.evaluate.page import render_page
+from gliosight.evaluate.pictures import choose, worst_cases
+from gliosight.evaluate.plots import plots_of
+from gliosight.evaluate.predict import FileSource
+from gliosight.evaluate.predictions import Predictions
+from gliosight.evaluate.published import published_on
+from gliosight.evaluate.scores import Figure
+from tests.evaluate.builders import (
+    NOTE,
+    make_prediction,
+    make_predictions,
+    six_patients,
+    square,
+    write_data,
+)
+
+TRUTHS = six_patients()
+MASKS = {**TRUTHS, "AA_0": square(8, (2, 3), corner=6, side=3), "BB_free": square(8, (1,))}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return write_data(tmp_path_factory.mktemp("data"), TRUTHS)
+
+
+@pytest.fixture(scope="module")
+def evaluation(manifest: Manifest) -> Evaluation:
+    source = FileSource(make_predictions(manifest, MASKS), "made.npz")
+    return evaluate(Request(manifest, [source], draws=60))
+
+
+@pytest.fixture(scope="module")
+def page(evaluation: Evaluation, manifest: Manifest) -> str:
+    part = evaluation.parts[0]
+    cases = worst_cases(part, manifest, evaluation.predictions)
+    return render_page(evaluation, {part.part: cases})
+
+
+class _Reader(HTMLParser):
+    """Tags with their attributes, in order, and which are left open."""
+
+    VOID = frozenset({"meta", "link", "img", "br", "source", "path"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_is_well_formed_and_closed_to_the_outside(page: str) -> None:
+    reader = _Reader(page)
+    assert reader.open == []
+    for tag, attributes in reader.tags:
+        for name in ("src", "href", "srcset"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, value)
+        assert "style" not in attributes  # the policy forbids it
+        assert not any(name.startswith("on") for name in attributes)
+    policy = next(a["content"] for _, a in reader.tags if a.get("http-equiv"))
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "<script" not in page
+
+
+def test_those_who_do_not_see_it_are_told(page: str) -> None:
+    reader = _Reader(page)
+    pictures = [attributes for tag, attributes in reader.tags if tag == "img"]
+    assert len(pictures) >= 10
+    assert all(one.get("alt") for one in pictures)
+    headings = [int(tag[1]) for tag, _ in reader.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert headings.count(1) == 1
+    assert all(later <= earlier + 1 for earlier, later in pairwise(headings))
+    ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    labels = [a["aria-labelledby"] for _, a in reader.tags if a.get("aria-labelledby")]
+    assert set(labels) <= set(ids)
+
+
+def test_it_says_what_it_is_and_what_it_shows(page: str) -> None:
+    assert page.count("Research use only") >= 3
+    assert "slices of the data set" in page
+    assert "its licence applies" in page
+    assert "Evaluation of <bdi>made</bdi>" in page
+    for words in ("always empty", "brightest FLAIR body", "slice position only", "majority class"):
+        assert words in page
+
+
+def test_without_pictures_no_slice_is_shown(evaluation: Evaluation) -> None:
+    page = render_page(evaluation)
+    assert "image/jpeg" not in page
+    assert "Worst cases" not in page
+
+
+def test_where_all_are_seen_the_page_says_so_first(manifest: Manifest) -> None:
+    entries = [make_prediction(manifest, n, m, seen=True) for n, m in TRUTHS.items()]
+    source = FileSource(Predictions((NOTE,), tuple(entries)), "made.npz")
+    page = render_page(evaluate(Request(manifest, [source], draws=20)))
+    assert "No figure speaks for this model here" in page
+    assert "seen in training" in page
+    assert "Confusion matrix" not in page  # nothing to fill it with
+    assert _Reader(page).open == []
+
+
+def test_hostile_names_are_escaped(evaluation: Evaluation) -> None:
+    part = evaluation.parts[0]
+    hostile = replace(part.patients[0], patient="<script>alert(1)</script>\x1b[31m")
+    changed = replace(
+        evaluation,
+        parts=(replace(part, patients=(hostile, *part.patients[1:])),),
+        models=(replace(NOTE, name="<b>&"),),
+        warnings=("<i>",),
+    )
+    page = render_page(changed)
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert "\x1b" not in page
+    assert "<b>&<" not in page
+    assert "<i>" not in page
+
+
+def test_a_leak_stands_on_top(evaluation: Evaluation) -> None:
+    figure = Figure(0.9, 0.8, 0.95, 10)
+    row = {"by_slice": figure, "by_patient": figure, "difference": Figure(0.123, None, None, 10)}
+    page = render_page(replace(evaluation, leak=Leak({"dice_mean": row})))
+    assert page.index("What the leak is worth") < page.index("Figures, and what they are worth")
+    assert "0.123" in page
+    assert page.count("What a split by slice is worth") == 1
+    assert _Reader(page).open == []
+
+
+# --- plots ---------------------------------------------------------------------------------------
+
+
+def test_plots_are_drawn_twice_and_told_in_words(evaluation: Evaluation) -> None:
+    plots = plots_of(evaluation.parts[0])
+    assert [one.title for one in plots] == [
+        "Dice of each patient",
+        "Dice by volume",
+        "Volume, predicted and true",
+        "ROC by slice",
+        "Precision and recall by slice",
+        "Reliability by slice",
+        "Sensitivity by area",
+    ]
+    for one in plots:
+        for svg in (one.light, one.dark):
+            assert svg.startswith("<svg")
+            assert "<text" in svg  # text, not outlines of letters
+            assert "DejaVu" not in svg
+        assert one.light != one.dark
+        assert len(one.words) > 30
+
+
+def test_plots_are_the_same_each_time(evaluation: Evaluation) -> None:
+    assert plots_of(evaluation.parts[0]) == plots_of(evaluation.parts[0])
+
+
+def test_a_model_that_only_draws_has_no_curves(manifest: Manifest) -> None:
+    entries = [
+        make_prediction(manifest, n, m, slice_probability=None, slice_threshold=None, score=None)
+        for n, m in MASKS.items()
+    ]
+    source = FileSource(Predictions((NOTE,), tuple(entries)), "made.npz")
+    part = evaluate(Request(manifest, [source], draws=20)).parts[0]
+    titles = [one.title for one in plots_of(part)]
+    assert "ROC by slice" not in titles
+    assert "Dice of each patient" in titles
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def test_the_worst_come_first_and_false_alarms_count(
+    evaluation: Evaluation, manifest: Manifest
+) -> None:
+    cases = worst_cases(evaluation.parts[0], manifest, evaluation.predictions)
+    # Marked without a lesion, then the half-found one, then the rest by name.
+    assert [one.score.patient for one in cases[:3]] == ["BB_free", "AA_0", "AA_1"]
+    free = cases[0].slices
+    assert [one.number for one in free] == [2]
+    assert free[0].truth == ""
+    assert free[0].prediction.startswith("M")
+    assert free[0].words == "Dice 0.00; true 0 px, predicted 36 px"
+    assert free[0].jpeg.startswith(b"\xff\xd8")
+
+
+def test_slices_that_tell_most() -> None:
+    truth = square(8, (2, 3, 4))
+    truth[3, 0:3, 0:3] = True  # the largest
+    prediction = square(8, (2, 3))
+    prediction[6, 10:20, 10:20] = True  # falsely marked
+    assert choose(truth, prediction) == [3, 4, 6]
+    nothing = np.zeros((2, 4, 4), dtype=bool)
+    assert choose(nothing, nothing) == []
+
+
+def test_published_figures_stand_beside_their_own_set_only() -> None:
+    assert published_on(["TCGA_CS_4944_20010208"])
+    assert not published_on(["TCGA_CS_4944_20010208", "BraTS2021_00006"])
+    assert not published_on([])
+
+
+def test_pictures_are_jpegs_of_the_right_slice(page: str) -> None:
+    found = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page)
+    assert found
+    assert all(b64decode(one).startswith(b"\xff\xd8") for one in found)
+
+
+def test_the_templates_are_shipped() -> None:
+    home = Path(__file__).resolve().parents[2] / "src" / "gliosight" / "evaluate" / "templates"
+    assert {one.name for one in home.iterdir()} == {"evaluation.css", "evaluation.html.j2"}
