@@ -1,12 +1,13 @@
 # make demo   install the tool alone and analyse a synthetic study
 # make check  what has to pass before a commit: lint, types, layers, fast tests
 # make test   everything
+# make tutorial DATA=FOLDER   the LGG tutorial on its data set, start to end (hours)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo check lint test bench clean
+.PHONY: demo check lint test bench bench-training tutorial clean
 
 demo: $(VENV)/.core
 	$(BIN)/gliosight demo -o demo-gliosight --overwrite
@@ -28,6 +29,14 @@ bench: $(VENV)/.dev
 	$(PIP) install -e '.[openvino]'
 	$(BIN)/python benchmarks/start_to_exit.py
 
+# Slices per second of training against a plain loop; docs/results.md quotes them.
+bench-training: $(VENV)/.dev
+	$(BIN)/python benchmarks/training.py $(if $(DATA),--data $(DATA))
+
+tutorial: $(VENV)/.dev
+	test -n "$(DATA)" || { echo "give the data set's folder: make tutorial DATA=FOLDER"; exit 2; }
+	$(BIN)/python docs/tutorial/tutorial.py $(DATA) -o tutorial-gliosight
+
 $(VENV)/.core: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install -e .
@@ -36,7 +45,7 @@ $(VENV)/.core: pyproject.toml
 # torch by its exact version and first: a range would take another build.
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP) install torch==2.13.0
-	$(PIP) install -e '.[dev,train]'
+	$(PIP) install -e '.[dev,train,evaluate]'
 	touch $@
 
 clean:

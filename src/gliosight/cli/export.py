@@ -1,8 +1,9 @@
-"""``gliosight export``: trained weights to a model that ``analyze`` takes (layer: cli)."""
+"""``gliosight export``: finished runs to a model that ``analyze`` takes (layer: cli)."""
 
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +16,32 @@ from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 
 
 @click.command("export")
-@click.argument("weights", type=PATH)
+@click.argument("runs", type=PATH, nargs=-1, required=True)
 @click.option("-o", "--out", type=PATH, required=True, help="Folder of the model.")
 @click.option("--name", default="mine", show_default=True, help="Name of the model.")
 @click.option("--about", type=PATH, help="JSON file with what the card says to people.")
-def command(weights: Path, out: Path, name: str, about: Path | None) -> None:
-    """Turn a run's WEIGHTS (weights.safetensors) into a model.
+def command(runs: tuple[Path, ...], out: Path, name: str, about: Path | None) -> None:
+    """Turn a finished run into a model; or a detector's run and a localizer's into a cascade.
 
-    The card takes over the shipped model's decision rule; fit it anew for your data, see
+    A joint network's card takes over the shipped model's decision rule; fit it anew for your data, see
     docs/decision.md. Then: gliosight analyze STUDY --model OUT/NAME.json
     """
     with needs_extra("train"):
-        from gliosight.train.export import SHIPPED_RULE, export_joint
+        from gliosight.train.export import export_cascade, export_run
+        from gliosight.train.progress import hush
 
-    if not weights.is_file():
-        raise NothingReadableError(
-            "no such file", where=weights.name, remedy="finish the run first"
-        )
+    hush()
+    if len(runs) > 2:
+        raise UsageError(f"{len(runs)} runs", remedy="give one, or a detector's and a localizer's")
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise UsageError(f"the name {name!r}", remedy="use letters, digits, '-', '_' and '.'")
     told = _read_about(about) if about else {}
-    card = export_joint(weights, out, name, decision=SHIPPED_RULE, about=told)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, of its own insides
+        if len(runs) == 1:
+            card = export_run(runs[0], out, name, about=told)
+        else:
+            card = export_cascade(runs[0], runs[1], out, name, about=told)
     print_text(f"model: {printable(str(card))}")
 
 

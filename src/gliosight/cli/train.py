@@ -1,86 +1,133 @@
-"""``gliosight train``: fit a network on a folder in the LGG layout (layer: cli)."""
+"""``gliosight train``: fit a network on the slices of a manifest (layer: cli)."""
 
 from __future__ import annotations
 
+import os
+import warnings
 from pathlib import Path
 
 import click
 
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
-from gliosight.cli.output import print_text
-from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
+from gliosight.cli.output import print_text, progress_display
+from gliosight.errors import ModelError, NothingReadableError, UsageError, printable
 
 
 @click.command("train")
-@click.argument("preset", default="joint")
-@click.option("--data", type=PATH, required=True, help="Folder of patients in the LGG layout.")
+@click.argument("preset")
+@click.option("--data", type=PATH, required=True, help="Manifest: gliosight data index.")
+@click.option("--split", "split_path", type=PATH, help="Split: gliosight data split.")
+@click.option("--fold", metavar="NAME", help="Which fold of the split is left out for the test.")
 @click.option("-o", "--out", type=PATH, required=True, help="Folder of the run.")
 @click.option(
-    "--fold", metavar="K/N", help="Leave out fold K of N (K from 0): patients dealt by name."
+    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a field of the recipe."
 )
 @click.option(
-    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a recipe's field."
+    "--init",
+    "initial",
+    metavar="FROM",
+    help="Weights to start from: gliosight (the shipped ones), a run, or a .safetensors file.",
 )
-@click.option("--init", "initial", type=PATH, help="weights.safetensors to start from.")
 @click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Threads to train with.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of each process.")
+@click.option("--devices", type=click.IntRange(1, 64), default=1, show_default=True,
+              help="Processes (GPUs, where there are) that share each batch.")  # fmt: skip
+@click.option("--nodes", type=click.IntRange(1, 64), default=1, show_default=True,
+              help="Machines that share each batch; see docs/training.md.")  # fmt: skip
+@click.option("--cache", type=PATH, help="Where packed slices are kept, for all runs.")
 def command(
     preset: str,
     data: Path,
-    out: Path,
+    split_path: Path | None,
     fold: str | None,
+    out: Path,
     changes: tuple[str, ...],
-    initial: Path | None,
+    initial: str | None,
     resume: bool,
     threads: int | None,
+    devices: int,
+    nodes: int,
+    cache: Path | None,
 ) -> None:
-    """Fit the joint network.
+    """Fit a network by a PRESET: joint, tutorial-detector, tutorial-localizer, unet, or a YAML file.
 
-    The run's folder keeps the packed slices, a checkpoint every 50 steps, run.json and, at the end,
-    weights.safetensors for: gliosight export
+    The run's folder keeps checkpoints, run.json, a TensorBoard log and, at the end, the model:
+    gliosight analyze STUDY --model OUT/model.json
     """
     with needs_extra("train"):
-        from gliosight.train.fitting import fit
-        from gliosight.train.packed import fold_of, pack
+        from gliosight.train.fitting import Machine, is_main_process
         from gliosight.train.presets import load_recipe
+        from gliosight.train.progress import hush
+        from gliosight.train.running import Order, train
 
+    from gliosight.data.manifest import read_manifest
+    from gliosight.data.split import read_split
+
+    hush()
     recipe = load_recipe(preset, changes)
-    if (out / "weights.safetensors").exists():
-        raise UsageError("the run is finished", where=out.name, remedy="choose another -o")
-    if (out / "last.ckpt").exists() and not resume:
+    if data.is_dir():
         raise UsageError(
-            "the run has begun", where=out.name, remedy="go on with --resume or choose another -o"
+            "--data is a folder",
+            where=data.name,
+            remedy="index it first: gliosight data index FOLDER -o manifest.csv",
         )
-    if initial is not None and not initial.is_file():
-        raise NothingReadableError("no such weights", where=initial.name, remedy="check --init")
-    try:
-        slices = pack(data, out / "pack")
-    except FileNotFoundError as error:
-        raise NothingReadableError(
-            "no patient's slices with masks", where=data.name, remedy="see docs/training.md"
-        ) from error
-    except ValueError as error:
-        raise DamagedInputError(
-            str(error), where=data.name, remedy="leave the patient out"
-        ) from error
-    patients = list(slices.patients)
-    if fold is not None:
-        left_out, folds = _fold(fold)
-        dealt = fold_of(patients, folds)
-        patients = [one for one in patients if dealt[one] != left_out]
-    print_text(f"{len(patients)} of {len(slices.patients)} patients, {recipe.steps} steps")
-    try:
-        weights = fit(
-            slices, patients, recipe, out, initial=initial, resume=resume, threads=threads
-        )
-    except FloatingPointError as error:
-        raise UsageError(str(error), remedy="lower the rates and go on with --resume") from error
-    print_text(f"weights: {printable(str(weights))}")
+    manifest = read_manifest(data)
+    split = read_split(split_path) if split_path is not None else None
+    order = Order(
+        preset=preset,
+        recipe=recipe,
+        manifest=manifest,
+        split=split,
+        fold=fold,
+        run=out,
+        cache=cache or _default_cache(manifest.sha256),
+        initial=_initial(initial),
+        resume=resume,
+        machine=Machine(devices, nodes, threads),
+    )
+    with warnings.catch_warnings(), progress_display("packing", shown=is_main_process()) as tell:
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", message=".*ImageNet weights.*")
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        try:
+            card = train(order, tell)
+        except FloatingPointError as error:
+            raise UsageError(
+                str(error),
+                where=out.name,
+                remedy="go on with --resume, with lower rates in a new run, or with other data",
+            ) from error
+        except KeyboardInterrupt:
+            print_text(f"the run is kept: go on with --resume ({printable(out.name)})")
+            raise
+    if is_main_process():
+        print_text(f"model: {printable(str(card))}")
 
 
-def _fold(text: str) -> tuple[int, int]:
-    left_out, _, folds = text.partition("/")
-    if not (left_out.isdigit() and folds.isdigit() and 0 <= int(left_out) < int(folds) <= 100):
-        raise UsageError(f"--fold {text!r}", remedy="write K/N with K from 0 to N - 1, such as 0/5")
-    return int(left_out), int(folds)
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print_text(f"warning: {message}")
+
+
+def _default_cache(manifest_sha256: str) -> Path:
+    """A folder of the user's cache, named by what the manifest says."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "gliosight" / f"packed-{manifest_sha256[:16]}"
+
+
+def _initial(given: str | None) -> Path | None:
+    if given is None:
+        return None
+    path = Path(given)
+    if given == "gliosight":
+        from gliosight.infer.model import DEFAULT_MODEL, SHIPPED
+
+        path = SHIPPED / f"{DEFAULT_MODEL}.safetensors"
+        if not path.is_file():
+            raise ModelError("the shipped weights are not there", remedy="install gliosight again")
+        return path
+    if path.is_dir():
+        path = path / "weights.safetensors"
+    if not path.is_file():
+        raise NothingReadableError("no such weights", where=path.name, remedy="check --init")
+    return path

@@ -10,7 +10,7 @@ offset, gamma, bias field, noise, resolution, which sequences there are, whether
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gliosight.train.packed import SIZE, PackedSlices
+from gliosight.train.recipe import Strength
 
 SEQUENCES = 3
 NEIGHBOURS = 3
@@ -26,28 +27,6 @@ FLAIR = 1
 # From this many slices on, a patient's slices are thinner than the 5 mm of the others: the second
 # neighbour is then as good a neighbour as the first.
 THIN_FROM = 45
-
-
-@dataclass(frozen=True)
-class Strength:
-    """How far each change may go. Ranges are symmetric unless said otherwise."""
-
-    rotation_degrees: float = 20.0
-    log_scale: float = 0.22
-    log_aspect: float = 0.06
-    shear: float = 0.08
-    shift_pixels: float = 22.0
-    log_gain: float = 0.25
-    offset: float = 0.3
-    log_gamma: float = 0.35
-    bias: float = 0.35
-    noise: float = 0.2
-    blur_chance: float = 0.2
-    lose_t1_chance: float = 0.12
-    lose_t1c_chance: float = 0.15
-    lose_both_chance: float = 0.2
-    strip_chance: float = 0.2
-    turn_order_chance: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -64,7 +43,11 @@ class Plan:
     blur: Tensor  # (n,) factor, 1 for none
     lost: Tensor  # (n, 3) bool
     strip_depth: Tensor  # (n,) pixels, 0 for none
-    seed: int
+    seeds: NDArray[np.int64]  # (n,) of the noise
+
+    def share(self, part: slice) -> Plan:
+        """The decisions for some of the slices."""
+        return Plan(**{one.name: getattr(self, one.name)[part] for one in fields(self)})
 
 
 def draw_plan(
@@ -87,7 +70,9 @@ def draw_plan(
     uniform = generator.uniform
     patient = slices.patient_of(chosen)
     low, high = slices.first[patient], slices.first[patient + 1] - 1
-    reach = np.where((high - low + 1 >= THIN_FROM) & (uniform(size=n) < 0.5), 2, 1)
+    reach = slices.reach[patient]
+    thin = (high - low + 1 >= THIN_FROM) & (reach == 1)
+    reach = np.where(thin & (uniform(size=n) < 0.5), 2, reach)
     reach = np.where(uniform(size=n) < strength.turn_order_chance, -reach, reach)
     rows = np.stack([chosen - reach, chosen, chosen + reach], axis=1)
     rows = np.clip(rows, low[:, None], high[:, None])
@@ -96,7 +81,7 @@ def draw_plan(
     scale = np.exp(uniform(-1, 1, n) * strength.log_scale)
     aspect = np.exp(uniform(-1, 1, n) * strength.log_aspect)
     shear = uniform(-1, 1, n) * strength.shear
-    flip = np.where(uniform(size=n) < 0.5, -1.0, 1.0)
+    flip = np.where(uniform(size=n) < strength.flip_chance, -1.0, 1.0)
     cos, sin = np.cos(angle), np.sin(angle)
     zero, one = np.zeros(n), np.ones(n)
     rotation = np.stack([cos, -sin, sin, cos], axis=1).reshape(n, 2, 2)
@@ -133,21 +118,29 @@ def draw_plan(
         strip_depth=_floats(
             np.where(uniform(size=n) < strength.strip_chance, uniform(8, 17, n), 0.0)
         ),
-        seed=int(generator.integers(2**62)),
+        seeds=generator.integers(2**62, size=n),
     )
 
 
-def make_batch(slices: PackedSlices, plan: Plan, crop: int) -> tuple[Tensor, Tensor]:
+def make_batch(
+    slices: PackedSlices, plan: Plan, crop: int, neighbours: int = NEIGHBOURS
+) -> tuple[Tensor, Tensor]:
     """Execute a plan.
+
+    Parameters
+    ----------
+    neighbours : int
+        3 for the slice between those below and above, 1 for the slice alone.
 
     Returns
     -------
-    images : (n, 9, crop, crop) float32 tensor, channels last in memory
+    images : (n, 3 * neighbours, crop, crop) float32 tensor, channels last in memory
     masks : (n, 1, crop, crop) float32 tensor of 0 and 1
     """
     n = len(plan.rows)
     patient = slices.patient_of(plan.rows[:, 1])
-    flat = plan.rows.ravel()
+    rows = plan.rows if neighbours == NEIGHBOURS else plan.rows[:, 1:2]
+    flat = rows.ravel()
     low, high, mean, std = (
         torch.from_numpy(slices.intensity[patient, :, k]).view(n, 1, SEQUENCES, 1, 1)
         for k in range(4)
@@ -155,17 +148,17 @@ def make_batch(slices: PackedSlices, plan: Plan, crop: int) -> tuple[Tensor, Ten
     # In place throughout: on a CPU this is bound by memory, and a fresh array costs more than the sum.
     # Values are heights above air from here on, so that zero padding and stripping both leave air.
     height = (
-        torch.from_numpy(slices.images[flat]).view(n, NEIGHBOURS, SEQUENCES, SIZE, SIZE).float()
+        torch.from_numpy(slices.images[flat]).view(n, neighbours, SEQUENCES, SIZE, SIZE).float()
     )
     height = torch.minimum(height, high, out=height).sub_(low).clamp_(min=0)
     for k in torch.nonzero(plan.strip_depth).flatten().tolist():
-        depth = torch.from_numpy(slices.depth[plan.rows[k]]).unsqueeze(1)
+        depth = torch.from_numpy(slices.depth[rows[k]]).unsqueeze(1)
         height[k].mul_(depth >= plan.strip_depth[k])
     grid = functional.affine_grid(plan.theta, [n, 1, crop, crop], align_corners=False)
     height = functional.grid_sample(height.flatten(1, 2), grid, align_corners=False)
     truth = torch.from_numpy(slices.masks[plan.rows[:, 1]]).view(n, 1, SIZE, SIZE).float()
     masks = functional.grid_sample(truth, grid, align_corners=False)
-    height = _soften(height, plan.blur).view(n, NEIGHBOURS, SEQUENCES, crop, crop)
+    height = _soften(height, plan.blur).view(n, neighbours, SEQUENCES, crop, crop)
 
     span = high - low
     for k, c in torch.nonzero(plan.gamma != 1).tolist():
@@ -175,8 +168,8 @@ def make_batch(slices: PackedSlices, plan: Plan, crop: int) -> tuple[Tensor, Ten
     gain = field.exp_() * (plan.gain.view(n, SEQUENCES, 1, 1) / std[:, 0])
     air = (low - mean) / std + plan.offset.view(n, 1, SEQUENCES, 1, 1)
     images = height.mul_(gain.unsqueeze(1)).add_(air)
-    generator = torch.Generator().manual_seed(plan.seed)
     for k in torch.nonzero(plan.noise).flatten().tolist():
+        generator = torch.Generator().manual_seed(int(plan.seeds[k]))
         images[k].add_(torch.randn(images[k].shape, generator=generator).mul_(plan.noise[k]))
     # A missing sequence is filled with FLAIR, as the data set does and as `prepare` does.
     for k, c in torch.nonzero(plan.lost).tolist():

@@ -1,7 +1,8 @@
-"""Averaged weights to a model that the product runs (training bench; torch, onnx).
+"""A run to a model that the product runs (training bench; torch, onnx).
 
-In: ``weights.safetensors``. Out: one ONNX file with dynamic batch and sides, and its card. The export is
-checked against torch on random input before it is kept.
+In: a run's folder. Out: an ONNX file with dynamic batch and sides, its weights once more as safetensors to
+start other trainings from, and its card. Two runs, a detector's and a localizer's, become one cascade.
+Every export is checked against torch on random input before it is kept.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
 from gliosight.card import DecisionRule, InputRecipe
+from gliosight.errors import CannotWriteError, NothingReadableError, UsageError
 from gliosight.train.networks.joint import JointNetwork
+from gliosight.train.networks.resnet import SIZE, Detector
+from gliosight.train.networks.resunet import ResUNet
+from gliosight.train.networks.unet import UNet
+from gliosight.train.recipe import Recipe, recipe_of
+from gliosight.train.run import read_record
 
 # The largest difference of a logit that is taken for rounding.
 TOLERANCE = 2e-2
@@ -46,58 +54,212 @@ SHIPPED_RULE = DecisionRule(
 )
 
 
-def export_joint(
-    weights: Path,
-    folder: Path,
-    name: str,
-    *,
-    decision: DecisionRule,
-    recipe: InputRecipe | None = None,
-    flip: bool = True,
-    about: Mapping[str, Any] | None = None,
+# Of a network that does one task: its own answer decides, and nothing it marks is weighed away.
+PLAIN_RULE = DecisionRule(
+    pixel_threshold=0.5,
+    evidence_mm2=25.0,
+    slice_intercept=0.0,
+    slice_head_weight=1.0,
+    slice_pixel_weight=0.0,
+    slice_threshold=0.5,
+    lesion_intercept=0.0,
+    lesion_area_weight=0.0,
+    lesion_extent_weight=0.0,
+    lesion_slice_weight=1.0,
+    lesion_pixel_weight=0.0,
+    study_threshold=0.005,
+    keep_threshold=0.0,
+)
+# The article: no tumour where the detector says so with more than this.
+TUTORIAL_GATE = 0.99
+WHOLE_PICTURE = InputRecipe(normalisation="unit", neighbours=1, matrix=SIZE)
+WHOLE_HEAD = InputRecipe(neighbours=1, matrix=SIZE)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a recipe's network becomes a model's."""
+
+    role: str
+    outputs: tuple[str, ...]
+    input: InputRecipe
+    rule: DecisionRule
+    flip: bool
+
+
+KINDS = {
+    "joint": Kind("joint", ("mask_logits", "slice_logits"), InputRecipe(), SHIPPED_RULE, flip=True),
+    "resnet50": Kind("detector", ("slice_logits",), WHOLE_PICTURE, PLAIN_RULE, flip=False),
+    "resunet": Kind("localizer", ("mask_logits",), WHOLE_PICTURE, PLAIN_RULE, flip=False),
+    "unet": Kind("localizer", ("mask_logits",), WHOLE_HEAD, PLAIN_RULE, flip=False),
+}
+
+
+class _OneLogit(nn.Module):
+    """A detector whose answer is one logit: that of tumour against no tumour."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.detector(images)
+        return logits[:, 1] - logits[:, 0]
+
+
+def export_run(
+    run: Path, folder: Path, name: str, *, about: Mapping[str, Any] | None = None
 ) -> Path:
-    """Write ``<name>.onnx`` and its card ``<name>.json`` into a folder; return the card's path.
+    """Write ``<name>.onnx``, ``<name>.safetensors`` and the card ``<name>.json``; return its path.
 
     Raises
     ------
+    NothingReadableError
+        The run is not finished.
+    CannotWriteError
     ArithmeticError
         The exported network does not give what torch gives.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    network = JointNetwork()
-    network.load_state_dict(load_file(weights))
+    recipe, told = _finished(run)
+    kind = KINDS[recipe.network]
+    file = _export_network(recipe, run / "weights.safetensors", folder, name)
+    parts: dict[str, Any] = file
+    if kind.role != "joint":
+        parts = {"networks": {kind.role: file}, "gate": 1.0}
+    return _write_card(
+        folder,
+        name,
+        {"name": name, "kind": "joint" if kind.role == "joint" else "cascade", **parts},
+        kind,
+        {**told, **(about or {})},
+    )
+
+
+def export_cascade(
+    detector: Path,
+    localizer: Path,
+    folder: Path,
+    name: str,
+    *,
+    about: Mapping[str, Any] | None = None,
+) -> Path:
+    """Join a detector's run and a localizer's to one model, the tutorial's way.
+
+    Raises
+    ------
+    UsageError
+        They are not one of each, or want different input.
+    """
+    networks: dict[str, Any] = {}
+    told: dict[str, Any] = {}
+    kinds: dict[str, Kind] = {}
+    for run in (detector, localizer):
+        recipe, said = _finished(run)
+        kind = KINDS[recipe.network]
+        kinds[kind.role] = kind
+        networks[kind.role] = (recipe, run)
+        told[kind.role] = said
+    if (
+        set(kinds) != {"detector", "localizer"}
+        or kinds["detector"].input != kinds["localizer"].input
+    ):
+        raise UsageError(
+            "these two runs make no cascade",
+            remedy="give a run of tutorial-detector and one of tutorial-localizer",
+        )
+    files = {
+        role: _export_network(recipe, run / "weights.safetensors", folder, f"{name}-{role}")
+        for role, (recipe, run) in networks.items()
+    }
+    seen = {one for said in told.values() for one in said["training"]["patients_sha256"]}
+    told["training"] = {"patients": len(seen), "patients_sha256": sorted(seen)}
+    body = {"name": name, "kind": "cascade", "networks": files, "gate": TUTORIAL_GATE}
+    return _write_card(folder, name, body, kinds["localizer"], {**told, **(about or {})})
+
+
+def _finished(run: Path) -> tuple[Recipe, dict[str, Any]]:
+    """A run's recipe, and what its card says of it."""
+    record = read_record(run)
+    if not (run / "weights.safetensors").is_file():
+        raise NothingReadableError(
+            "the run is not finished", where=run.name, remedy="go on with: gliosight train --resume"
+        )
+    seen = sorted({one for part in record["patients_sha256"].values() for one in part})
+    told = {
+        "summary": f"Trained by gliosight train {record['preset']}. For research only.",
+        "training": {"patients": len(seen), "patients_sha256": seen},
+        "run": {key: record.get(key) for key in ("preset", "recipe", "data", "split", "outcome")},
+    }
+    return recipe_of(record["recipe"]), told
+
+
+def build_network(recipe: Recipe) -> nn.Module:
+    """The recipe's network without weights, as it is trained."""
+    if recipe.network == "joint":
+        return JointNetwork(dropout=recipe.dropout)
+    if recipe.network == "resnet50":
+        return Detector(recipe.dropout, frozen=recipe.freeze)
+    return ResUNet() if recipe.network == "resunet" else UNet()
+
+
+def _export_network(recipe: Recipe, weights: Path, folder: Path, name: str) -> dict[str, str]:
+    kind = KINDS[recipe.network]
+    network = build_network(recipe)
+    state = load_file(weights)
+    network.load_state_dict(state)
     # What is compared below is the network as it is stored.
     for weight in network.parameters():
         if weight.numel() >= STORE_HALF_FROM:
             weight.data = weight.data.half().float()
-    network.eval()
-    example = torch.randn(2, 9, 96, 64)
-    path = folder / f"{name}.onnx"
+    exported = _OneLogit(network) if isinstance(network, Detector) else network
+    exported.eval()
+    channels = 3 * recipe.neighbours
+    sides = (SIZE, SIZE) if kind.input.matrix else (96, 64)
     batch, rows, columns = (torch.export.Dim(one, min=1) for one in ("batch", "rows", "columns"))
+    shape = {0: batch} if kind.input.matrix else {0: batch, 2: 32 * rows, 3: 32 * columns}
     program = torch.onnx.export(
-        network,
-        (example,),
+        exported,
+        (torch.randn(2, channels, *sides),),
         dynamo=True,
         opset_version=OPSET,
         input_names=["images"],
-        output_names=["mask_logits", "slice_logits"],
-        dynamic_shapes=({0: batch, 2: 32 * rows, 3: 32 * columns},),
+        output_names=list(kind.outputs),
+        dynamic_shapes=(shape,),
         external_data=False,
         verbose=False,
     )
     if program is None:
         raise RuntimeError("torch wrote no ONNX program")
-    onnx.save(_store_half(program.model_proto), path)
-    _compare(network, path)
+    path = folder / f"{name}.onnx"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        onnx.save(_store_half(program.model_proto), path)
+        save_file(
+            {
+                key: value.half() if value.ndim > 1 and value.is_floating_point() else value
+                for key, value in state.items()
+            },
+            folder / f"{name}.safetensors",
+        )
+    except OSError as error:
+        raise CannotWriteError(
+            f"cannot write the model: {error.strerror or error}",
+            where=folder.name,
+            remedy="free some space, and export the run again: gliosight export",
+        ) from error
+    _compare(exported, path, channels, sides if kind.input.matrix else None)
+    return {"network": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _write_card(
+    folder: Path, name: str, body: Mapping[str, Any], kind: Kind, about: Mapping[str, Any]
+) -> Path:
     card = {
-        "name": name,
-        "kind": "joint",
-        "network": path.name,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "flip": flip,
-        "input": asdict(recipe or InputRecipe()),
-        "decision": asdict(decision),
-        "about": dict(about or {}),
+        **body,
+        "flip": kind.flip,
+        "input": asdict(kind.input),
+        "decision": asdict(kind.rule),
+        "about": dict(about),
     }
     out = folder / f"{name}.json"
     out.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
@@ -125,16 +287,18 @@ def _store_half(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _compare(network: JointNetwork, path: Path) -> None:
+def _compare(network: nn.Module, path: Path, channels: int, sides: tuple[int, int] | None) -> None:
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     generator = torch.Generator().manual_seed(0)
-    for shape in ((1, 9, 192, 160), (3, 9, 64, 224)):
-        images = torch.randn(shape, generator=generator)
+    for count, own in ((1, (192, 160)), (3, (64, 224))):
+        images = torch.rand((count, channels, *(sides or own)), generator=generator)
         with torch.no_grad():
-            expected = network(images)
+            answer = network(images)
+        expected = answer if isinstance(answer, tuple) else (answer,)
         for found, wanted in zip(
             session.run(None, {"images": images.numpy()}), expected, strict=True
         ):
-            difference = float(np.abs(found - wanted.numpy()).max())
+            scale = max(1.0, float(wanted.abs().max()) / 10)
+            difference = float(np.abs(found - wanted.numpy()).max()) / scale
             if not difference < TOLERANCE:
                 raise ArithmeticError(f"ONNX differs from torch by {difference:.2g}")

@@ -1,33 +1,40 @@
 """The training slices, held once as bytes (training bench).
 
-In: the data set's folder in the LGG layout, ``<patient>/<patient>_<slice>.tif`` (rows, columns, 3)
-uint8 with channels T1, FLAIR, T1C, and ``..._mask.tif`` beside each. Out: a `PackedSlices`, memory
-mapped, from which whole batches are cut without Python work per slice.
+In: a `Manifest`. Out: a `PackedSlices`, memory mapped, from which whole batches are cut without Python
+work per slice. Every slice is brought into the network frame (see `gliosight.prepare`) at 256 x 256
+pixels; a picture of 8 bits and that size stays as it is, byte for byte.
 
-Slices of one patient stand together, in the order of their numbers: inferior to superior.
+Row ``k`` is the manifest's used row ``k``: slices of one patient stand together, as they do there.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
-from collections.abc import Sequence as Ordered
+import os
+import shutil
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliosight.head import find_head, head_box, measure_intensity
+from gliosight.card import InputRecipe
+from gliosight.data.manifest import Manifest, SliceRow
+from gliosight.data.studies import LabelledStudy, read_labelled
+from gliosight.errors import CannotWriteError, UnsupportedInputError, printable
+from gliosight.head import find_head, head_box, measure_intensity, unit_range
+from gliosight.prepare import CHANNELS, Frame, frame_of
+from gliosight.study import Sequence
 
 SIZE = 256
-FLAIR_CHANNEL = 1
-_SLICE = re.compile(r"^(?P<patient>.+)_(?P<number>\d+)\.tif$")
 # How far the closing reaches that makes the head one body before its depth is measured (pixels).
 CLOSING = 9
+FRAME = InputRecipe(normalisation="unit", neighbours=1, matrix=SIZE)
+FORMAT = 2
+
+Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -37,7 +44,7 @@ class PackedSlices:
     Parameters
     ----------
     images : (n, 3, 256, 256) uint8 array
-        T1, FLAIR, T1C.
+        T1, FLAIR, T1C; a sequence that is missing is FLAIR again, as in `prepare`.
     masks : (n, 256, 256) uint8 array
         0 or 1.
     depth : (n, 256, 256) uint8 array
@@ -49,6 +56,9 @@ class PackedSlices:
         Low, high, mean and standard deviation of the head's tissue, by sequence.
     centre : (patients, 2) float32 array
         Row and column of the middle of the head's box.
+    reach : (patients,) int array
+        How many rows on the neighbour above lies, about 5 mm away; negative where slices are stored
+        from above downwards.
     """
 
     images: NDArray[np.uint8]
@@ -58,105 +68,168 @@ class PackedSlices:
     first: NDArray[np.int64]
     intensity: NDArray[np.float32]
     centre: NDArray[np.float32]
+    reach: NDArray[np.int64]
 
     def patient_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Index of the patient each row belongs to."""
         return np.searchsorted(self.first, rows, side="right") - 1
 
-    def rows_of(self, chosen: Ordered[str]) -> NDArray[np.int64]:
-        """Rows of the chosen patients, in order."""
-        wanted = set(chosen)
-        runs = [
-            np.arange(self.first[k], self.first[k + 1])
-            for k, patient in enumerate(self.patients)
-            if patient in wanted
-        ]
-        return np.concatenate(runs) if runs else np.empty(0, dtype=np.int64)
+
+def rows_of(manifest: Manifest, chosen: Iterable[SliceRow]) -> NDArray[np.int64]:
+    """The packed rows of slices of the manifest, in the manifest's order."""
+    wanted = {row.key for row in chosen}
+    rows = [k for k, row in enumerate(manifest.used) if row.key in wanted]
+    return np.asarray(rows, dtype=np.int64)
 
 
-def list_patients(root: Path) -> list[str]:
-    """Names of the patients' folders under ``root``, sorted."""
-    return sorted(p.name for p in root.iterdir() if p.is_dir() and any(p.glob("*_mask.tif")))
+def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> PackedSlices:
+    """Read the data set once and keep it in ``cache``, a folder that appears whole or not at all.
 
+    A cache made from the same manifest is used again.
 
-def pack(root: Path, cache: Path) -> PackedSlices:
-    """Read the data set once and keep it in ``cache`` as three arrays and one table.
-
-    A cache made from the same patients is used again.
+    Raises
+    ------
+    UnsupportedInputError
+        A volume that is not axial, a study without contrast.
+    CannotWriteError
+    GliosightError
+        What reading the files had to say; files are held against the manifest's digests.
     """
-    patients = list_patients(root)
-    if not patients:
-        raise FileNotFoundError(f"no <patient>/<patient>_<slice>_mask.tif under {root}")
-    table = cache / "pack.json"
-    if not (table.is_file() and json.loads(table.read_text())["patients"] == patients):
-        _write(root, cache, patients)
-    meta = json.loads(table.read_text())
-    first = np.asarray(meta["first"])
+    if not _is_of(cache, manifest):
+        parts = cache.with_name(f"{cache.name}.part-{os.getpid()}")
+        try:
+            try:
+                _write(manifest, parts, progress)
+                shutil.rmtree(cache, ignore_errors=True)
+                parts.rename(cache)
+            finally:
+                shutil.rmtree(parts, ignore_errors=True)
+        except OSError as error:
+            if isinstance(error, CannotWriteError):
+                raise
+            # Another run may have been quicker; then its cache is ours as well.
+            if not _is_of(cache, manifest):
+                raise CannotWriteError(
+                    f"cannot keep the packed slices: {error.strerror or error}",
+                    where=cache.name,
+                    remedy="free some space, or choose another --cache",
+                ) from error
+    table = json.loads((cache / "pack.json").read_text("utf-8"))
+    arrays = {
+        name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("images", "masks", "depth")
+    }
     return PackedSlices(
-        images=np.load(cache / "images.npy", mmap_mode="r"),
-        masks=np.load(cache / "masks.npy", mmap_mode="r"),
-        depth=np.load(cache / "depth.npy", mmap_mode="r"),
-        patients=tuple(patients),
-        first=first,
-        intensity=np.asarray(meta["intensity"], dtype=np.float32),
-        centre=np.asarray(meta["centre"], dtype=np.float32),
+        **arrays,
+        patients=tuple(table["patients"]),
+        first=np.asarray(table["first"], dtype=np.int64),
+        intensity=np.asarray(table["intensity"], dtype=np.float32),
+        centre=np.asarray(table["centre"], dtype=np.float32),
+        reach=np.asarray(table["reach"], dtype=np.int64),
     )
 
 
-def read_patient(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images ``(slices, 3, 256, 256)`` and masks ``(slices, 256, 256)`` of one patient."""
-    numbered = sorted(
-        (int(match["number"]), path)
-        for path in folder.glob("*.tif")
-        if (match := _SLICE.match(path.name))
-    )
-    images = np.stack([tifffile.imread(path) for _, path in numbered]).transpose(0, 3, 1, 2)
-    masks = np.stack(
-        [tifffile.imread(path.with_name(f"{path.stem}_mask.tif")) for _, path in numbered]
-    )
-    if images.shape[1:] != (3, SIZE, SIZE) or masks.shape[1:] != (SIZE, SIZE):
-        raise ValueError(f"{folder.name}: slices are {images.shape[1:]}, not (3, {SIZE}, {SIZE})")
-    return images.astype(np.uint8), (masks > 0).astype(np.uint8)
+def _is_of(cache: Path, manifest: Manifest) -> bool:
+    try:
+        table = json.loads((cache / "pack.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return bool(table["format"] == FORMAT and table["manifest_sha256"] == manifest.sha256)
 
 
-def fold_of(patients: Ordered[str], folds: int) -> dict[str, int]:
-    """Deal the patients into folds, alike in institution, by nothing but their names.
+def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
+    folder.mkdir(parents=True)
+    count = len(manifest.used)
+    shapes = {"images": (count, 3, SIZE, SIZE), "masks": (count, SIZE, SIZE)}
+    shapes["depth"] = shapes["masks"]
+    arrays = {
+        name: np.lib.format.open_memmap(
+            folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape
+        )
+        for name, shape in shapes.items()
+    }
+    intensity, centre, reach, first = [], [], [], [0]
+    for number, patient in enumerate(manifest.patients, start=1):
+        case = read_labelled(manifest, patient, check=True)
+        frame = frame_of(case.study, FRAME)
+        if frame.order[0] != 0:
+            raise UnsupportedInputError(
+                "its slices are not axial",
+                where=printable(patient),
+                remedy="leave the patient out: training takes axial slices",
+            )
+        rows = slice(first[-1], first[-1] + len(case.truth))
+        images = _images(case, frame)
+        arrays["images"][rows] = images
+        arrays["masks"][rows] = _masks(case, frame)
+        head = find_head(images[:, CHANNELS.index(Sequence.FLAIR)])
+        arrays["depth"][rows] = _depth(head)
+        intensity.append(_intensity(images, head, patient))
+        centre.append([float(sum(ends)) / 2 for ends in head_box(head)])
+        reach.append(_reach(case, frame))
+        first.append(rows.stop)
+        if progress is not None:
+            progress("pack", number, len(manifest.patients))
+    for array in arrays.values():
+        array.flush()
+    table = {
+        "format": FORMAT,
+        "manifest_sha256": manifest.sha256,
+        "patients": manifest.patients,
+        "first": first,
+        "intensity": intensity,
+        "centre": centre,
+        "reach": reach,
+    }
+    (folder / "pack.json").write_text(json.dumps(table), encoding="utf-8")
 
-    Within each institution (the code after the first underscore) the patients are ordered by the
-    SHA-256 of their name and dealt round: the same names always fall the same way.
-    """
 
-    def key(patient: str) -> tuple[str, str]:
-        institution = patient.split("_")[1] if "_" in patient else ""
-        return institution, hashlib.sha256(patient.encode()).hexdigest()
+def _images(case: LabelledStudy, frame: Frame) -> NDArray[np.uint8]:
+    """(slices, 3, 256, 256) in native slice order."""
+    sequences = case.study.sequences
+    out = np.empty((len(case.truth), len(CHANNELS), SIZE, SIZE), dtype=np.uint8)
+    for channel, name in enumerate(CHANNELS):
+        values = frame.turn(sequences[name if name in sequences else Sequence.FLAIR].values)
+        scale = unit_range(values, frame.head)
+        if scale is None:
+            raise UnsupportedInputError(
+                f"{name.value} shows no contrast",
+                where=printable(case.study.study_id),
+                remedy="leave the patient out",
+            )
+        for k, plane in enumerate(values):
+            out[k, channel] = np.rint(255 * frame.sample(scale.scale(plane)))
+    return out[::-1] if frame.flipped[0] else out
 
-    return {patient: k % folds for k, patient in enumerate(sorted(patients, key=key))}
+
+def _masks(case: LabelledStudy, frame: Frame) -> NDArray[np.uint8]:
+    turned = frame.turn(case.truth)
+    planes = [frame.sample(plane.astype(np.float32)) >= 0.5 for plane in turned]
+    masks = np.stack(planes).astype(np.uint8)
+    return masks[::-1] if frame.flipped[0] else masks
 
 
-def _write(root: Path, cache: Path, patients: list[str]) -> None:
-    cache.mkdir(parents=True, exist_ok=True)
-    images, masks, depths, intensity, centre, first = [], [], [], [], [], [0]
-    for patient in patients:
-        image, mask = read_patient(root / patient)
-        head = find_head(image[:, FLAIR_CHANNEL])
-        rows = []
-        for channel in range(3):
-            found = measure_intensity(image[:, channel], head)
-            if found is None:
-                raise ValueError(f"{patient}: channel {channel} has no contrast")
-            rows.append((found.low, found.high, found.mean, found.std))
-        (top, bottom), (left, right) = head_box(head)
-        images.append(image)
-        masks.append(mask)
-        depths.append(_depth(head))
-        intensity.append(rows)
-        centre.append(((top + bottom) / 2, (left + right) / 2))
-        first.append(first[-1] + len(image))
-    np.save(cache / "images.npy", np.concatenate(images))
-    np.save(cache / "masks.npy", np.concatenate(masks))
-    np.save(cache / "depth.npy", np.concatenate(depths))
-    meta = {"patients": patients, "first": first, "intensity": intensity, "centre": centre}
-    (cache / "pack.json").write_text(json.dumps(meta))
+def _intensity(
+    images: NDArray[np.uint8], head: NDArray[np.bool_], patient: str
+) -> list[tuple[float, float, float, float]]:
+    out = []
+    for channel, name in enumerate(CHANNELS):
+        found = measure_intensity(images[:, channel], head)
+        if found is None:
+            raise UnsupportedInputError(
+                f"{name.value} shows no contrast",
+                where=printable(patient),
+                remedy="leave the patient out",
+            )
+        out.append((found.low, found.high, found.mean, found.std))
+    return out
+
+
+def _reach(case: LabelledStudy, frame: Frame) -> int:
+    geometry = case.study.geometry
+    if geometry is None or geometry.slice_spacing is None:
+        return 1
+    steps = max(1, round(FRAME.neighbour_mm / geometry.slice_spacing))
+    return -steps if frame.flipped[0] else steps
 
 
 def _depth(head: NDArray[np.bool_]) -> NDArray[np.uint8]:

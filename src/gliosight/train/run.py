@@ -1,0 +1,134 @@
+"""A run's folder and its record (training bench).
+
+::
+
+    RUN/
+      run.json             recipe, versions, data and split, patients, machine, outcome
+      last.ckpt            where --resume goes on
+      best.ckpt            lowest validation loss, where there is a validation part
+      log/                 for TensorBoard
+      weights.safetensors  at the end
+      model.json, .onnx    at the end: the run as a model that analyze and evaluate take
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from gliosight import __version__
+from gliosight.data.manifest import Manifest
+from gliosight.data.split import Split
+from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
+from gliosight.train.recipe import Recipe, recipe_of
+
+RECORD = "run.json"
+PACKAGES = ("torch", "lightning", "numpy", "onnx")
+# What a resumed run must share with its beginning.
+SAME = ("recipe", "data", "split", "initial")
+
+
+def hash_patients(patients: Iterable[str]) -> list[str]:
+    """SHA-256 of each name, sorted: who was learnt from, without saying who."""
+    return sorted(hashlib.sha256(one.encode()).hexdigest() for one in patients)
+
+
+def make_record(
+    *,
+    preset: str,
+    recipe: Recipe,
+    manifest: Manifest,
+    split: Split | None,
+    fold: str | None,
+    patients: Mapping[str, Iterable[str]],
+    slices: Mapping[str, int],
+    initial: str | None,
+    machine: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a run says of itself before it begins."""
+    return {
+        "preset": preset,
+        "recipe": asdict(recipe),
+        "data": {"manifest_sha256": manifest.sha256},
+        "split": None
+        if split is None
+        else {"sha256": digest_of(split), "by": split.by, "fold": fold},
+        "slices": dict(slices),
+        "patients_sha256": {part: hash_patients(names) for part, names in patients.items()},
+        "initial": initial,
+        "machine": {
+            **machine,
+            "processor": processor(),
+            "python": platform.python_version(),
+            "system": platform.system(),
+        },
+        "versions": {"gliosight": __version__} | {name: version(name) for name in PACKAGES},
+    }
+
+
+def digest_of(split: Split) -> str:
+    """SHA-256 of what a split says."""
+    said = {"by": split.by, "groups": split.groups, "validation": split.validation}
+    said |= {"seed": split.seed, "manifest": split.manifest_sha256}
+    text = json.dumps(said, sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_record(run: Path, record: Mapping[str, Any]) -> None:
+    """Write ``run.json``; it appears whole or not at all."""
+    part = run / f"{RECORD}.part"
+    part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    part.replace(run / RECORD)
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """Read ``run.json``.
+
+    Raises
+    ------
+    NothingReadableError, DamagedInputError
+    """
+    try:
+        record = json.loads((run / RECORD).read_text("utf-8"))
+        recipe_of(record["recipe"])
+    except OSError as error:
+        raise NothingReadableError(
+            "no run here", where=run.name, remedy="give the -o of: gliosight train"
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedInputError("run.json is damaged", where=run.name) from error
+    out: dict[str, Any] = record
+    return out
+
+
+def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to resume a run as another one.
+
+    Raises
+    ------
+    UsageError
+        Names what differs.
+    """
+    for key in SAME:
+        if before.get(key) != json.loads(json.dumps(now[key])):
+            raise UsageError(
+                f"this run began with another {key}",
+                remedy="resume it with what it began with, or choose another -o",
+            )
+
+
+def processor() -> str:
+    """The processor's instruction sets that matter for speed, where the system tells."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
+    except OSError:
+        return platform.processor() or platform.machine()
+    known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+    words = set(next((line for line in flags.splitlines() if line.startswith("flags")), "").split())
+    return " ".join([platform.machine(), *(one for one in known if one in words)])

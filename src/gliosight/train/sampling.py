@@ -1,0 +1,96 @@
+"""Which slices make the batch of a step (training bench).
+
+In: the rows to learn from and the recipe's `Sampling`. Out: for step ``k`` always the same rows, whatever
+came before: a run that is cut off goes on with what it would have seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliosight.errors import UsageError
+from gliosight.train.packed import PackedSlices
+from gliosight.train.recipe import Recipe
+
+# By area: this part of a patient's draws is spread evenly over its slices, so that none is never seen.
+EVEN_PART = 0.1 / 1.1
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws batches.
+
+    Parameters
+    ----------
+    rows : (n,) int array
+        Rows to draw from.
+    chance : (n,) float array or None
+        Of each row, at every draw; ``None``: each row once an epoch.
+    per_epoch : int
+        Slices of an epoch.
+    batch, seed : int
+    """
+
+    rows: NDArray[np.int64]
+    chance: NDArray[np.float64] | None
+    per_epoch: int
+    batch: int
+    seed: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of an epoch; each once: the last one may be smaller."""
+        if self.chance is None:
+            return -(-self.per_epoch // self.batch)
+        return max(1, self.per_epoch // self.batch)
+
+    def draw(self, step: int) -> tuple[NDArray[np.int64], np.random.Generator]:
+        """The rows of a step, and the generator that decides everything else about its batch."""
+        generator = np.random.default_rng((self.seed, step))
+        if self.chance is not None:
+            return generator.choice(self.rows, self.batch, p=self.chance), generator
+        epoch, number = divmod(step, self.steps_per_epoch)
+        order = np.random.default_rng((self.seed, epoch, 1)).permutation(self.rows)
+        order = order[: self.per_epoch]
+        return order[number * self.batch : (number + 1) * self.batch], generator
+
+
+def sampler_of(slices: PackedSlices, rows: NDArray[np.int64], recipe: Recipe) -> Sampler:
+    """The sampler a recipe asks for.
+
+    Raises
+    ------
+    UsageError
+        There is no slice of the kind the recipe learns from.
+    """
+    sampling = recipe.sampling
+    area = slices.masks[rows].sum(axis=(1, 2), dtype=np.int64)
+    if sampling.slices == "tumour":
+        rows, area = rows[area > 0], area[area > 0]
+    if not len(rows) or (sampling.order == "by-area" and not area.any()):
+        raise UsageError(
+            "there is no slice with tumour to learn from", remedy="check the manifest and the split"
+        )
+    per_epoch = sampling.per_epoch or len(rows)
+    chance = None
+    if sampling.order == "once":
+        per_epoch = min(per_epoch, len(rows))
+    elif sampling.order == "weighted":
+        weight = np.where(area > 0, 1.0, sampling.free_weight)
+        chance = weight / weight.sum()
+    else:
+        # As the data set's authors draw: a slice's patient by its number of slices, then within the
+        # patient by area.
+        chance = np.empty(len(rows))
+        patient = slices.patient_of(rows)
+        for one in np.unique(patient):
+            mine = patient == one
+            even = np.full(mine.sum(), 1 / mine.sum())
+            whole = area[mine].sum()
+            by_area = area[mine] / whole if whole else even
+            chance[mine] = ((1 - EVEN_PART) * by_area + EVEN_PART * even) * mine.mean()
+        chance /= chance.sum()
+    return Sampler(rows, chance, per_epoch, recipe.batch, recipe.seed)

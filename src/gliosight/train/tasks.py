@@ -1,0 +1,145 @@
+"""A network, its loss, and what is said of it on slices it does not learn from (training bench; torch).
+
+One `Task` for each network of a recipe. A task knows nothing of optimisers, steps or files.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from gliosight.errors import DamagedInputError
+from gliosight.train.losses import (
+    Across,
+    alone,
+    batch_dice_loss,
+    focal_tversky_loss,
+    joint_loss,
+    label_loss,
+)
+from gliosight.train.networks.joint import JointNetwork
+from gliosight.train.networks.resnet import Detector
+from gliosight.train.networks.resunet import ResUNet
+from gliosight.train.networks.unet import UNet
+from gliosight.train.recipe import Recipe
+
+# torchvision's ResNet50, ImageNet, version 1.
+PUBLISHED_RESNET50 = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt.
+
+    Parameters
+    ----------
+    network : nn.Module
+    recipe : Recipe
+    started_from : str
+        In words, for the record: whose weights the network began with.
+    """
+
+    network: nn.Module
+    recipe: Recipe
+    started_from: str
+
+    @property
+    def encoder(self) -> nn.Module | None:
+        """The part that may have learnt already, and has a rate of its own."""
+        if isinstance(self.network, JointNetwork):
+            return self.network.encoder
+        return self.network.trunk if isinstance(self.network, Detector) else None
+
+    def loss(self, answer: object, masks: Tensor, across: Across = alone) -> Tensor:
+        """The loss of an answer; logits are taken to float32 first."""
+        recipe = self.recipe
+        if isinstance(answer, tuple):
+            mask_logits, slice_logits = (one.float() for one in answer)
+            return joint_loss(mask_logits, slice_logits, masks, recipe.slice_weight, across)
+        assert isinstance(answer, Tensor)  # noqa: S101 - networks answer with one or two tensors
+        logits = answer.float()
+        if recipe.loss == "cross-entropy":
+            return label_loss(logits, masks)
+        if recipe.loss == "dice":
+            return batch_dice_loss(logits, masks, across)
+        return focal_tversky_loss(logits, masks, recipe.alpha, recipe.gamma, across)
+
+
+def make_task(recipe: Recipe) -> Task:
+    """Build the network of a recipe, with the weights it starts from.
+
+    Raises
+    ------
+    DamagedInputError
+        A file of weights that is not what ``start`` says it is.
+    """
+    torch.manual_seed(recipe.seed)
+    if recipe.network == "resnet50":
+        return _detector(recipe)
+    if recipe.network == "resunet":
+        return Task(ResUNet(), recipe, "scratch")
+    if recipe.network == "unet":
+        return Task(UNet(), recipe, "scratch")
+    network = JointNetwork(dropout=recipe.dropout)
+    if recipe.start == "scratch":
+        return Task(network, recipe, "scratch")
+    network.encoder.load_imagenet()
+    return Task(network, recipe, "ImageNet (EfficientNet-lite0)")
+
+
+def _detector(recipe: Recipe) -> Task:
+    network = Detector(recipe.dropout, frozen=recipe.freeze)
+    if recipe.start == "scratch":
+        return Task(network, recipe, "scratch")
+    if recipe.start != "imagenet":
+        path = Path(recipe.start)
+        try:
+            network.load_imagenet(_read_published(path))
+        except ValueError as error:
+            if isinstance(error, DamagedInputError):
+                raise
+            raise DamagedInputError(
+                str(error), where=path.name, remedy="give torchvision's ResNet50 weights"
+            ) from error
+        return Task(network, recipe, f"ImageNet ({Path(recipe.start).name})")
+    try:
+        weights = torch.hub.load_state_dict_from_url(
+            PUBLISHED_RESNET50, map_location="cpu", progress=False, check_hash=True
+        )
+    except (OSError, RuntimeError) as error:
+        warnings.warn(
+            f"the ImageNet weights cannot be fetched ({_first_line(error)}): ResNet50 starts from "
+            "scratch. Give a local file: --set start=FILE",
+            stacklevel=1,
+        )
+        return Task(network, recipe, "scratch, since the ImageNet weights were not at hand")
+    network.load_imagenet(weights)
+    return Task(network, recipe, "ImageNet (torchvision's ResNet50, version 1)")
+
+
+def _read_published(path: Path) -> Mapping[str, Tensor]:
+    """Published weights from a file: safetensors, or a state dict of torch, never any code in it."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(weights, dict):
+            raise ValueError("no state dict")  # noqa: TRY301 - one way out for all of them
+        return dict(weights)
+    except Exception as error:
+        raise DamagedInputError(
+            f"no weights in it: {_first_line(error)}",
+            where=path.name,
+            remedy="give torchvision's ResNet50 weights as .pth or .safetensors",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,80 @@
+"""Packed slices are what the files hold, in the manifest's order, and what the product sees."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from gliosight.data.manifest import Manifest, read_manifest
+from gliosight.errors import DamagedInputError, UnsupportedInputError
+from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti
+from gliosight.train.packed import SIZE, PackedSlices, pack, rows_of
+
+
+def test_pictures_are_kept_byte_for_byte(manifest: Manifest, slices: PackedSlices) -> None:
+    assert slices.first.tolist() == [0, 6, 12, 18]
+    for k, row in enumerate(manifest.used):
+        image = tifffile.imread(manifest.path(row.image))
+        mask = tifffile.imread(manifest.path(row.mask))
+        np.testing.assert_array_equal(slices.images[k], image.transpose(2, 0, 1))
+        np.testing.assert_array_equal(slices.masks[k], mask > 0)
+    assert slices.reach.tolist() == [1, 1, 1]
+
+
+def test_rows_follow_the_manifest(manifest: Manifest) -> None:
+    chosen = manifest.by_patient[manifest.patients[1]]
+    assert rows_of(manifest, chosen[::-1]).tolist() == list(range(6, 12))
+
+
+def test_a_second_start_takes_the_cache(manifest: Manifest, tmp_path: Path) -> None:
+    pack(manifest, tmp_path / "cache")
+    before = (tmp_path / "cache" / "images.npy").stat().st_mtime_ns
+    pack(manifest, tmp_path / "cache")
+    assert (tmp_path / "cache" / "images.npy").stat().st_mtime_ns == before
+    fewer = Manifest(manifest.rows[:6], manifest.folder)
+    assert len(pack(fewer, tmp_path / "cache").images) == 6
+    assert [one.name for one in tmp_path.iterdir()] == ["cache"]
+
+
+def test_a_file_that_changed_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    from gliosight import cli
+
+    write_lgg(make_phantom(PhantomSpec(seed=4, slices=3)), tmp_path / "lgg")
+    path = tmp_path / "m.csv"
+    assert cli.run(["data", "index", str(tmp_path / "lgg"), "-o", str(path)]) == 0
+    manifest = read_manifest(path)
+    image = manifest.path(manifest.rows[1].image)
+    tifffile.imwrite(image, tifffile.imread(image)[::-1].copy())
+    with pytest.raises(DamagedInputError, match="not the one that was indexed"):
+        pack(manifest, tmp_path / "cache")
+    assert not list(tmp_path.glob("cache*"))
+
+
+def test_a_volume_comes_into_the_network_frame(tmp_path: Path) -> None:
+    """The same head as NIfTI of other pixels: lesion in the same place, neighbours 5 mm away."""
+    from gliosight import cli
+
+    phantom = make_phantom(PhantomSpec(seed=5, slices=12, slice_spacing_mm=2.5))
+    write_nifti(phantom, tmp_path / "nifti")
+    path = tmp_path / "m.csv"
+    assert cli.run(["data", "index", str(tmp_path / "nifti"), "-o", str(path)]) == 0
+    manifest = read_manifest(path)
+    packed = pack(manifest, tmp_path / "cache")
+    assert packed.images.shape == (12, 3, SIZE, SIZE)
+    assert abs(int(packed.reach[0])) == 2
+    lesion = packed.masks.astype(bool)
+    assert lesion.any()
+    flair = packed.images[:, 1].astype(float)
+    assert flair[lesion].mean() > 1.2 * flair[~lesion & (flair > 40)].mean()
+    # On the patient's left: the right half of the network's picture.
+    assert np.nonzero(lesion)[2].mean() > packed.centre[0, 1]
+
+
+def test_a_row_without_mask_is_refused(manifest: Manifest, tmp_path: Path) -> None:
+    rows = (replace(manifest.rows[0], mask="", tumour=False), *manifest.rows[1:6])
+    with pytest.raises(UnsupportedInputError, match="no mask"):
+        pack(Manifest(rows, manifest.folder), tmp_path / "cache")
