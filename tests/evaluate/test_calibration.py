@@ -99,3 +99,19 @@ def test_the_reliability_curve_is_what_the_ece_sums() -> None:
     ece = np.abs(np.subtract(curve.x, curve.y)).mean()  # bins of 40 each
     owner = np.zeros(600, dtype=np.int64)
     assert calibration_figures(positive, probability, owner, ONE)["ece"].value == pytest.approx(ece)
+
+
+def test_probabilities_that_are_all_but_0_and_1_have_their_slope() -> None:
+    """A surest of models: a free Newton step from slope 1 would run away here."""
+    generator = np.random.default_rng(3)
+    logits = generator.choice([-11.0, 11.0], 600) + generator.normal(0, 0.5, 600)
+    positive = generator.random(600) < 1 / (1 + np.exp(-0.3 * logits + 1))
+    probability = 1 / (1 + np.exp(-logits))
+    owner = np.repeat(np.arange(20), 30)
+    found = calibration_figures(positive, probability, owner, draw(20, seed=1, draws=50))
+    clipped = np.clip(probability, 1e-5, 1 - 1e-5)
+    reference = LogisticRegression(C=1e9, tol=1e-8).fit(
+        np.log(clipped / (1 - clipped))[:, None], positive
+    )
+    assert found["calibration_slope"].value == pytest.approx(reference.coef_[0, 0], rel=1e-3)
+    assert found["calibration_slope"].low is not None

@@ -128,8 +128,8 @@ def test_results_of_this_tool_bring_probabilities_and_what_was_learnt_from(
     assert found.slice_probability == pytest.approx(analysis.decision.slice_probabilities, abs=1e-5)
     assert found.slice_threshold == analysis.decision.slice_threshold
     note = note_of(tmp_path / "results")
-    assert note.name == "joint-1"
-    assert len(training_patients(note)) == 88
+    assert note.name == "joint-2"
+    assert len(training_patients(note)) == model.card.about["training"]["patients"]
     # A slice fewer than the folder had, as where the manifest excludes one: found by name.
     shorter = Study(
         study.study_id,

@@ -27,7 +27,9 @@ UNSURE = (0.02, 0.98)
 CLIP = 1e-5
 # A slope this steep is that of classes a threshold separates: there is no finite one.
 STEEPEST = 50.0
-STEPS = 25
+STEPS = 60
+# A free step overshoots where most probabilities are all but 0 and 1, and never comes back.
+LONGEST_MOVE, LONGEST_TURN = 2.0, 0.5
 SMALL_STEP = 1e-8
 
 
@@ -124,10 +126,13 @@ def _newton(label: Array, logits: Array, weight: Array, *, fit_slope: bool) -> t
                 determinant = h00 * h11 - h01**2
                 move = (h11 * g0 - h01 * g1) / determinant
                 turn = (h00 * g1 - h01 * g0) / determinant
+                # Both by one factor: the step keeps its direction, along which the likelihood grows.
+                long = np.maximum(np.abs(move) / LONGEST_MOVE, np.abs(turn) / LONGEST_TURN)
+                move, turn = (one / np.maximum(long, 1) for one in (move, turn))
                 slope = slope + turn
                 step = np.abs(move) + np.abs(turn)
             else:
-                move = g0 / h00
+                move = np.clip(g0 / h00, -LONGEST_MOVE, LONGEST_MOVE)
                 step = np.abs(move)
             intercept = intercept + move
             if np.nanmax(step, initial=0.0) < SMALL_STEP:

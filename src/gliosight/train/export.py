@@ -30,8 +30,9 @@ from gliosight.train.networks.unet import UNet
 from gliosight.train.recipe import Recipe, recipe_of
 from gliosight.train.run import read_record
 
-# The largest difference of a logit that is taken for rounding.
-TOLERANCE = 2e-2
+# The largest difference of a logit, as a part of the largest one, that is taken for rounding: batch norms
+# are folded into the weights before these are stored as float16.
+TOLERANCE = 5e-3
 OPSET = 18
 # Weights larger than this are stored as float16, which halves the file; computed is in float32.
 STORE_HALF_FROM = 512
@@ -298,7 +299,7 @@ def _compare(network: nn.Module, path: Path, channels: int, sides: tuple[int, in
         for found, wanted in zip(
             session.run(None, {"images": images.numpy()}), expected, strict=True
         ):
-            scale = max(1.0, float(wanted.abs().max()) / 10)
+            scale = max(1.0, float(wanted.abs().max()))
             difference = float(np.abs(found - wanted.numpy()).max()) / scale
             if not difference < TOLERANCE:
                 raise ArithmeticError(f"ONNX differs from torch by {difference:.2g}")
