@@ -9,6 +9,7 @@ from gliosight.analysis import Status
 from gliosight.card import InputRecipe
 from gliosight.decide import (
     decide,
+    name_slices,
     not_assessed,
     slice_evidence,
     slice_probabilities,
@@ -104,6 +105,61 @@ def test_head_and_mask_that_disagree_in_a_found_study_are_said(model: Model) -> 
     maps.probability[9, 40:60, 40:60] = 0.45
     codes = {one.code for one in _decide(model, maps).flags}
     assert codes == {"MASK_WITHOUT_HEAD", "HEAD_WITHOUT_MASK"}
+
+
+def test_slices_whose_probability_and_mask_contradict_each_other_are_named(model: Model) -> None:
+    maps = _maps((slice(2, 8), 30, 0.95))
+    # 9 and 10 are likely by both opinions, though neither is sure nor any pixel marked.
+    maps.slice_head[9:11] = 0.88
+    maps.probability[9:11, 40:60, 40:60] = 0.45
+    # 8 holds a tail of the lesion in which nobody believes much.
+    maps.slice_head[8] = 0.15
+    maps.probability[8, 10:12, 10:12] = 0.55
+    decision = _decide(model, maps)
+    marked = decision.mask.any(axis=(1, 2))
+    likely = decision.slice_probabilities >= decision.slice_threshold
+    assert np.flatnonzero(likely & ~marked).tolist() == [9, 10]
+    assert np.flatnonzero(marked & ~likely).tolist() == [8]
+    assert [(one.code, one.severity) for one in decision.flags] == [
+        ("PROBABILITY_WITHOUT_MASK", "info"),
+        ("MASK_WITHOUT_PROBABILITY", "info"),
+    ]
+    assert "slices 9 and 10" in decision.flags[0].message
+    assert "slice 8" in decision.flags[1].message
+
+
+def test_no_slice_is_told_twice(model: Model) -> None:
+    maps = _maps((slice(2, 8), 30, 0.95))
+    maps.slice_head[9:11] = (0.9999, 0.88)
+    maps.probability[9:11, 40:60, 40:60] = 0.45
+    maps.slice_head[8] = 1e-4
+    maps.probability[8, 10:12, 10:12] = 0.55
+    told = {one.code: one.message for one in _decide(model, maps).flags}
+    assert told.keys() == {"HEAD_WITHOUT_MASK", "MASK_WITHOUT_HEAD", "PROBABILITY_WITHOUT_MASK"}
+    assert "slice 9 " in told["HEAD_WITHOUT_MASK"]
+    assert "slice 8," in told["MASK_WITHOUT_HEAD"]
+    assert "slice 10 " in told["PROBABILITY_WITHOUT_MASK"]
+    # Where nothing was found the slices that would count have their flag already.
+    free = _maps()
+    free.slice_head[5] = 0.88
+    free.probability[5, 40:60, 40:60] = 0.45
+    assert {one.code for one in _decide(model, free).flags} == {"SLICES_WITHOUT_TUMOUR"}
+
+
+@pytest.mark.parametrize(
+    ("which", "words"),
+    [
+        ([4], "slice 4"),
+        ([0, 9], "slices 0 and 9"),
+        ([1, 2, 3, 7], "slices 1 to 3 and 7"),
+        ([1, 2, 5, 8, 9, 10], "slices 1, 2, 5 and 8 to 10"),
+        (range(0, 40, 2), "20 slices (0, 2, 4, 6, 8 and more)"),
+    ],
+)
+def test_slices_are_named_in_words(which: list[int], words: str) -> None:
+    marks = np.zeros(50, bool)
+    marks[list(which)] = True
+    assert name_slices(marks) == words
 
 
 def test_borderline_is_said(model: Model) -> None:

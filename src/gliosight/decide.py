@@ -18,8 +18,9 @@ The study
     *no tumour found* and the mask is empty.
 
 Status, probabilities and mask never contradict each other silently: where a slice is called tumour in a
-study that is not, or the head is sure of a slice in which the mask is empty, or the other way about, a flag
-says so. The study's score is a score, not a calibrated probability.
+study that is not, or the head is sure of a slice in which the mask is empty, or a slice would count as
+tumour by its probability and nothing is marked in it, or the other way about, a flag names the slices. The
+study's score is a score, not a calibrated probability.
 
 Where the input has no geometry, area and extent are taken as if its picture showed the card's field of
 view and its slices stood as far apart as the training data's: good enough to weigh, never reported.
@@ -43,6 +44,8 @@ CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 SURE = 0.9
 # So near to the threshold of the study's score the verdict is called borderline.
 BORDERLINE = 0.15
+# More slices, or runs of slices, than this are not named one by one.
+MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -211,6 +214,24 @@ def not_assessed(shape: tuple[int, int, int], rule: DecisionRule, reason: str) -
     )
 
 
+def name_slices(marks: NDArray[np.bool_]) -> str:
+    """The marked slices in words, by their index: ``slices 1 to 3 and 7``."""
+    indices = [int(one) for one in np.flatnonzero(marks)]
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and index == runs[-1][-1] + 1:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+    parts: list[str] = []
+    for run in runs:
+        parts += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else [str(one) for one in run]
+    if len(parts) > MOST_NAMED:
+        return f"{_count(len(indices), 'slice')} ({', '.join(parts[:MOST_NAMED])} and more)"
+    listed = " and ".join(one for one in (", ".join(parts[:-1]), parts[-1]) if one)
+    return f"{'slice' if len(indices) == 1 else 'slices'} {listed}"
+
+
 def logit(probability: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
     """log(p / (1 - p)), with p kept within [1e-5, 1 - 1e-5]."""
     p = np.clip(probability, 1e-5, 1 - 1e-5)
@@ -228,36 +249,61 @@ def _disagreements(
 ) -> tuple[Flag, ...]:
     """Flags for what does not fit together.
 
-    The slice head's own opinion is held against the mask: the slice's probability has listened to both
-    already and cannot tell.
+    The slice head's own opinion is held against the mask first, and warned of where it is sure: the
+    slice's probability has listened to both already. What that leaves of slices whose probability and
+    mask stand on different sides is told for information.
     """
     flags = []
     marked = mask.any(axis=(1, 2))
-    called = int((slices >= rule.slice_threshold).sum())
-    unmarked = int(((head >= SURE) & ~marked).sum())
-    unsure = int((marked & (head <= 1 - SURE)).sum())
-    if not found and called:
+    likely = slices >= rule.slice_threshold
+    unmarked = (head >= SURE) & ~marked
+    unsure = marked & (head <= 1 - SURE)
+    # Only what the flags of the sure ones, or that of the whole study, do not tell already.
+    likely_unmarked = likely & ~marked & ~unmarked & found
+    unlikely_marked = marked & ~likely & ~unsure
+    if not found and likely.any():
+        words = name_slices(likely)
+        one = int(likely.sum()) == 1
         flags.append(
             _warning(
                 "SLICES_WITHOUT_TUMOUR",
-                f"{_count(called, 'slice')} on {_its(called)} own would count as tumour, but no lesion "
-                "is large and sure enough for the study: look at them.",
+                f"{words[0].upper()}{words[1:]} on {'its' if one else 'their'} own would count as "
+                "tumour, but no lesion is large and sure enough for the study: look at "
+                f"{'it' if one else 'them'}.",
             )
         )
-    if unmarked:
+    if unmarked.any():
         flags.append(
             _warning(
                 "HEAD_WITHOUT_MASK",
-                f"The network is sure of tumour in {_count(unmarked, 'slice')} where the mask is empty: "
+                f"The network is sure of tumour in {name_slices(unmarked)} where the mask is empty: "
                 "the outline may be incomplete.",
             )
         )
-    if unsure:
+    if unsure.any():
         flags.append(
             _warning(
                 "MASK_WITHOUT_HEAD",
-                f"The mask marks {_count(unsure, 'slice')} in which the network is sure of no tumour: "
+                f"The mask marks {name_slices(unsure)}, in which the network is sure of no tumour: "
                 "the outline may reach too far.",
+            )
+        )
+    if likely_unmarked.any():
+        flags.append(
+            Flag(
+                "PROBABILITY_WITHOUT_MASK",
+                "info",
+                f"By probability {name_slices(likely_unmarked)} would count as tumour "
+                f"(threshold {rule.slice_threshold:.2f}), but nothing is marked there.",
+            )
+        )
+    if unlikely_marked.any():
+        flags.append(
+            Flag(
+                "MASK_WITHOUT_PROBABILITY",
+                "info",
+                f"The mask marks {name_slices(unlikely_marked)}, but by probability that would not "
+                f"count as tumour (threshold {rule.slice_threshold:.2f}).",
             )
         )
     if abs(score - rule.study_threshold) < BORDERLINE:
@@ -277,7 +323,3 @@ def _warning(code: str, message: str) -> Flag:
 
 def _count(number: int, word: str) -> str:
     return f"{number} {word}" + ("" if number == 1 else "s")
-
-
-def _its(number: int) -> str:
-    return "its" if number == 1 else "their"

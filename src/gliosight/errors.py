@@ -124,12 +124,6 @@ def printable(text: str) -> str:
     )
 
 
-def within(error: GliosightError, study: str) -> GliosightError:
-    """The same error with its study named, for calls with several studies."""
-    if not error.where:
-        where = study
-    elif error.where == study or error.where.startswith(f"{study}/"):
-        where = error.where
-    else:
-        where = f"{study}/{error.where}"
-    return type(error)(error.what, where=where, remedy=error.remedy)
+def within(error: GliosightError, place: str) -> GliosightError:
+    """The same error with its place seen from further up, such as from a folder of studies."""
+    return type(error)(error.what, where=place, remedy=error.remedy)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,8 +19,9 @@ import pytest
 
 from gliosight import cli, pipeline
 from gliosight.cli import COMMANDS, run
+from gliosight.cli.output import progress_display
 from gliosight.cli.table import HEADER
-from gliosight.errors import GliosightError
+from gliosight.errors import GliosightError, printable
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
 from tests.write.builders import make_analysis
 
@@ -72,9 +74,12 @@ def _error(capsys: pytest.CaptureFixture[str]) -> str:
         (["analyze", "x", "--no-such"], 2, "--help"),
         (["analyze", "x", "--flair", "y"], 2, "one of them"),
         (["analyze", "--t1", "y"], 2, "--flair"),
-        (["analyze", "no/such/place"], 3, "place"),
+        (["analyze", ""], 2, "the path is empty"),
+        (["analyze", "x", "-o", ""], 2, "the path is empty"),
+        (["analyze", "--flair", ""], 2, "the path is empty"),
+        (["analyze", "no/such/place"], 3, "(no/such/place)"),
         (["demo", "-o", "x" * 256], 7, "too long"),
-        (["demo", "--model", "nonesuch"], 8, "joint-1"),
+        (["demo", "--model", "nonesuch"], 8, "joint-2"),
         (["phantom", "-o", "x", "--radius", "900"], 2, "lesion_radius_mm"),
     ],
 )
@@ -144,12 +149,12 @@ def test_several_studies_one_of_them_bad(
     assert "\x1b" not in captured.err + captured.out
     rows = list(csv.DictReader(io.StringIO((out / "studies.csv").read_text("utf-8"))))
     assert [one["status"] for one in rows] == ["tumour found", "tumour found", "error"]
-    assert rows[2]["study_id"] == missing.name
+    assert rows[2]["study_id"] == printable(missing.name)
     assert "no such file" in rows[2]["error"]
     assert "\x1b" not in rows[2]["error"]
-    for row in rows[:2]:
-        assert (Path(row["out"]) / "report.html").is_file()
-        assert Path(row["out"]).parent == out
+    # As seen from the table, so that both can be moved together.
+    assert [row["out"] for row in rows] == [f"{study.name}-gliosight", "second-gliosight", ""]
+    assert all((out / row["out"] / "report.html").is_file() for row in rows[:2])
 
 
 def test_a_folder_of_studies_is_several(
@@ -162,6 +167,112 @@ def test_a_folder_of_studies_is_several(
     printed = json.loads(capsys.readouterr().out)
     assert [one["study_id"] for one in printed["studies"]] == ["a", "b"]
     assert printed["errors"] == []
+
+
+def _failed(out: Path) -> list[tuple[str, str]]:
+    """Name and error of every study that the table says has failed."""
+    rows = csv.DictReader(io.StringIO((out / "studies.csv").read_text("utf-8")))
+    return [(one["study_id"], one["error"]) for one in rows if one["status"] == "error"]
+
+
+def test_a_bad_file_beside_patients_costs_only_itself(
+    thin: Phantom, tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "root", tmp_path / "out"
+    for name in ("a", "b"):
+        write_nifti(thin, root).rename(root / name)
+    (root / "thumb.jpg").write_bytes(b"no picture")
+    assert run(["analyze", str(root), "-o", str(out)]) == 4
+    captured = capsys.readouterr()
+    assert "2 of 3 studies" in captured.out
+    assert "(thumb.jpg)" in captured.err
+    assert sorted(one.name for one in out.iterdir()) == [
+        "a-gliosight",
+        "b-gliosight",
+        "studies.csv",
+    ]
+    ((name, error),) = _failed(out)
+    assert name == "thumb.jpg"
+    assert "named .jpg" in error
+
+
+def test_a_study_that_fails_is_named_by_its_place(
+    thin: Phantom, tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A BIDS folder's own name is ``anat``: that of all of them."""
+    root, out = tmp_path / "root", tmp_path / "out"
+    for subject in ("sub-01", "sub-02"):
+        made = write_nifti(thin, tmp_path / "made")
+        (root / subject / "ses-1").mkdir(parents=True)
+        made.rename(root / subject / "ses-1" / "anat")
+    bad = root / "sub-02" / "ses-1" / "anat"
+    flair = next(bad.glob("*_flair.nii.gz"))
+    flair.with_suffix("").write_bytes(flair.read_bytes())  # once more, as .nii
+    assert run(["analyze", str(root), "-o", str(out)]) == 5
+    ((name, error),) = _failed(out)
+    assert name == "sub-02/ses-1/anat"
+    assert "(sub-02/ses-1/anat)" in error
+    assert "(sub-02/ses-1/anat)" in capsys.readouterr().err
+    # Also where it is the only one, and where several paths were given.
+    assert run(["analyze", str(root / "sub-02"), "-o", str(out / "x")]) == 5
+    assert "(ses-1/anat)" in _error(capsys)
+    flair.write_bytes(b"no image")
+    assert run(["analyze", str(root), str(bad), "-o", str(tmp_path / "both")]) == 4
+    capsys.readouterr()
+    found = _failed(tmp_path / "both")
+    assert [one for one, _ in found] == ["root/sub-02/ses-1/anat", "anat"]
+    assert f"(root/sub-02/ses-1/anat/{flair.name})" in found[0][1]
+    assert f"(anat/{flair.name})" in found[1][1]
+
+
+def test_a_place_is_told_once(
+    study: Path,
+    tmp_path: Path,
+    no_network: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "a_flair.nii.gz").write_bytes(b"no image")
+    (tmp_path / "flat" / "b_flair.nii.gz").write_bytes(b"no image")
+    (tmp_path / "single.tif").write_bytes(b"II*\0")
+    (tmp_path / "empty").mkdir()
+    given = ["sl/nonexist", "flat", "flat/a", "single.tif", "empty"]
+    assert run(["analyze", str(study), *given, "-o", "out"]) == 3
+    capsys.readouterr()
+    places = [error.split(" (", 1)[1].split("):")[0] for _, error in _failed(tmp_path / "out")]
+    assert places == [
+        "empty",
+        "sl/nonexist",
+        "flat/a_flair.nii.gz",
+        "flat/b_flair.nii.gz",
+        "a_flair.nii.gz",
+        "single.tif",
+    ]
+    really_stat = Path.stat
+
+    def forbid(path: Path, **options: Any) -> os.stat_result:
+        if path.name == "x.tif":
+            raise PermissionError(13, "Permission denied")
+        return really_stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", forbid)
+    assert run(["analyze", "perm/no/x.tif"]) == 3
+    assert "no permission to read (perm/no/x.tif):" in _error(capsys)
+
+
+def test_an_output_in_the_way_is_no_place_in_the_input(
+    study: Path, tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "root", tmp_path / "out"
+    for name in ("a", "b"):
+        shutil.copytree(study, root / "deep" / name)
+    (out / "b-gliosight").mkdir(parents=True)
+    (out / "b-gliosight" / "mine.txt").touch()
+    assert run(["analyze", str(root), "-o", str(out)]) == 7
+    assert "is not empty (b-gliosight):" in capsys.readouterr().err
+    assert [one for one, _ in _failed(out)] == ["deep/b"]
 
 
 def test_a_bug_of_ours_is_one_line_and_70(
@@ -198,7 +309,7 @@ def test_help_names_every_option_and_explains_it(
     printed = capsys.readouterr().out
     assert f"gliosight {command}" in printed
     assert "\\b" not in printed
-    parameters = import_module(f"gliosight.cli.{command}").command.params
+    parameters = import_module(f"gliosight.cli.{command.replace('-', '_')}").command.params
     for one in parameters:
         if isinstance(one, click.Option):
             assert one.help, one.name
@@ -229,7 +340,7 @@ def test_help_lists_the_commands_and_every_exit_code(
 
 def test_models_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models"]) == 0
-    assert "joint-1 (default)" in capsys.readouterr().out
+    assert "joint-2 (default)" in capsys.readouterr().out
     assert run(["--version"]) == 0
     assert "gliosight" in capsys.readouterr().out
 
@@ -259,6 +370,7 @@ def test_demo_prints_the_truth_beside_the_result(
     stored = json.loads((tmp_path / "out" / "result.json").read_text("utf-8"))
     truth = printed.pop("truth")
     assert truth["volume_ml"] == 0
+    assert printed.pop("out") == str(tmp_path / "out")
     assert printed == stored
     # Nothing found in nothing is no overlap of 0.
     assert truth["dice"] == (None if stored["volume_px"] == 0 else 0)
@@ -353,6 +465,27 @@ def test_t1_beside_one_flair_file(
     assert run(["analyze", str(flair), "--t1", str(t1), "-o", str(tmp_path / "o"), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert {one["code"] for one in printed["flags"]} == {"T1C_MISSING"}
+    # A STUDY is judged by its name, unlike what --flair names.
+    assert run(["analyze", str(t1), "--t1", str(t1), "-o", str(tmp_path / "p")]) == 5
+    assert "no FLAIR" in _error(capsys)
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_counts_only_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress_display("study", shown=True) as tell:
+        assert tell is not None
+        tell("infer", 3, 7)
+    shown = terminal.getvalue()
+    assert "study" in shown
+    assert "3/7 slices" in shown
+    assert "None" not in shown
 
 
 def test_a_bug_names_our_own_line_and_no_folder_of_this_machine(

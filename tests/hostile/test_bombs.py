@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from gliosight.errors import LimitExceededError
+from gliosight.errors import DamagedInputError, LimitExceededError
 from gliosight.read import Limits, find_studies
 
 from ..read.builders import make_volume, read_path, write_lgg, write_nifti
@@ -35,12 +35,31 @@ def png_claiming(width: int, height: int, body: bytes = b"\0" * 100) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("width", "height"), [(9000, 9000), (12000, 12000), (2**31 - 1, 2**31 - 1)]
+    ("width", "height", "told"),
+    [
+        (9000, 9000, "the limit is 200 times: raise it with --max-ratio"),
+        (20_000, 20_000, "the limit is 200 times: raise it with --max-ratio"),
+        (100_000, 100_000, "need 37.3 GiB decoded, the limit is 2.0 GiB"),
+        (2**31 - 1, 2**31 - 1, "the limit is 2.0 GiB"),
+    ],
 )
-def test_png_that_claims_to_be_huge(tmp_path: Path, width: int, height: int) -> None:
+def test_png_that_claims_to_be_huge(tmp_path: Path, width: int, height: int, told: str) -> None:
     (tmp_path / "a.png").write_bytes(png_claiming(width, height))
     with little_memory(8 * MIB):
-        refused(tmp_path / "a.png", LimitExceededError, "a.png")
+        refused(tmp_path / "a.png", LimitExceededError, "a.png", *told.split(": "))
+
+
+def test_raising_a_limit_of_pictures_raises_it(tmp_path: Path) -> None:
+    """Pillow's own limit of 179 million pixels stands nowhere above ours."""
+    Image.new("1", (14_000, 14_000)).save(tmp_path / "a.png")
+    Image.new("1", (14_000, 14_000)).save(tmp_path / "b.tif", compression="group4")
+    for name in ("a.png", "b.tif"):
+        refused(tmp_path / name, LimitExceededError, name, "--max-ratio")
+        limits = Limits(decoded_bytes=14_000 * 14_000 * 4 - 1, ratio=1e9)
+        refused(tmp_path / name, LimitExceededError, name, "--max-decoded", limits=limits)
+    limits = Limits(ratio=1e9)
+    (tmp_path / "c.png").write_bytes(png_claiming(14_000, 14_000))
+    refused(tmp_path / "c.png", DamagedInputError, "c.png", "cannot be decoded", limits=limits)
 
 
 def test_jpeg_that_claims_to_be_huge(tmp_path: Path) -> None:
@@ -51,7 +70,7 @@ def test_jpeg_that_claims_to_be_huge(tmp_path: Path) -> None:
     data[at : at + 4] = struct.pack(">HH", 65000, 65000)
     (tmp_path / "a.jpg").write_bytes(data)
     with little_memory(8 * MIB):
-        refused(tmp_path / "a.jpg", LimitExceededError, "a.jpg")
+        refused(tmp_path / "a.jpg", LimitExceededError, "a.jpg", "15.7 GiB", "--max-decoded")
 
 
 @pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"bigtiff": True}], ids=str)
@@ -89,14 +108,35 @@ def test_tiff_whose_strip_bursts(tmp_path: Path) -> None:
     [
         [3, 2000, 2000, 2000, 1, 1, 1, 1],
         [3, 32767, 32767, 32767, 1, 1, 1, 1],
-        [3, 700, 700, 700, 1, 1, 1, 1],  # under 2 GiB, but expanding ten thousand times
     ],
 )
 def test_nifti_that_claims_to_be_huge(tmp_path: Path, name: str, dim: list[int]) -> None:
     plain = write_nifti(tmp_path / "x.nii", make_volume(), dim=dim).read_bytes()
     (tmp_path / name).write_bytes(gzip.compress(plain) if name.endswith("gz") else plain)
     with little_memory(8 * MIB):
-        refused(tmp_path / name, LimitExceededError, name, "--max-")
+        refused(tmp_path / name, LimitExceededError, name, "the limit is 2.0 GiB", "--max-decoded")
+
+
+# Under 2 GiB, but more than a hundred thousand times the bytes that are there.
+LARGE = [3, 700, 700, 700, 1, 1, 1, 1]
+
+
+def test_packed_nifti_that_expands_like_a_bomb(tmp_path: Path) -> None:
+    plain = write_nifti(tmp_path / "x.nii", make_volume(), dim=LARGE).read_bytes()
+    (tmp_path / "flair.nii.gz").write_bytes(gzip.compress(plain))
+    with little_memory(8 * MIB):
+        refused(tmp_path / "flair.nii.gz", LimitExceededError, "flair.nii.gz", "--max-ratio")
+
+
+def test_what_is_not_packed_is_truncated_and_no_bomb(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "flair.nii", make_volume(), dim=LARGE)
+    tifffile.imwrite(tmp_path / "a.tif", SLICE)
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tif:
+        for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            tif.pages[0].tags[name].overwrite(30_000)
+    with little_memory(8 * MIB):
+        refused(tmp_path / "flair.nii", DamagedInputError, "flair.nii", "truncated: 2,752 of")
+        refused(tmp_path / "a.tif", DamagedInputError, "a.tif", "truncated")
 
 
 def test_nifti2_whose_size_overflows(tmp_path: Path) -> None:
@@ -133,8 +173,6 @@ def test_gzip_bomb_behind_the_pixels(tmp_path: Path) -> None:
 
 def test_gzip_that_promises_more_than_it_holds(tmp_path: Path) -> None:
     """1.9 GiB claimed by a large enough file of noise: memory grows with the bytes that are there."""
-    from gliosight.errors import DamagedInputError
-
     dim = [3, 1000, 1000, 1000, 1, 1, 1, 1]
     head = write_nifti(tmp_path / "x.nii", make_volume(), dim=dim).read_bytes()[:352]
     noise = np.random.default_rng(0).bytes(6 * MIB)
@@ -171,8 +209,9 @@ def test_members(tmp_path: Path) -> None:
     write_lgg(tmp_path / "P")
     limits = Limits(members=9)
     refused(tmp_path / "P", LimitExceededError, "P", "9", "--max-members", limits=limits)
-    with pytest.raises(LimitExceededError):
-        find_studies(tmp_path, limits)
+    # Below the path given, one folder of thousands must not cost the others.
+    assert find_studies(tmp_path, limits) == [tmp_path / "P"]
+    refused(tmp_path, LimitExceededError, "P", "9", "--max-members", limits=limits)
 
 
 def test_pages(tmp_path: Path) -> None:

@@ -22,6 +22,27 @@ def test_no_such_path(tmp_path: Path) -> None:
     refused(None, NothingReadableError, "no such file", "f.nii", flair=tmp_path / "f.nii")
 
 
+@pytest.mark.parametrize("name", ["typo.nii.gz", "typo_flair.nii.gz", "typo"])
+def test_no_such_path_whatever_lies_beside_it(tmp_path: Path, name: str) -> None:
+    """What is wrong with the neighbours of a mistyped path is no answer to it."""
+    (tmp_path / "garbage.jpg").write_bytes(b"garbage")
+    (tmp_path / "empty_flair.nii.gz").touch()
+    write_lgg(tmp_path)
+    told = ("no such file or folder", name, "check the path")
+    refused(tmp_path / name, NothingReadableError, *told)
+    refused(tmp_path / name, NothingReadableError, *told, limits=Limits(members=3))
+
+
+def test_no_such_path_in_a_folder_that_cannot_be_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbid(_: object) -> object:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", forbid)
+    refused(tmp_path / "typo", NothingReadableError, "no such file or folder", "typo")
+
+
 def test_nul_in_a_path() -> None:
     refused(Path("a\0b"), NothingReadableError, "\\x00")
 
@@ -172,6 +193,25 @@ def test_archives(tmp_path: Path, name: str, start: bytes | None) -> None:
     (tmp_path / name).write_bytes(gzip.compress(tar) if start is None else start)
     for path in (tmp_path / name, tmp_path):
         refused(path, UnsupportedInputError, name, "unpack it first")
+
+
+@pytest.mark.parametrize("name", ["b.docx", "b.xlsx", "b.jar", "b.odt"])
+def test_documents_that_are_zips_inside_are_no_archives(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / name).write_bytes(b"PK\3\4" + b"\0" * 30)
+    refused(tmp_path, NothingReadableError, "no NIfTI, TIFF, PNG or JPEG", f"1 {name[1:]}")
+    refused(tmp_path / name, NothingReadableError, name, "not an image")
+
+
+def test_an_archive_without_a_suffix_is_one(tmp_path: Path) -> None:
+    (tmp_path / "download").write_bytes(b"PK\3\4" + b"\0" * 30)
+    refused(tmp_path / "download", UnsupportedInputError, "download", "unpack it first")
+
+
+def test_an_archive_called_an_image_is_mislabelled(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"PK\3\4" + b"\0" * 30)
+    for path in (tmp_path / "a.png", tmp_path):
+        refused(path, DamagedInputError, "a.png", "no such image")
 
 
 @pytest.mark.parametrize(

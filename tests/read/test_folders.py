@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from gliosight.errors import NothingReadableError, UnsupportedInputError
+from gliosight.errors import DamagedInputError, NothingReadableError, UnsupportedInputError
 from gliosight.read import Limits, find_studies
 
 from .builders import codes_of, make_volume, read_path, write_lgg, write_nifti
@@ -77,6 +79,92 @@ def test_a_bad_study_costs_only_itself(tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "flair.nii.gz").write_bytes(b"nothing of the kind")
     assert names(find_studies(tmp_path, Limits()), tmp_path) == ["bad", "good"]
+
+
+def test_a_bad_file_beside_studies_costs_only_itself(tmp_path: Path) -> None:
+    """A picture that is none, where folders of patients lie: told by its own name."""
+    for name in ("a", "b"):
+        write_lgg(tmp_path / name)
+    (tmp_path / "thumb.jpg").write_bytes(b"no picture")
+    (tmp_path / "site" / "c").mkdir(parents=True)
+    write_nifti(tmp_path / "site" / "c" / "flair.nii.gz", make_volume())
+    (tmp_path / "site" / "empty.png").touch()
+    found = find_studies(tmp_path, Limits())
+    assert names(found, tmp_path) == ["thumb.jpg", "a", "b", "site/empty.png", "site/c"]
+    with pytest.raises(DamagedInputError, match=r"named \.jpg.*\(thumb\.jpg\)"):
+        read_path(tmp_path / "thumb.jpg")
+
+
+def test_a_bad_file_further_down_is_told_by_its_place(tmp_path: Path) -> None:
+    (tmp_path / "site" / "notes").mkdir(parents=True)
+    (tmp_path / "site" / "flair.nii").write_bytes(b"no image")
+    with pytest.raises(DamagedInputError, match=r"\(site/flair\.nii\)"):
+        read_path(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        write_lgg(tmp_path / name)
+    (tmp_path / "thumb.jpg").write_bytes(b"\xff\xd8\xff")
+    really_open, really_scan = os.open, os.scandir
+
+    def forbid(path: str, *more: int) -> int:
+        if str(path).endswith("thumb.jpg"):
+            raise PermissionError(13, "Permission denied")
+        return really_open(path, *more)
+
+    def forbid_folder(path: str) -> Any:
+        if str(path).endswith("b"):
+            raise PermissionError(13, "Permission denied")
+        return really_scan(path)
+
+    monkeypatch.setattr(os, "open", forbid)
+    monkeypatch.setattr(os, "scandir", forbid_folder)
+    found = find_studies(tmp_path, Limits())
+    assert names(found, tmp_path) == ["thumb.jpg", "a", "b"]
+    assert read_path(tmp_path / "a").study_id == "a"
+    for name in ("thumb.jpg", "b"):
+        with pytest.raises(NothingReadableError, match=rf"no permission to read \({name}\)"):
+            read_path(tmp_path / name)
+
+
+def test_a_bad_file_costs_the_study_its_name_says(tmp_path: Path) -> None:
+    for case in ("a", "b", "c"):
+        for seed, sequence in enumerate(("flair", "t1")):
+            write_nifti(tmp_path / f"{case}_{sequence}.nii", make_volume(seed=seed))
+    (tmp_path / "b_t1.nii").write_bytes(b"no image")
+    (tmp_path / "c_flair.nii").write_bytes(b"no image")
+    for stray in ("thumb.jpg", "stray.nii"):
+        (tmp_path / stray).write_bytes(b"no picture")
+    found = find_studies(tmp_path, Limits())
+    assert names(found, tmp_path) == ["a", "b", "c", "stray.nii", "thumb.jpg"]
+    assert codes_of(read_path(tmp_path / "a")) == ["FILES_IGNORED", "T1C_MISSING"]
+    for series, name in (("b", "b_t1.nii"), ("c", "c_flair.nii")):
+        with pytest.raises(DamagedInputError, match=name):
+            read_path(tmp_path / series)
+
+
+def test_a_bad_file_costs_the_study_in_whose_folder_it_is(tmp_path: Path) -> None:
+    """Whether the slices beside it are whole without it, nobody can say."""
+    for name in ("a", "b"):
+        write_lgg(tmp_path / name)
+    (tmp_path / "a" / "old").mkdir()
+    (tmp_path / "a" / "flair.nii").touch()
+    assert names(find_studies(tmp_path, Limits()), tmp_path) == ["a", "b"]
+    with pytest.raises(DamagedInputError, match=r"empty \(flair\.nii\)"):
+        read_path(tmp_path / "a")
+
+
+def test_a_bad_slice_costs_its_series(tmp_path: Path) -> None:
+    for name in ("A_1.png", "A_2.png", "B_1.png", "B_2.png"):
+        Image.fromarray(make_volume()[1]).save(tmp_path / name)
+    (tmp_path / "B_2.png").write_bytes(b"no picture")
+    assert names(find_studies(tmp_path, Limits()), tmp_path) == ["A", "B"]
+    assert read_path(tmp_path / "A").shape == (2, 24, 20)
+    with pytest.raises(DamagedInputError, match=r"B_2\.png"):
+        read_path(tmp_path / "B")
 
 
 def test_loops_end(tmp_path: Path) -> None:

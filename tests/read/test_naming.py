@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from gliosight.read.naming import is_mask, nifti_series, sequence_of, slice_number, stem
+from gliosight.read.naming import (
+    contradiction,
+    is_mask,
+    nifti_series,
+    promises_archive,
+    sequence_of,
+    slice_number,
+    stem,
+)
 from gliosight.study import Sequence
 
 FLAIR, T1, T1C = Sequence.FLAIR, Sequence.T1, Sequence.T1C
@@ -65,3 +73,33 @@ def test_stems() -> None:
     assert stem("a.b.NII.GZ") == "a.b"
     assert stem(".nii") == ".nii"
     assert stem("v1.2") == "v1.2"
+
+
+@pytest.mark.parametrize(
+    ("name", "promised"),
+    [
+        ("a.zip", True),
+        ("a.nii.ZIP", True),
+        ("a.tar.gz", True),
+        ("download", True),  # nothing denies it
+        ("letter.docx", False),
+        ("a.png", False),
+    ],
+)
+def test_archives_by_name(name: str, promised: bool) -> None:
+    assert promises_archive(name) is promised
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "said"),
+    [
+        ("p_flair.nii", FLAIR, None),
+        ("scan.nii", FLAIR, None),
+        ("p_T1_FLAIR.nii", FLAIR, None),  # says neither
+        ("p_t1.nii", T1C, "T1"),
+        ("p_dwi.nii", FLAIR, "DWI"),
+        ("p_flair_seg.nii", FLAIR, "a mask or label map"),
+    ],
+)
+def test_contradictions(name: str, given: Sequence, said: str | None) -> None:
+    assert contradiction(name, given) == said

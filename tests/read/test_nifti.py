@@ -180,15 +180,45 @@ def test_bids_folder_is_named_by_its_files(tmp_path: Path) -> None:
 
 
 def test_explicit_files(tmp_path: Path) -> None:
-    write_folder(tmp_path, "a.nii", "b.nii", "c_flair.nii")
+    write_folder(tmp_path, "a.nii", "b.nii", "c.nii", "d_flair.nii")
     study = read(
-        Request(None, flair=tmp_path / "a.nii", t1=tmp_path / "b.nii", t1c=tmp_path / "c_flair.nii")
+        Request(None, flair=tmp_path / "a.nii", t1=tmp_path / "b.nii", t1c=tmp_path / "c.nii")
     )
     assert study.study_id == "a"
     assert study.flags == ()
     assert set(study.sequences) == set(Sequence)
-    study = read(Request(tmp_path / "c_flair.nii", t1=tmp_path / "b.nii"))
+    study = read(Request(tmp_path / "d_flair.nii", t1=tmp_path / "b.nii"))
     assert set(study.sequences) == {Sequence.FLAIR, Sequence.T1}
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "told"),
+    [
+        ("p_seg.nii", "flair", "a mask or label map"),  # labels 0 to 4: its values look like pixels
+        ("p_t1.nii", "flair", "T1"),
+        ("p_t2.nii", "flair", "T2"),
+        ("p_flair.nii", "t1", "FLAIR"),
+        ("p_t1ce.nii", "t1", "T1C"),
+        ("p_t1.nii", "t1c", "T1"),
+        ("p_aseg.nii", "t1c", "a mask or label map"),
+    ],
+)
+def test_explicit_files_whose_names_contradict(
+    tmp_path: Path, name: str, option: str, told: str
+) -> None:
+    write_folder(tmp_path, "a.nii", name)
+    files = {"flair": tmp_path / "a.nii", option: tmp_path / name}
+    study = read(Request(None, **files))  # type: ignore[arg-type]
+    (found,) = [one for one in study.flags if one.code == "NAME_CONTRADICTS"]
+    assert found.severity == "warning"
+    assert f"given as {option.upper()} ({name}) is {told} by its name" in found.message
+    assert Sequence(option.upper()) in study.sequences
+
+
+def test_a_mask_beside_which_t1_is_named_is_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path, "p_seg.nii", "p_t1.nii")
+    with pytest.raises(DamagedInputError, match=r"by its name a mask.*\(p_seg\.nii\)"):
+        read(Request(tmp_path / "p_seg.nii", t1=tmp_path / "p_t1.nii"))
 
 
 @pytest.mark.parametrize(

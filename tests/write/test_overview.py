@@ -8,7 +8,13 @@ from PIL import Image
 
 from gliosight.analysis import Status
 from gliosight.study import Sequence
-from gliosight.write.overview import OUTLINE, draw_overview, drawable, write_overview
+from gliosight.write.overview import (
+    OUTLINE,
+    draw_overview,
+    drawable,
+    fact_words,
+    write_overview,
+)
 
 from .builders import make_analysis, make_geometry
 
@@ -82,5 +88,30 @@ def test_names_of_any_kind_do_not_hurt(name):
     assert draw_overview(analysis).width == 1600
 
 
-def test_what_the_font_lacks_is_a_question_mark():
-    assert drawable("a–b é 脑 ’") == "a-b e ? '"
+def test_what_the_font_lacks_is_an_escape():
+    assert drawable("日本 ünï a–b\x1b") == r"\u65e5\u672c \xfcn\xef a\u2013b\x1b"
+    assert drawable("\U0001f9e0\udce9") == r"\U0001f9e0\udce9"
+
+
+def test_two_patients_never_look_alike():
+    names = ["脑部", "研究", "ünï", "uni", "üni", "a–b", "a-b", "a—b", "???"]
+    sheets = {
+        draw_overview(make_analysis((1, 8, 8), study_id=one, status=Status.NOT_ASSESSED)).tobytes()
+        for one in names
+    }
+    assert len(sheets) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("slices", "lesion", "words"),
+    [
+        (1, False, ["1 slice"]),
+        (2, False, ["2 slices"]),
+        (70, False, ["40 of 70 slices shown"]),
+        (24, True, ["1 finding", "24 slices"]),
+    ],
+)
+def test_numbers_and_words_agree(slices, lesion, words):
+    analysis = make_analysis((slices, 24, 20), lesion=lesion)
+    facts = fact_words(analysis, min(slices, 40))
+    assert facts[2:] == words

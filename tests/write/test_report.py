@@ -6,6 +6,7 @@ import io
 import json
 import re
 from base64 import b64decode, b64encode
+from dataclasses import replace
 from hashlib import sha256
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -17,19 +18,13 @@ from PIL import Image
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Status
 from gliosight.study import Flag, Sequence
 from gliosight.write.pictures import plan_display, svg_path, trace
-from gliosight.write.report import (
-    LONGEST_SIDE,
-    against,
-    embed_json,
-    millilitres,
-    probability_words,
-    render_report,
-    write_report,
-)
+from gliosight.write.report import LONGEST_SIDE, embed_json, render_report, write_report
+from gliosight.write.words import against, millilitres, probability_words, unknown_measures
 
 from .builders import make_analysis, make_finding, make_geometry
 
 VOID = {"meta", "link", "img", "input", "br", "path", "circle", "rect"}
+SMALL = (3, 24, 20)
 HOSTILE = '</script><img src=x onerror="alert(1)">&\u2028<!--<script>'
 
 
@@ -253,7 +248,8 @@ def test_a_single_slice_of_unknown_thickness_has_no_millilitres():
     analysis = make_analysis(shape, bare, values=make_values(shape), probability=probability)
     page = Page(render_report(analysis))
     assert "slice thickness not in the input: pixels only" in page.text
-    assert "0–0" in page.text
+    assert "Slice 0, the only one" in page.text
+    assert "0–0" not in page.text
 
 
 def make_values(shape):
@@ -286,6 +282,78 @@ def test_provenance_tells_all_and_files_are_relative_links(found):
         assert word in details
     links = {one["href"]: one["text"] for one in page.all("a") if one["href"].startswith("./")}
     assert links == {"./result.json": "result.json", "./a%20b/%C3%BC.csv": "a b/ü.csv"}
+
+
+def test_settings_and_times_are_told_in_words():
+    analysis = make_analysis(SMALL)
+    settings = {
+        "flip": True,
+        "threads": None,
+        "input": {"field_of_view_mm": 240.0, "channels": ["T1", "FLAIR"], "plane": "axial"},
+        "decision": {"lesion_area_weight": 1.0, "pixel_threshold": 0.5, "none": []},
+    }
+    origin = replace(analysis.provenance, settings=settings, timings_ms={"read": 1200.0})
+    page = Page(render_report(replace(analysis, provenance=origin)))
+    details = page.one("details")["text"]
+    assert not set("{}[]") & set(details)
+    assert not re.search(r"(None|True|False)", details)
+    told = provenance_rows(render_report(replace(analysis, provenance=origin)))
+    expected = {
+        "flip": "yes",
+        "threads": "not set",
+        "input: field of view mm": "240",
+        "input: channels": "T1, FLAIR",
+        "input: plane": "axial",
+        "decision: lesion area weight": "1",
+        "decision: pixel threshold": "0.5",
+        "decision: none": "—",
+        "read": "1,200 ms",
+    }
+    assert told | expected == told
+    assert told["write"].startswith("in result.json")
+
+
+def test_a_time_of_writing_that_is_known_is_told():
+    assert provenance_rows(render_report(make_analysis(SMALL)))["write"] == "640 ms"
+
+
+def provenance_rows(html):
+    return dict(re.findall(r"<dt>([^<]*)</dt><dd>([^<]*)</dd>", html))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "changes", "words"),
+    [
+        ("axial", {}, ""),
+        ("sagittal", {"longest_diameter_mm": None}, "diameters need axial slices"),
+        ("axial", {"volume_ml": None}, "volumes need the slice spacing"),
+        (
+            "coronal",
+            {"volume_ml": None, "longest_diameter_mm": None},
+            "volumes need the slice spacing, diameters need axial slices",
+        ),
+        (None, {"longest_diameter_mm": None}, "the input has no geometry, so there are no milli"),
+    ],
+)
+def test_what_is_not_known_is_put_down_to_what_is_missing(orientation, changes, words):
+    whole = make_analysis(geometry=orientation)
+    finding = replace(whole.findings[0], **changes)
+    analysis = replace(whole, findings=(finding,))
+    told = unknown_measures(analysis)
+    assert told.startswith(f"not known: {words}" if words else "")
+    assert bool(told) == bool(words)
+    assert ("slice spacing" in told) == ("slice spacing" in words)
+
+
+def test_all_that_is_said_stands_in_a_landmark(found):
+    # Who jumps from landmark to landmark must not miss that this is for research only.
+    page = found[2]
+    outside = Page(re.sub(r"(?s)<(header|main|footer)\b.*?</\1>", "", found[1]))
+    said = [one for one in outside.elements if one["tag"] not in {"html", "head", "body"}]
+    skipped = {"script", "style", "title"}
+    text = {one["text"].strip() for one in said if one["tag"] not in skipped} - {""}
+    assert text == {"Skip to the findings"}
+    assert RESEARCH_USE in page.one("header")["text"]
 
 
 def test_remarks_and_several_findings():

@@ -223,7 +223,7 @@ def test_without_findings_the_table_has_its_header(tmp_path: Path) -> None:
     assert line.startswith("study_id,id,")
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+cmd", "-2", "@sum", "\tx", "\r=1", "\n=1", "＝1+1"])
+@pytest.mark.parametrize("name", ["=1+1", "+cmd", "-2", "@sum", "＝1+1"])
 def test_a_name_is_no_formula(tmp_path: Path, name: str) -> None:
     write_findings(make_analysis(SMALL, study_id=name), tmp_path / "findings.csv")
     (row,) = _rows(tmp_path / "findings.csv")
@@ -238,9 +238,13 @@ def test_a_negative_number_stays_a_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "in_csv"),
     [
-        ('a,b"c\nd', 'a,b"c\nd'),
+        ('a,b"c', 'a,b"c'),
+        ("a\nb\r=1", "a\\nb\\r=1"),
+        ("\t=1", "\\t=1"),
         ("影像 مرحبا 🧠", "影像 مرحبا 🧠"),
-        ("x\x1b[2J\x00y", "x\x1b[2J\x00y"),
+        # What a terminal would obey, and what would turn the text round, is seen instead.
+        ("x\x1b[31mred\x1b[0m\x00y", "x\\x1b[31mred\\x1b[0m\\x00y"),
+        ("\u202egnp.\u2066\u200b", "\\u202egnp.\\u2066\\u200b"),
         # A Linux file name that is no UTF-8, as Python holds it; the files stay UTF-8 all the same.
         ("caf\udce9", "caf\\udce9"),
         ("\ud800", "\\ud800"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -13,10 +14,25 @@ from pathlib import Path
 import pytest
 
 from gliosight.errors import CannotWriteError
+from gliosight.pipeline import write_analysis
 from gliosight.write import staging
 from gliosight.write.staging import check_out, safe_name, staged
 
-OURS = '{"schema_version": "1.0", "research_use_only": "Research use only."}'
+from .builders import make_analysis
+
+
+def _result(*files: str, slices: tuple[str, ...] = ()) -> str:
+    """A record as ours, as far as it says what belongs to the result."""
+    record = {
+        "schema_version": "1.0",
+        "research_use_only": "Research use only.",
+        "detection": {"slices": [{"name": one} for one in slices]},
+        "files": dict.fromkeys(("result.json", *files), "what it is"),
+    }
+    return json.dumps(record)
+
+
+OURS = _result("only-1", "only-2")
 
 
 def _leftovers(folder: Path) -> list[str]:
@@ -129,6 +145,95 @@ def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
     assert _leftovers(tmp_path / "out") == ["result.json"]
 
 
+def test_an_empty_folder_stays_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Somebody's shell may stand in it (-o .), and its owner chose who may read it.
+    out = tmp_path / "out"
+    out.mkdir(mode=0o750)
+    before = out.stat()
+    monkeypatch.chdir(out)
+    with staged(Path()) as folder:
+        (folder / "result.json").touch()
+        (folder / "mask").mkdir()
+        (folder / "mask" / "a").touch()
+    assert sorted(one.name for one in Path().iterdir()) == ["mask", "result.json"]
+    assert Path("mask/a").is_file()
+    after = out.stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+    assert _leftovers(tmp_path) == ["out"]
+
+
+def test_an_empty_folder_is_filled_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    rename = Path.rename
+    order: list[str] = []
+
+    def refuse(self: Path, target: Path) -> Path:
+        order.append(self.name)
+        if self.name == "result.json":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    def fill() -> None:
+        with staged(tmp_path / "out") as folder:
+            for name in ("a", "result.json", "z"):
+                (folder / name).touch()
+            (folder / "mask").mkdir()
+            (folder / "mask" / "a").touch()
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(KeyboardInterrupt):
+        fill()
+    # What makes it a result comes last, should even the undoing be cut off.
+    assert order == ["a", "mask", "z", "result.json"]
+    assert _leftovers(tmp_path) == ["out"]
+    assert _leftovers(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("below", ["", "mask"])
+def test_the_result_one_stands_in_is_not_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    out = tmp_path / "out"
+    (out / "mask").mkdir(parents=True)
+    (out / "result.json").write_text(_result("mask/"))
+    monkeypatch.chdir(out / below)
+    with pytest.raises(CannotWriteError, match="working folder") as caught:
+        check_out(Path() if not below else Path(".."), overwrite=True)
+    assert caught.value.where == "out"
+    monkeypatch.chdir(tmp_path)
+    check_out(Path("out"), overwrite=True)
+
+
+@pytest.mark.parametrize("at", ["partial", "old"])
+def test_an_interrupt_between_the_renames_keeps_the_old_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    out = tmp_path / "out"
+    with staged(out) as folder:
+        (folder / "result.json").write_text(OURS)
+    rename = Path.rename
+    hit: list[Path] = []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        moved = rename(self, target) if at == "old" else self
+        if f".{at}-" in f"{self.name} {target.name}" and not hit:
+            hit.append(self)
+            raise KeyboardInterrupt
+        return moved if at == "old" else rename(self, target)
+
+    def replace() -> None:
+        with staged(out, overwrite=True) as folder:
+            (folder / "result.json").write_text("new")
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert (out / "result.json").read_text() == OURS
+    assert _leftovers(tmp_path) == ["out"]
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("kind", ["file", "link", "dead link", "something else", "another tool's"])
 def test_what_is_not_ours_is_never_replaced(tmp_path: Path, kind: str, overwrite: bool) -> None:
@@ -148,6 +253,79 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path, kind: str, overwrite
     with pytest.raises(CannotWriteError, match="choose another -o"):
         check_out(out, overwrite=overwrite)
     assert (elsewhere / "thesis.tex").read_text() == "years"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("notes.txt", "notes.txt"),
+        ("mask_corrected.nii.gz", "mask_corrected.nii.gz"),
+        ("mine/thesis.tex", "mine/"),
+        (".git/HEAD", ".git/"),
+        ("mask/s1_mask_corrected.tif", "mask/s1_mask_corrected.tif"),
+        ("mask/s3_mask.tif", "mask/s3_mask.tif"),  # there is no such slice
+        ("mask/mine/x", "mask/mine"),
+        ("probability/s1_probability.tif", "probability/"),  # was not asked for
+    ],
+)
+def test_what_was_put_into_a_result_is_never_removed(tmp_path: Path, name: str, told: str) -> None:
+    out = tmp_path / "out"
+    with staged(out) as folder:
+        (folder / "result.json").write_text(_result("mask/", slices=("s1", "s2")))
+        (folder / "mask").mkdir()
+        (folder / "mask" / "s1_mask.tif").touch()
+    check_out(out, overwrite=True)
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text("years")
+    with pytest.raises(CannotWriteError, match="move that elsewhere") as caught:
+        check_out(out, overwrite=True)
+    assert caught.value.what.endswith(f"result: {told}")
+    assert caught.value.where == "out"
+    assert (out / name).read_text() == "years"
+
+
+def test_what_came_while_the_work_went_on_is_kept_too(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with staged(out) as folder:
+        (folder / "result.json").write_text(OURS)
+
+    def run() -> None:
+        with staged(out, overwrite=True) as folder:
+            (folder / "result.json").write_text("new")
+            (out / "notes.txt").write_text("years")
+
+    with pytest.raises(CannotWriteError, match=r"notes\.txt"):
+        run()
+    assert (out / "result.json").read_text() == OURS
+    assert (out / "notes.txt").read_text() == "years"
+    assert _leftovers(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini"])
+def test_what_a_file_browser_leaves_is_nobodys(tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "result.json").write_text(OURS)
+    (tmp_path / "out" / name).touch()
+    check_out(tmp_path / "out", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    "record", ["{", "[]", '"schema_version" "research_use_only"', OURS.replace('"files"', '"x"')]
+)
+def test_a_record_that_is_no_record_is_not_ours(tmp_path: Path, record: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "result.json").write_text(record)
+    with pytest.raises(CannotWriteError, match="something else than a result"):
+        check_out(tmp_path / "out", overwrite=True)
+
+
+def test_a_real_result_may_be_replaced(tmp_path: Path) -> None:
+    # Two slices of one safe name get numbers; whatever the writers name is known to be ours.
+    names = ("a:b", "a*b", "c")
+    analysis = make_analysis((3, 24, 20), geometry=None, slice_names=names)
+    for overwrite in (False, True):
+        write_analysis(analysis, tmp_path / "out", overwrite=overwrite, probability=True)
+    assert len(list((tmp_path / "out" / "mask").iterdir())) == 3
 
 
 def test_a_result_is_refused_without_overwrite(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from gliosight.cli.table import check_table, write_studies
 from gliosight.errors import GliosightError, UsageError, printable, within
 from gliosight.infer import Model
 from gliosight.read import Limits, Request
+from gliosight.read.folders import folder_name, relative
 
 MIB = 1024**2
 
@@ -102,16 +103,13 @@ def command(
     gliosight analyze --flair f.nii.gz --t1 t.nii.gz --t1c c.nii.gz
     """  # noqa: D301 - click wants the character \b before lines it shall not join
     limits = Limits(decoded_bytes=max_decoded * MIB, members=max_members, ratio=max_ratio)
-    if flair is None and len(studies) == 1 and (t1 or t1c):
-        flair, studies = studies[0], ()
-    named = _named(flair, t1, t1c, volume_index, limits)
-    if named and studies:
-        raise UsageError("both STUDY and --flair are given", remedy="give one of them")
-    if not named and not studies:
+    if flair or t1 or t1c:
+        asked, failed = [_named(studies, flair, t1, t1c, volume_index, limits)], Failures()
+    elif studies:
+        asked, failed = _find(studies, limits, volume_index)
+    else:
         raise UsageError("no STUDY given", remedy="name a file or folder, or try: gliosight demo")
-    found, failed = _find(studies, limits, volume_index)
-    requests = named + found
-    several = len(requests) + len(failed) > 1
+    several = len(asked) + len(failed) > 1
     if failed and not several:
         raise failed[0][1]
     if out is not None and not several:
@@ -123,14 +121,13 @@ def command(
         settings.load(), settings, out, several, overwrite, probability, not (quiet or as_json)
     )
     results: list[dict[str, Any]] = []
-    for request in requests:
-        title = (request.path or request.flair or Path("study")).name
+    for one in asked:
         try:
-            result = run.one(request, title, taken={one["out"] for one in results})
+            result = run.one(one, taken={done["out"] for done in results})
         except GliosightError as error:
             if not several:
                 raise
-            failed.append((title, within(error, title)))
+            failed.append((one.title, error if error.where else within(error, one.title)))
             continue
         results.append(result)
         if run.talks:
@@ -145,6 +142,34 @@ def command(
 
 
 @dataclass(frozen=True)
+class _Asked:
+    """A study to analyse.
+
+    Parameters
+    ----------
+    request : Request
+    title : str
+        Its name for people: below a given path, the way from there.
+    folder : str
+        Where the places in its errors lie, as seen from what was given; empty for right there.
+    """
+
+    request: Request
+    title: str
+    folder: str = ""
+
+    def told(self, error: GliosightError) -> GliosightError:
+        """An error in reading it, with its place as seen from what was given."""
+        where = error.where or self.title
+        if where == self.title.rpartition("/")[2]:
+            where = self.title
+        elif self.folder and error.where and where != str(self.request.path):
+            where = f"{self.folder}/{where}"
+        # A path that leads nowhere is told as it was typed.
+        return within(error, where)
+
+
+@dataclass(frozen=True)
 class _Run:
     """What is the same for all studies of one call."""
 
@@ -156,10 +181,13 @@ class _Run:
     probability: bool
     talks: bool
 
-    def one(self, request: Request, title: str, taken: set[str]) -> dict[str, Any]:
+    def one(self, asked: _Asked, taken: set[str]) -> dict[str, Any]:
         """Analyse one study and write its folder; return its result, with ``out``."""
         start = time.perf_counter()
-        study = pipeline.read(request)
+        try:
+            study = pipeline.read(asked.request)
+        except GliosightError as error:
+            raise asked.told(error) from error
         read_ms = 1000 * (time.perf_counter() - start)
         folder = pipeline.default_out(study)
         if self.out is not None:
@@ -169,7 +197,7 @@ class _Run:
             folder = first.with_name(f"{first.name}-{number}")
             number += 1
         pipeline.check_out(folder, overwrite=self.overwrite)
-        with progress_display(title, shown=self.talks) as tell:
+        with progress_display(asked.title, shown=self.talks) as tell:
             analysis = pipeline.analyze_study(
                 study, self.model, self.settings, read_ms=read_ms, progress=tell
             )
@@ -198,28 +226,47 @@ def _close_several(
 
 
 def _named(
-    flair: Path | None, t1: Path | None, t1c: Path | None, volume_index: int | None, limits: Limits
-) -> list[Request]:
-    if flair is not None:
-        return [Request(None, flair, t1, t1c, limits=limits, volume_index=volume_index)]
-    if t1 is not None or t1c is not None:
+    studies: tuple[Path, ...],
+    flair: Path | None,
+    t1: Path | None,
+    t1c: Path | None,
+    volume_index: int | None,
+    limits: Limits,
+) -> _Asked:
+    """The one study whose files are named; its FLAIR as STUDY or with ``--flair``."""
+    if flair is not None and studies:
+        raise UsageError("both STUDY and --flair are given", remedy="give one of them")
+    if flair is None and len(studies) != 1:
         raise UsageError(
             "--t1 or --t1c without one FLAIR file", remedy="name it as STUDY or with --flair"
         )
-    return []
+    path = studies[0] if studies else None
+    request = Request(path, flair, t1, t1c, limits=limits, volume_index=volume_index)
+    return _Asked(request, folder_name(flair or studies[0]))
 
 
 def _find(
     studies: tuple[Path, ...], limits: Limits, volume_index: int | None
-) -> tuple[list[Request], Failures]:
+) -> tuple[list[_Asked], Failures]:
     """Every study under the given paths; a path that cannot be read does not stop the others."""
-    requests: list[Request] = []
+    asked: list[_Asked] = []
     failed: Failures = []
     for given in studies:
+        name = folder_name(given)
+        # Seen from one path, all lies below it; seen from several, below the one or the other.
+        above = f"{name}/" if len(studies) > 1 else ""
+        whole = _Asked(Request(given), name, above.rstrip("/"))
         try:
             paths = pipeline.find_studies(given, limits)
         except GliosightError as error:
-            failed.append((given.name, within(error, given.name)))
+            failed.append((name, whole.told(error)))
             continue
-        requests += [Request(one, limits=limits, volume_index=volume_index) for one in paths]
-    return requests, failed
+        for path in paths:
+            request = Request(path, limits=limits, volume_index=volume_index)
+            title, folder = name, above
+            if path != given:
+                title = folder = above + relative(path, given)
+            if not path.is_dir():  # a file, or a series: its files lie where it does
+                folder = title.rpartition("/")[0]
+            asked.append(_Asked(request, title, folder.rstrip("/")))
+    return asked, failed

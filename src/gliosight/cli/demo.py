@@ -68,7 +68,9 @@ def command(
     total = analysis.volume_px + int(phantom.truth.sum())
     dice = 2 * overlap / total if total else None
     if as_json:
-        print_json({**result, "truth": {"volume_ml": phantom.volume_ml, "dice": dice}})
+        print_json(
+            {"out": str(out), **result, "truth": {"volume_ml": phantom.volume_ml, "dice": dice}}
+        )
         return
     if quiet:
         return

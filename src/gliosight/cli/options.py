@@ -13,8 +13,18 @@ from gliosight.infer.model import DEFAULT_MODEL
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+
+class _Path(click.Path):
+    """A path that is not empty: pathlib would take that for the working folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 # Whether a path can be read is said by what reads it, with the right code.
-PATH = click.Path(path_type=Path, readable=False)
+PATH = _Path(path_type=Path, readable=False)
 
 _MODEL = (
     click.option(

@@ -130,13 +130,14 @@ def progress_display(title: str, *, shown: bool) -> Iterator[Progress | None]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} slices"),
+        TextColumn("{task.fields[count]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(printable(title), total=None)
+        # How many slices there are is known with the first of them.
+        task = bar.add_task(printable(title), total=None, count="")
 
         def tell(_: str, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total)
+            bar.update(task, completed=done, total=total, count=f"{done}/{total} slices")
 
         yield tell

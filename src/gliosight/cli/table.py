@@ -72,7 +72,8 @@ def write_studies(
             "warnings": " ".join(
                 flag["code"] for flag in one["flags"] if flag["severity"] == "warning"
             ),
-            "out": printable(one["out"]),
+            # From the table, so that it still leads there when both have been moved together.
+            "out": printable(os.path.relpath(one["out"], out)),
         }
         for one in results
     ]

@@ -9,6 +9,7 @@ user's side of this, docs/flags.md explains the flags.
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,18 +29,20 @@ from gliosight.read.folders import (
     find_studies,
     flair_groups,
     folder_name,
+    kind_of,
     list_folder,
     mislabelled,
     mode_of,
     nothing_in,
     refuse_result,
+    relative,
     series_files,
     several,
     slice_groups,
 )
 from gliosight.read.intensities import is_constant
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
-from gliosight.read.naming import is_mask, nifti_series, promises_image, stem
+from gliosight.read.naming import contradiction, is_mask, nifti_series, promises_image, stem
 from gliosight.study import Flag, Sequence, Study
 
 __all__ = ["Limits", "Request", "find_studies", "from_arrays", "read"]
@@ -92,15 +95,20 @@ def read(request: Request) -> Study:
     if request.path is None:
         raise UsageError("nothing to read", remedy="give a study, or a FLAIR file with --flair")
     path = Path(request.path)
+    return _read_path(path, path, request, budget)
+
+
+def _read_path(path: Path, root: Path, request: Request, budget: Budget) -> Study:
+    """The study at or below ``root`` that ``path`` says, as `find_studies` gives it."""
     mode = mode_of(path)
     if mode is None:
-        return _read_series(path, request, budget)
+        return _read_series(path, root, request, budget)
     if stat.S_ISDIR(mode):
         refuse_result(path)
-        return _read_folder(path, path, request, budget)
+        return _read_folder(path, root, request, budget)
     if not stat.S_ISREG(mode):
         raise not_regular(mode, path.name or str(path))
-    return _read_file(path, request, budget)
+    return _read_file(path, root, request, budget)
 
 
 def _read_named(request: Request, budget: Budget) -> Study:
@@ -112,6 +120,7 @@ def _read_named(request: Request, budget: Budget) -> Study:
         raise UsageError("T1 or T1C is given without FLAIR", remedy="give --flair FILE as well")
     given = {Sequence.FLAIR: flair, Sequence.T1: request.t1, Sequence.T1C: request.t1c}
     files: dict[Sequence, Found] = {}
+    flags: list[Flag] = []
     for name, path in given.items():
         if path is None:
             continue
@@ -122,7 +131,7 @@ def _read_named(request: Request, budget: Budget) -> Study:
                 where=folder_name(path),
                 remedy="--flair, --t1 and --t1c take one NIfTI file each",
             )
-        one = _recognise(path)
+        one = _recognise(path, path)
         if one.kind is not Kind.NIFTI:
             raise UnsupportedInputError(
                 f"{name.value} is {one.kind.value}, not NIfTI",
@@ -130,27 +139,41 @@ def _read_named(request: Request, budget: Budget) -> Study:
                 remedy="--flair, --t1 and --t1c take one NIfTI file each",
             )
         files[name] = one
-    from gliosight.read.nifti import assign_single, read_nifti
+        if name is Sequence.FLAIR and request.flair is None:
+            flags += _judge_name(one)
+        elif (said := contradiction(path.name, name)) is not None:
+            message = (
+                f"The file given as {name.value} ({path.name}) is {said} by its name; it is used "
+                f"as {name.value} all the same."
+            )
+            flags.append(flag("NAME_CONTRADICTS", message))
+    from gliosight.read.nifti import read_nifti
 
-    flags = assign_single(files[Sequence.FLAIR]) if request.flair is None else ()
     return read_nifti(
         files, stem(flair.name), budget, volume_index=request.volume_index, flags=flags
     )
 
 
-def _read_file(path: Path, request: Request, budget: Budget) -> Study:
-    one = _recognise(path)
-    if one.kind is Kind.NIFTI:
-        from gliosight.read.nifti import assign_single, read_nifti
+def _judge_name(one: Found) -> tuple[Flag, ...]:
+    """Whether a single NIfTI file is FLAIR by its name; raises where it says something else."""
+    from gliosight.read.nifti import assign_single
 
-        if is_mask(path.name):
-            raise _is_mask(one.where)
+    if is_mask(one.path.name):
+        raise _is_mask(one.where)
+    return assign_single(one)
+
+
+def _read_file(path: Path, root: Path, request: Request, budget: Budget) -> Study:
+    one = _recognise(path, root)
+    if one.kind is Kind.NIFTI:
+        from gliosight.read.nifti import read_nifti
+
         return read_nifti(
             {Sequence.FLAIR: one},
             stem(path.name),
             budget,
             volume_index=request.volume_index,
-            flags=assign_single(one),
+            flags=_judge_name(one),
         )
     from gliosight.read.slices import read_slices
 
@@ -164,19 +187,20 @@ def _read_file(path: Path, request: Request, budget: Budget) -> Study:
 def _read_folder(folder: Path, root: Path, request: Request, budget: Budget) -> Study:
     contents = list_folder(folder, root, budget)
     if contents.readable:
-        return _read_contents(folder, contents, request, budget)
+        return _read_contents(folder, root, contents, request, budget)
     studies = find_studies(folder, request.limits) if contents.folders else []
     if not studies:
         raise nothing_in(folder, contents.seen, contents.files)
     if len(studies) > 1:
         raise several(studies, root)
-    if mode_of(studies[0]) is None:
-        return _read_series(studies[0], request, budget)
-    return _read_folder(studies[0], root, request, budget)
+    return _read_path(studies[0], root, request, budget)
 
 
-def _read_contents(folder: Path, contents: Contents, request: Request, budget: Budget) -> Study:
+def _read_contents(
+    folder: Path, root: Path, contents: Contents, request: Request, budget: Budget
+) -> Study:
     """The one study that a folder's own files are."""
+    _refuse_bad(contents.files)
     files = contents.readable
     if (error := unreadable(files[0].kind, files[0].where)) is not None:
         raise error
@@ -185,23 +209,34 @@ def _read_contents(folder: Path, contents: Contents, request: Request, budget: B
     if len(groups) > 1:
         raise several([folder / series for series in groups], folder)
     group = files if nifti else next(iter(groups.values()))
-    return _read_group(folder_name(folder), contents, group, request, budget)
+    where = relative(folder, root)
+    return _read_group(folder_name(folder), where, contents, group, request, budget)
 
 
-def _read_series(path: Path, request: Request, budget: Budget) -> Study:
+def _read_series(path: Path, root: Path, request: Request, budget: Budget) -> Study:
     """The part of a folder's files that ``folder/series`` names."""
-    found = series_files(path, budget)
+    found = series_files(path, path.parent if path == root else root, budget)
     if found is None:
         raise NothingReadableError(
             "no such file or folder",
             where=str(path),
             remedy=f"check the path; looked for {LOOKED_FOR} files",
         )
-    return _read_group(path.name, found[0], found[1], request, budget)
+    contents, group = found
+    _refuse_bad(group)
+    return _read_group(path.name, relative(path, root), contents, group, request, budget)
+
+
+def _refuse_bad(files: Iterable[Found]) -> None:
+    """Raise what is wrong with the first file that promises an image and holds none."""
+    for one in files:
+        if one.error is not None:
+            raise one.error
 
 
 def _read_group(
     name: str,
+    where: str,
     contents: Contents,
     group: tuple[Found, ...] | list[Found],
     request: Request,
@@ -214,7 +249,7 @@ def _read_group(
         return read_slices(group, name, budget, flags)
     from gliosight.read.nifti import assign, read_nifti
 
-    files, assigned, explained = assign(group, name)
+    files, assigned, explained = assign(group, where)
     if name == "anat":  # BIDS: the folder says nothing, the files say subject and session
         name = nifti_series(files[Sequence.FLAIR].path.name) or name
     return read_nifti(
@@ -238,15 +273,15 @@ def _left_aside(contents: Contents) -> tuple[Flag, ...]:
     return tuple(flags)
 
 
-def _recognise(path: Path) -> Found:
-    """A file given by name, of a kind that is read.
+def _recognise(path: Path, root: Path) -> Found:
+    """A file given by name, or found as the only one, of a kind that is read.
 
     Raises
     ------
     NothingReadableError, DamagedInputError, UnsupportedInputError
     """
-    where = path.name or str(path)
-    kind = sniff(path, where)
+    where = relative(path, root)
+    kind = kind_of(path, where)
     if kind is Kind.UNKNOWN and path.suffix.lower() == ".img":
         # The pixels of a pair have no magic; their header, beside them, has.
         header = path.with_suffix(".HDR" if path.suffix.isupper() else ".hdr")

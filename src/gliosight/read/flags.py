@@ -18,6 +18,7 @@ SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
     "GRID_ASSUMED": "warning",
     "LOSSY_SOURCE": "info",
     "MISSING_SLICES": "warning",
+    "NAME_CONTRADICTS": "warning",
     "NOT_FINITE": "warning",
     "NO_GEOMETRY": "warning",
     "ORDER_BY_NAME": "warning",

@@ -14,10 +14,15 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from gliosight.errors import DamagedInputError, NothingReadableError, UnsupportedInputError
+from gliosight.errors import (
+    DamagedInputError,
+    GliosightError,
+    NothingReadableError,
+    UnsupportedInputError,
+)
 from gliosight.read.detect import SLICES, Kind, sniff, unreadable
 from gliosight.read.limits import Budget, Limits, cannot_read, not_regular
 from gliosight.read.naming import (
@@ -25,6 +30,7 @@ from gliosight.read.naming import (
     is_part_of,
     natural_key,
     nifti_series,
+    promises_archive,
     promises_image,
     sequence_of,
     slice_number,
@@ -39,11 +45,23 @@ LOOKED_FOR = "NIfTI, TIFF, PNG or JPEG"
 
 @dataclass(frozen=True)
 class Found:
-    """A recognised file; ``where`` is its path relative to the input."""
+    """A recognised file, or one whose suffix promises an image that cannot be had.
+
+    Parameters
+    ----------
+    path : Path
+    kind : Kind
+        By the first bytes; where those hold no image or cannot be read, by the suffix.
+    where : str
+        The path relative to the input.
+    error : GliosightError, optional
+        Why it cannot be read; then neither can the study that it belongs to by its name.
+    """
 
     path: Path
     kind: Kind
     where: str
+    error: GliosightError | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,7 +71,7 @@ class Contents:
     Parameters
     ----------
     files : tuple of Found
-        Of every recognised kind, masks left out, in natural order of their names.
+        Of every recognised kind, and bad ones, masks left out, in natural order of their names.
     masks : int
         Files left out since their name says mask.
     folders : tuple of Path
@@ -92,9 +110,7 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Contents:
     Raises
     ------
     NothingReadableError
-        The folder, or a file in it that promises an image, may not be read.
-    DamagedInputError
-        A file whose suffix promises an image holds none.
+        The folder may not be read.
     LimitExceededError
         More entries than ``members``.
     """
@@ -131,14 +147,15 @@ def find_studies(path: Path, limits: Limits) -> list[Path]:
     A folder's own files are a study (or several, see the module's words), and so is each
     subfolder's. Results of this tool, hidden folders, what a BIDS data set keeps beside ``anat``
     and its ``derivatives`` and ``sourcedata`` are passed over. Each folder is visited once, so
-    links in a circle end.
+    links in a circle end. What is bad is among the paths, too: it costs no other study, and `read`
+    says what is wrong with it.
 
     Raises
     ------
     NothingReadableError, UnsupportedInputError
         Nothing there that could be read.
     LimitExceededError
-        More than ``members`` entries in one folder, or folders.
+        More than ``members`` folders.
     """
     mode = mode_of(path)
     if mode is None or stat.S_ISREG(mode):
@@ -161,8 +178,7 @@ def find_studies(path: Path, limits: Limits) -> list[Path]:
                 continue
             visited.add((status.st_dev, status.st_ino))
             contents = list_folder(folder, path, budget)
-        except (OSError, NothingReadableError, DamagedInputError):
-            # One bad folder must not cost the others: `read` will say what is wrong with it.
+        except (OSError, GliosightError):
             studies.append(folder)
             continue
         seen += contents.seen
@@ -243,13 +259,15 @@ def flair_groups(files: Iterable[Found]) -> dict[str, list[Found]]:
     return groups
 
 
-def series_files(path: Path, budget: Budget) -> tuple[Contents, list[Found]] | None:
+def series_files(path: Path, root: Path, budget: Budget) -> tuple[Contents, list[Found]] | None:
     """The files that ``folder/series`` names, or ``None`` where it names none."""
     folder = path.parent
     mode = mode_of(folder)
     if not path.name or mode is None or not stat.S_ISDIR(mode):
         return None
-    contents = list_folder(folder, folder, budget)
+    if not _has_series(folder, path.name):
+        return None
+    contents = list_folder(folder, root, budget)
     nifti = flair_groups(contents.of(Kind.NIFTI)).get(path.name)
     files = nifti or slice_groups(contents.of(*SLICES)).get(path.name)
     return (contents, files) if files else None
@@ -300,20 +318,59 @@ def _names(folder: Path, where: str, budget: Budget) -> list[str]:
     return sorted(names, key=natural_key)
 
 
+def _has_series(folder: Path, series: str) -> bool:
+    """Whether a file of the folder could belong to the series, by the names alone.
+
+    Most paths that are not there are mistyped; then the files beside them are none of their
+    business: neither their number nor what is wrong with them.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return any(
+                series in (nifti_series(one.name), slice_number(one.name)[0]) for one in entries
+            )
+    except OSError:
+        return False
+
+
+def kind_of(path: Path, where: str) -> Kind:
+    """What a file is, by its bytes; an archive only where the name does not say otherwise.
+
+    A ``.docx`` and many another document are zip files that nobody would unpack.
+
+    Raises
+    ------
+    NothingReadableError
+        It cannot be opened.
+    """
+    kind = sniff(path, where)
+    return Kind.UNKNOWN if kind is Kind.ARCHIVE and not promises_archive(path.name) else kind
+
+
 def _recognised(path: Path, root: Path) -> Found | None:
     where = relative(path, root)
-    promised = promises_image(path.name)
+    error: GliosightError
     try:
-        kind = sniff(path, where)
-    except NothingReadableError:
-        if promised:
-            raise
+        kind = kind_of(path, where)
+    except NothingReadableError as found:
+        error = found
+    else:
+        if kind not in (Kind.UNKNOWN, Kind.EMPTY):
+            return Found(path, kind, where)
+        error = mislabelled(path.name, kind, where)
+    if not promises_image(path.name):
         return None
-    if kind in (Kind.UNKNOWN, Kind.EMPTY):
-        if promised:
-            raise mislabelled(path.name, kind, where)
-        return None
-    return Found(path, kind, where)
+    return Found(path, _promised(path.name), where, error)
+
+
+def _promised(name: str) -> Kind:
+    """The kind that a suffix promises."""
+    lower = name.lower()
+    if lower.endswith((".nii", ".nii.gz")):
+        return Kind.NIFTI
+    if lower.endswith(".png"):
+        return Kind.PNG
+    return Kind.JPEG if lower.endswith((".jpg", ".jpeg")) else Kind.TIFF
 
 
 def mislabelled(name: str, kind: Kind, where: str) -> DamagedInputError:
@@ -334,13 +391,20 @@ def _suffix(name: str) -> str:
 
 def _studies_of(folder: Path, contents: Contents) -> list[Path]:
     files = contents.readable
+    bad = [one for one in contents.files if one.error]
+    sound = [one for one in contents.of(Kind.NIFTI, Kind.DICOM, *SLICES) if not one.error]
+    if contents.folders and not sound:
+        # A folder of studies rather than one of them: a stray file is told by its own name.
+        return [one.path for one in bad]
     if not files or files[0].kind is Kind.DICOM:
         return [folder] if files else []
     groups = flair_groups(files) if files[0].kind is Kind.NIFTI else slice_groups(files)
     # A group without a name cannot be named; then `read` says what is wrong with the folder.
     if len(groups) < 2 or "" in groups:
         return [folder]
-    return [folder / series for series in groups]
+    grouped = {one.path for group in groups.values() for one in group}
+    others = [one.path for one in bad if one.path not in grouped]
+    return [folder / series for series in groups] + others
 
 
 def _worth_entering(contents: Contents) -> list[Path]:

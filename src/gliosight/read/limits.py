@@ -40,8 +40,8 @@ class Limits:
     members : int
         Files and folders in one folder, pages in one file.
     ratio : float
-        Decoded over stored bytes; only looked at beyond 64 MiB decoded, since blank images pack
-        well.
+        Decoded over stored bytes of what is packed; only looked at beyond 64 MiB decoded, since
+        blank images pack well.
     """
 
     decoded_bytes: int = 2 * 1024**3
@@ -59,15 +59,22 @@ class Budget:
         self.limits = limits
         self._decoded = 0
 
-    def take(self, decoded: int, where: str, *, stored: int) -> None:
-        """Ask for ``decoded`` bytes that come out of ``stored`` ones, before allocating them.
+    def take(self, decoded: int, where: str, *, packed: int | None) -> None:
+        """Ask for ``decoded`` bytes before allocating them.
+
+        Parameters
+        ----------
+        decoded : int
+        where : str
+        packed : int or None
+            The stored bytes they come out of; ``None`` where nothing is packed: then fewer bytes
+            than claimed are a file cut short, and no bomb.
 
         Raises
         ------
         LimitExceededError
             The study would hold more than ``decoded_bytes``, or expand more than ``ratio``.
         """
-        self.check_ratio(decoded, where, stored=stored)
         if self._decoded + decoded > self.limits.decoded_bytes:
             raise LimitExceededError(
                 f"the images need {size_in_words(self._decoded + decoded)} decoded, the limit is "
@@ -75,13 +82,15 @@ class Budget:
                 where=where,
                 remedy="raise it with --max-decoded if the file is to be trusted",
             )
+        if packed is not None:
+            self.check_ratio(decoded, where, packed=packed)
         self._decoded += decoded
 
-    def check_ratio(self, decoded: int, where: str, *, stored: int) -> None:
+    def check_ratio(self, decoded: int, where: str, *, packed: int) -> None:
         """Refuse what expands like a bomb; raises `LimitExceededError`."""
-        if decoded > RATIO_FROM and decoded > self.limits.ratio * max(stored, 1):
+        if decoded > RATIO_FROM and decoded > self.limits.ratio * max(packed, 1):
             raise LimitExceededError(
-                f"expands {decoded / max(stored, 1):,.0f} times, the limit is "
+                f"expands {decoded / max(packed, 1):,.0f} times, the limit is "
                 f"{self.limits.ratio:g} times",
                 where=where,
                 remedy="raise it with --max-ratio if the file is to be trusted",

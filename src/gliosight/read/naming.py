@@ -9,6 +9,7 @@ name without the sequence (NIfTI), or without the slice number (slices).
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 
 from gliosight.study import Sequence
 
@@ -16,6 +17,9 @@ from gliosight.study import Sequence
 # differ.
 PROMISING = (".nii.gz", ".nii", ".tiff", ".tif", ".btf", ".tf8", ".png", ".jpeg", ".jpg")
 SUFFIXES = (*PROMISING, ".hdr.gz", ".img.gz", ".hdr", ".img", ".dcm", ".gz")
+
+# What an archive is called, so that one which is packed inside only is not taken for it.
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".txz", ".bz2", ".tbz2", ".zst")
 
 _TOKEN = re.compile(r"[^_\-. ]+")
 _T1 = re.compile(r"(ax|axial|sag|cor|3d)?t1(w|wi|n|pre)?\d?(mprage|mpr|spgr|fspgr|bravo)?")
@@ -55,6 +59,11 @@ def promises_image(name: str) -> bool:
     return name.lower().endswith(PROMISING)
 
 
+def promises_archive(name: str) -> bool:
+    """Whether the suffix promises an archive, or there is none that would deny it."""
+    return not PurePath(name).suffix or name.lower().endswith(ARCHIVES)
+
+
 def is_mask(name: str) -> bool:
     """Whether a token of the name says mask, segmentation or label."""
     return any(_MASK.fullmatch(one.lower()) for one in _TOKEN.findall(stem(name)))
@@ -68,6 +77,16 @@ def sequence_of(name: str) -> Sequence | str | None:
     """
     found, _ = _read_tokens(stem(name))
     return found
+
+
+def contradiction(name: str, sequence: Sequence) -> str | None:
+    """What a name says instead of the sequence that the file was given as; ``None`` if nothing."""
+    if is_mask(name):
+        return "a mask or label map"
+    said = sequence_of(name)
+    if said is None or said is sequence:
+        return None
+    return said.value if isinstance(said, Sequence) else said
 
 
 def nifti_series(name: str) -> str:

@@ -176,10 +176,10 @@ def _pixels(
 ) -> bytes | bytearray:
     wanted = header.volume_bytes
     # Scaled integers and doubles end as float32: what counts is the larger of the two.
-    budget.take(max(wanted, _bytes_in_memory(header)), where, stored=size)
+    budget.take(max(wanted, _bytes_in_memory(header)), where, packed=size if packed else None)
     if packed:
         # Whatever lies before the volume must be unpacked, too.
-        budget.check_ratio(skip + wanted, where, stored=size)
+        budget.check_ratio(skip + wanted, where, packed=size)
         stream = GzipStream(handle)
         have = stream.skip(skip)
         data = stream.read(wanted) if have == skip else bytearray()

@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from gliosight.errors import (
     DamagedInputError,
@@ -59,8 +61,9 @@ def library(name: str, where: str) -> Iterator[None]:
     except GliosightError:
         raise
     except Image.DecompressionBombError as error:
+        # Within our limits, but one way of Pillow's through TIFF asks its own limit once more.
         raise LimitExceededError(
-            "more pixels than any MR slice has",
+            f"more pixels than can be decoded in this kind of {name}",
             where=where,
             remedy="give the slices at their own size",
         ) from error
@@ -87,8 +90,10 @@ def decode_picture(data: bytes, kind: Kind, where: str, budget: Budget) -> Pictu
     """
     if kind is Kind.PNG:
         _check_png(data, where)
-    formats = ["PNG"] if kind is Kind.PNG else ["JPEG"]
-    with library(kind.value, where), Image.open(io.BytesIO(data), formats=formats) as image:
+    # Image.open has a limit of its own, on pixels, which no option of ours would raise. The formats'
+    # own classes read the header and leave the sizes it claims to `pixels_of`.
+    opened = PngImageFile if kind is Kind.PNG else JpegImageFile
+    with library(kind.value, where), opened(io.BytesIO(data)) as image:
         if kind is Kind.PNG and getattr(image, "n_frames", 1) > 1:
             raise unsupported("an animated PNG", where)
         pixels, notes = pixels_of(image, len(data), where, budget)
@@ -112,7 +117,7 @@ def pixels_of(
     """
     notes: set[str] = set()
     # Four bytes a pixel hold every mode that is read; a palette is looked up in colours.
-    budget.take(image.width * image.height * 4, where, stored=stored)
+    budget.take(image.width * image.height * 4, where, packed=stored)
     mode = image.mode
     if mode in ("P", "PA"):
         if mode == "PA" or "transparency" in image.info:

@@ -66,7 +66,7 @@ def onto_grid(flair: Image, other: Image, sequence: str, where: str, budget: Bud
             f"{sequence} is left out."
         )
         return OnGrid(None, (flag(f"{sequence}_LEFT_OUT", message),))
-    budget.take(4 * flair.values.size, where, stored=4 * flair.values.size)
+    budget.take(4 * flair.values.size, where, packed=None)
     to_other = np.linalg.inv(pair[1].affine) @ pair[0].affine
     values, covered = _resample(other.values, to_other, flair.values.shape)
     if covered < LEAST_COVERED:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from gliosight.errors import DamagedInputError, LimitExceededError, UnsupportedInputError
 from gliosight.read.limits import RATIO_FROM, Budget
@@ -90,7 +90,7 @@ def _decode_page(
         # Pillow turns TIFF pages upright by itself.
         return _decode_with_pillow(page, number, data, where, budget, notes)
     size = int(np.prod([int(one) for one in page.shaped], dtype=object)) * page.dtype.itemsize
-    budget.take(size, where, stored=len(data))
+    budget.take(size, where, packed=None if compression == NONE else len(data))
     _check_segments(page, size, data, where)
     values = np.asarray(page.asarray(squeeze=False, maxworkers=1))
     apart, depth, rows, columns, together = values.shape
@@ -110,8 +110,9 @@ def _decode_with_pillow(
     )
     try:
         with _silent_stderr():
-            image = Image.open(io.BytesIO(data), formats=["TIFF"])
-    except (UnidentifiedImageError, KeyError, SyntaxError, ValueError) as error:
+            # Not Image.open: Pillow's own limit would stand above ours, see `pictures`.
+            image = TiffImageFile(io.BytesIO(data))
+    except (KeyError, SyntaxError, ValueError) as error:
         # Pillow's ways of saying that it has no mode for this depth and number of channels.
         raise refusal from error
     with image, _silent_stderr():

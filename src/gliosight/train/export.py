@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,8 +22,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from gliosight.card import DecisionRule, InputRecipe
+from gliosight.card import DecisionRule, InputRecipe, parse_card
 from gliosight.errors import CannotWriteError, NothingReadableError, UsageError
+from gliosight.infer.model import RUN_CARD
 from gliosight.train.networks.joint import JointNetwork
 from gliosight.train.networks.resnet import SIZE, Detector
 from gliosight.train.networks.resunet import ResUNet
@@ -151,15 +153,13 @@ def export_cascade(
     UsageError
         They are not one of each, or want different input.
     """
-    networks: dict[str, Any] = {}
+    runs: dict[str, Path] = {}
     told: dict[str, Any] = {}
     kinds: dict[str, Kind] = {}
     for run in (detector, localizer):
         recipe, said = _finished(run)
         kind = KINDS[recipe.network]
-        kinds[kind.role] = kind
-        networks[kind.role] = (recipe, run)
-        told[kind.role] = said
+        kinds[kind.role], runs[kind.role], told[kind.role] = kind, run, said
     if (
         set(kinds) != {"detector", "localizer"}
         or kinds["detector"].input != kinds["localizer"].input
@@ -168,14 +168,35 @@ def export_cascade(
             "these two runs make no cascade",
             remedy="give a run of tutorial-detector and one of tutorial-localizer",
         )
-    files = {
-        role: _export_network(recipe, run / "weights.safetensors", folder, f"{name}-{role}")
-        for role, (recipe, run) in networks.items()
-    }
+    files = {}
+    for role, run in runs.items():
+        # A finished run has been exported, and checked against torch, already.
+        if not (run / RUN_CARD).is_file():
+            raise NothingReadableError(
+                f"the run has no {RUN_CARD}",
+                where=run.name,
+                remedy="export it first: gliosight export",
+            )
+        card = parse_card(json.loads((run / RUN_CARD).read_text("utf-8")))
+        network = f"{name}-{role}.onnx"
+        _copy(run / card.networks[role].file, folder / network)
+        files[role] = {"network": network, "sha256": card.networks[role].sha256}
     seen = {one for said in told.values() for one in said["training"]["patients_sha256"]}
     told["training"] = {"patients": len(seen), "patients_sha256": sorted(seen)}
     body = {"name": name, "kind": "cascade", "networks": files, "gate": TUTORIAL_GATE}
     return _write_card(folder, name, body, kinds["localizer"], {**told, **(about or {})})
+
+
+def _copy(source: Path, target: Path) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+    except OSError as error:
+        raise CannotWriteError(
+            f"cannot write the model: {error.strerror or error}",
+            where=target.parent.name,
+            remedy="choose another -o, or train --resume where the run lacks its model",
+        ) from error
 
 
 def _finished(run: Path) -> tuple[Recipe, dict[str, Any]]:

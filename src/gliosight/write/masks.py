@@ -6,7 +6,6 @@ A NIfTI study gets ``mask.nii.gz`` with the header's own grid; slices get ``mask
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from gliosight.analysis import RESEARCH_USE, Analysis
 from gliosight.study import Study
-from gliosight.write.staging import safe_name
+from gliosight.write.staging import safe_names
 
 
 def write_mask(analysis: Analysis, folder: Path) -> dict[str, str]:
@@ -79,11 +78,7 @@ def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> None:
 
 def _write_slices(study: Study, values: NDArray[Any], folder: Path, suffix: str) -> None:
     folder.mkdir()
-    names = [safe_name(one) for one in study.slice_names]
-    # Two names may differ only in what a file name cannot hold, or what a file system does not tell apart.
-    if len({unicodedata.normalize("NFKC", one).casefold() for one in names}) < len(names):
-        names = [f"{number}_{one}" for number, one in enumerate(names, start=1)]
-    for name, plane in zip(names, values, strict=True):
+    for name, plane in zip(safe_names(study.slice_names), values, strict=True):
         tifffile.imwrite(
             folder / f"{name}_{suffix}.tif",
             plane,

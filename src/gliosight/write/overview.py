@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from functools import cache
 from pathlib import Path
-from unicodedata import normalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,8 @@ from gliosight.write.pictures import (
     slice_places,
     trace,
 )
-from gliosight.write.report import display_note, score_words, start_slice, volume_words
+from gliosight.write.report import start_slice
+from gliosight.write.words import count_words, display_note, score_words, volume_words
 
 MOST_SLICES = 40
 # The sheet's width, and what is left free, pixels.
@@ -171,17 +171,23 @@ def _letter_cell(cell: Image.Image, display: Display, index: str, place: str) ->
     put((width - 6, (CAPTION + height) / 2), display.right, "rm", INK)
 
 
-def _write_head(sheet: Image.Image, analysis: Analysis, shown: int) -> None:
-    pen = ImageDraw.Draw(sheet)
+def fact_words(analysis: Analysis, shown: int) -> list[str]:
+    """The facts below the verdict, ``shown`` being the number of slices on the sheet."""
     score, threshold = score_words(analysis)
     volume, remark = volume_words(analysis)
     facts = [f"score {score}, threshold {threshold}", f"volume {volume}"]
     if remark:
         facts[-1] += f" ({remark})"
     if analysis.findings:
-        facts.append(f"{len(analysis.findings)} finding{'s' if len(analysis.findings) > 1 else ''}")
+        facts.append(count_words(len(analysis.findings), "finding"))
     count = analysis.study.shape[0]
-    facts.append(f"{count} slices" if shown == count else f"{shown} of {count} slices shown")
+    slices = count_words(count, "slice")
+    facts.append(slices if shown == count else f"{shown} of {slices} shown")
+    return facts
+
+
+def _write_head(sheet: Image.Image, analysis: Analysis, shown: int) -> None:
+    pen = ImageDraw.Draw(sheet)
     status = analysis.status.value.capitalize()
     pen.text(
         (MARGIN, 30), status, fill=STATUS_COLOUR[analysis.status], font=_font(44), stroke_width=0.5
@@ -189,7 +195,8 @@ def _write_head(sheet: Image.Image, analysis: Analysis, shown: int) -> None:
     left = MARGIN + pen.textlength(status, font=_font(44)) + 60
     name = _shorten(drawable(analysis.study.study_id), WIDTH - MARGIN - left, 24)
     pen.text((WIDTH - MARGIN, 40), name, fill=INK, font=_font(24), anchor="ra")
-    line = _shorten(drawable("   ·   ".join(facts)), WIDTH - 2 * MARGIN, 22)
+    facts = _plain("   ·   ".join(fact_words(analysis, shown)))
+    line = _shorten(drawable(facts), WIDTH - 2 * MARGIN, 22)
     pen.text((MARGIN, 88), line, fill=QUIET, font=_font(22))
 
 
@@ -197,14 +204,21 @@ def _write_foot(sheet: Image.Image, display: Display, top: int) -> None:
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, top), RESEARCH_USE, fill=AMBER, font=_font(22), stroke_width=0.3)
     meaning = f"{MASK_MEANING} {display_note(display)}"
-    line = _shorten(drawable(meaning), WIDTH - 2 * MARGIN, 18)
+    line = _shorten(drawable(_plain(meaning)), WIDTH - 2 * MARGIN, 18)
     pen.text((MARGIN, top + 38), line, fill=QUIET, font=_font(18))
 
 
 def drawable(text: str) -> str:
-    """Text the font can draw: the nearest Latin letter, else a question mark."""
-    plain = printable(text.translate({ord("—"): "-", ord("–"): "-", ord("’"): "'"}))
-    return "".join(_nearest(one) for one in plain)
+    """Text the font can draw; all else becomes visible escapes, so that no two names look alike."""
+    return "".join(
+        one if _has_glyph(one) else one.encode("unicode_escape").decode("ascii")
+        for one in printable(text)
+    )
+
+
+def _plain(text: str) -> str:
+    """Our own words, without the typography that the font lacks."""
+    return text.translate({ord("—"): "-", ord("–"): "-", ord("’"): "'"})
 
 
 def _shorten(text: str, room: float, size: int) -> str:
@@ -218,13 +232,6 @@ def _shorten(text: str, room: float, size: int) -> str:
     while keep > 1 and font.getlength(f"{text[:keep]}…{text[-keep:]}") > room:
         keep -= 1
     return f"{text[:keep]}…{text[-keep:]}"
-
-
-def _nearest(character: str) -> str:
-    if _has_glyph(character):
-        return character
-    base = normalize("NFKD", character)[0]
-    return base if _has_glyph(base) else "?"
 
 
 @cache

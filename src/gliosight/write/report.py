@@ -2,8 +2,8 @@
 
 What comes in is an `Analysis`; what goes out is ``report.html``, with its pictures, style and
 script inside: readable offline, on a phone, printed, and without JavaScript. The page's words and
-numbers are written here and in ``templates/report.html.j2``; the script only moves through what is
-already there.
+numbers are written here, in ``words.py`` and in ``templates/report.html.j2``; the script only moves
+through what is already there.
 
 Everything that comes from the study (its id, slice names, flags) is hostile text: the template
 escapes it, the data block escapes what could end it, and a content security policy allows this
@@ -47,6 +47,18 @@ from gliosight.write.pictures import (
     svg_path,
     trace,
 )
+from gliosight.write.words import (
+    DASH,
+    against,
+    count_words,
+    display_note,
+    millilitres,
+    probability_words,
+    score_words,
+    setting_words,
+    unknown_measures,
+    volume_words,
+)
 
 # Longest side of a picture, pixels, and how many pixels all pictures may have together: thousands
 # of slices get smaller pictures, so that a phone still opens the file.
@@ -55,7 +67,8 @@ MOST_PIXELS = 80_000_000
 SMALLEST_SIDE = 96
 # Pictures that stand on the page itself, for print and for browsers without JavaScript.
 KEY_SLICES = 6
-DASH = "—"
+# The report is one of the files whose writing is timed.
+UNDER_WAY = "in result.json: it was still under way when this page was made"
 
 
 def write_report(
@@ -139,77 +152,6 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
     return _environment().from_string(_template("report.html.j2")).render(context)
 
 
-# --- words and numbers, shared with the overview -------------------------------------------------
-
-
-def volume_words(analysis: Analysis) -> tuple[str, str]:
-    """The volume of the mask, and a remark on its unit (may be empty)."""
-    if analysis.status is Status.NOT_ASSESSED:
-        return DASH, "not assessed"
-    if analysis.volume_ml is not None:
-        return millilitres(analysis.volume_ml), f"{analysis.volume_px:,} pixels"
-    if analysis.study.geometry is None:
-        return f"{analysis.volume_px:,} pixels", "no geometry in the input: pixels only"
-    return f"{analysis.volume_px:,} pixels", "slice thickness not in the input: pixels only"
-
-
-def millilitres(volume: float) -> str:
-    """A volume with as many digits as mean something."""
-    return f"{volume:.2f} ml" if 0 < volume < 1 else f"{volume:.1f} ml"
-
-
-def probability_words(value: float) -> str:
-    """Two digits; never a certainty that is none."""
-    if value >= 0.995:
-        return "> 0.99"
-    return "< 0.01" if 0 < value < 0.005 else f"{value:.2f}"
-
-
-def against(value: float, threshold: float) -> tuple[str, str]:
-    """A value and its threshold with so many digits that one sees which is larger."""
-    for digits in range(2, 7):
-        short, bound = round(value, digits), round(threshold, digits)
-        if math.isclose(bound, threshold, rel_tol=1e-3) and (
-            (short > bound) == (value > threshold) and (short < bound) == (value < threshold)
-        ):
-            break
-    if digits == 2 and threshold <= 0.99:
-        return probability_words(value), f"{threshold:.2f}"
-    return f"{value:.{digits}f}", f"{threshold:.{digits}f}"
-
-
-def score_words(analysis: Analysis) -> tuple[str, str]:
-    """The study's score and the threshold it is held against."""
-    decision = analysis.decision
-    if decision.score is None:
-        return DASH, against(0.0, decision.score_threshold)[1]
-    return against(decision.score, decision.score_threshold)
-
-
-def display_note(display: Display) -> str:
-    """How the pictures are turned, in words."""
-    if display.plane is None:
-        return "Shown as in the input. It has no geometry: which side is left is unknown."
-    side = (
-        "anterior is on the left"
-        if display.plane == "sagittal"
-        else "the patient’s right is on the left of the picture"
-    )
-    return f"{display.plane_words.capitalize()} slices, radiological display: {side}."
-
-
-def unknown_measures(analysis: Analysis) -> str:
-    """Why some measures are not given; empty when all are."""
-    measured = (
-        (one.volume_ml, one.largest_area_mm2, one.longest_diameter_mm) for one in analysis.findings
-    )
-    if all(value is not None for row in measured for value in row):
-        return ""
-    if analysis.study.geometry is None:
-        return "not known: the input has no geometry, so there are no millimetres"
-    return "not known: it needs the slice spacing, and diameters need axial slices"
-
-
 def start_slice(analysis: Analysis) -> int:
     """The slice to look at first: the largest finding's, else the likeliest, else the middle."""
     if analysis.findings:
@@ -259,9 +201,9 @@ def _finding_row(finding: Finding) -> dict[str, Any]:
         "side": finding.side,
         "slices": f"{first}–{last}" if last > first else str(first),
         "volume": None if finding.volume_ml is None else millilitres(finding.volume_ml),
-        "volume_px": f"{finding.volume_px:,} pixels",
+        "volume_px": count_words(finding.volume_px, "pixel"),
         "area": None if area is None else f"{area:,.0f} mm²",
-        "area_px": f"{finding.largest_area_px:,} pixels",
+        "area_px": count_words(finding.largest_area_px, "pixel"),
         "largest_slice": finding.largest_slice,
         "diameters": None
         if diameters[0] is None or diameters[1] is None
@@ -313,7 +255,7 @@ def _areas_told(analysis: Analysis) -> list[str]:
 def _area_words(analysis: Analysis, pixels: int) -> str:
     geometry = analysis.study.geometry
     if geometry is None:
-        return f"{pixels:,} pixels"
+        return count_words(pixels, "pixel")
     return f"{pixels * geometry.pixel_area:,.0f} mm²"
 
 
@@ -363,8 +305,11 @@ def _provenance(analysis: Analysis) -> dict[str, Any]:
         facts["Pixel size, slice spacing"] = f"{height:.3g} × {width:.3g} mm, {between}"
     return {
         "facts": {name: printable(value) for name, value in facts.items()},
-        "settings": {printable(str(k)): printable(str(v)) for k, v in origin.settings.items()},
-        "timings": {printable(k): f"{v:,.0f} ms" for k, v in origin.timings_ms.items()},
+        "settings": dict(setting_words(origin.settings)),
+        "timings": {
+            **{printable(k): f"{v:,.0f} ms" for k, v in origin.timings_ms.items()},
+            **({} if "write" in origin.timings_ms else {"write": UNDER_WAY}),
+        },
         "environment": {printable(k): printable(v) for k, v in origin.environment.items()},
     }
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
+from gliosight.errors import printable
 
 SCHEMA_VERSION = "1.0"
 # Digits kept of a number: more than any input holds, fewer than two machines agree on.
 DIGITS = 6
 # A table program takes a cell that begins so for a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 
 def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
@@ -105,8 +106,8 @@ def write_findings(analysis: Analysis, path: Path) -> None:
 
 
 def write_table(rows: list[dict[str, Any]], header: list[str], path: Path) -> None:
-    """Write a CSV table that a table program can open without running anything in it."""
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+    """Write a CSV table that a table program and a terminal can show without obeying anything in it."""
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, header)
         writer.writeheader()
         for row in rows:
@@ -154,8 +155,10 @@ def _leaves(value: Any) -> list[Any]:
 def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return _round(value)
-    if isinstance(value, str) and value.startswith(FORMULA):
-        return "'" + value
+    if isinstance(value, str):
+        # Control codes, and characters that turn the text round, are made visible.
+        text = printable(value)
+        return "'" + text if text.startswith(FORMULA) else text
     return value
 
 

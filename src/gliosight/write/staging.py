@@ -2,18 +2,22 @@
 
 Everything is written into a hidden sibling of OUT and renamed at the end. Whatever happens before, a full
 disk, an error, ctrl-C, leaves nothing behind; a process that is killed leaves at most the hidden sibling,
-which the next run for the same OUT removes.
+which the next run for the same OUT removes. An empty folder that was there stays itself, and is filled in
+the end. An earlier result is replaced only as it was written: what somebody put into it is never removed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import time
+import unicodedata
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from gliosight.errors import CannotWriteError, printable
 
@@ -21,8 +25,12 @@ from gliosight.errors import CannotWriteError, printable
 ABANDONED_AFTER = 3600
 # What makes a folder one of ours: nothing else is ever replaced.
 RESULT_FILE = "result.json"
-# Keys at the beginning of such a file: other tools have a result.json, too.
-OUR_KEYS = (b'"schema_version"', b'"research_use_only"')
+# Keys of such a file: other tools have a result.json, too.
+OUR_KEYS = ("schema_version", "research_use_only")
+# Bytes of the largest one that is read: thousands of slices need a few millions.
+LARGEST_RECORD = 2**26
+# What file browsers put into every folder they show.
+NOBODYS = (".DS_Store", "Thumbs.db", "desktop.ini")
 # A file system takes 255 bytes; what is put before and behind a name needs some of them.
 LONGEST_NAME = 180
 
@@ -35,17 +43,29 @@ def safe_name(text: str) -> str:
     return short.rstrip(" .") or "study"
 
 
+def safe_names(texts: Sequence[str]) -> list[str]:
+    """Names of slices as file names that every file system tells apart."""
+    names = [safe_name(one) for one in texts]
+    # Two names may differ only in what a file name cannot hold, or in case, or in how an accent is coded.
+    if len({unicodedata.normalize("NFKC", one).casefold() for one in names}) < len(names):
+        return [f"{number}_{one}" for number, one in enumerate(names, start=1)]
+    return names
+
+
 def check_out(out: Path, *, overwrite: bool) -> None:
     """Refuse an OUT that cannot be written, before any work is done.
 
     Raises
     ------
     CannotWriteError
-        OUT is a file; OUT has content and ``overwrite`` is not set, or its content is not ours; the
-        folder above it is read-only or no folder; OUT cannot be a file name.
+        OUT is a file; OUT has content and ``overwrite`` is not set, or something in it is not ours, or
+        it is the working folder; the folder above it is read-only or no folder; OUT cannot be a file
+        name.
     """
     where = printable(out.name or str(out))
     try:
+        out = _straight(out)
+        where = printable(out.name or str(out))
         _check(out, where, overwrite=overwrite)
     except CannotWriteError:
         raise
@@ -73,12 +93,7 @@ def _check(out: Path, where: str, *, overwrite: bool) -> None:
                 where=where,
                 remedy="choose another -o, or replace it with --overwrite",
             )
-        if not _is_result(out):
-            raise CannotWriteError(
-                "the output folder holds something else than a result",
-                where=where,
-                remedy="choose another -o; --overwrite replaces results of gliosight only",
-            )
+        _check_ours(out, where)
     _sibling(out, "partial").exists()  # raises where this longer name does not fit any more
     above = _nearest(out)
     if not above.is_dir():
@@ -101,7 +116,7 @@ def staged(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         See `check_out`; also any `OSError` while writing, such as a full disk.
     """
     check_out(out, overwrite=overwrite)
-    out = out.absolute()
+    out = _straight(out)
     partial = _sibling(out, "partial")
     above = _nearest(out)
     done = False
@@ -128,28 +143,110 @@ def staged(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _remove_made(out, above)
 
 
-def _is_result(folder: Path) -> bool:
-    path = folder / RESULT_FILE
-    if not path.is_file():
+def _check_ours(out: Path, where: str) -> None:
+    """Refuse to replace a folder unless it is a result and nothing but a result."""
+    record = _read_record(out / RESULT_FILE)
+    if record is None:
+        raise CannotWriteError(
+            "the output folder holds something else than a result",
+            where=where,
+            remedy="choose another -o; --overwrite replaces results of gliosight only",
+        )
+    foreign = next(_foreign(out, record), None)
+    if foreign is not None:
+        raise CannotWriteError(
+            f"the output folder holds something that is not part of the result: {foreign}",
+            where=where,
+            remedy="move that elsewhere, or choose another -o",
+        )
+    if _holds_working_folder(out):
+        raise CannotWriteError(
+            "the result to replace is the working folder",
+            where=where,
+            remedy="go to another folder first, or choose another -o",
+        )
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """The record of a result, or nothing if it is none of ours."""
+    if not path.is_file() or path.stat().st_size > LARGEST_RECORD:
+        return None
+    try:
+        record = json.loads(path.read_bytes())
+        ours = all(key in record for key in OUR_KEYS)
+        names = [one["name"] for one in record["detection"]["slices"]]
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+    if not ours or not isinstance(record.get("files"), dict):
+        return None
+    return record if all(isinstance(one, str) for one in names) else None
+
+
+def _foreign(out: Path, record: dict[str, Any]) -> Iterator[str]:
+    """What is in a result's folder without belonging to the result, as paths below it."""
+    slices = safe_names([one["name"] for one in record["detection"]["slices"]])
+    for path in sorted(out.iterdir()):
+        if path.name in NOBODYS:
+            continue
+        if not path.is_dir() or path.is_symlink():
+            if path.name not in record["files"]:
+                yield path.name
+        elif f"{path.name}/" not in record["files"]:
+            yield f"{path.name}/"
+        else:
+            written = {f"{one}_{path.name}.tif" for one in slices}
+            inside = sorted(one.name for one in path.iterdir())
+            yield from (
+                f"{path.name}/{one}" for one in inside if one not in written and one not in NOBODYS
+            )
+
+
+def _holds_working_folder(out: Path) -> bool:
+    try:
+        here = Path.cwd().resolve()
+    except OSError:  # it has been removed
         return False
-    with path.open("rb") as file:
-        head = file.read(4096)
-    return all(key in head for key in OUR_KEYS)
+    return out.resolve() in (here, *here.parents)
 
 
 def _replace(partial: Path, out: Path) -> None:
-    old = None
-    if out.exists():
-        old = _sibling(out, "old")
-        out.rename(old)
-    try:
+    if not out.exists():
         partial.rename(out)
-    except OSError:
-        if old is not None:
+        return
+    if not any(out.iterdir()):
+        _fill(partial, out)
+        return
+    old = _sibling(out, "old")
+    try:
+        out.rename(old)
+        partial.rename(out)
+    except BaseException:  # ctrl-C may come between the two
+        if old.exists() and not out.exists():
             old.rename(out)
         raise
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        if out.exists():
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _fill(partial: Path, out: Path) -> None:
+    """Move what was written into an empty folder, which keeps its owner, its rights and who is in it."""
+    # What makes it a result goes last: where even the undoing is cut off, there is none.
+    written = sorted(partial.iterdir(), key=lambda one: (one.name == RESULT_FILE, one.name))
+    try:
+        for path in written:
+            path.rename(out / path.name)
+    except BaseException:
+        for path in written:
+            _remove(out / path.name)
+        raise
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _remove_abandoned(out: Path) -> None:
@@ -160,9 +257,14 @@ def _remove_abandoned(out: Path) -> None:
                     shutil.rmtree(path, ignore_errors=True)
 
 
+def _straight(out: Path) -> Path:
+    """OUT as an absolute path with a name of its own, which ``.`` and ``..`` are not."""
+    return out.resolve() if out.name in ("", "..") else out.absolute()
+
+
 def _sibling(out: Path, kind: str) -> Path:
     """A hidden, new name beside OUT."""
-    return out.absolute().with_name(f".{out.absolute().name}.{kind}-{uuid.uuid4().hex[:8]}")
+    return out.with_name(f".{out.name}.{kind}-{uuid.uuid4().hex[:8]}")
 
 
 def _remove_made(out: Path, above: Path) -> None:

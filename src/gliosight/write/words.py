@@ -1,0 +1,113 @@
+"""What is said of an analysis, and how numbers are told (stage: write; used by the report and the overview).
+
+What comes in are an `Analysis`, its settings or a number; what goes out are words for people, the same
+wherever they stand. A measure that is not known is a dash, never a zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gliosight.analysis import Analysis, Status
+from gliosight.errors import printable
+from gliosight.write.pictures import Display
+
+DASH = "—"
+
+
+def volume_words(analysis: Analysis) -> tuple[str, str]:
+    """The volume of the mask, and a remark on its unit (may be empty)."""
+    if analysis.status is Status.NOT_ASSESSED:
+        return DASH, "not assessed"
+    pixels = count_words(analysis.volume_px, "pixel")
+    if analysis.volume_ml is not None:
+        return millilitres(analysis.volume_ml), pixels
+    if analysis.study.geometry is None:
+        return pixels, "no geometry in the input: pixels only"
+    return pixels, "slice thickness not in the input: pixels only"
+
+
+def count_words(number: int, word: str) -> str:
+    """A number and what it counts."""
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
+
+
+def millilitres(volume: float) -> str:
+    """A volume with as many digits as mean something."""
+    return f"{volume:.2f} ml" if 0 < volume < 1 else f"{volume:.1f} ml"
+
+
+def probability_words(value: float) -> str:
+    """Two digits; never a certainty that is none."""
+    if value >= 0.995:
+        return "> 0.99"
+    return "< 0.01" if 0 < value < 0.005 else f"{value:.2f}"
+
+
+def against(value: float, threshold: float) -> tuple[str, str]:
+    """A value and its threshold with so many digits that one sees which is larger."""
+    for digits in range(2, 7):
+        short, bound = round(value, digits), round(threshold, digits)
+        if math.isclose(bound, threshold, rel_tol=1e-3) and (
+            (short > bound) == (value > threshold) and (short < bound) == (value < threshold)
+        ):
+            break
+    if digits == 2 and threshold <= 0.99:
+        return probability_words(value), f"{threshold:.2f}"
+    return f"{value:.{digits}f}", f"{threshold:.{digits}f}"
+
+
+def score_words(analysis: Analysis) -> tuple[str, str]:
+    """The study's score and the threshold it is held against."""
+    decision = analysis.decision
+    if decision.score is None:
+        return DASH, against(0.0, decision.score_threshold)[1]
+    return against(decision.score, decision.score_threshold)
+
+
+def display_note(display: Display) -> str:
+    """How the pictures are turned, in words."""
+    if display.plane is None:
+        return "Shown as in the input. It has no geometry: which side is left is unknown."
+    side = (
+        "anterior is on the left"
+        if display.plane == "sagittal"
+        else "the patient’s right is on the left of the picture"
+    )
+    return f"{display.plane_words.capitalize()} slices, radiological display: {side}."
+
+
+def unknown_measures(analysis: Analysis) -> str:
+    """Why some measures are not given; empty when all are."""
+    missing = []
+    if any(one.volume_ml is None or one.largest_area_mm2 is None for one in analysis.findings):
+        missing.append("volumes need the slice spacing")
+    if any(one.longest_diameter_mm is None for one in analysis.findings):
+        missing.append("diameters need axial slices")
+    if missing and analysis.study.geometry is None:
+        return "not known: the input has no geometry, so there are no millimetres"
+    return f"not known: {', '.join(missing)}" if missing else ""
+
+
+def setting_words(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values of all settings, those in groups one by one."""
+    for key, value in settings.items():
+        name = above + printable(str(key)).replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from setting_words(value, f"{name}: ")
+        else:
+            yield name, _value_words(value)
+
+
+def _value_words(value: Any) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_value_words(one) for one in value) or DASH
+    return printable(str(value))
