@@ -44,10 +44,18 @@ SAID = f"{cli.INTERRUPTED}\n".encode()
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
 
 
+def _as_from_a_terminal() -> None:
+    """Whoever runs the tests may have set signals to be ignored (nohup, a job in the background)."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+
+
 @contextmanager
 def _waiting(out: Path, seconds: float = 0.0, *prefix: str) -> Iterator[subprocess.Popen[bytes]]:
     call = [*prefix, sys.executable, "-c", WAITING, str(out), str(seconds)]
-    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_as_from_a_terminal
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
         try:
@@ -96,7 +104,9 @@ def test_what_was_to_be_ignored_is_ignored(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_whole_run_that_is_asked_to_end_while_it_writes(tmp_path: Path) -> None:
     call = [sys.executable, "-m", "gliosight", "demo", "-o", str(tmp_path / "out")]
-    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_as_from_a_terminal
+    ) as process:
         end = time.monotonic() + 100
         while not list(tmp_path.glob(".out.partial-*")):
             assert process.poll() is None
@@ -120,7 +130,12 @@ def test_before_there_is_a_command_it_ends_without_a_traceback() -> None:
         "from gliosight.cli import main\n"
         "main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        preexec_fn=_as_from_a_terminal,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", SAID)
 
 

@@ -194,7 +194,11 @@ def test_killed_or_interrupted_it_goes_on_to_the_same_weights(
 ) -> None:
     out = tmp_path / "cut"
     with subprocess.Popen(
-        [*command, "-o", str(out)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "-o", str(out)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_as_from_a_terminal,
     ) as process:
         _wait_for_checkpoint(out, process)
         process.send_signal(how)
@@ -212,6 +216,11 @@ def test_killed_or_interrupted_it_goes_on_to_the_same_weights(
     resumed = _run([*command, "--resume"], out)
     assert resumed.returncode == 0, resumed.stderr
     _assert_same(finished, out / "weights.safetensors")
+
+
+def _as_from_a_terminal() -> None:
+    """Whoever runs the tests may have set signals to be ignored (nohup, a job in the background)."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _small_files() -> None:
