@@ -154,7 +154,7 @@ def command(
     write_split(split, folder / "split.json")
     call = [sys.executable, "-m", "gliosight", "train", "joint", "--data", str(manifest_path)]
     call += ["--split", str(folder / "split.json"), "--cache", str(folder / "cache")]
-    for change in ("batch=2", "crop=32", "start=scratch", "precision=float32", "epochs=15",
+    for change in ("batch=2", "crop=32", "start=scratch", "precision=float32", "epochs=30",
                    "sampling.per_epoch=8", "patience=20"):  # fmt: skip
         call += ["--set", change]
     return [*call, "--threads", "1"]
@@ -184,7 +184,7 @@ def finished(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     assert "slices/s" in done.stdout
     record = json.loads((out / "run.json").read_text())
     assert record["split"]["by"] == "patient"
-    assert record["outcome"]["steps"] == 60
+    assert record["outcome"]["steps"] == 120
     return out / "weights.safetensors"
 
 
