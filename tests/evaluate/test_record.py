@@ -117,7 +117,10 @@ def test_an_earlier_evaluation_is_replaced_only_when_asked(
     write_evaluation(evaluation, "first", out, overwrite=False)
     with pytest.raises(CannotWriteError, match="not empty"):
         check_out(out, overwrite=False)
-    (out / "stale.txt").touch()
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(CannotWriteError, match=r"notes\.txt"):
+        write_evaluation(evaluation, "second", out, overwrite=True)
+    (out / "notes.txt").unlink()
     write_evaluation(evaluation, "second", out, overwrite=True)
     assert (out / "evaluation.html").read_text(encoding="utf-8") == "second"
     assert sorted(one.name for one in out.iterdir()) == FILES

@@ -26,7 +26,7 @@ from gliosight.evaluate.evaluation import Evaluation
 from gliosight.evaluate.published import published_on
 from gliosight.evaluate.scores import Curve, Figure, Figures, PartScores, PatientScore
 from gliosight.write.result import write_table
-from gliosight.write.staging import staged
+from gliosight.write.staging import NOBODYS, staged
 
 SCHEMA_VERSION = "1.0"
 DIGITS = 6
@@ -150,6 +150,14 @@ def check_out(out: Path, *, overwrite: bool) -> None:
 
     if not (overwrite and _is_ours(out)):
         check(out, overwrite=False)
+        return
+    ours = {RECORD, PATIENTS, SLICES, PAGE, *NOBODYS}
+    if foreign := sorted(one.name for one in out.iterdir() if one.name not in ours):
+        raise CannotWriteError(
+            f"the earlier evaluation holds something else: {printable(foreign[0])}",
+            where=printable(out.name),
+            remedy="move it away, or choose another -o",
+        )
 
 
 @contextlib.contextmanager
@@ -172,12 +180,15 @@ def replacing(out: Path, *, overwrite: bool) -> Iterator[Path]:
     with staged(fresh) as folder:
         yield folder
     try:
-        out.rename(old)
-        fresh.rename(out)
+        try:
+            out.rename(old)
+            fresh.rename(out)
+        except BaseException:  # ctrl-C between the two as well
+            if old.exists() and not out.exists():
+                old.rename(out)
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
     except OSError as error:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        shutil.rmtree(fresh, ignore_errors=True)
         raise CannotWriteError(
             f"cannot replace the earlier evaluation: {error.strerror}",
             where=printable(out.name),
