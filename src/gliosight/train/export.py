@@ -25,12 +25,10 @@ from torch import Tensor, nn
 from gliosight.card import DecisionRule, InputRecipe, parse_card
 from gliosight.errors import CannotWriteError, NothingReadableError, UsageError
 from gliosight.infer.model import RUN_CARD
-from gliosight.train.networks.joint import JointNetwork
 from gliosight.train.networks.resnet import SIZE, Detector
-from gliosight.train.networks.resunet import ResUNet
-from gliosight.train.networks.unet import UNet
 from gliosight.train.recipe import Recipe, recipe_of
 from gliosight.train.run import read_record
+from gliosight.train.tasks import build_network
 
 # The largest difference of a logit, as a part of the largest one, that is taken for rounding: batch norms
 # are folded into the weights before these are stored as float16.
@@ -213,15 +211,6 @@ def _finished(run: Path) -> tuple[Recipe, dict[str, Any]]:
         "run": {key: record.get(key) for key in ("preset", "recipe", "data", "split", "outcome")},
     }
     return recipe_of(record["recipe"]), told
-
-
-def build_network(recipe: Recipe) -> nn.Module:
-    """The recipe's network without weights, as it is trained."""
-    if recipe.network == "joint":
-        return JointNetwork(dropout=recipe.dropout)
-    if recipe.network == "resnet50":
-        return Detector(recipe.dropout, frozen=recipe.freeze)
-    return ResUNet() if recipe.network == "resunet" else UNet()
 
 
 def _export_network(recipe: Recipe, weights: Path, folder: Path, name: str) -> dict[str, str]:

@@ -70,6 +70,15 @@ class Task:
         return focal_tversky_loss(logits, masks, recipe.alpha, recipe.gamma, across)
 
 
+def build_network(recipe: Recipe) -> nn.Module:
+    """The recipe's network, without any weights it could start from."""
+    if recipe.network == "joint":
+        return JointNetwork(dropout=recipe.dropout)
+    if recipe.network == "resnet50":
+        return Detector(recipe.dropout, frozen=recipe.freeze)
+    return ResUNet() if recipe.network == "resunet" else UNet()
+
+
 def make_task(recipe: Recipe) -> Task:
     """Build the network of a recipe, with the weights it starts from.
 
@@ -79,25 +88,21 @@ def make_task(recipe: Recipe) -> Task:
         A file of weights that is not what ``start`` says it is.
     """
     torch.manual_seed(recipe.seed)
-    if recipe.network == "resnet50":
-        return _detector(recipe)
-    if recipe.network == "resunet":
-        return Task(ResUNet(), recipe, "scratch")
-    if recipe.network == "unet":
-        return Task(UNet(), recipe, "scratch")
-    network = JointNetwork(dropout=recipe.dropout)
-    if recipe.start == "scratch":
-        return Task(network, recipe, "scratch")
-    network.encoder.load_imagenet()
-    return Task(network, recipe, "ImageNet (EfficientNet-lite0)")
+    network = build_network(recipe)
+    started_from = "scratch"
+    if recipe.start != "scratch":
+        if isinstance(network, JointNetwork):
+            network.encoder.load_imagenet()
+            started_from = "ImageNet (EfficientNet-lite0)"
+        elif isinstance(network, Detector):
+            started_from = _start_detector(network, recipe.start)
+    return Task(network, recipe, started_from)
 
 
-def _detector(recipe: Recipe) -> Task:
-    network = Detector(recipe.dropout, frozen=recipe.freeze)
-    if recipe.start == "scratch":
-        return Task(network, recipe, "scratch")
-    if recipe.start != "imagenet":
-        path = Path(recipe.start)
+def _start_detector(network: Detector, start: str) -> str:
+    """Load published weights where they are at hand; say what was loaded."""
+    if start != "imagenet":
+        path = Path(start)
         try:
             network.load_imagenet(_read_published(path))
         except ValueError as error:
@@ -106,7 +111,7 @@ def _detector(recipe: Recipe) -> Task:
             raise DamagedInputError(
                 str(error), where=path.name, remedy="give torchvision's ResNet50 weights"
             ) from error
-        return Task(network, recipe, f"ImageNet ({Path(recipe.start).name})")
+        return f"ImageNet ({path.name})"
     try:
         weights = torch.hub.load_state_dict_from_url(
             PUBLISHED_RESNET50, map_location="cpu", progress=False, check_hash=True
@@ -117,9 +122,9 @@ def _detector(recipe: Recipe) -> Task:
             "scratch. Give a local file: --set start=FILE",
             stacklevel=1,
         )
-        return Task(network, recipe, "scratch, since the ImageNet weights were not at hand")
+        return "scratch, since the ImageNet weights were not at hand"
     network.load_imagenet(weights)
-    return Task(network, recipe, "ImageNet (torchvision's ResNet50, version 1)")
+    return "ImageNet (torchvision's ResNet50, version 1)"
 
 
 def _read_published(path: Path) -> Mapping[str, Tensor]:
