@@ -8,9 +8,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from hashlib import sha256
-from importlib import resources
-
-from jinja2 import BaseLoader, Environment, StrictUndefined
 
 from gliosight import __version__
 from gliosight.analysis import RESEARCH_USE
@@ -19,6 +16,7 @@ from gliosight.data.manifest import Manifest
 from gliosight.data.plots import draw_plots
 from gliosight.data.summary import Summary
 from gliosight.errors import printable
+from gliosight.write.pages import environment, template_text
 
 FIRST_ROWS = 5
 PAGE = "describe.html"
@@ -36,11 +34,11 @@ def render_page(manifest: Manifest, name: str, summary: Summary, look: Look) -> 
     summary : Summary
     look : Look
     """
-    style = _template("describe.css")
+    style = template_text("data", "describe.css")
     digest = b64encode(sha256(style.encode()).digest()).decode("ascii")
     text = (
-        _environment()
-        .from_string(_template("describe.html.j2"))
+        environment()
+        .from_string(template_text("data", "describe.html.j2"))
         .render(
             policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
             "form-action 'none'",
@@ -85,18 +83,3 @@ def render_page(manifest: Manifest, name: str, summary: Summary, look: Look) -> 
         )
     )
     return text.encode("utf-8", "backslashreplace")
-
-
-def _template(name: str) -> str:
-    home = resources.files("gliosight") / "data" / "templates" / name
-    return home.read_text(encoding="utf-8").strip()
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=BaseLoader(),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -11,13 +11,10 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from collections.abc import Sequence as Ordered
-from functools import cache
 from hashlib import sha256
-from importlib import resources
 from types import MappingProxyType
 from typing import Any
 
-from jinja2 import BaseLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 import gliosight
@@ -38,6 +35,7 @@ from gliosight.evaluate.words import (
     interval,
     number,
 )
+from gliosight.write.pages import environment, template_text
 
 PARTS = {
     "train": "Training part",
@@ -61,7 +59,9 @@ def render_page(evaluation: Evaluation, pictures: Pictures = MappingProxyType({}
     pictures : mapping of str to sequence of WorstCase
         By part; without, the page shows no slice of the data.
     """
-    style = _text("write", "report.css") + "\n" + _text("evaluate", "evaluation.css")
+    style = (
+        template_text("write", "report.css") + "\n" + template_text("evaluate", "evaluation.css")
+    )
     numbers = _aspects(pictures)
     parts = [_part(one, pictures.get(one.part, ())) for one in evaluation.parts]
     patients = {one.patient for part in evaluation.parts for one in part.patients}
@@ -84,7 +84,9 @@ def render_page(evaluation: Evaluation, pictures: Pictures = MappingProxyType({}
         "published": published_on(patients),
         "facts": _facts(evaluation),
     }
-    return _environment().from_string(_text("evaluate", "evaluation.html.j2")).render(context)
+    return (
+        environment().from_string(template_text("evaluate", "evaluation.html.j2")).render(context)
+    )
 
 
 def _title(evaluation: Evaluation) -> str:
@@ -337,20 +339,3 @@ def _policy(*styles: str) -> str:
     digests = (b64encode(sha256(one.encode()).digest()).decode("ascii") for one in styles)
     hashes = " ".join(f"'sha256-{one}'" for one in digests)
     return f"default-src 'none'; img-src data:; style-src {hashes}; base-uri 'none'; form-action 'none'"
-
-
-@cache
-def _text(package: str, name: str) -> str:
-    home = resources.files("gliosight") / package / "templates" / name
-    return home.read_text(encoding="utf-8").strip()
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=BaseLoader(),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

@@ -19,21 +19,19 @@ from base64 import b64encode
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha256
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from jinja2 import BaseLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
 from gliosight.errors import printable
 from gliosight.study import Sequence
+from gliosight.write.pages import environment, template_text
 from gliosight.write.pictures import (
     HEAT_FROM,
     Display,
@@ -100,7 +98,9 @@ def write_report(
 
 def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxyType({})) -> str:
     """The report as text; see `write_report`."""
-    style, script, early = _template("report.css"), _template("report.js"), _template("early.js")
+    style, script, early = (
+        template_text("write", name) for name in ("report.css", "report.js", "early.js")
+    )
     display = plan_display(analysis.study.geometry, analysis.study.shape)
     pictures = _draw(analysis, display)
     numbers = _style_numbers(analysis, display)
@@ -149,7 +149,7 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
             for name, what in files.items()
         ],
     }
-    return _environment().from_string(_template("report.html.j2")).render(context)
+    return environment().from_string(template_text("write", "report.html.j2")).render(context)
 
 
 def start_slice(analysis: Analysis) -> int:
@@ -413,21 +413,4 @@ def _policy(*, styles: tuple[str, ...], scripts: tuple[str, ...]) -> str:
     return (
         f"default-src 'none'; img-src data:; style-src {hashes(styles)}; "
         f"script-src {hashes(scripts)}; base-uri 'none'; form-action 'none'"
-    )
-
-
-@cache
-def _template(name: str) -> str:
-    home = resources.files("gliosight") / "write" / "templates" / name
-    return home.read_text(encoding="utf-8").strip()
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=BaseLoader(),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
     )
