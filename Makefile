@@ -24,10 +24,11 @@ lint: $(VENV)/.dev
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-# Start-to-exit figures of both engines; docs/decisions/0002 quotes them.
+# Start-to-exit figures of both engines (docs/decisions/0002), and of reading DICOM (docs/dicom.md).
 bench: $(VENV)/.dev
 	$(PIP) install -e '.[openvino]'
 	$(BIN)/python benchmarks/start_to_exit.py
+	$(BIN)/python benchmarks/reading.py
 
 # Slices per second of training against a plain loop; docs/results.md quotes them.
 bench-training: $(VENV)/.dev

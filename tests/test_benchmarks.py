@@ -52,3 +52,10 @@ def test_the_plain_loop_varies_a_slice_as_the_bench_does(tmp_path: Path) -> None
         assert np.corrcoef(own.numpy().ravel(), images[0].numpy().ravel())[0, 1] > 0.98
         overlap = float((own_mask * masks[0]).sum() * 2 / (own_mask.sum() + masks[0].sum() + 1e-9))
         assert overlap > 0.95 or not masks.any()
+
+
+def test_reading_reads_what_was_written() -> None:
+    script = SCRIPT.with_name("reading.py")
+    first, others = runpy.run_path(str(script))["measure"](5, 2)
+    assert first > 0
+    assert len(others) == 2

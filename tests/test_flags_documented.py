@@ -13,15 +13,16 @@ PACKAGE = Path(gliosight.__file__).parent
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "flags.md"
 
 
-@pytest.mark.parametrize("stage", ["prepare.py", "decide.py"])
+@pytest.mark.parametrize("stage", ["prepare.py", "decide.py", "write/dicom/__init__.py"])
 def test_every_flag_has_its_heading(stage: str) -> None:
     text = (PACKAGE / stage).read_text("utf-8")
     codes = set(re.findall(r'(?:Flag|_warning)\(\s*f?"([A-Z_{}a-z.0-9]+)"', text))
     assert codes
     headings = set(re.findall(r"^### (\w+)$", DOCS.read_text("utf-8"), re.MULTILINE))
     spread = {
-        code.replace("{name.name}", name) if "{" in code else code
+        code.replace("{name.name}", name).replace("{kind}", kind)
         for code in codes
         for name in ("T1", "T1C")
+        for kind in ("SEG", "SR")
     }
     assert spread <= headings

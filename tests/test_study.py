@@ -85,3 +85,18 @@ def test_study_needs_flair_and_one_grid() -> None:
         Study("x", {Sequence.FLAIR: flair, Sequence.T1: other}, ("a", "b"), "arrays")
     with pytest.raises(ValueError, match="slice names"):
         Study("x", {Sequence.FLAIR: flair}, ("a", "a"), "arrays")
+
+
+def test_voxels_and_world_are_inverse_of_each_other() -> None:
+    """Oblique, anisotropic, uneven and sheared: what leads there leads back."""
+    axes = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
+    steps = np.array([0.0, 4.0, 9.5, 13.0, 20.0])
+    origins = np.array([5.0, -70.0, 12.0]) + steps[:, None] * (axes[0] + 0.1 * axes[1])
+    geometry = Geometry(origins, axes[1], axes[2], (0.7, 1.1))
+    voxels = np.random.default_rng(4).uniform((0, -5, -5), (4, 60, 60), size=(50, 3))
+    np.testing.assert_allclose(geometry.to_voxels(geometry.to_world(voxels)), voxels, atol=1e-9)
+    # Beyond the ends it goes on by the usual spacing.
+    below = (
+        geometry.to_world(np.array([0.0, 3.0, 3.0])) - 2 * geometry.slice_spacing * geometry.normal
+    )
+    assert geometry.to_voxels(below)[0] == pytest.approx(-2)

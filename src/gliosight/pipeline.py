@@ -16,34 +16,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 import gliosight
-from gliosight.analysis import Analysis, Provenance
+from gliosight.analysis import Analysis, Provenance, Status
 from gliosight.decide import decide, not_assessed
-from gliosight.errors import UsageError
+from gliosight.errors import UnsupportedInputError, UsageError
 from gliosight.infer.engine import DEFAULT_ENGINE
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.maps import Maps
 from gliosight.measure import measure
 from gliosight.prepare import prepare
-from gliosight.read import Limits, Request, find_studies, from_arrays, read
+from gliosight.read import (
+    Limits,
+    Request,
+    Source,
+    find_studies,
+    from_arrays,
+    opened,
+    read,
+    source_name,
+)
 from gliosight.study import Flag, Sequence, Study
-from gliosight.write.masks import write_mask, write_probability
+from gliosight.write.masks import copy_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.report import write_report
+from gliosight.write.restore import read_analysis, read_record
 from gliosight.write.result import result_of, write_findings, write_result
-from gliosight.write.staging import RESULT_FILE, check_out, safe_name, staged
+from gliosight.write.staging import RESULT_FILE, check_out, safe_name, staged, staged_file
 
 __all__ = [
     "Limits",
     "Request",
     "Settings",
+    "Source",
     "analyze",
     "analyze_study",
     "check_out",
     "default_out",
+    "export_result",
     "find_studies",
     "load_model",
+    "opened",
     "read",
     "read_study",
+    "source_name",
     "write_analysis",
 ]
 
@@ -191,6 +205,12 @@ def write_analysis(
         files |= write_mask(analysis, folder)
         if probability:
             files |= write_probability(analysis, folder)
+        if analysis.study.kind == "dicom":
+            from gliosight.write.dicom import write_dicom
+
+            written, flags = write_dicom(analysis, folder, probability=probability)
+            files |= written
+            analysis = replace(analysis, flags=(*analysis.flags, *flags))
         write_findings(analysis, folder / "findings.csv")
         write_overview(analysis, folder / "overview.png")
         others = {name: text for name, text in files.items() if name != "report.html"}
@@ -201,6 +221,70 @@ def write_analysis(
         result = result_of(timed, files)
         write_result(result, folder / RESULT_FILE)
     return result
+
+
+def export_result(
+    folder: Path, kind: str, out: Path, *, source: Path | None = None, limits: Limits | None = None
+) -> Path:
+    """Write a result that exists in another form, without running the network again.
+
+    Parameters
+    ----------
+    folder : Path
+        What `write_analysis` wrote.
+    kind : {"seg", "sr", "nifti"}
+        DICOM segmentation, DICOM structured report, or the mask as NIfTI.
+    out : Path
+        File to write; it does not exist.
+    source : Path, optional
+        Where the DICOM study lies; its headers are found again by their UIDs.
+    limits : Limits, optional
+
+    Raises
+    ------
+    UnsupportedInputError
+        The study has no DICOM identity, or no grid that NIfTI can hold; or it is not at ``source``.
+    CannotWriteError, DamagedInputError, NothingReadableError, UsageError
+    """
+    record = read_record(folder)
+    where = folder.name or str(folder)
+    if kind == "nifti":
+        return copy_mask(folder, out)
+    if record["source"]["kind"] != "dicom":
+        raise UnsupportedInputError(
+            f"the study was read from {record['source']['kind']}, which has no identity for DICOM",
+            where=where,
+            remedy="export --to nifti, or analyse the DICOM study itself",
+        )
+    if source is None:
+        raise UsageError(
+            "a DICOM object refers to the images it was made from",
+            remedy="say where they lie with --source PATH",
+        )
+    from gliosight.read.dicom.study import without_pixels
+    from gliosight.write.dicom import write_report, write_segmentation
+
+    limits = limits or Limits()
+    with opened(source, limits) as inside:
+        studies = [one for one in find_studies(inside.path, limits) if not isinstance(one, Path)]
+        fitting = [one for one in studies if one.study_id == record["study_id"]]
+        if not fitting:
+            raise UnsupportedInputError(
+                f"study {record['study_id']} is not among the {len(studies)} DICOM studies there",
+                where=source.name or str(source),
+                remedy="give the folder that the result was made from",
+            )
+        study = without_pixels(fitting[0], record["source"]["series"]["FLAIR"]["uid_digest"])
+    analysis = read_analysis(folder, study)
+    if analysis.status is Status.NOT_ASSESSED:
+        raise UnsupportedInputError(
+            "the study was not assessed: an empty object would claim that nothing is there",
+            where=where,
+            remedy="see the reason in its report",
+        )
+    with staged_file(out) as partial:
+        (write_segmentation if kind == "seg" else write_report)(analysis, partial)
+    return out
 
 
 def default_out(study: Study) -> Path:

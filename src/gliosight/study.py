@@ -187,6 +187,30 @@ class Geometry:
             dtype=np.float64,
         )
 
+    def to_voxels(self, world: NDArray[np.generic]) -> NDArray[np.float64]:
+        """Continuous voxel indices (..., 3), in index order, of world positions (..., 3), RAS+ mm.
+
+        The inverse of `to_world` among the slices; beyond the first and the last one it goes on by the
+        spacing between slices (by 1 mm where that is unknown).
+        """
+        points = np.asarray(world, dtype=np.float64)
+        positions, along = self.slice_positions, points @ self.normal
+        step = self.slice_spacing or 1.0
+        whole = np.arange(self.slices, dtype=np.float64)
+        index = np.interp(along, positions, whole)
+        index += np.minimum(along - positions[0], 0) / step
+        index += np.maximum(along - positions[-1], 0) / step
+        base = np.stack([np.interp(index, whole, self.origins[:, k]) for k in range(3)], axis=-1)
+        away = points - base
+        return np.stack(
+            [
+                index,
+                away @ self.row_direction / self.spacing[0],
+                away @ self.column_direction / self.spacing[1],
+            ],
+            axis=-1,
+        )
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -213,6 +237,27 @@ class Volume:
 
 
 @dataclass(frozen=True)
+class DicomSource:
+    """What the writers need to go back to the DICOM series whose grid is the study's.
+
+    Parameters
+    ----------
+    headers : tuple of pydicom.Dataset
+        One for each instance of the FLAIR series, without its pixel data; with ``file_meta``.
+    frames : tuple of (int, int)
+        For every native slice the index into ``headers`` and the frame's number in that instance,
+        counted from 1.
+    """
+
+    headers: tuple[Any, ...]
+    frames: tuple[tuple[int, int], ...]
+
+    def __post_init__(self) -> None:
+        if not self.headers or any(not 0 <= one < len(self.headers) for one, _ in self.frames):
+            raise ValueError("frames name headers that are not there")
+
+
+@dataclass(frozen=True)
 class Study:
     """One visit of one patient, read and in order.
 
@@ -228,7 +273,8 @@ class Study:
     kind : {"slices", "nifti", "dicom", "arrays"}
         What the input was.
     source : mapping
-        What the writers need to go back to the input's own kind, such as the NIfTI header.
+        What the writers need to go back to the input's own kind: ``"nifti"``, a header and what
+        belongs to it; ``"dicom"``, a `DicomSource`.
     flags : tuple of Flag
     """
 

@@ -181,11 +181,9 @@ def test_name_that_is_no_unicode(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "start"),
     [
-        ("a.zip", b"PK\3\4" + b"\0" * 30),
         ("a.tar", b"x" * 257 + b"ustar\x0000" + b"\0" * 300),
         ("a.tar.gz", None),
         ("a.7z", b"7z\xbc\xaf\x27\x1c"),
-        ("flair.nii.zip", b"PK\3\4" + b"\0" * 30),
     ],
 )
 def test_archives(tmp_path: Path, name: str, start: bytes | None) -> None:
@@ -199,13 +197,15 @@ def test_archives(tmp_path: Path, name: str, start: bytes | None) -> None:
 def test_documents_that_are_zips_inside_are_no_archives(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.txt").write_text("text")
     (tmp_path / name).write_bytes(b"PK\3\4" + b"\0" * 30)
-    refused(tmp_path, NothingReadableError, "no NIfTI, TIFF, PNG or JPEG", f"1 {name[1:]}")
+    refused(tmp_path, NothingReadableError, "no DICOM, NIfTI, TIFF, PNG or JPEG", f"1 {name[1:]}")
     refused(tmp_path / name, NothingReadableError, name, "not an image")
 
 
-def test_an_archive_without_a_suffix_is_one(tmp_path: Path) -> None:
-    (tmp_path / "download").write_bytes(b"PK\3\4" + b"\0" * 30)
-    refused(tmp_path / "download", UnsupportedInputError, "download", "unpack it first")
+@pytest.mark.parametrize("name", ["a.zip", "flair.nii.zip", "download"])
+def test_a_zip_is_opened_only_where_it_is_given(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"PK\3\4" + b"\0" * 30)
+    refused(tmp_path / name, DamagedInputError, name, "fetch the archive again")
+    refused(tmp_path, UnsupportedInputError, name, "give the zip itself")
 
 
 def test_an_archive_called_an_image_is_mislabelled(tmp_path: Path) -> None:

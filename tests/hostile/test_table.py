@@ -137,7 +137,7 @@ REFUSED: dict[str, tuple[int, Callable[[Path], Path]]] = {
     "too many NaN": (4, _nans),
     "CMYK": (5, _cmyk),
     "a header that claims too much": (6, _huge),
-    "an archive": (5, _archive),
+    "a zip that leads outside": (3, _archive),
 }
 
 

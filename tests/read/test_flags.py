@@ -16,7 +16,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs" / "flags.md"
 def used_codes() -> set[str]:
     """Codes in calls of ``flag(...)``; a code made of a sequence's name stands for both of them."""
     codes: set[str] = set()
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "flag":
                 continue
@@ -35,7 +35,7 @@ def test_list_is_what_is_used() -> None:
 
 
 def test_flags_are_made_in_one_place() -> None:
-    made = [path.name for path in PACKAGE.glob("*.py") if re.search(r"\bFlag\(", path.read_text())]
+    made = [path.name for path in PACKAGE.rglob("*.py") if re.search(r"\bFlag\(", path.read_text())]
     assert made == ["flags.py"]
 
 

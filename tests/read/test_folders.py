@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from gliosight.errors import DamagedInputError, NothingReadableError, UnsupportedInputError
+from gliosight.errors import DamagedInputError, NothingReadableError
+from gliosight.phantom import PhantomSpec, make_phantom
+from gliosight.phantom.dicom import DicomSpec, write_dicom
 from gliosight.read import Limits, find_studies
 
 from .builders import codes_of, make_volume, read_path, write_lgg, write_nifti
@@ -188,9 +190,21 @@ def test_nothing_there(tmp_path: Path) -> None:
         find_studies(tmp_path, Limits())
 
 
-def test_dicom_has_its_place(tmp_path: Path) -> None:
-    (tmp_path / "IM1").write_bytes(b"\0" * 128 + b"DICM" + b"\2\0\0\0UL\4\0")
-    for path in (tmp_path, tmp_path / "IM1"):
-        with pytest.raises(UnsupportedInputError, match=r"DICOM is not read yet.*dcm2niix"):
+def test_dicom_goes_before_slices_and_after_nifti(tmp_path: Path) -> None:
+    head = make_phantom(PhantomSpec(seed=2, slices=3, matrix=32, pixel_mm=3.0))
+    folder = write_dicom(head, tmp_path, DicomSpec(shuffled_names=True))
+    (source,) = find_studies(folder, Limits())
+    assert not isinstance(source, Path)
+    Image.new("L", (8, 9), 50).save(folder / "preview_1.png")
+    study = read_path(folder)
+    assert study.kind == "dicom"
+    assert "FILES_IGNORED" in codes_of(study)
+    write_nifti(folder / "x_flair.nii", make_volume((4, 9, 8)))
+    assert read_path(folder).kind == "nifti"
+
+
+def test_a_file_called_dcm_that_holds_none_is_mislabelled(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"<html>")
+    for path in (tmp_path, tmp_path / "a.dcm"):
+        with pytest.raises(DamagedInputError, match=r"named \.dcm, but"):
             read_path(path)
-    assert find_studies(tmp_path, Limits()) == [tmp_path]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from gliosight.read import Limits, find_studies
+from gliosight.errors import UnsupportedInputError
+from gliosight.read import Limits, Request, find_studies, read
 from gliosight.study import Sequence
 
 from .builders import SHARED, codes_of, read_path
@@ -83,10 +84,37 @@ def test_t1_of_another_grid() -> None:
     assert t1[air].mean() < 0.3 * t1[~air].mean()
 
 
-def test_dicom_is_recognised() -> None:
-    for path in find_studies(SHARED / "dicom", Limits()):
-        with pytest.raises(ValueError, match="DICOM is not read yet"):
-            read_path(path)
+def test_no_dicom_series_at_hand_is_taken_for_flair() -> None:
+    sources = find_studies(SHARED / "dicom", Limits())
+    assert len(sources) == 6
+    for source in sources:
+        with pytest.raises(UnsupportedInputError, match="no FLAIR among"):
+            read(Request(source))
+
+
+@pytest.mark.parametrize(
+    ("folder", "shape", "side"),
+    [
+        ("ge_T1_mprage_R22", (130, 256, 256), 1.2),
+        ("siemens_xa30_enhanced_T1w", (96, 128, 128), 2.0),
+        ("papaya_brain", (20, 256, 256), 6.97),
+    ],
+)
+def test_a_real_dicom_series_is_read_when_it_is_named(
+    folder: str, shape: tuple[int, int, int], side: float
+) -> None:
+    """Classic and enhanced, axial and sagittal: none is FLAIR, but pixels and places can be read."""
+    (source,) = find_studies(SHARED / "dicom" / folder, Limits())
+    assert not isinstance(source, Path)
+    study = read(Request(source, series={Sequence.FLAIR: str(source.series[0].number)}))
+    assert study.shape == shape
+    assert study.geometry is not None
+    assert study.geometry.slice_spacing == pytest.approx(side, abs=0.02)
+    # A head: the middle of the picture is brighter than its corners.
+    middle = study.flair.values[shape[0] // 2].astype(float)
+    rows, columns = shape[1:]
+    inner = middle[rows // 3 : -rows // 3, columns // 3 : -columns // 3]
+    assert inner.mean() > 3 * middle[: rows // 12, : columns // 12].mean()
 
 
 def test_flags_hold_no_paths() -> None:

@@ -30,12 +30,13 @@ except KeyboardInterrupt:  # whoever is quick with ctrl-C gets no traceback of o
 
 COMMANDS = {
     "analyze": "Find and outline tumour in one study or several.",
+    "inspect": "List what is there, and what analyze would take.",
     "demo": "Analyse a built-in synthetic study.",
     "phantom": "Write synthetic studies with known truth.",
     "models": "List the shipped models.",
     "data": "Index, look at, audit and split a data set for training.",
     "train": "Train a network (extra: train).",
-    "export": "Turn finished runs into a model (extra: train).",
+    "export": "Turn a result into DICOM SEG, SR or NIfTI, or runs into a model.",
     "evaluate": "Score a model, a run or anybody's masks (extra: evaluate).",
     "compare-models": "Hold two evaluations against each other (extra: evaluate).",
 }

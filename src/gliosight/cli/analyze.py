@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from gliosight import pipeline
-from gliosight.cli.options import PATH, model_options, output_options
+from gliosight.cli.options import PATH, limit_options, limits_of, model_options, output_options
 from gliosight.cli.output import (
     print_closing,
     print_error,
@@ -23,9 +27,11 @@ from gliosight.cli.table import check_table, write_studies
 from gliosight.errors import GliosightError, UsageError, printable, within
 from gliosight.infer import Model
 from gliosight.read import Limits, Request
-from gliosight.read.folders import folder_name, relative
+from gliosight.read.folders import folder_name
+from gliosight.study import Flag, Sequence
 
-MIB = 1024**2
+# A SeriesInstanceUID, or a series' number.
+SERIES = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 Failures = list[tuple[str, GliosightError]]
 
@@ -39,9 +45,15 @@ Failures = list[tuple[str, GliosightError]]
     help="Result folder [default: <study>-gliosight]. With "
     "several studies: the folder that gets one result folder each.",
 )
-@click.option("--flair", type=PATH, help="NIfTI file of FLAIR, instead of STUDY.")
-@click.option("--t1", type=PATH, help="NIfTI file of T1, with --flair.")
-@click.option("--t1c", type=PATH, help="NIfTI file of T1 post-contrast, with --flair.")
+@click.option(
+    "--flair",
+    type=PATH,
+    metavar="FILE|SERIES",
+    help="NIfTI file of FLAIR, instead of STUDY; for DICOM the SeriesInstanceUID or the "
+    "number of the series, as gliosight inspect lists them.",
+)
+@click.option("--t1", type=PATH, metavar="FILE|SERIES", help="The same for T1.")
+@click.option("--t1c", type=PATH, metavar="FILE|SERIES", help="The same for T1 post-contrast.")
 @click.option(
     "--volume",
     "volume_index",
@@ -49,28 +61,7 @@ Failures = list[tuple[str, GliosightError]]
     metavar="N",
     help="Which volume of a 4-D NIfTI file to take, counted from 0.",
 )
-@click.option(
-    "--max-decoded",
-    type=click.IntRange(1),
-    default=2048,
-    show_default=True,
-    metavar="MIB",
-    help="Largest decoded input.",
-)
-@click.option(
-    "--max-members",
-    type=click.IntRange(1),
-    default=20_000,
-    show_default=True,
-    help="Most files looked at in a folder, and pages in a file.",
-)
-@click.option(
-    "--max-ratio",
-    type=click.FloatRange(1),
-    default=200.0,
-    show_default=True,
-    help="Largest ratio of decompressed to compressed size.",
-)
+@limit_options
 @model_options
 @output_options
 def command(
@@ -93,50 +84,44 @@ def command(
 ) -> int:
     """Find and outline tumour in one study or several.
 
-    STUDY is a patient's folder in the layout of the LGG data set, a TIFF, PNG or JPEG slice or a folder
-    of them (1 channel: FLAIR; 3 channels: T1, FLAIR, T1 post-contrast), a NIfTI file of FLAIR, a folder
-    of NIfTI files whose names say the sequence, or a folder of such studies.
+    STUDY is a DICOM file, a folder of any depth with DICOM files, or a DICOMDIR; a NIfTI file of FLAIR or
+    a folder of NIfTI files whose names say the sequence; a patient's folder in the layout of the LGG data
+    set, a TIFF, PNG or JPEG slice or a folder of them (1 channel: FLAIR; 3 channels: T1, FLAIR, T1
+    after contrast); a folder of such studies; or a zip of any of these.
 
     \b
     gliosight analyze patient01/
+    gliosight analyze export.zip -o results
     gliosight analyze flair.nii.gz -o result
     gliosight analyze --flair f.nii.gz --t1 t.nii.gz --t1c c.nii.gz
     """  # noqa: D301 - click wants the character \b before lines it shall not join
-    limits = Limits(decoded_bytes=max_decoded * MIB, members=max_members, ratio=max_ratio)
-    if flair or t1 or t1c:
-        asked, failed = [_named(studies, flair, t1, t1c, volume_index, limits)], Failures()
-    elif studies:
-        asked, failed = _find(studies, limits, volume_index)
-    else:
-        raise UsageError("no STUDY given", remedy="name a file or folder, or try: gliosight demo")
-    several = len(asked) + len(failed) > 1
-    if failed and not several:
-        raise failed[0][1]
-    if out is not None and not several:
-        pipeline.check_out(out, overwrite=overwrite)
-    if several:
-        check_table(out or Path(), overwrite=overwrite)
-    settings = pipeline.Settings(model=model, engine=engine, threads=threads)
-    run = _Run(
-        settings.load(), settings, out, several, overwrite, probability, not (quiet or as_json)
-    )
-    results: list[dict[str, Any]] = []
-    for one in asked:
-        try:
-            result = run.one(one, taken={done["out"] for done in results})
-        except GliosightError as error:
-            if not several:
-                raise
-            failed.append((one.title, error if error.where else within(error, one.title)))
-            continue
-        results.append(result)
-        if run.talks:
-            print_summary(result, result["out"])
+    limits = limits_of(max_decoded, max_members, max_ratio)
+    talks = not (quiet or as_json)
+    series = _series({Sequence.FLAIR: flair, Sequence.T1: t1, Sequence.T1C: t1c})
+    with contextlib.ExitStack() as unpacked:  # zips stay unpacked until all is read
+        if series is None:
+            asked, failed = [_named(studies, flair, t1, t1c, volume_index, limits)], Failures()
+        elif studies:
+            asked, failed = _find(studies, limits, volume_index, series, unpacked, talks=talks)
+        else:
+            raise UsageError(
+                "no STUDY given", remedy="name a file or folder, or try: gliosight demo"
+            )
+        several = len(asked) + len(failed) > 1
+        if failed and not several:
+            raise failed[0][1]
+        if out is not None and not several:
+            pipeline.check_out(out, overwrite=overwrite)
+        if several:
+            check_table(out or Path(), overwrite=overwrite)
+        settings = pipeline.Settings(model=model, engine=engine, threads=threads)
+        run = _Run(settings.load(), settings, out, several, overwrite, probability, talks)
+        results = _analyze_all(asked, failed, run)
     if several:
         _close_several(results, failed, out or Path(), as_json=as_json, quiet=quiet)
     elif as_json:
         print_json(results[0])
-    if not (quiet or as_json):
+    if talks:
         print_closing(None if several else str(Path(results[0]["out"]) / "report.html"))
     return failed[0][1].exit_code if failed else 0
 
@@ -152,11 +137,14 @@ class _Asked:
         Its name for people: below a given path, the way from there.
     folder : str
         Where the places in its errors lie, as seen from what was given; empty for right there.
+    flags : tuple of Flag
+        What unpacking had to say.
     """
 
     request: Request
     title: str
     folder: str = ""
+    flags: tuple[Flag, ...] = ()
 
     def told(self, error: GliosightError) -> GliosightError:
         """An error in reading it, with its place as seen from what was given."""
@@ -188,6 +176,7 @@ class _Run:
             study = pipeline.read(asked.request)
         except GliosightError as error:
             raise asked.told(error) from error
+        study = replace(study, flags=(*asked.flags, *study.flags))
         read_ms = 1000 * (time.perf_counter() - start)
         folder = pipeline.default_out(study)
         if self.out is not None:
@@ -205,6 +194,23 @@ class _Run:
                 analysis, folder, overwrite=self.overwrite, probability=self.probability
             )
         return {"out": str(folder), **result}
+
+
+def _analyze_all(asked: list[_Asked], failed: Failures, run: _Run) -> list[dict[str, Any]]:
+    """Analyse one study after the other; of several, one that fails is noted in ``failed``."""
+    results: list[dict[str, Any]] = []
+    for one in asked:
+        try:
+            result = run.one(one, taken={done["out"] for done in results})
+        except GliosightError as error:
+            if not run.several:
+                raise
+            failed.append((one.title, error if error.where else within(error, one.title)))
+            continue
+        results.append(result)
+        if run.talks:
+            print_summary(result, result["out"])
+    return results
 
 
 def _close_several(
@@ -245,8 +251,26 @@ def _named(
     return _Asked(request, folder_name(flair or studies[0]))
 
 
+def _series(given: Mapping[Sequence, Path | None]) -> dict[Sequence, str] | None:
+    """The DICOM series that the options name; ``None`` where they name files."""
+    named = {name: str(one) for name, one in given.items() if one is not None}
+    as_series = [bool(SERIES.fullmatch(one)) and not Path(one).exists() for one in named.values()]
+    if any(as_series) and not all(as_series):
+        raise UsageError(
+            "a DICOM series and a file are named side by side",
+            remedy="give --flair, --t1 and --t1c either series or NIfTI files",
+        )
+    return None if named and not any(as_series) else named
+
+
 def _find(
-    studies: tuple[Path, ...], limits: Limits, volume_index: int | None
+    studies: tuple[Path, ...],
+    limits: Limits,
+    volume_index: int | None,
+    series: Mapping[Sequence, str],
+    unpacked: contextlib.ExitStack,
+    *,
+    talks: bool,
 ) -> tuple[list[_Asked], Failures]:
     """Every study under the given paths; a path that cannot be read does not stop the others."""
     asked: list[_Asked] = []
@@ -257,16 +281,31 @@ def _find(
         above = f"{name}/" if len(studies) > 1 else ""
         whole = _Asked(Request(given), name, above.rstrip("/"))
         try:
-            paths = pipeline.find_studies(given, limits)
+            inside = unpacked.enter_context(pipeline.opened(given, limits))
+            with progress_display("reading headers", shown=talks, what="files") as tell:
+                sources = pipeline.find_studies(
+                    inside.path, limits, None if tell is None else partial(tell, "read")
+                )
         except GliosightError as error:
             failed.append((name, whole.told(error)))
             continue
-        for path in paths:
-            request = Request(path, limits=limits, volume_index=volume_index)
+        for source in sources:
+            wanted = _fitting(series, source) if len(sources) > 1 else dict(series)
+            request = Request(source, limits=limits, volume_index=volume_index, series=wanted)
             title, folder = name, above
-            if path != given:
-                title = folder = above + relative(path, given)
-            if not path.is_dir():  # a file, or a series: its files lie where it does
+            if source != inside.path:
+                title = folder = above + pipeline.source_name(source, inside.path)
+            if not isinstance(source, Path):
+                folder = above  # files of a DICOM study are named from the path that was given
+            elif not source.is_dir():  # a file, or a series: its files lie where it does
                 folder = title.rpartition("/")[0]
-            asked.append(_Asked(request, title, folder.rstrip("/")))
+            asked.append(_Asked(request, title, folder.rstrip("/"), inside.flags))
     return asked, failed
+
+
+def _fitting(series: Mapping[Sequence, str], source: pipeline.Source) -> dict[Sequence, str]:
+    """Of the series asked for, those that one of several studies has."""
+    if isinstance(source, Path):
+        return {}
+    there = {text for one in source.series for text in (one.uid, str(one.number))}
+    return {name: one for name, one in series.items() if one in there}

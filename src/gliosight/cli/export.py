@@ -1,4 +1,4 @@
-"""``gliosight export``: finished runs to a model that ``analyze`` takes (layer: cli)."""
+"""``gliosight export``: a result to another form, finished runs to a model (layer: cli)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,76 @@ from typing import Any
 
 import click
 
+from gliosight import pipeline
+from gliosight.analysis import RESEARCH_USE
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
 from gliosight.cli.output import print_text
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
+from gliosight.write.restore import read_record
+from gliosight.write.staging import RESULT_FILE, safe_name
+
+# What a result is turned into: the file's name behind the study's, when nobody gave one.
+FORMS = {"seg": "segmentation.dcm", "sr": "report.dcm", "nifti": "mask.nii.gz"}
 
 
 @click.command("export")
-@click.argument("runs", type=PATH, nargs=-1, required=True)
-@click.option("-o", "--out", type=PATH, required=True, help="Folder of the model.")
+@click.argument("given", type=PATH, nargs=-1, required=True, metavar="RESULT|RUN...")
+@click.option(
+    "--to",
+    "form",
+    type=click.Choice(list(FORMS)),
+    help="What to make of a RESULT: DICOM segmentation, DICOM structured report, or NIfTI mask.",
+)
+@click.option(
+    "--source", type=PATH, help="For seg and sr: where the DICOM study of the RESULT lies."
+)
+@click.option(
+    "-o",
+    "--out",
+    type=PATH,
+    help="File to write [default: <study>-segmentation.dcm and so on]; for RUNs the model's folder.",
+)
 @click.option("--name", default="mine", show_default=True, help="Name of the model.")
-@click.option("--about", type=PATH, help="JSON file with what the card says to people.")
-def command(runs: tuple[Path, ...], out: Path, name: str, about: Path | None) -> None:
-    """Turn a finished run into a model; or a detector's run and a localizer's into a cascade.
+@click.option("--about", type=PATH, help="JSON file with what the model's card says to people.")
+def command(
+    given: tuple[Path, ...],
+    form: str | None,
+    source: Path | None,
+    out: Path | None,
+    name: str,
+    about: Path | None,
+) -> None:
+    """Turn a result into another form, or finished training runs into a model.
 
-    A joint network's card takes over the shipped model's decision rule; fit it anew for your data, see
-    docs/decision.md. Then: gliosight analyze STUDY --model OUT/NAME.json
-    """
+    A result that analyze wrote becomes a DICOM segmentation, a DICOM report or a NIfTI mask, without
+    running the network again. A finished run becomes a model; a detector's run and a localizer's become a
+    cascade (extra: train). A joint network's card takes over the shipped model's decision rule; fit it anew
+    for your data, see docs/decision.md. Then: gliosight analyze STUDY --model OUT/NAME.json
+
+    \b
+    gliosight export patient01-gliosight --to seg --source patient01/
+    gliosight export runs/mine -o models
+    """  # noqa: D301 - click wants the character \b before lines it shall not join
+    if form is not None:
+        _result(given, form, source, out)
+        return
+    if any((one / RESULT_FILE).is_file() for one in given):
+        raise UsageError("a result without --to", remedy="say --to seg, --to sr or --to nifti")
+    if out is None:
+        raise UsageError("no folder for the model", remedy="name one with -o")
+    _model(given, out, name, about)
+
+
+def _result(given: tuple[Path, ...], form: str, source: Path | None, out: Path | None) -> None:
+    if len(given) > 1:
+        raise UsageError(f"{len(given)} results", remedy="export one at a time")
+    target = out or Path(f"{safe_name(read_record(given[0])['study_id'])}-{FORMS[form]}")
+    written = pipeline.export_result(given[0], form, target, source=source)
+    print_text(f"{RESEARCH_USE}\n{printable(str(written))}")
+
+
+def _model(runs: tuple[Path, ...], out: Path, name: str, about: Path | None) -> None:
     with needs_extra("train"):
         from gliosight.train.export import export_cascade, export_run
         from gliosight.train.progress import hush

@@ -10,6 +10,9 @@ import click
 
 from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 from gliosight.infer.model import DEFAULT_MODEL
+from gliosight.read.limits import DEFAULT_LIMITS, Limits
+
+MIB = 1024**2
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -44,6 +47,31 @@ _MODEL = (
     click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine."),
 )
 
+_LIMITS = (
+    click.option(
+        "--max-decoded",
+        type=click.IntRange(1),
+        default=DEFAULT_LIMITS.decoded_bytes // MIB,
+        show_default=True,
+        metavar="MIB",
+        help="Largest decoded input.",
+    ),
+    click.option(
+        "--max-members",
+        type=click.IntRange(1),
+        default=DEFAULT_LIMITS.members,
+        show_default=True,
+        help="Most files looked at in a folder, and pages in a file.",
+    ),
+    click.option(
+        "--max-ratio",
+        type=click.FloatRange(1),
+        default=DEFAULT_LIMITS.ratio,
+        show_default=True,
+        help="Largest ratio of decompressed to compressed size.",
+    ),
+)
+
 _OUTPUT = (
     click.option("--overwrite", is_flag=True, help="Replace an earlier result at OUT."),
     click.option("--probability", is_flag=True, help="Write the probability map, too."),
@@ -60,6 +88,16 @@ _OUTPUT = (
 def model_options(command: _Command) -> _Command:
     """``--model``, ``--engine``, ``--threads``."""
     return _apply(command, _MODEL)
+
+
+def limit_options(command: _Command) -> _Command:
+    """``--max-decoded``, ``--max-members``, ``--max-ratio``."""
+    return _apply(command, _LIMITS)
+
+
+def limits_of(max_decoded: int, max_members: int, max_ratio: float) -> Limits:
+    """The limits these options say."""
+    return Limits(decoded_bytes=max_decoded * MIB, members=max_members, ratio=max_ratio)
 
 
 def output_options(command: _Command) -> _Command:

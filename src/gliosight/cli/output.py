@@ -119,7 +119,7 @@ def describe_volume(ml: float | None, px: int) -> str:
 
 
 @contextlib.contextmanager
-def progress_display(title: str, *, shown: bool) -> Iterator[Progress | None]:
+def progress_display(title: str, *, shown: bool, what: str = "slices") -> Iterator[Progress | None]:
     """A progress bar on stderr, only where a person watches."""
     if not shown or not sys.stderr.isatty():
         yield None
@@ -138,6 +138,6 @@ def progress_display(title: str, *, shown: bool) -> Iterator[Progress | None]:
         task = bar.add_task(printable(title), total=None, count="")
 
         def tell(_: str, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, count=f"{done}/{total} slices")
+            bar.update(task, completed=done, total=total, count=f"{done}/{total} {what}")
 
         yield tell

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gliosight.cli.options import PATH
 from gliosight.cli.output import print_text
 from gliosight.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from gliosight.phantom import Phantom
 
 
 @click.command("phantom")
@@ -18,10 +22,19 @@ from gliosight.errors import UsageError, printable
 @click.option(
     "--format",
     "kind",
-    type=click.Choice(["lgg", "nifti"]),
+    type=click.Choice(["lgg", "nifti", "dicom"]),
     default="lgg",
     show_default=True,
-    help="Slices in the LGG layout (no geometry), or NIfTI.",
+    help="Slices in the LGG layout (no geometry), NIfTI, or DICOM as a scanner exports it.",
+)
+@click.option("--dicom", "as_dicom", is_flag=True, help="The same as --format dicom.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="DICOM: vendor=ge, layout=enhanced, syntax=j2k, traps=roi,mask, tilt_degrees=12 and so on; "
+    "see docs/phantom.md.",
 )
 @click.option(
     "-n",
@@ -54,6 +67,8 @@ from gliosight.errors import UsageError, printable
 def command(
     out: Path,
     kind: str,
+    as_dicom: bool,
+    settings: tuple[str, ...],
     count: int,
     seed: int,
     lesion: bool,
@@ -68,6 +83,9 @@ def command(
     from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti
     from gliosight.study import Sequence
 
+    kind = "dicom" if as_dicom else kind
+    if settings and kind != "dicom":
+        raise UsageError("--set without --dicom", remedy="give both, or neither")
     chosen = {
         "lesion": lesion,
         "lesion_side": side,
@@ -84,6 +102,20 @@ def command(
         except ValueError as error:
             raise UsageError(str(error), remedy="see gliosight phantom --help") from error
         phantom = make_phantom(spec)
-        path = (write_lgg if kind == "lgg" else write_nifti)(phantom, out)
+        if kind == "dicom":
+            path = _write_dicom(phantom, out, settings)
+        else:
+            path = (write_lgg if kind == "lgg" else write_nifti)(phantom, out)
         what = f"lesion {phantom.volume_ml:.1f} ml" if lesion else "no lesion"
         print_text(f"{printable(str(path))}  {what}")
+
+
+def _write_dicom(phantom: Phantom, out: Path, settings: tuple[str, ...]) -> Path:
+    from gliosight.phantom.dicom import parse_settings, write_dicom
+
+    try:
+        return write_dicom(phantom, out, parse_settings(settings))
+    except ValueError as error:
+        if isinstance(error, UsageError):
+            raise
+        raise UsageError(str(error), remedy="see docs/phantom.md") from error

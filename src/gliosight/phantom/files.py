@@ -44,7 +44,7 @@ def write_lgg(phantom: Phantom, folder: Path) -> Path:
     CannotWriteError
         The study's folder holds something already, or cannot be written.
     """
-    target = _target(phantom, folder)
+    target = new_folder(phantom, folder)
     name = phantom.spec.study_id
     flair = phantom.sequences[Sequence.FLAIR]
     channels = [to_bytes(phantom.sequences.get(one, flair)) for one in CHANNELS]
@@ -56,7 +56,7 @@ def write_lgg(phantom: Phantom, folder: Path) -> Path:
             tifffile.imwrite(target / f"{name}_{number}_mask.tif", mask, photometric="minisblack")
     except OSError as error:
         shutil.rmtree(target, ignore_errors=True)  # half a study would pass for a shorter one
-        raise _cannot(target, error) from error
+        raise cannot_write(target, error) from error
     return target
 
 
@@ -77,7 +77,7 @@ def write_nifti(phantom: Phantom, folder: Path) -> Path:
     CannotWriteError
         The study's folder holds something already, or cannot be written.
     """
-    target = _target(phantom, folder)
+    target = new_folder(phantom, folder)
     # NIfTI counts the fastest index first; the geometry's affine starts with the slices.
     native = phantom.geometry.affine
     if native is None:
@@ -96,18 +96,19 @@ def write_nifti(phantom: Phantom, folder: Path) -> Path:
             nibabel.save(image, target / f"{phantom.spec.study_id}_{name}.nii.gz")
     except OSError as error:
         shutil.rmtree(target, ignore_errors=True)
-        raise _cannot(target, error) from error
+        raise cannot_write(target, error) from error
     return target
 
 
-def _target(phantom: Phantom, folder: Path) -> Path:
+def new_folder(phantom: Phantom, folder: Path) -> Path:
+    """Make the study's own folder, unless there is one with something in it."""
     target = folder / phantom.spec.study_id
     try:
         target.mkdir(parents=True, exist_ok=True)
         # Slices of a longer phantom left over from before would pass as this one's.
         occupied = any(target.iterdir())
     except OSError as error:
-        raise _cannot(target, error) from error
+        raise cannot_write(target, error) from error
     if occupied:
         raise CannotWriteError(
             "the folder of the phantom is not empty", where=target.name, remedy="choose another one"
@@ -115,7 +116,8 @@ def _target(phantom: Phantom, folder: Path) -> Path:
     return target
 
 
-def _cannot(target: Path, error: OSError) -> CannotWriteError:
+def cannot_write(target: Path, error: OSError) -> CannotWriteError:
+    """Say why the phantom cannot be written, in the system's words."""
     return CannotWriteError(
         f"cannot write the phantom: {error.strerror or error}",
         where=target.name,

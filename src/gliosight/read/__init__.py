@@ -1,16 +1,16 @@
 """From a path to a `Study` (the first stage).
 
 In: a `Request`. Out: one frozen `Study`, or a `GliosightError`; nothing in between, and nothing is
-written. `detect` and `folders` say what is there, one module per kind of input (`slices`, `nifti`,
-`arrays`; DICOM is to come) makes the study, and `limits` bounds them all. docs/input.md is the
-user's side of this, docs/flags.md explains the flags.
+written. `detect`, `folders` and `sources` say what is there, one module per kind of input (`slices`,
+`nifti`, `arrays`, the folder `dicom`) makes the study, and `limits` bounds them all. docs/input.md and
+docs/dicom.md are the user's side of this, docs/flags.md explains the flags.
 """
 
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gliosight.errors import (
@@ -26,7 +26,6 @@ from gliosight.read.folders import (
     LOOKED_FOR,
     Contents,
     Found,
-    find_studies,
     flair_groups,
     folder_name,
     kind_of,
@@ -34,6 +33,7 @@ from gliosight.read.folders import (
     mislabelled,
     mode_of,
     nothing_in,
+    promises,
     refuse_result,
     relative,
     series_files,
@@ -42,10 +42,20 @@ from gliosight.read.folders import (
 )
 from gliosight.read.intensities import is_constant
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
-from gliosight.read.naming import contradiction, is_mask, nifti_series, promises_image, stem
+from gliosight.read.naming import contradiction, is_mask, nifti_series, stem
+from gliosight.read.sources import Source, find_studies, opened, source_name
 from gliosight.study import Flag, Sequence, Study
 
-__all__ = ["Limits", "Request", "find_studies", "from_arrays", "read"]
+__all__ = [
+    "Limits",
+    "Request",
+    "Source",
+    "find_studies",
+    "from_arrays",
+    "opened",
+    "read",
+    "source_name",
+]
 
 
 @dataclass(frozen=True)
@@ -54,23 +64,26 @@ class Request:
 
     Parameters
     ----------
-    path : Path or None
-        A file, a folder with one study, or ``folder/series`` (see `folders`); ``None`` where
-        ``flair`` says it all.
+    path : Path, DicomStudy or None
+        A file, a folder or a zip with one study, ``folder/series`` (see `folders`), or what
+        `find_studies` gave; ``None`` where ``flair`` says it all.
     flair, t1, t1c : Path, optional
         NIfTI files, whatever their names say. Beside a ``path`` only ``t1`` and ``t1c``, and only
         if it is a NIfTI file: the FLAIR.
     limits : Limits
     volume_index : int, optional
         Which volume of a 4-D NIfTI to read, counted from 0 (``--volume N``).
+    series : mapping of Sequence to str
+        For DICOM: SeriesInstanceUID or SeriesNumber to take instead of the rules' choice.
     """
 
-    path: Path | None
+    path: Source | None
     flair: Path | None = None
     t1: Path | None = None
     t1c: Path | None = None
     limits: Limits = DEFAULT_LIMITS
     volume_index: int | None = None
+    series: Mapping[Sequence, str] = field(default_factory=dict)
 
 
 def read(request: Request) -> Study:
@@ -85,7 +98,7 @@ def read(request: Request) -> Study:
     DamagedInputError
         Truncated, corrupt or mislabelled files; files that contradict each other; masks.
     UnsupportedInputError
-        No FLAIR, several studies, DICOM, archives, kinds of pixels that are not read.
+        No FLAIR, several studies, archives but zip, kinds of pixels that are not read.
     LimitExceededError
         More than ``request.limits`` allow.
     """
@@ -94,8 +107,19 @@ def read(request: Request) -> Study:
         return _read_named(request, budget)
     if request.path is None:
         raise UsageError("nothing to read", remedy="give a study, or a FLAIR file with --flair")
-    path = Path(request.path)
-    return _read_path(path, path, request, budget)
+    if not isinstance(request.path, Path):
+        return _read_dicom(request.path, request, budget)
+    with opened(request.path, request.limits) as inside:
+        study = _read_path(inside.path, inside.path, request, budget)
+    return replace(study, flags=(*inside.flags, *study.flags))
+
+
+def _read_dicom(source: Source, request: Request, budget: Budget) -> Study:
+    from gliosight.read.dicom.study import DicomStudy, read_dicom
+
+    if isinstance(source, DicomStudy):
+        return read_dicom(source, budget, request.series)
+    return _read_path(source, source, request, budget)
 
 
 def _read_path(path: Path, root: Path, request: Request, budget: Budget) -> Study:
@@ -116,6 +140,11 @@ def _read_named(request: Request, budget: Budget) -> Study:
     if request.path is not None and request.flair is not None:
         raise UsageError("both a study and --flair are given", remedy="give only one of them")
     flair = request.flair or request.path
+    if flair is not None and not isinstance(flair, Path):
+        raise UsageError(
+            "a NIfTI file is given beside a DICOM study",
+            remedy="name DICOM series by their UID or number, see gliosight inspect",
+        )
     if flair is None:
         raise UsageError("T1 or T1C is given without FLAIR", remedy="give --flair FILE as well")
     given = {Sequence.FLAIR: flair, Sequence.T1: request.t1, Sequence.T1C: request.t1c}
@@ -165,6 +194,9 @@ def _judge_name(one: Found) -> tuple[Flag, ...]:
 
 def _read_file(path: Path, root: Path, request: Request, budget: Budget) -> Study:
     one = _recognise(path, root)
+    if one.kind is Kind.DICOM:
+        return _read_found_dicom([one], root, request, budget)
+    _refuse_series(request)
     if one.kind is Kind.NIFTI:
         from gliosight.read.nifti import read_nifti
 
@@ -186,20 +218,44 @@ def _read_file(path: Path, root: Path, request: Request, budget: Budget) -> Stud
 
 def _read_folder(folder: Path, root: Path, request: Request, budget: Budget) -> Study:
     contents = list_folder(folder, root, budget)
-    if contents.readable:
+    if contents.readable and contents.readable[0].kind is not Kind.DICOM:
         return _read_contents(folder, root, contents, request, budget)
-    studies = find_studies(folder, request.limits) if contents.folders else []
+    # Series of one DICOM study lie side by side or in folders of their own.
+    studies = find_studies(folder, request.limits) if contents.readable or contents.folders else []
     if not studies:
         raise nothing_in(folder, contents.seen, contents.files)
     if len(studies) > 1:
-        raise several(studies, root)
-    return _read_path(studies[0], root, request, budget)
+        raise several([source_name(one, root) for one in studies if one != folder], root)
+    if isinstance(studies[0], Path):
+        return _read_path(studies[0], root, request, budget)
+    return _read_dicom(studies[0], request, budget)
+
+
+def _read_found_dicom(files: list[Found], root: Path, request: Request, budget: Budget) -> Study:
+    """The one study that a DICOM file or a DICOMDIR leads to."""
+    from gliosight.read.dicom.study import read_dicom, studies_in
+
+    studies, problems = studies_in(files, root.parent, budget)
+    for _, problem in problems:
+        raise problem
+    if len(studies) > 1:
+        raise several([one.study_id for one in studies], root)
+    return read_dicom(studies[0], budget, request.series)
+
+
+def _refuse_series(request: Request) -> None:
+    if request.series:
+        raise UsageError(
+            "series are named, but the study is not DICOM",
+            remedy="give --flair, --t1 and --t1c a NIfTI file each",
+        )
 
 
 def _read_contents(
     folder: Path, root: Path, contents: Contents, request: Request, budget: Budget
 ) -> Study:
     """The one study that a folder's own files are."""
+    _refuse_series(request)
     _refuse_bad(contents.files)
     files = contents.readable
     if (error := unreadable(files[0].kind, files[0].where)) is not None:
@@ -207,7 +263,7 @@ def _read_contents(
     nifti = files[0].kind is Kind.NIFTI
     groups = flair_groups(files) if nifti else slice_groups(files)
     if len(groups) > 1:
-        raise several([folder / series for series in groups], folder)
+        raise several(list(groups), folder)
     group = files if nifti else next(iter(groups.values()))
     where = relative(folder, root)
     return _read_group(folder_name(folder), where, contents, group, request, budget)
@@ -289,9 +345,9 @@ def _recognise(path: Path, root: Path) -> Found:
             return Found(header, Kind.NIFTI, header.name)
     if (error := unreadable(kind, where)) is not None:
         raise error
-    if kind is Kind.NIFTI or kind in SLICES:
+    if kind in (Kind.NIFTI, Kind.DICOM) or kind in SLICES:
         return Found(path, kind, where)
-    if promises_image(path.name):
+    if promises(path.name):
         raise mislabelled(path.name, kind, where)
     raise NothingReadableError(
         "the file is empty" if kind is Kind.EMPTY else "not an image of a known kind",

@@ -31,6 +31,7 @@ class Kind(str, Enum):
     JPEG = "JPEG"
     DICOM = "DICOM"
     ANALYZE = "Analyze 7.5"
+    ZIP = "zip archive"
     ARCHIVE = "archive"
     OTHER_IMAGE = "picture of another kind"
     OTHER_VOLUME = "medical image of another kind"
@@ -47,8 +48,8 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"MM\0*", Kind.TIFF),
     (b"II+\0", Kind.TIFF),
     (b"MM\0+", Kind.TIFF),
-    (b"PK\x03\x04", Kind.ARCHIVE),
-    (b"PK\x05\x06", Kind.ARCHIVE),
+    (b"PK\x03\x04", Kind.ZIP),
+    (b"PK\x05\x06", Kind.ZIP),
     (b"7z\xbc\xaf\x27\x1c", Kind.ARCHIVE),
     (b"Rar!\x1a\x07", Kind.ARCHIVE),
     (b"\xfd7zXZ\0", Kind.ARCHIVE),
@@ -91,12 +92,15 @@ def sniff(path: Path, where: str) -> Kind:
 
 def recognise(head: bytes, size: int) -> Kind:
     """Recognise the first `HEAD_BYTES` of a file of ``size`` bytes that is not gzip."""
+    # First: the preamble before it may make the file a TIFF, too, or a program.
+    if head[128:132] == b"DICM":
+        return Kind.DICOM
     for start, kind in _STARTS:
         if head.startswith(start):
             return kind
     if head[344:348] in NIFTI1 or head[4:12] in NIFTI2:
         return Kind.NIFTI
-    if head[128:132] == b"DICM" or _is_bare_dicom(head):
+    if _is_bare_dicom(head):
         return Kind.DICOM
     if head[257:262] == b"ustar":
         return Kind.ARCHIVE
@@ -111,15 +115,15 @@ def recognise(head: bytes, size: int) -> Kind:
 
 def unreadable(kind: Kind, where: str) -> UnsupportedInputError | None:
     """The error for a recognised kind that is not read, ``None`` for one that is or is unknown."""
-    if kind is Kind.DICOM:
+    if kind is Kind.ZIP:
         return UnsupportedInputError(
-            "DICOM is not read yet",
-            where=where,
-            remedy="convert it to NIfTI first, for example with dcm2niix",
+            "a zip inside a folder is not opened", where=where, remedy="give the zip itself"
         )
     if kind is Kind.ARCHIVE:
         return UnsupportedInputError(
-            "an archive is not read", where=where, remedy="unpack it first, then give the folder"
+            "only zip archives are read",
+            where=where,
+            remedy="unpack it first, then give the folder",
         )
     if kind is Kind.OTHER_IMAGE:
         return UnsupportedInputError(

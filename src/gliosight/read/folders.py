@@ -1,7 +1,7 @@
 """What a folder holds: recognised files, studies, and everything else (read stage).
 
 In: a path. Out: `Contents` of one folder, the groups of files that make one study each, or the
-paths of all studies below a folder. Only names and first bytes are looked at here.
+`Tree` of all below a folder. Only names and first bytes are looked at here.
 
 Words: a *series* is what the names of one study's files share (see `naming`). A *study path* is a
 file, a folder with the files of one study, or ``folder/series`` where one folder holds several; the
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from gliosight.errors import (
     UnsupportedInputError,
 )
 from gliosight.read.detect import SLICES, Kind, sniff, unreadable
-from gliosight.read.limits import Budget, Limits, cannot_read, not_regular
+from gliosight.read.limits import Budget, cannot_read
 from gliosight.read.naming import (
     is_mask,
     is_part_of,
@@ -40,7 +40,8 @@ from gliosight.study import Sequence
 
 # Suffixes counted, and studies named, in a message before it breaks off.
 NAMED = 6
-LOOKED_FOR = "NIfTI, TIFF, PNG or JPEG"
+DICOM_SUFFIX = ".dcm"
+LOOKED_FOR = "DICOM, NIfTI, TIFF, PNG or JPEG"
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,32 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Contents:
     return Contents(tuple(files), masks, tuple(folders), seen)
 
 
-def find_studies(path: Path, limits: Limits) -> list[Path]:
-    """All studies at or below a path, each as a path that `read` takes.
+@dataclass(frozen=True)
+class Tree:
+    """What a folder and all below it hold.
+
+    Parameters
+    ----------
+    studies : tuple of Path
+        Each a path that `read` takes; DICOM apart, which no path can tell into studies.
+    dicom : tuple of Found
+        DICOM files of the folders whose files are read as DICOM, bad ones too.
+    ignored : mapping of Path to str
+        By folder with DICOM: in words, the images of other kinds beside it.
+    seen : Counter of str
+    files : tuple of Found
+        Everything recognised.
+    """
+
+    studies: tuple[Path, ...]
+    dicom: tuple[Found, ...]
+    ignored: Mapping[Path, str]
+    seen: Counter[str]
+    files: tuple[Found, ...]
+
+
+def walk(path: Path, budget: Budget) -> Tree:
+    """Look through a folder and all below it; only names and first bytes are looked at.
 
     A folder's own files are a study (or several, see the module's words), and so is each
     subfolder's. Results of this tool, hidden folders, what a BIDS data set keeps beside ``anat``
@@ -152,21 +177,17 @@ def find_studies(path: Path, limits: Limits) -> list[Path]:
 
     Raises
     ------
-    NothingReadableError, UnsupportedInputError
-        Nothing there that could be read.
+    NothingReadableError
+        The folder is a result of this tool.
     LimitExceededError
         More than ``members`` folders.
     """
-    mode = mode_of(path)
-    if mode is None or stat.S_ISREG(mode):
-        return [path]  # a file, or a series of a folder, for `read` to judge
-    if not stat.S_ISDIR(mode):
-        raise not_regular(mode, path.name or str(path))
     refuse_result(path)
-    budget = Budget(limits)
     studies: list[Path] = []
+    dicom: list[Found] = []
+    ignored: dict[Path, str] = {}
     seen: Counter[str] = Counter()
-    refused: list[Found] = []
+    files: list[Found] = []
     visited: set[tuple[int, int]] = set()
     waiting = [path]
     while waiting:
@@ -182,12 +203,16 @@ def find_studies(path: Path, limits: Limits) -> list[Path]:
             studies.append(folder)
             continue
         seen += contents.seen
-        refused += contents.files
-        studies += _studies_of(folder, contents)
+        files += contents.files
+        if contents.readable and contents.readable[0].kind is Kind.DICOM:
+            dicom += contents.readable
+            budget.check_members(len(dicom), relative(folder, path))
+            if others := contents.ignored():
+                ignored[folder] = others
+        else:
+            studies += _studies_of(folder, contents)
         waiting += reversed(_worth_entering(contents))
-    if not studies:
-        raise nothing_in(path, seen, refused)
-    return studies
+    return Tree(tuple(studies), tuple(dicom), ignored, seen, tuple(files))
 
 
 def nothing_in(
@@ -211,9 +236,8 @@ def nothing_in(
     )
 
 
-def several(studies: Iterable[Path], folder: Path) -> UnsupportedInputError:
+def several(names: list[str], folder: Path) -> UnsupportedInputError:
     """The error for a folder of several studies where one was asked for."""
-    names = [relative(one, folder) for one in studies if one != folder]
     if len(names) == 1:
         names.append("files without a name in common")
     more = ", ..." if len(names) > NAMED else ""
@@ -344,7 +368,9 @@ def kind_of(path: Path, where: str) -> Kind:
         It cannot be opened.
     """
     kind = sniff(path, where)
-    return Kind.UNKNOWN if kind is Kind.ARCHIVE and not promises_archive(path.name) else kind
+    if kind in (Kind.ZIP, Kind.ARCHIVE) and not promises_archive(path.name):
+        return Kind.UNKNOWN
+    return kind
 
 
 def _recognised(path: Path, root: Path) -> Found | None:
@@ -358,14 +384,21 @@ def _recognised(path: Path, root: Path) -> Found | None:
         if kind not in (Kind.UNKNOWN, Kind.EMPTY):
             return Found(path, kind, where)
         error = mislabelled(path.name, kind, where)
-    if not promises_image(path.name):
+    if not promises(path.name):
         return None
     return Found(path, _promised(path.name), where, error)
+
+
+def promises(name: str) -> bool:
+    """Whether the suffix promises anything that is read; DICOM mostly has none."""
+    return promises_image(name) or name.lower().endswith(DICOM_SUFFIX)
 
 
 def _promised(name: str) -> Kind:
     """The kind that a suffix promises."""
     lower = name.lower()
+    if lower.endswith(DICOM_SUFFIX):
+        return Kind.DICOM
     if lower.endswith((".nii", ".nii.gz")):
         return Kind.NIFTI
     if lower.endswith(".png"):
@@ -392,12 +425,12 @@ def _suffix(name: str) -> str:
 def _studies_of(folder: Path, contents: Contents) -> list[Path]:
     files = contents.readable
     bad = [one for one in contents.files if one.error]
-    sound = [one for one in contents.of(Kind.NIFTI, Kind.DICOM, *SLICES) if not one.error]
+    sound = [one for one in contents.of(Kind.NIFTI, *SLICES) if not one.error]
     if contents.folders and not sound:
         # A folder of studies rather than one of them: a stray file is told by its own name.
         return [one.path for one in bad]
-    if not files or files[0].kind is Kind.DICOM:
-        return [folder] if files else []
+    if not files:
+        return []
     groups = flair_groups(files) if files[0].kind is Kind.NIFTI else slice_groups(files)
     # A group without a name cannot be named; then `read` says what is wrong with the folder.
     if len(groups) < 2 or "" in groups:

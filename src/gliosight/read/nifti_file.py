@@ -96,6 +96,24 @@ def read_nifti_file(path: Path, where: str, budget: Budget, volume_index: int | 
     return Image(values, header, used, geometry, flags)
 
 
+def read_nifti_header(path: Path, where: str) -> Header:
+    """Read only what stands before the pixels.
+
+    Raises
+    ------
+    NothingReadableError, DamagedInputError, UnsupportedInputError
+    """
+    try:
+        with open_regular(path, where) as (handle, _):
+            return understand(_head(handle)[0], where)
+    except DamagedGzipError as error:
+        raise damaged(str(error), where) from error
+    except OSError as error:
+        if isinstance(error, GliosightError):
+            raise
+        raise cannot_read(error, where) from error
+
+
 def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tuple[Flag, ...]]:
     """The form to believe, the geometry it gives, and what was odd about it.
 

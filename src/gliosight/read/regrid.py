@@ -8,25 +8,23 @@ form of the same code.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from gliosight.read.affines import UnusableAffineError, geometry_of, grid_distance
 from gliosight.read.flags import flag
-from gliosight.read.intensities import as_float32
 from gliosight.read.limits import Budget
 from gliosight.read.nifti_file import Image
 from gliosight.read.nifti_header import Form, Header
+from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
 from gliosight.study import Flag
 
 # Grids are the same when no corner is further off than this part of FLAIR's smallest voxel side.
 SAME_WITHIN = 0.05
-# Less of FLAIR's grid inside the other image than this, and it is left out: it shows another place.
-LEAST_COVERED = 0.5
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,9 @@ def onto_grid(flair: Image, other: Image, sequence: str, where: str, budget: Bud
         return OnGrid(None, (flag(f"{sequence}_LEFT_OUT", message),))
     budget.take(4 * flair.values.size, where, packed=None)
     to_other = np.linalg.inv(pair[1].affine) @ pair[0].affine
-    values, covered = _resample(other.values, to_other, flair.values.shape)
+    values, covered = resample(
+        other.values, _places(to_other, flair.values.shape), flair.values.shape
+    )
     if covered < LEAST_COVERED:
         message = f"{sequence} covers only {covered:.0%} of FLAIR's volume and is left out."
         return OnGrid(None, (flag(f"{sequence}_LEFT_OUT", message),))
@@ -104,34 +104,11 @@ def _usable(header: Header) -> list[Form]:
     return forms
 
 
-def _resample(
-    values: NDArray[Any], to_other: NDArray[np.float64], shape: tuple[int, ...]
-) -> tuple[NDArray[np.float32], float]:
-    """Trilinear values at FLAIR's voxels, and the part of these that lies inside the other image.
-
-    ``to_other`` leads from FLAIR's (i, j, k, 1) to the other's. Voxels up to half a voxel outside
-    take the edge's value; those further out the smallest value, as air has.
-    """
+def _places(
+    to_other: NDArray[np.float64], shape: tuple[int, ...]
+) -> Callable[[int], NDArray[np.float64]]:
+    """Where the pixels of a slice lie in the other image; ``to_other`` leads from (i, j, k, 1)."""
     matrix = to_other[:3, :3][::-1, ::-1]  # from (i, j, k) to (slice, row, column), on both sides
     shift = to_other[:3, 3][::-1]
-    slices, rows, columns = shape
-    plane = np.stack(
-        np.meshgrid(
-            np.arange(rows, dtype=np.float64), np.arange(columns, dtype=np.float64), indexing="ij"
-        )
-    ).reshape(2, -1)
-    in_plane = matrix[:, 1:] @ plane + shift[:, None]
-    last = np.array(values.shape, dtype=np.float64)[:, None] - 0.5
-    air = np.float32(as_float32(values.min()))
-    out = np.empty(shape, dtype=np.float32)
-    inside_count = 0
-    source = values if values.dtype.itemsize <= 4 else as_float32(values)
-    for index in range(
-        slices
-    ):  # slice by slice: coordinates for all would need six times the volume
-        at = in_plane + matrix[:, :1] * index
-        inside = ((at >= -0.5) & (at <= last)).all(axis=0)
-        one = ndimage.map_coordinates(source, at, output=np.float32, order=1, mode="nearest")
-        out[index] = np.where(inside, one, air).reshape(rows, columns)
-        inside_count += int(np.count_nonzero(inside))
-    return out, inside_count / out.size
+    in_plane = matrix[:, 1:] @ pixels_of(shape) + shift[:, None]
+    return lambda index: np.asarray(in_plane + matrix[:, :1] * index, dtype=np.float64)

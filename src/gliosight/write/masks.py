@@ -1,11 +1,13 @@
 """Mask and probability in the input's own geometry and kind (stage: write).
 
-A NIfTI study gets ``mask.nii.gz`` with the header's own grid; slices get ``mask/<slice>_mask.tif``, 0 and
-255, one for each slice, in the input's size. An empty mask is written like any other.
+A NIfTI study gets ``mask.nii.gz`` with the header's own grid, a DICOM study one in the scanner's
+coordinates; slices, and DICOM slices that no affine describes, get ``mask/<slice>_mask.tif``, 0 and 255, one
+for each slice, in the input's size. An empty mask is written like any other.
 """
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from gliosight.analysis import RESEARCH_USE, Analysis
+from gliosight.errors import UnsupportedInputError
 from gliosight.study import Study
-from gliosight.write.staging import safe_names
+from gliosight.write.staging import safe_names, staged_file
 
 
 def write_mask(analysis: Analysis, folder: Path) -> dict[str, str]:
@@ -39,11 +42,34 @@ def write_probability(analysis: Analysis, folder: Path) -> dict[str, str]:
     return {"probability/": "tumour probability per pixel of each slice, 0 to 1"}
 
 
+def copy_mask(folder: Path, out: Path) -> Path:
+    """Give the mask of a result folder as a NIfTI file of its own.
+
+    Raises
+    ------
+    UnsupportedInputError
+        The mask lies there as slices: no affine describes their grid.
+    CannotWriteError
+    """
+    whole = folder / "mask.nii.gz"
+    if not whole.is_file():
+        raise UnsupportedInputError(
+            "the slices have no grid that NIfTI could hold",
+            where=folder.name or str(folder),
+            remedy="take the masks of the slices in its folder mask",
+        )
+    with staged_file(out) as partial:
+        shutil.copyfile(whole, partial)
+    return out
+
+
 def _as_nifti(study: Study) -> bool:
     if study.kind == "nifti":
         return True
     return (
-        study.kind == "arrays" and study.geometry is not None and study.geometry.affine is not None
+        study.kind in ("arrays", "dicom")
+        and study.geometry is not None
+        and study.geometry.affine is not None
     )
 
 
@@ -60,6 +86,9 @@ def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> None:
         if geometry is None or geometry.affine is None:
             raise ValueError("arrays without an affine have no NIfTI form")
         affine = geometry.affine[:, [2, 1, 0, 3]]  # from (slice, row, column) to NIfTI's (i, j, k)
+        if study.kind == "dicom":
+            header.set_sform(affine, code="scanner")
+            header.set_qform(affine, code="scanner")  # loses the shear of a tilt, which sform keeps
     header.set_data_dtype(values.dtype)
     header.set_slope_inter(1, 0)
     header["cal_max"], header["cal_min"] = 1, 0

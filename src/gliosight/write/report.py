@@ -139,6 +139,9 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
             }
             for one in sorted(analysis.flags, key=lambda one: one.severity != "warning")
         ],
+        "chosen": {
+            name: printable(why) for name, why in analysis.study.source.get("chosen", {}).items()
+        },
         "provenance": _provenance(analysis),
         "files": [
             {

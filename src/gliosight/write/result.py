@@ -17,7 +17,7 @@ from typing import Any
 from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
 from gliosight.errors import printable
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 # Digits kept of a number: more than any input holds, fewer than two machines agree on.
 DIGITS = 6
 # A table program takes a cell that begins so for a formula.
@@ -68,6 +68,13 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         "volume_px": analysis.volume_px if assessed else None,
         "mask_meaning": MASK_MEANING,
         "flags": [asdict(one) for one in analysis.flags],
+        "source": {
+            "kind": study.kind,
+            "series": {
+                name: {"uid_digest": digest, "why": study.source["chosen"][name]}
+                for name, digest in study.source.get("series", {}).items()
+            },
+        },
         "provenance": {
             "version": provenance.version,
             "model": {"name": provenance.model, "sha256": provenance.model_sha256},

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from gliosight.errors import CannotWriteError, printable
+from gliosight.errors import CannotWriteError, GliosightError, printable
 
 # A hidden sibling this old (seconds) belongs to a run that was killed.
 ABANDONED_AFTER = 3600
@@ -141,6 +141,36 @@ def staged(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
         if not done:
             _remove_made(out, above)
+
+
+@contextlib.contextmanager
+def staged_file(out: Path) -> Iterator[Path]:
+    """A single file that appears whole or not at all: write to what is given, it is renamed at the end.
+
+    Raises
+    ------
+    CannotWriteError
+        There is something at OUT already, or it cannot be written.
+    """
+    where = printable(out.name or str(out))
+    if os.path.lexists(out):
+        raise CannotWriteError(
+            "there is a file already", where=where, remedy="remove it, or choose another -o"
+        )
+    partial = _sibling(out, "partial")
+    try:
+        yield partial
+        partial.rename(out)
+    except OSError as error:
+        if isinstance(error, GliosightError):
+            raise
+        raise CannotWriteError(
+            f"cannot write the output: {error.strerror or error}",
+            where=where,
+            remedy="make room or choose another -o; nothing was left behind",
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _check_ours(out: Path, where: str) -> None:

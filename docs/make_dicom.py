@@ -1,0 +1,106 @@
+"""Fill the tables of docs/dicom.md: python docs/make_dicom.py [DATA].
+
+The tables of transfer syntaxes, rules and codes are made from the code. With DATA, a folder
+of folders of DICOM series, the table of series is made anew from what `gliosight inspect` says of them and
+what an analysis answers; without it that table stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from gliosight.errors import GliosightError
+from gliosight.read import Limits, Request, find_studies, read
+from gliosight.read.dicom.rules import RULES
+from gliosight.read.dicom.sequences import CONTRAST_RULES
+from gliosight.read.dicom.syntaxes import SYNTAXES
+from gliosight.read.inspection import Inspection, grouped, inspect
+
+PAGE = Path(__file__).resolve().parent / "dicom.md"
+SAYS = {True: "contrast", False: "none", None: "nothing"}
+
+
+def syntaxes() -> str:
+    """Transfer syntaxes that are read."""
+    rows = [
+        f"| {one.name} | {one.uid} | {'yes' if one.lossy else 'no'} | {one.decoder.value} |"
+        for one in SYNTAXES.values()
+    ]
+    return _table("transfer syntax | UID | may lose | decoded by", rows)
+
+
+def rules() -> str:
+    """The rules that say what a series shows, in the order in which they are tried."""
+    rows = [
+        f"| `{one.name}` | {one.kind.format(modality='the modality')} | {'yes' if one.usable else 'never'} | "
+        f"{one.sequence.value if one.sequence else ''} | {one.confidence} |"
+        for one in RULES
+    ]
+    return _table("rule | shows | analysed | taken for | confidence", rows)
+
+
+def contrast() -> str:
+    """The rules that tell a T1 after contrast medium from one before."""
+    rows = [
+        f"| `{one.name}` | {SAYS[one.fields]} | {SAYS[one.said]} | "
+        f"{ {True: 'T1C', False: 'T1', None: 'open'}[one.contrast] } | {one.confidence} |"
+        for one in CONTRAST_RULES
+    ]
+    return _table("rule | fields say | description says | then it is | confidence", rows)
+
+
+def series(data: Path) -> str:
+    """What is said of every series below a folder, and the answer to an analysis of its study."""
+    rows = []
+    limits = Limits()
+    for folder in sorted(one for one in data.iterdir() if one.is_dir()):
+        for source in find_studies(folder, limits):
+            try:
+                read(Request(source, limits=limits))
+                answer = "analysed"
+            except GliosightError as error:
+                answer = f"{error.exit_code}: {error.what}"
+            seen = inspect(source, folder.name, limits, pixels=True)
+            rows += _rows(folder.name, seen, answer)
+    return _table("folder | series | frames | shows | why | analyze answers", rows)
+
+
+def _rows(folder: str, seen: Inspection, answer: str) -> list[str]:
+    return [
+        f"| {folder} | {one.name} | {' × '.join(map(str, one.shape or ()))} | "
+        f"{one.shows}{'' if one.confidence == 'certain' else f' ({one.confidence})'} | "
+        f"{'; '.join(part for part in (one.why, one.problem) if part)} | {answer} |"
+        for one in grouped(seen.series)
+    ]
+
+
+def fill(page: str, name: str, table: str) -> str:
+    """The page with the table between its marks."""
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    filled, count = re.subn(
+        pattern, lambda match: f"{match[1]}\n{table}\n{match[2]}", page, flags=re.DOTALL
+    )
+    if count != 1:
+        raise ValueError(f"docs/dicom.md has no place for {name}")
+    return filled
+
+
+def made(page: str) -> str:
+    """The page with every table that comes from the code."""
+    for name, table in (("syntaxes", syntaxes()), ("rules", rules()), ("contrast", contrast())):
+        page = fill(page, name, table)
+    return page
+
+
+def _table(head: str, rows: list[str]) -> str:
+    line = " | ".join("---" for _ in head.split(" | "))
+    return "\n".join([f"| {head} |", f"| {line} |", *rows, ""])
+
+
+if __name__ == "__main__":
+    text = made(PAGE.read_text("utf-8"))
+    if len(sys.argv) > 1:
+        text = fill(text, "series", series(Path(sys.argv[1])))
+    PAGE.write_text(text, encoding="utf-8")

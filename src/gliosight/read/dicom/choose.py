@@ -1,0 +1,237 @@
+"""Which series of a study are analysed as FLAIR, T1 and T1C (read stage, DICOM).
+
+In: the `Series` of one study, and what the user wants. Out: a `Choice` with a reason for each, or an error
+that lists what is there. The order is DESIGN's: certain before likely before guessed, original before
+derived, axial or isotropic before others, most slices, latest acquisition. T1 and T1C have to share FLAIR's
+frame of reference (PS3.3 section C.7.4.1), and those nearest to FLAIR's grid go first. Nothing else is ever
+taken for FLAIR, and a guess between equals is not made.
+"""
+
+from __future__ import annotations
+
+import collections.abc as abc
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from gliosight.errors import UnsupportedInputError, UsageError
+from gliosight.read.dicom.pairing import T1Pair, pair_t1
+from gliosight.read.dicom.ranking import merit_of, merits_in_words
+from gliosight.read.dicom.series import Series
+from gliosight.read.dicom.unusable import MASK_WORD
+from gliosight.read.flags import flag
+from gliosight.study import Flag, Sequence
+
+# Series named in a message before it breaks off.
+NAMED = 8
+_NOTHING: Mapping[Sequence, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The series to analyse.
+
+    Parameters
+    ----------
+    chosen : mapping of Sequence to Series
+        FLAIR is always there.
+    reasons : mapping of Sequence to str
+        One plain sentence each.
+    by_order : bool
+        T1 and T1C were told apart by the order of acquisition alone: pixels have to confirm it.
+    flags : tuple of Flag
+    """
+
+    chosen: Mapping[Sequence, Series]
+    reasons: Mapping[Sequence, str]
+    by_order: bool = False
+    flags: tuple[Flag, ...] = ()
+
+
+def choose(series: abc.Sequence[Series], wanted: Mapping[Sequence, str] = _NOTHING) -> Choice:
+    """Choose the series of one study.
+
+    Parameters
+    ----------
+    series : sequence of Series
+    wanted : mapping of Sequence to str, optional
+        SeriesInstanceUID or SeriesNumber as text: taken instead of the rules' choice.
+
+    Returns
+    -------
+    Choice
+
+    Raises
+    ------
+    UnsupportedInputError
+        No FLAIR, no safe choice between several, or a wanted series that is no image.
+    UsageError
+        A wanted series is not there, is not the only one of its number, or is wanted twice.
+    GliosightError
+        The only FLAIR, or a wanted series, cannot be read: its own error.
+    """
+    asked = {name: _find(series, name, text) for name, text in wanted.items()}
+    _refuse_twice(asked)
+    chosen: dict[Sequence, Series] = {}
+    reasons: dict[Sequence, str] = {}
+    if Sequence.FLAIR in asked:
+        flair, reasons[Sequence.FLAIR] = asked[Sequence.FLAIR]
+        flags: list[Flag] = []
+    else:
+        others = {id(one) for one, _ in asked.values()}
+        rest = [one for one in series if id(one) not in others]
+        flair, reasons[Sequence.FLAIR], flags = _choose_flair(rest, series)
+    chosen[Sequence.FLAIR] = flair
+    taken = dict(asked)
+    taken.pop(Sequence.FLAIR, None)
+    free = [
+        one
+        for one in series
+        if one.uid != flair.uid and all(one.uid != other.uid for other, _ in taken.values())
+    ]
+    pair = pair_t1(flair, free, {name: one for name, (one, _) in taken.items()})
+    picked = {name: one for name, one in taken.items() if name not in pair.lost}
+    picked.update(pair.chosen)
+    for name, (one, why) in picked.items():
+        chosen[name], reasons[name] = one, why
+    flags += _lost(pair)
+    return Choice(chosen, reasons, pair.by_order, tuple(flags))
+
+
+def listing(series: abc.Sequence[Series]) -> str:
+    """Series for a message: number, part, kind; never a description."""
+    named = [f"{one.place} ({one.identified.kind})" for one in series[:NAMED]]
+    more = f" and {len(series) - NAMED} more" if len(series) > NAMED else ""
+    return "; ".join(named) + more
+
+
+def _choose_flair(
+    series: abc.Sequence[Series], everything: abc.Sequence[Series]
+) -> tuple[Series, str, list[Flag]]:
+    found = [one for one in series if one.identified.sequence is Sequence.FLAIR]
+    candidates = sorted((one for one in found if one.usable), key=merit_of)
+    if not candidates:
+        broken = next((one.error for one in found if one.error is not None), None)
+        raise broken if broken is not None else _no_flair(everything)
+    best = candidates[-1]
+    others = candidates[:-1][::-1]
+    if others:
+        _refuse_unsafe(candidates)
+    merit = merit_of(best)
+    why = f"{best.place} is FLAIR ({best.identified.confidence}): {best.identified.why}"
+    if others:
+        why += f"; before {others[0].place}, since it {merits_in_words(merit, merit_of(others[0]))}"
+    flags = _flair_chosen(best, others, [one for one in found if not one.usable])
+    return best, why + ".", flags
+
+
+def _flair_chosen(
+    best: Series, others: abc.Sequence[Series], broken: abc.Sequence[Series]
+) -> list[Flag]:
+    if not others and not broken:
+        return []
+    parts = []
+    if others:
+        names = ", ".join(one.place for one in others[:NAMED])
+        parts.append(f"not {names}" + (" and others" if len(others) > NAMED else ""))
+    if broken:
+        names = ", ".join(one.place for one in broken[:NAMED])
+        parts.append(f"{names} cannot be read")
+    message = (
+        f"Several series are FLAIR; {best.place} was taken ({'; '.join(parts)}); "
+        "--flair takes another."
+    )
+    return [flag("FLAIR_CHOSEN", message)]
+
+
+def _refuse_unsafe(candidates: abc.Sequence[Series]) -> None:
+    """Raise where the best of several is no better than the next, or only guessed."""
+    first, second = candidates[-1], candidates[-2]
+    if first.identified.confidence == "guess":
+        what = "several series may be FLAIR, and none of their headers proves it"
+    elif merit_of(first) == merit_of(second):
+        what = "several FLAIR series are equally good"
+    else:
+        return
+    raise UnsupportedInputError(
+        f"{what}: {listing(candidates[::-1])}", remedy="choose one with --flair UID or NUMBER"
+    )
+
+
+def _no_flair(series: abc.Sequence[Series]) -> UnsupportedInputError:
+    # The parts of one series are one to whoever looks for it.
+    whole = {(one.uid, one.identified.kind) for one in series}
+    counts = Counter(kind for _, kind in sorted(whole))
+    kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(NAMED))
+    if len(counts) > NAMED:
+        kinds += " and others"
+    count = len({one.uid for one in series})
+    what = f"no FLAIR among {count} series: {kinds}" if series else "no series at all"
+    return UnsupportedInputError(
+        what,
+        remedy="give a study with a FLAIR series, or name one with --flair UID or NUMBER",
+    )
+
+
+def _find(series: abc.Sequence[Series], name: Sequence, text: str) -> tuple[Series, str]:
+    """The series a user names, and the sentence that says so."""
+    option = f"--{name.value.lower()}"
+    text = text.strip()
+    found = [one for one in series if text and one.uid == text]
+    if not found:
+        found = [one for one in series if one.number is not None and str(one.number) == text]
+    if not found:
+        raise UsageError(
+            f"{option} {text[:64]} names no series of this study; there are {listing(series)}",
+            remedy="give a SeriesInstanceUID or SeriesNumber that is there",
+        )
+    if len({one.uid for one in found}) > 1:
+        raise UsageError(
+            f"{option} {text} is the number of several series: "
+            + ", ".join(dict.fromkeys(one.uid for one in found)),
+            remedy="give the SeriesInstanceUID",
+        )
+    # What only a word of the description says, the user knows better; a mask's pixels still tell.
+    usable = [
+        one
+        for one in found
+        if one.usable or (one.identified.rule == MASK_WORD and one.error is None)
+    ]
+    if not usable:
+        first = found[0]
+        if first.identified.usable and first.error is not None:
+            raise first.error
+        raise UnsupportedInputError(
+            f"{option} names {first.identified.kind}, which is never analysed: {first.identified.why}",
+            where=first.place,
+            remedy="name another series",
+        )
+    matching = [one for one in usable if one.identified.sequence is name]
+    best = (matching or usable)[0]
+    why = f"{best.place} was named with {option} ({best.identified.kind} by its header"
+    if len(found) > 1:
+        why += f"; the first usable of its {len(found)} stacks"
+    return best, why + ")."
+
+
+def _refuse_twice(asked: Mapping[Sequence, tuple[Series, str]]) -> None:
+    seen: dict[int, Sequence] = {}
+    for name, (one, _) in asked.items():
+        if id(one) in seen:
+            options = f"--{seen[id(one)].value.lower()} and --{name.value.lower()}"
+            raise UsageError(
+                f"{options} name the same series", where=one.place, remedy="name two series"
+            )
+        seen[id(one)] = name
+
+
+def _lost(pair: T1Pair) -> list[Flag]:
+    """Flags for T1 and T1C that do not lie in FLAIR's coordinates."""
+    out = []
+    for name, why in pair.lost.items():
+        if name in pair.chosen:
+            continue
+        message = f"{why}; FLAIR is analysed without {name.value}."
+        out.append(flag(f"{name.value}_LEFT_OUT", message))
+    return out

@@ -1,0 +1,195 @@
+"""The decoders of packed pixels, in a process of their own (read stage, DICOM, below `decoding`).
+
+In: packed frames and what their header says. Out: their samples as bytes. The decoders are C and C++
+libraries: some broken codestreams make gdcm's JPEG library abort the process it runs in. A child takes that
+blow: what it dies of, or takes too long over, is a damaged frame like any other.
+
+The child is this file, run by itself: it imports no more than it needs, and starts in a third of a second,
+once for all frames of a series. Between the two go lengths and bytes, nothing that could be executed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+# A frame that takes longer (seconds) is taken for one that never ends.
+LONGEST = 20.0
+_LENGTH = struct.Struct("<q")
+_FAILED = -1
+
+
+class CodecError(Exception):
+    """The frame could not be unpacked."""
+
+
+class Codec:
+    """Unpacks frames in a child process, which is started with the first frame and after a crash.
+
+    Use it as a context manager: the child ends with it.
+    """
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Codec:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end()
+
+    def unpack(self, frame: bytes, settings: Mapping[str, Any]) -> bytes:
+        """Unpack one frame.
+
+        Parameters
+        ----------
+        frame : bytes
+        settings : mapping
+            JSON-ready keyword arguments of pydicom's decoder, with ``syntax``, the transfer syntax to
+            decode as.
+
+        Returns
+        -------
+        bytes
+            Samples, little endian, row by row.
+
+        Raises
+        ------
+        CodecError
+            The decoder gave up, crashed, or took too long.
+        """
+        child = self._started()
+        if child.stdin is None or child.stdout is None:
+            raise CodecError("the decoder has no pipes")
+        timer = threading.Timer(LONGEST, child.kill)
+        timer.start()
+        try:
+            _send(child.stdin, json.dumps(dict(settings)).encode())
+            _send(child.stdin, frame)
+            child.stdin.flush()
+            answer = _receive(child.stdout)
+        except (OSError, EOFError) as error:
+            self._end()
+            raise CodecError("the decoder breaks down over it") from error
+        finally:
+            timer.cancel()
+        if answer is None:
+            raise CodecError("the decoder gives up")
+        return answer
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._child is None or self._child.poll() is not None:
+            self._end()
+            self._child = subprocess.Popen(  # noqa: S603 - ourselves
+                [sys.executable, "-P", str(Path(__file__).resolve())],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # ctrl-C is the parent's to answer
+            )
+        return self._child
+
+    def _end(self) -> None:
+        child, self._child = self._child, None
+        if child is None:
+            return
+        for pipe in (child.stdin, child.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        child.kill()
+        child.wait()
+
+
+@contextmanager
+def silent_stdout() -> Iterator[BinaryIO]:
+    """The real standard output for answers, while whatever a library prints goes to standard error."""
+    import os
+
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    with answers:
+        yield answers
+
+
+def unpack(frame: bytes, settings: Mapping[str, Any]) -> bytes | bytearray:
+    """Unpack one frame in this process; see `Codec.unpack`.
+
+    Raises
+    ------
+    CodecError
+    """
+    import warnings
+
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels import get_decoder
+
+    others = dict(settings)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            unpacked, _ = get_decoder(others.pop("syntax")).as_buffer(
+                encapsulate([frame]),
+                index=0,
+                number_of_frames=1,
+                samples_per_pixel=1,
+                pixel_representation=0,
+                photometric_interpretation="MONOCHROME2",
+                pixel_keyword="PixelData",
+                **others,
+            )
+    except Exception as error:  # whatever a decoder says of broken bytes
+        raise CodecError("the decoder gives up") from error
+    return unpacked  # type: ignore[no-any-return]
+
+
+def serve() -> None:
+    """Be the child: unpack what comes in until it ends."""
+    with silent_stdout() as answers:
+        while True:
+            try:
+                settings = json.loads(_receive(sys.stdin.buffer) or b"{}")
+                frame = _receive(sys.stdin.buffer) or b""
+            except EOFError:
+                return
+            try:
+                _send(answers, bytes(unpack(frame, settings)))
+            except CodecError:
+                answers.write(_LENGTH.pack(_FAILED))
+            answers.flush()
+
+
+def _send(pipe: Any, data: bytes) -> None:
+    pipe.write(_LENGTH.pack(len(data)))
+    pipe.write(data)
+
+
+def _receive(pipe: Any) -> bytes | None:
+    """The next piece; ``None`` for a failure; `EOFError` where the other side is gone."""
+    (length,) = _LENGTH.unpack(_exactly(pipe, _LENGTH.size))
+    return None if length == _FAILED else _exactly(pipe, length)
+
+
+def _exactly(pipe: Any, length: int) -> bytes:
+    data: bytes = pipe.read(length)
+    if len(data) < length:
+        raise EOFError
+    return data
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,207 @@
+"""From files to instances: headers of many files, each read once (read stage, DICOM).
+
+In: paths, or a DICOMDIR that names them. Out: `Discovered`, the instances that could be read and why the
+others could not. One bad file costs no other. A DICOMDIR's references are followed inside its own folder
+only, and whatever they say they are read like any other file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gliosight.errors import DamagedInputError, GliosightError
+from gliosight.read.dicom.headers import Pool
+from gliosight.read.dicom.instances import AGAIN, Instance, is_dicomdir, read_instance
+from gliosight.read.folders import relative
+from gliosight.read.limits import Budget, cannot_read
+
+__all__ = ["Discovered", "discover", "is_dicomdir", "read_dicomdir"]
+
+# What would make a component of a reference more than a name.
+_NO_NAMES = ("", ".", "..")
+_NOT_IN_NAMES = frozenset("\\:\0")
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """What many files hold.
+
+    Parameters
+    ----------
+    instances : tuple of Instance
+        In the order of the files.
+    problems : tuple of GliosightError
+        One for each file that could not be read.
+    duplicates : int
+        Files left out since another one is the same instance.
+    unread : tuple of Path
+        The file of each problem.
+    """
+
+    instances: tuple[Instance, ...]
+    problems: tuple[GliosightError, ...]
+    duplicates: int = 0
+    unread: tuple[Path, ...] = ()
+
+
+def discover(
+    files: Iterable[Path],
+    root: Path,
+    budget: Budget,
+    tell: Callable[[int, int], None] | None = None,
+) -> Discovered:
+    """Read the headers of files.
+
+    Parameters
+    ----------
+    files : iterable of Path
+    root : Path
+        What messages name files relative to.
+    budget : Budget
+    tell : callable, optional
+        Told how many files are done, and of how many, after each.
+
+    Raises
+    ------
+    LimitExceededError
+        More files than allowed. What is wrong with one file is among the problems.
+    """
+    paths = list(files)
+    budget.check_members(len(paths), relative(root, root))
+    instances: list[Instance] = []
+    problems: list[GliosightError] = []
+    unread: list[Path] = []
+    seen: set[tuple[str, ...]] = set()
+    duplicates = 0
+    pool = Pool()
+    for done, path in enumerate(paths, 1):
+        try:
+            one = read_instance(path, relative(path, root), budget, pool)
+        except GliosightError as error:
+            problems.append(error)
+            unread.append(path)
+        else:
+            who = _identity(one)
+            if who in seen:
+                duplicates += 1
+            elif not is_dicomdir(one):
+                instances.append(one)
+                if who is not None:
+                    seen.add(who)
+        if tell is not None:
+            tell(done, len(paths))
+    return Discovered(tuple(instances), tuple(problems), duplicates, tuple(unread))
+
+
+def read_dicomdir(path: Path, root: Path, budget: Budget) -> list[Path]:
+    """The files that a DICOMDIR references, in its order.
+
+    A file that is missing is among them: `discover` says so. Names are looked up as they are written,
+    then whatever their case, since ISO 9660 discs and those who copy them disagree on it.
+
+    Parameters
+    ----------
+    path : Path
+        The DICOMDIR.
+    root : Path
+        What messages name files relative to.
+    budget : Budget
+
+    Raises
+    ------
+    DamagedInputError
+        No DICOMDIR, or one that leads outside its own folder.
+    LimitExceededError
+        More files than allowed.
+
+    References
+    ----------
+    DICOM PS3.3, F.3.2.2 (Directory Information), PS3.10, section 8.
+    """
+    where = relative(path, root)
+    directory = read_instance(path, where, budget)
+    if not is_dicomdir(directory):
+        raise DamagedInputError("not a DICOMDIR, whatever its name", where=where, remedy=AGAIN)
+    records = directory.header.get("DirectoryRecordSequence") or ()
+    found: dict[Path, None] = {}
+    folder = _Folder(path.parent, where)
+    for record in records:
+        if reference := record.get("ReferencedFileID"):
+            found[folder.find(_names(reference, where))] = None
+            budget.check_members(len(found), where)
+    return list(found)
+
+
+def _identity(one: Instance) -> tuple[str, ...] | None:
+    """What two copies of one instance have in common.
+
+    The UID alone is not enough: some de-identify a series by giving all of it the same.
+    """
+    if not (name := one.header.get("SOPInstanceUID")):
+        return None
+    others = ("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient")
+    return (str(name), *(str(one.header.get(keyword)) for keyword in others))
+
+
+def _names(reference: Any, where: str) -> list[str]:
+    """The components of a referenced file ID, each no more than a name."""
+    parts = [reference] if isinstance(reference, str) else list(reference)
+    # Some write the whole path into one component.
+    names = [name for part in parts for name in str(part).strip().split("/")]
+    if any(name in _NO_NAMES or _NOT_IN_NAMES & set(name) for name in names):
+        raise DamagedInputError(
+            "the DICOMDIR references a file outside its own folder",
+            where=where,
+            remedy="give the folder instead",
+        )
+    return names
+
+
+class _Folder:
+    """The DICOMDIR's folder, in which names are looked up whatever their case."""
+
+    def __init__(self, path: Path, where: str) -> None:
+        self._path = path
+        self._inside = path.resolve()
+        self._where = where
+        self._listed: dict[Path, dict[str, str]] = {}
+
+    def find(self, names: list[str]) -> Path:
+        """The file of that name, which need not exist; raises where links lead outside."""
+        place = self._path
+        for name in names:
+            exact = place / name
+            place = (
+                exact if exact.exists() else place / self._listing(place).get(_plain(name), name)
+            )
+        try:
+            leads = place.resolve()
+        except (OSError, RuntimeError) as error:  # a link that leads to itself
+            raise cannot_read(error, self._where) from error
+        if not leads.is_relative_to(self._inside):
+            raise DamagedInputError(
+                "the DICOMDIR references a file outside its own folder",
+                where=self._where,
+                remedy="give the folder instead",
+            )
+        return place
+
+    def _listing(self, folder: Path) -> dict[str, str]:
+        if folder not in self._listed:
+            try:
+                # Not beyond the folder: a component before may have been a link.
+                inside = folder.resolve().is_relative_to(self._inside)
+                names = os.listdir(folder) if inside else []  # noqa: PTH208 - names only, unsorted
+            except (OSError, RuntimeError):
+                names = []
+            self._listed[folder] = {_plain(name): name for name in sorted(names)}
+        return self._listed[folder]
+
+
+def _plain(name: str) -> str:
+    """A name without what file systems of discs add to it: case, version, a final dot."""
+    return name.split(";")[0].rstrip(".").casefold()

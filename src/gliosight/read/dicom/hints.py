@@ -1,0 +1,110 @@
+"""What a series description hints at (read stage, DICOM).
+
+In: a SeriesDescription or ProtocolName (PS3.3 section C.7.3.1), free text in any language. Out: the names of
+hints found in it. A hint excludes and breaks ties; it never proves a sequence, since descriptions are
+typed by hand, copied from other protocols, and lost on anonymisation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+
+# In a name, T1 stands alone or behind a plane or dimension: "ax_t1", "3DT1", "sagT1w".
+_BEFORE = r"(?:\b|(?<=ax)|(?<=axial)|(?<=sag)|(?<=cor)|(?<=tra)|(?<=[23]d))"
+
+# Words are looked for in lower case, with everything but letters, digits and "+" turned into blanks.
+HINTS: Mapping[str, re.Pattern[str]] = MappingProxyType(
+    {
+        name: re.compile(pattern)
+        for name, pattern in {
+            # Sequences.
+            "FLAIR": r"flair|dark ?fluid|\bt2f\b",
+            "T1": _BEFORE + r"t1(?!\d)(?! ?map)(?! ?rho)|mp ?rage|\bf?spgr\b|\bbravo\b|\bt1\w*fl\b",
+            "T2": _BEFORE + r"t2(?!\d)(?!f\b)(?! ?map)(?! ?star)(?! ?\*)",
+            "PD": r"\bpdw?i?\b|proton ?dens",
+            "STIR": r"stir\b",
+            "DIR": r"\bdir\b|double inversion|doppel ?inversion",
+            "PSIR": r"\bpsir\b|phase ?sensitive",
+            "MP2RAGE": r"mp2 ?rage",
+            "SSFP": r"\bciss\b|fiesta|tru ?fi|true ?fisp|\bb ?(ffe|tfe)\b|balanced",
+            # Never analysed.
+            "mask": r"mask|\brois?\b|\bvoi\b|segmentation|\bsegmented\b|\bsegs?\b|\blabels?\b"
+            r"|(tumou?r|lesion|brain|flair)(seg|rois?|label)"
+            r"|label ?map|contour|\b[gcp]tvs?\d*\b|annotation|rtstruct|object ?map|ground ?truth"
+            r"|heat ?map|predict",
+            "localizer": r"\bloc\b|\blocs\b|locali[sz]|scout|\bsurvey\b|smart ?brain|\bpilot\b"
+            r"|\b3 ?pl(ane)?s?\b|tri ?plan|plan ?scan",
+            "calibration": r"calibrat|\basset\b|\bcal\b|(coil|ref(erence)?) ?scan|sense ?ref",
+            "field map": r"\bb0\b|field ?map|\bfmap\b|\bgre field\b|b1 ?map|\bshim",
+            "map": r"\b(t1|t2|r1|r2|pd|t2 ?star|r2 ?star|t1 ?rho|q) ?maps?\b|mapit|parametric"
+            r"|\be?d?adc\b|apparent ?diff|fa ?map|col(ou?r)? ?fa|subtract|subtr\b|\bmtr\b|synthetic|\bquant",
+            "projection": r"\bmi?n?ip\b|minip|\bmips?\b|\brendered\b|\bvrt?\b",
+            "diffusion": r"\bdwi|\bdti|diffusion|\bdiff\b|tracew?\b|\btensor\b|\bivim\b|\bresolve\b"
+            r"|\bb ?(500|700|800|1000|1500|2000|3000)\b|\bdkdwi|\bhardi\b|\bnoddi\b",
+            "perfusion": r"perf|\bdsc\b|\bdce\b|\bp?c?asl\b|\bpasl\b|\br?cb[fv]\b|\bmtt\b|\bttp\b"
+            r"|\btmax\b|ktrans|\bfmri\b|\bbold\b|\bep2d|\btwist\b|\bgrasp\b",
+            "angiography": r"\btof|\bmr[av]\b|angio|venogr|inhance|\bpca\b|phase ?contrast|\bcow\b",
+            "susceptibility": r"\bswi|\bswan|\bswip|venobold|suscept|\bqsm\b|t2 ?star|t2 ?\*|hemo\b",
+            "spectroscopy": r"\bmrsi?\b|\bsvs\b|\bcsi\b|spectro",
+        }.items()
+    }
+)
+
+_NO_CONTRAST = re.compile(
+    r"\b(pre|ohne|without|w ?o|non?|nativ\w*|vor|pr[aä]|avant|sans|sin|senza|un|minus)"
+    r" ?(iv )?(contrast\w*|kontrast\w*|enh\w*|gd\w*|gad\w*|km|kontrastmittel|c|ce|inj\w*|mdc)?\b"
+    r"|\b(unenhanced|plain|prekm|pregad\w*|pregd|precontrast|noncontrast)\b"
+    r"|t1w?i? ?pre\b"
+)
+# "no" and "un" say nothing alone.
+_EMPTY_NO = re.compile(r"^(non?|un|vor|minus|sin|pr[aä]) ?$")
+_CONTRAST = re.compile(
+    r"\+ ?(c|gd|gad|km|ce|k|contrast|dotarem|kontrast)\b|\bc ?\+"
+    r"|\b(gd|gad|gado\w*|gd ?dtpa|ce|cm|km|k ?m|postgd|postgad|postcontrast|postkm|enh|enhanced)\b"
+    r"|\binj(ection|ect[eé])?\b|\bmdc\b|\bpost(?! ?(op|surg|rt\b|rad|tx|treat|chemo|proc))\b"
+    r"|(?<!phase )(?<!transfer )contrast"
+    r"|kontrast|dotarem|gadovist|magnevist|multihance|prohance|omniscan|clariscan"
+    r"|t1w?i?(c|ce|gd|gad|km|post)\b|\bce ?t1|\bt1w?i? ?c\b"
+)
+
+
+def plain(text: str) -> str:
+    """A description in lower case, all but letters, digits, ``+`` and ``*`` turned into blanks."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", " ", text)  # "T1Post"
+    return " ".join(re.sub(r"[^\w+*]|_", " ", spaced.lower()).split())
+
+
+@lru_cache(maxsize=1024)
+def hints_of(text: str) -> frozenset[str]:
+    """The names of `HINTS` found in a description."""
+    words = plain(text)
+    return frozenset(name for name, pattern in HINTS.items() if pattern.search(words))
+
+
+@lru_cache(maxsize=1024)
+def contrast_hint(text: str) -> bool | None:
+    """Whether a description says after (True) or before contrast medium (False); else ``None``.
+
+    A description that says both says nothing.
+    """
+    words = plain(text)
+    before = [one[0] for one in _NO_CONTRAST.finditer(words) if not _EMPTY_NO.match(one[0])]
+    after = bool(_CONTRAST.search(_NO_CONTRAST.sub(" ", words)))
+    if after and before:
+        return None
+    return True if after else False if before else None
+
+
+@lru_cache(maxsize=1024)
+def said_sequence(text: str) -> str | None:
+    """The one sequence a description names: FLAIR, T1, T2 or PD.
+
+    T2 beside FLAIR is FLAIR; any other two say nothing.
+    """
+    found = hints_of(text) & {"FLAIR", "T1", "T2", "PD", "STIR", "DIR"}
+    if "FLAIR" in found:
+        found -= {"T2"}
+    return next(iter(found)) if len(found) == 1 else None

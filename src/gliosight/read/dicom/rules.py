@@ -1,0 +1,108 @@
+"""Which sequence an acquisition is, by a table of rules (read stage, DICOM).
+
+In: an `Acquisition`. Out: `Identified`: FLAIR, T1, T1C or what else it is, whether it may be analysed as an
+image at all, which rule decided, and on which values. The rules are data: the first one that matches decides.
+What must never be analysed comes first, then the sequences by their physics (TR, TE, TI, flip angle, kind of
+pulse: PS3.3 sections C.8.3.1 and C.8.13.5), and only where timing was stripped from the header the
+description, which then is a guess. Where physics and description contradict each other, physics decides and
+``why`` says so.
+
+The tables are in `unusable` and `sequences`, what they ask in `matching`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gliosight.errors import printable
+from gliosight.read.dicom import matching as of
+from gliosight.read.dicom.acquisition import Acquisition
+from gliosight.read.dicom.rule import Confidence, ContrastRule, Rule
+from gliosight.read.dicom.sequences import CONTRAST_RULES, SEQUENCES
+from gliosight.read.dicom.unusable import UNUSABLE
+from gliosight.study import Sequence
+
+RULES: tuple[Rule, ...] = (*UNUSABLE, *SEQUENCES)
+AFTER_CONTRAST = "T1 after contrast"
+
+
+@dataclass(frozen=True)
+class Identified:
+    """What a stack of frames shows.
+
+    Parameters
+    ----------
+    sequence : Sequence or None
+        ``None`` for everything that is not FLAIR, T1 or T1C.
+    kind : str
+        In words, such as ``"T1 after contrast"``, ``"derived map"``.
+    usable : bool
+        Whether it may be analysed as an image at all.
+    rule : str
+        The name of the rule that decided.
+    why : str
+        One plain clause with the values found.
+    confidence : {"certain", "likely", "guess"}
+    contrast : bool or None
+        Of a T1: whether it was acquired after contrast medium; ``None`` where nothing says so.
+    """
+
+    sequence: Sequence | None
+    kind: str
+    usable: bool
+    rule: str
+    why: str
+    confidence: Confidence
+    contrast: bool | None = None
+
+
+_RANK: tuple[Confidence, ...] = ("certain", "likely", "guess")
+
+
+def identify(acquisition: Acquisition) -> Identified:
+    """What the first matching rule says; never raises.
+
+    Parameters
+    ----------
+    acquisition : Acquisition
+
+    Returns
+    -------
+    Identified
+        Derived images that are usable are ``likely`` at best: an original goes before them.
+    """
+    rule = next(one for one in RULES if one.test(acquisition))
+    words = of.words_for(acquisition)
+    kind = rule.kind.format_map(words)
+    why = rule.why.format_map({**words, "kind": kind})
+    confidence = rule.confidence
+    if acquisition.derived and rule.usable:
+        confidence = _weaker(confidence, "likely")
+        why += ", derived from other images"
+    sequence, contrast, name = rule.sequence, None, rule.name
+    if (
+        rule.usable
+        and (said := acquisition.said) not in (None, rule.kind)
+        and rule.kind != "unknown"
+    ):
+        why += f"; the description says {said}, which these values contradict"
+    if sequence is Sequence.T1:
+        added = _contrast_rule(acquisition)
+        contrast = added.contrast
+        why += f"; {added.why}"
+        confidence = _weaker(confidence, added.confidence)
+        if contrast:
+            sequence, kind = Sequence.T1C, AFTER_CONTRAST
+            name += f" + {added.name}"
+    return Identified(
+        sequence, printable(kind), rule.usable, name, printable(why), confidence, contrast
+    )
+
+
+def _contrast_rule(acquisition: Acquisition) -> ContrastRule:
+    found = (acquisition.contrast, acquisition.said_contrast)
+    return next(one for one in CONTRAST_RULES if (one.fields, one.said) == found)
+
+
+def _weaker(one: Confidence, other: Confidence) -> Confidence:
+    return max(one, other, key=_RANK.index)

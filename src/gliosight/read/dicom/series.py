@@ -1,0 +1,273 @@
+"""From instances to series: grouped, split into stacks, ordered, placed in the patient (read stage, DICOM).
+
+In: the instances of a folder tree. Out: for each study its `Series`, each one a stack of parallel slices, one
+for each position, ordered by ImagePositionPatient along the normal (PS3.3 section C.7.6.2.1.1) and never by
+number or name; with its geometry in gliosight's RAS+, what it shows, and what was odd about it. A series
+that cannot be analysed is there too, with the reason. Nothing is resampled and nothing is filled in.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError, printable
+from gliosight.read.dicom.elements import integer, stored
+from gliosight.read.dicom.frames import MR_IMAGES, Frame, frame_count, frames_of
+from gliosight.read.dicom.instances import Instance
+from gliosight.read.dicom.rules import Identified, identify
+from gliosight.read.dicom.splitting import Part, image_kind, split
+from gliosight.read.dicom.stacks import gaps_of, geometry_of, in_order
+from gliosight.read.dicom.syntaxes import is_lossy, refusal
+from gliosight.read.flags import flag
+from gliosight.study import Flag, Geometry
+
+# Characters of a description that are kept.
+DESCRIPTION = 64
+GREY = ("MONOCHROME1", "MONOCHROME2")
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One stack of parallel slices.
+
+    Parameters
+    ----------
+    uid : str
+        SeriesInstanceUID.
+    part : str
+        ``""``, or what tells it from the other stacks of the same series: ``"echo 2"``, ``"time 3 of 60"``.
+    number : int or None
+        SeriesNumber.
+    description : str
+        SeriesDescription, printable and shortened. Never in errors and flags: it may hold a name.
+    frames : tuple of Frame
+        Along the normal; one for each position.
+    geometry : Geometry or None
+        RAS+ mm; ``None`` where the headers have none that makes sense.
+    frame_of_reference : str or None
+    shape : tuple of int
+        (slices, rows, columns); zeros for what has no pixels.
+    identified : Identified
+    error : GliosightError or None
+        Why it cannot be analysed although it is an image.
+    flags : tuple of Flag
+    """
+
+    uid: str
+    part: str
+    number: int | None
+    description: str
+    frames: tuple[Frame, ...]
+    geometry: Geometry | None
+    frame_of_reference: str | None
+    shape: tuple[int, int, int]
+    identified: Identified
+    error: GliosightError | None
+    flags: tuple[Flag, ...]
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may be analysed."""
+        return self.identified.usable and self.error is None
+
+    @property
+    def place(self) -> str:
+        """How messages name it."""
+        known = self.number if self.number is not None else printable(self.uid)[:64]
+        name = "a series without number or UID" if known == "" else f"series {known}"
+        return f"{name}, {self.part}" if self.part else name
+
+    @property
+    def acquired(self) -> float | None:
+        """When its first frame was acquired, see `Acquisition.acquired`."""
+        times = [one.acquisition.acquired for one in self.frames]
+        known = [one for one in times if one is not None]
+        return min(known, default=None)
+
+
+def series_of(instances: Iterable[Instance]) -> dict[str, tuple[Series, ...]]:
+    """Sort instances into studies and series.
+
+    Parameters
+    ----------
+    instances : iterable of Instance
+        The same image twice (one SOPInstanceUID at one place) counts once.
+
+    Returns
+    -------
+    dict of str to tuple of Series
+        By StudyInstanceUID, ``""`` for those without; series in order of their numbers, stacks of one
+        series in the order of their directions, echoes, times.
+    """
+    studies: dict[str, dict[tuple[str, str], list[Instance]]] = {}
+    seen: set[tuple[str, str, str]] = set()
+    for one in instances:
+        uid = stored(one.header, "SOPInstanceUID")
+        image = (
+            uid,
+            stored(one.header, "ImagePositionPatient"),
+            stored(one.header, "NumberOfFrames"),
+        )
+        if uid and image in seen:
+            continue
+        seen.add(image)
+        study = studies.setdefault(stored(one.header, "StudyInstanceUID"), {})
+        series_uid, number = (
+            stored(one.header, name) for name in ("SeriesInstanceUID", "SeriesNumber")
+        )
+        # What lacks a UID is told apart by its number.
+        study.setdefault((series_uid, "" if series_uid else number), []).append(one)
+    return {
+        study: tuple(
+            sorted(
+                (one for group in groups.values() for one in _series(group)),
+                key=lambda one: (one.number is None, one.number or 0, one.uid),
+            )
+        )
+        for study, groups in studies.items()
+    }
+
+
+def _series(instances: Sequence[Instance]) -> list[Series]:
+    """The stacks of one SeriesInstanceUID."""
+    frames = [frame for one in sorted(instances, key=_numbers) for frame in frames_of(one)]
+    parts = split(frames)
+    kinds = frozenset(image_kind(one.frames[0].acquisition) for one in parts)
+    fields = any("field" in one or one.startswith("b0") for one in kinds)
+    companions = frozenset({"field map"}) if fields else frozenset()
+    directions = len(
+        {word for one in parts for word in one.words if word.startswith("orientation")}
+    )
+    whole = _whole_error(instances)
+    missing = _missing_parts(instances)
+    return [_stack(part, max(1, directions), companions, whole, missing) for part in parts]
+
+
+def _stack(
+    part: Part,
+    directions: int,
+    companions: frozenset[str],
+    whole: GliosightError | None,
+    missing: tuple[Flag, ...],
+) -> Series:
+    frames, geometry, notes = in_order(part.frames), None, list(missing)
+    first = frames[len(frames) // 2]
+    header, acquisition = first.instance.header, first.acquisition
+    image = acquisition.sop_class in (*MR_IMAGES, "")
+    identified = identify(
+        replace(
+            acquisition,
+            orientations=directions,
+            slices=len(frames),
+            companions=companions,
+            temporal_count=max(part.times, acquisition.temporal_count or 1),
+        )
+    )
+    error = part.error or (whole if image else None) or (_pixel_error(frames) if image else None)
+    if image and part.error is None:
+        geometry, problem = geometry_of(frames)
+        notes += [problem] if problem else gaps_of(geometry) if geometry else []
+    if image:
+        notes += _oddities(frames)
+    rows, columns = (acquisition.rows or 0, acquisition.columns or 0)
+    return Series(
+        uid=stored(header, "SeriesInstanceUID"),
+        part=printable(", ".join(part.words)),
+        number=integer(stored(header, "SeriesNumber")),
+        description=printable(stored(header, "SeriesDescription"))[:DESCRIPTION],
+        frames=frames,
+        geometry=geometry,
+        frame_of_reference=stored(header, "FrameOfReferenceUID") or None,
+        shape=(len(frames), rows, columns),
+        identified=identified,
+        error=error,
+        flags=tuple(notes),
+    )
+
+
+def _numbers(instance: Instance) -> tuple[int, int, str]:
+    """The order of instances where no position tells it."""
+    number, part = (
+        integer(stored(instance.header, name))
+        for name in ("InstanceNumber", "InConcatenationNumber")
+    )
+    return number or 0, part or 0, instance.where
+
+
+def _whole_error(instances: Sequence[Instance]) -> GliosightError | None:
+    """An enhanced object that claims other frames than it describes (PS3.3 section C.7.6.16)."""
+    for one in instances:
+        groups = one.header.get("PerFrameFunctionalGroupsSequence")
+        if not groups or stored(one.header, "SOPClassUID") not in MR_IMAGES:
+            continue
+        if (claimed := frame_count(one)) != len(groups):
+            return DamagedInputError(
+                f"claims {claimed} frames and describes {len(groups)}",
+                where=one.where,
+                remedy="fetch the file again from where it came",
+            )
+    return None
+
+
+def _missing_parts(instances: Sequence[Instance]) -> tuple[Flag, ...]:
+    """Concatenations of which not all parts are here (PS3.3 section C.7.6.16.2.2.4)."""
+    parts: dict[str, set[int]] = {}
+    totals: dict[str, int] = {}
+    for one in instances:
+        if uid := stored(one.header, "ConcatenationUID"):
+            parts.setdefault(uid, set()).add(
+                integer(stored(one.header, "InConcatenationNumber")) or 0
+            )
+            totals[uid] = integer(stored(one.header, "InConcatenationTotalNumber")) or 0
+    for uid, here in parts.items():
+        total = totals[uid] or max(here)
+        if len(here) < total:
+            message = f"Of an image stored in {total} files only {len(here)} are here; slices are missing."
+            return (flag("MISSING_SLICES", message),)
+    return ()
+
+
+def _pixel_error(frames: Sequence[Frame]) -> GliosightError | None:
+    """What keeps the pixels from being read, as far as headers tell."""
+    for instance in {id(one.instance): one.instance for one in frames}.values():
+        if (error := refusal(instance.syntax, instance.where)) is not None:
+            return error
+        if instance.pixel_offset is None:
+            return DamagedInputError(
+                "has no pixels",
+                where=instance.where,
+                remedy="fetch the file again from where it came",
+            )
+    for one in frames:
+        acquisition = one.acquisition
+        if (acquisition.samples or 1) != 1 or acquisition.photometric not in (*GREY, ""):
+            return UnsupportedInputError(
+                f"colour images ({acquisition.photometric[:16] or 'several samples a pixel'})",
+                where=one.place,
+                remedy="choose a series of grey images",
+            )
+        if not (acquisition.rows and acquisition.columns):
+            return DamagedInputError(
+                "has no rows or columns",
+                where=one.place,
+                remedy="fetch the file again from where it came",
+            )
+    return None
+
+
+def _oddities(frames: Sequence[Frame]) -> list[Flag]:
+    """Flags for how the files were stored."""
+    instances = list({id(one.instance): one.instance for one in frames}.values())
+    out = []
+    lossy = sum(is_lossy(one.syntax, one.header) for one in instances)
+    if lossy:
+        message = "The pixels were compressed with loss; fine detail may be gone."
+        out.append(flag("LOSSY_SOURCE", message))
+    counts = Counter(phrase for one in instances for phrase in one.oddities)
+    if counts:
+        phrases = ", ".join(f"{phrase} ({count})" for phrase, count in sorted(counts.items())[:6])
+        message = f"Files that depart from the standard were read nevertheless: {phrases}."
+        out.append(flag("NONSTANDARD_FILE", message))
+    return out

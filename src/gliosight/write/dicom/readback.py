@@ -1,0 +1,454 @@
+"""What was written, read again on another path and compared (stage: write).
+
+In: a written file, the `Analysis` and the `Origin` it was made from. Out: nothing, or an `InternalError`;
+`checked` removes the file then. Only pydicom and numpy are used here, nothing of what wrote the file:
+mirrored segmentations are this field's classic bug, and they come from a writer that trusts itself.
+
+Compared are every voxel of every segment; where each frame's corners lie in the patient, by the file's own
+functional groups, against the study's geometry and against the source's own headers; each segment's centroid
+in millimetres; the instance and frame each frame refers to; the identity; and in a report every value of
+every finding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+
+from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
+from gliosight.errors import InternalError, printable
+from gliosight.write.dicom import codes
+from gliosight.write.dicom.headers import UNREADABLE, groups, quietly, value_of
+from gliosight.write.dicom.identity import Origin, dicom_source
+from gliosight.write.dicom.uids import Uids
+from gliosight.write.result import DIGITS
+
+# Between the file and the study, mm: numbers of 16 characters leave far less.
+EXACT_MM = 0.001
+# Between the file and the source's header, mm: a reader may straighten cosines that are no unit vectors.
+SOURCE_MM = 0.05
+# Between a value in the report and the finding's, relative.
+SAME = 1e-6
+LPS = np.array([-1.0, -1.0, 1.0])
+# Flags of this folder: a result exported later has them, the one written at once not yet.
+OURS = ("SEG_NOT_WRITTEN", "SR_NOT_WRITTEN")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame of a written SEG.
+
+    Parameters
+    ----------
+    segment : int
+    index : int
+        The native slice it refers to.
+    pixels : (rows, columns) array
+    corners : (3, 3) array
+        Where it lies by the file's own functional groups; see `frame_corners`.
+    """
+
+    segment: int
+    index: int
+    pixels: NDArray[Any]
+    corners: NDArray[np.float64]
+
+
+@contextlib.contextmanager
+def checked(path: Path) -> Iterator[None]:
+    """Remove a file that is not what it should be, whatever went wrong with it."""
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def check_segmentation(path: Path, analysis: Analysis, origin: Origin) -> None:
+    """Compare a written binary SEG with the mask, the findings and the geometry.
+
+    Raises
+    ------
+    InternalError
+        Anything differs.
+    """
+    with _reading(path) as seg:
+        frames = _frames(seg, analysis, origin)
+        numbers = [int(one.SegmentNumber) for one in seg.SegmentSequence]
+        found = {one.id: one for one in analysis.findings}
+        _same("its segments", numbers, sorted(found) or [1])
+        _same("its type", seg.SegmentationType, "BINARY")
+        seen = np.zeros(analysis.study.shape, dtype=np.uint16)
+        for one in frames:
+            inside = one.pixels > 0
+            _same("the voxels of two segments", int(seen[one.index][inside].any()), 0)
+            seen[one.index][inside] = one.segment
+        if not np.array_equal(seen > 0, analysis.mask):
+            wrong = int(np.count_nonzero((seen > 0) != analysis.mask))
+            raise _differs("its mask", f"{wrong} other voxels", "none")
+        if not found:
+            _same("its frames", sorted(one.index for one in frames), list(range(len(seen))))
+        held: dict[int, list[Frame]] = {}
+        for one in frames:
+            held.setdefault(one.segment, []).append(one)
+        _same("the segments of its frames", sorted(held), sorted(numbers))
+        for segment in seg.SegmentSequence:
+            finding = found.get(int(segment.SegmentNumber))
+            if finding is not None:
+                _check_segment(segment, finding, held[finding.id])
+                _check_centroid(finding, held[finding.id], seen, analysis)
+
+
+def check_probability(path: Path, analysis: Analysis, origin: Origin) -> None:
+    """Compare a written fractional SEG with the probability map.
+
+    Raises
+    ------
+    InternalError
+        Anything differs.
+    """
+    with _reading(path) as seg:
+        frames = _frames(seg, analysis, origin)
+        _same("its type", seg.SegmentationFractionalType, "PROBABILITY")
+        slices = list(range(len(analysis.maps.probability)))
+        _same("its frames", sorted(one.index for one in frames), slices)
+        most = np.float32(seg.MaximumFractionalValue)
+        for one in frames:
+            wanted = np.clip(analysis.maps.probability[one.index], 0, 1)
+            apart = float(np.abs(one.pixels / most - wanted).max())
+            if not apart <= 0.5 / float(most) + 1e-6:
+                raise _differs(f"slice {one.index + 1}", f"{apart:.4f} off", "rounding alone")
+
+
+def check_report(path: Path, analysis: Analysis, origin: Origin, seg: Uids | None) -> None:
+    """Compare a written report with the findings, and its references with the SEG, where there is one.
+
+    Raises
+    ------
+    InternalError
+        Anything differs.
+    """
+    with _reading(path) as report:
+        _check_identity(report, origin)
+        _same("its verification", report.VerificationFlag, "UNVERIFIED")
+        held = [one for one in _items(report) if _is(one, "Imaging Measurements")]
+        _same("its containers", len(held), 1)
+        containers = [one for one in _items(held[0]) if _is(one, "Measurement Group")]
+        _same("its measurement groups", len(containers), len(analysis.findings) + 1)
+        whole, *rest = containers
+        presence = codes.PRESENT if analysis.status is Status.FOUND else codes.ABSENT
+        _same("its verdict", _coded(whole, codes.PRESENCE), presence.value)
+        told = {_text(one) for one in _items(whole) if _code(one) == codes.COMMENT.value}
+        warned = [
+            printable(f"{one.code}: {one.message}")
+            for one in analysis.flags
+            if one.severity == "warning" and one.code not in OURS
+        ]
+        for sentence in (RESEARCH_USE, MASK_MEANING, *warned):
+            _same(f"the comment {sentence[:20]!r}", sentence in told, wanted=True)
+        for group, finding in zip(rest, analysis.findings, strict=True):
+            _check_group(group, finding, seg)
+        referred = {
+            str(one.ReferencedSOPInstanceUID)
+            for study in report.CurrentRequestedProcedureEvidenceSequence
+            for series in study.ReferencedSeriesSequence
+            for one in series.ReferencedSOPSequence
+        }
+        wanted = {one.sop_instance for one in origin.instances}
+        if seg is not None:
+            wanted.add(seg.instance)
+        _same("its evidence", referred, wanted)
+
+
+def frame_corners(
+    position: Any, orientation: Any, spacing: Any, rows: int, columns: int
+) -> NDArray[np.float64]:
+    """(3, 3) LPS mm of a frame's first pixel, the last of its first row, the last of its first column."""
+    origin = np.array([float(one) for one in position])
+    along_row, along_column = np.array([float(one) for one in orientation]).reshape(2, 3)
+    between_rows, between_columns = (float(one) for one in spacing)
+    return np.stack(
+        [
+            origin,
+            origin + along_row * between_columns * (columns - 1),
+            origin + along_column * between_rows * (rows - 1),
+        ]
+    )
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[Dataset]:
+    with quietly():
+        try:
+            with path.open("rb") as file:
+                _same("its preamble", file.read(132), b"\0" * 128 + b"DICM")
+            yield pydicom.dcmread(path)
+        except UNREADABLE as error:
+            raise InternalError(
+                f"a DICOM object cannot be read back: {type(error).__name__}", where=path.name
+            ) from error
+        except InternalError as error:
+            raise InternalError(error.what, where=path.name, remedy=_REMEDY) from error
+
+
+_REMEDY = "it was withheld; please report this with the version and the scanner's make"
+
+
+def _differs(what: str, found: object, wanted: object) -> InternalError:
+    return InternalError(f"a DICOM object read back differs in {what}: {found} instead of {wanted}")
+
+
+def _same(what: str, found: Any, wanted: Any) -> None:
+    if found != wanted:
+        raise _differs(what, found, wanted)
+
+
+def _check_identity(written: Dataset, origin: Origin) -> None:
+    _same("its study", str(written.StudyInstanceUID), origin.study)
+    for keyword, value in origin.attributes.items():
+        # The values themselves are nobody's business: they name the patient.
+        found = str(written[keyword].value or "") if keyword in written else None
+        if found is None or _bare(found) != _bare(value):
+            raise InternalError(f"a DICOM object read back differs in {keyword}")
+
+
+def _bare(value: str) -> str:
+    # Trailing separators and padding of a name say nothing; numbers may be spelled anew.
+    try:
+        return repr(float(value))
+    except ValueError:
+        return value.rstrip(" ^=")
+
+
+def _frames(seg: Dataset, analysis: Analysis, origin: Origin) -> list[Frame]:
+    """Segment number, slice and pixels of each frame, its place and references compared."""
+    _check_identity(seg, origin)
+    _same("its frame of reference", seg.FrameOfReferenceUID, origin.frame_of_reference)
+    _same("its series", str(seg.ReferencedSeriesSequence[0].SeriesInstanceUID), origin.series)
+    _same(
+        "its instances",
+        {
+            str(one.ReferencedSOPInstanceUID)
+            for one in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+        },
+        {one.sop_instance for one in origin.instances},
+    )
+    shape = analysis.study.shape
+    _same("its matrix", (int(seg.Rows), int(seg.Columns)), shape[1:])
+    if seg.file_meta.TransferSyntaxUID.is_encapsulated:
+        seg.pixel_array_options(decoding_plugin="pydicom")  # not GDCM, see `write_probability`
+    pixels = seg.pixel_array.reshape(-1, *shape[1:])
+    count = int(seg.NumberOfFrames)
+    _same("its frames", (len(pixels), len(seg.PerFrameFunctionalGroupsSequence)), (count, count))
+    slices = {
+        (one.sop_class, one.sop_instance, one.number): k for k, one in enumerate(origin.frames)
+    }
+    planes = _study_corners(analysis)
+    theirs = _source_corners(analysis)
+    out: list[Frame] = []
+    for k, plane in enumerate(pixels):
+        source = seg.PerFrameFunctionalGroupsSequence[k].DerivationImageSequence[0]
+        refers = source.SourceImageSequence[0]
+        number = refers.get("ReferencedFrameNumber")
+        key = (
+            str(refers.ReferencedSOPClassUID),
+            str(refers.ReferencedSOPInstanceUID),
+            None if number is None else int(number),
+        )
+        if key not in slices:
+            raise _differs(f"the source of frame {k + 1}", "another picture", "one of the series")
+        index = slices[key]
+        corners = _corners(seg, k + 1)
+        _near(f"the place of frame {k + 1}", corners, planes[index], EXACT_MM)
+        if index in theirs:
+            _near(f"frame {k + 1} against its source", corners, theirs[index], SOURCE_MM)
+        segment = groups(seg, k + 1, "SegmentIdentificationSequence")
+        if segment is None:
+            raise _differs(f"frame {k + 1}", "no segment", "one")
+        out.append(Frame(int(segment.ReferencedSegmentNumber), index, plane, corners))
+    _same(
+        "its pairs of segment and slice", len({(one.segment, one.index) for one in out}), len(out)
+    )
+    return out
+
+
+def _corners(dataset: Dataset, number: int) -> NDArray[np.float64]:
+    place, turn, size = (
+        groups(dataset, number, name)
+        for name in ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
+    )
+    if place is None or turn is None or size is None:
+        raise _differs(f"frame {number}", "no place", "one")
+    return frame_corners(
+        place.ImagePositionPatient,
+        turn.ImageOrientationPatient,
+        size.PixelSpacing,
+        int(dataset.Rows),
+        int(dataset.Columns),
+    )
+
+
+def _study_corners(analysis: Analysis) -> NDArray[np.float64]:
+    """(slices, 3, 3) corners of the study's slices, from RAS+ to LPS."""
+    geometry = analysis.study.geometry
+    if geometry is None:
+        raise _differs("the study", "no geometry", "one")
+    slices, rows, columns = analysis.study.shape
+    index = np.zeros((slices, 3, 3))
+    index[:, :, 0] = np.arange(slices)[:, None]
+    index[:, 1, 2] = columns - 1
+    index[:, 2, 1] = rows - 1
+    return np.asarray(geometry.to_world(index) * LPS)
+
+
+def _source_corners(analysis: Analysis) -> Mapping[int, NDArray[np.float64]]:
+    """Corners of the slices by the source's own headers, where those tell them."""
+    source = dicom_source(analysis)
+    out = {}
+    for k, (one, number) in enumerate(source.frames):
+        header = source.headers[one]
+        found = [
+            _own(header, number, sequence, keyword)
+            for sequence, keyword in (
+                ("PlanePositionSequence", "ImagePositionPatient"),
+                ("PlaneOrientationSequence", "ImageOrientationPatient"),
+                ("PixelMeasuresSequence", "PixelSpacing"),
+            )
+        ]
+        if all(value is not None for value in found):
+            _, rows, columns = analysis.study.shape
+            with contextlib.suppress(*UNREADABLE):
+                out[k] = frame_corners(found[0], found[1], found[2], rows, columns)
+    return out
+
+
+def _own(header: Dataset, number: int, sequence: str, keyword: str) -> Any:
+    group = groups(header, number, sequence)
+    value = None if group is None else value_of(group, keyword)
+    return value_of(header, keyword) if value is None else value
+
+
+def _near(
+    what: str, found: NDArray[np.float64], wanted: NDArray[np.float64], within: float
+) -> None:
+    apart = float(np.abs(found - wanted).max())
+    if not apart <= within:
+        raise _differs(what, f"{apart:.3f} mm off", f"at most {within} mm")
+
+
+def _check_segment(segment: Dataset, finding: Finding, frames: list[Frame]) -> None:
+    name = f"segment {finding.id}"
+    _same(f"the tracking of {name}", str(segment.TrackingUID), finding.tracking_uid)
+    slices = [one.index for one in frames]
+    any_row = np.flatnonzero(np.any([one.pixels.any(axis=1) for one in frames], axis=0))
+    any_column = np.flatnonzero(np.any([one.pixels.any(axis=0) for one in frames], axis=0))
+    voxels = sum(int(np.count_nonzero(one.pixels)) for one in frames)
+    _same(f"the voxels of {name}", voxels, finding.volume_px)
+    box = (
+        (min(slices), int(any_row[0]), int(any_column[0])),
+        (max(slices) + 1, int(any_row[-1]) + 1, int(any_column[-1]) + 1),
+    )
+    _same(f"the box of {name}", box, tuple(tuple(one) for one in finding.bounding_box_voxel))
+    region = segment.AnatomicRegionSequence[0]
+    sides = [str(one.CodeValue) for one in region.get("AnatomicRegionModifierSequence", ())]
+    _same(f"the side of {name}", sides, _sides(finding))
+
+
+def _sides(finding: Finding) -> list[str]:
+    side = codes.LATERALITY.get(finding.side)
+    return [] if side is None else [side.value]
+
+
+def _check_centroid(
+    finding: Finding, frames: list[Frame], labels: NDArray[np.uint16], analysis: Analysis
+) -> None:
+    """A segment's centroid in the patient, by the file's own numbers and by the study's."""
+    geometry = analysis.study.geometry
+    if geometry is None:
+        raise _differs("the study", "no geometry", "one")
+    total = np.zeros(3)
+    for one in frames:
+        rows, columns = np.nonzero(one.pixels)
+        first, across, down = one.corners
+        # Shares of the way to the far corners; a side of one pixel has no way.
+        right = columns.sum() / max(one.pixels.shape[1] - 1, 1)
+        below = rows.sum() / max(one.pixels.shape[0] - 1, 1)
+        total += first * len(rows) + (across - first) * right + (down - first) * below
+    found = total / finding.volume_px
+    low, high = finding.bounding_box_voxel
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    inside = np.argwhere(labels[box] == finding.id) + np.array(low)
+    ours = geometry.to_world(inside).mean(axis=0) * LPS
+    _near(f"the centroid of segment {finding.id}", found, ours, EXACT_MM)
+    if finding.centroid_mm is not None and geometry.evenly_spaced:
+        within = EXACT_MM + 0.01 * (geometry.slice_spacing or 0.0)  # what counts as even
+        told = np.array(finding.centroid_mm) * LPS
+        _near(f"the centroid of finding {finding.id}", found, told, within)
+
+
+def _check_group(group: Dataset, finding: Finding, seg: Uids | None) -> None:
+    name = f"finding {finding.id}"
+    tracked = [str(one.UID) for one in _items(group) if one.ValueType == "UIDREF"]
+    _same(f"the tracking of {name}", tracked[:1], [finding.tracking_uid])
+    wanted = {
+        (codes.VOLUME.value, codes.MILLILITRE.value): finding.volume_ml,
+        (codes.LONG_AXIS.value, codes.MILLIMETRE.value): finding.longest_diameter_mm,
+        (codes.SHORT_AXIS.value, codes.MILLIMETRE.value): finding.perpendicular_diameter_mm,
+        (codes.AREA.value, codes.SQUARE_MILLIMETRE.value): finding.largest_area_mm2,
+        (codes.CERTAINTY.value, codes.PERCENT.value): 100 * round(finding.mean_probability, DIGITS),
+    }
+    found = {}
+    for one in _items(group):
+        if one.ValueType == "NUM":
+            measured = one.MeasuredValueSequence[0]
+            unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
+            found[_code(one), unit] = float(measured.NumericValue)
+    known = {key: value for key, value in wanted.items() if value is not None}
+    _same(f"the measures of {name}", set(found), set(known))
+    for key, value in known.items():
+        if not abs(found[key] - value) <= SAME * max(1.0, abs(value)):
+            raise _differs(f"a measure of {name}", found[key], value)
+    sites = [one for one in _items(group) if _is(one, "Finding Site")]
+    sides = [str(_value(one).CodeValue) for site in sites for one in _items(site)]
+    _same(f"the side of {name}", sides, _sides(finding))
+    segments = [
+        (str(one.ReferencedSOPInstanceUID), int(one.ReferencedSegmentNumber))
+        for item in _items(group)
+        if _is(item, "Referenced Segment")
+        for one in item.ReferencedSOPSequence
+    ]
+    ours = [] if seg is None else [(seg.instance, finding.id)]
+    _same(f"the segment of {name}", segments, ours)
+
+
+def _items(item: Dataset) -> Iterable[Dataset]:
+    return tuple(item.get("ContentSequence", ()))
+
+
+def _is(item: Dataset, meaning: str) -> bool:
+    return str(item.ConceptNameCodeSequence[0].CodeMeaning) == meaning
+
+
+def _code(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeValue)
+
+
+def _value(item: Dataset) -> Dataset:
+    return item.ConceptCodeSequence[0]
+
+
+def _text(item: Dataset) -> str:
+    return str(item.TextValue)
+
+
+def _coded(group: Dataset, name: Any) -> str | None:
+    values = [_value(one) for one in _items(group) if _code(one) == name.value]
+    return str(values[0].CodeValue) if values else None

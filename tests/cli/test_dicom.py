@@ -1,0 +1,197 @@
+"""inspect, analyze and export on DICOM, as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from gliosight.cli import run
+from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_nifti
+from gliosight.phantom.dicom import write_dicom
+
+
+@pytest.fixture(scope="module")
+def head() -> Phantom:
+    return make_phantom(PhantomSpec(seed=5, slices=11, lesion_side="right"))
+
+
+@pytest.fixture(scope="module")
+def study(head: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dicom(head, tmp_path_factory.mktemp("export"))
+
+
+@pytest.fixture(scope="module")
+def result(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("result") / "out"
+    assert run(["analyze", str(study), "-o", str(out), "-q", "--probability"]) == 0
+    return out
+
+
+def test_everything_is_there(result: Path) -> None:
+    names = {one.name for one in result.iterdir()}
+    assert {
+        "segmentation.dcm",
+        "report.dcm",
+        "probability.dcm",
+        "mask.nii.gz",
+        "report.html",
+    } <= names
+    told = json.loads((result / "result.json").read_text("utf-8"))
+    assert told["source"]["kind"] == "dicom"
+    assert set(told["source"]["series"]) == {"FLAIR", "T1", "T1C"}
+    assert told["status"] == "tumour found"
+    assert told["findings"][0]["side"] == "right"
+    for name in told["files"]:
+        assert (result / name).exists()
+
+
+def test_no_identity_but_in_dicom_objects(result: Path, study: Path) -> None:
+    headers = [
+        pydicom.dcmread(one, stop_before_pixels=True) for one in study.rglob("*") if one.is_file()
+    ]
+    secrets = {str(headers[0].PatientName), str(headers[0].PatientID)} - {""}
+    uids = {
+        str(one[keyword].value)
+        for one in headers
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID")
+    }
+    for name in ("result.json", "report.html", "findings.csv"):
+        text = (result / name).read_text("utf-8")
+        assert not [one for one in secrets | uids if one in text]
+    assert str(pydicom.dcmread(result / "segmentation.dcm").PatientName) in secrets
+
+
+def test_the_report_shows_what_was_taken_and_why(result: Path) -> None:
+    text = (result / "report.html").read_text("utf-8")
+    assert "Series taken" in text
+    assert "segmentation.dcm" in text
+
+
+def test_inspect_in_words_and_as_json(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(study)]) == 0
+    words = capsys.readouterr().out
+    assert "localizer" in words
+    assert "ready for gliosight analyze" in words
+    assert "PHANTOM^" not in words
+    assert run(["inspect", str(study), "--json", "--pixels"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    taken = [one["taken_as"] for one in told["studies"][0]["series"]]
+    assert {"FLAIR", "T1", "T1C"} <= set(taken)
+
+
+def test_inspect_of_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(tmp_path)]) == 3
+    assert "empty" in capsys.readouterr().err
+    assert run(["inspect", str(tmp_path / "nowhere")]) == 3
+    assert "no such" in capsys.readouterr().err
+
+
+def test_export_gives_the_same_objects_again(result: Path, study: Path, tmp_path: Path) -> None:
+    for form, name in (("seg", "segmentation.dcm"), ("sr", "report.dcm")):
+        out = tmp_path / name
+        call = ["export", str(result), "--to", form, "--source", str(study), "-o", str(out)]
+        assert run(call) == 0
+        first, again = pydicom.dcmread(result / name), pydicom.dcmread(out)
+        assert first.SOPInstanceUID == again.SOPInstanceUID
+        assert first.SeriesInstanceUID == again.SeriesInstanceUID
+        if form == "seg":
+            assert np.array_equal(first.pixel_array, again.pixel_array)
+    assert run(["export", str(result), "--to", "nifti", "-o", str(tmp_path / "m.nii.gz")]) == 0
+    assert (tmp_path / "m.nii.gz").read_bytes() == (result / "mask.nii.gz").read_bytes()
+
+
+def test_export_says_what_is_wrong(
+    result: Path, study: Path, head: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def error(*call: str) -> tuple[int, str]:
+        return run(["export", *call]), capsys.readouterr().err
+
+    assert error(str(result), "--to", "seg")[0] == 2
+    code, said = error(str(result), "--to", "seg", "--source", str(tmp_path / "nowhere"))
+    assert (code, "no such" in said or "not among" in said) == (5, True) or code == 3
+    other = write_dicom(make_phantom(PhantomSpec(seed=9, slices=3)), tmp_path)
+    code, said = error(str(result), "--to", "sr", "--source", str(other), "-o", str(tmp_path / "x"))
+    assert code == 5
+    assert "not among" in said
+    assert not (tmp_path / "x").exists()
+    (tmp_path / "there").write_text("mine")
+    assert error(str(result), "--to", "nifti", "-o", str(tmp_path / "there"))[0] == 7
+    assert (tmp_path / "there").read_text() == "mine"
+    assert error(str(tmp_path), "--to", "seg", "--source", str(study))[0] == 3
+    assert error(str(result))[0] == 2
+    nifti = write_nifti(head, tmp_path / "n")
+    assert run(["analyze", str(nifti), "-o", str(tmp_path / "n-out"), "-q"]) == 0
+    code, said = error(str(tmp_path / "n-out"), "--to", "seg", "--source", str(nifti))
+    assert code == 5
+    assert "identity" in said
+
+
+def test_several_studies_and_a_zip(
+    head: Phantom, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    both = tmp_path / "both"
+    shutil.copytree(study, both / "one")
+    write_dicom(make_phantom(PhantomSpec(seed=9, slices=3, lesion=False)), both)
+    archive = shutil.make_archive(str(tmp_path / "both"), "zip", both)
+    out = tmp_path / "results"
+    assert run(["analyze", archive, "-o", str(out), "-q"]) == 0
+    with (out / "studies.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert all(len(one["study_id"]) == 12 for one in rows)
+    assert all((out / one["out"] / "report.html").is_file() for one in rows)
+
+
+def test_naming_a_series(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["analyze", str(study), "--flair", "777", "-o", str(tmp_path / "o")]) == 2
+    assert "777" in capsys.readouterr().err
+    assert (
+        run(["analyze", str(study), "--flair", "3", "--t1", "x.nii", "-o", str(tmp_path / "o")])
+        == 2
+    )
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_series_named_for_what_is_no_dicom(
+    head: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_nifti(head, tmp_path)
+    assert run(["analyze", str(folder), "--flair", "3", "-o", str(tmp_path / "o")]) == 2
+    assert "DICOM" in capsys.readouterr().err
+
+
+def test_phantom_writes_dicom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["phantom", "-o", str(tmp_path), "--format", "dicom", "--slices", "3"]) == 0
+    assert run(["inspect", str(tmp_path)]) == 0
+    assert "ready" in capsys.readouterr().out
+
+
+def test_a_phantoms_faults_are_chosen_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["phantom", "-o", str(tmp_path), "--slices", "3"]
+    made = [
+        *call,
+        "--dicom",
+        "--set",
+        "vendor=ge",
+        "--set",
+        "layout=enhanced",
+        "--set",
+        "syntax=rle",
+    ]
+    assert run(made) == 0
+    assert run(["inspect", str(tmp_path), "--json"]) == 0
+    out = capsys.readouterr().out
+    told = json.loads(out[out.index("{") :])
+    assert {one["stored"] for one in told["studies"][0]["series"]} >= {"RLE Lossless"}
+    assert run([*call, "--set", "vendor=ge"]) == 2
+    assert run([*call, "--dicom", "--set", "vendor=nobody"]) == 2
+    assert "nobody" in capsys.readouterr().err

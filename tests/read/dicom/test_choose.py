@@ -1,0 +1,353 @@
+"""Which series are taken, why, and when no choice is made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydicom import uid
+
+from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError, UsageError
+from gliosight.read.dicom.choose import Choice, choose
+from gliosight.read.dicom.instances import Instance
+from gliosight.read.dicom.series import series_of
+from gliosight.study import Sequence
+
+from .builders_series import FLAIR, MPRAGE, SAGITTAL, T1_SE, stack
+
+F, T1, T1C = Sequence.FLAIR, Sequence.T1, Sequence.T1C
+T2 = {"ScanningSequence": "SE", "RepetitionTime": 5000, "EchoTime": 100}
+LOCALIZER = {**T1_SE, "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
+GIVEN = {"ContrastBolusAgent": "Gadovist"}
+
+
+def chosen(*stacks: list[Instance], wanted: dict[Sequence, str] | None = None) -> Choice:
+    (series,) = series_of(one for group in stacks for one in group).values()
+    return choose(series, wanted or {})
+
+
+def numbers(choice: Choice) -> dict[Sequence, int | None]:
+    return {name: one.number for name, one in choice.chosen.items()}
+
+
+def codes(choice: Choice) -> list[str]:
+    return [one.code for one in choice.flags]
+
+
+def test_a_usual_study() -> None:
+    choice = chosen(
+        stack(3, 1, **LOCALIZER),
+        stack(20, 2, **T1_SE, time="100000"),
+        stack(20, 3, **T2),
+        stack(20, 4, **FLAIR),
+        stack(20, 5, **T1_SE, **GIVEN, time="102000"),
+    )
+    assert numbers(choice) == {F: 4, T1: 2, T1C: 5}
+    assert choice.flags == ()
+    assert not choice.by_order
+    assert set(choice.reasons) == set(choice.chosen)
+    assert choice.reasons[F].startswith("series 4 is FLAIR (certain): inversion recovery")
+    assert all(one.endswith(".") for one in choice.reasons.values())
+
+
+BETTER: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
+    ("certain before likely", {}, {"InversionTime": None, "SeriesDescription": "flair"}, "surer"),
+    (
+        "original before derived",
+        {"slices": 20},
+        {"slices": 40, "step": 3.0, "ImageType": ["DERIVED", "SECONDARY", "MPR"]},
+        "surer",
+    ),
+    (
+        "axial before sagittal, though that has more slices",
+        {"slices": 20},
+        {"slices": 30, "orientation": SAGITTAL},
+        "axial",
+    ),
+    (
+        "isotropic sagittal before thick axial, for its slices",
+        {
+            "slices": 150,
+            "step": 1.0,
+            "orientation": SAGITTAL,
+            "PixelSpacing": [1, 1],
+            "SliceThickness": 1,
+        },
+        {"slices": 20},
+        "more slices",
+    ),
+    (
+        "a whole head before a slab of thin slices",
+        {"slices": 20},
+        {"slices": 40, "step": 1.0},
+        "head",
+    ),
+    ("more slices", {"slices": 24, "step": 5.0}, {"slices": 20}, "more slices"),
+    ("the later one", {"time": "110000"}, {"time": "100000"}, "later"),
+    (
+        "with geometry before without",
+        {"slices": 15},
+        {"slices": 20, "PixelSpacing": None},
+        "geometry",
+    ),
+    (
+        "the higher number where no time is known",
+        {"AcquisitionTime": None},
+        {"AcquisitionTime": None},
+        "number",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "why"), [one[1:] for one in BETTER], ids=[one[0] for one in BETTER]
+)
+def test_the_better_flair_is_taken_and_the_flag_names_the_other(
+    better: dict[str, Any], worse: dict[str, Any], why: str
+) -> None:
+    # The better one has the lower number, unless the number decides.
+    order = (9, 8) if "number" in why else (3, 7)
+    choice = chosen(
+        stack(**{"slices": 18, "number": order[0], **FLAIR, **better}),
+        stack(**{"slices": 18, "number": order[1], **FLAIR, **worse}),
+    )
+    assert numbers(choice)[F] == order[0]
+    assert why in choice.reasons[F]
+    (flag,) = choice.flags
+    assert (flag.code, flag.severity) == ("FLAIR_CHOSEN", "info")
+    assert f"series {order[1]}" in flag.message
+    assert "--flair" in flag.message
+
+
+def test_guesses_are_not_chosen_between() -> None:
+    guess = {"SeriesDescription": "ax flair", "ImageType": None}
+    with pytest.raises(UnsupportedInputError, match=r"series 2 .*series 1 .*--flair"):
+        chosen(stack(20, 1, **guess), stack(20, 2, **guess))
+    assert numbers(chosen(stack(20, 1, **guess)))[F] == 1
+
+
+def test_equals_without_order_are_not_chosen_between() -> None:
+    same = {**FLAIR, "SeriesNumber": None, "AcquisitionTime": None}
+    with pytest.raises(UnsupportedInputError, match="equally good"):
+        chosen(
+            stack(20, 1, **same, SeriesInstanceUID="1.2.1"),
+            stack(20, 2, **same, SeriesInstanceUID="1.2.2"),
+        )
+
+
+def test_stacks_of_one_series_without_order_are_not_chosen_between() -> None:
+    with pytest.raises(UnsupportedInputError, match="series 1, echo 2"):
+        chosen(
+            stack(20, 1, **{**FLAIR, "EchoTime": 90}, EchoNumbers=1),
+            stack(20, 1, start=30, **{**FLAIR, "EchoTime": 120}, EchoNumbers=2),
+        )
+
+
+def test_no_flair_lists_what_is_there_and_takes_nothing_else() -> None:
+    with pytest.raises(UnsupportedInputError) as caught:
+        chosen(
+            stack(3, 1, **LOCALIZER),
+            stack(20, 2, **T1_SE),
+            stack(20, 3, **T1_SE),
+            stack(20, 4, **T2, SeriesDescription="Doe FLAIR"),
+        )
+    assert caught.value.exit_code == 5
+    assert "no FLAIR among 4 series: 2 T1, 1 localizer, 1 T2" in str(caught.value)
+    assert "Doe" not in str(caught.value)
+    with pytest.raises(UnsupportedInputError, match="no series at all"):
+        choose([], {})
+
+
+def test_an_roi_with_the_header_of_its_flair_is_not_taken() -> None:
+    choice = chosen(
+        stack(20, 4, **FLAIR),
+        stack(20, 1004, **FLAIR, SeriesDescription="FLAIR_ROI", time="120000"),
+    )
+    assert numbers(choice) == {F: 4}
+    assert choice.flags == ()
+
+
+def test_the_only_flair_s_damage_is_the_error() -> None:
+    with pytest.raises(DamagedInputError, match="one place"):
+        chosen(stack(6, 1, **FLAIR), stack(1, 1, at=[2], start=50, **FLAIR), stack(20, 2, **T1_SE))
+
+
+def test_a_damaged_flair_beside_a_whole_one_is_said() -> None:
+    choice = chosen(
+        stack(20, 1, **FLAIR), stack(6, 2, **FLAIR), stack(1, 2, at=[2], start=50, **FLAIR)
+    )
+    assert numbers(choice)[F] == 1
+    assert "series 2 cannot be read" in choice.flags[0].message
+
+
+# T1 and T1C.
+
+
+def test_t1_on_flair_s_grid_before_one_that_is_finer() -> None:
+    choice = chosen(
+        stack(20, 1, **FLAIR),
+        stack(160, 2, step=1.0, orientation=SAGITTAL, **MPRAGE),
+        stack(20, 3, **T1_SE),
+    )
+    assert numbers(choice) == {F: 1, T1: 3}
+    assert "nearest to FLAIR of 2" in choice.reasons[T1]
+
+
+def test_of_two_alike_with_nothing_said_the_later_is_after_contrast() -> None:
+    choice = chosen(
+        stack(20, 1, **FLAIR),
+        stack(20, 9, **T1_SE, time="100000"),
+        stack(20, 3, **T1_SE, time="103000"),
+    )
+    assert numbers(choice) == {F: 1, T1: 9, T1C: 3}
+    assert choice.by_order
+    assert "later of two" in choice.reasons[T1C]
+
+
+def test_without_times_the_numbers_are_the_order() -> None:
+    values = {**T1_SE, "AcquisitionTime": None}
+    choice = chosen(stack(20, 1, **FLAIR), stack(20, 9, **values), stack(20, 3, **values))
+    assert numbers(choice) == {F: 1, T1: 3, T1C: 9}
+    assert choice.by_order
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {**MPRAGE},
+        {**T1_SE, "orientation": SAGITTAL},
+        {**T1_SE, "RepetitionTime": 800},
+        {**T1_SE, "SeriesDescription": "T1 ohne KM"},
+    ],
+    ids=["another kind", "another plane", "another protocol", "said to be before"],
+)
+def test_two_that_are_not_alike_are_no_pair(second: dict[str, Any]) -> None:
+    choice = chosen(
+        stack(20, 1, **FLAIR),
+        stack(20, 2, **T1_SE, time="100000"),
+        stack(**{"slices": 20, "number": 3, "time": "103000", **second}),
+    )
+    assert T1C not in choice.chosen
+    assert not choice.by_order
+    assert T1 in choice.chosen
+
+
+def test_one_t1_with_unknown_contrast_is_t1() -> None:
+    choice = chosen(stack(20, 1, **FLAIR), stack(20, 2, **T1_SE))
+    assert numbers(choice) == {F: 1, T1: 2}
+    assert not choice.by_order
+
+
+def test_a_t1_later_than_known_contrast_is_no_t1() -> None:
+    choice = chosen(
+        stack(20, 1, **FLAIR),
+        stack(20, 2, **T1_SE, **GIVEN, time="100000"),
+        stack(20, 3, **T1_SE, time="101000"),
+    )
+    assert numbers(choice) == {F: 1, T1C: 2}
+
+
+def test_another_frame_of_reference_is_left_out_and_said() -> None:
+    choice = chosen(
+        stack(20, 1, **FLAIR),
+        stack(20, 2, **T1_SE, FrameOfReferenceUID="1.2.3.99"),
+        stack(20, 3, **T1_SE, **GIVEN, FrameOfReferenceUID="1.2.3.99"),
+    )
+    assert numbers(choice) == {F: 1}
+    assert codes(choice) == ["T1_LEFT_OUT", "T1C_LEFT_OUT"]
+    assert "series 2" in choice.flags[0].message
+    assert "without T1" in choice.flags[0].message
+
+
+def test_without_frame_of_reference_only_the_same_grid_counts() -> None:
+    bare = {"FrameOfReferenceUID": None}
+    choice = chosen(
+        stack(20, 1, **FLAIR, **bare),
+        stack(20, 2, **T1_SE, **bare),
+        stack(20, 3, step=5.0, **T1_SE),
+    )
+    assert numbers(choice) == {F: 1, T1: 2}
+    choice = chosen(stack(20, 1, **FLAIR, **bare), stack(20, 2, step=5.0, **T1_SE, **bare))
+    assert numbers(choice) == {F: 1}
+    assert codes(choice) == ["T1_LEFT_OUT"]
+
+
+# What the user wants.
+
+
+def test_a_wanted_series_by_number_and_by_uid() -> None:
+    stacks = [
+        stack(20, 1, **FLAIR),
+        stack(24, 2, **FLAIR),
+        stack(20, 3, **T1_SE),
+        stack(20, 4, **T2),
+    ]
+    assert numbers(chosen(*stacks, wanted={F: "1"}))[F] == 1
+    uid_of_4 = stacks[3][0].header.SeriesInstanceUID
+    choice = chosen(*stacks, wanted={F: uid_of_4, T1C: "3"})
+    assert numbers(choice) == {F: 4, T1C: 3}
+    assert "named with --flair (T2 by its header)" in choice.reasons[F]
+    assert choice.flags == ()
+
+
+WRONG: list[tuple[str, dict[Sequence, str], type[GliosightError], str]] = [
+    ("not there", {F: "17"}, UsageError, r"--flair 17 names no series.*series 1 \(FLAIR\)"),
+    ("empty", {F: " "}, UsageError, "names no series"),
+    ("a localizer", {F: "5"}, UnsupportedInputError, "localizer, which is never analysed"),
+    ("twice", {F: "1", T1: "1"}, UsageError, "--flair and --t1 name the same series"),
+    ("a number of two series", {T1: "6"}, UsageError, "the number of several series"),
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "words"), [one[1:] for one in WRONG], ids=[one[0] for one in WRONG]
+)
+def test_what_cannot_be_wanted(
+    wanted: dict[Sequence, str], error: type[GliosightError], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        chosen(
+            stack(20, 1, **FLAIR),
+            stack(3, 5, **LOCALIZER),
+            stack(20, 6, **T1_SE),
+            stack(20, 6, **T1_SE, SeriesInstanceUID="1.2.66", origin=(0.0, 0.0, 0.0)),
+            wanted=wanted,
+        )
+
+
+def test_a_wanted_series_that_cannot_be_read_is_its_own_error() -> None:
+    broken = [type(one)(**{**vars(one), "syntax": uid.MPEG2MPML}) for one in stack(20, 2, **FLAIR)]
+    with pytest.raises(UnsupportedInputError, match="MPEG"):
+        chosen(stack(20, 1, **FLAIR), broken, wanted={F: "2"})
+
+
+def test_the_first_usable_stack_of_a_wanted_series_is_said() -> None:
+    choice = chosen(
+        stack(20, 1, **FLAIR, ImageType=["ORIGINAL", "PRIMARY", "P"]),
+        stack(20, 1, start=40, **FLAIR, TemporalPositionIdentifier=1),
+        stack(20, 1, start=80, **FLAIR, TemporalPositionIdentifier=2),
+        wanted={F: "1"},
+    )
+    assert choice.chosen[F].part == "magnitude, time 1 of 2"
+    assert "the first usable of its 3 stacks" in choice.reasons[F]
+
+
+def test_a_wanted_t1_in_other_coordinates_is_left_out() -> None:
+    choice = chosen(
+        stack(20, 1, **FLAIR),
+        stack(20, 2, **T1_SE, FrameOfReferenceUID="1.2.3.99"),
+        wanted={T1: "2"},
+    )
+    assert numbers(choice) == {F: 1}
+    assert codes(choice) == ["T1_LEFT_OUT"]
+
+
+def test_a_wanted_t1_has_its_partner_by_order() -> None:
+    choice = chosen(
+        stack(20, 1, **FLAIR),
+        stack(20, 2, **T1_SE, time="100000"),
+        stack(20, 3, **T1_SE, time="103000"),
+        wanted={T1: "2"},
+    )
+    assert numbers(choice) == {F: 1, T1: 2, T1C: 3}
+    assert choice.by_order

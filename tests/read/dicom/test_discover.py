@@ -1,0 +1,195 @@
+"""Many files, and DICOMDIRs: what is found, what is told, and where they may not lead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from pydicom import uid
+from pydicom.config import IGNORE
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+
+from gliosight.errors import DamagedInputError, LimitExceededError, NothingReadableError
+from gliosight.read.dicom.discover import discover, read_dicomdir
+from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits
+
+from .builders_files import make_dataset, write
+
+
+def budget(**limits: int) -> Budget:
+    return Budget(Limits(**limits) if limits else DEFAULT_LIMITS)
+
+
+def slice_file(path: Path, number: int, **elements: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = make_dataset(
+        InstanceNumber=number,
+        SOPInstanceUID=f"1.2.3.{number}",
+        ImagePositionPatient=[0, 0, number],
+    )
+    for keyword, value in elements.items():
+        setattr(made, keyword, value)
+    return write(path, made)
+
+
+def dicomdir(path: Path, references: Iterable[object]) -> Path:
+    made = Dataset()
+    made.SOPClassUID = uid.MediaStorageDirectoryStorage
+    made.SOPInstanceUID = "1.2.9"
+    made.FileSetID = "DISC"
+    records = []
+    for reference in references:
+        record = Dataset()
+        record.DirectoryRecordType = "PATIENT" if reference is None else "IMAGE"
+        if reference is not None:
+            # No validation: the standard's letters are what these names are not.
+            record.add(DataElement("ReferencedFileID", "CS", reference, validation_mode=IGNORE))
+        records.append(record)
+    made.DirectoryRecordSequence = Sequence(records)
+    return write(path, made)
+
+
+def test_files_are_read_in_order_and_told(tmp_path: Path) -> None:
+    files = [slice_file(tmp_path / f"{9 - k}.dcm", k) for k in range(4)]
+    (tmp_path / "note.txt").write_text("nothing of interest")
+    told: list[tuple[int, int]] = []
+    found = discover(
+        [*files, tmp_path / "note.txt", tmp_path / "gone.dcm"],
+        tmp_path,
+        budget(),
+        lambda done, total: told.append((done, total)),
+    )
+    assert [one.header.InstanceNumber for one in found.instances] == [0, 1, 2, 3]
+    assert [type(one) for one in found.problems] == [DamagedInputError, NothingReadableError]
+    assert [one.where for one in found.problems] == ["note.txt", "gone.dcm"]
+    assert told == [(k, 6) for k in range(1, 7)]
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    assert discover([], tmp_path, budget()).instances == ()
+
+
+def test_the_same_instance_twice(tmp_path: Path) -> None:
+    first = slice_file(tmp_path / "a" / "1.dcm", 1)
+    again = slice_file(tmp_path / "b" / "copy.dcm", 1)
+    found = discover([first, again], tmp_path, budget())
+    assert [one.path for one in found.instances] == [first]
+    assert found.duplicates == 1
+
+
+def test_one_uid_for_a_whole_series(tmp_path: Path) -> None:
+    """Bad de-identification gives every slice the same UID; none of them is lost."""
+    files = [slice_file(tmp_path / f"{k}.dcm", k, SOPInstanceUID="1.2.3") for k in range(3)]
+    assert len(discover(files, tmp_path, budget()).instances) == 3
+
+
+def test_no_uid_at_all(tmp_path: Path) -> None:
+    files = [slice_file(tmp_path / f"{k}.dcm", 1) for k in range(2)]
+    data = files[0].read_bytes()
+    for path in files:
+        element = b"\x08\0\x18\0UI\x08\x001.2.3.1\0"
+        assert element in data
+        path.write_bytes(data.replace(element, b""))
+    assert len(discover(files, tmp_path, budget()).instances) == 2
+
+
+def test_dicomdir_in_a_folder_is_no_image(tmp_path: Path) -> None:
+    directory = dicomdir(tmp_path / "DICOMDIR", [None])
+    found = discover([directory, slice_file(tmp_path / "1.dcm", 1)], tmp_path, budget())
+    assert len(found.instances) == 1
+    assert found.problems == ()
+
+
+def test_too_many_files(tmp_path: Path) -> None:
+    files = [slice_file(tmp_path / f"{k}.dcm", k) for k in range(4)]
+    with pytest.raises(LimitExceededError, match="--max-members"):
+        discover(files, tmp_path, budget(members=3))
+
+
+# --- DICOMDIR ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("on_disc", "reference"),
+    [
+        ("IMAGES/IM1", ["IMAGES", "IM1"]),
+        ("images/im1", ["IMAGES", "IM1"]),  # copied by a system without case
+        ("IMAGES/im1;1", ["IMAGES", "IM1"]),  # ISO 9660 version
+        ("IMAGES/IM1.", ["IMAGES", "IM1"]),  # ISO 9660 without extension
+        ("IMAGES/IM1", "IMAGES/IM1"),  # one component for all
+        ("IM1", "IM1"),
+    ],
+)
+def test_references(tmp_path: Path, on_disc: str, reference: object) -> None:
+    path = slice_file(tmp_path / on_disc, 1)
+    listed = read_dicomdir(dicomdir(tmp_path / "DICOMDIR", [None, reference]), tmp_path, budget())
+    assert listed == [path]
+    assert len(discover(listed, tmp_path, budget()).instances) == 1
+
+
+def test_missing_references_are_reported(tmp_path: Path) -> None:
+    slice_file(tmp_path / "IM1", 1)
+    directory = dicomdir(tmp_path / "DICOMDIR", ["IM1", "IM2", ["A", "IM3"], "IM1"])
+    listed = read_dicomdir(directory, tmp_path, budget())
+    found = discover(listed, tmp_path, budget())
+    assert len(found.instances) == 1
+    assert [one.where for one in found.problems] == ["IM2", "A/IM3"]
+    assert found.duplicates == 0
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        ["..", "secret.dcm"],
+        ["A", "..", "..", "secret.dcm"],
+        "../secret.dcm",
+        "/etc/passwd",
+        ["", "etc", "passwd"],
+        "C:secret.dcm",
+        ["."],
+        "LINK",
+        ["OUT", "secret.dcm"],
+        ["out", "SECRET.DCM"],
+    ],
+)
+def test_never_leads_outside(tmp_path: Path, reference: object) -> None:
+    slice_file(tmp_path / "secret.dcm", 1)
+    disc = tmp_path / "disc"
+    disc.mkdir()
+    (disc / "LINK").symlink_to(tmp_path / "secret.dcm")
+    (disc / "OUT").symlink_to(tmp_path)
+    directory = dicomdir(disc / "DICOMDIR", [reference])
+    with pytest.raises(DamagedInputError, match="outside its own folder"):
+        read_dicomdir(directory, disc, budget())
+
+
+def test_links_inside_are_followed(tmp_path: Path) -> None:
+    slice_file(tmp_path / "a" / "IM1", 1)
+    (tmp_path / "B").symlink_to(tmp_path / "a")
+    directory = dicomdir(tmp_path / "DICOMDIR", [["B", "IM1"]])
+    assert read_dicomdir(directory, tmp_path, budget()) == [tmp_path / "B" / "IM1"]
+
+
+def test_link_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "LOOP").symlink_to(tmp_path / "LOOP")
+    directory = dicomdir(tmp_path / "DICOMDIR", ["LOOP"])
+    try:
+        listed = read_dicomdir(directory, tmp_path, budget())
+    except NothingReadableError:
+        return
+    assert discover(listed, tmp_path, budget()).instances == ()
+
+
+def test_an_image_called_dicomdir(tmp_path: Path) -> None:
+    path = slice_file(tmp_path / "DICOMDIR", 1)
+    with pytest.raises(DamagedInputError, match="not a DICOMDIR"):
+        read_dicomdir(path, tmp_path, budget())
+
+
+def test_too_many_references(tmp_path: Path) -> None:
+    directory = dicomdir(tmp_path / "DICOMDIR", [f"IM{k}" for k in range(9)])
+    with pytest.raises(LimitExceededError):
+        read_dicomdir(directory, tmp_path, budget(members=5))

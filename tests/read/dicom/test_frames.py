@@ -1,0 +1,247 @@
+"""Frames: classic, enhanced, legacy converted, and headers that hold nonsense."""
+
+from __future__ import annotations
+
+from time import process_time
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom import uid
+from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
+
+from gliosight.read.dicom.elements import integer, numbers, stored
+from gliosight.read.dicom.frames import MOST_FRAMES, frames_of
+from gliosight.read.dicom.instances import Instance
+
+from .builders_series import (
+    AXIAL,
+    ENHANCED_FLAIR,
+    FLAIR,
+    dataset,
+    enhanced,
+    enhanced_frame,
+    group,
+    instance,
+)
+
+
+def with_raw(one: Instance, keyword: str, value: Any) -> Instance:
+    """The same instance with a value that pydicom would not let in."""
+    if keyword not in one.header:
+        setattr(one.header, keyword, None)
+    element = one.header[keyword]
+    element._value = value
+    return one
+
+
+def test_a_classic_image_is_one_frame() -> None:
+    (frame,) = frames_of(instance(**FLAIR, AcquisitionDate="20240102", AcquisitionTime="101500.5"))
+    acquisition = frame.acquisition
+    np.testing.assert_array_equal(frame.position, (-100, -110, 0))
+    np.testing.assert_array_equal(frame.orientation, AXIAL)
+    assert (frame.number, frame.spacing, frame.thickness) == (1, (0.9, 0.8), 5)
+    assert (acquisition.repetition, acquisition.echo, acquisition.inversion) == (9000, 93, 2500)
+    assert acquisition.scanning == ("SE", "IR")
+    assert (acquisition.rows, acquisition.columns) == (64, 64)
+    assert acquisition.contrast is None
+    assert acquisition.acquired is not None
+    assert acquisition.acquired % 86400 == pytest.approx(10 * 3600 + 15 * 60 + 0.5)
+
+
+def test_an_enhanced_image_has_its_values_from_its_groups() -> None:
+    shared = {
+        **ENHANCED_FLAIR,
+        "PixelMeasuresSequence": group(PixelSpacing=[1, 1], SliceThickness=3),
+    }
+    groups = [
+        {
+            "PlanePositionSequence": group(ImagePositionPatient=[1, 2, z]),
+            "PlaneOrientationSequence": group(ImageOrientationPatient=list(AXIAL)),
+            "FrameContentSequence": group(
+                StackID="1",
+                TemporalPositionIndex=2,
+                FrameAcquisitionDateTime="20240102101500.25",
+            ),
+            "MRImageFrameTypeSequence": group(
+                FrameType=["ORIGINAL", "PRIMARY", "FLAIR", "M"], ComplexImageComponent="MAGNITUDE"
+            ),
+        }
+        for z in (0, 5)
+    ]
+    # Philips leaves classic copies at the top level, some of them empty or wrong for the frame.
+    frames = frames_of(
+        enhanced(
+            groups,
+            shared,
+            ImageType=["ORIGINAL", "PRIMARY", "FLAIR", "MIXED"],
+            InversionTime=0,
+            ComplexImageComponent="MIXED",
+            EchoPulseSequence="SPIN",
+        )
+    )
+    assert [one.number for one in frames] == [1, 2]
+    assert [float(one.position[2]) for one in frames if one.position is not None] == [0, 5]
+    acquisition = frames[1].acquisition
+    assert frames[1].spacing == (1, 1)
+    assert (acquisition.repetition, acquisition.echo, acquisition.inversion) == (9000, 94, 2500)
+    assert acquisition.scanning == ("SE", "IR")
+    assert acquisition.inversion_recovery is True
+    assert (acquisition.stack, acquisition.temporal, acquisition.component) == ("1", 2, "M")
+    assert acquisition.image_type == ("ORIGINAL", "PRIMARY", "FLAIR", "M")
+
+
+def test_a_frame_s_own_group_goes_before_the_shared_one() -> None:
+    frames = frames_of(
+        enhanced(
+            [
+                enhanced_frame(0, MREchoSequence=group(EffectiveEchoTime=20.0)),
+                enhanced_frame(0),
+            ],
+            ENHANCED_FLAIR,
+        )
+    )
+    assert [one.acquisition.echo for one in frames] == [20, 94]
+
+
+def test_diffusion_and_contrast_groups() -> None:
+    frames = frames_of(
+        enhanced(
+            [
+                enhanced_frame(
+                    0,
+                    MRDiffusionSequence=group(
+                        DiffusionBValue=1000.0,
+                        DiffusionGradientDirectionSequence=group(
+                            DiffusionGradientOrientation=[0.0, 0.0, 1.0]
+                        ),
+                    ),
+                ),
+                enhanced_frame(
+                    0, ContrastBolusUsageSequence=group(ContrastBolusAgentAdministered="NO")
+                ),
+            ],
+            ContrastBolusAgentSequence=group(CodeValue="1"),
+        )
+    )
+    assert (frames[0].acquisition.b_value, frames[0].acquisition.gradient) == (
+        1000,
+        "0.0\\0.0\\1.0",
+    )
+    assert [one.acquisition.contrast for one in frames] == [True, False]
+
+
+def test_legacy_converted_objects_keep_timing_among_what_was_not_assigned() -> None:
+    frames = frames_of(
+        enhanced(
+            [
+                enhanced_frame(
+                    z,
+                    UnassignedPerFrameConvertedAttributesSequence=group(
+                        AcquisitionTime=f"10150{z}"
+                    ),
+                )
+                for z in (0, 5)
+            ],
+            {"UnassignedSharedConvertedAttributesSequence": group(**FLAIR)},
+            SOPClassUID=uid.LegacyConvertedEnhancedMRImageStorage,
+        )
+    )
+    assert [one.acquisition.inversion for one in frames] == [2500, 2500]
+    assert [one.acquisition.acquired for one in frames] == [36900, 36905]
+
+
+def test_frames_that_are_not_described_are_left_out_and_counts_are_not_believed() -> None:
+    assert len(frames_of(enhanced([enhanced_frame(0)], NumberOfFrames=2**31 - 1))) == 1
+    assert len(frames_of(instance(NumberOfFrames=2**31 - 1))) == MOST_FRAMES
+    assert len(frames_of(instance(NumberOfFrames=-3))) == 1
+    one = instance(SOPClassUID=uid.CTImageStorage, Modality="CT", NumberOfFrames=2**31 - 1)
+    assert len(frames_of(one)) == 1
+
+
+def test_several_frames_of_a_classic_image_have_no_place() -> None:
+    frames = frames_of(instance(NumberOfFrames=3))
+    assert [one.position for one in frames] == [None] * 3
+    assert frames[2].place == "a file, frame 3"
+
+
+NONSENSE: list[tuple[str, str, Any]] = [
+    ("two positions instead of three", "ImagePositionPatient", ["1", "2"]),
+    ("not a number", "ImagePositionPatient", ["nan", "1", "2"]),
+    ("infinite", "ImagePositionPatient", ["inf", "1", "2"]),
+    ("another planet", "ImagePositionPatient", ["1e30", "1", "2"]),
+    ("words", "ImagePositionPatient", "here"),
+    ("empty", "ImagePositionPatient", None),
+    ("a sequence", "ImagePositionPatient", [Dataset()]),
+    ("not perpendicular", "ImageOrientationPatient", ["1", "0", "0", "1", "0", "0"]),
+    ("no unit vectors", "ImageOrientationPatient", ["0", "0", "0", "0", "0", "0"]),
+    ("one spacing", "PixelSpacing", ["1"]),
+    ("negative", "PixelSpacing", ["-1", "1"]),
+    ("underscores, which Python reads as a number", "PixelSpacing", ["1_0", "1"]),
+    ("zero", "SliceThickness", "0"),
+]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"), [one[1:] for one in NONSENSE], ids=[f"{o[1]}: {o[0]}" for o in NONSENSE]
+)
+def test_nonsense_is_none(keyword: str, value: Any) -> None:
+    attribute = {
+        "ImagePositionPatient": "position",
+        "ImageOrientationPatient": "orientation",
+        "PixelSpacing": "spacing",
+        "SliceThickness": "thickness",
+    }[keyword]
+    (frame,) = frames_of(with_raw(instance(**FLAIR), keyword, value))
+    assert getattr(frame, attribute) is None
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "field"),
+    [
+        ("RepetitionTime", "7.23e+75", "repetition"),  # what Philips writes for "unset"
+        ("EchoTime", "-1", "echo"),
+        ("InversionTime", "0", "inversion"),
+        ("FlipAngle", MultiValue(str, ["x", "y"]), "flip"),
+        ("AcquisitionTime", "9999", "acquired"),
+        ("AcquisitionNumber", "1.5", "acquisition"),
+        ("EchoTime", object(), "echo"),
+    ],
+)
+def test_absurd_timing_is_none(keyword: str, value: Any, field: str) -> None:
+    (frame,) = frames_of(with_raw(instance(**FLAIR), keyword, value))
+    assert getattr(frame.acquisition, field) is None
+
+
+def test_values_as_text() -> None:
+    header = dataset(ImageType=["A", "B "], Rows=7, ContrastBolusAgentSequence=group(CodeValue="1"))
+    assert stored(header, "ImageType") == "A\\B"
+    assert stored(header, "Rows") == "7"
+    assert stored(header, "ContrastBolusAgentSequence") == "present"
+    assert stored(header, "Columns") == ""
+    assert numbers("1\\x") == ()
+    assert integer("3.0") == 3
+    assert integer("1e300") is None
+
+
+def test_times_without_a_date_sort_within_their_day() -> None:
+    (frame,) = frames_of(instance(AcquisitionTime="000010"))
+    assert frame.acquisition.acquired == 10
+    old = with_raw(instance(), "AcquisitionDate", "2024.01.02")  # as before DICOM 3.0
+    (frame,) = frames_of(with_raw(old, "AcquisitionTime", "00:00:10"))
+    assert frame.acquisition.acquired is not None
+    assert frame.acquisition.acquired % 86400 == 10
+    (frame,) = frames_of(with_raw(instance(), "AcquisitionDate", "20249999"))
+    assert frame.acquisition.acquired is None
+
+
+def test_many_enhanced_frames_cost_no_more_each() -> None:
+    def seconds(count: int) -> float:
+        one = enhanced([enhanced_frame(z) for z in range(count)], ENHANCED_FLAIR)
+        start = process_time()
+        assert len(frames_of(one)) == count
+        return process_time() - start
+
+    few, many = min(seconds(100) for _ in range(3)), seconds(800)
+    assert many < 32 * few + 0.1  # eight times as many, and the machine may be busy

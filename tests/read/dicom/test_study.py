@@ -1,0 +1,227 @@
+"""From chosen series to a study: grids, contrast by pixels, what is left out and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+
+from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
+from gliosight.phantom import Phantom, PhantomSpec, make_phantom
+from gliosight.phantom.dicom import DicomSpec, geometry_of, volume_of, write_dicom
+from gliosight.read import Limits, Request, find_studies, read
+from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
+from gliosight.read.dicom.study import DicomStudy, digest_of, without_pixels
+from gliosight.study import Sequence, Study
+
+
+@pytest.fixture(scope="module")
+def head() -> Phantom:
+    return make_phantom(PhantomSpec(seed=2, slices=9, matrix=96, pixel_mm=2.2))
+
+
+def codes(study: Study) -> set[str]:
+    return {one.code for one in study.flags}
+
+
+def only(path: Path) -> DicomStudy:
+    (source,) = find_studies(path, Limits())
+    assert isinstance(source, DicomStudy)
+    return source
+
+
+def test_three_sequences_on_one_grid(head: Phantom, tmp_path: Path) -> None:
+    folder = write_dicom(head, tmp_path)
+    study = read(Request(folder))
+    assert study.kind == "dicom"
+    assert set(study.sequences) == set(Sequence)
+    for name in Sequence:
+        assert np.array_equal(study.sequences[name].values, volume_of(head, DicomSpec(), name))
+    assert study.geometry is not None
+    assert np.allclose(study.geometry.origins, geometry_of(head).origins, atol=1e-3)
+    # Of the traps none left a trace but for the reasons.
+    assert set(study.source["chosen"]) == {"FLAIR", "T1", "T1C"}
+
+
+def test_the_study_is_named_by_a_digest_and_nothing_else(head: Phantom, tmp_path: Path) -> None:
+    source = only(write_dicom(head, tmp_path, DicomSpec(identity="unicode")))
+    study = read(Request(source))
+    uid = str(source.series[0].frames[0].instance.header.StudyInstanceUID)
+    assert study.study_id == digest_of(uid)
+    assert len(study.study_id) == 12
+    told = repr((study.study_id, study.slice_names, study.flags, study.source["chosen"]))
+    assert "PHANTOM" not in told.upper()
+
+
+def test_a_source_leads_back_to_its_frames(head: Phantom, tmp_path: Path) -> None:
+    for layout in ("classic", "enhanced"):
+        spec = DicomSpec(layout=layout, numbering="shuffled", shuffled_names=layout == "classic")
+        study = read(Request(write_dicom(head, tmp_path / layout, spec)))
+        origin = study.source["dicom"]
+        assert len(origin.frames) == study.shape[0]
+        assert len(origin.headers) == (1 if layout == "enhanced" else study.shape[0])
+        assert not any("PixelData" in one for one in origin.headers)
+
+
+def test_t1_of_another_frame_of_reference_is_left_out(head: Phantom, tmp_path: Path) -> None:
+    study = read(Request(write_dicom(head, tmp_path, DicomSpec(t1_frame="other"))))
+    assert set(study.sequences) == {Sequence.FLAIR}
+    assert {"T1_LEFT_OUT", "T1C_LEFT_OUT"} <= codes(study)
+    assert not {"T1_MISSING", "T1C_MISSING"} & codes(study)
+
+
+def test_without_contrast_fields_the_pixels_confirm_the_order(
+    head: Phantom, tmp_path: Path
+) -> None:
+    spec = DicomSpec(contrast_tags=False, descriptions="empty")
+    study = read(Request(write_dicom(head, tmp_path, spec)))
+    assert "T1C_BY_ORDER" in codes(study)
+    assert np.array_equal(study.sequences[Sequence.T1C].values, volume_of(head, spec, Sequence.T1C))
+
+
+def test_a_later_t1_that_does_not_enhance_is_left_out(head: Phantom, tmp_path: Path) -> None:
+    # A scan repeated after the patient moved: nothing enhances.
+    twice = dict(head.sequences)
+    noise = np.random.default_rng(1).integers(-3, 4, twice[Sequence.T1].shape)
+    twice[Sequence.T1C] = np.clip(twice[Sequence.T1].astype(int) + noise, 0, 4095).astype(np.uint16)
+    spec = DicomSpec(contrast_tags=False, descriptions="empty")
+    study = read(Request(write_dicom(replace(head, sequences=twice), tmp_path, spec)))
+    assert Sequence.T1C not in study.sequences
+    (said,) = [one for one in study.flags if one.code == "T1C_LEFT_OUT"]
+    assert "--t1c" in said.message
+
+
+def test_enhancement_has_a_direction(head: Phantom) -> None:
+    t1, t1c = head.sequences[Sequence.T1], head.sequences[Sequence.T1C]
+    assert enhancement(t1, t1c) > ENHANCES_FROM
+    assert enhancement(t1c, t1) < -ENHANCES_FROM
+    assert abs(enhancement(t1, t1)) < 1e-9
+    # Another gain, and a coil that is brighter on one side, enhance nothing.
+    ramp = np.linspace(0.7, 1.4, t1.shape[2])
+    assert abs(enhancement(t1, t1 * 3.0 * ramp)) < ENHANCES_FROM
+    assert enhancement(np.zeros_like(t1), t1) == 0
+
+
+def test_series_can_be_named_by_number_and_by_uid(head: Phantom, tmp_path: Path) -> None:
+    folder = write_dicom(head, tmp_path, DicomSpec(traps=frozenset({"coronal"})))
+    source = only(folder)
+    other = next(
+        one
+        for one in source.series
+        if one.identified.sequence is Sequence.FLAIR and one.shape != head.truth.shape
+    )
+    assert read(Request(source)).shape == head.truth.shape
+    for name in (other.uid, str(other.number)):
+        study = read(Request(source, series={Sequence.FLAIR: name}))
+        assert study.shape == other.shape
+    with pytest.raises(UsageError, match=r"--flair 1\.2\.3\.4 names no series of this study"):
+        read(Request(source, series={Sequence.FLAIR: "1.2.3.4"}))
+
+
+def test_no_flair_is_said_with_what_there_is(head: Phantom, tmp_path: Path) -> None:
+    folder = write_dicom(head, tmp_path)
+    for series in only(folder).series:
+        if series.identified.sequence is Sequence.FLAIR:
+            for frame in series.frames:
+                frame.instance.path.unlink()
+    with pytest.raises(UnsupportedInputError, match="no FLAIR") as caught:
+        read(Request(folder))
+    assert "T1" in caught.value.line()
+
+
+def untold_mask(head: Phantom, folder: Path) -> tuple[Path, int]:
+    """A study with a stored mask that nothing but its pixels tells from FLAIR; the mask's number."""
+    written = write_dicom(head, folder, DicomSpec(traps=frozenset({"mask"})))
+    numbers = set()
+    for path in written.rglob("*"):
+        if path.is_file():
+            one = pydicom.dcmread(path)
+            if one.SeriesDescription.endswith("seg"):
+                one.SeriesDescription = one.ProtocolName = ""
+                one.save_as(path)
+                numbers.add(int(one.SeriesNumber))
+    (number,) = numbers
+    return written, number
+
+
+def test_a_mask_with_flairs_own_header_is_passed_over(head: Phantom, tmp_path: Path) -> None:
+    folder, mask = untold_mask(head, tmp_path)
+    source = only(folder)
+    shown = [one for one in source.series if one.identified.sequence is Sequence.FLAIR]
+    assert len(shown) == 2  # by the headers
+    study = read(Request(source))
+    assert len(np.unique(study.flair.values)) > 100
+    assert "MASK_PASSED_OVER" in codes(study)
+    with pytest.raises(DamagedInputError, match="mask"):
+        read(Request(source, series={Sequence.FLAIR: str(mask)}))
+    masks_only = [one for one in source.series if one not in shown or one.number == mask]
+    with pytest.raises(DamagedInputError, match="mask"):
+        read(Request(replace(source, series=tuple(masks_only))))
+
+
+def test_truncated_pixels_name_series_and_instance(head: Phantom, tmp_path: Path) -> None:
+    folder = write_dicom(head, tmp_path)
+    flair = next(
+        one
+        for one in only(folder).series
+        if one.identified.sequence is Sequence.FLAIR and one.usable
+    )
+    path = flair.frames[4].instance.path
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(DamagedInputError, match=rf"series {flair.number}, instance \d+"):
+        read(Request(folder))
+
+
+def test_an_unreadable_file_beside_a_study_is_its_problem(head: Phantom, tmp_path: Path) -> None:
+    folder = write_dicom(head, tmp_path)
+    some = next(path for path in folder.rglob("*") if path.is_file())
+    (some.parent / "cut.dcm").write_bytes(some.read_bytes()[:400])
+    with pytest.raises(DamagedInputError, match=r"cut\.dcm"):
+        read(Request(folder))
+
+
+def test_headers_alone_make_the_same_grid(head: Phantom, tmp_path: Path) -> None:
+    source = only(write_dicom(head, tmp_path, DicomSpec(layout="enhanced")))
+    whole = read(Request(source))
+    bare = without_pixels(source, whole.source["series"]["FLAIR"])
+    assert bare.shape == whole.shape
+    assert bare.slice_names == whole.slice_names
+    assert bare.source["dicom"].frames == whole.source["dicom"].frames
+    assert np.array_equal(bare.geometry.origins, whole.geometry.origins)  # type: ignore[union-attr]
+    with pytest.raises(UnsupportedInputError, match="not among"):
+        without_pixels(source, "0" * 12)
+
+
+def test_two_studies_under_one_folder(head: Phantom, tmp_path: Path) -> None:
+    other = make_phantom(PhantomSpec(seed=8, slices=5, matrix=64, pixel_mm=3.0))
+    write_dicom(head, tmp_path)
+    write_dicom(other, tmp_path)
+    sources = find_studies(tmp_path, Limits())
+    assert len(sources) == 2
+    assert {read(Request(one)).shape[0] for one in sources} == {9, 5}
+    with pytest.raises(UnsupportedInputError, match="2 studies"):
+        read(Request(tmp_path))
+
+
+def test_a_zip_and_a_dicomdir_give_the_same_study(head: Phantom, tmp_path: Path) -> None:
+    import shutil
+
+    folder = write_dicom(head, tmp_path / "a", DicomSpec(dicomdir=True))
+    archive = Path(shutil.make_archive(str(tmp_path / "export"), "zip", folder))
+    whole, zipped, listed = (read(Request(one)) for one in (folder, archive, folder / "DICOMDIR"))
+    assert whole.study_id == zipped.study_id == listed.study_id
+    for one in (zipped, listed):
+        assert np.array_equal(one.flair.values, whole.flair.values)
+
+
+def test_a_budget_bounds_all_series_together(head: Phantom, tmp_path: Path) -> None:
+    from gliosight.errors import LimitExceededError
+
+    folder = write_dicom(head, tmp_path)
+    enough = 3 * 2 * head.truth.size
+    read(Request(folder, limits=Limits(decoded_bytes=enough)))
+    with pytest.raises(LimitExceededError, match="--max-decoded"):
+        read(Request(folder, limits=Limits(decoded_bytes=2 * head.truth.size - 1)))

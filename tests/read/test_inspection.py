@@ -1,0 +1,86 @@
+"""What inspect sees: the truth about every kind of input, without an analysis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
+from gliosight.phantom.dicom import TRAPS, DicomSpec, write_dicom
+from gliosight.read import Limits, find_studies
+from gliosight.read.inspection import Inspection, inspect, plane_of
+from tests.conftest import make_geometry
+from tests.read.dicom.test_study import untold_mask
+
+
+@pytest.fixture(scope="module")
+def head() -> Phantom:
+    return make_phantom(PhantomSpec(seed=2, slices=7, matrix=64, pixel_mm=3.0))
+
+
+def look(path: Path, *, pixels: bool = False) -> Inspection:
+    (source,) = find_studies(path, Limits())
+    return inspect(source, "the study", Limits(), pixels=pixels)
+
+
+def test_a_messy_folder(head: Phantom, tmp_path: Path) -> None:
+    spec = DicomSpec(traps=frozenset(TRAPS) - {"mask"}, shuffled_names=True)
+    seen = look(write_dicom(head, tmp_path, spec))
+    assert seen.kind == "dicom"
+    assert seen.error is None
+    taken = {one.taken_as: one for one in seen.series if one.taken_as}
+    assert set(taken) == {"FLAIR", "T1", "T1C"}
+    assert taken["FLAIR"].plane == "axial"
+    shown = {one.shows for one in seen.series}
+    assert {"FLAIR", "localizer", "T2"} <= shown
+    # Nothing that is never analysed is taken, and each says why.
+    for one in seen.series:
+        if not one.taken_as and one.problem:
+            assert one.why
+    assert set(seen.reasons) == {"FLAIR", "T1", "T1C"}
+
+
+def test_pixels_tell_a_mask_with_flairs_header(head: Phantom, tmp_path: Path) -> None:
+    folder, _ = untold_mask(head, tmp_path)
+    by_headers = [one for one in look(folder).series if one.shows == "FLAIR" and not one.problem]
+    by_pixels = [one for one in look(folder, pixels=True).series if "mask" in one.problem]
+    assert len(by_headers) == 2
+    assert len(by_pixels) == 1
+
+
+def test_nifti_says_sequence_size_and_spacing(head: Phantom, tmp_path: Path) -> None:
+    seen = look(write_nifti(head, tmp_path))
+    assert (seen.kind, seen.error) == ("nifti", None)
+    rows = {one.shows: one for one in seen.series}
+    assert set(rows) == {"FLAIR", "T1", "T1C"}
+    assert rows["FLAIR"].shape == (7, 64, 64)
+    assert rows["FLAIR"].spacing_mm == pytest.approx((5.0, 3.0, 3.0))
+    assert rows["FLAIR"].taken_as == "FLAIR"
+
+
+def test_slices_say_how_many(head: Phantom, tmp_path: Path) -> None:
+    seen = look(write_lgg(head, tmp_path))
+    assert seen.kind == "slices"
+    assert seen.series[0].shape == (7, 64, 64)
+
+
+def test_what_cannot_be_analysed_says_what_analyze_would(head: Phantom, tmp_path: Path) -> None:
+    folder = write_nifti(head, tmp_path)
+    next(folder.glob("*_flair.nii.gz")).unlink()
+    seen = look(folder)
+    assert seen.error is not None
+    assert seen.error.exit_code == 5
+    (tmp_path / "cut_flair.nii").write_bytes(bytes(100))
+    broken = inspect(tmp_path / "cut_flair.nii", "x", Limits())
+    assert broken.error is not None
+    assert broken.error.exit_code == 4
+
+
+def test_planes() -> None:
+    assert plane_of(None) is None
+    assert plane_of(make_geometry()) == "axial"
+    import numpy as np
+
+    turned = np.array([[0.5, 0.0, 0.866025], [0.0, -1.0, 0.0], [-0.866025, 0.0, 0.5]])
+    assert plane_of(make_geometry(axes=turned)) == "oblique axial"

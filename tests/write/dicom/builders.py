@@ -1,0 +1,294 @@
+"""Sources as scanners write them, as headers in memory, and analyses of them for the writers' tests.
+
+Nothing here comes from the writers: positions are placed in the patient by hand (LPS, as DICOM says them),
+and the study's geometry is their RAS+ form. `Made` keeps both, so that a test can compare.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence as Many
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
+
+from gliosight.analysis import Analysis, Decision, Provenance, Status
+from gliosight.maps import Maps
+from gliosight.measure import measure
+from gliosight.study import DicomSource, Flag, Geometry, Sequence, Study, Volume
+
+STUDY_UID = "1.2.826.0.1.3680043.8.498.1"
+SERIES_UID = "1.2.826.0.1.3680043.8.498.2"
+REFERENCE_UID = "1.2.826.0.1.3680043.8.498.3"
+SHAPE = (9, 40, 36)
+
+# ImageOrientationPatient, LPS: first along a row, then down a column.
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
+OBLIQUE = (0.9659258, -0.2456, 0.0818, 0.2588190, 0.9166, -0.3050)
+
+
+def straightened(orientation: Many[float]) -> NDArray[np.float64]:
+    """The same directions as perpendicular unit vectors, (2, 3)."""
+    row, column = np.array(orientation, dtype=float).reshape(2, 3)
+    row = row / np.linalg.norm(row)
+    column = column - row * (row @ column)
+    return np.stack([row, column / np.linalg.norm(column)])
+
+
+@dataclass(frozen=True)
+class Made:
+    """A source and where its slices lie.
+
+    ``positions`` (slices, 3) and ``orientation`` (2, 3) are LPS; ``spacing`` is between rows, columns.
+    """
+
+    source: DicomSource
+    geometry: Geometry | None
+    positions: NDArray[np.float64]
+    orientation: NDArray[np.float64]
+    spacing: tuple[float, float]
+
+
+def make_source(
+    shape: tuple[int, int, int] = SHAPE,
+    *,
+    orientation: Many[float] = AXIAL,
+    spacing: tuple[float, float] = (1.1, 0.9),
+    gaps: float | Many[float] = 4.0,
+    tilt_mm: float = 0.0,
+    enhanced: int | None = None,
+    per_frame_orientation: bool = False,
+    shuffled: bool = True,
+    **changes: Any,
+) -> Made:
+    """A series.
+
+    Parameters
+    ----------
+    gaps : float or sequence of float
+        Between slices, mm.
+    tilt_mm : float
+        How far each slice is shifted down its columns against the one before: a gantry's tilt.
+    enhanced : int, optional
+        Write so many enhanced instances with several frames each, in place of single frames.
+    per_frame_orientation : bool
+        Whether enhanced frames each have their orientation and measures, as some vendors write them.
+    shuffled : bool
+        Whether instances and frames come in an order that says nothing of their position.
+    **changes
+        Attributes of every header by keyword; ``None`` removes one.
+    """
+    slices = shape[0]
+    row, column = straightened(orientation)
+    normal = np.cross(row, column)
+    steps = np.full(slices - 1, gaps) if isinstance(gaps, (int, float)) else np.array(gaps)
+    along = np.concatenate([[0.0], np.cumsum(steps)])
+    corner = np.array([-31.5, 22.25, 7.125])
+    positions = corner + along[:, None] * normal + np.arange(slices)[:, None] * tilt_mm * column
+    # Digits a header holds; the reader sees no more.
+    positions = np.array([[float(_ds(x)) for x in one] for one in positions])
+    told = np.array([float(_ds(x)) for x in np.concatenate([row, column])]).reshape(2, 3)
+    to_ras = np.array([-1.0, -1.0, 1.0])
+    geometry = Geometry(
+        positions * to_ras, told[1] * to_ras, told[0] * to_ras, spacing, slice_thickness=3.5
+    )
+    order = np.random.default_rng(5).permutation(slices) if shuffled else np.arange(slices)
+    places = [positions[k] for k in order]
+    if enhanced is None:
+        headers = [_single(shape, place, told, spacing, k) for k, place in enumerate(places)]
+        frames = [(int(np.flatnonzero(order == k)[0]), 1) for k in range(slices)]
+    else:
+        parts = np.array_split(np.arange(slices), enhanced)
+        headers = [
+            _enhanced(shape, [places[k] for k in part], told, spacing, n, per_frame_orientation)
+            for n, part in enumerate(parts)
+        ]
+        where = {int(k): (n, i + 1) for n, part in enumerate(parts) for i, k in enumerate(part)}
+        frames = [where[int(np.flatnonzero(order == k)[0])] for k in range(slices)]
+    for header in headers:
+        for keyword, value in changes.items():
+            if value is None:
+                header.pop(keyword, None)
+            else:
+                header[keyword] = raw_element(keyword, copy.deepcopy(value))
+    return Made(DicomSource(tuple(headers), tuple(frames)), geometry, positions, told, spacing)
+
+
+def blobs(
+    shape: tuple[int, int, int] = SHAPE, count: int = 1, *, size: int = 3
+) -> NDArray[np.bool_]:
+    """So many lesions that no mirror image or other order of slices leaves in place."""
+    mask = np.zeros(shape, dtype=bool)
+    s, r, _ = shape
+    for k in range(count):
+        top, left = 2 + (k * (size + 2)) % max(r - size - 4, 1), 3 + 2 * (k % 3)
+        first = min(s - 1, 1 + k % 3)
+        last = min(s, first + 3)
+        mask[first:last, top : top + size, left : left + size + 1] = True
+        mask[first, top, left + size + 1] = True  # a step aside: nothing is symmetric
+    return mask
+
+
+def make_analysis(
+    made: Made,
+    mask: NDArray[np.bool_] | None = None,
+    *,
+    status: Status | None = None,
+    geometry: bool = True,
+    flags: tuple[Flag, ...] = (),
+    probability: NDArray[np.float32] | None = None,
+    **provenance: Any,
+) -> Analysis:
+    """An analysis of a source whose mask is given, with the findings that `measure` makes of it."""
+    slices = len(made.source.frames)
+    first = made.source.headers[0]
+    shape = (slices, int(first.Rows), int(first.Columns))
+    mask = blobs(shape) if mask is None else mask
+    where = made.geometry if geometry else None
+    rng = np.random.default_rng(11)
+    if probability is None:
+        probability = np.where(mask, 0.75, 0.02).astype(np.float32)
+        probability += rng.uniform(0, 0.1, shape).astype(np.float32)
+    values = np.full(shape, 5.0, dtype=np.float32)
+    values[:, 2:-2, 2:-2] = 300 + rng.uniform(0, 50, (slices, shape[1] - 4, shape[2] - 4))
+    study = Study(
+        "0123456789ab",
+        {Sequence.FLAIR: Volume(values, where)},
+        tuple(f"slice {k + 1}" for k in range(slices)),
+        "dicom",
+        source={"dicom": made.source},
+    )
+    if status is None:
+        status = Status.FOUND if mask.any() else Status.NOT_FOUND
+    made_by = Provenance(
+        version="0.1.0",
+        model="joint-test",
+        model_sha256="0f" * 32,
+        engine="onnxruntime",
+        precision="float32",
+        channels=("FLAIR", "FLAIR", "FLAIR"),
+        settings={"threads": 2, "decision": {"pixel_threshold": 0.5}},
+    )
+    decision = Decision(
+        mask=mask,
+        slice_probabilities=probability.max(axis=(1, 2)),
+        score=None if status is Status.NOT_ASSESSED else float(probability.max()),
+        score_threshold=0.5,
+        slice_threshold=0.4,
+        status=status,
+        reason="Made for a test.",
+    )
+    findings = measure(study, mask, probability, origin="made")
+    return Analysis(
+        study,
+        Maps(probability, probability.max(axis=(1, 2))),
+        decision,
+        findings,
+        flags,
+        replace(made_by, **provenance),
+    )
+
+
+def raw_element(keyword: str, value: Any) -> DataElement:
+    """An element that holds a value whatever its VR allows; bytes as of an unknown VR."""
+    vr = "UN" if isinstance(value, bytes) else dictionary_VR(keyword)
+    element = DataElement(tag_for_keyword(keyword), vr, None)
+    element._value = value
+    return element
+
+
+def with_side(analysis: Analysis, *sides: str) -> Analysis:
+    """The same analysis with other sides of its findings."""
+    findings = tuple(
+        replace(one, side=side) for one, side in zip(analysis.findings, sides, strict=True)
+    )
+    return replace(analysis, findings=findings)
+
+
+def _ds(value: float) -> str:
+    return f"{value:.6f}"
+
+
+def _patient(sop_class: str, number: int) -> Dataset:
+    out = Dataset()
+    out.file_meta = FileMetaDataset()
+    out.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    out.SpecificCharacterSet = "ISO_IR 100"
+    out.PatientName = "Phantom^Walter"
+    out.PatientID = "PHANTOM-7"
+    out.PatientBirthDate = "19700203"
+    out.PatientSex = "M"
+    out.StudyInstanceUID = STUDY_UID
+    out.StudyDate = "20240102"
+    out.StudyTime = "101112"
+    out.ReferringPhysicianName = "Doctor^Ruth"
+    out.StudyID = "S1"
+    out.AccessionNumber = "A1"
+    out.StudyDescription = "Head"
+    out.SeriesInstanceUID = SERIES_UID
+    out.SeriesNumber = 4
+    out.Modality = "MR"
+    out.FrameOfReferenceUID = REFERENCE_UID
+    out.PositionReferenceIndicator = ""
+    out.Manufacturer = "Phantom works"
+    out.SOPClassUID = sop_class
+    out.SOPInstanceUID = f"{SERIES_UID}.{number + 1}"
+    out.InstanceNumber = number + 1
+    return out
+
+
+def _single(
+    shape: tuple[int, int, int],
+    place: NDArray[np.float64],
+    orientation: NDArray[np.float64],
+    spacing: tuple[float, float],
+    number: int,
+) -> Dataset:
+    out = _patient(MRImageStorage, number)
+    out.ImageType = ["ORIGINAL", "PRIMARY", "M"]
+    out.Rows, out.Columns = shape[1:]
+    out.ImagePositionPatient = [_ds(x) for x in place]
+    out.ImageOrientationPatient = [_ds(x) for x in orientation.ravel()]
+    out.PixelSpacing = [str(x) for x in spacing]
+    out.SliceThickness = "3.5"
+    return out
+
+
+def _enhanced(
+    shape: tuple[int, int, int],
+    places: Many[NDArray[np.float64]],
+    orientation: NDArray[np.float64],
+    spacing: tuple[float, float],
+    number: int,
+    per_frame_orientation: bool,
+) -> Dataset:
+    out = _patient(EnhancedMRImageStorage, number)
+    out.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
+    out.Rows, out.Columns = shape[1:]
+    out.NumberOfFrames = len(places)
+    shared, turn, size = Dataset(), Dataset(), Dataset()
+    turn.ImageOrientationPatient = [_ds(x) for x in orientation.ravel()]
+    size.PixelSpacing = [str(x) for x in spacing]
+    size.SliceThickness = "3.5"
+    if not per_frame_orientation:
+        shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [turn], [size]
+    out.SharedFunctionalGroupsSequence = [shared]
+    frames = []
+    for place in places:
+        frame, position = Dataset(), Dataset()
+        position.ImagePositionPatient = [_ds(x) for x in place]
+        frame.PlanePositionSequence = [position]
+        if per_frame_orientation:
+            frame.PlaneOrientationSequence = [copy.deepcopy(turn)]
+            frame.PixelMeasuresSequence = [copy.deepcopy(size)]
+        frames.append(frame)
+    out.PerFrameFunctionalGroupsSequence = frames
+    return out
