@@ -36,7 +36,7 @@ COMMANDS = {
     "models": "List the shipped models.",
     "data": "Index, look at, audit and split a data set for training.",
     "train": "Train a network (extra: train).",
-    "export": "Turn a result into DICOM SEG, SR or NIfTI, or runs into a model.",
+    "export": "Make SEG, SR or NIfTI of a result; a model of runs.",
     "evaluate": "Score a model, a run or anybody's masks (extra: evaluate).",
     "compare-models": "Hold two evaluations against each other (extra: evaluate).",
 }

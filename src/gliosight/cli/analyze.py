@@ -27,7 +27,7 @@ from gliosight.cli.table import check_table, write_studies
 from gliosight.errors import GliosightError, UsageError, printable, within
 from gliosight.infer import Model
 from gliosight.read import Limits, Request
-from gliosight.read.folders import folder_name
+from gliosight.read.recognise import folder_name
 from gliosight.study import Flag, Sequence
 
 # A SeriesInstanceUID, or a series' number.

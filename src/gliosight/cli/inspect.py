@@ -16,7 +16,7 @@ from gliosight import pipeline
 from gliosight.cli.options import PATH, limit_options, limits_of
 from gliosight.cli.output import print_json, print_text, progress_display
 from gliosight.errors import printable
-from gliosight.read.folders import folder_name
+from gliosight.read.recognise import folder_name
 from gliosight.study import Sequence
 
 if TYPE_CHECKING:

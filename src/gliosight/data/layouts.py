@@ -31,13 +31,7 @@ from gliosight.errors import (
     UnsupportedInputError,
 )
 from gliosight.read.detect import Kind
-from gliosight.read.folders import (
-    Found,
-    flair_groups,
-    folder_name,
-    mode_of,
-    refuse_result,
-)
+from gliosight.read.folders import flair_groups, mode_of, refuse_result
 from gliosight.read.limits import cannot_read
 from gliosight.read.naming import (
     is_mask,
@@ -49,6 +43,7 @@ from gliosight.read.naming import (
     stem,
 )
 from gliosight.read.nifti import assign
+from gliosight.read.recognise import Found, folder_name
 from gliosight.study import Sequence
 
 IMAGE_FOLDERS = frozenset({"image", "images", "img", "imgs"})

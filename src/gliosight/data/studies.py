@@ -18,10 +18,10 @@ from gliosight.data.manifest import NIFTI, Manifest, SliceRow
 from gliosight.errors import DamagedInputError, UnsupportedInputError, printable
 from gliosight.read import Limits, Request, read
 from gliosight.read.detect import Kind, sniff
-from gliosight.read.folders import Found
 from gliosight.read.limits import Budget, read_file
 from gliosight.read.nifti_file import read_nifti_file
 from gliosight.read.pictures import decode_picture
+from gliosight.read.recognise import Found
 from gliosight.read.slices import read_slices
 from gliosight.read.tiff import decode_tiff
 from gliosight.study import Study

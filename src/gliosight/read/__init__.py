@@ -23,19 +23,12 @@ from gliosight.read.arrays import from_arrays
 from gliosight.read.detect import SLICES, Kind, sniff, unreadable
 from gliosight.read.flags import flag
 from gliosight.read.folders import (
-    LOOKED_FOR,
     Contents,
-    Found,
     flair_groups,
-    folder_name,
-    kind_of,
     list_folder,
-    mislabelled,
     mode_of,
     nothing_in,
-    promises,
     refuse_result,
-    relative,
     series_files,
     several,
     slice_groups,
@@ -43,6 +36,15 @@ from gliosight.read.folders import (
 from gliosight.read.intensities import is_constant
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
 from gliosight.read.naming import contradiction, is_mask, nifti_series, stem
+from gliosight.read.recognise import (
+    LOOKED_FOR,
+    Found,
+    folder_name,
+    kind_of,
+    mislabelled,
+    promises,
+    relative,
+)
 from gliosight.read.sources import Source, find_studies, opened, source_name
 from gliosight.study import Flag, Sequence, Study
 

@@ -14,55 +14,38 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from gliosight.errors import (
-    DamagedInputError,
     GliosightError,
     NothingReadableError,
     UnsupportedInputError,
 )
-from gliosight.read.detect import SLICES, Kind, sniff, unreadable
+from gliosight.read.detect import SLICES, Kind, unreadable
 from gliosight.read.limits import Budget, cannot_read
 from gliosight.read.naming import (
     is_mask,
     is_part_of,
     natural_key,
     nifti_series,
-    promises_archive,
     promises_image,
     sequence_of,
     slice_number,
-    stem,
+)
+from gliosight.read.recognise import (
+    LOOKED_FOR,
+    Found,
+    cut_off,
+    folder_name,
+    recognised,
+    relative,
+    suffix_of,
 )
 from gliosight.study import Sequence
 
 # Suffixes counted, and studies named, in a message before it breaks off.
 NAMED = 6
-DICOM_SUFFIX = ".dcm"
-LOOKED_FOR = "DICOM, NIfTI, TIFF, PNG or JPEG"
-
-
-@dataclass(frozen=True)
-class Found:
-    """A recognised file, or one whose suffix promises an image that cannot be had.
-
-    Parameters
-    ----------
-    path : Path
-    kind : Kind
-        By the first bytes; where those hold no image or cannot be read, by the suffix.
-    where : str
-        The path relative to the input.
-    error : GliosightError, optional
-        Why it cannot be read; then neither can the study that it belongs to by its name.
-    """
-
-    path: Path
-    kind: Kind
-    where: str
-    error: GliosightError | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -120,6 +103,7 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Contents:
     folders: list[Path] = []
     seen: Counter[str] = Counter()
     masks = 0
+    unknown: list[str] = []
     for name in _names(folder, where, budget):
         path = folder / name
         try:
@@ -133,12 +117,15 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Contents:
         elif not stat.S_ISREG(mode):
             seen["FIFOs, sockets or devices"] += 1
         elif is_mask(name) and promises_image(name):
-            seen[f"{_suffix(name)} masks"] += 1
+            seen[f"{suffix_of(name)} masks"] += 1
             masks += 1
         else:
-            seen[_suffix(name)] += 1
-            if (one := _recognised(path, root)) is not None:
+            seen[suffix_of(name)] += 1
+            if (one := recognised(path, root)) is not None:
                 files.append(one)
+            else:
+                unknown.append(name)
+    files += cut_off(folder, root, files, unknown)
     return Contents(tuple(files), masks, tuple(folders), seen)
 
 
@@ -313,22 +300,6 @@ def mode_of(path: Path) -> int | None:
         raise cannot_read(error, str(path)) from error
 
 
-def relative(path: Path, root: Path) -> str:
-    """A path as seen from the input; the input itself by its name."""
-    if path == root:
-        return folder_name(path)
-    try:
-        return path.relative_to(root).as_posix()
-    except ValueError:
-        return path.name
-
-
-def folder_name(path: Path) -> str:
-    """The name of a folder, also of ``.`` and ``..``."""
-    # Not resolve(): a link's own name is the one the user knows.
-    return Path(os.path.abspath(path)).name or "study"  # noqa: PTH100
-
-
 def _names(folder: Path, where: str, budget: Budget) -> list[str]:
     names: list[str] = []
     try:
@@ -355,71 +326,6 @@ def _has_series(folder: Path, series: str) -> bool:
             )
     except OSError:
         return False
-
-
-def kind_of(path: Path, where: str) -> Kind:
-    """What a file is, by its bytes; an archive only where the name does not say otherwise.
-
-    A ``.docx`` and many another document are zip files that nobody would unpack.
-
-    Raises
-    ------
-    NothingReadableError
-        It cannot be opened.
-    """
-    kind = sniff(path, where)
-    if kind in (Kind.ZIP, Kind.ARCHIVE) and not promises_archive(path.name):
-        return Kind.UNKNOWN
-    return kind
-
-
-def _recognised(path: Path, root: Path) -> Found | None:
-    where = relative(path, root)
-    error: GliosightError
-    try:
-        kind = kind_of(path, where)
-    except NothingReadableError as found:
-        error = found
-    else:
-        if kind not in (Kind.UNKNOWN, Kind.EMPTY):
-            return Found(path, kind, where)
-        error = mislabelled(path.name, kind, where)
-    if not promises(path.name):
-        return None
-    return Found(path, _promised(path.name), where, error)
-
-
-def promises(name: str) -> bool:
-    """Whether the suffix promises anything that is read; DICOM mostly has none."""
-    return promises_image(name) or name.lower().endswith(DICOM_SUFFIX)
-
-
-def _promised(name: str) -> Kind:
-    """The kind that a suffix promises."""
-    lower = name.lower()
-    if lower.endswith(DICOM_SUFFIX):
-        return Kind.DICOM
-    if lower.endswith((".nii", ".nii.gz")):
-        return Kind.NIFTI
-    if lower.endswith(".png"):
-        return Kind.PNG
-    return Kind.JPEG if lower.endswith((".jpg", ".jpeg")) else Kind.TIFF
-
-
-def mislabelled(name: str, kind: Kind, where: str) -> DamagedInputError:
-    """The error for a file whose suffix promises an image that its bytes do not hold."""
-    if kind is Kind.EMPTY:
-        what = "the file is empty"
-    else:
-        what = f"named {_suffix(name)}, but its content is no such image, or it is cut off at once"
-    return DamagedInputError(
-        what, where=where, remedy="copy or export the file again, or take it out of the folder"
-    )
-
-
-def _suffix(name: str) -> str:
-    suffix = name[len(stem(name)) :] or Path(name).suffix
-    return suffix.lower() or "files without suffix"
 
 
 def _studies_of(folder: Path, contents: Contents) -> list[Path]:

@@ -20,20 +20,12 @@ from PIL import Image
 from gliosight.errors import GliosightError
 from gliosight.read import Request, Source, read
 from gliosight.read.detect import SLICES, Kind
-from gliosight.read.folders import (
-    Found,
-    flair_groups,
-    folder_name,
-    kind_of,
-    list_folder,
-    relative,
-    series_files,
-    slice_groups,
-)
+from gliosight.read.folders import flair_groups, list_folder, series_files, slice_groups
 from gliosight.read.intensities import is_binary, is_constant
 from gliosight.read.limits import Budget, Limits
 from gliosight.read.naming import is_mask, sequence_of
 from gliosight.read.nifti_file import place, read_nifti_header
+from gliosight.read.recognise import Found, folder_name, kind_of, relative
 from gliosight.study import Flag, Geometry, Sequence
 
 if TYPE_CHECKING:

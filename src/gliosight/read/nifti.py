@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from gliosight.errors import UnsupportedInputError
 from gliosight.read.copies import OTHERS, keep_real
 from gliosight.read.flags import flag
-from gliosight.read.folders import Found
 from gliosight.read.intensities import make_finite, refuse_mask
 from gliosight.read.limits import Budget
 from gliosight.read.naming import is_part_of, nifti_series, sequence_of
 from gliosight.read.nifti_file import Image, read_nifti_file
 from gliosight.read.nifti_header import Header
+from gliosight.read.recognise import Found
 from gliosight.read.regrid import onto_grid
 from gliosight.study import Flag, Sequence, Study, Volume
 

@@ -20,11 +20,11 @@ from gliosight.errors import DamagedInputError, UnsupportedInputError
 from gliosight.read.copies import keep_real
 from gliosight.read.detect import Kind
 from gliosight.read.flags import flag
-from gliosight.read.folders import Found
 from gliosight.read.intensities import make_finite, refuse_mask
 from gliosight.read.limits import Budget, read_file
 from gliosight.read.naming import natural_key, sequence_of, slice_number, stem
 from gliosight.read.pictures import Picture, decode_picture
+from gliosight.read.recognise import Found
 from gliosight.read.tiff import decode_tiff
 from gliosight.study import Flag, Sequence, Study, Volume
 

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from gliosight.errors import GliosightError
 from gliosight.read.detect import Kind
 from gliosight.read.flags import flag
-from gliosight.read.folders import Found, Tree, folder_name, kind_of, mode_of, nothing_in, walk
+from gliosight.read.folders import Tree, mode_of, nothing_in, walk
 from gliosight.read.limits import Budget, Limits, not_regular
+from gliosight.read.recognise import Found, folder_name, kind_of
 from gliosight.study import Flag
 
 if TYPE_CHECKING:

@@ -109,6 +109,9 @@ def _extract(
         members = archive.infolist()
         budget.check_members(len(members), where)
         for member in members:
+            if not member.filename:  # is_dir() looks at its last character
+                skipped["member without a name"] += 1
+                continue
             if member.is_dir():
                 continue
             if why := _refused(member):

@@ -92,7 +92,7 @@ def instance(
         header=header,
         syntax=syntax,
         pixel_offset=1000 if pixels else None,
-        size=10_000,
+        size=2**24,
         oddities=oddities,
     )
 

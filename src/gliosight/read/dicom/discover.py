@@ -16,8 +16,8 @@ from typing import Any
 from gliosight.errors import DamagedInputError, GliosightError
 from gliosight.read.dicom.headers import Pool
 from gliosight.read.dicom.instances import AGAIN, Instance, is_dicomdir, read_instance
-from gliosight.read.folders import relative
 from gliosight.read.limits import Budget, cannot_read
+from gliosight.read.recognise import relative
 
 __all__ = ["Discovered", "discover", "is_dicomdir", "read_dicomdir"]
 

@@ -32,6 +32,8 @@ from gliosight.read.limits import DEFAULT_LIMITS
 ENHANCED = frozenset({uid.EnhancedMRImageStorage, uid.LegacyConvertedEnhancedMRImageStorage})
 MR_IMAGES = ENHANCED | {uid.MRImageStorage}
 # Frames that are believed of one instance: a header may claim any number.
+# What the smallest frame and its description take in a file; deflated it may be less, but not much.
+LEAST_FRAME_BYTES = 16
 MOST_FRAMES = DEFAULT_LIMITS.members
 # How far two directions may be from perpendicular unit vectors to be taken as such.
 ORTHONORMAL_WITHIN = 0.01
@@ -127,7 +129,8 @@ def frames_of(instance: Instance) -> tuple[Frame, ...]:
     top = [*stored_values(header), *(stored(header, one) for one in _PLACE)]
     if kind not in MR_IMAGES:
         return (_frame(instance, 1, top, whole=kind == ""),)
-    count = min(frame_count(instance), MOST_FRAMES)
+    # A claim costs the file nothing: no more frames are believed than it has bytes for.
+    count = max(1, min(frame_count(instance), MOST_FRAMES, instance.size // LEAST_FRAME_BYTES))
     shared = first_item(header, "SharedFunctionalGroupsSequence")
     per_frame = items(header, "PerFrameFunctionalGroupsSequence")
     if shared is None and not per_frame:

@@ -75,7 +75,8 @@ def gaps_of(geometry: Geometry) -> list[Flag]:
         kept = f"its thickness, {known:.3g} mm, stands for" if known else "nothing tells"
         return [flag("SINGLE_SLICE", f"A single slice: {kept} the distance to the next.")]
     steps = np.diff(geometry.slice_positions)
-    usual = float(np.median(steps))
+    # The lower of two middle ones: a gap left by a missing slice is never the usual one.
+    usual = float(np.percentile(steps, 50, method="lower"))
     out = []
     parts = steps / usual
     whole = np.rint(parts)

@@ -17,7 +17,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.errors import GliosightError, UnsupportedInputError, within
+from gliosight.errors import (
+    DamagedInputError,
+    GliosightError,
+    NothingReadableError,
+    UnsupportedInputError,
+    within,
+)
 from gliosight.read.copies import OTHERS, keep_real
 from gliosight.read.dicom.choose import Choice, choose
 from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
@@ -25,9 +31,9 @@ from gliosight.read.dicom.discover import discover, is_dicomdir, read_dicomdir
 from gliosight.read.dicom.pixels import read_pixels
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
-from gliosight.read.folders import Found
 from gliosight.read.intensities import is_binary, make_finite, refuse_mask
 from gliosight.read.limits import Budget
+from gliosight.read.recognise import Found, relative
 from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
 from gliosight.study import DicomSource, Flag, Geometry, Sequence, Study, Volume
 
@@ -92,19 +98,47 @@ def studies_in(
     files = list(files)
     problems = [(one.path, one.error) for one in files if one.error is not None]
     paths = [one.path for one in files if one.error is None]
-    if len(paths) == 1 and is_dicomdir(paths[0]):
-        paths = read_dicomdir(paths[0], root, budget)
+    listed = len(paths) == 1 and is_dicomdir(paths[0])
+    if listed:
+        directory = paths[0]
+        paths = read_dicomdir(directory, root, budget)
+        if not paths:
+            raise NothingReadableError(
+                "the DICOMDIR names no file", where=directory.name, remedy="give the folder instead"
+            )
     found = discover(paths, root, budget, tell)
     problems += zip(found.unread, found.problems, strict=True)
+    whole = _not_all_there(directory, problems) if listed and problems else None
     beside = {path.parent: error for path, error in reversed(problems)}
     studies = []
     for uid, series in series_of(found.instances).items():
         folders = frozenset(frame.instance.path.parent for one in series for frame in one.frames)
-        problem = next((beside[one] for one in sorted(folders) if one in beside), None)
+        problem = whole or next((beside[one] for one in sorted(folders) if one in beside), None)
         studies.append(DicomStudy(digest_of(uid), series, folders, problem))
     studies.sort(key=lambda one: one.study_id)
+    if not studies and not problems:
+        raise NothingReadableError(
+            "no DICOM image, only a directory of them",
+            where=paths[0].name if len(paths) == 1 else relative(root, root),
+            remedy="give the folder that holds the images",
+        )
+    if whole is not None and studies:
+        return studies, []
     taken = frozenset().union(*(one.folders for one in studies))
     return studies, [one for one in problems if one[0].parent not in taken]
+
+
+def _not_all_there(
+    directory: Path, problems: list[tuple[Path, GliosightError]]
+) -> DamagedInputError:
+    path, error = problems[0]
+    many = f"{len(problems)} files" if len(problems) > 1 else "a file"
+    return DamagedInputError(
+        f"the DICOMDIR names {many} that cannot be read, such as "
+        f"{path.relative_to(directory.parent).as_posix()} ({error.what})",
+        where=directory.name,
+        remedy="copy the disc again, or give the folder instead to read what is there",
+    )
 
 
 def read_dicom(

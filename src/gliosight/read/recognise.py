@@ -1,0 +1,142 @@
+"""One file: what it is, and what its name promises (read stage, below `folders`).
+
+In: a path. Out: a `Found`, sound or with the error that says why what its name promises cannot be had.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gliosight.errors import DamagedInputError, GliosightError, NothingReadableError
+from gliosight.read.detect import Kind, sniff
+from gliosight.read.naming import promises_archive, promises_image, stem
+
+DICOM_SUFFIX = ".dcm"
+_NUMBERS = re.compile(r"[0-9]+")
+LOOKED_FOR = "DICOM, NIfTI, TIFF, PNG or JPEG"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A recognised file, or one whose suffix promises an image that cannot be had.
+
+    Parameters
+    ----------
+    path : Path
+    kind : Kind
+        By the first bytes; where those hold no image or cannot be read, by the suffix.
+    where : str
+        The path relative to the input.
+    error : GliosightError, optional
+        Why it cannot be read; then neither can the study that it belongs to by its name.
+    """
+
+    path: Path
+    kind: Kind
+    where: str
+    error: GliosightError | None = field(default=None, compare=False)
+
+
+def relative(path: Path, root: Path) -> str:
+    """A path as seen from the input; the input itself by its name."""
+    if path == root:
+        return folder_name(path)
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.name
+
+
+def folder_name(path: Path) -> str:
+    """The name of a folder, also of ``.`` and ``..``."""
+    # Not resolve(): a link's own name is the one the user knows.
+    return Path(os.path.abspath(path)).name or "study"  # noqa: PTH100
+
+
+def kind_of(path: Path, where: str) -> Kind:
+    """What a file is, by its bytes; an archive only where the name does not say otherwise.
+
+    A ``.docx`` and many another document are zip files that nobody would unpack.
+
+    Raises
+    ------
+    NothingReadableError
+        It cannot be opened.
+    """
+    kind = sniff(path, where)
+    if kind in (Kind.ZIP, Kind.ARCHIVE) and not promises_archive(path.name):
+        return Kind.UNKNOWN
+    return kind
+
+
+def recognised(path: Path, root: Path) -> Found | None:
+    """The file if it is of a known kind, or one whose name promises so; ``None`` for any other."""
+    where = relative(path, root)
+    error: GliosightError
+    try:
+        kind = kind_of(path, where)
+    except NothingReadableError as found:
+        error = found
+    else:
+        if kind not in (Kind.UNKNOWN, Kind.EMPTY):
+            return Found(path, kind, where)
+        error = mislabelled(path.name, kind, where)
+    if not promises(path.name):
+        return None
+    return Found(path, _promised(path.name), where, error)
+
+
+def cut_off(folder: Path, root: Path, files: list[Found], unknown: list[str]) -> list[Found]:
+    """Files called like the DICOM files beside them that hold nothing of the kind: slices cut off at once."""
+    alike = {_NUMBERS.sub("#", one.path.name) for one in files if one.kind is Kind.DICOM}
+    cut = []
+    for name in unknown:
+        pattern = _NUMBERS.sub("#", name)
+        if pattern in alike and pattern != name:
+            where = relative(folder / name, root)
+            error = DamagedInputError(
+                "among DICOM files and called like them, but its content is none, or it is cut off",
+                where=where,
+                remedy="copy or export the file again, or take it out of the folder",
+            )
+            cut.append(Found(folder / name, Kind.DICOM, where, error))
+    return cut
+
+
+def promises(name: str) -> bool:
+    """Whether the suffix promises anything that is read; DICOM mostly has none."""
+    return promises_image(name) or name.lower().endswith(DICOM_SUFFIX)
+
+
+def _promised(name: str) -> Kind:
+    """The kind that a suffix promises."""
+    lower = name.lower()
+    if lower.endswith(DICOM_SUFFIX):
+        return Kind.DICOM
+    if lower.endswith((".nii", ".nii.gz")):
+        return Kind.NIFTI
+    if lower.endswith(".png"):
+        return Kind.PNG
+    return Kind.JPEG if lower.endswith((".jpg", ".jpeg")) else Kind.TIFF
+
+
+def mislabelled(name: str, kind: Kind, where: str) -> DamagedInputError:
+    """The error for a file whose suffix promises an image that its bytes do not hold."""
+    if kind is Kind.EMPTY:
+        what = "the file is empty"
+    else:
+        what = (
+            f"named {suffix_of(name)}, but its content is no such image, or it is cut off at once"
+        )
+    return DamagedInputError(
+        what, where=where, remedy="copy or export the file again, or take it out of the folder"
+    )
+
+
+def suffix_of(name: str) -> str:
+    """What messages count files by."""
+    suffix = name[len(stem(name)) :] or Path(name).suffix
+    return suffix.lower() or "files without suffix"
