@@ -13,6 +13,7 @@ from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageErro
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.phantom.dicom import DicomSpec, geometry_of, volume_of, write_dicom
 from gliosight.read import Limits, Request, find_studies, read
+from gliosight.read.dicom import discover
 from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
 from gliosight.read.dicom.study import DicomStudy, digest_of, without_pixels
 from gliosight.study import Sequence, Study
@@ -225,3 +226,21 @@ def test_a_budget_bounds_all_series_together(head: Phantom, tmp_path: Path) -> N
     read(Request(folder, limits=Limits(decoded_bytes=enough)))
     with pytest.raises(LimitExceededError, match="--max-decoded"):
         read(Request(folder, limits=Limits(decoded_bytes=2 * head.truth.size - 1)))
+
+
+def test_each_header_is_read_once(
+    head: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the folder to the pixels: a network drive would be asked for every file again."""
+    folder = write_dicom(head, tmp_path)
+    asked: list[Path] = []
+    real = discover.read_instance
+
+    def counted(path: Path, *others: object) -> object:
+        asked.append(path)
+        return real(path, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(discover, "read_instance", counted)
+    assert set(read(Request(folder)).sequences) == set(Sequence)
+    there = [one for one in folder.rglob("*") if one.is_file()]
+    assert sorted(asked) == sorted(there)
