@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 import gliosight
 from gliosight.analysis import Analysis, Provenance, Status
 from gliosight.decide import decide, not_assessed
-from gliosight.errors import UnsupportedInputError, UsageError
+from gliosight.errors import NothingReadableError, UnsupportedInputError, UsageError
 from gliosight.infer.engine import DEFAULT_ENGINE
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.maps import Maps
@@ -265,6 +265,10 @@ def export_result(
     from gliosight.write.dicom import write_report, write_segmentation
 
     limits = limits or Limits()
+    if not source.exists():
+        raise NothingReadableError(
+            "no such file or folder", where=source.name or str(source), remedy="check --source"
+        )
     with opened(source, limits) as inside:
         studies = [one for one in find_studies(inside.path, limits) if not isinstance(one, Path)]
         fitting = [one for one in studies if one.study_id == record["study_id"]]
@@ -274,7 +278,7 @@ def export_result(
                 where=source.name or str(source),
                 remedy="give the folder that the result was made from",
             )
-        study = without_pixels(fitting[0], record["source"]["series"]["FLAIR"]["uid_digest"])
+        study = without_pixels(fitting[0], record["source"]["series"]["FLAIR"]["frames_digest"])
     analysis = read_analysis(folder, study)
     if analysis.status is Status.NOT_ASSESSED:
         raise UnsupportedInputError(

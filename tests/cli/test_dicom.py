@@ -12,7 +12,7 @@ import pytest
 
 from gliosight.cli import run
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_nifti
-from gliosight.phantom.dicom import write_dicom
+from gliosight.phantom.dicom import DicomSpec, write_dicom
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +195,64 @@ def test_a_phantoms_faults_are_chosen_by_name(
     assert run([*call, "--set", "vendor=ge"]) == 2
     assert run([*call, "--dicom", "--set", "vendor=nobody"]) == 2
     assert "nobody" in capsys.readouterr().err
+
+
+def test_an_export_refers_to_the_part_of_a_series_that_was_analysed(
+    head: Phantom, tmp_path: Path
+) -> None:
+    """Two times under one UID: the objects must name the images that were looked at."""
+    folder = write_dicom(head, tmp_path, DicomSpec(repeats=frozenset({"times"}), traps=frozenset()))
+    assert run(["analyze", str(folder), "-o", str(tmp_path / "out"), "-q"]) == 0
+    call = ["export", str(tmp_path / "out"), "--to", "seg", "--source", str(folder)]
+    assert run([*call, "-o", str(tmp_path / "again.dcm")]) == 0
+    first, again = (
+        pydicom.dcmread(one)
+        for one in (tmp_path / "out" / "segmentation.dcm", tmp_path / "again.dcm")
+    )
+    assert first.SOPInstanceUID == again.SOPInstanceUID
+    names = [
+        {
+            one.ReferencedSOPInstanceUID
+            for one in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+        }
+        for seg in (first, again)
+    ]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"schema_version": "1.1"}',
+        '{"schema_version": "1.1", "study_id": "x", "source": {"kind": "dicom", "series": {}}}',
+        "[" * 100_000,
+        "null",
+    ],
+    ids=["bare", "no series", "deep", "null"],
+)
+def test_a_result_that_somebody_broke_is_damaged(
+    text: str, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "result.json").write_text(text)
+    for form in ("seg", "nifti"):
+        call = ["export", str(tmp_path), "--to", form, "--source", str(study)]
+        assert run([*call, "-o", str(tmp_path / "x")]) == 4
+        assert "result.json" in capsys.readouterr().err
+
+
+def test_an_override_that_fits_no_study_is_said(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_dicom(make_phantom(PhantomSpec(seed=9, slices=3)), tmp_path)
+    call = ["analyze", str(study), str(other), "--flair", "777", "-o", str(tmp_path / "o")]
+    assert run(call) == 2
+    assert "777" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_export_of_a_source_that_is_not_there(
+    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["export", str(result), "--to", "seg", "--source", str(tmp_path / "nowhere")]
+    assert run([*call, "-o", str(tmp_path / "x")]) == 3
+    assert "no such" in capsys.readouterr().err

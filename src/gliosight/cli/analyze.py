@@ -290,7 +290,8 @@ def _find(
             failed.append((name, whole.told(error)))
             continue
         for source in sources:
-            wanted = _fitting(series, source) if len(sources) > 1 else dict(series)
+            alone = len(sources) == len(studies) == 1
+            wanted = dict(series) if alone else _fitting(series, source)
             request = Request(source, limits=limits, volume_index=volume_index, series=wanted)
             title, folder = name, above
             if source != inside.path:
@@ -300,6 +301,12 @@ def _find(
             elif not source.is_dir():  # a file, or a series: its files lie where it does
                 folder = title.rpartition("/")[0]
             asked.append(_Asked(request, title, folder.rstrip("/"), inside.flags))
+    used = {name for one in asked for name in one.request.series}
+    for name in series.keys() - used if asked else ():
+        raise UsageError(
+            f"--{name.value.lower()} {series[name][:64]} names no series of the {len(asked)} studies",
+            remedy="see gliosight inspect",
+        )
     return asked, failed
 
 

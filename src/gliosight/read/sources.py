@@ -61,7 +61,7 @@ def opened(path: Path, limits: Limits) -> Iterator[Opened]:
         flags: tuple[Flag, ...] = ()
         if inside.skipped:
             listed = ", ".join(inside.skipped[:3]) + (", ..." if len(inside.skipped) > 3 else "")
-            message = f"{len(inside.skipped)} members of the zip were not unpacked: {listed}."
+            message = f"Members of the zip were not unpacked: {listed}."
             flags = (flag("MEMBERS_SKIPPED", message),)
         yield Opened(inside.folder, flags)
 

@@ -51,7 +51,7 @@ def read_record(folder: Path) -> dict[str, Any]:
             where=folder.name or str(folder),
             remedy="give the folder that gliosight analyze wrote",
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(f"not JSON: {error}", RESULT_FILE) from error
     if not isinstance(record, dict) or "schema_version" not in record:
         raise _damaged("no result of gliosight", RESULT_FILE)
@@ -61,6 +61,14 @@ def read_record(folder: Path) -> dict[str, Any]:
             where=RESULT_FILE,
             remedy="analyse the study again",
         )
+    try:
+        known = isinstance(record["study_id"], str) and isinstance(record["source"]["kind"], str)
+        if record["source"]["kind"] == "dicom":
+            known = known and isinstance(record["source"]["series"]["FLAIR"]["frames_digest"], str)
+    except (KeyError, TypeError):
+        known = False
+    if not known:
+        raise _damaged("not what gliosight writes", RESULT_FILE)
     return record
 
 
@@ -138,6 +146,8 @@ def _analysis(folder: Path, record: Mapping[str, Any], study: Study) -> Analysis
 
 
 def _finding(told: Mapping[str, Any]) -> Finding:
+    if np.shape(told["bounding_box_voxel"]) != (2, 3) or np.shape(told["centroid_voxel"]) != (3,):
+        raise ValueError("a finding without a place")
     return Finding(**{one.name: _frozen(told[one.name]) for one in fields(Finding)})
 
 

@@ -71,7 +71,11 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         "source": {
             "kind": study.kind,
             "series": {
-                name: {"uid_digest": digest, "why": study.source["chosen"][name]}
+                name: {
+                    "uid_digest": digest,
+                    "frames_digest": study.source["frames"][name],
+                    "why": study.source["chosen"][name],
+                }
                 for name, digest in study.source.get("series", {}).items()
             },
         },

@@ -287,7 +287,15 @@ def test_a_wanted_series_by_number_and_by_uid() -> None:
     choice = chosen(*stacks, wanted={F: uid_of_4, T1C: "3"})
     assert numbers(choice) == {F: 4, T1C: 3}
     assert "named with --flair (T2 by its header)" in choice.reasons[F]
-    assert choice.flags == ()
+    (said,) = choice.flags  # that a T1 is after contrast the user may know; a T2 is no FLAIR
+    assert said.code == "NAME_CONTRADICTS"
+    assert "T2" in said.message
+
+
+def test_a_flair_on_a_guess_is_flagged() -> None:
+    stripped = {"SeriesDescription": "ax FLAIR", "ScanningSequence": "SE"}
+    choice = chosen(stack(20, 1, **stripped))
+    assert [one.code for one in choice.flags] == ["SEQUENCE_ASSUMED"]
 
 
 WRONG: list[tuple[str, dict[Sequence, str], type[GliosightError], str]] = [

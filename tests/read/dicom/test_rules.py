@@ -325,7 +325,7 @@ IMAGES: list[tuple[str, dict[str, Any], Sequence | None, str, str]] = [
         {**T1_SE, "SeriesDescription": "t1_se_tra ohne KM"},
         Sequence.T1,
         "T1",
-        "certain",
+        "likely",
     ),
     (
         "an agent that was none",

@@ -328,7 +328,7 @@ def test_gaps(at: list[float], expected: list[str]) -> None:
 
 def test_missing_slices_are_counted() -> None:
     found = one_series(stack(at=[0, 1, 2, 6, 7, 8], **FLAIR))
-    assert found.flags[0].message.startswith("3 slices missing (between slices 3 and 4)")
+    assert found.flags[0].message.startswith("3 slices missing (between slices 2 and 3)")
 
 
 def test_tilt_is_kept_and_flagged() -> None:

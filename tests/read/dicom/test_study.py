@@ -187,7 +187,7 @@ def test_an_unreadable_file_beside_a_study_is_its_problem(head: Phantom, tmp_pat
 def test_headers_alone_make_the_same_grid(head: Phantom, tmp_path: Path) -> None:
     source = only(write_dicom(head, tmp_path, DicomSpec(layout="enhanced")))
     whole = read(Request(source))
-    bare = without_pixels(source, whole.source["series"]["FLAIR"])
+    bare = without_pixels(source, whole.source["frames"]["FLAIR"])
     assert bare.shape == whole.shape
     assert bare.slice_names == whole.slice_names
     assert bare.source["dicom"].frames == whole.source["dicom"].frames

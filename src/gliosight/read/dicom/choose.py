@@ -96,7 +96,28 @@ def choose(series: abc.Sequence[Series], wanted: Mapping[Sequence, str] = _NOTHI
     for name, (one, why) in picked.items():
         chosen[name], reasons[name] = one, why
     flags += _lost(pair)
+    flags += _doubtful(chosen, asked)
     return Choice(chosen, reasons, pair.by_order, tuple(flags))
+
+
+def _doubtful(
+    chosen: Mapping[Sequence, Series], asked: Mapping[Sequence, tuple[Series, str]]
+) -> list[Flag]:
+    """Flags where a header says something else than the user, or next to nothing."""
+    out = []
+    for name, one in chosen.items():
+        said = one.identified
+        # Whether a T1 is after contrast the user may know where the header does not say it.
+        open_ = said.kind == "unknown" or (
+            {name, said.sequence} == {Sequence.T1, Sequence.T1C} and said.contrast is None
+        )
+        if name in asked and said.sequence is not name and not open_:
+            message = f"{one.place} was named as {name.value}, but its header says {said.kind}."
+            out.append(flag("NAME_CONTRADICTS", message))
+        elif name is Sequence.FLAIR and name not in asked and said.confidence == "guess":
+            message = f"{one.place} is taken as FLAIR on a guess: {said.why}."
+            out.append(flag("SEQUENCE_ASSUMED", message))
+    return out
 
 
 def listing(series: abc.Sequence[Series]) -> str:

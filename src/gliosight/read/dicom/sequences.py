@@ -263,7 +263,7 @@ CONTRAST_RULES: tuple[ContrastRule, ...] = (
         "contrast-word", None, True, True, "likely", "the description says after contrast"
     ),
     ContrastRule(
-        "no-contrast-word", None, False, False, "certain", "the description says before contrast"
+        "no-contrast-word", None, False, False, "likely", "the description says before contrast"
     ),
     ContrastRule("contrast-unknown", None, None, None, "certain", "contrast medium not stated"),
 )

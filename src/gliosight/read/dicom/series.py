@@ -75,8 +75,8 @@ class Series:
     @property
     def place(self) -> str:
         """How messages name it."""
-        known = self.number if self.number is not None else printable(self.uid)[:64]
-        name = "a series without number or UID" if known == "" else f"series {known}"
+        # Never by its UID: that is identity, and this stands in results.
+        name = "a series without number" if self.number is None else f"series {self.number}"
         return f"{name}, {self.part}" if self.part else name
 
     @property

@@ -86,7 +86,7 @@ REASONS: tuple[Reason, ...] = (
     Reason(lambda one: one.trigger, lambda value, _rank, _of: f"trigger time {value:g} ms", True),
     Reason(lambda one: one.repetition, lambda value, _rank, _of: f"TR {value:g} ms"),
     Reason(lambda one: one.flip, lambda value, _rank, _of: f"flip angle {value:g}"),
-    Reason(lambda one: one.stack or None, lambda value, _rank, _of: f"stack {str(value)[:16]}"),
+    Reason(lambda one: one.stack or None, lambda _value, rank, _of: f"stack {rank}"),
     Reason(lambda one: one.acquisition, lambda value, _rank, _of: f"acquisition {value}", True),
     Reason(lambda one: one.acquired, lambda _value, rank, of: f"time {rank} of {of}", True),
 )
@@ -204,7 +204,7 @@ def _by_size(part: Part) -> list[Part]:
     by_stack = _grouped(
         part,
         [one.acquisition.stack for one in part.frames],
-        lambda key, _: f"stack {str(key)[:16]}",
+        lambda _key, rank: f"stack {rank}",
     )
     if len(by_stack) > 1:
         return _spread(by_stack, _by_size)

@@ -62,7 +62,7 @@ def geometry_of(frames: Sequence[Frame]) -> tuple[Geometry | None, Flag | None]:
         origins, down / np.linalg.norm(down), across, first.spacing, first.thickness
     )
     spacings = [*first.spacing, *([geometry.slice_spacing] if geometry.slice_spacing else [])]
-    if not LEAST_SPACING <= min(spacings) <= max(spacings) <= MOST_SPACING:
+    if not LEAST_SPACING <= min(spacings) <= max(spacings) <= MOST_SPACING * (1 + 1e-6):
         words = " x ".join(f"{one:.3g}" for one in spacings)
         return None, _no_geometry(f"a spacing of {words} mm is no head's")
     return geometry, None
@@ -83,9 +83,7 @@ def gaps_of(geometry: Geometry) -> list[Flag]:
     missing = (whole >= 2) & (np.abs(parts - whole) <= MULTIPLE_WITHIN)
     if missing.any():
         count = int((whole[missing] - 1).sum())
-        where = ", ".join(
-            f"{int(one) + 1} and {int(one) + 2}" for one in np.flatnonzero(missing)[:3]
-        )
+        where = ", ".join(f"{int(one)} and {int(one) + 1}" for one in np.flatnonzero(missing)[:3])
         out.append(
             flag(
                 "MISSING_SLICES",

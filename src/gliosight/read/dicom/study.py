@@ -189,6 +189,7 @@ def read_dicom(
         source={
             "dicom": _source(flair),
             "series": {name.value: digest_of(one.uid) for name, one in used.items()},
+            "frames": {name.value: _frames_digest(one) for name, one in used.items()},
             "chosen": {name.value: choice.reasons[name] for name in used},
         },
         flags=(*source.flags, *_once(noted), *copies),
@@ -222,29 +223,28 @@ def _choose_image(
         left = others
 
 
-def without_pixels(source: DicomStudy, uid_digest: str) -> Study:
+def without_pixels(source: DicomStudy, frames_digest: str) -> Study:
     """The study that stands on one of the series, by headers alone: its values are all 0.
 
     Parameters
     ----------
     source : DicomStudy
-    uid_digest : str
-        `digest_of` the SeriesInstanceUID that was taken for FLAIR.
+    frames_digest : str
+        What the result says of the frames that were taken for FLAIR: parts of a series share its UID.
 
     Raises
     ------
     UnsupportedInputError
         The study has no such series.
     """
-    fitting = [one for one in source.series if digest_of(one.uid) == uid_digest and one.usable]
+    fitting = [one for one in source.series if _frames_digest(one) == frames_digest]
     if not fitting:
         raise UnsupportedInputError(
-            f"the series that was analysed is not among its {len(source.series)} series",
+            "the images that were analysed are not among its series, or not all of them",
             where=source.study_id,
             remedy="give the folder that the result was made from",
         )
-    # Of several parts of one series the rules' choice was taken; wanted by UID it is again.
-    flair = choose(fitting, {Sequence.FLAIR: fitting[0].uid}).chosen[Sequence.FLAIR]
+    flair = fitting[0]
     blank = np.broadcast_to(np.uint8(0), flair.shape)
     return Study(
         study_id=source.study_id,
@@ -253,6 +253,12 @@ def without_pixels(source: DicomStudy, uid_digest: str) -> Study:
         kind="dicom",
         source={"dicom": _source(flair)},
     )
+
+
+def _frames_digest(series: Series) -> str:
+    """What stands for the very frames of a stack, in order."""
+    names = (f"{one.instance.header.get('SOPInstanceUID')}/{one.number}" for one in series.frames)
+    return digest_of("\n".join(names))
 
 
 def _slice_names(count: int) -> tuple[str, ...]:
@@ -297,8 +303,8 @@ def _beside(
         return None, [flag(f"{name.value}_LEFT_OUT", message)]
     try:
         other, flags = _pixels(series, name, budget)
-    except GliosightError as error:
-        # What is wrong with a sequence that can be done without is said, and costs no study.
+    except UnsupportedInputError as error:
+        # What is not read can be done without; what is damaged or too large is an error as in FLAIR.
         message = f"{whose} is left out: {within(error, error.where or '').what}."
         return None, [flag(f"{name.value}_LEFT_OUT", message)]
     if series.shape == flair.shape and _same_grid(flair.geometry, series.geometry, flair.shape):

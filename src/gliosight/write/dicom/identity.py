@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pydicom.uid import JPEGBaseline8Bit, JPEGExtended12Bit
+from pydicom.uid import HTJ2K, JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from gliosight.analysis import Analysis
 from gliosight.errors import InternalError, UnsupportedInputError
@@ -63,6 +63,10 @@ PATTERNS = {
 }
 TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
 UID = re.compile(r"[0-9]+(\.[0-9]+)+")
+
+# Transfer syntaxes that lose something always, and unless the header says otherwise.
+ALWAYS_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit)
+MOSTLY_LOSSY = (JPEG2000, HTJ2K, JPEGLSNearLossless)
 
 
 @dataclass(frozen=True)
@@ -339,7 +343,9 @@ def _loss(headers: list[Dataset]) -> dict[str, Any]:
 
 def _is_lossy(header: Dataset) -> bool:
     told = text(header, "LossyImageCompression") == "01"
-    return told or _syntax(header) in (JPEGBaseline8Bit, JPEGExtended12Bit)
+    said = text(header, "LossyImageCompression") == "00"
+    syntax = _syntax(header)
+    return told or syntax in ALWAYS_LOSSY or (syntax in MOSTLY_LOSSY and not said)
 
 
 def _syntax(header: Dataset) -> str:
