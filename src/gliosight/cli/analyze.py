@@ -254,7 +254,7 @@ def _named(
 def _series(given: Mapping[Sequence, Path | None]) -> dict[Sequence, str] | None:
     """The DICOM series that the options name; ``None`` where they name files."""
     named = {name: str(one) for name, one in given.items() if one is not None}
-    as_series = [bool(SERIES.fullmatch(one)) and not Path(one).exists() for one in named.values()]
+    as_series = [bool(SERIES.fullmatch(one)) and not Path(one).is_file() for one in named.values()]
     if any(as_series) and not all(as_series):
         raise UsageError(
             "a DICOM series and a file are named side by side",

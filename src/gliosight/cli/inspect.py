@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 KINDS = {"dicom": "DICOM", "nifti": "NIfTI", "slices": "slices", "unknown": "not readable"}
 # A terminal that is none has this many columns.
 WIDTH_ELSEWHERE = 160
+NARROWEST = 60
 
 
 @click.command("inspect")
@@ -68,8 +69,9 @@ def command(
             if source == inside.path:
                 title = folder_name(path)
             seen.append(inspect(source, title, limits, root=inside.path, pixels=pixels))
-    if len(seen) == 1 and seen[0].kind == "unknown" and seen[0].error is not None:
-        raise seen[0].error
+    bad = [one.error for one in seen if one.kind == "unknown" and one.error is not None]
+    if bad and len(bad) == len(seen):
+        raise bad[0]
     if as_json:
         flags = [asdict(one) for one in inside.flags]
         print_json({"studies": [_as_json(one) for one in seen], "flags": flags})
@@ -105,7 +107,7 @@ def _print(seen: list[Inspection], notes: list[str], *, pixels: bool) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         columns = os.environ.get("COLUMNS", "")
-        width = int(columns) if columns.isdecimal() else WIDTH_ELSEWHERE
+        width = max(int(columns), NARROWEST) if columns.isdecimal() else WIDTH_ELSEWHERE
         console = Console(highlight=False, width=width)
     with console.capture() as captured:
         for note in notes:
@@ -161,7 +163,7 @@ def _table(seen: Inspection) -> Table:
 
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(width=6)
-    table.add_column(max_width=22)
+    table.add_column(max_width=22, overflow="fold")
     table.add_column(overflow="fold")
     rows = grouped(seen.series)
     twice = Counter(one.name for one in rows)
