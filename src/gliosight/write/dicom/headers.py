@@ -15,14 +15,15 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 
-# What reading a damaged value can raise in pydicom.
+# What reading a damaged value can raise in pydicom. RuntimeError: it says so, by a kind of it, of a value
+# representation that it has no reader for.
 UNREADABLE = (
     ValueError,
     TypeError,
     LookupError,
     AttributeError,
     ArithmeticError,
-    NotImplementedError,
+    RuntimeError,
     EOFError,
     struct.error,
 )
