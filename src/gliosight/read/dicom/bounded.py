@@ -25,6 +25,9 @@ READ_COST = 80
 # What one header may cost. 10,000 enhanced frames of a talkative scanner need some 100 MiB.
 HEADER_COST = 160 * 1024**2
 
+# What helps against a file that was cut off or spoilt on its way.
+AGAIN = "fetch the file again from where it came"
+
 
 class Source(Protocol):
     """What is read here: a binary file that also knows whether it is long enough."""

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from pydicom import uid
 
 from gliosight.errors import DamagedInputError
+from gliosight.read.dicom.bounded import AGAIN
 from gliosight.read.dicom.codec import Codec, CodecError, unpack
 from gliosight.read.dicom.codestreams import BadCodestreamError, Codestream, describe
-from gliosight.read.dicom.encapsulated import AGAIN
 from gliosight.read.dicom.syntaxes import Decoder, Syntax
 
 _PLUGINS = {Decoder.RLE: "pydicom", Decoder.GDCM: "gdcm", Decoder.OPENJPEG: "pylibjpeg"}

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from gliosight.errors import DamagedInputError, GliosightError
+from gliosight.read.dicom.bounded import AGAIN
 from gliosight.read.dicom.headers import Pool
-from gliosight.read.dicom.instances import AGAIN, Instance, is_dicomdir, read_instance
+from gliosight.read.dicom.instances import Instance, is_dicomdir, read_instance
 from gliosight.read.limits import Budget, cannot_read
 from gliosight.read.recognise import relative
 

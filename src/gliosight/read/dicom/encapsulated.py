@@ -20,11 +20,10 @@ from typing import Any
 from pydicom.encaps import parse_basic_offsets, parse_fragments
 
 from gliosight.errors import DamagedInputError
-from gliosight.read.dicom.bounded import BoundedFile
+from gliosight.read.dicom.bounded import AGAIN, BoundedFile
 
 _ITEM = 8
 _END_OF_IMAGE = b"\xff\xd9"
-AGAIN = "fetch the file again from where it came"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from gliosight.errors import DamagedInputError, GliosightError, within
 from gliosight.read.dicom.bounded import (
+    AGAIN,
     BoundedFile,
     bounded,
 )
@@ -31,7 +32,6 @@ from gliosight.read.limits import Budget, cannot_read, open_regular
 
 PREAMBLE = 128
 MAGIC = b"DICM"
-AGAIN = "fetch the file again from where it came"
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 _PIXELS = {int(Tag(keyword)): keyword for keyword in PIXEL_KEYWORDS}

@@ -14,7 +14,8 @@ import numpy as np
 from pydicom import uid
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError
-from gliosight.read.dicom.instances import AGAIN, Instance, PixelElement
+from gliosight.read.dicom.bounded import AGAIN
+from gliosight.read.dicom.instances import Instance, PixelElement
 from gliosight.read.dicom.syntaxes import Syntax, syntax_of
 
 _FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.errors import DamagedInputError
-from gliosight.read.dicom.bounded import BoundedFile
+from gliosight.read.dicom.bounded import AGAIN, BoundedFile
 from gliosight.read.dicom.codec import Codec
-from gliosight.read.dicom.instances import AGAIN, Instance, open_pixels
+from gliosight.read.dicom.instances import Instance, open_pixels
 from gliosight.read.dicom.layouts import Layout, layout_of, rescales_of
 from gliosight.read.dicom.syntaxes import Decoder
 from gliosight.read.limits import Budget, cannot_read
