@@ -1,15 +1,21 @@
-"""How long reading a DICOM study takes: three series of 155 slices, headers and pixels (``make bench``).
+"""How long reading DICOM takes (``make bench``).
 
-    python benchmarks/reading.py [--slices 155] [--runs 5]
+    python benchmarks/reading.py [--slices 155] [--runs 5] [--files 10000]
 
-Writes a phantom's study (256 x 256, 12 bit, one file a slice), then reads it in the process: once for the
-imports, then the given number of times. Prints the median, and what a first call costs with its imports.
+Writes a phantom's study (256 x 256, 12 bit, one file a slice), then reads its three series, headers and
+pixels, in the process: once for the imports, then the given number of times. Prints the median, and what a
+first call costs with its imports. Then ``gliosight inspect`` on a folder of so many files, in a process of
+its own: its processor time and its largest memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +25,8 @@ from gliosight.phantom.dicom import DicomSpec, write_dicom
 from gliosight.pipeline import read_study
 
 SPACING_MM = 1.0
+# Slices of each series of a small study.
+STUDY_SLICES = 150
 
 
 def measure(slices: int, runs: int, syntax: str = "explicit-le") -> tuple[float, list[float]]:
@@ -46,11 +54,47 @@ def measure(slices: int, runs: int, syntax: str = "explicit-le") -> tuple[float,
     return seconds[0], seconds[1:]
 
 
+def measure_headers(files: int) -> tuple[int, float, float]:
+    """What ``gliosight inspect`` of about so many small files costs.
+
+    Returns
+    -------
+    files : int
+        How many it were: whole studies of the phantom with its traps.
+    seconds : float
+        Processor time.
+    megabytes : float
+        Largest resident memory.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        study = 0
+        while (there := sum(one.is_file() for one in folder.rglob("*"))) < files:
+            spec = PhantomSpec(
+                seed=study,
+                slices=STUDY_SLICES,
+                slice_spacing_mm=SPACING_MM,
+                matrix=64,
+                pixel_mm=3.0,
+            )
+            write_dicom(make_phantom(spec), folder)
+            study += 1
+        call = [sys.executable, "-m", "gliosight", "inspect", str(folder), "--json"]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(call, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if len(json.loads(done.stdout)["studies"]) != study:
+        raise ValueError(f"inspect did not see {study} studies")
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return there, used, after.ru_maxrss / 1024
+
+
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--slices", type=int, default=155)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--files", type=int, default=10_000)
     given = parser.parse_args()
     for syntax in ("explicit-le", "j2k"):
         first, others = measure(given.slices, given.runs, syntax)
@@ -58,6 +102,10 @@ def main() -> None:
             f"{syntax}: 3 series of {given.slices} slices read in {statistics.median(others):.2f} s "
             f"(median of {given.runs}; {first:.2f} s with a first call's imports)"
         )
+    files, used, megabytes = measure_headers(given.files)
+    print(
+        f"inspect: headers of {files} files in {used:.1f} s of processor time, {megabytes:.0f} MB"
+    )
 
 
 if __name__ == "__main__":

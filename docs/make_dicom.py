@@ -11,12 +11,15 @@ import re
 import sys
 from pathlib import Path
 
+from pydicom.sr.coding import Code
+
 from gliosight.errors import GliosightError
 from gliosight.read import Limits, Request, find_studies, read
 from gliosight.read.dicom.rules import RULES
 from gliosight.read.dicom.sequences import CONTRAST_RULES
 from gliosight.read.dicom.syntaxes import SYNTAXES
 from gliosight.read.inspection import Inspection, grouped, inspect
+from gliosight.write.dicom import codes as of
 
 PAGE = Path(__file__).resolve().parent / "dicom.md"
 SAYS = {True: "contrast", False: "none", None: "nothing"}
@@ -49,6 +52,41 @@ def contrast() -> str:
         for one in CONTRAST_RULES
     ]
     return _table("rule | fields say | description says | then it is | confidence", rows)
+
+
+# What each code of ours is used for: words, and codes by their names in `gliosight.write.dicom.codes`.
+USES: tuple[tuple[str, str], ...] = (
+    ("segmented property", "{ABNORMAL}; {PRIMARY_NEOPLASM}"),
+    ("algorithm", "AUTOMATIC, {ARTIFICIAL_INTELLIGENCE}; name, version, SHA-256 of the model"),
+    ("anatomic region", "{BRAIN}, with laterality where it is proved: {LEFT}, {RIGHT}"),
+    ("volume", "{VOLUME}, {MILLILITRE}; method {VOLUME_METHOD}"),
+    ("diameters", "{LONG_AXIS}, {SHORT_AXIS}; {MILLIMETRE}"),
+    ("largest slice area", "{AREA}, {SQUARE_MILLIMETRE}; derivation {MAXIMUM}"),
+    ("probability", "{CERTAINTY}, {PERCENT}; of a finding derivation {MEAN}"),
+    ("verdict", "{TUMOUR}; {PRESENCE}: {PRESENT} or {ABSENT}"),
+    ("procedure reported", "{BRAIN_MRI}"),
+    ("observer", "{DEVICE}"),
+    ("remarks", "{COMMENT}"),
+    ("verification", "UNVERIFIED"),
+)
+
+
+def coded() -> str:
+    """The codes of what is written."""
+    known = {name: getattr(of, name) for name in dir(of) if name.isupper()}
+    known |= {side.upper(): code for side, code in known.pop("LATERALITY").items()}
+    words = {name: _in_words(code) for name, code in known.items()}
+    rows = [f"| {use} | {text.format_map(words)} |" for use, text in USES]
+    unused = sorted(name for name in known if not any(f"{{{name}}}" in text for _, text in USES))
+    if unused:
+        raise ValueError(f"USES does not say what these are for: {', '.join(unused)}")
+    return _table("use | code", rows)
+
+
+def _in_words(code: Code) -> str:
+    if code.scheme_designator == "UCUM":
+        return f"{code.value} (UCUM)"
+    return f"{code.value} {code.scheme_designator} {code.meaning}"
 
 
 def series(data: Path) -> str:
@@ -87,10 +125,13 @@ def fill(page: str, name: str, table: str) -> str:
     return filled
 
 
+MADE = {"syntaxes": syntaxes, "rules": rules, "contrast": contrast, "codes": coded}
+
+
 def made(page: str) -> str:
     """The page with every table that comes from the code."""
-    for name, table in (("syntaxes", syntaxes()), ("rules", rules()), ("contrast", contrast())):
-        page = fill(page, name, table)
+    for name, make in MADE.items():
+        page = fill(page, name, make())
     return page
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +50,17 @@ def data() -> Path:
     if not DATA.is_dir():
         pytest.skip("the real data set is not at hand")
     return DATA
+
+
+@pytest.fixture(scope="session")
+def dciodvfy() -> str:
+    """The field's own checker of DICOM objects; never skipped in CI."""
+    found = shutil.which("dciodvfy")
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("dciodvfy is missing: install the package dicom3tools")
+        pytest.skip("dciodvfy (package dicom3tools) is not installed")
+    return found
 
 
 @pytest.fixture(scope="session")

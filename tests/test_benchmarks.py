@@ -56,6 +56,11 @@ def test_the_plain_loop_varies_a_slice_as_the_bench_does(tmp_path: Path) -> None
 
 def test_reading_reads_what_was_written() -> None:
     script = SCRIPT.with_name("reading.py")
-    first, others = runpy.run_path(str(script))["measure"](5, 2)
+    made = runpy.run_path(str(script))
+    first, others = made["measure"](5, 2)
     assert first > 0
     assert len(others) == 2
+    files, seconds, megabytes = made["measure_headers"](20)
+    assert files > 3 * 20
+    assert 0 < seconds < 60
+    assert 20 < megabytes < 2000

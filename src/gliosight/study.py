@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 
 # Slice positions count as even within this part of their spacing.
 EVEN_WITHIN = 0.01
+# Grids are the same when no corner is further off than this part of the smallest voxel side.
+SAME_WITHIN = 0.05
 
 
 class Sequence(str, Enum):
@@ -169,6 +171,23 @@ class Geometry:
         """
         spacing = self.slice_spacing
         return None if spacing is None else np.full(self.slices, spacing)
+
+    def coincides(self, other: Geometry, plane: tuple[int, int]) -> bool:
+        """Whether two stacks of as many slices, all of ``plane`` (rows, columns), have one grid."""
+        if self.slices != other.slices:
+            return False
+        corners = np.array(
+            [
+                (index, row, column)
+                for index in range(self.slices)
+                for row in (0, plane[0] - 1)
+                for column in (0, plane[1] - 1)
+            ],
+            dtype=np.float64,
+        )
+        away = np.linalg.norm(self.to_world(corners) - other.to_world(corners), axis=1)
+        smallest = min(*self.spacing, self.slice_spacing or np.inf)
+        return bool(away.max() <= SAME_WITHIN * smallest)
 
     def to_world(self, voxels: NDArray[np.generic]) -> NDArray[np.float64]:
         """World positions (..., 3), RAS+ mm, of continuous voxel indices (..., 3) in index order."""

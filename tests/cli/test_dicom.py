@@ -84,6 +84,17 @@ def test_inspect_in_words_and_as_json(study: Path, capsys: pytest.CaptureFixture
     assert {"FLAIR", "T1", "T1C"} <= set(taken)
 
 
+def test_inspect_takes_several_paths(
+    study: Path, head: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_nifti(head, tmp_path)
+    assert run(["inspect", str(study), str(other), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one["kind"] for one in told["studies"]] == ["dicom", "nifti"]
+    spacings = [row["spacing_mm"] for one in told["studies"] for row in one["series"]]
+    assert all(side == round(side, 4) for one in spacings if one for side in one)
+
+
 def test_inspect_of_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["inspect", str(tmp_path)]) == 3
     assert "empty" in capsys.readouterr().err
@@ -156,6 +167,9 @@ def test_naming_a_series(study: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         run(["analyze", str(study), "--flair", "3", "--t1", "x.nii", "-o", str(tmp_path / "o")])
         == 2
     )
+    # A letter in a UID makes it no file.
+    assert run(["analyze", str(study), "--flair", "1.2.84O.1", "-o", str(tmp_path / "o")]) == 2
+    assert "names no series of this study; there are series" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
 
 

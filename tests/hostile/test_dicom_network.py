@@ -1,6 +1,6 @@
 """Awkward DICOM, the whole way through the network: masks, objects, identity and escapes.
 
-The rows of the table that need an analysis; the others are in test_dicom_table.py.
+The rows of the table that need an analysis; the others are in test_dicom_refused.py and test_dicom_read.py.
 """
 
 from __future__ import annotations
@@ -21,18 +21,8 @@ from gliosight.pipeline import Settings, analyze_study
 from gliosight.read import Request, read
 from gliosight.study import Study
 
-from .test_dicom_table import (
-    HEAD,
-    OTHER,
-    Capture,
-    edit,
-    files,
-    header,
-    preamble,
-    study,
-    tree,
-    wide,
-)
+from .asserting import Capture, tree
+from .builders_dicom import HEAD, OTHER, edit, files, header, preamble, study, wide
 
 
 @pytest.fixture(scope="module")

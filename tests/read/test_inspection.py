@@ -8,8 +8,8 @@ import pytest
 
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
 from gliosight.phantom.dicom import TRAPS, DicomSpec, write_dicom
-from gliosight.read import Limits, find_studies
-from gliosight.read.inspection import Inspection, inspect, plane_of
+from gliosight.read import Limits, Request, find_studies, read
+from gliosight.read.inspection import Inspection, grouped, inspect, plane_of
 from tests.conftest import make_geometry
 from tests.read.dicom.test_study import untold_mask
 
@@ -42,11 +42,26 @@ def test_a_messy_folder(head: Phantom, tmp_path: Path) -> None:
 
 
 def test_pixels_tell_a_mask_with_flairs_header(head: Phantom, tmp_path: Path) -> None:
-    folder, _ = untold_mask(head, tmp_path)
+    folder, number = untold_mask(head, tmp_path)
     by_headers = [one for one in look(folder).series if one.shows == "FLAIR" and not one.problem]
-    by_pixels = [one for one in look(folder, pixels=True).series if "mask" in one.problem]
     assert len(by_headers) == 2
-    assert len(by_pixels) == 1
+    seen = look(folder, pixels=True)
+    (mask,) = [one for one in seen.series if "mask" in one.problem]
+    (taken,) = [one for one in seen.series if one.taken_as == "FLAIR"]
+    # What analyze takes, not what the headers alone would make it take.
+    assert (mask.name, mask.taken_as) == (f"series {number}", None)
+    assert not taken.problem
+    codes = [one.code for one in seen.flags]
+    assert "MASK_PASSED_OVER" in codes
+    assert "FLAIR_CHOSEN" not in codes
+    assert read(Request(find_studies(folder, Limits())[0])).source["chosen"] == seen.reasons
+
+
+def test_parts_in_several_planes_are_told_so(head: Phantom, tmp_path: Path) -> None:
+    seen = look(write_dicom(head, tmp_path))
+    rows = grouped(one for one in seen.series if one.shows == "localizer")
+    assert [one.plane for one in rows] == ["several planes"]
+    assert [one.plane for one in grouped(seen.series) if one.taken_as == "FLAIR"] == ["axial"]
 
 
 def test_nifti_says_sequence_size_and_spacing(head: Phantom, tmp_path: Path) -> None:

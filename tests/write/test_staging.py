@@ -16,7 +16,7 @@ import pytest
 from gliosight.errors import CannotWriteError
 from gliosight.pipeline import write_analysis
 from gliosight.write import staging
-from gliosight.write.staging import check_out, safe_name, staged
+from gliosight.write.staging import check_out, safe_name, staged, staged_file
 
 from .builders import make_analysis
 
@@ -349,6 +349,15 @@ def test_a_place_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(CannotWriteError, match="choose another -o"):
         check_out(tmp_path / name, overwrite=False)
     assert _leftovers(tmp_path) == ["file"]
+
+
+def test_a_file_in_a_folder_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
+    with (
+        pytest.raises(CannotWriteError, match="make the folder it shall lie in") as caught,
+        staged_file(tmp_path / "nowhere" / "mask.nii.gz") as partial,
+    ):
+        partial.write_bytes(b"x")
+    assert "make room" not in str(caught.value)
 
 
 def test_only_what_was_abandoned_for_this_output_is_removed(tmp_path: Path) -> None:

@@ -27,11 +27,12 @@ from gliosight.cli.table import check_table, write_studies
 from gliosight.errors import GliosightError, UsageError, printable, within
 from gliosight.infer import Model
 from gliosight.read import Limits, Request
+from gliosight.read.naming import promises_image
 from gliosight.read.recognise import folder_name
 from gliosight.study import Flag, Sequence
 
-# A SeriesInstanceUID, or a series' number.
-SERIES = re.compile(r"[0-9]+(\.[0-9]+)*")
+# A SeriesInstanceUID, or a series' number, either with the part of it.
+SERIES = re.compile(r"(series +)?[0-9]+(\.[0-9]+)*(,.*)?", re.IGNORECASE)
 
 Failures = list[tuple[str, GliosightError]]
 
@@ -50,7 +51,7 @@ Failures = list[tuple[str, GliosightError]]
     type=PATH,
     metavar="FILE|SERIES",
     help="NIfTI file of FLAIR, instead of STUDY; for DICOM the SeriesInstanceUID or the "
-    "number of the series, as gliosight inspect lists them.",
+    'number of the series, as gliosight inspect lists them, such as 5 or "5, echo 2".',
 )
 @click.option("--t1", type=PATH, metavar="FILE|SERIES", help="The same for T1.")
 @click.option("--t1c", type=PATH, metavar="FILE|SERIES", help="The same for T1 post-contrast.")
@@ -97,7 +98,7 @@ def command(
     """  # noqa: D301 - click wants the character \b before lines it shall not join
     limits = limits_of(max_decoded, max_members, max_ratio)
     talks = not (quiet or as_json)
-    series = _series({Sequence.FLAIR: flair, Sequence.T1: t1, Sequence.T1C: t1c})
+    series = _series({Sequence.FLAIR: flair, Sequence.T1: t1, Sequence.T1C: t1c}, studies)
     with contextlib.ExitStack() as unpacked:  # zips stay unpacked until all is read
         if series is None:
             asked, failed = [_named(studies, flair, t1, t1c, volume_index, limits)], Failures()
@@ -122,7 +123,8 @@ def command(
     elif as_json:
         print_json(results[0])
     if talks:
-        print_closing(None if several else str(Path(results[0]["out"]) / "report.html"))
+        report = None if several else str(Path(results[0]["out"]) / "report.html")
+        print_closing(report, masks=bool(results))
     return failed[0][1].exit_code if failed else 0
 
 
@@ -251,10 +253,22 @@ def _named(
     return _Asked(request, folder_name(flair or studies[0]))
 
 
-def _series(given: Mapping[Sequence, Path | None]) -> dict[Sequence, str] | None:
-    """The DICOM series that the options name; ``None`` where they name files."""
+def _series(
+    given: Mapping[Sequence, Path | None], studies: tuple[Path, ...]
+) -> dict[Sequence, str] | None:
+    """The DICOM series that the options name; ``None`` where they name files.
+
+    What is no file and not called like one can only be a series, mistyped or not, of a STUDY.
+    """
     named = {name: str(one) for name, one in given.items() if one is not None}
-    as_series = [bool(SERIES.fullmatch(one)) and not Path(one).is_file() for one in named.values()]
+    as_series = [
+        not Path(one).is_file()
+        and bool(
+            SERIES.fullmatch(one)
+            or (studies and not Path(one).exists() and not promises_image(one))
+        )
+        for one in named.values()
+    ]
     if any(as_series) and not all(as_series):
         raise UsageError(
             "a DICOM series and a file are named side by side",
@@ -314,5 +328,6 @@ def _fitting(series: Mapping[Sequence, str], source: pipeline.Source) -> dict[Se
     """Of the series asked for, those that one of several studies has."""
     if isinstance(source, Path):
         return {}
-    there = {text for one in source.series for text in (one.uid, str(one.number))}
-    return {name: one for name, one in series.items() if one in there}
+    from gliosight.read.dicom.wanted import named_in
+
+    return {name: one for name, one in series.items() if named_in(source.series, one)}

@@ -9,6 +9,7 @@ import click
 
 from gliosight import pipeline
 from gliosight.cli.extras import needs_extra
+from gliosight.cli.figures import side_by_side
 from gliosight.cli.options import PATH
 from gliosight.cli.output import print_json, print_text
 from gliosight.errors import UsageError, printable
@@ -77,12 +78,9 @@ def _side(path: Path, data: Path | None, part: str | None) -> Side:
 
 def _print(found: Comparison) -> None:
     from rich.console import Console
-    from rich.table import Table
 
     from gliosight.analysis import RESEARCH_USE
-    from gliosight.evaluate.words import SECTIONS, interval, number
 
-    words = {name.key: name.short for _, names in SECTIONS for name in names}
     console: Any = Console(highlight=False, soft_wrap=True)
     count = len(found.patients)
     with console.capture() as captured:
@@ -93,18 +91,9 @@ def _print(found: Comparison) -> None:
         )
         for letter, name in zip("AB", found.names, strict=True):
             console.print(f"  {letter}: {name}", markup=False)
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-        for title in ("", "A", "B", "A - B", "95 % interval, paired"):
-            table.add_column(title, justify="right" if title else "left", no_wrap=True)
-        for key, one in found.figures.items():
-            table.add_row(
-                f"  {words[key]}",
-                number(one["a"].value),
-                number(one["b"].value),
-                number(one["difference"].value),
-                interval(one["difference"]),
-            )
-        console.print(table)
+        console.print(
+            side_by_side(found.figures, {"a": "A", "b": "B"}, "A - B", "95 % interval, paired")
+        )
         p = "not defined" if found.wilcoxon_p is None else f"{found.wilcoxon_p:.3g}"
         if "dice_mean" in found.figures:
             console.print(

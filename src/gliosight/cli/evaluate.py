@@ -10,13 +10,14 @@ import click
 
 from gliosight import pipeline
 from gliosight.cli.extras import needs_extra
+from gliosight.cli.figures import side_by_side
 from gliosight.cli.options import PATH
 from gliosight.cli.output import Progress, print_json, print_text, progress_display
 from gliosight.errors import UsageError, printable
 from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 
 if TYPE_CHECKING:
-    from gliosight.evaluate.evaluation import Evaluation
+    from gliosight.evaluate.evaluation import Evaluation, Leak
     from gliosight.evaluate.scores import PartScores
 
 PARTS = ("train", "validation", "test", "all")
@@ -229,7 +230,7 @@ def _print(evaluation: Evaluation) -> None:
         for part in evaluation.parts:
             _print_part(console, part)
         if evaluation.leak is not None:
-            _print_leak(console, evaluation)
+            _print_leak(console, evaluation.leak)
         for one in evaluation.warnings:
             console.print(f"  ! {printable(one)}", markup=False)
     print_text(captured.get().rstrip("\n"))
@@ -282,24 +283,7 @@ def _print_part(console: Any, part: PartScores) -> None:
         console.print(f"  seen in training, which shows memory and not skill: {told}")
 
 
-def _print_leak(console: Any, evaluation: Evaluation) -> None:
-    from rich.table import Table
-
-    from gliosight.evaluate.words import SECTIONS, interval, number
-
-    if evaluation.leak is None:
-        return
-    words = {name.key: name.short for _, names in SECTIONS for name in names}
+def _print_leak(console: Any, leak: Leak) -> None:
     console.print("what the leak is worth", style="bold")
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for title in ("  figure", "by slice", "by patient", "difference", "95 % interval"):
-        table.add_column(title, justify="left" if title.startswith(" ") else "right", no_wrap=True)
-    for key, found in evaluation.leak.figures.items():
-        table.add_row(
-            f"  {words[key]}",
-            number(found["by_slice"].value),
-            number(found["by_patient"].value),
-            number(found["difference"].value),
-            interval(found["difference"]),
-        )
-    console.print(table)
+    sides = {"by_slice": "by slice", "by_patient": "by patient"}
+    console.print(side_by_side(leak.figures, sides, "difference"))

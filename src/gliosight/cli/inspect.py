@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections import Counter
 from dataclasses import asdict
@@ -15,9 +14,10 @@ import click
 from gliosight import pipeline
 from gliosight.cli.options import PATH, limit_options, limits_of
 from gliosight.cli.output import print_json, print_text, progress_display
-from gliosight.errors import printable
+from gliosight.errors import UsageError, printable
+from gliosight.read import Limits
 from gliosight.read.recognise import folder_name
-from gliosight.study import Sequence
+from gliosight.study import Flag, Sequence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,14 +32,14 @@ NARROWEST = 60
 
 
 @click.command("inspect")
-@click.argument("path", type=PATH)
+@click.argument("paths", nargs=-1, type=PATH, metavar="[PATH]...")
 @click.option(
     "--pixels", is_flag=True, help="Read the pixels, too: they tell masks, copies and blank images."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
 @limit_options
 def command(
-    path: Path,
+    paths: tuple[Path, ...],
     pixels: bool,
     as_json: bool,
     max_decoded: int,
@@ -54,30 +54,44 @@ def command(
     gliosight inspect export/
     gliosight inspect export.zip --json
     """  # noqa: D301 - click wants the character \b before lines it shall not join
+    if not paths:
+        raise UsageError("no PATH given", remedy="name a file or folder")
     limits = limits_of(max_decoded, max_members, max_ratio)
-    with contextlib.ExitStack() as unpacked:
-        inside = unpacked.enter_context(pipeline.opened(path, limits))
-        with progress_display("reading headers", shown=not as_json, what="files") as tell:
+    seen: list[Inspection] = []
+    flags: list[Flag] = []
+    for path in paths:
+        studies, said = _look(path, limits, pixels=pixels, shown=not as_json)
+        seen += studies
+        flags += said
+    bad = [one.error for one in seen if one.kind == "unknown" and one.error is not None]
+    if bad and len(bad) == len(seen):
+        raise bad[0]
+    if as_json:
+        told = [asdict(one) for one in flags]
+        print_json({"studies": [_as_json(one) for one in seen], "flags": told})
+        return 0
+    _print(seen, [one.message for one in flags], pixels=pixels)
+    return 0
+
+
+def _look(
+    path: Path, limits: Limits, *, pixels: bool, shown: bool
+) -> tuple[list[Inspection], tuple[Flag, ...]]:
+    """What lies at one path, and what unpacking it had to say."""
+    from gliosight.read.inspection import inspect
+
+    with pipeline.opened(path, limits) as inside:
+        with progress_display("reading headers", shown=shown, what="files") as tell:
             sources = pipeline.find_studies(
                 inside.path, limits, None if tell is None else partial(tell, "read")
             )
-        from gliosight.read.inspection import inspect
-
         seen = []
         for source in sources:
             title = pipeline.source_name(source, inside.path)
             if source == inside.path:
                 title = folder_name(path)
             seen.append(inspect(source, title, limits, root=inside.path, pixels=pixels))
-    bad = [one.error for one in seen if one.kind == "unknown" and one.error is not None]
-    if bad and len(bad) == len(seen):
-        raise bad[0]
-    if as_json:
-        flags = [asdict(one) for one in inside.flags]
-        print_json({"studies": [_as_json(one) for one in seen], "flags": flags})
-        return 0
-    _print(seen, [one.message for one in inside.flags], pixels=pixels)
-    return 0
+    return seen, inside.flags
 
 
 def _as_json(seen: Inspection) -> dict[str, Any]:

@@ -104,11 +104,11 @@ def _summary(console: Console, result: dict[str, Any], out: str) -> None:
     console.print(Text(f"  {seconds:.1f} s, results in {printable(out)}"))
 
 
-def print_closing(report: str | None = None) -> None:
+def print_closing(report: str | None = None, *, masks: bool = True) -> None:
     """Say once per call that this is for research only; end with what to open."""
     from gliosight.analysis import MASK_MEANING, RESEARCH_USE
 
-    print_text(f"{RESEARCH_USE}\n{MASK_MEANING}")
+    print_text(f"{RESEARCH_USE}\n{MASK_MEANING}" if masks else RESEARCH_USE)
     if report is not None:
         print_text(f"report: {printable(report)}")
 

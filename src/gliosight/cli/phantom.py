@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     "--format",
     "kind",
     type=click.Choice(["lgg", "nifti", "dicom"]),
-    default="lgg",
-    show_default=True,
-    help="Slices in the LGG layout (no geometry), NIfTI, or DICOM as a scanner exports it.",
+    help="Slices in the LGG layout (no geometry), NIfTI, or DICOM as a scanner exports it.  "
+    "[default: lgg]",
 )
 @click.option("--dicom", "as_dicom", is_flag=True, help="The same as --format dicom.")
 @click.option(
@@ -66,7 +65,7 @@ if TYPE_CHECKING:
 @click.option("--flair-only", is_flag=True, help="Leave T1 and T1C out.")
 def command(
     out: Path,
-    kind: str,
+    kind: str | None,
     as_dicom: bool,
     settings: tuple[str, ...],
     count: int,
@@ -83,7 +82,9 @@ def command(
     from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti
     from gliosight.study import Sequence
 
-    kind = "dicom" if as_dicom else kind
+    if as_dicom and kind not in (None, "dicom"):
+        raise UsageError(f"both --dicom and --format {kind}", remedy="give one of them")
+    kind = "dicom" if as_dicom else kind or "lgg"
     if settings and kind != "dicom":
         raise UsageError("--set without --dicom", remedy="give both, or neither")
     chosen = {

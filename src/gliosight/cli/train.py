@@ -29,7 +29,11 @@ from gliosight.errors import ModelError, NothingReadableError, UsageError, print
     metavar="FROM",
     help="Weights to start from: gliosight (the shipped ones), a run, or a .safetensors file.",
 )
-@click.option("--resume", is_flag=True, help="Go on from the run's last checkpoint.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on from the run's last checkpoint, with the settings it began with.",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of each process.")
 @click.option("--devices", type=click.IntRange(1, 64), default=1, show_default=True,
               help="Processes (GPUs, where there are) that share each batch.")  # fmt: skip
@@ -59,6 +63,7 @@ def command(
         from gliosight.train.fitting import Machine, is_main_process
         from gliosight.train.presets import load_recipe
         from gliosight.train.progress import hush
+        from gliosight.train.run import recipe_begun
         from gliosight.train.running import Order, train
 
     from gliosight.data.manifest import read_manifest
@@ -66,6 +71,8 @@ def command(
 
     hush()
     recipe = load_recipe(preset, changes)
+    if resume and not changes:
+        recipe = recipe_begun(out, preset) or recipe
     if data.is_dir():
         raise UsageError(
             "--data is a folder",

@@ -120,6 +120,7 @@ def _read_dicom(source: Source, request: Request, budget: Budget) -> Study:
     from gliosight.read.dicom.study import DicomStudy, read_dicom
 
     if isinstance(source, DicomStudy):
+        _refuse_volume(request, "DICOM")
         return read_dicom(source, budget, request.series)
     return _read_path(source, source, request, budget)
 
@@ -211,6 +212,7 @@ def _read_file(path: Path, root: Path, request: Request, budget: Budget) -> Stud
         )
     from gliosight.read.slices import read_slices
 
+    _refuse_volume(request, "of slices")
     study = read_slices([one], stem(path.name), budget)
     # An empty mask has one value only, so its pixels alone do not give it away.
     if is_mask(path.name) and is_constant(study.flair.values):
@@ -242,14 +244,26 @@ def _read_found_dicom(files: list[Found], root: Path, request: Request, budget: 
         raise problem
     if len(studies) > 1:
         raise several([one.study_id for one in studies], root)
+    _refuse_volume(request, "DICOM")
     return read_dicom(studies[0], budget, request.series)
 
 
 def _refuse_series(request: Request) -> None:
-    if request.series:
+    for name, text in request.series.items():
         raise UsageError(
-            "series are named, but the study is not DICOM",
+            f"--{name.value.lower()} {text[:64]} is no file, and the study has no series, since it is "
+            "not DICOM",
             remedy="give --flair, --t1 and --t1c a NIfTI file each",
+        )
+
+
+def _refuse_volume(request: Request, kind: str) -> None:
+    if request.volume_index is not None:
+        raise UsageError(
+            f"--volume {request.volume_index} is for 4-D NIfTI files, and the study is {kind}",
+            remedy="leave it out; what DICOM repeats is named with --flair, see gliosight inspect"
+            if kind == "DICOM"
+            else "leave it out",
         )
 
 
@@ -304,6 +318,7 @@ def _read_group(
     if group[0].kind is not Kind.NIFTI:
         from gliosight.read.slices import read_slices
 
+        _refuse_volume(request, "of slices")
         return read_slices(group, name, budget, flags)
     from gliosight.read.nifti import assign, read_nifti
 

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # A normal or a row this far from an axis (cosine) makes a stack oblique.
 STRAIGHT = 0.985
+# Decimals of a spacing in mm: positions are written with no more sense than that.
+DIGITS = 4
 _PLANES = ("sagittal", "coronal", "axial")
 
 
@@ -128,10 +130,9 @@ def inspect(
     pixels : bool
         Read the pixels, too.
     """
-    if isinstance(source, Path):
-        seen = _files(source, title, limits)
-    else:
-        seen = replace(_dicom(source, limits, pixels=pixels), folder=_folder(source, root))
+    if not isinstance(source, Path):
+        return replace(_dicom(source, limits, pixels=pixels), folder=_folder(source, root))
+    seen = _files(source, title, limits)
     if not pixels or seen.error is not None:
         return seen
     try:
@@ -159,7 +160,12 @@ def _together(alike: list[SeenSeries]) -> SeenSeries:
         return alike[0]
     name, _, part = alike[0].name.partition(", ")
     last = alike[-1].name.partition(", ")[2]
-    return replace(alike[0], name=f"{name}, {len(alike)} parts: {part}, ..., {last}")
+    planes = {one.plane for one in alike}
+    return replace(
+        alike[0],
+        name=f"{name}, {len(alike)} parts: {part}, ..., {last}",
+        plane=alike[0].plane if len(planes) == 1 else "several planes",
+    )
 
 
 def _folder(study: DicomStudy, root: Path | None) -> str:
@@ -176,27 +182,69 @@ def plane_of(geometry: Geometry | None) -> str | None:
     return plane if normal.max() >= STRAIGHT else f"oblique {plane}"
 
 
-def _dicom(study: DicomStudy, limits: Limits, *, pixels: bool) -> Inspection:
-    from gliosight.read.dicom.choose import choose
+@dataclass(frozen=True)
+class _Taken:
+    """What an analysis would take of a DICOM study.
 
-    chosen: dict[int, str] = {}
-    reasons: dict[str, str] = {}
-    flags = study.flags
-    error = study.problem
-    try:
-        choice = choose(study.series)
-    except GliosightError as found:
-        error = error or found
-    else:
-        chosen = {id(one): name.value for name, one in choice.chosen.items()}
-        reasons = {name.value: why for name, why in choice.reasons.items()}
-        flags = (*flags, *choice.flags)
+    Parameters
+    ----------
+    names : dict of str to str
+        The sequence each stack is taken for, by the digest of its frames.
+    """
+
+    names: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    error: GliosightError | None = None
+    flags: tuple[Flag, ...] = ()
+
+
+def _dicom(study: DicomStudy, limits: Limits, *, pixels: bool) -> Inspection:
+    from gliosight.read.dicom.study import frames_digest
+
+    taken = _taken_by_headers(study)
+    if pixels and taken.error is None:
+        # Pixels may overrule headers: a stored mask is passed over, a T1C that does not enhance left out.
+        taken = _taken_by_pixels(study, limits)
     rows = [
-        _series(one, chosen.get(id(one)), limits, pixels=pixels)
+        _series(one, taken.names.get(frames_digest(one)), limits, pixels=pixels)
         for one in sorted(study.series, key=lambda one: (one.number is None, one.number or 0))
     ]
     return Inspection(
-        study.study_id, "dicom", series=tuple(rows), reasons=reasons, error=error, flags=flags
+        study.study_id,
+        "dicom",
+        series=tuple(rows),
+        reasons=taken.reasons,
+        error=taken.error,
+        flags=taken.flags,
+    )
+
+
+def _taken_by_headers(study: DicomStudy) -> _Taken:
+    from gliosight.read.dicom.choose import choose
+    from gliosight.read.dicom.study import frames_digest
+
+    try:
+        choice = choose(study.series)
+    except GliosightError as error:
+        return _Taken(error=study.problem or error, flags=study.flags)
+    return _Taken(
+        {frames_digest(one): name.value for name, one in choice.chosen.items()},
+        {name.value: why for name, why in choice.reasons.items()},
+        study.problem,
+        (*study.flags, *choice.flags),
+    )
+
+
+def _taken_by_pixels(study: DicomStudy, limits: Limits) -> _Taken:
+    try:
+        read_study = read(Request(study, limits=limits))
+    except GliosightError as error:
+        return _Taken(error=error, flags=study.flags)
+    source = read_study.source
+    return _Taken(
+        {digest: name for name, digest in source["frames"].items()},
+        dict(source["chosen"]),
+        flags=read_study.flags,
     )
 
 
@@ -242,7 +290,10 @@ def _series(series: Series, taken_as: str | None, limits: Limits, *, pixels: boo
 def _spacing(geometry: Geometry | None) -> tuple[float, float, float] | None:
     if geometry is None or geometry.slice_spacing is None:
         return None
-    return (geometry.slice_spacing, *geometry.spacing)
+    slices, rows, columns = (
+        round(one, DIGITS) for one in (geometry.slice_spacing, *geometry.spacing)
+    )
+    return slices, rows, columns
 
 
 def _files(path: Path, title: str, limits: Limits) -> Inspection:

@@ -21,10 +21,7 @@ from gliosight.read.limits import Budget
 from gliosight.read.nifti_file import Image
 from gliosight.read.nifti_header import Form, Header
 from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
-from gliosight.study import Flag
-
-# Grids are the same when no corner is further off than this part of FLAIR's smallest voxel side.
-SAME_WITHIN = 0.05
+from gliosight.study import SAME_WITHIN, Flag
 
 
 @dataclass(frozen=True)

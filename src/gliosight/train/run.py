@@ -30,8 +30,15 @@ from gliosight.train.recipe import Recipe, recipe_of
 
 RECORD = "run.json"
 PACKAGES = ("torch", "lightning", "numpy", "onnx")
-# What a resumed run must share with its beginning.
-SAME = ("recipe", "data", "split", "initial")
+# What a resumed run must share with its beginning, and what the command calls it.
+SAME = {
+    "recipe": "recipe",
+    "data": "manifest (--data)",
+    "split": "split (--split, --fold)",
+    "initial": "start (--init)",
+}
+# Fields of a recipe that a message names before it breaks off.
+NAMED = 4
 
 
 def hash_patients(patients: Iterable[str]) -> list[str]:
@@ -115,12 +122,47 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     UsageError
         Names what differs.
     """
-    for key in SAME:
-        if before.get(key) != json.loads(json.dumps(now[key])):
-            raise UsageError(
-                f"this run began with another {key}",
-                remedy="resume it with what it began with, or choose another -o",
-            )
+    for key, words in SAME.items():
+        began, asked = before.get(key), json.loads(json.dumps(now[key]))
+        if began == asked:
+            continue
+        differ = _differences(before["recipe"], asked) if key == "recipe" else ""
+        raise UsageError(
+            f"this run began with another {words}{differ}",
+            remedy="give --resume without --set, or choose another -o"
+            if key == "recipe"
+            else "resume it with what it began with, or choose another -o",
+        )
+
+
+def recipe_begun(run: Path, preset: str) -> Recipe | None:
+    """The recipe that a run of this preset began with, settings included; ``None`` if there is none.
+
+    Raises
+    ------
+    DamagedInputError
+    """
+    if not (run / RECORD).is_file():
+        return None
+    record = read_record(run)
+    return recipe_of(record["recipe"]) if record.get("preset") == preset else None
+
+
+def _differences(began: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Which fields of two recipes are not the same, in words."""
+    one, other = _flat(began), _flat(asked)
+    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
+    told = [f"{name} {one.get(name)}, not {other.get(name)}" for name in names[:NAMED]]
+    return f": {'; '.join(told)}{' and more' if len(names) > NAMED else ''}"
+
+
+def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= (
+            _flat(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
+        )
+    return flat
 
 
 def processor() -> str:

@@ -9,6 +9,7 @@ the end. An earlier result is replaced only as it was written: what somebody put
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -132,11 +133,7 @@ def staged(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except CannotWriteError:
         raise
     except OSError as error:
-        raise CannotWriteError(
-            f"cannot write the output: {error.strerror or error}",
-            where=printable(out.name),
-            remedy="make room or choose another -o; nothing was left behind",
-        ) from error
+        raise _cannot_write(error, printable(out.name)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         if not done:
@@ -164,13 +161,26 @@ def staged_file(out: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, GliosightError):
             raise
-        raise CannotWriteError(
-            f"cannot write the output: {error.strerror or error}",
-            where=where,
-            remedy="make room or choose another -o; nothing was left behind",
-        ) from error
+        raise _cannot_write(error, where) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _cannot_write(error: OSError, where: str) -> CannotWriteError:
+    """What to do depends on what the system says: a full disk wants room, a missing folder does not."""
+    remedies = {
+        errno.ENOENT: "make the folder it shall lie in, or choose another -o",
+        errno.ENOTDIR: "choose another -o: a part of this one is a file",
+        errno.EACCES: "choose a folder you may write in with -o",
+        errno.EPERM: "choose a folder you may write in with -o",
+        errno.EROFS: "choose a folder you may write in with -o",
+    }
+    remedy = remedies.get(error.errno or 0, "make room or choose another -o")
+    return CannotWriteError(
+        f"cannot write the output: {error.strerror or error}",
+        where=where,
+        remedy=f"{remedy}; nothing was left behind",
+    )
 
 
 def _check_ours(out: Path, where: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.pixels import get_encoder
 
 from gliosight.read.dicom.instances import Instance, read_instance
+from gliosight.read.dicom.pixels import read_pixels
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits
 
 SHAPE = (40, 48)
@@ -25,6 +27,17 @@ NATIVE = (
     uid.DeflatedExplicitVRLittleEndian,
     uid.ExplicitVRBigEndian,
 )
+LOSSLESS = (
+    uid.RLELossless,
+    uid.JPEGLossless,
+    uid.JPEGLosslessSV1,
+    uid.JPEGLSLossless,
+    uid.JPEG2000Lossless,
+    uid.HTJ2KLossless,
+    uid.HTJ2KLosslessRPCL,
+)
+LOSSY = (uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K)
+PIXEL_HEAD = b"\xe0\x7f\x10\x00OW\0\0"  # where the pixels of an explicit file begin
 
 
 class OneFrame(NamedTuple):
@@ -96,7 +109,12 @@ def make_dataset(
 
 def write(path: Path, made: Dataset, syntax: str = uid.ExplicitVRLittleEndian) -> Path:
     """Write a data set as a file; packed pixels are in it already, native ones little endian."""
-    path.write_bytes(file_bytes(made, syntax))
+    return save(path, file_bytes(made, syntax))
+
+
+def save(path: Path, data: bytes) -> Path:
+    """Write bytes, whatever they are, as a file."""
+    path.write_bytes(data)
     return path
 
 
@@ -118,6 +136,35 @@ def file_bytes(made: Dataset, syntax: str = uid.ExplicitVRLittleEndian) -> bytes
 def read(path: Path, limits: Limits = DEFAULT_LIMITS) -> Instance:
     """Read one file's header, named by the file."""
     return read_instance(path, path.name, Budget(limits))
+
+
+def pixels(
+    *paths: Path, numbers: tuple[int, ...] = (1,), limits: Limits = DEFAULT_LIMITS
+) -> NDArray[Any]:
+    """Read frames by their numbers, from each file in turn: (frames, rows, columns)."""
+    instances = [read(path) for path in paths]
+    frames = [OneFrame(one, number) for one in instances for number in numbers]
+    return read_pixels(frames, Budget(limits))  # type: ignore[arg-type]
+
+
+def name_of(one: object) -> str:
+    """The name of a transfer syntax, to tell tests apart by; of anything else, itself."""
+    return uid.UID(one).name if isinstance(one, str) else str(one)
+
+
+def raw_element(tag: int, vr: bytes, value: bytes) -> bytes:
+    """One explicit element, whether its value is allowed or not."""
+    head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
+    if vr in (b"OB", b"OW", b"SQ", b"UN", b"UT"):
+        return head + b"\0\0" + struct.pack("<L", len(value)) + value
+    return head + struct.pack("<H", len(value)) + value
+
+
+def with_element(element: bytes) -> bytes:
+    """A file with raw bytes before its pixels."""
+    data = file_bytes(make_dataset())
+    place = data.rindex(PIXEL_HEAD)
+    return data[:place] + element + data[place:]
 
 
 def pack(values: NDArray[Any], syntax: str, *, bits: int, signed: bool) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 
+from gliosight.read.dicom.frames import frames_of
 from gliosight.read.dicom.instances import Instance
+from gliosight.read.dicom.rules import Identified, identify
+from gliosight.read.dicom.series import Series, series_of
 
 STUDY = "1.2.3.1"
 FRAME_OF_REFERENCE = "1.2.3.9"
@@ -46,6 +50,7 @@ MPRAGE = {
     "InversionTime": 900,
     "FlipAngle": 9,
 }
+STRIPPED = {"ImageType": None, "Modality": "MR"}
 
 
 def dataset(**values: Any) -> Dataset:
@@ -178,3 +183,27 @@ ENHANCED_FLAIR: dict[str, Any] = {
     "MREchoSequence": group(EffectiveEchoTime=94.0),
     "MRModifierSequence": group(InversionRecovery="YES", InversionTimes=[2500.0]),
 }
+
+
+def identified(**values: Any) -> Identified:
+    """What the rules say of one classic image."""
+    return identify(frames_of(instance(**values))[0].acquisition)
+
+
+def series_in(instances: list[Instance]) -> tuple[Series, ...]:
+    """The series of one study, given in a shuffled order."""
+    shuffled = list(instances)
+    random.Random(7).shuffle(shuffled)  # noqa: S311 - an order, no secret
+    (found,) = series_of(shuffled).values()
+    return found
+
+
+def one_series(instances: list[Instance]) -> Series:
+    """The only series of one study."""
+    (found,) = series_in(instances)
+    return found
+
+
+def codes(series: Series) -> list[str]:
+    """The codes of a series' flags."""
+    return [one.code for one in series.flags]

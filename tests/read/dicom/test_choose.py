@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -135,12 +136,20 @@ def test_equals_without_order_are_not_chosen_between() -> None:
         )
 
 
-def test_stacks_of_one_series_without_order_are_not_chosen_between() -> None:
-    with pytest.raises(UnsupportedInputError, match="series 1, echo 2"):
-        chosen(
-            stack(20, 1, **{**FLAIR, "EchoTime": 90}, EchoNumbers=1),
-            stack(20, 1, start=30, **{**FLAIR, "EchoTime": 120}, EchoNumbers=2),
-        )
+def test_stacks_of_one_series_are_not_chosen_between_but_named_apart() -> None:
+    echoes = [
+        stack(20, 1, **{**FLAIR, "EchoTime": 90}, EchoNumbers=1),
+        stack(20, 1, start=30, **{**FLAIR, "EchoTime": 120}, EchoNumbers=2),
+    ]
+    with pytest.raises(UnsupportedInputError, match="series 1, echo 2") as caught:
+        chosen(*echoes)
+    for text in (*re.findall(r'--flair "(.*)"', str(caught.value)), "series 1, Echo 1"):
+        part = chosen(*echoes, wanted={F: text}).chosen[F].part
+        assert part.lower() == text.partition(", ")[2].lower()
+    uid_of_both = echoes[0][0].header.SeriesInstanceUID
+    assert chosen(*echoes, wanted={F: f"{uid_of_both},echo 2"}).chosen[F].part == "echo 2"
+    with pytest.raises(UsageError, match=r"names no series.*series 1, echo 1"):
+        chosen(*echoes, wanted={F: "1, echo 3"})
 
 
 def test_no_flair_lists_what_is_there_and_takes_nothing_else() -> None:

@@ -77,13 +77,21 @@ def test_the_same_instance_twice(tmp_path: Path) -> None:
     again = slice_file(tmp_path / "b" / "copy.dcm", 1)
     found = discover([first, again], tmp_path, budget())
     assert [one.path for one in found.instances] == [first]
-    assert found.duplicates == 1
+    assert found.problems == ()
 
 
 def test_one_uid_for_a_whole_series(tmp_path: Path) -> None:
     """Bad de-identification gives every slice the same UID; none of them is lost."""
     files = [slice_file(tmp_path / f"{k}.dcm", k, SOPInstanceUID="1.2.3") for k in range(3)]
     assert len(discover(files, tmp_path, budget()).instances) == 3
+
+
+def test_one_uid_for_a_whole_concatenation(tmp_path: Path) -> None:
+    files = [
+        slice_file(tmp_path / f"{k}.dcm", 1, SOPInstanceUID="1.2.3", InConcatenationNumber=k)
+        for k in (1, 2)
+    ]
+    assert len(discover(files, tmp_path, budget()).instances) == 2
 
 
 def test_no_uid_at_all(tmp_path: Path) -> None:
@@ -137,7 +145,6 @@ def test_missing_references_are_reported(tmp_path: Path) -> None:
     found = discover(listed, tmp_path, budget())
     assert len(found.instances) == 1
     assert [one.where for one in found.problems] == ["IM2", "A/IM3"]
-    assert found.duplicates == 0
 
 
 @pytest.mark.parametrize(

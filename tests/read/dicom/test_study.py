@@ -47,6 +47,25 @@ def test_three_sequences_on_one_grid(head: Phantom, tmp_path: Path) -> None:
     assert set(study.source["chosen"]) == {"FLAIR", "T1", "T1C"}
 
 
+def test_one_place_without_a_frame_of_reference_is_flagged(head: Phantom, tmp_path: Path) -> None:
+    folder = write_dicom(head, tmp_path)
+    for path in [one for one in folder.rglob("*") if one.is_file()]:
+        header = pydicom.dcmread(path)
+        del header.FrameOfReferenceUID
+        header.save_as(path)
+    study = read(Request(folder))
+    assert set(study.sequences) == set(Sequence)
+    said = [one.message for one in study.flags if one.code == "GRID_ASSUMED"]
+    assert [name in text for name, text in zip(("T1 ", "T1C "), said, strict=True)] == [True, True]
+
+
+def test_a_volume_of_dicom_cannot_be_asked_for(head: Phantom, tmp_path: Path) -> None:
+    folder = write_dicom(head, tmp_path)
+    for path in (folder, only(folder), next(one for one in folder.rglob("*") if one.is_file())):
+        with pytest.raises(UsageError, match="--volume 1 is for 4-D NIfTI"):
+            read(Request(path, volume_index=1))
+
+
 def test_the_study_is_named_by_a_digest_and_nothing_else(head: Phantom, tmp_path: Path) -> None:
     source = only(write_dicom(head, tmp_path, DicomSpec(identity="unicode")))
     study = read(Request(source))

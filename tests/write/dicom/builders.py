@@ -213,6 +213,11 @@ def with_side(analysis: Analysis, *sides: str) -> Analysis:
     return replace(analysis, findings=findings)
 
 
+def as_nifti(analysis: Analysis) -> Analysis:
+    """The same analysis, as of a study that was no DICOM."""
+    return replace(analysis, study=replace(analysis.study, kind="nifti", source={}))
+
+
 def _ds(value: float) -> str:
     return f"{value:.6f}"
 

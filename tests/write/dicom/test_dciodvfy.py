@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -88,16 +86,6 @@ CASES: dict[str, Any] = {
 OBJECTS = {
     "no frame of reference": ["report.dcm"],
 }
-
-
-@pytest.fixture(scope="module")
-def dciodvfy() -> str:
-    found = shutil.which("dciodvfy")
-    if found is None and os.environ.get("CI"):
-        pytest.fail("dciodvfy is missing: install dicom3tools")
-    if found is None:
-        pytest.skip("dciodvfy is not installed (Debian: dicom3tools)")
-    return found
 
 
 def _errors(dciodvfy: str, path: Path) -> list[str]:

@@ -168,8 +168,11 @@ class DicomSpec:
         for name, known in (("traps", TRAPS), ("repeats", REPEATS)):
             chosen = getattr(self, name)
             object.__setattr__(self, name, frozenset(chosen))
-            if isinstance(chosen, str) or not set(chosen) <= set(known):
-                raise ValueError(f"{name} are {chosen!r}, needed: some of {', '.join(known)}")
+            odd = [chosen] if isinstance(chosen, str) else sorted(set(chosen) - set(known), key=str)
+            if odd:
+                raise ValueError(
+                    f"{name} are {', '.join(map(str, odd))}, needed: some of {', '.join(known)}"
+                )
         self._check_numbers()
         self._check_place()
         self._check_together()

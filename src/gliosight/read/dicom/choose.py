@@ -19,12 +19,10 @@ from gliosight.errors import UnsupportedInputError, UsageError
 from gliosight.read.dicom.pairing import T1Pair, pair_t1
 from gliosight.read.dicom.ranking import merit_of, merits_in_words
 from gliosight.read.dicom.series import Series
-from gliosight.read.dicom.unusable import MASK_WORD
+from gliosight.read.dicom.wanted import NAMED, find_wanted, how_to_name, listing
 from gliosight.read.flags import flag
 from gliosight.study import Flag, Sequence
 
-# Series named in a message before it breaks off.
-NAMED = 8
 _NOTHING: Mapping[Sequence, str] = MappingProxyType({})
 
 
@@ -56,7 +54,7 @@ def choose(series: abc.Sequence[Series], wanted: Mapping[Sequence, str] = _NOTHI
     ----------
     series : sequence of Series
     wanted : mapping of Sequence to str, optional
-        SeriesInstanceUID or SeriesNumber as text: taken instead of the rules' choice.
+        SeriesInstanceUID or SeriesNumber as text, see `wanted`: taken instead of the rules' choice.
 
     Returns
     -------
@@ -71,7 +69,7 @@ def choose(series: abc.Sequence[Series], wanted: Mapping[Sequence, str] = _NOTHI
     GliosightError
         The only FLAIR, or a wanted series, cannot be read: its own error.
     """
-    asked = {name: _find(series, name, text) for name, text in wanted.items()}
+    asked = {name: find_wanted(series, name, text) for name, text in wanted.items()}
     _refuse_twice(asked)
     chosen: dict[Sequence, Series] = {}
     reasons: dict[Sequence, str] = {}
@@ -118,13 +116,6 @@ def _doubtful(
             message = f"{one.place} is taken as FLAIR on a guess: {said.why}."
             out.append(flag("SEQUENCE_ASSUMED", message))
     return out
-
-
-def listing(series: abc.Sequence[Series]) -> str:
-    """Series for a message: number, part, kind; never a description."""
-    named = [f"{one.place} ({one.identified.kind})" for one in series[:NAMED]]
-    more = f" and {len(series) - NAMED} more" if len(series) > NAMED else ""
-    return "; ".join(named) + more
 
 
 def _choose_flair(
@@ -176,7 +167,8 @@ def _refuse_unsafe(candidates: abc.Sequence[Series]) -> None:
     else:
         return
     raise UnsupportedInputError(
-        f"{what}: {listing(candidates[::-1])}", remedy="choose one with --flair UID or NUMBER"
+        f"{what}: {listing(candidates[::-1])}",
+        remedy=f"choose one with {how_to_name(candidates[::-1])}",
     )
 
 
@@ -191,49 +183,8 @@ def _no_flair(series: abc.Sequence[Series]) -> UnsupportedInputError:
     what = f"no FLAIR among {count} series: {kinds}" if series else "no series at all"
     return UnsupportedInputError(
         what,
-        remedy="give a study with a FLAIR series, or name one with --flair UID or NUMBER",
+        remedy="give a study with FLAIR; if the header of one misleads, name it with --flair UID or NUMBER",
     )
-
-
-def _find(series: abc.Sequence[Series], name: Sequence, text: str) -> tuple[Series, str]:
-    """The series a user names, and the sentence that says so."""
-    option = f"--{name.value.lower()}"
-    text = text.strip()
-    found = [one for one in series if text and one.uid == text]
-    if not found:
-        found = [one for one in series if one.number is not None and str(one.number) == text]
-    if not found:
-        raise UsageError(
-            f"{option} {text[:64]} names no series of this study; there are {listing(series)}",
-            remedy="give a SeriesInstanceUID or SeriesNumber that is there",
-        )
-    if len({one.uid for one in found}) > 1:
-        raise UsageError(
-            f"{option} {text} is the number of several series: "
-            + ", ".join(dict.fromkeys(one.uid for one in found)),
-            remedy="give the SeriesInstanceUID",
-        )
-    # What only a word of the description says, the user knows better; a mask's pixels still tell.
-    usable = [
-        one
-        for one in found
-        if one.usable or (one.identified.rule == MASK_WORD and one.error is None)
-    ]
-    if not usable:
-        first = found[0]
-        if first.identified.usable and first.error is not None:
-            raise first.error
-        raise UnsupportedInputError(
-            f"{option} names {first.identified.kind}, which is never analysed: {first.identified.why}",
-            where=first.place,
-            remedy="name another series",
-        )
-    matching = [one for one in usable if one.identified.sequence is name]
-    best = (matching or usable)[0]
-    why = f"{best.place} was named with {option} ({best.identified.kind} by its header"
-    if len(found) > 1:
-        why += f"; the first usable of its {len(found)} stacks"
-    return best, why + ")."
 
 
 def _refuse_twice(asked: Mapping[Sequence, tuple[Series, str]]) -> None:

@@ -34,18 +34,15 @@ class Discovered:
     Parameters
     ----------
     instances : tuple of Instance
-        In the order of the files.
+        In the order of the files; of several copies of one, the first.
     problems : tuple of GliosightError
         One for each file that could not be read.
-    duplicates : int
-        Files left out since another one is the same instance.
     unread : tuple of Path
         The file of each problem.
     """
 
     instances: tuple[Instance, ...]
     problems: tuple[GliosightError, ...]
-    duplicates: int = 0
     unread: tuple[Path, ...] = ()
 
 
@@ -77,7 +74,6 @@ def discover(
     problems: list[GliosightError] = []
     unread: list[Path] = []
     seen: set[tuple[str, ...]] = set()
-    duplicates = 0
     pool = Pool()
     for done, path in enumerate(paths, 1):
         try:
@@ -87,15 +83,13 @@ def discover(
             unread.append(path)
         else:
             who = _identity(one)
-            if who in seen:
-                duplicates += 1
-            elif not is_dicomdir(one):
+            if who not in seen and not is_dicomdir(one):
                 instances.append(one)
                 if who is not None:
                     seen.add(who)
         if tell is not None:
             tell(done, len(paths))
-    return Discovered(tuple(instances), tuple(problems), duplicates, tuple(unread))
+    return Discovered(tuple(instances), tuple(problems), tuple(unread))
 
 
 def read_dicomdir(path: Path, root: Path, budget: Budget) -> list[Path]:
@@ -144,7 +138,12 @@ def _identity(one: Instance) -> tuple[str, ...] | None:
     """
     if not (name := one.header.get("SOPInstanceUID")):
         return None
-    others = ("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient")
+    others = (
+        "SeriesInstanceUID",
+        "InstanceNumber",
+        "InConcatenationNumber",
+        "ImagePositionPatient",
+    )
     return (str(name), *(str(one.header.get(keyword)) for keyword in others))
 
 

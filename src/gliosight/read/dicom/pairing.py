@@ -16,10 +16,8 @@ import numpy as np
 
 from gliosight.read.dicom.ranking import Merit, is_axial, merit_of
 from gliosight.read.dicom.series import Series
-from gliosight.study import Geometry, Sequence
+from gliosight.study import Sequence
 
-# Two grids are one when no origin is further off than this, mm.
-SAME_GRID = 0.1
 # Normals within this angle are one direction.
 SAME_DIRECTION = float(np.cos(np.deg2rad(10.0)))
 # Timing, voxels within this part are the same protocol's.
@@ -57,7 +55,9 @@ def pair_t1(
     named : mapping of Sequence to Series
         What the user wants; only looked at for its coordinates and times.
     """
-    lost = {name: _elsewhere(name, one) for name, one in named.items() if not _shares(flair, one)}
+    lost = {
+        name: _elsewhere(name, one, flair) for name, one in named.items() if not _shares(flair, one)
+    }
     weighted = [
         one
         for one in series
@@ -91,7 +91,7 @@ def pair_t1(
             one for one in weighted if one.identified.sequence is name and not _shares(flair, one)
         ]
         if away and name not in chosen and name not in named:
-            lost[name] = _elsewhere(name, max(away, key=merit_of))
+            lost[name] = _elsewhere(name, max(away, key=merit_of), flair)
     return T1Pair(chosen, lost, by_order)
 
 
@@ -101,26 +101,24 @@ def _shares(flair: Series, other: Series) -> bool:
         return False
     if flair.frame_of_reference and other.frame_of_reference:
         return flair.frame_of_reference == other.frame_of_reference
-    return _same_grid(flair.geometry, other.geometry, flair.shape == other.shape)
+    return same_grid(flair, other)
 
 
-def _same_grid(one: Geometry, other: Geometry, same_shape: bool) -> bool:
-    return (
-        same_shape
-        and one.slices == other.slices
-        and bool(np.abs(one.origins - other.origins).max() <= SAME_GRID)
-        and bool(one.row_direction @ other.row_direction > 1 - 1e-5)
-        and bool(one.column_direction @ other.column_direction > 1 - 1e-5)
-        and bool(np.allclose(one.spacing, other.spacing, rtol=1e-3))
-    )
+def same_grid(flair: Series, other: Series) -> bool:
+    """Whether two series have one grid, by what their headers say of their places."""
+    if flair.geometry is None or other.geometry is None or flair.shape != other.shape:
+        return False
+    return flair.geometry.coincides(other.geometry, flair.shape[1:])
 
 
-def _elsewhere(name: Sequence, series: Series) -> str:
-    if series.geometry is None:
-        return f"{name.value} ({series.place}) has no geometry"
-    if not series.frame_of_reference:
-        return f"{name.value} ({series.place}) or FLAIR names no frame of reference"
-    return f"{name.value} ({series.place}) is not known to lie in FLAIR's frame of reference"
+def _elsewhere(name: Sequence, series: Series, flair: Series) -> str:
+    who = f"{name.value} ({series.place})"
+    if series.geometry is None or flair.geometry is None:
+        return f"{who if series.geometry is None else 'FLAIR'} has no geometry"
+    if not (series.frame_of_reference and flair.frame_of_reference):
+        silent = who if flair.frame_of_reference else "FLAIR"
+        return f"{silent} names no frame of reference, and {who} lies on another grid than FLAIR"
+    return f"{who} lies in another frame of reference than FLAIR"
 
 
 def _best(flair: Series, candidates: abc.Sequence[Series]) -> tuple[Series, str]:
@@ -138,7 +136,7 @@ def _suits(flair: Series, one: Series) -> tuple[bool, int, Merit]:
 def _nearness(flair: Series, one: Series) -> int:
     if flair.geometry is None or one.geometry is None:
         return 0
-    if _same_grid(flair.geometry, one.geometry, flair.shape == one.shape):
+    if same_grid(flair, one):
         return 2
     return int(abs(float(flair.geometry.normal @ one.geometry.normal)) >= SAME_DIRECTION)
 

@@ -93,7 +93,7 @@ def series_of(instances: Iterable[Instance]) -> dict[str, tuple[Series, ...]]:
     Parameters
     ----------
     instances : iterable of Instance
-        The same image twice (one SOPInstanceUID at one place) counts once.
+        Without copies, as `discover` gives them.
 
     Returns
     -------
@@ -102,17 +102,7 @@ def series_of(instances: Iterable[Instance]) -> dict[str, tuple[Series, ...]]:
         series in the order of their directions, echoes, times.
     """
     studies: dict[str, dict[tuple[str, str], list[Instance]]] = {}
-    seen: set[tuple[str, str, str]] = set()
     for one in instances:
-        uid = stored(one.header, "SOPInstanceUID")
-        image = (
-            uid,
-            stored(one.header, "ImagePositionPatient"),
-            stored(one.header, "NumberOfFrames"),
-        )
-        if uid and image in seen:
-            continue
-        seen.add(image)
         study = studies.setdefault(stored(one.header, "StudyInstanceUID"), {})
         series_uid, number = (
             stored(one.header, name) for name in ("SeriesInstanceUID", "SeriesNumber")

@@ -87,8 +87,8 @@ def gaps_of(geometry: Geometry) -> list[Flag]:
         out.append(
             flag(
                 "MISSING_SLICES",
-                f"{count} slice{'s' if count > 1 else ''} missing (between slices {where}); "
-                "they are not filled in, and volumes are lower bounds.",
+                f"{'1 slice is' if count == 1 else f'{count} slices are'} missing (between slices "
+                f"{where}); nothing is filled in, and volumes are lower bounds.",
             )
         )
     lean, off = _lean(geometry)

@@ -28,6 +28,7 @@ from gliosight.read.copies import OTHERS, keep_real
 from gliosight.read.dicom.choose import Choice, choose
 from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
 from gliosight.read.dicom.discover import discover, is_dicomdir, read_dicomdir
+from gliosight.read.dicom.pairing import same_grid
 from gliosight.read.dicom.pixels import read_pixels
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
@@ -37,8 +38,6 @@ from gliosight.read.recognise import Found, relative
 from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
 from gliosight.study import DicomSource, Flag, Geometry, Sequence, Study, Volume
 
-# Grids are the same when no corner is further off than this part of FLAIR's smallest voxel side.
-SAME_WITHIN = 0.05
 # Hexadecimal digits of the digest that names a study.
 ID_DIGITS = 12
 
@@ -189,7 +188,7 @@ def read_dicom(
         source={
             "dicom": _source(flair),
             "series": {name.value: digest_of(one.uid) for name, one in used.items()},
-            "frames": {name.value: _frames_digest(one) for name, one in used.items()},
+            "frames": {name.value: frames_digest(one) for name, one in used.items()},
             "chosen": {name.value: choice.reasons[name] for name in used},
         },
         flags=(*source.flags, *_once(noted), *copies),
@@ -223,13 +222,13 @@ def _choose_image(
         left = others
 
 
-def without_pixels(source: DicomStudy, frames_digest: str) -> Study:
+def without_pixels(source: DicomStudy, digest: str) -> Study:
     """The study that stands on one of the series, by headers alone: its values are all 0.
 
     Parameters
     ----------
     source : DicomStudy
-    frames_digest : str
+    digest : str
         What the result says of the frames that were taken for FLAIR: parts of a series share its UID.
 
     Raises
@@ -237,7 +236,7 @@ def without_pixels(source: DicomStudy, frames_digest: str) -> Study:
     UnsupportedInputError
         The study has no such series.
     """
-    fitting = [one for one in source.series if _frames_digest(one) == frames_digest]
+    fitting = [one for one in source.series if frames_digest(one) == digest]
     if not fitting:
         raise UnsupportedInputError(
             "the images that were analysed are not among its series, or not all of them",
@@ -255,7 +254,7 @@ def without_pixels(source: DicomStudy, frames_digest: str) -> Study:
     )
 
 
-def _frames_digest(series: Series) -> str:
+def frames_digest(series: Series) -> str:
     """What stands for the very frames of a stack, in order."""
     names = (f"{one.instance.header.get('SOPInstanceUID')}/{one.number}" for one in series.frames)
     return digest_of("\n".join(names))
@@ -307,7 +306,13 @@ def _beside(
         # What is not read can be done without; what is damaged or too large is an error as in FLAIR.
         message = f"{whose} is left out: {within(error, error.where or '').what}."
         return None, [flag(f"{name.value}_LEFT_OUT", message)]
-    if series.shape == flair.shape and _same_grid(flair.geometry, series.geometry, flair.shape):
+    if same_grid(flair, series):
+        if not (flair.frame_of_reference and series.frame_of_reference):
+            message = (
+                f"No frame of reference says that FLAIR and {whose} share one; since they lie at "
+                "the same place, they are taken as one grid."
+            )
+            flags = (*flags, flag("GRID_ASSUMED", message))
         return other, list(flags)
     budget.take(4 * values.size, series.frames[0].instance.where, packed=None)
     placed, covered = resample(
@@ -318,21 +323,6 @@ def _beside(
         return None, [flag(f"{name.value}_LEFT_OUT", message)]
     message = f"{whose} lies on another grid than FLAIR and was resampled onto it."
     return placed, [*flags, flag(f"{name.value}_RESAMPLED", message)]
-
-
-def _same_grid(one: Geometry, two: Geometry, shape: tuple[int, int, int]) -> bool:
-    corners = np.array(
-        [
-            (k, row, column)
-            for k in range(shape[0])
-            for row in (0, shape[1] - 1)
-            for column in (0, shape[2] - 1)
-        ],
-        dtype=np.float64,
-    )
-    away = np.linalg.norm(one.to_world(corners) - two.to_world(corners), axis=1)
-    smallest = min(*one.spacing, one.slice_spacing or np.inf)
-    return bool(away.max() <= SAME_WITHIN * smallest)
 
 
 def _places(

@@ -65,7 +65,7 @@ def write_report(analysis: Analysis, path: Path, *, segmented: bool | None = Non
     with quietly():
         report = _build(analysis, origin, seg)
     with checked(path):
-        save(report, path)
+        save(report, path, analysis)
         check_report(path, analysis, origin, seg)
 
 

@@ -30,11 +30,12 @@ from gliosight.write.dicom import codes
 from gliosight.write.dicom.headers import quietly
 from gliosight.write.dicom.identity import Origin, origin_of
 from gliosight.write.dicom.readback import check_probability, check_segmentation, checked
-from gliosight.write.dicom.uids import Uids, uids_of
+from gliosight.write.dicom.uids import Uids, uid_from, uids_of
 from gliosight.write.result import DIGITS
 
 MANUFACTURER = "gliosight"
 CREATOR = "Gliosight^AI"
+IMPLEMENTATION_CLASS = uid_from("gliosight implementation class")
 SERIES_NUMBERS = {"segmentation": 9001, "probability": 9002, "report": 9003}
 # What a fractional segmentation's 1.0 is stored as.
 FRACTIONS = 255
@@ -74,7 +75,7 @@ def write_segmentation(analysis: Analysis, path: Path) -> None:
         series_description="Glioma segmentation, research use only",
     )
     with checked(path):
-        save(seg, path)
+        save(seg, path, analysis)
         check_segmentation(path, analysis, origin)
 
 
@@ -107,7 +108,7 @@ def write_probability(analysis: Analysis, path: Path) -> None:
     with quietly():
         compress(seg, RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
     with checked(path):
-        save(seg, path)
+        save(seg, path, analysis)
         check_probability(path, analysis, origin)
 
 
@@ -204,10 +205,14 @@ def lps_planes(geometry: Geometry) -> tuple[NDArray[np.float64], NDArray[np.floa
     return geometry.origins * to_lps + 0.0, orientation + 0.0  # no -0.0
 
 
-def save(dataset: Dataset, path: Path) -> None:
-    """Write a data set as a DICOM file; the preamble is zero."""
+def save(dataset: Dataset, path: Path, analysis: Analysis) -> None:
+    """Write a data set as a DICOM file; the preamble is zero, the writer is named (PS3.10, 7.1)."""
     with quietly():
         dataset.preamble = b"\0" * 128
+        dataset.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS
+        dataset.file_meta.ImplementationVersionName = short(
+            f"GLIOSIGHT {analysis.provenance.version}", 16
+        )
         dataset.save_as(path, enforce_file_format=True)
 
 

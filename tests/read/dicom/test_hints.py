@@ -1,0 +1,55 @@
+"""What the words of a description say of the sequence and of contrast medium."""
+
+from __future__ import annotations
+
+import pytest
+
+from gliosight.read.dicom.hints import contrast_hint, said_sequence
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("t2_tirm_tra_dark-fluid", "FLAIR"),
+        ("AX T2 FLAIR", "FLAIR"),
+        ("3D T1 FLAIR", None),
+        ("sagT1w", "T1"),
+        ("test1 run", None),
+        ("T10 spine", None),
+        ("PD T2", None),
+        ("cor STIR", "STIR"),
+        ("", None),
+    ],
+)
+def test_what_a_description_says(text: str, said: str | None) -> None:
+    assert said_sequence(text) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "after"),
+    [
+        ("AX T1 +C", True),
+        ("T1 C+", True),
+        ("t1_mprage_sag_KM", True),
+        ("T1 GD", True),
+        ("T1Post", True),
+        ("Ax T1 post gad", True),
+        ("T1w CE", True),
+        ("t1 mit Kontrastmittel", True),
+        ("T1 pre", False),
+        ("T1 nativ", False),
+        ("T1 ohne KM", False),
+        ("T1 without contrast", False),
+        ("T1 non-contrast", False),
+        ("T1 w/o", False),
+        ("T1 SE AX sans inj", False),
+        ("T1 avec injection", True),
+        ("T1 senza mdc", False),
+        ("T1 pre and post gd", None),
+        ("T1 post-op", None),
+        ("3D phase contrast", None),
+        ("t1_se_tra", None),
+    ],
+)
+def test_what_a_description_says_of_contrast(text: str, after: bool | None) -> None:
+    assert contrast_hint(text) is after

@@ -1,0 +1,194 @@
+"""Damaged and hostile files: a line that names them, and next to no memory."""
+
+from __future__ import annotations
+
+import struct
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydicom import uid
+
+from gliosight.errors import DamagedInputError, GliosightError, LimitExceededError
+from gliosight.read.dicom import bounded
+from gliosight.read.dicom.pixels import read_pixels
+from gliosight.read.limits import Budget, Limits
+
+from .builders_files import (
+    NATIVE,
+    PIXEL_HEAD,
+    OneFrame,
+    file_bytes,
+    make_dataset,
+    pixels,
+    raw_element,
+    read,
+    save,
+    with_element,
+)
+
+
+def nested(depth: int, *, defined: bool) -> bytes:
+    """Sequences in sequences, each of one item."""
+    body = b""
+    for _ in range(depth):
+        size = len(body) if defined else 0xFFFFFFFF
+        item = struct.pack("<HHL", 0xFFFE, 0xE000, size) + body
+        if not defined:
+            item += struct.pack("<HHL", 0xFFFE, 0xE00D, 0)
+        size = len(item) if defined else 0xFFFFFFFF
+        body = struct.pack("<HH2sHL", 0x0040, 0xA730, b"SQ", 0, size) + item
+        if not defined:
+            body += struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    return body
+
+
+def length_lies(length: int, tag: int = 0x00204000) -> bytes:
+    return with_element(struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, b"UT", 0, length))
+
+
+@pytest.mark.parametrize(
+    ("data", "where"),
+    [
+        pytest.param(b"", None, id="empty"),
+        pytest.param(b"\x08\0", None, id="two bytes"),
+        pytest.param(b"hello, this is a text file. " * 40, None, id="text"),
+        pytest.param(b"\x89PNG\r\n\x1a\n" + b"\0" * 500, None, id="png"),
+        pytest.param(b"\0" * 2000, None, id="zeros"),
+        pytest.param(b"\xff" * 2000, None, id="ones"),
+        pytest.param(b"\0" * 128 + b"DICM", None, id="magic only"),
+        pytest.param(b"\0" * 128 + b"DICM" + b"\x5a" * 900, None, id="magic and junk"),
+        pytest.param(b"\x08\0\x05\0CS\xff\xff" + b"\0" * 90, None, id="bare and cut"),
+        pytest.param(length_lies(0xFFFFFFF0), "12", id="4 GiB value"),
+        pytest.param(length_lies(0x00FFFFF0), "12", id="16 MiB value"),
+        pytest.param(length_lies(0xFFFFFFF0, 0x00090010), "12", id="4 GiB private value"),
+        pytest.param(length_lies(0xFFFFFFFF), "12", id="endless value"),
+        pytest.param(
+            with_element(struct.pack("<HH2sHL", 0x0040, 0xA730, b"SQ", 0, 0xFFFFFF00)),
+            "12",
+            id="4 GiB sequence",
+        ),
+        pytest.param(with_element(nested(40, defined=True)), "12", id="nested 40"),
+        pytest.param(with_element(nested(5000, defined=False)), "12", id="nested 5000 undefined"),
+        pytest.param(with_element(nested(5000, defined=True)), "12", id="nested 5000"),
+        pytest.param(with_element(nested(40, defined=False)), "12", id="nested 40 undefined"),
+        pytest.param(file_bytes(make_dataset())[:-7], "12", id="pixels cut short"),
+        pytest.param(file_bytes(make_dataset())[:330], None, id="meta header cut short"),
+    ],
+)
+def test_damaged(tmp_path: Path, data: bytes, where: str | None) -> None:
+    path = save(tmp_path / "a.dcm", data)
+    tracemalloc.start()
+    with pytest.raises(DamagedInputError) as caught:
+        read(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert caught.value.where == ("a.dcm" if where is None else "series 3, instance 12")
+    assert most < 20_000_000
+
+
+def test_item_longer_than_its_sequence(tmp_path: Path) -> None:
+    """Read as far as the sequence goes, as pydicom does; nothing is allocated for the rest."""
+    element = (
+        struct.pack("<HH2sHL", 0x0040, 0xA730, b"SQ", 0, 20)
+        + struct.pack("<HHL", 0xFFFE, 0xE000, 0x7FFFFFFF)
+        + raw_element(0x00080100, b"SH", b"ABCD")
+    )
+    got = read(save(tmp_path / "a.dcm", with_element(element)))
+    assert got.header.ContentSequence[0].CodeValue == "ABCD"
+
+
+@pytest.mark.parametrize("syntax", NATIVE)
+def test_truncated_anywhere(tmp_path: Path, syntax: str) -> None:
+    """Cut at any length it is read or refused; and its pixels are never made up."""
+    whole = file_bytes(make_dataset(), syntax)
+    last = len(whole) - 2 if "1.99" in syntax else 900
+    for cut in range(100, last, 23 if "1.99" in syntax else 7):
+        path = save(tmp_path / "a.dcm", whole[:cut])
+        with pytest.raises(GliosightError) as caught:
+            pixels(path)
+        assert caught.value.exit_code in (4, 5), cut
+
+
+def outcome(path: Path) -> int:
+    """The exit code; every element of what is read is looked at."""
+    try:
+        got = read(path)
+        assert [str(one.value) for one in got.header.iterall()]
+        read_pixels([OneFrame(got)], Budget(Limits(decoded_bytes=1 << 26)))  # type: ignore[list-item]
+    except GliosightError as error:
+        return error.exit_code
+    return 0
+
+
+def test_byte_flips(tmp_path: Path) -> None:
+    """Whatever byte is wrong: an answer or one of our errors, and what is kept can be looked at."""
+    random = np.random.default_rng(11)
+    for syntax in NATIVE:
+        whole = bytearray(file_bytes(make_dataset(), syntax))
+        for _ in range(80):
+            data = bytearray(whole)
+            for place in random.integers(128, 900, random.integers(1, 6)):
+                data[place % len(data)] = random.integers(256)
+            path = save(tmp_path / "a.dcm", bytes(data))
+            assert outcome(path) in (0, 4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        pytest.param(lambda raw: raw[: len(raw) // 4], DamagedInputError, id="cut short"),
+        pytest.param(lambda raw: b"\x13\x37" + raw[2:], DamagedInputError, id="no deflate"),
+        pytest.param(lambda _: b"", DamagedInputError, id="nothing"),
+    ],
+)
+def test_deflated_damaged(
+    tmp_path: Path, make: Callable[[bytes], bytes], error: type[Exception]
+) -> None:
+    data = file_bytes(make_dataset(), uid.DeflatedExplicitVRLittleEndian)
+    start = 132 + 12 + struct.unpack("<L", data[140:144])[0]
+    path = save(tmp_path / "a.dcm", data[:start] + make(data[start:]))
+    with pytest.raises(error):
+        pixels(path)
+
+
+def test_deflated_bombs(tmp_path: Path) -> None:
+    """A private value, then pixels, that inflate a thousandfold; nothing near that is allocated."""
+    made = make_dataset(Rows=6_800, Columns=6_800)
+    data = file_bytes(made, uid.DeflatedExplicitVRLittleEndian)
+    start = 132 + 12 + struct.unpack("<L", data[140:144])[0]
+    plain = zlib.decompress(data[start:], -15)
+    size = 90 * 2**20
+    place = plain.rindex(PIXEL_HEAD)
+    head = struct.pack("<HH2sHL", 0x0029, 0x1010, b"OB", 0, size)
+    for body in (plain[:place] + head, plain[:place] + PIXEL_HEAD + struct.pack("<L", size)):
+        engine = zlib.compressobj(9, zlib.DEFLATED, -15)
+        packed = engine.compress(body)
+        packed += b"".join(engine.compress(b"\0" * 2**20) for _ in range(90)) + engine.flush()
+        path = save(tmp_path / "a.dcm", data[:start] + packed)
+        tracemalloc.start()
+        with pytest.raises(LimitExceededError, match="expands"):
+            pixels(path)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert most < 180 * 2**20
+
+
+@pytest.mark.parametrize("defined", [True, False])
+def test_millions_of_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defined: bool) -> None:
+    """An empty item takes 8 bytes in a file and a kilobyte in memory."""
+    monkeypatch.setattr(bounded, "HEADER_COST", 2_000_000)
+    monkeypatch.setattr(
+        bounded.bounded, "__kwdefaults__", {"deflated_from": None, "cost": 2_000_000}
+    )
+    items = struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 40_000
+    size = len(items) if defined else 0xFFFFFFFF
+    end = b"" if defined else struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    sequence = struct.pack("<HH2sHL", 0x0040, 0xA730, b"SQ", 0, size) + items + end
+    path = save(tmp_path / "a.dcm", with_element(sequence))
+    with pytest.raises(LimitExceededError, match="too many") as caught:
+        read(path)
+    assert caught.value.where == "series 3, instance 12"
