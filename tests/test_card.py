@@ -86,3 +86,22 @@ def test_a_cascade_names_its_networks_by_role(raw: dict[str, Any]) -> None:
         raw["networks"] = wrong
         with pytest.raises(ValueError, match="network"):
             parse_card(raw)
+
+
+def test_whom_and_how_it_has_learnt_from_is_read_from_wherever_a_card_says_it(
+    raw: dict[str, Any],
+) -> None:
+    raw["about"] = {"patients_sha256": ["a"], "training": {"patients_sha256": ["b"]}}
+    card = parse_card(raw)
+    assert card.training_patients == {"a", "b"}
+    assert card.training_splits == ()
+    split = {"by": "slice", "sha256": "c"}
+    raw["about"] = {"run": {"split": split}, "training": "by hand"}
+    card = parse_card(raw)
+    assert (card.training_patients, card.training_splits) == (frozenset(), (split,))
+    raw["kind"], raw["networks"] = (
+        "cascade",
+        {role: {"network": "x.onnx", "sha256": "0" * 64} for role in ("detector", "localizer")},
+    )
+    raw["about"] = {"detector": {"run": {"split": split}}, "localizer": {"run": {"split": None}}}
+    assert parse_card(raw).training_splits == (split,)

@@ -153,6 +153,25 @@ class ModelCard:
         return hashlib.sha256("".join(digests).encode()).hexdigest()
 
     @property
+    def training_patients(self) -> frozenset[str]:
+        """SHA-256 of the names of the patients it was trained on, as far as the card says."""
+        training = self.about.get("training")
+        lists = [
+            self.about.get("patients_sha256"),
+            training.get("patients_sha256") if isinstance(training, dict) else None,
+        ]
+        return frozenset(str(one) for found in lists if found for one in found)
+
+    @property
+    def training_splits(self) -> tuple[Mapping[str, Any], ...]:
+        """``sha256`` and ``by`` of the split of each training run behind it, as far as the card says."""
+        runs = [self.about, *(self.about.get(role) for role in self.networks)]
+        found = [
+            one["run"] for one in runs if isinstance(one, dict) and isinstance(one.get("run"), dict)
+        ]
+        return tuple(one["split"] for one in found if isinstance(one.get("split"), dict))
+
+    @property
     def draws(self) -> bool:
         """Whether the model outlines anything: a detector alone does not."""
         return set(self.networks) != {"detector"}

@@ -222,6 +222,14 @@ def test_an_output_in_the_way_is_refused_before_any_work(
         assert run([*call, *more]) == 7
         assert "-o" in capsys.readouterr().err
     assert [one.name for one in tmp_path.iterdir()] == ["mine.txt"]
+    kept = tmp_path / "kept.npz"
+    kept.write_bytes(b"mine")
+    call = [*call[:-1], str(tmp_path / "scores"), "--save-predictions", str(kept)]
+    assert run(call) == 7
+    assert "kept.npz" in capsys.readouterr().err
+    assert (kept.read_bytes(), (tmp_path / "scores").exists()) == (b"mine", False)
+    assert run([*call, "--overwrite", "-q"]) == 0
+    assert kept.read_bytes() != b"mine"
 
 
 @pytest.mark.parametrize("command", ["evaluate", "compare-models"])

@@ -82,6 +82,14 @@ def test_a_constant_has_one_bin() -> None:
     assert np.bincount(bins_of(np.linspace(0, 1, 60))).tolist() == [4] * 15
 
 
+@pytest.mark.parametrize("value", [np.float32(0.99999), 0.7, 0.3, 1.0, 0.0])
+def test_a_constant_has_no_slope(value: float) -> None:
+    label = np.arange(28) % 4 == 0
+    owner = np.repeat(np.arange(7), 4)
+    found = calibration_figures(label, np.full(28, value), owner, draw(7, seed=1, draws=20))
+    assert found["calibration_slope"].value is None
+
+
 def test_only_0_and_1_have_a_small_ece_and_no_unsure_one() -> None:
     positive = np.arange(100) < 30
     probability = np.where(np.arange(100) < 32, 1.0, 0.0)

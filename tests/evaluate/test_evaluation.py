@@ -255,6 +255,28 @@ def test_patients_without_masks_are_left_out_and_said(manifest: Manifest) -> Non
         _evaluate(none, _source(manifest))
 
 
+def test_excluded_rows_are_counted_aloud(manifest: Manifest) -> None:
+    rows = list(manifest.rows)
+    rows[2] = replace(rows[2], excluded="no mask", mask="", tumour=False, area_px=0)
+    holed = Manifest(tuple(rows), manifest.folder)
+    masks = {rows[2].patient: np.delete(TRUTHS[rows[2].patient], 2, axis=0)}
+    found = _evaluate(holed, _source(holed, **masks))
+    assert found.warnings[0].startswith("1 row of 1 patient is excluded in the manifest")
+
+
+def test_another_split_by_slice_than_the_model_s_is_said(manifest: Manifest, model: Model) -> None:
+    keys = tuple(f"{row.patient}:{row.number}" for row in manifest.used)
+    splits = [
+        Split(SLICE, seed, manifest.sha256, {"train": keys[4:], "validation": (), "test": keys[:4]})
+        for seed in (1, 2)
+    ]
+    about = {"run": {"split": {"by": "slice", "sha256": splits[0].sha256}}}
+    source = ModelSource(replace(model, card=replace(model.card, about=about)), pipeline.Settings())
+    for split, words in zip(splits, (False, True), strict=True):
+        found = evaluate(Request(manifest, [source], split, draws=10))
+        assert any("trained with another split" in one for one in found.warnings) is words
+
+
 def test_a_file_that_has_changed_since_is_refused(tmp_path: Path) -> None:
     manifest = write_data(tmp_path, {"AA_0": square(3, (1,))})
     first, second = (tmp_path / manifest.rows[k].mask for k in (0, 1))

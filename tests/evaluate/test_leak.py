@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import jsonschema
 import numpy as np
@@ -13,8 +14,10 @@ from gliosight.data.split import PATIENT, SLICE, Split
 from gliosight.errors import UsageError
 from gliosight.evaluate.leak import Side, leak_audit
 from gliosight.evaluate.page import render_page
-from gliosight.evaluate.predict import FileSource
+from gliosight.evaluate.predict import FileSource, ModelSource
 from gliosight.evaluate.record import load_schema, record_of
+from gliosight.infer.model import Model
+from gliosight.pipeline import Settings
 from tests.evaluate.builders import make_predictions, square, write_data
 
 TRUTHS = {f"P{k}": square(8, range(2, 6), corner=4 + k) for k in range(6)}
@@ -94,6 +97,34 @@ def test_splits_of_the_wrong_kind(manifest: Manifest) -> None:
     ):
         with pytest.raises(UsageError, match="one split by slice and one by patient"):
             leak_audit(manifest, Side(source, one), Side(source, other))
+
+
+def test_models_that_were_trained_otherwise_are_refused(manifest: Manifest, model: Model) -> None:
+    """A run's card says how its data were split: no table where that is not what is scored."""
+    by_slice, by_patient = _by_slice(manifest), _by_patient(manifest)
+
+    def trained(split: Split) -> ModelSource:
+        about = {"run": {"split": {"by": split.by, "sha256": split.sha256}}}
+        return ModelSource(replace(model, card=replace(model.card, about=about)), Settings())
+
+    with pytest.raises(
+        UsageError, match=r"trained with a split by patient.*scored with one by slice"
+    ):
+        leak_audit(
+            manifest,
+            Side(trained(by_patient), by_slice),
+            Side(trained(by_patient), by_patient),
+            draws=10,
+        )
+    with pytest.raises(
+        UsageError, match=r"trained with a split by slice.*scored with one by patient"
+    ):
+        leak_audit(
+            manifest,
+            Side(_source(manifest, TRUTHS), by_slice),
+            Side(trained(by_slice), by_patient),
+            draws=10,
+        )
 
 
 def test_one_bar_for_both(manifest: Manifest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from gliosight import pipeline
 from gliosight.data.manifest import Manifest
 from gliosight.data.studies import read_labelled
 from gliosight.errors import DamagedInputError, NothingReadableError
-from gliosight.evaluate.masks import note_of, read_prediction, seen_by, training_patients
+from gliosight.evaluate.masks import note_of, read_prediction, training_patients
+from gliosight.evaluate.predict import MaskSource
 from gliosight.evaluate.predictions import ModelNote
 from gliosight.infer.model import Model
 from gliosight.phantom import Phantom, write_lgg
@@ -129,7 +131,9 @@ def test_results_of_this_tool_bring_probabilities_and_what_was_learnt_from(
     assert found.slice_threshold == analysis.decision.slice_threshold
     note = note_of(tmp_path / "results")
     assert note.name == "joint-2"
-    assert len(training_patients(note)) == model.card.about["training"]["patients"]
+    seen = training_patients(note)
+    assert seen is not None
+    assert len(seen) == model.card.about["training"]["patients"]
     # A slice fewer than the folder had, as where the manifest excludes one: found by name.
     shorter = Study(
         study.study_id,
@@ -146,9 +150,14 @@ def test_results_of_this_tool_bring_probabilities_and_what_was_learnt_from(
 
 def test_masks_of_nobody_knows_what_have_seen_nobody(tmp_path: Path) -> None:
     assert note_of(tmp_path) == ModelNote(tmp_path.name, "masks", "")
-    assert training_patients(note_of(tmp_path)) == frozenset()
+    assert training_patients(note_of(tmp_path)) is None
+    assert not MaskSource(tmp_path).unknown
 
 
-def test_hashes_are_read_from_both_places_of_a_card() -> None:
-    assert seen_by({"patients_sha256": ["a"], "training": {"patients_sha256": ["b"]}}) == {"a", "b"}
-    assert seen_by({}) == frozenset()
+def test_results_of_a_model_of_one_s_own_do_not_say_whom_it_has_seen(tmp_path: Path) -> None:
+    result = tmp_path / "AA_0-gliosight"
+    result.mkdir()
+    model = {"name": "mine", "sha256": "ab" * 32}
+    (result / "result.json").write_text(json.dumps({"provenance": {"model": model}}))
+    assert note_of(tmp_path) == ModelNote("mine", "masks", "ab" * 32)
+    assert MaskSource(tmp_path).unknown

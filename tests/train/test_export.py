@@ -100,6 +100,15 @@ def test_the_commands(
     assert cli.run(["export", *[str(runs / "unet")] * 3, "-o", str(tmp_path / "m")]) == 2
     assert cli.run([*call[:-1], "a/b"]) == 2
     capsys.readouterr()
+    assert cli.run(call) == 7
+    assert "--overwrite" in capsys.readouterr().err
+    about.write_text('{"summary": "again", "training": {"patients_sha256": [], "words": "few"}}')
+    assert cli.run([*call, "--about", str(about), "--overwrite"]) == 0
+    told = json.loads((tmp_path / "m" / "mine.json").read_text())["about"]
+    assert told["summary"] == "again"
+    # A person may say more of the training, but not whom the network has not seen.
+    assert told["training"]["words"] == "few"
+    assert len(told["training"]["patients_sha256"]) == told["training"]["patients"] > 0
 
     train_call = ["train", "joint", "--data", str(manifest_path), "-o", str(tmp_path / "run")]
     train_call += ["--init", str(runs / "joint"), "--cache", str(runs / "cache"), "--threads", "1"]
@@ -108,7 +117,12 @@ def test_the_commands(
     assert cli.run(train_call) == 0
     assert "model:" in capsys.readouterr().out
     record = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert record["initial"] == "weights.safetensors"
+    assert record["initial"]["name"] == "weights.safetensors"
+    # Whom the starting weights have seen, the new model has seen.
+    begun = json.loads((runs / "joint" / "run.json").read_text())["patients_sha256"]
+    assert set(record["patients_sha256"]["initial"]) == {
+        one for part in begun.values() for one in part
+    }
     assert record["split"] is None
     for more, code, words in (
         ([], 2, "finished"),

@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch", reason="the extra train is not installed")
 from gliosight.data.split import Split, write_split  # noqa: E402
 from gliosight.errors import DamagedInputError, UsageError  # noqa: E402
 from gliosight.train.fitting import Fit, Machine, fit, moving_average  # noqa: E402
+from gliosight.train.inputs import input_of  # noqa: E402
 from gliosight.train.packed import PackedSlices  # noqa: E402
 from gliosight.train.recipe import Recipe, Sampling  # noqa: E402
 from gliosight.train.tasks import Task, make_task  # noqa: E402
@@ -117,19 +118,33 @@ def test_it_stops_early_and_keeps_the_best(
     losses = iter([3.0, 1.0, 2.0, 2.5, 9.0])
     kept: list[dict[str, torch.Tensor]] = []
 
-    def told(self: Fit, _: object, number: int) -> None:
-        if number == 0:
-            self.told = torch.tensor(next(losses))
-            kept.append({k: v.clone() for k, v in self.final.state_dict().items()})
-        self.log("validation_loss", self.told, batch_size=1)
+    def told(self: Fit) -> None:
+        kept.append({k: v.clone() for k, v in self.final.state_dict().items()})
+        self.log("validation_loss", torch.tensor(next(losses)))
 
-    monkeypatch.setattr(Fit, "validation_step", told)
+    monkeypatch.setattr(Fit, "on_validation_epoch_end", told)
     recipe = replace(TINY, epochs=9, patience=2)
     fitted = fit(slices, PARTS, recipe, tmp_path, machine=Machine(checkpoint_every=2))
     assert (fitted.steps, fitted.best_loss) == (8, 1.0)
     found = _weights(fitted.weights)
     for name, value in kept[1].items():
         assert torch.equal(found[name], value), name
+
+
+@pytest.mark.parametrize("network", ["joint", "unet"])
+def test_the_validation_loss_is_that_of_the_part_as_a_whole(
+    network: str, slices: PackedSlices, tmp_path: Path
+) -> None:
+    recipe = replace(
+        TINY, network=network, loss={"joint": "joint", "unet": "dice"}[network], epochs=1
+    )
+    fitted = fit(slices, PARTS, recipe, tmp_path)
+    task = make_task(recipe)
+    task.network.load_state_dict(_weights(fitted.weights))
+    images, masks = input_of(slices, recipe).plain(PARTS["validation"])
+    with torch.no_grad():
+        whole = task.loss(task.network.eval()(images), masks)
+    assert fitted.best_loss == pytest.approx(float(whole), rel=1e-4)
 
 
 def test_what_cannot_be_is_said_before_the_first_step(slices: PackedSlices, tmp_path: Path) -> None:

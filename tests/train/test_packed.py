@@ -40,6 +40,23 @@ def test_a_second_start_takes_the_cache(manifest: Manifest, tmp_path: Path) -> N
     assert [one.name for one in tmp_path.iterdir()] == ["cache"]
 
 
+def test_a_cache_of_patients_in_another_order_is_not_taken(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    """One digest, other rows: a run would learn from the patients it is tested on."""
+    pack(manifest, tmp_path / "cache")
+    names = manifest.patients[::-1]
+    turned = Manifest(
+        tuple(row for name in names for row in manifest.by_patient[name]), manifest.folder
+    )
+    assert turned.sha256 == manifest.sha256
+    slices = pack(turned, tmp_path / "cache")
+    assert slices.patients == names
+    for k in rows_of(turned, turned.by_patient[names[0]]):
+        image = tifffile.imread(turned.path(turned.used[k].image))
+        np.testing.assert_array_equal(slices.images[k], image.transpose(2, 0, 1))
+
+
 def test_a_file_that_changed_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
     from gliosight import cli
 

@@ -15,7 +15,13 @@ torch = pytest.importorskip("torch", reason="the extra train is not installed")
 from torch import distributed, multiprocessing  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 
-from gliosight.train.losses import focal_tversky_loss, joint_loss  # noqa: E402
+from gliosight.train.losses import (  # noqa: E402
+    dice_loss,
+    dice_sums,
+    focal_tversky_loss,
+    joint_mean_loss,
+    tversky_sums,
+)
 from gliosight.train.networks.joint import JointNetwork  # noqa: E402
 from gliosight.train.networks.resunet import ResUNet  # noqa: E402
 from gliosight.train.processes import share_batch_norms, sum_across  # noqa: E402
@@ -43,8 +49,9 @@ def _batch(kind: str) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _loss(answer: object, masks: torch.Tensor) -> torch.Tensor:
     if isinstance(answer, tuple):
-        return joint_loss(*answer, masks, 0.3, sum_across)
-    return focal_tversky_loss(answer, masks, across=sum_across)  # type: ignore[arg-type]
+        overlap = dice_loss(sum_across(dice_sums(answer[0], masks)))
+        return joint_mean_loss(*answer, masks, 0.3) + overlap
+    return focal_tversky_loss(sum_across(tversky_sums(answer, masks)))  # type: ignore[arg-type]
 
 
 def _share(rank: int, kind: str, port: int, folder: str) -> None:

@@ -67,7 +67,7 @@ PARTS = ("train", "validation", "test", "all")
     help="Inference engine; openvino is an extra.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine.")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier evaluation at OUT.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier evaluation at OUT, and FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print what evaluation.json says.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def command(
@@ -106,11 +106,13 @@ def command(
         from gliosight.evaluate.predict import open_source
         from gliosight.evaluate.predictions import write_predictions
         from gliosight.evaluate.record import check_out, record_of, write_evaluation
-    from gliosight.data.manifest import read_manifest
+    from gliosight.data.manifest import check_file, read_manifest
     from gliosight.data.split import read_split
 
     _check(models, splits, parts, leak_audit=leak_audit, save=save_predictions)
     check_out(out, overwrite=overwrite)
+    if save_predictions is not None:
+        check_file(save_predictions, overwrite=overwrite)
     manifest = read_manifest(data)
     chosen = [read_split(one) for one in splits]
     settings = pipeline.Settings(engine=engine, threads=threads)
@@ -123,9 +125,9 @@ def command(
         else:
             evaluation, pictured = _evaluate(manifest, sources, chosen, parts, fold, seed, progress)
     pictures = {} if no_pictures else _pictures(pictured, manifest)
-    write_evaluation(evaluation, render_page(evaluation, pictures), out, overwrite=overwrite)
-    if save_predictions is not None:
+    if save_predictions is not None:  # first: it is what took the time
         write_predictions(evaluation.predictions, save_predictions)
+    write_evaluation(evaluation, render_page(evaluation, pictures), out, overwrite=overwrite)
     if as_json:
         print_json(record_of(evaluation))
     elif not quiet:

@@ -14,6 +14,7 @@ from gliosight.analysis import RESEARCH_USE
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
 from gliosight.cli.output import print_text
+from gliosight.data.manifest import check_file
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 from gliosight.write.restore import read_record
 from gliosight.write.staging import RESULT_FILE, safe_name
@@ -41,6 +42,7 @@ FORMS = {"seg": "segmentation.dcm", "sr": "report.dcm", "nifti": "mask.nii.gz"}
 )
 @click.option("--name", default="mine", show_default=True, help="Name of the model.")
 @click.option("--about", type=PATH, help="JSON file with what the model's card says to people.")
+@click.option("--overwrite", is_flag=True, help="Replace a model of that name.")
 def command(
     given: tuple[Path, ...],
     form: str | None,
@@ -48,6 +50,7 @@ def command(
     out: Path | None,
     name: str,
     about: Path | None,
+    overwrite: bool,
 ) -> None:
     """Turn a result into another form, or finished training runs into a model.
 
@@ -67,7 +70,7 @@ def command(
         raise UsageError("a result without --to", remedy="say --to seg, --to sr or --to nifti")
     if out is None:
         raise UsageError("no folder for the model", remedy="name one with -o")
-    _model(given, out, name, about)
+    _model(given, out, name, about, overwrite=overwrite)
 
 
 def _result(given: tuple[Path, ...], form: str, source: Path | None, out: Path | None) -> None:
@@ -78,7 +81,9 @@ def _result(given: tuple[Path, ...], form: str, source: Path | None, out: Path |
     print_text(f"{RESEARCH_USE}\n{printable(str(written))}")
 
 
-def _model(runs: tuple[Path, ...], out: Path, name: str, about: Path | None) -> None:
+def _model(
+    runs: tuple[Path, ...], out: Path, name: str, about: Path | None, *, overwrite: bool
+) -> None:
     with needs_extra("train"):
         from gliosight.train.export import export_cascade, export_run
         from gliosight.train.progress import hush
@@ -89,6 +94,7 @@ def _model(runs: tuple[Path, ...], out: Path, name: str, about: Path | None) -> 
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise UsageError(f"the name {name!r}", remedy="use letters, digits, '-', '_' and '.'")
     told = _read_about(about) if about else {}
+    _make_way(out, name, overwrite=overwrite)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, of its own insides
         if len(runs) == 1:
@@ -96,6 +102,14 @@ def _model(runs: tuple[Path, ...], out: Path, name: str, about: Path | None) -> 
         else:
             card = export_cascade(runs[0], runs[1], out, name, about=told)
     print_text(f"model: {printable(str(card))}")
+
+
+def _make_way(out: Path, name: str, *, overwrite: bool) -> None:
+    """Refuse to write over a model; its card goes first, so that none ever names another's network."""
+    ends = (".json", ".onnx", ".safetensors", "-detector.onnx", "-localizer.onnx")
+    for end in ends:
+        check_file(out / f"{name}{end}", overwrite=overwrite)
+    (out / f"{name}.json").unlink(missing_ok=True)
 
 
 def _read_about(path: Path) -> dict[str, Any]:

@@ -95,7 +95,8 @@ def command(
     )
     with warnings.catch_warnings(), progress_display("packing", shown=is_main_process()) as tell:
         warnings.simplefilter("ignore")
-        warnings.filterwarnings("default", message=".*ImageNet weights.*")
+        for told in ("ImageNet", "starting"):
+            warnings.filterwarnings("default", message=f".*{told} weights.*")
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         try:
             card = train(order, tell)

@@ -137,7 +137,8 @@ def audit(manifest: Manifest, split: Split | None = None, tell: Tell | None = No
 def _of_rows(patient: str, rows: tuple[SliceRow, ...]) -> Iterator[Problem]:
     missing = sum(two.number - one.number - 1 for one, two in pairwise(rows))
     if missing:
-        yield Problem("missing-slices", patient, f"{missing:,} slice numbers are missing")
+        words = "slice number is" if missing == 1 else "slice numbers are"
+        yield Problem("missing-slices", patient, f"{missing:,} {words} missing, or excluded")
     for row in rows:
         for path in (row.image, row.mask):
             if path and not _names(patient, path):
@@ -145,7 +146,11 @@ def _of_rows(patient: str, rows: tuple[SliceRow, ...]) -> Iterator[Problem]:
     if any(row.tumour for row in rows):
         yield from _of_areas(patient, rows)
     else:
-        yield Problem("no-tumour", patient, f"no tumour pixel in {len(rows)} slices")
+        yield Problem(
+            "no-tumour",
+            patient,
+            f"no tumour pixel in {len(rows)} slice{'s' if len(rows) > 1 else ''}",
+        )
 
 
 def _of_areas(patient: str, rows: tuple[SliceRow, ...]) -> Iterator[Problem]:

@@ -15,12 +15,14 @@ slice, as the tutorial does, is there to show what it is worth, and says so.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import Counter
 from collections.abc import Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +60,14 @@ class Split:
     manifest_sha256: str
     groups: Mapping[str, tuple[str, ...]]
     validation: float = 0.0
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of what the split says."""
+        said = {"by": self.by, "groups": self.groups, "validation": self.validation}
+        said |= {"seed": self.seed, "manifest": self.manifest_sha256}
+        text = json.dumps(said, sort_keys=True, default=list)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def has_folds(self) -> bool:
@@ -338,7 +348,8 @@ def _refuse_empty(groups: Mapping[str, tuple[str, ...]], needed: set[str]) -> No
     if empty := sorted(name for name in needed if not groups[name]):
         raise UsageError(
             f"too few patients, none is left for {' and '.join(empty)}",
-            remedy="choose fewer groups or other shares; with one patient only --by slice works",
+            remedy="choose fewer groups or other shares: --folds 2 --validation 0 for two patients; "
+            "with one patient only --by slice works",
         )
 
 

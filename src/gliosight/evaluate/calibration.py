@@ -31,6 +31,8 @@ STEPS = 60
 # A free step overshoots where most probabilities are all but 0 and 1, and never comes back.
 LONGEST_MOVE, LONGEST_TURN = 2.0, 0.5
 SMALL_STEP = 1e-8
+# Logits that vary less than this (variance over mean square) are one value for all.
+FLAT = 1e-9
 
 
 def calibration_figures(
@@ -124,6 +126,8 @@ def _newton(label: Array, logits: Array, weight: Array, *, fit_slope: bool) -> t
                 g1, h01 = residual @ logits, curvature @ logits
                 h11 = curvature @ logits**2
                 determinant = h00 * h11 - h01**2
+                # Where all say the same there is no slope, and what is left of it is rounding.
+                determinant = np.where(determinant > FLAT * h00 * h11, determinant, np.nan)
                 move = (h11 * g0 - h01 * g1) / determinant
                 turn = (h00 * g1 - h01 * g0) / determinant
                 # Both by one factor: the step keeps its direction, along which the likelihood grows.

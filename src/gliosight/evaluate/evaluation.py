@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from gliosight.data.manifest import Manifest
-from gliosight.data.split import TEST, Split
+from gliosight.data.split import SLICE, TEST, Split
 from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.errors import NothingReadableError, UsageError
 from gliosight.evaluate.baselines import Patient, baseline_tables, learnt_from, needed
@@ -23,7 +23,7 @@ from gliosight.evaluate.brightest import count_bright
 from gliosight.evaluate.cases import Case
 from gliosight.evaluate.localization import score_case
 from gliosight.evaluate.parts import Fold, Part, Rows, is_by_slice, parts_of
-from gliosight.evaluate.predict import FileSource, ModelSource, Source
+from gliosight.evaluate.predict import FileSource, MaskSource, ModelSource, Source
 from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, join, pack
 from gliosight.evaluate.scores import Figures, PartScores, PatientScore, SliceTable
 from gliosight.evaluate.scoring import score_part
@@ -134,6 +134,7 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     draws_masks = all(note.draws for source in request.sources for note in source.notes)
     scored = tuple(_score(part, collected, request, draws_masks=draws_masks) for part in parts)
     warnings += _warnings(parts, scored)
+    warnings += _doubts(request)
     split = request.split
     return Evaluation(
         parts=scored,
@@ -163,10 +164,19 @@ def _check_truth(manifest: Manifest) -> list[str]:
             where="manifest",
             remedy="an empty mask says that there is no tumour; add masks and index anew",
         )
-    if not lacking:
-        return []
-    words = f"{len(lacking)} patient" + ("s have" if len(lacking) > 1 else " has")
-    return [f"{words} a slice without a mask and cannot be scored."]
+    out = []
+    if lacking:
+        words = f"{len(lacking)} patient" + ("s have" if len(lacking) > 1 else " has")
+        out.append(f"{words} a slice without a mask and cannot be scored.")
+    excluded = [row.patient for row in manifest.rows if row.excluded]
+    if excluded:
+        count, patients = len(excluded), len(set(excluded))
+        out.append(
+            f"{count} row{'s' if count > 1 else ''} of {patients} patient{'s' if patients > 1 else ''} "
+            f"{'are' if count > 1 else 'is'} excluded in the manifest (see its column excluded): not "
+            "scored, and missing between their neighbours."
+        )
+    return out
 
 
 def _parts(request: Request, manifest: Manifest) -> tuple[Part, ...]:
@@ -338,6 +348,26 @@ def _score(part: Part, collected: _Collected, request: Request, *, draws_masks: 
         seed=request.seed,
         draws=request.draws,
     )
+
+
+def _doubts(request: Request) -> list[str]:
+    """What nobody can tell of the models: whom or what they have learnt from."""
+    out = []
+    split = request.split
+    for source in request.sources:
+        if isinstance(source, MaskSource) and source.unknown:
+            out.append(
+                f"{source.notes[0].name}: results do not say whom their model was trained on; patients "
+                "it has seen may be among those scored."
+            )
+        if isinstance(source, ModelSource) and split is not None and split.by == SLICE:
+            trained = source.model.card.training_splits
+            if any(one.get("sha256") != split.sha256 for one in trained):
+                out.append(
+                    f"{source.notes[0].name}: it was trained with another split than this one by slice; "
+                    "slices it has learnt from may be among those scored."
+                )
+    return out
 
 
 def _warnings(parts: Iterable[Part], scored: Iterable[PartScores]) -> list[str]:

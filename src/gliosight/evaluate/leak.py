@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 from gliosight.data.manifest import Manifest
 from gliosight.data.split import SLICE, TEST, Split
-from gliosight.errors import UsageError
+from gliosight.errors import UsageError, printable
 from gliosight.evaluate.bootstrap import DRAWS, difference
 from gliosight.evaluate.evaluation import Evaluation, Leak, Progress, Request, evaluate
-from gliosight.evaluate.predict import Source
+from gliosight.evaluate.predict import ModelSource, Source
 from gliosight.evaluate.predictions import Predictions
 from gliosight.evaluate.scores import Figure, PartScores
 
@@ -75,13 +75,15 @@ def leak_audit(
     Raises
     ------
     UsageError
-        The splits are not one by slice and one by patient.
+        The splits are not one by slice and one by patient, or not those the models were trained with.
     """
     if by_slice.split.by != SLICE or by_patient.split.by == SLICE:
         raise UsageError(
             f"splits by {by_slice.split.by} and by {by_patient.split.by}",
             remedy="a leak audit takes one split by slice and one by patient",
         )
+    for side in (by_slice, by_patient):
+        _check_trained(side)
     # The same seed would draw both alike, as if they were paired.
     one = _score(manifest, by_slice, BY_SLICE, seed, draws, _half(progress, 0))
     other = _score(manifest, by_patient, BY_PATIENT, seed + 1, draws, _half(progress, 1))
@@ -111,6 +113,19 @@ def leak_audit(
         leak=Leak(figures),
     )
     return Audit(joined, one, other)
+
+
+def _check_trained(side: Side) -> None:
+    """Refuse a model whose card says that it was trained with another kind of split."""
+    if not isinstance(side.source, ModelSource):
+        return
+    for trained in side.source.model.card.training_splits:
+        if (trained.get("by") == SLICE) != (side.split.by == SLICE):
+            raise UsageError(
+                f"{printable(side.source.notes[0].name)} was trained with a split by "
+                f"{printable(str(trained.get('by')))}, and shall be scored with one by {side.split.by}",
+                remedy="give the models in the order of their splits, each with its own",
+            )
 
 
 def _score(

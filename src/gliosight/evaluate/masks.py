@@ -47,19 +47,13 @@ def note_of(folder: Path) -> ModelNote:
     return ModelNote(folder.name, KIND, "")
 
 
-def training_patients(note: ModelNote) -> frozenset[str]:
-    """Hashes of the patients a shipped model has seen, by its digest; none for other masks."""
+def training_patients(note: ModelNote) -> frozenset[str] | None:
+    """Hashes of the patients a shipped model has seen, by its digest; ``None`` for other masks."""
     for path in shipped_models().values():
         card = parse_card(json.loads(path.read_text(encoding="utf-8")))
         if note.sha256 and card.sha256 == note.sha256:
-            return seen_by(card.about)
-    return frozenset()
-
-
-def seen_by(about: Any) -> frozenset[str]:
-    """The hashes a card lists: ``patients_sha256``, at its top or under ``training``."""
-    lists = [about.get("patients_sha256"), about.get("training", {}).get("patients_sha256")]
-    return frozenset(str(one) for found in lists if found for one in found)
+            return card.training_patients
+    return None
 
 
 def read_prediction(folder: Path, study: Study, rows_sha256: str) -> Prediction:

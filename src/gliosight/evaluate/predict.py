@@ -19,7 +19,7 @@ from gliosight import pipeline
 from gliosight.analysis import Status
 from gliosight.data.manifest import SliceRow
 from gliosight.errors import DamagedInputError, ModelError, NothingReadableError, printable
-from gliosight.evaluate.masks import note_of, read_prediction, seen_by, training_patients
+from gliosight.evaluate.masks import note_of, read_prediction, training_patients
 from gliosight.evaluate.predictions import (
     ModelNote,
     Prediction,
@@ -65,7 +65,7 @@ class ModelSource:
     @cached_property
     def seen(self) -> frozenset[str]:
         """Hashes of the training patients."""
-        return seen_by(self.model.card.about)
+        return self.model.card.training_patients
 
     def predict(
         self, study: Study, rows: Ordered[SliceRow], progress: Progress | None = None
@@ -102,7 +102,12 @@ class MaskSource:
     @cached_property
     def seen(self) -> frozenset[str]:
         """Hashes of the training patients, where results name a shipped model."""
-        return training_patients(self.notes[0])
+        return training_patients(self.notes[0]) or frozenset()
+
+    @property
+    def unknown(self) -> bool:
+        """Whether these are results of a model of which nobody knows whom it has seen."""
+        return bool(self.notes[0].sha256) and training_patients(self.notes[0]) is None
 
     def predict(
         self, study: Study, rows: Ordered[SliceRow], progress: Progress | None = None

@@ -176,7 +176,6 @@ def _baseline(
         # more tumour was left out, which would rank, the wrong way round.
         constant = rank(slices.positive, np.zeros(len(slices.area)), slices.owner)
         detection |= ranked_figures(constant, drawn)
-        detection.pop("calibration_slope", None)
     return Baseline(
         learnt_from="nothing" if name == "empty" else learnt_from,
         localization={} if name in ONLY_LABELS else overlap_figures(tables, drawn),

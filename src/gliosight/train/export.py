@@ -132,7 +132,7 @@ def export_run(
         name,
         {"name": name, "kind": "joint" if kind.role == "joint" else "cascade", **parts},
         kind,
-        {**told, **(about or {})},
+        _told(told, about or {}),
     )
 
 
@@ -182,7 +182,15 @@ def export_cascade(
     seen = {one for said in told.values() for one in said["training"]["patients_sha256"]}
     told["training"] = {"patients": len(seen), "patients_sha256": sorted(seen)}
     body = {"name": name, "kind": "cascade", "networks": files, "gate": TUTORIAL_GATE}
-    return _write_card(folder, name, body, kinds["localizer"], {**told, **(about or {})})
+    return _write_card(folder, name, body, kinds["localizer"], _told(told, about or {}))
+
+
+def _told(told: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card says: a person's words, but whom it has learnt from, and how, as the run knows it."""
+    words = about.get("training")
+    known = {key: value for key, value in told.items() if key != "summary"}
+    training = {**(words if isinstance(words, dict) else {}), **told["training"]}
+    return {**told, **about, **known, "training": training}
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -43,10 +43,11 @@ from gliosight.train.processes import (
 )
 from gliosight.train.progress import Clock, bar
 from gliosight.train.recipe import Recipe
+from gliosight.train.run import WEIGHTS
 from gliosight.train.sampling import Sampler, sampler_of
 from gliosight.train.tasks import Task, make_task
 
-LAST, BEST, WEIGHTS = "last.ckpt", "best.ckpt", "weights.safetensors"
+LAST, BEST = "last.ckpt", "best.ckpt"
 VALIDATION_LOSS = "validation_loss"
 
 
@@ -128,6 +129,7 @@ class Fit(lightning.LightningModule):
         self.recipe = task.recipe
         self.sampler = sampler
         self.validation = validation
+        self.counted: list[tuple[Tensor, Tensor]] = []
         self.input = input_of(slices, task.recipe)
         self.network = task.network
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -163,13 +165,25 @@ class Fit(lightning.LightningModule):
         return loss
 
     def validation_step(self, _: Any, number: int) -> None:
-        """Loss of one batch of the validation part, every process all of it."""
+        """Count one batch of the validation part, every process all of it."""
         size = self.recipe.batch
         rows = self.validation[number * size : (number + 1) * size]
         images, masks = self.input.plain(rows)
         answer = self.final(images.to(self.device))
-        loss = self.task.loss(answer, masks.to(self.device))
-        self.log(VALIDATION_LOSS, loss, batch_size=len(rows), prog_bar=True)
+        mean, sums = self.task.parts(answer, masks.to(self.device))
+        self.counted.append((len(rows) * mean.double(), sums.double()))
+
+    def on_validation_epoch_end(self) -> None:
+        """The loss of the validation part as a whole.
+
+        Not the mean over batches: the Dice of a batch without tumour is that of nothing, and how many such
+        batches there are depends on the order of the slices.
+        """
+        means, sums = zip(*self.counted, strict=True)
+        self.counted.clear()
+        overlap = self.task.overlap(torch.stack(sums).sum(dim=0))
+        loss = torch.stack(means).sum() / len(self.validation) + overlap
+        self.log(VALIDATION_LOSS, loss.float(), prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Write the validation loss beside the weights it belongs to."""

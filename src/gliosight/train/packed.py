@@ -85,7 +85,7 @@ def rows_of(manifest: Manifest, chosen: Iterable[SliceRow]) -> NDArray[np.int64]
 def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> PackedSlices:
     """Read the data set once and keep it in ``cache``, a folder that appears whole or not at all.
 
-    A cache made from the same manifest is used again.
+    A cache made from the same manifest, its patients in the same order, is used again.
 
     Raises
     ------
@@ -133,7 +133,12 @@ def _is_of(cache: Path, manifest: Manifest) -> bool:
         table = json.loads((cache / "pack.json").read_text("utf-8"))
     except (OSError, ValueError):
         return False
-    return bool(table["format"] == FORMAT and table["manifest_sha256"] == manifest.sha256)
+    # The manifest's digest is the same in whatever order the patients stand; the rows here are not.
+    return bool(
+        table["format"] == FORMAT
+        and table["manifest_sha256"] == manifest.sha256
+        and tuple(table["patients"]) == manifest.patients
+    )
 
 
 def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:

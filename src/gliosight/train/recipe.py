@@ -179,7 +179,8 @@ def _checked(name: str, value: Any, wanted: type[Any]) -> Any:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if not (type(value) is wanted or (wanted is float and whole)):
         kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-        raise UsageError(f"{name} is {value!r}", remedy=f"give {kinds[wanted]}")
+        said = "empty" if value is None else repr(value)
+        raise UsageError(f"{name} is {said}", remedy=f"give {kinds[wanted]}")
     if wanted in (int, float):
         least = "above 0" if name in POSITIVE else "of at least 0"
         if not 0 <= value < float("inf") or (value == 0 and name in POSITIVE):

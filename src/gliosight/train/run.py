@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from gliosight import __version__
+from gliosight.card import parse_card
 from gliosight.data.manifest import Manifest
 from gliosight.data.split import Split
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 from gliosight.train.recipe import Recipe, recipe_of
 
-RECORD = "run.json"
+RECORD, WEIGHTS = "run.json", "weights.safetensors"
 PACKAGES = ("torch", "lightning", "numpy", "onnx")
 # What a resumed run must share with its beginning, and what the command calls it.
 SAME = {
@@ -55,7 +56,7 @@ def make_record(
     fold: str | None,
     patients: Mapping[str, Iterable[str]],
     slices: Mapping[str, int],
-    initial: str | None,
+    initial: Path | None,
     machine: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What a run says of itself before it begins."""
@@ -63,12 +64,13 @@ def make_record(
         "preset": preset,
         "recipe": asdict(recipe),
         "data": {"manifest_sha256": manifest.sha256},
-        "split": None
-        if split is None
-        else {"sha256": digest_of(split), "by": split.by, "fold": fold},
+        "split": None if split is None else {"sha256": split.sha256, "by": split.by, "fold": fold},
         "slices": dict(slices),
-        "patients_sha256": {part: hash_patients(names) for part, names in patients.items()},
-        "initial": initial,
+        "patients_sha256": {part: hash_patients(names) for part, names in patients.items()}
+        | ({"initial": sorted(seen_by_weights(initial) or ())} if initial else {}),
+        "initial": None
+        if initial is None
+        else {"name": initial.name, "sha256": hashlib.sha256(initial.read_bytes()).hexdigest()},
         "machine": {
             **machine,
             "processor": processor(),
@@ -79,12 +81,27 @@ def make_record(
     }
 
 
-def digest_of(split: Split) -> str:
-    """SHA-256 of what a split says."""
-    said = {"by": split.by, "groups": split.groups, "validation": split.validation}
-    said |= {"seed": split.seed, "manifest": split.manifest_sha256}
-    text = json.dumps(said, sort_keys=True, default=list)
-    return hashlib.sha256(text.encode()).hexdigest()
+def seen_by_weights(weights: Path) -> frozenset[str] | None:
+    """Hashes of the patients that starting weights were learnt from, by the run or card beside them.
+
+    ``None`` where nothing beside them says it.
+
+    Raises
+    ------
+    DamagedInputError
+    """
+    if weights.name == WEIGHTS and (weights.parent / RECORD).is_file():
+        parts = read_record(weights.parent)["patients_sha256"]
+        return frozenset(str(one) for names in parts.values() for one in names)
+    card = weights.with_suffix(".json")
+    try:
+        return parse_card(json.loads(card.read_text("utf-8"))).training_patients or None
+    except OSError:
+        return None
+    except ValueError as error:
+        raise DamagedInputError(
+            f"the card beside the weights is damaged: {error}", where=card.name
+        ) from error
 
 
 def write_record(run: Path, record: Mapping[str, Any]) -> None:

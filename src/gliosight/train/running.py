@@ -6,6 +6,7 @@ from: the train part of the split; and the validation part as well, where the re
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,10 +16,18 @@ from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.split import TRAIN, VALIDATION, Split
 from gliosight.errors import CannotWriteError, UsageError
 from gliosight.train.export import export_run
-from gliosight.train.fitting import LAST, WEIGHTS, Fitted, Machine, fit, is_main_process
+from gliosight.train.fitting import LAST, Fitted, Machine, fit, is_main_process
 from gliosight.train.packed import pack, rows_of
 from gliosight.train.recipe import Recipe
-from gliosight.train.run import RECORD, check_same, make_record, read_record, write_record
+from gliosight.train.run import (
+    RECORD,
+    WEIGHTS,
+    check_same,
+    make_record,
+    read_record,
+    seen_by_weights,
+    write_record,
+)
 
 Progress = Callable[[str, int, int], None]
 
@@ -73,6 +82,12 @@ def train(order: Order, progress: Progress | None = None) -> Path:
     main = is_main_process()
     if main:
         _check_run(order)
+    if order.initial is not None and seen_by_weights(order.initial) is None:
+        warnings.warn(
+            "nothing beside the starting weights says whom they were learnt from: patients they have "
+            "seen will count as unseen when the model is evaluated",
+            stacklevel=1,
+        )
     parts = fit_parts(order.manifest, order.split, order.fold, order.recipe)
     slices = pack(order.manifest, order.cache, progress)
     record = make_record(
@@ -83,7 +98,7 @@ def train(order: Order, progress: Progress | None = None) -> Path:
         fold=order.fold,
         patients={part: {row.patient for row in rows} for part, rows in parts.items()},
         slices={part: len(rows) for part, rows in parts.items()},
-        initial=order.initial.name if order.initial else None,
+        initial=order.initial,
         machine=asdict(order.machine),
     )
     rows = {part: rows_of(order.manifest, chosen) for part, chosen in parts.items()}

@@ -6,7 +6,7 @@ One `Task` for each network of a recipe. A task knows nothing of optimisers, ste
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from gliosight.errors import DamagedInputError
 from gliosight.train.losses import (
-    Across,
-    alone,
-    batch_dice_loss,
+    dice_loss,
+    dice_sums,
     focal_tversky_loss,
-    joint_loss,
+    joint_mean_loss,
     label_loss,
+    tversky_sums,
 )
 from gliosight.train.networks.joint import JointNetwork
 from gliosight.train.networks.resnet import Detector
@@ -28,8 +28,15 @@ from gliosight.train.networks.resunet import ResUNet
 from gliosight.train.networks.unet import UNet
 from gliosight.train.recipe import Recipe
 
+# Adds up sums over the processes that share a batch.
+Across = Callable[[Tensor], Tensor]
 # torchvision's ResNet50, ImageNet, version 1.
 PUBLISHED_RESNET50 = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
+
+
+def alone(sums: Tensor) -> Tensor:
+    """``across`` of a single process: the sums are whole already."""
+    return sums
 
 
 @dataclass(frozen=True)
@@ -55,19 +62,35 @@ class Task:
             return self.network.encoder
         return self.network.trunk if isinstance(self.network, Detector) else None
 
-    def loss(self, answer: object, masks: Tensor, across: Across = alone) -> Tensor:
-        """The loss of an answer; logits are taken to float32 first."""
+    def parts(self, answer: object, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """What is averaged over slices, and the sums of the overlap, empty where the loss has none.
+
+        Logits are taken to float32 first.
+        """
         recipe = self.recipe
         if isinstance(answer, tuple):
             mask_logits, slice_logits = (one.float() for one in answer)
-            return joint_loss(mask_logits, slice_logits, masks, recipe.slice_weight, across)
+            mean = joint_mean_loss(mask_logits, slice_logits, masks, recipe.slice_weight)
+            return mean, dice_sums(mask_logits, masks)
         assert isinstance(answer, Tensor)  # noqa: S101 - networks answer with one or two tensors
         logits = answer.float()
         if recipe.loss == "cross-entropy":
-            return label_loss(logits, masks)
-        if recipe.loss == "dice":
-            return batch_dice_loss(logits, masks, across)
-        return focal_tversky_loss(logits, masks, recipe.alpha, recipe.gamma, across)
+            return label_loss(logits, masks), logits.new_zeros(0)
+        sums = dice_sums if recipe.loss == "dice" else tversky_sums
+        return logits.new_zeros(()), sums(logits, masks)
+
+    def overlap(self, sums: Tensor) -> Tensor:
+        """The overlap's part of the loss, of sums over whatever belongs together."""
+        if not len(sums):
+            return sums.new_zeros(())
+        if self.recipe.loss == "focal-tversky":
+            return focal_tversky_loss(sums, self.recipe.alpha, self.recipe.gamma)
+        return dice_loss(sums)
+
+    def loss(self, answer: object, masks: Tensor, across: Across = alone) -> Tensor:
+        """The loss of one batch, of which ``across`` adds up what other processes have."""
+        mean, sums = self.parts(answer, masks)
+        return mean + self.overlap(across(sums) if len(sums) else sums)
 
 
 def build_network(recipe: Recipe) -> nn.Module:
