@@ -82,6 +82,19 @@ def test_a_constant_has_one_bin() -> None:
     assert np.bincount(bins_of(np.linspace(0, 1, 60))).tolist() == [4] * 15
 
 
+def test_answers_far_surer_than_they_should_be_have_their_slope() -> None:
+    """Newton's steps from slope 1 swing to and fro here and never settle."""
+    # Free slices, a tenth of them called tumour for certain, and tumour, a twentieth of it missed.
+    heaps = ((-6, -5, 300), (6, 11.5, 35), (11.5, 11.5, 132), (-6, -4, 7))
+    logits = np.concatenate([np.linspace(*heap) for heap in heaps])
+    positive = np.arange(len(logits)) >= 335
+    found = calibration_figures(
+        positive, 1 / (1 + np.exp(-logits)), np.zeros(len(logits), np.int64), ONE
+    )
+    fitted = LogisticRegression(C=1e9).fit(logits[:, None], positive)
+    assert found["calibration_slope"].value == pytest.approx(float(fitted.coef_[0, 0]), rel=1e-3)
+
+
 @pytest.mark.parametrize("value", [np.float32(0.99999), 0.7, 0.3, 1.0, 0.0])
 def test_a_constant_has_no_slope(value: float) -> None:
     label = np.arange(28) % 4 == 0

@@ -117,6 +117,11 @@ def _newton(label: Array, logits: Array, weight: Array, *, fit_slope: bool) -> t
     slope, intercept = np.ones(len(weight)), np.zeros(len(weight))
     step = np.full(len(weight), np.inf)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        if fit_slope:
+            # From no slope at all, where the curvature is largest: from 1, answers that are surer than
+            # they should be make steps that swing to and fro for good.
+            share = weight @ label / weight.sum(axis=1)
+            slope, intercept = np.zeros(len(weight)), np.log(share / (1 - share))
         for _ in range(STEPS):
             said = 1 / (1 + np.exp(-(slope[:, None] * logits + intercept[:, None])))
             residual = weight * (label - said)
