@@ -22,7 +22,7 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Start-to-exit figures of both engines (docs/decisions/0002), and of reading DICOM (docs/dicom.md).
 bench: $(VENV)/.dev
