@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pydicom
 import pytest
 
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
@@ -55,6 +56,17 @@ def test_pixels_tell_a_mask_with_flairs_header(head: Phantom, tmp_path: Path) ->
     assert "MASK_PASSED_OVER" in codes
     assert "FLAIR_CHOSEN" not in codes
     assert read(Request(find_studies(folder, Limits())[0])).source["chosen"] == seen.reasons
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_series_without_uids_are_told_apart(head: Phantom, tmp_path: Path, pixels: bool) -> None:
+    folder = write_dicom(head, tmp_path)
+    for path in [one for one in folder.rglob("*") if one.is_file()]:
+        header = pydicom.dcmread(path)
+        del header.SOPInstanceUID, header.SeriesInstanceUID
+        header.save_as(path)
+    taken = [one.taken_as for one in look(folder, pixels=pixels).series if one.taken_as]
+    assert taken == ["FLAIR", "T1", "T1C"]
 
 
 def test_parts_in_several_planes_are_told_so(head: Phantom, tmp_path: Path) -> None:

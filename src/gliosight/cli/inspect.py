@@ -142,7 +142,13 @@ def _study(console: Console, seen: Inspection) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    count = len({one.uid or one.name for one in seen.series})
+    # Parts of a series without UID share its name; a file is itself.
+    count = len(
+        {
+            one.name if one.uid is None else one.uid or one.name.partition(",")[0]
+            for one in seen.series
+        }
+    )
     series = f"{count} series"
     title = Text(printable(seen.study), style="bold")
     where = f", in {printable(seen.folder)}" if seen.folder else ""
@@ -189,7 +195,7 @@ def _table(seen: Inspection) -> Table:
             told.append(f"   {part}" if part else "", style="not bold")
         if why := _why(one):
             told.append(f"\n{why}", style="not bold dim")
-        if one.uid is not None and (twice[one.name] > 1 or "without" in one.name):
+        if one.uid and (twice[one.name] > 1 or "without" in one.name):
             told.append(f"\n{printable(one.uid)}", style="not bold dim")
         taken = Text(f" {one.taken_as or ''}", style="bold green")
         table.add_row(taken, Text(printable(one.name)), told)

@@ -152,7 +152,14 @@ def grouped(series: Iterable[SeenSeries]) -> list[SeenSeries]:
 
 def _likeness(one: SeenSeries) -> tuple[object, ...]:
     apart = one.name if one.taken_as or one.uid is None else ""
-    return (one.uid, one.shows, one.shape, one.why, one.problem, apart)
+    return (
+        one.uid or one.name.partition(",")[0],
+        one.shows,
+        one.shape,
+        one.why,
+        one.problem,
+        apart,
+    )
 
 
 def _together(alike: list[SeenSeries]) -> SeenSeries:

@@ -86,7 +86,7 @@ def choose(series: abc.Sequence[Series], wanted: Mapping[Sequence, str] = _NOTHI
     free = [
         one
         for one in series
-        if one.uid != flair.uid and all(one.uid != other.uid for other, _ in taken.values())
+        if one.whole != flair.whole and all(one.whole != other.whole for other, _ in taken.values())
     ]
     pair = pair_t1(flair, free, {name: one for name, (one, _) in taken.items()})
     picked = {name: one for name, one in taken.items() if name not in pair.lost}
@@ -168,18 +168,18 @@ def _refuse_unsafe(candidates: abc.Sequence[Series]) -> None:
         return
     raise UnsupportedInputError(
         f"{what}: {listing(candidates[::-1])}",
-        remedy=f"choose one with {how_to_name(candidates[::-1])}",
+        remedy=f"choose one with {how_to_name((first, second))}",
     )
 
 
 def _no_flair(series: abc.Sequence[Series]) -> UnsupportedInputError:
     # The parts of one series are one to whoever looks for it.
-    whole = {(one.uid, one.identified.kind) for one in series}
-    counts = Counter(kind for _, kind in sorted(whole))
+    whole = {(one.whole, one.identified.kind) for one in series}
+    counts = Counter(kind for _, kind in sorted(whole, key=str))
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(NAMED))
     if len(counts) > NAMED:
         kinds += " and others"
-    count = len({one.uid for one in series})
+    count = len({one.whole for one in series})
     what = f"no FLAIR among {count} series: {kinds}" if series else "no series at all"
     return UnsupportedInputError(
         what,

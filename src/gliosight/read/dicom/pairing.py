@@ -181,7 +181,7 @@ def _repeats(first: Series, second: Series) -> bool:
     """Whether the second is the same protocol once more, later, contrast medium not stated."""
     if (
         first is second
-        or first.uid == second.uid
+        or first.whole == second.whole
         or not _unknown(second)
         or not _later(first, second)
     ):

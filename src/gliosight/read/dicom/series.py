@@ -73,6 +73,11 @@ class Series:
         return self.identified.usable and self.error is None
 
     @property
+    def whole(self) -> tuple[str, int | None]:
+        """What its stacks have in common, and nothing else has: its UID; its number where there is none."""
+        return self.uid, None if self.uid else self.number
+
+    @property
     def place(self) -> str:
         """How messages name it."""
         # Never by its UID: that is identity, and this stands in results.

@@ -256,7 +256,9 @@ def without_pixels(source: DicomStudy, digest: str) -> Study:
 
 def frames_digest(series: Series) -> str:
     """What stands for the very frames of a stack, in order."""
-    names = (f"{one.instance.header.get('SOPInstanceUID')}/{one.number}" for one in series.frames)
+    # The series' own names as well: stripped headers have no other.
+    names = [f"{series.whole}/{series.part}"]
+    names += [f"{one.instance.header.get('SOPInstanceUID')}/{one.number}" for one in series.frames]
     return digest_of("\n".join(names))
 
 

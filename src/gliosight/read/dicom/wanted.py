@@ -32,7 +32,7 @@ def listing(series: abc.Sequence[Series]) -> str:
 def how_to_name(series: abc.Sequence[Series]) -> str:
     """What tells these apart: their UIDs, or as stacks of one series their parts."""
     first = series[0]
-    if len({one.uid for one in series}) > 1 or not first.part:
+    if len({one.whole for one in series}) > 1 or not first.part:
         return "--flair UID or NUMBER"
     name = first.uid if first.number is None else str(first.number)
     return f'--flair "{name}, {first.part}" or another part'
@@ -75,7 +75,7 @@ def find_wanted(series: abc.Sequence[Series], name: Sequence, text: str) -> tupl
             f"{listing(series)}",
             remedy="give a SeriesInstanceUID or SeriesNumber that is there",
         )
-    if len({one.uid for one in found}) > 1:
+    if len({one.whole for one in found}) > 1:
         raise UsageError(
             f"{option} {text.strip()} is the number of several series: "
             + ", ".join(dict.fromkeys(one.uid for one in found)),
