@@ -109,6 +109,10 @@ def test_the_commands(
     # A person may say more of the training, but not whom the network has not seen.
     assert told["training"]["words"] == "few"
     assert len(told["training"]["patients_sha256"]) == told["training"]["patients"] > 0
+    # A run that is not there takes no model away.
+    assert cli.run(["export", str(tmp_path / "nonesuch"), *call[2:], "--overwrite"]) == 3
+    capsys.readouterr()
+    assert json.loads((tmp_path / "m" / "mine.json").read_text())["about"] == told
 
     train_call = ["train", "joint", "--data", str(manifest_path), "-o", str(tmp_path / "run")]
     train_call += ["--init", str(runs / "joint"), "--cache", str(runs / "cache"), "--threads", "1"]

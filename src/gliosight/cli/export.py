@@ -94,7 +94,7 @@ def _model(
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise UsageError(f"the name {name!r}", remedy="use letters, digits, '-', '_' and '.'")
     told = _read_about(about) if about else {}
-    _make_way(out, name, overwrite=overwrite)
+    _check_free(out, name, overwrite=overwrite)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, of its own insides
         if len(runs) == 1:
@@ -104,12 +104,11 @@ def _model(
     print_text(f"model: {printable(str(card))}")
 
 
-def _make_way(out: Path, name: str, *, overwrite: bool) -> None:
-    """Refuse to write over a model; its card goes first, so that none ever names another's network."""
-    ends = (".json", ".onnx", ".safetensors", "-detector.onnx", "-localizer.onnx")
-    for end in ends:
+def _check_free(out: Path, name: str, *, overwrite: bool) -> None:
+    """Refuse to write over a model."""
+    # One that is only half replaced is told when it is loaded: its card has the networks' digests.
+    for end in (".json", ".onnx", ".safetensors", "-detector.onnx", "-localizer.onnx"):
         check_file(out / f"{name}{end}", overwrite=overwrite)
-    (out / f"{name}.json").unlink(missing_ok=True)
 
 
 def _read_about(path: Path) -> dict[str, Any]:
