@@ -15,7 +15,8 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -296,7 +297,8 @@ def fit(
         # The loader only counts: which batch comes next is decided by the step, which is resumed.
         warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
         try:
-            trainer.fit(module, ckpt_path=last if resume and last.is_file() else None)
+            with _denormals_flushed():
+                trainer.fit(module, ckpt_path=last if resume and last.is_file() else None)
         except SystemExit as error:  # Lightning's answer to ctrl-C
             raise KeyboardInterrupt from error
     best_loss = None
@@ -309,6 +311,16 @@ def fit(
     started_from = task.started_from if initial is None else initial.name
     seconds = time.monotonic() - start
     return Fitted(run / WEIGHTS, trainer.global_step, best_loss, started_from, precision, seconds)
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Numbers below 1e-38 count as nothing meanwhile: a CPU takes many times as long over them."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
