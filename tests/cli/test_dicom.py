@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from gliosight.cli import run
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_nifti
 from gliosight.phantom.dicom import DicomSpec, write_dicom
+from gliosight.read import Request, read
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,38 @@ def test_inspect_takes_several_paths(
     assert [one["kind"] for one in told["studies"]] == ["dicom", "nifti"]
     spacings = [row["spacing_mm"] for one in told["studies"] for row in one["series"]]
     assert all(side == round(side, 4) for one in spacings if one for side in one)
+
+
+def test_inspect_says_which_path_leads_nowhere(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["inspect", str(study), str(tmp_path / "nowhere")]) == 3
+    said = capsys.readouterr()
+    assert "1 study, 1 ready" in said.out
+    assert "no such file or folder" in said.err
+    assert run(["inspect", str(study), str(tmp_path / "nowhere"), "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    assert (len(told["studies"]), [one["exit_code"] for one in told["errors"]]) == (1, [3])
+
+
+def test_a_study_below_two_paths_is_one(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = read(Request(study))
+    seen = whole.source["dicom"].headers[0].SeriesNumber
+    for path in sorted(one for one in study.rglob("*") if one.is_file()):
+        flair = pydicom.dcmread(path).SeriesNumber == seen
+        part = tmp_path / ("one" if flair else "two")
+        part.mkdir(exist_ok=True)
+        shutil.copy(path, part / f"{len(list(part.iterdir()))}.dcm")
+    both = [str(tmp_path / "one"), str(tmp_path / "two")]
+    assert run(["inspect", *both, "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out)["studies"]
+    assert told["reasons"].keys() == {"FLAIR", "T1", "T1C"}
+    assert run(["analyze", *both, both[0], "-o", str(tmp_path / "out"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["study_id"] == whole.study_id
+    assert {"FLAIR", "T1", "T1C"} == set(result["source"]["series"])
 
 
 def test_inspect_of_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -287,7 +287,7 @@ def _find(
     talks: bool,
 ) -> tuple[list[_Asked], Failures]:
     """Every study under the given paths; a path that cannot be read does not stop the others."""
-    asked: list[_Asked] = []
+    found: list[tuple[pipeline.Source, _Asked]] = []
     failed: Failures = []
     for given in studies:
         name = folder_name(given)
@@ -304,9 +304,7 @@ def _find(
             failed.append((name, whole.told(error)))
             continue
         for source in sources:
-            alone = len(sources) == len(studies) == 1
-            wanted = dict(series) if alone else _fitting(series, source)
-            request = Request(source, limits=limits, volume_index=volume_index, series=wanted)
+            request = Request(source, limits=limits, volume_index=volume_index)
             title, folder = name, above
             if source != inside.path:
                 title = folder = above + pipeline.source_name(source, inside.path)
@@ -314,7 +312,8 @@ def _find(
                 folder = above  # files of a DICOM study are named from the path that was given
             elif not source.is_dir():  # a file, or a series: its files lie where it does
                 folder = title.rpartition("/")[0]
-            asked.append(_Asked(request, title, folder.rstrip("/"), inside.flags))
+            found.append((source, _Asked(request, title, folder.rstrip("/"), inside.flags)))
+    asked = _joined(found, series)
     used = {name for one in asked for name in one.request.series}
     for name in series.keys() - used if asked else ():
         raise UsageError(
@@ -322,6 +321,30 @@ def _find(
             remedy="see gliosight inspect",
         )
     return asked, failed
+
+
+def _joined(
+    found: list[tuple[pipeline.Source, _Asked]], series: Mapping[Sequence, str]
+) -> list[_Asked]:
+    """What was found, a DICOM study below several paths once, each with the series it shall use."""
+    by_source = {id(source): one for source, one in found}
+    sources = pipeline.join_studies(source for source, _ in found)
+    asked = []
+    for source in sources:
+        one = by_source.get(id(source))
+        if one is None:  # of several parts: named as the first, with what unpacking said of all
+            parts = [
+                part
+                for other, part in found
+                if not isinstance(other, Path)
+                and not isinstance(source, Path)
+                and other.folders & source.folders
+            ]
+            flags = tuple(dict.fromkeys(said for part in parts for said in part.flags))
+            one = replace(parts[0], folder="", flags=flags)
+        wanted = dict(series) if len(sources) == 1 else _fitting(series, source)
+        asked.append(replace(one, request=replace(one.request, path=source, series=wanted)))
+    return asked
 
 
 def _fitting(series: Mapping[Sequence, str], source: pipeline.Source) -> dict[Sequence, str]:

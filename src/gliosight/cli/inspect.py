@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,8 @@ import click
 
 from gliosight import pipeline
 from gliosight.cli.options import PATH, limit_options, limits_of
-from gliosight.cli.output import print_json, print_text, progress_display
-from gliosight.errors import UsageError, printable
+from gliosight.cli.output import print_error, print_json, print_text, progress_display
+from gliosight.errors import GliosightError, NothingReadableError, UsageError, printable
 from gliosight.read import Limits
 from gliosight.read.recognise import folder_name
 from gliosight.study import Flag, Sequence
@@ -57,41 +58,71 @@ def command(
     if not paths:
         raise UsageError("no PATH given", remedy="name a file or folder")
     limits = limits_of(max_decoded, max_members, max_ratio)
-    seen: list[Inspection] = []
-    flags: list[Flag] = []
-    for path in paths:
-        studies, said = _look(path, limits, pixels=pixels, shown=not as_json)
-        seen += studies
-        flags += said
-    bad = [one.error for one in seen if one.kind == "unknown" and one.error is not None]
-    if bad and len(bad) == len(seen):
+    with contextlib.ExitStack() as unpacked:  # zips stay unpacked until all is read
+        found, flags, failed = _find(paths, limits, unpacked, shown=not as_json)
+        seen = _look(found, limits, pixels=pixels)
+    unknown = [one.error for one in seen if one.kind == "unknown" and one.error is not None]
+    if (bad := [*failed, *unknown]) and len(unknown) == len(seen):
         raise bad[0]
+    # Where there is nothing there is no study; one that is damaged is there all the same.
+    failed += [one for one in unknown if isinstance(one, NothingReadableError)]
+    seen = [one for one in seen if one.error not in failed]
     if as_json:
         told = [asdict(one) for one in flags]
-        print_json({"studies": [_as_json(one) for one in seen], "flags": told})
-        return 0
-    _print(seen, [one.message for one in flags], pixels=pixels)
-    return 0
+        studies, errors = [_as_json(one) for one in seen], [_error(one) for one in failed]
+        print_json({"studies": studies, "flags": told, "errors": errors})
+    else:
+        _print(seen, [one.message for one in flags], pixels=pixels)
+        for error in failed:
+            print_error(error, as_json=False)
+    return failed[0].exit_code if failed else 0
 
 
-def _look(
-    path: Path, limits: Limits, *, pixels: bool, shown: bool
-) -> tuple[list[Inspection], tuple[Flag, ...]]:
-    """What lies at one path, and what unpacking it had to say."""
-    from gliosight.read.inspection import inspect
+@dataclass(frozen=True)
+class _Found:
+    """A source, what to call it, and the path that it was found below."""
 
-    with pipeline.opened(path, limits) as inside:
-        with progress_display("reading headers", shown=shown, what="files") as tell:
-            sources = pipeline.find_studies(
-                inside.path, limits, None if tell is None else partial(tell, "read")
-            )
-        seen = []
+    source: pipeline.Source
+    title: str
+    root: Path | None
+
+
+def _find(
+    paths: tuple[Path, ...], limits: Limits, unpacked: contextlib.ExitStack, *, shown: bool
+) -> tuple[list[_Found], list[Flag], list[GliosightError]]:
+    """What lies below the paths, what unpacking them had to say, and which of them lead nowhere."""
+    found: list[_Found] = []
+    flags: list[Flag] = []
+    failed: list[GliosightError] = []
+    for path in paths:
+        try:
+            inside = unpacked.enter_context(pipeline.opened(path, limits))
+            with progress_display("reading headers", shown=shown, what="files") as tell:
+                sources = pipeline.find_studies(
+                    inside.path, limits, None if tell is None else partial(tell, "read")
+                )
+        except GliosightError as error:
+            failed.append(error)
+            continue
+        flags += inside.flags
         for source in sources:
             title = pipeline.source_name(source, inside.path)
             if source == inside.path:
                 title = folder_name(path)
-            seen.append(inspect(source, title, limits, root=inside.path, pixels=pixels))
-    return seen, inside.flags
+            found.append(_Found(source, title, inside.path))
+    return found, flags, failed
+
+
+def _look(found: list[_Found], limits: Limits, *, pixels: bool) -> list[Inspection]:
+    """One inspection for each study; a DICOM study that lies below several paths is one."""
+    from gliosight.read.inspection import inspect
+
+    known = {id(one.source): one for one in found}
+    seen = []
+    for source in pipeline.join_studies(one.source for one in found):
+        one = known.get(id(source)) or _Found(source, pipeline.source_name(source, Path()), None)
+        seen.append(inspect(source, one.title, limits, root=one.root, pixels=pixels))
+    return seen
 
 
 def _as_json(seen: Inspection) -> dict[str, Any]:
@@ -105,14 +136,18 @@ def _as_json(seen: Inspection) -> dict[str, Any]:
         "flags": [asdict(one) for one in seen.flags],
     }
     if seen.error is not None:
-        value["error"] = {
-            "kind": seen.error.kind,
-            "exit_code": seen.error.exit_code,
-            "what": seen.error.what,
-            "where": seen.error.where,
-            "remedy": seen.error.remedy,
-        }
+        value["error"] = _error(seen.error)
     return value
+
+
+def _error(error: GliosightError) -> dict[str, Any]:
+    return {
+        "kind": error.kind,
+        "exit_code": error.exit_code,
+        "what": error.what,
+        "where": error.where,
+        "remedy": error.remedy,
+    }
 
 
 def _print(seen: list[Inspection], notes: list[str], *, pixels: bool) -> None:

@@ -45,7 +45,7 @@ from gliosight.read.recognise import (
     promises,
     relative,
 )
-from gliosight.read.sources import Source, find_studies, opened, source_name
+from gliosight.read.sources import Source, find_studies, join_studies, opened, source_name
 from gliosight.study import Flag, Sequence, Study
 
 __all__ = [
@@ -54,6 +54,7 @@ __all__ = [
     "Source",
     "find_studies",
     "from_arrays",
+    "join_studies",
     "opened",
     "read",
     "source_name",

@@ -105,6 +105,29 @@ def find_studies(path: Path, limits: Limits, tell: Tell | None = None) -> list[S
     return studies
 
 
+def join_studies(sources: Iterable[Source]) -> list[Source]:
+    """The same sources, but a DICOM study that lies below several paths is one.
+
+    Each takes the place of its first part. NIfTI files and slices do not say whose they are.
+    """
+    given = list(sources)
+    parts: dict[str, list[DicomStudy]] = {}
+    for one in given:
+        if not isinstance(one, Path):
+            parts.setdefault(one.study_id, []).append(one)
+    if all(len(one) == 1 for one in parts.values()):
+        return given
+    from gliosight.read.dicom.study import joined
+
+    out: list[Source] = []
+    for one in given:
+        if isinstance(one, Path):
+            out.append(one)
+        elif parts[one.study_id][0] is one:
+            out += joined(parts[one.study_id])
+    return out
+
+
 def source_name(source: Source, root: Path) -> str:
     """A source as seen from the path that was given: the way to it, or for DICOM its study id."""
     if not isinstance(source, Path):

@@ -195,7 +195,9 @@ def test_a_damaged_flair_beside_a_whole_one_is_said() -> None:
 def test_t1_on_flair_s_grid_before_one_that_is_finer() -> None:
     choice = chosen(
         stack(20, 1, **FLAIR),
-        stack(160, 2, step=1.0, orientation=SAGITTAL, **MPRAGE),
+        stack(
+            160, 2, step=1.0, orientation=SAGITTAL, origin=(-45.0, -110.0, 80.0), **MPRAGE, Rows=160
+        ),
         stack(20, 3, **T1_SE),
     )
     assert numbers(choice) == {F: 1, T1: 3}
@@ -312,7 +314,12 @@ WRONG: list[tuple[str, dict[Sequence, str], type[GliosightError], str]] = [
     ("empty", {F: " "}, UsageError, "names no series"),
     ("a localizer", {F: "5"}, UnsupportedInputError, "localizer, which is never analysed"),
     ("twice", {F: "1", T1: "1"}, UsageError, "--flair and --t1 name the same series"),
-    ("a number of two series", {T1: "6"}, UsageError, "the number of several series"),
+    (
+        "a number of two series",
+        {T1: "6"},
+        UsageError,
+        r"several series: .*choose one with --t1 UID",
+    ),
 ]
 
 

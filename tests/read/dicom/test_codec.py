@@ -81,3 +81,45 @@ def test_the_child_answers_in_lengths_and_bytes_alone(frame: bytes) -> None:
         [sys.executable, "-P", path], input=b"", capture_output=True, check=False, timeout=60
     )
     assert (ended.returncode, ended.stdout) == (0, b"")
+
+
+def test_all_series_of_a_process_share_one_child(frame: bytes) -> None:
+    with codec.shared() as one:
+        one.unpack(frame, SETTINGS)
+        first = one._child
+    with codec.shared() as again:
+        again.unpack(frame, SETTINGS)
+        assert again._child is first
+
+
+def test_a_fork_starts_its_own_child_and_leaves_the_parent_s(frame: bytes) -> None:
+    with Codec() as one:
+        one.unpack(frame, SETTINGS)
+        mine = one._child
+        assert mine is not None
+        one._owner += 1  # as a forked process sees it
+        assert len(one.unpack(frame, SETTINGS)) == PICTURE.nbytes
+        assert one._child is not mine
+        assert mine.poll() is None
+        assert mine.stdin is not None
+        assert mine.stdout is not None
+        mine.stdin.close()  # its parent is gone: it ends by itself
+        assert mine.wait(10) == 0
+        mine.stdout.close()
+
+
+def test_an_interruption_leaves_no_answer_behind(
+    frame: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Codec() as one:
+        one.unpack(frame, SETTINGS)
+        with monkeypatch.context() as change:
+
+            def interrupted(_pipe: object) -> bytes:
+                raise KeyboardInterrupt
+
+            change.setattr(codec, "_receive", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                one.unpack(frame, SETTINGS)
+        assert one._child is None
+        assert len(one.unpack(frame, SETTINGS)) == PICTURE.nbytes

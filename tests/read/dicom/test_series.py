@@ -161,7 +161,7 @@ def test_studies_are_apart_and_missing_uids_are_not_mixed() -> None:
         3, 4, **T1_SE, SeriesInstanceUID=None
     )
     found = series_of([*stack(3, 1, **FLAIR), *other, *bare])
-    assert {uid: len(one) for uid, one in found.items()} == {STUDY: 3, "1.2.3.2": 1}
+    assert {key.uid: len(one) for key, one in found.items()} == {STUDY: 3, "1.2.3.2": 1}
 
 
 @pytest.mark.slow

@@ -182,6 +182,116 @@ def test_a_mask_with_flairs_own_header_is_passed_over(head: Phantom, tmp_path: P
         read(Request(replace(source, series=tuple(masks_only))))
 
 
+def edit(folder: Path, kind: str, **values: object) -> set[str]:
+    """Change headers of the series of a kind; ``None`` takes an element out. Gives their SeriesUIDs."""
+    done = set()
+    for series in only(folder).series:
+        if series.identified.kind != kind or not series.usable:
+            continue
+        done.add(series.uid)
+        for frame in series.frames:
+            one = pydicom.dcmread(frame.instance.path)
+            for keyword, value in values.items():
+                if value is None:
+                    one.pop(keyword, None)
+                else:
+                    setattr(one, keyword, value)
+            one.save_as(frame.instance.path)
+    return done
+
+
+def test_a_mask_with_the_header_of_t1_is_passed_over(head: Phantom, tmp_path: Path) -> None:
+    binary = dict(head.sequences)
+    binary[Sequence.T1] = (head.truth > 0).astype(np.uint16)
+    study = read(Request(write_dicom(replace(head, sequences=binary), tmp_path)))
+    assert set(study.sequences) == {Sequence.FLAIR, Sequence.T1C}
+    (said,) = [one.message for one in study.flags if one.code == "MASK_PASSED_OVER"]
+    assert "looks like T1 by its header" in said
+    source = only(tmp_path)
+    numbers = [one.number for one in source.series if one.identified.kind == "T1" and one.usable]
+    with pytest.raises(DamagedInputError, match="mask"):
+        read(Request(source, series={Sequence.T1: str(numbers[0])}))
+
+
+@pytest.mark.parametrize("dated", [True, False], ids=["with dates", "without dates"])
+def test_pixels_turn_an_order_round_only_where_no_date_makes_it_sure(
+    head: Phantom, tmp_path: Path, dated: bool
+) -> None:
+    # Headers in the wrong order: the one that enhances was acquired first.
+    turned = dict(head.sequences)
+    turned[Sequence.T1], turned[Sequence.T1C] = turned[Sequence.T1C], turned[Sequence.T1]
+    spec = DicomSpec(contrast_tags=False, descriptions="empty")
+    folder = write_dicom(replace(head, sequences=turned), tmp_path, spec)
+    if not dated:
+        for path in [one for one in folder.rglob("*") if one.is_file()]:
+            header = pydicom.dcmread(path)
+            for keyword in ("AcquisitionDate", "SeriesDate", "StudyDate", "AcquisitionDateTime"):
+                header.pop(keyword, None)
+            header.save_as(path)
+    study = read(Request(folder))
+    if dated:
+        assert set(study.sequences) == {Sequence.FLAIR, Sequence.T1}
+        (said,) = [one.message for one in study.flags if one.code == "T1C_LEFT_OUT"]
+        assert "darkens" in said
+        return
+    assert "T1C_BY_ORDER" in codes(study)
+    assert np.array_equal(study.sequences[Sequence.T1C].values, volume_of(head, spec, Sequence.T1C))
+    assert np.array_equal(study.sequences[Sequence.T1].values, volume_of(head, spec, Sequence.T1))
+    assert "by its pixels after" in study.source["chosen"]["T1C"]
+    assert study.source["series"]["T1"] != study.source["series"]["T1C"]
+
+
+def test_what_is_odd_about_t1_is_said_with_its_name(head: Phantom, tmp_path: Path) -> None:
+    folder = write_dicom(head, tmp_path)
+    t1 = next(one for one in only(folder).series if one.identified.kind == "T1" and one.usable)
+    t1.frames[3].instance.path.unlink()
+    edit(folder, "T1", LossyImageCompression="01")
+    study = read(Request(folder))
+    told = {one.code: one.message for one in study.flags}
+    assert told["MISSING_SLICES"].startswith("T1: 1 slice is missing")
+    assert told["LOSSY_SOURCE"].startswith("T1: ")
+    # What all of them have in common is said once.
+    for kind in ("FLAIR", "T1", "T1 post-contrast"):
+        edit(folder, kind, LossyImageCompression="01")
+    told_all = [one.message for one in read(Request(folder)).flags if one.code == "LOSSY_SOURCE"]
+    assert len(told_all) == 1
+    assert not told_all[0].startswith("T1")
+
+
+def test_two_patients_under_one_uid_are_two_studies(head: Phantom, tmp_path: Path) -> None:
+    first, second = (write_dicom(head, tmp_path / name) for name in ("a", "b"))
+    for path in [one for one in second.rglob("*") if one.is_file()]:
+        header = pydicom.dcmread(path)
+        header.PatientID = "somebody else"
+        header.save_as(path)
+    sources = find_studies(tmp_path, Limits())
+    assert len(sources) == 2
+    studies = [read(Request(one)) for one in sources]
+    assert all("PATIENTS_APART" in codes(one) for one in studies)
+    assert len({one.study_id for one in studies}) == 2
+    assert "somebody" not in repr([one.flags for one in studies])
+    assert set(read(Request(first)).sequences) == set(Sequence)
+
+
+def test_without_uids_studies_and_series_still_have_names_of_their_own(
+    head: Phantom, tmp_path: Path
+) -> None:
+    other = make_phantom(PhantomSpec(seed=8, slices=5, matrix=64, pixel_mm=3.0))
+    ids = []
+    for name, phantom in (("a", head), ("b", other)):
+        folder = write_dicom(phantom, tmp_path / name)
+        for path in [one for one in folder.rglob("*") if one.is_file()]:
+            header = pydicom.dcmread(path)
+            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+                header.pop(keyword, None)
+            header.save_as(path)
+        study = read(Request(folder))
+        ids += [study.study_id, *study.source["series"].values()]
+        assert read(Request(folder)).study_id == study.study_id
+    assert len(ids) == len(set(ids)) == 8
+    assert digest_of("") not in ids
+
+
 def test_truncated_pixels_name_series_and_instance(head: Phantom, tmp_path: Path) -> None:
     folder = write_dicom(head, tmp_path)
     flair = next(

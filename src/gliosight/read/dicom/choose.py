@@ -19,7 +19,7 @@ from gliosight.errors import UnsupportedInputError, UsageError
 from gliosight.read.dicom.pairing import T1Pair, pair_t1
 from gliosight.read.dicom.ranking import merit_of, merits_in_words
 from gliosight.read.dicom.series import Series
-from gliosight.read.dicom.wanted import NAMED, find_wanted, how_to_name, listing
+from gliosight.read.dicom.wanted import NAMED, find_wanted, how_to_choose, listing, named_in
 from gliosight.read.flags import flag
 from gliosight.study import Flag, Sequence
 
@@ -38,12 +38,15 @@ class Choice:
         One plain sentence each.
     by_order : bool
         T1 and T1C were told apart by the order of acquisition alone: pixels have to confirm it.
+    dated : bool
+        That order is sure: pixels may refuse it, but not turn it round.
     flags : tuple of Flag
     """
 
     chosen: Mapping[Sequence, Series]
     reasons: Mapping[Sequence, str]
     by_order: bool = False
+    dated: bool = False
     flags: tuple[Flag, ...] = ()
 
 
@@ -83,11 +86,8 @@ def choose(series: abc.Sequence[Series], wanted: Mapping[Sequence, str] = _NOTHI
     chosen[Sequence.FLAIR] = flair
     taken = dict(asked)
     taken.pop(Sequence.FLAIR, None)
-    free = [
-        one
-        for one in series
-        if one.whole != flair.whole and all(one.whole != other.whole for other, _ in taken.values())
-    ]
+    mine = {id(flair), *(id(one) for one, _ in taken.values())}
+    free = [one for one in series if id(one) not in mine]
     pair = pair_t1(flair, free, {name: one for name, (one, _) in taken.items()})
     picked = {name: one for name, one in taken.items() if name not in pair.lost}
     picked.update(pair.chosen)
@@ -95,7 +95,32 @@ def choose(series: abc.Sequence[Series], wanted: Mapping[Sequence, str] = _NOTHI
         chosen[name], reasons[name] = one, why
     flags += _lost(pair)
     flags += _doubtful(chosen, asked)
-    return Choice(chosen, reasons, pair.by_order, tuple(flags))
+    flags += _first_of_several(series, chosen, wanted)
+    return Choice(chosen, reasons, pair.by_order, pair.dated, tuple(flags))
+
+
+def _first_of_several(
+    series: abc.Sequence[Series],
+    chosen: Mapping[Sequence, Series],
+    wanted: Mapping[Sequence, str],
+) -> list[Flag]:
+    """A flag where what the user named has several stacks that would do as well."""
+    out = []
+    for name, one in chosen.items():
+        if name not in wanted:
+            continue
+        alike = [
+            other
+            for other in named_in(series, wanted[name])
+            if other.usable and other.identified.sequence is one.identified.sequence
+        ]
+        if len(alike) > 1 and one.part:
+            message = (
+                f"{len(alike)} stacks of {one.place.partition(',')[0]} may be {name.value}; "
+                f"{one.part}, the first, was taken. For another {how_to_choose(alike, name)}."
+            )
+            out.append(flag("SEQUENCE_ASSUMED", message))
+    return out
 
 
 def _doubtful(
@@ -168,7 +193,7 @@ def _refuse_unsafe(candidates: abc.Sequence[Series]) -> None:
         return
     raise UnsupportedInputError(
         f"{what}: {listing(candidates[::-1])}",
-        remedy=f"choose one with {how_to_name((first, second))}",
+        remedy=how_to_choose((first, second), Sequence.FLAIR),
     )
 
 

@@ -5,13 +5,15 @@ libraries: some broken codestreams make gdcm's JPEG library abort the process it
 blow: what it dies of, or takes too long over, is a damaged frame like any other.
 
 The child is this file, run by itself: it imports no more than it needs, and starts in a third of a second,
-once for all frames of a series. Between the two go lengths and bytes, nothing that could be executed.
+once for all that a process reads. Between the two go lengths and bytes, nothing that could be executed.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -35,11 +37,12 @@ class CodecError(Exception):
 class Codec:
     """Unpacks frames in a child process, which is started with the first frame and after a crash.
 
-    Use it as a context manager: the child ends with it.
+    Use it as a context manager: the child ends with it. Or use the one of `shared`.
     """
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
+        self._owner = os.getpid()
 
     def __enter__(self) -> Codec:
         return self
@@ -50,7 +53,7 @@ class Codec:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._end()
+        self.end()
 
     def unpack(self, frame: bytes, settings: Mapping[str, Any]) -> bytes:
         """Unpack one frame.
@@ -83,8 +86,11 @@ class Codec:
             child.stdin.flush()
             answer = _receive(child.stdout)
         except (OSError, EOFError) as error:
-            self._end()
+            self.end()
             raise CodecError("the decoder breaks down over it") from error
+        except BaseException:  # ctrl-C: what it would still answer is no answer to the next frame
+            self.end()
+            raise
         finally:
             timer.cancel()
         if answer is None:
@@ -92,8 +98,10 @@ class Codec:
         return answer
 
     def _started(self) -> subprocess.Popen[bytes]:
+        if self._owner != os.getpid():  # a fork of that process: the child is not ours to talk to
+            self._child, self._owner = None, os.getpid()
         if self._child is None or self._child.poll() is not None:
-            self._end()
+            self.end()
             self._child = subprocess.Popen(  # noqa: S603 - ourselves
                 [sys.executable, "-P", str(Path(__file__).resolve())],
                 stdin=subprocess.PIPE,
@@ -103,9 +111,10 @@ class Codec:
             )
         return self._child
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Let the child go; the next frame starts another."""
         child, self._child = self._child, None
-        if child is None:
+        if child is None or self._owner != os.getpid():
             return
         for pipe in (child.stdin, child.stdout):
             if pipe is not None:
@@ -115,11 +124,24 @@ class Codec:
         child.wait()
 
 
+_SHARED = Codec()
+_TURN = threading.Lock()
+atexit.register(_SHARED.end)
+
+
+@contextmanager
+def shared() -> Iterator[Codec]:
+    """The decoder that all reading of this process shares, one series after the other.
+
+    It ends with the process, or when the process is gone.
+    """
+    with _TURN:
+        yield _SHARED
+
+
 @contextmanager
 def silent_stdout() -> Iterator[BinaryIO]:
     """The real standard output for answers, while whatever a library prints goes to standard error."""
-    import os
-
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with answers:

@@ -15,12 +15,13 @@ from typing import Any
 
 from gliosight.errors import DamagedInputError, GliosightError
 from gliosight.read.dicom.bounded import AGAIN
+from gliosight.read.dicom.grouping import patient_of
 from gliosight.read.dicom.headers import Pool
 from gliosight.read.dicom.instances import Instance, is_dicomdir, read_instance
 from gliosight.read.limits import Budget, cannot_read
 from gliosight.read.recognise import relative
 
-__all__ = ["Discovered", "discover", "is_dicomdir", "read_dicomdir"]
+__all__ = ["Discovered", "discover", "is_dicomdir", "read_dicomdir", "without_copies"]
 
 # What would make a component of a reference more than a name.
 _NO_NAMES = ("", ".", "..")
@@ -73,7 +74,6 @@ def discover(
     instances: list[Instance] = []
     problems: list[GliosightError] = []
     unread: list[Path] = []
-    seen: set[tuple[str, ...]] = set()
     pool = Pool()
     for done, path in enumerate(paths, 1):
         try:
@@ -82,14 +82,27 @@ def discover(
             problems.append(error)
             unread.append(path)
         else:
-            who = _identity(one)
-            if who not in seen and not is_dicomdir(one):
+            if not is_dicomdir(one):
                 instances.append(one)
-                if who is not None:
-                    seen.add(who)
         if tell is not None:
             tell(done, len(paths))
-    return Discovered(tuple(instances), tuple(problems), tuple(unread))
+    return Discovered(without_copies(instances), tuple(problems), tuple(unread))
+
+
+def without_copies(instances: Iterable[Instance]) -> tuple[Instance, ...]:
+    """The first of several copies of one instance; what has no UID is no copy."""
+    seen: dict[tuple[str, ...], set[str]] = {}
+    out = []
+    for one in instances:
+        who = _identity(one)
+        if who is not None:
+            # A copy without the patient's id is a copy all the same, another patient's image is not.
+            patient, known = patient_of(one), seen.setdefault(who, set())
+            if known and (patient in known or not patient or "" in known):
+                continue
+            known.add(patient)
+        out.append(one)
+    return tuple(out)
 
 
 def read_dicomdir(path: Path, root: Path, budget: Budget) -> list[Path]:

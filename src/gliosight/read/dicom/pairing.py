@@ -3,7 +3,7 @@
 In: the FLAIR that was chosen, the other series of its study, those the user named. Out: a `T1Pair`. Fields
 for contrast medium and words in descriptions have spoken already (`rules`); where they are silent, of two
 series of one kind the later is taken for T1C, which pixels have to confirm. A series counts only in FLAIR's
-coordinates.
+coordinates. What is there and cannot be used is told, with the reason.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gliosight.errors import GliosightError
 from gliosight.read.dicom.ranking import Merit, is_axial, merit_of
 from gliosight.read.dicom.series import Series
-from gliosight.study import Sequence
+from gliosight.read.dicom.times import is_dated
+from gliosight.read.resample import LEAST_COVERED
+from gliosight.study import Geometry, Sequence
 
 # Normals within this angle are one direction.
 SAME_DIRECTION = float(np.cos(np.deg2rad(10.0)))
 # Timing, voxels within this part are the same protocol's.
 SAME_PROTOCOL = 0.15
+# Points in each direction at which it is asked how much of FLAIR another series covers.
+COVERAGE_POINTS = 24
 
 
 @dataclass(frozen=True)
@@ -33,13 +38,17 @@ class T1Pair:
     chosen : mapping of Sequence to (Series, str)
         With the sentence that says why; without those that the user named.
     lost : mapping of Sequence to str
-        What is there but lies in other coordinates, in words.
+        What is there but cannot be used, in words.
     by_order : bool
+        They were told apart by the order of acquisition alone.
+    dated : bool
+        That order is sure: both have a date and a time.
     """
 
     chosen: Mapping[Sequence, tuple[Series, str]] = field(default_factory=dict)
     lost: Mapping[Sequence, str] = field(default_factory=dict)
     by_order: bool = False
+    dated: bool = False
 
 
 def pair_t1(
@@ -51,57 +60,102 @@ def pair_t1(
     ----------
     flair : Series
     series : sequence of Series
-        Candidates: neither FLAIR's own series nor those named.
+        Candidates: neither FLAIR nor those named.
     named : mapping of Sequence to Series
         What the user wants; only looked at for its coordinates and times.
     """
     lost = {
-        name: _elsewhere(name, one, flair) for name, one in named.items() if not _shares(flair, one)
+        name: why
+        for name, one in named.items()
+        if (why := _elsewhere(name, one, flair)) is not None
     }
     weighted = [
         one
         for one in series
-        if one.usable and one.identified.sequence in (Sequence.T1, Sequence.T1C)
+        if one.identified.usable and one.identified.sequence in (Sequence.T1, Sequence.T1C)
     ]
-    near = [one for one in weighted if _shares(flair, one)]
+    near = [one for one in weighted if one.usable and _elsewhere(None, one, flair) is None]
     after = [one for one in near if one.identified.sequence is Sequence.T1C]
     before = [one for one in near if one.identified.sequence is Sequence.T1]
     # Once contrast medium is known to be in, every later T1 shows it, whatever its header says.
     known = [*after, *([named[Sequence.T1C]] if Sequence.T1C in named else [])]
-    silent_after = [one for one in before if _unknown(one) and _later_than_any(one, known)]
+    silent_after = [
+        one for one in before if _unknown(one) and any(_later(other, one) for other in known)
+    ]
     before = [one for one in before if one not in silent_after]
     chosen: dict[Sequence, tuple[Series, str]] = {}
     if Sequence.T1C not in named and after:
         chosen[Sequence.T1C] = _best(flair, after)
-    by_order = False
     if Sequence.T1 not in named and before:
         chosen[Sequence.T1] = _best(flair, before)
+    by_order = dated = False
     if Sequence.T1C not in named and not after:
         first = named.get(Sequence.T1) or _first_of_pair(flair, before)
         later = [one for one in before if first is not None and _repeats(first, one)]
         if first is not None and later:
-            by_order = True
+            second = max(later, key=_order)
+            by_order, dated = True, _dated(first) and _dated(second)
             if Sequence.T1 not in named:
                 chosen[Sequence.T1] = first, _because(first, "the earlier of two T1 of one kind")
-            second = max(later, key=_order)
             words = "the later of two T1 of one kind, so probably after contrast medium"
             chosen[Sequence.T1C] = second, _because(second, words)
     for name in (Sequence.T1, Sequence.T1C):
-        away = [
-            one for one in weighted if one.identified.sequence is name and not _shares(flair, one)
-        ]
-        if away and name not in chosen and name not in named:
-            lost[name] = _elsewhere(name, max(away, key=merit_of), flair)
-    return T1Pair(chosen, lost, by_order)
+        if name not in chosen and name not in named:
+            lost.update(_not_used(name, weighted, flair))
+    return T1Pair(chosen, lost, by_order, dated)
 
 
-def _shares(flair: Series, other: Series) -> bool:
-    """Whether two series lie in one world: the same frame of reference, or without one the same grid."""
-    if flair.geometry is None or other.geometry is None:
-        return False
-    if flair.frame_of_reference and other.frame_of_reference:
-        return flair.frame_of_reference == other.frame_of_reference
-    return same_grid(flair, other)
+def _not_used(name: Sequence, weighted: abc.Sequence[Series], flair: Series) -> dict[Sequence, str]:
+    """What is there of a sequence none of which was taken; nothing where there is none."""
+    mine = [one for one in weighted if one.identified.sequence is name]
+    if mine:
+        one = max(mine, key=merit_of)
+        why = _elsewhere(name, one, flair)
+        if one.error is not None:
+            why = f"{name.value} ({one.place}) {_unreadable(one.error)}"
+        elif why is None and name is Sequence.T1:
+            why = (
+                f"T1 ({one.place}) was acquired after contrast medium, though its header does not "
+                "say so"
+            )
+        return {} if why is None else {name: why}
+    for one in weighted:
+        if one.error is not None and _unknown(one):
+            return {name: f"{one.place}, a T1 perhaps after contrast, {_unreadable(one.error)}"}
+    return {}
+
+
+def _unreadable(error: GliosightError) -> str:
+    return f"cannot be read: {error.what}"
+
+
+def _elsewhere(name: Sequence | None, series: Series, flair: Series) -> str | None:
+    """Why a series does not lie in FLAIR's world; ``None`` where it does.
+
+    That is the same frame of reference, or without one the same grid, and half of FLAIR within it.
+    """
+    who = f"{'T1' if name is None else name.value} ({series.place})"
+    if series.geometry is None or flair.geometry is None:
+        return f"{who if series.geometry is None else 'FLAIR'} has no geometry"
+    if not (series.frame_of_reference and flair.frame_of_reference):
+        if same_grid(flair, series):
+            return None
+        silent = who if flair.frame_of_reference else "FLAIR"
+        return f"{silent} has no one frame of reference, and {who} lies on another grid than FLAIR"
+    if series.frame_of_reference != flair.frame_of_reference:
+        return f"{who} lies in another frame of reference than FLAIR"
+    part = _covered(flair.geometry, flair.shape, series.geometry, series.shape)
+    return f"{who} covers only {part:.0%} of FLAIR's volume" if part < LEAST_COVERED else None
+
+
+def _covered(
+    grid: Geometry, shape: tuple[int, ...], other: Geometry, other_shape: tuple[int, ...]
+) -> float:
+    """About how much of a grid lies within another, by headers alone."""
+    sides = [np.linspace(0, one - 1, min(one, COVERAGE_POINTS)) for one in shape]
+    voxels = np.stack(np.meshgrid(*sides, indexing="ij")).reshape(3, -1)
+    there = other.to_voxels(grid.to_world(voxels.T))
+    return float(((there >= -0.5) & (there <= np.array(other_shape) - 0.5)).all(axis=1).mean())
 
 
 def same_grid(flair: Series, other: Series) -> bool:
@@ -109,16 +163,6 @@ def same_grid(flair: Series, other: Series) -> bool:
     if flair.geometry is None or other.geometry is None or flair.shape != other.shape:
         return False
     return flair.geometry.coincides(other.geometry, flair.shape[1:])
-
-
-def _elsewhere(name: Sequence, series: Series, flair: Series) -> str:
-    who = f"{name.value} ({series.place})"
-    if series.geometry is None or flair.geometry is None:
-        return f"{who if series.geometry is None else 'FLAIR'} has no geometry"
-    if not (series.frame_of_reference and flair.frame_of_reference):
-        silent = who if flair.frame_of_reference else "FLAIR"
-        return f"{silent} names no frame of reference, and {who} lies on another grid than FLAIR"
-    return f"{who} lies in another frame of reference than FLAIR"
 
 
 def _best(flair: Series, candidates: abc.Sequence[Series]) -> tuple[Series, str]:
@@ -150,41 +194,48 @@ def _unknown(one: Series) -> bool:
     return one.identified.contrast is None
 
 
+def _dated(one: Series) -> bool:
+    return one.acquired is not None and is_dated(one.acquired)
+
+
 def _order(one: Series) -> tuple[float, int]:
     """When it was acquired; by number where no time is known."""
     time = one.acquired
     return (-1.0 if time is None else time), (-1 if one.number is None else one.number)
 
 
-def _later(first: Series, second: Series) -> bool:
-    """Whether the second was acquired after the first, by time, else by number; never a guess."""
+def _later(first: Series, second: Series) -> bool | None:
+    """Whether the second was acquired after the first; ``None`` where nothing tells.
+
+    By time where both have one, with a date or without; what has the same time is the same acquisition.
+    Else by number, which scanners count up.
+    """
     one, other = first.acquired, second.acquired
-    if one is not None and other is not None and one != other:
+    if one is not None and other is not None and is_dated(one) == is_dated(other):
         return one < other
-    if one is not None or other is not None:
-        return False
-    return None not in (first.number, second.number) and _order(first) < _order(second)
-
-
-def _later_than_any(one: Series, known: abc.Sequence[Series]) -> bool:
-    return any(_later(other, one) for other in known)
+    if first.number is None or second.number is None or first.number == second.number:
+        return None
+    return first.number < second.number
 
 
 def _first_of_pair(flair: Series, candidates: abc.Sequence[Series]) -> Series | None:
     """The T1 that suits FLAIR best among those that were repeated later with contrast unknown."""
-    repeated = [one for one in candidates if any(_repeats(one, other) for other in candidates)]
-    firsts = [one for one in repeated if not any(_repeats(other, one) for other in candidates)]
+    firsts = [
+        one
+        for one in candidates
+        if any(_repeats(one, other) for other in candidates)
+        and not any(_repeats(other, one) and _later(other, one) for other in candidates)
+    ]
     return max(firsts, key=lambda one: _suits(flair, one), default=None)
 
 
 def _repeats(first: Series, second: Series) -> bool:
-    """Whether the second is the same protocol once more, later, contrast medium not stated."""
-    if (
-        first is second
-        or first.whole == second.whole
-        or not _unknown(second)
-        or not _later(first, second)
-    ):
+    """Whether the second is the same protocol once more, not known to be earlier, contrast not stated."""
+    later = _later(first, second)
+    if first is second or not _unknown(second) or later is False:
+        return False
+    # Parts of one series differ in much that is no repetition: only a time says that they are one.
+    if later is None and first.whole == second.whole:
         return False
     one, other = first.frames[0].acquisition, second.frames[0].acquisition
     pairs = [(one.repetition, other.repetition), (one.echo, other.echo)]

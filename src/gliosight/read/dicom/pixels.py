@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from gliosight.errors import DamagedInputError
 from gliosight.read.dicom.bounded import AGAIN, BoundedFile
-from gliosight.read.dicom.codec import Codec
+from gliosight.read.dicom.codec import Codec, shared
 from gliosight.read.dicom.instances import Instance, open_pixels
 from gliosight.read.dicom.layouts import Layout, layout_of, rescales_of
 from gliosight.read.dicom.syntaxes import Decoder
@@ -81,7 +81,7 @@ def read_pixels(frames: Sequence[Frame], budget: Budget) -> NDArray[Any]:
         budget.take(decoded, instances[key].where, packed=_packed(instances[key], layouts[key]))
         _check_there(instances[key], layouts[key], max(number for _, number in numbers))
     out = np.empty((len(frames), *shape), dtype)
-    with Codec() as codec:
+    with shared() as codec:
         for key, numbers in wanted.items():
             with _frames_of(instances[key], layouts[key], budget, codec) as frame_of:
                 for (place, number), (slope, intercept) in zip(numbers, scales[key], strict=True):

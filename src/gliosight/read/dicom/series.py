@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError, printable
 from gliosight.read.dicom.elements import integer, stored
 from gliosight.read.dicom.frames import MR_IMAGES, Frame, frame_count, frames_of
+from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.rules import Identified, identify
 from gliosight.read.dicom.splitting import Part, image_kind, split
 from gliosight.read.dicom.stacks import gaps_of, geometry_of, in_order
 from gliosight.read.dicom.syntaxes import is_lossy, refusal
+from gliosight.read.dicom.times import across_midnight, first_of
 from gliosight.read.flags import flag
 from gliosight.study import Flag, Geometry
 
@@ -34,8 +36,8 @@ class Series:
 
     Parameters
     ----------
-    uid : str
-        SeriesInstanceUID.
+    whole : SeriesKey
+        What its stacks have in common, and nothing else has.
     part : str
         ``""``, or what tells it from the other stacks of the same series: ``"echo 2"``, ``"time 3 of 60"``.
     number : int or None
@@ -47,6 +49,10 @@ class Series:
     geometry : Geometry or None
         RAS+ mm; ``None`` where the headers have none that makes sense.
     frame_of_reference : str or None
+        ``None`` also where its images name several.
+    acquired : float or None
+        When its first frame was acquired, see `Acquisition.acquired`; within a study without dates, a time
+        after midnight is more than a day.
     shape : tuple of int
         (slices, rows, columns); zeros for what has no pixels.
     identified : Identified
@@ -55,13 +61,14 @@ class Series:
     flags : tuple of Flag
     """
 
-    uid: str
+    whole: SeriesKey
     part: str
     number: int | None
     description: str
     frames: tuple[Frame, ...]
     geometry: Geometry | None
     frame_of_reference: str | None
+    acquired: float | None
     shape: tuple[int, int, int]
     identified: Identified
     error: GliosightError | None
@@ -73,9 +80,9 @@ class Series:
         return self.identified.usable and self.error is None
 
     @property
-    def whole(self) -> tuple[str, int | None]:
-        """What its stacks have in common, and nothing else has: its UID; its number where there is none."""
-        return self.uid, None if self.uid else self.number
+    def uid(self) -> str:
+        """SeriesInstanceUID; ``""`` where there is none."""
+        return self.whole.uid
 
     @property
     def place(self) -> str:
@@ -84,15 +91,8 @@ class Series:
         name = "a series without number" if self.number is None else f"series {self.number}"
         return f"{name}, {self.part}" if self.part else name
 
-    @property
-    def acquired(self) -> float | None:
-        """When its first frame was acquired, see `Acquisition.acquired`."""
-        times = [one.acquisition.acquired for one in self.frames]
-        known = [one for one in times if one is not None]
-        return min(known, default=None)
 
-
-def series_of(instances: Iterable[Instance]) -> dict[str, tuple[Series, ...]]:
+def series_of(instances: Iterable[Instance]) -> dict[StudyKey, tuple[Series, ...]]:
     """Sort instances into studies and series.
 
     Parameters
@@ -102,31 +102,33 @@ def series_of(instances: Iterable[Instance]) -> dict[str, tuple[Series, ...]]:
 
     Returns
     -------
-    dict of str to tuple of Series
-        By StudyInstanceUID, ``""`` for those without; series in order of their numbers, stacks of one
-        series in the order of their directions, echoes, times.
+    dict of StudyKey to tuple of Series
+        Series in order of their numbers, stacks of one series in the order of their directions, echoes,
+        times.
     """
-    studies: dict[str, dict[tuple[str, str], list[Instance]]] = {}
-    for one in instances:
-        study = studies.setdefault(stored(one.header, "StudyInstanceUID"), {})
-        series_uid, number = (
-            stored(one.header, name) for name in ("SeriesInstanceUID", "SeriesNumber")
-        )
-        # What lacks a UID is told apart by its number.
-        study.setdefault((series_uid, "" if series_uid else number), []).append(one)
     return {
-        study: tuple(
+        study: _in_one_day(
             sorted(
-                (one for group in groups.values() for one in _series(group)),
+                (one for key, group in groups.items() for one in _series(key, group)),
                 key=lambda one: (one.number is None, one.number or 0, one.uid),
             )
         )
-        for study, groups in studies.items()
+        for study, groups in group_instances(instances).items()
     }
 
 
-def _series(instances: Sequence[Instance]) -> list[Series]:
-    """The stacks of one SeriesInstanceUID."""
+def _in_one_day(series: Sequence[Series]) -> tuple[Series, ...]:
+    """Series whose times can be compared also across midnight."""
+    known = [one.acquired for one in series if one.acquired is not None]
+    moved = dict(zip(known, across_midnight(known), strict=True))
+    return tuple(
+        one if one.acquired is None else replace(one, acquired=moved[one.acquired])
+        for one in series
+    )
+
+
+def _series(key: SeriesKey, instances: Sequence[Instance]) -> list[Series]:
+    """The stacks of one series."""
     frames = [frame for one in sorted(instances, key=_numbers) for frame in frames_of(one)]
     parts = split(frames)
     kinds = frozenset(image_kind(one.frames[0].acquisition) for one in parts)
@@ -137,10 +139,11 @@ def _series(instances: Sequence[Instance]) -> list[Series]:
     )
     whole = _whole_error(instances)
     missing = _missing_parts(instances)
-    return [_stack(part, max(1, directions), companions, whole, missing) for part in parts]
+    return [_stack(key, part, max(1, directions), companions, whole, missing) for part in parts]
 
 
 def _stack(
+    key: SeriesKey,
     part: Part,
     directions: int,
     companions: frozenset[str],
@@ -164,22 +167,35 @@ def _stack(
     if image and part.error is None:
         geometry, problem = geometry_of(frames)
         notes += [problem] if problem else gaps_of(geometry) if geometry else []
+    worlds = {stored(one.instance.header, "FrameOfReferenceUID") for one in frames}
     if image:
-        notes += _oddities(frames)
+        notes += [*_several_worlds(worlds, geometry), *_oddities(frames)]
     rows, columns = (acquisition.rows or 0, acquisition.columns or 0)
     return Series(
-        uid=stored(header, "SeriesInstanceUID"),
+        whole=key,
         part=printable(", ".join(part.words)),
         number=integer(stored(header, "SeriesNumber")),
         description=printable(stored(header, "SeriesDescription"))[:DESCRIPTION],
         frames=frames,
         geometry=geometry,
-        frame_of_reference=stored(header, "FrameOfReferenceUID") or None,
+        frame_of_reference=(worlds.pop() or None) if len(worlds) == 1 else None,
+        acquired=first_of(one.acquisition.acquired for one in frames),
         shape=(len(frames), rows, columns),
         identified=identified,
         error=error,
         flags=tuple(notes),
     )
+
+
+def _several_worlds(worlds: set[str], geometry: Geometry | None) -> list[Flag]:
+    """A flag where the slices of one stack do not share a frame of reference (PS3.3 section C.7.4.1)."""
+    if len(worlds) < 2 or geometry is None:
+        return []
+    message = (
+        f"The slices name {len(worlds - {''})} frames of reference"
+        f"{', some of them none' if '' in worlds else ''}; they are taken to lie in one."
+    )
+    return [flag("FRAMES_DISAGREE", message)]
 
 
 def _numbers(instance: Instance) -> tuple[int, int, str]:

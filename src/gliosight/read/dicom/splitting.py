@@ -213,7 +213,7 @@ def _by_size(part: Part) -> list[Part]:
     odd, size = next((o, s) for o, s in zip(part.frames, sizes, strict=True) if s != usual)
     error = DamagedInputError(
         f"slices of one series have {usual[0]} x {usual[1]} and {size[0]} x {size[1]} pixels",
-        where=f"{same[0].place} and {odd.place}",
+        where=_both(same[0], odd),
         remedy="export the series again, or part the files",
     )
     return [replace(part, frames=tuple(same), error=error)]
@@ -266,7 +266,7 @@ def _by_repetition(part: Part) -> list[Part]:
     first, second = _pair(part.frames, places)
     error = DamagedInputError(
         "two images lie at one place, and no tag explains it",
-        where=f"{first.place} and {second.place}",
+        where=_both(first, second),
         remedy="leave one of them out",
     )
     return [replace(part, error=error)]
@@ -295,6 +295,14 @@ def _by_turns(part: Part, places: Sequence[int]) -> list[Part]:
         )
         for rank, turn in enumerate(turns, 1)
     ]
+
+
+def _both(first: Frame, second: Frame) -> str:
+    """Two images for a message; by their files' names where their headers call them the same."""
+    if first.place != second.place:
+        return f"{first.place} and {second.place}"
+    names = (one.instance.path.name for one in (first, second))
+    return f"{first.place}, in {' and '.join(dict.fromkeys(names))}"
 
 
 def _order(value: Hashable) -> tuple[bool, int, float, str]:

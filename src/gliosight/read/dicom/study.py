@@ -1,16 +1,17 @@
 """A study of DICOM series (read stage).
 
-In: the files of a folder tree. Out: `DicomStudy`, one for each StudyInstanceUID, known by its headers alone;
-and from one of them a `Study` of kind ``"dicom"`` on the chosen FLAIR's own slices. T1 and T1C come onto
-FLAIR's grid where they share its frame of reference, and are left out, flagged, where they do not.
+In: the files of a folder tree. Out: `DicomStudy`, one for each study (see `grouping`), known by its headers
+alone; and from one of them a `Study` of kind ``"dicom"`` on the chosen FLAIR's own slices. T1 and T1C come
+onto FLAIR's grid where they share its frame of reference, and are left out, flagged, where they do not.
 ``study.source["dicom"]`` is the `DicomSource` that segmentation and report are written against.
 """
 
 from __future__ import annotations
 
+import collections.abc as abc
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,14 @@ from gliosight.errors import (
     GliosightError,
     NothingReadableError,
     UnsupportedInputError,
-    within,
 )
 from gliosight.read.copies import OTHERS, keep_real
-from gliosight.read.dicom.choose import Choice, choose
-from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
-from gliosight.read.dicom.discover import discover, is_dicomdir, read_dicomdir
+from gliosight.read.dicom.by_pixels import choose_images, confirm_order
+from gliosight.read.dicom.discover import discover, is_dicomdir, read_dicomdir, without_copies
+from gliosight.read.dicom.grouping import StudyKey
 from gliosight.read.dicom.pairing import same_grid
-from gliosight.read.dicom.pixels import read_pixels
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
-from gliosight.read.intensities import is_binary, make_finite, refuse_mask
 from gliosight.read.limits import Budget
 from gliosight.read.recognise import Found, relative
 from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
@@ -40,6 +38,15 @@ from gliosight.study import DicomSource, Flag, Geometry, Sequence, Study, Volume
 
 # Hexadecimal digits of the digest that names a study.
 ID_DIGITS = 12
+# What tells images without UIDs apart.
+_TELLING = (
+    "InstanceNumber",
+    "ImagePositionPatient",
+    "ContentTime",
+    "AcquisitionTime",
+    "Rows",
+    "EchoTime",
+)
 
 Tell = Callable[[int, int], None]
 
@@ -51,7 +58,8 @@ class DicomStudy:
     Parameters
     ----------
     study_id : str
-        Digest of the StudyInstanceUID: no name, and the same wherever the study lies.
+        Digest of the StudyInstanceUID, or of its images without one: no name, and the same wherever the
+        study lies.
     series : tuple of Series
         Also those that are never analysed.
     folders : frozenset of Path
@@ -110,10 +118,10 @@ def studies_in(
     whole = _not_all_there(directory, problems) if listed and problems else None
     beside = {path.parent: error for path, error in reversed(problems)}
     studies = []
-    for uid, series in series_of(found.instances).items():
-        folders = frozenset(frame.instance.path.parent for one in series for frame in one.frames)
+    for key, series in series_of(found.instances).items():
+        folders = _folders(series)
         problem = whole or next((beside[one] for one in sorted(folders) if one in beside), None)
-        studies.append(DicomStudy(digest_of(uid), series, folders, problem))
+        studies.append(DicomStudy(_study_id(key, series), series, folders, problem, _said_of(key)))
     studies.sort(key=lambda one: one.study_id)
     if not studies and not problems:
         raise NothingReadableError(
@@ -125,6 +133,61 @@ def studies_in(
         return studies, []
     taken = frozenset().union(*(one.folders for one in studies))
     return studies, [one for one in problems if one[0].parent not in taken]
+
+
+def joined(parts: abc.Sequence[DicomStudy]) -> list[DicomStudy]:
+    """The study whose files were found below several paths.
+
+    Parameters
+    ----------
+    parts : sequence of DicomStudy
+        All of one id.
+
+    Returns
+    -------
+    list of DicomStudy
+        More than one only where it turns out that the parts are several patients'.
+    """
+    if len(parts) == 1:
+        return list(parts)
+    instances = {
+        id(frame.instance): frame.instance
+        for part in parts
+        for series in part.series
+        for frame in series.frames
+    }
+    problem = next((one.problem for one in parts if one.problem is not None), None)
+    flags = [said for one in parts for said in one.flags]
+    return [
+        DicomStudy(
+            _study_id(key, series),
+            series,
+            _folders(series),
+            problem,
+            tuple(_once([*flags, *_said_of(key)])),
+        )
+        for key, series in series_of(without_copies(instances.values())).items()
+    ]
+
+
+def _folders(series: Iterable[Series]) -> frozenset[Path]:
+    return frozenset(frame.instance.path.parent for one in series for frame in one.frames)
+
+
+def _study_id(key: StudyKey, series: tuple[Series, ...]) -> str:
+    """A digest of the UID, or without one of what tells the study's images from others."""
+    if key.uid:
+        return digest_of("\n".join(filter(None, (key.uid, key.patient))))
+    return digest_of("\n".join(sorted(frames_digest(one) for one in series)))
+
+
+def _said_of(key: StudyKey) -> tuple[Flag, ...]:
+    if not (key.uid and key.patient):
+        return ()
+    message = (
+        "Several patients have one StudyInstanceUID; each of them is taken for a study of its own."
+    )
+    return (flag("PATIENTS_APART", message),)
 
 
 def _not_all_there(
@@ -160,66 +223,53 @@ def read_dicom(
     """
     if source.problem is not None:
         raise source.problem
-    choice, values, flags = _choose_image(source, budget, wanted or {})
+    choice, values, noted = choose_images(source.series, budget, wanted or {})
     flair = choice.chosen[Sequence.FLAIR]
-    noted = [*flair.flags, *choice.flags, *flags]
-    arrays = {Sequence.FLAIR: values}
+    noted += choice.flags
+    arrays = {Sequence.FLAIR: values[Sequence.FLAIR]}
     left_out: list[Sequence] = [
         name for name in OTHERS if any(one.code == f"{name.value}_LEFT_OUT" for one in choice.flags)
     ]
     for name in OTHERS:
         if name not in choice.chosen:
             continue
-        placed, said = _beside(choice.chosen[name], name, flair, values, budget)
+        placed, said = _beside(choice.chosen[name], name, flair, values.get(name), budget)
         noted += said
         if placed is None:
             left_out.append(name)
         else:
             arrays[name] = placed
-    noted += _confirm(choice, arrays, left_out)
-    lossy = any(one.code == "LOSSY_SOURCE" for one in noted)
+    choice, said = confirm_order(choice, arrays, left_out)
+    noted += said
+    lossy = any(one.code == "LOSSY_SOURCE" for name in arrays for one in choice.chosen[name].flags)
     kept, copies = keep_real(arrays, lossy=lossy, explained=left_out)
     used = {name: choice.chosen[name] for name in kept}
     return Study(
         study_id=source.study_id,
         sequences={name: Volume(one, flair.geometry) for name, one in kept.items()},
-        slice_names=_slice_names(len(values)),
+        slice_names=_slice_names(len(values[Sequence.FLAIR])),
         kind="dicom",
         source={
             "dicom": _source(flair),
-            "series": {name.value: digest_of(one.uid) for name, one in used.items()},
+            "series": {name.value: _name_of(one) for name, one in used.items()},
             "frames": {name.value: frames_digest(one) for name, one in used.items()},
             "chosen": {name.value: choice.reasons[name] for name in used},
         },
-        flags=(*source.flags, *_once(noted), *copies),
+        flags=(*source.flags, *_of_series(used), *_once(noted), *copies),
     )
 
 
-def _choose_image(
-    source: DicomStudy, budget: Budget, wanted: Mapping[Sequence, str]
-) -> tuple[Choice, NDArray[Any], tuple[Flag, ...]]:
-    """Choose, and read FLAIR; a stored mask with FLAIR's own header is passed over if there is another.
-
-    Workstations store masks under a copy of the image's header: only the pixels tell.
-    """
-    left = list(source.series)
-    noted: list[Flag] = []
-    while True:
-        choice = choose(left, wanted)
-        flair = choice.chosen[Sequence.FLAIR]
-        values, flags = _values(flair, Sequence.FLAIR, budget)
-        if not is_binary(values):
-            return choice, values, (*noted, *flags)
-        others = [one for one in left if one is not flair]
-        again = any(one.usable and one.identified.sequence is Sequence.FLAIR for one in others)
-        if Sequence.FLAIR in wanted or not again:
-            refuse_mask(values, Sequence.FLAIR.value, flair.frames[0].instance.where)
-        message = (
-            f"{_name(flair)} looks like FLAIR by its header, but its pixels hold two values only: a "
-            "stored mask, passed over."
-        )
-        noted.append(flag("MASK_PASSED_OVER", message))
-        left = others
+def _of_series(used: Mapping[Sequence, Series]) -> list[Flag]:
+    """What was odd about the series that were used: FLAIR's own words, and what the others add."""
+    out = list(used[Sequence.FLAIR].flags)
+    for name, one in used.items():
+        known = {(said.code, said.message) for said in used[Sequence.FLAIR].flags}
+        out += [
+            replace(said, message=f"{name.value}: {said.message}")
+            for said in one.flags
+            if name is not Sequence.FLAIR and (said.code, said.message) not in known
+        ]
+    return out
 
 
 def without_pixels(source: DicomStudy, digest: str) -> Study:
@@ -256,75 +306,55 @@ def without_pixels(source: DicomStudy, digest: str) -> Study:
 
 def frames_digest(series: Series) -> str:
     """What stands for the very frames of a stack, in order."""
-    # The series' own names as well: stripped headers have no other.
-    names = [f"{series.whole}/{series.part}"]
-    names += [f"{one.instance.header.get('SOPInstanceUID')}/{one.number}" for one in series.frames]
+    # Stripped headers have no UIDs: then number, place and time stand for them.
+    names = ["/".join((series.uid, str(series.number), series.part))]
+    for one in series.frames:
+        header = one.instance.header
+        known = [str(header.get(keyword)) for keyword in _TELLING] if not series.uid else []
+        names.append("/".join((str(header.get("SOPInstanceUID")), str(one.number), *known)))
     return digest_of("\n".join(names))
+
+
+def _name_of(series: Series) -> str:
+    """Digest of the SeriesInstanceUID, or without one of the frames."""
+    return digest_of(series.uid) if series.uid else frames_digest(series)
 
 
 def _slice_names(count: int) -> tuple[str, ...]:
     return tuple(f"slice_{index:03d}" for index in range(count))
 
 
-def _name(series: Series) -> str:
-    return "A series without number" if series.number is None else f"Series {series.number}"
-
-
-def _values(
-    series: Series, name: Sequence, budget: Budget
-) -> tuple[NDArray[Any], tuple[Flag, ...]]:
-    if series.error is not None:
-        raise series.error
-    where = series.frames[0].instance.where
-    return make_finite(read_pixels(series.frames, budget), name.value, where)
-
-
-def _pixels(
-    series: Series, name: Sequence, budget: Budget
-) -> tuple[NDArray[Any], tuple[Flag, ...]]:
-    values, flags = _values(series, name, budget)
-    refuse_mask(values, name.value, series.frames[0].instance.where)
-    return values, flags
-
-
 def _beside(
-    series: Series, name: Sequence, flair: Series, values: NDArray[Any], budget: Budget
+    series: Series,
+    name: Sequence,
+    flair: Series,
+    values: NDArray[Any] | None,
+    budget: Budget,
 ) -> tuple[NDArray[Any] | None, list[Flag]]:
-    """T1 or T1C on FLAIR's grid, or ``None`` with the flag that says why it is left out."""
-    whose = f"{name.value} (series {series.number})" if series.number is not None else name.value
-    if flair.geometry is None or series.geometry is None:
-        if series.shape == flair.shape and flair.geometry is series.geometry:
-            message = (
-                f"Neither FLAIR nor {whose} says where it lies; being of one shape, they are taken "
-                "as one grid."
-            )
-            other, flags = _pixels(series, name, budget)
-            return other, [*flags, flag("GRID_ASSUMED", message)]
-        message = f"{whose} is left out: the headers do not say where it lies in FLAIR."
-        return None, [flag(f"{name.value}_LEFT_OUT", message)]
-    try:
-        other, flags = _pixels(series, name, budget)
-    except UnsupportedInputError as error:
-        # What is not read can be done without; what is damaged or too large is an error as in FLAIR.
-        message = f"{whose} is left out: {within(error, error.where or '').what}."
-        return None, [flag(f"{name.value}_LEFT_OUT", message)]
+    """T1 or T1C on FLAIR's grid, or ``None`` where it has no values or does not cover FLAIR."""
+    whose = f"{name.value} ({series.place})"
+    if values is None:
+        return None, []
     if same_grid(flair, series):
-        if not (flair.frame_of_reference and series.frame_of_reference):
-            message = (
-                f"No frame of reference says that FLAIR and {whose} share one; since they lie at "
-                "the same place, they are taken as one grid."
-            )
-            flags = (*flags, flag("GRID_ASSUMED", message))
-        return other, list(flags)
-    budget.take(4 * values.size, series.frames[0].instance.where, packed=None)
+        if flair.frame_of_reference and series.frame_of_reference:
+            return values, []
+        message = (
+            f"No frame of reference says that FLAIR and {whose} share one; since they lie at "
+            "the same place, they are taken as one grid."
+        )
+        return values, [flag("GRID_ASSUMED", message)]
+    if flair.geometry is None or series.geometry is None:
+        raise ValueError("a series without geometry was paired")
+    size = int(np.prod(flair.shape))
+    budget.take(4 * size, series.frames[0].instance.where, packed=None)
     placed, covered = resample(
-        other, _places(flair.geometry, series.geometry, flair.shape), flair.shape
+        values, _places(flair.geometry, series.geometry, flair.shape), flair.shape
     )
-    if covered < LEAST_COVERED:
+    if covered < LEAST_COVERED:  # about what its headers say, so this is rare
         message = f"{whose} covers only {covered:.0%} of FLAIR's volume and is left out."
         return None, [flag(f"{name.value}_LEFT_OUT", message)]
     message = f"{whose} lies on another grid than FLAIR and was resampled onto it."
-    return placed, [*flags, flag(f"{name.value}_RESAMPLED", message)]
+    return placed, [flag(f"{name.value}_RESAMPLED", message)]
 
 
 def _places(
@@ -338,28 +368,6 @@ def _places(
         return other.to_voxels(flair.to_world(voxels)).T
 
     return places
-
-
-def _confirm(
-    choice: Choice, arrays: dict[Sequence, NDArray[Any]], left_out: list[Sequence]
-) -> list[Flag]:
-    """Let the pixels confirm a T1C that only came after a T1; leave it out where they do not."""
-    if not choice.by_order or Sequence.T1 not in arrays or Sequence.T1C not in arrays:
-        return []
-    enhanced = enhancement(arrays[Sequence.T1], arrays[Sequence.T1C])
-    if enhanced > ENHANCES_FROM:
-        message = (
-            "No header says which T1 is after contrast; the later one is taken for it, and its pixels "
-            "enhance against the earlier one."
-        )
-        return [flag("T1C_BY_ORDER", message)]
-    del arrays[Sequence.T1C]
-    left_out.append(Sequence.T1C)
-    message = (
-        "T1C is left out: no header says which T1 is after contrast, and the later one does not "
-        "clearly enhance. Name it with --t1c if you know it."
-    )
-    return [flag("T1C_LEFT_OUT", message)]
 
 
 def _source(flair: Series) -> DicomSource:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections.abc as abc
 import re
+from collections import Counter
 
 from gliosight.errors import UnsupportedInputError, UsageError
 from gliosight.read.dicom.series import Series
@@ -24,18 +25,32 @@ _TEXT = re.compile(r"(?:series\s+)?([^,]*?)\s*(?:,\s*(.*))?", re.IGNORECASE)
 
 def listing(series: abc.Sequence[Series]) -> str:
     """Series for a message: number, part, kind; never a description."""
-    named = [f"{one.place} ({one.identified.kind})" for one in series[:NAMED]]
+    places = Counter(one.place for one in series)
+    named = [
+        f"{one.place} ({one.identified.kind}{_uid_of(one) if places[one.place] > 1 else ''})"
+        for one in series[:NAMED]
+    ]
     more = f" and {len(series) - NAMED} more" if len(series) > NAMED else ""
     return "; ".join(named) + more
 
 
-def how_to_name(series: abc.Sequence[Series]) -> str:
-    """What tells these apart: their UIDs, or as stacks of one series their parts."""
-    first = series[0]
+def _uid_of(one: Series) -> str:
+    return f", {one.uid}" if one.uid else ""
+
+
+def how_to_choose(series: abc.Sequence[Series], name: Sequence) -> str:
+    """By what tells these apart: their numbers, their UIDs, or as stacks of one series their parts."""
+    option, first = f"--{name.value.lower()}", series[0]
     if len({one.whole for one in series}) > 1 or not first.part:
-        return "--flair UID or NUMBER"
-    name = first.uid if first.number is None else str(first.number)
-    return f'--flair "{name}, {first.part}" or another part'
+        for what, values in (
+            ("NUMBER", [one.number for one in series]),
+            ("UID", [one.uid or None for one in series]),
+        ):
+            if None not in values and len(set(values)) == len(values):
+                return f"choose one with {option} {what}"
+        return "put the files of each into a folder of its own, and give that of one"
+    whose = first.uid if first.number is None else str(first.number)
+    return f'choose one with {option} "{whose}, {first.part}" or another part'
 
 
 def named_in(series: abc.Sequence[Series], text: str) -> list[Series]:
@@ -76,10 +91,10 @@ def find_wanted(series: abc.Sequence[Series], name: Sequence, text: str) -> tupl
             remedy="give a SeriesInstanceUID or SeriesNumber that is there",
         )
     if len({one.whole for one in found}) > 1:
+        wholes = list({one.whole: one for one in found}.values())
         raise UsageError(
-            f"{option} {text.strip()} is the number of several series: "
-            + ", ".join(dict.fromkeys(one.uid for one in found)),
-            remedy="give the SeriesInstanceUID",
+            f"{option} {text.strip()[:TYPED]} names several series: {listing(wholes)}",
+            remedy=how_to_choose(wholes, name),
         )
     # What only a word of the description says, the user knows better; a mask's pixels still tell.
     usable = [

@@ -1,0 +1,187 @@
+"""T1 and T1C by headers alone: order, what cannot be used and why. See test_choose for the plain cases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gliosight.read.dicom.choose import Choice, choose
+from gliosight.read.dicom.instances import Instance
+from gliosight.read.dicom.series import series_of
+from gliosight.study import Sequence
+
+from .builders_series import FLAIR, T1_SE, stack
+
+F, T1, T1C = Sequence.FLAIR, Sequence.T1, Sequence.T1C
+GIVEN = {"ContrastBolusAgent": "Gadovist"}
+UNDATED = {"AcquisitionDate": None}
+
+
+def chosen(*stacks: list[Instance], wanted: dict[Sequence, str] | None = None) -> Choice:
+    (series,) = series_of(
+        one for group in [stack(20, 1, **FLAIR), *stacks] for one in group
+    ).values()
+    return choose(series, wanted or {})
+
+
+def numbers(choice: Choice) -> dict[Sequence, int | None]:
+    return {name: one.number for name, one in choice.chosen.items() if name is not F}
+
+
+def told(choice: Choice) -> dict[str, str]:
+    return {one.code: one.message for one in choice.flags}
+
+
+def test_before_and_after_contrast_in_one_series_are_a_pair() -> None:
+    same = {"SeriesInstanceUID": "1.2.9"}
+    choice = chosen(
+        stack(20, 5, **T1_SE, **same, time="103000", AcquisitionNumber=2, start=30),
+        stack(20, 5, **T1_SE, **same, time="100000", AcquisitionNumber=1),
+    )
+    assert choice.by_order
+    assert choice.dated
+    first, second = choice.chosen[T1], choice.chosen[T1C]
+    assert first.part != second.part
+    assert first.acquired is not None
+    assert second.acquired is not None
+    assert first.acquired < second.acquired
+
+
+def test_across_midnight_the_night_s_is_the_later_one() -> None:
+    choice = chosen(
+        stack(20, 2, **T1_SE, **UNDATED, time="235500"),
+        stack(20, 3, **T1_SE, **UNDATED, time="001000"),
+    )
+    assert numbers(choice) == {T1: 2, T1C: 3}
+    assert (choice.by_order, choice.dated) == (True, False)
+
+
+def test_where_one_has_no_time_the_numbers_speak() -> None:
+    choice = chosen(
+        stack(20, 7, **T1_SE, AcquisitionTime=None, AcquisitionDate=None),
+        stack(20, 3, **T1_SE),
+    )
+    assert numbers(choice) == {T1: 3, T1C: 7}
+    assert (choice.by_order, choice.dated) == (True, False)
+
+
+def test_where_nothing_tells_the_order_the_pixels_are_asked() -> None:
+    bare = {"AcquisitionTime": None, "SeriesNumber": None}
+    choice = chosen(
+        stack(20, **T1_SE, **bare, SeriesInstanceUID="1.2.8"),
+        stack(20, **T1_SE, **bare, SeriesInstanceUID="1.2.9"),
+    )
+    assert {T1, T1C} < set(choice.chosen)
+    assert (choice.by_order, choice.dated) == (True, False)
+
+
+def test_two_stacks_of_one_time_are_no_pair() -> None:
+    choice = chosen(stack(20, 3, **T1_SE), stack(20, 4, **T1_SE))
+    assert T1C not in choice.chosen
+    assert not choice.by_order
+
+
+def test_all_series_under_one_uid_are_still_a_study() -> None:
+    same = {"SeriesInstanceUID": "1.2.9"}
+    (series,) = series_of(
+        one
+        for group in (
+            stack(20, 1, **FLAIR, **same),
+            stack(20, 2, **T1_SE, **same, time="100000"),
+            stack(20, 3, **T1_SE, **GIVEN, **same, time="103000"),
+        )
+        for one in group
+    ).values()
+    choice = choose(series)
+    assert numbers(choice) == {T1: 2, T1C: 3}
+    assert choice.flags == ()
+    assert choose(series, {T1: "3"}).chosen[T1].number == 3
+
+
+DOUBLED = [*stack(20, 3, **T1_SE), *stack(1, 3, at=[2], start=50, **T1_SE)]
+NOT_USED: list[tuple[str, list[Instance], str, str]] = [
+    ("doubled slices", DOUBLED, "T1_LEFT_OUT", "cannot be read: two images lie at one place"),
+    (
+        "two sizes",
+        [*stack(20, 3, **T1_SE), *stack(1, 3, at=[30], start=50, **T1_SE, Rows=32)],
+        "T1_LEFT_OUT",
+        "32 x 64",
+    ),
+    ("no pixels", stack(20, 3, **T1_SE, pixels=False), "T1_LEFT_OUT", "has no pixels"),
+    (
+        "after contrast, no pixels",
+        stack(20, 3, **T1_SE, **GIVEN, pixels=False),
+        "T1C_LEFT_OUT",
+        "has no pixels",
+    ),
+    (
+        "in another place",
+        stack(20, 3, **T1_SE, origin=(0.0, 0.0, 60.0)),
+        "T1_LEFT_OUT",
+        "covers only",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("instances", "code", "words"), [one[1:] for one in NOT_USED], ids=[one[0] for one in NOT_USED]
+)
+def test_what_is_there_and_not_used_is_said(
+    instances: list[Instance], code: str, words: str
+) -> None:
+    choice = chosen(instances)
+    assert numbers(choice) == {}
+    assert words in told(choice)[code]
+    assert "series 3" in told(choice)[code]
+
+
+def test_a_t1_that_is_silent_about_contrast_given_before_is_told() -> None:
+    choice = chosen(
+        stack(20, 2, **T1_SE, **GIVEN, time="100000"), stack(20, 3, **T1_SE, time="101000")
+    )
+    assert numbers(choice) == {T1C: 2}
+    assert "series 3" in told(choice)["T1_LEFT_OUT"]
+    assert "after contrast medium" in told(choice)["T1_LEFT_OUT"]
+
+
+def test_an_unreadable_t1_beside_a_good_one_may_be_the_one_after_contrast() -> None:
+    choice = chosen(stack(20, 2, **T1_SE, time="100000"), DOUBLED)
+    assert numbers(choice) == {T1: 2}
+    assert "perhaps after contrast" in told(choice)["T1C_LEFT_OUT"]
+    # With T1C at hand there is nothing to miss.
+    choice = chosen(
+        stack(20, 2, **T1_SE, time="100000"),
+        stack(20, 4, **T1_SE, **GIVEN, time="103000"),
+        DOUBLED,
+    )
+    assert numbers(choice) == {T1: 2, T1C: 4}
+    assert choice.flags == ()
+
+
+@pytest.mark.parametrize("name", ["FLAIR", "T1"])
+def test_the_first_of_several_stacks_that_were_named_is_flagged(name: str) -> None:
+    which = Sequence[name]
+    kind: dict[str, Any] = FLAIR if which is F else T1_SE
+    two = [
+        *stack(20, 6, **kind, TemporalPositionIdentifier=1),
+        *stack(20, 6, **kind, TemporalPositionIdentifier=2, start=40),
+    ]
+    message = told(chosen(two, wanted={which: "6"}))["SEQUENCE_ASSUMED"]
+    assert "2 stacks of series 6" in message
+    assert f'--{name.lower()} "6, time 1 of 2"' in message
+    assert told(chosen(two, wanted={which: "6, time 2 of 2"})).get("SEQUENCE_ASSUMED") is None
+
+
+def test_slices_of_several_frames_of_reference_have_none() -> None:
+    mixed = stack(20, 3, **T1_SE)
+    mixed[0].header.FrameOfReferenceUID = "1.2.3.77"
+    choice = chosen(mixed)
+    (series,) = [choice.chosen[T1]]
+    assert series.frame_of_reference is None
+    (flag,) = series.flags
+    assert flag.code == "FRAMES_DISAGREE"
+    # On another grid than FLAIR's nothing says where it lies.
+    far = stack(20, 3, step=5.0, **T1_SE)
+    far[0].header.FrameOfReferenceUID = "1.2.3.77"
+    assert "T1_LEFT_OUT" in told(chosen(far))
