@@ -1,0 +1,146 @@
+"""The decision rule from out-of-fold maps, and the cross-validated predictions under it.
+
+    python benchmarks/cross_validation.py maps RUN0 RUN1 ... --data manifest.csv --split S -o maps.npz
+    python benchmarks/cross_validation.py fit maps.npz --data manifest.csv --start joint-2 -o rules
+
+``maps`` runs each fold's network on the patients of its fold and keeps what it says (no image). ``fit`` fits
+the decision rule of each fold on the other folds' maps, writes the masks that this gives to
+``predictions.npz`` (which ``gliosight evaluate`` scores), the rules and the one fitted on all to
+``rules.json``, and prints what the fitting is worth. docs/results.md quotes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from gliosight.analysis import Status
+from gliosight.card import DecisionRule, InputRecipe
+from gliosight.data.manifest import Manifest, read_manifest
+from gliosight.data.split import TEST, read_split
+from gliosight.data.studies import read_labelled
+from gliosight.decide import decide, weighing_scale
+from gliosight.evaluate.kept_maps import KeptMaps, read_maps, write_maps
+from gliosight.evaluate.predict import ModelSource, rows_digest
+from gliosight.evaluate.predictions import (
+    ModelNote,
+    Prediction,
+    Predictions,
+    pack,
+    write_predictions,
+)
+from gliosight.evaluate.rule_fit import Observed, cross_fit, dice_of, fit_rule, observe
+from gliosight.infer.model import load_model
+from gliosight.pipeline import Settings
+from gliosight.prepare import prepare
+
+
+def keep_maps(
+    models: list[str], manifest: Manifest, patients: list[list[str]], threads: int | None
+) -> tuple[list[ModelNote], list[KeptMaps]]:
+    """What each model says of its own patients."""
+    notes: list[ModelNote] = []
+    kept: list[KeptMaps] = []
+    for index, (name, mine) in enumerate(zip(models, patients, strict=True)):
+        model = load_model(name, threads=threads)
+        notes += ModelSource(model, Settings()).notes
+        for patient in mine:
+            study = read_labelled(manifest, patient).study
+            maps = model.predict(prepare(study, model.card.input))
+            sides = weighing_scale(study.geometry, study.shape, model.card.input).sides
+            digest = rows_digest(manifest.by_patient[patient])
+            kept.append(KeptMaps(patient, digest, index, sides, maps))
+            print(
+                f"\r{len(kept)} of {sum(len(one) for one in patients)} patients",
+                end="",
+                file=sys.stderr,
+            )
+    print(file=sys.stderr)
+    return notes, kept
+
+
+def observed_of(
+    kept: tuple[KeptMaps, ...], manifest: Manifest, rule: DecisionRule
+) -> list[Observed]:
+    """The maps beside the truth."""
+    return [observe(one, read_labelled(manifest, one.patient).truth, rule) for one in kept]
+
+
+def predict(one: KeptMaps, rule: DecisionRule, recipe: InputRecipe) -> Prediction:
+    """What the whole tool would have said with this rule."""
+    decision = decide(one.maps, None, rule, recipe)
+    return Prediction(
+        patient=one.patient,
+        rows_sha256=one.rows_sha256,
+        shape=one.maps.probability.shape,
+        bits=pack(decision.mask),
+        slice_probability=decision.slice_probabilities,
+        slice_threshold=decision.slice_threshold,
+        score=decision.score,
+        score_threshold=decision.score_threshold,
+        found=decision.status is Status.FOUND,
+        seen=False,
+        model=one.model,
+    )
+
+
+def fit(maps: Path, manifest: Manifest, start: str, out: Path) -> dict[str, float]:
+    """Fit, write, and say what each rule gives on patients it was not fitted on."""
+    notes, kept = read_maps(maps)
+    card = load_model(start).card
+    observed = observed_of(kept, manifest, card.decision)
+    rules = cross_fit(observed, card.decision)
+    final = fit_rule(observed, card.decision)
+    out.mkdir(parents=True, exist_ok=True)
+    entries = tuple(predict(one, rules[one.model], card.input) for one in kept)
+    write_predictions(Predictions(notes, entries), out / "predictions.npz")
+    told = {"all": asdict(final)} | {str(k): asdict(one) for k, one in rules.items()}
+    (out / "rules.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return {
+        "start": float(np.mean([dice_of(one, card.decision) for one in observed if one.volume])),
+        "cross-fitted": float(
+            np.mean([dice_of(one, rules[one.model]) for one in observed if one.volume])
+        ),
+    }
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    maps = commands.add_parser("maps")
+    maps.add_argument("models", nargs="+")
+    maps.add_argument("--split", type=Path, required=True)
+    maps.add_argument("--folds", help="names of the models' folds, by comma; without, all of them")
+    maps.add_argument("--threads", type=int)
+    fitting = commands.add_parser("fit")
+    fitting.add_argument("maps", type=Path)
+    fitting.add_argument("--start", default="joint-2")
+    for one in (maps, fitting):
+        one.add_argument("--data", type=Path, required=True)
+        one.add_argument("-o", "--out", type=Path, required=True)
+    asked = parser.parse_args()
+    manifest = read_manifest(asked.data)
+    if asked.command == "fit":
+        for name, value in fit(asked.maps, manifest, asked.start, asked.out).items():
+            print(f"mean Dice by patient, {name} rule: {value:.4f}")
+        return
+    split = read_split(asked.split)
+    folds = asked.folds.split(",") if asked.folds else list(split.groups)
+    patients = [
+        list(dict.fromkeys(row.patient for row in split.rows(manifest, one)[TEST])) for one in folds
+    ]
+    notes, kept = keep_maps(asked.models, manifest, patients, asked.threads)
+    write_maps(notes, kept, asked.out)
+    print(f"{len(kept)} patients, {asked.out.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""What networks say of patients they have not seen, pixel by pixel, small enough to keep (evaluate).
+
+In: `Maps`, each with whose they are and how large a pixel is. Out: ``maps.npz``, no image in it: a few MB
+for the 88 patients of the LGG set. The decision rule is fitted on such maps (`rule_fit`), and whoever doubts
+it can fit another without training a network.
+
+Probabilities are kept as 64 levels of their logit, from -6 to 6: 0.05 around one half, 0.0005 at the ends,
+and never on the other side of one half. Only the box that holds anything above the lowest level is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliosight.analysis import RESEARCH_USE
+from gliosight.errors import CannotWriteError, DamagedInputError, NothingReadableError
+from gliosight.evaluate.predictions import ModelNote
+from gliosight.maps import Maps, sigmoid
+
+FORMAT = 1
+LEVELS = 64
+REACH = 6.0
+_STEP = 2 * REACH / LEVELS
+# What is left out says this: surely nothing.
+NOTHING = float(sigmoid(-REACH + _STEP / 2))
+
+
+@dataclass(frozen=True)
+class KeptMaps:
+    """The maps of one patient.
+
+    Parameters
+    ----------
+    patient, rows_sha256 : str
+        As in `Prediction`.
+    model : int
+        Which of the models said so.
+    sides : tuple of float
+        What a voxel's sides stand for, mm, see `gliosight.decide.Scale`.
+    maps : Maps
+        Of axial studies alone: ``axis`` is 0.
+    """
+
+    patient: str
+    rows_sha256: str
+    model: int
+    sides: tuple[float, float, float]
+    maps: Maps
+
+
+def to_levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Probabilities as levels of their logit."""
+    p = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
+    level = np.floor((np.log(p / (1 - p)) + REACH) / _STEP)
+    return np.clip(level, 0, LEVELS - 1).astype(np.uint8)
+
+
+def from_levels(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The probability in the middle of each level."""
+    table = sigmoid((np.arange(LEVELS) + 0.5) * _STEP - REACH).astype(np.float32)
+    return np.asarray(table[levels])
+
+
+def write_maps(models: Iterable[ModelNote], kept: Iterable[KeptMaps], path: Path) -> None:
+    """Write ``maps.npz``.
+
+    Raises
+    ------
+    CannotWriteError
+    """
+    entries = list(kept)
+    levels = [to_levels(one.maps.probability) for one in entries]
+    boxes = [_box_of(one) for one in levels]
+    arrays: dict[str, Any] = {
+        "format": np.array(FORMAT),
+        "note": np.array(RESEARCH_USE),
+        "models": np.array(json.dumps([asdict(one) for one in models])),
+        "patients": np.array([one.patient for one in entries], dtype=np.str_),
+        "rows_sha256": np.array([one.rows_sha256 for one in entries], dtype=np.str_),
+        "model": np.array([one.model for one in entries], dtype=np.int64),
+        "sides": np.array([one.sides for one in entries], dtype=np.float64).reshape(-1, 3),
+        "shapes": np.array([one.shape for one in levels], dtype=np.int64).reshape(-1, 3),
+        "boxes": np.array(boxes, dtype=np.int64).reshape(-1, 3, 2),
+        "head": np.concatenate(
+            [np.empty(0, np.float32), *(one.maps.slice_head for one in entries)]
+        ),
+        "levels": np.concatenate(
+            [
+                np.empty(0, np.uint8),
+                *(one[_slices(box)].ravel() for one, box in zip(levels, boxes, strict=True)),
+            ]
+        ),
+    }
+    try:
+        with path.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+    except OSError as error:
+        raise CannotWriteError(
+            f"cannot write the maps: {error.strerror}",
+            where=path.name,
+            remedy="choose another file",
+        ) from error
+
+
+def read_maps(path: Path) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
+    """Read ``maps.npz``.
+
+    Raises
+    ------
+    NothingReadableError
+    DamagedInputError
+        It is no such file, or its parts do not fit together.
+    """
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+            return _maps_of(file)
+    except FileNotFoundError as error:
+        raise NothingReadableError(
+            "no such file", where=path.name, remedy="check the path of the kept maps"
+        ) from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise DamagedInputError(
+            "no maps of gliosight, or damaged ones", where=path.name, remedy="make them anew"
+        ) from error
+
+
+def _maps_of(file: Any) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
+    if int(file["format"]) != FORMAT:
+        raise ValueError("another format")
+    models = tuple(ModelNote(**one) for one in json.loads(str(file["models"])))
+    head, levels = file["head"], file["levels"]
+    out, said, packed = [], 0, 0
+    for k, patient in enumerate(file["patients"].tolist()):
+        shape = tuple(int(one) for one in file["shapes"][k])
+        box = file["boxes"][k]
+        inner = tuple(int(high - low) for low, high in box)
+        size = int(np.prod(inner))
+        probability = np.full(shape, NOTHING, np.float32)
+        probability[_slices(box)] = from_levels(levels[packed : packed + size]).reshape(inner)
+        one = Maps(probability, head[said : said + shape[0]])
+        sides = tuple(float(side) for side in file["sides"][k])
+        out.append(
+            KeptMaps(
+                str(patient),
+                str(file["rows_sha256"][k]),
+                int(file["model"][k]),
+                (sides[0], sides[1], sides[2]),
+                one,
+            )
+        )
+        said, packed = said + shape[0], packed + size
+    if said != len(head) or packed != len(levels):
+        raise ValueError("parts of different length")
+    return models, tuple(out)
+
+
+def _box_of(levels: NDArray[np.uint8]) -> list[tuple[int, int]]:
+    """The smallest box around all that is above the lowest level; empty where nothing is."""
+    out = []
+    for axis in range(3):
+        others = tuple(one for one in range(3) if one != axis)
+        there = np.flatnonzero(levels.any(axis=others))
+        out.append((int(there[0]), int(there[-1]) + 1) if len(there) else (0, 0))
+    return out
+
+
+def _slices(box: Any) -> tuple[slice, ...]:
+    return tuple(slice(int(low), int(high)) for low, high in box)

@@ -1,0 +1,247 @@
+"""The numbers of a decision rule, from what networks said of patients they had not seen (evaluate).
+
+In: `KeptMaps` and the truth of the same patients. Out: a `DecisionRule`. The rule's form is that of
+`gliosight.decide`; here are only its numbers:
+
+The slice
+    Logistic regression of the slice's label on the logits of head and pixel evidence.
+The lesion
+    For each pixel threshold asked about, the connected bodies of all patients are labelled true (a fifth of
+    the body or more is tumour) or false, and their score is a logistic regression on what `Lesion` knows of
+    them, held near the rule it starts from: there are few false bodies of any size to learn from.
+The thresholds
+    Of the pixels: that of the highest mean Dice by patient, the mask being what the fitted rule keeps of it.
+    Of study and further lesions: as in the rule it starts from.
+
+`cross_fit` fits the rule of each model's patients on those of the other models, so that no number was chosen
+on the patients it is scored on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Sequence as Ordered
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, optimize
+
+from gliosight.card import DecisionRule
+from gliosight.decide import CONNECTED_26, Scale, logit, slice_evidence
+from gliosight.evaluate.kept_maps import KeptMaps
+
+THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+# A body is a true one when this part of it is tumour.
+TRUE_FROM = 0.2
+# How strongly the slice's and the lesion's weights are held near where they start, in units of one slice or
+# body a unit of weight.
+SLICE_RIDGE, LESION_RIDGE = 0.1, 3.0
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """The connected bodies of one patient at one pixel threshold.
+
+    Parameters
+    ----------
+    features : (bodies, 3) array
+        Logarithm of the largest area (cm²), logarithm of the extent (cm), logit of the mean probability.
+    slices : (bodies, 2) int array
+        First slice, and the one after the last.
+    size, overlap : (bodies,) int arrays
+        Voxels, and those of them that are tumour.
+    """
+
+    features: Array
+    slices: NDArray[np.int64]
+    size: NDArray[np.int64]
+    overlap: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the rule is fitted on, of one patient.
+
+    Parameters
+    ----------
+    model : int
+        Which model's maps these are.
+    label : (slices,) bool array
+        Whether a slice shows tumour.
+    head, evidence : (slices,) arrays
+        Logits.
+    volume : int
+        Voxels of tumour.
+    bodies : mapping of float to Bodies
+        By pixel threshold.
+    """
+
+    model: int
+    label: NDArray[np.bool_]
+    head: Array
+    evidence: Array
+    volume: int
+    bodies: Mapping[float, Bodies]
+
+
+def observe(kept: KeptMaps, truth: NDArray[np.bool_], rule: DecisionRule) -> Observed:
+    """Reduce one patient's maps to what a rule is fitted on.
+
+    Parameters
+    ----------
+    truth : (slices, rows, columns) bool array
+    rule : DecisionRule
+        Only the area of its pixel evidence counts here.
+    """
+    scale, maps = Scale(kept.sides), kept.maps
+    evidence = slice_evidence(maps.probability, scale, rule.evidence_mm2)
+    return Observed(
+        kept.model,
+        np.asarray(truth.any(axis=(1, 2))),
+        logit(maps.slice_head).astype(np.float64),
+        logit(evidence).astype(np.float64),
+        int(truth.sum()),
+        {one: _bodies(maps.probability, truth, scale, one) for one in THRESHOLDS},
+    )
+
+
+def _bodies(
+    probability: NDArray[np.float32], truth: NDArray[np.bool_], scale: Scale, threshold: float
+) -> Bodies:
+    labels, count = ndimage.label(probability >= threshold, structure=CONNECTED_26)
+    features, slices = np.zeros((count, 3)), np.zeros((count, 2), np.int64)
+    size, overlap = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    for k, box in enumerate(ndimage.find_objects(labels)):
+        inside = labels[box] == k + 1
+        area = float(inside.sum(axis=(1, 2)).max()) * scale.across(0)
+        mean = np.float32(probability[box][inside].mean())
+        features[k] = (
+            np.log(area / 100),
+            np.log(inside.shape[0] * scale.sides[0] / 10),
+            float(logit(mean)),
+        )
+        slices[k] = box[0].start, box[0].stop
+        size[k], overlap[k] = inside.sum(), truth[box][inside].sum()
+    return Bodies(features, slices, size, overlap)
+
+
+def fit_rule(patients: Iterable[Observed], start: DecisionRule) -> DecisionRule:
+    """Fit all numbers.
+
+    Parameters
+    ----------
+    patients : iterable of Observed
+        Also without tumour, which teach what is none.
+    start : DecisionRule
+        What is held near, and what gives the thresholds that are not fitted.
+    """
+    given = list(patients)
+    slices = _logistic(
+        np.concatenate([np.column_stack([one.head, one.evidence]) for one in given]),
+        np.concatenate([one.label for one in given]),
+        np.array([start.slice_intercept, start.slice_head_weight, start.slice_pixel_weight]),
+        SLICE_RIDGE,
+    )
+    rule = replace(
+        start,
+        slice_intercept=slices[0],
+        slice_head_weight=slices[1],
+        slice_pixel_weight=slices[2],
+    )
+    best, best_dice = rule, -1.0
+    for threshold in sorted(THRESHOLDS, key=lambda one: abs(one - start.pixel_threshold)):
+        tried = _fit_lesions(given, replace(rule, pixel_threshold=threshold))
+        dice = float(np.mean([dice_of(one, tried) for one in given if one.volume]))
+        if dice > best_dice + 1e-6:  # of equals the one nearest to where it started
+            best, best_dice = tried, dice
+    return best
+
+
+def cross_fit(patients: Ordered[Observed], start: DecisionRule) -> dict[int, DecisionRule]:
+    """For each model the rule that is fitted on the patients of the others."""
+    return {
+        model: fit_rule([one for one in patients if one.model != model], start)
+        for model in sorted({one.model for one in patients})
+    }
+
+
+def dice_of(one: Observed, rule: DecisionRule) -> float:
+    """Dice of the mask that a rule draws; as `gliosight.decide` draws it."""
+    bodies = one.bodies[rule.pixel_threshold]
+    scores = _scores(one, bodies, rule)
+    found = scores.max(initial=0.0) >= rule.study_threshold
+    kept = (scores >= rule.keep_threshold) & found
+    marked = int(bodies.size[kept].sum())
+    return 2 * int(bodies.overlap[kept].sum()) / max(marked + one.volume, 1)
+
+
+def _lesion_features(one: Observed, bodies: Bodies, rule: DecisionRule) -> Array:
+    """(bodies, 4): area, extent, best slice, mean pixel; as in `gliosight.decide.lesion_score`."""
+    said = (
+        rule.slice_intercept
+        + rule.slice_head_weight * one.head
+        + rule.slice_pixel_weight * one.evidence
+    )
+    # A probability within 1e-5 of 0 or 1 counts as that far, as in `decide`.
+    edge = float(logit(np.float32(1.0)))
+    best = [said[low:high].max() for low, high in bodies.slices]
+    best_slice = np.clip(np.array(best, dtype=np.float64).reshape(-1), -edge, edge)
+    return np.column_stack([bodies.features[:, :2], best_slice, bodies.features[:, 2]])
+
+
+def _weights(rule: DecisionRule) -> Array:
+    return np.array(
+        [
+            rule.lesion_intercept,
+            rule.lesion_area_weight,
+            rule.lesion_extent_weight,
+            rule.lesion_slice_weight,
+            rule.lesion_pixel_weight,
+        ]
+    )
+
+
+def _scores(one: Observed, bodies: Bodies, rule: DecisionRule) -> Array:
+    weights = _weights(rule)
+    said = weights[0] + _lesion_features(one, bodies, rule) @ weights[1:]
+    return np.asarray(1 / (1 + np.exp(-np.clip(said, -30, 30))))
+
+
+def _fit_lesions(patients: list[Observed], rule: DecisionRule) -> DecisionRule:
+    features, labels = [], []
+    for one in patients:
+        bodies = one.bodies[rule.pixel_threshold]
+        features.append(_lesion_features(one, bodies, rule))
+        labels.append(bodies.overlap >= TRUE_FROM * bodies.size)
+    fitted = _logistic(
+        np.concatenate(features), np.concatenate(labels), _weights(rule), LESION_RIDGE
+    )
+    return replace(
+        rule,
+        lesion_intercept=fitted[0],
+        lesion_area_weight=fitted[1],
+        lesion_extent_weight=fitted[2],
+        lesion_slice_weight=fitted[3],
+        lesion_pixel_weight=fitted[4],
+    )
+
+
+def _logistic(
+    features: Array, labels: NDArray[np.bool_], start: Array, ridge: float
+) -> list[float]:
+    """Intercept and weights of a logistic regression, held near where they start."""
+    design = np.column_stack([np.ones(len(features)), features])
+    sign = np.where(labels, 1.0, -1.0)
+
+    def loss(weights: Array) -> tuple[float, Array]:
+        margin = sign * (design @ weights)
+        away = weights - start
+        value = np.logaddexp(0, -margin).sum() + ridge / 2 * (away @ away)
+        slope = -(sign / (1 + np.exp(np.clip(margin, -50, 50)))) @ design + ridge * away
+        return float(value), slope
+
+    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B")
+    return [round(float(one), 4) for one in found.x]

@@ -1,0 +1,91 @@
+"""The rule's numbers: what is fitted draws what `decide` draws, and nothing is fitted on its own patients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from gliosight.card import InputRecipe
+from gliosight.decide import decide, weighing_scale
+from gliosight.evaluate.kept_maps import KeptMaps
+from gliosight.evaluate.rule_fit import THRESHOLDS, Observed, cross_fit, dice_of, fit_rule, observe
+from gliosight.infer.model import load_model
+from gliosight.maps import Maps, sigmoid
+
+RECIPE = InputRecipe()
+START = load_model().card.decision
+SHAPE = (8, 64, 64)
+
+
+def patient(
+    seed: int, model: int, *, tumour: bool = True, sure: float = 1.0
+) -> tuple[KeptMaps, NDArray[np.bool_]]:
+    """A blurred ball that is marked too widely, and crumbs that are nothing.
+
+    ``sure`` is how much surer the head is than it may be.
+    """
+    rng = np.random.default_rng(seed)
+    z, y, x = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    centre = rng.uniform((3, 24, 24), (5, 40, 40))
+    distance = np.sqrt(((z - centre[0]) * 3) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
+    truth = (distance < 9) & tumour
+    logits = np.where(tumour, 10.5 - distance, -8.0) * 0.8
+    logits = logits + ndimage.gaussian_filter(rng.normal(size=SHAPE), 1.0) * 3
+    crumb = rng.integers((1, 2, 2), (7, 60, 60))
+    logits[crumb[0], crumb[1] : crumb[1] + 3, crumb[2] : crumb[2] + 3] = 1.5
+    marked = truth.any(axis=(1, 2))
+    head = sigmoid(sure * (np.where(marked, 2.0, -2.0) + rng.normal(size=SHAPE[0]) * 1.5))
+    maps = Maps(sigmoid(logits).astype(np.float32), head.astype(np.float32))
+    sides = weighing_scale(None, SHAPE, RECIPE).sides
+    return KeptMaps(f"P{seed}", "d" * 64, model, sides, maps), truth
+
+
+@pytest.fixture(scope="module")
+def observed() -> list[Observed]:
+    given = [patient(k, k % 3, tumour=k % 8 != 7, sure=2.0) for k in range(24)]
+    return [observe(kept, truth, START) for kept, truth in given]
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5, 0.6])
+@pytest.mark.parametrize("seed", [0, 3, 7])
+def test_the_mask_that_is_scored_is_the_one_that_is_drawn(seed: int, threshold: float) -> None:
+    kept, truth = patient(seed, 0, tumour=seed != 7)
+    rule = replace(START, pixel_threshold=threshold, keep_threshold=0.05)
+    mask = decide(kept.maps, None, rule, RECIPE).mask
+    both = int((mask & truth).sum())
+    dice = 2 * both / max(int(mask.sum()) + int(truth.sum()), 1)
+    assert dice_of(observe(kept, truth, START), rule) == pytest.approx(dice, abs=1e-12)
+
+
+def test_a_fit_is_better_on_what_it_was_fitted_on(observed: list[Observed]) -> None:
+    fitted = fit_rule(observed, START)
+    with_tumour = [one for one in observed if one.volume]
+    before, after = (
+        np.mean([dice_of(one, rule) for one in with_tumour]) for rule in (START, fitted)
+    )
+    assert after > before + 0.02
+    # What is marked too widely is cut back.
+    assert fitted.pixel_threshold == max(THRESHOLDS)
+
+
+def test_a_head_that_is_too_sure_is_believed_less(observed: list[Observed]) -> None:
+    unsure = [observe(*patient(k, 0, tumour=k % 8 != 7, sure=1.0), START) for k in range(24)]
+    weights = [fit_rule(one, START).slice_head_weight for one in (observed, unsure)]
+    assert 0 < weights[0] < 0.7 * weights[1]
+
+
+def test_no_rule_knows_the_patients_it_is_for(observed: list[Observed]) -> None:
+    rules = cross_fit(observed, START)
+    assert set(rules) == {0, 1, 2}
+    # Turn the truth of one fold's slices upside down: its own rule does not notice, the others do.
+    spoilt = [
+        replace(one, label=~one.label, volume=0) if one.model == 1 else one for one in observed
+    ]
+    others = cross_fit(spoilt, START)
+    assert others[1] == rules[1]
+    assert others[0] != rules[0]
+    assert others[2] != rules[2]
