@@ -4,8 +4,9 @@
 
 Writes a phantom's study (256 x 256, 12 bit, one file a slice), then reads its three series, headers and
 pixels, in the process: once for the imports, then the given number of times. Prints the median, and what a
-first call costs with its imports. Then ``gliosight inspect`` on a folder of so many files, in a process of
-its own: its processor time and its largest memory.
+first call costs with its imports; ends with 1 if three plain series of 155 slices take more than 1.5 s. Then
+``gliosight inspect`` on a folder of so many files, in a process of its own: its processor time and its
+largest memory.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from gliosight.phantom.dicom import DicomSpec, write_dicom
 from gliosight.pipeline import read_study
 
 SPACING_MM = 1.0
+# What three plain series of so many slices may take, s.
+MOST_SECONDS, MEANT_SLICES = 1.5, 155
 # Slices of each series of a small study.
 STUDY_SLICES = 150
 # Runs ``gliosight inspect`` and says how many studies it saw, its processor time and its largest memory. In a
@@ -102,8 +105,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--files", type=int, default=10_000)
     given = parser.parse_args()
+    slow = False
     for syntax in ("explicit-le", "j2k"):
         first, others = measure(given.slices, given.runs, syntax)
+        plain = syntax == "explicit-le"
+        slow |= plain and statistics.median(others) > MOST_SECONDS * given.slices / MEANT_SLICES
         print(
             f"{syntax}: 3 series of {given.slices} slices read in {statistics.median(others):.2f} s "
             f"(median of {given.runs}; {first:.2f} s with a first call's imports)"
@@ -112,6 +118,10 @@ def main() -> None:
     print(
         f"inspect: headers of {files} files in {used:.1f} s of processor time, {megabytes:.0f} MB"
     )
+    if slow:
+        sys.exit(
+            f"too slow: three plain series of {MEANT_SLICES} slices are to take {MOST_SECONDS} s"
+        )
 
 
 if __name__ == "__main__":

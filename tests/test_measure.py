@@ -117,3 +117,17 @@ def test_side_is_the_patients_wherever_he_lay(
 
 def test_empty_mask_has_no_findings() -> None:
     assert _measure(make_study(np.zeros((2, 8, 8))), np.zeros((2, 8, 8), dtype=bool)) == ()
+
+
+def test_a_centroid_is_the_mean_of_the_voxels_places_also_between_uneven_slices() -> None:
+    z = np.array([0.0, 5.0, 25.0, 30.0])
+    origins = np.stack([np.zeros(4), np.zeros(4), z], axis=1)
+    geometry = Geometry(origins, np.array([0.0, 1.0, 0.0]), np.array([1.0, 0.0, 0.0]), (1.0, 1.0))
+    mask = np.zeros((4, 12, 12), dtype=bool)
+    mask[1, 4:8, 4:8] = True
+    mask[2, 5, 5] = True
+    values = np.full(mask.shape, 100, np.uint16)
+    study = Study("x", {Sequence.FLAIR: Volume(values, geometry)}, tuple("abcd"), "arrays")
+    (found,) = _measure(study, mask)
+    assert found.centroid_mm is not None
+    assert found.centroid_mm[2] == pytest.approx((16 * 5 + 25) / 17, abs=1e-9)

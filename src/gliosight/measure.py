@@ -72,11 +72,13 @@ def measure(
         box = boxes[k]
         inside = labels[box] == k + 1
         corner = np.array([one.start for one in box], dtype=np.float64)
-        centroid = np.argwhere(inside).mean(axis=0) + corner
+        voxels = np.argwhere(inside) + corner
+        centroid = voxels.mean(axis=0)
         areas = inside.sum(axis=(1, 2))
         largest = int(areas.argmax())
         values = probability[box][inside]
-        world = None if geometry is None else geometry.to_world(centroid)
+        # Of the voxels' places, not the place of their mean: slices may lie unevenly.
+        world = None if geometry is None else geometry.to_world(voxels).mean(axis=0)
         side = "unknown"
         if midplane is not None and world is not None:
             away = midplane.distance_to_right(world)

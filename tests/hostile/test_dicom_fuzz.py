@@ -22,6 +22,7 @@ from gliosight.errors import GliosightError, InternalError
 from gliosight.phantom import PhantomSpec, make_phantom
 from gliosight.phantom.dicom import SYNTAXES, DicomSpec, write_dicom
 from gliosight.read import Limits, Request, find_studies, opened, read
+from gliosight.read.dicom import codec
 from gliosight.read.inspection import inspect
 from gliosight.study import Sequence
 
@@ -105,7 +106,15 @@ def peak() -> int:
     """The largest memory this process or a decoder has had, bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    return unit * max(resource.getrusage(one).ru_maxrss for one in whose)
+    ended = unit * max(resource.getrusage(one).ru_maxrss for one in whose)
+    with (
+        codec.shared() as living
+    ):  # of a child that lives on the system tells only where it has /proc
+        status = Path(f"/proc/{living._child.pid}/status") if living._child is not None else None
+        if status is None or not status.is_file():
+            return ended
+        (line,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
+    return max(ended, 1024 * int(line))
 
 
 def looked_at(path: Path) -> None:

@@ -32,6 +32,7 @@ from gliosight.read.folders import (
     series_files,
     several,
     slice_groups,
+    with_ignored,
 )
 from gliosight.read.intensities import is_constant
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
@@ -283,7 +284,10 @@ def _read_contents(
         raise several(list(groups), folder)
     group = files if nifti else next(iter(groups.values()))
     where = relative(folder, root)
-    return _read_group(folder_name(folder), where, contents, group, request, budget)
+    try:
+        return _read_group(folder_name(folder), where, contents, group, request, budget)
+    except UnsupportedInputError as refused:
+        raise with_ignored(refused, contents) from refused
 
 
 def _read_series(path: Path, root: Path, request: Request, budget: Budget) -> Study:

@@ -202,6 +202,17 @@ def walk(path: Path, budget: Budget) -> Tree:
     return Tree(tuple(studies), tuple(dicom), ignored, seen, tuple(files))
 
 
+def with_ignored(error: UnsupportedInputError, contents: Contents) -> UnsupportedInputError:
+    """The same error, which also tells what else lies in the folder and was not looked at."""
+    if not (ignored := contents.ignored()):
+        return error
+    return UnsupportedInputError(
+        f"{error.what}; other images in the folder were not looked at: {ignored}",
+        where=error.where,
+        remedy=f"{error.remedy}, or put each study's files into a folder of its own",
+    )
+
+
 def nothing_in(
     folder: Path, seen: Counter[str], files: Iterable[Found]
 ) -> NothingReadableError | UnsupportedInputError:

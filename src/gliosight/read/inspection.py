@@ -17,11 +17,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from gliosight.errors import GliosightError
+from gliosight.errors import GliosightError, UnsupportedInputError
 from gliosight.read import Request, Source, read
 from gliosight.read.detect import SLICES, Kind
-from gliosight.read.folders import flair_groups, list_folder, series_files, slice_groups
-from gliosight.read.intensities import is_binary, is_constant
+from gliosight.read.folders import (
+    flair_groups,
+    list_folder,
+    series_files,
+    slice_groups,
+    with_ignored,
+)
+from gliosight.read.intensities import is_constant, is_labels
 from gliosight.read.limits import Budget, Limits
 from gliosight.read.naming import is_mask, sequence_of
 from gliosight.read.nifti_file import place, read_nifti_header
@@ -271,8 +277,8 @@ def _series(series: Series, taken_as: str | None, limits: Limits, *, pixels: boo
         except GliosightError as error:
             problem = error.what
         else:
-            if is_binary(values):
-                problem = "its pixels hold two values only: a mask"
+            if is_labels(values):
+                problem = f"its pixels hold {len(np.unique(values))} values only: a mask"
             elif is_constant(values):
                 problem = "its pixels are all the same"
     geometry = series.geometry
@@ -319,6 +325,8 @@ def _files(path: Path, title: str, limits: Limits) -> Inspection:
         return Inspection(title, "slices", series=(_slices(files),), error=bad)
     rows = tuple(_nifti(one) for one in files)
     marked, reasons, problem, flags = _assigned(files, rows, folder_name(path), bad)
+    if isinstance(problem, UnsupportedInputError) and path.is_dir():
+        problem = with_ignored(problem, list_folder(path, path, Budget(limits)))
     return Inspection(title, "nifti", "", marked, reasons, problem, flags)
 
 

@@ -18,6 +18,8 @@ from gliosight.study import Flag
 
 # Part of the voxels that may be NaN or infinite.
 MOST_NOT_FINITE = 0.01
+# An image has hundreds of values.
+MOST_LABELS = 16
 
 
 def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
@@ -75,6 +77,17 @@ def is_binary(values: NDArray[Any]) -> bool:
         return False
     # Slice by slice: an image is told from a mask by its first slice with tissue.
     return all(bool(((one == low) | (one == high)).all()) for one in values)
+
+
+def is_labels(values: NDArray[Any]) -> bool:
+    """Whether there are so few values that they are names: a map of labels, or a mask."""
+    seen: set[float] = set()
+    # Slice by slice: an image is told by its first slice with tissue.
+    for one in values:
+        seen.update(np.unique(one).tolist())
+        if len(seen) > MOST_LABELS:
+            return False
+    return len(seen) > 1
 
 
 def refuse_mask(values: NDArray[Any], sequence: str, where: str) -> None:

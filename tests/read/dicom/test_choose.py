@@ -199,8 +199,9 @@ def test_t1_on_flair_s_grid_before_one_that_is_finer() -> None:
             160, 2, step=1.0, orientation=SAGITTAL, origin=(-45.0, -110.0, 80.0), **MPRAGE, Rows=160
         ),
         stack(20, 3, **T1_SE),
+        stack(20, 4, **T1_SE, **GIVEN, time="110000"),  # so both are before contrast medium
     )
-    assert numbers(choice) == {F: 1, T1: 3}
+    assert numbers(choice) == {F: 1, T1: 3, T1C: 4}
     assert "nearest to FLAIR of 2" in choice.reasons[T1]
 
 

@@ -36,6 +36,18 @@ def test_one_patient_is_one_study(other: str | None) -> None:
     assert sizes(patient("A", 1) + patient(other, 2)) == {StudyKey(STUDY): 6}
 
 
+def test_where_nobody_has_an_id_names_tell_patients_apart() -> None:
+    instances = [
+        *patient(None, 1, PatientName="Doe^Jane"),
+        *patient("", 2, PatientName="DOE^JANE^"),
+        *patient(None, 3, PatientName="Roe^Rob"),
+    ]
+    assert sorted(sizes(instances).values()) == [3, 6]
+    # One id for all: the name is spelt in two ways.
+    same = [*patient("A", 1, PatientName="Doe"), *patient("A", 2, PatientName="Doe^Jane")]
+    assert sizes(same) == {StudyKey(STUDY): 6}
+
+
 def test_without_uid_patient_and_date_tell_studies_apart() -> None:
     bare = {"StudyInstanceUID": None}
     instances = [

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from gliosight.errors import UnsupportedInputError
 from gliosight.read.dicom.choose import Choice, choose
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import series_of
 from gliosight.study import Sequence
 
-from .builders_series import FLAIR, T1_SE, stack
+from .builders_series import FLAIR, MPRAGE, T1_SE, stack
 
 F, T1, T1C = Sequence.FLAIR, Sequence.T1, Sequence.T1C
 GIVEN = {"ContrastBolusAgent": "Gadovist"}
@@ -77,9 +78,86 @@ def test_where_nothing_tells_the_order_the_pixels_are_asked() -> None:
 
 
 def test_two_stacks_of_one_time_are_no_pair() -> None:
-    choice = chosen(stack(20, 3, **T1_SE), stack(20, 4, **T1_SE))
+    choice = chosen(stack(20, 3, **T1_SE, time="110000"), stack(20, 4, **T1_SE, time="110000"))
     assert T1C not in choice.chosen
     assert not choice.by_order
+
+
+def test_a_time_that_all_have_is_none() -> None:
+    zero = {"AcquisitionTime": "000000", "AcquisitionDate": None}
+    (series,) = series_of(
+        one
+        for group in (
+            stack(20, 1, **{**FLAIR, **zero}),
+            stack(20, 4, **{**T1_SE, **zero}),
+            stack(20, 5, **{**T1_SE, **zero}),
+        )
+        for one in group
+    ).values()
+    choice = choose(series)
+    assert numbers(choice) == {T1: 4, T1C: 5}
+    assert (choice.by_order, choice.dated) == (True, False)
+
+
+@pytest.mark.parametrize("later", [{**T1_SE, "RepetitionTime": 800}, MPRAGE], ids=["TR", "MPRAGE"])
+def test_of_two_protocols_the_earlier_is_t1_and_the_other_is_told(later: dict[str, Any]) -> None:
+    choice = chosen(stack(20, 4, **T1_SE, time="110000"), stack(20, 5, **later, time="113000"))
+    assert numbers(choice) == {T1: 4}
+    assert "series 5" in told(choice)["T1C_LEFT_OUT"]
+    assert "perhaps after contrast" in told(choice)["T1C_LEFT_OUT"]
+
+
+def test_one_that_says_it_is_before_goes_before_an_earlier_one_that_says_nothing() -> None:
+    choice = chosen(
+        stack(20, 4, **T1_SE, time="110000", step=5.0),
+        stack(20, 5, **T1_SE, time="113000", SeriesDescription="t1 pre"),
+    )
+    assert numbers(choice) == {T1: 5}
+
+
+def test_where_every_t1_claims_contrast_medium_it_is_told() -> None:
+    choice = chosen(
+        stack(20, 4, **T1_SE, **GIVEN, time="110000"), stack(20, 5, **T1_SE, **GIVEN, time="113000")
+    )
+    assert numbers(choice) == {T1C: 5}
+    assert "every T1 says that it is after contrast" in told(choice)["T1_LEFT_OUT"]
+
+
+def test_a_t1_that_only_a_word_excludes_is_told_and_can_be_named() -> None:
+    t1 = stack(20, 4, **T1_SE, SeriesDescription="t1 mprage mask")
+    assert "description says stored mask" in told(chosen(t1))["T1_LEFT_OUT"]
+    assert numbers(chosen(t1, wanted={T1: "4"})) == {T1: 4}
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["AX FLAIR Cal", "FLAIR resolve", "FLAIR cor (B0)", "FLAIR_ax_perfusion protocol", "survey"],
+)
+def test_a_word_does_not_outweigh_flair_s_physics(words: str) -> None:
+    (series,) = series_of(stack(20, 1, **FLAIR, SeriesDescription=words)).values()
+    choice = choose(series)
+    assert choice.chosen[F].identified.confidence == "likely"
+    assert "which these values contradict" in choice.reasons[F]
+
+
+@pytest.mark.parametrize("words", ["FLAIR MIP range 3", "FLAIR synthetic", "FLAIR_ROI"])
+def test_what_may_be_made_from_flair_is_taken_only_when_it_is_named(words: str) -> None:
+    (series,) = series_of(stack(20, 1, **FLAIR, SeriesDescription=words)).values()
+    with pytest.raises(UnsupportedInputError, match="name it with --flair"):
+        choose(series)
+    assert choose(series, {F: "1"}).chosen[F].number == 1
+
+
+def test_stacks_without_any_name_can_only_be_put_apart() -> None:
+    bare = {"SeriesInstanceUID": None, "SeriesNumber": None}
+    (series,) = series_of(
+        [
+            *stack(20, **{**FLAIR, "EchoTime": 90}, **bare, EchoNumbers=1),
+            *stack(20, start=30, **{**FLAIR, "EchoTime": 120}, **bare, EchoNumbers=2),
+        ]
+    ).values()
+    with pytest.raises(UnsupportedInputError, match="folder of its own"):
+        choose(series)
 
 
 def test_all_series_under_one_uid_are_still_a_study() -> None:

@@ -213,6 +213,33 @@ def test_a_mask_with_the_header_of_t1_is_passed_over(head: Phantom, tmp_path: Pa
         read(Request(source, series={Sequence.T1: str(numbers[0])}))
 
 
+def test_a_map_of_labels_with_flairs_own_header_is_passed_over(
+    head: Phantom, tmp_path: Path
+) -> None:
+    folder = write_dicom(head, tmp_path)
+    flair = next(
+        one
+        for one in only(folder).series
+        if one.identified.sequence is Sequence.FLAIR and one.usable
+    )
+    for index, frame in enumerate(flair.frames):
+        one = pydicom.dcmread(frame.instance.path)
+        pixels = one.pixel_array
+        labels = (pixels > 300).astype(np.uint16) + (pixels > 900) + 2 * (pixels > 1200)
+        one.PixelData = labels.astype(np.uint16).tobytes()
+        one.SeriesInstanceUID, one.SeriesNumber = "1.2.3.99", 99
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.99.{index}"
+        one.AcquisitionTime = one.SeriesTime = "235500"
+        one.save_as(folder / f"labels{index}.dcm")
+    study = read(Request(folder))
+    assert study.source["series"]["FLAIR"] == digest_of(flair.uid)
+    (said,) = [one.message for one in study.flags if one.code == "MASK_PASSED_OVER"]
+    assert "Series 99" in said
+    assert "values only" in said
+    with pytest.raises(DamagedInputError, match="map of labels"):
+        read(Request(folder, series={Sequence.FLAIR: "99"}))
+
+
 @pytest.mark.parametrize("dated", [True, False], ids=["with dates", "without dates"])
 def test_pixels_turn_an_order_round_only_where_no_date_makes_it_sure(
     head: Phantom, tmp_path: Path, dated: bool

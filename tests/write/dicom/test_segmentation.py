@@ -338,6 +338,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda: make_analysis(make_source(SOPInstanceUID="1.2.3")),
         "several slices",
     ),
+    "pixels of two sizes": (lambda: make_analysis(_drifting("PixelSpacing")), "lie up to"),
+    "two directions": (lambda: make_analysis(_drifting("ImageOrientationPatient")), "lie up to"),
     "no DICOM": (lambda: as_nifti(make_analysis(make_source())), "nifti"),
 }
 
@@ -346,6 +348,25 @@ def _two_references() -> Made:
     made = make_source()
     made.source.headers[3].FrameOfReferenceUID = "1.2.3"
     return made
+
+
+def _drifting(keyword: str) -> Made:
+    """Headers that differ by less than what is taken for one stack, and put the far corner elsewhere."""
+    made = make_source()
+    for header in made.source.headers[::2]:
+        value = [float(one) for one in header[keyword].value]
+        step = 0.03 if keyword == "PixelSpacing" else 0.012
+        header[keyword].value = [value[0], value[1] + step, *value[2:]]
+    return made
+
+
+def test_rounded_cosines_are_no_obstacle(tmp_path: Path) -> None:
+    """Three decimals leave vectors whose length is not quite 1."""
+    made = make_source()
+    for header in made.source.headers:
+        header.ImageOrientationPatient = [0.9995, 0, 0, 0, 0.9995, 0]
+    write_segmentation(make_analysis(made), tmp_path / "seg.dcm")
+    assert (tmp_path / "seg.dcm").is_file()
 
 
 @pytest.mark.parametrize("write", [write_segmentation, write_probability])

@@ -25,7 +25,7 @@ class StudyKey(NamedTuple):
     uid : str
         StudyInstanceUID; ``""`` for those without.
     patient : str
-        PatientID, where the UID alone would mix patients; else ``""``.
+        PatientID, or PatientName where none has an id, if the UID alone would mix patients; else ``""``.
     date : str
         StudyDate, where there is no UID; else ``""``.
     """
@@ -62,10 +62,16 @@ def group_instances(instances: Iterable[Instance]) -> dict[StudyKey, Groups]:
         by_uid.setdefault(key, []).append(one)
     studies: dict[StudyKey, list[Instance]] = {}
     for key, together in by_uid.items():
-        patients = {patient_of(one) for one in together} - {""}
+        # Names only where nobody has an id: of one patient they are spelt in many ways.
+        known = [
+            name
+            for name in ("PatientID", "PatientName")
+            if any(_said(one, name) for one in together)
+        ]
+        patients = {_said(one, known[0]) for one in together} - {""} if known else set()
         for one in together:
             # Files without any id may well be the one patient's; with several patients, nobody knows.
-            whose = patient_of(one) if len(patients) > 1 else ""
+            whose = _said(one, known[0]) if len(patients) > 1 else ""
             studies.setdefault(key._replace(patient=whose), []).append(one)
     return {key: _series(together) for key, together in studies.items()}
 
@@ -86,4 +92,9 @@ def _series(instances: Iterable[Instance]) -> Groups:
 
 def patient_of(instance: Instance) -> str:
     """PatientID, as far as it tells patients apart; ``""`` where there is none."""
-    return stored(instance.header, "PatientID").casefold()
+    return _said(instance, "PatientID")
+
+
+def _said(instance: Instance, keyword: str) -> str:
+    # Not `stored`: a name is no list of letters. Some pad it with empty components.
+    return str(instance.header.get(keyword) or "").casefold().strip().rstrip("^ ")

@@ -57,6 +57,19 @@ PROJECTIONS = (
 DIFFUSION = ("DIFFUSION", "DWI", "TRACE", "TRACEW", "DIFF", "DIFFUSION_ANISO")
 PERFUSION = ("PERFUSION", "ASL", "FMRI", "BOLD", "DYNAMIC_CONTRAST", "TIME COURSE")
 
+# Hints at what is never acquired with an inversion that nulls fluid, a long TR and a long TE.
+NEVER_NULL_FLUID = frozenset(
+    {
+        "localizer",
+        "calibration",
+        "field map",
+        "diffusion",
+        "perfusion",
+        "angiography",
+        "spectroscopy",
+    }
+)
+
 # A series of three planes and few slices in each is for planning, whatever it is called.
 SCOUT_PLANES = 3
 SCOUT_SLICES = 15
@@ -152,8 +165,16 @@ def image_type(*values: str) -> Condition:
 
 
 def hints(*names: str) -> Condition:
-    """Whether the description holds one of these hints."""
-    return coded("hints", *names)
+    """Whether the description holds one of these hints, and they can be true.
+
+    Words for what never nulls fluid do not count against an acquisition that does so.
+    """
+
+    def test(one: Acquisition) -> bool:
+        found = one.hints.intersection(names)
+        return bool(found) and not (found <= NEVER_NULL_FLUID and NULLS_FLUID(one))
+
+    return test
 
 
 def says(*sequences: str | None) -> Condition:
@@ -234,6 +255,8 @@ GRADIENT_PREPARED: Condition = all_of(no(SPIN), within("echo", 0, 10))
 FLUID_TIMES: Condition = all_of(
     within("inversion", *FLUID_TI), within("repetition", *FLUID_TR), within("echo", *FLUID_TE)
 )
+
+NULLS_FLUID: Condition = all_of(MAYBE_INVERTED, FLUID_TIMES, no(coded("scanning", "EP")))
 
 
 def words_for(one: Acquisition) -> dict[str, Any]:

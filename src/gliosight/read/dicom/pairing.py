@@ -69,11 +69,7 @@ def pair_t1(
         for name, one in named.items()
         if (why := _elsewhere(name, one, flair)) is not None
     }
-    weighted = [
-        one
-        for one in series
-        if one.identified.usable and one.identified.sequence in (Sequence.T1, Sequence.T1C)
-    ]
+    weighted = [one for one in series if one.identified.sequence in (Sequence.T1, Sequence.T1C)]
     near = [one for one in weighted if one.usable and _elsewhere(None, one, flair) is None]
     after = [one for one in near if one.identified.sequence is Sequence.T1C]
     before = [one for one in near if one.identified.sequence is Sequence.T1]
@@ -87,25 +83,63 @@ def pair_t1(
     if Sequence.T1C not in named and after:
         chosen[Sequence.T1C] = _best(flair, after)
     if Sequence.T1 not in named and before:
-        chosen[Sequence.T1] = _best(flair, before)
+        chosen[Sequence.T1] = _best(flair, before if known else _surely_before(before))
     by_order = dated = False
     if Sequence.T1C not in named and not after:
         first = named.get(Sequence.T1) or _first_of_pair(flair, before)
         later = [one for one in before if first is not None and _repeats(first, one)]
         if first is not None and later:
-            second = max(later, key=_order)
+            second = _last(later)
             by_order, dated = True, _dated(first) and _dated(second)
             if Sequence.T1 not in named:
                 chosen[Sequence.T1] = first, _because(first, "the earlier of two T1 of one kind")
             words = "the later of two T1 of one kind, so probably after contrast medium"
             chosen[Sequence.T1C] = second, _because(second, words)
+    first_t1 = named.get(Sequence.T1)
+    if Sequence.T1 in chosen:
+        first_t1 = chosen[Sequence.T1][0]
     for name in (Sequence.T1, Sequence.T1C):
         if name not in chosen and name not in named:
-            lost.update(_not_used(name, weighted, flair))
+            lost.update(_not_used(name, weighted, flair, first_t1))
+        if all(name not in one for one in (lost, chosen, named)) and (
+            one := _but_for_a_word(series, name)
+        ):
+            lost[name] = (
+                f"{one.place} would be T1 by its values, but its description says {one.identified.kind}"
+            )
     return T1Pair(chosen, lost, by_order, dated)
 
 
-def _not_used(name: Sequence, weighted: abc.Sequence[Series], flair: Series) -> dict[Sequence, str]:
+def _surely_before(candidates: abc.Sequence[Series]) -> list[Series]:
+    """Those that say they are before contrast medium; if none does, those that no other came before."""
+    said = [one for one in candidates if not _unknown(one)]
+    return said or [
+        one for one in candidates if not any(_later(other, one) for other in candidates)
+    ]
+
+
+def _last(candidates: abc.Sequence[Series]) -> Series:
+    """The one after which no other was acquired."""
+    last = candidates[0]
+    for one in candidates[1:]:
+        if _later(last, one):
+            last = one
+    return last
+
+
+def _but_for_a_word(series: abc.Sequence[Series], name: Sequence) -> Series | None:
+    """A series that only its description excludes; whether it is after contrast nobody has asked."""
+    if name is not Sequence.T1:
+        return None
+    return next((one for one in series if one.identified.but_for_a_word is Sequence.T1), None)
+
+
+def _not_used(
+    name: Sequence,
+    weighted: abc.Sequence[Series],
+    flair: Series,
+    t1: Series | None,
+) -> dict[Sequence, str]:
     """What is there of a sequence none of which was taken; nothing where there is none."""
     mine = [one for one in weighted if one.identified.sequence is name]
     if mine:
@@ -119,9 +153,23 @@ def _not_used(name: Sequence, weighted: abc.Sequence[Series], flair: Series) -> 
                 "say so"
             )
         return {} if why is None else {name: why}
+    if name is Sequence.T1:
+        return _both_after(weighted)
     for one in weighted:
-        if one.error is not None and _unknown(one):
-            return {name: f"{one.place}, a T1 perhaps after contrast, {_unreadable(one.error)}"}
+        if t1 is None or one is t1 or not _unknown(one) or _later(t1, one) is False:
+            continue
+        what = f"{one.place}, a T1 perhaps after contrast,"
+        if one.error is not None:
+            return {name: f"{what} {_unreadable(one.error)}"}
+        return {name: f"{what} is another protocol than T1 ({t1.place}) and not taken for it"}
+    return {}
+
+
+def _both_after(weighted: abc.Sequence[Series]) -> dict[Sequence, str]:
+    """Two of one protocol that both claim contrast medium: some scanners write it into all series."""
+    for one in weighted:
+        if one.usable and any(_alike(one, other) for other in weighted if other is not one):
+            return {Sequence.T1: f"every T1 says that it is after contrast, {one.place} the first"}
     return {}
 
 
@@ -198,12 +246,6 @@ def _dated(one: Series) -> bool:
     return one.acquired is not None and is_dated(one.acquired)
 
 
-def _order(one: Series) -> tuple[float, int]:
-    """When it was acquired; by number where no time is known."""
-    time = one.acquired
-    return (-1.0 if time is None else time), (-1 if one.number is None else one.number)
-
-
 def _later(first: Series, second: Series) -> bool | None:
     """Whether the second was acquired after the first; ``None`` where nothing tells.
 
@@ -237,6 +279,11 @@ def _repeats(first: Series, second: Series) -> bool:
     # Parts of one series differ in much that is no repetition: only a time says that they are one.
     if later is None and first.whole == second.whole:
         return False
+    return _alike(first, second)
+
+
+def _alike(first: Series, second: Series) -> bool:
+    """Whether two series are of one protocol."""
     one, other = first.frames[0].acquisition, second.frames[0].acquisition
     pairs = [(one.repetition, other.repetition), (one.echo, other.echo)]
     if first.geometry is not None and second.geometry is not None:
@@ -245,7 +292,8 @@ def _repeats(first: Series, second: Series) -> bool:
             return False
         pairs.append((first.geometry.slice_spacing, second.geometry.slice_spacing))
     same = all((a is None and b is None) or (a and b and _about(a, b)) for a, b in pairs)
-    return first.identified.rule == second.identified.rule and same
+    rules = {one.identified.rule.partition(" ")[0] for one in (first, second)}
+    return len(rules) == 1 and same
 
 
 def _about(one: float, other: float) -> bool:

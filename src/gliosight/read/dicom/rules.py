@@ -2,7 +2,8 @@
 
 In: an `Acquisition`. Out: `Identified`: FLAIR, T1, T1C or what else it is, whether it may be analysed as an
 image at all, which rule decided, and on which values. The rules are data: the first one that matches decides.
-What must never be analysed comes first, then the sequences by their physics (TR, TE, TI, flip angle, kind of
+What must never be analysed comes first (a word of the description may say so, but for FLAIR's own physics),
+then the sequences by their physics (TR, TE, TI, flip angle, kind of
 pulse: PS3.3 sections C.8.3.1 and C.8.13.5), and only where timing was stripped from the header the
 description, which then is a guess. Where physics and description contradict each other, physics decides and
 ``why`` says so.
@@ -12,7 +13,7 @@ The tables are in `unusable` and `sequences`, what they ask in `matching`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gliosight.errors import printable
 from gliosight.read.dicom import matching as of
@@ -45,6 +46,8 @@ class Identified:
     confidence : {"certain", "likely", "guess"}
     contrast : bool or None
         Of a T1: whether it was acquired after contrast medium; ``None`` where nothing says so.
+    but_for_a_word : Sequence or None
+        What it would be if its description did not exclude it: nothing else does, and a user may know better.
     """
 
     sequence: Sequence | None
@@ -54,6 +57,7 @@ class Identified:
     why: str
     confidence: Confidence
     contrast: bool | None = None
+    but_for_a_word: Sequence | None = None
 
 
 _RANK: tuple[Confidence, ...] = ("certain", "likely", "guess")
@@ -71,7 +75,7 @@ def identify(acquisition: Acquisition) -> Identified:
     Identified
         Derived images that are usable are ``likely`` at best: an original goes before them.
     """
-    rule = next(one for one in RULES if one.test(acquisition))
+    rule = _rule_of(acquisition)
     words = of.words_for(acquisition)
     kind = rule.kind.format_map(words)
     why = rule.why.format_map({**words, "kind": kind})
@@ -79,7 +83,14 @@ def identify(acquisition: Acquisition) -> Identified:
     if acquisition.derived and rule.usable:
         confidence = _weaker(confidence, "likely")
         why += ", derived from other images"
-    sequence, contrast, name = rule.sequence, None, rule.name
+    sequence, contrast, name, otherwise = rule.sequence, None, rule.name, None
+    if not rule.usable:
+        otherwise = _rule_of(replace(acquisition, description="")).sequence
+        confidence = confidence if otherwise is None else "likely"
+    elif excluding := acquisition.hints & of.NEVER_NULL_FLUID:
+        # Of FLAIR's physics alone: see `matching.hints`.
+        why += f"; the description says {' and '.join(sorted(excluding))}, which these values contradict"
+        confidence = _weaker(confidence, "likely")
     if (
         rule.usable
         and (said := acquisition.said) not in (None, rule.kind)
@@ -95,8 +106,19 @@ def identify(acquisition: Acquisition) -> Identified:
             sequence, kind = Sequence.T1C, AFTER_CONTRAST
             name += f" + {added.name}"
     return Identified(
-        sequence, printable(kind), rule.usable, name, printable(why), confidence, contrast
+        sequence,
+        printable(kind),
+        rule.usable,
+        name,
+        printable(why),
+        confidence,
+        contrast,
+        otherwise,
     )
+
+
+def _rule_of(acquisition: Acquisition) -> Rule:
+    return next(one for one in RULES if one.test(acquisition))
 
 
 def _contrast_rule(acquisition: Acquisition) -> ContrastRule:

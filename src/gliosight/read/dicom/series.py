@@ -118,8 +118,13 @@ def series_of(instances: Iterable[Instance]) -> dict[StudyKey, tuple[Series, ...
 
 
 def _in_one_day(series: Sequence[Series]) -> tuple[Series, ...]:
-    """Series whose times can be compared also across midnight."""
+    """Series whose times can be compared also across midnight.
+
+    A time that all of them have is no time: who removes dates writes 000000.
+    """
     known = [one.acquired for one in series if one.acquired is not None]
+    if len(set(known)) == 1 and len({one.whole for one in series}) > 1:
+        return tuple(replace(one, acquired=None) for one in series)
     moved = dict(zip(known, across_midnight(known), strict=True))
     return tuple(
         one if one.acquired is None else replace(one, acquired=moved[one.acquired])

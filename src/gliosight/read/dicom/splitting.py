@@ -1,10 +1,11 @@
 """One series, several stacks: which frames belong together (read stage, DICOM, below `series`).
 
-In: the frames of one SeriesInstanceUID. Out: `Part`, groups of frames that make one stack each, with the
-words that tell it from the others, and the reason where they make none. What differs in direction, size or
-kind of image is split at once; echo, time, diffusion weighting and the like only where positions repeat, by
-the tag that explains the repetition (dimensions of PS3.3 section C.7.6.17 and their classic counterparts).
-A number that merely counts slices explains nothing, as when every slice is an acquisition of its own.
+In: the frames of one series. Out: `Part`, groups of frames that make one stack each, with the words that tell
+it from the others, and the reason where they make none. What differs in direction, size or kind of image is
+split at once; echo, time, diffusion weighting and the like only where positions repeat, by the tag that
+explains the repetition (dimensions of PS3.3 section C.7.6.17 and their classic counterparts). A number that
+merely counts slices explains nothing, as when every slice is an acquisition of its own. Before that,
+`mixtures` takes apart what exports have thrown into one series.
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInput
 from gliosight.read.dicom.acquisition import Acquisition
 from gliosight.read.dicom.frames import Frame
 from gliosight.read.dicom.matching import FIELDS, MAPS, MASKS, PROJECTIONS
+from gliosight.read.dicom.mixtures import (
+    LEAST_SLICES,
+    SAME_POSITION,
+    acquisitions_of,
+    protocols_of,
+)
 
 # Directions within this angle are one.
 SAME_DIRECTION = np.cos(np.deg2rad(1.0))
-# Positions along the normal closer than this are one, mm.
-SAME_POSITION = 0.02
 # Pixel spacings within this part are one.
 SAME_SPACING = 0.002
 # With more directions than this, the frames are no stacks but turned views.
@@ -82,6 +87,10 @@ REASONS: tuple[Reason, ...] = (
     Reason(lambda one: one.inversion, lambda value, _rank, _of: f"inversion time {value:g} ms"),
     Reason(lambda one: one.b_value, lambda value, _rank, _of: f"b value {value:g}"),
     Reason(lambda one: one.gradient or None, lambda _value, rank, _of: f"direction {rank}"),
+    Reason(
+        lambda one: one.contrast,
+        lambda value, _rank, _of: f"{'after' if value else 'before'} contrast medium",
+    ),
     Reason(lambda one: one.temporal, lambda _value, rank, of: f"time {rank} of {of}", True),
     Reason(lambda one: one.trigger, lambda value, _rank, _of: f"trigger time {value:g} ms", True),
     Reason(lambda one: one.repetition, lambda value, _rank, _of: f"TR {value:g} ms"),
@@ -156,11 +165,40 @@ def _by_kind(part: Part) -> list[Part]:
 
 def _by_place(part: Part) -> list[Part]:
     if any(one.position is None or one.orientation is None for one in part.frames):
-        return _by_size(part)
+        return _spread(_by_protocol(part), _by_size)
     parts = [part]
-    for step in (_by_direction, _by_size, _by_spacing, _by_repetition):
+    for step in (
+        _by_direction,
+        _by_protocol,
+        _by_size,
+        _by_spacing,
+        _by_acquisition,
+        _by_repetition,
+    ):
         parts = _spread(parts, step)
     return parts
+
+
+def _by_protocol(part: Part) -> list[Part]:
+    """Where a series holds sequences of several kinds, and they are not repetitions of each other."""
+    if all(one.position is not None and one.orientation is not None for one in part.frames):
+        counts = set(Counter(_places(part.frames)).values())
+        if len(counts) == 1 and counts != {
+            1
+        }:  # echoes and the like: each place as often as any other
+            return [part]
+    keys = protocols_of([one.acquisition for one in part.frames])
+    return _grouped(part, keys, lambda _key, rank: f"protocol {rank}")
+
+
+def _by_acquisition(part: Part) -> list[Part]:
+    """Where two scans lie in one stack, slice between slice: the patient has moved in between."""
+    keys = acquisitions_of(
+        [one.acquisition for one in part.frames],
+        _along(part.frames),
+        [one.thickness for one in part.frames],
+    )
+    return _grouped(part, keys, lambda _key, rank: f"acquisition {rank}")
 
 
 def _by_direction(part: Part) -> list[Part]:
@@ -208,6 +246,8 @@ def _by_size(part: Part) -> list[Part]:
     )
     if len(by_stack) > 1:
         return _spread(by_stack, _by_size)
+    if _reach_over(part.frames, sizes):
+        return _grouped(part, sizes, lambda _key, rank: f"matrix {rank}")
     usual = counts.most_common(1)[0][0]
     same = [one for one, size in zip(part.frames, sizes, strict=True) if size == usual]
     odd, size = next((o, s) for o, s in zip(part.frames, sizes, strict=True) if s != usual)
@@ -217,6 +257,15 @@ def _by_size(part: Part) -> list[Part]:
         remedy="export the series again, or part the files",
     )
     return [replace(part, frames=tuple(same), error=error)]
+
+
+def _reach_over(frames: Sequence[Frame], sizes: Sequence[Hashable]) -> bool:
+    """Whether frames of several sizes are scans of one place, and no odd ones among those of one scan."""
+    if min(Counter(sizes).values()) < LEAST_SLICES or any(one.position is None for one in frames):
+        return False
+    along, keys = _along(frames), np.array([str(one) for one in sizes])
+    groups = [along[keys == one] for one in np.unique(keys)]
+    return bool(max(one.min() for one in groups) < min(one.max() for one in groups))
 
 
 def _by_spacing(part: Part) -> list[Part]:
@@ -312,15 +361,21 @@ def _order(value: Hashable) -> tuple[bool, int, float, str]:
 
 def _places(frames: Sequence[Frame]) -> list[int]:
     """For each frame the rank of its position along the normal; equal where positions are one."""
-    direction = frames[0].orientation
-    if direction is None:
-        return list(range(len(frames)))
-    along = np.array([one.position for one in frames], dtype=np.float64) @ normal_of(direction)
+    along = _along(frames)
     order = np.argsort(along, kind="stable")
     new = np.diff(along[order], prepend=along[order[0]]) > SAME_POSITION
     places = np.empty(len(frames), dtype=np.intp)
     places[order] = np.cumsum(new)
     return [int(one) for one in places]
+
+
+def _along(frames: Sequence[Frame]) -> NDArray[np.float64]:
+    """Positions along the normal of the first frame, mm."""
+    direction = frames[0].orientation
+    if direction is None:
+        return np.arange(len(frames), dtype=np.float64)
+    positions = np.array([one.position for one in frames], dtype=np.float64)
+    return np.asarray(positions @ normal_of(direction))
 
 
 def _tells_apart(places: Sequence[int], values: Sequence[Hashable]) -> bool:

@@ -53,7 +53,9 @@ def geometry_of(frames: Sequence[Frame]) -> tuple[Geometry | None, Flag | None]:
     """
     first = frames[0]
     if first.orientation is None or first.spacing is None or _along(frames) is None:
-        return None, _no_geometry("the headers lack position, orientation or pixel spacing")
+        return None, _no_geometry(
+            "the headers lack position, orientation or pixel spacing, or what they say of them is none"
+        )
     across, down = (first.orientation[k : k + 3] * LPS_TO_RAS for k in (0, 3))
     across = across / np.linalg.norm(across)
     down = down - (down @ across) * across

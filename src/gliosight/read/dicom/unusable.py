@@ -2,7 +2,8 @@
 
 In: conditions of `matching`. Out: `UNUSABLE`, in the order in which they are tried, before any sequence: no
 MR, captures, mosaics, stored masks, localizers, field maps, phase, maps, projections, diffusion, perfusion,
-angiography.
+angiography. Where a word of the description alone excludes, the user may name the series all the same (see
+`Identified.but_for_a_word`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,6 @@ def _never(name: str, kind: str, test: of.Condition, why: str) -> Rule:
 
 
 _ADDED = "the description says {kind}, {values}"
-
-# The only rule here that goes by a word of the description alone.
-MASK_WORD = "mask-word"
 
 UNUSABLE: tuple[Rule, ...] = (
     # No images of a head by magnetic resonance, or none that an image is in.
@@ -39,7 +37,9 @@ UNUSABLE: tuple[Rule, ...] = (
         of.image_type(*of.MASKS),
         "no image but a mask, {image_type}",
     ),
-    _never(MASK_WORD, "stored mask", of.hints("mask"), "the description says mask, ROI or labels"),
+    _never(
+        "mask-word", "stored mask", of.hints("mask"), "the description says mask, ROI or labels"
+    ),
     _never(
         "localizer",
         "localizer",

@@ -13,13 +13,13 @@ from collections import Counter
 
 from gliosight.errors import UnsupportedInputError, UsageError
 from gliosight.read.dicom.series import Series
-from gliosight.read.dicom.unusable import MASK_WORD
 from gliosight.study import Sequence
 
 # Series named in a message before it breaks off.
 NAMED = 8
 # Characters of what the user typed that a message repeats.
 TYPED = 64
+_APART = "put the files of each into a folder of its own, and give that of one"
 _TEXT = re.compile(r"(?:series\s+)?([^,]*?)\s*(?:,\s*(.*))?", re.IGNORECASE)
 
 
@@ -48,8 +48,10 @@ def how_to_choose(series: abc.Sequence[Series], name: Sequence) -> str:
         ):
             if None not in values and len(set(values)) == len(values):
                 return f"choose one with {option} {what}"
-        return "put the files of each into a folder of its own, and give that of one"
+        return _APART
     whose = first.uid if first.number is None else str(first.number)
+    if not whose:
+        return _APART
     return f'choose one with {option} "{whose}, {first.part}" or another part'
 
 
@@ -98,9 +100,7 @@ def find_wanted(series: abc.Sequence[Series], name: Sequence, text: str) -> tupl
         )
     # What only a word of the description says, the user knows better; a mask's pixels still tell.
     usable = [
-        one
-        for one in found
-        if one.usable or (one.identified.rule == MASK_WORD and one.error is None)
+        one for one in found if one.usable or (one.identified.but_for_a_word and one.error is None)
     ]
     if not usable:
         first = found[0]

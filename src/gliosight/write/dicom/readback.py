@@ -16,7 +16,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pydicom
@@ -33,13 +33,22 @@ from gliosight.write.result import DIGITS
 
 # Between the file and the study, mm: numbers of 16 characters leave far less.
 EXACT_MM = 0.001
-# Between the file and the source's header, mm: a reader may straighten cosines that are no unit vectors.
-SOURCE_MM = 0.05
+# Between the file and the source's header, mm: a quarter of a common pixel, as rounded cosines may be off.
+# What is further apart is not written, see `imprecise_by`.
+SOURCE_MM = 0.25
+# Further off than headers that are let pass can be, mm: that is a mistake of ours.
+IMPRECISE_MM = 5.0
+# Cosines this near to those of perpendicular unit vectors are exact: headers keep six digits of them.
+EXACT_COSINE = 1e-4
 # Between a value in the report and the finding's, relative.
 SAME = 1e-6
 LPS = np.array([-1.0, -1.0, 1.0])
 # Flags of this folder: a result exported later has them, the one written at once not yet.
 OURS = ("SEG_NOT_WRITTEN", "SR_NOT_WRITTEN")
+
+
+# Position, orientation and pixel spacing, as a header has them.
+_Place: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,30 @@ def check_probability(path: Path, analysis: Analysis, origin: Origin) -> None:
             apart = float(np.abs(one.pixels / most - wanted).max())
             if not apart <= 0.5 / float(most) + 1e-6:
                 raise _differs(f"slice {one.index + 1}", f"{apart:.4f} off", "rounding alone")
+
+
+def imprecise_by(analysis: Analysis) -> float:
+    """How far, mm, slices lie from where headers put them that are no exact headers; 0 where they are.
+
+    A reader straightens cosines that are no unit vectors, and takes one direction and pixel size for a stack
+    whose headers differ a little. Where they are exact, a distance is a mistake of ours.
+    """
+    places = _source_places(analysis)
+    if not places or _exact(list(places.values())):
+        return 0.0
+    ours, theirs = _study_corners(analysis), _source_corners(analysis)
+    return max(float(np.abs(ours[k] - one).max()) for k, one in theirs.items())
+
+
+def _exact(places: list[_Place]) -> bool:
+    """Whether directions are perpendicular unit vectors, and with the pixel the same in all slices."""
+    directions = np.array([one[1].reshape(2, 3) for one in places])
+    products = directions @ directions.transpose(0, 2, 1)
+    return (
+        float(np.abs(products - np.eye(2)).max()) < EXACT_COSINE
+        and float(np.abs(directions - directions[0]).max()) < EXACT_COSINE
+        and all(np.allclose(one[2], places[0][2], rtol=EXACT_COSINE) for one in places)
+    )
 
 
 def check_report(path: Path, analysis: Analysis, origin: Origin, seg: Uids | None) -> None:
@@ -309,8 +342,8 @@ def _study_corners(analysis: Analysis) -> NDArray[np.float64]:
     return np.asarray(geometry.to_world(index) * LPS)
 
 
-def _source_corners(analysis: Analysis) -> Mapping[int, NDArray[np.float64]]:
-    """Corners of the slices by the source's own headers, where those tell them."""
+def _source_places(analysis: Analysis) -> dict[int, _Place]:
+    """Position, orientation and pixel spacing of the slices whose own headers tell them."""
     source = dicom_source(analysis)
     out = {}
     for k, (one, number) in enumerate(source.frames):
@@ -324,10 +357,19 @@ def _source_corners(analysis: Analysis) -> Mapping[int, NDArray[np.float64]]:
             )
         ]
         if all(value is not None for value in found):
-            _, rows, columns = analysis.study.shape
             with contextlib.suppress(*UNREADABLE):
-                out[k] = frame_corners(found[0], found[1], found[2], rows, columns)
+                where, turn, pixel = (np.array([float(part) for part in one]) for one in found)
+                if (len(where), len(turn), len(pixel)) == (3, 6, 2):
+                    out[k] = where, turn, pixel
     return out
+
+
+def _source_corners(analysis: Analysis) -> Mapping[int, NDArray[np.float64]]:
+    """Corners of the slices by the source's own headers, where those tell them."""
+    _, rows, columns = analysis.study.shape
+    return {
+        k: frame_corners(*place, rows, columns) for k, place in _source_places(analysis).items()
+    }
 
 
 def _own(header: Dataset, number: int, sequence: str, keyword: str) -> Any:
@@ -388,10 +430,9 @@ def _check_centroid(
     inside = np.argwhere(labels[box] == finding.id) + np.array(low)
     ours = geometry.to_world(inside).mean(axis=0) * LPS
     _near(f"the centroid of segment {finding.id}", found, ours, EXACT_MM)
-    if finding.centroid_mm is not None and geometry.evenly_spaced:
-        within = EXACT_MM + 0.01 * (geometry.slice_spacing or 0.0)  # what counts as even
+    if finding.centroid_mm is not None:
         told = np.array(finding.centroid_mm) * LPS
-        _near(f"the centroid of finding {finding.id}", found, told, within)
+        _near(f"the centroid of finding {finding.id}", found, told, EXACT_MM)
 
 
 def _check_group(group: Dataset, finding: Finding, seg: Uids | None) -> None:

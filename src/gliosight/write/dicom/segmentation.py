@@ -29,7 +29,14 @@ from gliosight.study import Geometry
 from gliosight.write.dicom import codes
 from gliosight.write.dicom.headers import quietly
 from gliosight.write.dicom.identity import Origin, origin_of
-from gliosight.write.dicom.readback import check_probability, check_segmentation, checked
+from gliosight.write.dicom.readback import (
+    IMPRECISE_MM,
+    SOURCE_MM,
+    check_probability,
+    check_segmentation,
+    checked,
+    imprecise_by,
+)
 from gliosight.write.dicom.uids import Uids, uid_from, uids_of
 from gliosight.write.result import DIGITS
 
@@ -141,6 +148,11 @@ def why_not(analysis: Analysis, origin: Origin) -> str | None:
         return "the series has no single frame of reference"
     if analysis.study.geometry is None:
         return "the series has no geometry"
+    if SOURCE_MM < (apart := imprecise_by(analysis)) <= IMPRECISE_MM:
+        return (
+            "direction or pixel size differ between the images, or their cosines are no unit vectors: "
+            f"by their own headers they lie up to {apart:.2f} mm from where they are taken to lie"
+        )
     if len(analysis.findings) > MOST_SEGMENTS:
         return f"it holds at most {MOST_SEGMENTS} segments"
     return None
