@@ -95,18 +95,10 @@ def pair_t1(
                 chosen[Sequence.T1] = first, _because(first, "the earlier of two T1 of one kind")
             words = "the later of two T1 of one kind, so probably after contrast medium"
             chosen[Sequence.T1C] = second, _because(second, words)
-    first_t1 = named.get(Sequence.T1)
-    if Sequence.T1 in chosen:
-        first_t1 = chosen[Sequence.T1][0]
+    taken = {**named, **{name: one for name, (one, _) in chosen.items()}}
     for name in (Sequence.T1, Sequence.T1C):
-        if name not in chosen and name not in named:
-            lost.update(_not_used(name, weighted, flair, first_t1))
-        if all(name not in one for one in (lost, chosen, named)) and (
-            one := _but_for_a_word(series, name)
-        ):
-            lost[name] = (
-                f"{one.place} would be T1 by its values, but its description says {one.identified.kind}"
-            )
+        if name not in taken and (why := _not_used(name, series, flair, taken)) is not None:
+            lost[name] = why
     return T1Pair(chosen, lost, by_order, dated)
 
 
@@ -127,50 +119,57 @@ def _last(candidates: abc.Sequence[Series]) -> Series:
     return last
 
 
-def _but_for_a_word(series: abc.Sequence[Series], name: Sequence) -> Series | None:
-    """A series that only its description excludes; whether it is after contrast nobody has asked."""
-    if name is not Sequence.T1:
-        return None
-    return next((one for one in series if one.identified.but_for_a_word is Sequence.T1), None)
-
-
 def _not_used(
     name: Sequence,
-    weighted: abc.Sequence[Series],
+    series: abc.Sequence[Series],
     flair: Series,
-    t1: Series | None,
-) -> dict[Sequence, str]:
-    """What is there of a sequence none of which was taken; nothing where there is none."""
-    mine = [one for one in weighted if one.identified.sequence is name]
+    taken: Mapping[Sequence, Series],
+) -> str | None:
+    """What is there of a sequence none of which was taken; ``None`` where there is none."""
+    mine = [one for one in series if one.identified.sequence is name]
     if mine:
         one = max(mine, key=merit_of)
-        why = _elsewhere(name, one, flair)
+        who = f"{name.value} ({one.place})"
         if one.error is not None:
-            why = f"{name.value} ({one.place}) {_unreadable(one.error)}"
-        elif why is None and name is Sequence.T1:
-            why = (
-                f"T1 ({one.place}) was acquired after contrast medium, though its header does not "
-                "say so"
-            )
-        return {} if why is None else {name: why}
-    if name is Sequence.T1:
-        return _both_after(weighted)
-    for one in weighted:
-        if t1 is None or one is t1 or not _unknown(one) or _later(t1, one) is False:
+            return f"{who} {_unreadable(one.error)}"
+        silent = f"{who} was acquired after contrast medium, though its header does not say so"
+        return _elsewhere(name, one, flair) or silent
+    return (
+        _t1_under_another_name(series)
+        if name is Sequence.T1
+        else _perhaps_after(series, flair, taken)
+    )
+
+
+def _t1_under_another_name(series: abc.Sequence[Series]) -> str | None:
+    """What a T1 may be hidden in: a series that claims contrast medium, or that a word excludes."""
+    after = [one for one in series if one.usable and one.identified.sequence is Sequence.T1C]
+    for one in after:
+        if any(_alike(one, other) for other in after if other is not one):
+            return f"every T1 says that it is after contrast, {one.place} the first"
+    for one in series:
+        if one.identified.but_for_a_word is Sequence.T1:
+            kind = one.identified.kind
+            return f"{one.place} would be T1 by its values, but its description says {kind}"
+    return None
+
+
+def _perhaps_after(
+    series: abc.Sequence[Series], flair: Series, taken: Mapping[Sequence, Series]
+) -> str | None:
+    """A further T1 that may be the one after contrast medium, and why it was not taken for it."""
+    first = taken.get(Sequence.T1)
+    for one in series:
+        weighted = one.identified.sequence is Sequence.T1 and one is not first
+        if first is None or not weighted or not _unknown(one) or _later(first, one) is False:
             continue
         what = f"{one.place}, a T1 perhaps after contrast,"
         if one.error is not None:
-            return {name: f"{what} {_unreadable(one.error)}"}
-        return {name: f"{what} is another protocol than T1 ({t1.place}) and not taken for it"}
-    return {}
-
-
-def _both_after(weighted: abc.Sequence[Series]) -> dict[Sequence, str]:
-    """Two of one protocol that both claim contrast medium: some scanners write it into all series."""
-    for one in weighted:
-        if one.usable and any(_alike(one, other) for other in weighted if other is not one):
-            return {Sequence.T1: f"every T1 says that it is after contrast, {one.place} the first"}
-    return {}
+            return f"{what} {_unreadable(one.error)}"
+        if (why := _elsewhere(Sequence.T1, one, flair)) is not None:
+            return f"{what} is not used: {why}"
+        return f"{what} is another protocol than T1 ({first.place}) and not taken for it"
+    return None
 
 
 def _unreadable(error: GliosightError) -> str:
