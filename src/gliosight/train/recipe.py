@@ -77,12 +77,14 @@ class Strength:
     bias: float = 0.35
     noise: float = 0.2
     flip_chance: float = 0.5
+    upside_down_chance: float = 0.0
     blur_chance: float = 0.2
     lose_t1_chance: float = 0.12
     lose_t1c_chance: float = 0.15
     lose_both_chance: float = 0.2
     strip_chance: float = 0.2
     turn_order_chance: float = 0.3
+    graft_chance: float = 0.0
 
 
 # Nothing varied: a picture as it is.
