@@ -19,19 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from gliosight.analysis import Status
 from gliosight.card import DecisionRule, InputRecipe
 from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.data.split import TEST, read_split
 from gliosight.data.studies import read_labelled
 from gliosight.decide import decide, weighing_scale
 from gliosight.evaluate.kept_maps import KeptMaps, read_maps, write_maps
-from gliosight.evaluate.predict import ModelSource, rows_digest
+from gliosight.evaluate.predict import ModelSource, prediction_of, rows_digest
 from gliosight.evaluate.predictions import (
     ModelNote,
     Prediction,
     Predictions,
-    pack,
     write_predictions,
 )
 from gliosight.evaluate.rule_fit import Observed, cross_fit, dice_of, fit_rule, observe
@@ -74,19 +72,7 @@ def observed_of(
 def predict(one: KeptMaps, rule: DecisionRule, recipe: InputRecipe) -> Prediction:
     """What the whole tool would have said with this rule."""
     decision = decide(one.maps, None, rule, recipe)
-    return Prediction(
-        patient=one.patient,
-        rows_sha256=one.rows_sha256,
-        shape=one.maps.probability.shape,
-        bits=pack(decision.mask),
-        slice_probability=decision.slice_probabilities,
-        slice_threshold=decision.slice_threshold,
-        score=decision.score,
-        score_threshold=decision.score_threshold,
-        found=decision.status is Status.FOUND,
-        seen=False,
-        model=one.model,
-    )
+    return prediction_of(one.patient, one.rows_sha256, decision, seen=False, model=one.model)
 
 
 def fit(maps: Path, manifest: Manifest, start: str, out: Path) -> dict[str, float]:

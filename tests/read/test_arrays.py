@@ -31,6 +31,15 @@ def test_without_affine_there_is_no_geometry() -> None:
     assert set(study.sequences) == set(Sequence)
 
 
+@pytest.mark.parametrize(("values", "words"), [(2, "two values"), (16, "16 values")])
+def test_a_mask_and_a_map_of_labels_are_no_image(values: int, words: str) -> None:
+    labels = np.arange(9 * 24 * 20).reshape(9, 24, 20) % values
+    with pytest.raises(DamagedInputError, match=f"FLAIR holds {words} only"):
+        from_arrays(labels.astype(np.uint8))
+    one_more = (np.arange(9 * 24 * 20).reshape(9, 24, 20) % 17).astype(np.uint8)
+    assert from_arrays(one_more).shape == one_more.shape
+
+
 def test_the_callers_array_is_not_shared() -> None:
     values = make_volume()
     study = from_arrays(values)

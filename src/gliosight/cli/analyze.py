@@ -7,13 +7,13 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from gliosight import pipeline
+from gliosight.cli.finding import find_below
 from gliosight.cli.options import PATH, limit_options, limits_of, model_options, output_options
 from gliosight.cli.output import (
     print_closing,
@@ -295,11 +295,7 @@ def _find(
         above = f"{name}/" if len(studies) > 1 else ""
         whole = _Asked(Request(given), name, above.rstrip("/"))
         try:
-            inside = unpacked.enter_context(pipeline.opened(given, limits))
-            with progress_display("reading headers", shown=talks, what="files") as tell:
-                sources = pipeline.find_studies(
-                    inside.path, limits, None if tell is None else partial(tell, "read")
-                )
+            inside, sources = find_below(given, limits, unpacked, shown=talks)
         except GliosightError as error:
             failed.append((name, whole.told(error)))
             continue

@@ -6,15 +6,15 @@ import contextlib
 import os
 from collections import Counter
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from gliosight import pipeline
+from gliosight.cli.finding import find_below
 from gliosight.cli.options import PATH, limit_options, limits_of
-from gliosight.cli.output import print_error, print_json, print_text, progress_display
+from gliosight.cli.output import print_error, print_json, print_text
 from gliosight.errors import GliosightError, NothingReadableError, UsageError, printable
 from gliosight.read import Limits
 from gliosight.read.recognise import folder_name
@@ -96,11 +96,7 @@ def _find(
     failed: list[GliosightError] = []
     for path in paths:
         try:
-            inside = unpacked.enter_context(pipeline.opened(path, limits))
-            with progress_display("reading headers", shown=shown, what="files") as tell:
-                sources = pipeline.find_studies(
-                    inside.path, limits, None if tell is None else partial(tell, "read")
-                )
+            inside, sources = find_below(path, limits, unpacked, shown=shown)
         except GliosightError as error:
             failed.append(error)
             continue

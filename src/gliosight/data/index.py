@@ -36,7 +36,7 @@ from gliosight.data.pixels import (
 )
 from gliosight.errors import GliosightError, printable
 from gliosight.read.copies import keep_real
-from gliosight.read.intensities import is_binary, is_constant
+from gliosight.read.intensities import few_values, is_constant, is_labels
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.read.naming import sequence_of
 from gliosight.read.nifti_file import Image
@@ -265,8 +265,8 @@ def _volume_rows(case: VolumeCase, names: _Names) -> tuple[list[SliceRow], list[
             row = replace(row, t1=written, t1_sha256=digest)
         else:
             row = replace(row, t1c=written, t1c_sha256=digest)
-        if is_binary(values):
-            row = _ruled_out(row, f"{name.value} has two values only: a mask")
+        if is_labels(values):
+            row = _ruled_out(row, f"{name.value} has {few_values(values)} only: a mask")
     row, areas = _areas(row, case, flair, names, budget)
     rows = [
         replace(row, number=number, tumour=area > 0, area_px=area)
@@ -320,8 +320,8 @@ def _finish(
     flair = arrays[Sequence.FLAIR]
     if is_constant(flair):
         return [_ruled_out(row, "FLAIR has no contrast") for row in rows]
-    if is_binary(flair):
-        return [_ruled_out(row, "FLAIR has two values only: a mask") for row in rows]
+    if is_labels(flair):
+        return [_ruled_out(row, f"FLAIR has {few_values(flair)} only: a mask") for row in rows]
     kept, flags = keep_real(arrays, lossy=lossy)
     missing = {one.code.removesuffix("_MISSING") for one in flags if one.code.endswith("_MISSING")}
     there, copied = {one.value for one in kept}, {one.value for one in arrays} & missing

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.analysis import RESEARCH_USE
-from gliosight.errors import CannotWriteError, DamagedInputError, NothingReadableError
-from gliosight.evaluate.predictions import ModelNote
+from gliosight.errors import DamagedInputError, NothingReadableError
+from gliosight.evaluate.predictions import ModelNote, check_size, write_arrays
 from gliosight.maps import Maps, sigmoid
 
 FORMAT = 1
@@ -100,15 +100,7 @@ def write_maps(models: Iterable[ModelNote], kept: Iterable[KeptMaps], path: Path
             ]
         ),
     }
-    try:
-        with path.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-    except OSError as error:
-        raise CannotWriteError(
-            f"cannot write the maps: {error.strerror}",
-            where=path.name,
-            remedy="choose another file",
-        ) from error
+    write_arrays(arrays, path, remedy="choose another file")
 
 
 def read_maps(path: Path) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
@@ -119,8 +111,11 @@ def read_maps(path: Path) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
     NothingReadableError
     DamagedInputError
         It is no such file, or its parts do not fit together.
+    LimitExceededError
+        It claims more than 2 GiB.
     """
     try:
+        check_size(path)
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             return _maps_of(file)
     except FileNotFoundError as error:

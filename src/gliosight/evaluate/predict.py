@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gliosight import pipeline
-from gliosight.analysis import Status
+from gliosight.analysis import Decision, Status
 from gliosight.data.manifest import SliceRow
 from gliosight.errors import DamagedInputError, ModelError, NothingReadableError, printable
 from gliosight.evaluate.masks import note_of, read_prediction, training_patients
@@ -73,19 +73,8 @@ class ModelSource:
         """See `Source.predict`."""
         tell = None if progress is None else lambda _, done, total: progress(done, total)
         analysis = pipeline.analyze_study(study, self.model, self.settings, progress=tell)
-        decision = analysis.decision
-        return Prediction(
-            patient=study.study_id,
-            rows_sha256=rows_digest(rows),
-            shape=study.shape,
-            bits=pack(decision.mask),
-            slice_probability=decision.slice_probabilities,
-            slice_threshold=decision.slice_threshold,
-            score=decision.score,
-            score_threshold=decision.score_threshold,
-            found=decision.status is Status.FOUND,
-            seen=patient_hash(study.study_id) in self.seen,
-        )
+        seen = patient_hash(study.study_id) in self.seen
+        return prediction_of(study.study_id, rows_digest(rows), analysis.decision, seen=seen)
 
 
 @dataclass(frozen=True)
@@ -194,6 +183,26 @@ def open_source(name: str, settings: pipeline.Settings) -> Source:
             )
     chosen = replace(settings, model=name)
     return ModelSource(chosen.load(), chosen)
+
+
+def prediction_of(
+    patient: str, rows_sha256: str, decision: Decision, *, seen: bool, model: int = 0
+) -> Prediction:
+    """What a decision says of a patient; see `Prediction`."""
+    slices, rows, columns = decision.mask.shape
+    return Prediction(
+        patient=patient,
+        rows_sha256=rows_sha256,
+        shape=(slices, rows, columns),
+        bits=pack(decision.mask),
+        slice_probability=decision.slice_probabilities,
+        slice_threshold=decision.slice_threshold,
+        score=decision.score,
+        score_threshold=decision.score_threshold,
+        found=decision.status is Status.FOUND,
+        seen=seen,
+        model=model,
+    )
 
 
 def patient_hash(patient: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -161,6 +161,16 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     for name in ("slice_threshold", "score", "score_threshold"):
         values = [getattr(one, name) for one in entries]
         arrays[name] = np.array([np.nan if one is None else one for one in values], np.float64)
+    write_arrays(arrays, path, remedy="choose another --save-predictions")
+
+
+def write_arrays(arrays: Mapping[str, Any], path: Path, *, remedy: str) -> None:
+    """Write an ``.npz`` that appears whole or not at all.
+
+    Raises
+    ------
+    CannotWriteError
+    """
     partial = path.with_name(f".{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,9 +179,7 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
         partial.replace(path)
     except OSError as error:
         raise CannotWriteError(
-            f"cannot write the predictions: {error.strerror}",
-            where=path.name,
-            remedy="choose another --save-predictions",
+            f"cannot write it: {error.strerror}", where=path.name, remedy=remedy
         ) from error
 
 
@@ -187,7 +195,7 @@ def read_predictions(path: Path) -> Predictions:
         It claims more than 2 GiB of masks.
     """
     try:
-        _check_size(path)
+        check_size(path)
         # Opened here: numpy leaves a broken archive open.
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             return _predictions_of(file)
@@ -235,7 +243,8 @@ def _packed(shape: tuple[int, int, int]) -> int:
     return (int(np.prod(shape)) + 7) // 8
 
 
-def _check_size(path: Path) -> None:
+def check_size(path: Path) -> None:
+    """Refuse an ``.npz`` that claims more than `LARGEST` before any of it is unpacked."""
     with zipfile.ZipFile(path) as archive:
         claimed = sum(one.file_size for one in archive.infolist())
     if claimed > LARGEST:

@@ -27,7 +27,7 @@ from gliosight.read.folders import (
     slice_groups,
     with_ignored,
 )
-from gliosight.read.intensities import is_constant, is_labels
+from gliosight.read.intensities import few_values, is_constant, is_labels
 from gliosight.read.limits import Budget, Limits
 from gliosight.read.naming import is_mask, sequence_of
 from gliosight.read.nifti_file import place, read_nifti_header
@@ -278,7 +278,7 @@ def _series(series: Series, taken_as: str | None, limits: Limits, *, pixels: boo
             problem = error.what
         else:
             if is_labels(values):
-                problem = f"its pixels hold {len(np.unique(values))} values only: a mask"
+                problem = f"its pixels hold {few_values(values)} only: a mask"
             elif is_constant(values):
                 problem = "its pixels are all the same"
     geometry = series.geometry

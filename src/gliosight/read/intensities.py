@@ -70,15 +70,6 @@ def is_constant(values: NDArray[Any]) -> bool:
     return bool(values.min() == values.max())
 
 
-def is_binary(values: NDArray[Any]) -> bool:
-    """Whether there are exactly two values."""
-    low, high = values.min(), values.max()
-    if low == high:
-        return False
-    # Slice by slice: an image is told from a mask by its first slice with tissue.
-    return all(bool(((one == low) | (one == high)).all()) for one in values)
-
-
 def is_labels(values: NDArray[Any]) -> bool:
     """Whether there are so few values that they are names: a map of labels, or a mask."""
     seen: set[float] = set()
@@ -91,10 +82,16 @@ def is_labels(values: NDArray[Any]) -> bool:
 
 
 def refuse_mask(values: NDArray[Any], sequence: str, where: str) -> None:
-    """Raise `DamagedInputError` where a sequence holds two values only."""
-    if is_binary(values):
+    """Raise `DamagedInputError` where the values are those of a mask or a map of labels."""
+    if is_labels(values):
         raise DamagedInputError(
-            f"{sequence} holds two values only, it is a mask and no image",
+            f"{sequence} holds {few_values(values)} only, it is a mask or a map of labels and no image",
             where=where,
             remedy="give the MR image, not its mask",
         )
+
+
+def few_values(values: NDArray[Any]) -> str:
+    """How many values there are, in words for `is_labels`."""
+    count = len(np.unique(values))
+    return "two values" if count == 2 else f"{count} values"

@@ -11,16 +11,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.errors import DamagedInputError, UnsupportedInputError, within
+from gliosight.errors import UnsupportedInputError, within
 from gliosight.read.dicom.choose import Choice, choose
 from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
 from gliosight.read.dicom.pixels import read_pixels
 from gliosight.read.dicom.series import Series
 from gliosight.read.flags import flag
-from gliosight.read.intensities import is_labels, make_finite
+from gliosight.read.intensities import few_values, is_labels, make_finite, refuse_mask
 from gliosight.read.limits import Budget
 from gliosight.study import Flag, Sequence
 
@@ -58,11 +57,13 @@ def choose_images(
         others = [one for one in left if one is not stored]
         again = any(one.usable and one.identified.sequence is mask for one in others)
         values, _ = done.pop(id(stored))
-        if values is not None and (mask in wanted or (mask is Sequence.FLAIR and not again)):
-            _refuse(values, mask, stored)
+        if values is None:
+            raise ValueError("a series without values is no mask")
+        if mask in wanted or (mask is Sequence.FLAIR and not again):
+            refuse_mask(values, mask.value, stored.frames[0].instance.where)
         message = (
             f"{_capital(stored.place)} looks like {mask.value} by its header, but its pixels hold "
-            f"{_few(values)} only: a stored mask, passed over."
+            f"{few_values(values)} only: a stored mask, passed over."
         )
         noted.append(flag("MASK_PASSED_OVER", message))
         left = others
@@ -73,19 +74,6 @@ def choose_images(
 
 def _is_mask(values: NDArray[Any] | None) -> bool:
     return values is not None and is_labels(values)
-
-
-def _few(values: NDArray[Any] | None) -> str:
-    count = 0 if values is None else len(np.unique(values))
-    return "two values" if count == 2 else f"{count} values"
-
-
-def _refuse(values: NDArray[Any], name: Sequence, series: Series) -> None:
-    raise DamagedInputError(
-        f"{name.value} holds {_few(values)} only, it is a mask or a map of labels and no image",
-        where=series.frames[0].instance.where,
-        remedy="give the MR image, not its mask",
-    )
 
 
 def confirm_order(
