@@ -25,7 +25,8 @@ LIMITS = Limits(decoded_bytes=64 * 1024**2, members=200)
 def picture(kind: str, mode: str = "RGB", **options: object) -> bytes:
     out = io.BytesIO()
     colour = np.moveaxis(make_volume((3, 13, 11)), 0, -1)
-    Image.fromarray(colour).convert(mode).save(out, kind, **options)
+    # The fixed palette of the web has six greys: too few for an image.
+    Image.fromarray(colour).convert(mode, palette=Image.Palette.ADAPTIVE).save(out, kind, **options)
     return out.getvalue()
 
 
