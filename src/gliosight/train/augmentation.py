@@ -4,23 +4,25 @@ First `draw_plan` decides everything at random, as numbers; then `make_batch` ex
 depends on nothing but its generator, so a run that is cut off draws the same batches when it goes on.
 
 What varies is what differs between scanners and patients: position, size and side of the head, gain,
-offset, gamma, bias field, noise, resolution, which sequences there are, whether the skull is there.
+offset, gamma, bias field, noise, resolution, which sequences there are, whether the skull is there; and
+the tumours themselves (`gliosight.train.tumours`).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
 from gliosight.train.packed import SIZE, PackedSlices
 from gliosight.train.recipe import Strength
+from gliosight.train.tumours import Sample, TumourPlan, change_tumours, draw_tumours
 
 SEQUENCES = 3
 NEIGHBOURS = 3
@@ -28,12 +30,6 @@ FLAIR = 1
 # From this many slices on, a patient's slices are thinner than the 5 mm of the others: the second
 # neighbour is then as good a neighbour as the first.
 THIN_FROM = 45
-# A tumour that is put elsewhere has its middle this deep in the head; air around its box, and how soft its
-# border is (pixels).
-GRAFT_DEPTH, GRAFT_RIM, GRAFT_SOFT = 14, 4, 1.2
-# It lies where this part of it was brain, by FLAIR's brightness (standard deviations of the head's tissue);
-# so many places are tried.
-BRAIN, MOSTLY_BRAIN, GRAFT_TRIES = (-0.8, 1.5), 0.8, 6
 
 
 @dataclass(frozen=True)
@@ -51,13 +47,11 @@ class Plan:
     lost: Tensor  # (n, 3) bool
     strip_depth: Tensor  # (n,) pixels, 0 for none
     seeds: NDArray[np.int64]  # (n,) of the noise
-    graft: NDArray[np.int64]  # (n, 3) rows of another patient whose tumour is added; -1 for none
-    graft_turn: NDArray[np.bool_]  # (n, 2) whether it is mirrored along rows and columns
-    graft_at: NDArray[np.float64]  # (n, tries) where in the head, a part of all its places
+    tumours: TumourPlan
 
     def share(self, part: slice) -> Plan:
         """The decisions for some of the slices."""
-        return Plan(**{one.name: getattr(self, one.name)[part] for one in fields(self)})
+        return Plan(**{one.name: _share(getattr(self, one.name), part) for one in fields(self)})
 
 
 def draw_plan(
@@ -110,7 +104,7 @@ def draw_plan(
         & (draw < strength.lose_both_chance + strength.lose_t1_chance)
     )
     lose_t1c = both | (draw > 1 - strength.lose_t1c_chance)
-    graft = _draw_graft(slices, chosen, patient, strength.graft_chance, generator)
+    tumours = draw_tumours(slices, chosen, strength, generator)
     mild = uniform(size=(n, SEQUENCES)) < 0.6
     return Plan(
         rows=rows,
@@ -132,34 +126,8 @@ def draw_plan(
             np.where(uniform(size=n) < strength.strip_chance, uniform(8, 17, n), 0.0)
         ),
         seeds=generator.integers(2**62, size=n),
-        graft=graft,
-        graft_turn=uniform(size=(n, 2)) < 0.5,
-        graft_at=uniform(size=(n, GRAFT_TRIES)),
+        tumours=tumours,
     )
-
-
-def _draw_graft(
-    slices: PackedSlices,
-    chosen: NDArray[np.int64],
-    patient: NDArray[np.int64],
-    chance: float,
-    generator: np.random.Generator,
-) -> NDArray[np.int64]:
-    """For some of the slices, slices of another patient of the same batch that show tumour."""
-    out = np.full((len(chosen), NEIGHBOURS), -1)
-    wanted, pick = generator.uniform(size=(2, len(chosen)))
-    if not chance:
-        return out
-    with_tumour = chosen[slices.masks[chosen].any(axis=(1, 2))]
-    owner = slices.patient_of(with_tumour)
-    for k in np.flatnonzero(wanted < chance):
-        others = with_tumour[owner != patient[k]]
-        if len(others):
-            row = others[int(pick[k] * len(others))]
-            one = slices.patient_of(np.array([row]))[0]
-            rows = row + np.array([-1, 0, 1]) * slices.reach[one]
-            out[k] = np.clip(rows, slices.first[one], slices.first[one + 1] - 1)
-    return out
 
 
 def make_batch(
@@ -192,8 +160,10 @@ def make_batch(
     )
     height = torch.minimum(height, high, out=height).sub_(low).clamp_(min=0)
     truth = torch.from_numpy(slices.masks[plan.rows[:, 1]]).view(n, 1, SIZE, SIZE).float()
-    for k in np.flatnonzero(plan.graft[:, 1] >= 0):
-        add_tumour(slices, plan, int(k), rows[k], height[k].numpy(), truth[k, 0].numpy())
+    for k in np.flatnonzero(plan.tumours.changes):
+        one = Sample.of(slices, rows[k], height[k].numpy(), float(plan.strip_depth[k]))
+        change_tumours(slices, plan.tumours, int(k), one)
+        truth[k, 0] = torch.from_numpy(one.tumour[neighbours // 2])
     for k in torch.nonzero(plan.strip_depth).flatten().tolist():
         depth = torch.from_numpy(slices.depth[rows[k]]).unsqueeze(1)
         height[k].mul_(depth >= plan.strip_depth[k])
@@ -220,76 +190,8 @@ def make_batch(
     return images, (masks > 0.5).float()
 
 
-def add_tumour(
-    slices: PackedSlices,
-    plan: Plan,
-    k: int,
-    rows: NDArray[np.int64],
-    height: NDArray[np.float32],
-    truth: NDArray[np.float32],
-) -> None:
-    """Put the tumour of another patient's slices into those of sample ``k``, in place.
-
-    A network learns from few patients where tumours lie, too, and misses one that lies elsewhere. The tumour
-    keeps its brightness relative to the tissue around it, and lies anywhere in the head.
-
-    Parameters
-    ----------
-    rows : (neighbours,) int array
-    height : (neighbours, 3, 256, 256) float32 array
-        Values above air.
-    truth : (256, 256) float32 array
-    """
-    others = plan.graft[k] if len(rows) == NEIGHBOURS else plan.graft[k, 1:2]
-    middle = plan.graft[k, 1]
-    if _absent(slices.images[middle]) != _absent(slices.images[plan.rows[k, 1]]):
-        return  # a copy of FLAIR beside a T1 would be a tumour that no T1 shows
-    depth = slices.depth[plan.rows[k, 1]]
-    inside = np.flatnonzero(depth > GRAFT_DEPTH)
-    rows_of, columns_of = (np.flatnonzero(slices.masks[middle].any(axis=axis)) for axis in (1, 0))
-    if not len(inside) or not len(rows_of):
-        return
-    box = [
-        (max(0, int(at[0]) - GRAFT_RIM), min(SIZE, int(at[-1]) + 1 + GRAFT_RIM))
-        for at in (rows_of, columns_of)
-    ]
-    steps = [slice(None, None, -1) if turned else slice(None) for turned in plan.graft_turn[k]]
-    window = tuple(slice(*one) for one in box)
-    shape = slices.masks[middle][window][tuple(steps)] > 0
-    giver, taker = slices.patient_of(np.array([middle, plan.rows[k, 1]]))
-    low_t, _, mean_t, std_t = slices.intensity[taker].T[:, :, None, None]
-    _, high_g, mean_g, std_g = slices.intensity[giver].T[:, :, None, None]
-    brain = height[len(rows) // 2, FLAIR] + low_t[FLAIR] - mean_t[FLAIR]
-    brain = (brain > BRAIN[0] * std_t[FLAIR]) & (brain < BRAIN[1] * std_t[FLAIR])
-    brain &= depth > max(0.0, float(plan.strip_depth[k]))
-    for part_of in plan.graft_at[k]:
-        target = divmod(int(inside[int(part_of * len(inside))]), SIZE)
-        start = [
-            int(np.clip(at - (high - low) // 2, 0, SIZE - (high - low)))
-            for at, (low, high) in zip(target, box, strict=True)
-        ]
-        there = tuple(
-            slice(at, at + high - low) for at, (low, high) in zip(start, box, strict=True)
-        )
-        if brain[there][shape].mean() >= MOSTLY_BRAIN:
-            break
-    else:
-        return
-    head = depth[there] > max(0.0, float(plan.strip_depth[k]))
-    for index, row in enumerate(others):
-        mask = slices.masks[row][window][tuple(steps)].astype(np.float32)
-        given = slices.images[row][(slice(None), *window)][(slice(None), *steps)].astype(np.float32)
-        wanted = (np.minimum(given, high_g) - mean_g) / std_g * std_t + mean_t - low_t
-        share = ndimage.gaussian_filter(mask, GRAFT_SOFT) * head
-        part = height[index][(slice(None), *there)]
-        part += share * (np.maximum(wanted, 0) - part)
-        if row == middle:
-            np.maximum(truth[there], mask * head, out=truth[there])
-
-
-def _absent(images: NDArray[np.uint8]) -> tuple[bool, bool]:
-    """Whether T1 and T1C are FLAIR again."""
-    return np.array_equal(images[0], images[FLAIR]), np.array_equal(images[2], images[FLAIR])
+def _share(values: Any, part: slice) -> Any:
+    return values.share(part) if isinstance(values, TumourPlan) else values[part]
 
 
 def _floats(values: NDArray[np.generic]) -> Tensor:

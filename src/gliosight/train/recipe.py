@@ -85,6 +85,8 @@ class Strength:
     strip_chance: float = 0.2
     turn_order_chance: float = 0.3
     graft_chance: float = 0.0
+    fading_chance: float = 0.0
+    core_chance: float = 0.0
 
 
 # Nothing varied: a picture as it is.
