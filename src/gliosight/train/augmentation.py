@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from gliosight.train.brain import BORDER
 from gliosight.train.packed import SIZE, PackedSlices
 from gliosight.train.recipe import Strength
 from gliosight.train.tumours import Sample, TumourPlan, change_tumours, draw_tumours
@@ -30,6 +31,8 @@ FLAIR = 1
 # From this many slices on, a patient's slices are thinner than the 5 mm of the others: the second
 # neighbour is then as good a neighbour as the first.
 THIN_FROM = 45
+# What a tool that strips skulls leaves round the brain, or takes from it (pixels).
+STRIP_RIM = (-1.5, 3.0)
 
 
 @dataclass(frozen=True)
@@ -45,9 +48,14 @@ class Plan:
     noise: Tensor  # (n,)
     blur: Tensor  # (n,) factor, 1 for none
     lost: Tensor  # (n, 3) bool
-    strip_depth: Tensor  # (n,) pixels, 0 for none
+    strip: NDArray[np.bool_]  # (n,) whether the skull is taken off
+    strip_rim: NDArray[np.float64]  # (n,) pixels left round the brain, below 0: taken from it
     seeds: NDArray[np.int64]  # (n,) of the noise
     tumours: TumourPlan
+
+    def left(self, slices: PackedSlices, rows: Any, k: int) -> NDArray[np.bool_]:
+        """What is left of these rows when sample ``k`` is stripped."""
+        return np.asarray(slices.brain[rows] > BORDER - self.strip_rim[k])
 
     def share(self, part: slice) -> Plan:
         """The decisions for some of the slices."""
@@ -93,7 +101,9 @@ def draw_plan(
     upright = np.where(uniform(size=n) < strength.upside_down_chance, -1.0, 1.0)
     stretch[:, 1] *= upright[:, None]
     linear = rotation @ stretch * (crop / SIZE)
-    centre = slices.centre[patient] + uniform(-1, 1, (n, 2)) * strength.shift_pixels
+    strip = uniform(size=n) < strength.strip_chance
+    centre = np.where(strip[:, None], slices.brain_centre[patient], slices.centre[patient])
+    centre = centre + uniform(-1, 1, (n, 2)) * strength.shift_pixels
     move = (centre[:, ::-1] + 0.5) / (SIZE / 2) - 1
     theta = np.concatenate([linear, move[:, :, None]], axis=2)
 
@@ -122,9 +132,8 @@ def draw_plan(
         noise=_floats(uniform(0, strength.noise, n) * (uniform(size=n) < 0.5)),
         blur=_floats(np.where(uniform(size=n) < strength.blur_chance, uniform(1.2, 2.4, n), 1.0)),
         lost=torch.from_numpy(np.stack([lose_t1, zero > one, lose_t1c], axis=1)),
-        strip_depth=_floats(
-            np.where(uniform(size=n) < strength.strip_chance, uniform(8, 17, n), 0.0)
-        ),
+        strip=strip,
+        strip_rim=uniform(*STRIP_RIM, n),
         seeds=generator.integers(2**62, size=n),
         tumours=tumours,
     )
@@ -149,9 +158,11 @@ def make_batch(
     patient = slices.patient_of(plan.rows[:, 1])
     rows = plan.rows if neighbours == NEIGHBOURS else plan.rows[:, 1:2]
     flat = rows.ravel()
+    intensity = np.where(
+        plan.strip[:, None, None], slices.brain_intensity[patient], slices.intensity[patient]
+    )
     low, high, mean, std = (
-        torch.from_numpy(slices.intensity[patient, :, k]).view(n, 1, SEQUENCES, 1, 1)
-        for k in range(4)
+        torch.from_numpy(intensity[..., k].copy()).view(n, 1, SEQUENCES, 1, 1) for k in range(4)
     )
     # In place throughout: on a CPU this is bound by memory, and a fresh array costs more than the sum.
     # Values are heights above air from here on, so that zero padding and stripping both leave air.
@@ -161,12 +172,12 @@ def make_batch(
     height = torch.minimum(height, high, out=height).sub_(low).clamp_(min=0)
     truth = torch.from_numpy(slices.masks[plan.rows[:, 1]]).view(n, 1, SIZE, SIZE).float()
     for k in np.flatnonzero(plan.tumours.changes):
-        one = Sample.of(slices, rows[k], height[k].numpy(), float(plan.strip_depth[k]))
+        left = plan.left(slices, rows[k, neighbours // 2], int(k)) if plan.strip[k] else None
+        one = Sample.of(slices, rows[k], height[k].numpy(), left)
         change_tumours(slices, plan.tumours, int(k), one)
         truth[k, 0] = torch.from_numpy(one.tumour[neighbours // 2])
-    for k in torch.nonzero(plan.strip_depth).flatten().tolist():
-        depth = torch.from_numpy(slices.depth[rows[k]]).unsqueeze(1)
-        height[k].mul_(depth >= plan.strip_depth[k])
+    for k in np.flatnonzero(plan.strip):
+        height[k].mul_(torch.from_numpy(plan.left(slices, rows[k], int(k))).unsqueeze(1))
     grid = functional.affine_grid(plan.theta, [n, 1, crop, crop], align_corners=False)
     height = functional.grid_sample(height.flatten(1, 2), grid, align_corners=False)
     masks = functional.grid_sample(truth, grid, align_corners=False)

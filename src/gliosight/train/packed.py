@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +28,15 @@ from gliosight.errors import CannotWriteError, UnsupportedInputError, printable
 from gliosight.head import find_head, head_box, measure_intensity, unit_range
 from gliosight.prepare import CHANNELS, Frame, frame_of
 from gliosight.study import Sequence
+from gliosight.train.brain import BORDER, find_brain, signed_distance
 
 SIZE = 256
 # How far the closing reaches that makes the head one body before its depth is measured (pixels).
 CLOSING = 9
 FRAME = InputRecipe(normalisation="unit", neighbours=1, matrix=SIZE)
-FORMAT = 2
+FORMAT = 3
+MEASURED = ("intensity", "brain_intensity", "centre", "brain_centre")
+ARRAYS = ("images", "masks", "depth", "brain")
 
 Progress = Callable[[str, int, int], None]
 
@@ -48,14 +52,17 @@ class PackedSlices:
     masks : (n, 256, 256) uint8 array
         0 or 1.
     depth : (n, 256, 256) uint8 array
-        Pixels from the surface of the head inwards, 0 outside: where a skull could be stripped.
+        Pixels from the surface of the head inwards, 0 outside.
+    brain : (n, 256, 256) uint8 array
+        Signed distance to the brain's border, see `gliosight.train.brain`.
     patients : tuple of str
     first : (patients + 1,) int array
         Row of each patient's first slice; the last entry is ``n``.
-    intensity : (patients, 3, 4) float32 array
-        Low, high, mean and standard deviation of the head's tissue, by sequence.
-    centre : (patients, 2) float32 array
-        Row and column of the middle of the head's box.
+    intensity, brain_intensity : (patients, 3, 4) float32 arrays
+        Low, high, mean and standard deviation, by sequence: of the head's tissue, and of what is left
+        of it when the skull is taken off.
+    centre, brain_centre : (patients, 2) float32 arrays
+        Row and column of the middle of the head's box, and of the brain's.
     reach : (patients,) int array
         How many rows on the neighbour above lies, about 5 mm away; negative where slices are stored
         from above downwards.
@@ -64,10 +71,13 @@ class PackedSlices:
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     depth: NDArray[np.uint8]
+    brain: NDArray[np.uint8]
     patients: tuple[str, ...]
     first: NDArray[np.int64]
     intensity: NDArray[np.float32]
+    brain_intensity: NDArray[np.float32]
     centre: NDArray[np.float32]
+    brain_centre: NDArray[np.float32]
     reach: NDArray[np.int64]
 
     def patient_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -115,15 +125,13 @@ def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> P
                     remedy="free some space, or choose another --cache",
                 ) from error
     table = json.loads((cache / "pack.json").read_text("utf-8"))
-    arrays = {
-        name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ("images", "masks", "depth")
-    }
+    held: dict[str, Any] = {
+        name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ARRAYS
+    } | {name: np.asarray(table[name], dtype=np.float32) for name in MEASURED}
     return PackedSlices(
-        **arrays,
+        **held,
         patients=tuple(table["patients"]),
         first=np.asarray(table["first"], dtype=np.int64),
-        intensity=np.asarray(table["intensity"], dtype=np.float32),
-        centre=np.asarray(table["centre"], dtype=np.float32),
         reach=np.asarray(table["reach"], dtype=np.int64),
     )
 
@@ -144,15 +152,17 @@ def _is_of(cache: Path, manifest: Manifest) -> bool:
 def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
     folder.mkdir(parents=True)
     count = len(manifest.used)
-    shapes = {"images": (count, 3, SIZE, SIZE), "masks": (count, SIZE, SIZE)}
-    shapes["depth"] = shapes["masks"]
     arrays = {
         name: np.lib.format.open_memmap(
-            folder / f"{name}.npy", mode="w+", dtype=np.uint8, shape=shape
+            folder / f"{name}.npy",
+            mode="w+",
+            dtype=np.uint8,
+            shape=(count, 3, SIZE, SIZE) if name == "images" else (count, SIZE, SIZE),
         )
-        for name, shape in shapes.items()
+        for name in ARRAYS
     }
-    intensity, centre, reach, first = [], [], [], [0]
+    measured: dict[str, list[Any]] = {name: [] for name in MEASURED}
+    reach, first = [], [0]
     for number, patient in enumerate(manifest.patients, start=1):
         case = read_labelled(manifest, patient, check=True)
         frame = frame_of(case.study, FRAME)
@@ -168,8 +178,21 @@ def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
         arrays["masks"][rows] = _masks(case, frame)
         head = find_head(images[:, CHANNELS.index(Sequence.FLAIR)])
         arrays["depth"][rows] = _depth(head)
-        intensity.append(_intensity(images, head, patient))
-        centre.append([float(sum(ends)) / 2 for ends in head_box(head)])
+        arrays["brain"][rows] = signed_distance(
+            find_brain(
+                images[:, CHANNELS.index(Sequence.FLAIR)],
+                arrays["depth"][rows],
+                arrays["masks"][rows] > 0,
+            )
+        )
+        measured["intensity"].append(_intensity(images, head, patient))
+        measured["centre"].append(_middle(head))
+        brain = arrays["brain"][rows] > BORDER
+        stripped = np.where(brain[:, None], images, 0)
+        # Where only the head has any contrast, as in a tiny picture, its brightness has to do.
+        found = _measured(stripped, brain) or measured["intensity"][-1]
+        measured["brain_intensity"].append(found)
+        measured["brain_centre"].append(_middle(brain))
         reach.append(_reach(case, frame))
         first.append(rows.stop)
         if progress is not None:
@@ -181,9 +204,8 @@ def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
         "manifest_sha256": manifest.sha256,
         "patients": manifest.patients,
         "first": first,
-        "intensity": intensity,
-        "centre": centre,
         "reach": reach,
+        **measured,
     }
     (folder / "pack.json").write_text(json.dumps(table), encoding="utf-8")
 
@@ -216,17 +238,31 @@ def _masks(case: LabelledStudy, frame: Frame) -> NDArray[np.uint8]:
 def _intensity(
     images: NDArray[np.uint8], head: NDArray[np.bool_], patient: str
 ) -> list[tuple[float, float, float, float]]:
+    found = _measured(images, head)
+    if found is None:
+        raise UnsupportedInputError(
+            "a sequence shows no contrast",
+            where=printable(patient),
+            remedy="leave the patient out",
+        )
+    return found
+
+
+def _measured(
+    images: NDArray[np.uint8], body: NDArray[np.bool_]
+) -> list[tuple[float, float, float, float]] | None:
+    """Low, high, mean and standard deviation by sequence; ``None`` where one has no contrast."""
     out = []
-    for channel, name in enumerate(CHANNELS):
-        found = measure_intensity(images[:, channel], head)
+    for channel in range(len(CHANNELS)):
+        found = measure_intensity(images[:, channel], body)
         if found is None:
-            raise UnsupportedInputError(
-                f"{name.value} shows no contrast",
-                where=printable(patient),
-                remedy="leave the patient out",
-            )
+            return None
         out.append((found.low, found.high, found.mean, found.std))
     return out
+
+
+def _middle(body: NDArray[np.bool_]) -> list[float]:
+    return [float(sum(ends)) / 2 for ends in head_box(body)]
 
 
 def _reach(case: LabelledStudy, frame: Frame) -> int:

@@ -97,16 +97,16 @@ class Sample:
         slices: PackedSlices,
         rows: NDArray[np.int64],
         height: NDArray[np.float32],
-        strip_depth: float,
+        left: NDArray[np.bool_] | None,
     ) -> Sample:
-        """The sample of these rows, before any change."""
+        """The sample of these rows, before any change; ``left``: what stripping the skull leaves."""
         middle = rows[len(rows) // 2]
         low, _, mean, std = slices.intensity[slices.patient_of(rows[:1])[0]].T
         depth = slices.depth[middle].astype(np.int64)
         return cls(
             height,
             slices.masks[rows].astype(np.float32),
-            np.where(depth > strip_depth, depth, 0),
+            depth if left is None else np.where(left, depth, 0),
             absent(slices.images[middle]),
             mean - low,
             std,
