@@ -1,7 +1,7 @@
 """The decision rule from out-of-fold maps, and the cross-validated predictions under it.
 
     python benchmarks/cross_validation.py maps RUN0 RUN1 ... --data manifest.csv --split S -o maps.npz
-    python benchmarks/cross_validation.py fit maps.npz --data manifest.csv --start joint-2 -o rules
+    python benchmarks/cross_validation.py fit maps.npz --data manifest.csv --start joint-3 -o rules
 
 ``maps`` runs each fold's network on the patients of its fold and keeps what it says (no image). ``fit`` fits
 the decision rule of each fold on the other folds' maps, writes the masks that this gives to
@@ -108,7 +108,7 @@ def main() -> None:
     maps.add_argument("--threads", type=int)
     fitting = commands.add_parser("fit")
     fitting.add_argument("maps", type=Path)
-    fitting.add_argument("--start", default="joint-2")
+    fitting.add_argument("--start", default="joint-3")
     for one in (maps, fitting):
         one.add_argument("--data", type=Path, required=True)
         one.add_argument("-o", "--out", type=Path, required=True)

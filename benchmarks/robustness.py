@@ -1,7 +1,7 @@
 """What changes of the picture cost: Dice on patients the models have not seen, each picture changed.
 
     python benchmarks/robustness.py RUN0 RUN1 ... --data manifest.csv --split folds.json [--every 2]
-    python benchmarks/robustness.py joint-2 --data manifest.csv --split by-patient.json
+    python benchmarks/robustness.py RUN --data manifest.csv --split by-patient.json
 
 Every patient is read, changed, analysed as a user's study is, and scored against its equally changed truth;
 the models are those of the split's folds, in its order, or one for a split without folds. Prints a table:

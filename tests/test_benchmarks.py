@@ -141,10 +141,10 @@ def test_a_rule_is_fitted_on_maps_that_were_kept(
     assert cli.run(call) == 0
     groups = json.loads(split.read_text())["groups"]
     names = [[one] if isinstance(one, str) else list(one) for one in groups.values()]
-    notes, kept = made["keep_maps"](["joint-2"] * 3, manifest, names, 1)
+    notes, kept = made["keep_maps"](["joint-3"] * 3, manifest, names, 1)
     maps = tmp_path / "maps.npz"
     made["write_maps"](notes, kept, maps)
-    dice = made["fit"](maps, manifest, "joint-2", tmp_path / "rules")
+    dice = made["fit"](maps, manifest, "joint-3", tmp_path / "rules")
     assert min(dice.values()) > 0.5
     rules = json.loads((tmp_path / "rules" / "rules.json").read_text())
     assert set(rules) == {"all", "0", "1", "2"}

@@ -176,7 +176,7 @@ def test_the_leak_audit(here: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["good.npz", "poor.npz"], 2, "folds"),
         (["good.npz", "--split", "split.json", "--fold", "1"], 2, "no folds"),
         (["good.npz", "--split", "split.json", "--part", "validation"], 2, "no patient"),
-        (["nonesuch"], 8, "joint-2"),
+        (["nonesuch"], 8, "joint-3"),
         (["none.npz"], 3, "no such file"),
         (["manifest.csv"], 8, "manifest.csv"),
         (["AA_0"], 3, "no mask of AA_1"),
@@ -302,7 +302,7 @@ def test_two_brats_cases(data: Path, tmp_path: Path) -> None:
     manifest = tmp_path / "brats.csv"
     assert run(["data", "index", str(data / "brats"), "-o", str(manifest), "-q"]) == 0
     out, kept = tmp_path / "out", tmp_path / "kept.npz"
-    call = ["evaluate", "joint-2", "--data", str(manifest), "-q", "--threads", "2"]
+    call = ["evaluate", "joint-3", "--data", str(manifest), "-q", "--threads", "2"]
     assert run([*call, "-o", str(out), "--save-predictions", str(kept)]) == 0
     part = _record(out)["parts"][0]
     assert part["patients"] == 2
@@ -327,7 +327,7 @@ def test_a_training_patient_is_seen(
     manifest = tmp_path / "lgg.csv"
     assert run(["data", "index", str(lgg_patient.parent), "-o", str(manifest), "-q"]) == 0
     out = tmp_path / "out"
-    assert run(["evaluate", "joint-2", "--data", str(manifest), "-o", str(out)]) == 0
+    assert run(["evaluate", "joint-3", "--data", str(manifest), "-o", str(out)]) == 0
     record = _record(out)
     assert record["parts"][0]["patients_seen"] == 1
     assert record["parts"][0]["localization"]["dice_mean"]["value"] is None

@@ -10,14 +10,15 @@ pytest.importorskip("torch", reason="the extra train is not installed")
 
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 from gliosight.train.presets import load_recipe, preset_names
-from gliosight.train.recipe import Recipe, known_fields
+from gliosight.train.recipe import Recipe, Strength, known_fields
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 
 
 def test_there_are_the_presets_the_docs_name() -> None:
     assert preset_names() == ["joint", "tutorial-detector", "tutorial-localizer", "unet"]
-    assert load_recipe("joint") == Recipe(epochs=14)
+    varied = Strength(graft_chance=0.35, strip_chance=0.25)
+    assert load_recipe("joint") == Recipe(epochs=14, augmentation=varied)
 
 
 def test_the_tutorial_s_numbers() -> None:
