@@ -23,11 +23,10 @@ from torch.nn import functional
 from gliosight.train.brain import BORDER
 from gliosight.train.packed import SIZE, PackedSlices
 from gliosight.train.recipe import Strength
-from gliosight.train.tumours import Sample, TumourPlan, change_tumours, draw_tumours
+from gliosight.train.tumours import FLAIR, Sample, TumourPlan, change_tumours, draw_tumours
 
 SEQUENCES = 3
 NEIGHBOURS = 3
-FLAIR = 1
 # From this many slices on, a patient's slices are thinner than the 5 mm of the others: the second
 # neighbour is then as good a neighbour as the first.
 THIN_FROM = 45
