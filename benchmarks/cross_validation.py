@@ -1,12 +1,14 @@
 """The decision rule from out-of-fold maps, and the cross-validated predictions under it.
 
     python benchmarks/cross_validation.py maps RUN0 RUN1 ... --data manifest.csv --split S -o maps.npz
+    python benchmarks/cross_validation.py apply maps.npz --rule joint-3 -o predictions.npz
     python benchmarks/cross_validation.py fit maps.npz --data manifest.csv --start joint-3 -o rules
 
-``maps`` runs each fold's network on the patients of its fold and keeps what it says (no image). ``fit`` fits
-the decision rule of each fold on the other folds' maps, writes the masks that this gives to
-``predictions.npz`` (which ``gliosight evaluate`` scores), the rules and the one fitted on all to
-``rules.json``, and prints what the fitting is worth. docs/results.md quotes it.
+``maps`` runs each fold's network on the patients of its fold, which it must not have learnt from, and keeps
+what it says (no image). ``apply`` draws the masks that a model's decision rule makes of such maps; ``fit``
+fits the rule of each fold on the other folds' maps, writes the masks that this gives to
+``predictions.npz``, the rules and the one fitted on all to ``rules.json``, and prints what the fitting is
+worth. ``gliosight evaluate`` scores either's predictions; docs/results.md quotes them.
 """
 
 from __future__ import annotations
@@ -16,16 +18,18 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from gliosight.card import DecisionRule, InputRecipe
+from gliosight.card import DecisionRule
 from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.data.split import TEST, read_split
 from gliosight.data.studies import read_labelled
-from gliosight.decide import decide, weighing_scale
+from gliosight.decide import Scale, decide_at, weighing_scale
+from gliosight.errors import GliosightError, UsageError
 from gliosight.evaluate.kept_maps import KeptMaps, read_maps, write_maps
-from gliosight.evaluate.predict import ModelSource, prediction_of, rows_digest
+from gliosight.evaluate.predict import ModelSource, prediction_of, refuse_seen, rows_digest
 from gliosight.evaluate.predictions import (
     ModelNote,
     Prediction,
@@ -33,7 +37,7 @@ from gliosight.evaluate.predictions import (
     write_predictions,
 )
 from gliosight.evaluate.rule_fit import Observed, cross_fit, dice_of, fit_rule, observe
-from gliosight.infer.model import load_model
+from gliosight.infer.model import DEFAULT_MODEL, load_model
 from gliosight.pipeline import Settings
 from gliosight.prepare import prepare
 
@@ -46,6 +50,7 @@ def keep_maps(
     kept: list[KeptMaps] = []
     for index, (name, mine) in enumerate(zip(models, patients, strict=True)):
         model = load_model(name, threads=threads)
+        refuse_seen(model, mine)
         notes += ModelSource(model, Settings()).notes
         for patient in mine:
             study = read_labelled(manifest, patient).study
@@ -69,10 +74,17 @@ def observed_of(
     return [observe(one, read_labelled(manifest, one.patient).truth, rule) for one in kept]
 
 
-def predict(one: KeptMaps, rule: DecisionRule, recipe: InputRecipe) -> Prediction:
+def predict(one: KeptMaps, rule: DecisionRule) -> Prediction:
     """What the whole tool would have said with this rule."""
-    decision = decide(one.maps, None, rule, recipe)
+    decision = decide_at(one.maps, Scale(one.sides), rule)
     return prediction_of(one.patient, one.rows_sha256, decision, seen=False, model=one.model)
+
+
+def apply(maps: Path, name: str, out: Path) -> None:
+    """Write what the rule of a model makes of kept maps."""
+    notes, kept = read_maps(maps)
+    rule = load_model(name).card.decision
+    write_predictions(Predictions(notes, tuple(predict(one, rule) for one in kept)), out)
 
 
 def fit(maps: Path, manifest: Manifest, start: str, out: Path) -> dict[str, float]:
@@ -83,7 +95,7 @@ def fit(maps: Path, manifest: Manifest, start: str, out: Path) -> dict[str, floa
     rules = cross_fit(observed, card.decision)
     final = fit_rule(observed, card.decision)
     out.mkdir(parents=True, exist_ok=True)
-    entries = tuple(predict(one, rules[one.model], card.input) for one in kept)
+    entries = tuple(predict(one, rules[one.model]) for one in kept)
     write_predictions(Predictions(notes, entries), out / "predictions.npz")
     told = {"all": asdict(final)} | {str(k): asdict(one) for k, one in rules.items()}
     (out / "rules.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
@@ -106,13 +118,33 @@ def main() -> None:
     maps.add_argument("--split", type=Path, required=True)
     maps.add_argument("--folds", help="names of the models' folds, by comma; without, all of them")
     maps.add_argument("--threads", type=int)
+    applying = commands.add_parser("apply")
+    applying.add_argument("maps", type=Path)
+    applying.add_argument("--rule", default=DEFAULT_MODEL, help="the model whose rule it is")
+    applying.add_argument("-o", "--out", type=Path, required=True)
     fitting = commands.add_parser("fit")
     fitting.add_argument("maps", type=Path)
-    fitting.add_argument("--start", default="joint-3")
+    fitting.add_argument("--start", default=DEFAULT_MODEL)
     for one in (maps, fitting):
         one.add_argument("--data", type=Path, required=True)
         one.add_argument("-o", "--out", type=Path, required=True)
     asked = parser.parse_args()
+    try:
+        run(asked)
+    except GliosightError as error:
+        sys.exit(f"error: {error.line()}")
+
+
+def run(asked: Any) -> None:
+    """Do what was asked.
+
+    Raises
+    ------
+    GliosightError
+    """
+    if asked.command == "apply":
+        apply(asked.maps, asked.rule, asked.out)
+        return
     manifest = read_manifest(asked.data)
     if asked.command == "fit":
         for name, value in fit(asked.maps, manifest, asked.start, asked.out).items():
@@ -120,6 +152,11 @@ def main() -> None:
         return
     split = read_split(asked.split)
     folds = asked.folds.split(",") if asked.folds else list(split.groups)
+    if len(folds) != len(asked.models):
+        raise UsageError(
+            f"{len(asked.models)} models for {len(folds)} folds",
+            remedy="give one run for each fold, or name the folds with --folds",
+        )
     patients = [
         list(dict.fromkeys(row.patient for row in split.rows(manifest, one)[TEST])) for one in folds
     ]

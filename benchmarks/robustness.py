@@ -4,10 +4,10 @@
     python benchmarks/robustness.py RUN --data manifest.csv --split by-patient.json
 
 Every patient is read, changed, analysed as a user's study is, and scored against its equally changed truth;
-the models are those of the split's folds, in its order, or one for a split without folds. Prints a table:
-mean Dice by patient, and the paired difference to the unchanged picture with its 95 % interval (2,000
-bootstrap draws over patients). *Mild* is what a scanner or an export does every day. docs/results.md quotes
-it.
+the models are those of the split's folds, in its order, or one for a split without folds, and none is asked
+about patients it has learnt from. Prints a table: mean Dice by patient, and the paired difference to the
+unchanged picture with its 95 % interval (2,000 bootstrap draws over patients). *Mild* is what a scanner or an
+export does every day. docs/results.md quotes it.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from scipy import ndimage
 from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.data.split import TEST, read_split
 from gliosight.data.studies import LabelledStudy, read_labelled
+from gliosight.errors import GliosightError, UsageError, printable
+from gliosight.evaluate.predict import refuse_seen
 from gliosight.head import find_head
 from gliosight.infer.model import Model, load_model
 from gliosight.pipeline import Settings, analyze_study
@@ -208,8 +210,20 @@ VARIATIONS: tuple[Variation, ...] = (
 
 
 def changed(labelled: LabelledStudy, variation: Variation, seed: int) -> LabelledStudy:
-    """A study and its truth, changed alike; without geometry, as the slices of the LGG set have none."""
+    """A study and its truth, changed alike.
+
+    Raises
+    ------
+    UsageError
+        The study has geometry: it would not be true any more.
+    """
     study = labelled.study
+    if study.geometry is not None:
+        raise UsageError(
+            "the study has a geometry, which these changes would belie",
+            where=printable(study.study_id),
+            remedy="give slices without one, as those of the LGG set",
+        )
     images = {name: one.values.astype(np.float32) for name, one in study.sequences.items()}
     images, truth = variation.change(images, labelled.truth, np.random.default_rng(seed))
     made = replace(
@@ -235,6 +249,7 @@ def measure(
     columns = []
     total = sum(len(mine) for _, mine in models)
     for model, mine in models:
+        refuse_seen(model, mine)
         for patient in mine:
             labelled = read_labelled(manifest, patient)
             if labelled.truth.any():
@@ -279,10 +294,30 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only every so many patients")
     parser.add_argument("--threads", type=int)
     asked: Any = parser.parse_args()
+    try:
+        run(asked)
+    except GliosightError as error:
+        sys.exit(f"error: {error.line()}")
+
+
+def run(asked: Any) -> None:
+    """Do what was asked.
+
+    Raises
+    ------
+    GliosightError
+    """
     manifest, split = read_manifest(asked.data), read_split(asked.split)
+    if asked.folds and not split.has_folds:
+        raise UsageError("the split has no folds", remedy="leave --folds out")
     folds: list[str | None] = [None]
     if split.has_folds:
         folds = asked.folds.split(",") if asked.folds else list(split.groups)
+    if len(folds) != len(asked.models):
+        raise UsageError(
+            f"{len(asked.models)} models for {len(folds)} folds",
+            remedy="give one run for each fold, or name the folds with --folds",
+        )
     models = []
     for name, fold in zip(asked.models, folds, strict=True):
         rows = split.rows(manifest, fold)[TEST]

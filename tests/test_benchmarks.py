@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -124,41 +126,116 @@ def test_robustness_is_measured_and_told(patients: Path) -> None:
     assert rows[3].count("to") == 1
 
 
-def test_a_rule_is_fitted_on_maps_that_were_kept(
-    patients: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """From folds to maps, rules and predictions that `gliosight evaluate` scores."""
-    import json
+def _call(name: str, *words: str) -> None:
+    """Run a benchmark's own command line."""
+    script = SCRIPT.with_name(name)
+    old, sys.argv = sys.argv, [str(script), *words]
+    try:
+        runpy.run_path(str(script), run_name="__main__")
+    finally:
+        sys.argv = old
 
+
+@pytest.fixture(scope="module")
+def folds(patients: Path) -> Path:
+    """A split of the three phantoms into three folds."""
     from gliosight import cli
-    from gliosight.card import DecisionRule
-    from gliosight.data.manifest import read_manifest
 
-    made = runpy.run_path(str(SCRIPT.with_name("cross_validation.py")))
-    manifest = read_manifest(patients)
-    split = tmp_path / "folds.json"
+    split = patients.with_name("folds.json")
     call = ["data", "split", str(patients), "-o", str(split), "--folds", "3", "--validation", "0"]
     assert cli.run(call) == 0
-    groups = json.loads(split.read_text())["groups"]
-    names = [[one] if isinstance(one, str) else list(one) for one in groups.values()]
-    notes, kept = made["keep_maps"](["joint-3"] * 3, manifest, names, 1)
-    maps = tmp_path / "maps.npz"
-    made["write_maps"](notes, kept, maps)
-    dice = made["fit"](maps, manifest, "joint-3", tmp_path / "rules")
-    assert min(dice.values()) > 0.5
-    rules = json.loads((tmp_path / "rules" / "rules.json").read_text())
+    return split
+
+
+@pytest.fixture(scope="module")
+def maps(patients: Path, folds: Path) -> Path:
+    """What the shipped network says of them, thrice."""
+    out = patients.with_name("maps.npz")
+    given = ["--data", str(patients), "--split", str(folds), "--threads", "1"]
+    _call("cross_validation.py", "maps", *["joint-3"] * 3, *given, "-o", str(out))
+    return out
+
+
+def test_a_rule_is_fitted_on_maps_that_were_kept(
+    patients: Path, folds: Path, maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From maps to rules and predictions that `gliosight evaluate` scores."""
+    from gliosight import cli
+    from gliosight.card import DecisionRule
+
+    out = tmp_path / "rules"
+    _call("cross_validation.py", "fit", str(maps), "--data", str(patients), "-o", str(out))
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split(", ")[1].split(" rule")[0] for line in told] == ["start", "cross-fitted"]
+    assert min(float(line.split(": ")[1]) for line in told) > 0.5
+    rules = json.loads((out / "rules.json").read_text())
     assert set(rules) == {"all", "0", "1", "2"}
     assert DecisionRule(**rules["all"]).study_threshold == 0.5
-    capsys.readouterr()
-    call = [
-        str(tmp_path / "rules" / "predictions.npz"),
-        "--data",
-        str(patients),
-        "--split",
-        str(split),
-    ]
-    assert (
-        cli.run(["evaluate", *call, "-o", str(tmp_path / "scores"), "--json", "--no-pictures"]) == 0
-    )
+    given = ["--data", str(patients), "--split", str(folds), "-o", str(tmp_path / "scores")]
+    call = ["evaluate", str(out / "predictions.npz"), *given, "--json", "--no-pictures"]
+    assert cli.run(call) == 0
     (part,) = json.loads(capsys.readouterr().out)["parts"]
     assert part["patients"] == 3
+
+
+def test_a_shipped_rule_draws_what_the_tool_draws(
+    patients: Path, maps: Path, tmp_path: Path
+) -> None:
+    """Kept maps under a model's own rule give the masks that `analyze` writes.
+
+    But for a crumb whose score lies at a threshold: probabilities are kept as 64 levels.
+    """
+    from gliosight.data.manifest import read_manifest
+    from gliosight.data.studies import read_labelled
+    from gliosight.evaluate.predictions import read_predictions
+    from gliosight.infer.model import load_model
+    from gliosight.pipeline import Settings, analyze_study
+
+    out = tmp_path / "predictions.npz"
+    _call("cross_validation.py", "apply", str(maps), "--rule", "joint-3", "-o", str(out))
+    manifest, model = read_manifest(patients), load_model(threads=1)
+    found = read_predictions(out).by_patient
+    assert set(found) == set(manifest.patients)
+    for patient in manifest.patients:
+        own = analyze_study(read_labelled(manifest, patient).study, model, Settings()).decision
+        assert own.mask.any()
+        mask = found[patient].mask
+        assert 2 * (mask & own.mask).sum() > 0.99 * (mask.sum() + own.mask.sum())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["maps", "joint-3"], "1 models for 3 folds"),
+        (["maps", "joint-3", "--folds", "0"], "joint-3 has learnt from 1 of these 1 patients"),
+        (["fit"], "the maps are those of one model"),
+    ],
+)
+def test_no_figure_comes_of_seen_patients_or_of_one_model(
+    patients: Path,
+    folds: Path,
+    maps: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    told: str,
+) -> None:
+    from gliosight.data.manifest import read_manifest
+    from gliosight.evaluate.kept_maps import read_maps, write_maps
+    from gliosight.evaluate.predict import patient_hash
+
+    everyone = frozenset(patient_hash(one) for one in read_manifest(patients).patients)
+    monkeypatch.setattr("gliosight.card.ModelCard.training_patients", everyone)
+    notes, kept = read_maps(maps)
+    write_maps(notes[:1], kept[:1], tmp_path / "one.npz")
+    given = ["--data", str(patients), "-o", str(tmp_path / "out")]
+    if words[0] == "maps":
+        given += ["--split", str(folds)]
+    else:
+        words = [*words, str(tmp_path / "one.npz")]
+    with pytest.raises(SystemExit, match=told):
+        _call("cross_validation.py", *words, *given)
+    if words[0] == "maps":
+        given = ["--data", str(patients), "--split", str(folds)]
+        with pytest.raises(SystemExit, match=told):
+            _call("robustness.py", *words[1:], *given)

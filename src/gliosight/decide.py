@@ -165,8 +165,13 @@ def decide(
     maps: Maps, geometry: Geometry | None, rule: DecisionRule, recipe: InputRecipe
 ) -> Decision:
     """Apply the rule to a study's maps."""
+    slices, rows, columns = maps.probability.shape
+    return decide_at(maps, weighing_scale(geometry, (slices, rows, columns), recipe), rule)
+
+
+def decide_at(maps: Maps, scale: Scale, rule: DecisionRule) -> Decision:
+    """Apply the rule where it is known what a voxel's sides stand for."""
     shape = maps.probability.shape
-    scale = weighing_scale(geometry, (shape[0], shape[1], shape[2]), recipe)
     slices = slice_probabilities(maps, scale, rule)
     labels, lesions = find_lesions(maps, scale, rule)
     scores = {lesion.label: lesion_score(lesion, rule) for lesion in lesions}

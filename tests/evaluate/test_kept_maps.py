@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gliosight.errors import DamagedInputError, NothingReadableError
+from gliosight.errors import DamagedInputError, LimitExceededError, NothingReadableError
 from gliosight.evaluate.kept_maps import (
     NOTHING,
     KeptMaps,
@@ -64,10 +64,51 @@ def test_what_is_no_file_of_maps(tmp_path: Path) -> None:
     path.write_bytes(b"PK\x03\x04 not really")
     with pytest.raises(DamagedInputError):
         read_maps(path)
-    write_maps(NOTES, [kept("A", 0, 1)], path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"levels": np.zeros(3, np.uint8)},
+        {"levels": np.full(2 * 2 * 5 * 12, 200, np.uint8)},
+        {"models": np.array("[" * 100_000)},
+        {"model": np.array([0, 2])},
+        {"patients": np.array(["A", "A"])},
+        {"shapes": np.array([[5, 20, 24]])},
+        {"shapes": np.array([5, 20, 24])},
+        {"shapes": np.array([[5, 20, 24], [5, 4, 24]])},
+        {"rows_sha256": np.array(["c"])},
+        {"sides": np.array([[5.0, 0.9, 0.8], [5.0, np.nan, 0.8]])},
+        {"sides": np.array([[5.0, 0.9, 0.8], [5.0, 0.0, 0.8]])},
+        {"head": np.full(10, np.nan, np.float32)},
+        {"boxes": np.array([[[1, 3], [4, 9], [7, 19]], [[1, 3], [4, 9], [-12, 0]]])},
+        {"boxes": np.array([[[1, 3], [4, 9], [7, 19]], [[3, 1], [9, 4], [7, 19]]])},
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(damage: dict[str, np.ndarray], tmp_path: Path) -> None:
+    path = tmp_path / "maps.npz"
+    _write_damaged(path, damage)
+    with pytest.raises(DamagedInputError, match=r"damaged ones \(maps\.npz\)"):
+        read_maps(path)
+
+
+def test_a_volume_that_would_fill_the_memory_is_not_made(tmp_path: Path) -> None:
+    path = tmp_path / "maps.npz"
+    _write_damaged(path, {"shapes": np.array([[5, 20, 24], [5, 20_000, 240_000]])})
+    with pytest.raises(LimitExceededError, match="unpacked"):
+        read_maps(path)
+
+
+def test_only_axial_maps_are_kept() -> None:
+    one = kept("A", 0, 1).maps
+    turned = Maps(one.probability, one.slice_head, axis=1, axis_head=np.zeros(20, np.float32))
+    with pytest.raises(ValueError, match="axial"):
+        KeptMaps("A", "c" * 64, 0, (5.0, 0.9, 0.8), turned)
+
+
+def _write_damaged(path: Path, damage: dict[str, np.ndarray]) -> None:
+    write_maps(NOTES, [kept("A", 0, 1), kept("B", 1, 2)], path)
+    read_maps(path)
     with np.load(path) as file:
         arrays = dict(file)
-    arrays["levels"] = arrays["levels"][:-1]
-    np.savez_compressed(path, **arrays)
-    with pytest.raises(DamagedInputError, match="damaged"):
-        read_maps(path)
+    np.savez_compressed(path, **{**arrays, **damage})

@@ -124,6 +124,9 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         {"shapes": np.array([[0, 0, 0]] * 6)},
         {"patients": np.array(["same"] * 6)},
         {"model": np.array([7] * 6)},
+        {"models": np.array("[" * 100_000)},
+        {"rows_sha256": np.array(["one"])},
+        {"shapes": np.array([5, 20, 24])},
     ],
 )
 def test_parts_that_do_not_fit_are_refused(

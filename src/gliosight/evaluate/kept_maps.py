@@ -11,8 +11,7 @@ and never on the other side of one half. Only the box that holds anything above 
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
+import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.analysis import RESEARCH_USE
-from gliosight.errors import DamagedInputError, NothingReadableError
-from gliosight.evaluate.predictions import ModelNote, check_size, write_arrays
+from gliosight.evaluate.arrays import check_size, read_arrays, write_arrays
+from gliosight.evaluate.predictions import ModelNote
 from gliosight.maps import Maps, sigmoid
 
 FORMAT = 1
@@ -55,6 +54,15 @@ class KeptMaps:
     model: int
     sides: tuple[float, float, float]
     maps: Maps
+
+    def __post_init__(self) -> None:
+        if self.maps.axis != 0:
+            raise ValueError("the study is not axial")
+        if not all(math.isfinite(side) and side > 0 for side in self.sides):
+            raise ValueError(f"sides of {self.sides} mm")
+        head = self.maps.slice_head
+        if not ((head >= 0) & (head <= 1)).all():
+            raise ValueError("probabilities that are none")
 
 
 def to_levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -114,39 +122,31 @@ def read_maps(path: Path) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
     LimitExceededError
         It claims more than 2 GiB.
     """
-    try:
-        check_size(path)
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            return _maps_of(file)
-    except FileNotFoundError as error:
-        raise NothingReadableError(
-            "no such file", where=path.name, remedy="check the path of the kept maps"
-        ) from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise DamagedInputError(
-            "no maps of gliosight, or damaged ones", where=path.name, remedy="make them anew"
-        ) from error
+    return read_arrays(
+        path,
+        lambda file: _maps_of(file, path),
+        kind="maps",
+        remedy="make them with benchmarks/cross_validation.py",
+    )
 
 
-def _maps_of(file: Any) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
+def _maps_of(file: Any, path: Path) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
     if int(file["format"]) != FORMAT:
         raise ValueError("another format")
     models = tuple(ModelNote(**one) for one in json.loads(str(file["models"])))
-    head, levels = file["head"], file["levels"]
+    head, levels, shapes, boxes = (file[one] for one in ("head", "levels", "shapes", "boxes"))
+    names = file["patients"].tolist()
+    if len(set(names)) != len(names) or shapes.shape != (len(names), 3) or (shapes < 1).any():
+        raise ValueError("patients twice, or empty shapes")
+    # Whatever is left out of the file has to be made: 4 bytes a voxel.
+    check_size(sum(4 * math.prod(one) for one in shapes.tolist()), path)
+    if (boxes < 0).any() or (boxes[..., 1] < boxes[..., 0]).any() or (boxes[..., 1] > shapes).any():
+        raise ValueError("boxes outside their volumes")
     out, said, packed = [], 0, 0
-    for k, patient in enumerate(file["patients"].tolist()):
-        shape = tuple(int(one) for one in file["shapes"][k])
-        box = file["boxes"][k]
+    for k, patient in enumerate(names):
+        shape, box = tuple(shapes[k].tolist()), boxes[k]
         inner = tuple(int(high - low) for low, high in box)
-        size = int(np.prod(inner))
+        size = math.prod(inner)
         probability = np.full(shape, NOTHING, np.float32)
         probability[_slices(box)] = from_levels(levels[packed : packed + size]).reshape(inner)
         one = Maps(probability, head[said : said + shape[0]])
@@ -161,6 +161,8 @@ def _maps_of(file: Any) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
             )
         )
         said, packed = said + shape[0], packed + size
+        if not 0 <= out[-1].model < len(models):
+            raise ValueError("a model that is not there")
     if said != len(head) or packed != len(levels):
         raise ValueError("parts of different length")
     return models, tuple(out)

@@ -18,7 +18,13 @@ from typing import Protocol
 from gliosight import pipeline
 from gliosight.analysis import Decision, Status
 from gliosight.data.manifest import SliceRow
-from gliosight.errors import DamagedInputError, ModelError, NothingReadableError, printable
+from gliosight.errors import (
+    DamagedInputError,
+    ModelError,
+    NothingReadableError,
+    UsageError,
+    printable,
+)
 from gliosight.evaluate.masks import note_of, read_prediction, training_patients
 from gliosight.evaluate.predictions import (
     ModelNote,
@@ -208,6 +214,22 @@ def prediction_of(
 def patient_hash(patient: str) -> str:
     """What a card keeps of a training patient's name."""
     return hashlib.sha256(patient.encode()).hexdigest()
+
+
+def refuse_seen(model: Model, patients: Ordered[str]) -> None:
+    """Refuse to score a model on patients it has learnt from: its word on them is no prediction.
+
+    Raises
+    ------
+    UsageError
+    """
+    seen = [one for one in patients if patient_hash(one) in model.card.training_patients]
+    if seen:
+        raise UsageError(
+            f"{model.card.name} has learnt from {len(seen)} of these {len(patients)} patients",
+            where=printable(seen[0]),
+            remedy="name the networks in the order of their folds, or other patients",
+        )
 
 
 def rows_digest(rows: Ordered[SliceRow]) -> str:

@@ -10,9 +10,7 @@ digest: it is scored against no other slices.
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from collections.abc import Sequence as Ordered
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,16 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.analysis import RESEARCH_USE
-from gliosight.errors import (
-    CannotWriteError,
-    DamagedInputError,
-    LimitExceededError,
-    NothingReadableError,
-)
+from gliosight.evaluate.arrays import read_arrays, write_arrays
 
 FORMAT = 1
-# All masks of one file, unpacked (bytes of packed bits): some 20,000 patients of the LGG set.
-LARGEST = 2 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -96,6 +87,8 @@ class Prediction:
         probability = self.slice_probability
         if probability is not None and probability.shape != self.shape[:1]:
             raise ValueError(f"{probability.shape} probabilities for {self.shape[0]} slices")
+        if probability is not None and not ((probability >= 0) & (probability <= 1)).all():
+            raise ValueError("probabilities that are none")
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -164,25 +157,6 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     write_arrays(arrays, path, remedy="choose another --save-predictions")
 
 
-def write_arrays(arrays: Mapping[str, Any], path: Path, *, remedy: str) -> None:
-    """Write an ``.npz`` that appears whole or not at all.
-
-    Raises
-    ------
-    CannotWriteError
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        partial.replace(path)
-    except OSError as error:
-        raise CannotWriteError(
-            f"cannot write it: {error.strerror}", where=path.name, remedy=remedy
-        ) from error
-
-
 def read_predictions(path: Path) -> Predictions:
     """Read ``predictions.npz``.
 
@@ -194,32 +168,9 @@ def read_predictions(path: Path) -> Predictions:
     LimitExceededError
         It claims more than 2 GiB of masks.
     """
-    try:
-        check_size(path)
-        # Opened here: numpy leaves a broken archive open.
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            return _predictions_of(file)
-    except FileNotFoundError as error:
-        raise NothingReadableError(
-            "no such file", where=path.name, remedy="write one with --save-predictions"
-        ) from error
-    except LimitExceededError:
-        raise
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise DamagedInputError(
-            "no predictions of gliosight, or damaged ones",
-            where=path.name,
-            remedy="write them anew with --save-predictions",
-        ) from error
+    return read_arrays(
+        path, _predictions_of, kind="predictions", remedy="write one with --save-predictions"
+    )
 
 
 def join(parts: Iterable[Predictions]) -> Predictions:
@@ -241,18 +192,6 @@ def only(predictions: Predictions, patients: Ordered[str]) -> Predictions:
 
 def _packed(shape: tuple[int, int, int]) -> int:
     return (int(np.prod(shape)) + 7) // 8
-
-
-def check_size(path: Path) -> None:
-    """Refuse an ``.npz`` that claims more than `LARGEST` before any of it is unpacked."""
-    with zipfile.ZipFile(path) as archive:
-        claimed = sum(one.file_size for one in archive.infolist())
-    if claimed > LARGEST:
-        raise LimitExceededError(
-            f"the file claims {claimed:,} bytes unpacked, the limit is {LARGEST:,}",
-            where=path.name,
-            remedy="split it by patients",
-        )
 
 
 def _predictions_of(file: Any) -> Predictions:

@@ -29,6 +29,7 @@ from scipy import ndimage, optimize
 
 from gliosight.card import DecisionRule
 from gliosight.decide import CONNECTED_26, Scale, logit, slice_evidence
+from gliosight.errors import UsageError
 from gliosight.evaluate.kept_maps import KeptMaps
 
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
@@ -94,7 +95,7 @@ def observe(kept: KeptMaps, truth: NDArray[np.bool_], rule: DecisionRule) -> Obs
     ----------
     truth : (slices, rows, columns) bool array
     rule : DecisionRule
-        Only the area of its pixel evidence counts here.
+        The one to start from; the area of its pixel evidence and its pixel threshold count here.
     """
     scale, maps = Scale(kept.sides), kept.maps
     evidence = slice_evidence(maps.probability, scale, rule.evidence_mm2)
@@ -104,7 +105,10 @@ def observe(kept: KeptMaps, truth: NDArray[np.bool_], rule: DecisionRule) -> Obs
         logit(maps.slice_head).astype(np.float64),
         logit(evidence).astype(np.float64),
         int(truth.sum()),
-        {one: _bodies(maps.probability, truth, scale, one) for one in THRESHOLDS},
+        {
+            one: _bodies(maps.probability, truth, scale, one)
+            for one in sorted({*THRESHOLDS, rule.pixel_threshold})
+        },
     )
 
 
@@ -137,8 +141,17 @@ def fit_rule(patients: Iterable[Observed], start: DecisionRule) -> DecisionRule:
         Also without tumour, which teach what is none.
     start : DecisionRule
         What is held near, and what gives the thresholds that are not fitted.
+
+    Raises
+    ------
+    UsageError
+        No patient has a tumour.
     """
     given = list(patients)
+    if not any(one.volume for one in given):
+        raise UsageError(
+            "there is no tumour to fit a rule on", remedy="give maps of patients who have one"
+        )
     slices = _logistic(
         np.concatenate([np.column_stack([one.head, one.evidence]) for one in given]),
         np.concatenate([one.label for one in given]),
@@ -152,7 +165,7 @@ def fit_rule(patients: Iterable[Observed], start: DecisionRule) -> DecisionRule:
         slice_pixel_weight=slices[2],
     )
     best, best_dice = rule, -1.0
-    for threshold in sorted(THRESHOLDS, key=lambda one: abs(one - start.pixel_threshold)):
+    for threshold in sorted(given[0].bodies, key=lambda one: abs(one - start.pixel_threshold)):
         tried = _fit_lesions(given, replace(rule, pixel_threshold=threshold))
         dice = float(np.mean([dice_of(one, tried) for one in given if one.volume]))
         if dice > best_dice + 1e-6:  # of equals the one nearest to where it started
@@ -161,10 +174,21 @@ def fit_rule(patients: Iterable[Observed], start: DecisionRule) -> DecisionRule:
 
 
 def cross_fit(patients: Ordered[Observed], start: DecisionRule) -> dict[int, DecisionRule]:
-    """For each model the rule that is fitted on the patients of the others."""
+    """For each model the rule that is fitted on the patients of the others.
+
+    Raises
+    ------
+    UsageError
+        There are no others, or no patient of theirs has a tumour.
+    """
+    models = sorted({one.model for one in patients})
+    if len(models) < 2:
+        raise UsageError(
+            "the maps are those of one model, and no other's patients are there to fit its rule on",
+            remedy="give the maps of two folds or more",
+        )
     return {
-        model: fit_rule([one for one in patients if one.model != model], start)
-        for model in sorted({one.model for one in patients})
+        model: fit_rule([one for one in patients if one.model != model], start) for model in models
     }
 
 
