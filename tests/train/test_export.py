@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,12 @@ torch = pytest.importorskip("torch", reason="the extra train is not installed")
 from gliosight import cli  # noqa: E402
 from gliosight.data.manifest import Manifest  # noqa: E402
 from gliosight.data.split import Split  # noqa: E402
-from gliosight.errors import NothingReadableError, UsageError  # noqa: E402
+from gliosight.errors import (  # noqa: E402
+    CannotWriteError,
+    InternalError,
+    NothingReadableError,
+    UsageError,
+)
 from gliosight.infer.model import load_model  # noqa: E402
 from gliosight.pipeline import Settings, analyze  # noqa: E402
 from gliosight.prepare import prepare  # noqa: E402
@@ -87,6 +94,45 @@ def test_what_makes_no_cascade_is_refused(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "begun" / "run.json").write_bytes((runs / "unet" / "run.json").read_bytes())
     with pytest.raises(NothingReadableError, match="not finished"):
         export_run(tmp_path / "begun", tmp_path, "mine")
+
+
+def test_an_export_that_fails_leaves_the_model_that_was_there(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = export_run(runs / "joint", tmp_path, "mine")
+    before = {one.name: one.read_bytes() for one in tmp_path.iterdir()}
+    assert set(before) == {"mine.json", "mine.onnx", "mine.safetensors"}
+    modes = {one.stat().st_mode for one in tmp_path.iterdir()}
+    assert len(modes) == 1
+    monkeypatch.setattr("gliosight.train.export.TOLERANCE", -1.0)
+    with pytest.raises(InternalError, match=r"differs from torch's .*mine\.onnx"):
+        export_run(runs / "unet", tmp_path, "mine")
+    monkeypatch.undo()
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr("gliosight.train.export._write_card", _raise(full))
+    with pytest.raises(CannotWriteError, match="No space left"):
+        export_run(runs / "unet", tmp_path, "mine")
+    assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == before
+    load_model(str(card))
+
+
+def _raise(error: Exception) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+def test_a_joint_run_takes_the_shipped_rule_and_its_own_input(runs: Path, tmp_path: Path) -> None:
+    """A network that learnt from deep tissue is asked with deep tissue."""
+    assert load_model(str(runs / "joint")).card.decision == load_model().card.decision
+    assert load_model(str(runs / "joint")).card.input.normalisation == "tissue"
+    run = tmp_path / "deep"
+    shutil.copytree(runs / "joint", run)
+    record = json.loads((run / "run.json").read_text())
+    record["recipe"]["input"] = "deep"
+    (run / "run.json").write_text(json.dumps(record))
+    assert load_model(str(export_run(run, tmp_path, "deep"))).card.input.normalisation == "deep"
 
 
 def test_the_commands(

@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
 
+from gliosight.card import InputRecipe
 from gliosight.data.manifest import Manifest, read_manifest
+from gliosight.data.studies import read_labelled
 from gliosight.errors import DamagedInputError, UnsupportedInputError
 from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti
+from gliosight.prepare import prepare
+from gliosight.train.brain import BORDER
 from gliosight.train.packed import SIZE, PackedSlices, pack, rows_of
 
 
@@ -82,13 +87,52 @@ def test_a_volume_comes_into_the_network_frame(tmp_path: Path) -> None:
     manifest = read_manifest(path)
     packed = pack(manifest, tmp_path / "cache")
     assert packed.images.shape == (12, 3, SIZE, SIZE)
-    assert abs(int(packed.reach[0])) == 2
+    # The same slices from above downwards: stored so, and the neighbour above is before, not after.
+    for path_ in sorted((tmp_path / "nifti").rglob("*.nii.gz")):
+        image = nib.load(path_)
+        turned = image.affine @ np.diag([1.0, 1.0, -1.0, 1.0])
+        turned[:, 3] = image.affine @ [0, 0, image.shape[2] - 1, 1]
+        flipped = nib.Nifti1Image(np.asanyarray(image.dataobj)[:, :, ::-1], turned)
+        place = tmp_path / "turned" / path_.relative_to(tmp_path / "nifti")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(flipped, place)
+    other = tmp_path / "t.csv"
+    assert cli.run(["data", "index", str(tmp_path / "turned"), "-o", str(other)]) == 0
+    downwards = pack(read_manifest(other), tmp_path / "other")
+    assert sorted([int(packed.reach[0]), int(downwards.reach[0])]) == [-2, 2]
+    for name in ("images", "masks", "depth", "brain"):
+        np.testing.assert_array_equal(getattr(downwards, name), getattr(packed, name)[::-1])
     lesion = packed.masks.astype(bool)
     assert lesion.any()
     flair = packed.images[:, 1].astype(float)
     assert flair[lesion].mean() > 1.2 * flair[~lesion & (flair > 40)].mean()
     # On the patient's left: the right half of the network's picture.
     assert np.nonzero(lesion)[2].mean() > packed.centre[0, 1]
+
+
+def test_deep_tissue_is_as_bright_when_the_skull_is_off(slices: PackedSlices) -> None:
+    """What `by_deep_tissue` normalises by hardly moves; the mean and spread of the whole do."""
+    deep = slices.by_deep_tissue()
+    assert np.array_equal(deep.intensity, slices.deep)
+    assert np.array_equal(deep.brain_intensity, slices.brain_deep)
+    units = slices.deep[..., 3]
+    assert np.allclose(units, (slices.deep[..., 2] - slices.deep[..., 0]) / 2)
+    assert np.abs(slices.brain_deep[..., 3] / units - 1).max() < 0.1
+    assert np.abs(slices.brain_intensity[..., 3] / slices.intensity[..., 3] - 1).max() > 0.1
+    inside = slices.brain > BORDER
+    assert 0.2 < inside[slices.depth > 0].mean() < 0.95
+    assert (slices.depth[inside] > 0).mean() > 0.99
+    assert np.abs(slices.brain_centre - slices.centre).max() < 20
+
+
+def test_training_normalises_as_the_product_does(manifest: Manifest, slices: PackedSlices) -> None:
+    """What air and the brightest tissue become is the same here and in `prepare`."""
+    study = read_labelled(manifest, manifest.patients[0]).study
+    for kind, packed in (("tissue", slices), ("deep", slices.by_deep_tissue())):
+        product = prepare(study, InputRecipe(normalisation=kind)).images
+        for channel, (low, high, level, unit) in enumerate(packed.intensity[0]):
+            assert product[:, channel].min() == pytest.approx((low - level) / unit, abs=0.01)
+            assert product[:, channel].max() == pytest.approx((high - level) / unit, abs=0.01)
 
 
 def test_a_row_without_mask_is_refused(manifest: Manifest, tmp_path: Path) -> None:

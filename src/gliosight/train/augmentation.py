@@ -4,8 +4,8 @@ First `draw_plan` decides everything at random, as numbers; then `make_batch` ex
 depends on nothing but its generator, so a run that is cut off draws the same batches when it goes on.
 
 What varies is what differs between scanners and patients: position, size and side of the head, gain,
-offset, gamma, bias field, noise, resolution, which sequences there are, whether the skull is there; and
-the tumours themselves (`gliosight.train.tumours`).
+offset, gamma, bias field, noise, resolution, which sequences there are, whether the skull is there, where
+tumours lie (`gliosight.train.grafts`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from gliosight.train.brain import BORDER
+from gliosight.train.grafts import FLAIR, GraftPlan, Sample, draw_grafts, graft
 from gliosight.train.packed import SIZE, PackedSlices
 from gliosight.train.recipe import Strength
-from gliosight.train.tumours import FLAIR, Sample, TumourPlan, change_tumours, draw_tumours
 
 SEQUENCES = 3
 NEIGHBOURS = 3
@@ -50,7 +50,7 @@ class Plan:
     strip: NDArray[np.bool_]  # (n,) whether the skull is taken off
     strip_rim: NDArray[np.float64]  # (n,) pixels left round the brain, below 0: taken from it
     seeds: NDArray[np.int64]  # (n,) of the noise
-    tumours: TumourPlan
+    grafts: GraftPlan
 
     def left(self, slices: PackedSlices, rows: Any, k: int) -> NDArray[np.bool_]:
         """What is left of these rows when sample ``k`` is stripped."""
@@ -113,7 +113,7 @@ def draw_plan(
         & (draw < strength.lose_both_chance + strength.lose_t1_chance)
     )
     lose_t1c = both | (draw > 1 - strength.lose_t1c_chance)
-    tumours = draw_tumours(slices, chosen, strength, generator)
+    grafts = draw_grafts(slices, chosen, strength.graft_chance, generator)
     mild = uniform(size=(n, SEQUENCES)) < 0.6
     return Plan(
         rows=rows,
@@ -134,7 +134,7 @@ def draw_plan(
         strip=strip,
         strip_rim=uniform(*STRIP_RIM, n),
         seeds=generator.integers(2**62, size=n),
-        tumours=tumours,
+        grafts=grafts,
     )
 
 
@@ -169,20 +169,23 @@ def make_batch(
         torch.from_numpy(slices.images[flat]).view(n, neighbours, SEQUENCES, SIZE, SIZE).float()
     )
     height = torch.minimum(height, high, out=height).sub_(low).clamp_(min=0)
+    span = high - low
     truth = torch.from_numpy(slices.masks[plan.rows[:, 1]]).view(n, 1, SIZE, SIZE).float()
-    for k in np.flatnonzero(plan.tumours.changes):
+    for k in np.flatnonzero(plan.grafts.wanted):
         left = plan.left(slices, rows[k, neighbours // 2], int(k)) if plan.strip[k] else None
         one = Sample.of(slices, rows[k], height[k].numpy(), left)
-        change_tumours(slices, plan.tumours, int(k), one)
+        graft(slices, plan.grafts, int(k), one)
+        torch.minimum(height[k], span[k], out=height[k])
         truth[k, 0] = torch.from_numpy(one.tumour[neighbours // 2])
     for k in np.flatnonzero(plan.strip):
-        height[k].mul_(torch.from_numpy(plan.left(slices, rows[k], int(k))).unsqueeze(1))
+        kept = torch.from_numpy(plan.left(slices, rows[k], int(k)))
+        height[k].mul_(kept.unsqueeze(1))
+        truth[k].mul_(kept[neighbours // 2])
     grid = functional.affine_grid(plan.theta, [n, 1, crop, crop], align_corners=False)
     height = functional.grid_sample(height.flatten(1, 2), grid, align_corners=False)
     masks = functional.grid_sample(truth, grid, align_corners=False)
     height = _soften(height, plan.blur).view(n, neighbours, SEQUENCES, crop, crop)
 
-    span = high - low
     for k, c in torch.nonzero(plan.gamma != 1).tolist():
         part = height[k, :, c]
         part.div_(span[k, 0, c]).pow_(plan.gamma[k, c]).mul_(span[k, 0, c])
@@ -201,7 +204,7 @@ def make_batch(
 
 
 def _share(values: Any, part: slice) -> Any:
-    return values.share(part) if isinstance(values, TumourPlan) else values[part]
+    return values.share(part) if isinstance(values, GraftPlan) else values[part]
 
 
 def _floats(values: NDArray[np.generic]) -> Tensor:

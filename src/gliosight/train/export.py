@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,8 +25,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gliosight.card import DecisionRule, InputRecipe, parse_card
-from gliosight.errors import CannotWriteError, NothingReadableError, UsageError
-from gliosight.infer.model import RUN_CARD
+from gliosight.errors import (
+    CannotWriteError,
+    InternalError,
+    NothingReadableError,
+    UsageError,
+)
+from gliosight.infer.model import DEFAULT_MODEL, RUN_CARD, SHIPPED
 from gliosight.train.networks.resnet import SIZE, Detector
 from gliosight.train.recipe import Recipe, recipe_of
 from gliosight.train.run import read_record
@@ -36,24 +43,6 @@ TOLERANCE = 5e-3
 OPSET = 18
 # Weights larger than this are stored as float16, which halves the file; computed is in float32.
 STORE_HALF_FROM = 512
-
-# The rule of the shipped model; where each number comes from is in docs/decision.md.
-SHIPPED_RULE = DecisionRule(
-    pixel_threshold=0.5,
-    evidence_mm2=25.0,
-    slice_intercept=0.14,
-    slice_head_weight=0.383,
-    slice_pixel_weight=0.448,
-    slice_threshold=0.5,
-    lesion_intercept=-3.0,
-    lesion_area_weight=1.0,
-    lesion_extent_weight=0.8,
-    lesion_slice_weight=0.4,
-    lesion_pixel_weight=0.8,
-    study_threshold=0.5,
-    keep_threshold=0.3,
-)
-
 
 # Of a network that does one task: its own answer decides, and nothing it marks is weighed away.
 PLAIN_RULE = DecisionRule(
@@ -84,16 +73,29 @@ class Kind:
     role: str
     outputs: tuple[str, ...]
     input: InputRecipe
-    rule: DecisionRule
+    rule: DecisionRule | None  # the shipped model's
     flip: bool
 
 
 KINDS = {
-    "joint": Kind("joint", ("mask_logits", "slice_logits"), InputRecipe(), SHIPPED_RULE, flip=True),
+    "joint": Kind("joint", ("mask_logits", "slice_logits"), InputRecipe(), None, flip=True),
     "resnet50": Kind("detector", ("slice_logits",), WHOLE_PICTURE, PLAIN_RULE, flip=False),
     "resunet": Kind("localizer", ("mask_logits",), WHOLE_PICTURE, PLAIN_RULE, flip=False),
     "unet": Kind("localizer", ("mask_logits",), WHOLE_HEAD, PLAIN_RULE, flip=False),
 }
+
+
+def _shipped_rule() -> DecisionRule:
+    """Where each of its numbers comes from is in docs/decision.md."""
+    card = (SHIPPED / f"{DEFAULT_MODEL}.json").read_text(encoding="utf-8")
+    return parse_card(json.loads(card)).decision
+
+
+def _kind_of(recipe: Recipe) -> Kind:
+    kind = KINDS[recipe.network]
+    if recipe.input == "picture":
+        return kind
+    return replace(kind, input=replace(kind.input, normalisation=recipe.input))
 
 
 class _OneLogit(nn.Module):
@@ -118,22 +120,19 @@ def export_run(
     NothingReadableError
         The run is not finished.
     CannotWriteError
-    ArithmeticError
-        The exported network does not give what torch gives.
+    InternalError
+        The exported network does not give what torch gives; what was there stays.
     """
     recipe, told = _finished(run)
-    kind = KINDS[recipe.network]
-    file = _export_network(recipe, run / "weights.safetensors", folder, name)
-    parts: dict[str, Any] = file
-    if kind.role != "joint":
-        parts = {"networks": {kind.role: file}, "gate": 1.0}
-    return _write_card(
-        folder,
-        name,
-        {"name": name, "kind": "joint" if kind.role == "joint" else "cascade", **parts},
-        kind,
-        _told(told, about or {}),
-    )
+    kind = _kind_of(recipe)
+    with _staged(folder) as staged:
+        file = _export_network(recipe, run / "weights.safetensors", staged, name)
+        parts: dict[str, Any] = file
+        if kind.role != "joint":
+            parts = {"networks": {kind.role: file}, "gate": 1.0}
+        body = {"name": name, "kind": "joint" if kind.role == "joint" else "cascade", **parts}
+        _write_card(staged, name, body, kind, _told(told, about or {}))
+    return folder / f"{name}.json"
 
 
 def export_cascade(
@@ -156,7 +155,7 @@ def export_cascade(
     kinds: dict[str, Kind] = {}
     for run in (detector, localizer):
         recipe, said = _finished(run)
-        kind = KINDS[recipe.network]
+        kind = _kind_of(recipe)
         kinds[kind.role], runs[kind.role], told[kind.role] = kind, run, said
     if (
         set(kinds) != {"detector", "localizer"}
@@ -166,23 +165,25 @@ def export_cascade(
             "these two runs make no cascade",
             remedy="give a run of tutorial-detector and one of tutorial-localizer",
         )
-    files = {}
-    for role, run in runs.items():
-        # A finished run has been exported, and checked against torch, already.
-        if not (run / RUN_CARD).is_file():
-            raise NothingReadableError(
-                f"the run has no {RUN_CARD}",
-                where=run.name,
-                remedy="export it first: gliosight export",
-            )
-        card = parse_card(json.loads((run / RUN_CARD).read_text("utf-8")))
-        network = f"{name}-{role}.onnx"
-        _copy(run / card.networks[role].file, folder / network)
-        files[role] = {"network": network, "sha256": card.networks[role].sha256}
+    files: dict[str, dict[str, str]] = {}
     seen = {one for said in told.values() for one in said["training"]["patients_sha256"]}
     told["training"] = {"patients": len(seen), "patients_sha256": sorted(seen)}
     body = {"name": name, "kind": "cascade", "networks": files, "gate": TUTORIAL_GATE}
-    return _write_card(folder, name, body, kinds["localizer"], _told(told, about or {}))
+    with _staged(folder) as staged:
+        for role, run in runs.items():
+            # A finished run has been exported, and checked against torch, already.
+            if not (run / RUN_CARD).is_file():
+                raise NothingReadableError(
+                    f"the run has no {RUN_CARD}",
+                    where=run.name,
+                    remedy="export it first: gliosight export",
+                )
+            card = parse_card(json.loads((run / RUN_CARD).read_text("utf-8")))
+            network = f"{name}-{role}.onnx"
+            shutil.copyfile(run / card.networks[role].file, staged / network)
+            files[role] = {"network": network, "sha256": card.networks[role].sha256}
+        _write_card(staged, name, body, kinds["localizer"], _told(told, about or {}))
+    return folder / f"{name}.json"
 
 
 def _told(told: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,15 +194,20 @@ def _told(told: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
     return {**told, **about, **known, "training": training}
 
 
-def _copy(source: Path, target: Path) -> None:
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A place for a model's files: they come into ``folder`` when all are there, the card last."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".export-", dir=folder) as place:
+            yield Path(place)
+            for path in sorted(Path(place).iterdir(), key=lambda one: one.suffix == ".json"):
+                path.replace(folder / path.name)
     except OSError as error:
         raise CannotWriteError(
             f"cannot write the model: {error.strerror or error}",
-            where=target.parent.name,
-            remedy="choose another -o, or train --resume where the run lacks its model",
+            where=folder.name,
+            remedy="free some space or choose another -o, and export it again: gliosight export",
         ) from error
 
 
@@ -222,7 +228,7 @@ def _finished(run: Path) -> tuple[Recipe, dict[str, Any]]:
 
 
 def _export_network(recipe: Recipe, weights: Path, folder: Path, name: str) -> dict[str, str]:
-    kind = KINDS[recipe.network]
+    kind = _kind_of(recipe)
     network = build_network(recipe)
     state = load_file(weights)
     network.load_state_dict(state)
@@ -250,39 +256,30 @@ def _export_network(recipe: Recipe, weights: Path, folder: Path, name: str) -> d
     if program is None:
         raise RuntimeError("torch wrote no ONNX program")
     path = folder / f"{name}.onnx"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        onnx.save(_store_half(program.model_proto), path)
-        save_file(
-            {
-                key: value.half() if value.ndim > 1 and value.is_floating_point() else value
-                for key, value in state.items()
-            },
-            folder / f"{name}.safetensors",
-        )
-    except OSError as error:
-        raise CannotWriteError(
-            f"cannot write the model: {error.strerror or error}",
-            where=folder.name,
-            remedy="free some space, and export the run again: gliosight export",
-        ) from error
+    onnx.save(_store_half(program.model_proto), path)
+    stored = folder / f"{name}.safetensors"
+    halves = {
+        key: value.half() if value.ndim > 1 and value.is_floating_point() else value
+        for key, value in state.items()
+    }
+    save_file(halves, stored)
+    stored.chmod(path.stat().st_mode)  # the library lets nobody but the owner read it
     _compare(exported, path, channels, sides if kind.input.matrix else None)
     return {"network": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def _write_card(
     folder: Path, name: str, body: Mapping[str, Any], kind: Kind, about: Mapping[str, Any]
-) -> Path:
+) -> None:
     card = {
         **body,
         "flip": kind.flip,
         "input": asdict(kind.input),
-        "decision": asdict(kind.rule),
+        "decision": asdict(kind.rule or _shipped_rule()),
         "about": dict(about),
     }
-    out = folder / f"{name}.json"
-    out.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-    return out
+    text = json.dumps(card, indent=2) + "\n"
+    (folder / f"{name}.json").write_text(text, encoding="utf-8")
 
 
 def _store_half(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -320,4 +317,8 @@ def _compare(network: nn.Module, path: Path, channels: int, sides: tuple[int, in
             scale = max(1.0, float(wanted.abs().max()))
             difference = float(np.abs(found - wanted.numpy()).max()) / scale
             if not difference < TOLERANCE:
-                raise ArithmeticError(f"ONNX differs from torch by {difference:.2g}")
+                raise InternalError(
+                    f"the exported network differs from torch's by {difference:.2g}",
+                    where=path.name,
+                    remedy="the run is kept; please report its recipe to us",
+                )

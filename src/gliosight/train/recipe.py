@@ -20,7 +20,7 @@ NETWORKS = ("joint", "resnet50", "resunet", "unet")
 CHOICES: dict[str, tuple[str, ...]] = {
     "network": NETWORKS,
     "loss": ("joint", "cross-entropy", "focal-tversky", "dice"),
-    "input": ("tissue", "picture"),
+    "input": ("tissue", "deep", "picture"),
     "precision": ("auto", "float32", "bfloat16"),
     "sampling.slices": ("all", "tumour"),
     "sampling.order": ("once", "weighted", "by-area"),
@@ -85,8 +85,6 @@ class Strength:
     strip_chance: float = 0.2
     turn_order_chance: float = 0.3
     graft_chance: float = 0.0
-    fading_chance: float = 0.0
-    core_chance: float = 0.0
 
 
 # Nothing varied: a picture as it is.
@@ -129,8 +127,10 @@ class Recipe:
             raise UsageError(
                 "input is picture, and crop is set", remedy="set crop=0: pictures are taken whole"
             )
-        if self.network == "joint" and self.input != "tissue":
-            raise UsageError("the joint network takes input tissue", remedy="set input=tissue")
+        if self.network == "joint" and self.input == "picture":
+            raise UsageError(
+                "the joint network takes no whole pictures", remedy="set input to tissue or deep"
+            )
 
     @property
     def neighbours(self) -> int:
