@@ -5,10 +5,11 @@
     python benchmarks/cross_validation.py fit maps.npz --data manifest.csv --start joint-3 -o rules
 
 ``maps`` runs each fold's network on the patients of its fold, which it must not have learnt from, and keeps
-what it says (no image). ``apply`` draws the masks that a model's decision rule makes of such maps; ``fit``
-fits the rule of each fold on the other folds' maps, writes the masks that this gives to
-``predictions.npz``, the rules and the one fitted on all to ``rules.json``, and prints what the fitting is
-worth. ``gliosight evaluate`` scores either's predictions; docs/results.md quotes them.
+what it says (no image). ``apply`` draws the masks that a model's decision rule makes of such maps; of several
+networks' maps of the same patients it takes the mean of the logits. ``fit`` fits the rule of each fold on the
+other folds' maps, writes the masks that this gives to ``predictions.npz``, the rules and the one fitted on
+all to ``rules.json``, and prints what the fitting is worth. ``gliosight evaluate`` scores either's
+predictions; docs/results.md quotes them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from gliosight.card import DecisionRule
 from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.data.split import TEST, read_split
 from gliosight.data.studies import read_labelled
-from gliosight.decide import Scale, decide_at, weighing_scale
+from gliosight.decide import Scale, decide_at, logit, weighing_scale
 from gliosight.errors import GliosightError, UsageError
 from gliosight.evaluate.kept_maps import KeptMaps, read_maps, write_maps
 from gliosight.evaluate.predict import ModelSource, prediction_of, refuse_seen, rows_digest
@@ -38,6 +39,7 @@ from gliosight.evaluate.predictions import (
 )
 from gliosight.evaluate.rule_fit import Observed, cross_fit, dice_of, fit_rule, observe
 from gliosight.infer.model import DEFAULT_MODEL, load_model
+from gliosight.maps import Maps, sigmoid
 from gliosight.pipeline import Settings
 from gliosight.prepare import prepare
 
@@ -80,11 +82,37 @@ def predict(one: KeptMaps, rule: DecisionRule) -> Prediction:
     return prediction_of(one.patient, one.rows_sha256, decision, seen=False, model=one.model)
 
 
-def apply(maps: Path, name: str, out: Path) -> None:
-    """Write what the rule of a model makes of kept maps."""
-    notes, kept = read_maps(maps)
+def apply(maps: list[Path], name: str, out: Path) -> None:
+    """Write what the rule of a model makes of kept maps, or of the mean of several.
+
+    Raises
+    ------
+    UsageError
+        They are not of the same patients.
+    """
+    notes, first = read_maps(maps[0])
+    voices = [{one.patient: one for one in read_maps(path)[1]} for path in maps]
+    if any(set(one) != set(voices[0]) for one in voices):
+        raise UsageError(
+            "the maps are not of the same patients", remedy="give maps of one fold, or of all"
+        )
     rule = load_model(name).card.decision
-    write_predictions(Predictions(notes, tuple(predict(one, rule) for one in kept)), out)
+    entries = tuple(
+        predict(mean_of([voice[one.patient] for voice in voices]), rule) for one in first
+    )
+    write_predictions(Predictions(notes, entries), out)
+
+
+def mean_of(voices: list[KeptMaps]) -> KeptMaps:
+    """One patient's maps by several networks: the mean of their logits, pixel by pixel."""
+    if len(voices) == 1:
+        return voices[0]
+    pixels, slices = (
+        sigmoid(np.mean([logit(getattr(one.maps, name)) for one in voices], axis=0))
+        for name in ("probability", "slice_head")
+    )
+    maps = Maps(pixels.astype(np.float32), slices.astype(np.float32))
+    return replace(voices[0], maps=maps)
 
 
 def fit(maps: Path, manifest: Manifest, start: str, out: Path) -> dict[str, float]:
@@ -119,7 +147,7 @@ def main() -> None:
     maps.add_argument("--folds", help="names of the models' folds, by comma; without, all of them")
     maps.add_argument("--threads", type=int)
     applying = commands.add_parser("apply")
-    applying.add_argument("maps", type=Path)
+    applying.add_argument("maps", type=Path, nargs="+")
     applying.add_argument("--rule", default=DEFAULT_MODEL, help="the model whose rule it is")
     applying.add_argument("-o", "--out", type=Path, required=True)
     fitting = commands.add_parser("fit")

@@ -201,6 +201,11 @@ def test_a_shipped_rule_draws_what_the_tool_draws(
         assert own.mask.any()
         mask = found[patient].mask
         assert 2 * (mask & own.mask).sum() > 0.99 * (mask.sum() + own.mask.sum())
+    # Twice the same network is the same network.
+    twice = tmp_path / "twice.npz"
+    _call("cross_validation.py", "apply", str(maps), str(maps), "-o", str(twice))
+    for patient, one in read_predictions(twice).by_patient.items():
+        assert np.array_equal(one.mask, found[patient].mask)
 
 
 @pytest.mark.parametrize(

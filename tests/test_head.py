@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import ndimage
 
-from gliosight.head import (
-    find_deep_tissue,
-    find_head,
-    fit_midplane,
-    head_box,
-    measure_intensity,
-)
+from gliosight.head import find_head, fit_midplane, head_box, measure_intensity
 from gliosight.phantom import Phantom
 from gliosight.study import Geometry, Sequence
 from tests.conftest import make_geometry
@@ -39,11 +32,10 @@ def test_gain_and_offset_change_nothing(phantom: Phantom, gain: float, offset: f
     head = find_head(values)
     other = values * gain + offset
     assert (find_head(other) == head).mean() > 0.999
-    for deep in (None, find_deep_tissue(head, (0.94, 0.94))):
-        one, two = measure_intensity(values, head, deep), measure_intensity(other, head, deep)
-        assert one is not None
-        assert two is not None
-        np.testing.assert_allclose(two.normalise(other), one.normalise(values), atol=2e-3)
+    one, two = measure_intensity(values, head), measure_intensity(other, head)
+    assert one is not None
+    assert two is not None
+    np.testing.assert_allclose(two.normalise(other), one.normalise(values), atol=2e-3)
 
 
 def test_one_hot_voxel_changes_nothing(phantom: Phantom) -> None:
@@ -56,56 +48,14 @@ def test_one_hot_voxel_changes_nothing(phantom: Phantom) -> None:
     one, two = measure_intensity(values, head), measure_intensity(hot, head)
     assert one is not None
     assert two is not None
-    assert two.level == pytest.approx(one.level, rel=1e-3)
-    assert two.unit == pytest.approx(one.unit, rel=1e-3)
-
-
-def test_deep_tissue_is_the_brain_with_its_skull_and_without(phantom: Phantom) -> None:
-    """Fat twice as bright, or none at all: the brain's own brightness stays what it was."""
-    values = _flair(phantom)
-    head = find_head(values)
-    depth = np.stack([ndimage.distance_transform_edt(one) for one in head])
-    fat = np.where(head & (depth < 8), 2 * values, values)
-    stripped = np.where(depth >= 8, values, 0)
-    levels, deep_levels = [], []
-    for picture, body in ((values, head), (fat, head), (stripped, depth >= 8)):
-        deep = find_deep_tissue(body, (0.94, 0.94))
-        assert depth[deep].min() > 20
-        for kept, voxels in ((levels, None), (deep_levels, deep)):
-            found = measure_intensity(picture, body, voxels)
-            assert found is not None
-            kept.append(found.level)
-    assert np.ptp(deep_levels) < 0.02 * deep_levels[0]
-    assert np.ptp(levels) > 0.1 * levels[0]
-    found = measure_intensity(values, head, find_deep_tissue(head, (0.94, 0.94)))
-    assert found is not None
-    assert found.normalise(np.array([found.level, found.low])).tolist() == [0, -2]
-
-
-def test_deep_is_meant_in_millimetres_and_a_small_head_has_a_middle() -> None:
-    disc = np.hypot(*np.ogrid[-64:64, -64:64]) < 50
-    head = np.repeat(disc[None], 3, axis=0)
-    for pixel, deepest in ((1.0, 50 - 24), (0.5, 50 - 34.2)):  # half as large: a tenth is left
-        where = np.stack(find_deep_tissue(head, (pixel, pixel))[1:]) - 64
-        assert np.hypot(*where).max() == pytest.approx(deepest, abs=1.5)
-    where = np.stack(find_deep_tissue(head, (1.0, 0.75))[1:]) - 64
-    assert np.abs(where[1]).max() < np.abs(where[0]).max()
-    assert find_deep_tissue(np.ones((1, 3, 3), bool), (1.0, 1.0))[0].size > 0
-
-
-def test_where_deep_tissue_is_as_dark_as_air_the_whole_head_counts() -> None:
-    head = np.repeat((np.hypot(*np.ogrid[-64:64, -64:64]) < 50)[None], 3, axis=0)
-    depth = np.stack([ndimage.distance_transform_edt(one) for one in head])
-    values = np.where(head & (depth < 15), 100.0, 0.0)
-    deep = find_deep_tissue(head, (1.0, 1.0))
-    assert measure_intensity(values, head, deep) == measure_intensity(values, head)
+    assert two.mean == pytest.approx(one.mean, rel=1e-3)
+    assert two.std == pytest.approx(one.std, rel=1e-3)
 
 
 def test_no_contrast_is_no_head() -> None:
     flat = np.full((3, 40, 40), 7.0)
     head = find_head(flat)
     assert not head.any()
-    assert find_deep_tissue(head, (1.0, 1.0))[0].size == 0
     assert measure_intensity(flat, head) is None
     assert head_box(head) == ((0, 40), (0, 40))
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 KINDS = ("joint", "cascade")
 # What a network does: both tasks, or one of them.
 ROLES = {"joint": ("joint",), "cascade": ("detector", "localizer")}
-NORMALISATIONS = ("tissue", "deep", "unit")
+NORMALISATIONS = ("tissue", "unit")
 
 _T = TypeVar("_T", "InputRecipe", "DecisionRule")
 
@@ -39,10 +39,9 @@ class InputRecipe:
         Sides of the network's input are multiples of this.
     margin_pixels : int
         Air kept around the head's box.
-    normalisation : {"tissue", "deep", "unit"}
-        ``tissue``: clipped, minus the mean of the head's tissue, over its standard deviation. ``deep``:
-        clipped, minus the median of the tissue deep in the head, over half its height above air.
-        ``unit``: scaled to [0, 1]; bytes are divided by 255.
+    normalisation : {"tissue", "unit"}
+        ``tissue``: clipped, minus the mean of the head's tissue, over its standard deviation. ``unit``:
+        scaled to [0, 1]; bytes are divided by 255.
     neighbours : int
         Slices the network sees at once: 3 (below, this, above) or 1.
     matrix : int

@@ -24,34 +24,26 @@ AIR_TO_TISSUE = 0.6
 # cost less than reading the file.
 COARSE_IN_PLANE = 128
 COARSE_SLICES = 64
-# Tissue this deep in the head (mm, within the slice) is brain and nothing else; where less than this part of
-# the head lies so deep, its deepest part of that size has to do.
-DEEP_MM, LEAST_DEEP = 24.0, 0.1
-# And it has to be this part as bright as the brightest tissue.
-LEAST_LEVEL = 0.05
 # In-plane opening that removes ghosts and noise in the air (coarse pixels).
 OPENING = np.ones((1, 3, 3), dtype=bool)
-
-
-Voxels = tuple[NDArray[np.int64], ...]
 
 
 @dataclass(frozen=True)
 class Intensity:
     """Robust brightness of a head's tissue in one sequence, in the units of the file.
 
-    ``low`` (air) and ``high`` bound what is believed; ``level`` becomes 0, and ``unit`` above it 1.
+    ``low`` and ``high`` bound what is believed; ``mean`` and ``std`` are taken between them.
     """
 
     low: float
     high: float
-    level: float
-    unit: float
+    mean: float
+    std: float
 
     def normalise(self, values: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Clip to ``low..high``, subtract the level, divide by the unit."""
+        """Clip to ``low..high``, subtract the mean, divide by the standard deviation."""
         clipped = np.clip(values.astype(np.float32), self.low, self.high)
-        out: NDArray[np.float32] = (clipped - np.float32(self.level)) / np.float32(self.unit)
+        out: NDArray[np.float32] = (clipped - np.float32(self.mean)) / np.float32(self.std)
         return out
 
 
@@ -108,55 +100,12 @@ def find_head(values: NDArray[np.generic]) -> NDArray[np.bool_]:
     return fine[:slices, :rows, :columns]
 
 
-def find_deep_tissue(head: NDArray[np.bool_], pixel_mm: tuple[float, float]) -> Voxels:
-    """The voxels that lie deep in a head, on a coarse grid: brain, whether there is a skull or not.
-
-    Parameters
-    ----------
-    head : (slices, rows, columns) bool array
-    pixel_mm : tuple of float
-        Height and width of a pixel.
-
-    Returns
-    -------
-    tuple of int arrays
-        As `numpy.nonzero` gives them; empty where there is no head.
-    """
-    step = max(1, min(head.shape[1:]) // COARSE_IN_PLANE)
-    steps = (max(1, len(head) // COARSE_SLICES), step, step)
-    coarse = head[:: steps[0], :: steps[1], :: steps[2]]
-    if not coarse.any():
-        return tuple(np.empty((3, 0), dtype=np.int64))
-    sides = (pixel_mm[0] * steps[1], pixel_mm[1] * steps[2])
-    # Beyond the picture is outside, too: padded, since a head may fill it.
-    depth = np.stack(
-        [
-            ndimage.distance_transform_edt(np.pad(one, 1), sampling=sides)[1:-1, 1:-1]
-            for one in coarse
-        ]
-    )
-    least = min(DEEP_MM, float(np.quantile(depth[coarse], 1 - LEAST_DEEP)))
-    found = np.nonzero(depth >= least)
-    return tuple(index * step for index, step in zip(found, steps, strict=True))
-
-
-def measure_intensity(
-    values: NDArray[np.generic], head: NDArray[np.bool_], deep: Voxels | None = None
-) -> Intensity | None:
+def measure_intensity(values: NDArray[np.generic], head: NDArray[np.bool_]) -> Intensity | None:
     """Robust brightness of the head's tissue, or ``None`` where there is no contrast.
 
     The lower bound is the air's (1st percentile of the whole volume), so that the background stays
     dark; the upper one is the 99th percentile of the head, so that a few hot voxels (fat, vessels,
     a stray 32,767) do not set the scale.
-
-    Parameters
-    ----------
-    values : (slices, rows, columns) array
-    head : (slices, rows, columns) bool array
-    deep : tuple of int arrays, optional
-        From `find_deep_tissue`: level is then their median, and the unit half its height above air, so
-        that neither fat nor a skull that was taken off moves the brain. Without, they are mean and
-        standard deviation of the whole head.
     """
     if not head.any():
         return None
@@ -169,11 +118,6 @@ def measure_intensity(
     mean, std = float(tissue.mean()), float(tissue.std())
     if not high > low or std <= 1e-6 * max(abs(mean), 1e-12):
         return None
-    if deep is not None and deep[0].size:
-        level = float(np.median(values[deep].astype(np.float64)))
-        # As dark as air it is no brain, and the whole of the head has to do.
-        if level - low > LEAST_LEVEL * (high - low):
-            return Intensity(low, high, level, (level - low) / 2)
     return Intensity(low, high, mean, std)
 
 

@@ -21,14 +21,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from gliosight.card import InputRecipe
-from gliosight.head import (
-    Voxels,
-    find_deep_tissue,
-    find_head,
-    head_box,
-    measure_intensity,
-    unit_range,
-)
+from gliosight.head import find_head, head_box, measure_intensity, unit_range
 from gliosight.maps import NetworkInput, SamplingPlan, resample
 from gliosight.study import Flag, Geometry, Sequence, Study
 
@@ -55,8 +48,6 @@ class Frame:
         Of the turned slices along their axis, mm, growing.
     head : (slices, rows, columns) bool array
         The head, turned.
-    pixel_mm : tuple of float
-        Height and width of a turned pixel; a guess without geometry.
     rows, columns : csr_array of shape (network, native)
         Weights that bring a turned plane's rows and columns to the network's.
     rows_back, columns_back : (native, network) float32 arrays
@@ -67,7 +58,6 @@ class Frame:
     flipped: tuple[bool, bool, bool]
     positions: NDArray[np.float64]
     head: NDArray[np.bool_]
-    pixel_mm: tuple[float, float]
     rows: csr_array
     columns: csr_array
     rows_back: NDArray[np.float32]
@@ -96,7 +86,6 @@ def frame_of(study: Study, recipe: InputRecipe) -> Frame:
         flipped=flipped,
         positions=positions,
         head=head,
-        pixel_mm=pixel,
         rows=csr_array(_forth(flair.shape[1], rows, pixel[0], recipe.pixel_mm)),
         columns=csr_array(_forth(flair.shape[2], columns, pixel[1], recipe.pixel_mm)),
         rows_back=_back(flair.shape[1], rows, pixel[0], recipe.pixel_mm),
@@ -136,13 +125,12 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
 
     size = (frame.rows.shape[0], frame.columns.shape[0])
     images = np.empty((len(needed), len(CHANNELS), *size), dtype=np.float32)
-    deep = find_deep_tissue(frame.head, frame.pixel_mm) if recipe.normalisation == "deep" else None
     channels: list[str] = []
     flags: list[Flag] = []
     for channel in (1, 0, 2):  # FLAIR first: the others fall back on it
         name = CHANNELS[channel]
         turned = frame.turn(study.sequences[name].values) if name in study.sequences else None
-        scale = None if turned is None else _scale(turned, frame.head, deep, recipe)
+        scale = None if turned is None else _scale(turned, frame.head, recipe)
         if name is Sequence.FLAIR and turned is not None and not _shows_something(turned):
             scale = None
         if scale is None and name is Sequence.FLAIR:
@@ -168,10 +156,7 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
 
 
 def _scale(
-    turned: NDArray[np.generic],
-    head: NDArray[np.bool_],
-    deep: Voxels | None,
-    recipe: InputRecipe,
+    turned: NDArray[np.generic], head: NDArray[np.bool_], recipe: InputRecipe
 ) -> tuple[Callable[[NDArray[np.generic]], NDArray[np.float32]], np.float32] | None:
     """How values become heights above air, and the air's own value; ``None`` without contrast.
 
@@ -180,10 +165,10 @@ def _scale(
     if recipe.normalisation == "unit":
         range_ = unit_range(turned, head)
         return None if range_ is None else (range_.scale, np.float32(0))
-    intensity = measure_intensity(turned, head, deep)
+    intensity = measure_intensity(turned, head)
     if intensity is None:
         return None
-    air = np.float32((intensity.low - intensity.level) / intensity.unit)
+    air = np.float32((intensity.low - intensity.mean) / intensity.std)
     return (lambda plane: intensity.normalise(plane) - air), air
 
 

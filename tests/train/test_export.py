@@ -123,16 +123,24 @@ def _raise(error: Exception) -> Callable[..., None]:
     return fail
 
 
-def test_a_joint_run_takes_the_shipped_rule_and_its_own_input(runs: Path, tmp_path: Path) -> None:
-    """A network that learnt from deep tissue is asked with deep tissue."""
+def test_a_joint_run_takes_the_shipped_rule(runs: Path) -> None:
     assert load_model(str(runs / "joint")).card.decision == load_model().card.decision
-    assert load_model(str(runs / "joint")).card.input.normalisation == "tissue"
-    run = tmp_path / "deep"
-    shutil.copytree(runs / "joint", run)
-    record = json.loads((run / "run.json").read_text())
-    record["recipe"]["input"] = "deep"
-    (run / "run.json").write_text(json.dumps(record))
-    assert load_model(str(export_run(run, tmp_path, "deep"))).card.input.normalisation == "deep"
+
+
+def test_a_network_is_asked_with_what_it_was_taught_with(runs: Path, tmp_path: Path) -> None:
+    for preset, input_, normalisation in (
+        ("unet", "tissue", "tissue"),
+        ("unet", "picture", "unit"),
+        ("tutorial-localizer", "picture", "unit"),
+        ("tutorial-localizer", "tissue", "tissue"),
+    ):
+        run = tmp_path / f"{preset}-{input_}"
+        shutil.copytree(runs / preset, run)
+        record = json.loads((run / "run.json").read_text())
+        record["recipe"] |= {"input": input_, "crop": 0}
+        (run / "run.json").write_text(json.dumps(record))
+        card = load_model(str(export_run(run, run, "mine"))).card
+        assert (card.input.normalisation, card.input.matrix) == (normalisation, 256)
 
 
 def test_the_commands(

@@ -99,9 +99,9 @@ def test_a_stripped_sample_is_marked_where_there_is_a_picture(
         images, masks = make_batch(slices, plan, 256)
         _, before = make_batch(slices, replace(plan, grafts=none), 256)
         added += int((masks > before).sum())
-        low, high, level, unit = slices.brain_intensity[slices.patient_of(chosen)][:, FLAIR].T
+        low, high, mean, std = slices.brain_intensity[slices.patient_of(chosen)][:, FLAIR].T
         for k in range(2):
-            shown = images[k, 4].numpy() > (low[k] - level[k]) / unit[k] + 1e-3
+            shown = images[k, 4].numpy() > (low[k] - mean[k]) / std[k] + 1e-3
             assert shown[masks[k, 0].numpy() > 0].all()
-            assert images[k, 4].max() <= (high[k] - level[k]) / unit[k] + 1e-3
+            assert images[k, 4].max() <= (high[k] - mean[k]) / std[k] + 1e-3
     assert added > 100

@@ -110,29 +110,20 @@ def test_a_volume_comes_into_the_network_frame(tmp_path: Path) -> None:
     assert np.nonzero(lesion)[2].mean() > packed.centre[0, 1]
 
 
-def test_deep_tissue_is_as_bright_when_the_skull_is_off(slices: PackedSlices) -> None:
-    """What `by_deep_tissue` normalises by hardly moves; the mean and spread of the whole do."""
-    deep = slices.by_deep_tissue()
-    assert np.array_equal(deep.intensity, slices.deep)
-    assert np.array_equal(deep.brain_intensity, slices.brain_deep)
-    units = slices.deep[..., 3]
-    assert np.allclose(units, (slices.deep[..., 2] - slices.deep[..., 0]) / 2)
-    assert np.abs(slices.brain_deep[..., 3] / units - 1).max() < 0.1
-    assert np.abs(slices.brain_intensity[..., 3] / slices.intensity[..., 3] - 1).max() > 0.1
+def test_training_normalises_as_the_product_does(manifest: Manifest, slices: PackedSlices) -> None:
+    """What air and the brightest tissue become is the same here and in `prepare`."""
+    product = prepare(read_labelled(manifest, manifest.patients[0]).study, InputRecipe()).images
+    for channel, (low, high, mean, std) in enumerate(slices.intensity[0]):
+        assert product[:, channel].min() == pytest.approx((low - mean) / std, abs=0.01)
+        assert product[:, channel].max() == pytest.approx((high - mean) / std, abs=0.01)
+
+
+def test_the_brain_is_in_the_head_and_has_its_own_brightness(slices: PackedSlices) -> None:
     inside = slices.brain > BORDER
     assert 0.2 < inside[slices.depth > 0].mean() < 0.95
     assert (slices.depth[inside] > 0).mean() > 0.99
     assert np.abs(slices.brain_centre - slices.centre).max() < 20
-
-
-def test_training_normalises_as_the_product_does(manifest: Manifest, slices: PackedSlices) -> None:
-    """What air and the brightest tissue become is the same here and in `prepare`."""
-    study = read_labelled(manifest, manifest.patients[0]).study
-    for kind, packed in (("tissue", slices), ("deep", slices.by_deep_tissue())):
-        product = prepare(study, InputRecipe(normalisation=kind)).images
-        for channel, (low, high, level, unit) in enumerate(packed.intensity[0]):
-            assert product[:, channel].min() == pytest.approx((low - level) / unit, abs=0.01)
-            assert product[:, channel].max() == pytest.approx((high - level) / unit, abs=0.01)
+    assert np.abs(slices.brain_intensity[..., 3] / slices.intensity[..., 3] - 1).max() > 0.1
 
 
 def test_a_row_without_mask_is_refused(manifest: Manifest, tmp_path: Path) -> None:

@@ -92,10 +92,11 @@ def _shipped_rule() -> DecisionRule:
 
 
 def _kind_of(recipe: Recipe) -> Kind:
+    """The kind of a recipe's network, asked with what this recipe taught it to see."""
     kind = KINDS[recipe.network]
-    if recipe.input == "picture":
+    if recipe.network == "joint":
         return kind
-    return replace(kind, input=replace(kind.input, normalisation=recipe.input))
+    return replace(kind, input=WHOLE_HEAD if recipe.input == "tissue" else WHOLE_PICTURE)
 
 
 class _OneLogit(nn.Module):

@@ -19,8 +19,8 @@ from gliosight.train.packed import SIZE, PackedSlices
 FLAIR, T1C = 1, 2
 # A grafted tumour has its middle this deep in the head (pixels).
 DEPTH = 14
-# It lies where this part of it was brain, by FLAIR's brightness (units above the level of the tissue); so
-# many places are tried.
+# It lies where this part of it was brain, by FLAIR's brightness (standard deviations from the mean of
+# the head's tissue); so many places are tried.
 BRAIN, MOSTLY_BRAIN, TRIES = (-0.8, 1.5), 0.8, 6
 # How soft its border is, and how far round its mask that is drawn (pixels).
 SOFT, RIM = 1.2, 8
@@ -58,16 +58,16 @@ class Sample:
         Pixels below the head's surface; what is to be cut away as skull has none.
     absent : tuple of bool
         Whether T1 and T1C are FLAIR again.
-    level, unit : (3,) arrays
-        Of the head's tissue; the level as a height above air.
+    mean, std : (3,) arrays
+        Of the head's tissue; the mean as a height above air.
     """
 
     height: NDArray[np.float32]
     tumour: NDArray[np.float32]
     depth: NDArray[np.int64]
     absent: tuple[bool, bool]
-    level: NDArray[np.float32]
-    unit: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
 
     @classmethod
     def of(
@@ -80,7 +80,7 @@ class Sample:
         """The sample of these rows, before any change; ``left``: what stripping the skull leaves."""
         middle = rows[len(rows) // 2]
         patient = slices.patient_of(rows[:1])[0]
-        _, _, level, unit = slices.intensity[patient].T
+        _, _, mean, std = slices.intensity[patient].T
         # Heights are above the air of the picture as it is shown; brightness is the head's either way.
         low = (slices.intensity if left is None else slices.brain_intensity)[patient, :, 0]
         depth = slices.depth[middle].astype(np.int64)
@@ -89,8 +89,8 @@ class Sample:
             slices.masks[rows].astype(np.float32),
             depth if left is None else np.where(left, depth, 0),
             absent(slices.images[middle]),
-            level - low,
-            unit,
+            mean - low,
+            std,
         )
 
 
@@ -138,15 +138,13 @@ def graft(slices: PackedSlices, plan: GraftPlan, k: int, sample: Sample) -> None
     there = _place(sample, slices.masks[middle][box][tuple(steps)] > 0, box, plan.at[k])
     if there is None:
         return
-    _, high, level, unit = slices.intensity[slices.patient_of(plan.rows[k, :1])[0]].T[
-        ..., None, None
-    ]
+    _, high, mean, std = slices.intensity[slices.patient_of(plan.rows[k, :1])[0]].T[..., None, None]
     head = sample.depth[there] > 0
     for index, row in enumerate(others):
         mask = slices.masks[row][box][tuple(steps)].astype(np.float32)
         given = slices.images[row][(slice(None), *box)][(slice(None), *steps)].astype(np.float32)
-        wanted = (np.minimum(given, high) - level) / unit * sample.unit[:, None, None]
-        wanted = np.maximum(wanted + sample.level[:, None, None], 0)
+        wanted = (np.minimum(given, high) - mean) / std * sample.std[:, None, None]
+        wanted = np.maximum(wanted + sample.mean[:, None, None], 0)
         part = sample.height[index][(slice(None), *there)]
         part += _soft(mask) * head * (wanted - part)
         np.maximum(sample.tumour[index][there], mask * head, out=sample.tumour[index][there])
@@ -163,7 +161,7 @@ def _place(
     if not len(inside):
         return None
     flair = sample.height[len(sample.height) // 2, FLAIR]
-    brain = (flair - sample.level[FLAIR]) / sample.unit[FLAIR]
+    brain = (flair - sample.mean[FLAIR]) / sample.std[FLAIR]
     brain = (brain > BRAIN[0]) & (brain < BRAIN[1]) & (sample.depth > 0)
     for part_of in at:
         target = divmod(int(inside[int(part_of * len(inside))]), SIZE)

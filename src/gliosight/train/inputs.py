@@ -40,7 +40,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class HeadInput:
+class TissueInput:
     """Normalised by the head's tissue, cut out round the head, varied by the recipe."""
 
     slices: PackedSlices
@@ -81,6 +81,4 @@ class PictureInput:
 
 def input_of(slices: PackedSlices, recipe: Recipe) -> Input:
     """The input a recipe asks for."""
-    if recipe.input == "picture":
-        return PictureInput(slices)
-    return HeadInput(slices.by_deep_tissue() if recipe.input == "deep" else slices, recipe)
+    return TissueInput(slices, recipe) if recipe.input == "tissue" else PictureInput(slices)

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from gliosight.card import InputRecipe
 from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.errors import CannotWriteError, UnsupportedInputError, printable
-from gliosight.head import find_deep_tissue, find_head, head_box, measure_intensity, unit_range
+from gliosight.head import find_head, head_box, measure_intensity, unit_range
 from gliosight.prepare import CHANNELS, Frame, frame_of
 from gliosight.study import Sequence
 from gliosight.train.brain import BORDER, find_brain, signed_distance
@@ -34,11 +34,10 @@ SIZE = 256
 # How far the closing reaches that makes the head one body before its depth is measured (pixels).
 CLOSING = 9
 FRAME = InputRecipe(normalisation="unit", neighbours=1, matrix=SIZE)
-FORMAT = 4
-MEASURED = ("intensity", "brain_intensity", "deep", "brain_deep", "centre", "brain_centre")
+FORMAT = 3
+MEASURED = ("intensity", "brain_intensity", "centre", "brain_centre")
 ARRAYS = ("images", "masks", "depth", "brain")
 
-Both = tuple[list[tuple[float, ...]], list[tuple[float, ...]]]
 Progress = Callable[[str, int, int], None]
 
 
@@ -60,10 +59,8 @@ class PackedSlices:
     first : (patients + 1,) int array
         Row of each patient's first slice; the last entry is ``n``.
     intensity, brain_intensity : (patients, 3, 4) float32 arrays
-        Low, high, level and unit, by sequence (see `gliosight.head.Intensity`): of the head's tissue, and
-        of what is left of it when the skull is taken off.
-    deep, brain_deep : (patients, 3, 4) float32 arrays
-        The same by the tissue that lies deep in them.
+        Low, high, mean and standard deviation, by sequence: of the head's tissue, and of what is left
+        of it when the skull is taken off.
     centre, brain_centre : (patients, 2) float32 arrays
         Row and column of the middle of the head's box, and of the brain's.
     reach : (patients,) int array
@@ -79,8 +76,6 @@ class PackedSlices:
     first: NDArray[np.int64]
     intensity: NDArray[np.float32]
     brain_intensity: NDArray[np.float32]
-    deep: NDArray[np.float32]
-    brain_deep: NDArray[np.float32]
     centre: NDArray[np.float32]
     brain_centre: NDArray[np.float32]
     reach: NDArray[np.int64]
@@ -88,10 +83,6 @@ class PackedSlices:
     def patient_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Index of the patient each row belongs to."""
         return np.searchsorted(self.first, rows, side="right") - 1
-
-    def by_deep_tissue(self) -> PackedSlices:
-        """The same slices, their intensities those of the deep tissue."""
-        return replace(self, intensity=self.deep, brain_intensity=self.brain_deep)
 
 
 def rows_of(manifest: Manifest, chosen: Iterable[SliceRow]) -> NDArray[np.int64]:
@@ -194,16 +185,13 @@ def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
                 arrays["masks"][rows] > 0,
             )
         )
-        intensity, deep = _intensity(images, head, patient)
-        measured["intensity"].append(intensity)
-        measured["deep"].append(deep)
+        measured["intensity"].append(_intensity(images, head, patient))
         measured["centre"].append(_middle(head))
         brain = arrays["brain"][rows] > BORDER
         stripped = np.where(brain[:, None], images, 0)
         # Where only the head has any contrast, as in a tiny picture, its brightness has to do.
-        intensity, deep = _measured(stripped, brain) or (intensity, deep)
-        measured["brain_intensity"].append(intensity)
-        measured["brain_deep"].append(deep)
+        found = _measured(stripped, brain) or measured["intensity"][-1]
+        measured["brain_intensity"].append(found)
         measured["brain_centre"].append(_middle(brain))
         reach.append(_reach(case, frame))
         first.append(rows.stop)
@@ -247,7 +235,9 @@ def _masks(case: LabelledStudy, frame: Frame) -> NDArray[np.uint8]:
     return masks[::-1] if frame.flipped[0] else masks
 
 
-def _intensity(images: NDArray[np.uint8], head: NDArray[np.bool_], patient: str) -> Both:
+def _intensity(
+    images: NDArray[np.uint8], head: NDArray[np.bool_], patient: str
+) -> list[tuple[float, float, float, float]]:
     found = _measured(images, head)
     if found is None:
         raise UnsupportedInputError(
@@ -258,18 +248,17 @@ def _intensity(images: NDArray[np.uint8], head: NDArray[np.bool_], patient: str)
     return found
 
 
-def _measured(images: NDArray[np.uint8], body: NDArray[np.bool_]) -> Both | None:
-    """Low, high, level and unit by sequence, of all tissue and of the deep; ``None`` without contrast."""
-    inside = find_deep_tissue(body, (FRAME.pixel_mm, FRAME.pixel_mm))
-    all_of_it, deep = [], []
+def _measured(
+    images: NDArray[np.uint8], body: NDArray[np.bool_]
+) -> list[tuple[float, float, float, float]] | None:
+    """Low, high, mean and standard deviation by sequence; ``None`` where one has no contrast."""
+    out = []
     for channel in range(len(CHANNELS)):
-        values = images[:, channel]
-        found, found_deep = measure_intensity(values, body), measure_intensity(values, body, inside)
-        if found is None or found_deep is None:
+        found = measure_intensity(images[:, channel], body)
+        if found is None:
             return None
-        all_of_it.append(astuple(found))
-        deep.append(astuple(found_deep))
-    return all_of_it, deep
+        out.append((found.low, found.high, found.mean, found.std))
+    return out
 
 
 def _middle(body: NDArray[np.bool_]) -> list[float]:

@@ -20,7 +20,7 @@ NETWORKS = ("joint", "resnet50", "resunet", "unet")
 CHOICES: dict[str, tuple[str, ...]] = {
     "network": NETWORKS,
     "loss": ("joint", "cross-entropy", "focal-tversky", "dice"),
-    "input": ("tissue", "deep", "picture"),
+    "input": ("tissue", "picture"),
     "precision": ("auto", "float32", "bfloat16"),
     "sampling.slices": ("all", "tumour"),
     "sampling.order": ("once", "weighted", "by-area"),
@@ -127,10 +127,8 @@ class Recipe:
             raise UsageError(
                 "input is picture, and crop is set", remedy="set crop=0: pictures are taken whole"
             )
-        if self.network == "joint" and self.input == "picture":
-            raise UsageError(
-                "the joint network takes no whole pictures", remedy="set input to tissue or deep"
-            )
+        if self.network == "joint" and self.input != "tissue":
+            raise UsageError("the joint network takes input tissue", remedy="set input=tissue")
 
     @property
     def neighbours(self) -> int:
