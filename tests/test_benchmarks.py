@@ -244,3 +244,25 @@ def test_no_figure_comes_of_seen_patients_or_of_one_model(
         given = ["--data", str(patients), "--split", str(folds)]
         with pytest.raises(SystemExit, match=told):
             _call("robustness.py", *words[1:], *given)
+
+
+def test_what_is_missing_is_told_from_the_truth(
+    patients: Path, maps: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Setting something right never makes it worse, and each column sets right what it says."""
+    _call("what_is_missing.py", str(maps), "--data", str(patients))
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [row[0] for row in rows][-1] == "mean"
+    figures = np.array([[float(one) for one in row[1:]] for row in rows])
+    assert figures.shape == (4, 5)
+    assert np.all(np.diff(figures[:3, 0]) >= 0)
+    assert np.all(figures[:, [1, 2, 4]] >= figures[:, :1])
+
+    made = runpy.run_path(str(SCRIPT.with_name("what_is_missing.py")))
+    truth = np.zeros((3, 40, 40), bool)
+    truth[1, 10:30, 10:30] = True
+    mask = np.zeros_like(truth)
+    mask[1, 11:31, 10:30] = mask[0, :9, :9] = True
+    assert np.array_equal(made["_with_right_slices"](mask, truth)[0], truth[0])
+    assert made["_without_false_bodies"](mask, truth).sum() == 400
+    assert np.array_equal(np.where(made["_near_border"](truth), truth, mask)[1], truth[1])
