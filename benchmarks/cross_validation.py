@@ -6,7 +6,7 @@
 
 ``maps`` runs each fold's network on the patients of its fold, which it must not have learnt from, and keeps
 what it says (no image). ``apply`` draws the masks that a model's decision rule makes of such maps; of several
-networks' maps of the same patients it takes the mean of the logits. ``fit`` fits the rule of each fold on the
+networks' maps it takes the mean of the logits, of the patients they share. ``fit`` fits the rule of each fold on the
 other folds' maps, writes the masks that this gives to ``predictions.npz``, the rules and the one fitted on
 all to ``rules.json``, and prints what the fitting is worth. ``gliosight evaluate`` scores either's
 predictions; docs/results.md quotes them.
@@ -88,17 +88,20 @@ def apply(maps: list[Path], name: str, out: Path) -> None:
     Raises
     ------
     UsageError
-        They are not of the same patients.
+        They have no patient in common.
     """
     notes, first = read_maps(maps[0])
     voices = [{one.patient: one for one in read_maps(path)[1]} for path in maps]
-    if any(set(one) != set(voices[0]) for one in voices):
+    common = set.intersection(*(set(one) for one in voices))
+    if not common:
         raise UsageError(
-            "the maps are not of the same patients", remedy="give maps of one fold, or of all"
+            "these maps have no patient in common", remedy="give maps of the same fold"
         )
     rule = load_model(name).card.decision
     entries = tuple(
-        predict(mean_of([voice[one.patient] for voice in voices]), rule) for one in first
+        predict(mean_of([voice[one.patient] for voice in voices]), rule)
+        for one in first
+        if one.patient in common
     )
     write_predictions(Predictions(notes, entries), out)
 
