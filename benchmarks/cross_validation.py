@@ -6,9 +6,9 @@
 
 ``maps`` runs each fold's network on the patients of its fold, which it must not have learnt from, and keeps
 what it says (no image). ``apply`` draws the masks that a model's decision rule makes of such maps; of several
-networks' maps it takes the mean of the logits, of the patients they share. ``fit`` fits the rule of each fold on the
-other folds' maps, writes the masks that this gives to ``predictions.npz``, the rules and the one fitted on
-all to ``rules.json``, and prints what the fitting is worth. ``gliosight evaluate`` scores either's
+networks' maps it takes the mean of the logits, of the patients they share. ``fit`` fits the rule of each fold
+on the other folds' maps, writes the masks that this gives to ``predictions.npz``, the rules and the one
+fitted on all to ``rules.json``, and prints what the fitting is worth. ``gliosight evaluate`` scores either's
 predictions; docs/results.md quotes them.
 """
 
