@@ -118,13 +118,15 @@ def mean_of(voices: list[KeptMaps]) -> KeptMaps:
     return replace(voices[0], maps=maps)
 
 
-def fit(maps: Path, manifest: Manifest, start: str, out: Path) -> dict[str, float]:
+def fit(
+    maps: Path, manifest: Manifest, start: str, out: Path, *, lesions: bool = True
+) -> dict[str, float]:
     """Fit, write, and say what each rule gives on patients it was not fitted on."""
     notes, kept = read_maps(maps)
     card = load_model(start).card
     observed = observed_of(kept, manifest, card.decision)
-    rules = cross_fit(observed, card.decision)
-    final = fit_rule(observed, card.decision)
+    rules = cross_fit(observed, card.decision, lesions=lesions)
+    final = fit_rule(observed, card.decision, lesions=lesions)
     out.mkdir(parents=True, exist_ok=True)
     entries = tuple(predict(one, rules[one.model]) for one in kept)
     write_predictions(Predictions(notes, entries), out / "predictions.npz")
@@ -156,6 +158,7 @@ def main() -> None:
     fitting = commands.add_parser("fit")
     fitting.add_argument("maps", type=Path)
     fitting.add_argument("--start", default=DEFAULT_MODEL)
+    fitting.add_argument("--slices-only", action="store_true", help="lesions' numbers stay")
     for one in (maps, fitting):
         one.add_argument("--data", type=Path, required=True)
         one.add_argument("-o", "--out", type=Path, required=True)
@@ -178,7 +181,8 @@ def run(asked: Any) -> None:
         return
     manifest = read_manifest(asked.data)
     if asked.command == "fit":
-        for name, value in fit(asked.maps, manifest, asked.start, asked.out).items():
+        told = fit(asked.maps, manifest, asked.start, asked.out, lesions=not asked.slices_only)
+        for name, value in told.items():
             print(f"mean Dice by patient, {name} rule: {value:.4f}")
         return
     split = read_split(asked.split)

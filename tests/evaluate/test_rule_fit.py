@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from gliosight.card import InputRecipe
 from gliosight.decide import decide, weighing_scale
+from gliosight.errors import UsageError
 from gliosight.evaluate.kept_maps import KeptMaps
 from gliosight.evaluate.rule_fit import THRESHOLDS, Observed, cross_fit, dice_of, fit_rule, observe
 from gliosight.infer.model import load_model
@@ -89,3 +90,26 @@ def test_no_rule_knows_the_patients_it_is_for(observed: list[Observed]) -> None:
     assert others[1] == rules[1]
     assert others[0] != rules[0]
     assert others[2] != rules[2]
+
+
+def test_the_slices_alone_leave_the_lesions_numbers(observed: list[Observed]) -> None:
+    fitted, alone = (fit_rule(observed, START, lesions=one) for one in (True, False))
+    slices = ("slice_intercept", "slice_head_weight", "slice_pixel_weight")
+    taken = {name: getattr(fitted, name) for name in slices}
+    assert taken != {name: getattr(START, name) for name in slices}
+    assert alone == replace(START, **taken)
+    assert cross_fit(observed, START, lesions=False)[0].pixel_threshold == START.pixel_threshold
+
+
+def test_what_no_rule_can_be_fitted_on_is_refused(observed: list[Observed]) -> None:
+    with pytest.raises(UsageError, match="no tumour"):
+        fit_rule([one for one in observed if not one.volume], START)
+    with pytest.raises(UsageError, match="one model"):
+        cross_fit([one for one in observed if one.model == 0], START)
+
+
+def test_a_start_with_a_threshold_of_its_own_is_scored_and_tried() -> None:
+    start = replace(START, pixel_threshold=0.47)
+    observed = [observe(*patient(k, k % 2), start) for k in range(4)]
+    assert min(dice_of(one, start) for one in observed) > 0.3
+    assert fit_rule(observed, start).pixel_threshold in {*THRESHOLDS, 0.47}

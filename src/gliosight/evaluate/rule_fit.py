@@ -132,8 +132,10 @@ def _bodies(
     return Bodies(features, slices, size, overlap)
 
 
-def fit_rule(patients: Iterable[Observed], start: DecisionRule) -> DecisionRule:
-    """Fit all numbers.
+def fit_rule(
+    patients: Iterable[Observed], start: DecisionRule, *, lesions: bool = True
+) -> DecisionRule:
+    """Fit all numbers, or those of the slices alone.
 
     Parameters
     ----------
@@ -141,6 +143,8 @@ def fit_rule(patients: Iterable[Observed], start: DecisionRule) -> DecisionRule:
         Also without tumour, which teach what is none.
     start : DecisionRule
         What is held near, and what gives the thresholds that are not fitted.
+    lesions : bool
+        Whether lesions' weights and the pixels' threshold are fitted, too.
 
     Raises
     ------
@@ -164,6 +168,8 @@ def fit_rule(patients: Iterable[Observed], start: DecisionRule) -> DecisionRule:
         slice_head_weight=slices[1],
         slice_pixel_weight=slices[2],
     )
+    if not lesions:
+        return rule
     best, best_dice = rule, -1.0
     for threshold in sorted(given[0].bodies, key=lambda one: abs(one - start.pixel_threshold)):
         tried = _fit_lesions(given, replace(rule, pixel_threshold=threshold))
@@ -173,7 +179,9 @@ def fit_rule(patients: Iterable[Observed], start: DecisionRule) -> DecisionRule:
     return best
 
 
-def cross_fit(patients: Ordered[Observed], start: DecisionRule) -> dict[int, DecisionRule]:
+def cross_fit(
+    patients: Ordered[Observed], start: DecisionRule, *, lesions: bool = True
+) -> dict[int, DecisionRule]:
     """For each model the rule that is fitted on the patients of the others.
 
     Raises
@@ -188,7 +196,8 @@ def cross_fit(patients: Ordered[Observed], start: DecisionRule) -> dict[int, Dec
             remedy="give the maps of two folds or more",
         )
     return {
-        model: fit_rule([one for one in patients if one.model != model], start) for model in models
+        model: fit_rule([one for one in patients if one.model != model], start, lesions=lesions)
+        for model in models
     }
 
 
