@@ -385,8 +385,11 @@ class KeepBest(Callback):
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume."""
+        """Resume; what a validation just after the checkpoint has kept counts, it is not made again."""
         self.best = state_dict["best"]
+        if self.path.is_file():
+            kept = torch.load(self.path, map_location="cpu", weights_only=True)
+            self.best = min(self.best, float(kept[VALIDATION_LOSS]))
 
 
 def _trainer(module: Fit, run: Path, machine: Machine, precision: str) -> lightning.Trainer:
@@ -404,7 +407,6 @@ def _trainer(module: Fit, run: Path, machine: Machine, precision: str) -> lightn
         Clock(recipe.batch, sampler.steps_per_epoch, module.steps, validated=validated),
     ]
     if validated:
-        # Before the checkpoint of the same step, which has to know the outcome.
         callbacks.append(KeepBest(run / BEST))
         callbacks.append(EarlyStopping(VALIDATION_LOSS, patience=recipe.patience, mode="min"))
     shown = sys.stderr.isatty() and is_main_process()
