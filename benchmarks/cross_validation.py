@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence as Ordered
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ import numpy as np
 
 from gliosight.card import DecisionRule
 from gliosight.data.manifest import Manifest, read_manifest
-from gliosight.data.split import TEST, read_split
+from gliosight.data.split import read_split
 from gliosight.data.studies import read_labelled
 from gliosight.decide import Scale, decide_at, logit, weighing_scale
 from gliosight.errors import GliosightError, UsageError
@@ -45,7 +46,7 @@ from gliosight.prepare import prepare
 
 
 def keep_maps(
-    models: list[str], manifest: Manifest, patients: list[list[str]], threads: int | None
+    models: list[str], manifest: Manifest, patients: Ordered[Ordered[str]], threads: int | None
 ) -> tuple[list[ModelNote], list[KeptMaps]]:
     """What each model says of its own patients."""
     notes: list[ModelNote] = []
@@ -186,15 +187,8 @@ def run(asked: Any) -> None:
             print(f"mean Dice by patient, {name} rule: {value:.4f}")
         return
     split = read_split(asked.split)
-    folds = asked.folds.split(",") if asked.folds else list(split.groups)
-    if len(folds) != len(asked.models):
-        raise UsageError(
-            f"{len(asked.models)} models for {len(folds)} folds",
-            remedy="give one run for each fold, or name the folds with --folds",
-        )
-    patients = [
-        list(dict.fromkeys(row.patient for row in split.rows(manifest, one)[TEST])) for one in folds
-    ]
+    folds = asked.folds.split(",") if asked.folds else ()
+    patients = split.test_patients(manifest, len(asked.models), folds)
     notes, kept = keep_maps(asked.models, manifest, patients, asked.threads)
     write_maps(notes, kept, asked.out)
     print(f"{len(kept)} patients, {asked.out.stat().st_size:,} bytes")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliosight.data.manifest import Manifest, read_manifest
-from gliosight.data.split import TEST, read_split
+from gliosight.data.split import read_split
 from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.errors import GliosightError, UsageError, printable
 from gliosight.evaluate.predict import refuse_seen
@@ -243,7 +244,9 @@ def dice(model: Model, labelled: LabelledStudy) -> float:
 
 
 def measure(
-    models: list[tuple[Model, list[str]]], manifest: Manifest, variations: tuple[Variation, ...]
+    models: Ordered[tuple[Model, Ordered[str]]],
+    manifest: Manifest,
+    variations: tuple[Variation, ...],
 ) -> NDArray[np.float64]:
     """(variations, patients) Dice; patients without tumour are left out."""
     columns = []
@@ -308,21 +311,12 @@ def run(asked: Any) -> None:
     GliosightError
     """
     manifest, split = read_manifest(asked.data), read_split(asked.split)
-    if asked.folds and not split.has_folds:
-        raise UsageError("the split has no folds", remedy="leave --folds out")
-    folds: list[str | None] = [None]
-    if split.has_folds:
-        folds = asked.folds.split(",") if asked.folds else list(split.groups)
-    if len(folds) != len(asked.models):
-        raise UsageError(
-            f"{len(asked.models)} models for {len(folds)} folds",
-            remedy="give one run for each fold, or name the folds with --folds",
-        )
-    models = []
-    for name, fold in zip(asked.models, folds, strict=True):
-        rows = split.rows(manifest, fold)[TEST]
-        mine = list(dict.fromkeys(row.patient for row in rows))[:: asked.every]
-        models.append((load_model(name, threads=asked.threads), mine))
+    folds = asked.folds.split(",") if asked.folds else ()
+    patients = split.test_patients(manifest, len(asked.models), folds)
+    models = [
+        (load_model(name, threads=asked.threads), mine[:: asked.every])
+        for name, mine in zip(asked.models, patients, strict=True)
+    ]
     found = measure(models, manifest, VARIATIONS)
     print(f"{found.shape[1]} patients")
     print("\n".join(table(found, VARIATIONS)))

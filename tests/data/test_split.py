@@ -103,6 +103,23 @@ def test_a_fold_has_three_parts_without_a_patient_in_common(manifest: Manifest, 
 
 
 @few
+@given(manifests(), SEEDS)
+def test_each_model_is_asked_about_its_own_fold(manifest: Manifest, seed: int) -> None:
+    split = split_folds(manifest, 4, seed=seed)
+    asked = split.test_patients(manifest, 4)
+    assert sorted(one for mine in asked for one in mine) == sorted(manifest.patients)
+    assert split.test_patients(manifest, 2, ["3", "1"]) == (asked[3], asked[1])
+    with pytest.raises(UsageError, match="3 models for 4 folds"):
+        split.test_patients(manifest, 3)
+    with pytest.raises(UsageError, match="no fold"):
+        split.test_patients(manifest, 1, ["7"])
+    parts = split_parts(manifest, seed=seed)
+    assert parts.test_patients(manifest, 1) == (parts.patients(manifest)["test"],)
+    with pytest.raises(UsageError, match="no folds"):
+        parts.test_patients(manifest, 1, ["0"])
+
+
+@few
 @given(manifests(), SEEDS, st.randoms(use_true_random=False))
 def test_the_order_of_the_manifest_is_irrelevant(
     manifest: Manifest, seed: int, random: Random

@@ -19,7 +19,13 @@ torch = pytest.importorskip("torch", reason="the extra train is not installed")
 
 from gliosight.data.split import Split, write_split  # noqa: E402
 from gliosight.errors import DamagedInputError, UsageError  # noqa: E402
-from gliosight.train.fitting import Fit, Machine, fit, moving_average  # noqa: E402
+from gliosight.train.fitting import (  # noqa: E402
+    VALIDATION_LOSS,
+    Fit,
+    Machine,
+    fit,
+    moving_average,
+)
 from gliosight.train.inputs import input_of  # noqa: E402
 from gliosight.train.packed import PackedSlices  # noqa: E402
 from gliosight.train.recipe import Recipe, Sampling  # noqa: E402
@@ -90,6 +96,30 @@ def test_a_run_that_is_cut_off_goes_on_to_the_same_weights(
     monkeypatch.undo()
     fitted = fit(slices, PARTS, TINY, tmp_path, resume=True, machine=EVERY_STEP)
     _assert_same(whole, fitted.weights)
+
+
+def test_a_run_cut_off_after_a_validation_knows_its_outcome(
+    slices: PackedSlices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best loss, and how patient the run still is: neither validation is made again."""
+    step = Fit.training_step
+
+    def interrupted(self: Fit, *arguments: object) -> object:
+        if self.global_step == 4:
+            raise OSError("cut off")
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Fit, "training_step", interrupted)
+    with pytest.raises(OSError, match="cut off"):
+        fit(slices, PARTS, TINY, tmp_path, machine=Machine(checkpoint_every=3))
+    last, best = (
+        torch.load(tmp_path / name, map_location="cpu", weights_only=False)
+        for name in ("last.ckpt", "best.ckpt")
+    )
+    assert last["global_step"] == 4
+    kept = next(state for name, state in last["callbacks"].items() if "KeepBest" in name)
+    patience = next(state for name, state in last["callbacks"].items() if "EarlyStopping" in name)
+    assert kept["best"] == best[VALIDATION_LOSS] == float(patience["best_score"])
 
 
 def test_a_loss_that_is_no_number_stops_the_run_which_then_goes_on(

@@ -105,6 +105,33 @@ class Split:
         rows = self.rows(manifest, fold)
         return {part: tuple(dict.fromkeys(row.patient for row in rows[part])) for part in PARTS}
 
+    def test_patients(
+        self, manifest: Manifest, models: int, folds: Ordered[str] = ()
+    ) -> tuple[tuple[str, ...], ...]:
+        """For each of several models the patients it is tested on: a fold for each, or all for one.
+
+        Parameters
+        ----------
+        models : int
+            How many there are.
+        folds : sequence of str
+            The models' folds in their order; without, all folds as they stand.
+
+        Raises
+        ------
+        UsageError
+            Not as many models as folds, or a fold that is not there.
+        DamagedInputError
+            See `rows`.
+        """
+        chosen: Ordered[str | None] = folds or (list(self.groups) if self.has_folds else [None])
+        if len(chosen) != models:
+            raise UsageError(
+                f"{models} models for {len(chosen)} folds",
+                remedy="give one model for each fold, or name the models' folds with --folds",
+            )
+        return tuple(self.patients(manifest, one)[TEST] for one in chosen)
+
     def _part_of(self, manifest: Manifest, fold: str | None) -> dict[str, str]:
         if self.manifest_sha256 != manifest.sha256:
             raise DamagedInputError(

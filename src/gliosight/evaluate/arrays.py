@@ -6,6 +6,7 @@ object, only numbers and text.
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -14,12 +15,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from gliosight.errors import (
-    CannotWriteError,
-    DamagedInputError,
-    LimitExceededError,
-    NothingReadableError,
-)
+from gliosight.data.manifest import write_whole
+from gliosight.errors import DamagedInputError, LimitExceededError, NothingReadableError
 
 # What one file may unpack to (bytes): as masks, some 20,000 patients of the LGG set.
 LARGEST = 2 * 1024**3
@@ -41,23 +38,16 @@ _DAMAGED = (
 _T = TypeVar("_T")
 
 
-def write_arrays(arrays: Mapping[str, Any], path: Path, *, remedy: str) -> None:
+def write_arrays(arrays: Mapping[str, Any], path: Path) -> None:
     """Write an ``.npz`` that appears whole or not at all.
 
     Raises
     ------
     CannotWriteError
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        partial.replace(path)
-    except OSError as error:
-        raise CannotWriteError(
-            f"cannot write it: {error.strerror}", where=path.name, remedy=remedy
-        ) from error
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    write_whole(path, buffer.getvalue())
 
 
 def read_arrays(path: Path, parse: Callable[[Any], _T], *, kind: str, remedy: str) -> _T:

@@ -108,7 +108,7 @@ def write_maps(models: Iterable[ModelNote], kept: Iterable[KeptMaps], path: Path
             ]
         ),
     }
-    write_arrays(arrays, path, remedy="choose another file")
+    write_arrays(arrays, path)
 
 
 def read_maps(path: Path) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:

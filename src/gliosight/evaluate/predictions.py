@@ -154,7 +154,7 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     for name in ("slice_threshold", "score", "score_threshold"):
         values = [getattr(one, name) for one in entries]
         arrays[name] = np.array([np.nan if one is None else one for one in values], np.float64)
-    write_arrays(arrays, path, remedy="choose another --save-predictions")
+    write_arrays(arrays, path)
 
 
 def read_predictions(path: Path) -> Predictions:

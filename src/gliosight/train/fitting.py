@@ -364,13 +364,14 @@ def is_main_process() -> bool:
 
 
 class KeepBest(Callback):
-    """Keeps the weights with the lowest validation loss as ``best.ckpt``.
+    """Keeps the weights with the lowest validation loss as ``best.ckpt``, and that it was the lowest.
 
-    Not Lightning's own keeper: two of those in one run fight over the name of the last checkpoint.
+    Not Lightning's own keeper: two of those in one run fight over the name of the last checkpoint. That
+    one is written anew after a validation: a run that goes on from before it does not make it again.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, run: Path) -> None:
+        self.run = run
         self.best = float("inf")
 
     def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
@@ -378,18 +379,16 @@ class KeepBest(Callback):
         loss = float(trainer.callback_metrics[VALIDATION_LOSS])
         if loss < self.best:
             self.best = loss
-            trainer.save_checkpoint(self.path, weights_only=True)
+            trainer.save_checkpoint(self.run / BEST, weights_only=True)
+        trainer.save_checkpoint(self.run / LAST)
 
     def state_dict(self) -> dict[str, Any]:
         """For resuming."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume; what a validation just after the checkpoint has kept counts, it is not made again."""
+        """Resume."""
         self.best = state_dict["best"]
-        if self.path.is_file():
-            kept = torch.load(self.path, map_location="cpu", weights_only=True)
-            self.best = min(self.best, float(kept[VALIDATION_LOSS]))
 
 
 def _trainer(module: Fit, run: Path, machine: Machine, precision: str) -> lightning.Trainer:
@@ -407,8 +406,9 @@ def _trainer(module: Fit, run: Path, machine: Machine, precision: str) -> lightn
         Clock(recipe.batch, sampler.steps_per_epoch, module.steps, validated=validated),
     ]
     if validated:
-        callbacks.append(KeepBest(run / BEST))
+        # In this order: what is kept after a validation knows how patient the run still is.
         callbacks.append(EarlyStopping(VALIDATION_LOSS, patience=recipe.patience, mode="min"))
+        callbacks.append(KeepBest(run))
     shown = sys.stderr.isatty() and is_main_process()
     return lightning.Trainer(
         accelerator="auto",
