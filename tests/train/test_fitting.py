@@ -248,7 +248,8 @@ def test_killed_or_interrupted_it_goes_on_to_the_same_weights(
         _wait_for_checkpoint(out, process)
         process.send_signal(how)
         said, told = process.communicate(timeout=120)
-    assert process.returncode == (130 if how is signal.SIGINT else -signal.SIGKILL), told
+    ending = 130 if how is signal.SIGINT else -signal.SIGKILL
+    assert process.returncode == ending, (said, told)
     if how is signal.SIGINT:
         assert "--resume" in said
         assert "Traceback" not in told

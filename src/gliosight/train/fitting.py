@@ -33,6 +33,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from gliosight.errors import DamagedInputError, UsageError
+from gliosight.train.checkpoints import BEST, LAST, VALIDATION_LOSS, KeepBest, WholeFiles
 from gliosight.train.inputs import input_of
 from gliosight.train.packed import PackedSlices
 from gliosight.train.precision import choose_precision
@@ -47,9 +48,6 @@ from gliosight.train.recipe import Recipe
 from gliosight.train.run import WEIGHTS
 from gliosight.train.sampling import Sampler, sampler_of
 from gliosight.train.tasks import Task, make_task
-
-LAST, BEST = "last.ckpt", "best.ckpt"
-VALIDATION_LOSS = "validation_loss"
 
 
 @dataclass(frozen=True)
@@ -363,34 +361,6 @@ def is_main_process() -> bool:
     return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0"
 
 
-class KeepBest(Callback):
-    """Keeps the weights with the lowest validation loss as ``best.ckpt``, and that it was the lowest.
-
-    Not Lightning's own keeper: two of those in one run fight over the name of the last checkpoint. That
-    one is written anew after a validation: a run that goes on from before it does not make it again.
-    """
-
-    def __init__(self, run: Path) -> None:
-        self.run = run
-        self.best = float("inf")
-
-    def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Save when it became better."""
-        loss = float(trainer.callback_metrics[VALIDATION_LOSS])
-        if loss < self.best:
-            self.best = loss
-            trainer.save_checkpoint(self.run / BEST, weights_only=True)
-        trainer.save_checkpoint(self.run / LAST)
-
-    def state_dict(self) -> dict[str, Any]:
-        """For resuming."""
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume."""
-        self.best = state_dict["best"]
-
-
 def _trainer(module: Fit, run: Path, machine: Machine, precision: str) -> lightning.Trainer:
     recipe, sampler = module.recipe, module.sampler
     validated = len(module.validation) > 0
@@ -425,6 +395,7 @@ def _trainer(module: Fit, run: Path, machine: Machine, precision: str) -> lightn
         use_distributed_sampler=False,
         logger=TensorBoardLogger(run, name="", version="log"),
         log_every_n_steps=min(10, module.steps),
+        plugins=[WholeFiles()],
         callbacks=[*callbacks, bar()] if shown else callbacks,
         enable_progress_bar=shown,
         enable_model_summary=False,

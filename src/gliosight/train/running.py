@@ -15,8 +15,9 @@ from typing import Any
 from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.split import TRAIN, VALIDATION, Split
 from gliosight.errors import CannotWriteError, UsageError
+from gliosight.train.checkpoints import LAST
 from gliosight.train.export import export_run
-from gliosight.train.fitting import LAST, Fitted, Machine, fit, is_main_process
+from gliosight.train.fitting import Fitted, Machine, fit, is_main_process
 from gliosight.train.packed import pack, rows_of
 from gliosight.train.recipe import Recipe
 from gliosight.train.run import (
