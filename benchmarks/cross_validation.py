@@ -7,9 +7,9 @@
 ``maps`` runs each fold's network on the patients of its fold, which it must not have learnt from, and keeps
 what it says (no image). ``apply`` draws the masks that a model's decision rule makes of such maps; of several
 networks' maps it takes the mean of the logits, of the patients they share. ``fit`` fits the rule of each fold
-on the other folds' maps, writes the masks that this gives to ``predictions.npz``, the rules and the one
-fitted on all to ``rules.json``, and prints what the fitting is worth. ``gliosight evaluate`` scores either's
-predictions; docs/results.md quotes them.
+on the other folds' maps, all its numbers or those named, writes the masks that this gives to
+``predictions.npz``, the rules and the one fitted on all to ``rules.json``, and prints what the fitting is
+worth. ``gliosight evaluate`` scores either's predictions; docs/results.md quotes them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,14 @@ from gliosight.evaluate.predictions import (
     Predictions,
     write_predictions,
 )
-from gliosight.evaluate.rule_fit import Observed, cross_fit, dice_of, fit_rule, observe
+from gliosight.evaluate.rule_fit import (
+    NUMBERS,
+    Observed,
+    cross_fit,
+    dice_of,
+    fit_rule,
+    observe,
+)
 from gliosight.infer.model import DEFAULT_MODEL, load_model
 from gliosight.maps import Maps, sigmoid
 from gliosight.pipeline import Settings
@@ -120,14 +127,14 @@ def mean_of(voices: list[KeptMaps]) -> KeptMaps:
 
 
 def fit(
-    maps: Path, manifest: Manifest, start: str, out: Path, *, lesions: bool = True
+    maps: Path, manifest: Manifest, start: str, out: Path, numbers: Ordered[str] = NUMBERS
 ) -> dict[str, float]:
     """Fit, write, and say what each rule gives on patients it was not fitted on."""
     notes, kept = read_maps(maps)
     card = load_model(start).card
     observed = observed_of(kept, manifest, card.decision)
-    rules = cross_fit(observed, card.decision, lesions=lesions)
-    final = fit_rule(observed, card.decision, lesions=lesions)
+    rules = cross_fit(observed, card.decision, numbers)
+    final = fit_rule(observed, card.decision, numbers)
     out.mkdir(parents=True, exist_ok=True)
     entries = tuple(predict(one, rules[one.model]) for one in kept)
     write_predictions(Predictions(notes, entries), out / "predictions.npz")
@@ -159,7 +166,11 @@ def main() -> None:
     fitting = commands.add_parser("fit")
     fitting.add_argument("maps", type=Path)
     fitting.add_argument("--start", default=DEFAULT_MODEL)
-    fitting.add_argument("--slices-only", action="store_true", help="lesions' numbers stay")
+    fitting.add_argument(
+        "--numbers",
+        default=",".join(NUMBERS),
+        help="which of the rule's numbers are fitted, by comma; without, all: %(default)s",
+    )
     for one in (maps, fitting):
         one.add_argument("--data", type=Path, required=True)
         one.add_argument("-o", "--out", type=Path, required=True)
@@ -182,7 +193,7 @@ def run(asked: Any) -> None:
         return
     manifest = read_manifest(asked.data)
     if asked.command == "fit":
-        told = fit(asked.maps, manifest, asked.start, asked.out, lesions=not asked.slices_only)
+        told = fit(asked.maps, manifest, asked.start, asked.out, asked.numbers.split(","))
         for name, value in told.items():
             print(f"mean Dice by patient, {name} rule: {value:.4f}")
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,15 @@ def test_a_second_lesion_is_a_finding_and_a_speck_is_not(model: Model) -> None:
     maps = _maps((slice(2, 7), 30, 0.95), (slice(2, 7), 15, 0.9), (slice(9, 10), 2, 0.6), sure=0.99)
     decision = _decide(model, maps, make_geometry(12, (5, 1, 1)))
     assert decision.mask.sum() == 5 * (900 + 225)
+    assert "weak_lesions_dropped" in decision.rules
+
+
+def test_the_best_lesion_stays_and_others_must_be_sure(model: Model) -> None:
+    maps = _maps((slice(2, 7), 30, 0.95), (slice(2, 7), 15, 0.9), sure=0.99)
+    rule = replace(model.card.decision, keep_threshold=1.0)
+    decision = decide(maps, make_geometry(12, (5, 1, 1)), rule, model.card.input)
+    assert decision.status is Status.FOUND
+    assert decision.mask.sum() == 5 * 900
     assert "weak_lesions_dropped" in decision.rules
 
 

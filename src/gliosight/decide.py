@@ -14,8 +14,8 @@ The lesion
     probability, again logistic. A pixel alone makes no tumour: brains without one show some, too.
 The study
     Its score is that of its best lesion, 0 without any. From ``study_threshold`` on the status is *tumour
-    found*, and the mask keeps every lesion that scores at least ``keep_threshold``; below it the status is
-    *no tumour found* and the mask is empty.
+    found*, and the mask keeps the best lesion and every other that scores at least ``keep_threshold``; below
+    it the status is *no tumour found* and the mask is empty.
 
 Status, probabilities and mask never contradict each other silently: where a slice is called tumour in a
 study that is not, or the head is sure of a slice in which the mask is empty, or a slice would count as
@@ -177,7 +177,8 @@ def decide_at(maps: Maps, scale: Scale, rule: DecisionRule) -> Decision:
     scores = {lesion.label: lesion_score(lesion, rule) for lesion in lesions}
     score = max(scores.values(), default=0.0)
     found = score >= rule.study_threshold
-    kept = [k for k, one in scores.items() if found and one >= rule.keep_threshold]
+    keep_from = min(rule.keep_threshold, score)
+    kept = [k for k, one in scores.items() if found and one >= keep_from]
     mask = np.isin(labels, kept) if kept else np.zeros(shape, dtype=bool)
     fired = ["mask_by_pixel_threshold"] if lesions else []
     if not found and lesions:

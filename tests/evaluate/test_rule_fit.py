@@ -51,11 +51,14 @@ def observed() -> list[Observed]:
     return [observe(kept, truth, START) for kept, truth in given]
 
 
+@pytest.mark.parametrize("keep", [0.05, 1.0])
 @pytest.mark.parametrize("threshold", [0.3, 0.5, 0.6])
 @pytest.mark.parametrize("seed", [0, 3, 7])
-def test_the_mask_that_is_scored_is_the_one_that_is_drawn(seed: int, threshold: float) -> None:
+def test_the_mask_that_is_scored_is_the_one_that_is_drawn(
+    seed: int, threshold: float, keep: float
+) -> None:
     kept, truth = patient(seed, 0, tumour=seed != 7)
-    rule = replace(START, pixel_threshold=threshold, keep_threshold=0.05)
+    rule = replace(START, pixel_threshold=threshold, keep_threshold=keep)
     mask = decide(kept.maps, None, rule, RECIPE).mask
     both = int((mask & truth).sum())
     dice = 2 * both / max(int(mask.sum()) + int(truth.sum()), 1)
@@ -93,17 +96,34 @@ def test_no_rule_knows_the_patients_it_is_for(observed: list[Observed]) -> None:
 
 
 def test_the_slices_alone_leave_the_lesions_numbers(observed: list[Observed]) -> None:
-    fitted, alone = (fit_rule(observed, START, lesions=one) for one in (True, False))
+    fitted, alone = fit_rule(observed, START), fit_rule(observed, START, ["slices"])
     slices = ("slice_intercept", "slice_head_weight", "slice_pixel_weight")
     taken = {name: getattr(fitted, name) for name in slices}
     assert taken != {name: getattr(START, name) for name in slices}
     assert alone == replace(START, **taken)
-    assert cross_fit(observed, START, lesions=False)[0].pixel_threshold == START.pixel_threshold
+    assert cross_fit(observed, START, ["slices"])[0].pixel_threshold == START.pixel_threshold
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_further_lesions_are_kept_where_they_are_real(real: bool) -> None:
+    start = replace(START, keep_threshold=0.95 if real else 0.3)
+    place = np.s_[2:5, 54:60, 4:10]
+    given = [patient(k, 0) for k in range(6)]
+    for kept, truth in given:
+        kept.maps.probability[place] = 0.8
+        truth[place] = real
+    rules = start, fit_rule([observe(*one, start) for one in given], start, ["further"])
+    assert replace(rules[1], keep_threshold=start.keep_threshold) == start
+    marked = [[decide(kept.maps, None, rule, RECIPE).mask[place].any() for kept, _ in given]
+              for rule in rules]  # fmt: skip
+    assert marked == [[not real] * 6, [real] * 6]
 
 
 def test_what_no_rule_can_be_fitted_on_is_refused(observed: list[Observed]) -> None:
     with pytest.raises(UsageError, match="no tumour"):
         fit_rule([one for one in observed if not one.volume], START)
+    with pytest.raises(UsageError, match="no numbers called pixels"):
+        fit_rule(observed, START, ["slices", "pixels"])
     with pytest.raises(UsageError, match="one model"):
         cross_fit([one for one in observed if one.model == 0], START)
 

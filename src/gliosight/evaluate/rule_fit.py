@@ -10,8 +10,8 @@ The lesion
     the body or more is tumour) or false, and their score is a logistic regression on what `Lesion` knows of
     them, held near the rule it starts from: there are few false bodies of any size to learn from.
 The thresholds
-    Of the pixels: that of the highest mean Dice by patient, the mask being what the fitted rule keeps of it.
-    Of study and further lesions: as in the rule it starts from.
+    Of the pixels and of further lesions: those of the highest mean Dice by patient, the mask being what the
+    fitted rule keeps of it. Of the study: as in the rule it starts from.
 
 `cross_fit` fits the rule of each model's patients on those of the other models, so that no number was chosen
 on the patients it is scored on.
@@ -19,7 +19,7 @@ on the patients it is scored on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, replace
 
@@ -29,10 +29,15 @@ from scipy import ndimage, optimize
 
 from gliosight.card import DecisionRule
 from gliosight.decide import CONNECTED_26, Scale, logit, slice_evidence
-from gliosight.errors import UsageError
+from gliosight.errors import UsageError, printable
 from gliosight.evaluate.kept_maps import KeptMaps
 
+# What of a rule can be fitted: the slice's weights; the lesion's weights with the pixels' threshold; the
+# threshold of further lesions.
+NUMBERS = ("slices", "lesions", "further")
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
+# Not beyond the last: patients with one tumour each would teach that no second one is ever real.
+FURTHER = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 # A body is a true one when this part of it is tumour.
 TRUE_FROM = 0.2
 # How strongly the slice's and the lesion's weights are held near where they start, in units of one slice or
@@ -133,54 +138,54 @@ def _bodies(
 
 
 def fit_rule(
-    patients: Iterable[Observed], start: DecisionRule, *, lesions: bool = True
+    patients: Iterable[Observed], start: DecisionRule, numbers: Collection[str] = NUMBERS
 ) -> DecisionRule:
-    """Fit all numbers, or those of the slices alone.
+    """Fit the rule's numbers, or some of them.
 
     Parameters
     ----------
     patients : iterable of Observed
         Also without tumour, which teach what is none.
     start : DecisionRule
-        What is held near, and what gives the thresholds that are not fitted.
-    lesions : bool
-        Whether lesions' weights and the pixels' threshold are fitted, too.
+        What is held near, and what gives the numbers that are not fitted.
+    numbers : collection of str
+        Of `NUMBERS`.
 
     Raises
     ------
     UsageError
-        No patient has a tumour.
+        No patient has a tumour, or there are no such numbers.
     """
     given = list(patients)
     if not any(one.volume for one in given):
         raise UsageError(
             "there is no tumour to fit a rule on", remedy="give maps of patients who have one"
         )
-    slices = _logistic(
-        np.concatenate([np.column_stack([one.head, one.evidence]) for one in given]),
-        np.concatenate([one.label for one in given]),
-        np.array([start.slice_intercept, start.slice_head_weight, start.slice_pixel_weight]),
-        SLICE_RIDGE,
-    )
-    rule = replace(
-        start,
-        slice_intercept=slices[0],
-        slice_head_weight=slices[1],
-        slice_pixel_weight=slices[2],
-    )
-    if not lesions:
-        return rule
-    best, best_dice = rule, -1.0
-    for threshold in sorted(given[0].bodies, key=lambda one: abs(one - start.pixel_threshold)):
-        tried = _fit_lesions(given, replace(rule, pixel_threshold=threshold))
+    if unknown := sorted(set(numbers) - set(NUMBERS)):
+        raise UsageError(
+            f"a rule has no numbers called {', '.join(map(printable, unknown))}",
+            remedy=f"choose of {', '.join(NUMBERS)}",
+        )
+    rule = _fit_slices(given, start) if "slices" in numbers else start
+    rules = [rule]
+    if "lesions" in numbers:
+        rules = [_fit_lesions(given, replace(rule, pixel_threshold=one)) for one in given[0].bodies]
+    if "further" in numbers:
+        keep = {*FURTHER, start.keep_threshold}
+        rules = [replace(rule, keep_threshold=one) for rule in rules for one in keep]
+    # Of equals the one nearest to where it started.
+    rules.sort(key=lambda one: abs(one.keep_threshold - start.keep_threshold))
+    rules.sort(key=lambda one: abs(one.pixel_threshold - start.pixel_threshold))
+    best, best_dice = rules[0], -1.0
+    for tried in rules:
         dice = float(np.mean([dice_of(one, tried) for one in given if one.volume]))
-        if dice > best_dice + 1e-6:  # of equals the one nearest to where it started
+        if dice > best_dice + 1e-6:
             best, best_dice = tried, dice
     return best
 
 
 def cross_fit(
-    patients: Ordered[Observed], start: DecisionRule, *, lesions: bool = True
+    patients: Ordered[Observed], start: DecisionRule, numbers: Collection[str] = NUMBERS
 ) -> dict[int, DecisionRule]:
     """For each model the rule that is fitted on the patients of the others.
 
@@ -196,7 +201,7 @@ def cross_fit(
             remedy="give the maps of two folds or more",
         )
     return {
-        model: fit_rule([one for one in patients if one.model != model], start, lesions=lesions)
+        model: fit_rule([one for one in patients if one.model != model], start, numbers)
         for model in models
     }
 
@@ -205,8 +210,8 @@ def dice_of(one: Observed, rule: DecisionRule) -> float:
     """Dice of the mask that a rule draws; as `gliosight.decide` draws it."""
     bodies = one.bodies[rule.pixel_threshold]
     scores = _scores(one, bodies, rule)
-    found = scores.max(initial=0.0) >= rule.study_threshold
-    kept = (scores >= rule.keep_threshold) & found
+    best = scores.max(initial=0.0)
+    kept = (scores >= min(rule.keep_threshold, best)) & (best >= rule.study_threshold)
     marked = int(bodies.size[kept].sum())
     return 2 * int(bodies.overlap[kept].sum()) / max(marked + one.volume, 1)
 
@@ -241,6 +246,18 @@ def _scores(one: Observed, bodies: Bodies, rule: DecisionRule) -> Array:
     weights = _weights(rule)
     said = weights[0] + _lesion_features(one, bodies, rule) @ weights[1:]
     return np.asarray(1 / (1 + np.exp(-np.clip(said, -30, 30))))
+
+
+def _fit_slices(patients: list[Observed], rule: DecisionRule) -> DecisionRule:
+    fitted = _logistic(
+        np.concatenate([np.column_stack([one.head, one.evidence]) for one in patients]),
+        np.concatenate([one.label for one in patients]),
+        np.array([rule.slice_intercept, rule.slice_head_weight, rule.slice_pixel_weight]),
+        SLICE_RIDGE,
+    )
+    return replace(
+        rule, slice_intercept=fitted[0], slice_head_weight=fitted[1], slice_pixel_weight=fitted[2]
+    )
 
 
 def _fit_lesions(patients: list[Observed], rule: DecisionRule) -> DecisionRule:
