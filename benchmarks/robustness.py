@@ -1,7 +1,7 @@
 """What changes of the picture cost: Dice on patients the models have not seen, each picture changed.
 
     python benchmarks/robustness.py RUN0 RUN1 ... --data manifest.csv --split folds.json [--every 2]
-    python benchmarks/robustness.py RUN --data manifest.csv --split by-patient.json
+    python benchmarks/robustness.py RUN --data manifest.csv --split by-patient.json --change "FLAIR only"
 
 Every patient is read, changed, analysed as a user's study is, and scored against its equally changed truth;
 the models are those of the split's folds, in its order, or one for a split without folds, and none is asked
@@ -256,11 +256,11 @@ def measure(
         for patient in mine:
             labelled = read_labelled(manifest, patient)
             if labelled.truth.any():
-                seeds = range(len(variations))
+                # A change is the same whichever others are asked for: its seed is its place of all.
                 columns.append(
                     [
-                        dice(model, changed(labelled, one, k))
-                        for k, one in zip(seeds, variations, strict=True)
+                        dice(model, changed(labelled, one, VARIATIONS.index(one)))
+                        for one in variations
                     ]
                 )
             print(f"\r{len(columns)} of {total} patients", end="", file=sys.stderr)
@@ -283,6 +283,24 @@ def table(
     return rows
 
 
+def chosen(names: Ordered[str] | None) -> tuple[Variation, ...]:
+    """The unchanged picture and the changes of these names.
+
+    Raises
+    ------
+    UsageError
+        There is no such change.
+    """
+    known = {one.name: one for one in VARIATIONS}
+    asked = list(known) if names is None else names
+    if unknown := [one for one in asked if one not in known]:
+        raise UsageError(
+            f"there is no change called {printable(unknown[0])}",
+            remedy=f"choose of {', '.join(known)}",
+        )
+    return VARIATIONS[:1] + tuple(one for one in VARIATIONS[1:] if one.name in asked)
+
+
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(
@@ -293,6 +311,9 @@ def main() -> None:
     parser.add_argument("--split", type=Path, required=True)
     parser.add_argument(
         "--folds", help="names of the models' folds, by comma; without, all of them"
+    )
+    parser.add_argument(
+        "--change", action="append", help="a change's name, once for each; without, all of them"
     )
     parser.add_argument("--every", type=int, default=1, help="only every so many patients")
     parser.add_argument("--threads", type=int)
@@ -317,9 +338,10 @@ def run(asked: Any) -> None:
         (load_model(name, threads=asked.threads), mine[:: asked.every])
         for name, mine in zip(asked.models, patients, strict=True)
     ]
-    found = measure(models, manifest, VARIATIONS)
+    variations = chosen(asked.change)
+    found = measure(models, manifest, variations)
     print(f"{found.shape[1]} patients")
-    print("\n".join(table(found, VARIATIONS)))
+    print("\n".join(table(found, variations)))
 
 
 if __name__ == "__main__":

@@ -113,11 +113,16 @@ def test_a_changed_picture_keeps_its_truth(patients: Path) -> None:
 
 def test_robustness_is_measured_and_told(patients: Path) -> None:
     from gliosight.data.manifest import read_manifest
+    from gliosight.errors import UsageError
     from gliosight.infer.model import load_model
 
     made = runpy.run_path(str(SCRIPT.with_name("robustness.py")))
     manifest = read_manifest(patients)
-    chosen = tuple(one for one in made["VARIATIONS"] if one.name in ("unchanged", "FLAIR only"))
+    chosen = made["chosen"](["FLAIR only"])
+    assert [one.name for one in chosen] == ["unchanged", "FLAIR only"]
+    assert made["chosen"](None) == made["VARIATIONS"]
+    with pytest.raises(UsageError, match="no change called FLAIR"):
+        made["chosen"](["without T1", "FLAIR"])
     found = made["measure"]([(load_model(), list(manifest.patients[:2]))], manifest, chosen)
     assert found.shape == (2, 2)
     assert found.min() > 0.5
