@@ -45,6 +45,7 @@ from gliosight.evaluate.rule_fit import (
     dice_of,
     fit_rule,
     observe,
+    rule_of,
 )
 from gliosight.infer.model import DEFAULT_MODEL, load_model
 from gliosight.maps import Maps, sigmoid
@@ -105,7 +106,7 @@ def apply(maps: list[Path], name: str, out: Path) -> None:
         raise UsageError(
             "these maps have no patient in common", remedy="give maps of the same fold"
         )
-    rule = load_model(name).card.decision
+    rule = rule_of(name)
     entries = tuple(
         predict(mean_of([voice[one.patient] for voice in voices]), rule)
         for one in first
@@ -131,17 +132,17 @@ def fit(
 ) -> dict[str, float]:
     """Fit, write, and say what each rule gives on patients it was not fitted on."""
     notes, kept = read_maps(maps)
-    card = load_model(start).card
-    observed = observed_of(kept, manifest, card.decision)
-    rules = cross_fit(observed, card.decision, numbers)
-    final = fit_rule(observed, card.decision, numbers)
+    begun = rule_of(start)
+    observed = observed_of(kept, manifest, begun)
+    rules = cross_fit(observed, begun, numbers)
+    final = fit_rule(observed, begun, numbers)
     out.mkdir(parents=True, exist_ok=True)
     entries = tuple(predict(one, rules[one.model]) for one in kept)
     write_predictions(Predictions(notes, entries), out / "predictions.npz")
     told = {"all": asdict(final)} | {str(k): asdict(one) for k, one in rules.items()}
     (out / "rules.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return {
-        "start": float(np.mean([dice_of(one, card.decision) for one in observed if one.volume])),
+        "start": float(np.mean([dice_of(one, begun) for one in observed if one.volume])),
         "cross-fitted": float(
             np.mean([dice_of(one, rules[one.model]) for one in observed if one.volume])
         ),
@@ -161,11 +162,13 @@ def main() -> None:
     maps.add_argument("--threads", type=int)
     applying = commands.add_parser("apply")
     applying.add_argument("maps", type=Path, nargs="+")
-    applying.add_argument("--rule", default=DEFAULT_MODEL, help="the model whose rule it is")
+    applying.add_argument(
+        "--rule", default=DEFAULT_MODEL, help="the model whose rule it is, or a file of rules"
+    )
     applying.add_argument("-o", "--out", type=Path, required=True)
     fitting = commands.add_parser("fit")
     fitting.add_argument("maps", type=Path)
-    fitting.add_argument("--start", default=DEFAULT_MODEL)
+    fitting.add_argument("--start", default=DEFAULT_MODEL, help="likewise")
     fitting.add_argument(
         "--numbers",
         default=",".join(NUMBERS),

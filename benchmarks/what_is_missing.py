@@ -25,7 +25,8 @@ from gliosight.data.studies import read_labelled
 from gliosight.decide import CONNECTED_26, Scale, decide_at
 from gliosight.errors import GliosightError
 from gliosight.evaluate.kept_maps import KeptMaps, read_maps
-from gliosight.infer.model import DEFAULT_MODEL, load_model
+from gliosight.evaluate.rule_fit import rule_of
+from gliosight.infer.model import DEFAULT_MODEL
 
 Mask = NDArray[np.bool_]
 BORDER = 2
@@ -89,10 +90,12 @@ def main() -> None:
     )
     parser.add_argument("maps", type=Path)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rule", default=DEFAULT_MODEL, help="the model whose rule it is")
+    parser.add_argument(
+        "--rule", default=DEFAULT_MODEL, help="the model whose rule it is, or a file of rules"
+    )
     asked = parser.parse_args()
     try:
-        rule = load_model(asked.rule).card.decision
+        rule = rule_of(asked.rule)
         found = measure(read_maps(asked.maps)[1], read_manifest(asked.data), rule)
     except GliosightError as error:
         sys.exit(f"error: {error.line()}")

@@ -60,9 +60,11 @@ def test_a_pixel_alone_makes_no_tumour(model: Model) -> None:
 
 
 def test_a_second_lesion_is_a_finding_and_a_speck_is_not(model: Model) -> None:
-    maps = _maps((slice(2, 7), 30, 0.95), (slice(2, 7), 15, 0.9), (slice(9, 10), 2, 0.6), sure=0.99)
+    maps = _maps(
+        (slice(2, 7), 40, 0.97), (slice(2, 7), 25, 0.97), (slice(9, 10), 2, 0.6), sure=0.999
+    )
     decision = _decide(model, maps, make_geometry(12, (5, 1, 1)))
-    assert decision.mask.sum() == 5 * (900 + 225)
+    assert decision.mask.sum() == 5 * (1600 + 625)
     assert "weak_lesions_dropped" in decision.rules
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,17 @@ from scipy import ndimage
 
 from gliosight.card import InputRecipe
 from gliosight.decide import decide, weighing_scale
-from gliosight.errors import UsageError
+from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 from gliosight.evaluate.kept_maps import KeptMaps
-from gliosight.evaluate.rule_fit import THRESHOLDS, Observed, cross_fit, dice_of, fit_rule, observe
+from gliosight.evaluate.rule_fit import (
+    THRESHOLDS,
+    Observed,
+    cross_fit,
+    dice_of,
+    fit_rule,
+    observe,
+    rule_of,
+)
 from gliosight.infer.model import load_model
 from gliosight.maps import Maps, sigmoid
 
@@ -126,6 +136,19 @@ def test_what_no_rule_can_be_fitted_on_is_refused(observed: list[Observed]) -> N
         fit_rule(observed, START, ["slices", "pixels"])
     with pytest.raises(UsageError, match="one model"):
         cross_fit([one for one in observed if one.model == 0], START)
+
+
+def test_a_rule_is_that_of_a_model_or_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "rules.json"
+    other = replace(START, pixel_threshold=0.4)
+    path.write_text(json.dumps({"all": asdict(other), "0": asdict(START)}))
+    assert (rule_of("joint-3"), rule_of(str(path))) == (START, other)
+    for spoilt in ("{}", "[]", '{"all": {"pixel_threshold": 1}}', "no JSON"):
+        path.write_text(spoilt)
+        with pytest.raises(DamagedInputError, match="no rule for all patients"):
+            rule_of(str(path))
+    with pytest.raises(NothingReadableError, match="no such rule"):
+        rule_of(str(tmp_path / "none.json"))
 
 
 def test_a_start_with_a_threshold_of_its_own_is_scored_and_tried() -> None:

@@ -19,9 +19,11 @@ on the patients it is scored on.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +31,9 @@ from scipy import ndimage, optimize
 
 from gliosight.card import DecisionRule
 from gliosight.decide import CONNECTED_26, Scale, logit, slice_evidence
-from gliosight.errors import UsageError, printable
+from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 from gliosight.evaluate.kept_maps import KeptMaps
+from gliosight.infer.model import load_model
 
 # What of a rule can be fitted: the slice's weights; the lesion's weights with the pixels' threshold; the
 # threshold of further lesions.
@@ -91,6 +94,30 @@ class Observed:
     evidence: Array
     volume: int
     bodies: Mapping[float, Bodies]
+
+
+def rule_of(name: str) -> DecisionRule:
+    """The rule of a model, or the one fitted on all patients in a ``.json`` file of rules.
+
+    Raises
+    ------
+    GliosightError
+        There is no such model or file.
+    DamagedInputError
+        The file holds no such rule.
+    """
+    if not name.endswith(".json"):
+        return load_model(name).card.decision
+    path = Path(name)
+    try:
+        numbers = json.loads(path.read_text("utf-8"))["all"]
+        return DecisionRule(**{key: float(value) for key, value in numbers.items()})
+    except OSError as error:
+        raise NothingReadableError("no such rule", where=path.name) from error
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedInputError(
+            "no rule for all patients in it", where=path.name, remedy="give the rules.json of a fit"
+        ) from error
 
 
 def observe(kept: KeptMaps, truth: NDArray[np.bool_], rule: DecisionRule) -> Observed:
