@@ -14,6 +14,8 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback
 
+from gliosight.train.run import write_file
+
 LAST, BEST = "last.ckpt", "best.ckpt"
 VALIDATION_LOSS = "validation_loss"
 
@@ -38,15 +40,9 @@ class WholeFiles(TorchCheckpointIO):
         """
         if storage_options is not None:
             raise TypeError("a checkpoint is a plain file: it has no storage options")
-        path = Path(path)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        part = path.with_name(f"{path.name}.part")
-        try:
-            part.write_bytes(buffer.getbuffer())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_file(Path(path), lambda part: part.write_bytes(buffer.getbuffer()))
 
 
 class KeepBest(Callback):

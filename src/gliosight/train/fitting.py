@@ -27,6 +27,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -45,7 +46,7 @@ from gliosight.train.processes import (
 )
 from gliosight.train.progress import Clock, bar
 from gliosight.train.recipe import Recipe
-from gliosight.train.run import WEIGHTS
+from gliosight.train.run import WEIGHTS, write_file
 from gliosight.train.sampling import Sampler, sampler_of
 from gliosight.train.tasks import Task, make_task
 
@@ -342,18 +343,20 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """Write weights beside their name first: a full disk leaves no half file."""
+    """Write weights as safetensors; a full disk leaves no half file.
+
+    Raises
+    ------
+    OSError
+    """
     state = {
         name: value.detach().cpu().contiguous().clone()
         for name, value in network.state_dict().items()
     }
-    part = path.with_suffix(".part")
     try:
-        save_file(state, part)
-    except Exception as error:
-        part.unlink(missing_ok=True)
+        write_file(path, lambda part: save_file(state, part))
+    except SafetensorError as error:
         raise OSError(str(error)) from error
-    part.replace(path)
 
 
 def is_main_process() -> bool:

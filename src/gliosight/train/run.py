@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -104,11 +104,33 @@ def seen_by_weights(weights: Path) -> frozenset[str] | None:
         ) from error
 
 
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` write beside the name, so that a file of a run appears whole or not at all.
+
+    What a killed run left beside a name is written over by the next; a run has one writer.
+
+    Raises
+    ------
+    OSError
+        Nothing was written; a file of this name stays as it was.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write_record(run: Path, record: Mapping[str, Any]) -> None:
-    """Write ``run.json``; it appears whole or not at all."""
-    part = run / f"{RECORD}.part"
-    part.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    part.replace(run / RECORD)
+    """Write ``run.json``.
+
+    Raises
+    ------
+    OSError
+    """
+    text = json.dumps(record, indent=2) + "\n"
+    write_file(run / RECORD, lambda part: part.write_text(text, encoding="utf-8"))
 
 
 def read_record(run: Path) -> dict[str, Any]:
