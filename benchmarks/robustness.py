@@ -1,7 +1,8 @@
 """What changes of the picture cost: Dice on patients the models have not seen, each picture changed.
 
     python benchmarks/robustness.py RUN0 RUN1 ... --data manifest.csv --split folds.json [--every 2]
-    python benchmarks/robustness.py RUN --data manifest.csv --split by-patient.json --change "FLAIR only"
+    python benchmarks/robustness.py RUN --data manifest.csv --split by-patient.json --change "FLAIR only" \
+        --rule joint-3
 
 Every patient is read, changed, analysed as a user's study is, and scored against its equally changed truth;
 the models are those of the split's folds, in its order, or one for a split without folds, and none is asked
@@ -24,13 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gliosight.card import DecisionRule, ModelCard
 from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.data.split import read_split
 from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.errors import GliosightError, UsageError, printable
 from gliosight.evaluate.predict import refuse_seen
+from gliosight.evaluate.rule_fit import rule_of
 from gliosight.head import find_head
-from gliosight.infer.model import Model, load_model
+from gliosight.infer.engine import Engine
+from gliosight.infer.model import Model, Progress, load_model
+from gliosight.maps import Maps, NetworkInput
 from gliosight.pipeline import Settings, analyze_study
 from gliosight.study import Sequence, Study, Volume
 
@@ -210,6 +215,28 @@ VARIATIONS: tuple[Variation, ...] = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Ruled:
+    """A model with another decision rule than its card's."""
+
+    model: Model
+    rule: DecisionRule
+
+    @property
+    def card(self) -> ModelCard:
+        """The model's card with this rule."""
+        return replace(self.model.card, decision=self.rule)
+
+    @property
+    def engine(self) -> Engine:
+        """The model's."""
+        return self.model.engine
+
+    def predict(self, given: NetworkInput, progress: Progress | None = None) -> Maps:
+        """What the model says."""
+        return self.model.predict(given, progress)
+
+
 def changed(labelled: LabelledStudy, variation: Variation, seed: int) -> LabelledStudy:
     """A study and its truth, changed alike.
 
@@ -315,6 +342,9 @@ def main() -> None:
     parser.add_argument(
         "--change", action="append", help="a change's name, once for each; without, all of them"
     )
+    parser.add_argument(
+        "--rule", help="a model's decision rule, or a file of rules; without, that of each card"
+    )
     parser.add_argument("--every", type=int, default=1, help="only every so many patients")
     parser.add_argument("--threads", type=int)
     asked: Any = parser.parse_args()
@@ -334,10 +364,13 @@ def run(asked: Any) -> None:
     manifest, split = read_manifest(asked.data), read_split(asked.split)
     folds = asked.folds.split(",") if asked.folds else ()
     patients = split.test_patients(manifest, len(asked.models), folds)
-    models = [
+    models: list[tuple[Model, Ordered[str]]] = [
         (load_model(name, threads=asked.threads), mine[:: asked.every])
         for name, mine in zip(asked.models, patients, strict=True)
     ]
+    if asked.rule is not None:
+        rule = rule_of(asked.rule)
+        models = [(Ruled(model, rule), mine) for model, mine in models]
     variations = chosen(asked.change)
     found = measure(models, manifest, variations)
     print(f"{found.shape[1]} patients")

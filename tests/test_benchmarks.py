@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,29 @@ def test_robustness_is_measured_and_told(patients: Path) -> None:
     rows = made["table"](found, chosen)
     assert rows[2].startswith("| unchanged | yes | 0.")
     assert rows[3].count("to") == 1
+
+
+def test_robustness_under_another_rule(
+    patients: Path, folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rule by which nothing is ever found leaves nothing of the Dice."""
+    from gliosight.evaluate.rule_fit import rule_of
+
+    strict = tmp_path / "strict.json"
+    strict.write_text(json.dumps({"all": asdict(rule_of("joint-3")) | {"study_threshold": 1.0}}))
+    given = ["--data", str(patients), "--split", str(folds), "--folds", "1", "--threads", "1"]
+    means = []
+    for rule in ("joint-3", str(strict)):
+        _call(
+            "robustness.py", "joint-3", *given, "--change", "mirrored left to right", "--rule", rule
+        )
+        rows = capsys.readouterr().out.splitlines()[3:]
+        assert [row.split(" | ")[0] for row in rows] == ["| unchanged", "| mirrored left to right"]
+        means.append([float(row.split(" | ")[2]) for row in rows])
+    assert min(means[0]) > 0.5
+    assert means[1] == [0, 0]
+    with pytest.raises(SystemExit, match=r"error: no such rule \(none\.json\)"):
+        _call("robustness.py", "joint-3", *given, "--rule", str(tmp_path / "none.json"))
 
 
 def _call(name: str, *words: str) -> None:
