@@ -6,9 +6,11 @@ import copy
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gliosight.card import parse_card
+from gliosight.decide import in_context
 from gliosight.infer.model import shipped_models
 
 
@@ -65,6 +67,13 @@ def test_a_missing_number_of_the_rule_is_named(raw: dict[str, Any]) -> None:
     del raw["decision"]["study_threshold"]
     with pytest.raises(ValueError, match="study_threshold"):
         parse_card(raw)
+
+
+def test_an_earlier_card_judges_a_slice_by_itself(raw: dict[str, Any]) -> None:
+    raw["decision"] = {k: v for k, v in raw["decision"].items() if not k.startswith("context_")}
+    rule = parse_card(raw).decision
+    logits = np.array([-2.0, 0.5, 3.0])
+    assert np.array_equal(in_context(logits, -logits, 5.0, rule), logits)
 
 
 @pytest.mark.parametrize("value", [None, [], "card", 3])

@@ -10,7 +10,10 @@ import pytest
 from gliosight.analysis import Status
 from gliosight.card import InputRecipe
 from gliosight.decide import (
+    beside,
     decide,
+    find_lesions,
+    lesion_score,
     name_slices,
     not_assessed,
     slice_evidence,
@@ -46,7 +49,8 @@ def test_a_large_sure_lesion_is_found(model: Model) -> None:
     assert decision.mask.sum() == 5 * 900
     assert decision.score is not None
     assert decision.score > 0.95
-    assert (decision.slice_probabilities[3:8] > 0.9).all()
+    assert (decision.slice_probabilities[4:7] > 0.9).all()
+    assert (decision.slice_probabilities[3:8] > 0.7).all()
     assert (decision.slice_probabilities[:3] < 0.1).all()
     assert decision.flags == ()
 
@@ -88,7 +92,7 @@ def test_nothing_marked(model: Model) -> None:
 def test_a_sure_head_over_an_empty_mask_is_said(model: Model) -> None:
     maps = _maps()
     maps.slice_head[5] = 0.9999
-    maps.probability[5, 40:60, 40:60] = 0.4  # below the threshold of the mask
+    maps.probability[4:7, 40:60, 40:60] = 0.4  # below the threshold of the mask
     decision = _decide(model, maps)
     assert decision.status is Status.NOT_FOUND
     assert {one.code for one in decision.flags} == {"SLICES_WITHOUT_TUMOUR", "HEAD_WITHOUT_MASK"}
@@ -122,40 +126,40 @@ def test_head_and_mask_that_disagree_in_a_found_study_are_said(model: Model) -> 
 
 def test_slices_whose_probability_and_mask_contradict_each_other_are_named(model: Model) -> None:
     maps = _maps((slice(2, 8), 30, 0.95))
-    # 9 and 10 are likely by both opinions, though neither is sure nor any pixel marked.
-    maps.slice_head[9:11] = 0.88
-    maps.probability[9:11, 40:60, 40:60] = 0.45
+    # 9 to 11 are likely by both opinions, though neither is sure nor any pixel marked.
+    maps.slice_head[9:] = 0.89
+    maps.probability[9:, 40:60, 40:60] = 0.45
     # 8 holds a tail of the lesion in which nobody believes much.
     maps.slice_head[8] = 0.15
     maps.probability[8, 10:12, 10:12] = 0.55
     decision = _decide(model, maps)
     marked = decision.mask.any(axis=(1, 2))
     likely = decision.slice_probabilities >= decision.slice_threshold
-    assert np.flatnonzero(likely & ~marked).tolist() == [9, 10]
+    assert np.flatnonzero(likely & ~marked).tolist() == [9, 10, 11]
     assert np.flatnonzero(marked & ~likely).tolist() == [8]
     assert [(one.code, one.severity) for one in decision.flags] == [
         ("PROBABILITY_WITHOUT_MASK", "info"),
         ("MASK_WITHOUT_PROBABILITY", "info"),
     ]
-    assert "slices 9 and 10" in decision.flags[0].message
+    assert "slices 9 to 11" in decision.flags[0].message
     assert "slice 8" in decision.flags[1].message
 
 
 def test_no_slice_is_told_twice(model: Model) -> None:
     maps = _maps((slice(2, 8), 30, 0.95))
-    maps.slice_head[9:11] = (0.9999, 0.88)
-    maps.probability[9:11, 40:60, 40:60] = 0.45
+    maps.slice_head[9:] = (0.9999, 0.89, 0.89)
+    maps.probability[9:, 40:60, 40:60] = 0.45
     maps.slice_head[8] = 1e-4
     maps.probability[8, 10:12, 10:12] = 0.55
     told = {one.code: one.message for one in _decide(model, maps).flags}
     assert told.keys() == {"HEAD_WITHOUT_MASK", "MASK_WITHOUT_HEAD", "PROBABILITY_WITHOUT_MASK"}
     assert "slice 9 " in told["HEAD_WITHOUT_MASK"]
     assert "slice 8," in told["MASK_WITHOUT_HEAD"]
-    assert "slice 10 " in told["PROBABILITY_WITHOUT_MASK"]
+    assert "slices 10 and 11" in told["PROBABILITY_WITHOUT_MASK"]
     # Where nothing was found the slices that would count have their flag already.
     free = _maps()
-    free.slice_head[5] = 0.88
-    free.probability[5, 40:60, 40:60] = 0.45
+    free.slice_head[4:9] = 0.89
+    free.probability[4:9, 40:60, 40:60] = 0.45
     assert {one.code for one in _decide(model, free).flags} == {"SLICES_WITHOUT_TUMOUR"}
 
 
@@ -211,12 +215,54 @@ def test_slice_probability_grows_with_head_and_with_mask(model: Model) -> None:
     scale = weighing_scale(None, SHAPE, model.card.input)
 
     def probability(head: float, pixel: float) -> float:
-        maps = _maps((slice(5, 6), 20, pixel), sure=head)
+        maps = _maps((slice(3, 8), 20, pixel), sure=head)
         return float(slice_probabilities(maps, scale, model.card.decision)[5])
 
     assert probability(0.9, 0.9) > probability(0.9, 0.4) > probability(0.1, 0.4)
     assert probability(0.999, 0.99) > 0.95
     assert probability(0.01, 0.01) < 0.05
+
+
+@pytest.mark.parametrize("spacing", [1.0, 5.0])
+def test_a_slice_is_likelier_with_tumour_on_either_side(model: Model, spacing: float) -> None:
+    """Within 7.5 mm of a tumour a slice counts for more than the same slice far from it."""
+    count = round(60 / spacing)
+    rule = model.card.decision
+    geometry = make_geometry(count, (spacing, 1, 1))
+    scale = weighing_scale(geometry, (count, 20, 20), model.card.input)
+    away = np.abs(np.arange(count) - (count - 1) / 2) * spacing
+    probability = np.full((count, 20, 20), 1e-4, np.float32)
+    probability[away <= 5] = 0.999
+    maps = Maps(probability, np.full(count, 0.2, np.float32))
+    found = slice_probabilities(maps, scale, rule)
+    alone = slice_probabilities(maps, scale, replace(rule, context_beside_weight=0.0))
+    near, far = (away > 5) & (away <= 10), away > 15
+    assert np.ptp(alone[near | far]) < 1e-6
+    assert found[near].min() > 2 * found[far].max()
+    assert found == pytest.approx(found[::-1], abs=1e-6)
+
+
+def test_what_lies_beside_is_a_distance_not_a_count_of_slices() -> None:
+    thin, thick = np.arange(40.0), np.arange(0, 40.0, 4)
+    assert beside(thick, 4.0, 7.5)[3:-3] == pytest.approx(thick[3:-3])
+    peak = np.maximum(0, 8 - np.abs(thin - 20))
+    assert beside(peak, 1.0, 3.0)[20] == pytest.approx(5)
+    assert beside(peak[::2], 2.0, 3.0)[10] == pytest.approx(5)
+    # Beyond the ends it goes on as it is there, and a slice alone has itself beside it.
+    assert beside(thin, 1.0, 100.0) == pytest.approx(np.full(40, 19.5))
+    assert beside(np.array([0.3]), 5.0, 7.5) == pytest.approx([0.3])
+
+
+def test_a_lesion_is_weighed_by_its_slices_alone(model: Model) -> None:
+    """What its own extent says already is not said again by the slices beside it."""
+    maps = _maps((slice(4, 7), 20, 0.9))
+    rule = model.card.decision
+    scale = weighing_scale(None, SHAPE, model.card.input)
+    scores = [
+        lesion_score(find_lesions(maps, scale, one)[1][0], one)
+        for one in (rule, replace(rule, context_beside_weight=2.0, context_own_weight=0.1))
+    ]
+    assert scores[0] == scores[1]
 
 
 def test_not_assessed_claims_nothing(model: Model) -> None:

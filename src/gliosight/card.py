@@ -77,7 +77,7 @@ class DecisionRule:
     evidence_mm2 : float
         A slice's pixel evidence is the mean probability of its strongest pixels of this area.
     slice_intercept, slice_head_weight, slice_pixel_weight : float
-        Logistic combination of the slice head's logit and the pixel evidence's logit.
+        A slice by itself: logistic combination of the slice head's logit and the pixel evidence's logit.
     slice_threshold : float
         A slice is called tumour from this probability on.
     lesion_intercept, lesion_area_weight, lesion_extent_weight, lesion_slice_weight,
@@ -89,6 +89,11 @@ class DecisionRule:
         A study is called tumour when its best lesion scores this much.
     keep_threshold : float
         Further lesions of such a study stay in the mask from this score on.
+    context_intercept, context_own_weight, context_beside_weight : float
+        A slice's probability: logistic combination of its logit by itself and the logit of the pixel
+        evidence to either side. Without them a slice is judged by itself.
+    context_mm : float
+        How far to either side.
     """
 
     pixel_threshold: float
@@ -104,6 +109,10 @@ class DecisionRule:
     lesion_pixel_weight: float
     study_threshold: float
     keep_threshold: float
+    context_intercept: float = 0.0
+    context_own_weight: float = 1.0
+    context_beside_weight: float = 0.0
+    context_mm: float = 7.5
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,15 @@ network's slice head says and what its mask says; both look at the same slice, a
 alone.
 
 The slice
-    Its *pixel evidence* is the mean probability of its strongest ``evidence_mm2`` of pixels. The slice's
-    probability is a logistic combination of the head's logit and the evidence's logit, fitted on patients
-    the network had not seen: ``sigmoid(intercept + head_weight * head + pixel_weight * evidence)``.
+    Its *pixel evidence* is the mean probability of its strongest ``evidence_mm2`` of pixels. By itself the
+    slice's logit is ``own = intercept + head_weight * head + pixel_weight * evidence``, of the logits of
+    both. A tumour seldom is in one slice alone, so the slice's probability also weighs the evidence's logit
+    ``context_mm`` to either side, ``sigmoid(intercept + own_weight * own + beside_weight * beside)``. Both
+    are logistic regressions, fitted on patients the network had not seen.
 The lesion
     A connected body (26-connected) of pixels at or above ``pixel_threshold``. Its *score* weighs its
-    largest area, its extent over the slices, the best probability of its slices and its mean pixel
-    probability, again logistic. A pixel alone makes no tumour: brains without one show some, too.
+    largest area, its extent over the slices, the best probability that a slice of it has by itself and its
+    mean pixel probability, again logistic. A pixel alone makes no tumour: brains without one show some, too.
 The study
     Its score is that of its best lesion, 0 without any. From ``study_threshold`` on the status is *tumour
     found*, and the mask keeps the best lesion and every other that scores at least ``keep_threshold``; below
@@ -39,7 +41,12 @@ from gliosight.card import DecisionRule, InputRecipe
 from gliosight.maps import Maps, sigmoid
 from gliosight.study import Flag, Geometry
 
+Logits = NDArray[np.floating]
+
 CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
+# Pixels are believed up to this logit (0.9975): the rule is fitted on maps that are kept no finer, and how
+# far beyond it a network goes says more of the network than of the slice.
+SUREST = 6.0
 # A disagreement of head and mask is worth a flag when the one is this sure of what the other denies.
 SURE = 0.9
 # So near to the threshold of the study's score the verdict is called borderline.
@@ -97,24 +104,52 @@ def slice_evidence(
     return np.asarray(strongest.mean(axis=1), dtype=np.float32)
 
 
-def slice_probabilities(
-    maps: Maps, scale: Scale, rule: DecisionRule, axis: int = 0
-) -> NDArray[np.float32]:
-    """(shape[axis],) calibrated probability that each slice shows tumour.
+def slice_probabilities(maps: Maps, scale: Scale, rule: DecisionRule) -> NDArray[np.float32]:
+    """(slices,) calibrated probability that each native slice shows tumour."""
+    own, evidence = _own_logits(maps, scale, rule, 0)
+    said = in_context(own, evidence, scale.sides[0], rule)
+    return np.asarray(sigmoid(said), dtype=np.float32)
 
-    Parameters
-    ----------
-    axis : int
-        0 for the native slices, ``maps.axis`` for the network's.
-    """
-    evidence = slice_evidence(maps.probability, scale, rule.evidence_mm2, axis)
-    head = maps.axis_head if axis == maps.axis else maps.slice_head
-    combined = (
-        rule.slice_intercept
-        + rule.slice_head_weight * logit(head)
-        + rule.slice_pixel_weight * logit(evidence)
+
+def _own_logits(maps: Maps, scale: Scale, rule: DecisionRule, axis: int) -> tuple[Logits, Logits]:
+    """(shape[axis],) what each slice says by itself, and its pixel evidence; ``axis``: 0 or ``maps.axis``."""
+    head = logit(maps.axis_head if axis == maps.axis else maps.slice_head)
+    evidence = evidence_logits(maps.probability, scale, rule, axis)
+    return by_itself(head, evidence, rule), evidence
+
+
+def evidence_logits(
+    probability: NDArray[np.float32], scale: Scale, rule: DecisionRule, axis: int = 0
+) -> NDArray[np.float32]:
+    """(shape[axis],) logit of the slices' pixel evidence, within `SUREST` either way."""
+    said = logit(slice_evidence(probability, scale, rule.evidence_mm2, axis))
+    return np.clip(said, -SUREST, SUREST)
+
+
+def by_itself(head: Logits, evidence: Logits, rule: DecisionRule) -> Logits:
+    """(slices,) logit of each slice by itself, from those of its head and its pixel evidence."""
+    return np.asarray(
+        rule.slice_intercept + rule.slice_head_weight * head + rule.slice_pixel_weight * evidence
     )
-    return np.asarray(sigmoid(combined), dtype=np.float32)
+
+
+def in_context(own: Logits, evidence: Logits, spacing_mm: float, rule: DecisionRule) -> Logits:
+    """(slices,) logit of each slice's probability: by itself, and with the slices beside it."""
+    return np.asarray(
+        rule.context_intercept
+        + rule.context_own_weight * own
+        + rule.context_beside_weight * beside(evidence, spacing_mm, rule.context_mm)
+    )
+
+
+def beside(values: Logits, spacing_mm: float, distance_mm: float) -> Logits:
+    """(slices,) mean of the values ``distance_mm`` below and above, between slices by interpolation.
+
+    Beyond the first and the last slice they go on as they are there.
+    """
+    at, step = np.arange(len(values)), distance_mm / spacing_mm
+    below, above = (np.interp(at + away, at, values) for away in (-step, step))
+    return np.asarray((below + above) / 2)
 
 
 def find_lesions(
@@ -132,7 +167,7 @@ def find_lesions(
     """
     marked = maps.probability >= rule.pixel_threshold
     labels = np.asarray(ndimage.label(marked, structure=CONNECTED_26)[0], dtype=np.int32)
-    slices = slice_probabilities(maps, scale, rule, maps.axis)
+    slices = sigmoid(_own_logits(maps, scale, rule, maps.axis)[0])
     others = tuple(axis for axis in range(3) if axis != maps.axis)
     lesions = []
     for k, box in enumerate(ndimage.find_objects(labels)):

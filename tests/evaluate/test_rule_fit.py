@@ -16,6 +16,8 @@ from gliosight.decide import decide, weighing_scale
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 from gliosight.evaluate.kept_maps import KeptMaps
 from gliosight.evaluate.rule_fit import (
+    CONTEXT,
+    OWN,
     THRESHOLDS,
     Observed,
     cross_fit,
@@ -107,9 +109,9 @@ def test_no_rule_knows_the_patients_it_is_for(observed: list[Observed]) -> None:
 
 def test_the_slices_alone_leave_the_lesions_numbers(observed: list[Observed]) -> None:
     fitted, alone = fit_rule(observed, START), fit_rule(observed, START, ["slices"])
-    slices = ("slice_intercept", "slice_head_weight", "slice_pixel_weight")
-    taken = {name: getattr(fitted, name) for name in slices}
-    assert taken != {name: getattr(START, name) for name in slices}
+    taken = {name: getattr(fitted, name) for name in (*OWN, *CONTEXT)}
+    for names in (OWN, CONTEXT):
+        assert [taken[name] for name in names] != [getattr(START, name) for name in names]
     assert alone == replace(START, **taken)
     assert cross_fit(observed, START, ["slices"])[0].pixel_threshold == START.pixel_threshold
 

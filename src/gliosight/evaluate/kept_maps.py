@@ -21,13 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.analysis import RESEARCH_USE
+from gliosight.decide import SUREST
 from gliosight.evaluate.arrays import check_size, read_arrays, write_arrays
 from gliosight.evaluate.predictions import ModelNote
 from gliosight.maps import Maps, sigmoid
 
 FORMAT = 1
 LEVELS = 64
-REACH = 6.0
+REACH = SUREST
 _STEP = 2 * REACH / LEVELS
 # What is left out says this: surely nothing.
 NOTHING = float(sigmoid(-REACH + _STEP / 2))

@@ -4,7 +4,8 @@ In: `KeptMaps` and the truth of the same patients. Out: a `DecisionRule`. The ru
 `gliosight.decide`; here are only its numbers:
 
 The slice
-    Logistic regression of the slice's label on the logits of head and pixel evidence.
+    Logistic regression of the slice's label on the logits of head and pixel evidence, then on what that gives
+    and the evidence to either side. A lesion's score knows the first alone.
 The lesion
     For each pixel threshold asked about, the connected bodies of all patients are labelled true (a fifth of
     the body or more is tumour) or false, and their score is a logistic regression on what `Lesion` knows of
@@ -30,7 +31,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
 from gliosight.card import DecisionRule
-from gliosight.decide import CONNECTED_26, Scale, logit, slice_evidence
+from gliosight.decide import CONNECTED_26, Scale, beside, by_itself, evidence_logits, logit
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 from gliosight.evaluate.kept_maps import KeptMaps
 from gliosight.infer.model import load_model
@@ -41,6 +42,9 @@ NUMBERS = ("slices", "lesions", "further")
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 # Not beyond the last: patients with one tumour each would teach that no second one is ever real.
 FURTHER = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
+# Intercept and weights of a slice by itself, and in its context.
+OWN = ("slice_intercept", "slice_head_weight", "slice_pixel_weight")
+CONTEXT = ("context_intercept", "context_own_weight", "context_beside_weight")
 # A body is a true one when this part of it is tumour.
 TRUE_FROM = 0.2
 # How strongly the slice's and the lesion's weights are held near where they start, in units of one slice or
@@ -82,6 +86,8 @@ class Observed:
         Whether a slice shows tumour.
     head, evidence : (slices,) arrays
         Logits.
+    spacing_mm : float
+        From slice to slice.
     volume : int
         Voxels of tumour.
     bodies : mapping of float to Bodies
@@ -92,6 +98,7 @@ class Observed:
     label: NDArray[np.bool_]
     head: Array
     evidence: Array
+    spacing_mm: float
     volume: int
     bodies: Mapping[float, Bodies]
 
@@ -130,12 +137,13 @@ def observe(kept: KeptMaps, truth: NDArray[np.bool_], rule: DecisionRule) -> Obs
         The one to start from; the area of its pixel evidence and its pixel threshold count here.
     """
     scale, maps = Scale(kept.sides), kept.maps
-    evidence = slice_evidence(maps.probability, scale, rule.evidence_mm2)
+    evidence = evidence_logits(maps.probability, scale, rule)
     return Observed(
         kept.model,
         np.asarray(truth.any(axis=(1, 2))),
         logit(maps.slice_head).astype(np.float64),
-        logit(evidence).astype(np.float64),
+        evidence.astype(np.float64),
+        kept.sides[0],
         int(truth.sum()),
         {
             one: _bodies(maps.probability, truth, scale, one)
@@ -245,11 +253,7 @@ def dice_of(one: Observed, rule: DecisionRule) -> float:
 
 def _lesion_features(one: Observed, bodies: Bodies, rule: DecisionRule) -> Array:
     """(bodies, 4): area, extent, best slice, mean pixel; as in `gliosight.decide.lesion_score`."""
-    said = (
-        rule.slice_intercept
-        + rule.slice_head_weight * one.head
-        + rule.slice_pixel_weight * one.evidence
-    )
+    said = by_itself(one.head, one.evidence, rule)
     # A probability within 1e-5 of 0 or 1 counts as that far, as in `decide`.
     edge = float(logit(np.float32(1.0)))
     best = [said[low:high].max() for low, high in bodies.slices]
@@ -276,15 +280,28 @@ def _scores(one: Observed, bodies: Bodies, rule: DecisionRule) -> Array:
 
 
 def _fit_slices(patients: list[Observed], rule: DecisionRule) -> DecisionRule:
-    fitted = _logistic(
-        np.concatenate([np.column_stack([one.head, one.evidence]) for one in patients]),
-        np.concatenate([one.label for one in patients]),
-        np.array([rule.slice_intercept, rule.slice_head_weight, rule.slice_pixel_weight]),
-        SLICE_RIDGE,
-    )
-    return replace(
-        rule, slice_intercept=fitted[0], slice_head_weight=fitted[1], slice_pixel_weight=fitted[2]
-    )
+    """By itself first, then in its context."""
+    labels = np.concatenate([one.label for one in patients])
+    for names, features_of in ((OWN, _own_features), (CONTEXT, _context_features)):
+        fitted = _logistic(
+            np.concatenate([features_of(one, rule) for one in patients]),
+            labels,
+            np.array([getattr(rule, name) for name in names]),
+            SLICE_RIDGE,
+        )
+        rule = replace(rule, **dict(zip(names, fitted, strict=True)))
+    return rule
+
+
+def _own_features(one: Observed, _: DecisionRule) -> Array:
+    """(slices, 2): as in `gliosight.decide.by_itself`."""
+    return np.column_stack([one.head, one.evidence])
+
+
+def _context_features(one: Observed, rule: DecisionRule) -> Array:
+    """(slices, 2): as in `gliosight.decide.in_context`."""
+    around = beside(one.evidence, one.spacing_mm, rule.context_mm)
+    return np.column_stack([by_itself(one.head, one.evidence, rule), around])
 
 
 def _fit_lesions(patients: list[Observed], rule: DecisionRule) -> DecisionRule:
