@@ -1,15 +1,16 @@
 """The decision rule from out-of-fold maps, and the cross-validated predictions under it.
 
     python benchmarks/cross_validation.py maps RUN0 RUN1 ... --data manifest.csv --split S -o maps.npz
-    python benchmarks/cross_validation.py apply maps.npz --rule joint-3 -o predictions.npz
-    python benchmarks/cross_validation.py fit maps.npz --data manifest.csv --start joint-3 -o rules
+    python benchmarks/cross_validation.py apply maps.npz --rule RULE -o predictions.npz
+    python benchmarks/cross_validation.py fit maps.npz --data manifest.csv --start RULE -o rules
 
 ``maps`` runs each fold's network on the patients of its fold, which it must not have learnt from, and keeps
-what it says (no image). ``apply`` draws the masks that a model's decision rule makes of such maps; of several
+what it says (no image). ``apply`` draws the masks that a decision rule makes of such maps; of several
 networks' maps it takes the mean of the logits, of the patients they share. ``fit`` fits the rule of each fold
 on the other folds' maps, all its numbers or those named, writes the masks that this gives to
 ``predictions.npz``, the rules and the one fitted on all to ``rules.json``, and prints what the fitting is
-worth. ``gliosight evaluate`` scores either's predictions; docs/results.md quotes them.
+worth. RULE is a model, whose rule it is, or a file of rules. Patients that RULE may have been fitted on are
+marked as seen. ``gliosight evaluate`` scores either's predictions; docs/results.md quotes them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Collection
 from collections.abc import Sequence as Ordered
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,13 +27,19 @@ from typing import Any
 import numpy as np
 
 from gliosight.card import DecisionRule
-from gliosight.data.manifest import Manifest, read_manifest
+from gliosight.data.manifest import Manifest, read_manifest, write_whole
 from gliosight.data.split import read_split
 from gliosight.data.studies import read_labelled
 from gliosight.decide import Scale, decide_at, logit, weighing_scale
-from gliosight.errors import GliosightError, UsageError
-from gliosight.evaluate.kept_maps import KeptMaps, read_maps, write_maps
-from gliosight.evaluate.predict import ModelSource, prediction_of, refuse_seen, rows_digest
+from gliosight.errors import CannotWriteError, GliosightError, UsageError
+from gliosight.evaluate.kept_maps import KeptMaps, read_maps, truth_of, write_maps
+from gliosight.evaluate.predict import (
+    ModelSource,
+    patient_hash,
+    prediction_of,
+    refuse_seen,
+    rows_digest,
+)
 from gliosight.evaluate.predictions import (
     ModelNote,
     Prediction,
@@ -41,13 +49,15 @@ from gliosight.evaluate.predictions import (
 from gliosight.evaluate.rule_fit import (
     NUMBERS,
     Observed,
+    check_numbers,
     cross_fit,
     dice_of,
     fit_rule,
+    fitted_on,
     observe,
     rule_of,
 )
-from gliosight.infer.model import DEFAULT_MODEL, load_model
+from gliosight.infer.model import load_model
 from gliosight.maps import Maps, sigmoid
 from gliosight.pipeline import Settings
 from gliosight.prepare import prepare
@@ -82,13 +92,14 @@ def observed_of(
     kept: tuple[KeptMaps, ...], manifest: Manifest, rule: DecisionRule
 ) -> list[Observed]:
     """The maps beside the truth."""
-    return [observe(one, read_labelled(manifest, one.patient).truth, rule) for one in kept]
+    return [observe(one, truth_of(one, manifest), rule) for one in kept]
 
 
-def predict(one: KeptMaps, rule: DecisionRule) -> Prediction:
-    """What the whole tool would have said with this rule."""
+def predict(one: KeptMaps, rule: DecisionRule, learnt: Collection[str]) -> Prediction:
+    """What the whole tool would have said with this rule; ``learnt``: whom it was fitted on."""
     decision = decide_at(one.maps, Scale(one.sides), rule)
-    return prediction_of(one.patient, one.rows_sha256, decision, seen=False, model=one.model)
+    seen = patient_hash(one.patient) in learnt
+    return prediction_of(one.patient, one.rows_sha256, decision, seen=seen, model=one.model)
 
 
 def apply(maps: list[Path], name: str, out: Path) -> None:
@@ -106,9 +117,9 @@ def apply(maps: list[Path], name: str, out: Path) -> None:
         raise UsageError(
             "these maps have no patient in common", remedy="give maps of the same fold"
         )
-    rule = rule_of(name)
+    rule, learnt = rule_of(name), fitted_on(name)
     entries = tuple(
-        predict(mean_of([voice[one.patient] for voice in voices]), rule)
+        predict(mean_of([voice[one.patient] for voice in voices]), rule, learnt)
         for one in first
         if one.patient in common
     )
@@ -130,17 +141,30 @@ def mean_of(voices: list[KeptMaps]) -> KeptMaps:
 def fit(
     maps: Path, manifest: Manifest, start: str, out: Path, numbers: Ordered[str] = NUMBERS
 ) -> dict[str, float]:
-    """Fit, write, and say what each rule gives on patients it was not fitted on."""
+    """Fit, write, and say what each rule gives on patients it was not fitted on.
+
+    Raises
+    ------
+    GliosightError
+    """
+    check_numbers(numbers)
+    begun, learnt = rule_of(start), fitted_on(start)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWriteError(
+            f"cannot make the folder: {error.strerror}", where=out.name, remedy="choose another -o"
+        ) from error
     notes, kept = read_maps(maps)
-    begun = rule_of(start)
     observed = observed_of(kept, manifest, begun)
     rules = cross_fit(observed, begun, numbers)
     final = fit_rule(observed, begun, numbers)
-    out.mkdir(parents=True, exist_ok=True)
-    entries = tuple(predict(one, rules[one.model]) for one in kept)
+    entries = tuple(predict(one, rules[one.model], learnt) for one in kept)
     write_predictions(Predictions(notes, entries), out / "predictions.npz")
-    told = {"all": asdict(final)} | {str(k): asdict(one) for k, one in rules.items()}
-    (out / "rules.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    told: dict[str, Any] = {"all": asdict(final)}
+    told |= {str(k): asdict(one) for k, one in rules.items()}
+    told["patients_sha256"] = sorted(learnt | {patient_hash(one.patient) for one in kept})
+    write_whole(out / "rules.json", (json.dumps(told, indent=1) + "\n").encode())
     return {
         "start": float(np.mean([dice_of(one, begun) for one in observed if one.volume])),
         "cross-fitted": float(
@@ -162,13 +186,11 @@ def main() -> None:
     maps.add_argument("--threads", type=int)
     applying = commands.add_parser("apply")
     applying.add_argument("maps", type=Path, nargs="+")
-    applying.add_argument(
-        "--rule", default=DEFAULT_MODEL, help="the model whose rule it is, or a file of rules"
-    )
+    applying.add_argument("--rule", required=True)
     applying.add_argument("-o", "--out", type=Path, required=True)
     fitting = commands.add_parser("fit")
     fitting.add_argument("maps", type=Path)
-    fitting.add_argument("--start", default=DEFAULT_MODEL, help="likewise")
+    fitting.add_argument("--start", required=True, help="the rule to start from")
     fitting.add_argument(
         "--numbers",
         default=",".join(NUMBERS),

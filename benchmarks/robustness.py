@@ -361,6 +361,8 @@ def run(asked: Any) -> None:
     ------
     GliosightError
     """
+    if asked.every < 1:
+        raise UsageError(f"--every {asked.every}", remedy="give 1 for all patients, or more")
     manifest, split = read_manifest(asked.data), read_split(asked.split)
     folds = asked.folds.split(",") if asked.folds else ()
     patients = split.test_patients(manifest, len(asked.models), folds)

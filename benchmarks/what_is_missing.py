@@ -21,12 +21,10 @@ from scipy import ndimage
 
 from gliosight.card import DecisionRule
 from gliosight.data.manifest import Manifest, read_manifest
-from gliosight.data.studies import read_labelled
 from gliosight.decide import CONNECTED_26, Scale, decide_at
 from gliosight.errors import GliosightError
-from gliosight.evaluate.kept_maps import KeptMaps, read_maps
+from gliosight.evaluate.kept_maps import KeptMaps, read_maps, truth_of
 from gliosight.evaluate.rule_fit import rule_of
-from gliosight.infer.model import DEFAULT_MODEL
 
 Mask = NDArray[np.bool_]
 BORDER = 2
@@ -77,7 +75,7 @@ def measure(
     """Each patient's figures, worst first; who has no tumour is left out."""
     found = {}
     for one in kept:
-        truth = read_labelled(manifest, one.patient).truth
+        truth = truth_of(one, manifest)
         if truth.any():
             found[one.patient] = what_if(one, truth, rule)
     return dict(sorted(found.items(), key=lambda one: one[1][0]))
@@ -91,7 +89,7 @@ def main() -> None:
     parser.add_argument("maps", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument(
-        "--rule", default=DEFAULT_MODEL, help="the model whose rule it is, or a file of rules"
+        "--rule", required=True, help="the model whose rule it is, or a file of rules"
     )
     asked = parser.parse_args()
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -191,20 +191,92 @@ def test_a_rule_is_fitted_on_maps_that_were_kept(
     """From maps to rules and predictions that `gliosight evaluate` scores."""
     from gliosight import cli
     from gliosight.card import DecisionRule
+    from gliosight.evaluate.predictions import read_predictions
 
     out = tmp_path / "rules"
-    _call("cross_validation.py", "fit", str(maps), "--data", str(patients), "-o", str(out))
+    given = ["--start", "joint-3", "--data", str(patients), "-o", str(out)]
+    _call("cross_validation.py", "fit", str(maps), *given)
     told = capsys.readouterr().out.splitlines()
     assert [line.split(", ")[1].split(" rule")[0] for line in told] == ["start", "cross-fitted"]
     assert min(float(line.split(": ")[1]) for line in told) > 0.5
     rules = json.loads((out / "rules.json").read_text())
-    assert set(rules) == {"all", "0", "1", "2"}
+    assert set(rules) == {"all", "0", "1", "2", "patients_sha256"}
     assert DecisionRule(**rules["all"]).study_threshold == 0.5
     given = ["--data", str(patients), "--split", str(folds), "-o", str(tmp_path / "scores")]
     call = ["evaluate", str(out / "predictions.npz"), *given, "--json", "--no-pictures"]
     assert cli.run(call) == 0
     (part,) = json.loads(capsys.readouterr().out)["parts"]
     assert part["patients"] == 3
+    # Under the rule that was fitted on all three, nothing about them is a figure.
+    every = tmp_path / "every.npz"
+    rule = ["--rule", str(out / "rules.json")]
+    _call("cross_validation.py", "apply", str(maps), *rule, "-o", str(every))
+    assert [one.seen for one in read_predictions(every).entries] == [True] * 3
+    assert not any(one.seen for one in read_predictions(out / "predictions.npz").entries)
+
+
+@pytest.mark.parametrize("given", ["--rule", "--start"])
+def test_who_a_rule_was_fitted_on_is_marked_as_seen(
+    patients: Path, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    from gliosight.data.manifest import read_manifest
+    from gliosight.evaluate.predict import patient_hash
+    from gliosight.evaluate.predictions import read_predictions
+
+    one, *others = read_manifest(patients).patients
+    learnt = frozenset([patient_hash(one)])
+    monkeypatch.setattr("gliosight.card.ModelCard.training_patients", learnt)
+    out = tmp_path / "out.npz"
+    if given == "--rule":
+        _call("cross_validation.py", "apply", str(maps), "--rule", "joint-3", "-o", str(out))
+    else:
+        words = ["--start", "joint-3", "--numbers", "slices", "--data", str(patients)]
+        _call("cross_validation.py", "fit", str(maps), *words, "-o", str(tmp_path))
+        out = tmp_path / "predictions.npz"
+    found = read_predictions(out).by_patient
+    assert found[one].seen
+    assert not any(found[patient].seen for patient in others)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"patient": "nobody"}, "nobody is not in the manifest"),
+        ({"rows_sha256": "0" * 64}, "has other slices in the manifest"),
+    ],
+)
+def test_maps_of_other_data_are_refused(
+    patients: Path, maps: Path, tmp_path: Path, change: dict[str, str], told: str
+) -> None:
+    from gliosight.evaluate.kept_maps import read_maps, write_maps
+
+    notes, kept = read_maps(maps)
+    other = tmp_path / "other.npz"
+    write_maps(notes, [replace(kept[0], **change), *kept[1:]], other)
+    given = [str(other), "--data", str(patients)]
+    for call in (
+        ["what_is_missing.py", *given, "--rule", "joint-3"],
+        ["cross_validation.py", "fit", *given, "--start", "joint-3", "-o", str(tmp_path / "out")],
+    ):
+        with pytest.raises(SystemExit, match=f"error: .*{told}"):
+            _call(*call)
+
+
+def test_what_is_typed_wrong_is_told_before_the_work(
+    patients: Path, folds: Path, tmp_path: Path
+) -> None:
+    """None of these comes to the maps, which are not there."""
+    file = tmp_path / "file"
+    file.touch()
+    fit = ["cross_validation.py", "fit", "none.npz", "--data", str(patients), "--start", "joint-3"]
+    data = ["--data", str(patients), "--split", str(folds)]
+    for call, told in (
+        ([*fit, "-o", str(tmp_path / "out"), "--numbers", ""], "no numbers called ''"),
+        ([*fit, "-o", str(file)], r"cannot make the folder: File exists \(file\)"),
+        (["robustness.py", "joint-3", *data, "--every", "0"], "--every 0: give 1"),
+    ):
+        with pytest.raises(SystemExit, match=f"error: .*{told}"):
+            _call(*call)
 
 
 def test_a_shipped_rule_draws_what_the_tool_draws(
@@ -232,7 +304,8 @@ def test_a_shipped_rule_draws_what_the_tool_draws(
         assert 2 * (mask & own.mask).sum() > 0.99 * (mask.sum() + own.mask.sum())
     # Twice the same network is the same network.
     twice = tmp_path / "twice.npz"
-    _call("cross_validation.py", "apply", str(maps), str(maps), "-o", str(twice))
+    rule = ["--rule", "joint-3"]
+    _call("cross_validation.py", "apply", str(maps), str(maps), *rule, "-o", str(twice))
     for patient, one in read_predictions(twice).by_patient.items():
         assert np.array_equal(one.mask, found[patient].mask)
 
@@ -242,7 +315,7 @@ def test_a_shipped_rule_draws_what_the_tool_draws(
     [
         (["maps", "joint-3"], "1 models for 3 folds"),
         (["maps", "joint-3", "--folds", "0"], "joint-3 has learnt from 1 of these 1 patients"),
-        (["fit"], "the maps are those of one model"),
+        (["fit", "--start", "joint-3"], "the maps are those of one model"),
     ],
 )
 def test_no_figure_comes_of_seen_patients_or_of_one_model(
@@ -279,7 +352,7 @@ def test_what_is_missing_is_told_from_the_truth(
     patients: Path, maps: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Setting something right never makes it worse, and each column sets right what it says."""
-    _call("what_is_missing.py", str(maps), "--data", str(patients))
+    _call("what_is_missing.py", str(maps), "--data", str(patients), "--rule", "joint-3")
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
     assert [row[0] for row in rows][-1] == "mean"
     figures = np.array([[float(one) for one in row[1:]] for row in rows])

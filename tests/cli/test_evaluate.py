@@ -292,6 +292,18 @@ def test_wrong_comparisons(
     assert words in line
 
 
+def test_both_sides_are_opened_before_one_is_scored(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scoring takes a minute, a wrong name none."""
+    scored: list[object] = []
+    monkeypatch.setattr("gliosight.evaluate.evaluation.evaluate", scored.append)
+    for wrong in ("none.npz", "masks"):
+        assert run(["compare-models", "good.npz", wrong, "--data", "manifest.csv"]) == 3
+    assert scored == []
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
 # --- real data -----------------------------------------------------------------------------------
 
 

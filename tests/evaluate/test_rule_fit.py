@@ -134,7 +134,7 @@ def test_further_lesions_are_kept_where_they_are_real(real: bool) -> None:
 def test_what_no_rule_can_be_fitted_on_is_refused(observed: list[Observed]) -> None:
     with pytest.raises(UsageError, match="no tumour"):
         fit_rule([one for one in observed if not one.volume], START)
-    with pytest.raises(UsageError, match="no numbers called pixels"):
+    with pytest.raises(UsageError, match="no numbers called 'pixels'"):
         fit_rule(observed, START, ["slices", "pixels"])
     with pytest.raises(UsageError, match="one model"):
         cross_fit([one for one in observed if one.model == 0], START)

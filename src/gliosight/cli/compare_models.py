@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,19 +50,22 @@ def command(
     with needs_extra("evaluate"):
         from gliosight.evaluate.compare import compare, comparison_record
 
-    sides = [_side(one, data, part) for one in (first, second)]
-    found = compare(sides[0], sides[1], seed=seed)
+    # Both are opened before one is scored: scoring takes a minute.
+    scored = [_opened(one, data, part) for one in (first, second)]
+    found = compare(scored[0](), scored[1](), seed=seed)
     if as_json:
         print_json(comparison_record(found))
     else:
         _print(found)
 
 
-def _side(path: Path, data: Path | None, part: str | None) -> Side:
+def _opened(path: Path, data: Path | None, part: str | None) -> Callable[[], Side]:
+    """One of the two, still to be scored."""
     from gliosight.evaluate.compare import read_side, side_of_part
 
     if path.suffix != ".npz":
-        return read_side(path, part)
+        side = read_side(path, part)
+        return lambda: side
     if data is None:
         raise UsageError(
             f"{printable(path.name)} without --data",
@@ -71,9 +75,8 @@ def _side(path: Path, data: Path | None, part: str | None) -> Side:
     from gliosight.evaluate.evaluation import Request, evaluate
     from gliosight.evaluate.predict import open_source
 
-    source = open_source(str(path), pipeline.Settings())
-    scored = evaluate(Request(read_manifest(data), [source]))
-    return side_of_part(printable(path.name), scored.parts[0])
+    request = Request(read_manifest(data), [open_source(str(path), pipeline.Settings())])
+    return lambda: side_of_part(printable(path.name), evaluate(request).parts[0])
 
 
 def _print(found: Comparison) -> None:

@@ -21,8 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.analysis import RESEARCH_USE
+from gliosight.data.manifest import Manifest
+from gliosight.data.studies import read_labelled
 from gliosight.decide import SUREST
+from gliosight.errors import DamagedInputError, printable
 from gliosight.evaluate.arrays import check_size, read_arrays, write_arrays
+from gliosight.evaluate.predict import rows_digest
 from gliosight.evaluate.predictions import ModelNote
 from gliosight.maps import Maps, sigmoid
 
@@ -64,6 +68,23 @@ class KeptMaps:
         head = self.maps.slice_head
         if not ((head >= 0) & (head <= 1)).all():
             raise ValueError("probabilities that are none")
+
+
+def truth_of(kept: KeptMaps, manifest: Manifest) -> NDArray[np.bool_]:
+    """(slices, rows, columns) the outline of the patient whose maps these are.
+
+    Raises
+    ------
+    DamagedInputError
+        The manifest has no such patient, or other slices.
+    """
+    rows = manifest.by_patient.get(kept.patient)
+    if rows is None or rows_digest(rows) != kept.rows_sha256:
+        what = "is not in the manifest" if rows is None else "has other slices in the manifest"
+        raise DamagedInputError(
+            f"{printable(kept.patient)} {what}", remedy="give the data the maps were made from"
+        )
+    return read_labelled(manifest, kept.patient).truth
 
 
 def to_levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:

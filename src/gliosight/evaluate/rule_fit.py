@@ -40,7 +40,7 @@ from gliosight.infer.model import load_model
 # threshold of further lesions.
 NUMBERS = ("slices", "lesions", "further")
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
-# Not beyond the last: patients with one tumour each would teach that no second one is ever real.
+# The last is a limit set by hand: few patients have two tumours, and would teach that no second one is real.
 FURTHER = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 # Intercept and weights of a slice by itself, and in its context.
 OWN = ("slice_intercept", "slice_head_weight", "slice_pixel_weight")
@@ -115,10 +115,28 @@ def rule_of(name: str) -> DecisionRule:
     """
     if not name.endswith(".json"):
         return load_model(name).card.decision
-    path = Path(name)
+    return _read_rule(Path(name))[0]
+
+
+def fitted_on(name: str) -> frozenset[str]:
+    """Hashes of the patients a rule's numbers may have been fitted on: a model's own, or a fit's.
+
+    Raises
+    ------
+    GliosightError
+        See `rule_of`.
+    """
+    if not name.endswith(".json"):
+        return load_model(name).card.training_patients
+    return _read_rule(Path(name))[1]
+
+
+def _read_rule(path: Path) -> tuple[DecisionRule, frozenset[str]]:
     try:
-        numbers = json.loads(path.read_text("utf-8"))["all"]
-        return DecisionRule(**{key: float(value) for key, value in numbers.items()})
+        record = json.loads(path.read_text("utf-8"))
+        numbers, patients = record["all"], record.get("patients_sha256", [])
+        rule = DecisionRule(**{key: float(value) for key, value in numbers.items()})
+        return rule, frozenset(str(one) for one in patients)
     except OSError as error:
         raise NothingReadableError("no such rule", where=path.name) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -196,11 +214,7 @@ def fit_rule(
         raise UsageError(
             "there is no tumour to fit a rule on", remedy="give maps of patients who have one"
         )
-    if unknown := sorted(set(numbers) - set(NUMBERS)):
-        raise UsageError(
-            f"a rule has no numbers called {', '.join(map(printable, unknown))}",
-            remedy=f"choose of {', '.join(NUMBERS)}",
-        )
+    check_numbers(numbers)
     rule = _fit_slices(given, start) if "slices" in numbers else start
     rules = [rule]
     if "lesions" in numbers:
@@ -217,6 +231,20 @@ def fit_rule(
         if dice > best_dice + 1e-6:
             best, best_dice = tried, dice
     return best
+
+
+def check_numbers(numbers: Collection[str]) -> None:
+    """Refuse names that are not in `NUMBERS`.
+
+    Raises
+    ------
+    UsageError
+    """
+    if unknown := sorted(set(numbers) - set(NUMBERS)):
+        raise UsageError(
+            f"a rule has no numbers called {', '.join(repr(printable(one)) for one in unknown)}",
+            remedy=f"choose of {', '.join(NUMBERS)}",
+        )
 
 
 def cross_fit(
