@@ -30,6 +30,7 @@ from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.data.split import read_split
 from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.errors import GliosightError, UsageError, printable
+from gliosight.evaluate.localization import overlap_of
 from gliosight.evaluate.predict import refuse_seen
 from gliosight.evaluate.rule_fit import rule_of
 from gliosight.head import find_head
@@ -37,7 +38,7 @@ from gliosight.infer.engine import Engine
 from gliosight.infer.model import Model, Progress, load_model
 from gliosight.maps import Maps, NetworkInput
 from gliosight.pipeline import Settings, analyze_study
-from gliosight.study import Sequence, Study, Volume
+from gliosight.study import Sequence, Volume
 
 Floats = NDArray[np.float32]
 Images = dict[Sequence, Floats]
@@ -263,11 +264,11 @@ def changed(labelled: LabelledStudy, variation: Variation, seed: int) -> Labelle
 
 
 def dice(model: Model, labelled: LabelledStudy) -> float:
-    """Dice of the final mask."""
-    study: Study = labelled.study
-    mask = analyze_study(study, model, Settings()).decision.mask
-    marked = int(mask.sum()) + int(labelled.truth.sum())
-    return 2 * int((mask & labelled.truth).sum()) / marked if marked else 1.0
+    """Dice of the final mask; NaN where the change has left no tumour."""
+    truth = labelled.truth
+    mask = analyze_study(labelled.study, model, Settings()).decision.mask
+    found = overlap_of(int(truth.sum()), int(mask.sum()), int((mask & truth).sum())).dice
+    return np.nan if found is None else found
 
 
 def measure(
@@ -304,9 +305,12 @@ def table(
     rows = ["| change | mild | Dice mean | difference, paired |", "| --- | --- | --- | --- |"]
     for one, values in zip(variations, found, strict=True):
         away = values - found[0]
-        low, high = np.percentile(away[drawn].mean(axis=1), (2.5, 97.5))
-        told = f"{away.mean():+.3f} ({low:+.3f} to {high:+.3f})" if one is not variations[0] else ""
-        rows.append(f"| {one.name} | {'yes' if one.mild else ''} | {values.mean():.3f} | {told} |")
+        low, high = np.percentile(np.nanmean(away[drawn], axis=1), (2.5, 97.5))
+        told = f"{np.nanmean(away):+.3f} ({low:+.3f} to {high:+.3f})"
+        rows.append(
+            f"| {one.name} | {'yes' if one.mild else ''} | {np.nanmean(values):.3f} "
+            f"| {told if one is not variations[0] else ''} |"
+        )
     return rows
 
 

@@ -24,6 +24,7 @@ from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.decide import CONNECTED_26, Scale, decide_at
 from gliosight.errors import GliosightError
 from gliosight.evaluate.kept_maps import KeptMaps, read_maps, truth_of
+from gliosight.evaluate.localization import overlap_of
 from gliosight.evaluate.rule_fit import rule_of
 
 Mask = NDArray[np.bool_]
@@ -33,8 +34,9 @@ COLUMNS = ("as it is", "slices right", "no false bodies", "best threshold", "bor
 
 
 def dice(mask: Mask, truth: Mask) -> float:
-    """Dice; the truth holds something."""
-    return 2 * int((mask & truth).sum()) / int(mask.sum() + truth.sum())
+    """Dice; NaN where the truth holds nothing."""
+    found = overlap_of(int(truth.sum()), int(mask.sum()), int((mask & truth).sum())).dice
+    return np.nan if found is None else found
 
 
 def what_if(kept: KeptMaps, truth: Mask, rule: DecisionRule) -> list[float]:

@@ -94,9 +94,10 @@ def draw_plan(
     shear = uniform(-1, 1, n) * strength.shear
     flip = np.where(uniform(size=n) < strength.flip_chance, -1.0, 1.0)
     cos, sin = np.cos(angle), np.sin(angle)
-    zero, one = np.zeros(n), np.ones(n)
     rotation = np.stack([cos, -sin, sin, cos], axis=1).reshape(n, 2, 2)
-    stretch = np.stack([flip * scale * aspect, shear, zero, scale / aspect], 1).reshape(n, 2, 2)
+    stretch = np.stack([flip * scale * aspect, shear, np.zeros(n), scale / aspect], 1).reshape(
+        n, 2, 2
+    )
     upright = np.where(uniform(size=n) < strength.upside_down_chance, -1.0, 1.0)
     stretch[:, 1] *= upright[:, None]
     linear = rotation @ stretch * (crop / SIZE)
@@ -130,7 +131,7 @@ def draw_plan(
         ),
         noise=_floats(uniform(0, strength.noise, n) * (uniform(size=n) < 0.5)),
         blur=_floats(np.where(uniform(size=n) < strength.blur_chance, uniform(1.2, 2.4, n), 1.0)),
-        lost=torch.from_numpy(np.stack([lose_t1, zero > one, lose_t1c], axis=1)),
+        lost=torch.from_numpy(np.stack([lose_t1, np.zeros(n, bool), lose_t1c], axis=1)),
         strip=strip,
         strip_rim=uniform(*STRIP_RIM, n),
         seeds=generator.integers(2**62, size=n),
