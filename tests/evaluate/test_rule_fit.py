@@ -23,6 +23,7 @@ from gliosight.evaluate.rule_fit import (
     cross_fit,
     dice_of,
     fit_rule,
+    fitted_on,
     observe,
     rule_of,
 )
@@ -129,6 +130,18 @@ def test_further_lesions_are_kept_where_they_are_real(real: bool) -> None:
     marked = [[decide(kept.maps, None, rule, RECIPE).mask[place].any() for kept, _ in given]
               for rule in rules]  # fmt: skip
     assert marked == [[not real] * 6, [real] * 6]
+
+
+def test_whom_a_rule_was_fitted_on_is_known_by_its_numbers(tmp_path: Path) -> None:
+    """A rule that is taken over stays the shipped model's; another one's numbers say nothing."""
+    everyone = load_model().card.training_patients
+    taken, other = tmp_path / "taken.json", tmp_path / "other.json"
+    taken.write_text(json.dumps({"all": asdict(START)}))
+    own = {"all": asdict(replace(START, keep_threshold=0.4)), "patients_sha256": ["a" * 64]}
+    other.write_text(json.dumps(own))
+    assert len(everyone) == 88
+    assert fitted_on("joint-3") == fitted_on(str(taken)) == everyone
+    assert fitted_on(str(other)) == {"a" * 64}
 
 
 def test_what_no_rule_can_be_fitted_on_is_refused(observed: list[Observed]) -> None:

@@ -34,7 +34,7 @@ from gliosight.card import DecisionRule
 from gliosight.decide import CONNECTED_26, Scale, beside, by_itself, evidence_logits, logit
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 from gliosight.evaluate.kept_maps import KeptMaps
-from gliosight.infer.model import load_model
+from gliosight.infer.model import load_model, shipped_models
 
 # What of a rule can be fitted: the slice's weights; the lesion's weights with the pixels' threshold; the
 # threshold of further lesions.
@@ -119,16 +119,20 @@ def rule_of(name: str) -> DecisionRule:
 
 
 def fitted_on(name: str) -> frozenset[str]:
-    """Hashes of the patients a rule's numbers may have been fitted on: a model's own, or a fit's.
+    """Hashes of the patients a rule's numbers were fitted on: those of a fit, and a shipped model's own.
+
+    A run's card takes over the shipped model's rule: whose rule it is, its numbers say.
 
     Raises
     ------
     GliosightError
         See `rule_of`.
     """
-    if not name.endswith(".json"):
-        return load_model(name).card.training_patients
-    return _read_rule(Path(name))[1]
+    rule = rule_of(name)
+    cards = [load_model(one).card for one in shipped_models()]
+    known = [card.training_patients for card in cards if card.decision == rule]
+    fit = _read_rule(Path(name))[1] if name.endswith(".json") else frozenset[str]()
+    return fit.union(*known)
 
 
 def _read_rule(path: Path) -> tuple[DecisionRule, frozenset[str]]:
