@@ -25,18 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliosight.card import DecisionRule, ModelCard
 from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.data.split import read_split
 from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.errors import GliosightError, UsageError, printable
-from gliosight.evaluate.localization import overlap_of
+from gliosight.evaluate.localization import volume_dice
 from gliosight.evaluate.predict import refuse_seen
 from gliosight.evaluate.rule_fit import rule_of
 from gliosight.head import find_head
-from gliosight.infer.engine import Engine
-from gliosight.infer.model import Model, Progress, load_model
-from gliosight.maps import Maps, NetworkInput
+from gliosight.infer.model import Model, load_model
 from gliosight.pipeline import Settings, analyze_study
 from gliosight.study import Sequence, Volume
 
@@ -216,28 +213,6 @@ VARIATIONS: tuple[Variation, ...] = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Ruled:
-    """A model with another decision rule than its card's."""
-
-    model: Model
-    rule: DecisionRule
-
-    @property
-    def card(self) -> ModelCard:
-        """The model's card with this rule."""
-        return replace(self.model.card, decision=self.rule)
-
-    @property
-    def engine(self) -> Engine:
-        """The model's."""
-        return self.model.engine
-
-    def predict(self, given: NetworkInput, progress: Progress | None = None) -> Maps:
-        """What the model says."""
-        return self.model.predict(given, progress)
-
-
 def changed(labelled: LabelledStudy, variation: Variation, seed: int) -> LabelledStudy:
     """A study and its truth, changed alike.
 
@@ -265,10 +240,8 @@ def changed(labelled: LabelledStudy, variation: Variation, seed: int) -> Labelle
 
 def dice(model: Model, labelled: LabelledStudy) -> float:
     """Dice of the final mask; NaN where the change has left no tumour."""
-    truth = labelled.truth
     mask = analyze_study(labelled.study, model, Settings()).decision.mask
-    found = overlap_of(int(truth.sum()), int(mask.sum()), int((mask & truth).sum())).dice
-    return np.nan if found is None else found
+    return volume_dice(labelled.truth, mask)
 
 
 def measure(
@@ -370,13 +343,11 @@ def run(asked: Any) -> None:
     manifest, split = read_manifest(asked.data), read_split(asked.split)
     folds = asked.folds.split(",") if asked.folds else ()
     patients = split.test_patients(manifest, len(asked.models), folds)
-    models: list[tuple[Model, Ordered[str]]] = [
-        (load_model(name, threads=asked.threads), mine[:: asked.every])
-        for name, mine in zip(asked.models, patients, strict=True)
-    ]
+    loaded = [load_model(name, threads=asked.threads) for name in asked.models]
     if asked.rule is not None:
         rule = rule_of(asked.rule)
-        models = [(Ruled(model, rule), mine) for model, mine in models]
+        loaded = [replace(one, card=replace(one.card, decision=rule)) for one in loaded]
+    models = [(one, mine[:: asked.every]) for one, mine in zip(loaded, patients, strict=True)]
     variations = chosen(asked.change)
     found = measure(models, manifest, variations)
     print(f"{found.shape[1]} patients")

@@ -24,7 +24,7 @@ from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.decide import CONNECTED_26, Scale, decide_at
 from gliosight.errors import GliosightError
 from gliosight.evaluate.kept_maps import KeptMaps, read_maps, truth_of
-from gliosight.evaluate.localization import overlap_of
+from gliosight.evaluate.localization import volume_dice
 from gliosight.evaluate.rule_fit import rule_of
 
 Mask = NDArray[np.bool_]
@@ -33,21 +33,15 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 COLUMNS = ("as it is", "slices right", "no false bodies", "best threshold", "border right")
 
 
-def dice(mask: Mask, truth: Mask) -> float:
-    """Dice; NaN where the truth holds nothing."""
-    found = overlap_of(int(truth.sum()), int(mask.sum()), int((mask & truth).sum())).dice
-    return np.nan if found is None else found
-
-
 def what_if(kept: KeptMaps, truth: Mask, rule: DecisionRule) -> list[float]:
     """Dice of one patient, in the order of `COLUMNS`."""
     mask = decide_at(kept.maps, Scale(kept.sides), rule).mask
     return [
-        dice(mask, truth),
-        dice(_with_right_slices(mask, truth), truth),
-        dice(_without_false_bodies(mask, truth), truth),
-        max(dice(kept.maps.probability >= one, truth) for one in THRESHOLDS),
-        dice(np.where(_near_border(truth), truth, mask), truth),
+        volume_dice(truth, mask),
+        volume_dice(truth, _with_right_slices(mask, truth)),
+        volume_dice(truth, _without_false_bodies(mask, truth)),
+        max(volume_dice(truth, kept.maps.probability >= one) for one in THRESHOLDS),
+        volume_dice(truth, np.where(_near_border(truth), truth, mask)),
     ]
 
 

@@ -132,6 +132,13 @@ def overlap_of(true_px: int, predicted_px: int, both_px: int) -> Overlap:
     )
 
 
+def volume_dice(truth: Mask, prediction: Mask) -> float:
+    """Dice of two (slices, rows, columns) masks; NaN where there is no tumour."""
+    counts = (int(one.sum()) for one in (truth, prediction, truth & prediction))
+    found = overlap_of(*counts).dice
+    return np.nan if found is None else found
+
+
 def slice_dice(table: SliceTable) -> NDArray[np.float64]:
     """(n,) Dice of each slice; NaN where it shows no tumour."""
     total = (table.truth_px + table.predicted_px).astype(np.float64)

@@ -147,7 +147,7 @@ def shipped_models() -> dict[str, Path]:
 
 def load_model(
     name: str = DEFAULT_MODEL, *, engine: str = DEFAULT_ENGINE, threads: int | None = None
-) -> Model:
+) -> JointModel | CascadeModel:
     """Load a shipped model by name, or any model by the path of its card.
 
     Raises
