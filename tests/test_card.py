@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gliosight.card import parse_card
+from gliosight.card import parse_card, read_card
 from gliosight.decide import in_context
+from gliosight.errors import ModelError
 from gliosight.infer.model import shipped_models
 
 
@@ -26,6 +28,16 @@ def test_shipped_card_says_what_people_need(raw: dict[str, Any]) -> None:
     assert card.about["licence"] == "CC BY-NC-SA 4.0"
     assert len(card.about["training"]["patients_sha256"]) == card.about["training"]["patients"]
     assert "research" in card.about["summary"].lower()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"[" * 100_000, b"[]", b'{"name": "joint"}'], ids=len
+)
+def test_a_file_that_is_no_card_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.json"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="unusable model card"):
+        read_card(path)
 
 
 @pytest.mark.parametrize("key", ["name", "kind", "network", "sha256", "input", "decision"])
@@ -50,6 +62,7 @@ def test_a_missing_field_is_named(raw: dict[str, Any], key: str) -> None:
         (("input", "matrix"), -1, "sizes"),
         (("gate",), 1.5, "gate"),
         (("gate",), True, "gate"),
+        (("about",), 3, "about"),
     ],
 )
 def test_a_wrong_field_is_named(

@@ -8,9 +8,13 @@ is written anywhere else.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeVar
+
+from gliosight.errors import ModelError
 
 KINDS = ("joint", "cascade")
 # What a network does: both tasks, or one of them.
@@ -186,6 +190,22 @@ class ModelCard:
         return set(self.networks) != {"detector"}
 
 
+def read_card(path: Path) -> ModelCard:
+    """Read a card's file.
+
+    Raises
+    ------
+    ModelError
+        It cannot be read, or is no card.
+    """
+    try:
+        return parse_card(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError, OSError) as error:
+        raise ModelError(
+            f"unusable model card: {error}", where=path.name, remedy="export the model again"
+        ) from error
+
+
 def parse_card(raw: object) -> ModelCard:
     """Turn a card's JSON value into a `ModelCard`.
 
@@ -203,6 +223,8 @@ def parse_card(raw: object) -> ModelCard:
         raise ValueError(f"kind {raw['kind']!r} is not one of {', '.join(KINDS)}")
     if not isinstance(raw["name"], str):
         raise ValueError("name is not a text")
+    if not isinstance(raw.get("about", {}), dict):
+        raise ValueError("about is not an object")
     gate = raw.get("gate", 1.0)
     if isinstance(gate, bool) or not isinstance(gate, (int, float)) or not 0 <= gate <= 1:
         raise ValueError("gate is not a number from 0 to 1")

@@ -27,7 +27,7 @@ from gliosight.evaluate.rule_fit import (
     observe,
     rule_of,
 )
-from gliosight.infer.model import load_model
+from gliosight.infer.model import load_model, shipped_models
 from gliosight.maps import Maps, sigmoid
 
 RECIPE = InputRecipe()
@@ -142,6 +142,12 @@ def test_whom_a_rule_was_fitted_on_is_known_by_its_numbers(tmp_path: Path) -> No
     assert len(everyone) == 88
     assert fitted_on("joint-3") == fitted_on(str(taken)) == everyone
     assert fitted_on(str(other)) == {"a" * 64}
+
+
+def test_a_models_rule_needs_its_card_alone(tmp_path: Path) -> None:
+    card = tmp_path / "alone.json"
+    card.write_bytes(shipped_models()["joint-3"].read_bytes())
+    assert rule_of(str(card)) == rule_of("joint-3") == load_model().card.decision
 
 
 def test_what_no_rule_can_be_fitted_on_is_refused(observed: list[Observed]) -> None:

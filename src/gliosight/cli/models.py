@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from gliosight.card import read_card
 from gliosight.cli.output import print_text
 from gliosight.infer.model import DEFAULT_MODEL, shipped_models
 
@@ -14,7 +13,7 @@ from gliosight.infer.model import DEFAULT_MODEL, shipped_models
 def command() -> None:
     """List the shipped models."""
     for name, path in shipped_models().items():
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = read_card(path)
         default = " (default)" if name == DEFAULT_MODEL else ""
-        print_text(f"{name}{default}  {card['kind']}  sha256 {card['sha256'][:12]}")
-        print_text(f"  {card.get('about', {}).get('summary', '')}")
+        print_text(f"{name}{default}  {card.kind}  sha256 {card.sha256[:12]}")
+        print_text(f"  {card.about.get('summary', '')}")

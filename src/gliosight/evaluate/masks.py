@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.card import parse_card
+from gliosight.card import read_card
 from gliosight.data.pixels import read_labels, read_mask
 from gliosight.errors import DamagedInputError, NothingReadableError, printable
 from gliosight.evaluate.predictions import ModelNote, Prediction, pack
@@ -50,7 +50,7 @@ def note_of(folder: Path) -> ModelNote:
 def training_patients(note: ModelNote) -> frozenset[str] | None:
     """Hashes of the patients a shipped model has seen, by its digest; ``None`` for other masks."""
     for path in shipped_models().values():
-        card = parse_card(json.loads(path.read_text(encoding="utf-8")))
+        card = read_card(path)
         if note.sha256 and card.sha256 == note.sha256:
             return card.training_patients
     return None

@@ -30,11 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from gliosight.card import DecisionRule
+from gliosight.card import DecisionRule, read_card
 from gliosight.decide import CONNECTED_26, Scale, beside, by_itself, evidence_logits, logit
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 from gliosight.evaluate.kept_maps import KeptMaps
-from gliosight.infer.model import load_model, shipped_models
+from gliosight.infer.model import find_card, shipped_models
 
 # What of a rule can be fitted: the slice's weights; the lesion's weights with the pixels' threshold; the
 # threshold of further lesions.
@@ -104,7 +104,7 @@ class Observed:
 
 
 def rule_of(name: str) -> DecisionRule:
-    """The rule of a model, or the one fitted on all patients in a ``.json`` file of rules.
+    """The rule of a model or its card, or the one fitted on all patients in a ``.json`` file of rules.
 
     Raises
     ------
@@ -113,9 +113,7 @@ def rule_of(name: str) -> DecisionRule:
     DamagedInputError
         The file holds no such rule.
     """
-    if not name.endswith(".json"):
-        return load_model(name).card.decision
-    return _read_rule(Path(name))[0]
+    return _read_rule(name)[0]
 
 
 def fitted_on(name: str) -> frozenset[str]:
@@ -128,16 +126,20 @@ def fitted_on(name: str) -> frozenset[str]:
     GliosightError
         See `rule_of`.
     """
-    rule = rule_of(name)
-    cards = [load_model(one).card for one in shipped_models()]
-    known = [card.training_patients for card in cards if card.decision == rule]
-    fit = _read_rule(Path(name))[1] if name.endswith(".json") else frozenset[str]()
-    return fit.union(*known)
+    rule, fit = _read_rule(name)
+    cards = [read_card(one) for one in shipped_models().values()]
+    return fit.union(*(one.training_patients for one in cards if one.decision == rule))
 
 
-def _read_rule(path: Path) -> tuple[DecisionRule, frozenset[str]]:
+def _read_rule(name: str) -> tuple[DecisionRule, frozenset[str]]:
+    """The rule, and the patients whom its file says it was fitted on."""
+    path = Path(name)
+    if path.suffix != ".json":
+        return read_card(find_card(name)).decision, frozenset()
     try:
         record = json.loads(path.read_text("utf-8"))
+        if "decision" in record:
+            return read_card(path).decision, frozenset()
         numbers, patients = record["all"], record.get("patients_sha256", [])
         rule = DecisionRule(**{key: float(value) for key, value in numbers.items()})
         return rule, frozenset(str(one) for one in patients)
@@ -145,7 +147,9 @@ def _read_rule(path: Path) -> tuple[DecisionRule, frozenset[str]]:
         raise NothingReadableError("no such rule", where=path.name) from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedInputError(
-            "no rule for all patients in it", where=path.name, remedy="give the rules.json of a fit"
+            "no rule for all patients in it",
+            where=path.name,
+            remedy="give a model, its card or the rules.json of a fit",
         ) from error
 
 

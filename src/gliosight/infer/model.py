@@ -7,7 +7,6 @@ ONNX files and their card; nothing in it is ever executed as Python.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.card import ModelCard, NetworkFile, parse_card
+from gliosight.card import ModelCard, NetworkFile, read_card
 from gliosight.errors import ModelError
 from gliosight.infer.engine import DEFAULT_ENGINE, Engine, start_engine
 from gliosight.maps import FAR_BELOW, Maps, NetworkInput, sigmoid
@@ -145,6 +144,28 @@ def shipped_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED.glob("*.json"))}
 
 
+def find_card(name: str) -> Path:
+    """Where the card of a model is, from its name or the path of its card or of a finished run.
+
+    Raises
+    ------
+    ModelError
+        There is no such model.
+    """
+    shipped = shipped_models()
+    if name in shipped:
+        return shipped[name]
+    path = Path(name)
+    path = path / RUN_CARD if path.is_dir() else path
+    if path.suffix != ".json" or not path.is_file():
+        known = ", ".join(shipped) or "none"
+        raise ModelError(
+            f"no model {name!r}",
+            remedy=f"name a shipped one ({known}) or the path of a model's .json card",
+        )
+    return path
+
+
 def load_model(
     name: str = DEFAULT_MODEL, *, engine: str = DEFAULT_ENGINE, threads: int | None = None
 ) -> JointModel | CascadeModel:
@@ -156,23 +177,8 @@ def load_model(
         No such model; a card that is not one; a network that is missing or whose hash differs; an
         engine that is not there.
     """
-    shipped = shipped_models()
-    path = shipped.get(name)
-    if path is None:
-        path = Path(name)
-        path = path / RUN_CARD if path.is_dir() else path
-        if path.suffix != ".json" or not path.is_file():
-            known = ", ".join(shipped) or "none"
-            raise ModelError(
-                f"no model {name!r}",
-                remedy=f"name a shipped one ({known}) or the path of a model's .json card",
-            )
-    try:
-        card = parse_card(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, OSError) as error:
-        raise ModelError(
-            f"unusable model card: {error}", where=path.name, remedy="export the model again"
-        ) from error
+    path = find_card(name)
+    card = read_card(path)
     engines = {
         role: start_engine(engine, _checked(path.parent, one), threads)
         for role, one in card.networks.items()

@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from gliosight.card import DecisionRule, InputRecipe, parse_card
+from gliosight.card import DecisionRule, InputRecipe, read_card
 from gliosight.errors import (
     CannotWriteError,
     InternalError,
@@ -87,8 +87,7 @@ KINDS = {
 
 def _shipped_rule() -> DecisionRule:
     """Where each of its numbers comes from is in docs/decision.md."""
-    card = (SHIPPED / f"{DEFAULT_MODEL}.json").read_text(encoding="utf-8")
-    return parse_card(json.loads(card)).decision
+    return read_card(SHIPPED / f"{DEFAULT_MODEL}.json").decision
 
 
 def _kind_of(recipe: Recipe) -> Kind:
@@ -179,7 +178,7 @@ def export_cascade(
                     where=run.name,
                     remedy="export it first: gliosight export",
                 )
-            card = parse_card(json.loads((run / RUN_CARD).read_text("utf-8")))
+            card = read_card(run / RUN_CARD)
             network = f"{name}-{role}.onnx"
             shutil.copyfile(run / card.networks[role].file, staged / network)
             files[role] = {"network": network, "sha256": card.networks[role].sha256}

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from gliosight import __version__
-from gliosight.card import parse_card
+from gliosight.card import read_card
 from gliosight.data.manifest import Manifest
 from gliosight.data.split import Split
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
@@ -88,20 +88,14 @@ def seen_by_weights(weights: Path) -> frozenset[str] | None:
 
     Raises
     ------
-    DamagedInputError
+    DamagedInputError, ModelError
+        The run's record or the card is damaged.
     """
     if weights.name == WEIGHTS and (weights.parent / RECORD).is_file():
         parts = read_record(weights.parent)["patients_sha256"]
         return frozenset(str(one) for names in parts.values() for one in names)
     card = weights.with_suffix(".json")
-    try:
-        return parse_card(json.loads(card.read_text("utf-8"))).training_patients or None
-    except OSError:
-        return None
-    except ValueError as error:
-        raise DamagedInputError(
-            f"the card beside the weights is damaged: {error}", where=card.name
-        ) from error
+    return (read_card(card).training_patients or None) if card.is_file() else None
 
 
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
