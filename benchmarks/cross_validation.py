@@ -9,8 +9,8 @@ what it says (no image). ``apply`` draws the masks that a decision rule makes of
 networks' maps it takes the mean of the logits, of the patients they share. ``fit`` fits the rule of each fold
 on the other folds' maps, all its numbers or those named, writes the masks that this gives to
 ``predictions.npz``, the rules and the one fitted on all to ``rules.json``, and prints what the fitting is
-worth. RULE is a model, whose rule it is, or a file of rules. Patients that RULE was fitted on are marked as
-seen. ``gliosight evaluate`` scores either's predictions; docs/results.md quotes them.
+worth. RULE is a model or its card, whose rule it is, or a file of rules. Patients that it was fitted on are
+marked as seen. ``gliosight evaluate`` scores either's predictions; docs/results.md quotes them.
 """
 
 from __future__ import annotations

@@ -31,7 +31,9 @@ def test_shipped_card_says_what_people_need(raw: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe", b"[" * 100_000, b"[]", b'{"name": "joint"}'], ids=len
+    "content",
+    [b"", b"\xff\xfe", b"[" * 100_000, b"[]", b'{"name": "joint"}'],
+    ids=["empty", "no text", "too deep", "a list", "incomplete"],
 )
 def test_a_file_that_is_no_card_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.json"

@@ -164,9 +164,10 @@ def test_a_rule_is_that_of_a_model_or_of_a_file(tmp_path: Path) -> None:
     other = replace(START, pixel_threshold=0.4)
     path.write_text(json.dumps({"all": asdict(other), "0": asdict(START)}))
     assert (rule_of("joint-3"), rule_of(str(path))) == (START, other)
-    for spoilt in ("{}", "[]", '{"all": {"pixel_threshold": 1}}', "no JSON"):
-        path.write_text(spoilt)
-        with pytest.raises(DamagedInputError, match="no rule for all patients"):
+    spoilt = ["{}", "[]", '{"all": {"pixel_threshold": 1}}', "no JSON", "[" * 100_000]
+    for one in [*spoilt, '{"decision": {}}']:
+        path.write_text(one)
+        with pytest.raises(DamagedInputError, match="no decision rule"):
             rule_of(str(path))
     with pytest.raises(NothingReadableError, match="no such rule"):
         rule_of(str(tmp_path / "none.json"))

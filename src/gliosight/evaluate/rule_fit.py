@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from gliosight.card import DecisionRule, read_card
+from gliosight.card import DecisionRule, parse_card, read_card
 from gliosight.decide import CONNECTED_26, Scale, beside, by_itself, evidence_logits, logit
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 from gliosight.evaluate.kept_maps import KeptMaps
@@ -139,15 +139,15 @@ def _read_rule(name: str) -> tuple[DecisionRule, frozenset[str]]:
     try:
         record = json.loads(path.read_text("utf-8"))
         if "decision" in record:
-            return read_card(path).decision, frozenset()
+            return parse_card(record).decision, frozenset()
         numbers, patients = record["all"], record.get("patients_sha256", [])
         rule = DecisionRule(**{key: float(value) for key, value in numbers.items()})
         return rule, frozenset(str(one) for one in patients)
     except OSError as error:
         raise NothingReadableError("no such rule", where=path.name) from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DamagedInputError(
-            "no rule for all patients in it",
+            "no decision rule in it",
             where=path.name,
             remedy="give a model, its card or the rules.json of a fit",
         ) from error
