@@ -14,11 +14,11 @@ from pathlib import Path
 from pydicom.sr.coding import Code
 
 from gliosight.errors import GliosightError
-from gliosight.read import Limits, Request, find_studies, read
+from gliosight.read import Limits, Options, find
 from gliosight.read.dicom.rules import RULES
 from gliosight.read.dicom.sequences import CONTRAST_RULES
 from gliosight.read.dicom.syntaxes import SYNTAXES
-from gliosight.read.inspection import Inspection, grouped, inspect
+from gliosight.read.inspection import Inspection, grouped
 from gliosight.write.dicom import codes as of
 
 PAGE = Path(__file__).resolve().parent / "dicom.md"
@@ -94,13 +94,13 @@ def series(data: Path) -> str:
     rows = []
     limits = Limits()
     for folder in sorted(one for one in data.iterdir() if one.is_dir()):
-        for source in find_studies(folder, limits):
+        for candidate in find(folder, limits):
             try:
-                read(Request(source, limits=limits))
+                candidate.read(Options(limits))
                 answer = "analysed"
             except GliosightError as error:
                 answer = f"{error.exit_code}: {error.what}"
-            seen = inspect(source, folder.name, limits, pixels=True)
+            seen = candidate.describe(limits, pixels=True)
             rows += _rows(folder.name, seen, answer)
     return _table("folder | series | frames | shows | why | analyze answers", rows)
 

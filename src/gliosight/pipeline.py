@@ -24,17 +24,8 @@ from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.maps import Maps
 from gliosight.measure import measure
 from gliosight.prepare import prepare
-from gliosight.read import (
-    Limits,
-    Request,
-    Source,
-    find_studies,
-    from_arrays,
-    join_studies,
-    opened,
-    read,
-    source_name,
-)
+from gliosight.read import Limits, Request, find, from_arrays, opened, read
+from gliosight.read.candidates import DicomCandidate
 from gliosight.study import Flag, Sequence, Study
 from gliosight.write.masks import copy_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
@@ -47,19 +38,14 @@ __all__ = [
     "Limits",
     "Request",
     "Settings",
-    "Source",
     "analyze",
     "analyze_study",
     "check_out",
     "default_out",
     "export_result",
-    "find_studies",
-    "join_studies",
     "load_model",
-    "opened",
     "read",
     "read_study",
-    "source_name",
     "write_analysis",
 ]
 
@@ -272,8 +258,12 @@ def export_result(
             "no such file or folder", where=source.name or str(source), remedy="check --source"
         )
     with opened(source, limits) as inside:
-        studies = [one for one in find_studies(inside.path, limits) if not isinstance(one, Path)]
-        fitting = [one for one in studies if one.study_id == record["study_id"]]
+        studies = [
+            candidate.study
+            for candidate in find(inside.path, limits, ceiling=inside.ceiling)
+            if isinstance(candidate, DicomCandidate)
+        ]
+        fitting = [study for study in studies if study.study_id == record["study_id"]]
         if not fitting:
             raise UnsupportedInputError(
                 f"study {record['study_id']} is not among the {len(studies)} DICOM studies there",
@@ -293,9 +283,9 @@ def export_result(
     return out
 
 
-def default_out(study: Study) -> Path:
-    """Where a study's result goes when nobody said: ``<study>-gliosight`` in the working folder."""
-    return Path(f"{safe_name(study.study_id)}-gliosight")
+def default_out(name: str) -> Path:
+    """Where a result goes if no place is given: ``<name>-gliosight`` in the working folder."""
+    return Path(f"{safe_name(name)}-gliosight")
 
 
 def _study_of(

@@ -32,6 +32,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Writing and printing alone: the network is not run."""
 
     def fake(study: Any, *_: object, **__: object) -> Any:
-        return replace(make_analysis((5, 24, 20), study_id=study.study_id), flags=study.flags)
+        analysis = make_analysis((5, 24, 20), study_id=study.study_id)
+        placed = replace(analysis.study, source={"path": study.source["path"]})
+        return replace(analysis, study=placed, flags=study.flags)
 
     monkeypatch.setattr(pipeline, "analyze_study", fake)

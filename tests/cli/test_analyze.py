@@ -132,7 +132,7 @@ def test_a_bug_names_our_own_line_and_no_folder_of_this_machine(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pipeline, "read", lambda _: json.loads("no json"))
+    monkeypatch.setattr(pipeline, "check_out", lambda *_, **__: json.loads("no json"))
     assert run(["analyze", str(study), "-o", str(tmp_path / "a")]) == 70
     line = error_line(capsys)
     assert "(cli/analyze.py:" in line

@@ -271,8 +271,8 @@ def test_an_export_refers_to_the_part_of_a_series_that_was_analysed(
 @pytest.mark.parametrize(
     "text",
     [
-        '{"schema_version": "1.1"}',
-        '{"schema_version": "1.1", "study_id": "x", "source": {"kind": "dicom", "series": {}}}',
+        '{"schema_version": "1.2"}',
+        '{"schema_version": "1.2", "study_id": "x", "source": {"kind": "dicom", "series": {}}}',
         "[" * 100_000,
         "null",
     ],

@@ -15,7 +15,8 @@ import pytest
 from gliosight.cli import run
 from gliosight.cli.table import HEADER
 from gliosight.errors import printable
-from gliosight.phantom import Phantom, write_lgg, write_nifti
+from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
+from gliosight.phantom.dicom import write_dicom
 
 from .asserting import error_line
 
@@ -65,19 +66,20 @@ def test_a_bad_file_beside_patients_costs_only_itself(
     root, out = tmp_path / "root", tmp_path / "out"
     for name in ("a", "b"):
         write_nifti(thin, root).rename(root / name)
-    (root / "thumb.jpg").write_bytes(b"no picture")
+    (root / "stray.nii").write_bytes(b"no image")
+    (root / "thumb.jpg").write_bytes(b"no picture")  # ignored among NIfTI studies
     assert run(["analyze", str(root), "-o", str(out)]) == 4
     captured = capsys.readouterr()
     assert "2 of 3 studies" in captured.out
-    assert "(thumb.jpg)" in captured.err
+    assert "(stray.nii)" in captured.err
     assert sorted(one.name for one in out.iterdir()) == [
         "a-gliosight",
         "b-gliosight",
         "studies.csv",
     ]
     ((name, error),) = _failed(out)
-    assert name == "thumb.jpg"
-    assert "named .jpg" in error
+    assert name == "stray.nii"
+    assert "named .nii" in error
 
 
 def test_a_study_that_fails_is_named_by_its_place(
@@ -127,11 +129,11 @@ def test_a_place_is_told_once(
     capsys.readouterr()
     places = [error.split(" (", 1)[1].split("):")[0] for _, error in _failed(tmp_path / "out")]
     assert places == [
-        "empty",
         "sl/nonexist",
+        "empty",
         "flat/a_flair.nii.gz",
         "flat/b_flair.nii.gz",
-        "a_flair.nii.gz",
+        "flat/a_flair.nii.gz",
         "single.tif",
     ]
     really_stat = Path.stat
@@ -193,3 +195,27 @@ def test_two_studies_of_one_name_do_not_overwrite_each_other(
     assert folders == [f"{one.name}-gliosight", f"{one.name}-gliosight-2"]
     assert all((out / name / "report.html").is_file() for name in folders)
     assert printed["errors"] == []
+
+
+def test_a_result_is_joined_to_its_folder_by_its_source(
+    thin: Phantom, tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """UIDs stay digests in names; where a study lies is in the table and the result, or in the name."""
+    root = tmp_path / "root"
+    other = make_phantom(PhantomSpec(seed=3, slices=5))
+    for name, head in (("p1", thin), ("p2", other)):
+        made = write_dicom(head, tmp_path / "made")
+        root.mkdir(exist_ok=True)
+        made.rename(root / name)
+    for options, names in (
+        (["--name-by", "folder"], ["p1-gliosight", "p2-gliosight"]),
+        ([], None),
+    ):
+        out = tmp_path / f"out{len(options)}"
+        assert run(["analyze", str(root), "-o", str(out), "--json", *options]) == 0
+        studies = json.loads(capsys.readouterr().out)["studies"]
+        assert sorted(one["source"]["path"] for one in studies) == ["p1", "p2"]
+        folders = sorted(Path(one["out"]).name for one in studies)
+        assert folders == (names or sorted(f"{one['study_id']}-gliosight" for one in studies))
+        rows = list(csv.DictReader(io.StringIO((out / "studies.csv").read_text("utf-8"))))
+        assert sorted(row["source"] for row in rows) == ["p1", "p2"]

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from gliosight.errors import DamagedInputError, LimitExceededError
-from gliosight.read import Limits, find_studies
+from gliosight.read import Limits, find
 
 from ..read.builders import make_volume, read_path, write_lgg, write_nifti
 from .asserting import little_memory, refused
@@ -210,7 +210,7 @@ def test_members(tmp_path: Path) -> None:
     limits = Limits(members=9)
     refused(tmp_path / "P", LimitExceededError, "P", "9", "--max-members", limits=limits)
     # Below the path given, one folder of thousands must not cost the others.
-    assert find_studies(tmp_path, limits) == [tmp_path / "P"]
+    assert [candidate.source for candidate in find(tmp_path, limits)] == ["P"]
     refused(tmp_path, LimitExceededError, "P", "9", "--max-members", limits=limits)
 
 
@@ -226,7 +226,7 @@ def test_many_nested_folders(tmp_path: Path) -> None:
         folder = folder / "d"
     folder.mkdir(parents=True)
     with pytest.raises(LimitExceededError):
-        find_studies(tmp_path, Limits(members=20))
+        find(tmp_path, Limits(members=20))
 
 
 def test_blank_images_are_no_bombs(tmp_path: Path) -> None:

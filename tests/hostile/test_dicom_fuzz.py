@@ -21,9 +21,8 @@ import pytest
 from gliosight.errors import GliosightError, InternalError
 from gliosight.phantom import PhantomSpec, make_phantom
 from gliosight.phantom.dicom import SYNTAXES, DicomSpec, write_dicom
-from gliosight.read import Limits, Request, find_studies, opened, read
+from gliosight.read import Limits, Request, find, opened, read
 from gliosight.read.dicom import codec
-from gliosight.read.inspection import inspect
 from gliosight.study import Sequence
 
 LIMITS = Limits(decoded_bytes=64 * 1024**2, members=200)
@@ -120,9 +119,8 @@ def peak() -> int:
 def looked_at(path: Path) -> None:
     """Inspect whatever studies are there; raises what inspection says would come."""
     with opened(path, LIMITS) as inside:
-        root = inside.path if inside.path.is_dir() else inside.path.parent
-        for one in find_studies(inside.path, LIMITS):
-            seen = inspect(one, "title", LIMITS, root=root)
+        for candidate in find(inside.path, LIMITS):
+            seen = candidate.describe(LIMITS)
             if seen.error is not None:
                 raise seen.error
 

@@ -10,7 +10,8 @@ import pytest
 
 from gliosight.errors import DamagedInputError, LimitExceededError
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
-from gliosight.read import find_studies
+from gliosight.read import find
+from gliosight.read.candidates import DicomCandidate
 from gliosight.read.limits import DEFAULT_LIMITS
 
 from .asserting import Capture, analyze_refuses, little_memory, refused, tree
@@ -66,6 +67,6 @@ def test_nothing_is_allocated_for_a_claim(row: str, tmp_path: Path) -> None:
 def test_frames_that_no_file_could_hold(tmp_path: Path) -> None:
     """Thousands of such files, each of 7 kB, would take hours and all memory."""
     path = edited(tmp_path, NumberOfFrames=2**31 - 1)
-    (source,) = find_studies(path, DEFAULT_LIMITS)
-    assert not isinstance(source, Path)
-    assert sum(len(one.frames) for one in source.series) <= sum(tree(path).values())
+    (candidate,) = find(path, DEFAULT_LIMITS)
+    assert isinstance(candidate, DicomCandidate)
+    assert sum(len(one.frames) for one in candidate.study.series) <= sum(tree(path).values())

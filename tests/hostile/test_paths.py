@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gliosight.errors import DamagedInputError, NothingReadableError, UnsupportedInputError
-from gliosight.read import Limits, find_studies
+from gliosight.read import Limits, find
 
 from ..read.builders import make_volume, read_path, write_lgg, write_nifti
 from .asserting import refused
@@ -130,7 +130,7 @@ def test_special_file_as_study(tmp_path: Path, kind: str) -> None:
     refused(path, NothingReadableError, f"a {kind}".replace("fifo", "FIFO"))
     refused(None, NothingReadableError, "x.nii", flair=path)
     with pytest.raises(NothingReadableError):
-        find_studies(path, Limits())
+        find(path, Limits())
 
 
 def test_symlink_loop_as_study(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_odd_names_work(tmp_path: Path, name: str) -> None:
     study = read_path(tmp_path / name)
     assert study.study_id == name
     assert len(study.slice_names) == 5
-    assert find_studies(tmp_path, Limits()) == [tmp_path / name]
+    assert [candidate.source for candidate in find(tmp_path, Limits())] == [name]
     (tmp_path / name / f"{name}_2.tif").write_bytes(b"junk")
     refused(tmp_path / name, DamagedInputError, "_2.tif")
 
@@ -215,21 +215,52 @@ def test_an_archive_called_an_image_is_mislabelled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "start"),
+    ("name", "start", "words"),
     [
-        ("a.bmp", b"BM\0\0\0\0\0\0\0\0"),
-        ("a.gif", b"GIF89a"),
-        ("a.webp", b"RIFF\0\0\0\0WEBP"),
-        ("a.jp2", b"\0\0\0\x0cjP  \r\n"),
-        ("a.nrrd", b"NRRD0004\n"),
-        ("a.mha", b"ObjectType = Image\n"),
-        ("a.mnc", b"\x89HDF\r\n\x1a\n"),
+        ("a.bmp", b"BM\0\0\0\0\0\0\0\0", "kind of picture"),
+        ("a.gif", b"GIF89a", "kind of picture"),
+        ("a.webp", b"RIFF\0\0\0\0WEBP", "kind of picture"),
+        ("a.jp2", b"\0\0\0\x0cjP  \r\n", "kind of picture"),
+        ("a.nrrd", b"NRRD0004\n", "3D Slicer"),
+        ("a.mha", b"ObjectType = Image\n", "3D Slicer"),
+        ("a.mnc", b"\x89HDF\r\n\x1a\n", "mnc2nii"),
+        ("b.mnc", b"CDF\x01", "mnc2nii"),
+        ("a.mgh", b"\0\0\0\1" + b"\0\0\1\0" * 4 + b"\0\0\0\3", "mri_convert"),
+        ("a.mgz", gzip.compress(b"\0\0\0\1" + b"\0\0\1\0" * 4 + b"\0\0\0\3"), "mri_convert"),
+        ("a.PAR", b"# === DATA DESCRIPTION FILE ======", "dcm2niix"),
+        ("a+orig.HEAD", b"\ntype  = string-attribute\nname = X", "3dAFNItoNIFTI"),
+        ("a.npy", b"\x93NUMPY\1\0", "gliosight.analyze in Python"),
     ],
 )
-def test_other_kinds(tmp_path: Path, name: str, start: bytes) -> None:
-    (tmp_path / name).write_bytes(start.ljust(400, b"\1"))
+def test_other_kinds(tmp_path: Path, name: str, start: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(start if name.endswith("gz") else start.ljust(400, b"\1"))
     for path in (tmp_path / name, tmp_path):
-        refused(path, UnsupportedInputError, name, "not read")
+        refused(path, UnsupportedInputError, name, "not read", words)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("a.REC", "dcm2niix"), ("a+orig.BRIK.gz", "3dAFNItoNIFTI")]
+)
+def test_pixels_without_their_header(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / name).write_bytes(b"\1" * 400)
+    refused(tmp_path / name, UnsupportedInputError, name, "not read", words)
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        (b"/annex/objects/MD5E-s1--0.nii.gz\n", "datalad get"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "log in"),
+    ],
+)
+@pytest.mark.parametrize("name", ["flair.nii.gz", "a.dcm", "a_1.png"])
+def test_text_in_the_place_of_an_image_is_told(
+    tmp_path: Path, start: bytes, words: str, name: str
+) -> None:
+    (tmp_path / name).write_bytes(start)
+    for path in (tmp_path / name, tmp_path):
+        refused(path, DamagedInputError, name, "but holds", words)
 
 
 def test_a_result_of_ours_is_no_study(tmp_path: Path) -> None:

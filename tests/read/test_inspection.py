@@ -7,10 +7,11 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from gliosight.errors import DamagedInputError
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
 from gliosight.phantom.dicom import TRAPS, DicomSpec, write_dicom
-from gliosight.read import Limits, Request, find_studies, read
-from gliosight.read.inspection import Inspection, grouped, inspect, plane_of
+from gliosight.read import Limits, Request, find, read
+from gliosight.read.inspection import Inspection, grouped, plane_of
 from tests.conftest import make_geometry
 from tests.read.dicom.test_study import untold_mask
 
@@ -21,8 +22,8 @@ def head() -> Phantom:
 
 
 def look(path: Path, *, pixels: bool = False) -> Inspection:
-    (source,) = find_studies(path, Limits())
-    return inspect(source, "the study", Limits(), pixels=pixels)
+    (candidate,) = find(path, Limits())
+    return candidate.describe(Limits(), pixels=pixels)
 
 
 def test_a_messy_folder(head: Phantom, tmp_path: Path) -> None:
@@ -55,7 +56,7 @@ def test_pixels_tell_a_mask_with_flairs_header(head: Phantom, tmp_path: Path) ->
     codes = [one.code for one in seen.flags]
     assert "MASK_PASSED_OVER" in codes
     assert "FLAIR_CHOSEN" not in codes
-    assert read(Request(find_studies(folder, Limits())[0])).source["chosen"] == seen.reasons
+    assert read(Request(folder)).source["chosen"] == seen.reasons
 
 
 @pytest.mark.parametrize("pixels", [False, True])
@@ -99,9 +100,8 @@ def test_what_cannot_be_analysed_says_what_analyze_would(head: Phantom, tmp_path
     assert seen.error is not None
     assert seen.error.exit_code == 5
     (tmp_path / "cut_flair.nii").write_bytes(bytes(100))
-    broken = inspect(tmp_path / "cut_flair.nii", "x", Limits())
-    assert broken.error is not None
-    assert broken.error.exit_code == 4
+    with pytest.raises(DamagedInputError):
+        look(tmp_path / "cut_flair.nii")
 
 
 def test_planes() -> None:

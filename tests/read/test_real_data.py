@@ -11,7 +11,8 @@ import pytest
 import tifffile
 
 from gliosight.errors import UnsupportedInputError
-from gliosight.read import Limits, Request, find_studies, read
+from gliosight.read import Limits, Options, find
+from gliosight.read.candidates import DicomCandidate
 from gliosight.study import Sequence
 
 from .builders import SHARED, codes_of, read_path
@@ -71,8 +72,8 @@ def test_brats_is_read_as_it_is(case: str) -> None:
 
 
 def test_all_of_brats_and_ms_are_found() -> None:
-    assert len(find_studies(SHARED / "brats", Limits())) == 2
-    assert len(find_studies(SHARED / "ms", Limits())) == 4
+    assert len(find(SHARED / "brats", Limits())) == 2
+    assert len(find(SHARED / "ms", Limits())) == 4
 
 
 def test_t1_of_another_grid() -> None:
@@ -85,11 +86,11 @@ def test_t1_of_another_grid() -> None:
 
 
 def test_no_dicom_series_at_hand_is_taken_for_flair() -> None:
-    sources = find_studies(SHARED / "dicom", Limits())
-    assert len(sources) == 6
-    for source in sources:
+    candidates = find(SHARED / "dicom", Limits())
+    assert len(candidates) == 6
+    for candidate in candidates:
         with pytest.raises(UnsupportedInputError, match="no FLAIR among"):
-            read(Request(source))
+            candidate.read(Options())
 
 
 @pytest.mark.parametrize(
@@ -104,9 +105,10 @@ def test_a_real_dicom_series_is_read_when_it_is_named(
     folder: str, shape: tuple[int, int, int], side: float
 ) -> None:
     """Classic and enhanced, axial and sagittal: none is FLAIR, but pixels and places can be read."""
-    (source,) = find_studies(SHARED / "dicom" / folder, Limits())
-    assert not isinstance(source, Path)
-    study = read(Request(source, series={Sequence.FLAIR: str(source.series[0].number)}))
+    (candidate,) = find(SHARED / "dicom" / folder, Limits())
+    assert isinstance(candidate, DicomCandidate)
+    number = str(candidate.study.series[0].number)
+    study = candidate.read(Options(series={Sequence.FLAIR: number}))
     assert study.shape == shape
     assert study.geometry is not None
     assert study.geometry.slice_spacing == pytest.approx(side, abs=0.02)

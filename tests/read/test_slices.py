@@ -99,7 +99,7 @@ def test_one_channel_is_flair(
     image.save(tmp_path / name, **options)
     study = read_path(tmp_path / name)
     np.testing.assert_array_equal(study.flair.values[0], WIDE if "16" in name else FLAIR)
-    assert codes_of(study) == [*notes, *BOTH_MISSING]
+    assert codes_of(study) == [*notes, *BOTH_MISSING, "SEQUENCE_ASSUMED"]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
@@ -108,7 +108,8 @@ def test_three_equal_channels_are_flair(tmp_path: Path, mode: str) -> None:
     study = read_path(tmp_path / "a.png")
     np.testing.assert_array_equal(study.flair.values[0], FLAIR)
     alpha = ["ALPHA_DROPPED"] if mode == "RGBA" else []
-    assert codes_of(study) == [*alpha, "THREE_EQUAL_CHANNELS", *BOTH_MISSING]
+    notes = ["THREE_EQUAL_CHANNELS", *BOTH_MISSING, "SEQUENCE_ASSUMED"]
+    assert codes_of(study) == [*alpha, *notes]
 
 
 def test_jpeg_says_that_it_is_lossy(tmp_path: Path) -> None:

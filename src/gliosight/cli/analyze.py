@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from gliosight import pipeline
-from gliosight.cli.finding import find_below
+from gliosight.cli.finding import Located, find_below
 from gliosight.cli.options import PATH, limit_options, limits_of, model_options, output_options
 from gliosight.cli.output import (
     print_closing,
@@ -26,10 +26,10 @@ from gliosight.cli.output import (
 from gliosight.cli.table import check_table, write_studies
 from gliosight.errors import GliosightError, UsageError, printable, within
 from gliosight.infer import Model
-from gliosight.read import Limits, Request
+from gliosight.read import Options, named_files
+from gliosight.read.candidates import DicomCandidate
 from gliosight.read.naming import promises_image
-from gliosight.read.recognise import folder_name
-from gliosight.study import Flag, Sequence
+from gliosight.study import Sequence, Study
 
 # A SeriesInstanceUID, or a series' number, either with the part of it.
 SERIES = re.compile(r"(series +)?[0-9]+(\.[0-9]+)*(,.*)?", re.IGNORECASE)
@@ -45,6 +45,14 @@ Failures = list[tuple[str, GliosightError]]
     type=PATH,
     help="Result folder [default: <study>-gliosight]. With "
     "several studies: the folder that gets one result folder each.",
+)
+@click.option(
+    "--name-by",
+    type=click.Choice(["id", "folder"]),
+    default="id",
+    show_default=True,
+    help="What result folders are called by: the study's id (for DICOM a digest of its UID), or the "
+    "folder that it lies in.",
 )
 @click.option(
     "--flair",
@@ -68,6 +76,7 @@ Failures = list[tuple[str, GliosightError]]
 def command(
     studies: tuple[Path, ...],
     out: Path | None,
+    name_by: str,
     flair: Path | None,
     t1: Path | None,
     t1c: Path | None,
@@ -100,10 +109,12 @@ def command(
     talks = not (quiet or as_json)
     series = _series({Sequence.FLAIR: flair, Sequence.T1: t1, Sequence.T1C: t1c}, studies)
     with contextlib.ExitStack() as unpacked:  # zips stay unpacked until all is read
+        options = Options(limits, volume_index)
         if series is None:
-            asked, failed = [_named(studies, flair, t1, t1c, volume_index, limits)], Failures()
+            asked, failed = [_Asked(_named(studies, flair, t1, t1c), options)], Failures()
         elif studies:
-            asked, failed = _find(studies, limits, volume_index, series, unpacked, talks=talks)
+            located, failed, _ = find_below(studies, limits, unpacked, shown=talks)
+            asked = _asked(located, options, series)
         else:
             raise UsageError(
                 "no STUDY given", remedy="name a file or folder, or try: gliosight demo"
@@ -116,7 +127,10 @@ def command(
         if several:
             check_table(out or Path(), overwrite=overwrite)
         settings = pipeline.Settings(model=model, engine=engine, threads=threads)
-        run = _Run(settings.load(), settings, out, several, overwrite, probability, talks)
+        by_folder = name_by == "folder"
+        run = _Run(
+            settings.load(), settings, out, several, by_folder, overwrite, probability, talks
+        )
         results = _analyze_all(asked, failed, run)
     if several:
         _close_several(results, failed, out or Path(), as_json=as_json, quiet=quiet)
@@ -130,33 +144,10 @@ def command(
 
 @dataclass(frozen=True)
 class _Asked:
-    """A study to analyse.
+    """A study to analyse, and how to read it."""
 
-    Parameters
-    ----------
-    request : Request
-    title : str
-        Its name for people: below a given path, the way from there.
-    folder : str
-        Where the places in its errors lie, as seen from what was given; empty for right there.
-    flags : tuple of Flag
-        What unpacking had to say.
-    """
-
-    request: Request
-    title: str
-    folder: str = ""
-    flags: tuple[Flag, ...] = ()
-
-    def told(self, error: GliosightError) -> GliosightError:
-        """An error in reading it, with its place as seen from what was given."""
-        where = error.where or self.title
-        if where == self.title.rpartition("/")[2]:
-            where = self.title
-        elif self.folder and error.where and where != str(self.request.path):
-            where = f"{self.folder}/{where}"
-        # A path that leads nowhere is told as it was typed.
-        return within(error, where)
+    located: Located
+    options: Options
 
 
 @dataclass(frozen=True)
@@ -167,28 +158,28 @@ class _Run:
     settings: pipeline.Settings
     out: Path | None
     several: bool
+    by_folder: bool
     overwrite: bool
     probability: bool
     talks: bool
 
-    def one(self, asked: _Asked, taken: set[str]) -> dict[str, Any]:
+    def analyze(self, asked: _Asked, taken: set[str]) -> dict[str, Any]:
         """Analyse one study and write its folder; return its result, with ``out``."""
         start = time.perf_counter()
+        located = asked.located
         try:
-            study = pipeline.read(asked.request)
+            study = located.candidate.read(asked.options)
         except GliosightError as error:
-            raise asked.told(error) from error
-        study = replace(study, flags=(*asked.flags, *study.flags))
+            raise located.placed(error) from error
+        study = replace(
+            study,
+            flags=(*located.flags, *study.flags),
+            source={**study.source, "path": located.source},
+        )
         read_ms = 1000 * (time.perf_counter() - start)
-        folder = pipeline.default_out(study)
-        if self.out is not None:
-            folder = self.out / folder.name if self.several else self.out
-        number, first = 2, folder
-        while str(folder) in taken:  # the same name from two places
-            folder = first.with_name(f"{first.name}-{number}")
-            number += 1
+        folder = self._folder(study, located.source, taken)
         pipeline.check_out(folder, overwrite=self.overwrite)
-        with progress_display(asked.title, shown=self.talks) as tell:
+        with progress_display(located.title, shown=self.talks) as tell:
             analysis = pipeline.analyze_study(
                 study, self.model, self.settings, read_ms=read_ms, progress=tell
             )
@@ -197,17 +188,30 @@ class _Run:
             )
         return {"out": str(folder), **result}
 
+    def _folder(self, study: Study, source: str, taken: set[str]) -> Path:
+        """Where the result goes; a name that another study of this call has gets a number."""
+        if self.out is not None and not self.several:
+            return self.out
+        name = source.replace("/", "_") if self.by_folder else study.study_id
+        first = (self.out or Path()) / pipeline.default_out(name)
+        number, folder = 2, first
+        while str(folder) in taken:
+            folder = first.with_name(f"{first.name}-{number}")
+            number += 1
+        return folder
+
 
 def _analyze_all(asked: list[_Asked], failed: Failures, run: _Run) -> list[dict[str, Any]]:
     """Analyse one study after the other; of several, one that fails is noted in ``failed``."""
     results: list[dict[str, Any]] = []
-    for one in asked:
+    for study in asked:
         try:
-            result = run.one(one, taken={done["out"] for done in results})
+            result = run.analyze(study, taken={done["out"] for done in results})
         except GliosightError as error:
             if not run.several:
                 raise
-            failed.append((one.title, error if error.where else within(error, one.title)))
+            title = study.located.title
+            failed.append((title, error if error.where else within(error, title)))
             continue
         results.append(result)
         if run.talks:
@@ -234,13 +238,8 @@ def _close_several(
 
 
 def _named(
-    studies: tuple[Path, ...],
-    flair: Path | None,
-    t1: Path | None,
-    t1c: Path | None,
-    volume_index: int | None,
-    limits: Limits,
-) -> _Asked:
+    studies: tuple[Path, ...], flair: Path | None, t1: Path | None, t1c: Path | None
+) -> Located:
     """The one study whose files are named; its FLAIR as STUDY or with ``--flair``."""
     if flair is not None and studies:
         raise UsageError("both STUDY and --flair are given", remedy="give one of them")
@@ -248,9 +247,8 @@ def _named(
         raise UsageError(
             "--t1 or --t1c without one FLAIR file", remedy="name it as STUDY or with --flair"
         )
-    path = studies[0] if studies else None
-    request = Request(path, flair, t1, t1c, limits=limits, volume_index=volume_index)
-    return _Asked(request, folder_name(flair or studies[0]))
+    candidate = named_files(flair or studies[0], t1, t1c, as_flair=flair is not None)
+    return Located(candidate, candidate.title, candidate.source, str(flair or studies[0]))
 
 
 def _series(
@@ -277,76 +275,31 @@ def _series(
     return None if named and not any(as_series) else named
 
 
-def _find(
-    studies: tuple[Path, ...],
-    limits: Limits,
-    volume_index: int | None,
-    series: Mapping[Sequence, str],
-    unpacked: contextlib.ExitStack,
-    *,
-    talks: bool,
-) -> tuple[list[_Asked], Failures]:
-    """Every study under the given paths; a path that cannot be read does not stop the others."""
-    found: list[tuple[pipeline.Source, _Asked]] = []
-    failed: Failures = []
-    for given in studies:
-        name = folder_name(given)
-        # Seen from one path, all lies below it; seen from several, below the one or the other.
-        above = f"{name}/" if len(studies) > 1 else ""
-        whole = _Asked(Request(given), name, above.rstrip("/"))
-        try:
-            inside, sources = find_below(given, limits, unpacked, shown=talks)
-        except GliosightError as error:
-            failed.append((name, whole.told(error)))
-            continue
-        for source in sources:
-            request = Request(source, limits=limits, volume_index=volume_index)
-            title, folder = name, above
-            if source != inside.path:
-                title = folder = above + pipeline.source_name(source, inside.path)
-            if not isinstance(source, Path):
-                folder = above  # files of a DICOM study are named from the path that was given
-            elif not source.is_dir():  # a file, or a series: its files lie where it does
-                folder = title.rpartition("/")[0]
-            found.append((source, _Asked(request, title, folder.rstrip("/"), inside.flags)))
-    asked = _joined(found, series)
-    used = {name for one in asked for name in one.request.series}
+def _asked(
+    located: list[Located], options: Options, series: Mapping[Sequence, str]
+) -> list[_Asked]:
+    """The studies, each with those of the series asked for that it has.
+
+    Raises
+    ------
+    UsageError
+        A series that none of the studies has.
+    """
+    if len(located) == 1:
+        return [_Asked(located[0], replace(options, series=dict(series)))]
+    asked = []
+    for study in located:
+        candidate = study.candidate
+        fitting = {
+            name: text
+            for name, text in series.items()
+            if isinstance(candidate, DicomCandidate) and candidate.has_series(text)
+        }
+        asked.append(_Asked(study, replace(options, series=fitting)))
+    used = {name for study in asked for name in study.options.series}
     for name in series.keys() - used if asked else ():
         raise UsageError(
             f"--{name.value.lower()} {series[name][:64]} names no series of the {len(asked)} studies",
             remedy="see gliosight inspect",
         )
-    return asked, failed
-
-
-def _joined(
-    found: list[tuple[pipeline.Source, _Asked]], series: Mapping[Sequence, str]
-) -> list[_Asked]:
-    """What was found, a DICOM study below several paths once, each with the series it shall use."""
-    by_source = {id(source): one for source, one in found}
-    sources = pipeline.join_studies(source for source, _ in found)
-    asked = []
-    for source in sources:
-        one = by_source.get(id(source))
-        if one is None:  # of several parts: named as the first, with what unpacking said of all
-            parts = [
-                part
-                for other, part in found
-                if not isinstance(other, Path)
-                and not isinstance(source, Path)
-                and other.folders & source.folders
-            ]
-            flags = tuple(dict.fromkeys(said for part in parts for said in part.flags))
-            one = replace(parts[0], folder="", flags=flags)
-        wanted = dict(series) if len(sources) == 1 else _fitting(series, source)
-        asked.append(replace(one, request=replace(one.request, path=source, series=wanted)))
     return asked
-
-
-def _fitting(series: Mapping[Sequence, str], source: pipeline.Source) -> dict[Sequence, str]:
-    """Of the series asked for, those that one of several studies has."""
-    if isinstance(source, Path):
-        return {}
-    from gliosight.read.dicom.wanted import named_in
-
-    return {name: one for name, one in series.items() if named_in(source.series, one)}

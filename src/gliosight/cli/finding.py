@@ -1,27 +1,116 @@
-"""From a path that was typed to the studies below it (layer: cli, for analyze and inspect)."""
+"""From paths that were typed to the studies below them (layer: cli, for analyze and inspect)."""
 
 from __future__ import annotations
 
 import contextlib
-from functools import partial
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gliosight import pipeline
 from gliosight.cli.output import progress_display
-from gliosight.read import Limits
-from gliosight.read.sources import Opened
+from gliosight.errors import GliosightError, within
+from gliosight.read import Candidate, Limits, find, join, opened
+from gliosight.read.recognise import folder_name
+from gliosight.study import Flag
+
+
+@dataclass(frozen=True)
+class Located:
+    """A candidate, and where it was found.
+
+    Parameters
+    ----------
+    candidate : Candidate
+    title : str
+        Its name for people: of several paths, with that of its own path before it.
+    source : str
+        Where it lies, named like the title.
+    typed : str
+        The path as it was typed.
+    above : str
+        What places in its errors are below: of several paths, the name of its own.
+    flags : tuple of Flag
+        What unpacking had to say.
+    """
+
+    candidate: Candidate
+    title: str
+    source: str
+    typed: str
+    above: str = ""
+    flags: tuple[Flag, ...] = ()
+
+    def placed(self, error: GliosightError) -> GliosightError:
+        """An error in reading it, with its place as seen from what was given."""
+        return _placed(error, self.typed, self.above, self.title)
 
 
 def find_below(
-    path: Path, limits: Limits, unpacked: contextlib.ExitStack, *, shown: bool
-) -> tuple[Opened, list[pipeline.Source]]:
-    """Open a path and find its studies, with progress shown; zips stay unpacked as long as ``unpacked``.
+    paths: Iterable[Path], limits: Limits, unpacked: contextlib.ExitStack, *, shown: bool
+) -> tuple[list[Located], list[tuple[str, GliosightError]], list[Flag]]:
+    """Every study below the paths; a path that cannot be read does not stop the others.
 
-    Raises
-    ------
-    GliosightError
+    Parameters
+    ----------
+    paths : iterable of Path
+    limits : Limits
+    unpacked : ExitStack
+        Zips stay unpacked as long as it is open.
+    shown : bool
+        Whether progress is shown.
+
+    Returns
+    -------
+    located : list of Located
+        A DICOM study below several paths is one.
+    failed : list of (str, GliosightError)
+        The paths that lead nowhere, and why.
+    flags : list of Flag
+        What unpacking had to say.
     """
-    inside = unpacked.enter_context(pipeline.opened(path, limits))
-    with progress_display("reading headers", shown=shown, what="files") as tell:
-        told = None if tell is None else partial(tell, "read")
-        return inside, pipeline.find_studies(inside.path, limits, told)
+    typed = list(paths)
+    located: dict[int, Located] = {}
+    candidates: list[Candidate] = []
+    failed: list[tuple[str, GliosightError]] = []
+    flags: list[Flag] = []
+    for path in typed:
+        name = folder_name(path)
+        above = name if len(typed) > 1 else ""
+        try:
+            inside = unpacked.enter_context(opened(path, limits))
+            with progress_display("reading headers", shown=shown, what="files") as tell:
+                progress = None if tell is None else lambda done, all_: tell("read", done, all_)
+                found = find(inside.path, limits, ceiling=inside.ceiling, progress=progress)
+        except GliosightError as error:
+            failed.append((name, _placed(error, str(path), above, name)))
+            continue
+        flags += inside.flags
+        if not path.exists():  # ``folder/name``: its files lie in the folder
+            above = folder_name(path.parent) if above else ""
+        for candidate in found:
+            title, source = (
+                text if not above or text == folder_name(inside.path) else f"{above}/{text}"
+                for text in (candidate.title, candidate.source)
+            )
+            located[id(candidate)] = Located(
+                candidate, title, source, str(path), above, inside.flags
+            )
+            candidates.append(candidate)
+    return [_of_parts(candidate, located) for candidate in join(candidates)], failed, flags
+
+
+def _of_parts(candidate: Candidate, located: dict[int, Located]) -> Located:
+    """The place of a candidate; of one that was joined from several paths, its first part's."""
+    if (known := located.get(id(candidate))) is not None:
+        return known
+    parts = [part for part in located.values() if part.candidate.title == candidate.title]
+    flags = tuple(dict.fromkeys(note for part in parts for note in part.flags))
+    source = " and ".join(dict.fromkeys(part.source for part in parts))
+    return replace(parts[0], candidate=candidate, source=source, above="", flags=flags)
+
+
+def _placed(error: GliosightError, typed: str, above: str, title: str) -> GliosightError:
+    where = error.where or title
+    if error.where and above and where not in (above, typed):
+        where = f"{above}/{where}"
+    return within(error, where)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gliosight import pipeline
 from gliosight.cli.finding import find_below
 from gliosight.cli.options import PATH, limit_options, limits_of
 from gliosight.cli.output import print_error, print_json, print_text
 from gliosight.errors import GliosightError, NothingReadableError, UsageError, printable
-from gliosight.read import Limits
-from gliosight.read.recognise import folder_name
-from gliosight.study import Flag, Sequence
+from gliosight.study import Sequence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,8 +56,12 @@ def command(
         raise UsageError("no PATH given", remedy="name a file or folder")
     limits = limits_of(max_decoded, max_members, max_ratio)
     with contextlib.ExitStack() as unpacked:  # zips stay unpacked until all is read
-        found, flags, failed = _find(paths, limits, unpacked, shown=not as_json)
-        seen = _look(found, limits, pixels=pixels)
+        located, paths_failed, flags = find_below(paths, limits, unpacked, shown=not as_json)
+        seen = [
+            replace(study.candidate.describe(limits, pixels=pixels), study=study.title)
+            for study in located
+        ]
+    failed = [error for _, error in paths_failed]
     unknown = [one.error for one in seen if one.kind == "unknown" and one.error is not None]
     if (bad := [*failed, *unknown]) and len(unknown) == len(seen):
         raise bad[0]
@@ -76,49 +77,6 @@ def command(
         for error in failed:
             print_error(error, as_json=False)
     return failed[0].exit_code if failed else 0
-
-
-@dataclass(frozen=True)
-class _Found:
-    """A source, what to call it, and the path that it was found below."""
-
-    source: pipeline.Source
-    title: str
-    root: Path | None
-
-
-def _find(
-    paths: tuple[Path, ...], limits: Limits, unpacked: contextlib.ExitStack, *, shown: bool
-) -> tuple[list[_Found], list[Flag], list[GliosightError]]:
-    """What lies below the paths, what unpacking them had to say, and which of them lead nowhere."""
-    found: list[_Found] = []
-    flags: list[Flag] = []
-    failed: list[GliosightError] = []
-    for path in paths:
-        try:
-            inside, sources = find_below(path, limits, unpacked, shown=shown)
-        except GliosightError as error:
-            failed.append(error)
-            continue
-        flags += inside.flags
-        for source in sources:
-            title = pipeline.source_name(source, inside.path)
-            if source == inside.path:
-                title = folder_name(path)
-            found.append(_Found(source, title, inside.path))
-    return found, flags, failed
-
-
-def _look(found: list[_Found], limits: Limits, *, pixels: bool) -> list[Inspection]:
-    """One inspection for each study; a DICOM study that lies below several paths is one."""
-    from gliosight.read.inspection import inspect
-
-    known = {id(one.source): one for one in found}
-    seen = []
-    for source in pipeline.join_studies(one.source for one in found):
-        one = known.get(id(source)) or _Found(source, pipeline.source_name(source, Path()), None)
-        seen.append(inspect(source, one.title, limits, root=one.root, pixels=pixels))
-    return seen
 
 
 def _as_json(seen: Inspection) -> dict[str, Any]:

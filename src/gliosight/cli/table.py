@@ -11,6 +11,7 @@ from gliosight.write.result import write_table
 
 HEADER = [
     "study_id",
+    "source",
     "status",
     "score",
     "probability",
@@ -63,6 +64,7 @@ def write_studies(
     rows = [
         {
             "study_id": one["study_id"],
+            "source": one["source"]["path"],
             "status": one["status"],
             "score": one["detection"]["score"],
             "probability": one["detection"]["probability"],

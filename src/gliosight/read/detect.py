@@ -6,7 +6,9 @@ caller's to report; here it is simply `Kind.UNKNOWN`.
 
 from __future__ import annotations
 
+import re
 import string
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -20,6 +22,9 @@ HEAD_BYTES = 1024
 NIFTI1 = (b"n+1\0", b"ni1\0")
 NIFTI2 = (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")
 NIFTI1_SIZE, NIFTI2_SIZE = 348, 540
+# FreeSurfer's .mgh and .mgz: the version, and at byte 20 the type of the values.
+MGH_VERSION = b"\0\0\0\x01"
+MGH_TYPES = (b"\0\0\0\0", b"\0\0\0\x01", b"\0\0\0\x03", b"\0\0\0\x04", b"\0\0\0\x0a")
 
 
 class Kind(str, Enum):
@@ -31,13 +36,55 @@ class Kind(str, Enum):
     JPEG = "JPEG"
     DICOM = "DICOM"
     ANALYZE = "Analyze 7.5"
+    NRRD = "NRRD"
+    META_IMAGE = "MetaImage"
+    HDF5 = "MINC or other HDF5"
+    MINC1 = "MINC 1"
+    MGH = "FreeSurfer MGH"
+    PAR_REC = "Philips PAR/REC"
+    AFNI = "AFNI BRIK"
+    NUMPY = "NumPy array"
+    MATLAB = "MATLAB"
+    VTK = "VTK"
     ZIP = "zip archive"
     ARCHIVE = "archive"
     OTHER_IMAGE = "picture of another kind"
-    OTHER_VOLUME = "medical image of another kind"
+    GIT_LFS = "Git LFS pointer"
+    GIT_ANNEX = "git-annex pointer"
+    WEB_PAGE = "saved web page"
     EMPTY = "empty file"
     UNKNOWN = "unknown"
 
+
+# Not the image that their name may promise, but text that stands in its place.
+STAND_INS: Mapping[Kind, tuple[str, str]] = {
+    Kind.GIT_LFS: ("holds a Git LFS pointer, not the image itself", "fetch it with: git lfs pull"),
+    Kind.GIT_ANNEX: (
+        "holds a git-annex pointer, not the image itself",
+        "fetch it with: datalad get, or git annex get",
+    ),
+    Kind.WEB_PAGE: (
+        "holds a saved web page, not an image",
+        "download the file again; the site may want you to log in first",
+    ),
+}
+
+_SLICER = "convert it to NIfTI (.nii.gz) first, with 3D Slicer or SimpleITK"
+# Formats that are recognised and not read: what to convert them with.
+_CONVERTERS: Mapping[Kind, str] = {
+    Kind.ANALYZE: "convert it to NIfTI (.nii.gz) first, with nibabel or fslchfiletype; check left and right, "
+    "which Analyze does not state",
+    Kind.NRRD: _SLICER,
+    Kind.META_IMAGE: _SLICER,
+    Kind.HDF5: "if it is MINC, convert it to NIfTI (.nii.gz) first, with mnc2nii",
+    Kind.MINC1: "convert it to NIfTI (.nii.gz) first, with mnc2nii",
+    Kind.MGH: "convert it to NIfTI (.nii.gz) first, with mri_convert",
+    Kind.PAR_REC: "convert it to NIfTI (.nii.gz) first, with dcm2niix or nibabel's parrec2nii",
+    Kind.AFNI: "convert it to NIfTI (.nii.gz) first, with 3dAFNItoNIFTI",
+    Kind.NUMPY: "give the array to gliosight.analyze in Python",
+    Kind.MATLAB: "save the image as NIfTI (.nii.gz) first, with niftiwrite",
+    Kind.VTK: _SLICER,
+}
 
 SLICES = frozenset({Kind.TIFF, Kind.PNG, Kind.JPEG})
 
@@ -61,11 +108,28 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"\xff\x0a", Kind.OTHER_IMAGE),
     (b"8BPS", Kind.OTHER_IMAGE),
     (b"%PDF-", Kind.OTHER_IMAGE),
-    (b"NRRD000", Kind.OTHER_VOLUME),
-    (b"ObjectType = Image", Kind.OTHER_VOLUME),
-    (b"NDims = ", Kind.OTHER_VOLUME),
-    (b"\x89HDF\r\n\x1a\n", Kind.OTHER_VOLUME),
+    (b"NRRD000", Kind.NRRD),
+    (b"ObjectType = Image", Kind.META_IMAGE),
+    (b"NDims = ", Kind.META_IMAGE),
+    (b"\x89HDF\r\n\x1a\n", Kind.HDF5),
+    (b"CDF\x01", Kind.MINC1),
+    (b"CDF\x02", Kind.MINC1),
+    (b"# === DATA DESCRIPTION FILE", Kind.PAR_REC),
+    (b"<PRIDE_V5", Kind.PAR_REC),
+    (b"\x93NUMPY", Kind.NUMPY),
+    (b"MATLAB 5.0 MAT-file", Kind.MATLAB),
+    (b"# vtk DataFile", Kind.VTK),
+    (b"<VTKFile", Kind.VTK),
+    (b"version https://git-lfs.github.com/spec/", Kind.GIT_LFS),
+    (b"/annex/objects/", Kind.GIT_ANNEX),
 )
+# Text may begin with blank lines and a byte order mark.
+_TEXTS: tuple[tuple[re.Pattern[bytes], Kind], ...] = (
+    (re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head)\b", re.IGNORECASE), Kind.WEB_PAGE),
+    (re.compile(rb"\s*type\s*=\s*(string|integer|float)-attribute"), Kind.AFNI),
+)
+# Pixels without a magic number, whose header lies in another file.
+_HEADLESS = {".rec": Kind.PAR_REC, ".brik": Kind.AFNI, ".brik.gz": Kind.AFNI}
 
 
 def sniff(path: Path, where: str) -> Kind:
@@ -106,11 +170,19 @@ def recognise(head: bytes, size: int) -> Kind:
         return Kind.ARCHIVE
     if head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c") and size == NIFTI1_SIZE:
         return Kind.ANALYZE
-    if head.startswith(b"BM") and head[6:10] == b"\0\0\0\0":
+    bitmap = head.startswith(b"BM") and head[6:10] == b"\0\0\0\0"
+    if bitmap or (head.startswith(b"RIFF") and head[8:12] == b"WEBP"):
         return Kind.OTHER_IMAGE
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return Kind.OTHER_IMAGE
-    return Kind.UNKNOWN
+    if head.startswith(MGH_VERSION) and head[20:24] in MGH_TYPES:
+        return Kind.MGH
+    return next((kind for pattern, kind in _TEXTS if pattern.match(head)), Kind.UNKNOWN)
+
+
+def headless(name: str) -> Kind:
+    """The format whose pixels, without a header, have such a name; `Kind.UNKNOWN` for all others."""
+    return next(
+        (kind for suffix, kind in _HEADLESS.items() if name.lower().endswith(suffix)), Kind.UNKNOWN
+    )
 
 
 def unreadable(kind: Kind, where: str) -> UnsupportedInputError | None:
@@ -131,21 +203,17 @@ def unreadable(kind: Kind, where: str) -> UnsupportedInputError | None:
             where=where,
             remedy="save it as PNG or TIFF, or better give the NIfTI it came from",
         )
-    if kind in (Kind.ANALYZE, Kind.OTHER_VOLUME):
+    if kind in _CONVERTERS:
         return UnsupportedInputError(
-            "this kind of medical image is not read",
-            where=where,
-            remedy="convert it to NIfTI (.nii.gz) first",
+            f"{kind.value} files are not read", where=where, remedy=_CONVERTERS[kind]
         )
     return None
 
 
 def _inside_gzip(inside: bytes) -> Kind:
     kind = recognise(inside, len(inside))
-    if kind is Kind.NIFTI:
+    if kind is Kind.NIFTI or kind in _CONVERTERS:
         return kind
-    if inside[:4] == b"\0\0\0\x01":  # MGH's version number: FreeSurfer's .mgz
-        return Kind.OTHER_VOLUME
     # A tar in a gzip, or a single file of a kind that is only read unpacked.
     return Kind.UNKNOWN if kind is Kind.UNKNOWN else Kind.ARCHIVE
 

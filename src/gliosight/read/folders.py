@@ -1,11 +1,7 @@
-"""What a folder holds: recognised files, studies, and everything else (read stage).
+"""What folders hold: recognised files, and everything else by count (read stage).
 
-In: a path. Out: `Contents` of one folder, the groups of files that make one study each, or the
-`Tree` of all below a folder. Only names and first bytes are looked at here.
-
-Words: a *series* is what the names of one study's files share (see `naming`). A *study path* is a
-file, a folder with the files of one study, or ``folder/series`` where one folder holds several; the
-last one is no file on disk, but names those of the folder's files whose name begins with it.
+Names and first bytes alone are looked at. Which files make a study, `candidates` decides; what names say,
+`naming`.
 """
 
 from __future__ import annotations
@@ -13,8 +9,8 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gliosight.errors import (
@@ -26,12 +22,16 @@ from gliosight.read.detect import SLICES, Kind, unreadable
 from gliosight.read.limits import Budget, cannot_read
 from gliosight.read.naming import (
     is_mask,
+    is_mask_folder,
     is_part_of,
+    is_structural_folder,
     natural_key,
     nifti_series,
     promises_image,
     sequence_of,
+    sequence_of_folder,
     slice_number,
+    stem,
 )
 from gliosight.read.recognise import (
     LOOKED_FOR,
@@ -46,6 +46,8 @@ from gliosight.study import Sequence
 
 # Suffixes counted, and studies named, in a message before it breaks off.
 NAMED = 6
+# How the LGG set and what is made of it call their patients.
+LGG_PATIENT = "TCGA_"
 
 
 @dataclass(frozen=True)
@@ -54,42 +56,79 @@ class Contents:
 
     Parameters
     ----------
+    folder : Path
     files : tuple of Found
         Of every recognised kind, and bad ones, masks left out, in natural order of their names.
-    masks : int
-        Files left out since their name says mask.
     folders : tuple of Path
         Subfolders worth looking into.
     seen : Counter of str
         What there was, by suffix or in words.
+    error : GliosightError, optional
+        Why the folder cannot be listed.
     """
 
-    files: tuple[Found, ...]
-    masks: int
-    folders: tuple[Path, ...]
-    seen: Counter[str]
-
-    def of(self, *kinds: Kind) -> tuple[Found, ...]:
-        """The files of these kinds."""
-        return tuple(one for one in self.files if one.kind in kinds)
+    folder: Path
+    files: tuple[Found, ...] = ()
+    folders: tuple[Path, ...] = ()
+    seen: Counter[str] = field(default_factory=Counter)
+    error: GliosightError | None = None
 
     @property
     def readable(self) -> tuple[Found, ...]:
         """The files a study would be made of: NIfTI before DICOM before slices, never mixed."""
-        return self.of(Kind.NIFTI) or self.of(Kind.DICOM) or self.of(*SLICES)
+        return self._of(Kind.NIFTI) or self._of(Kind.DICOM) or self._of(*SLICES)
 
     def ignored(self) -> str:
-        """In words, the recognised images that are no part of the study; empty if there is none."""
-        used = {one.kind for one in self.readable}
-        kinds = Counter(one.kind.value for one in self.files if one.kind not in used)
+        """In words, the recognised images that are not part of the study; empty if there are none."""
+        used = {file.kind for file in self.readable}
+        kinds = Counter(file.kind.value for file in self.files if file.kind not in used)
         return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+
+    def _of(self, *kinds: Kind) -> tuple[Found, ...]:
+        return tuple(file for file in self.files if file.kind in kinds)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A folder and all below it.
+
+    Parameters
+    ----------
+    folders : tuple of Contents
+        Each before its subfolders.
+    seen : Counter of str
+        What there was in all of them.
+    """
+
+    folders: tuple[Contents, ...]
+    seen: Counter[str]
+
+    def of(self, *kinds: Kind) -> list[tuple[int, Contents]]:
+        """The folders whose files are read as one of these kinds, each with its number."""
+        return [
+            (index, contents)
+            for index, contents in enumerate(self.folders)
+            if contents.readable and contents.readable[0].kind in kinds
+        ]
+
+    @property
+    def files(self) -> list[Found]:
+        """Everything recognised."""
+        return [file for contents in self.folders for file in contents.files]
 
 
 def list_folder(folder: Path, root: Path, budget: Budget) -> Contents:
     """Look at the files of one folder, not of those below it.
 
     FIFOs, devices, sockets and broken links are counted and never opened; hidden files (and the
-    ``._`` companions that macOS leaves) are passed over.
+    ``._`` companions that macOS leaves) are skipped.
+
+    Parameters
+    ----------
+    folder : Path
+    root : Path
+        What places in messages are relative to.
+    budget : Budget
 
     Raises
     ------
@@ -102,14 +141,13 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Contents:
     files: list[Found] = []
     folders: list[Path] = []
     seen: Counter[str] = Counter()
-    masks = 0
     unknown: list[str] = []
     for name in _names(folder, where, budget):
         path = folder / name
         try:
             mode = path.stat().st_mode
         except OSError:  # broken, or a link that leads to itself
-            seen["broken links"] += 1
+            seen["git-annex links without content" if is_annexed(path) else "broken links"] += 1
             continue
         if stat.S_ISDIR(mode):
             seen["folders"] += 1
@@ -118,93 +156,117 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Contents:
             seen["FIFOs, sockets or devices"] += 1
         elif is_mask(name) and promises_image(name):
             seen[f"{suffix_of(name)} masks"] += 1
-            masks += 1
         else:
             seen[suffix_of(name)] += 1
-            if (one := recognised(path, root)) is not None:
-                files.append(one)
+            if (file := recognised(path, root)) is not None:
+                files.append(file)
             else:
                 unknown.append(name)
     files += cut_off(folder, root, files, unknown)
-    return Contents(tuple(files), masks, tuple(folders), seen)
+    return Contents(folder, tuple(files), tuple(folders), seen)
 
 
-@dataclass(frozen=True)
-class Tree:
-    """What a folder and all below it hold.
+def walk(root: Path, budget: Budget) -> Tree:
+    """Look through a folder and all below it.
 
-    Parameters
-    ----------
-    studies : tuple of Path
-        Each a path that `read` takes; DICOM apart, which no path can tell into studies.
-    dicom : tuple of Found
-        DICOM files of the folders whose files are read as DICOM, bad ones too.
-    ignored : mapping of Path to str
-        By folder with DICOM: in words, the images of other kinds beside it.
-    seen : Counter of str
-    files : tuple of Found
-        Everything recognised.
-    """
-
-    studies: tuple[Path, ...]
-    dicom: tuple[Found, ...]
-    ignored: Mapping[Path, str]
-    seen: Counter[str]
-    files: tuple[Found, ...]
-
-
-def walk(path: Path, budget: Budget) -> Tree:
-    """Look through a folder and all below it; only names and first bytes are looked at.
-
-    A folder's own files are a study (or several, see the module's words), and so is each
-    subfolder's. Results of this tool, hidden folders, what a BIDS data set keeps beside ``anat``
-    and its ``derivatives`` and ``sourcedata`` are passed over. Each folder is visited once, so
-    links in a circle end. What is bad is among the paths, too: it costs no other study, and `read`
-    says what is wrong with it.
+    Skipped are results of this tool, hidden folders, folders of masks beside images, what a BIDS data set
+    keeps beside ``anat``, and its ``derivatives`` and ``sourcedata``. Each folder is visited once, so links
+    in a circle end. A link to a folder is followed, but neither out of the given folder into another file
+    system nor to a folder above. A folder that cannot be listed, or that alone holds more than ``members``
+    files, has its error in its `Contents`: it costs no other folder.
 
     Raises
     ------
-    NothingReadableError
-        The folder is a result of this tool.
     LimitExceededError
-        More than ``members`` folders.
+        More than ``members`` files and folders in all.
     """
-    refuse_result(path)
-    studies: list[Path] = []
-    dicom: list[Found] = []
-    ignored: dict[Path, str] = {}
+    folders: list[Contents] = []
     seen: Counter[str] = Counter()
-    files: list[Found] = []
+    listed = 0
     visited: set[tuple[int, int]] = set()
-    waiting = [path]
+    waiting = [root]
     while waiting:
         folder = waiting.pop()
-        budget.check_members(len(visited), relative(folder, path))
         try:
             status = folder.stat()
             if (status.st_dev, status.st_ino) in visited:
                 continue
             visited.add((status.st_dev, status.st_ino))
-            contents = list_folder(folder, path, budget)
-        except (OSError, GliosightError):
-            studies.append(folder)
+            contents = list_folder(folder, root, budget)
+        except GliosightError as error:
+            folders.append(Contents(folder, error=error))
             continue
+        except OSError as error:
+            folders.append(Contents(folder, error=cannot_read(error, relative(folder, root))))
+            continue
+        listed += contents.seen.total()
+        budget.check_members(listed, relative(root, root))
+        folders.append(contents)
         seen += contents.seen
-        files += contents.files
-        if contents.readable and contents.readable[0].kind is Kind.DICOM:
-            dicom += contents.readable
-            budget.check_members(len(dicom), relative(folder, path))
-            if others := contents.ignored():
-                ignored[folder] = others
-        else:
-            studies += _studies_of(folder, contents)
-        waiting += reversed(_worth_entering(contents))
-    return Tree(tuple(studies), tuple(dicom), ignored, seen, tuple(files))
+        worth, skipped = _worth_entering(contents, root)
+        seen += skipped
+        waiting += reversed(worth)
+    return Tree(tuple(folders), seen)
 
 
-def with_ignored(error: UnsupportedInputError, contents: Contents) -> UnsupportedInputError:
-    """The same error, which also tells what else lies in the folder and was not looked at."""
-    if not (ignored := contents.ignored()):
+def study_folder(
+    folder: Path, root: Path, ceiling: Path | None
+) -> tuple[Path, Sequence | str | None]:
+    """The folder of the study that a folder's files belong to, and the sequence that folders name.
+
+    Of ``patient/4_FLAIR/NIFTI`` that is ``patient`` and FLAIR.
+
+    Parameters
+    ----------
+    folder : Path
+    root : Path
+        The path that was given; the study's folder is not above it.
+    ceiling : Path, optional
+        A folder above ``root``; it and what lies above it say nothing.
+    """
+    home = inside = folder
+    sequence: Sequence | str | None = None
+    place = _absolute(folder)
+    while place.name and place != ceiling:
+        says = sequence_of_folder(place.name)
+        if says is None and not is_structural_folder(place.name):
+            break
+        inside = inside if inside == root else inside.parent
+        place = place.parent
+        if says is not None:
+            home, sequence = inside, sequence or says
+    return home, sequence
+
+
+def study_name(folder: Path, files: Iterable[Found], ceiling: Path | None) -> str:
+    """What to call the study of a folder: the nearest folder whose name tells one study from another.
+
+    Below ``anat`` of a BIDS data set the files say it: subject and session.
+    """
+    place = _absolute(folder)
+    if place.name == "anat":
+        for file in files:
+            if (series := nifti_series(file.path.name)).startswith("sub-"):
+                return series
+    while is_structural_folder(place.name) and place.parent not in (place, ceiling):
+        place = place.parent
+    return place.name or folder_name(folder)
+
+
+def in_lgg_layout(file: Found) -> bool:
+    """Whether a picture is called as in the LGG set: ``<patient>/<patient>_<slice>.tif``."""
+    series, number = slice_number(file.path.name)
+    patient = file.path.parent.name
+    return (
+        file.kind is Kind.TIFF
+        and number is not None
+        and (series == patient or series.startswith(LGG_PATIENT))
+    )
+
+
+def with_ignored(error: UnsupportedInputError, ignored: str) -> UnsupportedInputError:
+    """The same error, which also tells what other images lie in the folder and were not looked at."""
+    if not ignored:
         return error
     return UnsupportedInputError(
         f"{error.what}; other images in the folder were not looked at: {ignored}",
@@ -234,18 +296,6 @@ def nothing_in(
     )
 
 
-def several(names: list[str], folder: Path) -> UnsupportedInputError:
-    """The error for a folder of several studies where one was asked for."""
-    if len(names) == 1:
-        names.append("files without a name in common")
-    more = ", ..." if len(names) > NAMED else ""
-    return UnsupportedInputError(
-        f"there are {len(names)} studies ({', '.join(names[:NAMED])}{more}), one is read at a time",
-        where=folder_name(folder),
-        remedy=f"name one of them, as in {Path(folder_name(folder)) / names[0]}",
-    )
-
-
 def slice_groups(files: Iterable[Found]) -> dict[str, list[Found]]:
     """Slices by series; pictures without a number are one series if nothing has a number."""
     files = list(files)
@@ -265,7 +315,11 @@ def flair_groups(files: Iterable[Found]) -> dict[str, list[Found]]:
     own begins with.
     """
     files = list(files)
-    flairs = [one for one in files if sequence_of(one.path.name) is Sequence.FLAIR]
+    flairs = [
+        one
+        for one in files
+        if (sequence_of(one.path.name) or one.folder_sequence) is Sequence.FLAIR
+    ]
     if len(flairs) < 2:
         return {nifti_series(one.path.name): files for one in flairs}
     groups: dict[str, list[Found]] = {}
@@ -281,18 +335,28 @@ def flair_groups(files: Iterable[Found]) -> dict[str, list[Found]]:
     return groups
 
 
-def series_files(path: Path, root: Path, budget: Budget) -> tuple[Contents, list[Found]] | None:
-    """The files that ``folder/series`` names, or ``None`` where it names none."""
-    folder = path.parent
-    mode = mode_of(folder)
-    if not path.name or mode is None or not stat.S_ISDIR(mode):
-        return None
-    if not _has_series(folder, path.name):
-        return None
-    contents = list_folder(folder, root, budget)
-    nifti = flair_groups(contents.of(Kind.NIFTI)).get(path.name)
-    files = nifti or slice_groups(contents.of(*SLICES)).get(path.name)
-    return (contents, files) if files else None
+def has_series(folder: Path, series: str) -> bool:
+    """Whether a file of the folder could belong to the series, by the names alone.
+
+    Most paths that are not there are mistyped; then the files beside them do not matter, neither their
+    number nor what is wrong with them.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return any(
+                series in (nifti_series(entry.name), slice_number(entry.name)[0], stem(entry.name))
+                for entry in entries
+            )
+    except (OSError, ValueError):
+        return False
+
+
+def is_annexed(path: Path) -> bool:
+    """Whether a link leads to where git-annex would keep the file once it is fetched."""
+    try:
+        return "annex/objects" in os.readlink(path).replace("\\", "/")  # noqa: PTH115
+    except OSError:
+        return False
 
 
 def mode_of(path: Path) -> int | None:
@@ -315,56 +379,48 @@ def _names(folder: Path, where: str, budget: Budget) -> list[str]:
     names: list[str] = []
     try:
         with os.scandir(folder) as entries:
-            for count, entry in enumerate(entries, start=1):
-                budget.check_members(count, where)
+            for entry in entries:
                 if not entry.name.startswith("."):
                     names.append(entry.name)
+                    budget.check_members(len(names), where)
     except OSError as error:
         raise cannot_read(error, where) from error
     return sorted(names, key=natural_key)
 
 
-def _has_series(folder: Path, series: str) -> bool:
-    """Whether a file of the folder could belong to the series, by the names alone.
+def _absolute(folder: Path) -> Path:
+    # Not resolve(): the names that a user sees are those of the links.
+    return Path(os.path.abspath(folder))  # noqa: PTH100
 
-    Most paths that are not there are mistyped; then the files beside them are none of their
-    business: neither their number nor what is wrong with them.
-    """
-    try:
-        with os.scandir(folder) as entries:
-            return any(
-                series in (nifti_series(one.name), slice_number(one.name)[0]) for one in entries
-            )
-    except OSError:
+
+def _worth_entering(contents: Contents, root: Path) -> tuple[list[Path], Counter[str]]:
+    """The subfolders that may hold studies, and the others by count."""
+    skipped: Counter[str] = Counter()
+    folders = [folder for folder in contents.folders if not _is_result(folder)]
+    if anat := [folder for folder in folders if folder.name == "anat"]:
+        folders = anat
+    elif contents.seen[".json"] and any(folder.name.startswith("sub-") for folder in folders):
+        beside = ("derivatives", "sourcedata", "code")
+        folders = [folder for folder in folders if folder.name not in beside]
+    images = [folder for folder in folders if not is_mask_folder(folder.name)]
+    if contents.readable or images:
+        skipped["folders of masks"] = len(folders) - len(images)
+        folders = images
+    inside = [folder for folder in folders if not _leads_away(folder, root)]
+    skipped["links to other places"] = len(folders) - len(inside)
+    return inside, +skipped
+
+
+def _leads_away(folder: Path, root: Path) -> bool:
+    """Whether a link leads to a folder above the given one, or from there into another file system."""
+    if not folder.is_symlink():
         return False
-
-
-def _studies_of(folder: Path, contents: Contents) -> list[Path]:
-    files = contents.readable
-    bad = [one for one in contents.files if one.error]
-    sound = [one for one in contents.of(Kind.NIFTI, *SLICES) if not one.error]
-    if contents.folders and not sound:
-        # A folder of studies rather than one of them: a stray file is told by its own name.
-        return [one.path for one in bad]
-    if not files:
-        return []
-    groups = flair_groups(files) if files[0].kind is Kind.NIFTI else slice_groups(files)
-    # A group without a name cannot be named; then `read` says what is wrong with the folder.
-    if len(groups) < 2 or "" in groups:
-        return [folder]
-    grouped = {one.path for group in groups.values() for one in group}
-    others = [one.path for one in bad if one.path not in grouped]
-    return [folder / series for series in groups] + others
-
-
-def _worth_entering(contents: Contents) -> list[Path]:
-    folders = [one for one in contents.folders if not _is_result(one)]
-    anat = [one for one in folders if one.name == "anat"]
-    if anat:
-        return anat
-    if contents.seen[".json"] and any(one.name.startswith("sub-") for one in folders):
-        return [one for one in folders if one.name not in ("derivatives", "sourcedata", "code")]
-    return folders
+    try:
+        target, given = folder.resolve(), root.resolve()
+        above = given.is_relative_to(target) and given != target
+        return above or target.stat().st_dev != given.stat().st_dev
+    except (OSError, RuntimeError):
+        return True
 
 
 def refuse_result(folder: Path) -> None:

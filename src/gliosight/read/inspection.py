@@ -1,37 +1,34 @@
 """What is there, and what an analysis would take, without one (read stage).
 
-In: a source of `find_studies`. Out: an `Inspection`: every series or file with what it shows and why, the
-choice, and what reading would complain of. Headers alone are read; with ``pixels`` also the pixels, which
-tell masks, copies and constant images from pictures.
+A candidate becomes an `Inspection`: every series or file with what it shows and why, the choice, and what
+reading would complain of. Headers alone are read; with ``pixels`` also the pixels, which tell masks, copies
+and constant images from pictures.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
+from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from gliosight.errors import GliosightError, UnsupportedInputError
-from gliosight.read import Request, Source, read
-from gliosight.read.detect import SLICES, Kind
-from gliosight.read.folders import (
-    flair_groups,
-    list_folder,
-    series_files,
-    slice_groups,
-    with_ignored,
+from gliosight.errors import DamagedInputError, GliosightError
+from gliosight.read.candidates import (
+    Candidate,
+    DicomCandidate,
+    NiftiCandidate,
+    Options,
+    SlicesCandidate,
 )
 from gliosight.read.intensities import few_values, is_constant, is_labels
 from gliosight.read.limits import Budget, Limits
 from gliosight.read.naming import is_mask, sequence_of
 from gliosight.read.nifti_file import place, read_nifti_header
-from gliosight.read.recognise import Found, folder_name, kind_of, relative
+from gliosight.read.recognise import Found
 from gliosight.study import Flag, Geometry, Sequence
 
 if TYPE_CHECKING:
@@ -120,29 +117,58 @@ class Inspection:
     flags: tuple[Flag, ...] = ()
 
 
-def inspect(
-    source: Source, title: str, limits: Limits, *, root: Path | None = None, pixels: bool = False
-) -> Inspection:
-    """Look at one source.
+def describe_nifti(candidate: NiftiCandidate, limits: Limits, *, pixels: bool) -> Inspection:
+    """Look at the headers of NIfTI files."""
+    rows = tuple(_nifti(file) for file in candidate.files)
+    seen = Inspection(candidate.title, "nifti", series=rows, error=candidate.error)
+    try:
+        taken, flags, _ = candidate.assign()
+    except GliosightError as error:
+        return replace(seen, error=candidate.error or error)
+    names = {file.path: name.value for name, file in taken.items()}
+    assumed = any(note.code == "SEQUENCE_ASSUMED" for note in flags)
+    seen = replace(
+        seen,
+        series=tuple(
+            replace(row, taken_as=names.get(file.path))
+            for row, file in zip(rows, candidate.files, strict=True)
+        ),
+        reasons={
+            name.value: "the only file; neither its name nor its folder says a sequence"
+            if assumed
+            else f"{file.path.name} is called so"
+            if sequence_of(file.path.name) is name
+            else f"{file.path.name} lies in a folder called so"
+            for name, file in taken.items()
+        },
+        flags=(*candidate.flags, *flags),
+    )
+    return _with_pixels(seen, candidate, limits) if pixels else seen
 
-    Parameters
-    ----------
-    source : Path or DicomStudy
-    title : str
-        What to call it.
-    limits : Limits
-    root : Path, optional
-        What its folder is told relative to.
-    pixels : bool
-        Read the pixels, too.
-    """
-    if not isinstance(source, Path):
-        return replace(_dicom(source, limits, pixels=pixels), folder=_folder(source, root))
-    seen = _files(source, title, limits)
-    if not pixels or seen.error is not None:
+
+def describe_slices(candidate: SlicesCandidate, limits: Limits, *, pixels: bool) -> Inspection:
+    """Look at the headers of pictures: sizes and numbers that clash are told without reading them all."""
+    seen = Inspection(
+        candidate.title,
+        "slices",
+        series=tuple(_slices(files, name) for name, files in candidate.files.items()),
+        error=candidate.error or _clash(candidate.files.get(Sequence.FLAIR, ())),
+        flags=candidate.flags,
+    )
+    return _with_pixels(seen, candidate, limits) if pixels else seen
+
+
+def describe_dicom(candidate: DicomCandidate, limits: Limits, *, pixels: bool) -> Inspection:
+    """Look at the series of a DICOM study."""
+    seen = _dicom(candidate.study, limits, pixels=pixels)
+    return replace(seen, folder=candidate.source, flags=(*candidate.flags, *seen.flags))
+
+
+def _with_pixels(seen: Inspection, candidate: Candidate, limits: Limits) -> Inspection:
+    if seen.error is not None:
         return seen
     try:
-        study = read(Request(source, limits=limits))
+        study = candidate.read(Options(limits))
     except GliosightError as error:
         return replace(seen, error=error)
     return replace(seen, flags=tuple(dict.fromkeys((*seen.flags, *study.flags))))
@@ -179,11 +205,6 @@ def _together(alike: list[SeenSeries]) -> SeenSeries:
         name=f"{name}, {len(alike)} parts: {part}, ..., {last}",
         plane=alike[0].plane if len(planes) == 1 else "several planes",
     )
-
-
-def _folder(study: DicomStudy, root: Path | None) -> str:
-    whole = Path(os.path.commonpath(study.folders))
-    return "" if root is None or whole == root else relative(whole, root)
 
 
 def plane_of(geometry: Geometry | None) -> str | None:
@@ -249,8 +270,10 @@ def _taken_by_headers(study: DicomStudy) -> _Taken:
 
 
 def _taken_by_pixels(study: DicomStudy, limits: Limits) -> _Taken:
+    from gliosight.read.dicom.study import read_dicom
+
     try:
-        read_study = read(Request(study, limits=limits))
+        read_study = read_dicom(study, Budget(limits))
     except GliosightError as error:
         return _Taken(error=error, flags=study.flags)
     source = read_study.source
@@ -309,67 +332,6 @@ def _spacing(geometry: Geometry | None) -> tuple[float, float, float] | None:
     return slices, rows, columns
 
 
-def _files(path: Path, title: str, limits: Limits) -> Inspection:
-    """A study of NIfTI files or of slices."""
-    try:
-        files = _files_of(path, Budget(limits))
-    except GliosightError as error:
-        return Inspection(title, "unknown", error=error)
-    if not files:
-        try:
-            read(Request(path, limits=limits))
-        except GliosightError as error:
-            return Inspection(title, "unknown", error=error)
-    bad = next((one.error for one in files if one.error is not None), None)
-    if files and files[0].kind is not Kind.NIFTI:
-        return Inspection(title, "slices", series=(_slices(files),), error=bad)
-    rows = tuple(_nifti(one) for one in files)
-    marked, reasons, problem, flags = _assigned(files, rows, folder_name(path), bad)
-    if isinstance(problem, UnsupportedInputError) and path.is_dir():
-        problem = with_ignored(problem, list_folder(path, path, Budget(limits)))
-    return Inspection(title, "nifti", "", marked, reasons, problem, flags)
-
-
-def _files_of(path: Path, budget: Budget) -> list[Found]:
-    if path.is_dir():
-        contents = list_folder(path, path, budget)
-        groups = (
-            flair_groups(contents.readable)
-            if contents.of(Kind.NIFTI)
-            else slice_groups(contents.readable)
-        )
-        return list(next(iter(groups.values()))) if len(groups) == 1 else list(contents.readable)
-    if path.is_file():
-        kind = kind_of(path, path.name)
-        readable = kind is Kind.NIFTI or kind in SLICES
-        return [Found(path, kind, path.name)] if readable else []
-    found = series_files(path, path.parent, budget)
-    return [] if found is None else list(found[1])
-
-
-def _assigned(
-    files: Iterable[Found],
-    rows: tuple[SeenSeries, ...],
-    where: str,
-    bad: GliosightError | None,
-) -> tuple[tuple[SeenSeries, ...], dict[str, str], GliosightError | None, tuple[Flag, ...]]:
-    from gliosight.read.nifti import assign
-
-    files = list(files)
-    try:
-        taken, flags, _ = assign(files, where)
-    except GliosightError as error:
-        return rows, {}, bad or error, ()
-    names = {one.path: name.value for name, one in taken.items()}
-    marked = tuple(
-        replace(row, taken_as=names.get(one.path)) for row, one in zip(rows, files, strict=True)
-    )
-    reasons = {name.value: f"{one.path.name} says so by its name" for name, one in taken.items()}
-    if any(one.code == "SEQUENCE_ASSUMED" for one in flags):
-        reasons = {Sequence.FLAIR.value: "the only file, whose name says no sequence"}
-    return marked, reasons, bad, flags
-
-
 def _nifti(one: Found) -> SeenSeries:
     said = sequence_of(one.path.name)
     shows = "mask, by its name" if is_mask(one.path.name) else str(getattr(said, "value", said))
@@ -395,23 +357,48 @@ def _nifti(one: Found) -> SeenSeries:
     )
 
 
-def _slices(files: list[Found]) -> SeenSeries:
-    first = files[0]
-    name = relative(first.path, first.path.parent)
-    if len(files) > 1:
-        name = f"{first.path.name} to {files[-1].path.name}"
-    shape = None
-    try:
-        with Image.open(first.path) as picture:
-            pages = getattr(picture, "n_frames", 1) if len(files) == 1 else len(files)
-            shape = (pages, picture.height, picture.width)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        pass  # Pillow does not know every TIFF that is read; the size is not worth an error
+def _slices(files: Ordered[Found], sequence: Sequence) -> SeenSeries:
+    first, last = files[0], files[-1]
+    pages, rows, columns = _size_of(first) or (0, 0, 0)
+    several = len(files) > 1
     return SeenSeries(
-        name=name,
-        shows="slices",
+        name=f"{first.path.name} to {last.path.name}" if several else first.path.name,
+        shows="slices" if sequence is Sequence.FLAIR else sequence.value,
         stored=first.kind.value,
-        why="one channel is FLAIR; three are T1, FLAIR, T1C",
-        shape=shape,
-        taken_as=Sequence.FLAIR.value,
+        why="one channel is FLAIR; three are T1, FLAIR, T1C"
+        if first.folder_sequence is None
+        else "the folder is called so",
+        shape=(len(files) if several else pages, rows, columns) if pages else None,
+        taken_as=sequence.value,
     )
+
+
+def _clash(files: Ordered[Found]) -> GliosightError | None:
+    """What makes pictures no slices of one study, as far as their headers and names say."""
+    from gliosight.read.slices import in_order
+
+    try:
+        in_order(files)
+    except GliosightError as error:
+        return error
+    sizes: dict[tuple[int, int], Found] = {}
+    for file in files:
+        if (size := _size_of(file)) is not None:
+            sizes.setdefault(size[1:], file)
+    if len(sizes) < 2:
+        return None
+    (one, first), (two, second) = list(sizes.items())[:2]
+    return DamagedInputError(
+        f"slices of one series differ in size, {one[0]} x {one[1]} and {two[0]} x {two[1]}",
+        where=f"{first.where} and {second.where}",
+        remedy="give slices of one series only",
+    )
+
+
+def _size_of(file: Found) -> tuple[int, int, int] | None:
+    """Pages, rows and columns by the header; ``None`` where Pillow does not know the kind of picture."""
+    try:
+        with Image.open(file.path) as picture:
+            return getattr(picture, "n_frames", 1), picture.height, picture.width
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None

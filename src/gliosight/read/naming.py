@@ -79,6 +79,47 @@ def sequence_of(name: str) -> Sequence | str | None:
     return found
 
 
+def sequence_of_folder(name: str) -> Sequence | str | None:
+    """The sequence that a folder of one sequence's files is called after; ``None`` for other folders."""
+    plain = re.sub(r"^[0-9]+[_\-. ]+", "", name)
+    found = sequence_of(plain)
+    return found if found is not None and not nifti_series(plain) else None
+
+
+def is_structural_folder(name: str) -> bool:
+    """Whether a folder's name says nothing about whose study it holds."""
+    return sequence_of_folder(name) is not None or name.lower() in _STRUCTURAL
+
+
+def is_mask_folder(name: str) -> bool:
+    """Whether every word of a folder's name says mask."""
+    words = [word.lower() for word in _TOKEN.findall(name)]
+    return (
+        bool(words)
+        and all(
+            word.isdigit() or _MASK.fullmatch(word) or word in ("images", "segm") for word in words
+        )
+        and any(_MASK.fullmatch(word) or word == "segm" for word in words)
+    )
+
+
+_STRUCTURAL = frozenset(
+    {
+        "anat",
+        "nifti",
+        "nii",
+        "niftis",
+        "dicom",
+        "dicoms",
+        "images",
+        "image",
+        "scans",
+        "files",
+        "resources",
+    }
+)
+
+
 def contradiction(name: str, sequence: Sequence) -> str | None:
     """What a name says instead of the sequence that the file was given as; ``None`` if nothing."""
     if is_mask(name):

@@ -21,7 +21,7 @@ from gliosight.read.copies import OTHERS, keep_real
 from gliosight.read.flags import flag
 from gliosight.read.intensities import make_finite, refuse_mask
 from gliosight.read.limits import Budget
-from gliosight.read.naming import is_part_of, nifti_series, sequence_of
+from gliosight.read.naming import contradiction, is_part_of, nifti_series, sequence_of
 from gliosight.read.nifti_file import Image, read_nifti_file
 from gliosight.read.nifti_header import Header
 from gliosight.read.recognise import Found
@@ -113,7 +113,7 @@ def assign(
     UnsupportedInputError
         No FLAIR, or more than one.
     """
-    said = {one: sequence_of(one.path.name) for one in group}
+    said = {file: _sequence(file) for file in group}
     flairs = [one for one, name in said.items() if name is Sequence.FLAIR]
     if len(group) == 1 and said[group[0]] is None:
         return {Sequence.FLAIR: group[0]}, (_assumed(),), ()
@@ -158,7 +158,7 @@ def assign_single(one: Found) -> tuple[Flag, ...]:
     UnsupportedInputError
         The name says another sequence than FLAIR.
     """
-    name = sequence_of(one.path.name)
+    name = _sequence(one)
     if name is Sequence.FLAIR:
         return ()
     if name is None:
@@ -169,6 +169,22 @@ def assign_single(one: Found) -> tuple[Flag, ...]:
         where=one.where,
         remedy="give the FLAIR file, or say with --flair FILE that this is it",
     )
+
+
+def _sequence(file: Found) -> Sequence | str | None:
+    """The sequence that a file's name says, else its folder's."""
+    return sequence_of(file.path.name) or file.folder_sequence
+
+
+def check_named(file: Found, sequence: Sequence) -> tuple[Flag, ...]:
+    """The flag for a file that was named as one sequence and is called like another."""
+    if (instead := contradiction(file.path.name, sequence)) is None:
+        return ()
+    message = (
+        f"The file given as {sequence.value} ({file.path.name}) is {instead} by its name; it is used as "
+        f"{sequence.value} all the same."
+    )
+    return (flag("NAME_CONTRADICTS", message),)
 
 
 def _read_one(

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gliosight.errors import DamagedInputError, GliosightError, NothingReadableError
-from gliosight.read.detect import Kind, sniff
+from gliosight.read.detect import STAND_INS, Kind, sniff
 from gliosight.read.naming import promises_archive, promises_image, stem
+from gliosight.study import Sequence
 
 DICOM_SUFFIX = ".dcm"
 _NUMBERS = re.compile(r"[0-9]+")
@@ -32,12 +33,15 @@ class Found:
         The path relative to the input.
     error : GliosightError, optional
         Why it cannot be read; then neither can the study that it belongs to by its name.
+    folder_sequence : Sequence or str, optional
+        The sequence that its folder names, such as ``FLAIR/`` or ``T2w/``.
     """
 
     path: Path
     kind: Kind
     where: str
     error: GliosightError | None = field(default=None, compare=False)
+    folder_sequence: Sequence | str | None = None
 
 
 def relative(path: Path, root: Path) -> str:
@@ -81,7 +85,7 @@ def recognised(path: Path, root: Path) -> Found | None:
     except NothingReadableError as found:
         error = found
     else:
-        if kind not in (Kind.UNKNOWN, Kind.EMPTY):
+        if kind not in (Kind.UNKNOWN, Kind.EMPTY, *STAND_INS):
             return Found(path, kind, where)
         error = mislabelled(path.name, kind, where)
     if not promises(path.name):
@@ -125,15 +129,17 @@ def _promised(name: str) -> Kind:
 
 def mislabelled(name: str, kind: Kind, where: str) -> DamagedInputError:
     """The error for a file whose suffix promises an image that its bytes do not hold."""
-    if kind is Kind.EMPTY:
+    remedy = "copy or export the file again, or take it out of the folder"
+    if kind in STAND_INS:
+        what, remedy = STAND_INS[kind]
+        what = f"named {suffix_of(name)}, but {what}"
+    elif kind is Kind.EMPTY:
         what = "the file is empty"
     else:
         what = (
             f"named {suffix_of(name)}, but its content is no such image, or it is cut off at once"
         )
-    return DamagedInputError(
-        what, where=where, remedy="copy or export the file again, or take it out of the folder"
-    )
+    return DamagedInputError(what, where=where, remedy=remedy)
 
 
 def suffix_of(name: str) -> str:

@@ -8,9 +8,11 @@ printer's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -49,7 +51,12 @@ class _Slice:
 
 
 def read_slices(
-    found: Ordered[Found], study_id: str, budget: Budget, flags: Ordered[Flag] = ()
+    found: Ordered[Found],
+    study_id: str,
+    budget: Budget,
+    flags: Ordered[Flag] = (),
+    *,
+    others: Mapping[Sequence, Ordered[Found]] = MappingProxyType({}),
 ) -> Study:
     """Read the slices of one study.
 
@@ -61,6 +68,9 @@ def read_slices(
     budget : Budget
     flags : sequence of Flag
         What finding them had to say.
+    others : mapping of Sequence to sequence of Found
+        The slices of T1 and T1C where each sequence has a folder of its own. What does not have FLAIR's
+        size and number of slices is left out, flagged.
 
     Raises
     ------
@@ -70,7 +80,7 @@ def read_slices(
         Colour models that are not read; names that say another sequence; a stack among slices.
     LimitExceededError
     """
-    ordered, order_flags = _in_order(found)
+    ordered, order_flags = in_order(found)
     slices: list[_Slice] = []
     notes: set[str] = set()
     for one in ordered:
@@ -78,7 +88,7 @@ def read_slices(
         notes |= picture.notes
         slices += _pages(one, picture, alone=len(ordered) == 1)
     colour = any(one.pixels.shape[-1] == 3 for one in slices)
-    if not colour:
+    if not colour or any(file.folder_sequence for file in ordered):
         _refuse_other_sequence(ordered)
     stacked = _stack(slices)
     arrays: dict[Sequence, NDArray[Any]] = {Sequence.FLAIR: stacked[..., 0]}
@@ -86,8 +96,17 @@ def read_slices(
     if colour:
         arrays = {name: stacked[..., index] for index, name in enumerate(CHANNELS)}
         equal = all(np.array_equal(one, arrays[Sequence.FLAIR]) for one in arrays.values())
+    left_out: list[Sequence] = []
+    for name, files in others.items():
+        values, reason = _beside(files, arrays[Sequence.FLAIR], budget)
+        if values is not None:
+            arrays[name] = values
+            continue
+        left_out.append(name)
+        message = f"{name.value} is left out: {reason}."
+        order_flags = (*order_flags, flag(f"{name.value}_LEFT_OUT", message))
     place = slices[0].where if len(slices) == 1 else study_id
-    sequences, pixel_flags = _finish(arrays, place, lossy="LOSSY_SOURCE" in notes)
+    sequences, pixel_flags = _finish(arrays, place, left_out, lossy="LOSSY_SOURCE" in notes)
     if equal:
         message = "The three channels are equal: they are taken as FLAIR, without T1 and T1C."
         pixel_flags = (flag("THREE_EQUAL_CHANNELS", message), *pixel_flags)
@@ -100,6 +119,23 @@ def read_slices(
         source={"files": tuple(one.path.name for one in ordered)},
         flags=(*flags, *order_flags, *noted, *pixel_flags),
     )
+
+
+def _beside(
+    found: Ordered[Found], flair: NDArray[Any], budget: Budget
+) -> tuple[NDArray[Any] | None, str]:
+    """The slices of another sequence, (slices, rows, columns), or why they do not fit those of FLAIR."""
+    ordered, _ = in_order(found)
+    slices = [
+        page
+        for file in ordered
+        for page in _pages(file, _decode(file, budget), alone=len(ordered) == 1)
+    ]
+    stacked = _stack(slices)[..., 0]
+    if stacked.shape == flair.shape:
+        return stacked, ""
+    sizes = [" x ".join(str(side) for side in array.shape) for array in (stacked, flair)]
+    return None, f"its slices are {sizes[0]}, those of FLAIR {sizes[1]}"
 
 
 def _decode(one: Found, budget: Budget) -> Picture:
@@ -125,8 +161,14 @@ def _pages(one: Found, picture: Picture, *, alone: bool) -> list[_Slice]:
     ]
 
 
-def _in_order(found: Ordered[Found]) -> tuple[list[Found], tuple[Flag, ...]]:
-    """By slice number, or by name where there are no numbers."""
+def in_order(found: Ordered[Found]) -> tuple[list[Found], tuple[Flag, ...]]:
+    """Sort slices by their number, or by name where there are no numbers.
+
+    Raises
+    ------
+    DamagedInputError
+        Two slices have one number or name.
+    """
     if len(found) == 1:
         return list(found), ()
     numbers = [slice_number(one.path.name)[1] for one in found]
@@ -171,11 +213,11 @@ def _missing(numbers: list[int]) -> tuple[Flag, ...]:
 def _refuse_other_sequence(found: Ordered[Found]) -> None:
     """Grey pictures whose name says another sequence are not FLAIR, whatever else they are."""
     for one in found:
-        name = sequence_of(one.path.name)
+        name = sequence_of(one.path.name) or one.folder_sequence
         if name is not None and name is not Sequence.FLAIR:
-            said = name.value if isinstance(name, Sequence) else name
+            whose = "name" if sequence_of(one.path.name) else "folder"
             raise UnsupportedInputError(
-                f"no FLAIR, the name says {said}",
+                f"no FLAIR, the {whose} says {getattr(name, 'value', name)}",
                 where=one.where,
                 remedy="give the FLAIR slices, or rename them if they are FLAIR",
             )
@@ -211,13 +253,13 @@ def _size(one: _Slice) -> str:
 
 
 def _finish(
-    arrays: dict[Sequence, NDArray[Any]], where: str, *, lossy: bool
+    arrays: dict[Sequence, NDArray[Any]], where: str, left_out: list[Sequence], *, lossy: bool
 ) -> tuple[dict[Sequence, Volume], tuple[Flag, ...]]:
     flags: list[Flag] = []
     for name, values in arrays.items():
         arrays[name], odd = make_finite(values, name.value, where)
         flags += odd
     refuse_mask(arrays[Sequence.FLAIR], "FLAIR", where)
-    kept, copy_flags = keep_real(arrays, lossy=lossy)
+    kept, copy_flags = keep_real(arrays, lossy=lossy, explained=left_out)
     volumes = {name: Volume(np.ascontiguousarray(values)) for name, values in kept.items()}
     return volumes, (*flags, *copy_flags)

@@ -17,7 +17,7 @@ from typing import Any
 from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
 from gliosight.errors import printable
 
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 # Digits kept of a number: more than any input holds, fewer than two machines agree on.
 DIGITS = 6
 # A table program takes a cell that begins so for a formula.
@@ -70,6 +70,7 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         "flags": [asdict(one) for one in analysis.flags],
         "source": {
             "kind": study.kind,
+            "path": study.source.get("path"),
             "series": {
                 name: {
                     "uid_digest": digest,

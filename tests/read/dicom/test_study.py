@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.phantom.dicom import DicomSpec, geometry_of, volume_of, write_dicom
-from gliosight.read import Limits, Request, find_studies, read
+from gliosight.read import Limits, Options, Request, find, read
+from gliosight.read.candidates import DicomCandidate
 from gliosight.read.dicom import discover
 from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
 from gliosight.read.dicom.study import DicomStudy, digest_of, without_pixels
@@ -29,9 +31,13 @@ def codes(study: Study) -> set[str]:
 
 
 def only(path: Path) -> DicomStudy:
-    (source,) = find_studies(path, Limits())
-    assert isinstance(source, DicomStudy)
-    return source
+    (candidate,) = find(path, Limits())
+    assert isinstance(candidate, DicomCandidate)
+    return candidate.study
+
+
+def read_headers(source: DicomStudy, series: Mapping[Sequence, str] | None = None) -> Study:
+    return DicomCandidate("study", source).read(Options(series=series or {}))
 
 
 def test_three_sequences_on_one_grid(head: Phantom, tmp_path: Path) -> None:
@@ -61,14 +67,14 @@ def test_one_place_without_a_frame_of_reference_is_flagged(head: Phantom, tmp_pa
 
 def test_a_volume_of_dicom_cannot_be_asked_for(head: Phantom, tmp_path: Path) -> None:
     folder = write_dicom(head, tmp_path)
-    for path in (folder, only(folder), next(one for one in folder.rglob("*") if one.is_file())):
+    for path in (folder, next(one for one in folder.rglob("*") if one.is_file())):
         with pytest.raises(UsageError, match="--volume 1 is for 4-D NIfTI"):
             read(Request(path, volume_index=1))
 
 
 def test_the_study_is_named_by_a_digest_and_nothing_else(head: Phantom, tmp_path: Path) -> None:
     source = only(write_dicom(head, tmp_path, DicomSpec(identity="unicode")))
-    study = read(Request(source))
+    study = read_headers(source)
     uid = str(source.series[0].frames[0].instance.header.StudyInstanceUID)
     assert study.study_id == digest_of(uid)
     assert len(study.study_id) == 12
@@ -133,12 +139,12 @@ def test_series_can_be_named_by_number_and_by_uid(head: Phantom, tmp_path: Path)
         for one in source.series
         if one.identified.sequence is Sequence.FLAIR and one.shape != head.truth.shape
     )
-    assert read(Request(source)).shape == head.truth.shape
+    assert read_headers(source).shape == head.truth.shape
     for name in (other.uid, str(other.number)):
-        study = read(Request(source, series={Sequence.FLAIR: name}))
+        study = read_headers(source, {Sequence.FLAIR: name})
         assert study.shape == other.shape
     with pytest.raises(UsageError, match=r"--flair 1\.2\.3\.4 names no series of this study"):
-        read(Request(source, series={Sequence.FLAIR: "1.2.3.4"}))
+        read_headers(source, {Sequence.FLAIR: "1.2.3.4"})
 
 
 def test_no_flair_is_said_with_what_there_is(head: Phantom, tmp_path: Path) -> None:
@@ -172,14 +178,14 @@ def test_a_mask_with_flairs_own_header_is_passed_over(head: Phantom, tmp_path: P
     source = only(folder)
     shown = [one for one in source.series if one.identified.sequence is Sequence.FLAIR]
     assert len(shown) == 2  # by the headers
-    study = read(Request(source))
+    study = read_headers(source)
     assert len(np.unique(study.flair.values)) > 100
     assert "MASK_PASSED_OVER" in codes(study)
     with pytest.raises(DamagedInputError, match="mask"):
-        read(Request(source, series={Sequence.FLAIR: str(mask)}))
+        read_headers(source, {Sequence.FLAIR: str(mask)})
     masks_only = [one for one in source.series if one not in shown or one.number == mask]
     with pytest.raises(DamagedInputError, match="mask"):
-        read(Request(replace(source, series=tuple(masks_only))))
+        read_headers(replace(source, series=tuple(masks_only)))
 
 
 def edit(folder: Path, kind: str, **values: object) -> set[str]:
@@ -210,7 +216,7 @@ def test_a_mask_with_the_header_of_t1_is_passed_over(head: Phantom, tmp_path: Pa
     source = only(tmp_path)
     numbers = [one.number for one in source.series if one.identified.kind == "T1" and one.usable]
     with pytest.raises(DamagedInputError, match="mask"):
-        read(Request(source, series={Sequence.T1: str(numbers[0])}))
+        read_headers(source, {Sequence.T1: str(numbers[0])})
 
 
 def test_a_map_of_labels_with_flairs_own_header_is_passed_over(
@@ -291,9 +297,8 @@ def test_two_patients_under_one_uid_are_two_studies(head: Phantom, tmp_path: Pat
         header = pydicom.dcmread(path)
         header.PatientID = "somebody else"
         header.save_as(path)
-    sources = find_studies(tmp_path, Limits())
-    assert len(sources) == 2
-    studies = [read(Request(one)) for one in sources]
+    studies = [candidate.read(Options()) for candidate in find(tmp_path, Limits())]
+    assert len(studies) == 2
     assert all("PATIENTS_APART" in codes(one) for one in studies)
     assert len({one.study_id for one in studies}) == 2
     assert "somebody" not in repr([one.flags for one in studies])
@@ -342,7 +347,7 @@ def test_an_unreadable_file_beside_a_study_is_its_problem(head: Phantom, tmp_pat
 
 def test_headers_alone_make_the_same_grid(head: Phantom, tmp_path: Path) -> None:
     source = only(write_dicom(head, tmp_path, DicomSpec(layout="enhanced")))
-    whole = read(Request(source))
+    whole = read_headers(source)
     bare = without_pixels(source, whole.source["frames"]["FLAIR"])
     assert bare.shape == whole.shape
     assert bare.slice_names == whole.slice_names
@@ -356,9 +361,8 @@ def test_two_studies_under_one_folder(head: Phantom, tmp_path: Path) -> None:
     other = make_phantom(PhantomSpec(seed=8, slices=5, matrix=64, pixel_mm=3.0))
     write_dicom(head, tmp_path)
     write_dicom(other, tmp_path)
-    sources = find_studies(tmp_path, Limits())
-    assert len(sources) == 2
-    assert {read(Request(one)).shape[0] for one in sources} == {9, 5}
+    studies = [candidate.read(Options()) for candidate in find(tmp_path, Limits())]
+    assert {study.shape[0] for study in studies} == {9, 5}
     with pytest.raises(UnsupportedInputError, match="2 studies"):
         read(Request(tmp_path))
 

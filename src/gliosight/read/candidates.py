@@ -1,0 +1,834 @@
+"""The studies that lie at a path: `find` gives a candidate for each (read stage).
+
+A candidate knows its files by name and first bytes, says what an analysis would take of them, and reads
+itself. `FORMATS` is where an input format is added.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from gliosight.errors import (
+    DamagedInputError,
+    GliosightError,
+    NothingReadableError,
+    UnsupportedInputError,
+    UsageError,
+)
+from gliosight.read.detect import SLICES, STAND_INS, Kind, headless, sniff, unreadable
+from gliosight.read.flags import flag
+from gliosight.read.folders import (
+    NAMED,
+    Contents,
+    Tree,
+    flair_groups,
+    has_series,
+    in_lgg_layout,
+    is_annexed,
+    list_folder,
+    mode_of,
+    nothing_in,
+    refuse_result,
+    slice_groups,
+    study_folder,
+    study_name,
+    walk,
+    with_ignored,
+)
+from gliosight.read.intensities import is_constant
+from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
+from gliosight.read.naming import is_mask, sequence_of, stem
+from gliosight.read.recognise import (
+    LOOKED_FOR,
+    Found,
+    folder_name,
+    kind_of,
+    mislabelled,
+    promises,
+    relative,
+)
+from gliosight.study import Flag, Sequence, Study
+
+if TYPE_CHECKING:
+    from gliosight.read.dicom.study import DicomStudy
+    from gliosight.read.inspection import Inspection
+
+# Called with how many DICOM headers are read, of how many.
+HeaderProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a candidate is read.
+
+    Parameters
+    ----------
+    limits : Limits
+    volume_index : int, optional
+        Which volume of a 4-D NIfTI to read, counted from 0.
+    series : mapping of Sequence to str
+        For DICOM: SeriesInstanceUID or SeriesNumber to take instead of the rules' choice.
+    """
+
+    limits: Limits = DEFAULT_LIMITS
+    volume_index: int | None = None
+    series: Mapping[Sequence, str] = field(default_factory=dict)
+
+
+class Candidate(Protocol):
+    """What may be a study.
+
+    Attributes
+    ----------
+    title : str
+        What people call it: the way to it from the path that was given, or the id of a DICOM study.
+    source : str
+        Where it lies, as seen from the path that was given; that path by its own name.
+    """
+
+    @property
+    def title(self) -> str: ...  # noqa: D102
+    @property
+    def source(self) -> str: ...  # noqa: D102
+
+    def read(self, options: Options) -> Study:
+        """Read the pixels; raises a `GliosightError` that says why it is no study."""
+
+    def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:
+        """Say what is there and what `read` would take of it."""
+
+
+@dataclass(frozen=True)
+class NiftiCandidate:
+    """NIfTI files of one study.
+
+    Parameters
+    ----------
+    source : str
+        See `Candidate`; also its title.
+    study_id : str
+        The name of its folder or file.
+    files : tuple of Found
+        Those of one FLAIR, and what lies beside it.
+    named : mapping of Sequence to Found
+        The files by sequence where the user named them; else their names are asked.
+    folder : Path, optional
+        Where the files lie if they are a whole folder's, not one file that was given by itself.
+    error : GliosightError, optional
+        What is wrong with a file of the study.
+    beside : str
+        Images of other kinds in the folder, in words.
+    flags : tuple of Flag
+    """
+
+    source: str
+    study_id: str
+    files: tuple[Found, ...]
+    named: Mapping[Sequence, Found] = field(default_factory=dict)
+    folder: Path | None = None
+    error: GliosightError | None = None
+    beside: str = ""
+    flags: tuple[Flag, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Where it lies."""
+        return self.source
+
+    def read(self, options: Options) -> Study:
+        """Read the pixels; see `Candidate`."""
+        from gliosight.read.nifti import read_nifti
+
+        _refuse_series(options)
+        if self.error is not None:
+            raise self.error
+        files, assigned, explained = self.assign()
+        return read_nifti(
+            files,
+            self.study_id,
+            Budget(options.limits),
+            volume_index=options.volume_index,
+            flags=(*self.flags, *assigned),
+            explained=explained,
+        )
+
+    def assign(self) -> tuple[dict[Sequence, Found], tuple[Flag, ...], tuple[Sequence, ...]]:
+        """Which file is which sequence; see `gliosight.read.nifti.assign`."""
+        from gliosight.read.nifti import assign, assign_single
+
+        if self.named:
+            return dict(self.named), (), ()
+        if self.folder is None:
+            (file,) = self.files
+            if is_mask(file.path.name):
+                raise _mask_by_name(file.where)
+            return {Sequence.FLAIR: file}, assign_single(file), ()
+        try:
+            return assign(self.files, self.source)
+        except UnsupportedInputError as error:
+            raise with_ignored(error, self.beside) from error
+
+    def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:
+        """Say what is there; see `Candidate`."""
+        from gliosight.read.inspection import describe_nifti
+
+        return describe_nifti(self, limits, pixels=pixels)
+
+
+@dataclass(frozen=True)
+class SlicesCandidate:
+    """TIFF, PNG or JPEG slices of one study.
+
+    Parameters
+    ----------
+    files : mapping of Sequence to tuple of Found
+        The pictures by sequence where each has a folder of its own; else all are FLAIR's.
+    named : bool
+        Whether names, folders or the layout of the LGG set say that they show FLAIR.
+
+    The other parameters are those of `NiftiCandidate`.
+    """
+
+    source: str
+    study_id: str
+    files: Mapping[Sequence, tuple[Found, ...]]
+    named: bool = True
+    error: GliosightError | None = None
+    flags: tuple[Flag, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Where it lies."""
+        return self.source
+
+    def read(self, options: Options) -> Study:
+        """Read the pixels; see `Candidate`."""
+        from gliosight.read.slices import read_slices
+
+        _refuse_series(options)
+        _refuse_volume(options, "of slices")
+        if self.error is not None:
+            raise self.error
+        others: dict[Sequence, tuple[Found, ...]] = dict(self.files)
+        flair = others.pop(Sequence.FLAIR)
+        study = read_slices(flair, self.study_id, Budget(options.limits), self.flags, others=others)
+        first = flair[0]
+        # An empty mask has one value, so its pixels do not tell it from an image.
+        if is_mask(first.path.name) and is_constant(study.flair.values):
+            raise _mask_by_name(first.where)
+        if self.named:
+            return study
+        message = (
+            "Neither names nor folders say what the pictures show; one channel is taken as FLAIR, three "
+            "channels as T1, FLAIR and T1C."
+        )
+        return replace(study, flags=(*study.flags, flag("SEQUENCE_ASSUMED", message)))
+
+    def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:
+        """Say what is there; see `Candidate`."""
+        from gliosight.read.inspection import describe_slices
+
+        return describe_slices(self, limits, pixels=pixels)
+
+
+@dataclass(frozen=True)
+class DicomCandidate:
+    """The series of one DICOM study.
+
+    Parameters
+    ----------
+    source : str
+        The deepest folder that holds all its files; see `Candidate`.
+    study : DicomStudy
+        Its headers.
+    """
+
+    source: str
+    study: DicomStudy
+    flags: tuple[Flag, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """The id of the study."""
+        return self.study.study_id
+
+    def read(self, options: Options) -> Study:
+        """Read the pixels; see `Candidate`."""
+        from gliosight.read.dicom.study import read_dicom
+
+        _refuse_volume(options, "DICOM")
+        study = read_dicom(self.study, Budget(options.limits), options.series)
+        return replace(study, flags=(*self.flags, *study.flags))
+
+    def has_series(self, text: str) -> bool:
+        """Whether a SeriesInstanceUID or SeriesNumber is one of its series."""
+        from gliosight.read.dicom.wanted import named_in
+
+        return bool(named_in(self.study.series, text))
+
+    def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:
+        """Say what is there; see `Candidate`."""
+        from gliosight.read.inspection import describe_dicom
+
+        return describe_dicom(self, limits, pixels=pixels)
+
+
+@dataclass(frozen=True)
+class UnreadableCandidate:
+    """A file or folder that belongs to no study and cannot be read: it costs no other study."""
+
+    source: str
+    error: GliosightError
+    flags: tuple[Flag, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Where it lies."""
+        return self.source
+
+    def read(self, options: Options) -> Study:  # noqa: ARG002 - as any candidate
+        """Raise what is wrong with it."""
+        raise self.error
+
+    def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:  # noqa: ARG002
+        """Say what is wrong with it."""
+        from gliosight.read.inspection import Inspection
+
+        return Inspection(self.source, "unknown", error=self.error)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a path leads to once it is unpacked.
+
+    Parameters
+    ----------
+    path : Path
+        The path itself, or the folder that a zip was unpacked into.
+    flags : tuple of Flag
+    ceiling : Path, optional
+        The temporary folder above it, whose name means nothing.
+    """
+
+    path: Path
+    flags: tuple[Flag, ...] = ()
+    ceiling: Path | None = None
+
+
+@contextmanager
+def opened(path: Path, limits: Limits) -> Iterator[Opened]:
+    """Unpack a zip for as long as its studies are read; any other path stays as it is.
+
+    Raises
+    ------
+    DamagedInputError, LimitExceededError, NothingReadableError, UnsupportedInputError
+    """
+    if not _is_zip(path):
+        yield Opened(path)
+        return
+    from gliosight.read.zipped import unzipped
+
+    with unzipped(path, Budget(limits)) as inside:
+        flags: tuple[Flag, ...] = ()
+        if inside.skipped:
+            listed = ", ".join(inside.skipped[:3]) + (", ..." if len(inside.skipped) > 3 else "")
+            message = f"Members of the zip were not unpacked: {listed}."
+            flags = (flag("MEMBERS_SKIPPED", message),)
+        yield Opened(inside.folder, flags, inside.folder.parent)
+
+
+def find(
+    path: Path,
+    limits: Limits,
+    *,
+    ceiling: Path | None = None,
+    progress: HeaderProgress | None = None,
+) -> list[Candidate]:
+    """All studies at or below a path.
+
+    A file that cannot be read is a candidate, too: it costs no other study, and reading it says what is
+    wrong. Each file is opened once here (DICOM: once more for its header).
+
+    Parameters
+    ----------
+    path : Path
+        Not a zip: see `opened`. ``folder/name``, where no such file exists, is the study of that name
+        among the files of the folder.
+    limits : Limits
+    ceiling : Path, optional
+        A folder above ``path``; it and what lies above it name no study.
+    progress : callable, optional
+        Called with how many DICOM headers are read, of how many.
+
+    Raises
+    ------
+    NothingReadableError, UnsupportedInputError, DamagedInputError
+        Nothing there that could be read.
+    LimitExceededError
+        More than ``members`` files and folders.
+    """
+    mode = mode_of(path)
+    if mode is None:
+        return _named_like(path, limits)
+    finder = _Finder(path, Budget(limits), ceiling, progress)
+    if stat.S_ISDIR(mode):
+        return finder.in_folder()
+    if stat.S_ISREG(mode):
+        return finder.in_file()
+    raise not_regular(mode, path.name or str(path))
+
+
+def find_one(opened_path: Opened, limits: Limits) -> Candidate:
+    """The study at a path where one is asked for.
+
+    Of a folder with files of one study and studies below, that is the study of its own files, flagged.
+
+    Raises
+    ------
+    UnsupportedInputError
+        There are several studies.
+    GliosightError
+        As `find`.
+    """
+    root = opened_path.path
+    candidates = find(root, limits, ceiling=opened_path.ceiling)
+    if len(candidates) == 1:
+        return candidates[0]
+    own = [
+        candidate
+        for candidate in candidates
+        if isinstance(candidate, NiftiCandidate | SlicesCandidate)
+        and candidate.source == folder_name(root)
+    ]
+    if len(own) != 1:
+        raise _several([candidate.title for candidate in candidates], root)
+    count = len(candidates) - 1
+    what = "1 other study" if count == 1 else f"{count} other studies"
+    ignored = flag("SUBFOLDERS_IGNORED", f"Subfolders hold {what}, not read here.")
+    return replace(own[0], flags=(*own[0].flags, ignored))
+
+
+def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: bool) -> Candidate:
+    """The study whose NIfTI files the user named by sequence.
+
+    Parameters
+    ----------
+    flair, t1, t1c : Path
+    as_flair : bool
+        Whether FLAIR was named as such; else its name must not say another sequence.
+
+    Raises
+    ------
+    UsageError, NothingReadableError, DamagedInputError, UnsupportedInputError
+    """
+    from gliosight.read.nifti import assign_single, check_named
+
+    files: dict[Sequence, Found] = {}
+    flags: list[Flag] = []
+    for name, path in ((Sequence.FLAIR, flair), (Sequence.T1, t1), (Sequence.T1C, t1c)):
+        if path is None:
+            continue
+        mode = mode_of(path)
+        if mode is not None and stat.S_ISDIR(mode):
+            raise UsageError(
+                f"{name.value} is a folder",
+                where=folder_name(path),
+                remedy="--flair, --t1 and --t1c take one NIfTI file each",
+            )
+        file = _recognise(path)
+        if file.kind is not Kind.NIFTI:
+            raise UnsupportedInputError(
+                f"{name.value} is {file.kind.value}, not NIfTI",
+                where=file.where,
+                remedy="--flair, --t1 and --t1c take one NIfTI file each",
+            )
+        files[name] = file
+        if name is not Sequence.FLAIR or as_flair:
+            flags += check_named(file, name)
+        elif is_mask(path.name):
+            raise _mask_by_name(file.where)
+        else:
+            flags += assign_single(file)
+    return NiftiCandidate(
+        source=folder_name(flair),
+        study_id=stem(flair.name),
+        files=tuple(files.values()),
+        named=files,
+        flags=tuple(flags),
+    )
+
+
+def join(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The same candidates, but a DICOM study that lies below several paths is one.
+
+    Each takes the place of its first part. NIfTI files and slices do not say whose they are.
+    """
+    listed = list(candidates)
+    parts: dict[str, list[DicomCandidate]] = {}
+    for candidate in listed:
+        if isinstance(candidate, DicomCandidate):
+            parts.setdefault(candidate.study.study_id, []).append(candidate)
+    joined: list[Candidate] = []
+    for candidate in listed:
+        if not isinstance(candidate, DicomCandidate):
+            joined.append(candidate)
+            continue
+        same = parts[candidate.study.study_id]
+        if len(same) == 1:
+            joined.append(candidate)
+        elif same[0] is candidate:
+            from gliosight.read.dicom.study import joined as join_parts
+
+            source = " and ".join(dict.fromkeys(part.source for part in same))
+            flags = tuple(dict.fromkeys(note for part in same for note in part.flags))
+            studies = join_parts([part.study for part in same])
+            joined += [DicomCandidate(source, study, flags) for study in studies]
+    return joined
+
+
+# A candidate, and the number of the folder that it was found in.
+Placed = tuple[int, Candidate]
+# A folder's number, and what it holds.
+Part = tuple[int, Contents]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Files of one kind that belong together by their names, and what is wrong with one of them."""
+
+    source: str
+    study_id: str
+    files: tuple[Found, ...]
+    error: GliosightError | None
+
+
+class _Finder:
+    """Makes the candidates of one path, which places in titles and messages are relative to."""
+
+    def __init__(
+        self, root: Path, budget: Budget, ceiling: Path | None, progress: HeaderProgress | None
+    ) -> None:
+        self.root = root
+        self.budget = budget
+        self.ceiling = ceiling
+        self.progress = progress
+
+    def in_file(self) -> list[Candidate]:
+        """The study of a single file; of a DICOMDIR, those it names."""
+        file = _recognise(self.root)
+        if file.kind is Kind.DICOM:
+            studies, problems = self._read_headers([file], self.root.parent)
+            for _, error in problems:
+                raise error
+            return list(studies)
+        name, study_id = file.where, stem(self.root.name)
+        _, sequence = study_folder(self.root.parent, self.root.parent, self.ceiling)
+        file = replace(file, folder_sequence=sequence)
+        if file.kind is Kind.NIFTI:
+            return [NiftiCandidate(name, study_id, (file,))]
+        files = {Sequence.FLAIR: (file,)}
+        return [SlicesCandidate(name, study_id, files, named=_say_flair([file]))]
+
+    def in_folder(self) -> list[Candidate]:
+        """The studies of a folder and of all below it, in the order of the folders."""
+        refuse_result(self.root)
+        tree = walk(self.root, self.budget)
+        placed: list[Placed] = [
+            (index, self._unreadable(contents.folder, contents.error))
+            for index, contents in enumerate(tree.folders)
+            if contents.error is not None
+        ]
+        for candidates_of in FORMATS.values():
+            placed += candidates_of(self, tree)
+        if not placed:
+            raise nothing_in(self.root, tree.seen, tree.files)
+        return [candidate for _, candidate in sorted(placed, key=lambda pair: pair[0])]
+
+    def named(self, name: str) -> list[Candidate]:
+        """The studies of that name among the files of the folder itself."""
+        contents = list_folder(self.root, self.root, self.budget)
+        tree = Tree((contents,), contents.seen)
+        return [one for _, one in (*self.nifti(tree), *self.slices(tree)) if one.title == name]
+
+    def nifti(self, tree: Tree) -> list[Placed]:
+        """A candidate for every FLAIR of the folders that hold NIfTI files."""
+        placed: list[Placed] = []
+        for home, parts in self._by_study_folder(tree.of(Kind.NIFTI)).items():
+            groups, stray = self._groups(home, parts, flair_groups)
+            for group in groups:
+                candidate = NiftiCandidate(
+                    group.source,
+                    group.study_id,
+                    group.files,
+                    folder=home,
+                    error=group.error,
+                    beside=_beside(parts),
+                    flags=_files_ignored(parts),
+                )
+                placed.append((parts[0][0], candidate))
+            placed += stray
+        return placed
+
+    def dicom(self, tree: Tree) -> list[Placed]:
+        """A candidate for every DICOM study: only headers say which file belongs to which."""
+        parts = tree.of(Kind.DICOM)
+        files = [file for _, contents in parts for file in contents.readable]
+        if not files:
+            return []
+        beside = {
+            contents.folder: _files_ignored([part]) for part in parts for contents in part[1:]
+        }
+        studies, problems = self._read_headers(files, self.root)
+        last = len(tree.folders)
+        placed: list[Placed] = [(last, self._unreadable(path, error)) for path, error in problems]
+        for candidate in studies:
+            flags = [
+                flags for folder in candidate.study.folders for flags in beside.get(folder, ())
+            ]
+            placed.append((last, replace(candidate, flags=tuple(flags[:1]))))
+        return placed
+
+    def slices(self, tree: Tree) -> list[Placed]:
+        """A candidate for every series of pictures.
+
+        Among DICOM or NIfTI studies, pictures are previews, icons and logos: there they count only if
+        something says that they are FLAIR.
+        """
+        among_studies = bool(tree.of(Kind.NIFTI) or tree.of(Kind.DICOM))
+        placed: list[Placed] = []
+        for home, parts in self._by_study_folder(tree.of(*SLICES)).items():
+            files = [file for _, contents in parts for file in contents.readable]
+            if among_studies and not _say_flair(files):
+                continue
+            if any(file.folder_sequence for file in files):
+                placed.append((parts[0][0], self._folder_for_each_sequence(home, files)))
+                continue
+            groups, stray = self._groups(home, parts, slice_groups)
+            for group in groups:
+                candidate = SlicesCandidate(
+                    group.source,
+                    group.study_id,
+                    {Sequence.FLAIR: group.files},
+                    named=_say_flair(group.files),
+                    error=group.error,
+                    flags=_files_ignored(parts),
+                )
+                placed.append((parts[0][0], candidate))
+            placed += stray
+        return placed
+
+    def _folder_for_each_sequence(self, home: Path, files: list[Found]) -> Candidate:
+        """The study whose sequences have a folder of pictures each."""
+        where = relative(home, self.root)
+        by_sequence: dict[Sequence | str, list[Found]] = {}
+        for file in files:
+            if file.folder_sequence is not None:
+                by_sequence.setdefault(file.folder_sequence, []).append(file)
+        ours = {name: tuple(by_sequence[name]) for name in Sequence if name in by_sequence}
+        error = next((file.error for name in ours for file in ours[name] if file.error), None)
+        if Sequence.FLAIR not in ours:
+            listed = ", ".join(getattr(name, "value", name) for name in by_sequence)
+            error = UnsupportedInputError(
+                f"no FLAIR, the folders say {listed}",
+                where=where,
+                remedy="give the folder of FLAIR, or rename it if it is FLAIR",
+            )
+        study_id = study_name(home, files, self.ceiling)
+        return SlicesCandidate(where, study_id, ours, error=error)
+
+    def _by_study_folder(self, parts: Iterable[Part]) -> dict[Path, list[Part]]:
+        """Folders by the folder of their study: its sequences may have a folder each."""
+        homes: dict[Path, list[Part]] = {}
+        for index, contents in parts:
+            home, sequence = study_folder(contents.folder, self.root, self.ceiling)
+            files = tuple(replace(file, folder_sequence=sequence) for file in contents.files)
+            homes.setdefault(home, []).append((index, replace(contents, files=files)))
+        return homes
+
+    def _groups(
+        self,
+        home: Path,
+        parts: list[Part],
+        group_by_name: Callable[[Iterable[Found]], dict[str, list[Found]]],
+    ) -> tuple[list[_Group], list[Placed]]:
+        """The studies of a folder, and bad files that belong to none of them."""
+        index = parts[0][0]
+        files = [file for _, contents in parts for file in contents.readable]
+        # A picture beside NIfTI files is not part of the study, whatever is wrong with it.
+        pictures = files[0].kind in SLICES
+        bad = [
+            file
+            for _, contents in parts
+            for file in contents.files
+            if file.error is not None and (pictures or file.kind not in SLICES)
+        ]
+        sound = any(
+            file.error is None and file.kind in {Kind.NIFTI, *SLICES}
+            for _, contents in parts
+            for file in contents.files
+        )
+        if not sound and any(contents.folders for _, contents in parts):
+            # A folder of studies rather than one of them: a stray file fails under its own name.
+            return [], [(index, self._unreadable(file.path, file.error)) for file in bad]
+        groups = group_by_name(files)
+        source = relative(home, self.root)
+        if len(groups) < 2:
+            error = bad[0].error if bad else None
+            study_id = study_name(home, files, self.ceiling)
+            return [_Group(source, study_id, tuple(files), error)], []
+        below = "" if home == self.root else f"{source}/"
+        grouped = {file.path for group in groups.values() for file in group}
+        studies = [
+            _Group(
+                f"{below}{series or stem(group[0].path.name)}",
+                series or stem(group[0].path.name),
+                tuple(group),
+                next((file.error for file in group if file.error is not None), None),
+            )
+            for series, group in groups.items()
+        ]
+        stray = [file for file in bad if file.path not in grouped]
+        return studies, [(index, self._unreadable(file.path, file.error)) for file in stray]
+
+    def _read_headers(
+        self, files: list[Found], root: Path
+    ) -> tuple[list[DicomCandidate], list[tuple[Path, GliosightError]]]:
+        from gliosight.read.dicom.study import studies_in
+
+        studies, problems = studies_in(files, root, self.budget, self.progress)
+        candidates = []
+        for study in studies:
+            common = Path(os.path.commonpath(study.folders))
+            candidates.append(DicomCandidate(relative(common, self.root), study))
+        return candidates, problems
+
+    def _unreadable(self, path: Path, error: GliosightError | None) -> UnreadableCandidate:
+        return UnreadableCandidate(
+            relative(path, self.root), error or NothingReadableError("cannot be read")
+        )
+
+
+# How studies are found, by the format of their files: here an input format is added. Of a folder that holds
+# several formats the first is read.
+FORMATS: Mapping[str, Callable[[_Finder, Tree], list[Placed]]] = {
+    "nifti": _Finder.nifti,
+    "dicom": _Finder.dicom,
+    "slices": _Finder.slices,
+}
+
+
+def _named_like(path: Path, limits: Limits) -> list[Candidate]:
+    """The studies of a folder that are called like a path where no file is: ``folder/patient``."""
+    folder = path.parent
+    if path.name and has_series(folder, path.name):
+        finder = _Finder(folder, Budget(limits), None, None)
+        if candidates := finder.named(path.name):
+            return candidates
+    if is_annexed(path):
+        what, remedy = STAND_INS[Kind.GIT_ANNEX]
+        raise NothingReadableError(what, where=path.name, remedy=remedy)
+    raise NothingReadableError(
+        "no such file or folder",
+        where=str(path),
+        remedy=f"check the path; looked for {LOOKED_FOR} files",
+    )
+
+
+def _say_flair(files: Iterable[Found]) -> bool:
+    """Whether names, folders or the layout of the LGG set say that pictures show FLAIR."""
+    return any(
+        file.folder_sequence is Sequence.FLAIR
+        or sequence_of(file.path.name) is Sequence.FLAIR
+        or in_lgg_layout(file)
+        for file in files
+    )
+
+
+def _beside(parts: Iterable[Part]) -> str:
+    """The images of other kinds in the folders, in words."""
+    return ", ".join(dict.fromkeys(filter(None, (contents.ignored() for _, contents in parts))))
+
+
+def _files_ignored(parts: Iterable[Part]) -> tuple[Flag, ...]:
+    if not (beside := _beside(parts)):
+        return ()
+    return (flag("FILES_IGNORED", f"Other images in the folder were not read: {beside}."),)
+
+
+def _refuse_series(options: Options) -> None:
+    for name, text in options.series.items():
+        raise UsageError(
+            f"--{name.value.lower()} {text[:64]} names neither a file nor a series; only DICOM has series",
+            remedy="give --flair, --t1 and --t1c a NIfTI file each",
+        )
+
+
+def _refuse_volume(options: Options, kind: str) -> None:
+    if options.volume_index is not None:
+        raise UsageError(
+            f"--volume {options.volume_index} is for 4-D NIfTI files, and the study is {kind}",
+            remedy="leave it out; what DICOM repeats is named with --flair, see gliosight inspect"
+            if kind == "DICOM"
+            else "leave it out",
+        )
+
+
+def _recognise(path: Path) -> Found:
+    """A file given by name, of a kind that is read.
+
+    Raises
+    ------
+    NothingReadableError, DamagedInputError, UnsupportedInputError
+    """
+    where = folder_name(path)
+    kind = kind_of(path, where)
+    if kind is Kind.UNKNOWN and path.suffix.lower() == ".img":
+        # The pixels of a pair have no magic number; their header, beside them, has.
+        header = path.with_suffix(".HDR" if path.suffix.isupper() else ".hdr")
+        if mode_of(header) is not None and sniff(header, header.name) is Kind.NIFTI:
+            return Found(header, Kind.NIFTI, header.name)
+    if (error := unreadable(kind, where)) is not None:
+        raise error
+    if kind in (Kind.NIFTI, Kind.DICOM) or kind in SLICES:
+        return Found(path, kind, where)
+    if (error := unreadable(headless(path.name), where)) is not None:
+        raise error
+    if promises(path.name):
+        raise mislabelled(path.name, kind, where)
+    what = {Kind.EMPTY: "the file is empty", Kind.UNKNOWN: "not an image of a known kind"}
+    raise NothingReadableError(
+        what.get(kind) or STAND_INS[kind][0],
+        where=where,
+        remedy=f"give a {LOOKED_FOR} file, or a folder of them",
+    )
+
+
+def _mask_by_name(where: str) -> DamagedInputError:
+    return DamagedInputError(
+        "by its name a mask, not an image",
+        where=where,
+        remedy="give the MR image, not its mask",
+    )
+
+
+def _several(names: list[str], folder: Path) -> UnsupportedInputError:
+    more = ", ..." if len(names) > NAMED else ""
+    return UnsupportedInputError(
+        f"there are {len(names)} studies ({', '.join(names[:NAMED])}{more}), one is read at a time",
+        where=folder_name(folder),
+        remedy=f"name one of them, as in {Path(folder_name(folder)) / names[0]}",
+    )
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        mode = mode_of(path)
+        return mode is not None and stat.S_ISREG(mode) and kind_of(path, path.name) is Kind.ZIP
+    except GliosightError:
+        return False

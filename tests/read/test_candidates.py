@@ -1,0 +1,446 @@
+"""Finding studies below a path."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from gliosight.errors import (
+    DamagedInputError,
+    LimitExceededError,
+    NothingReadableError,
+    UnsupportedInputError,
+)
+from gliosight.phantom import PhantomSpec, make_phantom
+from gliosight.phantom.dicom import DicomSpec, write_dicom
+from gliosight.read import Limits, Options, find
+from gliosight.read.candidates import DicomCandidate
+
+from .builders import codes_of, make_volume, read_path, write_lgg, write_nifti
+
+
+def sources(path: Path) -> list[str]:
+    """Where each study lies, below the path."""
+    return [candidate.source for candidate in find(path, Limits())]
+
+
+def test_lgg_root(tmp_path: Path) -> None:
+    for name in ("TCGA_B_2", "TCGA_A_1"):
+        write_lgg(tmp_path / name)
+    (tmp_path / "data.csv").write_text("Patient\n")
+    assert sources(tmp_path) == ["TCGA_A_1", "TCGA_B_2"]
+    assert sources(tmp_path / "TCGA_A_1") == ["TCGA_A_1"]
+    assert sources(tmp_path / "TCGA_A_1" / "TCGA_A_1_1.tif") == ["TCGA_A_1_1.tif"]
+    with pytest.raises(NothingReadableError, match="no such file"):
+        sources(tmp_path / "nowhere")
+
+
+def test_flat_folders_are_split_by_name(tmp_path: Path) -> None:
+    for case in ("a", "b"):
+        for sequence in ("flair", "t1"):
+            write_nifti(tmp_path / f"{case}_{sequence}.nii", make_volume())
+    assert sources(tmp_path) == ["a", "b"]
+    assert [read_path(tmp_path / name).study_id for name in ("a", "b")] == ["a", "b"]
+
+
+def test_bids_data_set(tmp_path: Path) -> None:
+    (tmp_path / "dataset_description.json").write_text("{}")
+    for subject in ("sub-01", "sub-02"):
+        write_nifti(tmp_path / subject / "anat" / f"{subject}_FLAIR.nii.gz", make_volume())
+        write_nifti(tmp_path / subject / "func" / f"{subject}_bold.nii.gz", make_volume())
+    write_nifti(tmp_path / "derivatives" / "sub-01_FLAIR.nii.gz", make_volume())
+    assert sources(tmp_path) == ["sub-01/anat", "sub-02/anat"]
+    studies = [candidate.read(Options()) for candidate in find(tmp_path, Limits())]
+    assert [study.study_id for study in studies] == ["sub-01", "sub-02"]
+
+
+def test_own_results_are_not_studies(tmp_path: Path) -> None:
+    write_lgg(tmp_path / "P")
+    for out in ("P-gliosight", "out"):
+        (tmp_path / out).mkdir()
+        for name in ("result.json", "report.html"):
+            (tmp_path / out / name).write_text("")
+        Image.fromarray(make_volume()[0]).save(tmp_path / out / "overview.png")
+    assert sources(tmp_path) == ["P"]
+
+
+def test_nifti_before_pictures(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "flair.nii", make_volume())
+    Image.fromarray(make_volume()[0]).save(tmp_path / "preview.png")
+    (tmp_path / "notes").mkdir()
+    study = read_path(tmp_path)
+    assert study.kind == "nifti"
+    assert codes_of(study)[:1] == ["FILES_IGNORED"]
+    # What is looked into and holds nothing is not worth a word; a study there is.
+    assert "SUBFOLDERS_IGNORED" not in codes_of(study)
+    write_nifti(tmp_path / "notes" / "p_flair.nii", make_volume())
+    assert codes_of(read_path(tmp_path))[:2] == ["FILES_IGNORED", "SUBFOLDERS_IGNORED"]
+    assert sources(tmp_path) == [tmp_path.name, "notes"]
+    for candidate in find(tmp_path, Limits()):
+        assert "SUBFOLDERS_IGNORED" not in codes_of(candidate.read(Options()))
+
+
+def test_one_study_further_down(tmp_path: Path) -> None:
+    write_lgg(tmp_path / "download" / "kaggle_3m" / "P")
+    assert read_path(tmp_path / "download").study_id == "P"
+
+
+def test_a_bad_study_costs_only_itself(tmp_path: Path) -> None:
+    write_lgg(tmp_path / "good")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "flair.nii.gz").write_bytes(b"nothing of the kind")
+    assert sources(tmp_path) == ["bad", "good"]
+
+
+def test_a_bad_file_beside_studies_costs_only_itself(tmp_path: Path) -> None:
+    """A file that is damaged, where folders of patients lie: it fails under its own name."""
+    for name in ("a", "b", "site/c"):
+        write_lgg(tmp_path / name)
+    (tmp_path / "thumb.jpg").write_bytes(b"no picture")
+    (tmp_path / "site" / "empty.png").touch()
+    assert sources(tmp_path) == ["thumb.jpg", "a", "b", "site/empty.png", "site/c"]
+    with pytest.raises(DamagedInputError, match=r"named \.jpg.*\(thumb\.jpg\)"):
+        read_path(tmp_path / "thumb.jpg")
+
+
+def test_a_bad_file_further_down_is_told_by_its_place(tmp_path: Path) -> None:
+    (tmp_path / "site" / "notes").mkdir(parents=True)
+    (tmp_path / "site" / "flair.nii").write_bytes(b"no image")
+    with pytest.raises(DamagedInputError, match=r"\(site/flair\.nii\)"):
+        read_path(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_costs_only_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        write_lgg(tmp_path / name)
+    (tmp_path / "thumb.jpg").write_bytes(b"\xff\xd8\xff")
+    really_open, really_scan = os.open, os.scandir
+
+    def forbid(path: str, *more: int) -> int:
+        if str(path).endswith("thumb.jpg"):
+            raise PermissionError(13, "Permission denied")
+        return really_open(path, *more)
+
+    def forbid_folder(path: str) -> Any:
+        if str(path).endswith("b"):
+            raise PermissionError(13, "Permission denied")
+        return really_scan(path)
+
+    monkeypatch.setattr(os, "open", forbid)
+    monkeypatch.setattr(os, "scandir", forbid_folder)
+    assert sources(tmp_path) == ["thumb.jpg", "a", "b"]
+    assert read_path(tmp_path / "a").study_id == "a"
+    for name in ("thumb.jpg", "b"):
+        with pytest.raises(NothingReadableError, match=rf"no permission to read \({name}\)"):
+            read_path(tmp_path / name)
+
+
+def test_a_bad_file_costs_the_study_its_name_says(tmp_path: Path) -> None:
+    for case in ("a", "b", "c"):
+        for seed, sequence in enumerate(("flair", "t1")):
+            write_nifti(tmp_path / f"{case}_{sequence}.nii", make_volume(seed=seed))
+    (tmp_path / "b_t1.nii").write_bytes(b"no image")
+    (tmp_path / "c_flair.nii").write_bytes(b"no image")
+    for stray in ("thumb.jpg", "stray.nii"):
+        (tmp_path / stray).write_bytes(b"no picture")
+    assert sources(tmp_path) == ["a", "b", "c", "stray.nii"]
+    assert codes_of(read_path(tmp_path / "a")) == ["FILES_IGNORED", "T1C_MISSING"]
+    for series, name in (("b", "b_t1.nii"), ("c", "c_flair.nii")):
+        with pytest.raises(DamagedInputError, match=name):
+            read_path(tmp_path / series)
+
+
+def test_a_bad_file_costs_the_study_in_whose_folder_it_is(tmp_path: Path) -> None:
+    """Whether the slices beside it are whole without it, nobody can say."""
+    for name in ("a", "b"):
+        write_lgg(tmp_path / name)
+    (tmp_path / "a" / "old").mkdir()
+    (tmp_path / "a" / "flair.nii").touch()
+    assert sources(tmp_path) == ["a", "b"]
+    with pytest.raises(DamagedInputError, match=r"empty \(flair\.nii\)"):
+        read_path(tmp_path / "a")
+
+
+def test_a_bad_slice_costs_its_series(tmp_path: Path) -> None:
+    for name in ("A_1.png", "A_2.png", "B_1.png", "B_2.png"):
+        Image.fromarray(make_volume()[1]).save(tmp_path / name)
+    (tmp_path / "B_2.png").write_bytes(b"no picture")
+    assert sources(tmp_path) == ["A", "B"]
+    assert read_path(tmp_path / "A").shape == (2, 24, 20)
+    with pytest.raises(DamagedInputError, match=r"B_2\.png"):
+        read_path(tmp_path / "B")
+
+
+def test_loops_end(tmp_path: Path) -> None:
+    write_lgg(tmp_path / "P")
+    (tmp_path / "P" / "round").symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to("self")
+    (tmp_path / "again").symlink_to(tmp_path / "P")
+    assert len(sources(tmp_path)) == 1
+
+
+def test_hidden_and_macos_companions(tmp_path: Path) -> None:
+    write_lgg(tmp_path / "P")
+    (tmp_path / "P" / "._P_1.tif").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "P" / ".DS_Store").write_bytes(b"\0")
+    assert read_path(tmp_path / "P").flags == ()
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("")
+    with pytest.raises(NothingReadableError, match=r"only 1 \.csv"):
+        sources(tmp_path)
+
+
+def test_dicom_goes_before_slices_and_after_nifti(tmp_path: Path) -> None:
+    head = make_phantom(PhantomSpec(seed=2, slices=3, matrix=32, pixel_mm=3.0))
+    folder = write_dicom(head, tmp_path, DicomSpec(shuffled_names=True))
+    (candidate,) = find(folder, Limits())
+    assert isinstance(candidate, DicomCandidate)
+    Image.new("L", (8, 9), 50).save(folder / "preview_1.png")
+    study = read_path(folder)
+    assert study.kind == "dicom"
+    assert "FILES_IGNORED" in codes_of(study)
+    write_nifti(folder / "x_flair.nii", make_volume((4, 9, 8)))
+    assert read_path(folder).kind == "nifti"
+
+
+def test_a_file_called_dcm_that_holds_none_is_mislabelled(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(b"<html>")
+    for path in (tmp_path, tmp_path / "a.dcm"):
+        with pytest.raises(DamagedInputError, match=r"named \.dcm, but"):
+            read_path(path)
+
+
+def count_opens(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each file is opened from now on, by its name."""
+    opens: Counter[str] = Counter()
+    really_open = os.open
+
+    def counted(path: Any, *more: Any, **named: Any) -> int:
+        opens[Path(path).name] += 1
+        return really_open(path, *more, **named)
+
+    monkeypatch.setattr(os, "open", counted)
+    return opens
+
+
+@pytest.mark.parametrize("layout", ["nifti", "slices"])
+def test_each_file_is_opened_once_to_find_it_and_once_to_read_it(
+    layout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many studies share a folder: opens for each file do not grow with the others."""
+    for case in range(12):
+        for seed, sequence in enumerate(("flair", "t1", "t1ce")):
+            if layout == "nifti":
+                write_nifti(tmp_path / f"p{case}_{sequence}.nii.gz", make_volume(seed=seed))
+            else:
+                picture = Image.fromarray(make_volume(seed=case)[seed])
+                picture.save(tmp_path / f"p{case}_flair_{seed + 1}.png")
+    opens = count_opens(monkeypatch)
+    candidates = find(tmp_path, Limits())
+    assert len(candidates) == 12
+    assert set(opens.values()) == {1}
+    for candidate in candidates:
+        candidate.read(Options())
+    assert len(opens) == 36
+    assert set(opens.values()) == {2}
+
+
+# Path of a file, and the sequence whose volume it holds; then the studies by source and what they read.
+FOLDERS = {
+    "a folder for each sequence": (
+        ("p1/FLAIR/a.nii.gz", "p1/T1/a.nii.gz", "p1/T1wCE/a.nii.gz", "p1/T2w/a.nii.gz"),
+        {"p1": {"FLAIR", "T1", "T1C"}},
+    ),
+    "numbered, with NIFTI below (Erasmus)": (
+        (
+            "p1/1_T1/NIFTI/T1.nii.gz",
+            "p1/2_T1GD/NIFTI/T1GD.nii.gz",
+            "p1/3_T2/NIFTI/T2.nii.gz",
+            "p1/4_FLAIR/NIFTI/FLAIR.nii.gz",
+            "p1/5_MASK/NIFTI/MASK.nii.gz",
+        ),
+        {"p1": {"FLAIR", "T1", "T1C"}},
+    ),
+    "an archive's (XNAT)": (
+        (
+            "p1/scans/4-FLAIR/resources/NIFTI/files/image.nii.gz",
+            "p1/scans/5-T1/resources/NIFTI/files/image.nii.gz",
+        ),
+        {"p1/scans": {"FLAIR", "T1"}},
+    ),
+    "two patients, each with folders": (
+        ("p1/FLAIR/a.nii.gz", "p1/T1/a.nii.gz", "p2/FLAIR/a.nii.gz", "p2/T1/a.nii.gz"),
+        {"p1": {"FLAIR", "T1"}, "p2": {"FLAIR", "T1"}},
+    ),
+    "a file's own name goes before its folder's": (
+        ("p1/T1/p_flair.nii.gz", "p1/T1/p_t1.nii.gz"),
+        {"p1": {"FLAIR", "T1"}},
+    ),
+    "pictures": (
+        (
+            "p1/FLAIR/Image-1.png",
+            "p1/FLAIR/Image-2.png",
+            "p1/T1w/Image-1.png",
+            "p1/T1w/Image-2.png",
+        ),
+        {"p1": {"FLAIR", "T1"}},
+    ),
+    "pictures whose T1 lacks a slice": (
+        ("p1/FLAIR/1.png", "p1/FLAIR/2.png", "p1/T1w/1.png"),
+        {"p1": {"FLAIR"}},
+    ),
+    "masks beside images": (
+        ("images/a_1.png", "images/a_2.png", "masks/a_1.png", "images_segm/a_2.png"),
+        {"images": {"FLAIR"}},
+    ),
+    "previews in a tree of NIfTI": (
+        ("p1/p_flair.nii.gz", "p1/thumbs/view.png", "logo.png", "p1/screen.png"),
+        {"p1": {"FLAIR"}},
+    ),
+    "slices that say FLAIR in a tree of NIfTI": (
+        ("p1/p_flair.nii.gz", "p2/flair_1.png", "p2/flair_2.png"),
+        {"p1": {"FLAIR"}, "p2": {"FLAIR"}},
+    ),
+}
+
+
+def write_tree(root: Path, names: Iterable[str]) -> None:
+    """Files of different images at these places."""
+    for seed, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".nii.gz"):
+            write_nifti(path, make_volume(seed=seed))
+        else:
+            Image.fromarray(make_volume((1, 24, 20), seed=seed)[0]).save(path)
+
+
+@pytest.mark.parametrize("row", FOLDERS)
+def test_folders_say_what_belongs_together(row: str, tmp_path: Path) -> None:
+    names, expected = FOLDERS[row]
+    write_tree(tmp_path, names)
+    candidates = find(tmp_path, Limits())
+    assert [candidate.source for candidate in candidates] == list(expected)
+    for candidate in candidates:
+        study = candidate.read(Options())
+        assert {name.value for name in study.sequences} == expected[candidate.source]
+        if row.startswith("pictures whose"):
+            assert "T1_LEFT_OUT" in codes_of(study)
+        seen = candidate.describe(Limits())
+        assert {one.taken_as for one in seen.series} - {None} >= {"FLAIR"}
+        assert seen.error is None
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("p/T2w/a.png", "T2"),
+        ("p/T1wCE/a.png", "T1C"),
+        ("p/t1/a.nii.gz", "T1"),
+        ("p/T1/NIFTI/a.nii", "T1"),
+    ],
+)
+def test_a_folder_of_another_sequence_is_not_flair(name: str, says: str, tmp_path: Path) -> None:
+    write_tree(tmp_path, [name.removesuffix(".nii") + (".nii.gz" if name.endswith("nii") else "")])
+    for path in (tmp_path, tmp_path / "p", (tmp_path / name).parent):
+        with pytest.raises(UnsupportedInputError, match=rf"no FLAIR.*\b{says}\b"):
+            read_path(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "assumed"),
+    [
+        (["IMG_1.png"], True),
+        (["x/1.png", "x/2.png"], True),
+        (["x/flair_1.png"], False),
+        (["FLAIR/1.png", "FLAIR/2.png"], False),
+        (["p/volume.nii.gz"], True),
+        (["FLAIR/volume.nii.gz"], False),
+    ],
+)
+def test_what_says_no_sequence_is_flagged(names: list[str], assumed: bool, tmp_path: Path) -> None:
+    write_tree(tmp_path, names)
+    assert ("SEQUENCE_ASSUMED" in codes_of(read_path(tmp_path))) is assumed
+
+
+def test_the_layout_of_the_lgg_set_says_it(tmp_path: Path) -> None:
+    write_lgg(tmp_path / "P")
+    assert "SEQUENCE_ASSUMED" not in codes_of(read_path(tmp_path / "P"))
+    (tmp_path / "P").rename(tmp_path / "Q")
+    assert "SEQUENCE_ASSUMED" in codes_of(read_path(tmp_path / "Q"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "study_id"),
+    [
+        ("p7/FLAIR", "p7"),
+        ("p7/4_FLAIR/NIFTI", "p7"),
+        ("p7/scans", "p7"),
+        ("p7/anat", "p7"),
+        ("p7/ses-2/anat", "ses-2"),
+        ("p7", "p7"),
+    ],
+)
+def test_a_study_is_called_by_a_folder_that_tells_it_from_others(
+    folder: str, study_id: str, tmp_path: Path
+) -> None:
+    write_tree(tmp_path, [f"{folder}/flair.nii.gz"])
+    for path in (tmp_path, tmp_path / folder):
+        (candidate,) = find(path, Limits())
+        assert candidate.read(Options()).study_id == study_id
+
+
+def test_links_do_not_lead_away(tmp_path: Path) -> None:
+    """Neither up, nor into another file system; a link to a patient elsewhere is followed."""
+    write_lgg(tmp_path / "elsewhere" / "P")
+    write_lgg(tmp_path / "root" / "Q")
+    for name, target in (("up", tmp_path), ("top", Path("/")), ("proc", Path("/proc"))):
+        (tmp_path / "root" / name).symlink_to(target)
+    (tmp_path / "root" / "R").symlink_to(tmp_path / "elsewhere" / "P")
+    assert sources(tmp_path / "root") == ["Q", "R"]
+
+
+def test_files_are_counted_over_all_folders(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_lgg(tmp_path / name, masks=False)
+    assert len(find(tmp_path, Limits(members=18))) == 3
+    with pytest.raises(LimitExceededError, match="--max-members"):
+        find(tmp_path, Limits(members=17))
+
+
+def test_what_git_annex_has_not_fetched_is_told(tmp_path: Path) -> None:
+    (tmp_path / "flair.nii.gz").symlink_to(".git/annex/objects/XX/YY/MD5E-s1--0.nii.gz")
+    with pytest.raises(NothingReadableError, match="1 git-annex links without content"):
+        sources(tmp_path)
+    with pytest.raises(NothingReadableError, match="datalad get"):
+        sources(tmp_path / "flair.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("names", "sizes", "error"),
+    [
+        (["a_1.png", "a_2.png"], [(9, 8), (9, 7)], "differ in size, 9 x 8 and 9 x 7"),
+        (["a_1.png", "a_01.png"], [(9, 8), (9, 8)], "two files have slice number 1"),
+    ],
+)
+def test_inspect_does_not_call_what_clashes_ready(
+    names: list[str], sizes: list[tuple[int, int]], error: str, tmp_path: Path
+) -> None:
+    for name, size in zip(names, sizes, strict=True):
+        Image.fromarray(make_volume((1, *size))[0]).save(tmp_path / name)
+    (candidate,) = find(tmp_path, Limits())
+    seen = candidate.describe(Limits())
+    assert seen.error is not None
+    assert error in seen.error.what
+    with pytest.raises(DamagedInputError, match=error):
+        candidate.read(Options())
