@@ -36,7 +36,7 @@ from gliosight.read.folders import (
 )
 from gliosight.read.intensities import is_constant
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
-from gliosight.read.naming import contradiction, is_mask, nifti_series, stem
+from gliosight.read.naming import is_mask, nifti_series, stem
 from gliosight.read.recognise import (
     LOOKED_FOR,
     Found,
@@ -153,6 +153,8 @@ def _read_named(request: Request, budget: Budget) -> Study:
     if flair is None:
         raise UsageError("T1 or T1C is given without FLAIR", remedy="give --flair FILE as well")
     given = {Sequence.FLAIR: flair, Sequence.T1: request.t1, Sequence.T1C: request.t1c}
+    from gliosight.read.nifti import contradiction_of, read_nifti
+
     files: dict[Sequence, Found] = {}
     flags: list[Flag] = []
     for name, path in given.items():
@@ -175,14 +177,12 @@ def _read_named(request: Request, budget: Budget) -> Study:
         files[name] = one
         if name is Sequence.FLAIR and request.flair is None:
             flags += _judge_name(one)
-        elif (said := contradiction(path.name, name)) is not None:
+        elif (said := contradiction_of(one, name)) is not None:
             message = (
-                f"The file given as {name.value} ({path.name}) is {said} by its name; it is used "
+                f"The file given as {name.value} ({path.name}) is {said}; it is used "
                 f"as {name.value} all the same."
             )
             flags.append(flag("NAME_CONTRADICTS", message))
-    from gliosight.read.nifti import read_nifti
-
     return read_nifti(
         files, stem(flair.name), budget, volume_index=request.volume_index, flags=flags
     )
@@ -325,9 +325,10 @@ def _read_group(
 
         _refuse_volume(request, "of slices")
         return read_slices(group, name, budget, flags)
-    from gliosight.read.nifti import assign, read_nifti
+    from gliosight.read.nifti import assign, doubtful_beside, read_nifti
 
-    files, assigned, explained = assign(group, where)
+    doubtful = doubtful_beside(group, contents.of(Kind.NIFTI))
+    files, assigned, explained = assign(group, where, doubtful)
     if name == "anat":  # BIDS: the folder says nothing, the files say subject and session
         name = nifti_series(files[Sequence.FLAIR].path.name) or name
     return read_nifti(

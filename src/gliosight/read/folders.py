@@ -25,12 +25,11 @@ from gliosight.errors import (
 from gliosight.read.detect import SLICES, Kind, unreadable
 from gliosight.read.limits import Budget, cannot_read
 from gliosight.read.naming import (
+    group_by_flair,
     is_mask,
-    is_part_of,
     natural_key,
     nifti_series,
     promises_image,
-    sequence_of,
     slice_number,
 )
 from gliosight.read.recognise import (
@@ -42,7 +41,6 @@ from gliosight.read.recognise import (
     relative,
     suffix_of,
 )
-from gliosight.study import Sequence
 
 # Suffixes counted, and studies named, in a message before it breaks off.
 NAMED = 6
@@ -259,26 +257,10 @@ def slice_groups(files: Iterable[Found]) -> dict[str, list[Found]]:
 
 
 def flair_groups(files: Iterable[Found]) -> dict[str, list[Found]]:
-    """NIfTI files by the FLAIR they belong to: one group for every FLAIR.
-
-    With one FLAIR, all files are its group. With several, a file belongs to that whose series its
-    own begins with.
-    """
-    files = list(files)
-    flairs = [one for one in files if sequence_of(one.path.name) is Sequence.FLAIR]
-    if len(flairs) < 2:
-        return {nifti_series(one.path.name): files for one in flairs}
-    groups: dict[str, list[Found]] = {}
-    for one in flairs:
-        groups.setdefault(nifti_series(one.path.name), []).append(one)
-    for one in files:
-        series = nifti_series(one.path.name)
-        fitting = [key for key in groups if key == series] or [
-            key for key in groups if key and is_part_of(key, series)
-        ]
-        if one not in flairs and len(fitting) == 1:
-            groups[fitting[0]].append(one)
-    return groups
+    """NIfTI files by the study that they belong to, see `naming.group_by_flair`."""
+    known = {one.path.name: one for one in files}
+    groups = group_by_flair(known, {name: one.shown.kind for name, one in known.items()})
+    return {group.title: [known[name] for name in group.names] for group in groups}
 
 
 def series_files(path: Path, root: Path, budget: Budget) -> tuple[Contents, list[Found]] | None:

@@ -29,7 +29,7 @@ from gliosight.read.folders import (
 )
 from gliosight.read.intensities import few_values, is_constant, is_labels
 from gliosight.read.limits import Budget, Limits
-from gliosight.read.naming import is_mask, sequence_of
+from gliosight.read.naming import is_mask
 from gliosight.read.nifti_file import place, read_nifti_header
 from gliosight.read.recognise import Found, folder_name, kind_of, relative
 from gliosight.study import Flag, Geometry, Sequence
@@ -364,20 +364,21 @@ def _assigned(
     marked = tuple(
         replace(row, taken_as=names.get(one.path)) for row, one in zip(rows, files, strict=True)
     )
-    reasons = {name.value: f"{one.path.name} says so by its name" for name, one in taken.items()}
+    reasons = {name.value: f"{one.path.name}, {one.shown.why}" for name, one in taken.items()}
     if any(one.code == "SEQUENCE_ASSUMED" for one in flags):
         reasons = {Sequence.FLAIR.value: "the only file, whose name says no sequence"}
     return marked, reasons, bad, flags
 
 
 def _nifti(one: Found) -> SeenSeries:
-    said = sequence_of(one.path.name)
-    shows = "mask, by its name" if is_mask(one.path.name) else str(getattr(said, "value", said))
+    shown = one.shown
     row = SeenSeries(
         name=one.path.name,
-        shows="unknown" if said is None and shows == "None" else shows,
+        shows="mask, by its name" if is_mask(one.path.name) else shown.words,
         stored="NIfTI",
-        why="by its name" if said is not None else "",
+        confidence=shown.confidence,
+        rule=shown.rule,
+        why="" if shown.basis == "nothing" else shown.why,
     )
     if one.error is not None:
         return replace(row, problem=one.error.what)

@@ -8,11 +8,16 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gliosight.errors import DamagedInputError, GliosightError, NothingReadableError
 from gliosight.read.detect import Kind, sniff
 from gliosight.read.naming import promises_archive, promises_image, stem
+
+if TYPE_CHECKING:
+    from gliosight.read.sidecar import Shown
 
 DICOM_SUFFIX = ".dcm"
 _NUMBERS = re.compile(r"[0-9]+")
@@ -38,6 +43,13 @@ class Found:
     kind: Kind
     where: str
     error: GliosightError | None = field(default=None, compare=False)
+
+    @cached_property
+    def shown(self) -> Shown:
+        """What a NIfTI shows by its name and its sidecar, which is opened once."""
+        from gliosight.read.sidecar import what_shows
+
+        return what_shows(self.path)
 
 
 def relative(path: Path, root: Path) -> str:
