@@ -59,13 +59,16 @@ SAYS = {
         UCSF-PDGM-0001_FLAIR_bias UPENN-GBM-00001_11_FLAIR flair_brain flair_biascorr FLAIR_reg rFLAIR
         FLAIR2T1 FLAIR_in_T1space FLAIR_e1 FLAIR_Eq FLAIR_Tilt 5_t2_tirm_tra_dark-fluid_20150101120000
         sub-1_ses-2_acq-T1_FLAIR sub-1_acq-mask_run-1_FLAIR sub-1_space-T1w_desc-preproc_FLAIR FLAIR_post
-        PD_flair CE_002_FLAIR FLAIR.prenorm
+        PD_flair CE_002_FLAIR FLAIR.prenorm TCGA-02-0006_1996.08.23_flair
+        3DFLAIR VSD.Brain.XX.O.MR_Flair.54512
+        PatientID_0003_Timepoint_1_brain_t2f flair_time01_on_middle_space MAP_001_FLAIR training01_01_flair_pp
     """,
     T1C: """
         t1_mpr_ns_sag_km T1_C+ T1+C +C ax_+C gad T1_SE_GAD T1GD t1_mpr_+c T1wCE T1_KM t1_vibe_fs_tra_KM mpr_KM
         CT1 cT1 ceT1 CE-T1 T1w_ce T1Post postContrastT1 T1ce_n4 t1c+ t1c BraTS-GLI-1-000-t1c
         UPENN-GBM-00001_11_T1GD UCSF-PDGM-0001_T1gad_bias ReMIND-001_PreOP_T1post preop_T1_gd T1-Gd-DTPA
         T1_inj
+        3DT1GADO GADO_preprocessed patient01_T1WKS UCSD-PTGBM-0002_01_T1post 3DT1Gd T1W_3D_TFE_Gd_SENSE_8_1
         T1_mdc T1_plus_C T1_enh T1_with_contrast sub-1_ce-GD_T1w sub-1_T1c t1_mit_km Gd_ax_T1
     """,
     T1: """
@@ -73,6 +76,7 @@ SAYS = {
         T1_post_op
         T1_sans_inj sub-1_ses-post_T1w sub-1_ses-ce_acq-gad_run-1_T1w sub-1_acq-flair_T1w sub-1_ce-none_T1w
         sub-1_rec-post_T1w sub-1_desc-FLAIR_T1w KM_001_T1 T1_to_FLAIR T1toFLAIR T1_in_FLAIR_space wT1 rT1
+        ADNI_002_S_0295_MR_MP-RAGE_br_raw_20060418 training01_01_mprage_pp UCSD-PTGBM-0002_01_T1pre
         IR-FSPGR MP-RAGE sag_mprage T1_w_wo week-001_T1 T1_brain
     """,
     "T2": "T2w t2_tse_tra BraTS-GLI-1-000-t2w sub-01_acq-T1c_T2w T2_gd",
@@ -86,7 +90,7 @@ SAYS = {
     "subtraction": "FLAIR_subtraction T1_subtracted",
     "projection": "FLAIR_mip",
     "deformation": "FLAIR1Warp FLAIR1InverseWarp",
-    "phase": "FLAIR_ph T1_phase",
+    "phase": "FLAIR_ph T1_phase sub-01_part-phase_FLAIR",
     None: "scan T10_spine test1 orig_01 post month-1",
 }
 
@@ -134,6 +138,10 @@ GROUPS: list[tuple[str, list[str]]] = [
     ("FLAIR FLAIR_brain FLAIR_filled T1", ["FLAIR FLAIR_brain FLAIR_filled T1"]),
     ("FLAIR FLAIR_post T1", ["FLAIR FLAIR_post T1"]),
     ("5_FLAIR_ax 8_FLAIR_sag 3_T1", ["5_FLAIR_ax 8_FLAIR_sag 3_T1"]),
+    (
+        "U-1_11_FLAIR U-1_11_FLAIR_unstripped U-1_11_T1GD",
+        ["U-1_11_FLAIR U-1_11_FLAIR_unstripped U-1_11_T1GD"],
+    ),
     (
         "sub-01_run-1_FLAIR sub-01_run-2_FLAIR sub-01_T1w sub-02_FLAIR sub-02_ce-gd_T1w",
         ["sub-01_run-1_FLAIR sub-01_run-2_FLAIR sub-01_T1w", "sub-02_FLAIR sub-02_ce-gd_T1w"],
@@ -252,6 +260,7 @@ def test_slice_numbers(name: str, wanted: tuple[str, int | None]) -> None:
 
 
 MASKS = """
+    TCGA-02-0006_1996.08.23_GlistrBoost.nii.gz PatientID_0003_Timepoint_1_tumorMask.nii.gz wmh.nii
     p_1_mask.tif p_seg.nii sub_brainmask.nii a_dseg.nii T1_brain_mask.nii.gz flair_brain_mask.nii
     FLAIR_ROI1.nii
     UCSF-PDGM-0001_tumor_segmentation.nii.gz x_segm.png c1T1.nii rc2T1.nii ples_lga_rmFLAIR.nii aparc+aseg.nii

@@ -262,6 +262,8 @@ def test_a_single_file_with_a_sidecar_is_not_assumed(tmp_path: Path) -> None:
     assert codes_of(read_path(tmp_path / "scan.nii.gz")) == ["T1_MISSING", "T1C_MISSING"]
     write_pair(tmp_path / "words.nii", {"SeriesDescription": "AX FLAIR"})
     assert codes_of(read_path(tmp_path / "words.nii"))[0] == "SEQUENCE_ASSUMED"
+    write_pair(tmp_path / "flair.nii", {"SeriesDescription": "AX FLAIR"})
+    assert codes_of(read_path(tmp_path / "flair.nii"))[0] == "T1_MISSING"
 
 
 def test_a_sidecar_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

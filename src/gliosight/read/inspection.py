@@ -365,7 +365,7 @@ def _assigned(
         replace(row, taken_as=names.get(one.path)) for row, one in zip(rows, files, strict=True)
     )
     reasons = {name.value: f"{one.path.name}, {one.shown.why}" for name, one in taken.items()}
-    if any(one.code == "SEQUENCE_ASSUMED" for one in flags):
+    if taken[Sequence.FLAIR].shown.basis == "nothing":
         reasons = {Sequence.FLAIR.value: "the only file, whose name says no sequence"}
     return marked, reasons, bad, flags
 

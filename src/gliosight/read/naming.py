@@ -68,22 +68,24 @@ _POSTFIX = re.compile(
 # SPM writes what it does in front: realigned, modulated, warped, smoothed.
 _SPM = re.compile(r"\bs?[rmw]{1,2}(t1|t2|flair)")
 _T1_MORE = re.compile(r"\b(?:s?[rmw]{1,2}|gd|gad|ce|km|pre|post|ir)t1(?!\d)|\bct1\b")
-_T1C_MORE = re.compile(r"\bct1\b|t1w?i?\w*(gd|gad|contrast|enh|kontrast)\b|\bt1w?i?c\+?|\bplus c\b")
+_T1C_MORE = re.compile(
+    r"\bct1\b|t1w?i?\w*(gd|gad\w*|contrast|enh|kontrast|ks)\b|\bt1w?i?c\+?|\bplus c\b"
+)
 _OTHER = re.compile(
-    r"(t2star|t2starw|pd|pdw|dwi|adc|dti|hardi|noddi|fa|md|trace|swi|swan|qsm|bold|fmri|asl|perf|dsc|dce"
+    r"(t2star|t2starw|pd|pdw|dp|dwi|adc|dti|hardi|noddi|fa|md|trace|swi|swan|qsm|bold|fmri|asl|perf|dsc|dce"
     r"|ktrans|cbf|cbv|epi|ct|pet|t1map|t2map|r1map|mtr|mp2rage|unit1|stir|tirm|dir|psir|ciss|fiesta|mra|mrv"
     r"|tof|angio|mrs|mrsi|svs|csi|localizer|localiser|scout|loc)"
 )
 # What is computed from an image is no such image.
 _COMPUTED = re.compile(
-    r"\b(?P<map>maps?)\b|\b(?P<subtraction>subtract\w*|subtr)\b|\b(?P<projection>mi?n?ip|minip)\b"
+    r"(?<!^)\b(?P<map>maps?)\b|\b(?P<subtraction>subtract\w*|subtr)\b|\b(?P<projection>mi?n?ip|minip)\b"
     r"|\b(?P<deformation>\w*\d ?warp|\w*inverse ?warp|warp(?:coef|field)|deformation\w*|jacobian\w*)\b"
     r"|\b(?P<phase>phase|ph|phmag|imaginary|real|fieldmaphz)[a-z]?$"
 )
 _MASK = re.compile(
     r"(\w*masks?|\w*segs?|segm\w*|\w*segmentations?|(\w*lesion)?labels?(map)?s?|gts?|groundtruth|truth"
     r"|rois?\d*|lesions?(map)?|consensus|annotations?|contours?|delineations?|parcellations?|predictions?"
-    r"|heat ?maps?|probmaps?|\+?aparc\w*|\+?aseg\w*|wmparc|ribbon|pve|[pb]les"
+    r"|heat ?maps?|probmaps?|\+?aparc\w*|\+?aseg\w*|wmparc|wmh|glistrboost|ribbon|pve|[pb]les"
     r"|[rmsw]*c[1-6][rmsw]*(t1|t2|flair)\w*)"
 )
 
@@ -543,6 +545,8 @@ def _read(whole: str) -> NiftiName:
         sequence, contrast = _sequence_in(tokens[-1][1])  # BIDS: the suffix speaks
     if sequence is Sequence.T1 and entities.get("ce") and not _NO_AGENT.fullmatch(entities["ce"]):
         sequence, contrast = Sequence.T1C, True
+    if entities.get("part", "mag") != "mag":
+        sequence = "phase"
     contrast = contrast or ("ce" in entities and not _NO_AGENT.fullmatch(entities["ce"]))
     roles = list(_roles(tokens, sequence))
     rest = [token.lower() for (token, _), role in zip(tokens, roles, strict=True) if role == ""]
@@ -557,7 +561,7 @@ def _read(whole: str) -> NiftiName:
         (*(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities), *rest),
         roles[: named[0]].count("") if named else 0,
         processed + bool(_SPM.search(words)),
-        planes[0] if planes else 1,
+        min(planes, default=1),
         int(entities["run"]) if entities.get("run", "").isdecimal() else 0,
         _series(whole, tokens, roles),
     )

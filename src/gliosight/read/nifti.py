@@ -263,7 +263,7 @@ def _flags_of(group: Iterable[Found], files: Mapping[Sequence, Found]) -> tuple[
     flair = files[Sequence.FLAIR].shown
     if flair.confidence == "guess":
         name = files[Sequence.FLAIR].path.name
-        message = f"The sidecar of {name} only hints at FLAIR ({flair.why}); it is taken as FLAIR."
+        message = f"{name} is FLAIR {flair.why}. That is a hint only; it is taken as FLAIR."
         flags.append(flag("SEQUENCE_ASSUMED", message))
     return (*flags, *contradicting[:NAMED])
 

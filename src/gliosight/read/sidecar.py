@@ -108,7 +108,8 @@ def what_shows(path: Path) -> Shown:
         return Shown(
             by_name.kind, by_name.basis, by_name.why, flags=(flag("SIDECAR_UNREADABLE", message),)
         )
-    return _judge(path.name, by_name, acquisition_in(fields, named))
+    own = acquisition_in(fields).said
+    return _judge(path.name, by_name, acquisition_in(fields, named), described=own is not None)
 
 
 def acquisition_in(fields: Mapping[str, Any], named: Sequence | str | None = None) -> Acquisition:
@@ -156,24 +157,29 @@ def _reason(error: Exception) -> str:
     return reason[:1].lower() + reason[1:]
 
 
-def _judge(name: str, by_name: Shown, acquisition: Acquisition) -> Shown:
+def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bool) -> Shown:
     from gliosight.read.dicom.rules import identify
 
     identified = identify(acquisition)
     named, kind = by_name.kind, identified.sequence or identified.kind
     # Without TI and TR nothing tells T2 from FLAIR.
     open_to_flair = acquisition.inversion_recovery is None and acquisition.repetition is None
-    if identified.rule in _SAY_NOTHING or (
-        named is Sequence.FLAIR and kind == "T2" and open_to_flair
+    if (
+        identified.rule in _SAY_NOTHING
+        or (identified.confidence == "guess" and kind == named)
+        or (named is Sequence.FLAIR and kind == "T2" and open_to_flair)
     ):
         return by_name
-    why = f"by its sidecar: {identified.why}"
+    reason = identified.why
+    if not described:
+        reason = reason.replace("the description says", "its name says")
+    why = f"by its sidecar: {reason}"
     flags: tuple[Flag, ...] = ()
     ours = isinstance(named, Sequence) or isinstance(kind, Sequence)
     if ours and named is not None and _differ(named, kind):
         message = (
             f"{name} is {kind_in_words(named)} by its name and {kind_in_words(kind)} by its sidecar "
-            f"({identified.why}); the sidecar decides."
+            f"({reason}); the sidecar decides."
         )
         flags = (flag("NAME_CONTRADICTS", message),)
     return Shown(kind, "sidecar", why, identified.confidence, identified.rule, flags)
