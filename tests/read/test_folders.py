@@ -208,3 +208,14 @@ def test_a_file_called_dcm_that_holds_none_is_mislabelled(tmp_path: Path) -> Non
     for path in (tmp_path, tmp_path / "a.dcm"):
         with pytest.raises(DamagedInputError, match=r"named \.dcm, but"):
             read_path(path)
+
+
+def test_studies_whose_files_have_no_name_in_common(tmp_path: Path) -> None:
+    for seed, name in enumerate(("FLAIR", "anna_FLAIR", "anna_T1")):
+        write_nifti(tmp_path / f"{name}.nii", make_volume(seed=seed))
+    found = find_studies(tmp_path, Limits())
+    assert names(found, tmp_path) == ["anna", "FLAIR"]
+    assert [codes_of(read_path(path)) for path in found] == [
+        ["T1C_MISSING"],
+        ["T1_MISSING", "T1C_MISSING"],
+    ]

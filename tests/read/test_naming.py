@@ -6,7 +6,6 @@ import pytest
 
 from gliosight.read import naming
 from gliosight.read.naming import (
-    contradiction,
     group_by_flair,
     is_mask,
     is_structural_folder,
@@ -237,6 +236,10 @@ def test_folders(name: str, sequence: Sequence | str | None, mask: bool, structu
         ("XNAT_S01/scans/5/resources/NIFTI/files", "XNAT_S01"),
         ("sub-01/ses-02/anat", "sub-01_ses-02"),
         ("sub-01/anat", "sub-01"),
+        ("Patient-001/week-000-1", "Patient-001_week-000-1"),  # LUMIERE
+        ("P1/2015-01-03/FLAIR", "P1_2015-01-03"),
+        ("P1/scans/2/DICOM", "P1"),
+        ("baseline/FLAIR", "baseline"),
         ("images/FLAIR", None),
         ("", None),
     ],
@@ -300,18 +303,3 @@ def test_stems() -> None:
 )
 def test_archives_by_name(name: str, promised: bool) -> None:
     assert promises_archive(name) is promised
-
-
-@pytest.mark.parametrize(
-    ("name", "given", "said"),
-    [
-        ("p_flair.nii", FLAIR, None),
-        ("scan.nii", FLAIR, None),
-        ("p_T1_FLAIR.nii", FLAIR, None),  # says neither
-        ("p_t1.nii", T1C, "T1"),
-        ("p_dwi.nii", FLAIR, "DWI"),
-        ("p_flair_seg.nii", FLAIR, "a mask or label map"),
-    ],
-)
-def test_contradictions(name: str, given: Sequence, said: str | None) -> None:
-    assert contradiction(name, given) == said

@@ -267,17 +267,13 @@ def test_a_single_file_with_a_sidecar_is_not_assumed(tmp_path: Path) -> None:
 
 
 def test_a_sidecar_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gliosight.read.detect import Kind
-    from gliosight.read.folders import flair_groups
-    from gliosight.read.nifti import assign, doubtful_beside
-    from gliosight.read.recognise import Found
-
-    for name in ("a_flair", "a_t1", "b_flair", "b_t1"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"SeriesNumber": 3}))
-    files = [
-        Found(tmp_path / f"{name}.nii", Kind.NIFTI, name)
-        for name in ("a_flair", "a_t1", "b_flair", "b_t1")
-    ]
+    """And only that of a NIfTI which is looked at."""
+    names = ("p_flair", "p_t1", "p_t2")
+    for name in names:
+        write_pair(tmp_path / f"{name}.nii", {"SeriesNumber": 3}, seed=len(name))
+    for name in ("p_seg", "other"):
+        (tmp_path / f"{name}.json").write_text("{}")
+    (tmp_path / "p_seg.nii").touch()
     opened: Counter[str] = Counter()
     really_open = os.open
 
@@ -286,6 +282,9 @@ def test_a_sidecar_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return really_open(path, *more, **options)
 
     monkeypatch.setattr(os, "open", count)
-    for group in flair_groups(files).values():
-        assert set(assign(group, "here", doubtful_beside(group, files))[0]) == {FLAIR, T1}
-    assert opened == {f"{name}.json": 1 for name in ("a_flair", "a_t1", "b_flair", "b_t1")}
+    study = read_path(tmp_path)
+    assert set(study.sequences) == {FLAIR, T1}
+    assert {name: opened[f"{name}.json"] for name in (*names, "p_seg")} == {
+        **dict.fromkeys(names, 1),
+        "p_seg": 0,
+    }

@@ -177,9 +177,9 @@ def _read_named(request: Request, budget: Budget) -> Study:
         files[name] = one
         if name is Sequence.FLAIR and request.flair is None:
             flags += _judge_name(one)
-        elif (said := contradiction_of(one, name)) is not None:
+        elif (contradiction := contradiction_of(one, name)) is not None:
             message = (
-                f"The file given as {name.value} ({path.name}) is {said}; it is used "
+                f"The file given as {name.value} ({path.name}) is {contradiction}; it is used "
                 f"as {name.value} all the same."
             )
             flags.append(flag("NAME_CONTRADICTS", message))

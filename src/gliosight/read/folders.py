@@ -30,7 +30,9 @@ from gliosight.read.naming import (
     natural_key,
     nifti_series,
     promises_image,
+    sidecar_of,
     slice_number,
+    stem,
 )
 from gliosight.read.recognise import (
     LOOKED_FOR,
@@ -102,7 +104,10 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Contents:
     seen: Counter[str] = Counter()
     masks = 0
     unknown: list[str] = []
-    for name in _names(folder, where, budget):
+    names = _names(folder, where, budget)
+    # Opened once, and only by what reads a NIfTI.
+    sidecars = {sidecar_of(name) for name in names if promises_image(name)}
+    for name in names:
         path = folder / name
         try:
             mode = path.stat().st_mode
@@ -117,6 +122,8 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Contents:
         elif is_mask(name) and promises_image(name):
             seen[f"{suffix_of(name)} masks"] += 1
             masks += 1
+        elif name in sidecars:
+            seen[suffix_of(name)] += 1
         else:
             seen[suffix_of(name)] += 1
             if (one := recognised(path, root)) is not None:
@@ -258,9 +265,9 @@ def slice_groups(files: Iterable[Found]) -> dict[str, list[Found]]:
 
 def flair_groups(files: Iterable[Found]) -> dict[str, list[Found]]:
     """NIfTI files by the study that they belong to, see `naming.group_by_flair`."""
-    known = {one.path.name: one for one in files}
-    groups = group_by_flair(known, {name: one.shown.kind for name, one in known.items()})
-    return {group.title: [known[name] for name in group.names] for group in groups}
+    by_name = {file.path.name: file for file in files}
+    groups = group_by_flair(by_name, {name: file.shown.kind for name, file in by_name.items()})
+    return {group.title: [by_name[name] for name in group.names] for group in groups}
 
 
 def series_files(path: Path, root: Path, budget: Budget) -> tuple[Contents, list[Found]] | None:
@@ -315,7 +322,8 @@ def _has_series(folder: Path, series: str) -> bool:
     try:
         with os.scandir(folder) as entries:
             return any(
-                series in (nifti_series(one.name), slice_number(one.name)[0]) for one in entries
+                series in (nifti_series(one.name), slice_number(one.name)[0], stem(one.name))
+                for one in entries
             )
     except OSError:
         return False

@@ -13,6 +13,7 @@ dates, series numbers.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -84,7 +85,7 @@ _COMPUTED = re.compile(
 )
 _MASK = re.compile(
     r"(\w*masks?|\w*segs?|segm\w*|\w*segmentations?|(\w*lesion)?labels?(map)?s?|gts?|groundtruth|truth"
-    r"|rois?\d*|lesions?(map)?|consensus|annotations?|contours?|delineations?|parcellations?|predictions?"
+    r"|rois?\d*|lesions?(map)?|consensus|annot(ation)?s?|contours?|delineations?|parcellations?|predictions?"
     r"|heat ?maps?|probmaps?|\+?aparc\w*|\+?aseg\w*|wmparc|wmh|glistrboost|ribbon|pve|[pb]les"
     r"|[rmsw]*c[1-6][rmsw]*(t1|t2|flair)\w*)"
 )
@@ -132,6 +133,11 @@ _CUT = "\0"
 _INITIALS = re.compile(r"[ck]m?|gd|gad|ce|pre|post")
 _NUMBER = re.compile(r"\d+[a-z]?")
 _NUMBERED = re.compile(r"([^\W\d_]+)(\d+)")
+_VISIT = re.compile(
+    r"ses-[a-z0-9]+|(ses|session|visit|v|tp|timepoint|time|week|month|year|day)[-_ ]?\d+([-_]\d+)?"
+    r"|baseline|bl|follow[-_]?up[-_]?\d*|fu[-_]?\d*|(pre|post)[-_]?op(erative)?",
+    re.IGNORECASE,
+)
 _SERIES_FOLDERS = frozenset(("scans", "series", "dicom", "dicoms", "assessors", "resources"))
 # A number of more digits than this is an identifier and no series number.
 _SERIES_DIGITS = 4
@@ -261,28 +267,23 @@ def is_structural_folder(name: str) -> bool:
 def telling_name(parts: Iterable[str]) -> str | None:
     """The name of the innermost folder that tells studies apart, ``None`` if no name does.
 
+    A number below a folder of series (``scans/5/resources/NIFTI``) is that of a series. A visit takes its
+    patient's name along: ``sub-01_ses-02``, ``P1_baseline``.
+
     Parameters
     ----------
     parts : iterable of str
-        Names of folders, from the outermost to the one that holds the files. Numbers below a folder of
-        series (``scans/5/resources/NIFTI``) are numbers of series; a BIDS session takes its subject along.
+        Names of folders, from the outermost to the one that holds the files.
     """
-    names = list(parts)
-    for index in range(len(names) - 1, -1, -1):
-        name, above = names[index], names[index - 1].lower() if index else ""
-        if is_structural_folder(name) or (_NUMBER.fullmatch(name) and above in _SERIES_FOLDERS):
-            continue
-        if name.startswith("ses-") and above.startswith("sub-"):
-            return f"{names[index - 1]}_{name}"
-        return name
-    return None
-
-
-def contradiction(name: str, sequence: Sequence) -> str | None:
-    """What a name says instead of the sequence that the file was given as; ``None`` if nothing."""
-    if is_mask(name):
-        return "a mask or label map"
-    return another_than(sequence, sequence_of(name))
+    above, telling = "", list[str]()
+    for name in parts:
+        series = _NUMBER.fullmatch(name) and above.lower() in _SERIES_FOLDERS
+        if not series and not is_structural_folder(name):
+            telling.append(name)
+        above = name
+    if len(telling) > 1 and (_VISIT.fullmatch(telling[-1]) or _DATE.fullmatch(telling[-1])):
+        return "_".join(telling[-2:])
+    return telling[-1] if telling else None
 
 
 def another_than(sequence: Sequence, kind: Sequence | str | None) -> str | None:
@@ -329,7 +330,7 @@ class NiftiGroup:
     Parameters
     ----------
     title : str
-        What the names share; may be empty.
+        What the names share, else the name of the FLAIR; empty only where the folder is one study.
     names : tuple of str
         Among them one FLAIR or several versions of it: see `NiftiName.merit`.
     doubtful : tuple of str
@@ -376,9 +377,14 @@ def group_by_flair(
     if partners and not by_number:
         flairs = _joined(flairs, read)
     groups = list(flairs.values())
-    titles = [read[min(group, key=lambda name: read[name].merit)].series for group in groups]
+    best = [min(group, key=lambda name: read[name].merit) for group in groups]
     if len(groups) < 2:
-        return [NiftiGroup(title, tuple(read)) for title in titles]
+        return [NiftiGroup(read[name].series, tuple(read)) for name in best]
+    common = Counter(read[name].series for name in best)
+    titles = [
+        read[name].series if common[read[name].series] == 1 and read[name].series else stem(name)
+        for name in best
+    ]
     matcher = _Matcher([[read[name] for name in group] for group in groups])
     members, doubtful = [list(group) for group in groups], [list[str]() for _ in groups]
     taken = {name for group in groups for name in group}
@@ -404,18 +410,18 @@ def are_apart(first: NiftiName, second: NiftiName) -> bool:
     ``p2``, before the sequence).
     """
     for key in ("sub-", "ses-"):
-        one, two = (
-            [token for token in name.identity if token.startswith(key)] for name in (first, second)
-        )
-        if one and two and one != two:
+        labels = {token for token in first.identity + second.identity if token.startswith(key)}
+        if len(labels) > 1:
             return True
     numbers = _numbered(second)
     return any(numbers.get(word, number) != number for word, number in _numbered(first).items())
 
 
-def shared_words(first: NiftiName, second: NiftiName) -> int:
-    """How many tokens two identities share."""
-    return len(set(first.identity) & set(second.identity))
+def shared_tokens(first: NiftiName, second: NiftiName) -> tuple[int, int]:
+    """How many words and dates two identities share, and how many numbers, which may be of series."""
+    shared = set(first.identity) & set(second.identity)
+    numbers = sum(bool(_NUMBER.fullmatch(token)) for token in shared)
+    return len(shared) - numbers, numbers
 
 
 # More studies than this that a name would fit, and it says nothing.
@@ -439,10 +445,10 @@ class _Matcher:
         if name.identity in self.exact:
             return [self.exact[name.identity]], True
         # What all studies share tells none of them.
-        known = [token for token in name.identity if token in self._holders]
-        telling = tuple(token for token in known if len(self._holders[token]) < len(self.groups))
+        shared = [token for token in name.identity if token in self._holders]
+        telling = tuple(token for token in shared if len(self._holders[token]) < len(self.groups))
         fitting = self._narrow(telling)
-        strange = len(known) < len(name.identity)
+        strange = len(shared) < len(name.identity)
         if len(fitting) > _NEAR or (strange and by_number and not telling):
             return [], False
         near = [index for index in sorted(fitting) if not are_apart(name, self.groups[index][0])]
@@ -466,14 +472,14 @@ class _Matcher:
 
 def _versions(flairs: list[str], read: Mapping[str, NiftiName]) -> dict[tuple[str, ...], list[str]]:
     """FLAIR files by identity; ``p_FLAIR_filled`` is a version of ``p_FLAIR`` where that is there."""
-    known = {read[name].identity for name in flairs}
+    identities = {read[name].identity for name in flairs}
     versions: dict[tuple[str, ...], list[str]] = {}
     for name in flairs:
         key = identity = read[name].identity
         first = read[name].lead + sum(token[:4] in ("sub-", "ses-") for token in identity)
         while len(identity) > first and identity[-1].isalpha() and not _TREATED.match(identity[-1]):
             identity = identity[:-1]
-            key = identity if identity in known else key
+            key = identity if identity in identities else key
         versions.setdefault(key, []).append(name)
     return versions
 

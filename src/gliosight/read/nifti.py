@@ -27,7 +27,7 @@ from gliosight.read.naming import (
     group_by_flair,
     is_mask,
     read_name,
-    shared_words,
+    shared_tokens,
 )
 from gliosight.read.nifti_file import Image, read_nifti_file
 from gliosight.read.nifti_header import Header
@@ -191,10 +191,12 @@ def contradiction_of(file: Found, sequence: Sequence) -> str | None:
 
 def doubtful_beside(group: Ordered[Found], files: Iterable[Found]) -> list[Found]:
     """T1 and T1C among a folder's NIfTI files that may belong to this study of it or to another."""
-    known = {file.path.name: file for file in files}
+    by_name = {file.path.name: file for file in files}
     names = {file.path.name for file in group}
-    groups = group_by_flair(known, {name: file.shown.kind for name, file in known.items()})
-    return [known[name] for one in groups if names == set(one.names) for name in one.doubtful]
+    studies = group_by_flair(by_name, {name: file.shown.kind for name, file in by_name.items()})
+    return [
+        by_name[name] for study in studies if names == set(study.names) for name in study.doubtful
+    ]
 
 
 def _choose_flair(group: Ordered[Found], where: str) -> tuple[Found, list[Flag]]:
@@ -209,14 +211,15 @@ def _choose_flair(group: Ordered[Found], where: str) -> tuple[Found, list[Flag]]
     flairs.sort(key=_merit)
     if len(flairs) == 1:
         return flairs[0], []
-    first, second = (_merit(file) for file in flairs[:2])
-    if first == second:
+    best, next_best = (_merit(file) for file in flairs[:2])
+    if best == next_best:
         raise UnsupportedInputError(
             f"{len(flairs)} files say FLAIR ({_names(flairs)})",
             where=where,
             remedy="choose one with --flair FILE",
         )
-    why = next(word for word, one, two in zip(MERITS, first, second, strict=True) if one != two)
+    differing = [this != that for this, that in zip(best, next_best, strict=True)]
+    why = MERITS[differing.index(True)]
     message = (
         f"{flairs[0].path.name} is taken for FLAIR, {why}; there is also {_names(flairs[1:])}."
     )
@@ -236,7 +239,7 @@ def _choose_beside(flair: Found, candidates: list[Found]) -> tuple[Found | None,
         other = read_name(file.path.name)
         return (
             other.identity != name.identity,
-            -shared_words(name, other),
+            *(-count for count in shared_tokens(name, other)),
             bool(other.processed) != bool(name.processed),
             other.processed,
             other.plane,

@@ -36,6 +36,12 @@ _RENAMED: Mapping[str, tuple[str, ...]] = {
     "ContrastBolusAgent": ("ContrastBolusAgent", "ContrastBolusIngredient"),
     "ImageType": ("ImageType", "ImageTypeText"),
     "EchoNumbers": ("EchoNumbers", "EchoNumber"),
+    "ProtocolName": ("ProtocolName", "PulseSequenceType"),
+    "RepetitionTime": (
+        "RepetitionTime",
+        "RepetitionTimePreparation",
+        "RepetitionTimeExcitation",
+    ),
 }
 # By keyword: as many seconds as no such time has; what is more is in milliseconds already.
 _SECONDS = {
