@@ -258,7 +258,7 @@ def test_each_file_is_opened_once_to_find_it_and_once_to_read_it(
 # Path of a file, and the sequence whose volume it holds; then the studies by source and what they read.
 FOLDERS = {
     "a folder for each sequence": (
-        ("p1/FLAIR/a.nii.gz", "p1/T1/a.nii.gz", "p1/T1wCE/a.nii.gz", "p1/T2w/a.nii.gz"),
+        ("p1/FLAIR/a.nii.gz", "p1/T1/b.nii.gz", "p1/T1wCE/c.nii.gz", "p1/T2w/d.nii.gz"),
         {"p1": {"FLAIR", "T1", "T1C"}},
     ),
     "numbered, with NIFTI below (Erasmus)": (
@@ -277,6 +277,26 @@ FOLDERS = {
             "p1/scans/5-T1/resources/NIFTI/files/image.nii.gz",
         ),
         {"p1/scans": {"FLAIR", "T1"}},
+    ),
+    "a series number for the patient's folders, twice FLAIR": (
+        (
+            "p1/3_FLAIR/image.nii.gz",
+            "p1/4_T1/image.nii.gz",
+            "p1/9_FLAIR_post/image.nii.gz",
+        ),
+        {"p1": {"FLAIR", "T1"}},
+    ),
+    "a sequence's folder for all patients": (
+        ("FLAIR/p1.nii.gz", "FLAIR/p2.nii.gz", "T1/p1.nii.gz", "T1/p2.nii.gz"),
+        {"p1": {"FLAIR", "T1"}, "p2": {"FLAIR", "T1"}},
+    ),
+    "folders named by patient and sequence are not one study": (
+        ("p1_FLAIR/1.png", "p1_FLAIR/2.png", "p2_FLAIR/1.png", "p2_FLAIR/2.png"),
+        {"p1_FLAIR": {"FLAIR"}, "p2_FLAIR": {"FLAIR"}},
+    ),
+    "two folders of FLAIR pictures are two studies": (
+        ("p/3_FLAIR/1.png", "p/9_FLAIR/1.png", "p/4_T1/1.png"),
+        {"p/3_FLAIR": {"FLAIR"}, "p/9_FLAIR": {"FLAIR"}},
     ),
     "two patients, each with folders": (
         ("p1/FLAIR/a.nii.gz", "p1/T1/a.nii.gz", "p2/FLAIR/a.nii.gz", "p2/T1/a.nii.gz"),
@@ -387,7 +407,7 @@ def test_the_layout_of_the_lgg_set_says_it(tmp_path: Path) -> None:
         ("p7/4_FLAIR/NIFTI", "p7"),
         ("p7/scans", "p7"),
         ("p7/anat", "p7"),
-        ("p7/ses-2/anat", "ses-2"),
+        ("sub-7/ses-2/anat", "sub-7_ses-2"),
         ("p7", "p7"),
     ],
 )
@@ -444,3 +464,13 @@ def test_inspect_does_not_call_what_clashes_ready(
     assert error in seen.error.what
     with pytest.raises(DamagedInputError, match=error):
         candidate.read(Options())
+
+
+def test_studies_whose_files_have_no_name_in_common(tmp_path: Path) -> None:
+    for seed, name in enumerate(("FLAIR", "anna_FLAIR", "anna_T1")):
+        write_nifti(tmp_path / f"{name}.nii", make_volume(seed=seed))
+    assert sources(tmp_path) == ["anna", "FLAIR"]
+    assert [codes_of(candidate.read(Options())) for candidate in find(tmp_path, Limits())] == [
+        ["T1C_MISSING"],
+        ["T1_MISSING", "T1C_MISSING"],
+    ]

@@ -157,6 +157,9 @@ def write_folder(folder: Path, *names: str, **options: Any) -> None:
         ("p_FLAIR.nii", "p_T1W.nii", "p_T1_post.nii"),
         ("sub-01_FLAIR.nii.gz", "sub-01_T1w.nii.gz", "sub-01_ce-gadolinium_T1w.nii.gz"),
         ("BraTS-GLI-1-t2f.nii", "BraTS-GLI-1-t1n.nii", "BraTS-GLI-1-t1c.nii"),
+        # Nothing in common but the folder.
+        ("5_t2_tirm_tra_dark-fluid_20150101120501.nii", "t1_mpr_3.nii", "anna_T1_SE_GAD_7.nii"),
+        ("sub-1_ses-post_FLAIR.nii", "sub-1_ses-post_T1w.nii", "sub-1_ses-post_ce-gd_T1w.nii"),
     ],
 )
 def test_folder_by_names(tmp_path: Path, names: tuple[str, ...]) -> None:
@@ -244,6 +247,56 @@ def test_single_file_without_a_telling_name_is_flair(tmp_path: Path) -> None:
     write_folder(tmp_path / "p", "scan.nii.gz")
     for path in (tmp_path / "p" / "scan.nii.gz", tmp_path / "p"):
         assert codes_of(read_path(path)) == ["SEQUENCE_ASSUMED", *BOTH_MISSING]
+
+
+@pytest.mark.parametrize(
+    ("names", "taken", "words"),
+    [
+        ("FLAIR_km FLAIR T1", "FLAIR", "before contrast medium"),
+        ("FLAIR_brain FLAIR T1", "FLAIR", "the original"),
+        ("8_FLAIR_sag 5_FLAIR_ax T1_3", "5_FLAIR_ax", "axial or three-dimensional"),
+        ("sub-1_run-1_FLAIR sub-1_run-2_FLAIR sub-1_T1w", "sub-1_run-2_FLAIR", "the last run"),
+        ("p_FLAIR_filled p_FLAIR p_T1", "p_FLAIR", "the shortest name"),
+    ],
+)
+def test_one_of_several_versions_of_flair(
+    tmp_path: Path, names: str, taken: str, words: str
+) -> None:
+    write_folder(tmp_path, *(f"{name}.nii" for name in names.split()))
+    study = read_path(tmp_path)
+    assert study.source["files"][0] == f"{taken}.nii"
+    assert [note.code for note in study.flags] == ["FLAIR_CHOSEN", "T1C_MISSING"]
+    assert f"{taken}.nii is taken for FLAIR, {words}" in study.flags[0].message
+
+
+def test_with_several_flairs_no_t1_is_called_missing(tmp_path: Path) -> None:
+    write_folder(tmp_path, "FLAIR_1.nii", "FLAIR_2.nii", "T1.nii", "T1_gd.nii")
+    for title in ("1", "2"):
+        study = read_path(tmp_path / title)
+        assert codes_of(study) == ["T1_LEFT_OUT", "T1C_LEFT_OUT"]
+        assert (
+            "does not say to which of several FLAIR files it belongs (T1.nii)"
+            in study.flags[0].message
+        )
+
+
+def test_t1_goes_with_flair(tmp_path: Path) -> None:
+    """Of several, that which was treated alike and of the same day."""
+    write_folder(tmp_path / "a", "FLAIR_brain.nii", "T1.nii", "T1_brain.nii")
+    write_folder(tmp_path / "b", "flair_20150101_5.nii", "t1_20140101_5.nii", "t1_20150101_7.nii")
+    assert read_path(tmp_path / "a").source["files"] == ("FLAIR_brain.nii", "T1_brain.nii")
+    assert read_path(tmp_path / "b").source["files"][1] == "t1_20150101_7.nii"
+
+
+@pytest.mark.parametrize(
+    "name", ["t2_tirm_tra", "Ax_T1_FLAIR", "T1_FLAIR", "FLAIR_ph", "gad", "cor_stir"]
+)
+def test_a_name_that_is_not_surely_flair_is_refused(tmp_path: Path, name: str) -> None:
+    write_folder(tmp_path, f"{name}.nii")
+    for path in (tmp_path, tmp_path / f"{name}.nii"):
+        with pytest.raises(UnsupportedInputError, match="no FLAIR"):
+            read_path(path)
+    assert read(Request(None, flair=tmp_path / f"{name}.nii")).flair is not None
 
 
 def test_two_candidates_for_t1_are_left_out(tmp_path: Path) -> None:

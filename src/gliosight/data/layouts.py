@@ -31,7 +31,7 @@ from gliosight.errors import (
     UnsupportedInputError,
 )
 from gliosight.read.detect import Kind
-from gliosight.read.folders import flair_groups, mode_of, refuse_result
+from gliosight.read.folders import FileGroup, flair_groups, mode_of, refuse_result
 from gliosight.read.limits import cannot_read
 from gliosight.read.naming import (
     is_mask,
@@ -324,9 +324,9 @@ def _volumes(folder: Path, paths: list[Path], root: Path) -> list[VolumeCase]:
     masks = [one for one in paths if is_mask(one.name) and not _OTHER_MASK.search(one.name)]
     groups = flair_groups(found)
     if not groups and len(found) == 1 and sequence_of(found[0].path.name) is None:
-        groups = {nifti_series(found[0].path.name): found}
+        groups = [FileGroup(nifti_series(found[0].path.name), tuple(found))]
     cases: list[VolumeCase] = []
-    for series, group in groups.items():
+    for series, group, _ in groups:
         patient = series or folder.name
         fitting = masks
         if len(groups) > 1:

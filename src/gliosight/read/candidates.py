@@ -26,6 +26,7 @@ from gliosight.read.flags import flag
 from gliosight.read.folders import (
     NAMED,
     Contents,
+    FileGroup,
     Tree,
     flair_groups,
     has_series,
@@ -43,7 +44,7 @@ from gliosight.read.folders import (
 )
 from gliosight.read.intensities import is_constant
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
-from gliosight.read.naming import is_mask, sequence_of, stem
+from gliosight.read.naming import is_mask, sequence_of_folder, stem
 from gliosight.read.recognise import (
     LOOKED_FOR,
     Found,
@@ -122,6 +123,8 @@ class NiftiCandidate:
         Where the files lie if they are a whole folder's, not one file that was given by itself.
     error : GliosightError, optional
         What is wrong with a file of the study.
+    doubtful : tuple of Found
+        T1 and T1C that may belong to this study or to another.
     beside : str
         Images of other kinds in the folder, in words.
     flags : tuple of Flag
@@ -133,6 +136,7 @@ class NiftiCandidate:
     named: Mapping[Sequence, Found] = field(default_factory=dict)
     folder: Path | None = None
     error: GliosightError | None = None
+    doubtful: tuple[Found, ...] = ()
     beside: str = ""
     flags: tuple[Flag, ...] = ()
 
@@ -170,7 +174,7 @@ class NiftiCandidate:
                 raise _mask_by_name(file.where)
             return {Sequence.FLAIR: file}, assign_single(file), ()
         try:
-            return assign(self.files, self.source)
+            return assign(self.files, self.source, self.doubtful)
         except UnsupportedInputError as error:
             raise with_ignored(error, self.beside) from error
 
@@ -505,7 +509,8 @@ class _Group:
     source: str
     study_id: str
     files: tuple[Found, ...]
-    error: GliosightError | None
+    error: GliosightError | None = None
+    doubtful: tuple[Found, ...] = ()
 
 
 class _Finder:
@@ -528,8 +533,8 @@ class _Finder:
                 raise error
             return list(studies)
         name, study_id = file.where, stem(self.root.name)
-        _, sequence = study_folder(self.root.parent, self.root.parent, self.ceiling)
-        file = replace(file, folder_sequence=sequence)
+        _, sequence_folder = study_folder(self.root.parent, self.root.parent, self.ceiling)
+        file = replace(file, sequence_folder=sequence_folder)
         if file.kind is Kind.NIFTI:
             return [NiftiCandidate(name, study_id, (file,))]
         files = {Sequence.FLAIR: (file,)}
@@ -568,6 +573,7 @@ class _Finder:
                     group.files,
                     folder=home,
                     error=group.error,
+                    doubtful=group.doubtful,
                     beside=_beside(parts),
                     flags=_files_ignored(parts),
                 )
@@ -606,8 +612,10 @@ class _Finder:
             files = [file for _, contents in parts for file in contents.readable]
             if among_studies and not _say_flair(files):
                 continue
-            if any(file.folder_sequence for file in files):
-                placed.append((parts[0][0], self._folder_for_each_sequence(home, files)))
+            if home not in {contents.folder for _, contents in parts}:
+                placed += [
+                    (parts[0][0], one) for one in self._folder_for_each_sequence(home, parts)
+                ]
                 continue
             groups, stray = self._groups(home, parts, slice_groups)
             for group in groups:
@@ -623,31 +631,43 @@ class _Finder:
             placed += stray
         return placed
 
-    def _folder_for_each_sequence(self, home: Path, files: list[Found]) -> Candidate:
-        """The study whose sequences have a folder of pictures each."""
+    def _folder_for_each_sequence(self, home: Path, parts: list[Part]) -> list[Candidate]:
+        """The study whose sequences have a folder of pictures each; several folders of FLAIR are as many."""
         where = relative(home, self.root)
-        by_sequence: dict[Sequence | str, list[Found]] = {}
-        for file in files:
-            if file.folder_sequence is not None:
-                by_sequence.setdefault(file.folder_sequence, []).append(file)
-        ours = {name: tuple(by_sequence[name]) for name in Sequence if name in by_sequence}
-        error = next((file.error for name in ours for file in ours[name] if file.error), None)
-        if Sequence.FLAIR not in ours:
+        by_sequence: dict[Sequence | str, list[Contents]] = {}
+        for _, contents in parts:
+            sequence = sequence_of_folder(contents.readable[0].sequence_folder)
+            by_sequence.setdefault(sequence or "unknown", []).append(contents)
+        flairs = by_sequence.get(Sequence.FLAIR, [])
+        if not flairs:
             listed = ", ".join(getattr(name, "value", name) for name in by_sequence)
             error = UnsupportedInputError(
                 f"no FLAIR, the folders say {listed}",
                 where=where,
                 remedy="give the folder of FLAIR, or rename it if it is FLAIR",
             )
-        study_id = study_name(home, files, self.ceiling)
-        return SlicesCandidate(where, study_id, ours, error=error)
+            return [UnreadableCandidate(where, error)]
+        if len(flairs) > 1:  # whose T1 it is, nothing says
+            by_sequence = {Sequence.FLAIR: flairs}
+        candidates: list[Candidate] = []
+        for contents in flairs:
+            folders = {name: found[0] for name, found in by_sequence.items() if len(found) == 1}
+            folders[Sequence.FLAIR] = contents
+            files = {name: folders[name].readable for name in Sequence if name in folders}
+            bad = [file.error for group in files.values() for file in group if file.error]
+            source = where if len(flairs) == 1 else relative(contents.folder, self.root)
+            candidate = SlicesCandidate(
+                source, study_name(home, self.ceiling), files, error=bad[0] if bad else None
+            )
+            candidates.append(candidate)
+        return candidates
 
     def _by_study_folder(self, parts: Iterable[Part]) -> dict[Path, list[Part]]:
         """Folders by the folder of their study: its sequences may have a folder each."""
         homes: dict[Path, list[Part]] = {}
         for index, contents in parts:
-            home, sequence = study_folder(contents.folder, self.root, self.ceiling)
-            files = tuple(replace(file, folder_sequence=sequence) for file in contents.files)
+            home, sequence_folder = study_folder(contents.folder, self.root, self.ceiling)
+            files = tuple(replace(file, sequence_folder=sequence_folder) for file in contents.files)
             homes.setdefault(home, []).append((index, replace(contents, files=files)))
         return homes
 
@@ -655,7 +675,7 @@ class _Finder:
         self,
         home: Path,
         parts: list[Part],
-        group_by_name: Callable[[Iterable[Found]], dict[str, list[Found]]],
+        group_by_name: Callable[[Iterable[Found]], list[FileGroup]],
     ) -> tuple[list[_Group], list[Placed]]:
         """The studies of a folder, and bad files that belong to none of them."""
         index = parts[0][0]
@@ -680,19 +700,14 @@ class _Finder:
         source = relative(home, self.root)
         if len(groups) < 2:
             error = bad[0].error if bad else None
-            study_id = study_name(home, files, self.ceiling)
-            return [_Group(source, study_id, tuple(files), error)], []
+            return [_Group(source, study_name(home, self.ceiling), tuple(files), error)], []
         below = "" if home == self.root else f"{source}/"
-        grouped = {file.path for group in groups.values() for file in group}
-        studies = [
-            _Group(
-                f"{below}{series or stem(group[0].path.name)}",
-                series or stem(group[0].path.name),
-                tuple(group),
-                next((file.error for file in group if file.error is not None), None),
-            )
-            for series, group in groups.items()
-        ]
+        studies = []
+        for group in groups:
+            name = group.title or stem(group.files[0].path.name)
+            error = next((file.error for file in group.files if file.error is not None), None)
+            studies.append(_Group(below + name, name, group.files, error, group.doubtful))
+        grouped = {file.path for group in groups for file in group.files}
         stray = [file for file in bad if file.path not in grouped]
         return studies, [(index, self._unreadable(file.path, file.error)) for file in stray]
 
@@ -742,12 +757,7 @@ def _named_like(path: Path, limits: Limits) -> list[Candidate]:
 
 def _say_flair(files: Iterable[Found]) -> bool:
     """Whether names, folders or the layout of the LGG set say that pictures show FLAIR."""
-    return any(
-        file.folder_sequence is Sequence.FLAIR
-        or sequence_of(file.path.name) is Sequence.FLAIR
-        or in_lgg_layout(file)
-        for file in files
-    )
+    return any(file.sequence is Sequence.FLAIR or in_lgg_layout(file) for file in files)
 
 
 def _beside(parts: Iterable[Part]) -> str:

@@ -31,6 +31,7 @@ SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
     "PATIENTS_APART": "warning",
     "QFORM_USED": "warning",
     "SEQUENCE_ASSUMED": "warning",
+    "SIDECAR_UNREADABLE": "info",
     "SINGLE_SLICE": "info",
     "SUBFOLDERS_IGNORED": "info",
     "T1C_BY_ORDER": "warning",

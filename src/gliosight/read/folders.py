@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from gliosight.errors import (
     GliosightError,
@@ -21,17 +22,18 @@ from gliosight.errors import (
 from gliosight.read.detect import SLICES, Kind, unreadable
 from gliosight.read.limits import Budget, cannot_read
 from gliosight.read.naming import (
+    group_by_flair,
     is_mask,
     is_mask_folder,
-    is_part_of,
     is_structural_folder,
     natural_key,
     nifti_series,
     promises_image,
-    sequence_of,
     sequence_of_folder,
+    sidecar_of,
     slice_number,
     stem,
+    telling_name,
 )
 from gliosight.read.recognise import (
     LOOKED_FOR,
@@ -42,7 +44,6 @@ from gliosight.read.recognise import (
     relative,
     suffix_of,
 )
-from gliosight.study import Sequence
 
 # Suffixes counted, and studies named, in a message before it breaks off.
 NAMED = 6
@@ -142,7 +143,10 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Contents:
     folders: list[Path] = []
     seen: Counter[str] = Counter()
     unknown: list[str] = []
-    for name in _names(folder, where, budget):
+    names = _names(folder, where, budget)
+    # Opened once, and only by what reads a NIfTI.
+    sidecars = {sidecar_of(name) for name in names if promises_image(name)}
+    for name in names:
         path = folder / name
         try:
             mode = path.stat().st_mode
@@ -156,6 +160,8 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Contents:
             seen["FIFOs, sockets or devices"] += 1
         elif is_mask(name) and promises_image(name):
             seen[f"{suffix_of(name)} masks"] += 1
+        elif name in sidecars:
+            seen[suffix_of(name)] += 1
         else:
             seen[suffix_of(name)] += 1
             if (file := recognised(path, root)) is not None:
@@ -209,12 +215,11 @@ def walk(root: Path, budget: Budget) -> Tree:
     return Tree(tuple(folders), seen)
 
 
-def study_folder(
-    folder: Path, root: Path, ceiling: Path | None
-) -> tuple[Path, Sequence | str | None]:
-    """The folder of the study that a folder's files belong to, and the sequence that folders name.
+def study_folder(folder: Path, root: Path, ceiling: Path | None) -> tuple[Path, str]:
+    """The folder of the study that a folder's files belong to, and the one that names their sequence.
 
-    Of ``patient/4_FLAIR/NIFTI`` that is ``patient`` and FLAIR.
+    Of ``patient/4_FLAIR/NIFTI`` that is ``patient`` and ``4_FLAIR``. A folder called by more than a sequence,
+    such as ``patient7_FLAIR`` or ``t1_study``, is a study's own.
 
     Parameters
     ----------
@@ -223,34 +228,29 @@ def study_folder(
         The path that was given; the study's folder is not above it.
     ceiling : Path, optional
         A folder above ``root``; it and what lies above it say nothing.
+
+    Returns
+    -------
+    home : Path
+    sequence_folder : str
+        Its name; empty where no folder says a sequence.
     """
     home = inside = folder
-    sequence: Sequence | str | None = None
+    sequence_folder = ""
     place = _absolute(folder)
-    while place.name and place != ceiling:
-        says = sequence_of_folder(place.name)
-        if says is None and not is_structural_folder(place.name):
-            break
+    while place.name and place != ceiling and is_structural_folder(place.name):
         inside = inside if inside == root else inside.parent
+        if sequence_of_folder(place.name) is not None:
+            home, sequence_folder = inside, sequence_folder or place.name
         place = place.parent
-        if says is not None:
-            home, sequence = inside, sequence or says
-    return home, sequence
+    return home, sequence_folder
 
 
-def study_name(folder: Path, files: Iterable[Found], ceiling: Path | None) -> str:
-    """What to call the study of a folder: the nearest folder whose name tells one study from another.
-
-    Below ``anat`` of a BIDS data set the files say it: subject and session.
-    """
+def study_name(folder: Path, ceiling: Path | None) -> str:
+    """What to call the study of a folder: by the nearest folder that tells one study from another."""
     place = _absolute(folder)
-    if place.name == "anat":
-        for file in files:
-            if (series := nifti_series(file.path.name)).startswith("sub-"):
-                return series
-    while is_structural_folder(place.name) and place.parent not in (place, ceiling):
-        place = place.parent
-    return place.name or folder_name(folder)
+    below = place.relative_to(ceiling) if ceiling is not None else place
+    return telling_name(below.parts) or folder_name(folder)
 
 
 def in_lgg_layout(file: Found) -> bool:
@@ -296,43 +296,50 @@ def nothing_in(
     )
 
 
-def slice_groups(files: Iterable[Found]) -> dict[str, list[Found]]:
-    """Slices by series; pictures without a number are one series if nothing has a number."""
-    files = list(files)
-    groups: dict[str, list[Found]] = {}
-    numbered = any(slice_number(one.path.name)[1] is not None for one in files)
-    for one in files:
-        series, number = slice_number(one.path.name)
-        key = "" if number is None and not numbered else series
-        groups.setdefault(key, []).append(one)
-    return groups
+class FileGroup(NamedTuple):
+    """Files that belong together by their names.
 
-
-def flair_groups(files: Iterable[Found]) -> dict[str, list[Found]]:
-    """NIfTI files by the FLAIR they belong to: one group for every FLAIR.
-
-    With one FLAIR, all files are its group. With several, a file belongs to that whose series its
-    own begins with.
+    Parameters
+    ----------
+    title : str
+        What the names share; may be empty.
+    files : tuple of Found
+    doubtful : tuple of Found
+        T1 and T1C that may belong to this study or to another.
     """
-    files = list(files)
-    flairs = [
-        one
-        for one in files
-        if (sequence_of(one.path.name) or one.folder_sequence) is Sequence.FLAIR
-    ]
-    if len(flairs) < 2:
-        return {nifti_series(one.path.name): files for one in flairs}
+
+    title: str
+    files: tuple[Found, ...]
+    doubtful: tuple[Found, ...] = ()
+
+
+def slice_groups(files: Iterable[Found]) -> list[FileGroup]:
+    """Slices by series; pictures without a number are one series if nothing has a number."""
     groups: dict[str, list[Found]] = {}
-    for one in flairs:
-        groups.setdefault(nifti_series(one.path.name), []).append(one)
-    for one in files:
-        series = nifti_series(one.path.name)
-        fitting = [key for key in groups if key == series] or [
-            key for key in groups if key and is_part_of(key, series)
-        ]
-        if one not in flairs and len(fitting) == 1:
-            groups[fitting[0]].append(one)
-    return groups
+    named = [(slice_number(file.path.name), file) for file in files]
+    numbered = any(number is not None for (_, number), _ in named)
+    for (series, number), file in named:
+        key = "" if number is None and not numbered else series
+        groups.setdefault(key, []).append(file)
+    return [FileGroup(series, tuple(group)) for series, group in groups.items()]
+
+
+def flair_groups(files: Iterable[Found]) -> list[FileGroup]:
+    """NIfTI files by the study that they belong to, see `naming.group_by_flair`."""
+    by_name: dict[str, Found] = {}
+    for file in files:
+        twice = file.name in by_name
+        folder = file.sequence_folder or file.path.parent.name
+        by_name[f"{folder}_{file.name}" if twice else file.name] = file
+    groups = group_by_flair(by_name, {name: file.shown.kind for name, file in by_name.items()})
+    return [
+        FileGroup(
+            group.title,
+            tuple(by_name[name] for name in group.names),
+            tuple(by_name[name] for name in group.doubtful),
+        )
+        for group in groups
+    ]
 
 
 def has_series(folder: Path, series: str) -> bool:

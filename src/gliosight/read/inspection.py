@@ -26,7 +26,7 @@ from gliosight.read.candidates import (
 )
 from gliosight.read.intensities import few_values, is_constant, is_labels
 from gliosight.read.limits import Budget, Limits
-from gliosight.read.naming import is_mask, sequence_of
+from gliosight.read.naming import is_mask
 from gliosight.read.nifti_file import place, read_nifti_header
 from gliosight.read.recognise import Found
 from gliosight.study import Flag, Geometry, Sequence
@@ -126,21 +126,13 @@ def describe_nifti(candidate: NiftiCandidate, limits: Limits, *, pixels: bool) -
     except GliosightError as error:
         return replace(seen, error=candidate.error or error)
     names = {file.path: name.value for name, file in taken.items()}
-    assumed = any(note.code == "SEQUENCE_ASSUMED" for note in flags)
     seen = replace(
         seen,
         series=tuple(
             replace(row, taken_as=names.get(file.path))
             for row, file in zip(rows, candidate.files, strict=True)
         ),
-        reasons={
-            name.value: "the only file; neither its name nor its folder says a sequence"
-            if assumed
-            else f"{file.path.name} is called so"
-            if sequence_of(file.path.name) is name
-            else f"{file.path.name} lies in a folder called so"
-            for name, file in taken.items()
-        },
+        reasons={name.value: f"{file.path.name}, {file.shown.why}" for name, file in taken.items()},
         flags=(*candidate.flags, *flags),
     )
     return _with_pixels(seen, candidate, limits) if pixels else seen
@@ -333,13 +325,14 @@ def _spacing(geometry: Geometry | None) -> tuple[float, float, float] | None:
 
 
 def _nifti(one: Found) -> SeenSeries:
-    said = sequence_of(one.path.name)
-    shows = "mask, by its name" if is_mask(one.path.name) else str(getattr(said, "value", said))
+    shown = one.shown
     row = SeenSeries(
         name=one.path.name,
-        shows="unknown" if said is None and shows == "None" else shows,
+        shows="mask, by its name" if is_mask(one.path.name) else shown.words,
         stored="NIfTI",
-        why="by its name" if said is not None else "",
+        confidence=shown.confidence,
+        rule=shown.rule,
+        why="" if shown.basis == "nothing" else shown.why,
     )
     if one.error is not None:
         return replace(row, problem=one.error.what)
@@ -366,8 +359,8 @@ def _slices(files: Ordered[Found], sequence: Sequence) -> SeenSeries:
         shows="slices" if sequence is Sequence.FLAIR else sequence.value,
         stored=first.kind.value,
         why="one channel is FLAIR; three are T1, FLAIR, T1C"
-        if first.folder_sequence is None
-        else "the folder is called so",
+        if not first.sequence_folder
+        else "by its folder",
         shape=(len(files) if several else pages, rows, columns) if pages else None,
         taken_as=sequence.value,
     )

@@ -1,16 +1,25 @@
-"""What a file's name says: sequence, mask or not, series and slice number (read stage).
+"""What a name says: sequence, mask or not, patient and slice number (read stage).
 
-In: a file's name. Out: plain values. Names are only a hint for what the bytes cannot tell: which
-sequence a NIfTI holds, and in which order slices stand. A name is split into *tokens* at ``_ - .``
-and blanks. The *series* of a file is what its name shares with the other files of its study: the
-name without the sequence (NIfTI), or without the slice number (slices).
+In: the name of a file or folder. Out: plain values. A name is a hint for what the bytes cannot tell:
+which sequence a NIfTI holds, which files are of one patient, and in which order slices stand.
+
+Words: a name is split into *tokens* at everything but letters, digits and ``+``, and a token into
+*words* where small letters meet capitals (``axT2FLAIR``). BIDS *entities* are tokens of a key and a
+value (``acq-3D``); what they say of the sequence is ignored, but for ``ce-``. The *identity* of a name is
+what is left when sequence, contrast, plane, processing and entities are taken out: patient, session,
+dates, series numbers.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePath
 
+from gliosight.read.dicom.hints import HINTS, contrast_hint
 from gliosight.study import Sequence
 
 # Suffixes that promise something this tool reads; a file with one is mislabelled when its bytes
@@ -21,23 +30,118 @@ SUFFIXES = (*PROMISING, ".hdr.gz", ".img.gz", ".hdr", ".img", ".dcm", ".gz")
 # What an archive is called, so that one which is packed inside only is not taken for it.
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".txz", ".bz2", ".tbz2", ".zst")
 
-_TOKEN = re.compile(r"[^_\-. ]+")
-_T1 = re.compile(r"(ax|axial|sag|cor|3d)?t1(w|wi|n|pre)?\d?(mprage|mpr|spgr|fspgr|bravo)?")
-_T1C = re.compile(
-    r"(ax|axial|sag|cor|3d)?(t1(w|wi)?(c|ce|gd|gad|post|km|contrast|enh)|ct1|t1c[+e]?)"
-)
-_CONTRAST = re.compile(r"(ce|gd|gad|gado|gadolinium|post|postcontrast|contrast|postgd|enhanced)")
-_OTHER = re.compile(
-    r"(t2|t2w|t2wi|t2n|t2star|t2starw|pd|pdw|dwi|adc|dti|fa|md|trace|swi|bold|asl|perf|cbf|cbv|epi"
-    r"|ct|pet|t1map|t2map|r1map|mtr|mp2rage|unit1)"
-)
-_MASK = re.compile(
-    r"(\w*mask|masks|[ad]?seg|segs|probseg|segmentation|segmentations|labels?|gt|groundtruth|rois?"
-    r"|lesions?|consensus)"
+# "T1+C" is T1 and +C; "C+" keeps its sign.
+_TOKEN = re.compile(r"\+?[^\W_]+(?:\+(?![^\W_]))?")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z]{2})(?=[A-Z])")
+
+# BIDS 1.10, appendix "Entities", without those that make a mask (label, seg).
+_ENTITY = re.compile(
+    r"(?:^|(?<=[_. ]))(?P<key>sub|ses|sample|task|tracksys|acq|ce|nuc|voi|trc|stain|rec|dir|run|mod|echo"
+    r"|flip|inv|mt|part|proc|hemi|space|split|recording|chunk|res|den|desc|cohort|from|to|mode)"
+    r"-(?P<value>[A-Za-z0-9+]+)(?![A-Za-z0-9+])",
+    re.IGNORECASE,
 )
 # "T1_to_FLAIR" is a T1; what follows says only on which grid it was put.
-_TARGET = re.compile(r"([_\-. ](to|in)[_\-. ].*$)|((?:^|_)space-[A-Za-z0-9]+)", re.IGNORECASE)
-_CE_ENTITY = re.compile(r"((?:^|_)ce-)[A-Za-z0-9+]+", re.IGNORECASE)
+_TARGET = re.compile(
+    r"[_\-. ](to|in|onto|on)[_\-. ].*$|(?<=t1|ir|t2|1c|ce|gd)(to|2)(?=t1|t2|flair|mni|std|template).*$"
+    r"|[_\-. ](t1|t2|flair|mni)\w*[_\-. ]?space(?![a-z]).*$",
+    re.IGNORECASE | re.DOTALL,
+)
+_DATE = re.compile(
+    r"(?<!\d)((?:19|20)\d\d)([-_. ]?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])"
+    r"(?:[-_. T]?(?:[01]\d|2[0-3])[-_.]?[0-5]\d(?:[-_.]?[0-5]\d)?)?(?!\d)"
+)
+_TREATED = re.compile(
+    r"(pre|post)[_\-. ]?(op|surg|surgery|rt|radio|rad|chemo|tx|treat|treatment)(?![a-z])", re.I
+)
+# Words that count people, visits or times, and the number behind them.
+_PERSON = re.compile(
+    r"(?<![a-z])(subject|subj|sub|patient|pat|pt|case|id|session|sess|ses|visit|timepoint|tp|week|month|year"
+    r"|day|scan_?id|volunteer|control)[_\-. ]?(\d+)(?!\d)",
+    re.IGNORECASE,
+)
+# dcm2niix (FILENAMING.md): echo, coil, trigger time, image number, letters against clashes.
+_POSTFIX = re.compile(
+    r"[_\-](?:e\d{1,2}|c[H\d]\w{0,3}|t\d{2,}|i\d+|Eq(?:_\d+)?|Tilt(?:_\d+)?|MoCo|Crop(?:_\d+)?)[a-z]?$",
+    re.IGNORECASE,
+)
+
+# SPM writes what it does in front: realigned, modulated, warped, smoothed.
+_SPM = re.compile(r"\bs?[rmw]{1,2}(t1|t2|flair)")
+_T1_MORE = re.compile(r"\b(?:s?[rmw]{1,2}|gd|gad|ce|km|pre|post|ir)t1(?!\d)|\bct1\b")
+_T1C_MORE = re.compile(
+    r"\bct1\b|t1w?i?\w*(gd|gad\w*|contrast|enh|kontrast|ks)\b|\bt1w?i?c\+?|\bplus c\b"
+)
+_OTHER = re.compile(
+    r"(t2star|t2starw|pd|pdw|dp|dwi|adc|dti|hardi|noddi|fa|md|trace|swi|swan|qsm|bold|fmri|asl|perf|dsc|dce"
+    r"|ktrans|cbf|cbv|epi|ct|pet|t1map|t2map|r1map|mtr|mp2rage|unit1|stir|tirm|dir|psir|ciss|fiesta|mra|mrv"
+    r"|tof|angio|mrs|mrsi|svs|csi|localizer|localiser|scout|loc)"
+)
+# What is computed from an image is no such image.
+_COMPUTED = re.compile(
+    r"(?<!^)\b(?P<map>maps?)\b|\b(?P<subtraction>subtract\w*|subtr)\b|\b(?P<projection>mi?n?ip|minip)\b"
+    r"|\b(?P<deformation>\w*\d ?warp|\w*inverse ?warp|warp(?:coef|field)|deformation\w*|jacobian\w*)\b"
+    r"|\b(?P<phase>phase|ph|phmag|imaginary|real|fieldmaphz)[a-z]?$"
+)
+_MASK = re.compile(
+    r"(\w*masks?|\w*segs?|segm\w*|\w*segmentations?|(\w*lesion)?labels?(map)?s?|gts?|groundtruth|truth"
+    r"|rois?\d*|lesions?(map)?|consensus|annot(ation)?s?|contours?|delineations?|parcellations?|predictions?"
+    r"|heat ?maps?|probmaps?|\+?aparc\w*|\+?aseg\w*|wmparc|wmh|glistrboost|ribbon|pve|[pb]les"
+    r"|[rmsw]*c[1-6][rmsw]*(t1|t2|flair)\w*)"
+)
+
+_CONTRAST_WORD = re.compile(
+    r"\+?(ce|cm|c|gd|gad\w*|gd\w*|km|post(?!op|surg|rt|rad|chemo|tx|treat)\w*|pre|contrast\w*|kontrast\w*|enh\w*|inj\w*|mdc|nativ\w*"
+    r"|prec\w+|pregd|pregad|noncontrast|unenhanced|without|ohne|with|mit|non)\+?"
+)
+# Without a word for the sequence these still say T1 after contrast.
+_STRONG = re.compile(r"\+ ?(c|gd|gad|km)\b|\bc ?\+|\bgad\w*|.\b(gd|km|ce)\b|kontrast|contrast")
+_LETTER = re.compile(r"[ck]m?")
+_NO_AGENT = re.compile(r"(no|none|non|pre|without|nativ\w*|0|false|n)", re.IGNORECASE)
+_PLANES = {
+    0: (
+        "ax",
+        "axial",
+        "tra",
+        "trans",
+        "transversal",
+        "transverse",
+        "3d",
+        "cube",
+        "space",
+        "spc",
+        "vista",
+    ),
+    2: ("sag", "sagittal", "cor", "coronal", "2dsag", "2dcor"),
+}
+_PLANE = {word: rank for rank, words in _PLANES.items() for word in words}
+_PROCESSED = re.compile(
+    r"bias\w*|n[34]|bc|brain|bet|hdbet|stripped|skull\w*|ss|noskull|reg\w*|coreg\w*|aligned|warped|resampled"
+    r"|resliced|norm|normali[sz]ed|zscore|denoised?|smooth(ed)?|mni\w*|std|crop(ped)?|defaced?|preproc\w*"
+    r"|corr(ected)?|conform(ed)?|reorient(ed)?|isovox|moco|eq|tilt|restore"
+)
+_FLUID = frozenset(["dark", "fluid", "flu", "fl", "da", "dk", "tirm", "t2", "irprep", "ir"])
+_STRUCTURE = re.compile(
+    r"nifti\d?|niftis|nii|anat|scans?|images?(tr|ts|va|val)?|imgs?|dicoms?|dcm|resources?|files|raw|data|input|mri?|mrs"
+    r"|volumes?|series|ser|seq|sequences?|slices|secondary|converted|out|output|export(ed)?|orig(inal)?|assessors|meta(data)?"
+    r"|pictures?|png|jpe?g|tiff?|study|native|structural|conventional|unprocessed|processed|preprocessed"
+)
+# Entities that are such without a subject, too; "MT-01_flair" is of a patient.
+_COMMON_ENTITIES = frozenset(("sub", "ses", "acq", "run", "echo", "space", "desc", "task"))
+_CUT = "\0"
+# Initials that could be contrast medium, before a patient's number.
+_INITIALS = re.compile(r"[ck]m?|gd|gad|ce|pre|post")
+_NUMBER = re.compile(r"\d+[a-z]?")
+_NUMBERED = re.compile(r"([^\W\d_]+)(\d+)")
+_VISIT = re.compile(
+    r"ses-[a-z0-9]+|(ses|session|visit|v|tp|timepoint|time|week|month|year|day)[-_ ]?\d+([-_]\d+)?"
+    r"|baseline|bl|follow[-_]?up[-_]?\d*|fu[-_]?\d*|(pre|post)[-_]?op(erative)?",
+    re.IGNORECASE,
+)
+_SERIES_FOLDERS = frozenset(("scans", "series", "dicom", "dicoms", "assessors", "resources"))
+# A number of more digits than this is an identifier and no series number.
+_SERIES_DIGITS = 4
+
 _TRAILING = re.compile(r"^(.*?)([0-9]+)$", re.DOTALL)
 _MIDDLE = re.compile(
     r"^(?P<before>.*[_\-. ]|)(?P<word>slice|sl|s|z|im|img|image|frame|page|p|no|n)?"
@@ -46,12 +150,61 @@ _MIDDLE = re.compile(
 )
 
 
+@dataclass(frozen=True)
+class NiftiName:
+    """What a NIfTI's name, or a folder's, says.
+
+    Parameters
+    ----------
+    sequence : Sequence, str or None
+        The sequence, the name of another kind of image (``"T2"``, ``"DWI"``, ``"T1 and FLAIR"``), or
+        ``None`` where the name says none.
+    contrast : bool
+        Whether it says after contrast medium, whatever the sequence.
+    identity : tuple of str
+        See the module's words; lower case, a date as ``date20150101``.
+    lead : int
+        How many of these stand before the sequence.
+    processed : int
+        How many words say that it was computed from another file (``brain``, ``reg``, ``bias``, ...).
+    plane : int
+        0 for axial or three-dimensional, 2 for sagittal or coronal, 1 where nothing says so.
+    run : int
+        BIDS' ``run-``, 0 without.
+    series : str
+        The name without sequence, contrast and entities, for people.
+    """
+
+    sequence: Sequence | str | None
+    contrast: bool = False
+    identity: tuple[str, ...] = ()
+    lead: int = 0
+    processed: int = 0
+    plane: int = 1
+    run: int = 0
+    series: str = ""
+
+    @property
+    def merit(self) -> tuple[bool, int, int, int, int]:
+        """Sort key among several files of one sequence of one patient: the smallest is taken.
+
+        Before contrast medium, the original before what was made from it, axial or three-dimensional
+        before others, the last run, the shorter name.
+        """
+        return self.contrast, self.processed, self.plane, -self.run, len(self.identity)
+
+
 def stem(name: str) -> str:
     """A file's name without the suffix of a format; other dots stay."""
     for suffix in SUFFIXES:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return name
+
+
+def sidecar_of(name: str) -> str:
+    """The name of the JSON file that dcm2niix and BIDS write beside a NIfTI."""
+    return stem(name) + ".json"
 
 
 def promises_image(name: str) -> bool:
@@ -65,75 +218,96 @@ def promises_archive(name: str) -> bool:
 
 
 def is_mask(name: str) -> bool:
-    """Whether a token of the name says mask, segmentation or label."""
-    return any(_MASK.fullmatch(one.lower()) for one in _TOKEN.findall(stem(name)))
+    """Whether a word of a file's or folder's name says mask, segmentation or label.
 
-
-def sequence_of(name: str) -> Sequence | str | None:
-    """The sequence a name says, another one's name (such as ``"T2"``), or ``None``.
-
-    FLAIR, T1 and T1C in one name cancel out, as do T1 and T2. T2 with FLAIR is FLAIR, and other
-    codes beside one of ours (MD, PD, CT) count as part of the patient's.
+    What BIDS entities say does not count (``acq-roi``), but for ``label-`` and ``seg-``.
     """
-    found, _ = _read_tokens(stem(name))
-    return found
-
-
-def sequence_of_folder(name: str) -> Sequence | str | None:
-    """The sequence that a folder of one sequence's files is called after; ``None`` for other folders."""
-    plain = re.sub(r"^[0-9]+[_\-. ]+", "", name)
-    found = sequence_of(plain)
-    return found if found is not None and not nifti_series(plain) else None
-
-
-def is_structural_folder(name: str) -> bool:
-    """Whether a folder's name says nothing about whose study it holds."""
-    return sequence_of_folder(name) is not None or name.lower() in _STRUCTURAL
+    free, _ = _without_entities(stem(name))
+    tokens = _TOKEN.findall(free)
+    words = {word.lower() for token in tokens for word in (token, *_CAMEL.split(token))}
+    return any(map(_MASK.fullmatch, words))
 
 
 def is_mask_folder(name: str) -> bool:
-    """Whether every word of a folder's name says mask."""
-    words = [word.lower() for word in _TOKEN.findall(name)]
-    return (
-        bool(words)
-        and all(
-            word.isdigit() or _MASK.fullmatch(word) or word in ("images", "segm") for word in words
-        )
-        and any(_MASK.fullmatch(word) or word == "segm" for word in words)
+    """Whether a folder's name says that it holds masks and nothing else, as ``masks`` or ``5_MASK``."""
+    words = [word for token in _TOKEN.findall(name) for word in _CAMEL.split(token) if word]
+    masks = [bool(_MASK.fullmatch(word.lower())) for word in words]
+    return any(masks) and all(
+        mask or word.isdigit() or _STRUCTURE.fullmatch(word.lower())
+        for mask, word in zip(masks, words, strict=True)
     )
 
 
-_STRUCTURAL = frozenset(
-    {
-        "anat",
-        "nifti",
-        "nii",
-        "niftis",
-        "dicom",
-        "dicoms",
-        "images",
-        "image",
-        "scans",
-        "files",
-        "resources",
-    }
-)
+def read_name(name: str) -> NiftiName:
+    """What the name of a file says."""
+    return _read(stem(name))
 
 
-def contradiction(name: str, sequence: Sequence) -> str | None:
-    """What a name says instead of the sequence that the file was given as; ``None`` if nothing."""
+def sequence_of(name: str) -> Sequence | str | None:
+    """The sequence a file's name says, another one's name (such as ``"T2"``), or ``None``.
+
+    A name that says two of FLAIR, T1 and T2 says neither, ``"T1 and FLAIR"``; but T2 with FLAIR is FLAIR.
+    Other codes beside one of ours (MD, PD, CT) count as part of the patient's.
+    """
+    return read_name(name).sequence
+
+
+def sequence_of_folder(name: str) -> Sequence | str | None:
+    """The sequence a folder's name says (``4_FLAIR``, ``T1wCE``), as `sequence_of` says it of a file's."""
+    return _read(name).sequence
+
+
+def is_structural_folder(name: str) -> bool:
+    """Whether a folder's name says nothing of the study that it holds.
+
+    Such are names of sequences, masks, formats and levels (``4_FLAIR``, ``NIFTI``, ``anat``, ``scans``,
+    ``images``, ``DICOM``, ``resources``, ``files``). A number alone may be a patient's: see `telling_name`.
+    """
     if is_mask(name):
-        return "a mask or label map"
-    said = sequence_of(name)
-    if said is None or said is sequence:
+        return True
+    read = _read(name)
+    if read.sequence is None and not any(map(_STRUCTURE.fullmatch, read.identity)):
+        return False
+    return all(
+        _STRUCTURE.fullmatch(token) or (_NUMBER.fullmatch(token) and len(token) <= _SERIES_DIGITS)
+        for token in read.identity
+    )
+
+
+def telling_name(parts: Iterable[str]) -> str | None:
+    """The name of the innermost folder that tells studies apart, ``None`` if no name does.
+
+    A number below a folder of series (``scans/5/resources/NIFTI``) is that of a series. A visit takes its
+    patient's name along: ``sub-01_ses-02``, ``P1_baseline``.
+
+    Parameters
+    ----------
+    parts : iterable of str
+        Names of folders, from the outermost to the one that holds the files.
+    """
+    above, telling = "", list[str]()
+    for name in parts:
+        series = _NUMBER.fullmatch(name) and above.lower() in _SERIES_FOLDERS
+        if not series and not is_structural_folder(name):
+            telling.append(name)
+        above = name
+    if len(telling) > 1 and (_VISIT.fullmatch(telling[-1]) or _DATE.fullmatch(telling[-1])):
+        return "_".join(telling[-2:])
+    return telling[-1] if telling else None
+
+
+def another_than(sequence: Sequence, kind: Sequence | str | None) -> str | None:
+    """A kind of image in words if it is not this sequence; ``None`` where it is, or may be."""
+    if kind is None or kind is sequence:
         return None
-    return said.value if isinstance(said, Sequence) else said
+    # "T1 and FLAIR" contradicts neither.
+    words = kind.value if isinstance(kind, Sequence) else kind
+    return None if sequence.value in words.split(" and ") else words
 
 
 def nifti_series(name: str) -> str:
     """The name without its sequence: what the files of one study share."""
-    _, rest = _read_tokens(stem(name))
-    return rest
+    return read_name(name).series
 
 
 def slice_number(name: str) -> tuple[str, int | None]:
@@ -159,40 +333,348 @@ def is_part_of(series: str, other: str) -> bool:
     return one[:short] == two[:short]
 
 
-def _read_tokens(whole: str) -> tuple[Sequence | str | None, str]:
-    """What a stem says, and the series: the stem without the tokens that said it."""
-    plain = _CE_ENTITY.sub(r"\1gadolinium", _TARGET.sub("", whole))
-    tokens = [(token, token.lower()) for token in _TOKEN.findall(plain)]
-    said = {token: _sequence_of_token(word) for token, word in tokens}
-    ours = {one for one in said.values() if isinstance(one, Sequence)}
-    others = {one for one in said.values() if isinstance(one, str) and one not in ours}
-    if ours == {Sequence.T1} and any(_CONTRAST.fullmatch(word) for _, word in tokens):
-        ours = {Sequence.T1C}
-    cut = {token for token, one in said.items() if one in ours or one == "T2"}
-    cut |= {token for token, one in said.items() if one in others and not ours}
-    cut |= {token for token, one in said.items() if isinstance(one, Sequence)}
-    cut |= {token for token, word in tokens if _CONTRAST.fullmatch(word)}
-    # Cut from the name itself, so that a series reads as its files do.
-    kept = _TOKEN.sub(
-        lambda match: "\0" if match[0] in cut else match[0],
-        _CE_ENTITY.sub("", _TARGET.sub("", whole)),
+@dataclass(frozen=True)
+class NiftiGroup:
+    """The NIfTI files of one study among those of a folder.
+
+    Parameters
+    ----------
+    title : str
+        What the names share, else the name of the FLAIR; empty only where the folder is one study.
+    names : tuple of str
+        Among them one FLAIR or several versions of it: see `NiftiName.merit`.
+    doubtful : tuple of str
+        T1 and T1C whose names do not say which of several FLAIR files they belong to, this one or another.
+    """
+
+    title: str
+    names: tuple[str, ...]
+    doubtful: tuple[str, ...] = ()
+
+
+def group_by_flair(
+    names: Iterable[str], kinds: Mapping[str, Sequence | str | None] | None = None
+) -> list[NiftiGroup]:
+    """Tell the NIfTI files of one folder into studies, one for each patient or visit with a FLAIR.
+
+    A folder with a single FLAIR is one study, whatever its files are called. FLAIR files are versions of one
+    where their identities are the same but for words behind the sequence (``FLAIR``, ``FLAIR_brain``), or but
+    for series numbers: where numbers tell no patients (no T1 has the number of a FLAIR) and one of the files
+    is clearly the best. With several studies, a file belongs to the one whose identity it has, else to the
+    only one with which it shares words, dates or numbers that tell studies apart.
+
+    Parameters
+    ----------
+    names : iterable of str
+        The names of the files.
+    kinds : mapping of str to Sequence, str or None, optional
+        What each shows, where more than its name tells (a sidecar).
+
+    Returns
+    -------
+    list of NiftiGroup
+        Empty where no file is FLAIR.
+    """
+    read = {name: read_name(name) for name in names}
+    kinds = {name: read[name].sequence for name in read} if kinds is None else kinds
+    partners = [name for name in read if kinds[name] in (Sequence.T1, Sequence.T1C)]
+    flairs = _versions([name for name in read if kinds[name] is Sequence.FLAIR], read)
+    by_number = any(
+        read[name].identity in flairs
+        and _without_numbers(read[name].identity) != read[name].identity
+        for name in partners
     )
-    series = re.sub(r"[_\-. ]*\0", "", kept).lstrip("_-. ")
-    found: set[Sequence | str] = set(ours or others)
-    if "T2" in others and ours and ours != {Sequence.FLAIR}:
-        found.add("T2")
-    return (found.pop() if len(found) == 1 else None), series
+    if partners and not by_number:
+        flairs = _joined(flairs, read)
+    groups = list(flairs.values())
+    best = [min(group, key=lambda name: read[name].merit) for group in groups]
+    if len(groups) < 2:
+        return [NiftiGroup(read[name].series, tuple(read)) for name in best]
+    common = Counter(read[name].series for name in best)
+    titles = [
+        read[name].series if common[read[name].series] == 1 and read[name].series else stem(name)
+        for name in best
+    ]
+    matcher = _Matcher([[read[name] for name in group] for group in groups])
+    members, doubtful = [list(group) for group in groups], [list[str]() for _ in groups]
+    taken = {name for group in groups for name in group}
+    for name in read:
+        if name in taken:
+            continue
+        fitting, sure = matcher.fitting(read[name], by_number=by_number)
+        for index in fitting:
+            if sure:
+                members[index].append(name)
+            elif name in partners:
+                doubtful[index].append(name)
+    return [
+        NiftiGroup(title, tuple(own), tuple(other))
+        for title, own, other in zip(titles, members, doubtful, strict=True)
+    ]
 
 
-def _sequence_of_token(word: str) -> Sequence | str | None:
-    if word in ("t1flair", "flairt1"):
-        return "T1-FLAIR"
-    if "flair" in word or word == "t2f":
-        return Sequence.FLAIR
-    if _T1C.fullmatch(word):
-        return Sequence.T1C
-    if _T1.fullmatch(word):
-        return Sequence.T1
-    if _OTHER.fullmatch(word):
-        return "T2" if re.fullmatch(r"t2(w|wi|n)?", word) else word.upper()
-    return None
+def are_apart(first: NiftiName, second: NiftiName) -> bool:
+    """Whether two names clearly say different patients or visits.
+
+    BIDS subjects or sessions differ, or words with a number that say who it is (``case2``; others, such as
+    ``p2``, before the sequence).
+    """
+    for key in ("sub-", "ses-"):
+        labels = {token for token in first.identity + second.identity if token.startswith(key)}
+        if len(labels) > 1:
+            return True
+    numbers = _numbered(second)
+    return any(numbers.get(word, number) != number for word, number in _numbered(first).items())
+
+
+def shared_tokens(first: NiftiName, second: NiftiName) -> tuple[int, int]:
+    """How many words and dates two identities share, and how many numbers, which may be of series."""
+    shared = set(first.identity) & set(second.identity)
+    numbers = sum(bool(_NUMBER.fullmatch(token)) for token in shared)
+    return len(shared) - numbers, numbers
+
+
+# More studies than this that a name would fit, and it says nothing.
+_NEAR = 32
+
+
+class _Matcher:
+    """Finds the study of a file by its name, among several."""
+
+    def __init__(self, groups: list[list[NiftiName]]) -> None:
+        self.groups = groups
+        self.exact = {name.identity: index for index, group in enumerate(groups) for name in group}
+        self._holders: dict[str, set[int]] = {}
+        for index, group in enumerate(groups):
+            for token in {token for name in group for token in name.identity}:
+                self._holders.setdefault(token, set()).add(index)
+        self._narrowed: dict[tuple[str, ...], set[int]] = {}
+
+    def fitting(self, name: NiftiName, *, by_number: bool) -> tuple[list[int], bool]:
+        """The studies a file may belong to, and whether it belongs to all of them."""
+        if name.identity in self.exact:
+            return [self.exact[name.identity]], True
+        # What all studies share tells none of them.
+        shared = [token for token in name.identity if token in self._holders]
+        telling = tuple(token for token in shared if len(self._holders[token]) < len(self.groups))
+        fitting = self._narrow(telling)
+        strange = len(shared) < len(name.identity)
+        if len(fitting) > _NEAR or (strange and by_number and not telling):
+            return [], False
+        near = [index for index in sorted(fitting) if not are_apart(name, self.groups[index][0])]
+        alike = {_without_numbers(self.groups[index][0].identity) for index in near}
+        one_visit = len(alike) == 1 and any(
+            token.startswith("date") and token in name.identity for token in next(iter(alike))
+        )
+        return near, (bool(telling) and len(fitting) == 1) or one_visit
+
+    def _narrow(self, telling: tuple[str, ...]) -> set[int]:
+        """The studies that hold most of the tokens."""
+        if telling not in self._narrowed:
+            fitting: set[int] = set()
+            # Words first: a number may be of a patient here and of a series there.
+            for token in sorted(telling, key=lambda token: bool(_NUMBER.fullmatch(token))):
+                holders = self._holders[token]
+                fitting = (fitting & holders) or fitting or holders
+            self._narrowed[telling] = fitting or set(range(len(self.groups)))
+        return self._narrowed[telling]
+
+
+def _versions(flairs: list[str], read: Mapping[str, NiftiName]) -> dict[tuple[str, ...], list[str]]:
+    """FLAIR files by identity; ``p_FLAIR_filled`` is a version of ``p_FLAIR`` where that is there."""
+    identities = {read[name].identity for name in flairs}
+    versions: dict[tuple[str, ...], list[str]] = {}
+    for name in flairs:
+        key = identity = read[name].identity
+        first = read[name].lead + sum(token[:4] in ("sub-", "ses-") for token in identity)
+        while len(identity) > first and identity[-1].isalpha() and not _TREATED.match(identity[-1]):
+            identity = identity[:-1]
+            key = identity if identity in identities else key
+        versions.setdefault(key, []).append(name)
+    return versions
+
+
+def _joined(
+    flairs: Mapping[tuple[str, ...], list[str]], read: Mapping[str, NiftiName]
+) -> dict[tuple[str, ...], list[str]]:
+    """FLAIR files by identity, those joined that differ in series numbers and of which one is the best."""
+    alike: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for identity in flairs:
+        alike.setdefault(_without_numbers(identity), []).append(identity)
+    joined: dict[tuple[str, ...], list[str]] = {}
+    for identities in alike.values():
+        together = [name for identity in identities for name in flairs[identity]]
+        merits = sorted(read[name].merit for name in together)
+        if len(merits) > 1 and merits[0] < merits[1]:
+            joined[identities[0]] = together
+        else:
+            joined.update((identity, flairs[identity]) for identity in identities)
+    return joined
+
+
+def _without_numbers(identity: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(
+        token for token in identity if not _NUMBER.fullmatch(token) or len(token) > _SERIES_DIGITS
+    )
+
+
+def _numbered(name: NiftiName) -> dict[str, str]:
+    """The numbers of words that say who or when it is."""
+    tokens = [token for token in name.identity if token[:4] not in ("sub-", "ses-")]
+    numbers: dict[str, str] = {}
+    for index, token in enumerate(tokens):
+        match = _NUMBERED.fullmatch(token)
+        if match and match[1] != "date" and (index < name.lead or _PERSON.fullmatch(token)):
+            numbers.setdefault(match[1], match[2].lstrip("0"))
+    return numbers
+
+
+def _without_entities(whole: str) -> tuple[str, dict[str, str]]:
+    """A stem without its BIDS entities, and these by their keys."""
+    entities: dict[str, str] = {}
+    bids = whole.lower().startswith("sub-")
+
+    def take(match: re.Match[str]) -> str:
+        key = match["key"].lower()
+        if not bids and key not in _COMMON_ENTITIES:  # "MT-01" is a patient
+            return match[0]
+        entities.setdefault(key, match["value"].lower())
+        return _CUT
+
+    return _ENTITY.sub(take, whole), entities
+
+
+@lru_cache(maxsize=20_000)
+def _read(whole: str) -> NiftiName:
+    free, entities = _without_entities(whole)
+    free = _POSTFIX.sub("", _TARGET.sub(_CUT, free))
+    # Dates, visits and patients as one token each, so that "pre-op" is no contrast and "case 1" no series.
+    text = _DATE.sub(lambda match: f" date{match[1]}{match[3]}{match[4]} ", free)
+    text = _TREATED.sub(lambda match: f" {match[1]}{match[2]} ".lower(), text)
+    text = _PERSON.sub(r" \1\2 ", text)
+    tokens = [(token, _words(token)) for token in _TOKEN.findall(text)]
+    if len(tokens) > 1 and _INITIALS.fullmatch(tokens[0][1]) and tokens[1][0].isdigit():
+        tokens[:2] = [(tokens[0][0] + tokens[1][0], "")]
+    words = " ".join(word for _, word in tokens)
+    sequence, contrast = _sequence_in(words)
+    if sequence is not None and " and " in sequence and "sub" in entities:
+        sequence, contrast = _sequence_in(tokens[-1][1])  # BIDS: the suffix speaks
+    if sequence is Sequence.T1 and entities.get("ce") and not _NO_AGENT.fullmatch(entities["ce"]):
+        sequence, contrast = Sequence.T1C, True
+    if entities.get("part", "mag") != "mag":
+        sequence = "phase"
+    contrast = contrast or ("ce" in entities and not _NO_AGENT.fullmatch(entities["ce"]))
+    roles = list(_roles(tokens, sequence))
+    rest = [token.lower() for (token, _), role in zip(tokens, roles, strict=True) if role == ""]
+    named = [index for index, role in enumerate(roles) if role == "sequence"]
+    planes = [
+        _PLANE[w] for w in (*words.split(), *_words(entities.get("acq", "")).split()) if w in _PLANE
+    ]
+    processed = roles.count("processed") + len({"space", "desc", "rec", "proc"} & entities.keys())
+    return NiftiName(
+        sequence,
+        contrast,
+        (*(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities), *rest),
+        roles[: named[0]].count("") if named else 0,
+        processed + bool(_SPM.search(words)),
+        min(planes, default=1),
+        int(entities["run"]) if entities.get("run", "").isdecimal() else 0,
+        _series(whole, tokens, roles),
+    )
+
+
+def _words(token: str) -> str:
+    return _CAMEL.sub(" ", token).lower()
+
+
+def _sequence_in(words: str) -> tuple[Sequence | str | None, bool]:
+    """The sequence that words say, and whether they say after contrast medium."""
+    after = bool(_T1C_MORE.search(words)) or contrast_hint(words) is True
+    flair = HINTS["FLAIR"].search(words)
+    t2 = HINTS["T2"].search(words)
+    t1 = HINTS["T1"].search(words) or (not flair and not t2 and _T1_MORE.search(words))
+    if computed := _COMPUTED.search(words):
+        return f"{computed.lastgroup}", after
+    named = [
+        name
+        for name, there in (
+            ("T1C" if after else "T1", t1),
+            ("T2", t2 and not flair),
+            ("FLAIR", flair),
+        )
+        if there
+    ]
+    if len(named) > 1:
+        return " and ".join(named), after
+    others = [word for word in words.split() if _OTHER.fullmatch(word)]
+    if named == ["T2"] and {"tirm", "stir"}.intersection(others):
+        named = []
+    if named:
+        return (Sequence(named[0]) if named != ["T2"] else "T2"), after
+    if others:
+        return others[0].upper(), after
+    return (Sequence.T1C if after and _STRONG.search(words) else None), after
+
+
+def _roles(tokens: list[tuple[str, str]], sequence: Sequence | str | None) -> Iterator[str]:
+    """What each token is for: sequence, contrast, plane, processed, or empty for the identity."""
+    after_sequence = False
+    for _, words in tokens:
+        role = _role(words, sequence, after_sequence=after_sequence)
+        after_sequence = after_sequence or role == "sequence"
+        yield role
+
+
+@lru_cache(maxsize=4096)
+def _role(words: str, sequence: Sequence | str | None, *, after_sequence: bool) -> str:
+    each = words.split()
+    if not each:
+        return ""
+    # Before the sequence, short words may be initials, and "post" a visit.
+    t1 = sequence in (Sequence.T1, Sequence.T1C) and not all(map(_LETTER.fullmatch, each))
+    roles = (
+        ("sequence", _says_sequence(words, sequence)),
+        ("plane", all(word in _PLANE for word in each)),
+        (
+            "contrast",
+            sequence is not None
+            and all(map(_CONTRAST_WORD.fullmatch, each))
+            and (after_sequence or t1 or _STRONG.match(words)),
+        ),
+        (
+            "processed",
+            sequence is not None
+            and all(map(_PROCESSED.fullmatch, each))
+            and (after_sequence or len(words) > len("n4")),
+        ),
+    )
+    return next((role for role, holds in roles if holds), "")
+
+
+def _says_sequence(words: str, sequence: Sequence | str | None) -> bool:
+    each = words.split()
+    if any(HINTS[name].search(words) for name in ("FLAIR", "T1", "T2")) or _T1_MORE.search(words):
+        return True
+    if sequence is Sequence.FLAIR:
+        return all(word in _FLUID for word in each)
+    if sequence in (Sequence.T1, Sequence.T1C):
+        return all(word in ("mp", "rage") for word in each)
+    return sequence is not None and any(map(_OTHER.fullmatch, each))
+
+
+def _series(whole: str, tokens: list[tuple[str, str]], roles: list[str]) -> str:
+    """The name without the tokens of sequence and contrast, cut from itself so that it reads as it did."""
+    cut = {
+        token
+        for (token, _), role in zip(tokens, roles, strict=True)
+        if role in ("sequence", "contrast")
+    }
+    bids = whole.lower().startswith("sub-")
+
+    def entity(match: re.Match[str]) -> str:
+        key = match["key"].lower()
+        return match[0] if key in ("sub", "ses") or not (bids or key in _COMMON_ENTITIES) else _CUT
+
+    kept = _TARGET.sub(_CUT, _ENTITY.sub(entity, whole))
+    kept = _TOKEN.sub(lambda match: _CUT if match[0] in cut else match[0], kept)
+    return re.sub(r"[_\-. ]*\0", "", kept).lstrip("_-. ")

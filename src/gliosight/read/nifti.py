@@ -1,6 +1,6 @@
 """A study of NIfTI files (read stage).
 
-In: the file of each sequence, named by the user or by the files' names. Out: a `Study` of kind
+In: the file of each sequence, named by the user, or by the files' names and sidecars. Out: a `Study` of kind
 ``"nifti"`` on the FLAIR file's own grid: its k is our slice, its j our row, its i our column.
 ``study.source["nifti"]`` holds what a mask needs to be written in the same geometry: ``header`` (a
 nibabel header, as in the file but for free text), ``affine`` (4, 4) from ``(i, j, k, 1)`` as in the
@@ -9,7 +9,7 @@ file, in the file's unit (``None`` where it has none), and ``shape`` (i, j, k).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Ordered
 from typing import Any
 
@@ -21,7 +21,13 @@ from gliosight.read.copies import OTHERS, keep_real
 from gliosight.read.flags import flag
 from gliosight.read.intensities import make_finite, refuse_mask
 from gliosight.read.limits import Budget
-from gliosight.read.naming import contradiction, is_part_of, nifti_series, sequence_of
+from gliosight.read.naming import (
+    another_than,
+    are_apart,
+    is_mask,
+    read_name,
+    shared_tokens,
+)
 from gliosight.read.nifti_file import Image, read_nifti_file
 from gliosight.read.nifti_header import Header
 from gliosight.read.recognise import Found
@@ -30,6 +36,14 @@ from gliosight.study import Flag, Sequence, Study, Volume
 
 # Files named in a message before it breaks off.
 NAMED = 6
+# Why a FLAIR file goes before another, by the parts of `NiftiName.merit`.
+MERITS = (
+    "before contrast medium by its name",
+    "the original by its name",
+    "axial or three-dimensional by its name",
+    "the last run",
+    "the shortest name",
+)
 
 
 def read_nifti(
@@ -97,9 +111,17 @@ def read_nifti(
 
 
 def assign(
-    group: Ordered[Found], where: str
+    group: Ordered[Found], where: str, doubtful: Ordered[Found] = ()
 ) -> tuple[dict[Sequence, Found], tuple[Flag, ...], tuple[Sequence, ...]]:
-    """Decide by their names which file of a folder is which sequence.
+    """Decide by their names and sidecars which file of a study is which sequence.
+
+    Parameters
+    ----------
+    group : sequence of Found
+        The files of one study, see `naming.group_by_flair`.
+    where : str
+    doubtful : sequence of Found
+        T1 and T1C that may belong to this study or to another; they are left out, flagged.
 
     Returns
     -------
@@ -111,80 +133,139 @@ def assign(
     Raises
     ------
     UnsupportedInputError
-        No FLAIR, or more than one.
+        No FLAIR, or several of which none is the best by its name.
     """
-    said = {file: _sequence(file) for file in group}
-    flairs = [one for one, name in said.items() if name is Sequence.FLAIR]
-    if len(group) == 1 and said[group[0]] is None:
-        return {Sequence.FLAIR: group[0]}, (_assumed(),), ()
-    if not flairs:
-        raise UnsupportedInputError(
-            f"no FLAIR, there is {_listed(said)}",
-            where=where,
-            remedy="name the file that is FLAIR with --flair FILE",
-        )
-    if len(flairs) > 1:
-        raise UnsupportedInputError(
-            f"{len(flairs)} files say FLAIR ({', '.join(one.path.name for one in flairs[:NAMED])})",
-            where=where,
-            remedy="choose one with --flair FILE",
-        )
-    files = {Sequence.FLAIR: flairs[0]}
-    flags: list[Flag] = []
-    explained: list[Sequence] = []
-    series = nifti_series(flairs[0].path.name)
-    for name in OTHERS:
-        found = [one for one, what in said.items() if what is name]
-        exact = [one for one in found if nifti_series(one.path.name) == series]
-        fitting = exact or [one for one in found if is_part_of(series, nifti_series(one.path.name))]
-        if len(fitting) == 1:
-            files[name] = fitting[0]
-        elif found:
-            names = ", ".join(one.path.name for one in (fitting or found)[:NAMED])
-            why = "several files say so" if fitting else "its name is of another study"
+    if len(group) == 1 and group[0].shown.kind is None:
+        return {Sequence.FLAIR: group[0]}, assign_single(group[0]), ()
+    flair, flags = _choose_flair(group, where)
+    files, explained = {Sequence.FLAIR: flair}, list[Sequence]()
+    for sequence in OTHERS:
+        candidates = [file for file in group if file.shown.kind is sequence]
+        chosen, why = _choose_beside(flair, candidates)
+        unsure = [file for file in doubtful if file.shown.kind is sequence]
+        if chosen is not None:
+            files[sequence] = chosen
+            continue
+        if not candidates and unsure:
+            why = "its name does not say to which of several FLAIR files it belongs"
+        if why:
+            option = f"--{sequence.value.lower()}"
             message = (
-                f"{name.value} is left out, {why} ({names}); choose with --{name.value.lower()}."
+                f"{sequence.value} is left out, {why} ({_names(candidates or unsure)}); name the files with "
+                f"--flair and {option}."
             )
-            flags.append(flag(f"{name.value}_LEFT_OUT", message))
-            explained.append(name)
-    return files, tuple(flags), tuple(explained)
+            flags.append(flag(f"{sequence.value}_LEFT_OUT", message))
+            explained.append(sequence)
+    return files, (*flags, *_flags_of(group, files)), tuple(explained)
 
 
-def assign_single(one: Found) -> tuple[Flag, ...]:
-    """Judge a single file given as a study by its name.
+def assign_single(file: Found) -> tuple[Flag, ...]:
+    """Judge a single file given as a study by its name and its sidecar.
 
     Raises
     ------
     UnsupportedInputError
-        The name says another sequence than FLAIR.
+        They say another sequence than FLAIR.
     """
-    name = _sequence(one)
-    if name is Sequence.FLAIR:
-        return ()
-    if name is None:
-        return (_assumed(),)
-    said = name.value if isinstance(name, Sequence) else name
+    shown = file.shown
+    if shown.kind is None:
+        message = "Neither name nor folder says a sequence; the file is taken as FLAIR."
+        return (*shown.flags, flag("SEQUENCE_ASSUMED", message))
+    if shown.kind is Sequence.FLAIR:
+        return _flags_of([file], {Sequence.FLAIR: file})
     raise UnsupportedInputError(
-        f"no FLAIR, the name says {said}",
-        where=one.where,
+        f"no FLAIR, the {shown.basis} says {shown.words}",
+        where=file.where,
         remedy="give the FLAIR file, or say with --flair FILE that this is it",
     )
 
 
-def _sequence(file: Found) -> Sequence | str | None:
-    """The sequence that a file's name says, else its folder's."""
-    return sequence_of(file.path.name) or file.folder_sequence
-
-
 def check_named(file: Found, sequence: Sequence) -> tuple[Flag, ...]:
-    """The flag for a file that was named as one sequence and is called like another."""
-    if (instead := contradiction(file.path.name, sequence)) is None:
+    """The flag for a file that was given as one sequence and is another by its name or its sidecar."""
+    other = another_than(sequence, file.shown.kind)
+    if is_mask(file.path.name):
+        instead = "a mask or label map by its name"
+    elif other is not None:
+        instead = f"{other} by its {file.shown.basis}"
+    else:
         return ()
     message = (
-        f"The file given as {sequence.value} ({file.path.name}) is {instead} by its name; it is used as "
+        f"The file given as {sequence.value} ({file.path.name}) is {instead}; it is used as "
         f"{sequence.value} all the same."
     )
     return (flag("NAME_CONTRADICTS", message),)
+
+
+def _choose_flair(group: Ordered[Found], where: str) -> tuple[Found, list[Flag]]:
+    """The FLAIR of a study; of several, the best by its name."""
+    flairs = [file for file in group if file.shown.kind is Sequence.FLAIR]
+    if not flairs:
+        raise UnsupportedInputError(
+            f"no FLAIR, there is {_listed(group)}",
+            where=where,
+            remedy="name the file that is FLAIR with --flair FILE",
+        )
+    flairs.sort(key=_merit)
+    if len(flairs) == 1:
+        return flairs[0], []
+    best, next_best = (_merit(file) for file in flairs[:2])
+    if best == next_best:
+        raise UnsupportedInputError(
+            f"{len(flairs)} files say FLAIR ({_names(flairs)})",
+            where=where,
+            remedy="choose one with --flair FILE",
+        )
+    differing = [this != that for this, that in zip(best, next_best, strict=True)]
+    why = MERITS[differing.index(True)]
+    message = (
+        f"{flairs[0].path.name} is taken for FLAIR, {why}; there is also {_names(flairs[1:])}."
+    )
+    return flairs[0], [flag("FLAIR_CHOSEN", message)]
+
+
+def _choose_beside(flair: Found, candidates: list[Found]) -> tuple[Found | None, str]:
+    """The T1 or T1C that goes with FLAIR, or why there is none."""
+    if not candidates:
+        return None, ""
+    name = read_name(flair.name)
+    fitting = [file for file in candidates if not are_apart(name, read_name(file.name))]
+    if not fitting:
+        return None, "its name is of another study"
+
+    def fit(file: Found) -> tuple[Any, ...]:
+        other = read_name(file.name)
+        return (
+            other.identity != name.identity,
+            *(-count for count in shared_tokens(name, other)),
+            bool(other.processed) != bool(name.processed),
+            other.processed,
+            other.plane,
+            -other.run,
+        )
+
+    fitting.sort(key=fit)
+    if len(fitting) > 1 and fit(fitting[0]) == fit(fitting[1]):
+        return None, "several files say so"
+    return fitting[0], ""
+
+
+def _merit(file: Found) -> tuple[bool, int, int, int, int]:
+    return read_name(file.name).merit
+
+
+def _flags_of(group: Iterable[Found], files: Mapping[Sequence, Found]) -> tuple[Flag, ...]:
+    """What is odd of the files that are taken, and of those whose name promised a sequence."""
+    flags = [note for file in files.values() for note in file.shown.flags]
+    others = [file for file in group if file not in files.values()]
+    contradicting = [
+        note for file in others for note in file.shown.flags if note.code == "NAME_CONTRADICTS"
+    ]
+    flair = files[Sequence.FLAIR].shown
+    if flair.confidence == "guess":
+        name = files[Sequence.FLAIR].path.name
+        message = f"{name} is FLAIR {flair.why}. That is a hint only; it is taken as FLAIR."
+        flags.append(flag("SEQUENCE_ASSUMED", message))
+    return (*flags, *contradicting[:NAMED])
 
 
 def _read_one(
@@ -214,14 +295,16 @@ def _affine_in_file(header: Header) -> NDArray[np.float64] | None:
     return np.linalg.inv(header.to_millimetres) @ forms[0].affine
 
 
-def _assumed() -> Flag:
-    message = "The file's name says no sequence; it is taken as FLAIR."
-    return flag("SEQUENCE_ASSUMED", message)
+def _names(files: Ordered[Found]) -> str:
+    """Names for a message."""
+    more = ", ..." if len(files) > NAMED else ""
+    return ", ".join(file.path.name for file in files[:NAMED]) + more
 
 
-def _listed(said: Mapping[Found, Sequence | str | None]) -> str:
+def _listed(files: Ordered[Found]) -> str:
+    """Names for a message, with what each shows."""
     words = [
-        f"{one.path.name} ({getattr(name, 'value', name) or 'unknown'})"
-        for one, name in list(said.items())[:NAMED]
+        f"{file.path.name} ({file.shown.words}{' by its sidecar' if file.shown.basis == 'sidecar' else ''})"
+        for file in files[:NAMED]
     ]
-    return ", ".join(words) + (", ..." if len(said) > NAMED else "")
+    return ", ".join(words) + (", ..." if len(files) > NAMED else "")

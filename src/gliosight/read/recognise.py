@@ -8,12 +8,23 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gliosight.errors import DamagedInputError, GliosightError, NothingReadableError
 from gliosight.read.detect import STAND_INS, Kind, sniff
-from gliosight.read.naming import promises_archive, promises_image, stem
+from gliosight.read.naming import (
+    promises_archive,
+    promises_image,
+    sequence_of,
+    sequence_of_folder,
+    stem,
+)
 from gliosight.study import Sequence
+
+if TYPE_CHECKING:
+    from gliosight.read.sidecar import Shown
 
 DICOM_SUFFIX = ".dcm"
 _NUMBERS = re.compile(r"[0-9]+")
@@ -33,15 +44,36 @@ class Found:
         The path relative to the input.
     error : GliosightError, optional
         Why it cannot be read; then neither can the study that it belongs to by its name.
-    folder_sequence : Sequence or str, optional
-        The sequence that its folder names, such as ``FLAIR/`` or ``T2w/``.
+    sequence_folder : str
+        The name of the folder that says its sequence, such as ``4_FLAIR`` or ``T2w``; empty without one.
     """
 
     path: Path
     kind: Kind
     where: str
     error: GliosightError | None = field(default=None, compare=False)
-    folder_sequence: Sequence | str | None = None
+    sequence_folder: str = ""
+
+    @property
+    def name(self) -> str:
+        """What is read as its name: where that says no sequence, with the folder's that does before it."""
+        if not self.sequence_folder or sequence_of(self.path.name) is not None:
+            return self.path.name
+        return f"{self.sequence_folder}_{self.path.name}"
+
+    @property
+    def sequence(self) -> Sequence | str | None:
+        """The sequence that its own name says, else its folder's."""
+        return sequence_of(self.path.name) or (
+            sequence_of_folder(self.sequence_folder) if self.sequence_folder else None
+        )
+
+    @cached_property
+    def shown(self) -> Shown:
+        """What a NIfTI shows by its name, its folder and its sidecar, which is opened once."""
+        from gliosight.read.sidecar import what_shows
+
+        return what_shows(self.path, self.sequence_folder)
 
 
 def relative(path: Path, root: Path) -> str:

@@ -88,7 +88,7 @@ def read_slices(
         notes |= picture.notes
         slices += _pages(one, picture, alone=len(ordered) == 1)
     colour = any(one.pixels.shape[-1] == 3 for one in slices)
-    if not colour or any(file.folder_sequence for file in ordered):
+    if not colour or any(file.sequence_folder for file in ordered):
         _refuse_other_sequence(ordered)
     stacked = _stack(slices)
     arrays: dict[Sequence, NDArray[Any]] = {Sequence.FLAIR: stacked[..., 0]}
@@ -213,7 +213,7 @@ def _missing(numbers: list[int]) -> tuple[Flag, ...]:
 def _refuse_other_sequence(found: Ordered[Found]) -> None:
     """Grey pictures whose name says another sequence are not FLAIR, whatever else they are."""
     for one in found:
-        name = sequence_of(one.path.name) or one.folder_sequence
+        name = one.sequence
         if name is not None and name is not Sequence.FLAIR:
             whose = "name" if sequence_of(one.path.name) else "folder"
             raise UnsupportedInputError(

@@ -21,7 +21,7 @@ HINTS: Mapping[str, re.Pattern[str]] = MappingProxyType(
         name: re.compile(pattern)
         for name, pattern in {
             # Sequences.
-            "FLAIR": r"flair|dark ?fluid|\bt2f\b",
+            "FLAIR": r"flair|dark ?fl(u|\b)|\b(da|dk) ?fl|tirm\b.*\bdark\b|\bt2f\b",
             "T1": _BEFORE + r"t1(?!\d)(?! ?map)(?! ?rho)|mp ?rage|\bf?spgr\b|\bbravo\b|\bt1\w*fl\b",
             "T2": _BEFORE + r"t2(?!\d)(?!f\b)(?! ?map)(?! ?star)(?! ?\*)",
             "PD": r"\bpdw?i?\b|proton ?dens",

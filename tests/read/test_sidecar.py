@@ -1,0 +1,292 @@
+"""What the JSON file beside a NIfTI says, and what hostile ones cost."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gliosight.errors import UnsupportedInputError
+from gliosight.phantom import PhantomSpec, make_phantom
+from gliosight.phantom.dicom import DicomSpec, write_dicom
+from gliosight.read import Limits, Request, find, read
+from gliosight.read.candidates import DicomCandidate
+from gliosight.read.dicom.rules import identify
+from gliosight.read.dicom.study import DicomStudy
+from gliosight.read.sidecar import MOST_BYTES, acquisition_in, what_shows
+from gliosight.study import Sequence
+
+from .builders import codes_of, make_volume, read_path, write_nifti
+
+FLAIR, T1, T1C = Sequence.FLAIR, Sequence.T1, Sequence.T1C
+
+# As dcm2niix writes them: times in seconds, codes in one text.
+SIEMENS_FLAIR = {
+    "Modality": "MR",
+    "MagneticFieldStrength": 3,
+    "Manufacturer": "Siemens",
+    "SeriesDescription": "t2_tirm_tra_dark-fluid",
+    "ProtocolName": "t2_tirm_tra_dark-fluid",
+    "ScanningSequence": "SE_IR",
+    "SequenceVariant": "SK_SP_MP",
+    "SequenceName": "_tir2d1_16",
+    "ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "NORM"],
+    "EchoTime": 0.081,
+    "RepetitionTime": 9,
+    "InversionTime": 2.5,
+    "FlipAngle": 150,
+}
+MPRAGE = {
+    "Modality": "MR",
+    "ScanningSequence": "GR\\IR",
+    "SequenceVariant": "SK_SP_MP",
+    "ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"],
+    "EchoTime": 0.00298,
+    "RepetitionTime": 2.3,
+    "InversionTime": 0.9,
+    "FlipAngle": 9,
+}
+T2 = {"ScanningSequence": "SE", "EchoTime": 0.1, "RepetitionTime": 4.5, "FlipAngle": 150}
+
+
+def without(fields: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "kind", "codes"),
+    [
+        # The name says nothing, the header does.
+        ("scan", SIEMENS_FLAIR, FLAIR, []),
+        ("scan", MPRAGE, T1, []),
+        ("scan", T2, "T2", []),
+        ("scan", {"EchoTime": 0.09, "RepetitionTime": 9, "InversionTime": 2.4}, FLAIR, []),
+        # Milliseconds, as dumps of DICOM headers have them, and values as text.
+        (
+            "scan",
+            {
+                "EchoTime": 81,
+                "RepetitionTime": 9000,
+                "InversionTime": 2500,
+                "ScanningSequence": "SE\\IR",
+            },
+            FLAIR,
+            [],
+        ),
+        ("scan", {"EchoTime": "0.081", "RepetitionTime": "9", "InversionTime": "2.5"}, FLAIR, []),
+        # A short TE does not make seconds of milliseconds.
+        ("scan", {**MPRAGE, "EchoTime": 3, "RepetitionTime": 8, "InversionTime": 450}, T1, []),
+        # Words alone.
+        ("scan", {"SeriesDescription": "t2_spc_da-fl_sag"}, FLAIR, []),
+        ("scan", {"ProtocolName": "AX T2 TSE"}, "T2", []),
+        ("scan", {"SeriesNumber": 4}, None, []),
+        # Contrast medium, by the field, by the words, by the name.
+        ("scan", {**MPRAGE, "ContrastBolusIngredient": "GADOLINIUM"}, T1C, []),
+        ("scan", {**MPRAGE, "ContrastBolusAgent": "none"}, T1, []),
+        ("scan", {**MPRAGE, "SeriesDescription": "t1_mpr_sag_km"}, T1C, []),
+        ("p_t1ce", MPRAGE, T1C, []),
+        ("p_t1", MPRAGE, T1, []),
+        ("p_t1", {**MPRAGE, "ContrastBolusAgent": "Gadovist"}, T1C, ["NAME_CONTRADICTS"]),
+        # The name stands in for the description that anonymised sidecars lack.
+        ("sub-1_FLAIR", {"EchoTime": 0.12, "RepetitionTime": 9, "FlipAngle": 90}, FLAIR, []),
+        (
+            "sub-1_FLAIR",
+            {"SeriesDescription": "AX T2 BRAIN", "EchoTime": 0.12, "RepetitionTime": 9},
+            FLAIR,
+            [],
+        ),
+        ("sub-1_FLAIR", {"SeriesDescription": "AX T2 BRAIN"}, FLAIR, []),
+        ("sub-1_FLAIR", {"MagneticFieldStrength": 3}, FLAIR, []),
+        ("sub-1_FLAIR", {"EchoTime": 0.1}, FLAIR, []),  # nothing that tells it from T2
+        # The header outweighs the name.
+        ("p_flair", T2, "T2", ["NAME_CONTRADICTS"]),
+        ("p_flair", MPRAGE, T1, ["NAME_CONTRADICTS"]),
+        ("p_flair", {"SeriesDescription": "t1_se_tra"}, T1, ["NAME_CONTRADICTS"]),
+        ("p_flair", {"Modality": "CT"}, "CT", ["NAME_CONTRADICTS"]),
+        (
+            "p_flair",
+            {**SIEMENS_FLAIR, "ImageType": ["DERIVED", "SECONDARY", "ADC"]},
+            "derived map",
+            ["NAME_CONTRADICTS"],
+        ),
+        ("p_t2", SIEMENS_FLAIR, FLAIR, ["NAME_CONTRADICTS"]),
+        ("p_t1", SIEMENS_FLAIR, FLAIR, ["NAME_CONTRADICTS"]),
+        # What the name leaves open, the header settles.
+        ("t2_tirm_tra", SIEMENS_FLAIR, FLAIR, []),
+        (
+            "t2_tirm_cor",
+            {**SIEMENS_FLAIR, "InversionTime": 0.15, "SeriesDescription": ""},
+            "STIR",
+            [],
+        ),
+        (
+            "ax_t1_flair",
+            without(
+                {**SIEMENS_FLAIR, "InversionTime": 0.86, "EchoTime": 0.02, "RepetitionTime": 2.1},
+                "SeriesDescription",
+                "ProtocolName",
+            ),
+            T1,
+            [],
+        ),
+        # Derived, but with FLAIR's own times: a reformat.
+        ("p_flair", {**SIEMENS_FLAIR, "ImageType": ["DERIVED", "SECONDARY", "MPR"]}, FLAIR, []),
+    ],
+)
+def test_what_a_sidecar_says(
+    tmp_path: Path, name: str, fields: dict[str, Any], kind: Sequence | str | None, codes: list[str]
+) -> None:
+    (tmp_path / f"{name}.json").write_text(json.dumps(fields))
+    shown = what_shows(tmp_path / f"{name}.nii.gz")
+    assert shown.kind == kind
+    assert [note.code for note in shown.flags] == codes
+
+
+def test_the_rules_are_those_of_dicom(tmp_path: Path) -> None:
+    """Every series of a study is told alike by its header and by a sidecar with the same values."""
+    head = make_phantom(PhantomSpec(seed=2, slices=3, matrix=32, pixel_mm=3.0))
+    (candidate,) = find(write_dicom(head, tmp_path, DicomSpec()), Limits())
+    assert isinstance(candidate, DicomCandidate)
+    study = candidate.study
+    assert isinstance(study, DicomStudy)
+    kinds = set()
+    for series in study.series:
+        header = series.frames[0].instance.header
+        fields: dict[str, Any] = {}
+        for element in header:
+            value = element.value
+            plain = isinstance(value, str | int | float)
+            fields[element.keyword] = value if plain else [str(part) for part in value or ()]
+        for time in ("EchoTime", "RepetitionTime", "InversionTime"):
+            if time in header:
+                fields[time] = float(header[time].value) / 1000
+        told = identify(acquisition_in(fields))
+        assert (told.kind, told.rule) == (series.identified.kind, series.identified.rule)
+        kinds.add(told.kind)
+    assert {"FLAIR", "T1", "T1 after contrast"} <= kinds
+
+
+HOSTILE = {
+    "no JSON": b"{'a': 1",
+    "empty": b"",
+    "binary": bytes(range(256)),
+    "deep": b"[" * 200_000,
+    "deep objects": b'{"EchoTime":' * 100_000,
+    "a list": b"[1, 2]",
+    "a number of a million digits": b'{"EchoTime": ' + b"9" * 1_000_000 + b"}",
+    "too large": b'{"a": "' + b"x" * MOST_BYTES + b'"}',
+}
+ODD = {
+    "not numbers": '{"EchoTime": NaN, "RepetitionTime": Infinity, "InversionTime": 1e999, "FlipAngle": "x"}',
+    "wrong types": '{"EchoTime": {}, "ImageType": 7, "ProtocolName": [null, {"a": 1}], "Modality": null}',
+    "whole numbers beyond floats": '{"EchoTime": 1%s, "SeriesNumber": -1}' % ("0" * 400),
+    "many values": json.dumps({"ImageType": ["ORIGINAL"] * 50_000, "EchoTime": [0.1] * 20_000}),
+    "control characters": json.dumps(
+        {"SeriesDescription": "\u001b[2J\u202e\n", "Modality": "MR\u0000"}
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_sidecars_cost_a_flag(tmp_path: Path, case: str) -> None:
+    write_nifti(tmp_path / "p_flair.nii", make_volume())
+    (tmp_path / "p_flair.json").write_bytes(HOSTILE[case])
+    assert codes_of(read_path(tmp_path)) == ["SIDECAR_UNREADABLE", "T1_MISSING", "T1C_MISSING"]
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_odd_values_say_nothing(tmp_path: Path, case: str) -> None:
+    (tmp_path / "p_flair.json").write_text(ODD[case])
+    shown = what_shows(tmp_path / "p_flair.nii")
+    assert (shown.kind, shown.flags) == (FLAIR, ())
+    assert shown.why.isprintable()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    text = json.dumps({**T2, "InstitutionName": "Zürich"}, ensure_ascii=False)
+    (tmp_path / "scan.json").write_bytes(text.encode(encoding))
+    assert what_shows(tmp_path / "scan.nii").kind == "T2"
+
+
+def test_a_fifo_is_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p_flair.json")
+    shown = what_shows(tmp_path / "p_flair.nii")
+    assert [note.code for note in shown.flags] == ["SIDECAR_UNREADABLE"]
+
+
+def write_pair(path: Path, fields: dict[str, Any], **options: Any) -> None:
+    write_nifti(path, make_volume(**options))
+    path.with_name(path.name.replace(".nii.gz", "").replace(".nii", "") + ".json").write_text(
+        json.dumps(fields)
+    )
+
+
+def test_a_folder_by_its_sidecars(tmp_path: Path) -> None:
+    """dcm2niix -f %f_%s: the names say nothing but the number of the series."""
+    write_pair(tmp_path / "anon_5.nii.gz", SIEMENS_FLAIR, seed=0)
+    write_pair(tmp_path / "anon_3.nii.gz", MPRAGE, seed=1)
+    write_pair(
+        tmp_path / "anon_9.nii.gz", {**MPRAGE, "ContrastBolusIngredient": "GADOLINIUM"}, seed=2
+    )
+    write_pair(tmp_path / "anon_4.nii.gz", T2, seed=3)
+    study = read_path(tmp_path)
+    assert study.flags == ()
+    assert set(study.sequences) == set(Sequence)
+    assert (study.flair.values == make_volume(seed=0)).all()
+    (candidate,) = find(tmp_path, Limits())
+    seen = candidate.describe(Limits())
+    (row,) = [row for row in seen.series if row.taken_as == "FLAIR"]
+    assert (row.confidence, row.rule) == ("certain", "flair")
+    assert (
+        row.why
+        == "by its sidecar: inversion recovery, spin echo, TI 2500 ms, TE 81 ms, TR 9000 ms, flip angle 150"
+    )
+    assert seen.reasons["FLAIR"] == f"anon_5.nii.gz, {row.why}"
+
+
+def test_a_sidecar_refuses_as_a_name_does(tmp_path: Path) -> None:
+    write_pair(tmp_path / "scan.nii.gz", T2)
+    for path in (tmp_path, tmp_path / "scan.nii.gz"):
+        with pytest.raises(UnsupportedInputError, match=r"no FLAIR.*T2"):
+            read_path(path)
+    study = read(Request(None, flair=tmp_path / "scan.nii.gz"))
+    (note,) = [note for note in study.flags if note.code == "NAME_CONTRADICTS"]
+    assert "given as FLAIR (scan.nii.gz) is T2 by its sidecar" in note.message
+
+
+def test_a_single_file_with_a_sidecar_is_not_assumed(tmp_path: Path) -> None:
+    write_pair(tmp_path / "scan.nii.gz", SIEMENS_FLAIR)
+    assert codes_of(read_path(tmp_path / "scan.nii.gz")) == ["T1_MISSING", "T1C_MISSING"]
+    write_pair(tmp_path / "words.nii", {"SeriesDescription": "AX FLAIR"})
+    assert codes_of(read_path(tmp_path / "words.nii"))[0] == "SEQUENCE_ASSUMED"
+    write_pair(tmp_path / "flair.nii", {"SeriesDescription": "AX FLAIR"})
+    assert codes_of(read_path(tmp_path / "flair.nii"))[0] == "T1_MISSING"
+
+
+def test_a_sidecar_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only that of a NIfTI which is looked at."""
+    names = ("p_flair", "p_t1", "p_t2")
+    for name in names:
+        write_pair(tmp_path / f"{name}.nii", {"SeriesNumber": 3}, seed=len(name))
+    for name in ("p_seg", "other"):
+        (tmp_path / f"{name}.json").write_text("{}")
+    (tmp_path / "p_seg.nii").touch()
+    opened: Counter[str] = Counter()
+    really_open = os.open
+
+    def count(path: Any, *more: Any, **options: Any) -> int:
+        opened[Path(path).name] += 1
+        return really_open(path, *more, **options)
+
+    monkeypatch.setattr(os, "open", count)
+    study = read_path(tmp_path)
+    assert set(study.sequences) == {FLAIR, T1}
+    assert {name: opened[f"{name}.json"] for name in (*names, "p_seg")} == {
+        **dict.fromkeys(names, 1),
+        "p_seg": 0,
+    }
