@@ -111,21 +111,14 @@ def join_studies(sources: Iterable[Source]) -> list[Source]:
     Each takes the place of its first part. NIfTI files and slices do not say whose they are.
     """
     given = list(sources)
-    parts: dict[str, list[DicomStudy]] = {}
-    for one in given:
-        if not isinstance(one, Path):
-            parts.setdefault(one.study_id, []).append(one)
-    if all(len(one) == 1 for one in parts.values()):
+    studies = [(place, one) for place, one in enumerate(given) if not isinstance(one, Path)]
+    if len(studies) < 2:
         return given
     from gliosight.read.dicom.study import joined
 
-    out: list[Source] = []
-    for one in given:
-        if isinstance(one, Path):
-            out.append(one)
-        elif parts[one.study_id][0] is one:
-            out += joined(parts[one.study_id])
-    return out
+    placed = [(place, one) for place, one in enumerate(given) if isinstance(one, Path)]
+    placed += [(studies[first][0], one) for first, one in joined([one for _, one in studies])]
+    return [one for _, one in sorted(placed, key=lambda pair: pair[0])]
 
 
 def source_name(source: Source, root: Path) -> str:

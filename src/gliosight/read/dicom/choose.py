@@ -185,7 +185,9 @@ def _flair_chosen(
 def _refuse_unsafe(candidates: abc.Sequence[Series]) -> None:
     """Raise where the best of several is no better than the next, or only guessed."""
     first, second = candidates[-1], candidates[-2]
-    if first.identified.confidence == "guess":
+    if first.shape[0] == 1:  # so have they all, and any one would stand for the whole head
+        what = f"{len(candidates)} series may be FLAIR, and each holds a single slice"
+    elif first.identified.confidence == "guess":
         what = "several series may be FLAIR, and none of their headers proves it"
     elif merit_of(first) == merit_of(second):
         what = "several FLAIR series are equally good"

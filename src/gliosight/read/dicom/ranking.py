@@ -32,6 +32,8 @@ class Merit:
 
     Parameters
     ----------
+    stack : bool
+        It has more than one slice.
     confidence : int
     placed : bool
         Its headers have geometry.
@@ -47,6 +49,7 @@ class Merit:
         SeriesNumber, which scanners count up; -1 where unknown.
     """
 
+    stack: bool
     confidence: int
     placed: bool
     original: bool
@@ -59,6 +62,7 @@ class Merit:
 
 _WORDS = MappingProxyType(
     {
+        "stack": "is no single slice",
         "confidence": "is surer",
         "placed": "has geometry",
         "original": "is original, not derived",
@@ -76,6 +80,7 @@ def merit_of(series: Series) -> Merit:
     geometry = series.geometry
     acquired = series.acquired
     return Merit(
+        stack=series.shape[0] > 1,
         confidence=_RANK[series.identified.confidence],
         placed=geometry is not None,
         original=not series.frames[0].acquisition.derived,

@@ -19,7 +19,7 @@ from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.rules import Identified, identify
 from gliosight.read.dicom.splitting import Part, image_kind, split
-from gliosight.read.dicom.stacks import gaps_of, geometry_of, in_order
+from gliosight.read.dicom.stacks import gaps_of, geometry_of, in_order, why_no_stack
 from gliosight.read.dicom.syntaxes import is_lossy, refusal
 from gliosight.read.dicom.times import across_midnight, first_of
 from gliosight.read.flags import flag
@@ -83,6 +83,13 @@ class Series:
     def uid(self) -> str:
         """SeriesInstanceUID; ``""`` where there is none."""
         return self.whole.uid
+
+    @property
+    def uids(self) -> frozenset[str]:
+        """All SeriesInstanceUIDs that its images name: several only where they were joined."""
+        if self.whole.joined == 1:
+            return frozenset({self.uid})
+        return frozenset(stored(one.instance.header, "SeriesInstanceUID") for one in self.frames)
 
     @property
     def place(self) -> str:
@@ -169,6 +176,11 @@ def _stack(
         )
     )
     error = part.error or (whole if image else None) or (_pixel_error(frames) if image else None)
+    joined = _joined(key, part) if key.joined > 1 and image else None
+    if isinstance(joined, Flag):
+        notes.append(joined)
+    else:
+        error = error or joined
     if image and part.error is None:
         geometry, problem = geometry_of(frames)
         notes += [problem] if problem else gaps_of(geometry) if geometry else []
@@ -179,7 +191,8 @@ def _stack(
     return Series(
         whole=key,
         part=printable(", ".join(part.words)),
-        number=integer(stored(header, "SeriesNumber")),
+        # A number that changes with the slice is none of the series.
+        number=integer(key.number if key.joined > 1 else stored(header, "SeriesNumber")),
         description=printable(stored(header, "SeriesDescription"))[:DESCRIPTION],
         frames=frames,
         geometry=geometry,
@@ -190,6 +203,31 @@ def _stack(
         error=error,
         flags=tuple(notes),
     )
+
+
+def _joined(key: SeriesKey, part: Part) -> Flag | GliosightError:
+    """What is said of a stack whose images name several series or studies."""
+    counts = [
+        (len({stored(one.instance.header, keyword) for one in part.frames}), f"{word} ({keyword})")
+        for keyword, word in (
+            ("SeriesInstanceUID", "series"),
+            ("StudyInstanceUID", "studies"),
+        )
+    ]
+    named = " and ".join(f"{count} {what}" for count, what in counts if count > 1)
+    why = key.refusal or ("some lie at one place" if part.times > 1 else why_no_stack(part.frames))
+    if why:
+        return UnsupportedInputError(
+            f"{len(part.frames)} images name {named or 'several series'} and cannot safely be joined: "
+            f"{why}",
+            where=part.frames[0].instance.where,
+            remedy="export the series again, with the UIDs that its archive has",
+        )
+    message = (
+        f"The {len(part.frames)} images name {named or 'several series'}; they are taken for one series, "
+        "since patient, day, protocol and positions agree."
+    )
+    return flag("SERIES_JOINED", message)
 
 
 def _several_worlds(worlds: set[str], geometry: Geometry | None) -> list[Flag]:

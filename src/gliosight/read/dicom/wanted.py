@@ -66,7 +66,7 @@ def named_in(series: abc.Sequence[Series], text: str) -> list[Series]:
     """
     match = _TEXT.fullmatch(text.strip())
     whole, part = match.groups() if match is not None else ("", None)
-    found = [one for one in series if whole and one.uid == whole]
+    found = [one for one in series if whole and whole in one.uids]
     if not found:
         found = [one for one in series if one.number is not None and str(one.number) == whole]
     return found if part is None else [one for one in found if one.part.lower() == part.lower()]
