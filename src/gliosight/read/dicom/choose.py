@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from gliosight.errors import UnsupportedInputError, UsageError
-from gliosight.read.dicom.pairing import T1Pair, pair_t1
+from gliosight.read.dicom.pairing import T1Pair, is_later, pair_t1
 from gliosight.read.dicom.ranking import merit_of, merits_in_words
 from gliosight.read.dicom.series import Series
 from gliosight.read.dicom.wanted import NAMED, find_wanted, how_to_choose, listing, named_in
@@ -147,49 +147,63 @@ def _choose_flair(
     series: abc.Sequence[Series], everything: abc.Sequence[Series]
 ) -> tuple[Series, str, list[Flag]]:
     found = [one for one in series if one.identified.sequence is Sequence.FLAIR]
-    candidates = sorted((one for one in found if one.usable), key=merit_of)
+    merits = {
+        id(one): merit_of(one, after_contrast=_after_contrast(one, everything))
+        for one in found
+        if one.usable
+    }
+    candidates = sorted((one for one in found if one.usable), key=lambda one: merits[id(one)])
     if not candidates:
         broken = next((one.error for one in found if one.error is not None), None)
         raise broken if broken is not None else _no_flair(everything)
     best = candidates[-1]
     others = candidates[:-1][::-1]
-    if others:
-        _refuse_unsafe(candidates)
-    merit = merit_of(best)
     why = f"{best.place} is FLAIR ({best.identified.confidence}): {best.identified.why}"
+    reason = ""
     if others:
-        why += f"; before {others[0].place}, since it {merits_in_words(merit, merit_of(others[0]))}"
-    flags = _flair_chosen(best, others, [one for one in found if not one.usable])
+        merit, second = merits[id(best)], merits[id(others[0])]
+        _refuse_unsafe(candidates, equal=merit == second)
+        reason = merits_in_words(merit, second)
+        why += f"; rather than {others[0].place}, since it {reason}"
+    flags = _flair_chosen(best, others, [one for one in found if not one.usable], reason)
     return best, why + ".", flags
 
 
+def _after_contrast(flair: Series, series: abc.Sequence[Series]) -> bool:
+    """Whether a FLAIR says that it is after contrast medium, or was acquired after a T1 that says so."""
+    if flair.identified.contrast is not None:
+        return flair.identified.contrast
+    return any(is_later(one, flair) for one in series if one.identified.sequence is Sequence.T1C)
+
+
 def _flair_chosen(
-    best: Series, others: abc.Sequence[Series], broken: abc.Sequence[Series]
+    best: Series, others: abc.Sequence[Series], broken: abc.Sequence[Series], reason: str
 ) -> list[Flag]:
     if not others and not broken:
         return []
     parts = []
     if others:
         names = ", ".join(one.place for one in others[:NAMED])
-        parts.append(f"not {names}" + (" and others" if len(others) > NAMED else ""))
+        more = " and others" if len(others) > NAMED else ""
+        parts.append(f"rather than {names}{more}, since it {reason}")
     if broken:
         names = ", ".join(one.place for one in broken[:NAMED])
         parts.append(f"{names} cannot be read")
     message = (
-        f"Several series are FLAIR; {best.place} was taken ({'; '.join(parts)}); "
+        f"Several series are FLAIR; {best.place} was taken, {'; '.join(parts)}; "
         "--flair takes another."
     )
     return [flag("FLAIR_CHOSEN", message)]
 
 
-def _refuse_unsafe(candidates: abc.Sequence[Series]) -> None:
+def _refuse_unsafe(candidates: abc.Sequence[Series], *, equal: bool) -> None:
     """Raise where the best of several is no better than the next, or only guessed."""
     first, second = candidates[-1], candidates[-2]
     if first.shape[0] == 1:  # so have they all, and any one would stand for the whole head
         what = f"{len(candidates)} series may be FLAIR, and each holds a single slice"
     elif first.identified.confidence == "guess":
         what = "several series may be FLAIR, and none of their headers proves it"
-    elif merit_of(first) == merit_of(second):
+    elif equal:
         what = "several FLAIR series are equally good"
     else:
         return

@@ -42,6 +42,8 @@ class Merit:
         Axial, or isotropic in three dimensions.
     whole : bool
         It covers a head.
+    before_contrast : bool
+        Of FLAIR: nothing says that contrast medium had been given, as in the training data.
     slices : int
     acquired : float
         When; -1 where unknown.
@@ -55,6 +57,7 @@ class Merit:
     original: bool
     well_cut: bool
     whole: bool
+    before_contrast: bool
     slices: int
     acquired: float
     number: int
@@ -68,6 +71,7 @@ _WORDS = MappingProxyType(
         "original": "is original, not derived",
         "well_cut": "is axial or isotropic",
         "whole": "covers the head",
+        "before_contrast": "was acquired before contrast medium, as the training data were",
         "slices": "has more slices",
         "acquired": "was acquired later",
         "number": "has the higher number",
@@ -75,7 +79,7 @@ _WORDS = MappingProxyType(
 )
 
 
-def merit_of(series: Series) -> Merit:
+def merit_of(series: Series, *, after_contrast: bool = False) -> Merit:
     """What speaks for a series."""
     geometry = series.geometry
     acquired = series.acquired
@@ -86,6 +90,7 @@ def merit_of(series: Series) -> Merit:
         original=not series.frames[0].acquisition.derived,
         well_cut=geometry is not None and (is_axial(geometry) or is_isotropic(geometry)),
         whole=geometry is None or coverage(geometry) >= WHOLE_HEAD,
+        before_contrast=not after_contrast,
         slices=series.shape[0],
         acquired=-1.0 if acquired is None else acquired,
         number=-1 if series.number is None else series.number,

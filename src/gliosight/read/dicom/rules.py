@@ -45,7 +45,7 @@ class Identified:
         One plain clause with the values found.
     confidence : {"certain", "likely", "guess"}
     contrast : bool or None
-        Of a T1: whether it was acquired after contrast medium; ``None`` where nothing says so.
+        Of a T1 or FLAIR: whether it was acquired after contrast medium; ``None`` where nothing says so.
     but_for_a_word : Sequence or None
         What it would be if its description did not exclude it: nothing else does, and a user may know better.
     """
@@ -97,6 +97,10 @@ def identify(acquisition: Acquisition) -> Identified:
         and rule.kind != "unknown"
     ):
         why += f"; the description says {said}, which these values contradict"
+    if sequence is Sequence.FLAIR:
+        added = _contrast_rule(acquisition)
+        contrast = added.contrast
+        why += f"; {added.why}" if contrast else ""
     if sequence is Sequence.T1:
         added = _contrast_rule(acquisition)
         contrast = added.contrast

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError, printable
+from gliosight.read.dicom.discover import EXPORTED_TWICE
 from gliosight.read.dicom.elements import integer, stored
 from gliosight.read.dicom.frames import MR_IMAGES, Frame, frame_count, frames_of
 from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
@@ -320,6 +321,12 @@ def _oddities(frames: Sequence[Frame]) -> list[Flag]:
         message = "The pixels were compressed with loss; fine detail may be gone."
         out.append(flag("LOSSY_SOURCE", message))
     counts = Counter(phrase for one in instances for phrase in one.oddities)
+    if copies := counts.pop(EXPORTED_TWICE, 0):
+        message = (
+            f"{copies} images are there twice, with the same pixels under other UIDs; the study seems to be "
+            "exported twice, and each image is read once."
+        )
+        out.append(flag("EXPORTED_TWICE", message))
     if counts:
         phrases = ", ".join(f"{phrase} ({count})" for phrase, count in sorted(counts.items())[:6])
         message = f"Files that depart from the standard were read nevertheless: {phrases}."

@@ -312,13 +312,20 @@ def _by_repetition(part: Part) -> list[Part]:
         return out
     if len(turns := _by_turns(part, places)) > 1:
         return turns
-    first, second = _pair(part.frames, places)
-    error = DamagedInputError(
-        "two images lie at one place, and no tag explains it",
-        where=_both(first, second),
-        remedy="leave one of them out",
+    return [replace(part, error=_repeated(part.frames, places))]
+
+
+def _repeated(frames: Sequence[Frame], places: Sequence[int]) -> DamagedInputError:
+    where = _both(*_pair(frames, places))
+    if (pairs := len(frames) - len(set(places))) == 1:
+        what = "two images lie at one place, and no tag explains it"
+        return DamagedInputError(what, where=where, remedy="leave one of them out")
+    return DamagedInputError(
+        f"{pairs} pairs of images lie at one place each, their pixels differ, and no tag explains it; the "
+        "series seems to be exported twice",
+        where=where,
+        remedy="give the files of one export alone",
     )
-    return [replace(part, error=error)]
 
 
 def _by_turns(part: Part, places: Sequence[int]) -> list[Part]:

@@ -32,7 +32,7 @@ from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.pairing import same_grid
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
-from gliosight.read.limits import Budget
+from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.read.recognise import Found, relative
 from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
 from gliosight.study import DicomSource, Flag, Geometry, Sequence, Study, Volume
@@ -151,7 +151,7 @@ def joined(parts: abc.Sequence[DicomStudy]) -> list[tuple[int, DicomStudy]]:
     part_of = {path: index for index, part in enumerate(parts) for path in _instances(part.series)}
     found = [one for part in parts for one in _instances(part.series).values()]
     out = []
-    for key, series in series_of(without_copies(found)).items():
+    for key, series in series_of(without_copies(found, Budget(DEFAULT_LIMITS))).items():
         instances = _instances(series)
         mine = sorted({part_of[path] for path in instances})
         first = parts[mine[0]]
