@@ -116,7 +116,9 @@ def join_studies(sources: Iterable[Source]) -> list[Source]:
         return given
     from gliosight.read.dicom.study import joined
 
-    placed = [(place, one) for place, one in enumerate(given) if isinstance(one, Path)]
+    placed: list[tuple[int, Source]] = [
+        (place, one) for place, one in enumerate(given) if isinstance(one, Path)
+    ]
     placed += [(studies[first][0], one) for first, one in joined([one for _, one in studies])]
     return [one for _, one in sorted(placed, key=lambda pair: pair[0])]
 

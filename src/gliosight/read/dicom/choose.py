@@ -19,7 +19,15 @@ from gliosight.errors import UnsupportedInputError, UsageError
 from gliosight.read.dicom.pairing import T1Pair, is_later, pair_t1
 from gliosight.read.dicom.ranking import merit_of, merits_in_words
 from gliosight.read.dicom.series import Series
-from gliosight.read.dicom.wanted import NAMED, find_wanted, how_to_choose, listing, named_in
+from gliosight.read.dicom.wanted import (
+    NAMED,
+    can_be_named,
+    find_wanted,
+    how_to_choose,
+    listing,
+    name_of,
+    named_in,
+)
 from gliosight.read.flags import flag
 from gliosight.study import Flag, Sequence
 
@@ -80,14 +88,14 @@ def choose(series: abc.Sequence[Series], wanted: Mapping[Sequence, str] = _NOTHI
         flair, reasons[Sequence.FLAIR] = asked[Sequence.FLAIR]
         flags: list[Flag] = []
     else:
-        others = {id(one) for one, _ in asked.values()}
-        rest = [one for one in series if id(one) not in others]
+        others = {id(one.frames) for one, _ in asked.values()}
+        rest = [one for one in series if id(one.frames) not in others]
         flair, reasons[Sequence.FLAIR], flags = _choose_flair(rest, series)
     chosen[Sequence.FLAIR] = flair
     taken = dict(asked)
     taken.pop(Sequence.FLAIR, None)
-    mine = {id(flair), *(id(one) for one, _ in taken.values())}
-    free = [one for one in series if id(one) not in mine]
+    mine = {id(flair.frames), *(id(one.frames) for one, _ in taken.values())}
+    free = [one for one in series if id(one.frames) not in mine]
     pair = pair_t1(flair, free, {name: one for name, (one, _) in taken.items()})
     picked = {name: one for name, one in taken.items() if name not in pair.lost}
     picked.update(pair.chosen)
@@ -117,7 +125,7 @@ def _first_of_several(
         if len(alike) > 1 and one.part:
             message = (
                 f"{len(alike)} stacks of {one.place.partition(',')[0]} may be {name.value}; "
-                f"{one.part}, the first, was taken. For another {how_to_choose(alike, name)}."
+                f"{one.part}, the first, was taken. For another {how_to_choose(alike, name, series)}."
             )
             out.append(flag("SEQUENCE_ASSUMED", message))
     return out
@@ -135,7 +143,10 @@ def _doubtful(
             {name, said.sequence} == {Sequence.T1, Sequence.T1C} and said.contrast is None
         )
         if name in asked and said.sequence is not name and not open_:
-            message = f"{one.place} was named as {name.value}, but its header says {said.kind}."
+            message = (
+                f"{one.place} was named as {name.value}; its header does not confirm it: "
+                f"{said.kind}, {said.why}."
+            )
             out.append(flag("NAME_CONTRADICTS", message))
         elif name is Sequence.FLAIR and name not in asked and said.confidence == "guess":
             message = f"{one.place} is taken as FLAIR on a guess: {said.why}."
@@ -162,7 +173,7 @@ def _choose_flair(
     reason = ""
     if others:
         merit, second = merits[id(best)], merits[id(others[0])]
-        _refuse_unsafe(candidates, equal=merit == second)
+        _refuse_unsafe(candidates, everything, equal=merit == second)
         reason = merits_in_words(merit, second)
         why += f"; rather than {others[0].place}, since it {reason}"
     flags = _flair_chosen(best, others, [one for one in found if not one.usable], reason)
@@ -190,15 +201,17 @@ def _flair_chosen(
         names = ", ".join(one.place for one in broken[:NAMED])
         parts.append(f"{names} cannot be read")
     message = (
-        f"Several series are FLAIR; {best.place} was taken, {'; '.join(parts)}; "
-        "--flair takes another."
+        f"Several series are FLAIR; {best.place} was taken, {'; '.join(parts)}"
+        f"{'; --flair takes another' if others else ''}."
     )
     return [flag("FLAIR_CHOSEN", message)]
 
 
-def _refuse_unsafe(candidates: abc.Sequence[Series], *, equal: bool) -> None:
+def _refuse_unsafe(
+    candidates: abc.Sequence[Series], everything: abc.Sequence[Series], *, equal: bool
+) -> None:
     """Raise where the best of several is no better than the next, or only guessed."""
-    first, second = candidates[-1], candidates[-2]
+    first = candidates[-1]
     if first.shape[0] == 1:  # so have they all, and any one would stand for the whole head
         what = f"{len(candidates)} series may be FLAIR, and each holds a single slice"
     elif first.identified.confidence == "guess":
@@ -209,7 +222,7 @@ def _refuse_unsafe(candidates: abc.Sequence[Series], *, equal: bool) -> None:
         return
     raise UnsupportedInputError(
         f"{what}: {listing(candidates[::-1])}",
-        remedy=how_to_choose((first, second), Sequence.FLAIR),
+        remedy=how_to_choose(candidates[::-1], Sequence.FLAIR, everything),
     )
 
 
@@ -222,21 +235,25 @@ def _no_flair(series: abc.Sequence[Series]) -> UnsupportedInputError:
         kinds += " and others"
     count = len({one.whole for one in series})
     what = f"no FLAIR among {count} series: {kinds}" if series else "no series at all"
-    return UnsupportedInputError(
-        what,
-        remedy="give a study with FLAIR; if the header of one misleads, name it with --flair UID or NUMBER",
-    )
+    names = [name_of(one, series) for one in series if can_be_named(one)]
+    remedy = "give a study with FLAIR"
+    if numbers := [name for name in dict.fromkeys(names) if name.isdigit()][:NAMED]:
+        options = " or ".join(f"--flair {number}" for number in numbers)
+        remedy += f"; if a header misleads, name it with {options}"
+    elif any(names):
+        remedy += "; if a header misleads, name it with --flair UID, see gliosight inspect"
+    return UnsupportedInputError(what, remedy=remedy)
 
 
 def _refuse_twice(asked: Mapping[Sequence, tuple[Series, str]]) -> None:
     seen: dict[int, Sequence] = {}
     for name, (one, _) in asked.items():
-        if id(one) in seen:
-            options = f"--{seen[id(one)].value.lower()} and --{name.value.lower()}"
+        if id(one.frames) in seen:
+            options = f"--{seen[id(one.frames)].value.lower()} and --{name.value.lower()}"
             raise UsageError(
                 f"{options} name the same series", where=one.place, remedy="name two series"
             )
-        seen[id(one)] = name
+        seen[id(one.frames)] = name
 
 
 def _lost(pair: T1Pair) -> list[Flag]:

@@ -111,10 +111,10 @@ def discover(
 
 
 def without_copies(instances: Iterable[Instance], budget: Budget) -> tuple[Instance, ...]:
-    """The first of several copies of one instance, by its UIDs; and of what was exported twice under new ones.
+    """The first of several copies of one instance, by its UIDs or by what it is.
 
-    Under new UIDs a copy is what has the same patient, place, acquisition and bytes of pixels. Pixels are
-    read only where all the rest agrees. Of two exports the larger series stays.
+    Who exports a study twice may get new UIDs: then a copy is what has the same patient, place, acquisition
+    and bytes of pixels. Pixels are read only where the rest agrees. Of two exports the larger series stays.
     """
     seen: dict[tuple[str, ...], set[str]] = {}
     unique: list[Instance] = []

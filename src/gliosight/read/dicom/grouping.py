@@ -282,44 +282,49 @@ def _visits(groups: list[_Group], identity: Sequence[str]) -> list[list[_Group]]
     apart = list(by_study.values())
     if len(apart) < 2:
         return apart
-    # Where nobody has an identity or a date, the folder stands for it.
+    buckets: dict[tuple[str, ...], list[list[_Group]]] = {}
     folders = Counter(_folder(one) for visit in apart for one in visit)
-    buckets: dict[Hashable, list[list[_Group]]] = {}
     for visit in apart:
-        place = Path(_folder(visit[0]))
-        home = "" if all(identity[:2]) else place if folders[str(place)] > 1 else place.parent
-        who = [_common(visit, name) for name in (identity[0], *_VISIT) if name]
-        buckets.setdefault((home, *who), []).append(visit)
+        who = [_common(visit, name) if name else "" for name in (identity[0], *_VISIT)]
+        folder = _folder(visit[0])
+        if folders[folder] == 1 and any(who):
+            folder = str(Path(folder).parent)  # a folder for each series
+        # Where nobody has an identity or a date, the folder stands for it.
+        buckets.setdefault((*who, "" if all(identity[:2]) else folder), []).append(visit)
     return [
         visit
-        for who, together in buckets.items()
-        for visit in _one_visit(together, timed=any(who[-3:]), known=any(who[1:]))
+        for (patient, _, *times, _), together in buckets.items()
+        for visit in _one_visit(together, known=bool(patient), timed=any(times))
     ]
 
 
-def _one_visit(visits: list[list[_Group]], *, timed: bool, known: bool) -> list[list[_Group]]:
+def _one_visit(visits: list[list[_Group]], *, known: bool, timed: bool) -> list[list[_Group]]:
     """Studies of one series each that are one study, and the rest.
 
     Parameters
     ----------
+    known : bool
+        They name the same patient.
     timed : bool
         They name the same time, StudyID or AccessionNumber.
-    known : bool
-        They name a patient, a day or a time at all.
     """
     images = [one for one in visits if _is_image(one)]
-    whole = [one for one in images if len(one) > 1]
-    counts = Counter(
+    images.sort(key=lambda visit: (-len(visit), min(one.key for one in visit)))
+    names = Counter(
         _series_name(one) for visit in images for one in visit if len(one.instances) > 1
     )
-    if len(whole) > (1 if known else 0) or max(counts.values(), default=1) > 1:
+    whole = sum(len(one) > 1 for one in images)
+    if (
+        len(images) < 2
+        or whole > (1 if known or timed else 0)
+        or max(names.values(), default=1) > 1
+    ):
         return visits  # several visits, or it cannot be told which series is whose
-    images.sort(key=lambda visit: (-len(visit), min(one.key for one in visit)))
-    study, rest = [one for visit in images[:1] for one in visit], images[1:]
+    study, rest = list(images[0]), images[1:]
     while near := [one for one in rest if _same_visit(one[0], study, timed=timed)]:
         study += [one for visit in near for one in visit]
         rest = [one for one in rest if one not in near]
-    return [*(one for one in visits if not _is_image(one)), *([study] if study else []), *rest]
+    return [*(one for one in visits if not _is_image(one)), study, *rest]
 
 
 def _is_image(visit: list[_Group]) -> bool:
@@ -334,11 +339,11 @@ def _series_name(one: _Group) -> Hashable:
 
 def _same_visit(one: _Group, study: list[_Group], *, timed: bool) -> bool:
     """Whether a series lies in the coordinates of a study's series."""
-    world = _common([one], "FrameOfReferenceUID")
-    if world and any(world == _common([other], "FrameOfReferenceUID") for other in study):
+    worlds = _values(one, "FrameOfReferenceUID")
+    if "" not in worlds and any(worlds == _values(other, "FrameOfReferenceUID") for other in study):
         return True
-    # Frames of reference that were replaced, too, say nothing; then time and place have to.
-    return (timed or not world) and any(_overlap(one, other) for other in study)
+    # A frame of reference for each slice says nothing; then place has to.
+    return (timed or len(worlds) > 1) and any(_overlap(one, other) for other in study)
 
 
 def _overlap(one: _Group, other: _Group) -> bool:
@@ -366,16 +371,16 @@ def _box(group: _Group) -> tuple[NDArray[np.float64], NDArray[np.float64]] | Non
 
 
 def _common(visit: Iterable[_Group], keyword: str) -> str:
-    """The one value that images have; ``""`` where they have several or none.
+    """The one value that images have; ``""`` where they have several or none, or a time of 000000."""
+    values = {value for one in visit for value in _values(one, keyword)}
+    value = values.pop() if len(values) == 1 else ""
+    return value if value.strip("0.") else ""
 
-    Of a series whose UIDs are sound the first image speaks for all.
-    """
-    values = {
-        _said(image, keyword)
-        for one in visit
-        for image in (one.instances if one.key.joined > 1 else one.instances[:1])
-    }
-    return values.pop() if len(values) == 1 else ""
+
+def _values(one: _Group, keyword: str) -> set[str]:
+    """Of a series whose UIDs are sound the first image speaks for all."""
+    images = one.instances if one.key.joined > 1 else one.instances[:1]
+    return {_said(image, keyword) for image in images}
 
 
 def patient_of(instance: Instance) -> str:

@@ -25,6 +25,7 @@ from gliosight.study import Sequence
 
 RULES: tuple[Rule, ...] = (*UNUSABLE, *SEQUENCES)
 AFTER_CONTRAST = "T1 after contrast"
+PROCESSED = "derived-without-timing"
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,12 @@ class Identified:
     confidence: Confidence
     contrast: bool | None = None
     but_for_a_word: Sequence | None = None
+
+    @property
+    def nameable(self) -> bool:
+        """Whether it may be analysed if the user says what it is."""
+        # Defaced and otherwise processed images lose their timing; masks are told by their pixels.
+        return self.usable or self.but_for_a_word is not None or self.rule == PROCESSED
 
 
 _RANK: tuple[Confidence, ...] = ("certain", "likely", "guess")

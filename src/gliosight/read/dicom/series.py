@@ -19,7 +19,7 @@ from gliosight.read.dicom.frames import MR_IMAGES, Frame, frame_count, frames_of
 from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.rules import Identified, identify
-from gliosight.read.dicom.splitting import Part, image_kind, split
+from gliosight.read.dicom.splitting import Part, image_kind, order_of, split
 from gliosight.read.dicom.stacks import gaps_of, geometry_of, in_order, why_no_stack
 from gliosight.read.dicom.syntaxes import is_lossy, refusal
 from gliosight.read.dicom.times import across_midnight, first_of
@@ -60,6 +60,8 @@ class Series:
     error : GliosightError or None
         Why it cannot be analysed although it is an image.
     flags : tuple of Flag
+    unplaced : bool
+        Its images have one position, which is the error; see `without_positions`.
     """
 
     whole: SeriesKey
@@ -74,6 +76,7 @@ class Series:
     identified: Identified
     error: GliosightError | None
     flags: tuple[Flag, ...]
+    unplaced: bool = False
 
     @property
     def usable(self) -> bool:
@@ -201,8 +204,28 @@ def _stack(
         acquired=first_of(one.acquisition.acquired for one in frames),
         shape=(len(frames), rows, columns),
         identified=identified,
-        error=error,
+        error=error or _order_error(frames, image=image),
         flags=tuple(notes),
+        unplaced=part.unplaced,
+    )
+
+
+def without_positions(series: Series) -> Series:
+    """A series whose images all have one position, as a stack without geometry; for who names it."""
+    _, problem = geometry_of(series.frames)
+    error = _order_error(series.frames, image=True) or _pixel_error(series.frames)
+    flags = (problem, *series.flags) if problem else series.flags
+    return replace(series, error=error, flags=flags, unplaced=False)
+
+
+def _order_error(frames: Sequence[Frame], *, image: bool) -> GliosightError | None:
+    placed = all(one.position is not None and one.orientation is not None for one in frames)
+    if not image or placed or len(frames) == 1 or order_of(frames) is not None:
+        return None
+    return UnsupportedInputError(
+        f"its {len(frames)} images have no positions, and nothing else tells their order",
+        where=frames[0].instance.where,
+        remedy="export the series again with its positions",
     )
 
 
@@ -301,7 +324,7 @@ def _pixel_error(frames: Sequence[Frame]) -> GliosightError | None:
             return UnsupportedInputError(
                 f"colour images ({acquisition.photometric[:16] or 'several samples a pixel'})",
                 where=one.place,
-                remedy="choose a series of grey images",
+                remedy="give a series of grey images",
             )
         if not (acquisition.rows and acquisition.columns):
             return DamagedInputError(

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.read.dicom.elements import integer, number, stored
+from gliosight.read.dicom.elements import number, stored
 from gliosight.read.dicom.frames import Frame
 from gliosight.read.dicom.mixtures import SAME_POSITION
-from gliosight.read.dicom.splitting import normal_of
+from gliosight.read.dicom.splitting import normal_of, order_of
 from gliosight.read.flags import flag
 from gliosight.study import EVEN_WITHIN, Flag, Geometry
 
@@ -36,11 +36,13 @@ MOST_OFF = 2.0
 
 
 def in_order(frames: Sequence[Frame]) -> tuple[Frame, ...]:
-    """Frames by their position along the normal; by their numbers where one of them has no place."""
+    """Frames by their position along the normal; where one of them has no place, as `order_of` says."""
     along = _along(frames)
-    if along is None:
-        return tuple(sorted(frames, key=_number))
-    return tuple(frames[int(one)] for one in np.argsort(along, kind="stable"))
+    if along is not None:
+        return tuple(frames[int(one)] for one in np.argsort(along, kind="stable"))
+    order = order_of(frames)
+    ranks = [0.0] * len(frames) if order is None else order[1]
+    return tuple(frames[int(one)] for one in np.argsort(ranks, kind="stable"))
 
 
 def why_no_stack(frames: Sequence[Frame]) -> str:
@@ -89,9 +91,10 @@ def geometry_of(frames: Sequence[Frame]) -> tuple[Geometry | None, Flag | None]:
     """
     first = frames[0]
     if first.orientation is None or first.spacing is None or _along(frames) is None:
-        return None, _no_geometry(
-            "the headers lack position, orientation or pixel spacing, or what they say of them is none"
-        )
+        why = "the headers lack position, orientation or pixel spacing, or what they say of them is none"
+        if _along(frames) is None and len(frames) > 1 and (order := order_of(frames)) is not None:
+            why += f"; the slices are in the order of their {order[0]}"
+        return None, _no_geometry(why)
     across, down = (first.orientation[k : k + 3] * LPS_TO_RAS for k in (0, 3))
     across = across / np.linalg.norm(across)
     down = down - (down @ across) * across
@@ -171,10 +174,6 @@ def _along(frames: Sequence[Frame]) -> NDArray[np.float64] | None:
     if direction is None or len(known) < len(frames):
         return None
     return np.asarray(np.array(known) @ normal_of(direction), dtype=np.float64)
-
-
-def _number(frame: Frame) -> tuple[int, int]:
-    return integer(stored(frame.instance.header, "InstanceNumber")) or 0, frame.number
 
 
 def _no_geometry(why: str) -> Flag:
