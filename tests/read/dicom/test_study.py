@@ -12,7 +12,7 @@ import pytest
 from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.phantom.dicom import DicomSpec, geometry_of, volume_of, write_dicom
-from gliosight.read import Limits, Request, find_studies, read
+from gliosight.read import Limits, Request, find_studies, join_studies, read
 from gliosight.read.dicom import discover
 from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
 from gliosight.read.dicom.study import DicomStudy, digest_of, without_pixels
@@ -405,3 +405,54 @@ def test_each_header_is_read_once(
     assert set(read(Request(folder)).sequences) == set(Sequence)
     there = [one for one in folder.rglob("*") if one.is_file()]
     assert sorted(asked) == sorted(there)
+
+
+def spoil(folder: Path, *keywords: str) -> list[Path]:
+    """Give every file UIDs of its own; the files."""
+    files = sorted(one for one in folder.rglob("*") if one.is_file())
+    for index, path in enumerate(files):
+        one = pydicom.dcmread(path)
+        for keyword in keywords:
+            setattr(one, keyword, f"{one.get(keyword)}.{index}")
+        one.save_as(path)
+    return files
+
+
+SPOILT = {
+    "series": (("SeriesInstanceUID",), set()),
+    "all": (
+        ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
+        {"STUDIES_JOINED", "FRAMES_DISAGREE", "GRID_ASSUMED"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("keywords", "more"), SPOILT.values(), ids=SPOILT)
+def test_uids_that_change_with_the_slice(
+    head: Phantom, tmp_path: Path, keywords: tuple[str, ...], more: set[str]
+) -> None:
+    whole = read(Request(write_dicom(head, tmp_path / "whole")))
+    files = spoil(write_dicom(head, tmp_path / "spoilt"), *keywords)
+    study = read(Request(tmp_path / "spoilt"))
+    assert codes(study) == codes(whole) | {"SERIES_JOINED"} | more
+    for name in Sequence:
+        assert np.array_equal(study.sequences[name].values, whole.sequences[name].values)
+    # Also where each file is given by itself.
+    sources = [source for path in files for source in find_studies(path, Limits())]
+    (joined,) = join_studies(sources)
+    assert read(Request(joined)).study_id == study.study_id
+
+
+@pytest.mark.parametrize("layout", ["classic", "enhanced"])
+def test_a_study_exported_twice_is_one(head: Phantom, tmp_path: Path, layout: str) -> None:
+    whole = read(Request(write_dicom(head, tmp_path / "a", DicomSpec(layout=layout))))
+    again = write_dicom(head, tmp_path / "b", DicomSpec(layout=layout))
+    for path in [one for one in again.rglob("*") if one.is_file()]:
+        header = pydicom.dcmread(path)
+        for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+            setattr(header, keyword, f"{header.get(keyword)}.7")
+        header.save_as(path)
+    study = read(Request(tmp_path))
+    assert codes(study) == codes(whole) | {"EXPORTED_TWICE"}
+    assert study.study_id == whole.study_id
+    assert np.array_equal(study.flair.values, whole.flair.values)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from gliosight.errors import UnsupportedInputError, UsageError
+from gliosight.errors import GliosightError, UnsupportedInputError, UsageError
 from gliosight.read.dicom.pairing import T1Pair, is_later, pair_t1
 from gliosight.read.dicom.ranking import merit_of, merits_in_words
 from gliosight.read.dicom.series import Series
@@ -165,8 +165,7 @@ def _choose_flair(
     }
     candidates = sorted((one for one in found if one.usable), key=lambda one: merits[id(one)])
     if not candidates:
-        broken = next((one.error for one in found if one.error is not None), None)
-        raise broken if broken is not None else _no_flair(everything)
+        raise next((_broken(one, everything) for one in found if one.error), _no_flair(everything))
     best = candidates[-1]
     others = candidates[:-1][::-1]
     why = f"{best.place} is FLAIR ({best.identified.confidence}): {best.identified.why}"
@@ -224,6 +223,17 @@ def _refuse_unsafe(
         f"{what}: {listing(candidates[::-1])}",
         remedy=how_to_choose(candidates[::-1], Sequence.FLAIR, everything),
     )
+
+
+def _broken(one: Series, everything: abc.Sequence[Series]) -> GliosightError:
+    """Why the only FLAIR cannot be read, with the option that takes it all the same where there is one."""
+    if one.error is None:
+        raise ValueError("the series can be read")
+    if not (one.unplaced and can_be_named(one) and (name := name_of(one, everything))):
+        return one.error
+    how = f"or name it with --flair {name} to have its slices ordered without them"
+    error = one.error
+    return type(error)(error.what, where=error.where, remedy=f"{error.remedy}, {how}")
 
 
 def _no_flair(series: abc.Sequence[Series]) -> UnsupportedInputError:

@@ -287,7 +287,7 @@ def _visits(groups: list[_Group], identity: Sequence[str]) -> list[list[_Group]]
     for visit in apart:
         who = [_common(visit, name) if name else "" for name in (identity[0], *_VISIT)]
         folder = _folder(visit[0])
-        if folders[folder] == 1 and any(who):
+        if folders[folder] == 1 and any((who[0], *who[2:])):
             folder = str(Path(folder).parent)  # a folder for each series
         # Where nobody has an identity or a date, the folder stands for it.
         buckets.setdefault((*who, "" if all(identity[:2]) else folder), []).append(visit)

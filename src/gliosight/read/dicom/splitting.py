@@ -334,12 +334,7 @@ def _unplaced(part: Part) -> Part:
     error = DamagedInputError(
         f"its {len(part.frames)} images have one ImagePositionPatient",
         where=part.frames[0].instance.where,
-        remedy=(
-            "export the series again with its positions"
-            if order_of(part.frames) is None
-            else "export the series again with its positions, or name it with --flair, --t1 or --t1c to "
-            "have its slices ordered without them"
-        ),
+        remedy="export the series again with its positions",
     )
     frames = tuple(replace(one, position=None) for one in part.frames)
     return replace(part, frames=frames, error=error, unplaced=True)

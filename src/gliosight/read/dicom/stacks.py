@@ -91,7 +91,7 @@ def geometry_of(frames: Sequence[Frame]) -> tuple[Geometry | None, Flag | None]:
     """
     first = frames[0]
     if first.orientation is None or first.spacing is None or _along(frames) is None:
-        why = "the headers lack position, orientation or pixel spacing, or what they say of them is none"
+        why = "position, orientation or pixel spacing is missing or makes no sense"
         if _along(frames) is None and len(frames) > 1 and (order := order_of(frames)) is not None:
             why += f"; the slices are in the order of their {order[0]}"
         return None, _no_geometry(why)
