@@ -10,6 +10,7 @@ from pathlib import Path
 from gliosight.cli.output import progress_display
 from gliosight.errors import GliosightError, within
 from gliosight.read import Candidate, Limits, find, join, opened
+from gliosight.read.candidates import DicomCandidate
 from gliosight.read.recognise import folder_name
 from gliosight.study import Flag
 
@@ -100,13 +101,20 @@ def find_below(
 
 
 def _of_parts(candidate: Candidate, located: dict[int, Located]) -> Located:
-    """The place of a candidate; of one that was joined from several paths, its first part's."""
+    """The place of a candidate; of one that was joined from several paths, that of its first part."""
     if (known := located.get(id(candidate))) is not None:
         return known
-    parts = [part for part in located.values() if part.candidate.title == candidate.title]
+    parts = [part for part in located.values() if _overlap(part.candidate, candidate)]
     flags = tuple(dict.fromkeys(note for part in parts for note in part.flags))
     source = " and ".join(dict.fromkeys(part.source for part in parts))
-    return replace(parts[0], candidate=candidate, source=source, above="", flags=flags)
+    title = candidate.title
+    return replace(parts[0], candidate=candidate, title=title, source=source, above="", flags=flags)
+
+
+def _overlap(part: Candidate, whole: Candidate) -> bool:
+    if not isinstance(part, DicomCandidate) or not isinstance(whole, DicomCandidate):
+        return False
+    return not part.study.folders.isdisjoint(whole.study.folders)
 
 
 def _placed(error: GliosightError, typed: str, above: str, title: str) -> GliosightError:

@@ -474,26 +474,27 @@ def join(candidates: Iterable[Candidate]) -> list[Candidate]:
     Each takes the place of its first part. NIfTI files and slices do not say whose they are.
     """
     listed = list(candidates)
-    parts: dict[str, list[DicomCandidate]] = {}
-    for candidate in listed:
-        if isinstance(candidate, DicomCandidate):
-            parts.setdefault(candidate.study.study_id, []).append(candidate)
-    joined: list[Candidate] = []
-    for candidate in listed:
-        if not isinstance(candidate, DicomCandidate):
-            joined.append(candidate)
-            continue
-        same = parts[candidate.study.study_id]
-        if len(same) == 1:
-            joined.append(candidate)
-        elif same[0] is candidate:
-            from gliosight.read.dicom.study import joined as join_parts
+    dicom = [
+        (index, candidate)
+        for index, candidate in enumerate(listed)
+        if isinstance(candidate, DicomCandidate)
+    ]
+    if len(dicom) < 2:
+        return listed
+    from gliosight.read.dicom.study import joined
 
-            source = " and ".join(dict.fromkeys(part.source for part in same))
-            flags = tuple(dict.fromkeys(note for part in same for note in part.flags))
-            studies = join_parts([part.study for part in same])
-            joined += [DicomCandidate(source, study, flags) for study in studies]
-    return joined
+    placed: list[Placed] = [
+        pair for pair in enumerate(listed) if not isinstance(pair[1], DicomCandidate)
+    ]
+    for first, study in joined([candidate.study for _, candidate in dicom]):
+        index, candidate = dicom[first]
+        if study is not candidate.study:
+            parts = [part for _, part in dicom if part.study.folders & study.folders]
+            source = " and ".join(dict.fromkeys(part.source for part in parts))
+            flags = tuple(dict.fromkeys(note for part in parts for note in part.flags))
+            candidate = DicomCandidate(source, study, flags)
+        placed.append((index, candidate))
+    return [candidate for _, candidate in sorted(placed, key=lambda pair: pair[0])]
 
 
 # A candidate, and the number of the folder that it was found in.

@@ -13,6 +13,7 @@ from gliosight.study import Flag
 
 SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
     "ALPHA_DROPPED": "info",
+    "EXPORTED_TWICE": "info",
     "FILES_IGNORED": "info",
     "FLAIR_CHOSEN": "info",
     "FORMS_DISAGREE": "warning",
@@ -31,8 +32,10 @@ SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
     "PATIENTS_APART": "warning",
     "QFORM_USED": "warning",
     "SEQUENCE_ASSUMED": "warning",
+    "SERIES_JOINED": "warning",
     "SIDECAR_UNREADABLE": "info",
-    "SINGLE_SLICE": "info",
+    "SINGLE_SLICE": "warning",
+    "STUDIES_JOINED": "warning",
     "SUBFOLDERS_IGNORED": "info",
     "T1C_BY_ORDER": "warning",
     "T1C_LEFT_OUT": "warning",

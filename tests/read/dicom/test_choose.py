@@ -11,7 +11,7 @@ from pydicom import uid
 from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError, UsageError
 from gliosight.read.dicom.choose import Choice, choose
 from gliosight.read.dicom.instances import Instance
-from gliosight.read.dicom.series import series_of
+from gliosight.read.dicom.series import Series, series_of
 from gliosight.study import Sequence
 
 from .builders_series import FLAIR, MPRAGE, SAGITTAL, T1_SE, stack
@@ -86,6 +86,25 @@ BETTER: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
     ("more slices", {"slices": 24, "step": 5.0}, {"slices": 20}, "more slices"),
     ("the later one", {"time": "110000"}, {"time": "100000"}, "later"),
     (
+        "before contrast medium, though the other has more slices and is later",
+        {"time": "100000"},
+        {"time": "110000", "slices": 24, "step": 5.0, **GIVEN},
+        "not from after contrast medium",
+    ),
+    (
+        "before contrast medium by the words",
+        {"time": "100000"},
+        {"time": "110000", "SeriesDescription": "ax flair +C"},
+        "not from after contrast medium",
+    ),
+    ("of two after contrast medium the later", {"time": "110000", **GIVEN}, GIVEN, "later"),
+    (
+        "a whole head after contrast medium before a slab",
+        GIVEN,
+        {"slices": 40, "step": 1.0},
+        "head",
+    ),
+    (
         "with geometry before without",
         {"slices": 15},
         {"slices": 20, "PixelSpacing": None},
@@ -118,6 +137,17 @@ def test_the_better_flair_is_taken_and_the_flag_names_the_other(
     assert (flag.code, flag.severity) == ("FLAIR_CHOSEN", "info")
     assert f"series {order[1]}" in flag.message
     assert "--flair" in flag.message
+
+
+def test_a_flair_later_than_t1c_is_after_contrast_whatever_its_header_says() -> None:
+    series = [stack(20, 3, **FLAIR, time="100000"), stack(20, 9, **FLAIR, time="110000")]
+    t1c = stack(20, 5, **T1_SE, **GIVEN, time="103000")
+    assert numbers(chosen(*series))[F] == 9  # nothing speaks of contrast medium: the later one
+    choice = chosen(*series, t1c)
+    assert numbers(choice) == {F: 3, T1C: 5}
+    assert "rather than series 9, since it is not from after contrast" in choice.flags[0].message
+    assert "rather than series 9, since it is not from after contrast" in choice.reasons[F]
+    assert numbers(chosen(series[1], t1c))[F] == 9  # the only one is taken
 
 
 def test_guesses_are_not_chosen_between() -> None:
@@ -376,3 +406,128 @@ def test_a_wanted_t1_has_its_partner_by_order() -> None:
     )
     assert numbers(choice) == {F: 1, T1: 2, T1C: 3}
     assert choice.by_order
+
+
+BARE = {"ImageType": ["DERIVED", "SECONDARY"]}
+GUESS = {"SeriesDescription": "ax flair", "ImageType": None}
+NOWHERE = {**FLAIR, "ImagePositionPatient": [0, 0, 0]}
+AT_ONCE = {**FLAIR, "ImagePositionPatient": [-90, -90, 7]}
+UIDS = {"SeriesInstanceUID": "1.2.66"}
+
+PROPOSALS: list[tuple[str, list[list[Instance]], dict[Sequence, str], bool]] = [
+    ("T1 and T2 alone", [stack(20, 1, **T1_SE), stack(20, 2, **T2)], {}, True),
+    ("two series of one number", [stack(20, 1, **T2), stack(20, 1, **T1_SE, **UIDS)], {}, True),
+    ("what a word excludes", [stack(20, 1, **FLAIR, SeriesDescription="FLAIR_ROI")], {}, True),
+    ("processed, no TR and TE", [stack(20, 1, **BARE, SeriesDescription="FLAIR")], {}, True),
+    ("a localizer", [stack(3, 1, **LOCALIZER)], {}, False),
+    ("a mask", [stack(20, 1, **FLAIR, ImageType=["DERIVED", "PRIMARY", "MASK"])], {}, False),
+    ("two guesses", [stack(20, 1, **GUESS), stack(20, 2, **GUESS)], {}, True),
+    (
+        "equals, and a T1 that has the number of one of them",
+        [
+            stack(20, 1, **{**FLAIR, "AcquisitionTime": None}),
+            stack(20, 1, **{**FLAIR, "AcquisitionTime": None}, **UIDS),
+            stack(20, 1, **T1_SE, SeriesInstanceUID="1.2.67"),
+        ],
+        {},
+        True,
+    ),
+    (
+        "guesses, and a T1 that has the number of one of them",
+        [stack(20, 1, **GUESS), stack(20, 2, **GUESS), stack(20, 1, **T1_SE, **UIDS)],
+        {},
+        True,
+    ),
+    (
+        "stacks of one series",
+        [
+            stack(20, 1, **{**FLAIR, "EchoTime": 90}, EchoNumbers=1),
+            stack(20, 1, start=30, **{**FLAIR, "EchoTime": 120}, EchoNumbers=2),
+        ],
+        {},
+        True,
+    ),
+    ("one position, the origin", [stack(20, 1, **NOWHERE)], {}, True),
+    ("one position, and no order", [stack(20, 1, **NOWHERE, InstanceNumber=1)], {}, False),
+    (
+        "one position, and SliceLocation",
+        [
+            [
+                one
+                for k in range(9)
+                for one in stack(
+                    1, 1, start=1 + k, **AT_ONCE, SliceLocation=5 * k, time=f"1015{k:02d}"
+                )
+            ]
+        ],
+        {},
+        True,
+    ),
+    (
+        "no position, and no order",
+        [stack(20, 1, **FLAIR, ImagePositionPatient=None, InstanceNumber=None)],
+        {},
+        False,
+    ),
+    (
+        "several sizes",
+        [stack(9, 1, **FLAIR), stack(1, 1, start=99, at=[9], **FLAIR, Rows=8)],
+        {},
+        False,
+    ),
+    ("a series that is not there", [stack(20, 1, **FLAIR)], {F: "17"}, True),
+    ("a localizer, named", [stack(20, 1, **FLAIR), stack(3, 2, **LOCALIZER)], {F: "2"}, True),
+    ("a localizer and nothing else", [stack(3, 2, **LOCALIZER)], {F: "2"}, False),
+    ("a number of two", [stack(20, 1, **T2), stack(20, 1, **FLAIR, **UIDS)], {F: "1"}, True),
+]
+
+
+def proposed(error: GliosightError, series: tuple[Series, ...]) -> list[str]:
+    """What the error proposes to name, as it stands there."""
+    line = error.line()
+    if parts := re.findall(r'--flair "([^"]+)"', line):
+        return list(parts)
+    if "--flair UID" in line:
+        return re.findall(r", ([0-9.]+)\)", line) or [one.uid for one in series]
+    listed = re.findall(r"series (\d+) \(", line)
+    if "--flair NUMBER" in line or "SeriesNumber" in line or "another series:" in line:
+        return listed[-1:] if "another series:" in line else listed
+    return re.findall(r"--flair (\d+)\b", line.partition(": ")[2])
+
+
+@pytest.mark.parametrize(
+    ("stacks", "wanted", "works"), [one[1:] for one in PROPOSALS], ids=[one[0] for one in PROPOSALS]
+)
+def test_what_an_error_proposes_works(
+    stacks: list[list[Instance]], wanted: dict[Sequence, str], works: bool
+) -> None:
+    (series,) = series_of(one for group in stacks for one in group).values()
+    with pytest.raises(GliosightError) as caught:
+        choose(series, wanted)
+    names = proposed(caught.value, series)
+    assert bool(names) == works, caught.value.line()
+    for name in names:
+        flair = choose(series, {F: name}).chosen[F]
+        assert flair.error is None
+    if not works:
+        assert "--flair" not in (caught.value.remedy or "")
+        for one in series:
+            with pytest.raises(GliosightError):
+                choose(series, {F: one.uid})
+
+
+def test_a_named_series_of_one_position_says_how_it_is_ordered() -> None:
+    (series,) = series_of(stack(20, 1, **NOWHERE)).values()
+    choice = choose(series, {F: "1"})
+    (said,) = [one for one in choice.chosen[F].flags if one.code == "NO_GEOMETRY"]
+    assert "in the order of their InstanceNumber" in said.message
+    assert choice.chosen[F].geometry is None
+    with pytest.raises(UsageError, match="name the same series"):
+        choose(series, {F: "1", T1: "1"})
+
+
+def test_a_processed_series_that_is_named_is_flagged() -> None:
+    choice = chosen(stack(20, 1, **BARE, SeriesDescription="FLAIR defaced"), wanted={F: "1"})
+    (said,) = choice.flags
+    assert said.code == "NAME_CONTRADICTS"
+    assert "does not confirm it: processed image or stored mask" in said.message

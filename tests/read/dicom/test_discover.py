@@ -13,7 +13,9 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from gliosight.errors import DamagedInputError, LimitExceededError, NothingReadableError
-from gliosight.read.dicom.discover import discover, read_dicomdir
+from gliosight.read.dicom import discover as discover_module
+from gliosight.read.dicom.discover import EXPORTED_TWICE, discover, read_dicomdir
+from gliosight.read.dicom.instances import Instance
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits
 
 from .builders_files import make_dataset, write
@@ -96,12 +98,87 @@ def test_one_uid_for_a_whole_concatenation(tmp_path: Path) -> None:
 
 def test_no_uid_at_all(tmp_path: Path) -> None:
     files = [slice_file(tmp_path / f"{k}.dcm", 1) for k in range(2)]
-    data = files[0].read_bytes()
-    for path in files:
+    for k, path in enumerate(files):
+        data = path.read_bytes()
         element = b"\x08\0\x18\0UI\x08\x001.2.3.1\0"
         assert element in data
-        path.write_bytes(data.replace(element, b""))
+        path.write_bytes(data.replace(element, b"")[:-1] + bytes([k]))
     assert len(discover(files, tmp_path, budget()).instances) == 2
+
+
+COPIES: list[tuple[str, dict[str, object], int, int]] = [
+    ("new instance UIDs", {"SOPInstanceUID": "9.{}"}, 3, 6),
+    ("new series UIDs", {"SOPInstanceUID": "9.{}", "SeriesInstanceUID": "9"}, 3, 6),
+    (
+        "all UIDs, number and description",
+        {
+            "SOPInstanceUID": "9.{}",
+            "SeriesInstanceUID": "9",
+            "StudyInstanceUID": "8",
+            "SeriesNumber": 99,
+            "SeriesDescription": "again",
+        },
+        3,
+        6,
+    ),
+    ("another patient's", {"SOPInstanceUID": "9.{}", "PatientID": "other"}, 6, 0),
+    ("another time's", {"SOPInstanceUID": "9.{}", "AcquisitionTime": "120000"}, 6, 0),
+    ("another kind of image", {"SOPInstanceUID": "9.{}", "ImageType": ["DERIVED", "MPR"]}, 6, 6),
+    ("another echo's", {"SOPInstanceUID": "9.{}", "EchoTime": 20}, 6, 0),
+    ("other pixels", {"SOPInstanceUID": "9.{}", "PixelData": b"\1\2" * 1920}, 6, 6),
+    ("no place", {"SOPInstanceUID": "{1}.{0}", "ImagePositionPatient": None}, 6, 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("values", "left", "read"), [one[1:] for one in COPIES], ids=[one[0] for one in COPIES]
+)
+def test_what_was_exported_twice_is_read_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, object],
+    left: int,
+    read: int,
+) -> None:
+    opened: list[Path] = []
+    real = discover_module.open_pixels
+
+    def counted(one: Instance, budget: Budget) -> object:
+        opened.append(one.path)
+        return real(one, budget)
+
+    monkeypatch.setattr(discover_module, "open_pixels", counted)
+    files = []
+    for index, folder in enumerate("ab", 8):
+        for k in range(3):
+            given = {"ImagePositionPatient": [0, 0, 5 * k], "AcquisitionTime": "101500"}
+            if folder == "b" or "ImagePositionPatient" in values:
+                given |= values
+            own = {
+                key: one.format(k, index) if isinstance(one, str) else one
+                for key, one in given.items()
+            }
+            files.append(slice_file(tmp_path / folder / f"{k}.dcm", k, **own))
+    found = discover(files, tmp_path, budget()).instances
+    assert (len(found), len(opened)) == (left, read)
+    assert [one.path for one in found][:3] == files[:3]
+    assert sum(EXPORTED_TWICE in one.oddities for one in found) == 6 - left
+
+
+def test_of_two_exports_the_whole_one_is_kept(tmp_path: Path) -> None:
+    """Also where the other one comes first, and its files lie between those of the first."""
+    part = [
+        slice_file(tmp_path / f"{k}a.dcm", k, ImagePositionPatient=[0, 0, k], SeriesInstanceUID="9")
+        for k in (1, 2)
+    ]
+    whole = [
+        slice_file(
+            tmp_path / f"{k}b.dcm", k, ImagePositionPatient=[0, 0, k], SOPInstanceUID=f"8.{k}"
+        )
+        for k in (1, 2, 3)
+    ]
+    found = discover(sorted(part + whole), tmp_path, budget()).instances
+    assert [one.path for one in found] == whole
 
 
 def test_dicomdir_in_a_folder_is_no_image(tmp_path: Path) -> None:

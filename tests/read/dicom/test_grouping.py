@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from gliosight.errors import GliosightError, UnsupportedInputError
+from gliosight.read.dicom.choose import choose
 from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import series_of
+from gliosight.study import Sequence
 
-from .builders_series import FLAIR, STUDY, T1_SE, stack
+from .builders_series import AXIAL, CORONAL, FLAIR, SAGITTAL, STUDY, T1_SE, stack
 
 
 def sizes(instances: list[Instance]) -> dict[StudyKey, int]:
@@ -90,3 +97,224 @@ def test_without_any_uid_numbers_are_all_there_is() -> None:
         [*stack(2, 1, **FLAIR, **bare), *stack(1, 2, **T1_SE, **bare)]
     ).values()
     assert list(groups) == [SeriesKey("", "1"), SeriesKey("", "2")]
+
+
+def slice_by_slice(
+    instances: list[Instance], *keywords: str, first: int = 0, **values: Any
+) -> list[Instance]:
+    """The same images, with values of their own for each of them."""
+    for index, one in enumerate(instances, first):
+        for keyword in keywords:
+            old = str(one.header.get(keyword) or "")
+            number = f"{900 + index}"
+            setattr(one.header, keyword, number if keyword in COUNTS else f"{old}.{index}")
+        for keyword, value in values.items():
+            setattr(one.header, keyword, value)
+    return instances
+
+
+COUNTS = ("SeriesNumber", "PatientID")
+UIDS = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "SOPInstanceUID")
+KNOWN = {"PatientID": "A", "StudyDate": "20240102", "StudyTime": "101500"}
+LATER = {"AcquisitionTime": "110000", "SeriesTime": "110000"}
+CONTRAST = {"ContrastBolusAgent": "Gd"}
+SCOUT = {"RepetitionTime": 8, "EchoTime": 4, "ScanningSequence": "GR", "SeriesDescription": "scout"}
+
+
+def planes(number: int = 1, **values: Any) -> list[Instance]:
+    """A localizer: one slice in each of three planes."""
+    return [
+        one
+        for start, plane in enumerate((AXIAL, SAGITTAL, CORONAL), 1)
+        for one in stack(1, number, orientation=plane, start=start, **{**SCOUT, **values})
+    ]
+
+
+def one_visit(**values: Any) -> list[Instance]:
+    """A localizer, FLAIR, T1 and T1C."""
+    given = {**KNOWN, **values}
+    return [
+        *planes(1, **given),
+        *stack(10, 2, **FLAIR, **given),
+        *stack(10, 3, **T1_SE, **given),
+        *stack(10, 4, **T1_SE, **CONTRAST, **given),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "values"),
+    [
+        (("SeriesInstanceUID",), {}),  # some scanners
+        (UIDS, {}),  # an anonymiser that works file by file
+        (("StudyInstanceUID",), {}),
+        (("SeriesInstanceUID", "StudyInstanceUID", "SOPInstanceUID"), {}),
+        ((*UIDS, "SeriesNumber"), {}),  # numbers that count images
+        ((*UIDS, "SeriesDescription"), {}),
+        (UIDS, {"SeriesNumber": None}),
+        (UIDS, {"InstanceNumber": None}),
+        (UIDS, {"PatientID": "", "PatientName": ""}),  # the folder says that they belong together
+        (UIDS, {"PatientID": "", "StudyDate": "", "StudyTime": "", "AcquisitionDate": ""}),
+        (UIDS, {"StudyDate": "", "StudyTime": "", "AcquisitionDate": "", "AcquisitionTime": ""}),
+    ],
+)
+def test_uids_that_change_with_the_slice_leave_one_study(
+    keywords: tuple[str, ...], values: dict[str, Any]
+) -> None:
+    for seed in range(2):
+        instances = slice_by_slice(one_visit(), *keywords, **values)
+        random.Random(seed).shuffle(instances)  # noqa: S311 - an order, no secret
+        ((study, found),) = series_of(instances).items()
+        assert sorted(one.shape[0] for one in found) == [1, 1, 1, 10, 10, 10]
+        assert {one.identified.kind for one in found} == {
+            *("localizer", "FLAIR", "T1", "T1 after contrast")
+        }
+        assert study.uid == min(str(one.header.StudyInstanceUID) for one in instances)
+        choice = choose(found)
+        assert set(choice.chosen) == set(Sequence)
+        assert choice.chosen[Sequence.FLAIR].flags[0].code == "SERIES_JOINED"
+        # A series that is named by any of its UIDs, since inspect cannot list them all.
+        some = str(choice.chosen[Sequence.T1].frames[3].instance.header.SeriesInstanceUID)
+        assert some in choice.chosen[Sequence.T1].uids
+
+
+def test_one_study_uid_for_each_series_leaves_one_study() -> None:
+    instances = one_visit()
+    for one in instances:
+        one.header.StudyInstanceUID += f".{one.header.SeriesNumber}"
+    ((study, found),) = series_of(instances).items()
+    assert study.joined == 4
+    assert set(choose(found).chosen) == set(Sequence)
+    assert not any(said.code == "SERIES_JOINED" for one in found for said in one.flags)
+
+
+def test_only_one_series_has_lost_its_uids() -> None:
+    flair, others = stack(10, 2, **FLAIR, **KNOWN), stack(10, 3, **T1_SE, **KNOWN)
+    for keywords in (("SeriesInstanceUID",), ("SeriesInstanceUID", "StudyInstanceUID")):
+        instances = slice_by_slice(list(flair), *keywords) + others + planes(1, **KNOWN)
+        (found,) = series_of(instances).values()
+        assert [one.shape[0] for one in choose(found).chosen.values()] == [10, 10]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {"PatientID": "B"}),
+        ({}, {"StudyDate": "20240305"}),
+        ({"PatientID": None}, {"PatientID": None, "folder": "b"}),
+        (
+            {"StudyDate": None, "StudyTime": None},
+            {"StudyDate": None, "StudyTime": None, "folder": "b"},
+        ),
+    ],
+    ids=["patients", "days", "folders, nobody named", "folders, no days"],
+)
+def test_two_visits_that_change_with_the_slice_are_two_studies(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    folder = second.get("folder", "a")
+    rest = {key: value for key, value in second.items() if key != "folder"}
+    here = slice_by_slice(one_visit(**first), *UIDS)
+    there = slice_by_slice(one_visit(**rest), *UIDS, first=500)
+    here = [replace(one, path=Path("a") / str(k)) for k, one in enumerate(here)]
+    there = [replace(one, path=Path(folder) / str(k)) for k, one in enumerate(there, 500)]
+    found = series_of(here + there)
+    assert [sum(len(one.frames) for one in group) for group in found.values()] == [33, 33]
+    for group in found.values():
+        assert set(choose(group).chosen) == set(Sequence)
+    assert not set(found) & {key._replace(uid="") for key in found}
+
+
+def test_two_flair_that_change_with_the_slice_are_two_series() -> None:
+    """Before and after contrast medium: by the number, the time of the series, or the agent."""
+    for apart, keywords in (
+        ({"number": 9}, UIDS),
+        ({"number": 2, **CONTRAST}, UIDS),
+        ({"number": 2, "SeriesTime": "110000"}, ("SeriesInstanceUID",)),
+    ):
+        instances = stack(10, 2, **FLAIR, **KNOWN) + stack(10, **FLAIR, **KNOWN, **apart)
+        (found,) = series_of(slice_by_slice(instances, *keywords)).values()
+        assert [(one.shape[0], one.error) for one in found] == [(10, None), (10, None)]
+
+
+UNSAFE: dict[str, tuple[dict[str, Any], str]] = {
+    "a patient for each slice": ({"each": {"PatientID": "P{}"}}, "they name 10 patients"),
+    "a day for each slice": ({"each": {"StudyDate": "202401{:02d}"}}, "they name 10 dates"),
+    "a time for each slice": ({"each": {"StudyTime": "1015{:02d}"}}, "they name 10 times"),
+    "a gap": ({"at": [0, 1, 2, 3, 4, 9, 10, 11, 12, 13]}, "up to 30 mm apart"),
+    "two blocks": ({"at": [0, 1, 2, 3, 4, 50, 51, 52, 53, 54]}, "mm apart"),
+    "every second slice": ({"at": range(0, 20, 2), "SpacingBetweenSlices": 6}, "mm apart"),
+    "two heads in one": ({"at": np.arange(10) / 2}, "overlap"),
+    "twice": ({"at": np.arange(10) // 2, "each": {"AcquisitionTime": "10{}"}}, "one place"),
+    "shifted": ({"zigzag": 20.0}, "shifted against each other"),
+    "no positions": ({"ImagePositionPatient": None}, "do not say where they lie"),
+}
+
+
+@pytest.mark.parametrize(("values", "why"), UNSAFE.values(), ids=UNSAFE)
+def test_what_cannot_be_joined_safely_is_refused(values: dict[str, Any], why: str) -> None:
+    each, zigzag = values.get("each", {}), values.get("zigzag", 0.0)
+    given = {key: value for key, value in values.items() if key not in ("each", "zigzag")}
+    instances = stack(10, 2, **{**FLAIR, **KNOWN, **given})
+    for index, one in enumerate(instances):
+        for keyword, text in each.items():
+            ranks = index % 2 + 10 if keyword == "AcquisitionTime" else index + 1
+            setattr(one.header, keyword, text.format(ranks))
+        if zigzag:
+            one.header.ImagePositionPatient[0] += zigzag * (index % 2)
+    for keywords in (UIDS, ("SeriesInstanceUID",)):
+        found = series_of(slice_by_slice(list(instances), *keywords))
+        assert len(found) == 1
+        with pytest.raises(GliosightError, match=why):
+            choose(*found.values())
+
+
+def test_slices_of_several_people_are_no_stack() -> None:
+    """A data set of one slice a patient stays one."""
+    heights = (3.0, 41.0, -12.5, 17.2, 55.0)
+    instances = [
+        one
+        for index, z in enumerate(heights)
+        for one in stack(1, 2, **FLAIR, origin=(-100, -110, z), StudyDate=f"2024010{index + 1}")
+    ]
+    found = series_of(slice_by_slice(instances, *UIDS, "PatientID"))
+    assert len(found) == 5
+    assert all(choose(one).chosen[Sequence.FLAIR].shape[0] == 1 for one in found.values())
+
+
+def test_a_missing_slice_is_said_and_costs_nothing() -> None:
+    instances = stack(9, 2, at=[0, 1, 2, 4, 5, 6, 7, 8, 9], **FLAIR, **KNOWN)
+    (found,) = series_of(slice_by_slice(instances, *UIDS)).values()
+    assert [one.code for one in found[0].flags][:2] == ["SERIES_JOINED", "MISSING_SLICES"]
+    assert found[0].error is None
+
+
+def test_of_single_slices_none_is_chosen() -> None:
+    """Protocols that differ are not joined, and no slice stands for a head."""
+    instances = [
+        one
+        for index in range(3)
+        for one in stack(1, index + 2, at=[index], **{**FLAIR, "EchoTime": 93 + 9 * index}, **KNOWN)
+    ]
+    (found,) = series_of(instances).values()
+    with pytest.raises(
+        UnsupportedInputError, match="3 series may be FLAIR, and each holds a single"
+    ) as e:
+        choose(found)
+    assert "--flair NUMBER" in e.value.line()
+    assert choose(found, {Sequence.FLAIR: "3"}).chosen[Sequence.FLAIR].number == 3
+
+
+def test_two_visits_of_one_day_stay_two() -> None:
+    """Each with UIDs of its own; and one UID for each series, with numbers that repeat."""
+    for by_series in (False, True):
+        instances = []
+        for visit, hour in (("1", "101500"), ("2", "150000")):
+            for one in one_visit(**{**KNOWN, "StudyTime": hour}):
+                number = f".{one.header.SeriesNumber}" if by_series else ""
+                one.header.StudyInstanceUID = f"{STUDY}.{visit}{number}"
+                one.header.SeriesInstanceUID = f"{STUDY}.{visit}{number}.{one.header.SeriesNumber}"
+                instances.append(one)
+        assert [len(one) for one in series_of(instances).values()] == [6, 6]
+        for one in instances:  # and without times: whose T1 is it?
+            one.header.StudyTime = ""
+        assert len(series_of(instances)) == (8 if by_series else 2)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from time import process_time
+from collections.abc import Sequence as Several
 from typing import Any
 
 import numpy as np
 import pytest
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError
+from gliosight.read.dicom import splitting
+from gliosight.read.dicom.frames import Frame
 from gliosight.study import Sequence
 
 from .builders_series import (
@@ -220,13 +222,28 @@ def test_a_field_map_s_companion_is_none_either() -> None:
     assert [one.identified.kind for one in found] == ["field map", "field map"]
 
 
-def test_hundreds_of_frames_of_forty_times() -> None:
+def test_hundreds_of_frames_of_forty_times(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = [
         enhanced_frame(5 * z, FrameContentSequence=group(TemporalPositionIndex=time + 1))
         for time in range(40)
         for z in range(12)
     ]
-    start = process_time()
+    looked: list[int] = []
+    real = splitting._places
+
+    def counted(frames: Several[Frame]) -> list[int]:
+        looked.append(len(frames))
+        return real(frames)
+
+    monkeypatch.setattr(splitting, "_places", counted)
     found = series_in([enhanced(frames, ENHANCED_FLAIR)])
     assert len(found) == 40
-    assert process_time() - start < 2
+    # Each frame a few times, and not once for every time of all.
+    assert sum(looked) <= 4 * len(frames)
+
+
+def test_a_series_exported_twice_with_other_pixels_says_how_many_pairs() -> None:
+    found = one_series(stack(6, **FLAIR) + stack(6, start=50, **FLAIR))
+    assert isinstance(found.error, DamagedInputError)
+    assert "6 pairs of images lie at one place each" in found.error.line()
+    assert "exported twice" in found.error.line()

@@ -13,7 +13,7 @@ import pytest
 from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.phantom.dicom import DicomSpec, geometry_of, volume_of, write_dicom
-from gliosight.read import Limits, Options, Request, find, read
+from gliosight.read import Limits, Options, Request, find, join, read
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.dicom import discover
 from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
@@ -158,9 +158,14 @@ def test_no_flair_is_said_with_what_there_is(head: Phantom, tmp_path: Path) -> N
     assert "T1" in caught.value.line()
 
 
+def flair_alone(head: Phantom) -> Phantom:
+    """Without a T1C, after which a FLAIR that is stored later would not be the first choice."""
+    return replace(head, sequences={Sequence.FLAIR: head.sequences[Sequence.FLAIR]})
+
+
 def untold_mask(head: Phantom, folder: Path) -> tuple[Path, int]:
     """A study with a stored mask that nothing but its pixels tells from FLAIR; the mask's number."""
-    written = write_dicom(head, folder, DicomSpec(traps=frozenset({"mask"})))
+    written = write_dicom(flair_alone(head), folder, DicomSpec(traps=frozenset({"mask"})))
     numbers = set()
     for path in written.rglob("*"):
         if path.is_file():
@@ -222,7 +227,7 @@ def test_a_mask_with_the_header_of_t1_is_passed_over(head: Phantom, tmp_path: Pa
 def test_a_map_of_labels_with_flairs_own_header_is_passed_over(
     head: Phantom, tmp_path: Path
 ) -> None:
-    folder = write_dicom(head, tmp_path)
+    folder = write_dicom(flair_alone(head), tmp_path)
     flair = next(
         one
         for one in only(folder).series
@@ -404,3 +409,54 @@ def test_each_header_is_read_once(
     assert set(read(Request(folder)).sequences) == set(Sequence)
     there = [one for one in folder.rglob("*") if one.is_file()]
     assert sorted(asked) == sorted(there)
+
+
+def spoil(folder: Path, *keywords: str) -> list[Path]:
+    """Give every file UIDs of its own; the files."""
+    files = sorted(one for one in folder.rglob("*") if one.is_file())
+    for index, path in enumerate(files):
+        one = pydicom.dcmread(path)
+        for keyword in keywords:
+            setattr(one, keyword, f"{one.get(keyword)}.{index}")
+        one.save_as(path)
+    return files
+
+
+SPOILT = {
+    "series": (("SeriesInstanceUID",), set()),
+    "all": (
+        ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
+        {"STUDIES_JOINED", "FRAMES_DISAGREE", "GRID_ASSUMED"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("keywords", "more"), SPOILT.values(), ids=SPOILT)
+def test_uids_that_change_with_the_slice(
+    head: Phantom, tmp_path: Path, keywords: tuple[str, ...], more: set[str]
+) -> None:
+    whole = read(Request(write_dicom(head, tmp_path / "whole")))
+    files = spoil(write_dicom(head, tmp_path / "spoilt"), *keywords)
+    study = read(Request(tmp_path / "spoilt"))
+    assert codes(study) == codes(whole) | {"SERIES_JOINED"} | more
+    for name in Sequence:
+        assert np.array_equal(study.sequences[name].values, whole.sequences[name].values)
+    # Also where each file is given by itself.
+    candidates = [candidate for path in files for candidate in find(path, Limits())]
+    (joined,) = join(candidates)
+    assert joined.read(Options()).study_id == study.study_id
+
+
+@pytest.mark.parametrize("layout", ["classic", "enhanced"])
+def test_a_study_exported_twice_is_one(head: Phantom, tmp_path: Path, layout: str) -> None:
+    whole = read(Request(write_dicom(head, tmp_path / "a", DicomSpec(layout=layout))))
+    again = write_dicom(head, tmp_path / "b", DicomSpec(layout=layout))
+    for path in [one for one in again.rglob("*") if one.is_file()]:
+        header = pydicom.dcmread(path)
+        for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+            setattr(header, keyword, f"{header.get(keyword)}.7")
+        header.save_as(path)
+    study = read(Request(tmp_path))
+    assert codes(study) == codes(whole) | {"EXPORTED_TWICE"}
+    assert study.study_id == whole.study_id
+    assert np.array_equal(study.flair.values, whole.flair.values)

@@ -201,3 +201,16 @@ def _list(dataset: Dataset, keyword: str) -> list[Any] | None:
     if value is None:
         return None
     return list(value) if isinstance(value, pydicom.multival.MultiValue) else [value]
+
+
+@pytest.mark.parametrize("keyword", ["SeriesInstanceUID", "StudyInstanceUID"])
+def test_slices_of_several_series_or_studies_have_no_object(keyword: str, tmp_path: Path) -> None:
+    """Joined while reading; an object refers to one, and another would be a false reference."""
+    made = make_source()
+    for index, header in enumerate(made.source.headers):
+        setattr(header, keyword, f"1.2.3.{index}")
+    files, flags = write_dicom(make_analysis(made), tmp_path, probability=True)
+    assert files == {}
+    assert [one.code for one in flags] == ["SEG_NOT_WRITTEN", "SR_NOT_WRITTEN"]
+    assert f"different {keyword}s" in flags[0].message
+    assert not list(tmp_path.iterdir())

@@ -15,11 +15,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from gliosight.errors import UnsupportedInputError, UsageError
-from gliosight.read.dicom.pairing import T1Pair, pair_t1
+from gliosight.errors import GliosightError, UnsupportedInputError, UsageError
+from gliosight.read.dicom.pairing import T1Pair, is_later, pair_t1
 from gliosight.read.dicom.ranking import merit_of, merits_in_words
 from gliosight.read.dicom.series import Series
-from gliosight.read.dicom.wanted import NAMED, find_wanted, how_to_choose, listing, named_in
+from gliosight.read.dicom.wanted import (
+    NAMED,
+    can_be_named,
+    find_wanted,
+    how_to_choose,
+    listing,
+    name_of,
+    named_in,
+)
 from gliosight.read.flags import flag
 from gliosight.study import Flag, Sequence
 
@@ -80,14 +88,14 @@ def choose(series: abc.Sequence[Series], wanted: Mapping[Sequence, str] = _NOTHI
         flair, reasons[Sequence.FLAIR] = asked[Sequence.FLAIR]
         flags: list[Flag] = []
     else:
-        others = {id(one) for one, _ in asked.values()}
-        rest = [one for one in series if id(one) not in others]
+        others = {id(one.frames) for one, _ in asked.values()}
+        rest = [one for one in series if id(one.frames) not in others]
         flair, reasons[Sequence.FLAIR], flags = _choose_flair(rest, series)
     chosen[Sequence.FLAIR] = flair
     taken = dict(asked)
     taken.pop(Sequence.FLAIR, None)
-    mine = {id(flair), *(id(one) for one, _ in taken.values())}
-    free = [one for one in series if id(one) not in mine]
+    mine = {id(flair.frames), *(id(one.frames) for one, _ in taken.values())}
+    free = [one for one in series if id(one.frames) not in mine]
     pair = pair_t1(flair, free, {name: one for name, (one, _) in taken.items()})
     picked = {name: one for name, one in taken.items() if name not in pair.lost}
     picked.update(pair.chosen)
@@ -117,7 +125,7 @@ def _first_of_several(
         if len(alike) > 1 and one.part:
             message = (
                 f"{len(alike)} stacks of {one.place.partition(',')[0]} may be {name.value}; "
-                f"{one.part}, the first, was taken. For another {how_to_choose(alike, name)}."
+                f"{one.part}, the first, was taken. For another {how_to_choose(alike, name, series)}."
             )
             out.append(flag("SEQUENCE_ASSUMED", message))
     return out
@@ -135,7 +143,10 @@ def _doubtful(
             {name, said.sequence} == {Sequence.T1, Sequence.T1C} and said.contrast is None
         )
         if name in asked and said.sequence is not name and not open_:
-            message = f"{one.place} was named as {name.value}, but its header says {said.kind}."
+            message = (
+                f"{one.place} was named as {name.value}; its header does not confirm it: "
+                f"{said.kind}, {said.why}."
+            )
             out.append(flag("NAME_CONTRADICTS", message))
         elif name is Sequence.FLAIR and name not in asked and said.confidence == "guess":
             message = f"{one.place} is taken as FLAIR on a guess: {said.why}."
@@ -147,54 +158,82 @@ def _choose_flair(
     series: abc.Sequence[Series], everything: abc.Sequence[Series]
 ) -> tuple[Series, str, list[Flag]]:
     found = [one for one in series if one.identified.sequence is Sequence.FLAIR]
-    candidates = sorted((one for one in found if one.usable), key=merit_of)
+    merits = {
+        id(one): merit_of(one, after_contrast=_after_contrast(one, everything))
+        for one in found
+        if one.usable
+    }
+    candidates = sorted((one for one in found if one.usable), key=lambda one: merits[id(one)])
     if not candidates:
-        broken = next((one.error for one in found if one.error is not None), None)
-        raise broken if broken is not None else _no_flair(everything)
+        raise next((_broken(one, everything) for one in found if one.error), _no_flair(everything))
     best = candidates[-1]
     others = candidates[:-1][::-1]
-    if others:
-        _refuse_unsafe(candidates)
-    merit = merit_of(best)
     why = f"{best.place} is FLAIR ({best.identified.confidence}): {best.identified.why}"
+    reason = ""
     if others:
-        why += f"; before {others[0].place}, since it {merits_in_words(merit, merit_of(others[0]))}"
-    flags = _flair_chosen(best, others, [one for one in found if not one.usable])
+        merit, second = merits[id(best)], merits[id(others[0])]
+        _refuse_unsafe(candidates, everything, equal=merit == second)
+        reason = merits_in_words(merit, second)
+        why += f"; rather than {others[0].place}, since it {reason}"
+    flags = _flair_chosen(best, others, [one for one in found if not one.usable], reason)
     return best, why + ".", flags
 
 
+def _after_contrast(flair: Series, series: abc.Sequence[Series]) -> bool:
+    """Whether a FLAIR says that it is after contrast medium, or was acquired after a T1 that says so."""
+    if flair.identified.contrast is not None:
+        return flair.identified.contrast
+    return any(is_later(one, flair) for one in series if one.identified.sequence is Sequence.T1C)
+
+
 def _flair_chosen(
-    best: Series, others: abc.Sequence[Series], broken: abc.Sequence[Series]
+    best: Series, others: abc.Sequence[Series], broken: abc.Sequence[Series], reason: str
 ) -> list[Flag]:
     if not others and not broken:
         return []
     parts = []
     if others:
         names = ", ".join(one.place for one in others[:NAMED])
-        parts.append(f"not {names}" + (" and others" if len(others) > NAMED else ""))
+        more = " and others" if len(others) > NAMED else ""
+        parts.append(f"rather than {names}{more}, since it {reason}")
     if broken:
         names = ", ".join(one.place for one in broken[:NAMED])
         parts.append(f"{names} cannot be read")
     message = (
-        f"Several series are FLAIR; {best.place} was taken ({'; '.join(parts)}); "
-        "--flair takes another."
+        f"Several series are FLAIR; {best.place} was taken, {'; '.join(parts)}"
+        f"{'; --flair takes another' if others else ''}."
     )
     return [flag("FLAIR_CHOSEN", message)]
 
 
-def _refuse_unsafe(candidates: abc.Sequence[Series]) -> None:
+def _refuse_unsafe(
+    candidates: abc.Sequence[Series], everything: abc.Sequence[Series], *, equal: bool
+) -> None:
     """Raise where the best of several is no better than the next, or only guessed."""
-    first, second = candidates[-1], candidates[-2]
-    if first.identified.confidence == "guess":
+    first = candidates[-1]
+    if first.shape[0] == 1:  # so have they all, and any one would stand for the whole head
+        what = f"{len(candidates)} series may be FLAIR, and each holds a single slice"
+    elif first.identified.confidence == "guess":
         what = "several series may be FLAIR, and none of their headers proves it"
-    elif merit_of(first) == merit_of(second):
+    elif equal:
         what = "several FLAIR series are equally good"
     else:
         return
     raise UnsupportedInputError(
         f"{what}: {listing(candidates[::-1])}",
-        remedy=how_to_choose((first, second), Sequence.FLAIR),
+        remedy=how_to_choose(candidates[::-1], Sequence.FLAIR, everything),
     )
+
+
+def _broken(one: Series, everything: abc.Sequence[Series]) -> GliosightError:
+    """Why the only FLAIR cannot be read, with the option that takes it all the same where there is one."""
+    if one.error is None:
+        raise ValueError("the series can be read")
+    if not (one.unplaced and can_be_named(one) and (name := name_of(one, everything))):
+        return one.error
+    how = f"or name it with --flair {name} to have its slices ordered without them"
+    error = one.error
+    return type(error)(error.what, where=error.where, remedy=f"{error.remedy}, {how}")
 
 
 def _no_flair(series: abc.Sequence[Series]) -> UnsupportedInputError:
@@ -206,21 +245,25 @@ def _no_flair(series: abc.Sequence[Series]) -> UnsupportedInputError:
         kinds += " and others"
     count = len({one.whole for one in series})
     what = f"no FLAIR among {count} series: {kinds}" if series else "no series at all"
-    return UnsupportedInputError(
-        what,
-        remedy="give a study with FLAIR; if the header of one misleads, name it with --flair UID or NUMBER",
-    )
+    names = [name_of(one, series) for one in series if can_be_named(one)]
+    remedy = "give a study with FLAIR"
+    if numbers := [name for name in dict.fromkeys(names) if name.isdigit()][:NAMED]:
+        options = " or ".join(f"--flair {number}" for number in numbers)
+        remedy += f"; if a header misleads, name it with {options}"
+    elif any(names):
+        remedy += "; if a header misleads, name it with --flair UID, see gliosight inspect"
+    return UnsupportedInputError(what, remedy=remedy)
 
 
 def _refuse_twice(asked: Mapping[Sequence, tuple[Series, str]]) -> None:
     seen: dict[int, Sequence] = {}
     for name, (one, _) in asked.items():
-        if id(one) in seen:
-            options = f"--{seen[id(one)].value.lower()} and --{name.value.lower()}"
+        if id(one.frames) in seen:
+            options = f"--{seen[id(one.frames)].value.lower()} and --{name.value.lower()}"
             raise UsageError(
                 f"{options} name the same series", where=one.place, remedy="name two series"
             )
-        seen[id(one)] = name
+        seen[id(one.frames)] = name
 
 
 def _lost(pair: T1Pair) -> list[Flag]:

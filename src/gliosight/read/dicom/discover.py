@@ -7,17 +7,21 @@ only, and whatever they say they are read like any other file.
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gliosight.errors import DamagedInputError, GliosightError
-from gliosight.read.dicom.bounded import AGAIN
+from gliosight.read.dicom.acquisition import acquisition_of, stored_values
+from gliosight.read.dicom.bounded import AGAIN, SMALL
+from gliosight.read.dicom.elements import stored
 from gliosight.read.dicom.grouping import patient_of
 from gliosight.read.dicom.headers import Pool
-from gliosight.read.dicom.instances import Instance, is_dicomdir, read_instance
+from gliosight.read.dicom.instances import Instance, is_dicomdir, open_pixels, read_instance
 from gliosight.read.limits import Budget, cannot_read
 from gliosight.read.recognise import relative
 
@@ -26,6 +30,23 @@ __all__ = ["Discovered", "discover", "is_dicomdir", "read_dicomdir", "without_co
 # What would make a component of a reference more than a name.
 _NO_NAMES = ("", ".", "..")
 _NOT_IN_NAMES = frozenset("\\:\0")
+# What an instance is called of which there was a copy under other UIDs.
+EXPORTED_TWICE = "exported twice"
+# Cheap to compare: the place of a picture and what scanners change from one picture of a place to the next.
+_PICTURE = (
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "NumberOfFrames",
+    "InConcatenationNumber",
+    "Rows",
+    "EchoTime",
+    "InversionTime",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "AcquisitionDateTime",
+    "TemporalPositionIdentifier",
+    "TriggerTime",
+)
 
 
 @dataclass(frozen=True)
@@ -86,13 +107,17 @@ def discover(
                 instances.append(one)
         if tell is not None:
             tell(done, len(paths))
-    return Discovered(without_copies(instances), tuple(problems), tuple(unread))
+    return Discovered(without_copies(instances, budget), tuple(problems), tuple(unread))
 
 
-def without_copies(instances: Iterable[Instance]) -> tuple[Instance, ...]:
-    """The first of several copies of one instance; what has no UID is no copy."""
+def without_copies(instances: Iterable[Instance], budget: Budget) -> tuple[Instance, ...]:
+    """The first of several copies of one instance, by its UIDs or by what it is.
+
+    Who exports a study twice may get new UIDs: then a copy is what has the same patient, place, acquisition
+    and bytes of pixels. Pixels are read only where the rest agrees. Of two exports the larger series stays.
+    """
     seen: dict[tuple[str, ...], set[str]] = {}
-    out = []
+    unique: list[Instance] = []
     for one in instances:
         who = _identity(one)
         if who is not None:
@@ -101,8 +126,55 @@ def without_copies(instances: Iterable[Instance]) -> tuple[Instance, ...]:
             if known and (patient in known or not patient or "" in known):
                 continue
             known.add(patient)
-        out.append(one)
-    return tuple(out)
+        unique.append(one)
+    alike: dict[tuple[str, ...], list[Instance]] = {}
+    for one in unique:
+        if (picture := _picture(one)) is not None:
+            alike.setdefault(picture, []).append(one)
+    sizes = Counter(map(_series_uids, unique))
+    rank = {uids: (-count, index) for index, (uids, count) in enumerate(sizes.items())}
+    changed: dict[int, Instance | None] = {}
+    for several in (one for one in alike.values() if len(one) > 1):
+        pictures: dict[object, Instance] = {}
+        for one in sorted(several, key=lambda one: rank[_series_uids(one)]):
+            try:
+                pixels = _pixel_digest(one, budget)
+            except GliosightError:
+                continue  # whoever reads it says what is wrong
+            acquisition = replace(acquisition_of(stored_values(one.header)), description="")
+            first = pictures.setdefault((acquisition, pixels), one)
+            if first is not one:
+                changed[id(one)] = None
+                changed[id(first)] = replace(first, oddities=(*first.oddities, EXPORTED_TWICE))
+    out = (changed.get(id(one), one) for one in unique)
+    return tuple(one for one in out if one is not None)
+
+
+def _series_uids(one: Instance) -> tuple[str, str]:
+    return stored(one.header, "StudyInstanceUID"), stored(one.header, "SeriesInstanceUID")
+
+
+def _picture(one: Instance) -> tuple[str, ...] | None:
+    """What copies of one picture have in common by their headers; ``None`` where it has no place."""
+    several = "PerFrameFunctionalGroupsSequence" in one.header
+    if one.pixels is None or not (several or stored(one.header, "ImagePositionPatient")):
+        return None
+    length = str(one.pixels.length)
+    return (patient_of(one), length, *(stored(one.header, keyword) for keyword in _PICTURE))
+
+
+def _pixel_digest(one: Instance, budget: Budget) -> bytes:
+    """SHA-256 of the pixels as they are stored."""
+    digest = hashlib.sha256()
+    if (pixels := one.pixels) is None:
+        return b""
+    with open_pixels(one, budget) as file:
+        file.seek(pixels.start)
+        left = one.size - pixels.start if pixels.length is None else pixels.length
+        while left > 0 and (piece := file.read(min(left, SMALL))):
+            digest.update(piece)
+            left -= len(piece)
+    return digest.digest()
 
 
 def read_dicomdir(path: Path, root: Path, budget: Budget) -> list[Path]:

@@ -1,20 +1,54 @@
 """Which instances are one study and which are one series (read stage, DICOM, below `series`).
 
 In: the instances of a folder tree. Out: for each `StudyKey` its groups of instances, one for each series.
-UIDs decide where there are any (PS3.3 sections C.7.2.1, C.7.3.1). Some exports give one UID to several
-patients, or to all series of a study; others have none: then patient, date and number tell what is apart.
+UIDs decide where they can (PS3.3 sections C.7.2.1, C.7.3.1). Three kinds of exports spoil them:
+
+- one UID for several patients, or for all series of a study, or none: patient, date and number tell what is
+  apart;
+- UIDs that change with the slice (some scanners, anonymisers that work file by file): groups of one place
+  each, of one protocol, patient and day, are joined to a series, and the studies that they name to one.
+  Whether they are one stack without gaps is judged by `series`, which refuses them where they are not;
+- a StudyInstanceUID for each series: studies of one series each are joined where patient, day and frame of
+  reference agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
-from gliosight.read.dicom.elements import stored
+import numpy as np
+from numpy.typing import NDArray
+
+from gliosight.read.dicom.elements import number, numbers, stored
+from gliosight.read.dicom.frames import MR_IMAGES, frame_count, frames_of
 from gliosight.read.dicom.instances import Instance
+from gliosight.read.dicom.stacks import why_no_stack
 
 # As long as there are this many images to a SeriesNumber, it counts series and not images.
 IMAGES_TO_A_NUMBER = 2
+# So many images are one series also where their SeriesNumber or study changes with the slice.
+LEAST_UNSURE = 3
+
+# Images of one series have the same values of these, and times that agree in two digits.
+_PROTOCOL = ("SOPClassUID", "Modality", "Rows", "Columns", "ScanningSequence", "ContrastBolusAgent")
+_TIMES = ("RepetitionTime", "EchoTime", "InversionTime")
+# Each tells series apart, unless it changes with the slice.
+_TELLING = (
+    "SeriesNumber",
+    "SeriesDescription",
+    "ProtocolName",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesTime",
+    "StudyID",
+    "AccessionNumber",
+)
+# Two series of one visit do not contradict each other in these.
+_VISIT = ("StudyDate", "StudyTime", "StudyID", "AccessionNumber")
 
 
 class StudyKey(NamedTuple):
@@ -23,16 +57,19 @@ class StudyKey(NamedTuple):
     Parameters
     ----------
     uid : str
-        StudyInstanceUID; ``""`` for those without.
+        StudyInstanceUID, the first in their order where several are joined; ``""`` for those without.
     patient : str
         PatientID, or PatientName where none has an id, if the UID alone would mix patients; else ``""``.
     date : str
         StudyDate, where there is no UID; else ``""``.
+    joined : int
+        How many StudyInstanceUIDs are taken for one.
     """
 
     uid: str
     patient: str = ""
     date: str = ""
+    joined: int = 1
 
 
 class SeriesKey(NamedTuple):
@@ -41,20 +78,58 @@ class SeriesKey(NamedTuple):
     Parameters
     ----------
     uid : str
-        SeriesInstanceUID; ``""`` for those without.
+        SeriesInstanceUID, the first in their order where several are joined; ``""`` for those without.
     number : str
         SeriesNumber, where the UID alone would mix series; else ``""``.
+    joined : int
+        How many groups that name another study or series are taken for one.
+    refusal : str
+        Why it cannot be analysed although it looks like one series; ``""``: nothing speaks against it yet.
     """
 
     uid: str
     number: str = ""
+    joined: int = 1
+    refusal: str = ""
 
 
 Groups = dict[SeriesKey, list[Instance]]
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Instances of one series, and the studies that they name."""
+
+    studies: frozenset[StudyKey]
+    key: SeriesKey
+    instances: tuple[Instance, ...]
+
+
 def group_instances(instances: Iterable[Instance]) -> dict[StudyKey, Groups]:
-    """Sort instances into studies and series, each in the order in which it is first met."""
+    """Sort instances into studies and series, whatever their order."""
+    given = list(instances)
+    identity = [
+        next((name for name in names if any(_said(one, name) for one in given)), "")
+        for names in (("PatientID", "PatientName"), ("StudyDate",), ("StudyTime",))
+    ]
+    groups = [
+        _Group(frozenset({study}), key, tuple(together))
+        for study, series in _by_uid(given).items()
+        for key, together in series.items()
+    ]
+    if len(groups) > 1:
+        groups = _rejoined(groups, identity)
+    studies: dict[StudyKey, Groups] = {}
+    for visit in _visits(groups, identity):
+        keys = frozenset().union(*(one.studies for one in visit))
+        study = min(keys)._replace(joined=len(keys))
+        for one in visit:
+            studies.setdefault(study, {}).setdefault(one.key, []).extend(one.instances)
+    return studies
+
+
+def _by_uid(instances: Iterable[Instance]) -> dict[StudyKey, Groups]:
+    """Studies and series as the UIDs say it."""
     by_uid: dict[StudyKey, list[Instance]] = {}
     for one in instances:
         uid = stored(one.header, "StudyInstanceUID")
@@ -88,6 +163,224 @@ def _series(instances: Iterable[Instance]) -> Groups:
             number = stored(one.header, "SeriesNumber") if apart else ""
             groups.setdefault(SeriesKey(uid, number), []).append(one)
     return groups
+
+
+def _rejoined(groups: list[_Group], identity: Sequence[str]) -> list[_Group]:
+    """Groups of one place each joined to the series that they are."""
+    alike: dict[Hashable, list[_Group]] = {}
+    out = []
+    for one in groups:
+        if _has_one_place(one.instances):
+            alike.setdefault(min(map(_protocol, one.instances)), []).append(one)
+        else:
+            out.append(one)
+    for slices in alike.values():
+        parts = [slices]
+        for name in _TELLING:
+            parts = [new for part in parts for new in _told_apart(part, _reader(name))]
+        if not all(identity[:2]):  # only the folder says whose and of which visit the images are
+            parts = [new for part in parts for new in _told_apart(part, _folder)]
+        for part in parts:
+            for together, refusal in _of_one_visit(part, identity):
+                out += _joined(together, refusal)
+    return out
+
+
+def _protocol(one: Instance) -> tuple[str, ...]:
+    times = (number(stored(one.header, name)) for name in _TIMES)
+    return (
+        *(stored(one.header, name) for name in _PROTOCOL),
+        *("" if time is None else f"{time:.2g}" for time in times),
+    )
+
+
+def _has_one_place(instances: Sequence[Instance]) -> bool:
+    """Whether these are classic MR images of a single place."""
+    place = ("ImagePositionPatient", "ImageOrientationPatient")
+    first = [stored(instances[0].header, name) for name in place]
+    if len(instances) > 1 and not first[0]:
+        return False
+    return all(
+        [stored(one.header, name) for name in place] == first
+        and stored(one.header, "SOPClassUID") in (*MR_IMAGES, "")
+        and "PerFrameFunctionalGroupsSequence" not in one.header
+        and frame_count(one) == 1
+        for one in instances
+    )
+
+
+def _of_one_visit(slices: list[_Group], identity: Sequence[str]) -> list[tuple[list[_Group], str]]:
+    """Parts of one patient and visit, each with what forbids to take it for a series.
+
+    Whose images they are is never guessed: a patient or a date for each slice of one stack is refused.
+    """
+    parts = [(slices, "")]
+    for keyword, refusal in zip(identity, ("patients", "dates", "times"), strict=True):
+        new: list[tuple[list[_Group], str]] = []
+        for part, why in parts if keyword else ():
+            by_value: dict[str, list[_Group]] = {}
+            for one in part:
+                by_value.setdefault(_said(one.instances[0], keyword), []).append(one)
+            if _counts_slices(by_value, part) and not _why_no_stack(part):
+                new.append((part, why or f"they name {len(by_value)} {refusal}"))
+            else:
+                new += [(together, why) for together in by_value.values()]
+        parts = new if keyword else parts
+    return parts
+
+
+def _counts_slices(by_value: Mapping[str, object], slices: Sequence[_Group]) -> bool:
+    return len(slices) >= LEAST_UNSURE and len(by_value) > len(slices) / IMAGES_TO_A_NUMBER
+
+
+def _told_apart(slices: list[_Group], value: Callable[[_Group], str]) -> list[list[_Group]]:
+    """Parts by a value, where it tells series apart and does not change with the slice."""
+    parts: dict[str, list[_Group]] = {}
+    for one in slices:
+        parts.setdefault(value(one), []).append(one)
+    return list(parts.values()) if len(parts) <= len(slices) / IMAGES_TO_A_NUMBER else [slices]
+
+
+def _reader(keyword: str) -> Callable[[_Group], str]:
+    return lambda one: stored(one.instances[0].header, keyword)
+
+
+def _folder(one: _Group) -> str:
+    return str(one.instances[0].path.parent)
+
+
+def _joined(slices: list[_Group], refusal: str) -> list[_Group]:
+    numbers = set(map(_reader("SeriesNumber"), slices))
+    sure = len(numbers) == len({one.studies for one in slices}) == 1
+    if len(slices) < (2 if sure else LEAST_UNSURE):
+        return slices
+    first = min(one.key for one in slices)
+    key = SeriesKey(first.uid, numbers.pop() if len(numbers) == 1 else "", len(slices), refusal)
+    images = tuple(image for one in slices for image in one.instances)
+    return [_Group(frozenset().union(*(one.studies for one in slices)), key, images)]
+
+
+def _why_no_stack(slices: Iterable[_Group]) -> str:
+    return why_no_stack([frames_of(one.instances[0])[0] for one in slices])
+
+
+def _visits(groups: list[_Group], identity: Sequence[str]) -> list[list[_Group]]:
+    """Groups by study: that of their UIDs, or of several UIDs that are one study."""
+    first: dict[StudyKey, StudyKey] = {}
+
+    def study_of(key: StudyKey) -> StudyKey:
+        while first.setdefault(key, key) != key:
+            key = first[key]
+        return key
+
+    for one in groups:  # a joined series may name several studies, and they may share others
+        least, *others = sorted(map(study_of, one.studies))
+        first.update(dict.fromkeys(others, least))
+    by_study: dict[StudyKey, list[_Group]] = {}
+    for one in groups:
+        by_study.setdefault(study_of(min(one.studies)), []).append(one)
+    apart = list(by_study.values())
+    if len(apart) < 2:
+        return apart
+    buckets: dict[tuple[str, ...], list[list[_Group]]] = {}
+    folders = Counter(_folder(one) for visit in apart for one in visit)
+    for visit in apart:
+        who = [_common(visit, name) if name else "" for name in (identity[0], *_VISIT)]
+        folder = _folder(visit[0])
+        if folders[folder] == 1 and any((who[0], *who[2:])):
+            folder = str(Path(folder).parent)  # a folder for each series
+        # Where nobody has an identity or a date, the folder stands for it.
+        buckets.setdefault((*who, "" if all(identity[:2]) else folder), []).append(visit)
+    return [
+        visit
+        for (patient, _, *times, _), together in buckets.items()
+        for visit in _one_visit(together, known=bool(patient), timed=any(times))
+    ]
+
+
+def _one_visit(visits: list[list[_Group]], *, known: bool, timed: bool) -> list[list[_Group]]:
+    """Studies of one series each that are one study, and the rest.
+
+    Parameters
+    ----------
+    known : bool
+        They name the same patient.
+    timed : bool
+        They name the same time, StudyID or AccessionNumber.
+    """
+    images = [one for one in visits if _is_image(one)]
+    images.sort(key=lambda visit: (-len(visit), min(one.key for one in visit)))
+    names = Counter(
+        _series_name(one) for visit in images for one in visit if len(one.instances) > 1
+    )
+    whole = sum(len(one) > 1 for one in images)
+    if (
+        len(images) < 2
+        or whole > (1 if known or timed else 0)
+        or max(names.values(), default=1) > 1
+    ):
+        return visits  # several visits, or it cannot be told which series is whose
+    study, rest = list(images[0]), images[1:]
+    while near := [one for one in rest if _same_visit(one[0], study, timed=timed)]:
+        study += [one for visit in near for one in visit]
+        rest = [one for one in rest if one not in near]
+    return [*(one for one in visits if not _is_image(one)), study, *rest]
+
+
+def _is_image(visit: list[_Group]) -> bool:
+    return any(stored(one.instances[0].header, "SOPClassUID") in (*MR_IMAGES, "") for one in visit)
+
+
+def _series_name(one: _Group) -> Hashable:
+    first = one.instances[0]
+    names = ("SeriesNumber", "SeriesDescription")
+    return *(stored(first.header, name) for name in names), *_protocol(first)
+
+
+def _same_visit(one: _Group, study: list[_Group], *, timed: bool) -> bool:
+    """Whether a series lies in the coordinates of a study's series."""
+    worlds = _values(one, "FrameOfReferenceUID")
+    if "" not in worlds and any(worlds == _values(other, "FrameOfReferenceUID") for other in study):
+        return True
+    # A frame of reference for each slice says nothing; then place has to.
+    return (timed or len(worlds) > 1) and any(_overlap(one, other) for other in study)
+
+
+def _overlap(one: _Group, other: _Group) -> bool:
+    boxes = [_box(one), _box(other)]
+    if boxes[0] is None or boxes[1] is None:
+        return False
+    low, high = np.maximum(boxes[0][0], boxes[1][0]), np.minimum(boxes[0][1], boxes[1][1])
+    return bool((low <= high).all())
+
+
+def _box(group: _Group) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """The corners of all slices: lowest and highest coordinates, mm."""
+    corners = []
+    for one in group.instances:
+        position, turn, spacing = (
+            np.array(numbers(stored(one.header, name)))
+            for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+        )
+        if (position.size, turn.size, spacing.size) != (3, 6, 2):
+            continue
+        down = turn[3:] * spacing[0] * (number(stored(one.header, "Rows")) or 0)
+        across = turn[:3] * spacing[1] * (number(stored(one.header, "Columns")) or 0)
+        corners += [position, position + down, position + across, position + down + across]
+    return (np.min(corners, axis=0), np.max(corners, axis=0)) if corners else None
+
+
+def _common(visit: Iterable[_Group], keyword: str) -> str:
+    """The one value that images have; ``""`` where they have several or none, or a time of 000000."""
+    values = {value for one in visit for value in _values(one, keyword)}
+    value = values.pop() if len(values) == 1 else ""
+    return value if value.strip("0.") else ""
+
+
+def _values(one: _Group, keyword: str) -> set[str]:
+    """Of a series whose UIDs are sound the first image speaks for all."""
+    images = one.instances if one.key.joined > 1 else one.instances[:1]
+    return {_said(image, keyword) for image in images}
 
 
 def patient_of(instance: Instance) -> str:

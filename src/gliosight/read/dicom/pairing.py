@@ -76,7 +76,7 @@ def pair_t1(
     # Once contrast medium is known to be in, every later T1 shows it, whatever its header says.
     known = [*after, *([named[Sequence.T1C]] if Sequence.T1C in named else [])]
     silent_after = [
-        one for one in before if _unknown(one) and any(_later(other, one) for other in known)
+        one for one in before if _unknown(one) and any(is_later(other, one) for other in known)
     ]
     before = [one for one in before if one not in silent_after]
     chosen: dict[Sequence, tuple[Series, str]] = {}
@@ -106,7 +106,7 @@ def _surely_before(candidates: abc.Sequence[Series]) -> list[Series]:
     """Those that say they are before contrast medium; if none does, those that no other came before."""
     said = [one for one in candidates if not _unknown(one)]
     return said or [
-        one for one in candidates if not any(_later(other, one) for other in candidates)
+        one for one in candidates if not any(is_later(other, one) for other in candidates)
     ]
 
 
@@ -114,7 +114,7 @@ def _last(candidates: abc.Sequence[Series]) -> Series:
     """The one after which no other was acquired."""
     last = candidates[0]
     for one in candidates[1:]:
-        if _later(last, one):
+        if is_later(last, one):
             last = one
     return last
 
@@ -161,7 +161,7 @@ def _perhaps_after(
     first = taken.get(Sequence.T1)
     for one in series:
         weighted = one.identified.sequence is Sequence.T1 and one is not first
-        if first is None or not weighted or not _unknown(one) or _later(first, one) is False:
+        if first is None or not weighted or not _unknown(one) or is_later(first, one) is False:
             continue
         what = f"{one.place}, a T1 perhaps after contrast,"
         if one.error is not None:
@@ -245,7 +245,7 @@ def _dated(one: Series) -> bool:
     return one.acquired is not None and is_dated(one.acquired)
 
 
-def _later(first: Series, second: Series) -> bool | None:
+def is_later(first: Series, second: Series) -> bool | None:
     """Whether the second was acquired after the first; ``None`` where nothing tells.
 
     By time where both have one, with a date or without; what has the same time is the same acquisition.
@@ -265,14 +265,14 @@ def _first_of_pair(flair: Series, candidates: abc.Sequence[Series]) -> Series | 
         one
         for one in candidates
         if any(_repeats(one, other) for other in candidates)
-        and not any(_repeats(other, one) and _later(other, one) for other in candidates)
+        and not any(_repeats(other, one) and is_later(other, one) for other in candidates)
     ]
     return max(firsts, key=lambda one: _suits(flair, one), default=None)
 
 
 def _repeats(first: Series, second: Series) -> bool:
     """Whether the second is the same protocol once more, not known to be earlier, contrast not stated."""
-    later = _later(first, second)
+    later = is_later(first, second)
     if first is second or not _unknown(second) or later is False:
         return False
     # Parts of one series differ in much that is no repetition: only a time says that they are one.

@@ -32,6 +32,8 @@ class Merit:
 
     Parameters
     ----------
+    stack : bool
+        It has more than one slice.
     confidence : int
     placed : bool
         Its headers have geometry.
@@ -40,6 +42,8 @@ class Merit:
         Axial, or isotropic in three dimensions.
     whole : bool
         It covers a head.
+    before_contrast : bool
+        Of FLAIR: nothing says that contrast medium had been given, as in the training data.
     slices : int
     acquired : float
         When; -1 where unknown.
@@ -47,11 +51,13 @@ class Merit:
         SeriesNumber, which scanners count up; -1 where unknown.
     """
 
+    stack: bool
     confidence: int
     placed: bool
     original: bool
     well_cut: bool
     whole: bool
+    before_contrast: bool
     slices: int
     acquired: float
     number: int
@@ -59,11 +65,13 @@ class Merit:
 
 _WORDS = MappingProxyType(
     {
+        "stack": "is no single slice",
         "confidence": "is surer",
         "placed": "has geometry",
         "original": "is original, not derived",
         "well_cut": "is axial or isotropic",
         "whole": "covers the head",
+        "before_contrast": "is not from after contrast medium, nor are the training data",
         "slices": "has more slices",
         "acquired": "was acquired later",
         "number": "has the higher number",
@@ -71,16 +79,18 @@ _WORDS = MappingProxyType(
 )
 
 
-def merit_of(series: Series) -> Merit:
+def merit_of(series: Series, *, after_contrast: bool = False) -> Merit:
     """What speaks for a series."""
     geometry = series.geometry
     acquired = series.acquired
     return Merit(
+        stack=series.shape[0] > 1,
         confidence=_RANK[series.identified.confidence],
         placed=geometry is not None,
         original=not series.frames[0].acquisition.derived,
         well_cut=geometry is not None and (is_axial(geometry) or is_isotropic(geometry)),
         whole=geometry is None or coverage(geometry) >= WHOLE_HEAD,
+        before_contrast=not after_contrast,
         slices=series.shape[0],
         acquired=-1.0 if acquired is None else acquired,
         number=-1 if series.number is None else series.number,

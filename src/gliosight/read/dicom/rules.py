@@ -25,6 +25,7 @@ from gliosight.study import Sequence
 
 RULES: tuple[Rule, ...] = (*UNUSABLE, *SEQUENCES)
 AFTER_CONTRAST = "T1 after contrast"
+PROCESSED = "derived-without-timing"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Identified:
         One plain clause with the values found.
     confidence : {"certain", "likely", "guess"}
     contrast : bool or None
-        Of a T1: whether it was acquired after contrast medium; ``None`` where nothing says so.
+        Of a T1 or FLAIR: whether it was acquired after contrast medium; ``None`` where nothing says so.
     but_for_a_word : Sequence or None
         What it would be if its description did not exclude it: nothing else does, and a user may know better.
     """
@@ -58,6 +59,12 @@ class Identified:
     confidence: Confidence
     contrast: bool | None = None
     but_for_a_word: Sequence | None = None
+
+    @property
+    def nameable(self) -> bool:
+        """Whether it may be analysed if the user says what it is."""
+        # Defaced and otherwise processed images lose their timing; masks are told by their pixels.
+        return self.usable or self.but_for_a_word is not None or self.rule == PROCESSED
 
 
 _RANK: tuple[Confidence, ...] = ("certain", "likely", "guess")
@@ -97,6 +104,10 @@ def identify(acquisition: Acquisition) -> Identified:
         and rule.kind != "unknown"
     ):
         why += f"; the description says {said}, which these values contradict"
+    if sequence is Sequence.FLAIR:
+        added = _contrast_rule(acquisition)
+        contrast = added.contrast
+        why += f"; {added.why}" if contrast else ""
     if sequence is Sequence.T1:
         added = _contrast_rule(acquisition)
         contrast = added.contrast

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError, printable
+from gliosight.read.dicom.discover import EXPORTED_TWICE
 from gliosight.read.dicom.elements import integer, stored
 from gliosight.read.dicom.frames import MR_IMAGES, Frame, frame_count, frames_of
 from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.rules import Identified, identify
-from gliosight.read.dicom.splitting import Part, image_kind, split
-from gliosight.read.dicom.stacks import gaps_of, geometry_of, in_order
+from gliosight.read.dicom.splitting import Part, image_kind, order_of, split
+from gliosight.read.dicom.stacks import gaps_of, geometry_of, in_order, why_no_stack
 from gliosight.read.dicom.syntaxes import is_lossy, refusal
 from gliosight.read.dicom.times import across_midnight, first_of
 from gliosight.read.flags import flag
@@ -59,6 +60,8 @@ class Series:
     error : GliosightError or None
         Why it cannot be analysed although it is an image.
     flags : tuple of Flag
+    unplaced : bool
+        Its images have one position, which is the error; see `without_positions`.
     """
 
     whole: SeriesKey
@@ -73,6 +76,7 @@ class Series:
     identified: Identified
     error: GliosightError | None
     flags: tuple[Flag, ...]
+    unplaced: bool = False
 
     @property
     def usable(self) -> bool:
@@ -83,6 +87,13 @@ class Series:
     def uid(self) -> str:
         """SeriesInstanceUID; ``""`` where there is none."""
         return self.whole.uid
+
+    @property
+    def uids(self) -> frozenset[str]:
+        """All SeriesInstanceUIDs that its images name: several only where they were joined."""
+        if self.whole.joined == 1:
+            return frozenset({self.uid})
+        return frozenset(stored(one.instance.header, "SeriesInstanceUID") for one in self.frames)
 
     @property
     def place(self) -> str:
@@ -169,6 +180,11 @@ def _stack(
         )
     )
     error = part.error or (whole if image else None) or (_pixel_error(frames) if image else None)
+    joined = _joined(key, part) if key.joined > 1 and image else None
+    if isinstance(joined, Flag):
+        notes.append(joined)
+    else:
+        error = error or joined
     if image and part.error is None:
         geometry, problem = geometry_of(frames)
         notes += [problem] if problem else gaps_of(geometry) if geometry else []
@@ -179,7 +195,8 @@ def _stack(
     return Series(
         whole=key,
         part=printable(", ".join(part.words)),
-        number=integer(stored(header, "SeriesNumber")),
+        # A number that changes with the slice is none of the series.
+        number=integer(key.number if key.joined > 1 else stored(header, "SeriesNumber")),
         description=printable(stored(header, "SeriesDescription"))[:DESCRIPTION],
         frames=frames,
         geometry=geometry,
@@ -187,9 +204,54 @@ def _stack(
         acquired=first_of(one.acquisition.acquired for one in frames),
         shape=(len(frames), rows, columns),
         identified=identified,
-        error=error,
+        error=error or _order_error(frames, image=image),
         flags=tuple(notes),
+        unplaced=part.unplaced,
     )
+
+
+def without_positions(series: Series) -> Series:
+    """A series whose images all have one position, as a stack without geometry; for who names it."""
+    _, problem = geometry_of(series.frames)
+    error = _order_error(series.frames, image=True) or _pixel_error(series.frames)
+    flags = (problem, *series.flags) if problem else series.flags
+    return replace(series, error=error, flags=flags, unplaced=False)
+
+
+def _order_error(frames: Sequence[Frame], *, image: bool) -> GliosightError | None:
+    placed = all(one.position is not None and one.orientation is not None for one in frames)
+    if not image or placed or len(frames) == 1 or order_of(frames) is not None:
+        return None
+    return UnsupportedInputError(
+        f"its {len(frames)} images have no positions, and nothing else tells their order",
+        where=frames[0].instance.where,
+        remedy="export the series again with its positions",
+    )
+
+
+def _joined(key: SeriesKey, part: Part) -> Flag | GliosightError:
+    """What is said of a stack whose images name several series or studies."""
+    counts = [
+        (len({stored(one.instance.header, keyword) for one in part.frames}), f"{word} ({keyword})")
+        for keyword, word in (
+            ("SeriesInstanceUID", "series"),
+            ("StudyInstanceUID", "studies"),
+        )
+    ]
+    named = " and ".join(f"{count} {what}" for count, what in counts if count > 1)
+    why = key.refusal or ("some lie at one place" if part.times > 1 else why_no_stack(part.frames))
+    if why:
+        return UnsupportedInputError(
+            f"{len(part.frames)} images name {named or 'several series'} and cannot safely be joined: "
+            f"{why}",
+            where=part.frames[0].instance.where,
+            remedy="export the series again, with the UIDs that its archive has",
+        )
+    message = (
+        f"The {len(part.frames)} images name {named or 'several series'}; they are taken for one series, "
+        "since patient, day, protocol and positions agree."
+    )
+    return flag("SERIES_JOINED", message)
 
 
 def _several_worlds(worlds: set[str], geometry: Geometry | None) -> list[Flag]:
@@ -262,7 +324,7 @@ def _pixel_error(frames: Sequence[Frame]) -> GliosightError | None:
             return UnsupportedInputError(
                 f"colour images ({acquisition.photometric[:16] or 'several samples a pixel'})",
                 where=one.place,
-                remedy="choose a series of grey images",
+                remedy="give a series of grey images",
             )
         if not (acquisition.rows and acquisition.columns):
             return DamagedInputError(
@@ -282,6 +344,12 @@ def _oddities(frames: Sequence[Frame]) -> list[Flag]:
         message = "The pixels were compressed with loss; fine detail may be gone."
         out.append(flag("LOSSY_SOURCE", message))
     counts = Counter(phrase for one in instances for phrase in one.oddities)
+    if copies := counts.pop(EXPORTED_TWICE, 0):
+        message = (
+            f"{copies} images are there twice, with the same pixels under other UIDs; the study seems to be "
+            "exported twice, and each image is read once."
+        )
+        out.append(flag("EXPORTED_TWICE", message))
     if counts:
         phrases = ", ".join(f"{phrase} ({count})" for phrase, count in sorted(counts.items())[:6])
         message = f"Files that depart from the standard were read nevertheless: {phrases}."

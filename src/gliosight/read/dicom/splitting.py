@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError
 from gliosight.read.dicom.acquisition import Acquisition
-from gliosight.read.dicom.frames import Frame
+from gliosight.read.dicom.elements import number, stored
+from gliosight.read.dicom.frames import Frame, frame_count
 from gliosight.read.dicom.matching import FIELDS, MAPS, MASKS, PROJECTIONS
 from gliosight.read.dicom.mixtures import (
     LEAST_SLICES,
@@ -53,12 +54,15 @@ class Part:
     error : GliosightError, optional
     times : int
         Repetitions of the stack that the series holds.
+    unplaced : bool
+        All frames have one position, which cannot be theirs; then there is an error, too.
     """
 
     frames: tuple[Frame, ...]
     words: tuple[str, ...] = ()
     error: GliosightError | None = None
     times: int = 1
+    unplaced: bool = False
 
 
 @dataclass(frozen=True)
@@ -219,7 +223,7 @@ def _by_direction(part: Part) -> list[Part]:
             error = UnsupportedInputError(
                 f"its images have more than {MOST_DIRECTIONS} directions and make no stack",
                 where=part.frames[0].instance.where,
-                remedy="choose a series of parallel slices",
+                remedy="give a series of parallel slices",
             )
             return [replace(part, error=error)]
     return _grouped(part, keys, lambda _key, rank: f"orientation {rank}")
@@ -297,6 +301,8 @@ def _by_repetition(part: Part) -> list[Part]:
     most = max(Counter(places).values())
     if most == 1:
         return [part]
+    if most == len(places) >= LEAST_SLICES and _placeholder(part.frames):
+        return [_unplaced(part)]
     for reason in REASONS:
         values = [reason.value(one.acquisition) for one in part.frames]
         ranked = sorted(set(values), key=_order)
@@ -312,13 +318,54 @@ def _by_repetition(part: Part) -> list[Part]:
         return out
     if len(turns := _by_turns(part, places)) > 1:
         return turns
-    first, second = _pair(part.frames, places)
+    if most == len(places) >= LEAST_SLICES:
+        return [_unplaced(part)]
+    return [replace(part, error=_repeated(part.frames, places))]
+
+
+def _placeholder(frames: Sequence[Frame]) -> bool:
+    """Whether the one position of all frames is none: it is the origin, or SliceLocation tells otherwise."""
+    places = {stored(one.instance.header, "SliceLocation") for one in frames}
+    at_origin = frames[0].position is not None and not frames[0].position.any()
+    return at_origin or len(places) == len(frames)
+
+
+def _unplaced(part: Part) -> Part:
     error = DamagedInputError(
-        "two images lie at one place, and no tag explains it",
-        where=_both(first, second),
-        remedy="leave one of them out",
+        f"its {len(part.frames)} images have one ImagePositionPatient",
+        where=part.frames[0].instance.where,
+        remedy="export the series again with its positions",
     )
-    return [replace(part, error=error)]
+    frames = tuple(replace(one, position=None) for one in part.frames)
+    return replace(part, frames=frames, error=error, unplaced=True)
+
+
+def order_of(frames: Sequence[Frame]) -> tuple[str, list[float]] | None:
+    """What orders slices whose positions are unknown: a keyword and its values, each there once.
+
+    ``None`` where nothing does. A guess in either case: who uses it says so.
+    """
+    for keyword in ("SliceLocation", "InstanceNumber"):
+        values = [number(stored(one.instance.header, keyword)) for one in frames]
+        known = [one for one in values if one is not None]
+        if len(set(known)) == len(frames):
+            return keyword, known
+    if all(frame_count(one.instance) > 1 for one in frames):  # in this order already
+        return "frame number", [float(rank) for rank in range(len(frames))]
+    return None
+
+
+def _repeated(frames: Sequence[Frame], places: Sequence[int]) -> DamagedInputError:
+    where = _both(*_pair(frames, places))
+    if (pairs := len(frames) - len(set(places))) == 1:
+        what = "two images lie at one place, and no tag explains it"
+        return DamagedInputError(what, where=where, remedy="leave one of them out")
+    return DamagedInputError(
+        f"{pairs} pairs of images lie at one place each, their pixels differ, and no tag explains it; the "
+        "series seems to be exported twice",
+        where=where,
+        remedy="give the files of one export alone",
+    )
 
 
 def _by_turns(part: Part, places: Sequence[int]) -> list[Part]:

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.read.dicom.elements import integer, stored
+from gliosight.read.dicom.elements import number, stored
 from gliosight.read.dicom.frames import Frame
-from gliosight.read.dicom.splitting import normal_of
+from gliosight.read.dicom.mixtures import SAME_POSITION
+from gliosight.read.dicom.splitting import normal_of, order_of
 from gliosight.read.flags import flag
 from gliosight.study import EVEN_WITHIN, Flag, Geometry
 
@@ -26,14 +27,51 @@ LEAST_SPACING, MOST_SPACING = 0.1, 20.0
 TILTED_FROM = 1.0
 # A gap counts as missing slices when it is this close to a multiple of the usual one, as a part of it.
 MULTIPLE_WITHIN = 0.2
+# Slices of several series are one stack: no closer than this part of their usual or stated distance, no
+# further apart than this many of them, in all no wider than this many times what headers state, and no
+# further off their line, mm.
+CLOSEST, MOST_MISSING = 0.7, 3.5
+WIDER_THAN_STATED, WIDER_THAN_THICK = 1.5, 2.5
+MOST_OFF = 2.0
 
 
 def in_order(frames: Sequence[Frame]) -> tuple[Frame, ...]:
-    """Frames by their position along the normal; by their numbers where one of them has no place."""
+    """Frames by their position along the normal; where one of them has no place, as `order_of` says."""
+    along = _along(frames)
+    if along is not None:
+        return tuple(frames[int(one)] for one in np.argsort(along, kind="stable"))
+    order = order_of(frames)
+    ranks = [0.0] * len(frames) if order is None else order[1]
+    return tuple(frames[int(one)] for one in np.argsort(ranks, kind="stable"))
+
+
+def why_no_stack(frames: Sequence[Frame]) -> str:
+    """Why frames that name several series are not one stack; ``""`` where they lie slice beside slice.
+
+    Stricter than for slices of one series, since only their place says that they belong together: no two
+    overlap, single slices may be missing, and none is shifted off the line of the others.
+    """
     along = _along(frames)
     if along is None:
-        return tuple(sorted(frames, key=_number))
-    return tuple(frames[int(one)] for one in np.argsort(along, kind="stable"))
+        return "their headers do not say where they lie"
+    if len(frames) == 1:
+        return ""
+    order = np.argsort(along, kind="stable")
+    steps = np.diff(along[order])
+    usual = float(np.percentile(steps, 50, method="lower"))
+    header, thick = frames[0].instance.header, frames[0].thickness or 0.0
+    stated = number(stored(header, "SpacingBetweenSlices"), LEAST_SPACING, MOST_SPACING)
+    if steps.min() < max(SAME_POSITION, CLOSEST * max(usual, stated or thick)):
+        return "some lie at one place or overlap"
+    far = (WIDER_THAN_STATED if stated else WIDER_THAN_THICK) * max(stated or 0.0, thick)
+    if steps.max() > MOST_MISSING * usual or (thick and usual > far):
+        return f"they lie up to {steps.max():.0f} mm apart"
+    geometry, problem = geometry_of([frames[int(one)] for one in order])
+    if geometry is None:
+        return "their positions make no sense" if problem is None else problem.message
+    if len(frames) > 2 and _lean(geometry)[1] > MOST_OFF:
+        return "they are shifted against each other"
+    return ""
 
 
 def geometry_of(frames: Sequence[Frame]) -> tuple[Geometry | None, Flag | None]:
@@ -53,9 +91,10 @@ def geometry_of(frames: Sequence[Frame]) -> tuple[Geometry | None, Flag | None]:
     """
     first = frames[0]
     if first.orientation is None or first.spacing is None or _along(frames) is None:
-        return None, _no_geometry(
-            "the headers lack position, orientation or pixel spacing, or what they say of them is none"
-        )
+        why = "position, orientation or pixel spacing is missing or makes no sense"
+        if _along(frames) is None and len(frames) > 1 and (order := order_of(frames)) is not None:
+            why += f"; the slices are in the order of their {order[0]}"
+        return None, _no_geometry(why)
     across, down = (first.orientation[k : k + 3] * LPS_TO_RAS for k in (0, 3))
     across = across / np.linalg.norm(across)
     down = down - (down @ across) * across
@@ -135,10 +174,6 @@ def _along(frames: Sequence[Frame]) -> NDArray[np.float64] | None:
     if direction is None or len(known) < len(frames):
         return None
     return np.asarray(np.array(known) @ normal_of(direction), dtype=np.float64)
-
-
-def _number(frame: Frame) -> tuple[int, int]:
-    return integer(stored(frame.instance.header, "InstanceNumber")) or 0, frame.number
 
 
 def _no_geometry(why: str) -> Flag:

@@ -28,10 +28,11 @@ from gliosight.read.copies import OTHERS, keep_real
 from gliosight.read.dicom.by_pixels import choose_images, confirm_order
 from gliosight.read.dicom.discover import discover, is_dicomdir, read_dicomdir, without_copies
 from gliosight.read.dicom.grouping import StudyKey
+from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.pairing import same_grid
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
-from gliosight.read.limits import Budget
+from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.read.recognise import Found, relative
 from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
 from gliosight.study import DicomSource, Flag, Geometry, Sequence, Study, Volume
@@ -135,39 +136,40 @@ def studies_in(
     return studies, [one for one in problems if one[0].parent not in taken]
 
 
-def joined(parts: abc.Sequence[DicomStudy]) -> list[DicomStudy]:
-    """The study whose files were found below several paths.
-
-    Parameters
-    ----------
-    parts : sequence of DicomStudy
-        All of one id.
+def joined(parts: abc.Sequence[DicomStudy]) -> list[tuple[int, DicomStudy]]:
+    """Studies whose files were found below several paths, sorted anew.
 
     Returns
     -------
-    list of DicomStudy
-        More than one only where it turns out that the parts are several patients'.
+    list of (int, DicomStudy)
+        Each with the index of its first part; what has not changed is the same object.
     """
-    if len(parts) == 1:
-        return list(parts)
-    instances = {
-        id(frame.instance): frame.instance
-        for part in parts
-        for series in part.series
-        for frame in series.frames
-    }
-    problem = next((one.problem for one in parts if one.problem is not None), None)
-    flags = [said for one in parts for said in one.flags]
-    return [
-        DicomStudy(
+    ids = {one.study_id for one in parts}
+    single = any(len({series.whole for series in one.series}) == 1 for one in parts)
+    if len(ids) == len(parts) and not single:
+        return list(enumerate(parts))  # whole studies, each with UIDs of its own
+    part_of = {path: index for index, part in enumerate(parts) for path in _instances(part.series)}
+    found = [one for part in parts for one in _instances(part.series).values()]
+    out = []
+    for key, series in series_of(without_copies(found, Budget(DEFAULT_LIMITS))).items():
+        instances = _instances(series)
+        mine = sorted({part_of[path] for path in instances})
+        first = parts[mine[0]]
+        flags = _once([*(said for one in mine for said in parts[one].flags), *_said_of(key)])
+        study = DicomStudy(
             _study_id(key, series),
             series,
             _folders(series),
-            problem,
-            tuple(_once([*flags, *_said_of(key)])),
+            next((parts[one].problem for one in mine if parts[one].problem is not None), None),
+            tuple(flags),
         )
-        for key, series in series_of(without_copies(instances.values())).items()
-    ]
+        same = _instances(first.series) == instances and study.study_id == first.study_id
+        out.append((mine[0], first if same and study.flags == first.flags else study))
+    return sorted(out, key=lambda pair: pair[0])
+
+
+def _instances(series: Iterable[Series]) -> dict[Path, Instance]:
+    return {frame.instance.path: frame.instance for one in series for frame in one.frames}
 
 
 def _folders(series: Iterable[Series]) -> frozenset[Path]:
@@ -182,12 +184,16 @@ def _study_id(key: StudyKey, series: tuple[Series, ...]) -> str:
 
 
 def _said_of(key: StudyKey) -> tuple[Flag, ...]:
-    if not (key.uid and key.patient):
-        return ()
-    message = (
-        "Several patients have one StudyInstanceUID; each of them is taken for a study of its own."
-    )
-    return (flag("PATIENTS_APART", message),)
+    out = []
+    if key.uid and key.patient:
+        message = "Several patients have one StudyInstanceUID; each of them is taken for a study of its own."
+        out.append(flag("PATIENTS_APART", message))
+    if key.joined > 1:
+        message = (
+            f"The files name {key.joined} studies (StudyInstanceUID), which are taken for one."
+        )
+        out.append(flag("STUDIES_JOINED", message))
+    return tuple(out)
 
 
 def _not_all_there(

@@ -12,7 +12,7 @@ import re
 from collections import Counter
 
 from gliosight.errors import UnsupportedInputError, UsageError
-from gliosight.read.dicom.series import Series
+from gliosight.read.dicom.series import Series, without_positions
 from gliosight.study import Sequence
 
 # Series named in a message before it breaks off.
@@ -38,21 +38,33 @@ def _uid_of(one: Series) -> str:
     return f", {one.uid}" if one.uid else ""
 
 
-def how_to_choose(series: abc.Sequence[Series], name: Sequence) -> str:
-    """By what tells these apart: their numbers, their UIDs, or as stacks of one series their parts."""
+def how_to_choose(series: abc.Sequence[Series], name: Sequence, among: abc.Sequence[Series]) -> str:
+    """An option that takes one of these: by number, by UID, or as stacks of one series by part.
+
+    Parameters
+    ----------
+    series : sequence of Series
+        Between which the user has to choose.
+    name : Sequence
+    among : sequence of Series
+        All of the study: what two of them share names none.
+    """
     option, first = f"--{name.value.lower()}", series[0]
+    names = [name_of(one, among) for one in series]
+    if not all(names):
+        return _APART
     if len({one.whole for one in series}) > 1 or not first.part:
-        for what, values in (
-            ("NUMBER", [one.number for one in series]),
-            ("UID", [one.uid or None for one in series]),
-        ):
-            if None not in values and len(set(values)) == len(values):
-                return f"choose one with {option} {what}"
-        return _APART
-    whose = first.uid if first.number is None else str(first.number)
-    if not whose:
-        return _APART
-    return f'choose one with {option} "{whose}, {first.part}" or another part'
+        by_number = all(name == str(one.number) for name, one in zip(names, series, strict=True))
+        return f"choose one with {option} {'NUMBER' if by_number else 'UID'}"
+    return f'choose one with {option} "{names[0]}, {first.part}" or another part'
+
+
+def name_of(one: Series, among: abc.Sequence[Series]) -> str:
+    """Number or UID that means this series and no other; ``""`` where there is none."""
+    for text in ("" if one.number is None else str(one.number), one.uid):
+        if text and {other.whole for other in named_in(among, text)} == {one.whole}:
+            return text
+    return ""
 
 
 def named_in(series: abc.Sequence[Series], text: str) -> list[Series]:
@@ -66,10 +78,20 @@ def named_in(series: abc.Sequence[Series], text: str) -> list[Series]:
     """
     match = _TEXT.fullmatch(text.strip())
     whole, part = match.groups() if match is not None else ("", None)
-    found = [one for one in series if whole and one.uid == whole]
+    found = [one for one in series if whole and whole in one.uids]
     if not found:
         found = [one for one in series if one.number is not None and str(one.number) == whole]
     return found if part is None else [one for one in found if one.part.lower() == part.lower()]
+
+
+def as_named(one: Series) -> Series:
+    """A series as it is if the user names it: without positions where it has none that are its own."""
+    return without_positions(one) if one.unplaced else one
+
+
+def can_be_named(one: Series) -> bool:
+    """Whether an option that names this series leads to an analysis."""
+    return as_named(one).error is None and one.identified.nameable
 
 
 def find_wanted(series: abc.Sequence[Series], name: Sequence, text: str) -> tuple[Series, str]:
@@ -96,20 +118,24 @@ def find_wanted(series: abc.Sequence[Series], name: Sequence, text: str) -> tupl
         wholes = list({one.whole: one for one in found}.values())
         raise UsageError(
             f"{option} {text.strip()[:TYPED]} names several series: {listing(wholes)}",
-            remedy=how_to_choose(wholes, name),
+            remedy=how_to_choose(wholes, name, series),
         )
-    # What only a word of the description says, the user knows better; a mask's pixels still tell.
     usable = [
-        one for one in found if one.usable or (one.identified.but_for_a_word and one.error is None)
+        named
+        for one in found
+        if (named := as_named(one)).error is None and named.identified.nameable
     ]
     if not usable:
-        first = found[0]
-        if first.identified.usable and first.error is not None:
+        first = as_named(found[0])
+        if first.identified.nameable and first.error is not None:
             raise first.error
+        others = [one for one in series if can_be_named(one)]
         raise UnsupportedInputError(
             f"{option} names {first.identified.kind}, which is never analysed: {first.identified.why}",
             where=first.place,
-            remedy="name another series",
+            remedy=f"name another series: {listing(others)}"
+            if others
+            else "give a study with FLAIR",
         )
     matching = [one for one in usable if one.identified.sequence is name]
     best = (matching or usable)[0]

@@ -184,8 +184,12 @@ def origin_of(analysis: Analysis) -> Origin:
             for one, header in headers.items()
         }
         for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
-            if len({one[keyword] for one in ids.values()}) > 1:
-                raise InternalError("slices of one study come from several", where=keyword)
+            if (count := len({one[keyword] for one in ids.values()})) > 1:
+                raise UnsupportedInputError(
+                    f"the slices name {count} different {keyword}s, and an object refers to one",
+                    where=place(first),
+                    remedy="export the series again, with the UIDs that its archive has",
+                )
         frames = tuple(
             SourceFrame(
                 ids[one]["SOPClassUID"],
