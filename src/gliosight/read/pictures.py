@@ -164,8 +164,9 @@ def decode_jpeg(
         parts = [start]
         for one in segments:
             if one.marker not in besides:
-                coded = _RESTART.sub(noise, one.coded) + noise if one.coded else b""
-                parts += [one.header, coded]
+                coded, restarts = _RESTART.subn(noise, one.coded)
+                behind = noise + bytes([0xFF, 0xD0 + restarts % 8]) + noise
+                parts += [one.header, coded + behind if noise and coded else coded]
         with JpegImageFile(io.BytesIO(b"".join([*parts, _JPEG_ENDS]))) as image:
             return _pixels_of(image, where)
 

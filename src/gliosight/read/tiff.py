@@ -308,17 +308,16 @@ def _refuse_hyperstack(tif: tifffile.TiffFile, pages: int, where: str) -> None:
             raise unsupported(f"a microscope's TIFF ({name.upper()})", where)
     images = _claimed(tif)
     for axes in images:
-        channels, slices, times = (axes.get(axis, 1) for axis in "CZT")
-        if channels > 1 or times > 1 or axes.get("?", 1) > 1:
+        if any(axes.get(axis, 1) > 1 for axis in ("C", "T", "?")):
+            words = {"C": "channels", "Z": "slices", "T": "time points", "?": "pages of some kind"}
+            sizes = [f"{size} {words[axis]}" for axis, size in axes.items() if size > 1]
             raise UnsupportedInputError(
-                f"a stack of {channels} channels x {slices} slices x {times} time points"
-                if axes.get("?", 1) == 1
-                else f"a stack of {slices} x {axes['?']} pages, of which none is said to be slices",
+                f"a stack of {' x '.join(sizes)}",
                 where=where,
                 remedy="save one channel and time point as a stack of slices, and give that",
             )
     claimed = sum(axes.get("Z", 1) for axes in images)
-    if claimed > 1 and claimed != pages:
+    if claimed != pages and (claimed > 1 or tif.is_ome):
         raise UnsupportedInputError(
             f"a stack of {claimed} slices in {pages} page{'s' if pages > 1 else ''}",
             where=where,

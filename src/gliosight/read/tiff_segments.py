@@ -75,10 +75,10 @@ def unpack_lzw(packed: bytes, size: int) -> bytes:
         at = int(ends[count - 1])
         as_bits = np.unpackbits(codes[:count].astype("<u2").view(np.uint8), bitorder="little")
         bits.append(as_bits.reshape(-1, 16)[_GIF_BITS[:count]])
-    gif = np.packbits(np.concatenate(bits), bitorder="little")
-    blocks = np.pad(gif, (0, -len(gif) % 255)).reshape(-1, 255)
-    blocks = np.insert(blocks, 0, 255, axis=1)  # each begins with its length
-    return Image.frombytes("L", (size, 1), blocks.tobytes() + b"\0", "gif", 8, 0).tobytes()
+    gif = np.packbits(np.concatenate(bits), bitorder="little").tobytes()
+    blocks = [gif[begin : begin + 255] for begin in range(0, len(gif), 255)]
+    framed = b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
+    return Image.frombytes("L", (size, 1), framed, "gif", 8, 0).tobytes()
 
 
 def unpack_packbits(packed: bytes, size: int) -> bytes:
