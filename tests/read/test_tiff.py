@@ -58,13 +58,13 @@ def test_packed_is_read_like_its_uncompressed_twin(dtype: str, byteorder: str) -
     """Compression x type x byte order x white x predictor x layout."""
     predictors = (None, 3) if dtype.startswith("float") else (None, 2)
     for photometric in ("minisblack", "miniswhite", "rgb"):
-        for layout, options in LAYOUTS.items():
-            planes = "planarconfig" in options
+        for layout, layout_options in LAYOUTS.items():
+            planes = "planarconfig" in layout_options
             if photometric != "rgb" and (planes or layout == "strips"):
                 continue
             shape = (3, ROWS, COLUMNS) if planes else (ROWS, COLUMNS, 3)
             values = numbers(dtype, shape if photometric == "rgb" else (ROWS, COLUMNS))
-            options = {**options, "photometric": photometric, "byteorder": byteorder}
+            options = {**layout_options, "photometric": photometric, "byteorder": byteorder}
             twin = decoded(written(values, **options))
             if photometric != "miniswhite":
                 wanted = np.moveaxis(values, 0, -1) if planes else values
@@ -128,9 +128,7 @@ def test_jpeg_is_read_as_pillow_reads_it(layout: str, photometric: str) -> None:
     values = (
         smooth if photometric == "minisblack" else np.stack([smooth, smooth.T, 255 - smooth], -1)
     )
-    options = {key: 16 for key in LAYOUTS[layout]} | (
-        {"tile": (32, 32)} if layout == "tiles" else {}
-    )
+    options = dict.fromkeys(LAYOUTS[layout], 16) | ({"tile": (32, 32)} if layout == "tiles" else {})
     data = written(values, photometric=photometric, compression="jpeg", **options)
     with Image.open(io.BytesIO(data)) as image:
         np.testing.assert_array_equal(np.squeeze(decoded(data)[0]), np.asarray(image))
@@ -211,7 +209,7 @@ def test_pages_that_contradict_what_the_file_says_of_itself() -> None:
     for wrong in (b'SizeZ="9"', b'SizeZ="1"', b'SizeT="7"'):
         axis = wrong[:7]
         at = said.index(axis)
-        with pytest.raises(UnsupportedInputError, match="slices|time points"):
+        with pytest.raises(UnsupportedInputError, match=r"slices|time points"):
             decoded(said[:at] + wrong + said[at + len(wrong) :])
 
 

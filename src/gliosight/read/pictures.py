@@ -209,14 +209,23 @@ def _check_frame(segments: list[_Segment], stored: int, where: str, budget: Budg
     if precision != 8 or marker not in _HUFFMAN | _ARITHMETIC:
         raise unsupported(f"a JPEG of {precision} bits, or without loss,", where)
     _take(rows * columns, stored, "JPEG", where, budget)
-    scans = sum(one.marker == _SOS for one in segments)
-    if scans > MOST_SCANS or scans * rows * columns > MOST_SCANNED_PIXELS:
+    scans = [one.header for one in segments if one.marker == _SOS]
+    if len(scans) > MOST_SCANS or len(scans) * rows * columns > MOST_SCANNED_PIXELS:
         raise LimitExceededError(
-            f"a JPEG of {scans:,} scans over {columns:,} x {rows:,} pixels, the limit is "
+            f"a JPEG of {len(scans):,} scans over {columns:,} x {rows:,} pixels, the limit is "
             f"{MOST_SCANS} scans and {MOST_SCANNED_PIXELS:,} pixels in all of them",
             where=where,
             remedy="save it again as PNG, if it is to be trusted",
         )
+    # Of each 8 x 8 block all 64 coefficients are coded, in the end to their last bit.
+    coded: set[tuple[int, int]] = set()
+    for header in scans:
+        names = header[5 : 5 + 2 * header[4] : 2]
+        first, last, bits = header[5 + 2 * header[4] : 8 + 2 * header[4]]
+        if bits & 15 == 0:
+            coded.update((name, index) for name in names for index in range(first, last + 1))
+    if len(coded) < 64 * frames[0].header[9]:
+        raise damaged("JPEG", "pixels are missing", where)
     return marker
 
 
