@@ -2,22 +2,27 @@
 
 In: a file's bytes. Out: a `Picture` with one or three channels, upright, or an error. Which channel
 is which sequence is left to `slices`; TIFF has its own module, `tiff`.
+
+Pillow sees only what makes the pixels: text, colour profiles, thumbnails and EXIF are taken out
+before, so nothing of them is inflated, parsed or warned about. Pixels that are missing, which Pillow
+fills, are an error here.
 """
 
 from __future__ import annotations
 
 import io
+import re
 import struct
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
-from PIL import Image
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
@@ -32,6 +37,31 @@ from gliosight.read.intensities import as_float32
 from gliosight.read.limits import Budget
 
 ORIENTATION_TAG = 274  # the same number in EXIF and in TIFF
+
+# Encoders write about ten scans into a progressive JPEG; each is a pass over all pixels.
+MOST_SCANS, MOST_SCANNED_PIXELS = 100, 2**31
+_JPEG_STARTS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
+_SOS, _EOI, _EXIF, _ADOBE = 0xDA, 0xD9, 0xE1, 0xEE
+# What is stored besides the pixels: application segments after JFIF's, and comments.
+_BESIDES = (frozenset(range(0xE1, 0xF0)) | {0xFE}) - {_ADOBE}
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_HUFFMAN, _ARITHMETIC = frozenset({0xC0, 0xC1, 0xC2}), frozenset({0xC9, 0xCA})
+# Inside coded data FF is followed by 00 or by a restart marker.
+_SCAN_ENDS = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_RESTART = re.compile(rb"(?=\xff[\xd0-\xd7])")
+_NOISE = bytes.fromhex("5a93c61e78b4d20f6ae1359c47d8b02b") * 2
+
+_PNG_STARTS = b"\x89PNG\r\n\x1a\n"
+_PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+# Channels of each colour type (PNG, section 11.2.2), and each interlace pass's first column, first
+# row, step along columns, step along rows (section 8.2).
+_PNG_PALETTE = 3
+_PNG_CHANNELS = {0: 1, 2: 3, _PNG_PALETTE: 1, 4: 2, 6: 4}
+_WHOLE = ((0, 0, 1, 1),)
+_ADAM7 = (
+    *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+    *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+)
 
 
 @dataclass(frozen=True)
@@ -52,21 +82,11 @@ class Picture:
 
 @contextmanager
 def library(name: str, where: str) -> Iterator[None]:
-    """Turn whatever a decoder throws into one of our errors, and keep its warnings to ourselves."""
+    """Turn whatever a decoder throws into one of our errors."""
     try:
-        with warnings.catch_warnings():
-            # A decoder's warning would be printed; what matters in it shows in the pixels.
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except GliosightError:
         raise
-    except Image.DecompressionBombError as error:
-        # Within our limits, but one way of Pillow's through TIFF asks its own limit once more.
-        raise LimitExceededError(
-            f"more pixels than can be decoded in this kind of {name}",
-            where=where,
-            remedy="give the slices at their own size",
-        ) from error
     except MemoryError as error:
         raise LimitExceededError(
             "not enough memory to decode it", where=where, remedy="give fewer or smaller images"
@@ -74,11 +94,7 @@ def library(name: str, where: str) -> Iterator[None]:
     except Exception as error:
         # Decoders meet hostile bytes with anything from struct.error to RecursionError; all of it
         # says the same: these bytes are no sound image.
-        raise DamagedInputError(
-            f"damaged {name}, it cannot be decoded",
-            where=where,
-            remedy="copy or export the file again",
-        ) from error
+        raise damaged(name, "it cannot be decoded", where) from error
 
 
 def decode_picture(data: bytes, kind: Kind, where: str, budget: Budget) -> Picture:
@@ -88,51 +104,214 @@ def decode_picture(data: bytes, kind: Kind, where: str, budget: Budget) -> Pictu
     ------
     DamagedInputError, UnsupportedInputError, LimitExceededError
     """
-    if kind is Kind.PNG:
-        _check_png(data, where)
-    # Image.open has a limit of its own, on pixels, which no option of ours would raise. The formats'
-    # own classes read the header and leave the sizes it claims to `pixels_of`.
-    opened = PngImageFile if kind is Kind.PNG else JpegImageFile
-    with library(kind.value, where), opened(io.BytesIO(data)) as image:
-        if kind is Kind.PNG and getattr(image, "n_frames", 1) > 1:
-            raise unsupported("an animated PNG", where)
-        pixels, notes = pixels_of(image, len(data), where, budget)
-        pages, turned = upright(pixels[None], _exif_orientation(image))
-    if kind is Kind.JPEG:
-        notes |= {"LOSSY_SOURCE"}
+    notes: set[str] = set()
+    with library(kind.value, where):
+        if kind is Kind.PNG:
+            pixels, exif = _decode_png(data, where, budget, notes)
+        else:
+            pixels, exif = decode_jpeg(data, where, budget)
+            notes.add("LOSSY_SOURCE")
+        pages, turned = upright(pixels[None], _exif_orientation(exif))
     if turned:
-        notes |= {"TURNED_UPRIGHT"}
+        notes.add("TURNED_UPRIGHT")
     return Picture(pages, frozenset(notes))
 
 
-def pixels_of(
-    image: Image.Image, stored: int, where: str, budget: Budget
-) -> tuple[NDArray[Any], set[str]]:
-    """Pixels of an opened Pillow image, (rows, columns, channels), and the notes due.
+class _Segment(NamedTuple):
+    """A JPEG marker segment, and the coded data behind it where it begins a scan."""
+
+    marker: int
+    header: bytes
+    coded: bytes = b""
+
+
+def decode_jpeg(
+    data: bytes, where: str, budget: Budget, *, transform: int | None = None
+) -> tuple[NDArray[Any], bytes]:
+    """Decode a JPEG stream.
+
+    libjpeg fills what is missing with grey and does not say so. So the stream is decoded once more
+    with noise behind its coded data: nobody reads that unless pixels are missing, which then differ.
+
+    Parameters
+    ----------
+    transform : int, optional
+        The colour model where the file around the stream says it: 0 for RGB, 1 for YCbCr.
+
+    Returns
+    -------
+    pixels : (rows, columns, channels) array
+    exif : bytes
+        Empty where there is none.
 
     Raises
     ------
-    UnsupportedInputError
-        CMYK and other colour models.
+    DamagedInputError, UnsupportedInputError, LimitExceededError
     """
-    notes: set[str] = set()
-    # Four bytes a pixel hold every mode that is read; a palette is looked up in colours.
-    budget.take(image.width * image.height * 4, where, packed=stored)
-    mode = image.mode
-    if mode in ("P", "PA"):
-        if mode == "PA" or "transparency" in image.info:
+    segments = list(_jpeg_segments(data, where))
+    frame = _check_frame(segments, len(data), where, budget)
+    exif = [
+        one.header[10:]
+        for one in segments
+        if one.marker == _EXIF and one.header.startswith(b"Exif\0\0", 4)
+    ]
+    start, besides = _JPEG_STARTS, _BESIDES
+    if transform is not None:
+        start += b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0" + bytes([transform])
+        besides |= {_ADOBE}
+
+    def decoded(noise: bytes) -> NDArray[Any]:
+        parts = [start]
+        for one in segments:
+            if one.marker not in besides:
+                coded, restarts = _RESTART.subn(noise, one.coded)
+                behind = noise + bytes([0xFF, 0xD0 + restarts % 8]) + noise
+                parts += [one.header, coded + behind if noise and coded else coded]
+        with JpegImageFile(io.BytesIO(b"".join([*parts, _JPEG_ENDS]))) as image:
+            return _pixels_of(image, where)
+
+    pixels = decoded(b"")
+    if frame in _HUFFMAN and not np.array_equal(pixels, decoded(_NOISE)):
+        raise damaged("JPEG", "pixels are missing", where)
+    return pixels, exif[0] if exif else b""
+
+
+def _jpeg_segments(data: bytes, where: str) -> Iterator[_Segment]:
+    """The segments between start and end of image (ITU-T T.81, annex B)."""
+    at = len(_JPEG_STARTS)
+    while True:
+        while data[at : at + 2] == b"\xff\xff":  # fill bytes
+            at += 1
+        header = data[at : at + 2]
+        if header == _JPEG_ENDS:
+            return
+        if len(header) < 2 or header[0] != 0xFF:
+            raise damaged("JPEG", "it is truncated", where)
+        (length,) = struct.unpack_from(">H", data, at + 2)
+        begins, at = at, at + 2 + length
+        if header[1] != _SOS:
+            yield _Segment(header[1], data[begins:at])
+            continue
+        end = _SCAN_ENDS.search(data, at)
+        if end is None:
+            raise damaged("JPEG", "it is truncated", where)
+        yield _Segment(_SOS, data[begins:at], data[at : end.start()])
+        at = end.start()
+
+
+def _check_frame(segments: list[_Segment], stored: int, where: str, budget: Budget) -> int:
+    """The marker of the frame header; refuses what Pillow does not decode, and endless scans."""
+    frames = [one for one in segments if one.marker in _FRAME_HEADERS]
+    if len(frames) != 1:
+        raise damaged("JPEG", f"it has {len(frames)} frame headers", where)
+    marker = frames[0].marker
+    precision, rows, columns = struct.unpack_from(">BHH", frames[0].header, 4)
+    if precision != 8 or marker not in _HUFFMAN | _ARITHMETIC:
+        raise unsupported(f"a JPEG of {precision} bits, or without loss,", where)
+    _take(rows * columns, stored, "JPEG", where, budget)
+    scans = [one.header for one in segments if one.marker == _SOS]
+    if len(scans) > MOST_SCANS or len(scans) * rows * columns > MOST_SCANNED_PIXELS:
+        raise LimitExceededError(
+            f"a JPEG of {len(scans):,} scans over {columns:,} x {rows:,} pixels, the limit is "
+            f"{MOST_SCANS} scans and {MOST_SCANNED_PIXELS:,} pixels in all of them",
+            where=where,
+            remedy="save it again as PNG, if it is to be trusted",
+        )
+    # Of each 8 x 8 block all 64 coefficients are coded, in the end to their last bit.
+    coded: set[tuple[int, int]] = set()
+    for header in scans:
+        names = header[5 : 5 + 2 * header[4] : 2]
+        first, last, bits = header[5 + 2 * header[4] : 8 + 2 * header[4]]
+        if bits & 15 == 0:
+            coded.update((name, index) for name in names for index in range(first, last + 1))
+    if len(coded) < 64 * frames[0].header[9]:
+        raise damaged("JPEG", "pixels are missing", where)
+    return marker
+
+
+def _decode_png(
+    data: bytes, where: str, budget: Budget, notes: set[str]
+) -> tuple[NDArray[Any], bytes]:
+    """Pixels, and EXIF where there is any."""
+    chunks = list(_png_chunks(data, where))
+    clean = b"".join(chunk for kind, _, chunk in chunks if kind in _PNG_PIXELS)
+    bodies: dict[bytes, bytes] = {}
+    for kind, body, _ in chunks:
+        bodies.setdefault(kind, body)
+    if int.from_bytes(bodies.get(b"acTL", b"")[:4], "big") > 1:
+        raise unsupported("an animated PNG", where)
+    width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", bodies[b"IHDR"])
+    if depth == 16 and colour != 0:
+        # Pillow reads the upper byte only, and of 12-bit data that leaves 16 grey levels.
+        raise UnsupportedInputError(
+            "a PNG with more than one channel of 16 bits is not read",
+            where=where,
+            remedy="save the slice as a 16-bit TIFF",
+        )
+    _take(width * height, len(data), "PNG", where, budget)
+    with PngImageFile(io.BytesIO(_PNG_STARTS + clean)) as image:
+        if "transparency" in image.info or image.mode in ("LA", "RGBA"):
             notes.add("ALPHA_DROPPED")
-        return grey_if_equal(np.array(image.convert("RGBA"))[..., :3]), notes
-    if mode == "1":
-        return np.where(np.array(image), np.uint8(255), np.uint8(0))[..., None], notes
-    if mode in ("LA", "La", "RGBA", "RGBa"):
-        notes.add("ALPHA_DROPPED")
-        return np.array(image)[..., :-1], notes
-    if mode == "RGB":
-        return np.array(image), notes
-    if mode in ("L", "F", "I") or mode.startswith("I;16"):
-        return native(np.array(image))[..., None], notes
-    raise unsupported(f"colour model {mode}", where)
+        pixels = _pixels_of(image, where)
+    needed = _png_size(width, height, depth * _PNG_CHANNELS[colour], interlaced=bool(interlaced))
+    packed = b"".join(body for kind, body, _ in chunks if kind == b"IDAT")
+    if _inflated_size(packed, needed) < needed:
+        raise damaged("PNG", "pixels are missing", where)
+    if colour == _PNG_PALETTE:
+        table = np.frombuffer(bodies[b"PLTE"], np.uint8).reshape(-1, 3)
+        pixels = looked_up(pixels[..., 0], table, "PNG", where)
+    return pixels, bodies.get(b"eXIf", b"")
+
+
+def _png_chunks(data: bytes, where: str) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Type, body and whole of each chunk to the end, with its checksum (PNG, section 5.3)."""
+    at, kind = len(_PNG_STARTS), b""
+    while kind != b"IEND":
+        length = int.from_bytes(data[at : at + 4], "big")
+        chunk = data[at : at + length + 12]
+        if len(chunk) < length + 12:
+            raise damaged("PNG", "it is truncated", where)
+        kind, body = chunk[4:8], chunk[8:-4]
+        if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+            raise damaged("PNG", "a checksum is wrong", where)
+        yield kind, body, chunk
+        at += len(chunk)
+
+
+def _png_size(width: int, height: int, bits: int, *, interlaced: bool) -> int:
+    """Bytes of all rows before packing, each with its filter's byte."""
+    size = 0
+    for left, top, right, down in _ADAM7 if interlaced else _WHOLE:
+        columns, rows = -((left - width) // right), -((top - height) // down)
+        size += rows * (1 + (columns * bits + 7) // 8) if columns > 0 < rows else 0
+    return size
+
+
+def _inflated_size(packed: bytes, at_most: int) -> int:
+    """How many bytes there are, counted up to a bound and not kept."""
+    engine, size = zlib.decompressobj(), 0
+    for begin in range(0, len(packed), 2**14):  # which inflate to 16 MiB at most
+        if size >= at_most:
+            break
+        size += len(engine.decompress(packed[begin : begin + 2**14]))
+    return size
+
+
+def _take(pixels: int, stored: int, kind: str, where: str, budget: Budget) -> None:
+    # Four bytes a pixel hold every mode that is read; a palette is looked up in colours.
+    budget.take(pixels * 4, where, packed=stored)
+    if pixels == 0:
+        raise damaged(kind, "a side is zero pixels long", where)
+
+
+def _pixels_of(image: ImageFile, where: str) -> NDArray[Any]:
+    """Pixels of an opened image, (rows, columns, channels); a palette's are its indices."""
+    if image.mode not in ("1", "L", "I", "P", "LA", "RGB", "RGBA") and "I;16" not in image.mode:
+        raise unsupported(f"colour model {image.mode}", where)
+    values = native(np.array(image))
+    if values.ndim == 2:
+        return values[..., None]
+    return values[..., :-1] if image.mode in ("LA", "RGBA") else values
 
 
 def native(values: NDArray[Any]) -> NDArray[Any]:
@@ -144,8 +323,11 @@ def native(values: NDArray[Any]) -> NDArray[Any]:
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
-def grey_if_equal(colours: NDArray[Any]) -> NDArray[Any]:
-    """One channel where the colours of a palette are all grey, else the three as they are."""
+def looked_up(indices: NDArray[Any], table: NDArray[Any], kind: str, where: str) -> NDArray[Any]:
+    """The (colours, 3) table's row of each pixel; one channel where all rows used are grey."""
+    if int(indices.max()) >= len(table):
+        raise damaged(kind, "its palette is too short", where)
+    colours = table[indices]
     first = colours[..., :1]
     return first if bool((colours == first).all()) else colours
 
@@ -166,6 +348,13 @@ def upright(pages: NDArray[Any], orientation: int) -> tuple[NDArray[Any], bool]:
     return np.ascontiguousarray(pages), True
 
 
+def damaged(kind: str, what: str, where: str) -> DamagedInputError:
+    """The error for a broken picture."""
+    return DamagedInputError(
+        f"damaged {kind}, {what}", where=where, remedy="copy or export the file again"
+    )
+
+
 def unsupported(what: str, where: str) -> UnsupportedInputError:
     """The error for a sound picture of a kind that is not read."""
     return UnsupportedInputError(
@@ -175,42 +364,16 @@ def unsupported(what: str, where: str) -> UnsupportedInputError:
     )
 
 
-def _exif_orientation(image: Image.Image) -> int:
+def orientation_of(page: tifffile.TiffPage) -> int:
+    """The orientation that a TIFF directory says; 1 where it says none."""
+    value = page.tags.valueof(ORIENTATION_TAG)
+    return value if isinstance(value, int) else 1
+
+
+def _exif_orientation(exif: bytes) -> int:
     try:
-        return int(image.getexif().get(ORIENTATION_TAG, 1))
+        # EXIF is a TIFF of its own inside the file.
+        with tifffile.TiffFile(io.BytesIO(exif)) as tif:
+            return orientation_of(tif.pages.first)
     except Exception:  # noqa: BLE001
-        # EXIF is a TIFF of its own inside the file; broken EXIF says nothing about the pixels.
-        return 1
-
-
-def _check_png(data: bytes, where: str) -> None:
-    """Walk a PNG's chunks: each whole and with its checksum (PNG, section 5.3)."""
-    at, ended = 8, False
-    while at + 12 <= len(data) and not ended:
-        (length,) = struct.unpack_from(">I", data, at)
-        kind = data[at + 4 : at + 8]
-        body_ends = at + 8 + length
-        if body_ends + 4 > len(data):
-            break
-        (wanted,) = struct.unpack_from(">I", data, body_ends)
-        if zlib.crc32(memoryview(data)[at + 4 : body_ends]) != wanted:
-            raise _broken_png("a checksum is wrong", where)
-        if kind == b"IHDR" and length == 13:
-            depth, colour = data[at + 16], data[at + 17]
-            if depth == 16 and colour != 0:
-                # Pillow reads the upper byte only, and of 12-bit data that leaves 16 grey levels.
-                raise UnsupportedInputError(
-                    "a PNG with more than one channel of 16 bits is not read",
-                    where=where,
-                    remedy="save the slice as a 16-bit TIFF",
-                )
-        ended = kind == b"IEND"
-        at = body_ends + 4
-    if not ended:
-        raise _broken_png("it is truncated", where)
-
-
-def _broken_png(what: str, where: str) -> DamagedInputError:
-    return DamagedInputError(
-        f"damaged PNG, {what}", where=where, remedy="copy or export the file again"
-    )
+        return 1  # broken EXIF says nothing about the pixels

@@ -1,48 +1,51 @@
 """Pixels of one TIFF or BigTIFF, with all its pages (read stage).
 
-In: a file's bytes. Out: a `Picture`, or an error. tifffile reads the structure, and the pixels
-where they are stored plainly, deflated or as PackBits, at any depth; Pillow decodes the other
-compressions (LZW, JPEG, fax), which tifffile leaves to a package that is not among our
-dependencies. One way for every installation: the same file is read alike everywhere.
+In: a file's bytes. Out: a `Picture`, or an error. tifffile reads the directories, `tiff_segments`
+unpacks strips and tiles to bytes, and bytes become pixels here in one way for every compression: a
+packed file is read like its uncompressed twin, whatever else is installed. Pixels that are missing
+are an error, as is a stack whose slices are not one page each.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import os
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+import struct
+from collections.abc import Iterator, Mapping
+from math import prod
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
-from PIL.TiffImagePlugin import TiffImageFile
 
 from gliosight.errors import DamagedInputError, LimitExceededError, UnsupportedInputError
 from gliosight.read.limits import RATIO_FROM, Budget
 from gliosight.read.pictures import (
-    ORIENTATION_TAG,
     Picture,
-    grey_if_equal,
+    damaged,
+    decode_jpeg,
     library,
+    looked_up,
     native,
-    pixels_of,
+    orientation_of,
     unsupported,
     upright,
 )
-from gliosight.read.tiff_chain import count_pages
-
-NONE, JPEG_OLD, JPEG, DEFLATE, DEFLATE_OLD, PACKBITS = 1, 6, 7, 8, 32946, 32773
-# What libtiff inside Pillow decodes everywhere: fax, LZW, JPEG, and what tifffile would do as well.
-PILLOW_DECODES = frozenset({2, 3, 4, 5, JPEG_OLD, JPEG, DEFLATE, DEFLATE_OLD, PACKBITS})
-# The most deflate and PackBits can expand; a segment that stays small even so needs no look inside.
-DEFLATE_AT_MOST, PACKBITS_AT_MOST = 1032, 64
+from gliosight.read.tiff_segments import JPEG, NONE, UNPACK, BombError
 
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 REDUCED, TRANSPARENCY = 1, 4  # bits of NewSubfileType
+SEPARATE = 2  # PlanarConfiguration: each channel in strips of its own
+DIFFERENCES, FLOAT_DIFFERENCES = 2, 3  # Predictor
+_LETTERS = {1: "u", 2: "i", 3: "f"}  # SampleFormat
+_FLIPPED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+# Formats of microscopes whose planes are not one page each.
+_MICROSCOPES = ("lsm", "stk", "fluoview", "mmstack", "ndtiff", "nih", "scanimage")
+
+# What tifffile logs about a broken file is found here from the file itself.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 def decode_tiff(data: bytes, where: str, budget: Budget) -> Picture:
@@ -51,115 +54,228 @@ def decode_tiff(data: bytes, where: str, budget: Budget) -> Picture:
     Raises
     ------
     DamagedInputError
-        Broken structure, truncated pixels, pages of different size or kind.
+        Broken structure, missing pixels, pages of different size or kind.
     UnsupportedInputError
-        CMYK and other colour models, a compression that is not decoded, channels as pages.
+        CMYK and other colour models, a compression that is not decoded, stacks with channels or
+        time points or with several slices behind one directory.
     LimitExceededError
     """
-    count = count_pages(data, where, budget)
     notes: set[str] = set()
     pages: list[NDArray[Any]] = []
-    with _silent(), library("TIFF", where), tifffile.TiffFile(io.BytesIO(data)) as tif:
-        _refuse_hyperstack(tif, where)
-        if len(tif.pages) != count:
-            raise _damaged(f"only {len(tif.pages)} of its {count} pages can be read", where)
-        for number in range(count):
-            page = tif.pages[number]
+    first: tifffile.TiffPage | None = None
+    with library("TIFF", where), tifffile.TiffFile(io.BytesIO(data)) as tif:
+        offsets = list(_directories(data, where, budget))
+        _refuse_hyperstack(tif, len(offsets), where)
+        for number, offset in enumerate(offsets):
+            tif.filehandle.seek(offset)
+            page = tifffile.TiffPage(tif, index=number)
             if int(page.subfiletype) & (REDUCED | TRANSPARENCY):
                 continue  # a thumbnail, or the mask of another page
-            here = where if count == 1 else f"{where}, page {number + 1}"
-            pages.append(_decode_page(page, number, data, here, budget, notes))
+            here = where if len(offsets) == 1 else f"{where}, page {number + 1}"
+            pages.append(_decode_page(page, data, here, budget, notes))
+            first = first or page
             _check_alike(pages, where)
-    if not pages:
-        raise _damaged("it holds thumbnails only", where)
-    return Picture(np.concatenate(pages), frozenset(notes))
+            if (page.photometric == MIN_IS_WHITE) != (first.photometric == MIN_IS_WHITE):
+                raise damaged("TIFF", "white is zero on some of its pages only", where)
+        if first is None:
+            raise damaged("TIFF", "it holds thumbnails only", where)
+        stack = np.stack(pages)
+        if first.photometric == MIN_IS_WHITE:
+            stack = _inverted(stack, int(first.bitspersample))
+    return Picture(stack, frozenset(notes))
+
+
+def _directories(data: bytes, where: str, budget: Budget) -> Iterator[int]:
+    """Where each image directory begins (TIFF 6.0, section 2; BigTIFF has wider fields).
+
+    A TIFF is a linked list whose links may leave the file, run in circles or never end; tifffile logs
+    that and gives fewer pages.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    link_at, link, count, entry_bytes = (8, "Q", "Q", 20) if big else (4, "I", "H", 12)
+
+    def number_at(at: int, letter: str) -> int:
+        if at + struct.calcsize(letter) > len(data):
+            what = f"it ends after {len(data):,} bytes, before its own directory"
+            raise damaged("TIFF", what, where)
+        return int(struct.unpack_from(order + letter, data, at)[0])
+
+    seen: set[int] = set()
+    while offset := number_at(link_at, link):
+        if offset in seen:
+            raise damaged("TIFF", "its pages are linked in a circle", where)
+        seen.add(offset)
+        budget.check_members(len(seen), where)
+        yield offset
+        entries = number_at(offset, count)
+        link_at = offset + struct.calcsize(count) + entries * entry_bytes
+    if not seen:
+        raise damaged("TIFF", "it holds no page", where)
 
 
 def _decode_page(
-    page: Any, number: int, data: bytes, where: str, budget: Budget, notes: set[str]
+    page: tifffile.TiffPage, data: bytes, where: str, budget: Budget, notes: set[str]
 ) -> NDArray[Any]:
-    """Pixels of one page, upright, (depth, rows, columns, channels): depth is mostly one."""
-    _check_colours(page, where)
-    compression = int(page.compression)
-    if compression in (JPEG_OLD, JPEG):
+    """Pixels of one page, upright, (rows, columns, channels)."""
+    _check_kind(page, where)
+    if page.compression == JPEG:
         notes.add("LOSSY_SOURCE")
-    orientation = _orientation(page)
-    if orientation in range(2, 9):
-        notes.add("TURNED_UPRIGHT")
-    if not _is_plain(page) or _could_burst(page):
-        # Pillow turns TIFF pages upright by itself.
-        return _decode_with_pillow(page, number, data, where, budget, notes)
-    size = int(np.prod([int(one) for one in page.shaped], dtype=object)) * page.dtype.itemsize
-    budget.take(size, where, packed=None if compression == NONE else len(data))
-    _check_segments(page, size, data, where)
-    values = np.asarray(page.asarray(squeeze=False, maxworkers=1))
-    apart, depth, rows, columns, together = values.shape
-    values = np.moveaxis(values, 0, -1).reshape(depth, rows, columns, together * apart)
-    return upright(_as_channels(native(values), page, where, notes), orientation)[0]
-
-
-def _decode_with_pillow(
-    page: Any, number: int, data: bytes, where: str, budget: Budget, notes: set[str]
-) -> NDArray[Any]:
-    compression = int(page.compression)
-    name = _compression_name(compression)
-    refusal = UnsupportedInputError(
-        f"TIFF with {name} compression and this kind of pixels is not read",
-        where=where,
-        remedy="save it uncompressed or with deflate",
-    )
-    try:
-        with _silent_stderr():
-            # Not Image.open: Pillow's own limit would stand above ours, see `pictures`.
-            image = TiffImageFile(io.BytesIO(data))
-    except (KeyError, SyntaxError, ValueError) as error:
-        # Pillow's ways of saying that it has no mode for this depth and number of channels.
-        raise refusal from error
-    with image, _silent_stderr():
-        image.seek(number)
-        if image.mode not in ("1", "L", "F", "I", "P", "LA", "RGB", "RGBA") and (
-            not image.mode.startswith("I;16")
-        ):
-            raise unsupported(f"colour model {image.mode}", where)
-        if int(page.bitspersample) > 8 and image.mode in ("L", "P", "LA", "RGB", "RGBA"):
-            raise refusal  # Pillow would keep the upper byte only
-        try:
-            pixels, found = pixels_of(image, len(data), where, budget)
-        except OSError as error:
-            if compression not in PILLOW_DECODES:
-                raise refusal from error
-            raise
-    notes |= found
-    return pixels[None]
-
-
-def _as_channels(values: NDArray[Any], page: Any, where: str, notes: set[str]) -> NDArray[Any]:
-    """One or three channels out of a page's samples."""
-    if int(page.photometric) == PALETTE:
-        return _looked_up(values, page, where)
-    if int(page.photometric) == MIN_IS_WHITE:
-        values = _inverted(values, int(page.bitspersample))
+    values = _samples(page, data, where, budget)
+    if page.photometric == PALETTE:
+        table = np.asarray(page.colormap)
+        if values.shape[-1] != 1 or table.ndim != 2 or len(table) != 3:
+            raise damaged("TIFF", "its palette does not fit", where)
+        if table.max(initial=0) > 255:
+            table = table >> 8  # the standard has 16 bits here, some writers 8
+        values = looked_up(values[..., 0], table.astype(np.uint8).T, "TIFF", where)
     channels = values.shape[-1]
-    extra = len(page.extrasamples)
-    if channels in (2, 4) and extra <= 1:
+    if channels in (2, 4) and len(page.extrasamples) <= 1:
         # The fourth sample beside RGB, or the second beside grey, is opacity, said or not.
         notes.add("ALPHA_DROPPED")
         values = values[..., :-1]
     if values.shape[-1] not in (1, 3):
         raise unsupported(f"a TIFF with {channels} channels", where)
-    return values
+    pages, turned = upright(native(values)[None], orientation_of(page))
+    if turned:
+        notes.add("TURNED_UPRIGHT")
+    return pages[0]
 
 
-def _looked_up(values: NDArray[Any], page: Any, where: str) -> NDArray[Any]:
-    table = np.asarray(page.colormap)
-    if values.shape[-1] != 1 or table.ndim != 2 or len(table) != 3:
-        raise _damaged("its palette does not fit", where)
-    if table.max(initial=0) > 255:
-        table = table >> 8  # the standard has 16 bits here, some writers 8
-    indices = values[..., 0]
-    if int(indices.max()) >= table.shape[1]:
-        raise _damaged("its palette does not fit", where)
-    return grey_if_equal(np.moveaxis(table.astype(np.uint8)[:, indices], 0, -1))
+def _check_kind(page: tifffile.TiffPage, where: str) -> None:
+    """Refuse what is understood but not read."""
+    colours = page.photometric
+    known = (MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE)
+    if colours not in known and not (colours == YCBCR and page.compression == JPEG):
+        name = getattr(colours, "name", str(colours))
+        raise unsupported(f"colour model {'CMYK' if name == 'SEPARATED' else name}", where)
+    letter, bits = _LETTERS.get(page.sampleformat), page.bitspersample
+    whole = (8, 16, 32, 64)
+    depths = {"u": (*range(1, 17), *whole), "i": whole, "f": whole[1:], None: ()}[letter]
+    if bits not in depths:
+        raise unsupported(f"a TIFF with this kind of numbers ({bits} bits)", where)
+    name = getattr(page.compression, "name", f"unknown ({page.compression})")
+    packed_only = page.compression != NONE and page.compression != JPEG
+    unusual = packed_only and (
+        page.predictor not in (1, DIFFERENCES, FLOAT_DIFFERENCES)
+        or (page.predictor == DIFFERENCES and bits not in whole)
+        or (page.predictor == FLOAT_DIFFERENCES and letter != "f")
+    )
+    if (
+        page.compression not in (JPEG, *UNPACK)
+        or unusual
+        or (page.compression == JPEG and bits != 8)
+    ):
+        raise UnsupportedInputError(
+            f"TIFF with {name} compression and this kind of pixels is not read",
+            where=where,
+            remedy="save it uncompressed or with deflate",
+        )
+    if page.imagedepth != 1:
+        raise unsupported(f"a TIFF of {page.imagedepth} slices in one page", where)
+    if not page.imagewidth or not page.imagelength or not page.samplesperpixel:
+        raise damaged("TIFF", "a side is zero pixels long", where)
+
+
+def _samples(page: tifffile.TiffPage, data: bytes, where: str, budget: Budget) -> NDArray[Any]:
+    """The page's samples as the file has them, (rows, columns, samples)."""
+    rows, columns = page.imagelength, page.imagewidth
+    planes = page.samplesperpixel if page.planarconfig == SEPARATE else 1
+    together = page.samplesperpixel // planes
+    if page.is_tiled:
+        height, width = page.tilelength, page.tilewidth
+    else:
+        height, width = min(page.rowsperstrip, rows), columns
+    if not height or not width:
+        raise damaged("TIFF", "its strips or tiles are empty", where)
+    down, across = -(-rows // height), -(-columns // width)
+    line = -(-width * together * page.bitspersample // 8)
+    offsets, counts = page.dataoffsets, page.databytecounts
+    size = rows * columns * page.samplesperpixel * max(page.bitspersample // 8, 1)
+    budget.take(size, where, packed=None if page.compression == NONE else sum(counts))
+    if page.is_tiled and planes * down * height * across * line > 16 * size + RATIO_FROM:
+        raise damaged("TIFF", "its tiles do not fit the image", where)
+    if min(len(offsets), len(counts)) < planes * down * across:
+        raise damaged("TIFF", "pixels are missing", where)
+    parts = []
+    for index in range(planes * down * across):
+        strip = index % down
+        lines = height if page.is_tiled else min(height, rows - strip * height)
+        stored = data[offsets[index] : offsets[index] + counts[index]]
+        if not counts[index] or len(stored) < counts[index]:
+            what = "it is truncated" if counts[index] else "pixels are missing"
+            raise damaged("TIFF", what, where)
+        part = _unpack(page, stored, (lines, width, together), lines * line, where, budget)
+        if len(part) < lines * line:
+            raise damaged("TIFF", "it is truncated, a strip or tile lacks pixels", where)
+        parts.append(part)
+    values = _as_numbers(page, b"".join(parts), line, width, together)
+    if page.is_tiled:
+        values = values.reshape(planes, down, across, height, width, together)
+    else:
+        values = values.reshape(planes, 1, 1, rows, columns, together)
+    values = values.transpose(1, 3, 2, 4, 0, 5)  # rows, columns, channels: two axes each
+    down, height, across, width, planes, together = values.shape
+    return values.reshape(down * height, across * width, planes * together)[:rows, :columns]
+
+
+def _unpack(
+    page: tifffile.TiffPage,
+    stored: bytes,
+    shape: tuple[int, int, int],
+    size: int,
+    where: str,
+    budget: Budget,
+) -> bytes:
+    """One strip or tile as bytes, of ``size`` at most."""
+    if page.compression != JPEG:
+        if page.fillorder == 2:
+            stored = stored.translate(_FLIPPED)
+        try:
+            return UNPACK[page.compression](stored, size)
+        except BombError as error:
+            raise LimitExceededError(
+                "its compressed pixels inflate far beyond the image",
+                where=where,
+                remedy="do not trust this file; export it again",
+            ) from error
+    if page.jpegtables:
+        stored = page.jpegtables[:-2] + stored[2:]
+    transform = int(page.photometric == YCBCR)
+    pixels, _ = decode_jpeg(stored, where, budget, transform=transform)
+    if pixels.shape[0] < shape[0] or pixels.shape[1:] != shape[1:]:
+        raise damaged("TIFF", "a strip or tile is of another size than the page says", where)
+    return pixels[: shape[0]].tobytes()
+
+
+def _as_numbers(
+    page: tifffile.TiffPage, joined: bytes, line: int, width: int, together: int
+) -> NDArray[Any]:
+    """Lines of bytes as numbers, (lines, width, samples), with the predictor undone.
+
+    The Predictor tag belongs to a compression (TIFF 6.0, section 14): without one it means nothing.
+    """
+    bits, letter = page.bitspersample, _LETTERS[page.sampleformat]
+    lines = np.frombuffer(joined, np.uint8).reshape(-1, line)
+    if bits not in (8, 16, 32, 64):  # packed from the highest bit on, each line for itself
+        single = np.unpackbits(lines, axis=1)[:, : width * together * bits]
+        single = single.reshape(-1, width, together, bits)
+        values = np.zeros(single.shape[:-1], np.uint8 if bits < 8 else np.uint16)
+        for bit in range(bits):
+            values = values << 1 | single[..., bit]
+        return values * np.uint8(255) if bits == 1 else values
+    dtype = np.dtype(f"{letter}{bits // 8}").newbyteorder(page.parent.byteorder)
+    if page.compression in (NONE, JPEG) or page.predictor == 1:
+        return lines.view(dtype).reshape(-1, width, together)
+    if page.predictor == DIFFERENCES:
+        whole = np.dtype(f"u{bits // 8}")
+        differences = lines.view(whole.newbyteorder(page.parent.byteorder))
+        differences = differences.reshape(-1, width, together)
+        return np.cumsum(differences, axis=1, dtype=whole).view(dtype.newbyteorder("="))
+    # Adobe's Photoshop TIFF Technical Note 3: bytes by significance, then differences of bytes.
+    bytewise = np.cumsum(lines.reshape(len(lines), -1, together), axis=1, dtype=np.uint8)
+    bytewise = bytewise.reshape(len(lines), bits // 8, -1).swapaxes(1, 2)
+    return np.ascontiguousarray(bytewise).view(f">f{bits // 8}").reshape(-1, width, together)
 
 
 def _inverted(values: NDArray[Any], bits: int) -> NDArray[Any]:
@@ -171,66 +287,9 @@ def _inverted(values: NDArray[Any], bits: int) -> NDArray[Any]:
     return np.asarray(values.dtype.type(white) - values)
 
 
-def _check_colours(page: Any, where: str) -> None:
-    photometric = int(page.photometric)
-    if photometric not in (MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, YCBCR):
-        name = getattr(page.photometric, "name", str(photometric))
-        raise unsupported(f"colour model {'CMYK' if name == 'SEPARATED' else name}", where)
-    if page.dtype is None or page.dtype.kind not in "buif":
-        raise unsupported("a TIFF with this kind of numbers", where)
-    if 0 in page.shaped:
-        raise _damaged("a side is zero pixels long", where)
-
-
-def _is_plain(page: Any) -> bool:
-    """Whether tifffile decodes the page by itself, at full depth."""
-    bits = int(page.bitspersample)
-    return (
-        int(page.compression) in (NONE, DEFLATE, DEFLATE_OLD, PACKBITS)
-        and int(page.photometric) != YCBCR
-        and int(page.predictor) in (1, 2)
-        and int(page.fillorder) == 1
-        and (bits in (8, 16, 32, 64) or bits == 1)
-    )
-
-
-def _could_burst(page: Any) -> bool:
-    """Whether a PackBits segment could inflate far beyond the page; libtiff stops at its size."""
-    longest = max((int(one) for one in page.databytecounts), default=0)
-    return int(page.compression) == PACKBITS and longest * PACKBITS_AT_MOST > RATIO_FROM
-
-
-def _check_segments(page: Any, size: int, data: bytes, where: str) -> None:
-    """Strips and tiles: inside the file, none missing, none a bomb."""
-    offsets = [int(one) for one in page.dataoffsets]
-    counts = [int(one) for one in page.databytecounts]
-    if not offsets or len(offsets) != len(counts) or 0 in counts:
-        raise _damaged("pixels are missing", where)
-    if any(at + count > len(data) for at, count in zip(offsets, counts, strict=True)):
-        raise _damaged("it is truncated", where)
-    compression = int(page.compression)
-    bits = int(page.bitspersample)
-    if compression == NONE and sum(counts) * (8 if bits == 1 else 1) < size:
-        raise _damaged("it is truncated", where)
-    if page.is_tiled and int(page.tilewidth) * int(page.tilelength) > 16 * size + RATIO_FROM:
-        raise _damaged("its tiles do not fit the image", where)
-    if compression in (DEFLATE, DEFLATE_OLD):
-        for at, count in zip(offsets, counts, strict=True):
-            if count * DEFLATE_AT_MOST <= size + RATIO_FROM:
-                continue
-            engine = zlib.decompressobj()
-            engine.decompress(data[at : at + count], size + RATIO_FROM)
-            if engine.unconsumed_tail:
-                raise LimitExceededError(
-                    "its compressed pixels inflate far beyond the image",
-                    where=where,
-                    remedy="do not trust this file; export it again",
-                )
-
-
 def _check_alike(pages: list[NDArray[Any]], where: str) -> None:
     first, last = pages[0], pages[-1]
-    if first.shape[1:] != last.shape[1:] or first.dtype != last.dtype:
+    if first.shape != last.shape or first.dtype != last.dtype:
         raise DamagedInputError(
             f"page {len(pages)} is {_in_words(last)}, page 1 is {_in_words(first)}",
             where=where,
@@ -239,65 +298,65 @@ def _check_alike(pages: list[NDArray[Any]], where: str) -> None:
 
 
 def _in_words(page: NDArray[Any]) -> str:
-    _, rows, columns, channels = page.shape
-    return f"{rows} x {columns} x {channels} {page.dtype}"
+    return f"{' x '.join(str(side) for side in page.shape)} {page.dtype}"
 
 
-def _orientation(page: Any) -> int:
-    tag = page.tags.get(ORIENTATION_TAG)
-    return int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
+def _refuse_hyperstack(tif: tifffile.TiffFile, pages: int, where: str) -> None:
+    """Refuse stacks with channels or time points, and those whose slices are not one page each."""
+    for name in _MICROSCOPES:
+        if getattr(tif, f"is_{name}", False):
+            raise unsupported(f"a microscope's TIFF ({name.upper()})", where)
+    images = _claimed(tif)
+    for axes in images:
+        if any(axes.get(axis, 1) > 1 for axis in ("C", "T", "?")):
+            words = {"C": "channels", "Z": "slices", "T": "time points", "?": "pages of some kind"}
+            sizes = [f"{size} {words[axis]}" for axis, size in axes.items() if size > 1]
+            raise UnsupportedInputError(
+                f"a stack of {' x '.join(sizes)}",
+                where=where,
+                remedy="save one channel and time point as a stack of slices, and give that",
+            )
+    claimed = sum(axes.get("Z", 1) for axes in images)
+    if claimed != pages and (claimed > 1 or tif.is_ome):
+        raise UnsupportedInputError(
+            f"a stack of {claimed} slices in {pages} page{'s' if pages > 1 else ''}",
+            where=where,
+            remedy="save it with one page for each slice, without other images beside",
+        )
 
 
-def _refuse_hyperstack(tif: Any, where: str) -> None:
-    meta = tif.imagej_metadata if tif.is_imagej else None
-    if not isinstance(meta, dict):
-        return
-    channels, slices, frames = (meta.get(key, 1) for key in ("channels", "slices", "frames"))
-    if channels != 1 or (slices != 1 and frames != 1):
-        raise unsupported(f"an ImageJ stack of {channels} channels and {frames} time points", where)
+def _claimed(tif: tifffile.TiffFile) -> list[dict[str, int]]:
+    """How many slices (Z), channels (C), time points (T) each image has by the file's own words.
 
-
-def _compression_name(compression: int) -> str:
-    try:
-        return str(tifffile.COMPRESSION(compression).name)
-    except ValueError:
-        return f"unknown ({compression})"
-
-
-def _damaged(what: str, where: str) -> DamagedInputError:
-    return DamagedInputError(
-        f"damaged TIFF, {what}", where=where, remedy="copy or export the file again"
-    )
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keep libtiff's complaints off the terminal: it writes them to file descriptor 2 itself.
-
-    For that moment nothing else in this process can write there either, which is why only the pages
-    that libtiff decodes pay for it.
+    The dimensions that OME-XML, ImageJ and tifffile write into ImageDescription.
     """
-    try:
-        saved = os.dup(2)
-    except OSError:  # there is no such descriptor (a service): nothing to keep clean
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 -- a device, not a path
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+    page = tif.pages.first
+    images: list[dict[str, int]] = []
+    if tif.is_ome:
+        # What expat expands is bounded by itself.
+        root = ElementTree.fromstring(tif.ome_metadata)  # noqa: S314
+        pixels = [one for one in root.iter() if one.tag.rpartition("}")[2] == "Pixels"]
+        images += [{axis: int(one.get(f"Size{axis}", 1)) for axis in "CZT"} for one in pixels]
+    elif tif.is_imagej and isinstance(meta := tif.imagej_metadata, dict):
+        named = {"C": "channels", "Z": "slices", "T": "frames"}
+        images.append({axis: int(meta.get(key, 1)) for axis, key in named.items()})
+        if prod(images[0].values()) == 1:
+            images[0]["Z"] = int(meta.get("images", 1))
+    elif tif.is_shaped:
+        images += [_dimensions(meta, page) for meta in tif.shaped_metadata or ()]
+    for axes in images:
+        if axes.get("C") == page.samplesperpixel:
+            axes["C"] = 1  # the samples of each pixel
+    return images
 
 
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Keep tifffile's log lines off the terminal; what they tell is checked here."""
-    logger = logging.getLogger("tifffile")
-    before = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = before
+def _dimensions(meta: Mapping[str, Any], page: tifffile.TiffPage) -> dict[str, int]:
+    """Tifffile's own words: the shape of all pages together, and at times the names of its axes."""
+    shape, names = meta["shape"], meta.get("axes", "")
+    if len(names) != len(shape):
+        names = "Q" * len(shape)
+    axes = {"Z": 1}
+    for name, size in list(zip(names, shape, strict=True))[: len(shape) - len(page.shape)]:
+        axis = name if name in ("C", "T") else "Z" if axes["Z"] == 1 else "?"
+        axes[axis] = axes.get(axis, 1) * int(size)
+    return axes

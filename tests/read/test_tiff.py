@@ -1,0 +1,313 @@
+"""TIFF: every way of packing gives the pixels of the uncompressed twin, or is refused by name."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError
+from gliosight.read import tiff
+from gliosight.read.limits import DEFAULT_LIMITS, Budget
+from gliosight.read.tiff_segments import unpack_lzw
+
+from .builders import make_volume, read_path
+
+ROWS, COLUMNS = 40, 33
+TYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "one strip": {},
+    "strips": {"rowsperstrip": 7},
+    "tiles": {"tile": (16, 32)},
+    "planes": {"planarconfig": "separate", "rowsperstrip": 7},
+    "tiled planes": {"planarconfig": "separate", "tile": (16, 32)},
+}
+PACKED = ("lzw", "zlib", "adobe_deflate", "packbits", "lzma")
+FLAIR = make_volume((1, ROWS, COLUMNS), seed=1)[0]
+
+
+def numbers(dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Over the whole range of the type: signs and the highest bit count."""
+    chance = np.random.default_rng(0)
+    if np.dtype(dtype).kind == "f":
+        return chance.normal(0, 1000, shape).astype(dtype)
+    bounds = np.iinfo(dtype)
+    return chance.integers(bounds.min, bounds.max, shape, dtype=dtype, endpoint=True)
+
+
+def written(values: NDArray[Any], **options: Any) -> bytes:
+    out = io.BytesIO()
+    tifffile.imwrite(out, values, **options)
+    return out.getvalue()
+
+
+def decoded(data: bytes) -> NDArray[Any]:
+    return tiff.decode_tiff(data, "a.tif", Budget(DEFAULT_LIMITS)).pages
+
+
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_packed_is_read_like_its_uncompressed_twin(dtype: str, byteorder: str) -> None:
+    """Compression x type x byte order x white x predictor x layout."""
+    predictors = (None, 3) if dtype.startswith("float") else (None, 2)
+    for photometric in ("minisblack", "miniswhite", "rgb"):
+        for layout, layout_options in LAYOUTS.items():
+            planes = "planarconfig" in layout_options
+            if photometric != "rgb" and (planes or layout == "strips"):
+                continue
+            shape = (3, ROWS, COLUMNS) if planes else (ROWS, COLUMNS, 3)
+            values = numbers(dtype, shape if photometric == "rgb" else (ROWS, COLUMNS))
+            options = {**layout_options, "photometric": photometric, "byteorder": byteorder}
+            twin = decoded(written(values, **options))
+            if photometric != "miniswhite":
+                wanted = np.moveaxis(values, 0, -1) if planes else values
+                wanted = wanted.astype("float32") if "float" in dtype else wanted
+                np.testing.assert_array_equal(twin[0], wanted.reshape(twin[0].shape))
+            for compression in PACKED:
+                for predictor in predictors:
+                    data = written(values, compression=compression, predictor=predictor, **options)
+                    where = f"{photometric}, {layout}, {compression}, predictor {predictor}"
+                    np.testing.assert_array_equal(decoded(data), twin, where)
+
+
+@pytest.mark.parametrize("compression", ["lzw", "packbits", "zlib"])
+def test_strips_over_a_megabyte(compression: str) -> None:
+    values = numbers("uint16", (800, 800))
+    data = written(values, compression=compression, rowsperstrip=800, byteorder=">")
+    np.testing.assert_array_equal(decoded(data)[0, ..., 0], values)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
+def test_white_is_zero(dtype: str) -> None:
+    values = FLAIR.astype(dtype)
+    read = decoded(written(values, photometric="miniswhite", compression="lzw"))[0, ..., 0]
+    # Black is white, in steps of the same size.
+    np.testing.assert_array_equal(np.diff(read.astype(float)), -np.diff(values.astype(float)))
+
+
+@pytest.mark.parametrize(
+    ("options", "flipped"),
+    [
+        ({"compression": "tiff_lzw", "tiffinfo": {317: 2}}, False),
+        ({"compression": "packbits"}, False),
+        ({"compression": "tiff_adobe_deflate"}, False),
+        ({"tiffinfo": {317: 2}}, False),  # nothing is packed: the Predictor tag means nothing
+        ({}, True),  # FillOrder 2: bits of each byte the other way round
+    ],
+    ids=str,
+)
+def test_written_by_libtiff(options: dict[str, Any], flipped: bool) -> None:
+    out = io.BytesIO()
+    Image.fromarray(FLAIR).save(out, "TIFF", **options)
+    data = out.getvalue()
+    if flipped:
+        flipped_bits = np.packbits(np.unpackbits(FLAIR, bitorder="little")).reshape(FLAIR.shape)
+        data = written(flipped_bits, extratags=[(65_000, "H", 1, 2, True)])
+        data = data.replace(struct.pack("<H", 65_000), struct.pack("<H", 266))
+    np.testing.assert_array_equal(decoded(data)[0, ..., 0], FLAIR)
+
+
+@pytest.mark.parametrize("bits", [2, 4, 6, 10, 12, 14])
+def test_odd_depths(bits: int) -> None:
+    values = (numbers("uint16", (ROWS, COLUMNS)) >> (16 - bits)).astype("u2" if bits > 8 else "u1")
+    data = written(values, bitspersample=bits, compression=None)
+    np.testing.assert_array_equal(decoded(data)[0, ..., 0], values)
+
+
+@pytest.mark.parametrize("layout", ["one strip", "strips", "tiles"])
+@pytest.mark.parametrize("photometric", ["minisblack", "rgb", "ycbcr"])
+def test_jpeg_is_read_as_pillow_reads_it(layout: str, photometric: str) -> None:
+    smooth = np.tile(np.linspace(0, 200, 64, dtype=np.uint8), (64, 1))
+    values = (
+        smooth if photometric == "minisblack" else np.stack([smooth, smooth.T, 255 - smooth], -1)
+    )
+    options = dict.fromkeys(LAYOUTS[layout], 16) | ({"tile": (32, 32)} if layout == "tiles" else {})
+    data = written(values, photometric=photometric, compression="jpeg", **options)
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(np.squeeze(decoded(data)[0]), np.asarray(image))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"compression": "zstd"}, "ZSTD"),
+        ({"compression": "webp"}, "WEBP"),
+        ({"compression": "jpeg2000"}, "JPEG2000"),
+        ({"compression": "png"}, "PNG"),
+        ({"compression": "jpegxl"}, "JPEGXL"),
+        ({"photometric": "cielab"}, "CIELAB"),
+        ({"photometric": "separated", "planarconfig": "contig"}, "CMYK"),
+        ({"photometric": "ycbcr", "compression": "lzw"}, "YCBCR"),
+    ],
+    ids=str,
+)
+def test_what_is_not_read_is_named(options: dict[str, Any], named: str) -> None:
+    channels = 4 if options.get("photometric") == "separated" else 3
+    values = numbers("uint8", (32, 32, channels))
+    with pytest.raises(UnsupportedInputError, match=f"(?i){named}"):
+        decoded(written(values, **{"photometric": "rgb", **options}))
+
+
+def test_fax_is_refused_by_name() -> None:
+    out = io.BytesIO()
+    Image.fromarray(FLAIR > 90).save(out, "TIFF", compression="group4")
+    with pytest.raises(UnsupportedInputError, match="CCITT"):
+        decoded(out.getvalue())
+
+
+VOLUME = make_volume((6, 24, 20))
+IMAGEJ, OME = {"imagej": True}, {"ome": True}
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "options", "told"),
+    [
+        ("ZYX", (6, 24, 20), IMAGEJ, None),
+        ("ZYXS", (2, 24, 20, 3), IMAGEJ, None),
+        ("ZCYX", (3, 2, 24, 20), IMAGEJ, "2 channels x 3 slices"),
+        ("TZYX", (2, 3, 24, 20), IMAGEJ, "3 slices x 2 time points"),
+        ("TYX", (6, 24, 20), IMAGEJ, "6 time points"),
+        ("ZYX", (6, 24, 20), {**IMAGEJ, "truncate": True}, "6 slices in 1 page"),
+        ("ZYX", (6, 24, 20), OME, None),
+        ("ZYXS", (2, 24, 20, 3), OME, None),
+        ("CZYX", (2, 3, 24, 20), OME, "2 channels x 3 slices"),
+        ("TZYX", (2, 3, 24, 20), OME, "3 slices x 2 time points"),
+        ("ZYX", (6, 24, 20), {}, None),
+        ("QYX", (6, 24, 20), {}, None),
+        ("TYX", (6, 24, 20), {}, "6 time points"),
+        ("ZCYX", (3, 2, 24, 20), {}, "3 slices x 2 channels"),
+        ("QQYX", (3, 2, 24, 20), {}, "3 slices x 2 pages of some kind"),
+        ("ZYX", (6, 24, 20), {"truncate": True}, "6 slices in 1 page"),
+        ("ZYX", (16, 32, 32), {"volumetric": True, "tile": (16, 16, 16)}, "16 slices in one page"),
+    ],
+    ids=str,
+)
+def test_slices_are_one_page_each(
+    axes: str, shape: tuple[int, ...], options: dict[str, Any], told: str | None
+) -> None:
+    values = np.resize(VOLUME, shape)
+    photometric = "rgb" if axes.endswith("S") else "minisblack"
+    data = written(values, photometric=photometric, metadata={"axes": axes}, **options)
+    if told:
+        with pytest.raises(UnsupportedInputError, match=told):
+            decoded(data)
+    else:
+        np.testing.assert_array_equal(np.squeeze(decoded(data)), values)
+
+
+def test_pages_that_contradict_what_the_file_says_of_itself() -> None:
+    """OME-XML of two images, of other files' slices, and of more slices than memory has."""
+    said = written(VOLUME, ome=True, metadata={"axes": "ZYX"}, photometric="minisblack")
+    assert len(decoded(said)) == 6
+    for wrong in (b'SizeZ="9"', b'SizeZ="1"', b'SizeT="7"'):
+        axis = wrong[:7]
+        at = said.index(axis)
+        with pytest.raises(UnsupportedInputError, match=r"slices|time points"):
+            decoded(said[:at] + wrong + said[at + len(wrong) :])
+
+
+def test_slices_written_one_by_one(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for values in VOLUME:
+            tif.write(values, contiguous=False)
+    np.testing.assert_array_equal(read_path(tmp_path / "a.tif").flair.values, VOLUME)
+
+
+def _without_last(tag: str, data: bytes) -> bytes:
+    """The file with one entry less in each of its lists of strips or tiles."""
+    raw = bytearray(data)
+    with tifffile.TiffFile(io.BytesIO(data)) as tif:
+        for name in (f"{tag}Offsets", f"{tag}ByteCounts"):
+            found = tif.pages[0].tags[name]
+            raw[found.offset + 4 : found.offset + 8] = struct.pack("<I", found.count - 1)
+    return bytes(raw)
+
+
+def _shorter(data: bytes, by: int = 40) -> bytes:
+    """The file whose last strip is claimed to be shorter."""
+    with tifffile.TiffFile(io.BytesIO(data)) as tif:
+        counts = tif.pages[0].tags["StripByteCounts"]
+        at, size, last = counts.valueoffset, counts.dtype, counts.value[-1]
+    width = {3: 2, 4: 4}[int(size)]
+    raw = bytearray(data)
+    at += (len(tif.pages[0].databytecounts) - 1) * width
+    raw[at : at + width] = (last - by).to_bytes(width, "little")
+    return bytes(raw)
+
+
+STRIPS = {"rowsperstrip": 7}
+MISSING = {
+    "a strip less": _without_last("Strip", written(FLAIR, **STRIPS)),
+    "a packed strip less": _without_last("Strip", written(FLAIR, compression="lzw", **STRIPS)),
+    "a tile less": _without_last("Tile", written(FLAIR, tile=(16, 16))),
+    "a short strip": _shorter(written(FLAIR, **STRIPS)),
+    **{
+        f"a short {name} strip": _shorter(written(FLAIR, compression=name, **STRIPS))
+        for name in ("lzw", "zlib", "packbits")
+    },
+    "a short palette": written(
+        FLAIR, photometric="palette", colormap=np.zeros((3, 256), np.uint16)
+    ).replace(struct.pack("<HHI", 320, 3, 768), struct.pack("<HHI", 320, 3, 96)),
+}
+
+
+@pytest.mark.parametrize("name", MISSING)
+def test_missing_pixels_are_not_black(name: str) -> None:
+    with pytest.raises(DamagedInputError):
+        decoded(MISSING[name])
+
+
+def test_deflate_that_ends_early() -> None:
+    """A whole and sound stream of half the rows."""
+    half = written(FLAIR[: ROWS // 2], compression="zlib", rowsperstrip=ROWS)
+    raw = bytearray(half)
+    with tifffile.TiffFile(io.BytesIO(half)) as tif:
+        for name in ("ImageLength", "RowsPerStrip"):
+            tag = tif.pages[0].tags[name]
+            raw[tag.valueoffset : tag.valueoffset + 2] = struct.pack("<H", ROWS)
+    with pytest.raises(DamagedInputError, match="lacks pixels"):
+        decoded(bytes(raw))
+
+
+def test_each_page_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many directories are read as there are pages, and the file is opened once."""
+    small = numbers("uint8", (300, 4, 4))
+    data = written(small, photometric="minisblack", compression="lzw", metadata=None)
+    calls: list[str] = []
+    for owner, name in ((tifffile.TiffPage, "__init__"), (tifffile.TiffFile, "__init__")):
+        original = getattr(owner, name)
+
+        def counted(self: Any, *args: Any, _original: Any = original, **kwargs: Any) -> None:
+            calls.append(type(self).__name__)
+            _original(self, *args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)
+    assert len(decoded(data)) == 300
+    assert calls.count("TiffFile") == 1
+    assert calls.count("TiffPage") <= 301  # tifffile reads the first on opening
+
+
+def test_lzw_streams_of_every_length() -> None:
+    """Through each growth of the codes and several fillings of the table; then hostile ones."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    chance = np.random.default_rng(0)
+    for size in (1, 2, 3, 254, 255, 256, 257, 600, 3000, 9000, 40_000):
+        for high in (1, 2, 256):
+            raw = chance.integers(0, high, size, dtype=np.uint8).tobytes()
+            assert unpack_lzw(imagecodecs.lzw_encode(raw), size) == raw
+    for _ in range(300):
+        hostile = chance.bytes(int(chance.integers(0, 60)))
+        with pytest.raises((ValueError, IndexError, OSError)):
+            unpack_lzw(hostile, 10_000)
+
+
+def test_errors_are_ours() -> None:
+    with pytest.raises(GliosightError):
+        decoded(written(FLAIR, compression="lzw")[:200])
