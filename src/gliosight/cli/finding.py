@@ -8,6 +8,8 @@ from pathlib import Path
 
 from gliosight import pipeline
 from gliosight.cli.output import progress_display
+from gliosight.errors import GliosightError
+from gliosight.files import remove_abandoned_temporaries
 from gliosight.read import Limits
 from gliosight.read.sources import Opened
 
@@ -21,7 +23,11 @@ def find_below(
     ------
     GliosightError
     """
+    remove_abandoned_temporaries()
     inside = unpacked.enter_context(pipeline.opened(path, limits))
     with progress_display("reading headers", shown=shown, what="files") as tell:
         told = None if tell is None else partial(tell, "read")
-        return inside, pipeline.find_studies(inside.path, limits, told)
+        try:
+            return inside, pipeline.find_studies(inside.path, limits, told)
+        except GliosightError as error:
+            raise inside.explained(error) from error

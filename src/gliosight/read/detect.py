@@ -7,6 +7,7 @@ caller's to report; here it is simply `Kind.UNKNOWN`.
 from __future__ import annotations
 
 import string
+import zipfile
 from enum import Enum
 from pathlib import Path
 
@@ -50,6 +51,8 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"MM\0+", Kind.TIFF),
     (b"PK\x03\x04", Kind.ZIP),
     (b"PK\x05\x06", Kind.ZIP),
+    (b"PK\x07\x08PK\x03\x04", Kind.ZIP),
+    (b"PK00PK\x03\x04", Kind.ZIP),
     (b"7z\xbc\xaf\x27\x1c", Kind.ARCHIVE),
     (b"Rar!\x1a\x07", Kind.ARCHIVE),
     (b"\xfd7zXZ\0", Kind.ARCHIVE),
@@ -66,6 +69,9 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"NDims = ", Kind.OTHER_VOLUME),
     (b"\x89HDF\r\n\x1a\n", Kind.OTHER_VOLUME),
 )
+
+# Windows, Linux, and a script: what unpacks itself.
+_PROGRAMS = (b"MZ", b"\x7fELF", b"#!")
 
 
 def sniff(path: Path, where: str) -> Kind:
@@ -88,6 +94,21 @@ def sniff(path: Path, where: str) -> Kind:
         except (DamagedGzipError, OSError):
             return Kind.UNKNOWN
     return _inside_gzip(inside)
+
+
+def is_self_extracting(path: Path, where: str) -> bool:
+    """Whether a program or a shell script is a zip archive at its end.
+
+    Raises
+    ------
+    NothingReadableError
+        It cannot be opened.
+    """
+    with open_regular(path, where) as (handle, _):
+        try:
+            return handle.read(4).startswith(_PROGRAMS) and zipfile.is_zipfile(handle)
+        except OSError:
+            return False
 
 
 def recognise(head: bytes, size: int) -> Kind:

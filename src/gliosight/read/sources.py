@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from gliosight.errors import GliosightError
-from gliosight.read.detect import Kind
+from gliosight.errors import GliosightError, NothingReadableError
+from gliosight.read.detect import Kind, is_self_extracting
 from gliosight.read.flags import flag
 from gliosight.read.folders import Tree, mode_of, nothing_in, walk
 from gliosight.read.limits import Budget, Limits, not_regular
@@ -38,10 +38,23 @@ class Opened:
     path : Path
         The path itself, or the folder that a zip was unpacked into.
     flags : tuple of Flag
+    archive : str
+        The zip's name; empty where there is none.
     """
 
     path: Path
     flags: tuple[Flag, ...] = ()
+    archive: str = ""
+
+    def explained(self, error: GliosightError) -> GliosightError:
+        """An error of what is in an archive: named after the archive, with what was not unpacked of it."""
+        if not self.archive:
+            return error
+        where = self.archive if error.where == self.path.name else error.where
+        what = error.what
+        if self.flags and isinstance(error, NothingReadableError):
+            what += "; " + self.flags[0].message[0].lower() + self.flags[0].message[1:].rstrip(".")
+        return type(error)(what, where=where, remedy=error.remedy)
 
 
 @contextmanager
@@ -52,7 +65,7 @@ def opened(path: Path, limits: Limits) -> Iterator[Opened]:
     ------
     DamagedInputError, LimitExceededError, NothingReadableError
     """
-    if not _is(path, Kind.ZIP):
+    if not _is_zip(path):
         yield Opened(path)
         return
     from gliosight.read.zipped import unzipped
@@ -60,10 +73,13 @@ def opened(path: Path, limits: Limits) -> Iterator[Opened]:
     with unzipped(path, Budget(limits)) as inside:
         flags: tuple[Flag, ...] = ()
         if inside.skipped:
-            listed = ", ".join(inside.skipped[:3]) + (", ..." if len(inside.skipped) > 3 else "")
-            message = f"Members of the zip were not unpacked: {listed}."
+            message = f"Members of the zip were not unpacked: {', '.join(inside.skipped)}."
             flags = (flag("MEMBERS_SKIPPED", message),)
-        yield Opened(inside.folder, flags)
+        unpacked = Opened(inside.folder, flags, path.name)
+        try:
+            yield unpacked
+        except GliosightError as error:
+            raise unpacked.explained(error) from error
 
 
 def find_studies(path: Path, limits: Limits, tell: Tell | None = None) -> list[Source]:
@@ -163,6 +179,13 @@ def _dicom(
         ]
         sources.append(replace(one, flags=(*one.flags, *flags)))
     return sources
+
+
+def _is_zip(path: Path) -> bool:
+    try:
+        return _is(path, Kind.ZIP) or is_self_extracting(path, path.name)
+    except GliosightError:
+        return False
 
 
 def _is(path: Path, kind: Kind) -> bool:
