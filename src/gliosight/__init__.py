@@ -8,6 +8,7 @@ Everything public is here and loaded when first used, so that ``import gliosight
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from gliosight.study import Flag, Geometry, Sequence, Study, Volume
 
 __version__ = "0.1.0"
+
+# ONNX Runtime's wheel holds a telemetry client: it keeps a device id and a database in the user's cache and
+# looks for its server. Its own call comes too late to prevent that; this, before any import of it, does.
+# Child processes inherit it.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _HOME = {
     "analyze": "gliosight.pipeline",

@@ -19,6 +19,7 @@ import gliosight
 from gliosight.analysis import Analysis, Provenance, Status
 from gliosight.decide import decide, not_assessed
 from gliosight.errors import NothingReadableError, UnsupportedInputError, UsageError
+from gliosight.files import whole_file
 from gliosight.infer.engine import DEFAULT_ENGINE
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.maps import Maps
@@ -32,7 +33,7 @@ from gliosight.write.overview import write_overview
 from gliosight.write.report import write_report
 from gliosight.write.restore import read_analysis, read_record
 from gliosight.write.result import result_of, write_findings, write_result
-from gliosight.write.staging import RESULT_FILE, check_out, safe_name, staged, staged_file
+from gliosight.write.staging import RESULT_FILE, check_out, safe_name, staged
 
 __all__ = [
     "Limits",
@@ -278,7 +279,7 @@ def export_result(
             where=where,
             remedy="see the reason in its report",
         )
-    with staged_file(out) as partial:
+    with whole_file(out) as partial:
         (write_segmentation if kind == "seg" else write_report)(analysis, partial)
     return out
 

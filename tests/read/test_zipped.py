@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import struct
 import tracemalloc
@@ -19,6 +20,7 @@ from gliosight.errors import (
     GliosightError,
     LimitExceededError,
     NothingReadableError,
+    UnsupportedInputError,
 )
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits
 from gliosight.read.zipped import unzipped
@@ -76,15 +78,93 @@ def test_names_and_bytes_are_kept(tmp_path: Path) -> None:
     assert files_of(path) == (members, ())
 
 
-def test_plain_dots_and_double_slashes(tmp_path: Path) -> None:
-    assert files_of(zip_of(tmp_path / "a.zip", ("./x//y.dcm", b"1")))[0] == {"x/y.dcm": b"1"}
+@pytest.mark.parametrize(
+    ("members", "unpacked"),
+    [
+        pytest.param(["./x//y.dcm"], ["x/y.dcm"], id="dots and double slashes"),
+        pytest.param(["x\\y z\\a.dcm", "x\\y z\\"], ["x/y z/a.dcm"], id="backslashes"),
+        pytest.param(["A.dcm", "a.dcm", "X/a", "x/a"], ["A.dcm", "a.dcm", "X/a", "x/a"], id="case"),
+        pytest.param(["e\u0301", "\xe9"], ["e\u0301", "\xe9"], id="two codes of an accent"),
+        pytest.param(
+            ["NUL", "COM1.dcm", "a. ", "b."], ["NUL", "COM1.dcm", "a. ", "b."], id="devices"
+        ),
+    ],
+)
+def test_names_that_are_read(members: list[str], unpacked: list[str], tmp_path: Path) -> None:
+    given = [(name, b"" if name.endswith("\\") else name.encode()) for name in members]
+    found, skipped = files_of(zip_of(tmp_path / "a.zip", *given))
+    assert sorted(found) == sorted(unpacked)
+    assert skipped == ()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_that_is_there_twice_is_read_once(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "a.zip", ("x/a", b"1"), ("x/a", b"1"), ("b", b"1"))
+    assert files_of(path) == ({"x/a": b"1", "b": b"1"}, ("1 member that is there twice",))
+
+
+def test_folders_are_made_once_and_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of members far down cost as many calls as there are folders."""
+    made: list[Path] = []
+    mkdir = Path.mkdir
+
+    def count(self: Path, *more: int, **options: bool) -> None:
+        made.append(self)
+        mkdir(self, *more, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", count)
+    deep = "/".join(f"d{level}" for level in range(60))
+    path = zip_of(tmp_path / "a.zip", *((f"{deep}/{k}", b"1") for k in range(100)))
+    files_of(path)
+    assert len(made) < 70
+    made.clear()
+    chains = ["/".join(f"{k}-{level}" for level in range(60)) + "/a" for k in range(100)]
+    path = zip_of(tmp_path / "b.zip", *((name, b"1") for name in chains))
+    with pytest.raises(LimitExceededError, match="--max-members"):
+        files_of(path, budget(members=200))
+    assert len(made) < 210
+
+
+@pytest.mark.parametrize(
+    ("members", "error", "words"),
+    [
+        pytest.param([], NothingReadableError, "the archive is empty", id="empty"),
+        pytest.param([("a/", b""), ("b\\", b"")], NothingReadableError, "empty", id="folders"),
+        pytest.param(
+            [("x/in.zip", b"PK\3\4" + b"\0" * 9)], UnsupportedInputError, "x/in.zip", id="archive"
+        ),
+        pytest.param(
+            [("../a", b"1")], NothingReadableError, "1 member that leads outside", id="outside"
+        ),
+        pytest.param(
+            [("/a", b"1"), ("in.zip", b"PK\3\4" + b"\0" * 9)],
+            NothingReadableError,
+            "1 member that leads outside the archive, 1 archive in the archive",
+            id="several reasons",
+        ),
+    ],
+)
+def test_nothing_to_unpack_is_told(
+    members: list[tuple[str, bytes]], error: type[GliosightError], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(error, match=re.escape(words)) as caught:
+        files_of(zip_of(tmp_path / "a.zip", *members))
+    assert type(caught.value) is error
+    assert caught.value.where == "a.zip"
+
+
+def test_a_password_is_told(tmp_path: Path) -> None:
+    path = encrypted(zip_of(tmp_path / "a.zip", ("a", b"1"), ("b", b"2"), packed=False), b"a", b"b")
+    with pytest.raises(UnsupportedInputError, match="protected by a password"):
+        files_of(path)
 
 
 def test_folder_is_ours_and_goes(tmp_path: Path) -> None:
     path = zip_of(tmp_path / "a.zip", ("x/a", b"1"))
     with unzipped(path, budget()) as got:
         folder = got.folder
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert folder.name == "a"  # studies are called after their folders
+        assert stat.S_IMODE(folder.parents[1].stat().st_mode) == 0o700
     assert not folder.exists()
 
     def fail() -> None:
@@ -121,6 +201,7 @@ OUTSIDE = "1 member that leads outside the archive"
         pytest.param(("C:evil", b"1"), OUTSIDE, id="drive"),
         pytest.param(("x/C:/evil", b"1"), OUTSIDE, id="drive inside"),
         pytest.param(("..\\evil", b"1"), OUTSIDE, id="backslash"),
+        pytest.param(("a\\..\\..\\evil", b"1"), OUTSIDE, id="backslash inside"),
         pytest.param(("\\\\server\\evil", b"1"), OUTSIDE, id="share"),
         pytest.param((info("l", stat.S_IFLNK | 0o777), b"/etc"), "1 link or device", id="link"),
         pytest.param((info("d", stat.S_IFCHR | 0o666), b""), "1 link or device", id="device"),
@@ -158,24 +239,29 @@ def test_unusual_methods_are_left_out(tmp_path: Path, method: int) -> None:
     assert files_of(path) == ({"b": b"2"}, ("1 member packed in an unusual way",))
 
 
-def test_encrypted_members_are_left_out(tmp_path: Path) -> None:
-    path = zip_of(tmp_path / "a.zip", ("a", b"1"), ("b", b"2"), ("c", b"3"), packed=False)
+def encrypted(path: Path, *names: bytes) -> Path:
+    """Set the flag of members that are encrypted."""
     data = bytearray(path.read_bytes())
-    for name in (b"a", b"b"):
+    for name in names:
         for magic, flag, at in ((b"PK\3\4", 6, 30), (b"PK\1\2", 8, 46)):
             place = data.index(magic)
             while data[place + at : place + at + 1] != name:
                 place = data.index(magic, place + 1)
             data[place + flag] |= 1
     path.write_bytes(data)
-    assert files_of(path) == ({"c": b"3"}, ("2 encrypted members",))
+    return path
+
+
+def test_encrypted_members_are_left_out(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "a.zip", ("a", b"1"), ("b", b"2"), ("c", b"3"), packed=False)
+    assert files_of(encrypted(path, b"a", b"b")) == ({"c": b"3"}, ("2 encrypted members",))
 
 
 @pytest.mark.parametrize(
     "members",
     [
         pytest.param([("a", b"1"), ("a", b"2")], id="same name"),
-        pytest.param([("x/A", b"1"), ("X/a", b"2")], id="case"),
+        pytest.param([("x/a", b"1"), ("x\\a", b"2")], id="slash and backslash"),
         pytest.param([("x/a", b"1"), ("./x//a", b"2")], id="same place"),
         pytest.param([("a", b"1"), ("a/b", b"2")], id="file and folder"),
         pytest.param([("a/b", b"1"), ("a", b"2")], id="folder and file"),

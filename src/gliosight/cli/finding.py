@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gliosight.cli.output import progress_display
 from gliosight.errors import GliosightError, within
+from gliosight.files import remove_abandoned_temporaries
 from gliosight.read import Candidate, Limits, find, join, opened
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.recognise import folder_name
@@ -69,6 +70,7 @@ def find_below(
     flags : list of Flag
         What unpacking had to say.
     """
+    remove_abandoned_temporaries()
     typed = list(paths)
     located: dict[int, Located] = {}
     candidates: list[Candidate] = []
@@ -81,7 +83,10 @@ def find_below(
             inside = unpacked.enter_context(opened(path, limits))
             with progress_display("reading headers", shown=shown, what="files") as tell:
                 progress = None if tell is None else lambda done, all_: tell("read", done, all_)
-                found = find(inside.path, limits, ceiling=inside.ceiling, progress=progress)
+                try:
+                    found = find(inside.path, limits, ceiling=inside.ceiling, progress=progress)
+                except GliosightError as error:
+                    raise inside.explained(error) from error
         except GliosightError as error:
             failed.append((name, _placed(error, str(path), above, name)))
             continue

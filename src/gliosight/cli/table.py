@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gliosight.errors import CannotWriteError, GliosightError, printable
+from gliosight.files import cannot_write, whole_file
 from gliosight.write.result import write_table
 
 HEADER = [
@@ -83,11 +84,8 @@ def write_studies(
     path = out / TABLE
     try:
         out.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{TABLE}.partial")
-        write_table(rows, HEADER, partial)
-        partial.replace(path)
     except OSError as error:
-        raise CannotWriteError(
-            f"cannot write the table: {error.strerror}", where=path.name, remedy="choose another -o"
-        ) from error
+        raise cannot_write(error, path) from error
+    with whole_file(path, overwrite=True) as partial:
+        write_table(rows, HEADER, partial)
     return path

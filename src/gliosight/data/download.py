@@ -9,10 +9,12 @@ from __future__ import annotations
 import logging
 import shutil
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gliosight.errors import CannotWriteError, PeerError
+from gliosight.files import is_empty, whole_folder
 
 DATASET = "mateuszbuda/lgg-mri-segmentation"
 NETWORK = "check the network, or fetch it by hand and give the folder to: gliosight data index"
@@ -30,7 +32,7 @@ def check_folder(folder: Path) -> None:
     """
     try:
         mode = folder.stat().st_mode
-        in_the_way = not stat.S_ISDIR(mode) or any(folder.iterdir())
+        in_the_way = not stat.S_ISDIR(mode) or not is_empty(folder)
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
@@ -69,19 +71,8 @@ def download(folder: Path, kagglehub: Any) -> Path:
     except Exception as error:
         # kagglehub lets its own, requests' and urllib3's errors through; each says the peer failed.
         raise _failed(error) from error
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            shutil.copytree(fetched, partial)
-            if folder.is_dir():
-                folder.rmdir()  # it is empty
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise _cannot(folder, error) from error
+    with whole_folder(folder, partial(check_folder, folder)) as new:
+        shutil.copytree(fetched, new, dirs_exist_ok=True)
     return folder
 
 

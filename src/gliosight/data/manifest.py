@@ -24,6 +24,7 @@ from itertools import groupby
 from pathlib import Path
 
 from gliosight.errors import CannotWriteError, DamagedInputError, NothingReadableError, printable
+from gliosight.files import whole_file
 
 SLICES, NIFTI = "slices", "nifti"
 SEQUENCES = ("T1", "FLAIR", "T1C")
@@ -209,14 +210,12 @@ def write_whole(path: Path, content: bytes) -> None:
     ------
     CannotWriteError
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_file(path, overwrite=True) as partial:
             partial.write_bytes(content)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    except CannotWriteError:
+        raise
     except (OSError, ValueError) as error:
         raise _cannot_write(path, error) from error
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,9 @@ from gliosight.errors import CannotWriteError, printable
 from gliosight.evaluate.evaluation import Evaluation
 from gliosight.evaluate.published import published_on
 from gliosight.evaluate.scores import Curve, Figure, Figures, PartScores, PatientScore
+from gliosight.files import recover, whole_folder
 from gliosight.write.result import write_table
-from gliosight.write.staging import NOBODYS, staged
+from gliosight.write.staging import NOBODYS, check_place
 
 SCHEMA_VERSION = "1.0"
 DIGITS = 6
@@ -146,10 +146,14 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     CannotWriteError
         As `gliosight.write.staging.check_out`; only a folder of an evaluation is replaced.
     """
-    from gliosight.write.staging import check_out as check
+    with contextlib.suppress(ValueError):  # a NUL in the name, which the check refuses
+        recover(out.absolute())
+    _check(out, overwrite=overwrite)
 
+
+def _check(out: Path, *, overwrite: bool) -> None:
     if not (overwrite and _is_ours(out)):
-        check(out, overwrite=False)
+        check_place(out, overwrite=False)
         return
     ours = {RECORD, PATIENTS, SLICES, PAGE, *NOBODYS}
     if foreign := sorted(one.name for one in out.iterdir() if one.name not in ours):
@@ -170,31 +174,8 @@ def replacing(out: Path, *, overwrite: bool) -> Iterator[Path]:
         See `check_out`.
     """
     check_out(out, overwrite=overwrite)
-    out = out.absolute()
-    if not (out.is_dir() and any(out.iterdir())):
-        with staged(out) as folder:
-            yield folder
-        return
-    token = uuid.uuid4().hex[:8]
-    fresh, old = (out.with_name(f".{out.name}.{kind}-{token}") for kind in ("new", "old"))
-    with staged(fresh) as folder:
+    with whole_folder(out, partial(_check, out, overwrite=overwrite), last=RECORD) as folder:
         yield folder
-    try:
-        try:
-            out.rename(old)
-            fresh.rename(out)
-        except BaseException:  # ctrl-C between the two as well
-            if old.exists() and not out.exists():
-                old.rename(out)
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise CannotWriteError(
-            f"cannot replace the earlier evaluation: {error.strerror}",
-            where=printable(out.name),
-            remedy="choose another -o",
-        ) from error
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_ours(folder: Path) -> bool:

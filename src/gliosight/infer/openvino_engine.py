@@ -6,11 +6,18 @@ of two machines would differ more than two engines on one.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
+
+# Importing openvino tells Google Analytics so, and keeps an id in the user's home folder. It does without the
+# package that does this where that cannot be imported.
+if "openvino" not in sys.modules:
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+import openvino
 
 
 class OpenVinoEngine:

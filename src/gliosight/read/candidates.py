@@ -21,7 +21,15 @@ from gliosight.errors import (
     UnsupportedInputError,
     UsageError,
 )
-from gliosight.read.detect import SLICES, STAND_INS, Kind, headless, sniff, unreadable
+from gliosight.read.detect import (
+    SLICES,
+    STAND_INS,
+    Kind,
+    headless,
+    is_self_extracting,
+    sniff,
+    unreadable,
+)
 from gliosight.read.flags import flag
 from gliosight.read.folders import (
     NAMED,
@@ -44,7 +52,7 @@ from gliosight.read.folders import (
 )
 from gliosight.read.intensities import is_constant
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
-from gliosight.read.naming import is_mask, sequence_of_folder, stem
+from gliosight.read.naming import is_mask, sequence_of_folder, slice_number, stem
 from gliosight.read.recognise import (
     LOOKED_FOR,
     Found,
@@ -316,13 +324,28 @@ class Opened:
     path : Path
         The path itself, or the folder that a zip was unpacked into.
     flags : tuple of Flag
-    ceiling : Path, optional
-        The temporary folder above it, whose name means nothing.
+    archive : str
+        The zip's name; empty where there is none.
     """
 
     path: Path
     flags: tuple[Flag, ...] = ()
-    ceiling: Path | None = None
+    archive: str = ""
+
+    @property
+    def ceiling(self) -> Path | None:
+        """The temporary folder above what was unpacked, whose name means nothing."""
+        return self.path.parent if self.archive else None
+
+    def explained(self, error: GliosightError) -> GliosightError:
+        """An error in what was unpacked: named after the archive, with what was not unpacked of it."""
+        if not self.archive:
+            return error
+        where = self.archive if error.where == self.path.name else error.where
+        what = error.what
+        if self.flags and isinstance(error, NothingReadableError):
+            what += "; " + self.flags[0].message[0].lower() + self.flags[0].message[1:].rstrip(".")
+        return type(error)(what, where=where, remedy=error.remedy)
 
 
 @contextmanager
@@ -341,10 +364,13 @@ def opened(path: Path, limits: Limits) -> Iterator[Opened]:
     with unzipped(path, Budget(limits)) as inside:
         flags: tuple[Flag, ...] = ()
         if inside.skipped:
-            listed = ", ".join(inside.skipped[:3]) + (", ..." if len(inside.skipped) > 3 else "")
-            message = f"Members of the zip were not unpacked: {listed}."
+            message = f"Members of the zip were not unpacked: {', '.join(inside.skipped)}."
             flags = (flag("MEMBERS_SKIPPED", message),)
-        yield Opened(inside.folder, flags, inside.folder.parent)
+        unpacked = Opened(inside.folder, flags, path.name)
+        try:
+            yield unpacked
+        except GliosightError as error:
+            raise unpacked.explained(error) from error
 
 
 def find(
@@ -605,13 +631,13 @@ class _Finder:
         """A candidate for every series of pictures.
 
         Among DICOM or NIfTI studies, pictures are previews, icons and logos: there they count only if
-        something says that they are FLAIR.
+        something says that they are FLAIR, or if they are numbered TIFFs.
         """
         among_studies = bool(tree.of(Kind.NIFTI) or tree.of(Kind.DICOM))
         placed: list[Placed] = []
         for home, parts in self._by_study_folder(tree.of(*SLICES)).items():
             files = [file for _, contents in parts for file in contents.readable]
-            if among_studies and not _say_flair(files):
+            if among_studies and not (_say_flair(files) or any(map(_is_numbered_tiff, files))):
                 continue
             if home not in {contents.folder for _, contents in parts}:
                 placed += [
@@ -761,6 +787,10 @@ def _say_flair(files: Iterable[Found]) -> bool:
     return any(file.sequence is Sequence.FLAIR or in_lgg_layout(file) for file in files)
 
 
+def _is_numbered_tiff(file: Found) -> bool:
+    return file.kind is Kind.TIFF and slice_number(file.path.name)[1] is not None
+
+
 def _beside(parts: Iterable[Part]) -> str:
     """The images of other kinds in the folders, in words."""
     return ", ".join(dict.fromkeys(filter(None, (contents.ignored() for _, contents in parts))))
@@ -840,6 +870,8 @@ def _several(names: list[str], folder: Path) -> UnsupportedInputError:
 def _is_zip(path: Path) -> bool:
     try:
         mode = mode_of(path)
-        return mode is not None and stat.S_ISREG(mode) and kind_of(path, path.name) is Kind.ZIP
+        if mode is None or not stat.S_ISREG(mode):
+            return False
+        return kind_of(path, path.name) is Kind.ZIP or is_self_extracting(path, path.name)
     except GliosightError:
         return False

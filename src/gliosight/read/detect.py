@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import string
+import zipfile
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -97,6 +98,8 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
     (b"MM\0+", Kind.TIFF),
     (b"PK\x03\x04", Kind.ZIP),
     (b"PK\x05\x06", Kind.ZIP),
+    (b"PK\x07\x08PK\x03\x04", Kind.ZIP),
+    (b"PK00PK\x03\x04", Kind.ZIP),
     (b"7z\xbc\xaf\x27\x1c", Kind.ARCHIVE),
     (b"Rar!\x1a\x07", Kind.ARCHIVE),
     (b"\xfd7zXZ\0", Kind.ARCHIVE),
@@ -131,6 +134,9 @@ _TEXTS: tuple[tuple[re.Pattern[bytes], Kind], ...] = (
 # Pixels without a magic number, whose header lies in another file.
 _HEADLESS = {".rec": Kind.PAR_REC, ".brik": Kind.AFNI, ".brik.gz": Kind.AFNI}
 
+# Windows, Linux, and a script: what unpacks itself.
+_PROGRAMS = (b"MZ", b"\x7fELF", b"#!")
+
 
 def sniff(path: Path, where: str) -> Kind:
     """Recognise a regular file.
@@ -152,6 +158,21 @@ def sniff(path: Path, where: str) -> Kind:
         except (DamagedGzipError, OSError):
             return Kind.UNKNOWN
     return _inside_gzip(inside)
+
+
+def is_self_extracting(path: Path, where: str) -> bool:
+    """Whether a program or a shell script is a zip archive at its end.
+
+    Raises
+    ------
+    NothingReadableError
+        It cannot be opened.
+    """
+    with open_regular(path, where) as (handle, _):
+        try:
+            return handle.read(4).startswith(_PROGRAMS) and zipfile.is_zipfile(handle)
+        except OSError:
+            return False
 
 
 def recognise(head: bytes, size: int) -> Kind:

@@ -1,26 +1,33 @@
 """A zip archive as a temporary folder (read stage).
 
-In: a path. Out: a folder that only we may enter, with the archive's regular files under their own names,
-gone when the reading is over; and what was left out, in words. Nothing is ever written outside that
-folder, whatever a member is called: absolute paths, ``..``, drive letters, links and devices are left out,
-and so are encrypted members and archives in the archive. What counts is what is really inflated; the
-directory of a zip is only its own claim.
+In: a path. Out: a folder that only we may enter, called like the archive, with the archive's regular files
+under their own names, gone when the reading is over; and what was left out, in words. Nothing is ever written
+outside that folder, whatever a member is called: absolute paths, ``..``, drive letters, links and devices are
+left out, and so are encrypted members and archives in the archive. What counts is what is really inflated;
+the directory of a zip is only its own claim.
 """
 
 from __future__ import annotations
 
-import shutil
 import stat
-import tempfile
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, BinaryIO
 
-from gliosight.errors import CannotWriteError, DamagedInputError, GliosightError, LimitExceededError
+from gliosight.errors import (
+    CannotWriteError,
+    DamagedInputError,
+    GliosightError,
+    LimitExceededError,
+    NothingReadableError,
+    UnsupportedInputError,
+    printable,
+)
+from gliosight.files import remove_abandoned_temporaries, safe_name, temporary_folder
 from gliosight.read.detect import HEAD_BYTES, Kind, recognise
 from gliosight.read.gzipped import MAGIC as GZIP
 from gliosight.read.limits import Budget, open_regular, size_in_words
@@ -35,6 +42,18 @@ DIRECTORY_ENTRY = 1200
 # Only these are inflated bit by bit; the standard library unpacks the others without bound.
 _METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
 AGAIN = "fetch the archive again from where it came"
+# Names of members in a message before it breaks off.
+NAMED = 3
+
+# Why a member is left out: one of them, and several.
+Reason = tuple[str, str]
+ENCRYPTED = ("encrypted member", "encrypted members")
+ARCHIVE = ("archive in the archive", "archives in the archive")
+SPECIAL = ("link or device", "links or devices")
+NAMELESS = ("member without a name", "members without a name")
+OUTSIDE = ("member that leads outside the archive", "members that lead outside the archive")
+UNUSUAL = ("member packed in an unusual way", "members packed in an unusual way")
+TWICE = ("member that is there twice", "members that are there twice")
 
 
 @dataclass(frozen=True)
@@ -44,7 +63,7 @@ class Unzipped:
     Parameters
     ----------
     folder : Path
-        Temporary, of mode 0700.
+        Temporary, below a folder of mode 0700; its name is the archive's without suffix.
     skipped : tuple of str
         What was left out and why, in plain phrases without names: ``2 encrypted members``.
     """
@@ -71,142 +90,179 @@ def unzipped(path: Path, budget: Budget) -> Iterator[Unzipped]:
     Raises
     ------
     NothingReadableError
-        It cannot be opened, or is no regular file.
+        It cannot be opened, is no regular file, or holds nothing that may be unpacked.
+    UnsupportedInputError
+        All that it holds is encrypted, an archive itself, or packed in an unusual way.
     DamagedInputError
         No zip, cut short, a checksum that is wrong, members that overwrite each other.
     LimitExceededError
-        More members, bytes or expansion than allowed.
+        More members, folders, bytes or expansion than allowed.
     CannotWriteError
         There is no room for the temporary folder.
     """
     where = path.name
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="gliosight-"))  # mkdtemp's mode is 0700
-    except OSError as error:
-        raise _no_room(error, where) from error
-    try:
+    remove_abandoned_temporaries()
+    with ExitStack() as stack:
+        try:
+            # Folders name studies, in results and messages: this one's name is the archive's.
+            folder = stack.enter_context(temporary_folder()) / "content" / safe_name(path.stem)
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise _no_room(error, where) from error
         with open_regular(path, where) as (handle, size):
-            skipped = _extract(handle, size, folder, budget, where)
+            skipped = _Unpacking(folder, budget, size, where).unpack(handle)
         yield Unzipped(folder, skipped)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _extract(
-    handle: BinaryIO, size: int, folder: Path, budget: Budget, where: str
-) -> tuple[str, ...]:
-    most = max(CHUNK, budget.limits.members * DIRECTORY_ENTRY)
-    try:
-        archive = zipfile.ZipFile(_Slowly(handle, most, where))
-    except GliosightError:
-        raise
-    except Exception as error:  # a directory that lies raises nearly anything
-        raise _damaged("no zip archive, or cut short", where) from error
-    skipped: Counter[str] = Counter()
-    account = _Account(budget, size, where)
-    taken: set[str] = set()
-    with archive:
-        members = archive.infolist()
-        budget.check_members(len(members), where)
-        for member in members:
-            if not member.filename:  # is_dir() looks at its last character
-                skipped["member without a name"] += 1
-                continue
-            if member.is_dir():
-                continue
-            if why := _refused(member):
-                skipped[why] += 1
-                continue
-            target = _target(member.filename, folder, taken, where)
-            if _copy(archive, member, target, account, where):
-                skipped["archive in the archive"] += 1
-    return tuple(_counted(count, what) for what, count in sorted(skipped.items()))
+class _Unpacking:
+    """One archive on its way into a folder, and what was met so far."""
+
+    def __init__(self, folder: Path, budget: Budget, size: int, where: str) -> None:
+        self.folder = folder
+        self.where = where
+        self._budget = budget
+        self._account = _Account(budget, size, where)
+        self._taken: dict[str, zipfile.ZipInfo] = {}
+        self._folders: set[Path] = {folder}
+        self._skipped: Counter[Reason] = Counter()
+        self._archives: list[str] = []
+
+    def unpack(self, handle: BinaryIO) -> tuple[str, ...]:
+        """Unpack all that may be, and say in words what was left out."""
+        most = max(CHUNK, self._budget.limits.members * DIRECTORY_ENTRY)
+        try:
+            archive = zipfile.ZipFile(_Slowly(handle, most, self.where))
+        except (GliosightError, MemoryError):
+            raise
+        except Exception as error:  # a directory that lies raises nearly anything
+            raise _damaged("no zip archive, or cut short", self.where) from error
+        with archive:
+            members = archive.infolist()
+            self._budget.check_members(len(members), self.where)
+            for member in members:
+                # What Windows programs write; zipfile itself cuts names at a NUL.
+                name = member.orig_filename.replace("\\", "/")
+                if not name.endswith("/"):
+                    reason = _refused(member, name) or self._member(archive, member, name)
+                    if reason is not None:
+                        self._skipped[reason] += 1
+        if not self._taken:
+            raise self._nothing()
+        return tuple(
+            f"{count} {words[count > 1]}" for words, count in sorted(self._skipped.items())
+        )
+
+    def _member(
+        self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str
+    ) -> Reason | None:
+        """Unpack a member, or say why not."""
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if not parts:
+            return NAMELESS
+        name = "/".join(parts)
+        long = any(len(_bytes(part)) > NAME_BYTES for part in parts)
+        if long or len(_bytes(name)) > PATH_BYTES or len(parts) > DEPTH:
+            raise _damaged("a member's name is longer than file systems allow", self.where)
+        if (before := self._taken.get(name)) is not None:
+            if (before.CRC, before.file_size) == (member.CRC, member.file_size):
+                return TWICE
+            raise _damaged(f"two different members are called {printable(name)}", self.where)
+        try:
+            with archive.open(member) as source:
+                head = source.read(HEAD_BYTES)
+                if _is_archive(head):
+                    self._archives.append(name)
+                    return ARCHIVE
+                self._taken[name] = member
+                self._write(source, head, self.folder.joinpath(*parts), member)
+        except (GliosightError, MemoryError):
+            raise
+        except Exception as error:  # zipfile, zlib and struct each have their own ways to say it
+            raise _damaged("a member is corrupt or cut short", self.where) from error
+        return None
+
+    def _write(self, source: IO[bytes], head: bytes, target: Path, member: zipfile.ZipInfo) -> None:
+        """Write a member's bytes as they are inflated."""
+        try:
+            self._make_folder(target.parent)
+            out = target.open("xb")
+        except (FileExistsError, NotADirectoryError) as error:
+            raise _damaged(
+                "one member is a folder to another, or their names differ in case alone, which this "
+                "file system cannot tell apart",
+                self.where,
+            ) from error
+        except (OSError, ValueError) as error:
+            raise _no_room(error, self.where) from error
+        written = 0
+        with out:
+            chunk = head
+            while chunk:
+                written += len(chunk)
+                self._account.add(len(chunk), written, member.compress_size)
+                try:
+                    out.write(chunk)
+                except OSError as error:
+                    raise _no_room(error, self.where) from error
+                chunk = source.read(CHUNK)
+        if written != member.file_size:
+            raise _damaged("a member is not as long as it says", self.where)
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder and those above it, each once."""
+        if folder in self._folders:
+            return
+        self._make_folder(folder.parent)
+        self._folders.add(folder)
+        self._budget.check_members(len(self._folders), self.where)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+    def _nothing(self) -> GliosightError:
+        """The error for an archive of which nothing was unpacked."""
+        reasons = set(self._skipped)
+        if not reasons:
+            return NothingReadableError(
+                "the archive is empty", where=self.where, remedy="check what was packed into it"
+            )
+        if reasons == {ENCRYPTED}:
+            return UnsupportedInputError(
+                "the archive is protected by a password",
+                where=self.where,
+                remedy="unpack it with its password, then give the folder",
+            )
+        if reasons == {ARCHIVE}:
+            names = ", ".join(printable(name) for name in self._archives[:NAMED])
+            more = ", ..." if len(self._archives) > NAMED else ""
+            return UnsupportedInputError(
+                f"the archive holds nothing but archives, {names}{more}",
+                where=self.where,
+                remedy="unpack it, then give one of them, or unpack them all and give the folder",
+            )
+        held = ", ".join(f"{count} {words[count > 1]}" for words, count in self._skipped.items())
+        kind = UnsupportedInputError if reasons <= _UNSUPPORTED else NothingReadableError
+        return kind(
+            f"nothing in the archive may be unpacked: it holds {held}",
+            where=self.where,
+            remedy="unpack it yourself, then give the folder",
+        )
 
 
-def _refused(member: zipfile.ZipInfo) -> str:
-    """Why a member is not extracted, in words; empty if it is."""
-    name = member.orig_filename  # zipfile itself cuts names at a NUL and turns some slashes
+_UNSUPPORTED = {ENCRYPTED, ARCHIVE, UNUSUAL}
+
+
+def _refused(member: zipfile.ZipInfo, name: str) -> Reason | None:
+    """Why a member is not unpacked."""
     mode = member.external_attr >> 16 if member.create_system == _UNIX else 0
+    if not member.filename:
+        return NAMELESS
     if member.flag_bits & _ENCRYPTED:
-        return "encrypted member"
+        return ENCRYPTED
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        return "link or device"
+        return SPECIAL
     parts = name.split("/")
-    if (
-        name.startswith("/")
-        or "\\" in name
-        or "\0" in name
-        or any(part == ".." or part[1:2] == ":" for part in parts)
-    ):
-        return "member that leads outside the archive"
-    if member.compress_type not in _METHODS:
-        return "member packed in an unusual way"
-    return ""
-
-
-def _target(name: str, folder: Path, taken: set[str], where: str) -> Path:
-    """Where a member goes; its name is looked at before."""
-    parts = PurePosixPath(name).parts
-    long = any(len(_bytes(part)) > NAME_BYTES for part in parts)
-    if long or len(_bytes(name)) > PATH_BYTES or len(parts) > DEPTH:
-        raise _damaged("a member's name is longer than file systems allow", where)
-    key = "/".join(parts).casefold()
-    if key in taken:
-        raise _damaged("two members have the same name, or differ only in its case", where)
-    taken.add(key)
-    return folder.joinpath(*parts)
-
-
-def _copy(
-    archive: zipfile.ZipFile,
-    member: zipfile.ZipInfo,
-    target: Path,
-    account: _Account,
-    where: str,
-) -> bool:
-    """Unpack a member; whether it was an archive, which is not kept."""
-    try:
-        with archive.open(member) as source:
-            head = source.read(HEAD_BYTES)
-            if _is_archive(head):
-                return True
-            _write(source, head, target, account, member, where)
-    except GliosightError:
-        raise
-    except Exception as error:  # zipfile, zlib and struct each have their own ways to say it
-        raise _damaged("a member is corrupt or cut short", where) from error
-    return False
-
-
-def _write(
-    source: IO[bytes],
-    head: bytes,
-    target: Path,
-    account: _Account,
-    member: zipfile.ZipInfo,
-    where: str,
-) -> None:
-    """Write a member's bytes as they are inflated."""
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        out = target.open("xb")
-    except (FileExistsError, NotADirectoryError) as error:
-        raise _damaged("one member is a folder to another", where) from error
-    except (OSError, ValueError) as error:
-        raise _no_room(error, where) from error
-    written = 0
-    with out:
-        chunk = head
-        while chunk:
-            written += len(chunk)
-            account.add(len(chunk), written, member.compress_size)
-            try:
-                out.write(chunk)
-            except OSError as error:
-                raise _no_room(error, where) from error
-            chunk = source.read(CHUNK)
-    if written != member.file_size:
-        raise _damaged("a member is not as long as it says", where)
+    if not parts[0] or "\0" in name or any(part == ".." or part[1:2] == ":" for part in parts):
+        return OUTSIDE
+    return None if member.compress_type in _METHODS else UNUSUAL
 
 
 class _Slowly:
@@ -267,17 +323,6 @@ def _is_archive(head: bytes) -> bool:
 
 def _bytes(name: str) -> bytes:
     return name.encode("utf-8", "surrogatepass")
-
-
-def _counted(count: int, what: str) -> str:
-    if count == 1:
-        return f"1 {what}"
-    plural = {
-        "archive in the archive": "archives in the archive",
-        "link or device": "links or devices",
-        "encrypted member": "encrypted members",
-    }
-    return f"{count} {plural.get(what, what.replace('member ', 'members ', 1))}"
 
 
 def _damaged(what: str, where: str) -> DamagedInputError:

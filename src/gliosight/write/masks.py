@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from gliosight.analysis import RESEARCH_USE, Analysis
 from gliosight.errors import UnsupportedInputError
+from gliosight.files import safe_names, whole_file
 from gliosight.study import Study
-from gliosight.write.staging import safe_names, staged_file
 
 
 def write_mask(analysis: Analysis, folder: Path) -> dict[str, str]:
@@ -58,7 +58,7 @@ def copy_mask(folder: Path, out: Path) -> Path:
             where=folder.name or str(folder),
             remedy="take the masks of the slices in its folder mask",
         )
-    with staged_file(out) as partial:
+    with whole_file(out) as partial:
         shutil.copyfile(whole, partial)
     return out
 
