@@ -32,6 +32,7 @@ SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
     "QFORM_USED": "warning",
     "SEQUENCE_ASSUMED": "warning",
     "SINGLE_SLICE": "info",
+    "SLICES_UNLIKE": "warning",
     "SUBFOLDERS_IGNORED": "info",
     "T1C_BY_ORDER": "warning",
     "T1C_LEFT_OUT": "warning",
