@@ -111,7 +111,7 @@ def _read_pictures(
 ) -> tuple[Study, NDArray[np.bool_]]:
     # One by one in the manifest's order: numbers in names may repeat or be missing there.
     found = [_found(manifest, row.image) for row in rows]
-    study = read_slices(found, patient, budget)
+    study = read_slices(found, patient, budget, labelled=True)
     masks = []
     for row in rows:
         one = _found(manifest, row.mask)

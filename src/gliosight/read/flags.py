@@ -35,6 +35,7 @@ SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
     "SERIES_JOINED": "warning",
     "SIDECAR_UNREADABLE": "info",
     "SINGLE_SLICE": "warning",
+    "SLICES_UNLIKE": "warning",
     "STUDIES_JOINED": "warning",
     "SUBFOLDERS_IGNORED": "info",
     "T1C_BY_ORDER": "warning",

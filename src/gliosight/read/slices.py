@@ -23,6 +23,7 @@ from gliosight.read.copies import keep_real
 from gliosight.read.detect import Kind
 from gliosight.read.flags import flag
 from gliosight.read.intensities import make_finite, refuse_mask
+from gliosight.read.likeness import check_one_head, refuse_other_colours
 from gliosight.read.limits import Budget, read_file
 from gliosight.read.naming import natural_key, sequence_of, slice_number, stem
 from gliosight.read.pictures import Picture, decode_picture
@@ -57,6 +58,7 @@ def read_slices(
     flags: Ordered[Flag] = (),
     *,
     others: Mapping[Sequence, Ordered[Found]] = MappingProxyType({}),
+    labelled: bool = False,
 ) -> Study:
     """Read the slices of one study.
 
@@ -71,13 +73,16 @@ def read_slices(
     others : mapping of Sequence to sequence of Found
         The slices of T1 and T1C where each sequence has a folder of its own. What does not have FLAIR's
         size and number of slices is left out, flagged.
+    labelled : bool
+        Someone has listed these slices and their masks: what they show is not doubted.
 
     Raises
     ------
     DamagedInputError
         Broken files, different sizes or depths, two files for one slice number, a mask.
     UnsupportedInputError
-        Colour models that are not read; names that say another sequence; a stack among slices.
+        Colour models that are not read; names that say another sequence; a stack among slices; colour
+        that is no composite of MR; pictures that are not slices of one head.
     LimitExceededError
     """
     ordered, order_flags = in_order(found)
@@ -106,6 +111,12 @@ def read_slices(
         message = f"{name.value} is left out: {reason}."
         order_flags = (*order_flags, flag(f"{name.value}_LEFT_OUT", message))
     place = slices[0].where if len(slices) == 1 else study_id
+    doubts: tuple[Flag, ...] = ()
+    if not labelled:
+        if colour:
+            refuse_other_colours(stacked, place)
+        if len(ordered) > 1:
+            doubts = check_one_head(arrays[Sequence.FLAIR], _numbers(ordered), place)
     sequences, pixel_flags = _finish(arrays, place, left_out, lossy="LOSSY_SOURCE" in notes)
     if equal:
         message = "The three channels are equal: they are taken as FLAIR, without T1 and T1C."
@@ -117,7 +128,7 @@ def read_slices(
         slice_names=tuple(one.name for one in slices),
         kind="slices",
         source={"files": tuple(one.path.name for one in ordered)},
-        flags=(*flags, *order_flags, *noted, *pixel_flags),
+        flags=(*flags, *order_flags, *doubts, *noted, *pixel_flags),
     )
 
 
@@ -171,18 +182,25 @@ def in_order(found: Ordered[Found]) -> tuple[list[Found], tuple[Flag, ...]]:
     """
     if len(found) == 1:
         return list(found), ()
-    numbers = [slice_number(one.path.name)[1] for one in found]
-    if any(number is None for number in numbers):
+    numbers = _numbers(found)
+    if numbers is None:
         ordered = sorted(found, key=lambda one: natural_key(one.path.name))
         _refuse_same([(stem(one.path.name), one) for one in ordered], "the name")
         message = "The names hold no slice numbers; the slices stand in the order of their names."
         return ordered, (flag("ORDER_BY_NAME", message),)
     pairs = sorted(
-        ((number, one) for number, one in zip(numbers, found, strict=True) if number is not None),
+        zip(numbers, found, strict=True),
         key=lambda pair: pair[0],
     )
     _refuse_same(pairs, "slice number")
     return [one for _, one in pairs], _missing([number for number, _ in pairs])
+
+
+def _numbers(found: Ordered[Found]) -> list[int] | None:
+    """The slices' numbers; ``None`` where one has none."""
+    numbers = [slice_number(one.path.name)[1] for one in found]
+    known = [number for number in numbers if number is not None]
+    return known if len(known) == len(numbers) else None
 
 
 def _refuse_same(pairs: Ordered[tuple[object, Found]], what: str) -> None:

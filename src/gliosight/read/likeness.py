@@ -1,0 +1,211 @@
+"""Whether pictures are what they are taken for: composites of MR, and slices of one head (read stage).
+
+In: the pixels of one study's pictures. Out: nothing, an error, or a flag. Pictures carry no header that
+says what they show, so their pixels have to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Ordered
+from itertools import combinations, pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gliosight.errors import UnsupportedInputError
+from gliosight.read.flags import flag
+from gliosight.study import Flag
+
+# Colours are judged by this many slices, spread over the study, of at most so many pixels a side.
+MOST_SLICES, MOST_SIDE = 24, 1024
+# Blocks of pixels that are averaged first: neither noise nor a JPEG's coarser colours count.
+BLOCK = 4
+# Marks over grey pictures: part of the pixels that show anything whose channels are exactly equal.
+MOST_GREY = 0.3
+# A colour map has 256 colours; each of them is used by several pixels.
+MAP_COLOURS, PIXELS_PER_COLOUR = 512, 4
+# What two channels leave open of the third, as a part of its spread.
+LEAST_OPEN, LEAST_OPEN_WITHOUT_AIR = 0.3, 0.6
+# Air: spread of the picture's border over the picture's, and how far apart its channels are.
+BORDER_SPREAD, AIR_COLOUR, COLOURFUL_AIR = 0.7, 0.25, 0.8
+# A map that is red first, then yellow, then white: part of the pixels with falling channels.
+MOST_FALLING = 0.98
+_BINS = 12
+# Slices are compared at this many pixels along the longer side, where both are brighter than a part of
+# their brightest; fewer pairs or pixels say nothing.
+GRID, SHOWN, FEWEST_PAIRS, FEWEST_SHOWN = 32, 0.15, 3, 30
+MOST_COMPARED = 100  # from the middle of the study
+# `_likeness` below which pictures are refused, where there are enough pairs, or flagged.
+UNLIKE, UNLIKE_NEAREST, UNLIKE_RANK, PAIRS_TO_REFUSE = 0.2, 0.46, 0.75, 5
+DOUBTFUL, DOUBTFUL_RANK = 0.3, 0.85
+
+
+def refuse_other_colours(pictures: NDArray[Any], where: str) -> None:
+    """Refuse colour pictures that are no composite of three MR channels.
+
+    Parameters
+    ----------
+    pictures : (slices, rows, columns, 3) array
+        Slices with three equal channels say nothing and are left out.
+
+    Raises
+    ------
+    UnsupportedInputError
+        Saying which.
+
+    """
+    reason = _other_colours(pictures)
+    if reason:
+        raise UnsupportedInputError(
+            f"colour pictures, but no composites of T1, FLAIR and T1C: {reason}",
+            where=where,
+            remedy="give the FLAIR slices as grey pictures, or as NIfTI or DICOM",
+        )
+
+
+def _other_colours(pictures: NDArray[Any]) -> str | None:
+    finer = -(-max(pictures.shape[1:3]) // MOST_SIDE)
+    pictures = pictures[:: -(-len(pictures) // MOST_SLICES), ::finer, ::finer]
+    coloured = pictures[(pictures != pictures[..., :1]).any(axis=(1, 2, 3))].astype(np.float64)
+    if not len(coloured):
+        return None
+    lowest, highest = (np.percentile(coloured, part, axis=(0, 1, 2)) for part in (0.5, 99.5))
+    span = np.maximum(highest - lowest, 1e-9)
+    air = np.median(_border(coloured), axis=0)
+    shown = (np.abs(coloured - air) > 0.1 * span).any(axis=-1)
+    pixels = coloured[shown]
+    if not len(pixels):
+        return None
+    grey = np.mean(pixels.max(axis=-1) == pixels.min(axis=-1))
+    if grey > MOST_GREY:
+        return f"{grey:.0%} of the pixels are grey, with coloured marks among them"
+    colours = len(np.unique(pixels @ np.sqrt((2, 3e6, 5e12))))
+    if colours <= MAP_COLOURS and len(pixels) >= PIXELS_PER_COLOUR * colours:
+        return f"there are only {colours} colours, as in a colour map"
+    blocks = _averaged(coloured, BLOCK)
+    border = _border(blocks)
+    blocks = blocks[(np.abs(blocks - air) > 0.1 * span).any(axis=-1)]
+    if len(blocks) < _BINS**2:
+        return None
+    falling = np.mean((np.diff(blocks, axis=-1) <= 0.02 * highest.max()).all(axis=-1))
+    open_part = max(_open_part(blocks, channel) for channel in range(3))
+    spread = np.ptp(np.percentile(border, (10, 90), axis=0), axis=0).max()
+    without_air = spread > BORDER_SPREAD * coloured.std(axis=(0, 1, 2)).max()
+    coloured_air = np.ptp(air) > AIR_COLOUR * highest.max()
+    if open_part < (LEAST_OPEN_WITHOUT_AIR if without_air or coloured_air else LEAST_OPEN):
+        return "the three channels show one picture, as in a photograph or a colour map"
+    if falling > MOST_FALLING or np.ptp(air) > COLOURFUL_AIR * highest.max():
+        return "the colours are those of a colour map"
+    return None
+
+
+def _border(pictures: NDArray[Any]) -> NDArray[Any]:
+    sides = (pictures[:, 0], pictures[:, -1], pictures[:, :, 0], pictures[:, :, -1])
+    return np.concatenate([side.reshape(-1, side.shape[-1]) for side in sides])
+
+
+def _averaged(pictures: NDArray[Any], block: int) -> NDArray[Any]:
+    count, rows, columns, channels = pictures.shape
+    rows, columns = rows // block * block, columns // block * block
+    shape = (count, rows // block, block, columns // block, block, channels)
+    return pictures[:, :rows, :columns].reshape(shape).mean(axis=(2, 4))
+
+
+def _open_part(pixels: NDArray[Any], channel: int) -> float:
+    """Spread of a channel among pixels whose two others are alike, over its spread among all."""
+    values = pixels[:, channel]
+    cell = np.zeros(len(pixels), np.intp)
+    for other in {0, 1, 2} - {channel}:
+        levels = np.quantile(pixels[:, other], np.linspace(0, 1, _BINS + 1)[1:-1])
+        cell = cell * _BINS + np.searchsorted(levels, pixels[:, other])
+    count, total, squares = (np.bincount(cell, values**power, _BINS**2) for power in (0, 1, 2))
+    several = count > 3
+    within = squares[several] - total[several] ** 2 / count[several]
+    left = within.sum() / max((count[several] - 1).sum(), 1)
+    return float(np.sqrt(max(left, 0) / max(values.var(), 1e-12)))
+
+
+def check_one_head(
+    slices: NDArray[Any], numbers: Ordered[int] | None, where: str
+) -> tuple[Flag, ...]:
+    """Refuse pictures that are not slices of one head; flag where that is doubtful.
+
+    Slices that follow each other are alike inside the head, and more alike than others of the study;
+    pictures of several people are neither.
+
+    Parameters
+    ----------
+    slices : (slices, rows, columns) array
+        In order.
+    numbers : sequence of int, optional
+        Their numbers: only slices whose numbers follow each other are compared.
+    where : str
+
+    Raises
+    ------
+    UnsupportedInputError
+    """
+    middle = slice(max(len(slices) - MOST_COMPARED, 0) // 2, None)
+    slices = slices[middle][:MOST_COMPARED]
+    numbers = range(len(slices)) if numbers is None else numbers[middle][:MOST_COMPARED]
+    pairs = np.array([index for index, (a, b) in enumerate(pairwise(numbers)) if b == a + 1])
+    measured = _likeness(slices, pairs)
+    if measured is None:
+        return ()
+    neighbours, nearest, rank = measured
+    unlike = neighbours < UNLIKE and nearest < UNLIKE_NEAREST and rank < UNLIKE_RANK
+    if unlike and len(pairs) >= PAIRS_TO_REFUSE:
+        raise UnsupportedInputError(
+            f"the pictures do not look like slices of one head: those that follow each other correlate "
+            f"with {neighbours:.2f}, slices of one head with {DOUBTFUL:.1f} or more",
+            where=where,
+            remedy="give the pictures of one person, or each picture by itself",
+        )
+    if unlike or (neighbours < DOUBTFUL and rank < DOUBTFUL_RANK):
+        message = (
+            "Slices that follow each other are hardly alike: slices are missing or out of order, or "
+            "they are not of one person."
+        )
+        return (flag("SLICES_UNLIKE", message),)
+    return ()
+
+
+def _likeness(slices: NDArray[Any], pairs: NDArray[np.intp]) -> tuple[float, float, float] | None:
+    """How alike slices are where both show something, at `GRID` pixels along the longer side.
+
+    Returns
+    -------
+    neighbours : float
+        Median correlation over the pairs of a slice with the next one.
+    nearest : float
+        Median over the slices of their highest such correlation with any other slice.
+    rank : float
+        How often the next slice is more alike than another one; 0.5 by chance.
+    """
+    block = max(slices.shape[1:]) // GRID
+    if block == 0 or len(pairs) < FEWEST_PAIRS:
+        return None
+    small = _averaged(slices[..., None].astype(np.float32), block)
+    flat = small.reshape(len(small), -1)
+    shown = flat > SHOWN * np.percentile(flat, 99, axis=1, keepdims=True)
+    whole, inside = np.full((2, len(flat), len(flat)), np.nan)
+    for one, other in combinations(range(len(flat)), 2):
+        both = shown[one] & shown[other]
+        whole[one, other] = whole[other, one] = _correlation(flat[one], flat[other])
+        if np.count_nonzero(both) >= FEWEST_SHOWN:
+            value = _correlation(flat[one, both], flat[other, both])
+            inside[one, other] = inside[other, one] = value
+    pairs = pairs[np.isfinite(inside[pairs, pairs + 1])]
+    if len(pairs) < FEWEST_PAIRS:
+        return None
+    nearest = np.nanmax(inside[np.isfinite(inside).any(axis=1)], axis=1)
+    ranks = [np.mean(whole[one, one + 1] > np.delete(whole[one], [one, one + 1])) for one in pairs]
+    neighbours = np.median(inside[pairs, pairs + 1])
+    return float(neighbours), float(np.median(nearest)), float(np.mean(ranks))
+
+
+def _correlation(one: NDArray[Any], other: NDArray[Any]) -> float:
+    one, other = one - one.mean(), other - other.mean()
+    scale = np.sqrt((one @ one) * (other @ other))
+    return float(one @ other / scale) if scale > 0 else np.nan
