@@ -257,6 +257,15 @@ def test_a_sidecar_refuses_as_a_name_does(tmp_path: Path) -> None:
     assert "given as FLAIR (scan.nii.gz) is T2 by its sidecar" in note.message
 
 
+def test_flair_before_contrast_goes_before_one_after(tmp_path: Path) -> None:
+    after = {**SIEMENS_FLAIR, "ContrastBolusAgent": "Gadovist"}
+    write_pair(tmp_path / "anon_flair.nii", after, seed=1)
+    write_pair(tmp_path / "anon_dark-fluid.nii", SIEMENS_FLAIR, seed=2)
+    study = read_path(tmp_path)
+    assert study.source["files"] == ("anon_dark-fluid.nii",)
+    assert "taken for FLAIR, before contrast medium" in study.flags[0].message
+
+
 def test_a_single_file_with_a_sidecar_is_not_assumed(tmp_path: Path) -> None:
     write_pair(tmp_path / "scan.nii.gz", SIEMENS_FLAIR)
     assert codes_of(read_path(tmp_path / "scan.nii.gz")) == ["T1_MISSING", "T1C_MISSING"]

@@ -97,6 +97,7 @@ _CONTRAST_WORD = re.compile(
 # Without a word for the sequence these still say T1 after contrast.
 _STRONG = re.compile(r"\+ ?(c|gd|gad|km)\b|\bc ?\+|\bgad\w*|.\b(gd|km|ce)\b|kontrast|contrast")
 _LETTER = re.compile(r"[ck]m?")
+_FLAIR_ITSELF = re.compile(r"flair|t2f\b")
 _NO_AGENT = re.compile(r"(no|none|non|pre|without|nativ\w*|0|false|n)", re.IGNORECASE)
 _PLANES = {
     0: (
@@ -127,7 +128,9 @@ _STRUCTURE = re.compile(
     r"|pictures?|png|jpe?g|tiff?|study|native|structural|conventional|unprocessed|processed|preprocessed"
 )
 # Entities that are such without a subject, too; "MT-01_flair" is of a patient.
-_COMMON_ENTITIES = frozenset(("sub", "ses", "acq", "run", "echo", "space", "desc", "task"))
+_COMMON_ENTITIES = frozenset(
+    ("sub", "ses", "acq", "ce", "run", "rec", "echo", "space", "desc", "task")
+)
 _CUT = "\0"
 # Initials that could be contrast medium, before a patient's number.
 _INITIALS = re.compile(r"[ck]m?|gd|gad|ce|pre|post")
@@ -139,8 +142,8 @@ _VISIT = re.compile(
     re.IGNORECASE,
 )
 _SERIES_FOLDERS = frozenset(("scans", "series", "dicom", "dicoms", "assessors", "resources"))
-# A number of more digits than this is an identifier and no series number.
-_SERIES_DIGITS = 4
+# dcm2niix writes them without zeros in front, and with a letter where names clash.
+_SERIES_NUMBER = re.compile(r"[1-9]\d{0,3}[a-z]?")
 
 _TRAILING = re.compile(r"^(.*?)([0-9]+)$", re.DOTALL)
 _MIDDLE = re.compile(
@@ -259,7 +262,7 @@ def is_structural_folder(name: str) -> bool:
     if read.sequence is None and not any(map(_STRUCTURE.fullmatch, read.identity)):
         return False
     return all(
-        _STRUCTURE.fullmatch(token) or (_NUMBER.fullmatch(token) and len(token) <= _SERIES_DIGITS)
+        _STRUCTURE.fullmatch(token) or _SERIES_NUMBER.fullmatch(token.removeprefix("0"))
         for token in read.identity
     )
 
@@ -370,8 +373,7 @@ def group_by_flair(
     partners = [name for name in read if kinds[name] in (Sequence.T1, Sequence.T1C)]
     flairs = _versions([name for name in read if kinds[name] is Sequence.FLAIR], read)
     by_number = any(
-        read[name].identity in flairs
-        and _without_numbers(read[name].identity) != read[name].identity
+        read[name].identity in flairs and any(map(_NUMBER.fullmatch, read[name].identity))
         for name in partners
     )
     if partners and not by_number:
@@ -503,9 +505,8 @@ def _joined(
 
 
 def _without_numbers(identity: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(
-        token for token in identity if not _NUMBER.fullmatch(token) or len(token) > _SERIES_DIGITS
-    )
+    """An identity without what may be numbers of series; ``007`` is a patient's."""
+    return tuple(token for token in identity if not _SERIES_NUMBER.fullmatch(token))
 
 
 def _numbered(name: NiftiName) -> dict[str, str]:
@@ -519,16 +520,22 @@ def _numbered(name: NiftiName) -> dict[str, str]:
     return numbers
 
 
+def _is_entity(match: re.Match[str], *, bids: bool) -> bool:
+    key, value = match["key"].lower(), _words(match["value"])
+    if not bids and key not in _COMMON_ENTITIES:  # "MT-01" is a patient
+        return False
+    return key != "ce" or not HINTS["T1"].search(value)  # "CE-T1" is a sequence
+
+
 def _without_entities(whole: str) -> tuple[str, dict[str, str]]:
     """A stem without its BIDS entities, and these by their keys."""
     entities: dict[str, str] = {}
     bids = whole.lower().startswith("sub-")
 
     def take(match: re.Match[str]) -> str:
-        key = match["key"].lower()
-        if not bids and key not in _COMMON_ENTITIES:  # "MT-01" is a patient
+        if not _is_entity(match, bids=bids):
             return match[0]
-        entities.setdefault(key, match["value"].lower())
+        entities.setdefault(match["key"].lower(), match["value"].lower())
         return _CUT
 
     return _ENTITY.sub(take, whole), entities
@@ -549,11 +556,11 @@ def _read(whole: str) -> NiftiName:
     sequence, contrast = _sequence_in(words)
     if sequence is not None and " and " in sequence and "sub" in entities:
         sequence, contrast = _sequence_in(tokens[-1][1])  # BIDS: the suffix speaks
-    if sequence is Sequence.T1 and entities.get("ce") and not _NO_AGENT.fullmatch(entities["ce"]):
-        sequence, contrast = Sequence.T1C, True
+    if entities.get("ce") and not _NO_AGENT.fullmatch(entities["ce"]):
+        contrast = True
+        sequence = Sequence.T1C if sequence is Sequence.T1 else sequence
     if entities.get("part", "mag") != "mag":
         sequence = "phase"
-    contrast = contrast or ("ce" in entities and not _NO_AGENT.fullmatch(entities["ce"]))
     roles = list(_roles(tokens, sequence))
     rest = [token.lower() for (token, _), role in zip(tokens, roles, strict=True) if role == ""]
     named = [index for index, role in enumerate(roles) if role == "sequence"]
@@ -566,7 +573,7 @@ def _read(whole: str) -> NiftiName:
         contrast,
         (*(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities), *rest),
         roles[: named[0]].count("") if named else 0,
-        processed + bool(_SPM.search(words)),
+        processed + bool(_SPM.search(words)) + bool(_TARGET.search(whole)),
         min(planes, default=1),
         int(entities["run"]) if entities.get("run", "").isdecimal() else 0,
         _series(whole, tokens, roles),
@@ -585,6 +592,8 @@ def _sequence_in(words: str) -> tuple[Sequence | str | None, bool]:
     t1 = HINTS["T1"].search(words) or (not flair and not t2 and _T1_MORE.search(words))
     if computed := _COMPUTED.search(words):
         return f"{computed.lastgroup}", after
+    if t1 and not _FLAIR_ITSELF.search(words):
+        flair = None  # Siemens' T1 with nulled fluid: "t1_tirm_tra_dark-fluid"
     named = [
         name
         for name, there in (
@@ -662,8 +671,8 @@ def _series(whole: str, tokens: list[tuple[str, str]], roles: list[str]) -> str:
     bids = whole.lower().startswith("sub-")
 
     def entity(match: re.Match[str]) -> str:
-        key = match["key"].lower()
-        return match[0] if key in ("sub", "ses") or not (bids or key in _COMMON_ENTITIES) else _CUT
+        person = match["key"].lower() in ("sub", "ses")
+        return _CUT if _is_entity(match, bids=bids) and not person else match[0]
 
     kept = _TARGET.sub(_CUT, _ENTITY.sub(entity, whole))
     kept = _TOKEN.sub(lambda match: _CUT if match[0] in cut else match[0], kept)

@@ -39,7 +39,7 @@ from gliosight.study import Flag, Sequence, Study, Volume
 NAMED = 6
 # Why a FLAIR file goes before another, by the parts of `NiftiName.merit`.
 MERITS = (
-    "before contrast medium by its name",
+    "before contrast medium",
     "the original by its name",
     "axial or three-dimensional by its name",
     "the last run",
@@ -252,8 +252,9 @@ def _choose_beside(flair: Found, candidates: list[Found]) -> tuple[Found | None,
     return fitting[0], ""
 
 
-def _merit(file: Found) -> tuple[bool, int, int, int, int]:
-    return read_name(file.path.name).merit
+def _merit(file: Found) -> tuple[int, ...]:
+    contrast, *others = read_name(file.path.name).merit
+    return (contrast or file.shown.contrast is True, *others)
 
 
 def _flags_of(group: Iterable[Found], files: Mapping[Sequence, Found]) -> tuple[Flag, ...]:

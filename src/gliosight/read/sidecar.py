@@ -74,6 +74,8 @@ class Shown:
         Of the sidecar's rule; ``None`` where the name decided.
     rule : str
         The name of the sidecar's rule.
+    contrast : bool or None
+        Whether the sidecar says after contrast medium; ``None`` where it does not say.
     flags : tuple of Flag
         SIDECAR_UNREADABLE, and NAME_CONTRADICTS where the sidecar outweighs the name.
     """
@@ -83,6 +85,7 @@ class Shown:
     why: str
     confidence: Literal["certain", "likely", "guess"] | None = None
     rule: str = ""
+    contrast: bool | None = None
     flags: tuple[Flag, ...] = ()
 
     @property
@@ -188,7 +191,8 @@ def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bo
             f"({reason}); the sidecar decides."
         )
         flags = (flag("NAME_CONTRADICTS", message),)
-    return Shown(kind, "sidecar", why, identified.confidence, identified.rule, flags)
+    contrast = acquisition.said_contrast if acquisition.contrast is None else acquisition.contrast
+    return Shown(kind, "sidecar", why, identified.confidence, identified.rule, contrast, flags)
 
 
 def _differ(named: Sequence | str, kind: Sequence | str) -> bool:
