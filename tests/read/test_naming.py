@@ -147,6 +147,16 @@ GROUPS: list[tuple[str, list[str]]] = [
         "sub-01_run-1_FLAIR sub-01_run-2_FLAIR sub-01_T1w sub-02_FLAIR sub-02_ce-gd_T1w",
         ["sub-01_run-1_FLAIR sub-01_run-2_FLAIR sub-01_T1w", "sub-02_FLAIR sub-02_ce-gd_T1w"],
     ),
+    # What a patient shares with another is no proof: a number, a word of the protocol.
+    (
+        "anna_flair_5 berta_flair_7 clara_t1_7 dora_t1_5",
+        ["anna_flair_5 ? dora_t1_5", "berta_flair_7 ? clara_t1_7"],
+    ),
+    (
+        "anna_flair_p2 berta_flair_iso clara_t1_iso",
+        ["anna_flair_p2", "berta_flair_iso ? clara_t1_iso"],
+    ),
+    ("1_FLAIR_5 1_T1_7 2_FLAIR_7 2_T1_9", ["1_FLAIR_5 1_T1_7", "2_FLAIR_7 2_T1_9"]),
     # Zeros in front are no scanner's: two patients.
     ("01_FLAIR_ax 02_FLAIR_sag 03_T1", ["01_FLAIR_ax ? 03_T1", "02_FLAIR_sag ? 03_T1"]),
     (

@@ -284,6 +284,8 @@ def test_t1_goes_with_flair(tmp_path: Path) -> None:
     """Of several, that which was treated alike and of the same day."""
     write_folder(tmp_path / "a", "FLAIR_brain.nii", "T1.nii", "T1_brain.nii")
     write_folder(tmp_path / "b", "flair_20150101_5.nii", "t1_20140101_5.nii", "t1_20150101_7.nii")
+    write_folder(tmp_path / "c", "anna_flair.nii", "anna_t1_gd.nii", "berta_t1.nii")
+    assert codes_of(read_path(tmp_path / "c")) == ["T1_LEFT_OUT"]
     assert read_path(tmp_path / "a").source["files"] == ("FLAIR_brain.nii", "T1_brain.nii")
     assert read_path(tmp_path / "b").source["files"][1] == "t1_20150101_7.nii"
 

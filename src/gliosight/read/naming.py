@@ -188,6 +188,12 @@ class NiftiName:
     series: str = ""
 
     @property
+    def before(self) -> tuple[str, ...]:
+        """The part of the identity before the sequence, BIDS entities apart."""
+        labels = sum(token.startswith(("sub-", "ses-")) for token in self.identity)
+        return self.identity[labels : labels + self.lead]
+
+    @property
     def merit(self) -> tuple[bool, int, int, int, int]:
         """Sort key among several files of one sequence of one patient: the smallest is taken.
 
@@ -419,6 +425,12 @@ def are_apart(first: NiftiName, second: NiftiName) -> bool:
     return any(numbers.get(word, number) != number for word, number in _numbered(first).items())
 
 
+def begin_apart(first: NiftiName, second: NiftiName) -> bool:
+    """Whether both names have words before the sequence, and none in common; series numbers do not count."""
+    words = [set(_without_numbers(name.before)) for name in (first, second)]
+    return all(words) and words[0].isdisjoint(words[1])
+
+
 def shared_tokens(first: NiftiName, second: NiftiName) -> tuple[int, int]:
     """How many words and dates two identities share, and how many numbers, which may be of series."""
     shared = set(first.identity) & set(second.identity)
@@ -458,7 +470,15 @@ class _Matcher:
         one_visit = len(alike) == 1 and any(
             token.startswith("date") and token in name.identity for token in next(iter(alike))
         )
-        return near, (bool(telling) and len(fitting) == 1) or one_visit
+        sure = len(near) == len(fitting) == 1 and bool(telling)
+        if sure and strange:
+            # "clara_t1_7" is not of "berta_flair_7", nor "clara_t1_iso" of "berta_flair_iso".
+            other = self.groups[near[0]][0]
+            anchored = any(not _SERIES_NUMBER.fullmatch(token) for token in telling)
+            sure = name.before[:1] == other.before[:1] != () or (
+                anchored and not begin_apart(name, other)
+            )
+        return near, sure or one_visit
 
     def _narrow(self, telling: tuple[str, ...]) -> set[int]:
         """The studies that hold most of the tokens."""
@@ -478,7 +498,7 @@ def _versions(flairs: list[str], read: Mapping[str, NiftiName]) -> dict[tuple[st
     versions: dict[tuple[str, ...], list[str]] = {}
     for name in flairs:
         key = identity = read[name].identity
-        first = read[name].lead + sum(token[:4] in ("sub-", "ses-") for token in identity)
+        first = read[name].lead + sum(token.startswith(("sub-", "ses-")) for token in identity)
         while len(identity) > first and identity[-1].isalpha() and not _TREATED.match(identity[-1]):
             identity = identity[:-1]
             key = identity if identity in identities else key

@@ -24,6 +24,7 @@ from gliosight.read.limits import Budget
 from gliosight.read.naming import (
     another_than,
     are_apart,
+    begin_apart,
     group_by_flair,
     is_mask,
     read_name,
@@ -140,9 +141,15 @@ def assign(
         return {Sequence.FLAIR: group[0]}, assign_single(group[0]), ()
     flair, flags = _choose_flair(group, where)
     files, explained = {Sequence.FLAIR: flair}, list[Sequence]()
+    # "anna_flair" and "anna_t1c" belong together, so "berta_t1" is of somebody else.
+    by_words = any(
+        read_name(file.path.name).identity == read_name(flair.path.name).identity
+        for file in group
+        if file.shown.kind in OTHERS
+    )
     for sequence in OTHERS:
         candidates = [file for file in group if file.shown.kind is sequence]
-        chosen, why = _choose_beside(flair, candidates)
+        chosen, why = _choose_beside(flair, candidates, by_words=by_words)
         unsure = [file for file in doubtful if file.shown.kind is sequence]
         if chosen is not None:
             files[sequence] = chosen
@@ -226,14 +233,21 @@ def _choose_flair(group: Ordered[Found], where: str) -> tuple[Found, list[Flag]]
     return flairs[0], [flag("FLAIR_CHOSEN", message)]
 
 
-def _choose_beside(flair: Found, candidates: list[Found]) -> tuple[Found | None, str]:
-    """The T1 or T1C that goes with FLAIR, or why there is none."""
+def _choose_beside(
+    flair: Found, candidates: list[Found], *, by_words: bool
+) -> tuple[Found | None, str]:
+    """The T1 or T1C that goes with FLAIR, or why there is none; by words where they tell patients."""
     if not candidates:
         return None, ""
     name = read_name(flair.path.name)
-    fitting = [file for file in candidates if not are_apart(name, read_name(file.path.name))]
+    fitting = [
+        file
+        for file in candidates
+        if not are_apart(name, read_name(file.path.name))
+        and not (by_words and begin_apart(name, read_name(file.path.name)))
+    ]
     if not fitting:
-        return None, "its name is of another study"
+        return None, "its name is of another patient or visit"
 
     def fit(file: Found) -> tuple[Any, ...]:
         other = read_name(file.path.name)
