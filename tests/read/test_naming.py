@@ -13,6 +13,7 @@ from gliosight.read.naming import (
     promises_archive,
     sequence_of,
     sequence_of_folder,
+    sequence_of_folders,
     slice_number,
     stem,
     telling_name,
@@ -245,6 +246,22 @@ def test_folders(name: str, sequence: Sequence | str | None, mask: bool, structu
     assert sequence_of_folder(name) == sequence
     assert is_mask(name) is mask
     assert is_structural_folder(name) is structural
+
+
+@pytest.mark.parametrize(
+    ("path", "sequence"),
+    [
+        ("EGD-0265/4_FLAIR/NIFTI", FLAIR),
+        ("P1/T1wCE", T1C),
+        ("t1_study/P1", None),  # what lies above the study says nothing of it
+        ("t1_study", None),
+        ("T1/FLAIR", FLAIR),
+        ("FLAIR/P1/images", None),
+        ("", None),
+    ],
+)
+def test_the_folders_of_a_file(path: str, sequence: Sequence | str | None) -> None:
+    assert sequence_of_folders(path.split("/") if path else ()) == sequence
 
 
 @pytest.mark.parametrize(

@@ -91,8 +91,8 @@ _MASK = re.compile(
 )
 
 _CONTRAST_WORD = re.compile(
-    r"\+?(ce|cm|c|gd|gad\w*|gd\w*|km|post(?!op|surg|rt|rad|chemo|tx|treat)\w*|pre|contrast\w*|kontrast\w*|enh\w*|inj\w*|mdc|nativ\w*"
-    r"|prec\w+|pregd|pregad|noncontrast|unenhanced|without|ohne|with|mit|non)\+?"
+    r"\+?(ce|cm|c|gd\w*|gad\w*|km|post(?!op|surg|rt|rad|chemo|tx|treat)\w*|pre|contrast\w*"
+    r"|kontrast\w*|enh\w*|inj\w*|mdc|nativ\w*|prec\w+|pregd|pregad|noncontrast|unenhanced|without|ohne|with|mit|non)\+?"
 )
 # Without a word for the sequence these still say T1 after contrast.
 _STRONG = re.compile(r"\+ ?(c|gd|gad|km)\b|\bc ?\+|\bgad\w*|.\b(gd|km|ce)\b|kontrast|contrast")
@@ -123,9 +123,10 @@ _PROCESSED = re.compile(
 )
 _FLUID = frozenset(["dark", "fluid", "flu", "fl", "da", "dk", "tirm", "t2", "irprep", "ir"])
 _STRUCTURE = re.compile(
-    r"nifti\d?|niftis|nii|anat|scans?|images?(tr|ts|va|val)?|imgs?|dicoms?|dcm|resources?|files|raw|data|input|mri?|mrs"
-    r"|volumes?|series|ser|seq|sequences?|slices|secondary|converted|out|output|export(ed)?|orig(inal)?|assessors|meta(data)?"
-    r"|pictures?|png|jpe?g|tiff?|study|native|structural|conventional|unprocessed|processed|preprocessed"
+    r"nifti\d?|niftis|nii|anat|scans?|images?(tr|ts|va|val)?|imgs?|dicoms?|dcm|resources?|files|raw|data"
+    r"|input|mri?|mrs|volumes?|series|ser|seq|sequences?|slices|secondary|converted|out|output|export(ed)?"
+    r"|orig(inal)?|assessors|meta(data)?|pictures?|png|jpe?g|tiff?|native|structural|conventional"
+    r"|unprocessed|processed|preprocessed"
 )
 # Entities that are such without a subject, too; "MT-01_flair" is of a patient.
 _COMMON_ENTITIES = frozenset(
@@ -254,6 +255,22 @@ def sequence_of(name: str) -> Sequence | str | None:
 def sequence_of_folder(name: str) -> Sequence | str | None:
     """The sequence a folder's name says (``4_FLAIR``, ``T1wCE``), as `sequence_of` says it of a file's."""
     return _read(name).sequence
+
+
+def sequence_of_folders(parts: Iterable[str]) -> Sequence | str | None:
+    """The sequence that the folders of a file say, the innermost first, up to one that names the study.
+
+    Parameters
+    ----------
+    parts : iterable of str
+        Names of folders, from the outermost to the one that holds the file.
+    """
+    for name in reversed(tuple(parts)):
+        if not is_structural_folder(name):
+            return None
+        if (sequence := sequence_of_folder(name)) is not None:
+            return sequence
+    return None
 
 
 def is_structural_folder(name: str) -> bool:

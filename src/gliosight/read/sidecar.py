@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +20,7 @@ from gliosight.errors import GliosightError, printable
 from gliosight.read.dicom.hints import contrast_hint, said_sequence
 from gliosight.read.flags import flag
 from gliosight.read.limits import open_regular, size_in_words
-from gliosight.read.naming import another_than, sequence_of, sidecar_of
+from gliosight.read.naming import another_than, sequence_of, sequence_of_folders, sidecar_of
 from gliosight.study import Flag, Sequence
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Shown:
     ----------
     kind : Sequence, str or None
         As `naming.sequence_of` says it; ``None`` where neither name nor sidecar says anything.
-    basis : {"name", "sidecar", "nothing"}
+    basis : {"name", "folder", "sidecar", "nothing"}
     why : str
         One clause for people.
     confidence : {"certain", "likely", "guess"} or None
@@ -81,7 +81,7 @@ class Shown:
     """
 
     kind: Sequence | str | None
-    basis: Literal["name", "sidecar", "nothing"]
+    basis: Literal["name", "folder", "sidecar", "nothing"]
     why: str
     confidence: Literal["certain", "likely", "guess"] | None = None
     rule: str = ""
@@ -100,13 +100,9 @@ def kind_in_words(kind: Sequence | str) -> str:
 
 
 def what_shows(path: Path) -> Shown:
-    """What a NIfTI shows by its name and the sidecar beside it, which is opened once; never raises."""
-    named = sequence_of(path.name)
-    by_name = Shown(
-        named,
-        "nothing" if named is None else "name",
-        "neither its name nor a sidecar says a sequence" if named is None else "by its name",
-    )
+    """What a NIfTI shows by its name or folder and the sidecar beside it, opened once; never raises."""
+    by_name = _by_name(path)
+    named = by_name.kind
     sidecar = path.with_name(sidecar_of(path.name))
     try:
         if not sidecar.exists():
@@ -114,11 +110,17 @@ def what_shows(path: Path) -> Shown:
         fields = _load(sidecar)
     except (OSError, ValueError) as error:
         message = f"The sidecar {sidecar.name} was not used: {_reason(error)}."
-        return Shown(
-            by_name.kind, by_name.basis, by_name.why, flags=(flag("SIDECAR_UNREADABLE", message),)
-        )
+        return replace(by_name, flags=(flag("SIDECAR_UNREADABLE", message),))
     own = acquisition_in(fields).said
     return _judge(path.name, by_name, acquisition_in(fields, named), described=own is not None)
+
+
+def _by_name(path: Path) -> Shown:
+    if (named := sequence_of(path.name)) is not None:
+        return Shown(named, "name", "by its name")
+    if (named := sequence_of_folders(path.absolute().parent.parts)) is not None:
+        return Shown(named, "folder", "by its folder's name")
+    return Shown(None, "nothing", "neither name, folder nor sidecar says a sequence")
 
 
 def acquisition_in(fields: Mapping[str, Any], named: Sequence | str | None = None) -> Acquisition:
@@ -187,7 +189,7 @@ def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bo
     ours = isinstance(named, Sequence) or isinstance(kind, Sequence)
     if ours and named is not None and _differ(named, kind):
         message = (
-            f"{name} is {kind_in_words(named)} by its name and {kind_in_words(kind)} by its sidecar "
+            f"{name} is {kind_in_words(named)} {by_name.why} and {kind_in_words(kind)} by its sidecar "
             f"({reason}); the sidecar decides."
         )
         flags = (flag("NAME_CONTRADICTS", message),)
