@@ -175,6 +175,8 @@ class NiftiName:
         0 for axial or three-dimensional, 2 for sagittal or coronal, 1 where nothing says so.
     run : int
         BIDS' ``run-``, 0 without.
+    onto_flair : bool
+        Whether it was put onto FLAIR's grid: ``T1_to_FLAIR``, ``space-FLAIR_T1w``.
     series : str
         The name without sequence, contrast and entities, for people.
     """
@@ -186,6 +188,7 @@ class NiftiName:
     processed: int = 0
     plane: int = 1
     run: int = 0
+    onto_flair: bool = False
     series: str = ""
 
     @property
@@ -598,6 +601,7 @@ def _read(whole: str) -> NiftiName:
         sequence = Sequence.T1C if sequence is Sequence.T1 else sequence
     if entities.get("part", "mag") != "mag":
         sequence = "phase"
+    target = "".join(match[0] for match in _TARGET.finditer(whole))
     roles = list(_roles(tokens, sequence))
     rest = [token.lower() for (token, _), role in zip(tokens, roles, strict=True) if role == ""]
     named = [index for index, role in enumerate(roles) if role == "sequence"]
@@ -610,9 +614,10 @@ def _read(whole: str) -> NiftiName:
         contrast,
         (*(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities), *rest),
         roles[: named[0]].count("") if named else 0,
-        processed + bool(_SPM.search(words)) + bool(_TARGET.search(whole)),
+        processed + bool(_SPM.search(words)) + bool(target),
         min(planes, default=1),
         int(entities["run"]) if entities.get("run", "").isdecimal() else 0,
+        "flair" in f"{target} {entities.get('space')}".lower(),
         _series(whole, tokens, roles),
     )
 

@@ -254,6 +254,7 @@ def _choose_beside(
         return (
             other.identity != name.identity,
             *(-count for count in shared_tokens(name, other)),
+            not other.onto_flair,
             bool(other.processed) != bool(name.processed),
             other.processed,
             other.plane,
