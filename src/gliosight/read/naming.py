@@ -77,9 +77,9 @@ _OTHER = re.compile(
     r"|ktrans|cbf|cbv|epi|ct|pet|t1map|t2map|r1map|mtr|mp2rage|unit1|stir|tirm|dir|psir|ciss|fiesta|mra|mrv"
     r"|tof|angio|mrs|mrsi|svs|csi|localizer|localiser|scout|loc)"
 )
-# What is computed from an image is no such image.
+# What is computed from an image is no such image; as a first word, short ones are somebody's code.
 _COMPUTED = re.compile(
-    r"(?<!^)\b(?P<map>maps?)\b|\b(?P<subtraction>subtract\w*|subtr)\b|\b(?P<projection>mi?n?ip|minip)\b"
+    r"(?<!^)\b(?P<map>maps?)\b|\b(?P<subtraction>subtract\w*|subtr)\b|(?<!^)\b(?P<projection>mi?n?ip)\b"
     r"|\b(?P<deformation>\w*\d ?warp|\w*inverse ?warp|warp(?:coef|field)|deformation\w*|jacobian\w*)\b"
     r"|\b(?P<phase>phase|ph|phmag|imaginary|real|fieldmaphz)[a-z]?$"
 )
