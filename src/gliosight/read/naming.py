@@ -99,23 +99,8 @@ _STRONG = re.compile(r"\+ ?(c|gd|gad|km)\b|\bc ?\+|\bgad\w*|.\b(gd|km|ce)\b|kont
 _LETTER = re.compile(r"[ck]m?")
 _FLAIR_ITSELF = re.compile(r"flair|t2f\b")
 _NO_AGENT = re.compile(r"(no|none|non|pre|without|nativ\w*|0|false|n)", re.IGNORECASE)
-_PLANES = {
-    0: (
-        "ax",
-        "axial",
-        "tra",
-        "trans",
-        "transversal",
-        "transverse",
-        "3d",
-        "cube",
-        "space",
-        "spc",
-        "vista",
-    ),
-    2: ("sag", "sagittal", "cor", "coronal", "2dsag", "2dcor"),
-}
-_PLANE = {word: rank for rank, words in _PLANES.items() for word in words}
+_AXIAL = re.compile(r"ax(ial)?|tra(ns(vers\w*)?)?|3d|cube|space|spc|vista")
+_UPRIGHT = re.compile(r"(2d)?(sag(ittal)?|cor(onal)?)")
 _PROCESSED = re.compile(
     r"bias\w*|n[34]|bc|brain|bet|hdbet|stripped|skull\w*|ss|noskull|reg\w*|coreg\w*|aligned|warped|resampled"
     r"|resliced|norm|normali[sz]ed|zscore|denoised?|smooth(ed)?|mni\w*|std|crop(ped)?|defaced?|preproc\w*"
@@ -605,21 +590,27 @@ def _read(whole: str) -> NiftiName:
     roles = list(_roles(tokens, sequence))
     rest = [token.lower() for (token, _), role in zip(tokens, roles, strict=True) if role == ""]
     named = [index for index, role in enumerate(roles) if role == "sequence"]
-    planes = [
-        _PLANE[w] for w in (*words.split(), *_words(entities.get("acq", "")).split()) if w in _PLANE
-    ]
+    labels = tuple(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities)
     processed = roles.count("processed") + len({"space", "desc", "rec", "proc"} & entities.keys())
     return NiftiName(
         sequence,
         contrast,
-        (*(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities), *rest),
-        roles[: named[0]].count("") if named else 0,
-        processed + bool(_SPM.search(words)) + bool(target),
-        min(planes, default=1),
-        int(entities["run"]) if entities.get("run", "").isdecimal() else 0,
-        "flair" in f"{target} {entities.get('space')}".lower(),
-        _series(whole, tokens, roles),
+        identity=(*labels, *rest),
+        lead=roles[: named[0]].count("") if named else 0,
+        processed=processed + bool(_SPM.search(words)) + bool(target),
+        plane=_plane_of(f"{words} {_words(entities.get('acq', ''))}"),
+        run=int(entities["run"]) if entities.get("run", "").isdecimal() else 0,
+        onto_flair="flair" in f"{target} {entities.get('space')}".lower(),
+        series=_series(whole, tokens, roles),
     )
+
+
+def _plane_of(words: str) -> int:
+    """See `NiftiName.plane`; three-dimensional goes before the plane it was acquired in."""
+    for rank, pattern in ((0, _AXIAL), (2, _UPRIGHT)):
+        if any(map(pattern.fullmatch, words.split())):
+            return rank
+    return 1
 
 
 def _words(token: str) -> str:
@@ -675,7 +666,7 @@ def _role(words: str, sequence: Sequence | str | None, *, after_sequence: bool) 
     t1 = sequence in (Sequence.T1, Sequence.T1C) and not all(map(_LETTER.fullmatch, each))
     roles = (
         ("sequence", _says_sequence(words, sequence)),
-        ("plane", all(word in _PLANE for word in each)),
+        ("plane", all(_AXIAL.fullmatch(word) or _UPRIGHT.fullmatch(word) for word in each)),
         (
             "contrast",
             sequence is not None
