@@ -13,6 +13,7 @@ from gliosight.read.naming import (
     promises_archive,
     sequence_of,
     sequence_of_folder,
+    sequence_of_folders,
     slice_number,
     stem,
     telling_name,
@@ -67,7 +68,8 @@ SAYS = {
         CT1 cT1 ceT1 CE-T1 T1w_ce T1Post postContrastT1 T1ce_n4 t1c+ t1c BraTS-GLI-1-000-t1c
         UPENN-GBM-00001_11_T1GD UCSF-PDGM-0001_T1gad_bias ReMIND-001_PreOP_T1post preop_T1_gd T1-Gd-DTPA
         T1_inj
-        3DT1GADO GADO_preprocessed patient01_T1WKS UCSD-PTGBM-0002_01_T1post 3DT1Gd T1W_3D_TFE_Gd_SENSE_8_1
+        ce-gad_T1w ses-1_ce-GD_T1w 3DT1GADO GADO_preprocessed patient01_T1WKS
+        UCSD-PTGBM-0002_01_T1post 3DT1Gd T1W_3D_TFE_Gd_SENSE_8_1
         T1_mdc T1_plus_C T1_enh T1_with_contrast sub-1_ce-GD_T1w sub-1_T1c t1_mit_km Gd_ax_T1
     """,
     T1: """
@@ -76,12 +78,13 @@ SAYS = {
         T1_sans_inj sub-1_ses-post_T1w sub-1_ses-ce_acq-gad_run-1_T1w sub-1_acq-flair_T1w sub-1_ce-none_T1w
         sub-1_rec-post_T1w sub-1_desc-FLAIR_T1w KM_001_T1 T1_to_FLAIR T1toFLAIR T1_in_FLAIR_space wT1 rT1
         ADNI_002_S_0295_MR_MP-RAGE_br_raw_20060418 training01_01_mprage_pp UCSD-PTGBM-0002_01_T1pre
+        t1_tirm_tra_dark-fluid rec-gad_T1w ses-post_T1w acq-FLAIR_T1w ce-none_T1w
         IR-FSPGR MP-RAGE sag_mprage T1_w_wo week-001_T1 T1_brain
     """,
     "T2": "T2w t2_tse_tra BraTS-GLI-1-000-t2w sub-01_acq-T1c_T2w T2_gd",
     "TIRM": "t2_tirm_tra tirm_cor",  # may be STIR as well as FLAIR
     "STIR": "STIR cor_stir t2_stir",
-    "T1 and FLAIR": "T1_FLAIR Ax_T1_FLAIR t1_tirm_tra_dark-fluid",  # T1-weighted with nulled fluid
+    "T1 and FLAIR": "T1_FLAIR Ax_T1_FLAIR FLAIR_T1_reg",  # T1-weighted with nulled fluid, or moved onto it
     "BOLD": "sub-01_task-flair_bold",
     "T1MAP": "T1map",
     # What was computed from an image is none.
@@ -145,6 +148,22 @@ GROUPS: list[tuple[str, list[str]]] = [
         "sub-01_run-1_FLAIR sub-01_run-2_FLAIR sub-01_T1w sub-02_FLAIR sub-02_ce-gd_T1w",
         ["sub-01_run-1_FLAIR sub-01_run-2_FLAIR sub-01_T1w", "sub-02_FLAIR sub-02_ce-gd_T1w"],
     ),
+    # What a patient shares with another is no proof: a number, a word of the protocol.
+    (
+        "anna_flair_5 berta_flair_7 clara_t1_7 dora_t1_5",
+        ["anna_flair_5 ? dora_t1_5", "berta_flair_7 ? clara_t1_7"],
+    ),
+    (
+        "anna_flair_p2 berta_flair_iso clara_t1_iso",
+        ["anna_flair_p2", "berta_flair_iso ? clara_t1_iso"],
+    ),
+    ("1_FLAIR_5 1_T1_7 2_FLAIR_7 2_T1_9", ["1_FLAIR_5 1_T1_7", "2_FLAIR_7 2_T1_9"]),
+    # Zeros in front are no scanner's: two patients.
+    ("01_FLAIR_ax 02_FLAIR_sag 03_T1", ["01_FLAIR_ax ? 03_T1", "02_FLAIR_sag ? 03_T1"]),
+    (
+        "01_flair_20150101 02_flair_20150101 03_t1_20150101",
+        ["01_flair_20150101 ? 03_t1_20150101", "02_flair_20150101 ? 03_t1_20150101"],
+    ),
     # Two FLAIR of one visit, neither of which is the better: both have its T1.
     (
         "s_flair_20150101_5 s_flair_20150101_9 s_t1_20150101_7",
@@ -200,6 +219,8 @@ def test_many_files_cost_no_more_each(monkeypatch: pytest.MonkeyPatch) -> None:
         ("t1", T1, False, True),
         ("4_FLAIR", FLAIR, False, True),  # Erasmus
         ("2_T1GD", T1C, False, True),
+        ("04_FLAIR", FLAIR, False, True),
+        ("0004_FLAIR", FLAIR, False, False),
         ("5_MASK", None, True, True),
         ("masks", None, True, True),
         ("images_segm", None, True, True),
@@ -225,6 +246,22 @@ def test_folders(name: str, sequence: Sequence | str | None, mask: bool, structu
     assert sequence_of_folder(name) == sequence
     assert is_mask(name) is mask
     assert is_structural_folder(name) is structural
+
+
+@pytest.mark.parametrize(
+    ("path", "sequence"),
+    [
+        ("EGD-0265/4_FLAIR/NIFTI", FLAIR),
+        ("P1/T1wCE", T1C),
+        ("t1_study/P1", None),  # what lies above the study says nothing of it
+        ("t1_study", None),
+        ("T1/FLAIR", FLAIR),
+        ("FLAIR/P1/images", None),
+        ("", None),
+    ],
+)
+def test_the_folders_of_a_file(path: str, sequence: Sequence | str | None) -> None:
+    assert sequence_of_folders(path.split("/") if path else ()) == sequence
 
 
 @pytest.mark.parametrize(

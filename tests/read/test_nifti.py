@@ -281,9 +281,13 @@ def test_with_several_flairs_no_t1_is_called_missing(tmp_path: Path) -> None:
 
 
 def test_t1_goes_with_flair(tmp_path: Path) -> None:
-    """Of several, that which was treated alike and of the same day."""
+    """Of several, that on FLAIR's grid, treated alike, of the same day."""
     write_folder(tmp_path / "a", "FLAIR_brain.nii", "T1.nii", "T1_brain.nii")
     write_folder(tmp_path / "b", "flair_20150101_5.nii", "t1_20140101_5.nii", "t1_20150101_7.nii")
+    write_folder(tmp_path / "d", "FLAIR.nii", "T1.nii", "T1_to_FLAIR.nii", "T1_to_MNI.nii")
+    assert read_path(tmp_path / "d").source["files"][1] == "T1_to_FLAIR.nii"
+    write_folder(tmp_path / "c", "anna_flair.nii", "anna_t1_gd.nii", "berta_t1.nii")
+    assert codes_of(read_path(tmp_path / "c")) == ["T1_LEFT_OUT"]
     assert read_path(tmp_path / "a").source["files"] == ("FLAIR_brain.nii", "T1_brain.nii")
     assert read_path(tmp_path / "b").source["files"][1] == "t1_20150101_7.nii"
 

@@ -259,6 +259,28 @@ def test_a_sidecar_refuses_as_a_name_does(tmp_path: Path) -> None:
     assert "given as FLAIR (scan.nii.gz) is T2 by its sidecar" in note.message
 
 
+def test_the_folder_speaks_where_the_name_does_not(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "P1" / "4_FLAIR" / "NIFTI" / "scan.nii", make_volume())
+    write_nifti(tmp_path / "P1" / "T2w" / "scan.nii", make_volume())
+    write_nifti(tmp_path / "P1" / "T1w" / "flair.nii", make_volume())
+    missing = ["T1_MISSING", "T1C_MISSING"]
+    assert codes_of(read_path(tmp_path / "P1" / "4_FLAIR" / "NIFTI" / "scan.nii")) == missing
+    assert codes_of(read_path(tmp_path / "P1" / "T1w" / "flair.nii")) == missing
+    with pytest.raises(UnsupportedInputError, match="no FLAIR, the folder says T2"):
+        read_path(tmp_path / "P1" / "T2w" / "scan.nii")
+    study = read(Request(None, flair=tmp_path / "P1" / "T2w" / "scan.nii"))
+    assert "is T2 by its folder" in study.flags[0].message
+
+
+def test_flair_before_contrast_goes_before_one_after(tmp_path: Path) -> None:
+    after = {**SIEMENS_FLAIR, "ContrastBolusAgent": "Gadovist"}
+    write_pair(tmp_path / "anon_flair.nii", after, seed=1)
+    write_pair(tmp_path / "anon_dark-fluid.nii", SIEMENS_FLAIR, seed=2)
+    study = read_path(tmp_path)
+    assert study.source["files"] == ("anon_dark-fluid.nii",)
+    assert "taken for FLAIR, before contrast medium" in study.flags[0].message
+
+
 def test_a_single_file_with_a_sidecar_is_not_assumed(tmp_path: Path) -> None:
     write_pair(tmp_path / "scan.nii.gz", SIEMENS_FLAIR)
     assert codes_of(read_path(tmp_path / "scan.nii.gz")) == ["T1_MISSING", "T1C_MISSING"]

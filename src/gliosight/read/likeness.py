@@ -109,7 +109,8 @@ def _averaged(pictures: NDArray[Any], block: int) -> NDArray[Any]:
     count, rows, columns, channels = pictures.shape
     rows, columns = rows // block * block, columns // block * block
     shape = (count, rows // block, block, columns // block, block, channels)
-    return pictures[:, :rows, :columns].reshape(shape).mean(axis=(2, 4))
+    blocks: NDArray[Any] = pictures[:, :rows, :columns].reshape(shape).mean(axis=(2, 4))
+    return blocks
 
 
 def _open_part(pixels: NDArray[Any], channel: int) -> float:

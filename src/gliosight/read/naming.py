@@ -77,9 +77,9 @@ _OTHER = re.compile(
     r"|ktrans|cbf|cbv|epi|ct|pet|t1map|t2map|r1map|mtr|mp2rage|unit1|stir|tirm|dir|psir|ciss|fiesta|mra|mrv"
     r"|tof|angio|mrs|mrsi|svs|csi|localizer|localiser|scout|loc)"
 )
-# What is computed from an image is no such image.
+# What is computed from an image is no such image; as a first word, short ones are somebody's code.
 _COMPUTED = re.compile(
-    r"(?<!^)\b(?P<map>maps?)\b|\b(?P<subtraction>subtract\w*|subtr)\b|\b(?P<projection>mi?n?ip|minip)\b"
+    r"(?<!^)\b(?P<map>maps?)\b|\b(?P<subtraction>subtract\w*|subtr)\b|(?<!^)\b(?P<projection>mi?n?ip)\b"
     r"|\b(?P<deformation>\w*\d ?warp|\w*inverse ?warp|warp(?:coef|field)|deformation\w*|jacobian\w*)\b"
     r"|\b(?P<phase>phase|ph|phmag|imaginary|real|fieldmaphz)[a-z]?$"
 )
@@ -91,30 +91,16 @@ _MASK = re.compile(
 )
 
 _CONTRAST_WORD = re.compile(
-    r"\+?(ce|cm|c|gd|gad\w*|gd\w*|km|post(?!op|surg|rt|rad|chemo|tx|treat)\w*|pre|contrast\w*|kontrast\w*|enh\w*|inj\w*|mdc|nativ\w*"
-    r"|prec\w+|pregd|pregad|noncontrast|unenhanced|without|ohne|with|mit|non)\+?"
+    r"\+?(ce|cm|c|gd\w*|gad\w*|km|post(?!op|surg|rt|rad|chemo|tx|treat)\w*|pre|contrast\w*"
+    r"|kontrast\w*|enh\w*|inj\w*|mdc|nativ\w*|prec\w+|pregd|pregad|noncontrast|unenhanced|without|ohne|with|mit|non)\+?"
 )
 # Without a word for the sequence these still say T1 after contrast.
 _STRONG = re.compile(r"\+ ?(c|gd|gad|km)\b|\bc ?\+|\bgad\w*|.\b(gd|km|ce)\b|kontrast|contrast")
 _LETTER = re.compile(r"[ck]m?")
+_FLAIR_ITSELF = re.compile(r"flair|t2f\b")
 _NO_AGENT = re.compile(r"(no|none|non|pre|without|nativ\w*|0|false|n)", re.IGNORECASE)
-_PLANES = {
-    0: (
-        "ax",
-        "axial",
-        "tra",
-        "trans",
-        "transversal",
-        "transverse",
-        "3d",
-        "cube",
-        "space",
-        "spc",
-        "vista",
-    ),
-    2: ("sag", "sagittal", "cor", "coronal", "2dsag", "2dcor"),
-}
-_PLANE = {word: rank for rank, words in _PLANES.items() for word in words}
+_AXIAL = re.compile(r"ax(ial)?|tra(ns(vers\w*)?)?|3d|cube|space|spc|vista")
+_UPRIGHT = re.compile(r"(2d)?(sag(ittal)?|cor(onal)?)")
 _PROCESSED = re.compile(
     r"bias\w*|n[34]|bc|brain|bet|hdbet|stripped|skull\w*|ss|noskull|reg\w*|coreg\w*|aligned|warped|resampled"
     r"|resliced|norm|normali[sz]ed|zscore|denoised?|smooth(ed)?|mni\w*|std|crop(ped)?|defaced?|preproc\w*"
@@ -122,12 +108,15 @@ _PROCESSED = re.compile(
 )
 _FLUID = frozenset(["dark", "fluid", "flu", "fl", "da", "dk", "tirm", "t2", "irprep", "ir"])
 _STRUCTURE = re.compile(
-    r"nifti\d?|niftis|nii|anat|scans?|images?(tr|ts|va|val)?|imgs?|dicoms?|dcm|resources?|files|raw|data|input|mri?|mrs"
-    r"|volumes?|series|ser|seq|sequences?|slices|secondary|converted|out|output|export(ed)?|orig(inal)?|assessors|meta(data)?"
-    r"|pictures?|png|jpe?g|tiff?|study|native|structural|conventional|unprocessed|processed|preprocessed"
+    r"nifti\d?|niftis|nii|anat|scans?|images?(tr|ts|va|val)?|imgs?|dicoms?|dcm|resources?|files|raw|data"
+    r"|input|mri?|mrs|volumes?|series|ser|seq|sequences?|slices|secondary|converted|out|output|export(ed)?"
+    r"|orig(inal)?|assessors|meta(data)?|pictures?|png|jpe?g|tiff?|native|structural|conventional"
+    r"|unprocessed|processed|preprocessed"
 )
 # Entities that are such without a subject, too; "MT-01_flair" is of a patient.
-_COMMON_ENTITIES = frozenset(("sub", "ses", "acq", "run", "echo", "space", "desc", "task"))
+_COMMON_ENTITIES = frozenset(
+    ("sub", "ses", "acq", "ce", "run", "rec", "echo", "space", "desc", "task")
+)
 _CUT = "\0"
 # Initials that could be contrast medium, before a patient's number.
 _INITIALS = re.compile(r"[ck]m?|gd|gad|ce|pre|post")
@@ -139,8 +128,8 @@ _VISIT = re.compile(
     re.IGNORECASE,
 )
 _SERIES_FOLDERS = frozenset(("scans", "series", "dicom", "dicoms", "assessors", "resources"))
-# A number of more digits than this is an identifier and no series number.
-_SERIES_DIGITS = 4
+# dcm2niix writes them without zeros in front, and with a letter where names clash.
+_SERIES_NUMBER = re.compile(r"[1-9]\d{0,3}[a-z]?")
 
 _TRAILING = re.compile(r"^(.*?)([0-9]+)$", re.DOTALL)
 _MIDDLE = re.compile(
@@ -171,6 +160,8 @@ class NiftiName:
         0 for axial or three-dimensional, 2 for sagittal or coronal, 1 where nothing says so.
     run : int
         BIDS' ``run-``, 0 without.
+    onto_flair : bool
+        Whether it was put onto FLAIR's grid: ``T1_to_FLAIR``, ``space-FLAIR_T1w``.
     series : str
         The name without sequence, contrast and entities, for people.
     """
@@ -182,7 +173,14 @@ class NiftiName:
     processed: int = 0
     plane: int = 1
     run: int = 0
+    onto_flair: bool = False
     series: str = ""
+
+    @property
+    def before(self) -> tuple[str, ...]:
+        """The part of the identity before the sequence, BIDS entities apart."""
+        labels = sum(token.startswith(("sub-", "ses-")) for token in self.identity)
+        return self.identity[labels : labels + self.lead]
 
     @property
     def merit(self) -> tuple[bool, int, int, int, int]:
@@ -257,6 +255,22 @@ def sequence_of_folder(name: str) -> Sequence | str | None:
     return _read(name).sequence
 
 
+def sequence_of_folders(parts: Iterable[str]) -> Sequence | str | None:
+    """The sequence that the folders of a file say, the innermost first, up to one that names the study.
+
+    Parameters
+    ----------
+    parts : iterable of str
+        Names of folders, from the outermost to the one that holds the file.
+    """
+    for name in reversed(tuple(parts)):
+        if not is_structural_folder(name):
+            return None
+        if (sequence := sequence_of_folder(name)) is not None:
+            return sequence
+    return None
+
+
 def is_structural_folder(name: str) -> bool:
     """Whether a folder's name says nothing of the study that it holds.
 
@@ -269,7 +283,7 @@ def is_structural_folder(name: str) -> bool:
     if read.sequence is None and not any(map(_STRUCTURE.fullmatch, read.identity)):
         return False
     return all(
-        _STRUCTURE.fullmatch(token) or (_NUMBER.fullmatch(token) and len(token) <= _SERIES_DIGITS)
+        _STRUCTURE.fullmatch(token) or _SERIES_NUMBER.fullmatch(token.removeprefix("0"))
         for token in read.identity
     )
 
@@ -380,8 +394,7 @@ def group_by_flair(
     partners = [name for name in read if kinds[name] in (Sequence.T1, Sequence.T1C)]
     flairs = _versions([name for name in read if kinds[name] is Sequence.FLAIR], read)
     by_number = any(
-        read[name].identity in flairs
-        and _without_numbers(read[name].identity) != read[name].identity
+        read[name].identity in flairs and any(map(_NUMBER.fullmatch, read[name].identity))
         for name in partners
     )
     if partners and not by_number:
@@ -427,6 +440,12 @@ def are_apart(first: NiftiName, second: NiftiName) -> bool:
     return any(numbers.get(word, number) != number for word, number in _numbered(first).items())
 
 
+def begin_apart(first: NiftiName, second: NiftiName) -> bool:
+    """Whether both names have words before the sequence, and none in common; series numbers do not count."""
+    words = [set(_without_numbers(name.before)) for name in (first, second)]
+    return all(words) and words[0].isdisjoint(words[1])
+
+
 def shared_tokens(first: NiftiName, second: NiftiName) -> tuple[int, int]:
     """How many words and dates two identities share, and how many numbers, which may be of series."""
     shared = set(first.identity) & set(second.identity)
@@ -466,7 +485,15 @@ class _Matcher:
         one_visit = len(alike) == 1 and any(
             token.startswith("date") and token in name.identity for token in next(iter(alike))
         )
-        return near, (bool(telling) and len(fitting) == 1) or one_visit
+        sure = len(near) == len(fitting) == 1 and bool(telling)
+        if sure and strange:
+            # "clara_t1_7" is not of "berta_flair_7", nor "clara_t1_iso" of "berta_flair_iso".
+            other = self.groups[near[0]][0]
+            anchored = any(not _SERIES_NUMBER.fullmatch(token) for token in telling)
+            sure = name.before[:1] == other.before[:1] != () or (
+                anchored and not begin_apart(name, other)
+            )
+        return near, sure or one_visit
 
     def _narrow(self, telling: tuple[str, ...]) -> set[int]:
         """The studies that hold most of the tokens."""
@@ -486,7 +513,7 @@ def _versions(flairs: list[str], read: Mapping[str, NiftiName]) -> dict[tuple[st
     versions: dict[tuple[str, ...], list[str]] = {}
     for name in flairs:
         key = identity = read[name].identity
-        first = read[name].lead + sum(token[:4] in ("sub-", "ses-") for token in identity)
+        first = read[name].lead + sum(token.startswith(("sub-", "ses-")) for token in identity)
         while len(identity) > first and identity[-1].isalpha() and not _TREATED.match(identity[-1]):
             identity = identity[:-1]
             key = identity if identity in identities else key
@@ -513,9 +540,8 @@ def _joined(
 
 
 def _without_numbers(identity: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(
-        token for token in identity if not _NUMBER.fullmatch(token) or len(token) > _SERIES_DIGITS
-    )
+    """An identity without what may be numbers of series; ``007`` is a patient's."""
+    return tuple(token for token in identity if not _SERIES_NUMBER.fullmatch(token))
 
 
 def _numbered(name: NiftiName) -> dict[str, str]:
@@ -529,16 +555,22 @@ def _numbered(name: NiftiName) -> dict[str, str]:
     return numbers
 
 
+def _is_entity(match: re.Match[str], *, bids: bool) -> bool:
+    key, value = match["key"].lower(), _words(match["value"])
+    if not bids and key not in _COMMON_ENTITIES:  # "MT-01" is a patient
+        return False
+    return key != "ce" or not HINTS["T1"].search(value)  # "CE-T1" is a sequence
+
+
 def _without_entities(whole: str) -> tuple[str, dict[str, str]]:
     """A stem without its BIDS entities, and these by their keys."""
     entities: dict[str, str] = {}
     bids = whole.lower().startswith("sub-")
 
     def take(match: re.Match[str]) -> str:
-        key = match["key"].lower()
-        if not bids and key not in _COMMON_ENTITIES:  # "MT-01" is a patient
+        if not _is_entity(match, bids=bids):
             return match[0]
-        entities.setdefault(key, match["value"].lower())
+        entities.setdefault(match["key"].lower(), match["value"].lower())
         return _CUT
 
     return _ENTITY.sub(take, whole), entities
@@ -559,28 +591,36 @@ def _read(whole: str) -> NiftiName:
     sequence, contrast = _sequence_in(words)
     if sequence is not None and " and " in sequence and "sub" in entities:
         sequence, contrast = _sequence_in(tokens[-1][1])  # BIDS: the suffix speaks
-    if sequence is Sequence.T1 and entities.get("ce") and not _NO_AGENT.fullmatch(entities["ce"]):
-        sequence, contrast = Sequence.T1C, True
+    if entities.get("ce") and not _NO_AGENT.fullmatch(entities["ce"]):
+        contrast = True
+        sequence = Sequence.T1C if sequence is Sequence.T1 else sequence
     if entities.get("part", "mag") != "mag":
         sequence = "phase"
-    contrast = contrast or ("ce" in entities and not _NO_AGENT.fullmatch(entities["ce"]))
+    target = "".join(match[0] for match in _TARGET.finditer(whole))
     roles = list(_roles(tokens, sequence))
     rest = [token.lower() for (token, _), role in zip(tokens, roles, strict=True) if role == ""]
     named = [index for index, role in enumerate(roles) if role == "sequence"]
-    planes = [
-        _PLANE[w] for w in (*words.split(), *_words(entities.get("acq", "")).split()) if w in _PLANE
-    ]
+    labels = tuple(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities)
     processed = roles.count("processed") + len({"space", "desc", "rec", "proc"} & entities.keys())
     return NiftiName(
         sequence,
         contrast,
-        (*(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities), *rest),
-        roles[: named[0]].count("") if named else 0,
-        processed + bool(_SPM.search(words)),
-        min(planes, default=1),
-        int(entities["run"]) if entities.get("run", "").isdecimal() else 0,
-        _series(whole, tokens, roles),
+        identity=(*labels, *rest),
+        lead=roles[: named[0]].count("") if named else 0,
+        processed=processed + bool(_SPM.search(words)) + bool(target),
+        plane=_plane_of(f"{words} {_words(entities.get('acq', ''))}"),
+        run=int(entities["run"]) if entities.get("run", "").isdecimal() else 0,
+        onto_flair="flair" in f"{target} {entities.get('space')}".lower(),
+        series=_series(whole, tokens, roles),
     )
+
+
+def _plane_of(words: str) -> int:
+    """See `NiftiName.plane`; three-dimensional goes before the plane it was acquired in."""
+    for rank, pattern in ((0, _AXIAL), (2, _UPRIGHT)):
+        if any(map(pattern.fullmatch, words.split())):
+            return rank
+    return 1
 
 
 def _words(token: str) -> str:
@@ -595,6 +635,8 @@ def _sequence_in(words: str) -> tuple[Sequence | str | None, bool]:
     t1 = HINTS["T1"].search(words) or (not flair and not t2 and _T1_MORE.search(words))
     if computed := _COMPUTED.search(words):
         return f"{computed.lastgroup}", after
+    if t1 and not _FLAIR_ITSELF.search(words):
+        flair = None  # Siemens' T1 with nulled fluid: "t1_tirm_tra_dark-fluid"
     named = [
         name
         for name, there in (
@@ -634,7 +676,7 @@ def _role(words: str, sequence: Sequence | str | None, *, after_sequence: bool) 
     t1 = sequence in (Sequence.T1, Sequence.T1C) and not all(map(_LETTER.fullmatch, each))
     roles = (
         ("sequence", _says_sequence(words, sequence)),
-        ("plane", all(word in _PLANE for word in each)),
+        ("plane", all(_AXIAL.fullmatch(word) or _UPRIGHT.fullmatch(word) for word in each)),
         (
             "contrast",
             sequence is not None
@@ -672,8 +714,8 @@ def _series(whole: str, tokens: list[tuple[str, str]], roles: list[str]) -> str:
     bids = whole.lower().startswith("sub-")
 
     def entity(match: re.Match[str]) -> str:
-        key = match["key"].lower()
-        return match[0] if key in ("sub", "ses") or not (bids or key in _COMMON_ENTITIES) else _CUT
+        person = match["key"].lower() in ("sub", "ses")
+        return _CUT if _is_entity(match, bids=bids) and not person else match[0]
 
     kept = _TARGET.sub(_CUT, _ENTITY.sub(entity, whole))
     kept = _TOKEN.sub(lambda match: _CUT if match[0] in cut else match[0], kept)

@@ -24,6 +24,7 @@ from gliosight.read.limits import Budget
 from gliosight.read.naming import (
     another_than,
     are_apart,
+    begin_apart,
     is_mask,
     read_name,
     shared_tokens,
@@ -38,7 +39,7 @@ from gliosight.study import Flag, Sequence, Study, Volume
 NAMED = 6
 # Why a FLAIR file goes before another, by the parts of `NiftiName.merit`.
 MERITS = (
-    "before contrast medium by its name",
+    "before contrast medium",
     "the original by its name",
     "axial or three-dimensional by its name",
     "the last run",
@@ -139,9 +140,15 @@ def assign(
         return {Sequence.FLAIR: group[0]}, assign_single(group[0]), ()
     flair, flags = _choose_flair(group, where)
     files, explained = {Sequence.FLAIR: flair}, list[Sequence]()
+    # "anna_flair" and "anna_t1c" belong together, so "berta_t1" is of somebody else.
+    by_words = any(
+        read_name(file.name).identity == read_name(flair.name).identity
+        for file in group
+        if file.shown.kind in OTHERS
+    )
     for sequence in OTHERS:
         candidates = [file for file in group if file.shown.kind is sequence]
-        chosen, why = _choose_beside(flair, candidates)
+        chosen, why = _choose_beside(flair, candidates, by_words=by_words)
         unsure = [file for file in doubtful if file.shown.kind is sequence]
         if chosen is not None:
             files[sequence] = chosen
@@ -223,20 +230,28 @@ def _choose_flair(group: Ordered[Found], where: str) -> tuple[Found, list[Flag]]
     return flairs[0], [flag("FLAIR_CHOSEN", message)]
 
 
-def _choose_beside(flair: Found, candidates: list[Found]) -> tuple[Found | None, str]:
-    """The T1 or T1C that goes with FLAIR, or why there is none."""
+def _choose_beside(
+    flair: Found, candidates: list[Found], *, by_words: bool
+) -> tuple[Found | None, str]:
+    """The T1 or T1C that goes with FLAIR, or why there is none; by words where they tell patients."""
     if not candidates:
         return None, ""
     name = read_name(flair.name)
-    fitting = [file for file in candidates if not are_apart(name, read_name(file.name))]
+    fitting = [
+        file
+        for file in candidates
+        if not are_apart(name, read_name(file.name))
+        and not (by_words and begin_apart(name, read_name(file.name)))
+    ]
     if not fitting:
-        return None, "its name is of another study"
+        return None, "its name is of another patient or visit"
 
     def fit(file: Found) -> tuple[Any, ...]:
         other = read_name(file.name)
         return (
             other.identity != name.identity,
             *(-count for count in shared_tokens(name, other)),
+            not other.onto_flair,
             bool(other.processed) != bool(name.processed),
             other.processed,
             other.plane,
@@ -249,8 +264,9 @@ def _choose_beside(flair: Found, candidates: list[Found]) -> tuple[Found | None,
     return fitting[0], ""
 
 
-def _merit(file: Found) -> tuple[bool, int, int, int, int]:
-    return read_name(file.name).merit
+def _merit(file: Found) -> tuple[int, ...]:
+    contrast, *others = read_name(file.name).merit
+    return (contrast or file.shown.contrast is True, *others)
 
 
 def _flags_of(group: Iterable[Found], files: Mapping[Sequence, Found]) -> tuple[Flag, ...]:

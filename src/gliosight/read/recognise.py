@@ -73,7 +73,7 @@ class Found:
         """What a NIfTI shows by its name, its folder and its sidecar, which is opened once."""
         from gliosight.read.sidecar import what_shows
 
-        return what_shows(self.path, self.sequence_folder)
+        return what_shows(self.path)
 
 
 def relative(path: Path, root: Path) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +20,7 @@ from gliosight.errors import GliosightError, printable
 from gliosight.read.dicom.hints import contrast_hint, said_sequence
 from gliosight.read.flags import flag
 from gliosight.read.limits import open_regular, size_in_words
-from gliosight.read.naming import another_than, sequence_of, sequence_of_folder, sidecar_of
+from gliosight.read.naming import another_than, sequence_of, sequence_of_folders, sidecar_of
 from gliosight.study import Flag, Sequence
 
 if TYPE_CHECKING:
@@ -74,6 +74,8 @@ class Shown:
         Of the sidecar's rule; ``None`` where the name decided.
     rule : str
         The name of the sidecar's rule.
+    contrast : bool or None
+        Whether the sidecar says after contrast medium; ``None`` where it does not say.
     flags : tuple of Flag
         SIDECAR_UNREADABLE, and NAME_CONTRADICTS where the sidecar outweighs the name.
     """
@@ -83,6 +85,7 @@ class Shown:
     why: str
     confidence: Literal["certain", "likely", "guess"] | None = None
     rule: str = ""
+    contrast: bool | None = None
     flags: tuple[Flag, ...] = ()
 
     @property
@@ -96,20 +99,10 @@ def kind_in_words(kind: Sequence | str) -> str:
     return kind.value if isinstance(kind, Sequence) else kind
 
 
-def what_shows(path: Path, sequence_folder: str = "") -> Shown:
-    """What a NIfTI shows by its name, its folder and the sidecar beside it; never raises.
-
-    The sidecar is opened once. ``sequence_folder`` is the name of the folder that says the sequence.
-    """
-    named = sequence_of(path.name)
-    basis: Literal["name", "folder"] = "name"
-    if named is None and sequence_folder:
-        named, basis = sequence_of_folder(sequence_folder), "folder"
-    by_name = (
-        Shown(None, "nothing", "neither its name nor its folder nor a sidecar says a sequence")
-        if named is None
-        else Shown(named, basis, f"by its {basis}")
-    )
+def what_shows(path: Path) -> Shown:
+    """What a NIfTI shows by its name or folder and the sidecar beside it, opened once; never raises."""
+    by_name = _by_name(path)
+    named = by_name.kind
     sidecar = path.with_name(sidecar_of(path.name))
     try:
         if not sidecar.exists():
@@ -117,11 +110,17 @@ def what_shows(path: Path, sequence_folder: str = "") -> Shown:
         fields = _load(sidecar)
     except (OSError, ValueError) as error:
         message = f"The sidecar {sidecar.name} was not used: {_reason(error)}."
-        return Shown(
-            by_name.kind, by_name.basis, by_name.why, flags=(flag("SIDECAR_UNREADABLE", message),)
-        )
+        return replace(by_name, flags=(flag("SIDECAR_UNREADABLE", message),))
     own = acquisition_in(fields).said
     return _judge(path.name, by_name, acquisition_in(fields, named), described=own is not None)
+
+
+def _by_name(path: Path) -> Shown:
+    if (named := sequence_of(path.name)) is not None:
+        return Shown(named, "name", "by its name")
+    if (named := sequence_of_folders(path.absolute().parent.parts)) is not None:
+        return Shown(named, "folder", "by its folder's name")
+    return Shown(None, "nothing", "neither name, folder nor sidecar says a sequence")
 
 
 def acquisition_in(fields: Mapping[str, Any], named: Sequence | str | None = None) -> Acquisition:
@@ -190,11 +189,12 @@ def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bo
     ours = isinstance(named, Sequence) or isinstance(kind, Sequence)
     if ours and named is not None and _differ(named, kind):
         message = (
-            f"{name} is {kind_in_words(named)} by its name and {kind_in_words(kind)} by its sidecar "
+            f"{name} is {kind_in_words(named)} {by_name.why} and {kind_in_words(kind)} by its sidecar "
             f"({reason}); the sidecar decides."
         )
         flags = (flag("NAME_CONTRADICTS", message),)
-    return Shown(kind, "sidecar", why, identified.confidence, identified.rule, flags)
+    contrast = acquisition.said_contrast if acquisition.contrast is None else acquisition.contrast
+    return Shown(kind, "sidecar", why, identified.confidence, identified.rule, contrast, flags)
 
 
 def _differ(named: Sequence | str, kind: Sequence | str) -> bool:

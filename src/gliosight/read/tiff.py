@@ -139,7 +139,8 @@ def _decode_page(
     pages, turned = upright(native(values)[None], orientation_of(page))
     if turned:
         notes.add("TURNED_UPRIGHT")
-    return pages[0]
+    page_pixels: NDArray[Any] = pages[0]
+    return page_pixels
 
 
 def _check_kind(page: tifffile.TiffPage, where: str) -> None:
@@ -269,8 +270,8 @@ def _as_numbers(
         return lines.view(dtype).reshape(-1, width, together)
     if page.predictor == DIFFERENCES:
         whole = np.dtype(f"u{bits // 8}")
-        differences = lines.view(whole.newbyteorder(page.parent.byteorder))
-        differences = differences.reshape(-1, width, together)
+        stored = lines.view(whole.newbyteorder(page.parent.byteorder))
+        differences = stored.reshape(-1, width, together)
         return np.cumsum(differences, axis=1, dtype=whole).view(dtype.newbyteorder("="))
     # Adobe's Photoshop TIFF Technical Note 3: bytes by significance, then differences of bytes.
     bytewise = np.cumsum(lines.reshape(len(lines), -1, together), axis=1, dtype=np.uint8)

@@ -11,6 +11,8 @@ from gliosight.read.dicom.hints import contrast_hint, said_sequence
     ("text", "said"),
     [
         ("t2_tirm_tra_dark-fluid", "FLAIR"),
+        ("t2_spc_da-fl_irprep_sag", "FLAIR"),
+        ("t2_tirm_cor_dark-fl", "FLAIR"),
         ("AX T2 FLAIR", "FLAIR"),
         ("3D T1 FLAIR", None),
         ("sagT1w", "T1"),
