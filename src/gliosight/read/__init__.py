@@ -20,7 +20,7 @@ from gliosight.errors import (
     UsageError,
 )
 from gliosight.read.arrays import from_arrays
-from gliosight.read.detect import SLICES, Kind, sniff, unreadable
+from gliosight.read.detect import SLICES, Kind, header_beside, sniff, unreadable
 from gliosight.read.flags import flag
 from gliosight.read.folders import (
     Contents,
@@ -360,11 +360,12 @@ def _recognise(path: Path, root: Path) -> Found:
     """
     where = relative(path, root)
     kind = kind_of(path, where)
-    if kind is Kind.UNKNOWN and path.suffix.lower() == ".img":
-        # The pixels of a pair have no magic; their header, beside them, has.
-        header = path.with_suffix(".HDR" if path.suffix.isupper() else ".hdr")
-        if mode_of(header) is not None and sniff(header, header.name) is Kind.NIFTI:
+    # The pixels of a pair have no magic; their header, beside them, has.
+    if kind not in (Kind.NIFTI, Kind.DICOM) and (header := header_beside(path)) is not None:
+        beside = sniff(header, header.name)
+        if beside is Kind.NIFTI:
             return Found(header, Kind.NIFTI, header.name)
+        kind = Kind.ANALYZE if beside is Kind.ANALYZE else kind
     if (error := unreadable(kind, where)) is not None:
         raise error
     if kind in (Kind.NIFTI, Kind.DICOM) or kind in SLICES:

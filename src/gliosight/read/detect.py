@@ -113,6 +113,26 @@ def recognise(head: bytes, size: int) -> Kind:
     return Kind.UNKNOWN
 
 
+def pixels_beside(header: Path) -> Path:
+    """Where the pixels of a pair lie, given its ``.hdr``: compressed or not, as that or otherwise."""
+    stem = header.with_suffix("") if header.suffix.lower() == ".gz" else header
+    suffix = ".IMG" if stem.suffix.isupper() else ".img"
+    plain = stem.with_suffix(suffix)
+    packed = plain.with_name(plain.name + ".gz")
+    both = (packed, plain) if stem != header else (plain, packed)
+    return next((path for path in both if path.exists()), both[0])
+
+
+def header_beside(pixels: Path) -> Path | None:
+    """The header of a pair, given its ``.img``, which has no magic; ``None`` if there is none."""
+    stem = pixels.with_suffix("") if pixels.suffix.lower() == ".gz" else pixels
+    if stem.suffix.lower() != ".img":
+        return None
+    plain = stem.with_suffix(".HDR" if stem.suffix.isupper() else ".hdr")
+    both = (plain, plain.with_name(plain.name + ".gz"))
+    return next((path for path in both if path.is_file()), None)
+
+
 def unreadable(kind: Kind, where: str) -> UnsupportedInputError | None:
     """The error for a recognised kind that is not read, ``None`` for one that is or is unknown."""
     if kind is Kind.ZIP:
@@ -131,7 +151,13 @@ def unreadable(kind: Kind, where: str) -> UnsupportedInputError | None:
             where=where,
             remedy="save it as PNG or TIFF, or better give the NIfTI it came from",
         )
-    if kind in (Kind.ANALYZE, Kind.OTHER_VOLUME):
+    if kind is Kind.ANALYZE:
+        return UnsupportedInputError(
+            "Analyze 7.5 is not read: it does not say which side is left",
+            where=where,
+            remedy="convert it to NIfTI (.nii.gz) with a tool that knows where it came from",
+        )
+    if kind is Kind.OTHER_VOLUME:
         return UnsupportedInputError(
             "this kind of medical image is not read",
             where=where,
@@ -142,7 +168,7 @@ def unreadable(kind: Kind, where: str) -> UnsupportedInputError | None:
 
 def _inside_gzip(inside: bytes) -> Kind:
     kind = recognise(inside, len(inside))
-    if kind is Kind.NIFTI:
+    if kind in (Kind.NIFTI, Kind.ANALYZE):
         return kind
     if inside[:4] == b"\0\0\0\x01":  # MGH's version number: FreeSurfer's .mgz
         return Kind.OTHER_VOLUME

@@ -12,7 +12,10 @@ from typing import Literal
 from gliosight.study import Flag
 
 SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
+    "AFFINE_DOUBTED": "warning",
+    "AFFINE_STRAIGHTENED": "warning",
     "ALPHA_DROPPED": "info",
+    "BACKGROUND_NOT_FINITE": "info",
     "FILES_IGNORED": "info",
     "FLAIR_CHOSEN": "info",
     "FORMS_DISAGREE": "warning",
@@ -20,6 +23,7 @@ SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
     "GANTRY_TILT": "info",
     "GRID_ASSUMED": "warning",
     "LOSSY_SOURCE": "info",
+    "MASKED_AS_AIR": "info",
     "MASK_PASSED_OVER": "info",
     "MEMBERS_SKIPPED": "warning",
     "MISSING_SLICES": "warning",
