@@ -301,6 +301,35 @@ def test_two_dimensions_are_one_slice(tmp_path: Path) -> None:
     assert "SINGLE_SLICE" in codes_of(study)
 
 
+@pytest.mark.parametrize(("unit", "factor"), [(2, 1.0), (1, 1000.0)])
+@pytest.mark.parametrize(("thickness", "wanted"), [(0.004, 0.004), (0.0, None)])
+def test_a_lone_slice_without_a_slice_axis(
+    tmp_path: Path, unit: int, factor: float, thickness: float, wanted: float | None
+) -> None:
+    """Usual for two dimensions: nothing is invented where pixdim is 0."""
+    affine = np.diag([1 / factor, 1 / factor, 1, 1])
+    pixdim = [1, 1 / factor, 1 / factor, thickness * 1000 / factor, 0, 0, 0, 0]
+    for codes in ((0, 1), (1, 0)):
+        path = write_nifti(
+            tmp_path / "flair.nii",
+            make_volume()[2],
+            affine,
+            codes=codes,
+            xyzt_units=unit,
+            pixdim=pixdim,
+            srow_x=[1 / factor, 0, 0, 0],
+            srow_y=[0, 1 / factor, 0, 0],
+            srow_z=[0, 0, 0, 0],
+        )
+        study = read_path(path)
+        assert study.geometry is not None
+        assert study.geometry.spacing == pytest.approx((1, 1))
+        if wanted is None:
+            assert study.geometry.slice_spacing is None
+        else:
+            assert study.geometry.slice_spacing == pytest.approx(wanted * 1000)
+
+
 SHEARED = np.array([[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 5, 0], [0, 0, 0, 1.0]])
 
 

@@ -56,10 +56,11 @@ UNIT_NAMES = {1: "metres", 3: "micrometres"}
 QUIET, NEVER = logging.Logger("quiet", level=logging.CRITICAL + 1), 100
 NOT_READ = {1: "single bits", 128: "RGB colours", 1536: "128-bit numbers", 2304: "RGBA colours"}
 # What a mask of the same grid takes over of a header. Not the free text: it may hold a name.
-PLACE_FIELDS = (
-    *("pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
-    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
-)
+FORM_FIELDS = {
+    "sform": ("srow_x", "srow_y", "srow_z"),
+    "qform": ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+}
+PLACE_FIELDS = ("pixdim", "xyzt_units", "qform_code", "sform_code", *sum(FORM_FIELDS.values(), ()))
 
 
 @dataclass(frozen=True)
@@ -233,32 +234,56 @@ def forms_of(fields: Any) -> tuple[tuple[Form, ...], tuple[Flag, ...]]:
     """The forms of a nibabel NIfTI header, in millimetres; a broken qform is all NaN."""
     unit = int(fields["xyzt_units"]) & SPATIAL_UNIT
     scale = np.diag([MILLIMETRES.get(unit, 1.0)] * 3 + [1.0])
-    forms: list[Form] = []
+    affines: dict[Literal["sform", "qform"], NDArray[np.float64]] = {}
     if int(fields["sform_code"]) > 0:
-        sform = fields.get_sform().astype(np.float64)
-        forms.append(Form("sform", int(fields["sform_code"]), scale @ sform))
+        affines["sform"] = fields.get_sform().astype(np.float64)
     if int(fields["qform_code"]) > 0:
         copy = fields.copy()
         # pixdim[0] is -1 for a left-handed grid; anything else, 0 above all, means +1.
+        copy["pixdim"] = np.abs(fields["pixdim"])
         copy["pixdim"][0] = -1 if fields["pixdim"][0] < 0 else 1
         try:
-            qform = copy.get_qform().astype(np.float64)
-        except (HeaderDataError, ValueError):  # negative distances, or no rotation
-            qform = np.full((4, 4), np.nan)
-        forms.append(Form("qform", int(fields["qform_code"]), scale @ qform))
+            affines["qform"] = copy.get_qform().astype(np.float64)
+        except ValueError:  # no rotation
+            affines["qform"] = np.full((4, 4), np.nan)
+    if fields["dim"][0] < 3 or fields["dim"][3] == 1:
+        for affine in affines.values():
+            _complete(affine, abs(float(fields["pixdim"][3])))
+    forms = [
+        Form(name, int(fields[f"{name}_code"]), scale @ affine) for name, affine in affines.items()
+    ]
     if unit not in UNIT_NAMES or not forms:
         return tuple(forms), ()
     message = f"The header gives lengths in {UNIT_NAMES[unit]}; they were turned into millimetres."
     return tuple(forms), (flag("UNITS_CONVERTED", message),)
 
 
+def _complete(affine: NDArray[np.float64], thickness: float) -> None:
+    """Give the form of a lone slice the slice axis it may lack."""
+    if np.isfinite(affine).all() and not affine[:3, 2].any():
+        normal = np.cross(affine[:3, 0], affine[:3, 1])
+        length = float(np.linalg.norm(normal))
+        if length > 0 and np.isfinite(thickness):
+            affine[:3, 2] = normal / length * thickness
+
+
 def for_writers(fields: Any, shape: tuple[int, int, int]) -> Any:
-    """A header of one volume for a mask of the same grid: the forms and nothing else."""
+    """A header of one volume for a mask of the same grid: the forms and nothing else.
+
+    A form with numbers that are none has no code there: no tool could open the mask.
+    """
     two = isinstance(fields, nib.Nifti2Header)
     header = (nib.Nifti2Header if two else nib.Nifti1Header)(endianness=fields.endianness)
     for name in PLACE_FIELDS:
         header[name] = fields[name]
     header["dim"] = [3, *shape, 1, 1, 1, 1]
+    for form in forms_of(fields)[0]:
+        if not np.isfinite(form.affine).all():
+            header[f"{form.name}_code"] = 0
+            for name in FORM_FIELDS[form.name]:
+                header[name] = 0
+    distances = header["pixdim"][1:]
+    distances[~np.isfinite(distances)] = 1
     # As every reader of the source does: distances of 0 become 1, codes that do not exist 0.
     header.check_fix(logger=QUIET, error_level=NEVER)
     return header
@@ -278,7 +303,7 @@ def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tupl
         (one, True) for one in header.forms if one.name == "sform"
     ]:
         try:
-            geometry = geometry_of(_ours(form, header), shape, straighten=straighten)
+            geometry = geometry_of(form.affine[:, [2, 1, 0, 3]], shape, straighten=straighten)
         except UnusableAffineError as error:
             reasons.append(f"{form.name}: {error}")
             if form.name == "qform" or error.empty or isinstance(error, ShearedAffineError):
@@ -387,19 +412,6 @@ def _choose_volume(header: Header, index: int | None, where: str) -> int:
             remedy=f"--volume goes from 0 to {header.volumes - 1} here",
         )
     return index
-
-
-@np.errstate(all="ignore")  # any bits may stand in a header
-def _ours(form: Form, header: Header) -> NDArray[np.float64]:
-    """The form's affine for (slice, row, column); a lone slice may lack a slice axis."""
-    affine = form.affine[:, [2, 1, 0, 3]].copy()
-    if header.shape[2] == 1 and np.isfinite(affine).all() and not affine[:3, 0].any():
-        normal = np.cross(affine[:3, 2], affine[:3, 1])
-        length = float(np.linalg.norm(normal))
-        thickness = abs(float(header.fields["pixdim"][3]))
-        if length > 0 and np.isfinite(thickness):
-            affine[:3, 0] = normal / length * thickness
-    return affine
 
 
 def _disagreement(header: Header, geometry: Geometry, name: str) -> list[Flag]:
