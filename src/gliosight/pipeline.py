@@ -174,7 +174,7 @@ def read_study(
     (kind,) = kinds
     if affine is not None and kind != "arrays":
         raise UsageError(f"an affine is given with {kind}", remedy="give it with arrays only")
-    flair, t1, t1c = (sources.get(name) for name in (Sequence.FLAIR, Sequence.T1, Sequence.T1C))
+    flair, t1, t1c = sources[Sequence.FLAIR], sources.get(Sequence.T1), sources.get(Sequence.T1C)
     if kind == "paths":
         if isinstance(source, Mapping):
             return read(

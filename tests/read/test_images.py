@@ -301,18 +301,21 @@ DOUBT = {"thick slices": "refused", "small matrix": "refused", "isotropic": "fla
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("mistake", ["transposed", "affine alone", "moveaxis"])
 def test_an_affine_of_nibabel_is_not_taken_for_ours(
-    heads: dict[str, tuple[NDArray[Any], NDArray[np.float64]]], head: str, *, turned: bool
+    heads: dict[str, tuple[NDArray[Any], NDArray[np.float64]]], head: str, mistake: str
 ) -> None:
     """The data transposed and the affine as it was, or the other way round."""
     values, affine = heads[head]
-    wrong = (values, affine[:, [2, 1, 0, 3]]) if turned else (values.T, affine)
+    if mistake == "affine alone":
+        affine = affine[:, [2, 1, 0, 3]]
+    else:
+        values = values.T if mistake == "transposed" else np.moveaxis(values, -1, 0)
     if DOUBT[head] == "refused":
         with pytest.raises(UsageError, match=r"those of nibabel.*\[2, 1, 0, 3\]"):
-            read_study({"FLAIR": wrong[0]}, affine=wrong[1])
+            read_study({"FLAIR": values}, affine=affine)
     else:
-        assert "AFFINE_DOUBTED" in codes_of(read_study(wrong[0], affine=wrong[1]))
+        assert "AFFINE_DOUBTED" in codes_of(read_study(values, affine=affine))
 
 
 @pytest.mark.parametrize("order", list(permutations(range(3))))

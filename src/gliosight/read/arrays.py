@@ -22,8 +22,8 @@ from gliosight.study import Flag, Geometry, Sequence, Study, Volume
 
 # No scanner's field of view is larger, mm.
 LONGEST_SIDE = 500.0
-# Relative differences within which two distances are one, and beyond which they are two.
-SAME_LENGTH, OTHER_LENGTH = 0.01, 0.1
+# Relative differences of voxels' lengths, or of their numbers, along two axes.
+ALIKE, DIFFERENT = 0.01, 0.1
 # Along left-right a head's correlation with its mirror image is 0.74 to 0.95, along the others 0.05 to 0.4
 # less (43 FLAIR volumes with and without skull, with and without tumours).
 CLEARLY_MORE = 0.03
@@ -192,11 +192,11 @@ def _placed(affine: ArrayLike, values: NDArray[Any]) -> tuple[Geometry | None, t
 
 @np.errstate(all="ignore")
 def _doubts_of_order(values: NDArray[Any], affine: NDArray[np.float64]) -> tuple[Flag, ...]:
-    """Doubt an affine that fits the array better with its axes in reverse, as nibabel's are.
+    """Doubt an affine whose columns are in another order than the array's axes, as nibabel's are.
 
-    Three things can speak for that: a side of the volume longer than any scanner's field of view;
-    square slices whose pixels are not square, though they would be the other way round; and a head
-    that is symmetric along the axis that would then be left-right, and not along the one said to be.
+    Three things speak for that: a side of the volume longer than any scanner's field of view, and not
+    with the columns in reverse; two axes of as many voxels, but two others with voxels of one length;
+    a head that is not symmetric along the axis said to be left-right, but along another.
 
     Returns
     -------
@@ -213,42 +213,39 @@ def _doubts_of_order(values: NDArray[Any], affine: NDArray[np.float64]) -> tuple
         return ()
     sides = np.array(values.shape)
     too_long = (sides * lengths).max() > LONGEST_SIDE >= (sides * lengths[::-1]).max()
-    doubts = [
-        _square_the_other_way(values.shape, lengths),
-        _symmetric_the_other_way(values, affine),
-    ]
-    if too_long or all(doubts):
+    odd_count, odd_length = _odd_axis(sides), _odd_axis(lengths)
+    not_square = None not in (odd_count, odd_length) and odd_count != odd_length
+    not_symmetric = _symmetric_along_another(values, affine)
+    if too_long or (not_square and not_symmetric):
         raise UsageError(
             f"the affine does not fit an array of (slices, rows, columns) = {values.shape}: its "
             "axes seem to be those of nibabel, (i, j, k)",
-            remedy="give the nibabel image itself, or transpose the affine like the data: "
-            "affine[:, [2, 1, 0, 3]]",
+            remedy="give the nibabel image itself, or order the affine's columns like the array's "
+            "axes, affine[:, [2, 1, 0, 3]] where the data are transposed",
         )
-    if not any(doubts):
+    if not (not_square or not_symmetric):
         return ()
     message = (
-        "The affine fits the array better with its axes in reverse, as nibabel's are: check that it is "
-        "for (slice, row, column); else give affine[:, [2, 1, 0, 3]], or the image itself."
+        "The affine's axes seem to be in another order than the array's: it has to be for (slice, row, "
+        "column), and one of nibabel is for (i, j, k). Give affine[:, [2, 1, 0, 3]], or the image itself."
     )
     return (flag("AFFINE_DOUBTED", message),)
 
 
-def _square_the_other_way(shape: tuple[int, ...], lengths: NDArray[np.float64]) -> bool:
-    """Whether two axes of as many voxels have voxels of one length only the other way round."""
-    reverse = lengths[::-1]
-    return any(
-        shape[one] == shape[1] != shape[2 - one]
-        and abs(reverse[one] / reverse[1] - 1) < SAME_LENGTH
-        and abs(lengths[one] / lengths[1] - 1) > OTHER_LENGTH
-        for one in (0, 2)
-    )
+def _odd_axis(values: NDArray[Any]) -> int | None:
+    """The axis that differs, where the other two are alike; ``None`` otherwise."""
+    for axis in range(3):
+        one, other = np.delete(values, axis)
+        if abs(one / other - 1) < ALIKE and abs(values[axis] / one - 1) > DIFFERENT:
+            return axis
+    return None
 
 
-def _symmetric_the_other_way(values: NDArray[Any], affine: NDArray[np.float64]) -> bool:
-    """Whether the axis opposite to the one said to be left-right is the head's axis of symmetry."""
+def _symmetric_along_another(values: NDArray[Any], affine: NDArray[np.float64]) -> bool:
+    """Whether the head is clearly more symmetric along another axis than along left-right."""
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     lateral = int(np.abs(directions[0]).argmax())
-    if lateral == 1 or min(values.shape) < FEWEST_FOR_SYMMETRY:
+    if min(values.shape) < FEWEST_FOR_SYMMETRY:
         return False
     step = tuple(slice(None, None, max(1, side // 64)) for side in values.shape)
     sample = values[step].astype(np.float64)
@@ -257,8 +254,7 @@ def _symmetric_the_other_way(values: NDArray[Any], affine: NDArray[np.float64]) 
         return False
     sample = (np.clip(sample, low, high) - low) / (high - low)
     symmetric = [_symmetry(np.moveaxis(sample, axis, 0)) for axis in range(3)]
-    other = symmetric[2 - lateral]
-    return other == max(symmetric) and other > symmetric[lateral] + CLEARLY_MORE
+    return max(symmetric) > symmetric[lateral] + CLEARLY_MORE
 
 
 def _symmetry(sample: NDArray[np.float64]) -> float:

@@ -59,11 +59,11 @@ def from_images(images: Mapping[Sequence, Any], *, limits: Limits | None = None)
     ready: dict[Sequence, Image] = {}
     flags: list[Flag] = []
     for name, image in images.items():
-        convert = _from_nibabel if _is_nibabel(image) else _from_itk
+        convert = _from_nibabel if hasattr(image, "dataobj") else _from_itk
         ready[name], odd = convert(image, name.value, budget)
         flags += odd
     flair = images[Sequence.FLAIR]
-    path = flair.get_filename() if _is_nibabel(flair) else None
+    path = flair.get_filename() if hasattr(flair, "get_filename") else None
     return join(
         ready,
         stem(Path(path).name) if isinstance(path, str) else "image",
@@ -74,10 +74,6 @@ def from_images(images: Mapping[Sequence, Any], *, limits: Limits | None = None)
     )
 
 
-def _is_nibabel(value: object) -> bool:
-    return hasattr(value, "dataobj") and hasattr(value, "affine") and hasattr(value, "header")
-
-
 def _from_nibabel(image: Any, name: str, budget: Budget) -> tuple[Image, tuple[Flag, ...]]:
     if isinstance(image, nib.AnalyzeImage) and not isinstance(image, nib.Nifti1Pair):
         raise UnsupportedInputError(
@@ -86,7 +82,8 @@ def _from_nibabel(image: Any, name: str, budget: Budget) -> tuple[Image, tuple[F
             remedy="make a nibabel.Nifti1Image of it, with an affine that you know to be right",
         )
     shape = _single(image.shape, name, "choose one with image.slicer[..., N]")
-    budget.take(math.prod(shape) * max(4, image.get_data_dtype().itemsize), name, packed=None)
+    numbers = np.dtype(getattr(image.dataobj, "dtype", np.float64))
+    budget.take(math.prod(shape) * max(4, numbers.itemsize), name, packed=None)
     try:
         values = np.asanyarray(image.dataobj)
     except MemoryError as error:

@@ -134,6 +134,7 @@ def _around(finite: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return around
 
 
+@np.errstate(invalid="ignore")  # signalling NaN
 def _sample(values: NDArray[Any]) -> NDArray[np.float64]:
     """Some hundred thousand of the values, finite, as doubles."""
     step = [max(1, size // 64) for size in values.shape]
