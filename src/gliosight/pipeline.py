@@ -64,8 +64,8 @@ __all__ = [
     "write_analysis",
 ]
 
-# What one sequence can be given as: a path, an array, or an image of nibabel or SimpleITK.
-Given = Any
+# One sequence in Python: a path, an array, or an image of nibabel or SimpleITK.
+SequenceInput = Any
 # Told the stage's name, how much is done and how much there is.
 Progress = Callable[[str, int, int], None]
 
@@ -98,7 +98,7 @@ class Settings:
 
 
 def analyze(
-    source: str | Path | Study | ArrayLike | Mapping[str, Given],
+    source: str | Path | Study | ArrayLike | Mapping[str, SequenceInput],
     *,
     affine: ArrayLike | None = None,
     settings: Settings | None = None,
@@ -138,7 +138,7 @@ def analyze(
 
 
 def read_study(
-    source: str | Path | ArrayLike | Mapping[str, Given],
+    source: str | Path | ArrayLike | Mapping[str, SequenceInput],
     *,
     affine: ArrayLike | None = None,
     limits: Limits | None = None,
@@ -165,7 +165,7 @@ def read_study(
     """
     limits = limits or Limits()
     sources = _by_sequence(source)
-    kinds = {_kind(name, one) for name, one in sources.items()}
+    kinds = {_kind(name, value) for name, value in sources.items()}
     if len(kinds) > 1:
         raise UsageError(
             f"the sequences are given as {' and '.join(sorted(kinds))}",

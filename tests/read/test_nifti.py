@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
-from gliosight.read import Request, read
+from gliosight.read import Limits, Request, read
+from gliosight.read.inspection import inspect
 from gliosight.study import Sequence
 
 from .builders import codes_of, make_volume, read_path, write_nifti
@@ -413,6 +414,9 @@ def test_a_pair_is_read_by_either_file(tmp_path: Path, kind: Any, *, packed: boo
     nib.save(kind(values.transpose(), np.diag([2, 2, 5, 1])), tmp_path / f"flair.img{end}")
     for path in (tmp_path / f"flair.hdr{end}", tmp_path / f"flair.img{end}", tmp_path):
         np.testing.assert_array_equal(read_path(path).flair.values, values)
+        seen = inspect(path, "flair", Limits())
+        assert seen.error is None
+        assert [one.name for one in seen.series] == [f"flair.hdr{end}"]
 
 
 @pytest.mark.parametrize("end", ["hdr", "img", "hdr.gz", "img.gz"])

@@ -20,7 +20,7 @@ from gliosight.errors import (
     UsageError,
 )
 from gliosight.read.arrays import from_arrays
-from gliosight.read.detect import SLICES, Kind, header_beside, sniff, unreadable
+from gliosight.read.detect import SLICES, Kind, unreadable
 from gliosight.read.flags import flag
 from gliosight.read.folders import (
     Contents,
@@ -41,7 +41,7 @@ from gliosight.read.recognise import (
     LOOKED_FOR,
     Found,
     folder_name,
-    kind_of,
+    given_file,
     mislabelled,
     promises,
     relative,
@@ -359,17 +359,12 @@ def _recognise(path: Path, root: Path) -> Found:
     NothingReadableError, DamagedInputError, UnsupportedInputError
     """
     where = relative(path, root)
-    kind = kind_of(path, where)
-    # The pixels of a pair have no magic; their header, beside them, has.
-    if kind not in (Kind.NIFTI, Kind.DICOM) and (header := header_beside(path)) is not None:
-        beside = sniff(header, header.name)
-        if beside is Kind.NIFTI:
-            return Found(header, Kind.NIFTI, header.name)
-        kind = Kind.ANALYZE if beside is Kind.ANALYZE else kind
+    found = given_file(path, where)
+    kind = found.kind
     if (error := unreadable(kind, where)) is not None:
         raise error
     if kind in (Kind.NIFTI, Kind.DICOM) or kind in SLICES:
-        return Found(path, kind, where)
+        return found
     if promises(path.name):
         raise mislabelled(path.name, kind, where)
     raise NothingReadableError(

@@ -235,8 +235,8 @@ def _doubts_of_order(values: NDArray[Any], affine: NDArray[np.float64]) -> tuple
 def _odd_axis(values: NDArray[Any]) -> int | None:
     """The axis that differs, where the other two are alike; ``None`` otherwise."""
     for axis in range(3):
-        one, other = np.delete(values, axis)
-        if abs(one / other - 1) < ALIKE and abs(values[axis] / one - 1) > DIFFERENT:
+        first, second = np.delete(values, axis)
+        if abs(first / second - 1) < ALIKE and abs(values[axis] / first - 1) > DIFFERENT:
             return axis
     return None
 

@@ -108,12 +108,12 @@ def _around(finite: NDArray[np.bool_]) -> NDArray[np.bool_]:
     A plane without any number between planes that have some was lost and is no background. Neither is
     what is scattered through the picture: there most such voxels have numbers on several sides.
     """
-    missing = ~finite
-    padded = np.pad(missing, ((0, 0), (1, 1), (1, 1)), constant_values=True)
-    labels, _ = ndimage.label(padded)
+    padded = np.pad(~finite, ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    labels, count = ndimage.label(padded)
     # The padding of every slice is edge, whatever its label.
-    edges = np.unique(labels[:, 0, 0])
-    around: NDArray[np.bool_] = np.isin(labels, edges)[:, 1:-1, 1:-1]
+    is_edge = np.zeros(count + 1, dtype=bool)
+    is_edge[labels[:, 0, 0]] = True
+    around: NDArray[np.bool_] = is_edge[labels[:, 1:-1, 1:-1]]
     for axis in range(3):
         some = np.asarray(finite.any(axis=tuple({0, 1, 2} - {axis})))
         lost = ~some

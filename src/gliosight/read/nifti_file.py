@@ -15,6 +15,8 @@ from __future__ import annotations
 import logging
 import math
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -142,10 +144,9 @@ def read_nifti_file(path: Path, where: str, budget: Budget, volume_index: int | 
     ------
     NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError, UsageError
     """
-    try:
+    with _errors_named(where):
         with open_regular(path, where) as (handle, size):
-            head, _ = _head(handle)
-            header = understand(head, where)
+            header = understand(_head(handle), where)
             index = _choose_volume(header, volume_index, where)
             if not header.paired:
                 data = _pixels(handle, size, index, header, where, budget)
@@ -155,16 +156,6 @@ def read_nifti_file(path: Path, where: str, budget: Budget, volume_index: int | 
             with open_regular(beside, where_beside) as (handle, size):
                 data = _pixels(handle, size, index, header, where_beside, budget)
         values = _values(data, header)
-    except DamagedGzipError as error:
-        raise damaged(str(error), where) from error
-    except MemoryError as error:
-        raise LimitExceededError(
-            "not enough memory for its pixels", where=where, remedy="give a smaller volume"
-        ) from error
-    except OSError as error:
-        if isinstance(error, GliosightError):
-            raise
-        raise cannot_read(error, where) from error
     used, geometry, flags = place(header, where)
     if header.volumes > 1:
         message = f"Volume {index} of {header.volumes} (counted from 0) was chosen with --volume."
@@ -179,15 +170,8 @@ def read_nifti_header(path: Path, where: str) -> Header:
     ------
     NothingReadableError, DamagedInputError, UnsupportedInputError
     """
-    try:
-        with open_regular(path, where) as (handle, _):
-            return understand(_head(handle)[0], where)
-    except DamagedGzipError as error:
-        raise damaged(str(error), where) from error
-    except OSError as error:
-        if isinstance(error, GliosightError):
-            raise
-        raise cannot_read(error, where) from error
+    with _errors_named(where), open_regular(path, where) as (handle, _):
+        return understand(_head(handle), where)
 
 
 def understand(head: bytes, where: str) -> Header:
@@ -299,9 +283,9 @@ def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tupl
     shape = header.shape[::-1]
     flags = list(header.flags)
     reasons: list[str] = []
-    for form, straighten in [(one, False) for one in header.forms] + [
-        (one, True) for one in header.forms if one.name == "sform"
-    ]:
+    attempts = [(form, False) for form in header.forms]
+    attempts += [(form, True) for form in header.forms if form.name == "sform"]
+    for form, straighten in attempts:
         try:
             geometry = geometry_of(form.affine[:, [2, 1, 0, 3]], shape, straighten=straighten)
         except UnusableAffineError as error:
@@ -432,15 +416,31 @@ def _disagreement(header: Header, geometry: Geometry, name: str) -> list[Flag]:
 # --- the pixels ----------------------------------------------------------------------------------
 
 
-def _head(handle: BinaryIO) -> tuple[bytes, bool]:
-    """The first bytes, unpacked, and whether they were gzip; the file stands at its start again."""
+@contextmanager
+def _errors_named(where: str) -> Iterator[None]:
+    """Turn what goes wrong with a file into one of our errors."""
+    try:
+        yield
+    except DamagedGzipError as error:
+        raise damaged(str(error), where) from error
+    except MemoryError as error:
+        raise LimitExceededError(
+            "not enough memory for its pixels", where=where, remedy="give a smaller volume"
+        ) from error
+    except OSError as error:
+        if isinstance(error, GliosightError):
+            raise
+        raise cannot_read(error, where) from error
+
+
+def _head(handle: BinaryIO) -> bytes:
+    """The first bytes, unpacked; the file stands at its start again."""
     head = handle.read(HEAD_BYTES)
     handle.seek(0)
-    packed = head.startswith(GZIP)
-    if packed:
+    if head.startswith(GZIP):
         head = bytes(GzipStream(handle).read(HEAD_BYTES))
         handle.seek(0)
-    return head, packed
+    return head
 
 
 def _pixels(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gliosight.errors import DamagedInputError, GliosightError, NothingReadableError
-from gliosight.read.detect import Kind, sniff
+from gliosight.read.detect import Kind, header_beside, sniff
 from gliosight.read.naming import promises_archive, promises_image, stem
 
 DICOM_SUFFIX = ".dcm"
@@ -70,6 +70,23 @@ def kind_of(path: Path, where: str) -> Kind:
     if kind in (Kind.ZIP, Kind.ARCHIVE) and not promises_archive(path.name):
         return Kind.UNKNOWN
     return kind
+
+
+def given_file(path: Path, where: str) -> Found:
+    """A file that was given itself; for the ``.img`` of a pair, which has no magic, its header.
+
+    Raises
+    ------
+    NothingReadableError
+        It cannot be opened.
+    """
+    kind = kind_of(path, where)
+    if kind not in (Kind.NIFTI, Kind.DICOM) and (header := header_beside(path)) is not None:
+        beside = sniff(header, header.name)
+        if beside is Kind.NIFTI:
+            return Found(header, beside, header.name)
+        kind = beside if beside is Kind.ANALYZE else kind
+    return Found(path, kind, where)
 
 
 def recognised(path: Path, root: Path) -> Found | None:
