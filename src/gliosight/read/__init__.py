@@ -41,8 +41,8 @@ from gliosight.read.recognise import (
     LOOKED_FOR,
     Found,
     folder_name,
-    given_file,
     mislabelled,
+    named_file,
     promises,
     relative,
 )
@@ -359,7 +359,7 @@ def _recognise(path: Path, root: Path) -> Found:
     NothingReadableError, DamagedInputError, UnsupportedInputError
     """
     where = relative(path, root)
-    found = given_file(path, where)
+    found = named_file(path, where)
     kind = found.kind
     if (error := unreadable(kind, where)) is not None:
         raise error

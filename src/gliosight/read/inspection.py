@@ -31,7 +31,7 @@ from gliosight.read.intensities import few_values, is_constant, is_labels
 from gliosight.read.limits import Budget, Limits
 from gliosight.read.naming import is_mask, sequence_of
 from gliosight.read.nifti_file import place, read_nifti_header
-from gliosight.read.recognise import Found, folder_name, given_file, relative
+from gliosight.read.recognise import Found, folder_name, named_file, relative
 from gliosight.study import Flag, Geometry, Sequence
 
 if TYPE_CHECKING:
@@ -340,7 +340,7 @@ def _files_of(path: Path, budget: Budget) -> list[Found]:
         )
         return list(next(iter(groups.values()))) if len(groups) == 1 else list(contents.readable)
     if path.is_file():
-        file = given_file(path, path.name)
+        file = named_file(path, path.name)
         return [file] if file.kind is Kind.NIFTI or file.kind in SLICES else []
     found = series_files(path, path.parent, budget)
     return [] if found is None else list(found[1])

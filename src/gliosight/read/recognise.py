@@ -72,8 +72,8 @@ def kind_of(path: Path, where: str) -> Kind:
     return kind
 
 
-def given_file(path: Path, where: str) -> Found:
-    """A file that was given itself; for the ``.img`` of a pair, which has no magic, its header.
+def named_file(path: Path, where: str) -> Found:
+    """A file named by the user; for the ``.img`` of a pair, which has no magic, its header.
 
     Raises
     ------
