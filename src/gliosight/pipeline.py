@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 import gliosight
 from gliosight.analysis import Analysis, Provenance, Status
@@ -50,7 +51,8 @@ __all__ = [
     "write_analysis",
 ]
 
-Arrays = Mapping[str | Sequence, NDArray[Any]]
+# One sequence in Python: a path, an array, or an image of nibabel or SimpleITK.
+SequenceInput = Any
 # Told the stage's name, how much is done and how much there is.
 Progress = Callable[[str, int, int], None]
 
@@ -83,9 +85,9 @@ class Settings:
 
 
 def analyze(
-    source: str | Path | Study | NDArray[Any] | Arrays,
+    source: str | Path | Study | ArrayLike | Mapping[str, SequenceInput],
     *,
-    affine: NDArray[Any] | None = None,
+    affine: ArrayLike | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
@@ -93,12 +95,10 @@ def analyze(
 
     Parameters
     ----------
-    source : path, Study, array or mapping of arrays
-        What to read; or a study that was read; or FLAIR as a ``(slices, rows, columns)`` array; or such
-        arrays by sequence: ``{"FLAIR": ..., "T1": ..., "T1C": ...}``.
+    source : path, Study, image, array, or mapping of these
+        What `read_study` takes; or a study that was read.
     affine : (4, 4) array, optional
-        For arrays: from ``(slice, row, column, 1)`` to RAS+ millimetres. Without it there are no
-        millimetres, sides or volumes in ml.
+        For arrays, see `read_study`.
     settings : Settings, optional
     progress : callable, optional
         Told ``(stage, done, total)`` now and then.
@@ -113,15 +113,66 @@ def analyze(
         See `gliosight.errors`.
     """
     start = time.perf_counter()
-    study = _study_of(source, affine)
+    if isinstance(source, Study):
+        if affine is not None:
+            raise UsageError("an affine is given with a study", remedy="give it with arrays only")
+        study = source
+    else:
+        study = read_study(source, affine=affine)
     read_ms = 1000 * (time.perf_counter() - start)
     settings = settings or Settings()
     return analyze_study(study, settings.load(), settings, read_ms=read_ms, progress=progress)
 
 
-def read_study(source: str | Path, *, limits: Limits | None = None) -> Study:
-    """Read one study from a file or a folder; see docs/input.md."""
-    return read(Request(path=Path(source), limits=limits or Limits()))
+def read_study(
+    source: str | Path | ArrayLike | Mapping[str, SequenceInput],
+    *,
+    affine: ArrayLike | None = None,
+    limits: Limits | None = None,
+) -> Study:
+    """Read one study.
+
+    Parameters
+    ----------
+    source : path, image, array, or mapping of these
+        A file or a folder, see docs/input.md; or an image of nibabel or SimpleITK; or a ``(slices,
+        rows, columns)`` array. One is FLAIR, several come by sequence: ``{"FLAIR": ..., "T1": ...,
+        "T1C": ...}``. Images say where they lie; T1 and T1C on another grid are resampled, as those of
+        NIfTI files are. Arrays are all on one grid.
+    affine : (4, 4) array, optional
+        For arrays: from ``(slice, row, column, 1)`` to RAS+ millimetres. Without it there are no
+        millimetres, sides or volumes in ml. An affine of nibabel is for its own order of axes: give the
+        image itself.
+    limits : Limits, optional
+
+    Raises
+    ------
+    GliosightError
+        See `gliosight.errors`.
+    """
+    limits = limits or Limits()
+    sources = _by_sequence(source)
+    kinds = {_kind(name, value) for name, value in sources.items()}
+    if len(kinds) > 1:
+        raise UsageError(
+            f"the sequences are given as {' and '.join(sorted(kinds))}",
+            remedy="give all as one kind",
+        )
+    (kind,) = kinds
+    if affine is not None and kind != "arrays":
+        raise UsageError(f"an affine is given with {kind}", remedy="give it with arrays only")
+    flair, t1, t1c = sources[Sequence.FLAIR], sources.get(Sequence.T1), sources.get(Sequence.T1C)
+    if kind == "paths":
+        if isinstance(source, Mapping):
+            return read(
+                Request(None, Path(flair), t1 and Path(t1), t1c and Path(t1c), limits=limits)
+            )
+        return read(Request(Path(flair), limits=limits))
+    if kind == "images":
+        from gliosight.read.images import from_images
+
+        return from_images(sources, limits=limits)
+    return from_arrays(flair, t1, t1c, affine=affine)
 
 
 def analyze_study(
@@ -289,35 +340,36 @@ def default_out(name: str) -> Path:
     return Path(f"{safe_name(name)}-gliosight")
 
 
-def _study_of(
-    source: str | Path | Study | NDArray[Any] | Arrays, affine: NDArray[Any] | None
-) -> Study:
-    if affine is not None and isinstance(source, (Study, str, Path)):
+def _by_sequence(source: Any) -> dict[Sequence, Any]:
+    """FLAIR first, then what else there is."""
+    if not isinstance(source, Mapping):
+        return {Sequence.FLAIR: source}
+    names = {
+        key.value if isinstance(key, Sequence) else str(key).upper(): value
+        for key, value in source.items()
+        if value is not None
+    }
+    if names.keys() - {one.value for one in Sequence} or Sequence.FLAIR.value not in names:
         raise UsageError(
-            "an affine is given with a path or a study", remedy="give it with arrays only"
+            f"a study of {', '.join(sorted(names)) or 'nothing'}",
+            remedy="name the sequences FLAIR, and T1 and T1C where there are",
         )
-    if isinstance(source, Study):
-        return source
-    if isinstance(source, np.ndarray):
-        return from_arrays(source, affine=affine)
-    if isinstance(source, Mapping):
-        names = {
-            key.value if isinstance(key, Sequence) else str(key).upper(): value
-            for key, value in source.items()
-        }
-        unknown = names.keys() - {"FLAIR", "T1", "T1C"}
-        if unknown or "FLAIR" not in names:
-            raise UsageError(
-                f"arrays named {', '.join(sorted(names)) or 'nothing'}",
-                remedy="name them FLAIR, and T1 and T1C where there are",
-            )
-        return from_arrays(names["FLAIR"], names.get("T1"), names.get("T1C"), affine=affine)
-    if not isinstance(source, (str, Path)):
-        raise UsageError(
-            f"a {type(source).__name__} is no study",
-            remedy="give a path, a Study, a numpy array or a mapping of arrays",
-        )
-    return read_study(source)
+    return {name: names[name.value] for name in Sequence if name.value in names}
+
+
+def _kind(name: Sequence, source: Any) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return "paths"
+    if all(hasattr(source, one) for one in ("dataobj", "affine")) or hasattr(
+        source, "GetDirection"
+    ):
+        return "images"
+    if hasattr(source, "__array__"):
+        return "arrays"
+    raise UsageError(
+        f"{name.value} is a {type(source).__name__}",
+        remedy="give a path, a numpy array, or an image of nibabel or SimpleITK",
+    )
 
 
 def _reason(flags: tuple[Flag, ...]) -> str:

@@ -181,6 +181,70 @@ def test_gzip_that_promises_more_than_it_holds(tmp_path: Path) -> None:
         refused(tmp_path / "flair.nii.gz", DamagedInputError, "flair.nii.gz", "truncated")
 
 
+def member(body: bytes = b"", *, name: bytes = b"", level: int = 9) -> bytes:
+    """One gzip member, with a file name in its header."""
+    packed = gzip.compress(body, level, mtime=0)
+    flags = bytes([8 if name else 0])
+    return packed[:3] + flags + packed[4:10] + (name + b"\0" if name else b"") + packed[10:]
+
+
+def empty_blocks(count: int) -> bytes:
+    """A member whose stream is ``count`` stored blocks without a byte."""
+    head = b"\x1f\x8b\x08" + b"\0" * 6 + b"\xff"
+    return head + b"\0\0\0\xff\xff" * count + b"\x01\0\0\xff\xff" + b"\0" * 8
+
+
+# What a .gz can hold that unpacks to nothing, for ever. Whole files would be larger yet: the number of
+# bytes read of them is what counts.
+NOTHING = {
+    "a million and a half empty members": member() * 1_500_000,
+    "empty blocks": empty_blocks(6_000_000),
+    "members with long names": member(name=b"n" * MIB) * 30,
+}
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("case", NOTHING)
+def test_gzip_that_holds_nothing(
+    tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch, *, before: bool
+) -> None:
+    whole = write_nifti(tmp_path / "x.nii", make_volume()).read_bytes()
+    parts = (whole[:1000], whole[1000:])
+    content = NOTHING[case] + member(whole)
+    if before:  # in the middle of the pixels: the header can be read
+        content = member(parts[0]) + NOTHING[case] + member(parts[1])
+    path = tmp_path / "flair.nii.gz"
+    path.write_bytes(content)
+    assert len(content) > 20 * MIB
+    stored = 0
+
+    class Counted(io.FileIO):
+        def read(self, size: int = -1) -> bytes | None:
+            nonlocal stored
+            data = super().read(size)
+            stored += len(data or b"")
+            return data
+
+    monkeypatch.setattr("os.fdopen", lambda number, _: Counted(number))
+    refused(path, DamagedInputError, "flair.nii.gz")
+    assert stored < 3 * 3 * MIB, "each of three looks at the file ends soon"
+
+
+@pytest.mark.parametrize(
+    ("size", "level"),
+    [(1000, 9), (65_280, 6), (4096, 0)],  # many small ones; as bgzip cuts them; stored
+)
+def test_gzip_of_many_members_is_read(tmp_path: Path, size: int, level: int) -> None:
+    """pigz, bgzip and ``cat a.gz b.gz`` write them, and an empty one at the end, too."""
+    values = np.random.default_rng(0).integers(0, 4000, (20, 128, 128)).astype(np.int16)
+    whole = write_nifti(tmp_path / "x.nii", values).read_bytes()
+    parts = [member(whole[at : at + size], level=level) for at in range(0, len(whole), size)]
+    parts[1:1] = [member()] * 1000
+    parts.append(member(name=b"comment" * 100_000))
+    (tmp_path / "flair.nii.gz").write_bytes(b"".join(parts) + b"\0" * 30)
+    np.testing.assert_array_equal(read_path(tmp_path / "flair.nii.gz").flair.values, values)
+
+
 def test_limit_counts_the_whole_study(tmp_path: Path) -> None:
     for seed, name in enumerate(("flair", "t1", "t1ce")):
         write_nifti(tmp_path / f"{name}.nii", make_volume(seed=seed))

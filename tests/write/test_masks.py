@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 import tifffile
 
 from gliosight.analysis import Analysis
-from gliosight.read import Request, read
+from gliosight.read import Request, from_arrays, read
 from gliosight.write.masks import write_mask, write_probability
+from tests.read.builders import write_nifti
 from tests.write.builders import make_analysis
 
 SHAPE = (5, 40, 30)
@@ -156,6 +158,72 @@ def test_an_empty_mask_is_written_as_nifti_too(tmp_path: Path) -> None:
     mask = nibabel.load(tmp_path / "mask.nii.gz")
     assert mask.shape == SHAPE[::-1]
     assert not np.asarray(mask.dataobj).any()
+
+
+BROKEN = {
+    "a slice without a thickness": {
+        "dim": [2, 30, 40, 0, 0, 0, 0, 0],
+        "pixdim": [1, 0.9, 1.1] + [0] * 5,
+    },
+    "distances of 0": {"pixdim": [0] * 8},
+    "negative distances": {"pixdim": [7, -1, -1, -3, 0, 0, 0, 0]},
+    "infinite distances": {"pixdim": [1, np.inf, 1, 1, 0, 0, 0, 0]},
+    "no rotation": {"quatern_b": 3.0},
+    "NaN in both": {"quatern_c": np.nan, "srow_y": [np.nan] * 4},
+    "singular": {"srow_x": [0.0] * 4},
+    "codes that do not exist": {"qform_code": 77, "sform_code": 99},
+    "negative codes": {"qform_code": -1, "sform_code": -32768},
+    "units that do not exist": {"xyzt_units": 255},
+}
+
+
+@pytest.mark.parametrize("codes", [(0, 1), (1, 1), (1, 0)])
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_forms_cost_no_mask_and_nothing_is_printed(
+    case: str, codes: tuple[int, int], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fields = BROKEN[case]
+    slices = 1 if "dim" in fields else SHAPE[0]
+    values = np.random.default_rng(0).integers(0, 900, (slices, *SHAPE[1:])).astype(np.int16)
+    path = write_nifti(tmp_path / "flair.nii", values, _oblique(), codes=codes, **fields)
+    analysis = make_analysis((slices, *SHAPE[1:]))
+    analysis = replace(analysis, study=read(Request(path)))
+    write_mask(analysis, tmp_path)
+    assert capfd.readouterr() == ("", "")
+    mask = nibabel.load(tmp_path / "mask.nii.gz")
+    assert capfd.readouterr() == ("", ""), "the mask needs no repair"
+    np.testing.assert_array_equal(np.asarray(mask.dataobj).transpose(2, 1, 0), analysis.mask)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            there = nibabel.load(path).affine
+        except (ValueError, nibabel.spatialimages.HeaderDataError):
+            return  # nibabel does not read the source
+    if np.isfinite(there).all():
+        np.testing.assert_allclose(mask.affine, there, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("source", ["NIfTI", "arrays"])
+def test_an_axis_of_more_than_32767(axis: int, source: str, tmp_path: Path) -> None:
+    shape = [2, 3, 2]
+    shape[axis] = 32_768
+    values = (np.arange(np.prod(shape)) % 999).astype(np.int16).reshape(shape)
+    affine = np.diag([1.0, 1.0, 3.0, 1.0])
+    if source == "NIfTI":
+        nibabel.save(nibabel.Nifti2Image(values.T, affine), tmp_path / "flair.nii")
+        study = read(Request(tmp_path / "flair.nii"))
+    else:
+        study = from_arrays(values, affine=affine[:, [2, 1, 0, 3]])
+    analysis = make_analysis(SHAPE)
+    decision = replace(analysis.decision, mask=values > 500)
+    object.__setattr__(analysis, "study", study)
+    object.__setattr__(analysis, "decision", decision)
+    write_mask(analysis, tmp_path)
+    mask = nibabel.load(tmp_path / "mask.nii.gz")
+    assert isinstance(mask, nibabel.Nifti2Image)
+    np.testing.assert_array_equal(np.asarray(mask.dataobj).T, values > 500)
+    np.testing.assert_allclose(mask.affine, affine)
 
 
 def test_arrays_with_an_affine_become_nifti(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ from gliosight.study import Geometry
 SMALLEST_SPACING, LARGEST_SPACING = 0.1, 20.0
 # Cosine between the in-plane axes up to which they count as perpendicular (as `Geometry` has it).
 PERPENDICULAR_WITHIN = 1e-3
+# Cosine up to which an in-plane shear is straightened, 9 degrees: a rounded or fitted header. A registration
+# may give more; such a volume was not resampled, and its voxels are no rectangles that could be drawn.
+MOST_SHEAR = 0.15
 # Cosine between slice step and normal below which slices hardly follow each other at all.
 LEAST_NORMAL = 0.1
 # An origin farther away than this (mm) is no scanner's; the steps would drown in its rounding.
@@ -37,9 +40,21 @@ class UnusableAffineError(ValueError):
         super().__init__(reason)
 
 
+class ShearedAffineError(UnusableAffineError):
+    """Rows and columns are not perpendicular; ``degrees`` says how far off a right angle they are."""
+
+    def __init__(self, cosine: float) -> None:
+        self.degrees = float(np.degrees(np.arcsin(abs(cosine))))
+        super().__init__(
+            f"rows and columns are {self.degrees:.2g}° off a right angle, not perpendicular"
+        )
+
+
 # Headers hold anything: overflow and NaN are looked for in the results, not warned of.
 @np.errstate(all="ignore")
-def geometry_of(affine: NDArray[np.float64], slices: int) -> Geometry:
+def geometry_of(
+    affine: NDArray[np.float64], shape: tuple[int, ...], *, straighten: bool = False
+) -> Geometry:
     """Turn an affine into a geometry.
 
     Parameters
@@ -47,40 +62,58 @@ def geometry_of(affine: NDArray[np.float64], slices: int) -> Geometry:
     affine : (4, 4) array
         From ``(slice, row, column, 1)`` to RAS+ mm. Slices may be sheared against each other (a
         gantry tilt); rows and columns may not.
-    slices : int
+    shape : tuple of int
+        (slices, rows, columns).
+    straighten : bool
+        Turn rows and columns that are up to `MOST_SHEAR` off a right angle to the nearest axes that
+        are perpendicular. The middle of each slice and the volume of a voxel stay.
 
     Raises
     ------
+    ShearedAffineError
+        In-plane axes that are not perpendicular.
     UnusableAffineError
-        Not finite, singular, in-plane axes not perpendicular, a spacing outside 0.1 to 20 mm, or an origin
-        100 m away.
+        Not finite, singular, a spacing outside 0.1 to 20 mm, or an origin 100 m away.
     """
     if not np.isfinite(affine).all():
         raise UnusableAffineError("the affine holds NaN or infinite numbers", empty=True)
+    slices, rows, columns = shape
     step, row, column = (np.asarray(affine[:3, axis], dtype=np.float64) for axis in range(3))
+    origin = np.asarray(affine[:3, 3], dtype=np.float64)
     between_rows, between_columns = float(np.linalg.norm(row)), float(np.linalg.norm(column))
     if between_rows == 0 or between_columns == 0:
         raise UnusableAffineError("the affine is singular", empty=True)
+    middle = origin + row * (rows - 1) / 2 + column * (columns - 1) / 2
     row, column = row / between_rows, column / between_columns
-    cosine = abs(float(row @ column))
-    if cosine > 1 - PERPENDICULAR_WITHIN:
+    cosine = float(row @ column)
+    if abs(cosine) > 1 - PERPENDICULAR_WITHIN:
         raise UnusableAffineError("the affine is singular", empty=True)
-    if cosine > PERPENDICULAR_WITHIN:
-        raise UnusableAffineError("rows and columns are not perpendicular (sheared affine)")
     normal = np.cross(column, row)
     normal /= np.linalg.norm(normal)
     between_slices = abs(float(step @ normal))
     length = float(np.linalg.norm(step))
     if slices > 1 and (length == 0 or between_slices < LEAST_NORMAL * length):
         raise UnusableAffineError("the affine is singular", empty=True)
-    if float(np.abs(affine[:3, 3]).max()) > FARTHEST:
+    if float(np.abs(origin).max()) > FARTHEST:
         raise UnusableAffineError(f"the affine lies more than {FARTHEST / 1000:g} m away")
     _check_spacing("rows", between_rows)
     _check_spacing("columns", between_columns)
     if between_slices > 0:
         _check_spacing("slices", between_slices)
+    if abs(cosine) > PERPENDICULAR_WITHIN:
+        if not straighten or abs(cosine) > MOST_SHEAR:
+            raise ShearedAffineError(cosine)
+        # The two diagonals of the unit rhombus are perpendicular; half-way between them lie the axes
+        # nearest to its sides. Its area is the sine.
+        along, across = row + column, row - column
+        along, across = along / np.linalg.norm(along), across / np.linalg.norm(across)
+        row, column = (along + across) / np.sqrt(2), (along - across) / np.sqrt(2)
+        shrunk = (1 - cosine**2) ** 0.25
+        between_rows, between_columns = between_rows * shrunk, between_columns * shrunk
+        half = row * between_rows * (rows - 1) + column * between_columns * (columns - 1)
+        origin = middle - half / 2
     return Geometry(
-        origins=affine[:3, 3] + np.arange(slices)[:, None] * step,
+        origins=origin + np.arange(slices)[:, None] * step,
         row_direction=row,
         column_direction=column,
         spacing=(between_rows, between_columns),

@@ -2,7 +2,8 @@
 
 In: arrays indexed (slice, row, column) and, if known, one affine from (slice, row, column) to RAS+
 millimetres. Out: a `Study` of kind ``"arrays"``. The same rules as for files hold: finite values,
-no masks, copies of FLAIR left out.
+no masks, copies of FLAIR left out. An affine that is for nibabel's (i, j, k) instead is looked for: its
+answer would be wrong and look right.
 """
 
 from __future__ import annotations
@@ -13,11 +14,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
-from gliosight.read.affines import UnusableAffineError, geometry_of
+from gliosight.read.affines import ShearedAffineError, UnusableAffineError, geometry_of
 from gliosight.read.copies import keep_real
 from gliosight.read.flags import flag
-from gliosight.read.intensities import as_float32, make_finite, refuse_mask
+from gliosight.read.intensities import as_float32, from_doubles, make_finite, refuse_mask
 from gliosight.study import Flag, Geometry, Sequence, Study, Volume
+
+# No scanner's field of view is larger, mm.
+LONGEST_SIDE = 500.0
+# Relative differences of voxels' lengths, or of their numbers, along two axes.
+ALIKE, DIFFERENT = 0.01, 0.1
+# Along left-right a head's correlation with its mirror image is 0.74 to 0.95, along the others 0.05 to 0.4
+# less (43 FLAIR volumes with and without skull, with and without tumours).
+CLEARLY_MORE = 0.03
+FEWEST_FOR_SYMMETRY = 12
 
 
 def from_arrays(
@@ -33,58 +43,75 @@ def from_arrays(
     Parameters
     ----------
     flair : (slices, rows, columns) array
-        Integers, or floats (kept as float32). (rows, columns) is one slice.
+        Integers, or floats (kept as float32). (rows, columns) is one slice. What a masked array masks
+        is air.
     t1, t1c : (slices, rows, columns) array, optional
         On FLAIR's grid.
     affine : (4, 4) array, optional
         From ``(slice, row, column, 1)`` to world, RAS+ mm, at voxel centres. A nibabel affine is
-        for ``(i, j, k)``: transpose the data, ``data.transpose(2, 1, 0)``, and give ``affine[:, [2,
-        1, 0, 3]]``. Without it there are no millimetres.
+        for ``(i, j, k)``: give the image instead (`gliosight.analyze` takes it), or transpose both,
+        ``data.transpose(2, 1, 0)`` and ``affine[:, [2, 1, 0, 3]]``. Without it there are no millimetres.
     study_id : str
         What to call the study.
 
     Raises
     ------
     UsageError
-        The affine is not (4, 4).
+        No array; an affine that is not (4, 4), or that is clearly not for (slice, row, column).
     UnsupportedInputError
         Arrays of other dimensions, or not of real numbers.
     DamagedInputError
         Shapes that differ, too many values that are not finite, a mask.
     """
-    given = {Sequence.FLAIR: flair, Sequence.T1: t1, Sequence.T1C: t1c}
+    if flair is None:
+        raise UsageError("there is no FLAIR", remedy="give FLAIR as an array")
+    sequences = {Sequence.FLAIR: flair, Sequence.T1: t1, Sequence.T1C: t1c}
     arrays: dict[Sequence, NDArray[Any]] = {}
     flags: list[Flag] = []
-    for name, values in given.items():
+    for name, values in sequences.items():
         if values is None:
             continue
-        array, odd = make_finite(_checked(values, name.value), name.value, name.value)
+        array, masked = numbers_of(values, name.value)
+        array, odd = make_finite(array, name.value, name.value)
         refuse_mask(array, name.value, name.value)
         arrays[name] = array
-        flags += odd
+        flags += (*masked, *odd)
         if array.shape != arrays[Sequence.FLAIR].shape:
             raise DamagedInputError(
                 f"{name.value} has the shape {array.shape}, "
                 f"FLAIR has {arrays[Sequence.FLAIR].shape}",
-                remedy="give all sequences on one grid",
+                remedy="give all sequences on one grid, or images that say where they lie",
             )
-    slices = len(arrays[Sequence.FLAIR])
     geometry = None
     if affine is not None:
-        geometry, odd = _placed(affine, slices)
+        geometry, odd = _placed(affine, arrays[Sequence.FLAIR])
         flags += odd
-    kept, copy_flags = keep_real(arrays)
+    real, copy_flags = keep_real(arrays)
     return Study(
         study_id=study_id,
-        sequences={name: Volume(values, geometry) for name, values in kept.items()},
-        slice_names=tuple(f"slice_{index:03d}" for index in range(slices)),
+        sequences={name: Volume(values, geometry) for name, values in real.items()},
+        slice_names=tuple(f"slice_{index:03d}" for index in range(len(arrays[Sequence.FLAIR]))),
         kind="arrays",
         flags=(*flags, *copy_flags),
     )
 
 
-def _checked(values: ArrayLike, name: str) -> NDArray[Any]:
-    array = np.asarray(values)
+def numbers_of(values: ArrayLike, name: str) -> tuple[NDArray[Any], tuple[Flag, ...]]:
+    """A caller's values as a (slices, rows, columns) array of our own, what is masked set to air.
+
+    Raises
+    ------
+    UsageError
+        No array at all.
+    UnsupportedInputError
+        Another number of dimensions, other than real numbers.
+    """
+    try:
+        array = np.asanyarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on a GPU, ...
+        raise UsageError(
+            f"{name} is no array of numbers", remedy="give a numpy array of (slices, rows, columns)"
+        ) from error
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or 0 in array.shape:
@@ -92,33 +119,155 @@ def _checked(values: ArrayLike, name: str) -> NDArray[Any]:
             f"{name} has the shape {array.shape}",
             remedy="give an array of (slices, rows, columns)",
         )
+    if array.dtype.kind not in "biuf":
+        raise UnsupportedInputError(
+            f"{name} holds {array.dtype} values", remedy="give real numbers, such as float32"
+        )
+    array, flags = _unmasked(array, name)
     if array.dtype.kind == "b":
-        return array.astype(np.uint8)
+        return array.astype(np.uint8), flags
     if array.dtype.kind in "iu":
         # A copy: what the caller does to the array later must not change the study.
-        return array.astype(array.dtype.newbyteorder("="))
-    if array.dtype.kind == "f":
-        return as_float32(array)
-    raise UnsupportedInputError(
-        f"{name} holds {array.dtype} values", remedy="give real numbers, such as float32"
-    )
+        return np.array(array, dtype=array.dtype.newbyteorder("="), order="C"), flags
+    if array.dtype.itemsize > 4:
+        return from_doubles(array), flags
+    return np.ascontiguousarray(as_float32(array)), flags
 
 
-def _placed(affine: ArrayLike, slices: int) -> tuple[Geometry | None, tuple[Flag, ...]]:
+def _unmasked(array: NDArray[Any], name: str) -> tuple[NDArray[Any], tuple[Flag, ...]]:
+    """Plain values; those that a masked array masks are air: 0, or less where values are negative."""
+    if not isinstance(array, np.ma.MaskedArray):
+        return np.asarray(array), ()
+    mask = np.ma.getmaskarray(array)
+    plain = np.array(array.data)
+    if not mask.any():
+        return plain, ()
+    shown = plain[~mask]
+    shown = shown[np.isfinite(shown)] if plain.dtype.kind == "f" else shown
+    if not shown.size:
+        raise DamagedInputError(
+            f"every voxel of {name} is masked", remedy="give an array with voxels that are not"
+        )
+    plain[mask] = min(shown.min(), 0)
+    message = f"{mask.mean():.0%} of the voxels of {name} are masked; they count as air."
+    return plain, (flag("MASKED_AS_AIR", message),)
+
+
+def _placed(affine: ArrayLike, values: NDArray[Any]) -> tuple[Geometry | None, tuple[Flag, ...]]:
+    remedy = "give a (4, 4) array from (slice, row, column, 1) to RAS+ mm"
     try:
-        matrix = np.asarray(affine, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            "the affine is no array of numbers", remedy="give a (4, 4) array"
-        ) from error
+        matrix = np.asarray(affine)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError("the affine is no array of numbers", remedy=remedy) from error
+    if matrix.dtype.kind not in "iuf":
+        raise UsageError("the affine is no array of numbers", remedy=remedy)
     if matrix.shape != (4, 4):
-        raise UsageError(f"the affine has the shape {matrix.shape}", remedy="give a (4, 4) array")
+        raise UsageError(f"the affine has the shape {matrix.shape}", remedy=remedy)
+    matrix = matrix.astype(np.float64)
+    if matrix[3, :3].any():
+        raise UsageError(
+            f"the affine's last row begins {matrix[3, :3].tolist()}, not with zeros", remedy=remedy
+        )
+    flags: list[Flag] = []
     try:
-        geometry = geometry_of(matrix, slices)
+        try:
+            geometry = geometry_of(matrix, values.shape)
+        except ShearedAffineError as error:
+            geometry = geometry_of(matrix, values.shape, straighten=True)
+            message = f"The affine is sheared ({error}); it was straightened."
+            flags.append(flag("AFFINE_STRAIGHTENED", message))
     except UnusableAffineError as error:
+        _doubts_of_order(values, matrix)
         message = f"There is no usable geometry ({error}); sizes are in pixels only."
         return None, (flag("NO_GEOMETRY", message),)
-    if slices == 1 and geometry.slice_thickness is not None:
+    flags += _doubts_of_order(values, matrix)
+    if len(values) == 1 and geometry.slice_thickness is not None:
         message = f"There is one slice; it counts as {geometry.slice_thickness:g} mm thick."
-        return geometry, (flag("SINGLE_SLICE", message),)
-    return geometry, ()
+        flags.append(flag("SINGLE_SLICE", message))
+    return geometry, tuple(flags)
+
+
+# --- is the affine for (slice, row, column), or for nibabel's (i, j, k)? -------------------------
+
+
+@np.errstate(all="ignore")
+def _doubts_of_order(values: NDArray[Any], affine: NDArray[np.float64]) -> tuple[Flag, ...]:
+    """Doubt an affine whose columns are in another order than the array's axes, as nibabel's are.
+
+    Three things speak for that: a side of the volume longer than any scanner's field of view, and not
+    with the columns in reverse; two axes of as many voxels, but two others with voxels of one length;
+    a head that is not symmetric along the axis said to be left-right, but along another.
+
+    Returns
+    -------
+    flags : tuple of Flag
+        Where one of the last two speaks for it.
+
+    Raises
+    ------
+    UsageError
+        Where the first does, or both of the others do.
+    """
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or not lengths.all():
+        return ()
+    sides = np.array(values.shape)
+    too_long = (sides * lengths).max() > LONGEST_SIDE >= (sides * lengths[::-1]).max()
+    odd_count, odd_length = _odd_axis(sides), _odd_axis(lengths)
+    not_square = None not in (odd_count, odd_length) and odd_count != odd_length
+    not_symmetric = _symmetric_along_another(values, affine)
+    if too_long or (not_square and not_symmetric):
+        raise UsageError(
+            f"the affine does not fit an array of (slices, rows, columns) = {values.shape}: its "
+            "axes seem to be those of nibabel, (i, j, k)",
+            remedy="give the nibabel image itself, or order the affine's columns like the array's "
+            "axes, affine[:, [2, 1, 0, 3]] where the data are transposed",
+        )
+    if not (not_square or not_symmetric):
+        return ()
+    message = (
+        "The affine's axes seem to be in another order than the array's: it has to be for (slice, row, "
+        "column), and one of nibabel is for (i, j, k). Give affine[:, [2, 1, 0, 3]], or the image itself."
+    )
+    return (flag("AFFINE_DOUBTED", message),)
+
+
+def _odd_axis(values: NDArray[Any]) -> int | None:
+    """The axis that differs, where the other two are alike; ``None`` otherwise."""
+    for axis in range(3):
+        first, second = np.delete(values, axis)
+        if abs(first / second - 1) < ALIKE and abs(values[axis] / first - 1) > DIFFERENT:
+            return axis
+    return None
+
+
+def _symmetric_along_another(values: NDArray[Any], affine: NDArray[np.float64]) -> bool:
+    """Whether the head is clearly more symmetric along another axis than along left-right."""
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    lateral = int(np.abs(directions[0]).argmax())
+    if min(values.shape) < FEWEST_FOR_SYMMETRY:
+        return False
+    step = tuple(slice(None, None, max(1, side // 64)) for side in values.shape)
+    sample = values[step].astype(np.float64)
+    low, high = np.percentile(sample, (1.0, 99.0))
+    if not high > low:
+        return False
+    sample = (np.clip(sample, low, high) - low) / (high - low)
+    symmetric = [_symmetry(np.moveaxis(sample, axis, 0)) for axis in range(3)]
+    return max(symmetric) > symmetric[lateral] + CLEARLY_MORE
+
+
+def _symmetry(sample: NDArray[np.float64]) -> float:
+    """The best correlation of a volume with its mirror image along the first axis."""
+    count = len(sample)
+    profile = sample.sum(axis=(1, 2))
+    centre = float(profile @ np.arange(count)) / float(profile.sum())
+    best = 0.0
+    for twice in range(round(2 * centre) - count // 12 - 2, round(2 * centre) + count // 12 + 3):
+        part = sample[max(0, twice - count + 1) : min(count - 1, twice) + 1]
+        if len(part) < count / 2:
+            continue
+        part = part - part.mean()
+        scale = float((part * part).sum())
+        best = max(best, float((part * part[::-1]).sum()) / scale if scale > 0 else 0.0)
+    return best

@@ -27,7 +27,6 @@ from gliosight.read.detect import (
     Kind,
     headless,
     is_self_extracting,
-    sniff,
     unreadable,
 )
 from gliosight.read.flags import flag
@@ -59,6 +58,7 @@ from gliosight.read.recognise import (
     folder_name,
     kind_of,
     mislabelled,
+    named_file,
     promises,
     relative,
 )
@@ -828,16 +828,12 @@ def _recognise(path: Path) -> Found:
     NothingReadableError, DamagedInputError, UnsupportedInputError
     """
     where = folder_name(path)
-    kind = kind_of(path, where)
-    if kind is Kind.UNKNOWN and path.suffix.lower() == ".img":
-        # The pixels of a pair have no magic number; their header, beside them, has.
-        header = path.with_suffix(".HDR" if path.suffix.isupper() else ".hdr")
-        if mode_of(header) is not None and sniff(header, header.name) is Kind.NIFTI:
-            return Found(header, Kind.NIFTI, header.name)
+    file = named_file(path, where)
+    kind = file.kind
     if (error := unreadable(kind, where)) is not None:
         raise error
     if kind in (Kind.NIFTI, Kind.DICOM) or kind in SLICES:
-        return Found(path, kind, where)
+        return file
     if (error := unreadable(headless(path.name), where)) is not None:
         raise error
     if promises(path.name):

@@ -73,8 +73,8 @@ STAND_INS: Mapping[Kind, tuple[str, str]] = {
 _SLICER = "convert it to NIfTI (.nii.gz) first, with 3D Slicer or SimpleITK"
 # Formats that are recognised and not read: what to convert them with.
 _CONVERTERS: Mapping[Kind, str] = {
-    Kind.ANALYZE: "convert it to NIfTI (.nii.gz) first, with nibabel or fslchfiletype; check left and right, "
-    "which Analyze does not state",
+    Kind.ANALYZE: "it does not say which side is left; convert it to NIfTI (.nii.gz) with a tool that knows "
+    "where it came from",
     Kind.NRRD: _SLICER,
     Kind.META_IMAGE: _SLICER,
     Kind.HDF5: "if it is MINC, convert it to NIfTI (.nii.gz) first, with mnc2nii",
@@ -204,6 +204,26 @@ def headless(name: str) -> Kind:
     return next(
         (kind for suffix, kind in _HEADLESS.items() if name.lower().endswith(suffix)), Kind.UNKNOWN
     )
+
+
+def pixels_beside(header: Path) -> Path:
+    """Where the pixels of a pair lie, given its ``.hdr``: compressed or not, as that or otherwise."""
+    stem = header.with_suffix("") if header.suffix.lower() == ".gz" else header
+    suffix = ".IMG" if stem.suffix.isupper() else ".img"
+    plain = stem.with_suffix(suffix)
+    packed = plain.with_name(plain.name + ".gz")
+    both = (packed, plain) if stem != header else (plain, packed)
+    return next((path for path in both if path.exists()), both[0])
+
+
+def header_beside(pixels: Path) -> Path | None:
+    """The header of a pair, given its ``.img``, which has no magic; ``None`` if there is none."""
+    stem = pixels.with_suffix("") if pixels.suffix.lower() == ".gz" else pixels
+    if stem.suffix.lower() != ".img":
+        return None
+    plain = stem.with_suffix(".HDR" if stem.suffix.isupper() else ".hdr")
+    both = (plain, plain.with_name(plain.name + ".gz"))
+    return next((path for path in both if path.is_file()), None)
 
 
 def unreadable(kind: Kind, where: str) -> UnsupportedInputError | None:

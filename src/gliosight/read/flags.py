@@ -12,7 +12,10 @@ from typing import Literal
 from gliosight.study import Flag
 
 SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
+    "AFFINE_DOUBTED": "warning",
+    "AFFINE_STRAIGHTENED": "warning",
     "ALPHA_DROPPED": "info",
+    "BACKGROUND_NOT_FINITE": "info",
     "EXPORTED_TWICE": "info",
     "FILES_IGNORED": "info",
     "FLAIR_CHOSEN": "info",
@@ -21,6 +24,7 @@ SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
     "GANTRY_TILT": "info",
     "GRID_ASSUMED": "warning",
     "LOSSY_SOURCE": "info",
+    "MASKED_AS_AIR": "info",
     "MASK_PASSED_OVER": "info",
     "MEMBERS_SKIPPED": "warning",
     "MISSING_SLICES": "warning",

@@ -1,8 +1,8 @@
-"""Gzip, read as a stream that cannot burst (read stage, used for NIfTI).
+"""Gzip, read as a stream that cannot burst (read stage; apart, since `detect` needs it, too).
 
 In: an open file that begins with gzip's magic bytes. Out: bytes, as many as asked for, never more.
-The standard library's `gzip` would do, but it hides where the compressed data end, and with that
-whether the checksum was ever looked at.
+The standard library's `gzip` would do but for two things: it loops through empty members for as long
+as there are any, and it raises on the padding after the last member that `gunzip` ignores.
 """
 
 from __future__ import annotations
@@ -10,14 +10,19 @@ from __future__ import annotations
 import zlib
 from typing import BinaryIO
 
-CHUNK = 1 << 20
 MAGIC = b"\x1f\x8b"
+CHUNK = 1 << 20
+# Stored bytes taken at a time: after each member what is left of them is copied.
+PIECE = 1 << 14
 # How much may follow the wanted bytes before we stop looking for the checksum.
 TRAILER = 1 << 16
+# Stored bytes may exceed the unpacked ones by this much beyond twice their number: empty members, empty
+# blocks and long header fields go on for ever, and no compressor writes them.
+IDLE_BYTES = 2 << 20
 
 
 class DamagedGzipError(Exception):
-    """The stream is truncated, or its checksum is wrong; the caller names the file."""
+    """The stream is truncated, its checksum is wrong, or it holds nothing; the caller names the file."""
 
 
 class GzipStream:
@@ -34,6 +39,7 @@ class GzipStream:
         self._engine = zlib.decompressobj(wbits=31)
         self._pending = b""
         self._ended = False
+        self._idle = -IDLE_BYTES
 
     def read(self, size: int) -> bytearray:
         """Up to ``size`` bytes; fewer only at the end of the data.
@@ -41,7 +47,7 @@ class GzipStream:
         Raises
         ------
         DamagedGzipError
-            Truncated, not deflate, or a checksum that does not fit.
+            Truncated, not deflate, a checksum that does not fit, or stored bytes that hold nothing.
         """
         out = bytearray()
         while len(out) < size and not self._ended:
@@ -49,13 +55,10 @@ class GzipStream:
         return out
 
     def skip(self, size: int) -> int:
-        """Pass over up to ``size`` bytes and say how many there were; memory stays small."""
+        """Read past up to ``size`` bytes and return how many there were; memory stays small."""
         passed = 0
-        while passed < size:
-            got = len(self.read(min(CHUNK, size - passed)))
-            if not got:
-                break
-            passed += got
+        while passed < size and (count := len(self.read(min(CHUNK, size - passed)))):
+            passed += count
         return passed
 
     def finish(self) -> None:
@@ -63,24 +66,27 @@ class GzipStream:
         self.read(TRAILER)
 
     def _step(self, most: int) -> bytes:
-        if not self._pending:
-            self._pending = self._handle.read(CHUNK)
+        self._pending = self._pending or self._handle.read(PIECE)
         if not self._pending:
             raise DamagedGzipError("the compressed data end too early")
+        before = len(self._pending)
         try:
             out = self._engine.decompress(self._pending, most)
         except zlib.error as error:
             raise DamagedGzipError("the compressed data are corrupt") from error
         self._pending = self._engine.unconsumed_tail
         if self._engine.eof:
+            self._pending = self._engine.unused_data
+        self._idle += before - len(self._pending) - 2 * len(out)
+        if self._idle > 0:
+            raise DamagedGzipError("megabytes of the compressed data hold nothing")
+        if self._engine.eof:
             self._next_member()
         return out
 
     def _next_member(self) -> None:
-        rest = self._engine.unused_data
-        if len(rest) < len(MAGIC):
-            rest += self._handle.read(CHUNK)
+        if len(self._pending) < len(MAGIC):
+            self._pending += self._handle.read(PIECE)
         # What follows a member and is no member is padding, as gunzip sees it, too.
-        self._ended = not rest.startswith(MAGIC)
-        self._pending = rest
+        self._ended = not self._pending.startswith(MAGIC)
         self._engine = zlib.decompressobj(wbits=31)

@@ -7,17 +7,23 @@ assessed".
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from gliosight.errors import DamagedInputError
 from gliosight.read.flags import flag
 from gliosight.study import Flag
 
-# Part of the voxels that may be NaN or infinite.
+# Part of the voxels, background left out, that may be NaN or infinite.
 MOST_NOT_FINITE = 0.01
+# Numbers on the sides of a voxel of the background, on average: a smooth edge of a large one has hardly any.
+MOST_BORDERS = 1.5
+# Spread of the values within which nothing is scaled.
+SMALLEST_SPREAD, LARGEST_SPREAD = 1e-6, 1e12
 # An image has hundreds of values.
 MOST_LABELS = 16
 
@@ -29,10 +35,26 @@ def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
     return out
 
 
+def from_doubles(
+    values: NDArray[Any], slope: float = 1.0, intercept: float = 0.0
+) -> NDArray[np.float32]:
+    """Doubles, or stored numbers and their scaling, as float32 that hold their contrast."""
+    out = np.empty(values.shape, dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        exponent = _exponent(_sample(values) * np.float64(slope) + np.float64(intercept))
+        # Slice by slice: doubles for all would need eight times it.
+        for target, plane in zip(out, values, strict=True):
+            target[:] = np.ldexp(plane * np.float64(slope) + np.float64(intercept), -exponent)
+    return out
+
+
 def make_finite(
     values: NDArray[Any], sequence: str, where: str
 ) -> tuple[NDArray[Any], tuple[Flag, ...]]:
-    """Set the odd NaN or infinite voxel to the smallest finite value.
+    """Give NaN and infinite voxels a value: those around the head air's, the odd one the smallest.
+
+    Floats of an extreme unit (1e-20) are brought to a usual one by a power of two: MR has no unit,
+    and squares of such numbers would be lost.
 
     Returns
     -------
@@ -43,26 +65,92 @@ def make_finite(
     Raises
     ------
     DamagedInputError
-        More than 1 % are not finite.
+        More than 1 % of the voxels that are not air around the head are not finite.
     """
     if values.dtype.kind != "f":
         return values, ()
+    if exponent := _exponent(_sample(values)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            values = np.ldexp(values, np.int32(-exponent))
     finite = np.isfinite(values)
-    bad = values.size - int(np.count_nonzero(finite))
-    if bad == 0:
+    if finite.all():
         return values, ()
-    if bad > MOST_NOT_FINITE * values.size:
+    around = _around(finite)
+    outside = int(np.count_nonzero(around))
+    inside = values.size - int(np.count_nonzero(finite)) - outside
+    if inside > MOST_NOT_FINITE * (values.size - outside):
         raise DamagedInputError(
-            f"{bad / values.size:.1%} of the voxels are NaN or infinite, 1 % is the most allowed",
+            f"{inside / (values.size - outside):.1%} of the voxels are NaN or infinite and not "
+            "background, 1 % is the most allowed",
             where=where,
-            remedy="write the image again with numbers in the background, such as 0",
+            remedy="write the image again with a number in every voxel",
         )
-    values = values.copy()
-    values[~finite] = values[finite].min()
-    message = (
-        f"{bad:,} voxels of {sequence} are NaN or infinite and were set to its smallest value."
+    smallest = values[finite].min()
+    values = np.where(finite, values, smallest)
+    flags: list[Flag] = []
+    if outside:
+        # What tools write around a head is 0; where values are negative, the smallest is the darkest.
+        values[around] = min(smallest, 0)
+        message = (
+            f"The background of {sequence} ({outside / values.size:.0%} of its voxels) is NaN or "
+            "infinite; it counts as air."
+        )
+        flags.append(flag("BACKGROUND_NOT_FINITE", message))
+    if inside:
+        message = f"{inside:,} voxels of {sequence} are NaN or infinite and were set to its smallest value."
+        flags.append(flag("NOT_FINITE", message))
+    return values, tuple(flags)
+
+
+def _around(finite: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Voxels without a number that are background: connected to the edge of the picture.
+
+    A plane without any number between planes that have some was lost and is no background. Neither is
+    what is scattered through the picture: there most such voxels have numbers on several sides.
+    """
+    padded = np.pad(~finite, ((0, 0), (1, 1), (1, 1)), constant_values=True)
+    labels, count = ndimage.label(padded)
+    # The padding of every slice is edge, whatever its label.
+    is_edge = np.zeros(count + 1, dtype=bool)
+    is_edge[labels[:, 0, 0]] = True
+    around: NDArray[np.bool_] = is_edge[labels[:, 1:-1, 1:-1]]
+    for axis in range(3):
+        some = np.asarray(finite.any(axis=tuple({0, 1, 2} - {axis})))
+        lost = ~some
+        lost[: int(some.argmax())] = False
+        lost[len(some) - int(some[::-1].argmax()) :] = False
+        np.moveaxis(around, axis, 0)[lost] = False
+    borders = sum(
+        int(np.count_nonzero(around[one] & finite[other]))
+        for one, other in (
+            (np.s_[:, 1:], np.s_[:, :-1]),
+            (np.s_[:, :-1], np.s_[:, 1:]),
+            (np.s_[:, :, 1:], np.s_[:, :, :-1]),
+            (np.s_[:, :, :-1], np.s_[:, :, 1:]),
+        )
     )
-    return values, (flag("NOT_FINITE", message),)
+    if borders > MOST_BORDERS * np.count_nonzero(around):
+        around[:] = False
+    return around
+
+
+@np.errstate(invalid="ignore")  # signalling NaN
+def _sample(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Some hundred thousand of the values, finite, as doubles."""
+    step = [max(1, size // 64) for size in values.shape]
+    sample = values[tuple(slice(None, None, one) for one in step)].astype(np.float64)
+    return sample[np.isfinite(sample)]
+
+
+def _exponent(sample: NDArray[np.float64]) -> int:
+    """The power of two by which values are too large or too small to be reckoned with; mostly 0."""
+    if not sample.size:
+        return 0
+    low, high = np.percentile(sample, (1.0, 99.0))
+    spread = float(high / 2 - low / 2)  # the halves: the difference itself may overflow
+    if not 0 < spread < np.inf or SMALLEST_SPREAD <= spread <= LARGEST_SPREAD:
+        return 0
+    return math.frexp(spread)[1]
 
 
 def is_constant(values: NDArray[Any]) -> bool:

@@ -3,17 +3,16 @@
 In: the file of each sequence, named by the user, or by the files' names and sidecars. Out: a `Study` of kind
 ``"nifti"`` on the FLAIR file's own grid: its k is our slice, its j our row, its i our column.
 ``study.source["nifti"]`` holds what a mask needs to be written in the same geometry: ``header`` (a
-nibabel header, as in the file but for free text), ``affine`` (4, 4) from ``(i, j, k, 1)`` as in the
-file, in the file's unit (``None`` where it has none), and ``shape`` (i, j, k).
+nibabel header with the file's forms) and ``shape`` (i, j, k).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Ordered
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.errors import UnsupportedInputError
@@ -30,7 +29,6 @@ from gliosight.read.naming import (
     shared_tokens,
 )
 from gliosight.read.nifti_file import Image, read_nifti_file
-from gliosight.read.nifti_header import Header
 from gliosight.read.recognise import Found
 from gliosight.read.regrid import onto_grid
 from gliosight.study import Flag, Sequence, Study, Volume
@@ -74,39 +72,85 @@ def read_nifti(
     ------
     DamagedInputError, UnsupportedInputError, LimitExceededError, NothingReadableError, UsageError
     """
-    images: dict[Sequence, Image] = {}
+    images = {
+        name: read_nifti_file(files[name].path, files[name].where, budget, volume_index)
+        for name in (Sequence.FLAIR, *OTHERS)
+        if name in files
+    }
+    study = join(
+        images,
+        study_id,
+        budget,
+        places={name: one.where for name, one in files.items()},
+        kind="nifti",
+        flags=flags,
+        explained=explained,
+    )
+    names = tuple(one.path.name for one in files.values())
+    return replace(study, source={**study.source, "files": names})
+
+
+def join(
+    images: Mapping[Sequence, Image],
+    study_id: str,
+    budget: Budget,
+    *,
+    places: Mapping[Sequence, str],
+    kind: Literal["nifti", "arrays"],
+    flags: Ordered[Flag] = (),
+    explained: Ordered[Sequence] = (),
+) -> Study:
+    """Make a study of images on FLAIR's grid, by the rules for values, grids and copies.
+
+    Parameters
+    ----------
+    images : mapping of Sequence to Image
+        FLAIR is among them.
+    study_id : str
+    budget : Budget
+        Asked for what is resampled.
+    places : mapping of Sequence to str
+        What to call each image in an error.
+    kind : {"nifti", "arrays"}
+        What the study was read from.
+    flags, explained
+        See `read_nifti`.
+
+    Raises
+    ------
+    DamagedInputError, LimitExceededError
+    """
     noted: list[Flag] = list(flags)
+    finite: dict[Sequence, Image] = {}
     for name in (Sequence.FLAIR, *OTHERS):
-        if name in files:
-            images[name], odd = _read_one(files[name], name, budget, volume_index)
-            noted += odd
-    flair = images[Sequence.FLAIR]
+        if name not in images:
+            continue
+        # Before any interpolation: one NaN would spoil eight voxels.
+        values, odd = make_finite(images[name].values, name.value, places[name])
+        refuse_mask(values, name.value, places[name])
+        finite[name] = replace(images[name], values=values)
+        # Only FLAIR's geometry becomes the study's; another one's oddities show when it is regridded.
+        noted += [*(images[name].flags if name is Sequence.FLAIR else ()), *odd]
+    flair = finite[Sequence.FLAIR]
     arrays: dict[Sequence, NDArray[Any]] = {Sequence.FLAIR: flair.values}
     left_out = list(explained)
     for name in OTHERS:
-        if name not in images:
+        if name not in finite:
             continue
-        placed = onto_grid(flair, images[name], name.value, files[name].where, budget)
+        placed = onto_grid(flair, finite[name], name.value, places[name], budget)
         noted += placed.flags
         if placed.values is None:
             left_out.append(name)
         else:
             arrays[name] = placed.values
-    kept, copy_flags = keep_real(arrays, explained=left_out)
+    real, copy_flags = keep_real(arrays, explained=left_out)
     header = flair.header
     return Study(
         study_id=study_id,
-        sequences={name: Volume(values, flair.geometry) for name, values in kept.items()},
+        sequences={name: Volume(values, flair.geometry) for name, values in real.items()},
         slice_names=tuple(f"slice_{index:03d}" for index in range(header.shape[2])),
-        kind="nifti",
-        source={
-            "nifti": {
-                "header": header.fields,
-                "affine": _affine_in_file(header),
-                "shape": header.shape,
-            },
-            "files": tuple(one.path.name for one in files.values()),
-        },
+        kind=kind,
+        source={"nifti": {"header": header.fields, "shape": header.shape}},
         flags=(*noted, *copy_flags),
     )
 
@@ -282,33 +326,6 @@ def _flags_of(group: Iterable[Found], files: Mapping[Sequence, Found]) -> tuple[
         message = f"{name} is FLAIR {flair.why}. That is a hint only; it is taken as FLAIR."
         flags.append(flag("SEQUENCE_ASSUMED", message))
     return (*flags, *contradicting[:NAMED])
-
-
-def _read_one(
-    one: Found, name: Sequence, budget: Budget, volume_index: int | None
-) -> tuple[Image, list[Flag]]:
-    image = read_nifti_file(one.path, one.where, budget, volume_index)
-    # Before any interpolation: one NaN would spoil eight voxels.
-    values, odd = make_finite(image.values, name.value, one.where)
-    refuse_mask(values, name.value, one.where)
-    finite = Image(values, image.header, image.used, image.geometry, image.flags)
-    # Only FLAIR's geometry becomes the study's; another one's oddities show when it is regridded.
-    own = image.flags if name is Sequence.FLAIR else ()
-    return finite, [*own, *odd]
-
-
-@np.errstate(all="ignore")  # any bits may stand in a header
-def _affine_in_file(header: Header) -> NDArray[np.float64] | None:
-    fields = header.fields
-    if int(fields["sform_code"]) > 0:
-        affine = np.eye(4)
-        affine[:3] = [fields["srow_x"], fields["srow_y"], fields["srow_z"]]
-        if np.isfinite(affine).all():
-            return affine
-    forms = [one for one in header.forms if one.name == "qform" and np.isfinite(one.affine).all()]
-    if not forms:
-        return None
-    return np.linalg.inv(header.to_millimetres) @ forms[0].affine
 
 
 def _names(files: Ordered[Found]) -> str:

@@ -1,33 +1,118 @@
-"""One NIfTI file: its pixels in our order, and where they lie (read stage).
+"""One NIfTI file: what its header says, its pixels in our order, and where they lie (read stage).
 
-In: a path that `detect` recognised as NIfTI. Out: an `Image`. Pixels are read by the sizes the
-header claims, but memory grows only with the bytes that are there. The file's order is (i, j, k)
-with i fastest, so that its bytes, read as (k, j, i), are our (slice, row, column) without moving
-one of them.
+In: a path that `detect` recognised as NIfTI. Out: an `Image`, or an error. nibabel knows the fields;
+whether what they say can be true is checked here, before a byte of pixels is read. Memory grows only
+with the bytes that are there, whatever the header claims. The file's order is (i, j, k) with i fastest,
+so that its bytes, read as (k, j, i), are our (slice, row, column) without moving one of them. Fields and
+rules: nifti1.h (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h), nifti2.h.
+
+Words: a *form* is a way the header places the voxels in the world, the *sform* by a matrix, the
+*qform* by a rotation; its *code* names the world (1 scanner, 2 another image, 3 Talairach, 4 MNI).
 """
 
 from __future__ import annotations
 
+import logging
+import math
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
+import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from gliosight.errors import GliosightError, LimitExceededError, UnsupportedInputError
-from gliosight.read.affines import UnusableAffineError, geometry_of, grid_distance
-from gliosight.read.detect import HEAD_BYTES
+from gliosight.errors import (
+    DamagedInputError,
+    GliosightError,
+    LimitExceededError,
+    UnsupportedInputError,
+    UsageError,
+)
+from gliosight.read.affines import (
+    ShearedAffineError,
+    UnusableAffineError,
+    geometry_of,
+    grid_distance,
+)
+from gliosight.read.detect import HEAD_BYTES, NIFTI1_SIZE, NIFTI2_SIZE, pixels_beside
 from gliosight.read.flags import flag
 from gliosight.read.gzipped import MAGIC as GZIP
 from gliosight.read.gzipped import DamagedGzipError, GzipStream
-from gliosight.read.intensities import as_float32
+from gliosight.read.intensities import as_float32, from_doubles
 from gliosight.read.limits import Budget, cannot_read, open_regular
-from gliosight.read.nifti_header import Form, Header, choose_volume, damaged, understand
 from gliosight.study import Flag, Geometry
 
 # sform and qform agree when no corner of the volume differs by more than this part of a voxel.
 FORMS_AGREE_WITHIN = 0.1
+LABEL_INTENT = 1002
+# Spatial unit codes of xyzt_units, in millimetres; 0 (unknown) means millimetres by custom.
+MILLIMETRES = {1: 1000.0, 3: 0.001}
+SPATIAL_UNIT = 0x07
+UNIT_NAMES = {1: "metres", 3: "micrometres"}
+# nibabel tells its own logger, which prints, what it repairs.
+QUIET, NEVER = logging.Logger("quiet", level=logging.CRITICAL + 1), 100
+NOT_READ = {1: "single bits", 128: "RGB colours", 1536: "128-bit numbers", 2304: "RGBA colours"}
+# What a mask of the same grid takes over of a header. Not the free text: it may hold a name.
+FORM_FIELDS = {
+    "sform": ("srow_x", "srow_y", "srow_z"),
+    "qform": ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+}
+PLACE_FIELDS = ("pixdim", "xyzt_units", "qform_code", "sform_code", *sum(FORM_FIELDS.values(), ()))
+
+
+@dataclass(frozen=True)
+class Form:
+    """One placement whose code is over 0; ``affine`` leads from ``(i, j, k, 1)`` to RAS+ mm."""
+
+    name: Literal["sform", "qform"]
+    code: int
+    affine: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is needed to read the pixels and place them.
+
+    Parameters
+    ----------
+    fields : nibabel header
+        Of a single volume, with the file's forms and nothing else of it, for the writers.
+    shape : tuple of int
+        ``(i, j, k)``, the order of the file.
+    volumes : int
+        Length of the fourth dimension.
+    numbers : numpy dtype
+        With the file's byte order.
+    offset : int
+        Where the pixels begin in the file that holds them.
+    scaling : tuple of float or None
+        Slope and intercept, or ``None`` where the stored numbers are the values.
+    forms : tuple of Form
+        Those with a code, the sform first.
+    paired : bool
+        The pixels are in an ``.img`` file of their own.
+    flags : tuple of Flag
+    """
+
+    fields: Any
+    shape: tuple[int, int, int]
+    volumes: int
+    numbers: np.dtype[Any]
+    offset: int
+    scaling: tuple[float, float] | None
+    forms: tuple[Form, ...]
+    paired: bool
+    flags: tuple[Flag, ...]
+
+    @property
+    def volume_bytes(self) -> int:
+        """Bytes of one volume, as the header claims."""
+        return math.prod(self.shape) * self.numbers.itemsize
 
 
 @dataclass(frozen=True)
@@ -59,36 +144,18 @@ def read_nifti_file(path: Path, where: str, budget: Budget, volume_index: int | 
     ------
     NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError, UsageError
     """
-    try:
+    with _errors_named(where):
         with open_regular(path, where) as (handle, size):
-            head, packed = _head(handle)
-            header = understand(head, where)
-            index = choose_volume(header, volume_index, where)
-            skip = header.offset + index * header.volume_bytes
+            header = understand(_head(handle), where)
+            index = _choose_volume(header, volume_index, where)
             if not header.paired:
-                data = _pixels(handle, size, skip, header, where, budget, packed=packed)
+                data = _pixels(handle, size, index, header, where, budget)
         if header.paired:
-            if packed:
-                raise UnsupportedInputError(
-                    "a compressed .hdr/.img pair is not read",
-                    where=where,
-                    remedy="convert it to one .nii.gz file",
-                )
-            other = path.with_suffix(".IMG" if path.suffix.isupper() else ".img")
-            beside = str(Path(where).with_name(other.name))
-            with open_regular(other, beside) as (handle, size):
-                data = _pixels(handle, size, skip, header, beside, budget, packed=False)
-    except DamagedGzipError as error:
-        raise damaged(str(error), where) from error
-    except MemoryError as error:
-        raise LimitExceededError(
-            "not enough memory for its pixels", where=where, remedy="give a smaller volume"
-        ) from error
-    except OSError as error:
-        if isinstance(error, GliosightError):
-            raise
-        raise cannot_read(error, where) from error
-    values = _values(data, header)
+            beside = pixels_beside(path)
+            where_beside = str(Path(where).with_name(beside.name))
+            with open_regular(beside, where_beside) as (handle, size):
+                data = _pixels(handle, size, index, header, where_beside, budget)
+        values = _values(data, header)
     used, geometry, flags = place(header, where)
     if header.volumes > 1:
         message = f"Volume {index} of {header.volumes} (counted from 0) was chosen with --volume."
@@ -103,57 +170,232 @@ def read_nifti_header(path: Path, where: str) -> Header:
     ------
     NothingReadableError, DamagedInputError, UnsupportedInputError
     """
+    with _errors_named(where), open_regular(path, where) as (handle, _):
+        return understand(_head(handle), where)
+
+
+def understand(head: bytes, where: str) -> Header:
+    """Understand the first 540 bytes (348 are enough for NIfTI-1) of a NIfTI file.
+
+    Raises
+    ------
+    DamagedInputError
+        The header contradicts itself or the standard, or says that this is a label image.
+    UnsupportedInputError
+        Complex, RGB and other numbers; five and more dimensions; one dimension.
+    """
+    fields = _fields(head, where)
+    shape, volumes = _shape(fields, where)
+    numbers = _numbers(fields, where)
+    if int(fields["intent_code"]) == LABEL_INTENT:
+        raise DamagedInputError(
+            "the header says that this is a label image, a mask",
+            where=where,
+            remedy="give the MR image, not its mask",
+        )
+    paired = bytes(fields["magic"])[:3] in (b"ni1", b"ni2")
     try:
-        with open_regular(path, where) as (handle, _):
-            return understand(_head(handle)[0], where)
-    except DamagedGzipError as error:
-        raise damaged(str(error), where) from error
-    except OSError as error:
-        if isinstance(error, GliosightError):
-            raise
-        raise cannot_read(error, where) from error
+        slope, intercept = fields.get_slope_inter()
+    except HeaderDataError as error:
+        slope = float(fields["scl_slope"])
+        raise damaged(f"its scaling has a slope of {slope:g} and no intercept", where) from error
+    forms, flags = forms_of(fields)
+    return Header(
+        fields=for_writers(fields, shape),
+        shape=shape,
+        volumes=volumes,
+        numbers=numbers,
+        offset=_offset(fields, where, paired=paired),
+        scaling=None if slope is None or (slope, intercept) == (1, 0) else (slope, intercept),
+        forms=forms,
+        paired=paired,
+        flags=flags,
+    )
+
+
+@np.errstate(all="ignore")  # any bits may stand in a header, signalling NaN among them
+def forms_of(fields: Any) -> tuple[tuple[Form, ...], tuple[Flag, ...]]:
+    """The forms of a nibabel NIfTI header, in millimetres; a broken qform is all NaN."""
+    unit = int(fields["xyzt_units"]) & SPATIAL_UNIT
+    scale = np.diag([MILLIMETRES.get(unit, 1.0)] * 3 + [1.0])
+    affines: dict[Literal["sform", "qform"], NDArray[np.float64]] = {}
+    if int(fields["sform_code"]) > 0:
+        affines["sform"] = fields.get_sform().astype(np.float64)
+    if int(fields["qform_code"]) > 0:
+        copy = fields.copy()
+        # pixdim[0] is -1 for a left-handed grid; anything else, 0 above all, means +1.
+        copy["pixdim"] = np.abs(fields["pixdim"])
+        copy["pixdim"][0] = -1 if fields["pixdim"][0] < 0 else 1
+        try:
+            affines["qform"] = copy.get_qform().astype(np.float64)
+        except ValueError:  # no rotation
+            affines["qform"] = np.full((4, 4), np.nan)
+    if fields["dim"][0] < 3 or fields["dim"][3] == 1:
+        for affine in affines.values():
+            _complete(affine, abs(float(fields["pixdim"][3])))
+    forms = [
+        Form(name, int(fields[f"{name}_code"]), scale @ affine) for name, affine in affines.items()
+    ]
+    if unit not in UNIT_NAMES or not forms:
+        return tuple(forms), ()
+    message = f"The header gives lengths in {UNIT_NAMES[unit]}; they were turned into millimetres."
+    return tuple(forms), (flag("UNITS_CONVERTED", message),)
+
+
+def _complete(affine: NDArray[np.float64], thickness: float) -> None:
+    """Give the form of a lone slice the slice axis it may lack."""
+    if np.isfinite(affine).all() and not affine[:3, 2].any():
+        normal = np.cross(affine[:3, 0], affine[:3, 1])
+        length = float(np.linalg.norm(normal))
+        if length > 0 and np.isfinite(thickness):
+            affine[:3, 2] = normal / length * thickness
+
+
+def for_writers(fields: Any, shape: tuple[int, int, int]) -> Any:
+    """A header of one volume for a mask of the same grid: the forms and nothing else.
+
+    A form with numbers that are none has no code there: no tool could open the mask.
+    """
+    two = isinstance(fields, nib.Nifti2Header)
+    header = (nib.Nifti2Header if two else nib.Nifti1Header)(endianness=fields.endianness)
+    for name in PLACE_FIELDS:
+        header[name] = fields[name]
+    header["dim"] = [3, *shape, 1, 1, 1, 1]
+    for form in forms_of(fields)[0]:
+        if not np.isfinite(form.affine).all():
+            header[f"{form.name}_code"] = 0
+            for name in FORM_FIELDS[form.name]:
+                header[name] = 0
+    distances = header["pixdim"][1:]
+    distances[~np.isfinite(distances)] = 1
+    # As every reader of the source does: distances of 0 become 1, codes that do not exist 0.
+    header.check_fix(logger=QUIET, error_level=NEVER)
+    return header
 
 
 def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tuple[Flag, ...]]:
     """The form to believe, the geometry it gives, and what was odd about it.
 
-    The sform wins over the qform. Only where the sform says nothing at all (NaN, singular) does the
-    qform step in.
+    The sform goes before the qform. The qform replaces an sform that says nothing at all (NaN,
+    singular) or whose rows and columns are not perpendicular: a qform cannot be sheared. Where it is
+    unusable as well, a small shear is straightened.
     """
-    slices = header.shape[2]
+    shape = header.shape[::-1]
     flags = list(header.flags)
-    reason = "the header places it nowhere (sform and qform codes are 0)"
-    for form in header.forms:
+    reasons: list[str] = []
+    attempts = [(form, False) for form in header.forms]
+    attempts += [(form, True) for form in header.forms if form.name == "sform"]
+    for form, straighten in attempts:
         try:
-            geometry = geometry_of(_ours(form, header), slices)
+            geometry = geometry_of(form.affine[:, [2, 1, 0, 3]], shape, straighten=straighten)
         except UnusableAffineError as error:
-            reason = f"{form.name}: {error}"
-            if error.empty:
+            reasons.append(f"{form.name}: {error}")
+            if form.name == "qform" or error.empty or isinstance(error, ShearedAffineError):
                 continue
-            break
-        if form.name == "qform" and len(header.forms) == 2:
-            flags.append(flag("QFORM_USED", f"The sform of {name} is unusable; the qform is used."))
-        flags += _disagreement(header, geometry, name)
-        if slices == 1 and geometry.slice_thickness is not None:
+            break  # what the sform says is odd, and no reason to believe the qform
+        if straighten:
+            message = f"The affine of {name} is sheared ({reasons[0]}); it was straightened."
+            flags.append(flag("AFFINE_STRAIGHTENED", message))
+        elif form.name == "qform" and reasons:
+            message = f"The sform of {name} is not used ({reasons[0]}); the qform is."
+            flags.append(flag("QFORM_USED", message))
+        if form.name == "sform":
+            flags += _disagreement(header, geometry, name)
+        if shape[0] == 1 and geometry.slice_thickness is not None:
             message = f"There is one slice; it counts as {geometry.slice_thickness:g} mm thick."
             flags.append(flag("SINGLE_SLICE", message))
         return form, geometry, tuple(flags)
+    reason = reasons[0] if reasons else "the header places it nowhere (sform and qform codes are 0)"
     message = f"{name} has no usable geometry ({reason}); sizes are in pixels only."
     flags.append(flag("NO_GEOMETRY", message))
     return None, None, tuple(flags)
 
 
-@np.errstate(all="ignore")  # any bits may stand in a header
-def _ours(form: Form, header: Header) -> NDArray[np.float64]:
-    """The form's affine for (slice, row, column); a lone slice may lack a slice axis."""
-    affine = form.affine[:, [2, 1, 0, 3]].copy()
-    if header.shape[2] == 1 and np.isfinite(affine).all() and not affine[:3, 0].any():
-        normal = np.cross(affine[:3, 2], affine[:3, 1])
-        length = float(np.linalg.norm(normal))
-        thickness = abs(float(header.fields["pixdim"][3]))
-        if length > 0 and np.isfinite(thickness):
-            affine[:3, 0] = normal / length * thickness
-    return affine
+def damaged(what: str, where: str) -> DamagedInputError:
+    """The error for a NIfTI file that cannot be true."""
+    return DamagedInputError(
+        f"damaged NIfTI, {what}", where=where, remedy="copy or export the file again"
+    )
+
+
+# --- the header ----------------------------------------------------------------------------------
+
+
+def _fields(head: bytes, where: str) -> Any:
+    for kind, size in ((nib.Nifti1Header, NIFTI1_SIZE), (nib.Nifti2Header, NIFTI2_SIZE)):
+        for order in "<>":
+            if len(head) >= size and struct.unpack(f"{order}i", head[:4]) == (size,):
+                return kind(head[:size], endianness=order, check=False)
+    raise damaged("the header is cut off or its size is wrong", where)
+
+
+def _shape(fields: Any, where: str) -> tuple[tuple[int, int, int], int]:
+    count, *sides = (int(length) for length in fields["dim"])
+    if not 1 <= count <= 7:
+        raise damaged(f"it claims {count} dimensions", where)
+    # FSL and others leave a 0 behind the three axes of space, which nifti1_io.c reads as 1, too.
+    sides = [*sides[: min(count, 3)], *(length or 1 for length in sides[3:count])]
+    if min(sides) < 1:
+        raise damaged(f"it claims the shape {tuple(sides)}", where)
+    if count == 1:
+        raise UnsupportedInputError(
+            "a NIfTI of one dimension is no image", where=where, remedy="give a FLAIR volume"
+        )
+    i, j, k, volumes, *more = [*sides, 1, 1, 1][: max(count, 4)]
+    if math.prod(more) > 1:
+        raise UnsupportedInputError(
+            f"a NIfTI of the shape {tuple(sides)} holds several numbers a voxel",
+            where=where,
+            remedy="give a volume with one number a voxel; --volume N picks among four dimensions",
+        )
+    return (i, j, k), volumes
+
+
+def _numbers(fields: Any, where: str) -> np.dtype[Any]:
+    code = int(fields["datatype"])
+    try:
+        numbers: np.dtype[Any] = fields.get_data_dtype()
+    except (HeaderDataError, KeyError) as error:
+        raise damaged(f"datatype {code} does not exist", where) from error
+    if code not in NOT_READ and numbers.kind in "iuf":
+        return numbers
+    if numbers.kind != "c" and code not in NOT_READ:
+        raise damaged(f"datatype {code} does not exist", where)
+    raise UnsupportedInputError(
+        f"a NIfTI of {NOT_READ.get(code, 'complex numbers')} is not read",
+        where=where,
+        remedy="give the magnitude image, with one number a voxel",
+    )
+
+
+def _offset(fields: Any, where: str, *, paired: bool) -> int:
+    claimed = float(fields["vox_offset"])
+    if not math.isfinite(claimed) or claimed < 0 or claimed != int(claimed):
+        raise damaged(f"its pixels begin at byte {claimed:g}", where)
+    if paired:
+        return int(claimed)
+    first = int(fields["sizeof_hdr"]) + 4  # four bytes say whether extensions follow
+    if 0 < claimed < first:
+        raise damaged(f"its pixels begin at byte {claimed:g}, inside the header", where)
+    return int(claimed) or first
+
+
+def _choose_volume(header: Header, index: int | None, where: str) -> int:
+    if index is None:
+        if header.volumes > 1:
+            raise UnsupportedInputError(
+                f"a 4-D NIfTI of {header.volumes} volumes, one is read",
+                where=where,
+                remedy=f"choose one with --volume N, N from 0 to {header.volumes - 1}",
+            )
+        return 0
+    if not 0 <= index < header.volumes:
+        raise UsageError(
+            f"there is no volume {index}",
+            where=where,
+            remedy=f"--volume goes from 0 to {header.volumes - 1} here",
+        )
+    return index
 
 
 def _disagreement(header: Header, geometry: Geometry, name: str) -> list[Flag]:
@@ -171,72 +413,73 @@ def _disagreement(header: Header, geometry: Geometry, name: str) -> list[Flag]:
     return [flag("FORMS_DISAGREE", message)]
 
 
-def _head(handle: BinaryIO) -> tuple[bytes, bool]:
-    """The first bytes, unpacked, and whether they were gzip; the file stands at its start again."""
+# --- the pixels ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def _errors_named(where: str) -> Iterator[None]:
+    """Turn what goes wrong with a file into one of our errors."""
+    try:
+        yield
+    except DamagedGzipError as error:
+        raise damaged(str(error), where) from error
+    except MemoryError as error:
+        raise LimitExceededError(
+            "not enough memory for its pixels", where=where, remedy="give a smaller volume"
+        ) from error
+    except OSError as error:
+        if isinstance(error, GliosightError):
+            raise
+        raise cannot_read(error, where) from error
+
+
+def _head(handle: BinaryIO) -> bytes:
+    """The first bytes, unpacked; the file stands at its start again."""
     head = handle.read(HEAD_BYTES)
     handle.seek(0)
-    packed = head.startswith(GZIP)
-    if packed:
+    if head.startswith(GZIP):
         head = bytes(GzipStream(handle).read(HEAD_BYTES))
         handle.seek(0)
-    return head, packed
+    return head
 
 
 def _pixels(
-    handle: BinaryIO,
-    size: int,
-    skip: int,
-    header: Header,
-    where: str,
-    budget: Budget,
-    *,
-    packed: bool,
+    handle: BinaryIO, size: int, index: int, header: Header, where: str, budget: Budget
 ) -> bytes | bytearray:
     wanted = header.volume_bytes
+    skip = header.offset + index * wanted
+    packed = handle.read(len(GZIP)) == GZIP
     # Scaled integers and doubles end as float32: what counts is the larger of the two.
-    budget.take(max(wanted, _bytes_in_memory(header)), where, packed=size if packed else None)
+    integers = header.numbers.kind in "iu" and header.scaling is None
+    in_memory = wanted if integers else 4 * math.prod(header.shape)
+    budget.take(max(wanted, in_memory), where, packed=size if packed else None)
     if packed:
         # Whatever lies before the volume must be unpacked, too.
         budget.check_ratio(skip + wanted, where, packed=size)
+        handle.seek(0)
         stream = GzipStream(handle)
         have = stream.skip(skip)
-        data = stream.read(wanted) if have == skip else bytearray()
-        if len(data) < wanted:
-            raise _too_short(have + len(data), skip + wanted, where)
-        stream.finish()
-        return data
-    if size < skip + wanted:
-        raise _too_short(size, skip + wanted, where)
-    handle.seek(skip)
-    content = handle.read(wanted)
-    if len(content) < wanted:
-        raise _too_short(skip + len(content), skip + wanted, where)
-    return content
-
-
-def _bytes_in_memory(header: Header) -> int:
-    numbers = header.numbers
-    if numbers.kind in "iu" and header.scaling is None:
-        return header.volume_bytes
-    return header.volume_bytes // numbers.itemsize * 4
-
-
-def _too_short(have: int, need: int, where: str) -> GliosightError:
-    return damaged(f"it is truncated: {have:,} of {need:,} bytes are there", where)
+        data: bytes | bytearray = stream.read(wanted) if have == skip else b""
+        if len(data) == wanted:
+            stream.finish()
+        have += len(data)
+    else:
+        # Never ask for what the file cannot hold: it would be allocated.
+        have, data = size, b""
+        if size >= skip + wanted:
+            handle.seek(skip)
+            data = handle.read(wanted)
+            have = skip + len(data)
+    if len(data) < wanted:
+        raise damaged(f"it is truncated: {have:,} of {skip + wanted:,} bytes are there", where)
+    return data
 
 
 def _values(data: bytes | bytearray, header: Header) -> NDArray[Any]:
     """The numbers as (slice, row, column), scaled where the header says so."""
     stored = np.frombuffer(data, dtype=header.numbers).reshape(header.shape[::-1])
-    if header.scaling is None:
-        if header.numbers.kind in "iu":
-            return stored.astype(header.numbers.newbyteorder("="), copy=False)
-        return as_float32(stored)
-    slope, intercept = header.scaling
-    out = np.empty(stored.shape, dtype=np.float32)
-    for index, one in enumerate(
-        stored
-    ):  # slice by slice: doubles for all would need eight times it
-        with np.errstate(over="ignore", invalid="ignore"):
-            out[index] = one * np.float64(slope) + np.float64(intercept)
-    return out
+    if header.scaling is not None:
+        return from_doubles(stored, *header.scaling)
+    if header.numbers.kind in "iu":
+        return stored.astype(header.numbers.newbyteorder("="), copy=False)
+    return as_float32(stored) if header.numbers.itemsize <= 4 else from_doubles(stored)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gliosight.errors import DamagedInputError, GliosightError, NothingReadableError
-from gliosight.read.detect import STAND_INS, Kind, sniff
+from gliosight.read.detect import STAND_INS, Kind, header_beside, sniff
 from gliosight.read.naming import (
     promises_archive,
     promises_image,
@@ -106,6 +106,23 @@ def kind_of(path: Path, where: str) -> Kind:
     if kind in (Kind.ZIP, Kind.ARCHIVE) and not promises_archive(path.name):
         return Kind.UNKNOWN
     return kind
+
+
+def named_file(path: Path, where: str) -> Found:
+    """A file named by the user; for the ``.img`` of a pair, which has no magic, its header.
+
+    Raises
+    ------
+    NothingReadableError
+        It cannot be opened.
+    """
+    kind = kind_of(path, where)
+    if kind not in (Kind.NIFTI, Kind.DICOM) and (header := header_beside(path)) is not None:
+        beside = sniff(header, header.name)
+        if beside is Kind.NIFTI:
+            return Found(header, beside, header.name)
+        kind = beside if beside is Kind.ANALYZE else kind
+    return Found(path, kind, where)
 
 
 def recognised(path: Path, root: Path) -> Found | None:

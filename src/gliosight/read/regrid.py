@@ -15,11 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.read.affines import UnusableAffineError, geometry_of, grid_distance
+from gliosight.read.affines import (
+    ShearedAffineError,
+    UnusableAffineError,
+    geometry_of,
+    grid_distance,
+)
 from gliosight.read.flags import flag
 from gliosight.read.limits import Budget
-from gliosight.read.nifti_file import Image
-from gliosight.read.nifti_header import Form, Header
+from gliosight.read.nifti_file import Form, Header, Image
 from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
 from gliosight.study import SAME_WITHIN, Flag
 
@@ -94,7 +98,10 @@ def _usable(header: Header) -> list[Form]:
     forms = []
     for form in header.forms:
         try:
-            geometry_of(form.affine[:, [2, 1, 0, 3]], max(header.shape[2], 2))
+            shape = (max(header.shape[2], 2), *header.shape[1::-1])
+            geometry_of(form.affine[:, [2, 1, 0, 3]], shape)
+        except ShearedAffineError:
+            pass  # it can be interpolated in all the same
         except UnusableAffineError:
             continue
         forms.append(form)

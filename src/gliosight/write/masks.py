@@ -21,6 +21,9 @@ from gliosight.errors import UnsupportedInputError
 from gliosight.files import safe_names, whole_file
 from gliosight.study import Study
 
+# NIfTI-1 counts the voxels of an axis in 16 bits; NIfTI-2 in 64.
+MOST_OF_NIFTI1 = 32_767
+
 
 def write_mask(analysis: Analysis, folder: Path) -> dict[str, str]:
     """Write the mask into a result folder; return the written paths and what they are."""
@@ -64,7 +67,7 @@ def copy_mask(folder: Path, out: Path) -> Path:
 
 
 def _as_nifti(study: Study) -> bool:
-    if study.kind == "nifti":
+    if "nifti" in study.source:
         return True
     return (
         study.kind in ("arrays", "dicom")
@@ -76,33 +79,31 @@ def _as_nifti(study: Study) -> bool:
 def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> None:
     turned = np.ascontiguousarray(values.transpose(2, 1, 0))
     source = study.source.get("nifti")
-    if source is not None:
-        header = source["header"].copy()
-        turned = turned.reshape(source["shape"])
-        affine = source["affine"]
-    else:
-        header = nibabel.Nifti1Header()
-        geometry = study.geometry
-        if geometry is None or geometry.affine is None:
-            raise ValueError("arrays without an affine have no NIfTI form")
-        affine = geometry.affine[:, [2, 1, 0, 3]]  # from (slice, row, column) to NIfTI's (i, j, k)
-        if study.kind == "dicom":
-            header.set_sform(affine, code="scanner")
-            header.set_qform(affine, code="scanner")  # loses the shear of a tilt, which sform keeps
+    header = _new_header(study, turned.shape) if source is None else source["header"].copy()
     header.set_data_dtype(values.dtype)
-    header.set_slope_inter(1, 0)
-    header["cal_max"], header["cal_min"] = 1, 0
-    # A name or a comment of the source has no place in a result.
+    header["cal_max"] = 1
     header["descrip"] = b"gliosight, research use only"
-    for name in ("intent_name", "aux_file", "data_type", "db_name"):
-        if name in header.keys():  # noqa: SIM118 - NIfTI-2 has no data_type and no db_name
-            header[name] = b""
-    for name in ("intent_code", "intent_p1", "intent_p2", "intent_p3"):
-        header[name] = 0
-    header.extensions.clear()
     two = isinstance(header, nibabel.Nifti2Header)
     kind = nibabel.Nifti2Image if two else nibabel.Nifti1Image
-    nibabel.save(kind(turned, affine, header), path)
+    # Without an affine of its own the image keeps the header's forms as they are, broken ones, too.
+    nibabel.save(kind(turned, None, header), path)
+
+
+def _new_header(study: Study, shape: tuple[int, ...]) -> Any:
+    """The header of a grid that came from no NIfTI file."""
+    geometry = study.geometry
+    if geometry is None or geometry.affine is None:
+        raise ValueError("a study without an affine has no NIfTI form")
+    affine = geometry.affine[:, [2, 1, 0, 3]]  # from (slice, row, column) to NIfTI's (i, j, k)
+    two = max(shape) > MOST_OF_NIFTI1
+    header = nibabel.Nifti2Header() if two else nibabel.Nifti1Header()
+    header.set_data_shape(shape)
+    scanner = study.kind == "dicom"
+    header.set_qform(
+        affine, code="scanner" if scanner else 0
+    )  # loses a tilt, which the sform keeps
+    header.set_sform(affine, code="scanner" if scanner else "aligned")
+    return header
 
 
 def _write_slices(study: Study, values: NDArray[Any], folder: Path, suffix: str) -> None:

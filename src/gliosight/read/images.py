@@ -1,0 +1,171 @@
+"""A study of image objects, for Python callers: nibabel's and SimpleITK's (read stage).
+
+In: images by sequence. Out: a `Study` on FLAIR's grid, by the rules that hold for NIfTI files: the
+image says where its voxels lie, T1 and T1C on another grid are resampled. Neither library is imported
+here: whoever has such an image has it loaded.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from gliosight.errors import (
+    DamagedInputError,
+    LimitExceededError,
+    UnsupportedInputError,
+    printable,
+)
+from gliosight.read.arrays import numbers_of
+from gliosight.read.limits import Budget, Limits
+from gliosight.read.naming import stem
+from gliosight.read.nifti import join
+from gliosight.read.nifti_file import LABEL_INTENT, Header, Image, for_writers, forms_of, place
+from gliosight.study import Flag, Sequence, Study
+
+# ITK's world grows to the patient's left and back, ours to the right and front.
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# NIfTI-1 counts the voxels of an axis in 16 bits.
+MOST_OF_NIFTI1 = 32_767
+
+
+def from_images(images: Mapping[Sequence, Any], *, limits: Limits | None = None) -> Study:
+    """Make a study of image objects; FLAIR is among them.
+
+    Parameters
+    ----------
+    images : mapping of Sequence to image
+        nibabel's ``SpatialImage`` or SimpleITK's ``Image``.
+    limits : Limits, optional
+
+    Raises
+    ------
+    UnsupportedInputError
+        More than one volume; complex, RGB and the like; Analyze 7.5.
+    DamagedInputError
+        Pixels that cannot be read, too many that are not finite, a mask.
+    LimitExceededError
+    """
+    budget = Budget(limits or Limits())
+    ready: dict[Sequence, Image] = {}
+    flags: list[Flag] = []
+    for name, image in images.items():
+        convert = _from_nibabel if hasattr(image, "dataobj") else _from_itk
+        ready[name], odd = convert(image, name.value, budget)
+        flags += odd
+    flair = images[Sequence.FLAIR]
+    path = flair.get_filename() if hasattr(flair, "get_filename") else None
+    return join(
+        ready,
+        stem(Path(path).name) if isinstance(path, str) else "image",
+        budget,
+        places={name: name.value for name in ready},
+        kind="nifti" if isinstance(flair, nib.Nifti1Pair) else "arrays",
+        flags=flags,
+    )
+
+
+def _from_nibabel(image: Any, name: str, budget: Budget) -> tuple[Image, tuple[Flag, ...]]:
+    if isinstance(image, nib.AnalyzeImage) and not isinstance(image, nib.Nifti1Pair):
+        raise UnsupportedInputError(
+            "an Analyze 7.5 image does not say which side is left",
+            where=name,
+            remedy="make a nibabel.Nifti1Image of it, with an affine that you know to be right",
+        )
+    shape = _single(image.shape, name, "choose one with image.slicer[..., N]")
+    numbers = np.dtype(getattr(image.dataobj, "dtype", np.float64))
+    budget.take(math.prod(shape) * max(4, numbers.itemsize), name, packed=None)
+    try:
+        values = np.asanyarray(image.dataobj)
+    except MemoryError as error:
+        raise LimitExceededError(
+            "not enough memory for its pixels", where=name, remedy="give a smaller volume"
+        ) from error
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+        raise DamagedInputError(
+            f"its pixels cannot be read, {printable(str(error))}",
+            where=name,
+            remedy="copy or export the file again, and load it anew",
+        ) from error
+    affine = None if image.affine is None else np.asarray(image.affine, dtype=np.float64)
+    header = image.header
+    if not isinstance(header, nib.Nifti1Header):
+        return _image(values, shape, _placed(shape, affine), name)
+    if int(header["intent_code"]) == LABEL_INTENT:
+        raise DamagedInputError(
+            "the header says that this is a label image, a mask",
+            where=name,
+            remedy="give the MR image, not its mask",
+        )
+    fields = for_writers(header, shape)
+    if affine is not None and not np.allclose(affine, fields.get_best_affine(), atol=1e-4):
+        fields = _placed(shape, affine)  # moved since it was loaded
+    return _image(values, shape, fields, name)
+
+
+def _from_itk(image: Any, name: str, budget: Budget) -> tuple[Image, tuple[Flag, ...]]:
+    size = tuple(int(length) for length in image.GetSize())
+    if int(image.GetNumberOfComponentsPerPixel()) != 1:
+        raise UnsupportedInputError(
+            "an image with several numbers a voxel",
+            where=name,
+            remedy="give one with one number a voxel",
+        )
+    shape = _single(size, name, "choose one with image[:, :, :, N]")
+    library = sys.modules[type(image).__module__.partition(".")[0]]
+    values = np.asarray(library.GetArrayFromImage(image)).transpose()  # to (i, j, k)
+    budget.take(max(values.nbytes, 4 * values.size), name, packed=None)
+    affine = None
+    if len(size) >= 3:
+        dimension = len(size)
+        direction = np.reshape(np.asarray(image.GetDirection()), (dimension, dimension))
+        affine = np.eye(4)
+        affine[:3, :3] = direction[:3, :3] * np.asarray(image.GetSpacing())[:3]
+        affine[:3, 3] = np.asarray(image.GetOrigin())[:3]
+        affine = LPS_TO_RAS @ affine
+    return _image(values, shape, _placed(shape, affine), name)
+
+
+def _single(shape: tuple[int, ...], name: str, remedy: str) -> tuple[int, int, int]:
+    """The three sides of one volume."""
+    if len(shape) < 2 or 0 in shape:
+        raise UnsupportedInputError(
+            f"an image of the shape {shape}", where=name, remedy="give a volume"
+        )
+    i, j, k, *more = (*shape, 1)
+    if math.prod(more) > 1:
+        raise UnsupportedInputError(
+            f"an image of the shape {shape}, one volume is read", where=name, remedy=remedy
+        )
+    return i, j, k
+
+
+def _placed(shape: tuple[int, int, int], affine: NDArray[np.float64] | None) -> Any:
+    """A NIfTI header that holds this affine; none of the forms where there is none."""
+    fields = (nib.Nifti2Header if max(shape) > MOST_OF_NIFTI1 else nib.Nifti1Header)()
+    fields["dim"] = [3, *shape, 1, 1, 1, 1]
+    fields.set_xyzt_units("mm")
+    if affine is not None:
+        fields.set_sform(affine, "scanner")
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        fields["pixdim"][1:4] = np.where(np.isfinite(lengths) & (lengths > 0), lengths, 1)
+    return fields
+
+
+def _image(
+    values: NDArray[Any], shape: tuple[int, int, int], fields: Any, name: str
+) -> tuple[Image, tuple[Flag, ...]]:
+    ours, odd = numbers_of(values.reshape(shape).transpose(2, 1, 0), name)
+    forms, flags = forms_of(fields)
+    header = Header(fields, shape, 1, ours.dtype, 0, None, forms, paired=False, flags=flags)
+    used, geometry, flags = place(header, name)
+    return Image(ours, header, used, geometry, flags), odd

@@ -1,0 +1,126 @@
+"""NaN and infinite voxels: what is background, what is inside the head, and what they become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gliosight.errors import DamagedInputError
+from gliosight.read.intensities import make_finite
+from gliosight.study import Sequence
+
+from .builders import codes_of, make_volume, read_path, write_nifti
+
+SHAPE = (9, 48, 40)
+GRID = np.indices(SHAPE)
+# A brain as stripping leaves it: no plane of the edge is touched.
+BRAIN = (
+    ((GRID + 0.5 - np.array(SHAPE).reshape(3, 1, 1, 1) / 2) / [[[[4]]], [[[17]]], [[[14]]]]) ** 2
+).sum(0) < 1
+FISSURE = BRAIN & (np.abs(GRID[2] - 20) < 1) & (GRID[1] < 20)
+TILTED = GRID[0] * 5 + GRID[1] < 30  # a resampled slab whose corner lies outside the source
+EVERYTHING = np.ones(SHAPE, dtype=bool)
+
+
+def box(slices: slice, rows: slice, columns: slice) -> NDArray[np.bool_]:
+    out = np.zeros(SHAPE, dtype=bool)
+    out[slices, rows, columns] = True
+    return out
+
+
+HOLE = box(slice(4, 5), slice(22, 24), slice(18, 22))  # 8 voxels in the brain
+LARGE_HOLE = box(slice(3, 6), slice(20, 28), slice(16, 24))
+CHANCE = np.random.default_rng(3).random(SHAPE)
+
+# Where numbers are missing, and how many voxels count as background and as lost in the head.
+BACKGROUND = {
+    "outside a stripped brain": (~BRAIN, int((~BRAIN).sum()), 0),
+    "and along its fissure": (~BRAIN | FISSURE, int((~BRAIN | FISSURE).sum()), 0),
+    "and a few inside": (~BRAIN | HOLE, int((~BRAIN).sum()), 8),
+    "a corner outside the source": (TILTED, int(TILTED.sum()), 0),
+    "a frame of one voxel": (
+        ~box(slice(None), slice(1, -1), slice(1, -1)),
+        9 * (48 * 40 - 46 * 38),
+        0,
+    ),
+    "the slices at both ends": (~box(slice(2, -1), slice(None), slice(None)), 3 * 48 * 40, 0),
+    "a few inside alone": (HOLE, 0, 8),
+}
+LOST = {
+    "everything": EVERYTHING,
+    "a hole in a stripped brain": ~BRAIN | LARGE_HOLE,
+    "a hole in the last slice of a head": box(slice(8, 9), slice(10, 30), slice(10, 30)),
+    "every third row": GRID[1] % 3 == 0,
+    "a slice": box(slice(4, 5), slice(None), slice(None)),
+    "a slice of a stripped brain": ~BRAIN | box(slice(4, 5), slice(None), slice(None)),
+    "two of a hundred anywhere": CHANCE < 0.02,
+    "four of ten anywhere": CHANCE < 0.4,
+    "every second": GRID.sum(0) % 2 == 0,
+}
+
+
+def image() -> NDArray[np.float32]:
+    return make_volume(SHAPE, dtype="float32") + 20
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("case", BACKGROUND)
+def test_background_is_air(case: str, value: float) -> None:
+    where, outside, inside = BACKGROUND[case]
+    values = image()
+    values[where] = value
+    got, flags = make_finite(values, "FLAIR", "flair.nii")
+    codes = ["BACKGROUND_NOT_FINITE"] * bool(outside) + ["NOT_FINITE"] * bool(inside)
+    assert [one.code for one in flags] == codes
+    np.testing.assert_array_equal(got[~where], image()[~where])
+    smallest = image()[~where].min()
+    assert smallest > 0
+    assert np.count_nonzero(got == 0) == outside  # what tools write around a brain
+    assert np.count_nonzero(got[where] == smallest) == inside
+    if inside:
+        assert f"{inside} voxels" in flags[-1].message
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_what_is_lost_in_the_head_is_refused(case: str) -> None:
+    values = image()
+    values[LOST[case]] = np.nan
+    with pytest.raises(DamagedInputError, match=r"% of the voxels are NaN or infinite.*flair.nii"):
+        make_finite(values, "FLAIR", "flair.nii")
+
+
+def test_a_single_slice_has_background_too() -> None:
+    values = image()[4:5]
+    values[~BRAIN[4:5]] = np.nan
+    got, flags = make_finite(values, "FLAIR", "a.tif")
+    assert [one.code for one in flags] == ["BACKGROUND_NOT_FINITE"]
+    assert (got[~BRAIN[4:5]] == 0).all()
+
+
+def test_air_is_darkest_where_values_are_negative() -> None:
+    values = image() - 100
+    values[~BRAIN] = np.nan
+    got, _ = make_finite(values, "FLAIR", "flair.nii")
+    assert (got[~BRAIN] == values[BRAIN].min()).all()
+    assert values[BRAIN].min() < 0
+
+
+def test_it_holds_for_every_sequence_before_anything_is_resampled(tmp_path: Path) -> None:
+    """A NaN that reached the interpolation would spoil eight voxels."""
+    flair, t1 = image(), make_volume(SHAPE, seed=1, dtype="float32") + 20
+    flair[~BRAIN] = t1[~BRAIN] = np.nan
+    moved = np.diag([1.0, 1.0, 5.0, 1.0])
+    moved[0, 3] = 0.5
+    write_nifti(tmp_path / "flair.nii", flair)
+    write_nifti(tmp_path / "t1.nii", t1, moved)
+    study = read_path(tmp_path)
+    background = "BACKGROUND_NOT_FINITE"
+    assert codes_of(study) == [background, background, "T1_RESAMPLED", "T1C_MISSING"]
+    resampled = study.sequences[Sequence.T1].values
+    assert np.isfinite(resampled).all()
+    assert (resampled[0] == 0).all()
+    for name in ("FLAIR", "T1"):
+        assert any(f"background of {name} (" in one.message for one in study.flags)
