@@ -151,16 +151,18 @@ def analyze_study(
     timings = {"read": read_ms}
 
     given = prepare(study, card.input)
+    channels, odd = given.channels, given.flags
     clock = _lap(timings, "prepare", clock)
     if given.assessable:
         tell = None if progress is None else lambda done, total: progress("infer", done, total)
         maps = model.predict(given, tell)
+        del given  # the stages to come need the room
         clock = _lap(timings, "infer", clock)
         decision = decide(maps, study.geometry, card.decision, card.input)
     else:
         maps = Maps(np.zeros(study.shape, np.float32), np.zeros(study.shape[0], np.float32))
         clock = _lap(timings, "infer", clock)
-        decision = not_assessed(study.shape, card.decision, _reason(given.flags))
+        decision = not_assessed(study.shape, card.decision, _reason(odd))
     clock = _lap(timings, "decide", clock)
     findings = measure(
         study, decision.mask, maps.probability, origin=f"{study.study_id}/{card.sha256}"
@@ -172,7 +174,7 @@ def analyze_study(
         model_sha256=card.sha256,
         engine=engine.name,
         precision=engine.precision,
-        channels=given.channels,
+        channels=channels,
         settings={
             "flip": card.flip,
             "threads": settings.threads,
@@ -182,7 +184,7 @@ def analyze_study(
         timings_ms=timings,
         environment={"python": platform.python_version(), "system": platform.system()},
     )
-    flags = (*study.flags, *given.flags, *decision.flags)
+    flags = (*study.flags, *odd, *decision.flags)
     return Analysis(study, maps, decision, findings, flags, provenance)
 
 

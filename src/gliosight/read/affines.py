@@ -14,6 +14,9 @@ from gliosight.study import Geometry
 
 # Distances between pixels or slices that an MR scanner of heads can have, mm.
 SMALLEST_SPACING, LARGEST_SPACING = 0.1, 20.0
+# No scanner shows more at once along any direction, mm: 500 is the most, and pictures are padded. Beyond it
+# the spacing is wrong, though a head may be seen.
+LARGEST_EXTENT = 600.0
 # Cosine between the in-plane axes up to which they count as perpendicular (as `Geometry` has it).
 PERPENDICULAR_WITHIN = 1e-3
 # Cosine between slice step and normal below which slices hardly follow each other at all.
@@ -35,6 +38,26 @@ class UnusableAffineError(ValueError):
     def __init__(self, reason: str, *, empty: bool = False) -> None:
         self.empty = empty
         super().__init__(reason)
+
+
+def check_extent(geometry: Geometry, plane: tuple[int, int]) -> None:
+    """Refuse a geometry whose rows, columns or slices reach farther than a scanner sees.
+
+    Raises
+    ------
+    UnusableAffineError
+        More than 600 mm between the outer edges, with slices of ``plane`` (rows, columns) pixels.
+    """
+    sides = {
+        "rows": plane[0] * geometry.spacing[0],
+        "columns": plane[1] * geometry.spacing[1],
+        "slices": float(np.ptp(geometry.slice_positions)) + (geometry.slice_spacing or 0.0),
+    }
+    for name, extent in sides.items():
+        if extent > LARGEST_EXTENT * (1 + 1e-4):
+            raise UnusableAffineError(
+                f"the {name} reach over {extent:,.0f} mm, more than {LARGEST_EXTENT:g} mm"
+            )
 
 
 # Headers hold anything: overflow and NaN are looked for in the results, not warned of.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
-from gliosight.read.affines import UnusableAffineError, geometry_of
+from gliosight.read.affines import UnusableAffineError, check_extent, geometry_of
 from gliosight.read.copies import keep_real
 from gliosight.read.flags import flag
 from gliosight.read.intensities import as_float32, make_finite, refuse_mask
@@ -71,7 +71,7 @@ def from_arrays(
     slices = len(arrays[Sequence.FLAIR])
     geometry = None
     if affine is not None:
-        geometry, odd = _placed(affine, slices)
+        geometry, odd = _placed(affine, arrays[Sequence.FLAIR].shape)
         flags += odd
     kept, copy_flags = keep_real(arrays)
     return Study(
@@ -104,7 +104,7 @@ def _checked(values: ArrayLike, name: str) -> NDArray[Any]:
     )
 
 
-def _placed(affine: ArrayLike, slices: int) -> tuple[Geometry | None, tuple[Flag, ...]]:
+def _placed(affine: ArrayLike, shape: tuple[int, ...]) -> tuple[Geometry | None, tuple[Flag, ...]]:
     try:
         matrix = np.asarray(affine, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -114,11 +114,12 @@ def _placed(affine: ArrayLike, slices: int) -> tuple[Geometry | None, tuple[Flag
     if matrix.shape != (4, 4):
         raise UsageError(f"the affine has the shape {matrix.shape}", remedy="give a (4, 4) array")
     try:
-        geometry = geometry_of(matrix, slices)
+        geometry = geometry_of(matrix, shape[0])
+        check_extent(geometry, (shape[1], shape[2]))
     except UnusableAffineError as error:
         message = f"There is no usable geometry ({error}); sizes are in pixels only."
         return None, (flag("NO_GEOMETRY", message),)
-    if slices == 1 and geometry.slice_thickness is not None:
+    if shape[0] == 1 and geometry.slice_thickness is not None:
         message = f"There is one slice; it counts as {geometry.slice_thickness:g} mm thick."
         return geometry, (flag("SINGLE_SLICE", message),)
     return geometry, ()

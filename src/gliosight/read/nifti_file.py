@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.errors import GliosightError, LimitExceededError, UnsupportedInputError
-from gliosight.read.affines import UnusableAffineError, geometry_of, grid_distance
+from gliosight.read.affines import UnusableAffineError, check_extent, geometry_of, grid_distance
 from gliosight.read.detect import HEAD_BYTES
 from gliosight.read.flags import flag
 from gliosight.read.gzipped import MAGIC as GZIP
@@ -126,6 +126,7 @@ def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tupl
     for form in header.forms:
         try:
             geometry = geometry_of(_ours(form, header), slices)
+            check_extent(geometry, (header.shape[1], header.shape[0]))
         except UnusableAffineError as error:
             reason = f"{form.name}: {error}"
             if error.empty:
@@ -193,8 +194,9 @@ def _pixels(
     packed: bool,
 ) -> bytes | bytearray:
     wanted = header.volume_bytes
-    # Scaled integers and doubles end as float32: what counts is the larger of the two.
-    budget.take(max(wanted, _bytes_in_memory(header)), where, packed=size if packed else None)
+    budget.take(
+        wanted, where, packed=size if packed else None, pixels=wanted // header.numbers.itemsize
+    )
     if packed:
         # Whatever lies before the volume must be unpacked, too.
         budget.check_ratio(skip + wanted, where, packed=size)
@@ -214,13 +216,6 @@ def _pixels(
     return content
 
 
-def _bytes_in_memory(header: Header) -> int:
-    numbers = header.numbers
-    if numbers.kind in "iu" and header.scaling is None:
-        return header.volume_bytes
-    return header.volume_bytes // numbers.itemsize * 4
-
-
 def _too_short(have: int, need: int, where: str) -> GliosightError:
     return damaged(f"it is truncated: {have:,} of {need:,} bytes are there", where)
 
@@ -231,7 +226,7 @@ def _values(data: bytes | bytearray, header: Header) -> NDArray[Any]:
     if header.scaling is None:
         if header.numbers.kind in "iu":
             return stored.astype(header.numbers.newbyteorder("="), copy=False)
-        return as_float32(stored)
+        return stored if stored.dtype == np.float32 else as_float32(stored)
     slope, intercept = header.scaling
     out = np.empty(stored.shape, dtype=np.float32)
     for index, one in enumerate(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import zlib
 from collections.abc import Iterator
@@ -89,8 +90,9 @@ def _decode_page(
     if not _is_plain(page) or _could_burst(page):
         # Pillow turns TIFF pages upright by itself.
         return _decode_with_pillow(page, number, data, where, budget, notes)
-    size = int(np.prod([int(one) for one in page.shaped], dtype=object)) * page.dtype.itemsize
-    budget.take(size, where, packed=None if compression == NONE else len(data))
+    pixels = math.prod(int(one) for one in page.shaped)
+    size = pixels * page.dtype.itemsize
+    budget.take(size, where, packed=None if compression == NONE else len(data), pixels=pixels)
     _check_segments(page, size, data, where)
     values = np.asarray(page.asarray(squeeze=False, maxworkers=1))
     apart, depth, rows, columns, together = values.shape
