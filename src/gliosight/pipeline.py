@@ -19,7 +19,7 @@ import gliosight
 from gliosight.analysis import Analysis, Provenance, Status
 from gliosight.decide import decide, not_assessed
 from gliosight.errors import NothingReadableError, UnsupportedInputError, UsageError
-from gliosight.infer.engine import DEFAULT_ENGINE
+from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.maps import Maps
 from gliosight.measure import measure
@@ -74,7 +74,7 @@ class Settings:
 
     Parameters
     ----------
-    model : str
+    model : str or path
         Name of a shipped model, or the path of a model's card.
     engine : str
         Inference engine, see `gliosight.infer.engine.ENGINES`.
@@ -82,17 +82,30 @@ class Settings:
         Threads of the engine; its own choice if not given.
     """
 
-    model: str = DEFAULT_MODEL
+    model: str | Path = DEFAULT_MODEL
     engine: str = DEFAULT_ENGINE
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.threads is not None and not 1 <= self.threads <= 1024:
-            raise UsageError(f"{self.threads} threads", remedy="choose 1 to 1024")
+        _check_settings(self.model, self.engine, self.threads)
 
     def load(self) -> Model:
         """Load the model these settings name."""
-        return load_model(self.model, engine=self.engine, threads=self.threads)
+        return load_model(str(self.model), engine=self.engine, threads=self.threads)
+
+
+def _check_settings(model: object, engine: object, threads: object) -> None:
+    """Raise `UsageError` for what a caller in Python may put there by mistake."""
+    if not isinstance(model, str | Path) or not str(model):
+        raise UsageError(f"the model is {model!r}", remedy="give its name or the path of its card")
+    if not isinstance(engine, str) or engine not in ENGINES:
+        raise UsageError(f"no engine {engine!r}", remedy=f"choose one of {', '.join(ENGINES)}")
+    if threads is None:
+        return
+    if isinstance(threads, bool) or not isinstance(threads, int):
+        raise UsageError(f"threads are {threads!r}", remedy="give a whole number, or None")
+    if not 1 <= threads <= 1024:
+        raise UsageError(f"{threads} threads", remedy="choose 1 to 1024")
 
 
 def analyze(
@@ -125,6 +138,15 @@ def analyze(
     GliosightError
         See `gliosight.errors`.
     """
+    if not isinstance(settings, Settings | None):
+        raise UsageError(
+            f"settings are a {type(settings).__name__}", remedy="give Settings(...) or None"
+        )
+    if progress is not None and not callable(progress):
+        raise UsageError(
+            f"progress is a {type(progress).__name__}",
+            remedy="give a function of (stage, done, total), or None",
+        )
     start = time.perf_counter()
     study = _study_of(source, affine)
     read_ms = 1000 * (time.perf_counter() - start)

@@ -78,8 +78,13 @@ def test_nor_is_it_in_dicom(small_phantom: Phantom, tmp_path: Path) -> None:
     [
         pytest.param((4000, 8, 8), None, InputRecipe(), id="slices"),
         pytest.param((4, 60, 60), (5.0, 300.0, 300.0), InputRecipe(), id="18 m wide"),
-        pytest.param((4, 60, 60), None, InputRecipe(pixel_mm=0.001), id="a card of tiny pixels"),
-        pytest.param((4, 60, 60), None, InputRecipe(matrix=2**20), id="a card of a huge matrix"),
+        pytest.param(
+            (4, 60, 60),
+            None,
+            InputRecipe(pixel_mm=0.1, field_of_view_mm=1000),
+            id="a card of tiny pixels",
+        ),
+        pytest.param((9, 60, 60), None, InputRecipe(matrix=4096), id="a card of a large matrix"),
     ],
 )
 def test_the_network_s_input_is_bounded_before_it_is_allocated(
