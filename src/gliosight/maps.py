@@ -19,6 +19,8 @@ from gliosight.study import Flag
 
 # The logit of "surely no tumour", where nothing was predicted (outside the head's box).
 FAR_BELOW = -20.0
+# Pixels of a slice that are interpolated at once: a slice may be as large as a volume.
+BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class SamplingPlan:
         native = np.empty(self.native_shape, dtype=np.float32)
         probability = self._turned(native)
         planes: dict[int, NDArray[np.float32]] = {}
+        step = max(1, BLOCK // turned[2])
         for k in range(turned[0]):
             between = (int(below[k]), int(above[k]))
             # Slices grow with k: only the two that this one lies between are held.
@@ -113,7 +116,10 @@ class SamplingPlan:
                     plane[inside] = resample(mask_logits[number], rows, columns)
                     planes[number] = plane
             w = np.float32(weight[k])
-            probability[k] = sigmoid(planes[between[0]] * (1 - w) + planes[between[1]] * w)
+            lower, upper = planes[between[0]], planes[between[1]]
+            for start in range(0, turned[1], step):
+                block = slice(start, start + step)
+                probability[k, block] = sigmoid(lower[block] * (1 - w) + upper[block] * w)
         head = sigmoid(slice_logits[below] * (1 - weight) + slice_logits[above] * weight)
         head = head.astype(np.float32)
         along = np.ascontiguousarray(head[::-1] if self.flipped[0] else head)
