@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from gliosight.card import parse_card, read_card
+from gliosight.card import RANGES, DecisionRule, InputRecipe, parse_card, read_card
 from gliosight.decide import in_context
 from gliosight.errors import ModelError
 from gliosight.infer.model import shipped_models
@@ -32,14 +34,45 @@ def test_shipped_card_says_what_people_need(raw: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\xff\xfe", b"[" * 100_000, b"[]", b'{"name": "joint"}'],
-    ids=["empty", "no text", "too deep", "a list", "incomplete"],
+    [
+        b"",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b"[]",
+        b'{"name": "joint"}',
+        b'{"name": "joint", "name": "other"}',
+        b'{"about": {"a": 1, "a": 2}}',
+        b'{"gate": NaN}',
+        b'{"gate": -Infinity}',
+        b'{"gate": ' + b"9" * 5000 + b"}",
+        b'{"name": "' + b"x" * 2**22 + b'"}',
+    ],
+    ids=[
+        "empty",
+        "no text",
+        "too deep",
+        "a list",
+        "incomplete",
+        "a field twice",
+        "a field twice inside",
+        "NaN",
+        "infinite",
+        "a number of 5,000 digits",
+        "4 MiB",
+    ],
 )
 def test_a_file_that_is_no_card_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.json"
     path.write_bytes(content)
-    with pytest.raises(ModelError, match="unusable model card"):
+    with pytest.raises(ModelError, match="unusable model card") as caught:
         read_card(path)
+    assert len(caught.value.line()) < 400
+
+
+def test_a_card_that_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "model.json")
+    with pytest.raises(ModelError, match="not a file of at most 4 MiB"):
+        read_card(tmp_path / "model.json")
 
 
 @pytest.mark.parametrize("key", ["name", "kind", "network", "sha256", "input", "decision"])
@@ -61,10 +94,35 @@ def test_a_missing_field_is_named(raw: dict[str, Any], key: str) -> None:
         (("input", "normalisation"), "loud", "loud"),
         (("input", "normalisation"), 1, "normalisation"),
         (("input", "neighbours"), 2, "neighbours"),
-        (("input", "matrix"), -1, "sizes"),
+        (("input", "matrix"), -1, "matrix"),
+        (("input", "matrix"), 2**40, "matrix"),
+        (("input", "matrix"), 256.0, "matrix is not a whole number"),
+        (("input", "matrix"), None, "matrix"),
+        (("input", "pixel_mm"), 0, "pixel_mm is not a number from 0.1 to 10"),
+        (("input", "pixel_mm"), float("nan"), "pixel_mm"),
+        (("input", "predict_every_mm"), float("inf"), "predict_every_mm"),
+        (("input", "neighbour_mm"), 10**400, "neighbour_mm"),
+        (("decision", "pixel_threshold"), 1.5, "pixel_threshold is not a number from 0 to 1"),
+        (("decision", "study_threshold"), float("nan"), "study_threshold"),
+        (("decision", "lesion_intercept"), 1e300, "lesion_intercept"),
+        (("decision", "slice_head_weight"), [1.0], "slice_head_weight is not a number"),
+        (("decision", "keep_threshold"), "0.5", "keep_threshold is not a number"),
         (("gate",), 1.5, "gate"),
         (("gate",), True, "gate"),
+        (("gate",), float("nan"), "gate"),
         (("about",), 3, "about"),
+        (("flip",), "false", "flip is not true or false"),
+        (("flip",), 0, "flip"),
+        (("flip",), None, "flip"),
+        (("name",), "", "name"),
+        (("name",), "x" * 201, "name"),
+        (("sha256",), "0" * 63, "64 hexadecimal"),
+        (("sha256",), "g" * 64, "64 hexadecimal"),
+        (("network",), "", "network ''"),
+        (("network",), "..", "network"),
+        (("network",), "../secret.onnx", "secret"),
+        (("network",), "a\\b.onnx", "beside the card"),
+        (("network",), "a\0.onnx", "beside the card"),
     ],
 )
 def test_a_wrong_field_is_named(
@@ -82,6 +140,23 @@ def test_a_missing_number_of_the_rule_is_named(raw: dict[str, Any]) -> None:
     del raw["decision"]["study_threshold"]
     with pytest.raises(ValueError, match="study_threshold"):
         parse_card(raw)
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(InputRecipe)])
+def test_every_size_of_the_input_has_its_bounds(name: str) -> None:
+    if name != "normalisation":
+        low, high = RANGES[name]
+        for value in (low - 1, high * 2, float("nan")):
+            with pytest.raises(ValueError, match=name):
+                InputRecipe(**{name: value})
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(DecisionRule)])
+def test_no_number_of_the_rule_is_absurd(raw: dict[str, Any], name: str) -> None:
+    for value in (float("nan"), float("inf"), -1e300, "1", True):
+        raw["decision"][name] = value
+        with pytest.raises(ValueError, match=name):
+            parse_card(raw)
 
 
 def test_an_earlier_card_judges_a_slice_by_itself(raw: dict[str, Any]) -> None:
@@ -123,6 +198,9 @@ def test_whom_and_how_it_has_learnt_from_is_read_from_wherever_a_card_says_it(
     raw["about"] = {"run": {"split": split}, "training": "by hand"}
     card = parse_card(raw)
     assert (card.training_patients, card.training_splits) == (frozenset(), (split,))
+    for patients in (5, "a", [1, ["b"], {}], {"c": 1}):  # it is no list of names then
+        raw["about"]["patients_sha256"] = patients
+        assert parse_card(raw).training_patients == frozenset()
     raw["kind"], raw["networks"] = (
         "cascade",
         {role: {"network": "x.onnx", "sha256": "0" * 64} for role in ("detector", "localizer")},

@@ -8,6 +8,7 @@ import pytest
 import gliosight
 from gliosight import Sequence, Status, analyze
 from gliosight.errors import GliosightError, UsageError
+from gliosight.infer.model import shipped_models
 from gliosight.phantom import Phantom
 from gliosight.pipeline import Settings
 
@@ -40,8 +41,38 @@ def test_analyze_says_what_it_does_not_take() -> None:
         analyze({"T2": np.zeros((3, 8, 8))})
     with pytest.raises(UsageError, match="affine"):
         analyze("somewhere", affine=np.eye(4))
-    with pytest.raises(UsageError, match="threads"):
-        Settings(threads=0)
+    for settings in ("joint-3", {"threads": 1}, Settings):
+        with pytest.raises(UsageError, match="settings are a"):
+            analyze("somewhere", settings=settings)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="progress is a str"):
+        analyze("somewhere", progress="bar")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"threads": 0}, "0 threads: choose 1 to 1024"),
+        ({"threads": 1025}, "1025 threads"),
+        ({"threads": "2"}, "threads are '2': give a whole number"),
+        ({"threads": 2.0}, "threads are 2.0"),
+        ({"threads": True}, "threads are True"),
+        ({"threads": [1]}, "threads are"),
+        ({"model": None}, "the model is None: give its name"),
+        ({"model": ""}, "the model is ''"),
+        ({"model": b"joint-3"}, "the model is b'joint-3'"),
+        ({"engine": "tensorrt"}, "no engine 'tensorrt': choose one of onnxruntime, openvino"),
+        ({"engine": None}, "no engine None: choose one of"),
+        ({"engine": ["onnxruntime"]}, "no engine .*: choose one of"),
+    ],
+)
+def test_settings_are_checked_when_they_are_made(change: dict[str, object], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        Settings(**change)  # type: ignore[arg-type]
+
+
+def test_a_model_may_be_a_path() -> None:
+    card = shipped_models()["joint-3"]
+    assert Settings(model=card).load().card == Settings().load().card
 
 
 def test_a_flat_image_is_not_assessed() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -20,6 +22,32 @@ KINDS = ("joint", "cascade")
 # What a network does: both tasks, or one of them.
 ROLES = {"joint": ("joint",), "cascade": ("detector", "localizer")}
 NORMALISATIONS = ("tissue", "unit")
+
+# A card is a few kilobytes; a file larger than this is none (bytes).
+LARGEST_CARD = 4 * 1024**2
+LONGEST_NAME = 200
+# Between which bounds a card's numbers must lie: beyond them nothing could be computed, or all the memory
+# would be used for it.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "pixel_mm": (0.1, 10),
+    "field_of_view_mm": (10, 1000),
+    "neighbour_mm": (0.1, 100),
+    "predict_every_mm": (0.1, 1000),
+    "multiple": (1, 1024),
+    "margin_pixels": (0, 1024),
+    "neighbours": (1, 3),
+    "matrix": (0, 4096),
+    "pixel_threshold": (0, 1),
+    "evidence_mm2": (0, 1e5),
+    "slice_threshold": (0, 1),
+    "study_threshold": (0, 1),
+    "keep_threshold": (0, 1),
+    "context_mm": (0, 1000),
+    "gate": (0, 1),
+}
+# Intercepts and weights.
+LARGEST_WEIGHT = 1e6
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 _T = TypeVar("_T", "InputRecipe", "DecisionRule")
 
@@ -66,8 +94,7 @@ class InputRecipe:
     def __post_init__(self) -> None:
         if self.normalisation not in NORMALISATIONS or self.neighbours not in (1, 3):
             raise ValueError(f"input {self.normalisation!r} with {self.neighbours!r} neighbours")
-        if self.pixel_mm <= 0 or self.matrix < 0 or self.multiple < 1:
-            raise ValueError("input sizes are not positive")
+        _check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -117,6 +144,9 @@ class DecisionRule:
     context_own_weight: float = 1.0
     context_beside_weight: float = 0.0
     context_mm: float = 7.5
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -173,7 +203,13 @@ class ModelCard:
             self.about.get("patients_sha256"),
             training.get("patients_sha256") if isinstance(training, dict) else None,
         ]
-        return frozenset(str(one) for found in lists if found for one in found)
+        return frozenset(
+            one
+            for found in lists
+            if isinstance(found, list)
+            for one in found
+            if isinstance(one, str)
+        )
 
     @property
     def training_splits(self) -> tuple[Mapping[str, Any], ...]:
@@ -199,11 +235,23 @@ def read_card(path: Path) -> ModelCard:
         It cannot be read, or is no card.
     """
     try:
-        return parse_card(json.loads(path.read_text(encoding="utf-8")))
+        raw = json.loads(
+            _text_of(path), object_pairs_hook=_without_repeats, parse_constant=_no_constant
+        )
+        return parse_card(raw)
     except (ValueError, RecursionError, OSError) as error:
         raise ModelError(
-            f"unusable model card: {error}", where=path.name, remedy="export the model again"
+            f"unusable model card: {str(error)[:LONGEST_NAME]}",
+            where=path.name,
+            remedy="export the model again",
         ) from error
+
+
+def _text_of(path: Path) -> str:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_CARD:
+        raise ValueError(f"not a file of at most {LARGEST_CARD // 1024**2} MiB")
+    return path.read_text(encoding="utf-8")
 
 
 def parse_card(raw: object) -> ModelCard:
@@ -221,18 +269,20 @@ def parse_card(raw: object) -> ModelCard:
         raise ValueError(f"the card lacks {', '.join(sorted(missing))}")
     if raw["kind"] not in KINDS:
         raise ValueError(f"kind {raw['kind']!r} is not one of {', '.join(KINDS)}")
-    if not isinstance(raw["name"], str):
-        raise ValueError("name is not a text")
+    if not isinstance(raw["name"], str) or not 0 < len(raw["name"]) <= LONGEST_NAME:
+        raise ValueError(f"name is not a text of 1 to {LONGEST_NAME} characters")
     if not isinstance(raw.get("about", {}), dict):
         raise ValueError("about is not an object")
+    if not isinstance(raw.get("flip", False), bool):
+        raise ValueError("flip is not true or false")
     gate = raw.get("gate", 1.0)
-    if isinstance(gate, bool) or not isinstance(gate, (int, float)) or not 0 <= gate <= 1:
-        raise ValueError("gate is not a number from 0 to 1")
+    _check_type("gate", gate, (int, float))
+    _check_range("gate", gate)
     return ModelCard(
         name=raw["name"],
         kind=raw["kind"],
         networks=_networks(raw),
-        flip=bool(raw.get("flip", False)),
+        flip=raw.get("flip", False),
         input=_part(InputRecipe, raw["input"], "input"),
         decision=_part(DecisionRule, raw["decision"], "decision"),
         about=dict(raw.get("about", {})),
@@ -254,21 +304,56 @@ def _networks(raw: Mapping[str, Any]) -> dict[str, NetworkFile]:
         texts = [one.get(key) if isinstance(one, dict) else None for key in ("network", "sha256")]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"the card lacks network or sha256 of its {role} network")
-        out[role] = NetworkFile(str(texts[0]), str(texts[1]))
+        file, digest = str(texts[0]), str(texts[1]).lower()
+        if file in ("", ".", "..") or set(file) & set("/\\\0"):
+            raise ValueError(f"network {file!r} is not the name of a file beside the card")
+        if not _SHA256.fullmatch(digest):
+            raise ValueError(f"sha256 of its {role} network is not 64 hexadecimal digits")
+        out[role] = NetworkFile(file, digest)
     return out
 
 
 def _part(kind: type[_T], raw: object, where: str) -> _T:
     if not isinstance(raw, dict):
         raise ValueError(f"{where} is not an object")
-    known = {one.name for one in fields(kind)}
+    types = {"str": (str,), "int": (int,), "float": (int, float)}
+    known = {one.name: types[str(one.type)] for one in fields(kind)}
     for key, value in raw.items():
         if key not in known:
             raise ValueError(f"{where}.{key} is not known")
-        wanted = str if key == "normalisation" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            raise ValueError(f"{where}.{key} is not a {'word' if wanted is str else 'number'}")
+        _check_type(f"{where}.{key}", value, known[key])
     try:
         return kind(**raw)
     except TypeError as error:
         raise ValueError(f"{where}: {error}") from error
+
+
+def _check_type(name: str, value: object, types: tuple[type, ...]) -> None:
+    # To Python a bool is a number; in a card it is a mistake.
+    if isinstance(value, bool) or not isinstance(value, types):
+        words = {str: "a word", int: "a whole number", float: "a number"}
+        raise ValueError(f"{name} is not {words[types[-1]]}")
+
+
+def _check_range(name: str, value: float) -> None:
+    low, high = RANGES.get(name, (-LARGEST_WEIGHT, LARGEST_WEIGHT))
+    if not low <= value <= high:  # NaN neither
+        raise ValueError(f"{name} is not a number from {low:g} to {high:g}")
+
+
+def _check_ranges(part: InputRecipe | DecisionRule) -> None:
+    for one in fields(part):
+        value = getattr(part, one.name)
+        if not isinstance(value, str):
+            _check_range(one.name, value)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    out = dict(pairs)
+    if len(out) < len(pairs):
+        raise ValueError("a field is there twice")
+    return out
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is not a number")

@@ -99,9 +99,10 @@ def slice_evidence(
     """(shape[axis],) mean probability of each slice's strongest pixels of the given area."""
     planes = np.moveaxis(probability, axis, 0)
     count = int(np.clip(round(evidence_mm2 / scale.across(axis)), 1, planes[0].size))
-    flat = planes.reshape(len(planes), -1)
-    strongest = np.partition(flat, flat.shape[1] - count, axis=1)[:, -count:]
-    return np.asarray(strongest.mean(axis=1), dtype=np.float32)
+    out = np.empty(len(planes), dtype=np.float32)
+    for k, plane in enumerate(planes):  # at once, all of them would be copied
+        out[k] = np.partition(plane, plane.size - count, axis=None)[-count:].mean()
+    return out
 
 
 def slice_probabilities(maps: Maps, scale: Scale, rule: DecisionRule) -> NDArray[np.float32]:
@@ -214,7 +215,13 @@ def decide_at(maps: Maps, scale: Scale, rule: DecisionRule) -> Decision:
     found = score >= rule.study_threshold
     keep_from = min(rule.keep_threshold, score)
     kept = [k for k, one in scores.items() if found and one >= keep_from]
-    mask = np.isin(labels, kept) if kept else np.zeros(shape, dtype=bool)
+    mask = np.zeros(shape, dtype=bool)
+    chosen = np.zeros(len(lesions) + 1, dtype=bool)
+    chosen[kept] = True
+    for k, plane in enumerate(
+        labels if kept else ()
+    ):  # an index of all would need eight bytes a voxel
+        mask[k] = chosen[plane]
     fired = ["mask_by_pixel_threshold"] if lesions else []
     if not found and lesions:
         fired.append("weak_lesions_dropped")

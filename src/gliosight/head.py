@@ -10,6 +10,7 @@ Arrays have the index order (slice, row, column). Nothing here knows millimetres
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,10 @@ AIR_TO_TISSUE = 0.6
 # cost less than reading the file.
 COARSE_IN_PLANE = 128
 COARSE_SLICES = 64
+# Voxels that are looked at for a statistic. Most volumes have fewer; of larger ones every n-th voxel is
+# taken, so that memory does not grow with them.
+MOST_COARSE = 2**24
+MOST_SAMPLED = 2**24
 # In-plane opening that removes ghosts and noise in the air (coarse pixels).
 OPENING = np.ones((1, 3, 3), dtype=bool)
 
@@ -82,8 +87,13 @@ def find_head(values: NDArray[np.generic]) -> NDArray[np.bool_]:
     Threshold by Otsu (https://doi.org/10.1109/TSMC.1979.4310076) between the robust extremes.
     """
     step = max(1, min(values.shape[1], values.shape[2]) // COARSE_IN_PLANE)
-    skip = max(1, len(values) // COARSE_SLICES)
-    coarse = values[::skip, ::step, ::step].astype(np.float32)
+    steps = [max(1, len(values) // COARSE_SLICES), step, step]
+    sides = [-(-size // step) for size, step in zip(values.shape, steps, strict=True)]
+    while math.prod(sides) > MOST_COARSE:  # long and narrow, or thousands of slices
+        longest = sides.index(max(sides))
+        steps[longest] *= 2
+        sides[longest] = -(-values.shape[longest] // steps[longest])
+    coarse = values[:: steps[0], :: steps[1], :: steps[2]].astype(np.float32)
     base, top = np.percentile(coarse, (1.0, 99.5))
     if not top > base:
         return np.zeros(values.shape, dtype=bool)
@@ -95,7 +105,7 @@ def find_head(values: NDArray[np.generic]) -> NDArray[np.bool_]:
     if count > 1:
         mask = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
     filled = np.stack([ndimage.binary_fill_holes(one) for one in mask])
-    fine = filled.repeat(skip, axis=0).repeat(step, axis=1).repeat(step, axis=2)
+    fine = filled.repeat(steps[0], axis=0).repeat(steps[1], axis=1).repeat(steps[2], axis=2)
     slices, rows, columns = values.shape
     return fine[:slices, :rows, :columns]
 
@@ -109,10 +119,12 @@ def measure_intensity(values: NDArray[np.generic], head: NDArray[np.bool_]) -> I
     """
     if not head.any():
         return None
-    tissue = values[head].astype(np.float64)
-    if tissue.size > 500_000:
-        tissue = tissue[:: tissue.size // 250_000]
-    low = float(np.percentile(values[:, ::2, ::2].astype(np.float64), 1.0))
+    size = int(np.count_nonzero(head))
+    tissue = _every(values, head, size // 250_000 if size > 500_000 else 1)
+    step = 2
+    while values.size > MOST_SAMPLED * step**2:
+        step += 1
+    low = float(np.percentile(values[:, ::step, ::step].astype(np.float64), 1.0))
     high = float(np.percentile(tissue, 99.0))
     tissue = np.clip(tissue, low, high)
     mean, std = float(tissue.mean()), float(tissue.std())
@@ -132,9 +144,18 @@ def unit_range(values: NDArray[np.generic], head: NDArray[np.bool_]) -> Range | 
         return None
     if values.dtype == np.uint8:
         return Range(0.0, 255.0)
-    return Range(
-        found.low, max(found.high, float(np.percentile(values[head].astype(np.float64), 99.9)))
-    )
+    step = max(1, int(np.count_nonzero(head)) // MOST_SAMPLED)
+    return Range(found.low, max(found.high, float(np.percentile(_every(values, head, step), 99.9))))
+
+
+def _every(values: NDArray[np.generic], head: NDArray[np.bool_], step: int) -> NDArray[np.float64]:
+    """Every ``step``-th of the head's values, in their order, gathered slice by slice."""
+    parts, before = [], 0
+    for plane, inside in zip(values, head, strict=True):
+        tissue = plane[inside]
+        parts.append(tissue[-before % step :: step].astype(np.float64))
+        before += len(tissue)
+    return np.concatenate(parts)
 
 
 def head_box(head: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -19,6 +19,8 @@ from gliosight.study import Flag
 
 # The logit of "surely no tumour", where nothing was predicted (outside the head's box).
 FAR_BELOW = -20.0
+# Pixels of a slice that are interpolated at once: a slice may be as large as a volume.
+BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -100,24 +102,35 @@ class SamplingPlan:
         inside = np.ix_(inside_rows, inside_columns)
         rows = csr_array(self.row_matrix[inside_rows])
         columns = csr_array(self.column_matrix[inside_columns])
-        planes = np.full((len(mask_logits), turned[1], turned[2]), FAR_BELOW, dtype=np.float32)
-        for k, logits in enumerate(mask_logits):
-            planes[k][inside] = resample(logits, rows, columns)
-        probability = np.empty(turned, dtype=np.float32)
+        native = np.empty(self.native_shape, dtype=np.float32)
+        probability = self._turned(native)
+        planes: dict[int, NDArray[np.float32]] = {}
+        step = max(1, BLOCK // turned[2])
         for k in range(turned[0]):
+            between = (int(below[k]), int(above[k]))
+            # Slices grow with k: only the two that this one lies between are held.
+            planes = {number: planes[number] for number in between if number in planes}
+            for number in between:
+                if number not in planes:
+                    plane = np.full(turned[1:], FAR_BELOW, dtype=np.float32)
+                    plane[inside] = resample(mask_logits[number], rows, columns)
+                    planes[number] = plane
             w = np.float32(weight[k])
-            probability[k] = sigmoid(planes[below[k]] * (1 - w) + planes[above[k]] * w)
+            lower, upper = planes[between[0]], planes[between[1]]
+            for start in range(0, turned[1], step):
+                block = slice(start, start + step)
+                probability[k, block] = sigmoid(lower[block] * (1 - w) + upper[block] * w)
         head = sigmoid(slice_logits[below] * (1 - weight) + slice_logits[above] * weight)
         head = head.astype(np.float32)
         along = np.ascontiguousarray(head[::-1] if self.flipped[0] else head)
-        native = np.ascontiguousarray(self._turn_back(probability))
         if self.order[0] == 0:
             return Maps(native, along)
         return Maps(native, self._head_across(native, along), self.order[0], along)
 
-    def _turn_back(self, turned: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _turned(self, native: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A native array with the network's order of axes and directions; a view."""
         backwards = tuple(slice(None, None, -1) if one else slice(None) for one in self.flipped)
-        return turned[backwards].transpose(np.argsort(self.order))
+        return native.transpose(self.order)[backwards]
 
     def _head_across(
         self, probability: NDArray[np.float32], along: NDArray[np.float32]

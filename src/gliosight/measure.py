@@ -58,27 +58,30 @@ def measure(
     labels, count = ndimage.label(mask, structure=CONNECTED_26)
     if count == 0:
         return ()
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     boxes = ndimage.find_objects(labels)
+    sizes = [int(np.count_nonzero(labels[box] == k + 1)) for k, box in enumerate(boxes)]
     # By size; the order of equals is that of their first voxel, which does not change between runs.
-    by_size = sorted(range(count), key=lambda k: (-int(sizes[k]), k))
+    by_size = sorted(range(count), key=lambda k: (-sizes[k], k))
     # Hashed, since a name may hold what is no UTF-8.
     digest = hashlib.sha256(origin.encode("utf-8", "surrogateescape"))
-    digest.update(np.packbits(mask).tobytes())
+    digest.update(np.packbits(mask).data)
     geometry = study.geometry
     midplane = None if geometry is None else fit_midplane(find_head(study.flair.values), geometry)
     findings = []
     for number, k in enumerate(by_size, start=1):
         box = boxes[k]
         inside = labels[box] == k + 1
-        corner = np.array([one.start for one in box], dtype=np.float64)
-        voxels = np.argwhere(inside) + corner
-        centroid = voxels.mean(axis=0)
         areas = inside.sum(axis=(1, 2))
         largest = int(areas.argmax())
         values = probability[box][inside]
-        # Of the voxels' places, not the place of their mean: slices may lie unevenly.
-        world = None if geometry is None else geometry.to_world(voxels).mean(axis=0)
+        middles = _middles(inside, areas) + [one.start for one in box]
+        centroid = np.average(middles, axis=0, weights=areas)
+        # Of the slices' places, not the place of their mean: they may lie unevenly.
+        world = (
+            None
+            if geometry is None
+            else np.average(geometry.to_world(middles), axis=0, weights=areas)
+        )
         side = "unknown"
         if midplane is not None and world is not None:
             away = midplane.distance_to_right(world)
@@ -98,7 +101,7 @@ def measure(
                     (box[0].stop, box[1].stop, box[2].stop),
                 ),
                 slices=(box[0].start, box[0].stop - 1),
-                volume_px=int(sizes[k]),
+                volume_px=sizes[k],
                 volume_ml=volume,
                 largest_slice=box[0].start + largest,
                 largest_area_px=int(areas[largest]),
@@ -113,10 +116,17 @@ def measure(
                     one.start == 0 or one.stop == size
                     for one, size in zip(box, mask.shape, strict=True)
                 ),
-                small=int(sizes[k]) < SMALL_PX if volume is None else volume < SMALL_ML,
+                small=sizes[k] < SMALL_PX if volume is None else volume < SMALL_ML,
             )
         )
     return tuple(findings)
+
+
+def _middles(inside: NDArray[np.bool_], areas: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(slices, 3) mean index of each slice's pixels; those of an empty slice weigh nothing."""
+    slices, rows, columns = (np.arange(size) for size in inside.shape)
+    sums = [inside.sum(axis=2) @ rows, inside.sum(axis=1) @ columns]
+    return np.column_stack([slices, *(one / np.maximum(areas, 1) for one in sums)])
 
 
 def _volume_ml(areas: NDArray[np.int64], first: int, geometry: Geometry | None) -> float | None:

@@ -21,7 +21,7 @@ from gliosight.analysis import Analysis, Provenance, Status
 from gliosight.decide import decide, not_assessed
 from gliosight.errors import NothingReadableError, UnsupportedInputError, UsageError
 from gliosight.files import whole_file
-from gliosight.infer.engine import DEFAULT_ENGINE
+from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.maps import Maps
 from gliosight.measure import measure
@@ -63,7 +63,7 @@ class Settings:
 
     Parameters
     ----------
-    model : str
+    model : str or path
         Name of a shipped model, or the path of a model's card.
     engine : str
         Inference engine, see `gliosight.infer.engine.ENGINES`.
@@ -71,17 +71,30 @@ class Settings:
         Threads of the engine; its own choice if not given.
     """
 
-    model: str = DEFAULT_MODEL
+    model: str | Path = DEFAULT_MODEL
     engine: str = DEFAULT_ENGINE
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.threads is not None and not 1 <= self.threads <= 1024:
-            raise UsageError(f"{self.threads} threads", remedy="choose 1 to 1024")
+        _check_settings(self.model, self.engine, self.threads)
 
     def load(self) -> Model:
         """Load the model these settings name."""
-        return load_model(self.model, engine=self.engine, threads=self.threads)
+        return load_model(str(self.model), engine=self.engine, threads=self.threads)
+
+
+def _check_settings(model: object, engine: object, threads: object) -> None:
+    """Raise `UsageError` for what a caller in Python may put there by mistake."""
+    if not isinstance(model, str | Path) or not str(model):
+        raise UsageError(f"the model is {model!r}", remedy="give its name or the path of its card")
+    if not isinstance(engine, str) or engine not in ENGINES:
+        raise UsageError(f"no engine {engine!r}", remedy=f"choose one of {', '.join(ENGINES)}")
+    if threads is None:
+        return
+    if isinstance(threads, bool) or not isinstance(threads, int):
+        raise UsageError(f"threads are {threads!r}", remedy="give a whole number, or None")
+    if not 1 <= threads <= 1024:
+        raise UsageError(f"{threads} threads", remedy="choose 1 to 1024")
 
 
 def analyze(
@@ -112,6 +125,15 @@ def analyze(
     GliosightError
         See `gliosight.errors`.
     """
+    if not isinstance(settings, Settings | None):
+        raise UsageError(
+            f"settings are a {type(settings).__name__}", remedy="give Settings(...) or None"
+        )
+    if progress is not None and not callable(progress):
+        raise UsageError(
+            f"progress is a {type(progress).__name__}",
+            remedy="give a function of (stage, done, total), or None",
+        )
     start = time.perf_counter()
     if isinstance(source, Study):
         if affine is not None:
@@ -189,16 +211,18 @@ def analyze_study(
     timings = {"read": read_ms}
 
     given = prepare(study, card.input)
+    channels, odd = given.channels, given.flags
     clock = _lap(timings, "prepare", clock)
     if given.assessable:
         tell = None if progress is None else lambda done, total: progress("infer", done, total)
         maps = model.predict(given, tell)
+        del given  # the stages to come need the room
         clock = _lap(timings, "infer", clock)
         decision = decide(maps, study.geometry, card.decision, card.input)
     else:
         maps = Maps(np.zeros(study.shape, np.float32), np.zeros(study.shape[0], np.float32))
         clock = _lap(timings, "infer", clock)
-        decision = not_assessed(study.shape, card.decision, _reason(given.flags))
+        decision = not_assessed(study.shape, card.decision, _reason(odd))
     clock = _lap(timings, "decide", clock)
     findings = measure(
         study, decision.mask, maps.probability, origin=f"{study.study_id}/{card.sha256}"
@@ -210,7 +234,7 @@ def analyze_study(
         model_sha256=card.sha256,
         engine=engine.name,
         precision=engine.precision,
-        channels=given.channels,
+        channels=channels,
         settings={
             "flip": card.flip,
             "threads": settings.threads,
@@ -220,7 +244,7 @@ def analyze_study(
         timings_ms=timings,
         environment={"python": platform.python_version(), "system": platform.system()},
     )
-    flags = (*study.flags, *given.flags, *decision.flags)
+    flags = (*study.flags, *odd, *decision.flags)
     return Analysis(study, maps, decision, findings, flags, provenance)
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from gliosight.card import InputRecipe
+from gliosight.errors import LimitExceededError
 from gliosight.head import find_head, head_box, measure_intensity, unit_range
 from gliosight.maps import NetworkInput, SamplingPlan, resample
 from gliosight.study import Flag, Geometry, Sequence, Study
@@ -32,6 +33,11 @@ NETWORK_AXES = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
 SNAP = 0.1
 # Pixels whose sizes agree within this part are not resampled: half a pixel over a whole picture.
 SAME_PIXEL = 0.002
+# The network's input, and the weights that lead there and back, may take this many bytes: 1,400 slices of
+# a head. Stacks of thousands of slices, or of pixels in one row, would take hundreds of times their own size.
+MOST_BYTES = 1024**3
+# Pixels in which the correlation below is looked for; of more, every n-th row is taken.
+MOST_SAMPLED = 2**22
 # Correlation of neighbouring pixels below which a picture is noise. Heads have 0.9 and more.
 LEAST_TOGETHER = 0.3
 
@@ -81,6 +87,7 @@ def frame_of(study: Study, recipe: InputRecipe) -> Frame:
     boxes = head_box(head)
     rows = _axis(flair.shape[1], boxes[0], pixel[0], recipe)
     columns = _axis(flair.shape[2], boxes[1], pixel[1], recipe)
+    _check_bytes(4 * len(CHANNELS) * len(rows) * len(columns))  # of one slice, before the matrices
     return Frame(
         order=order,
         flipped=flipped,
@@ -106,6 +113,11 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
     -------
     NetworkInput
         With the flag ``NO_CONTRAST`` and no images where FLAIR shows nothing at all.
+
+    Raises
+    ------
+    LimitExceededError
+        The input would take more than `MOST_BYTES`; nothing was allocated for it.
     """
     frame = frame_of(study, recipe)
     chosen = choose_slices(frame.positions, recipe.predict_every_mm)
@@ -124,6 +136,7 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
     below, above = numbers.reshape(2, *below.shape)
 
     size = (frame.rows.shape[0], frame.columns.shape[0])
+    _check_bytes(4 * len(needed) * len(CHANNELS) * size[0] * size[1])
     images = np.empty((len(needed), len(CHANNELS), *size), dtype=np.float32)
     channels: list[str] = []
     flags: list[Flag] = []
@@ -153,6 +166,15 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
             images[k, channel] = frame.sample(height(turned[number])) + air
     names = tuple(one.value if one.value in channels else "FLAIR" for one in CHANNELS)
     return NetworkInput(images, below, above, weight, plan, names, tuple(flags))
+
+
+def _check_bytes(wanted: int) -> None:
+    if wanted > MOST_BYTES:
+        raise LimitExceededError(
+            f"the network's input would take {wanted / 2**30:,.1f} GiB, the limit is "
+            f"{MOST_BYTES / 2**30:g} GiB",
+            remedy="give fewer slices, or larger pixels",
+        )
 
 
 def _scale(
@@ -209,7 +231,9 @@ def _shows_something(values: NDArray[np.generic]) -> bool:
     """Whether neighbouring pixels have anything to do with each other: in noise alone they do not."""
     if values.shape[2] < 2:
         return False
-    sample = values[:: max(1, len(values) // 8)].astype(np.float64)
+    skip = max(1, len(values) // 8)
+    step = max(1, -(-len(values) // skip) * values[0].size // MOST_SAMPLED)
+    sample = values[::skip, ::step].astype(np.float64)
     low, high = np.percentile(sample, (1.0, 99.0))
     sample = np.clip(sample, low, high) - sample.mean()
     spread = float((sample**2).mean())
@@ -254,6 +278,8 @@ def _axis(
     step = 1.0 if abs(step - 1) < SAME_PIXEL else step
     wanted = (box[1] - box[0]) / step + 2 * recipe.margin_pixels
     count = recipe.matrix or recipe.multiple * max(1, int(np.ceil(wanted / recipe.multiple)))
+    # The matrices of an axis are made of a few arrays of float64 of this shape.
+    _check_bytes(32 * count * size)
     middle = (box[0] + box[1] - 1) / 2
     if step == 1.0:  # stay on the pixels: nothing is interpolated
         first = np.floor(middle - (count - 1) / 2)

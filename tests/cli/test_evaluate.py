@@ -241,7 +241,7 @@ def test_a_missing_package_is_named_with_its_extra(command: str, here: Path) -> 
         f"from gliosight.cli import run; sys.exit(run({call!r}))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 8
     assert "surface_distance" in done.stderr

@@ -70,7 +70,7 @@ def test_whoever_asks_it_ends_clean_with_130(name: str, tmp_path: Path) -> None:
     with _waiting(tmp_path / "out") as process:
         assert [one.name[:12] for one in tmp_path.iterdir()] == [".out.partial"]
         process.send_signal(getattr(signal, name))
-        _, told = process.communicate(timeout=30)
+        _, told = process.communicate(timeout=300)
     assert (process.returncode, told.lstrip()) == (130, SAID)
     assert list(tmp_path.iterdir()) == []
 
@@ -83,7 +83,7 @@ def test_a_request_that_comes_twice_does_not_cut_the_clearing_short(tmp_path: Pa
         process.send_signal(signal.SIGINT)
         assert process.stdout.readline() == b"leaving\n"
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=30)
+        _, told = process.communicate(timeout=300)
     assert (process.returncode, told.lstrip()) == (130, SAID)
     assert list(tmp_path.iterdir()) == []
 
@@ -96,7 +96,7 @@ def test_what_was_to_be_ignored_is_ignored(tmp_path: Path) -> None:
         time.sleep(0.1)
         assert process.poll() is None
         process.send_signal(signal.SIGTERM)
-        _, told = process.communicate(timeout=30)
+        _, told = process.communicate(timeout=300)
     assert (process.returncode, told.lstrip()) == (130, SAID)
 
 
@@ -107,13 +107,11 @@ def test_a_whole_run_that_is_asked_to_end_while_it_writes(tmp_path: Path) -> Non
     with subprocess.Popen(
         call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_as_from_a_terminal
     ) as process:
-        end = time.monotonic() + 100
         while not list(tmp_path.glob(".out.partial-*")):
             assert process.poll() is None
-            assert time.monotonic() < end
             time.sleep(0.002)
         process.send_signal(signal.SIGTERM)
-        said, told = process.communicate(timeout=60)
+        said, told = process.communicate(timeout=300)
     assert (process.returncode, said, told.lstrip()) == (130, b"", SAID)
     assert list(tmp_path.iterdir()) == []
 

@@ -17,7 +17,7 @@ from gliosight.cli.output import progress_display
 def _gliosight(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """The command in a process of its own, as a shell starts it."""
     call = [sys.executable, "-c", "from gliosight.cli import main; main()", *arguments]
-    return subprocess.run(call, check=False, timeout=60, **options)
+    return subprocess.run(call, check=False, timeout=300, **options)
 
 
 class _Terminal(io.StringIO):

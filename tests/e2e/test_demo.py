@@ -140,17 +140,12 @@ def test_a_real_brain_with_other_lesions(data: Path, tmp_path: Path, patient: st
 
 def test_import_is_light() -> None:
     code = (
-        "import sys, time; start = time.perf_counter(); import gliosight;"
-        "took = time.perf_counter() - start;"
+        "import sys; import gliosight;"
+        "print(*{'numpy', 'scipy', 'nibabel', 'pydicom', 'PIL'} & set(sys.modules));"
         "gliosight.analyze, gliosight.Study;"
-        "heavy = {'torch', 'matplotlib', 'pandas', 'lightning'} & set(sys.modules);"
-        "print(took, *heavy)"
+        "print(*{'torch', 'matplotlib', 'pandas', 'lightning'} & set(sys.modules))"
     )
-    best = []
-    for _ in range(3):  # the machine may be busy: the best of three
-        printed = subprocess.run(
-            [sys.executable, "-c", code], check=True, capture_output=True, text=True
-        ).stdout.split()
-        assert printed[1:] == []
-        best.append(float(printed[0]))
-    assert min(best) < 0.3
+    printed = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+    assert printed == "\n\n"

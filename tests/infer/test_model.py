@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +21,7 @@ from gliosight.errors import ModelError, UsageError
 from gliosight.infer.engine import ENGINES, start_engine
 from gliosight.infer.model import (
     CascadeModel,
+    JointModel,
     Model,
     check_answers,
     load_model,
@@ -120,8 +128,11 @@ class _Fixed:
 
     def __init__(self, answers: tuple[str, ...], logit: float) -> None:
         self.answers, self.logit, self.seen = answers, logit, 0
+        self.spoil: Callable[..., dict[str, np.ndarray]] | None = None
 
     def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+        if self.spoil is not None:
+            return self.spoil(len(batch), *batch.shape[2:])
         self.seen += len(batch)
         # The first slice of each batch is the odd one out.
         slices = np.full(len(batch), self.logit, dtype=np.float32)
@@ -173,3 +184,157 @@ def test_a_network_in_the_wrong_place_is_refused(copied: Path) -> None:
     assert load_model(str(copied)).card.draws
     with pytest.raises(ModelError, match="does not answer with mask_logits"):
         check_answers(parse_card(card), {"localizer": _Fixed(("slice_logits",), 1.0)})
+
+
+def _network(path: Path, **change: Any) -> None:
+    """An ONNX file that answers zeros, as a joint network would, with one thing changed."""
+    onnx = pytest.importorskip("onnx", reason="onnx comes with the extra train")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    kind = change.get("kind", kinds.FLOAT)
+    weight = helper.make_tensor("w", kind, [1], [change.get("weight", 0.0)])
+    if "location" in change:
+        weight.ClearField("float_data")
+        weight.data_location = kinds.EXTERNAL
+        entry = weight.external_data.add()
+        entry.key, entry.value = "location", change["location"]
+    sides = change.get("sides", ["b", 9, "r", "c"])
+    inputs = [helper.make_tensor_value_info("images", kind, sides)]
+    if change.get("more"):
+        inputs.append(helper.make_tensor_value_info("age", kind, [1]))
+    axes = helper.make_tensor("axes", kinds.INT64, [1], [1])
+    axes3 = helper.make_tensor("axes3", kinds.INT64, [3], change.get("over", [1, 2, 3]))
+    nodes = [
+        helper.make_node("ReduceMean", ["images", "axes"], ["m"], keepdims=1),
+        helper.make_node("ReduceMean", ["images", "axes3"], ["s"], keepdims=0),
+        helper.make_node("Add", ["m", "w"], ["mask_logits"]),
+        helper.make_node("Add", ["s", "w"], [change.get("answer", "slice_logits")]),
+    ]
+    if change.get("more"):
+        nodes[-1] = helper.make_node("Add", ["s", "age"], ["slice_logits"])
+    outputs = [
+        helper.make_tensor_value_info(name, kind, None)
+        for name in ("mask_logits", change.get("answer", "slice_logits"))
+    ]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [weight, axes, axes3])
+    opset = helper.make_opsetid("", change.get("opset", 18))
+    content = helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+    path.write_bytes(content[: change.get("cut", len(content))])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        pytest.param({}, None, id="sound"),
+        pytest.param({"sides": ["b", 3, "r", "c"]}, "fails on images", id="other channels"),
+        pytest.param({"sides": [1, 9, "r", "c"]}, "fails on images", id="one slice at a time"),
+        pytest.param({"sides": ["b", 9, 64, 64]}, "fails on images", id="one size of pictures"),
+        pytest.param({"kind": 11}, "fails on images", id="doubles"),
+        pytest.param({"more": True}, "fails on images", id="asks the age, too"),
+        pytest.param({"answer": "label"}, "does not answer with slice_logits", id="other answers"),
+        pytest.param({"over": [1, 2, 2]}, r"of the shape \(2, 64\)", id="another shape"),
+        pytest.param({"weight": float("nan")}, "NaN, infinite or beyond", id="NaN"),
+        pytest.param({"weight": float("inf")}, "NaN, infinite or beyond", id="infinite"),
+        pytest.param({"weight": 1e30}, "NaN, infinite or beyond", id="absurd"),
+        pytest.param({"opset": 10_000}, "does not take", id="an opset to come"),
+        pytest.param({"cut": 150}, "does not take", id="cut short"),
+        pytest.param({"cut": 0}, "does not take", id="empty"),
+        pytest.param({"location": "/etc/hostname"}, "weights lie in other files", id="absolute"),
+        pytest.param({"location": "w.bin"}, "weights lie in other files", id="beside it"),
+    ],
+)
+def test_a_network_that_is_none_of_ours_is_refused_when_it_is_loaded(
+    copied: Path, change: dict[str, Any], told: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    network = copied.with_suffix(".onnx")
+    _network(network, **change)
+    card = json.loads(copied.read_text("utf-8"))
+    card["sha256"] = hashlib.sha256(network.read_bytes()).hexdigest()
+    copied.write_text(json.dumps(card), "utf-8")
+    if told is None:
+        load_model(str(copied))
+        return
+    with pytest.raises(ModelError, match=told) as caught:
+        load_model(str(copied))
+    assert len(caught.value.line()) < 500
+    assert capfd.readouterr().err == ""  # the engine does not speak for itself
+
+
+def test_a_shipped_network_is_not_tried_out_again(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gliosight.infer.model as module
+
+    asked: list[object] = []
+    monkeypatch.setattr(module, "try_out", lambda *given: asked.append(given))
+    load_model("joint-3")
+    assert asked == []
+    load_model(str(copied))  # the same, but from anywhere
+    assert len(asked) == 1
+
+
+def test_shipped_networks_answer_as_their_cards_say() -> None:
+    import gliosight.infer.model as module
+
+    for name in shipped_models():
+        model = load_model(name)
+        assert isinstance(model, JointModel)
+        module.try_out(model.card, {"joint": model.engine})
+
+
+def _raises(*_: object) -> dict[str, np.ndarray]:
+    raise RuntimeError("bad allocation\nof a tensor")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_raises, r"fails on images of the shape \(4, 9, .*bad allocation"),
+        (lambda n, r, c: {"mask_logits": np.zeros((n, r, c), np.float32)}, "of the shape"),
+        (lambda n, r, c: {"mask_logits": np.zeros((n, 1, r, c))}, "are float64"),
+        (lambda n, r, c: {"mask_logits": np.full((n, 1, r, c), np.nan, np.float32)}, "are NaN"),
+        (lambda n, r, c: {"mask_logits": np.full((n, 1, r, c), 3e38, np.float32)}, "beyond 1e"),
+    ],
+)
+def test_answers_are_looked_at_in_the_middle_too(
+    model: Model, small_phantom: Phantom, spoil: Callable[..., Any], told: str
+) -> None:
+    engine = _Fixed(("mask_logits", "slice_logits"), 1.0)
+    engine.spoil = spoil
+    given = prepare(small_phantom.study(), model.card.input)
+    with pytest.raises(ModelError, match=told) as caught:
+        JointModel(replace(model.card, flip=True), engine).predict(given)
+    assert len(caught.value.line().splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", ["fifo", "huge", "folder"])
+def test_a_network_that_is_no_file_to_read_is_not_opened(copied: Path, kind: str) -> None:
+    network = copied.with_suffix(".onnx")
+    network.unlink()
+    if kind == "fifo":
+        os.mkfifo(network)
+    elif kind == "folder":
+        network.mkdir()
+    else:
+        with network.open("wb") as file:
+            file.truncate(2**40)
+    with pytest.raises(ModelError, match="not a file of at most 1 GiB"):
+        load_model(str(copied))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/root/\udcff.json", "", "."])
+def test_a_name_that_cannot_be_a_path_is_no_model(name: str) -> None:
+    with pytest.raises(ModelError, match="no model"):
+        load_model(name)
+
+
+def test_the_command_says_it_in_one_line(copied: Path, tmp_path: Path) -> None:
+    copied.write_text(copied.read_text("utf-8").replace('"flip": true', '"flip": "false"'))
+    call = [sys.executable, "-m", "gliosight", "demo", "--model", str(copied), "-o"]
+    done = subprocess.run(
+        [*call, str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 8
+    assert done.stderr.splitlines() == [
+        f"error: unusable model card: flip is not true or false ({copied.name}): "
+        "export the model again"
+    ]

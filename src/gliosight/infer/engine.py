@@ -5,6 +5,7 @@ An engine is imported only when it is asked for: starting it is most of what a s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Protocol
@@ -20,6 +21,9 @@ ENGINES: dict[str, tuple[str, str]] = {
     "openvino": ("gliosight.infer.openvino_engine", "OpenVinoEngine"),
 }
 DEFAULT_ENGINE = next(iter(ENGINES))
+# How an ONNX file says that a weight lies in another file: a protobuf text of that key, whichever way its
+# length is written. The hash of the card speaks of one file, and nothing else may be opened.
+_ELSEWHERE = re.compile(rb"(\x0a|\x8a\x80*\x00)(\x08|\x88\x80*\x00)location")
 
 
 class Engine(Protocol):
@@ -77,6 +81,11 @@ def start_engine(name: str, network: bytes, threads: int | None) -> Engine:
     """
     if name not in ENGINES:
         raise UsageError(f"no engine {name!r}", remedy=f"choose one of {', '.join(ENGINES)}")
+    if b"location" in network and _ELSEWHERE.search(network):
+        raise ModelError(
+            "the network's weights lie in other files",
+            remedy="save it with all weights in one file",
+        )
     module, class_name = ENGINES[name]
     try:
         start: Callable[[bytes, int | None], Engine] = getattr(import_module(module), class_name)
@@ -88,8 +97,12 @@ def start_engine(name: str, network: bytes, threads: int | None) -> Engine:
     try:
         return start(network, threads)
     except Exception as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise ModelError(
-            f"{name} does not take this network: {reason}",
+            f"{name} does not take this network: {reason_of(error)}",
             remedy="use a model made by gliosight, or another --engine",
         ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What an engine says of its failure, in part of a line."""
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

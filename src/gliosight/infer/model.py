@@ -7,6 +7,7 @@ ONNX files and their card; nothing in it is ever executed as Python.
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from gliosight.card import ModelCard, NetworkFile, read_card
 from gliosight.errors import ModelError
-from gliosight.infer.engine import DEFAULT_ENGINE, Engine, start_engine
+from gliosight.infer.engine import DEFAULT_ENGINE, Engine, reason_of, start_engine
 from gliosight.maps import FAR_BELOW, Maps, NetworkInput, sigmoid
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
@@ -34,6 +35,9 @@ ANSWERS = {
     "detector": {"slice_logits"},
     "localizer": {"mask_logits"},
 }
+
+# A logit beyond this is no answer: halves of it would no longer add up, and 30 is as sure as can be.
+LARGEST_LOGIT = 1e6
 
 Floats = NDArray[np.float32]
 Progress = Callable[[int, int], None]
@@ -69,7 +73,7 @@ class JointModel:
         return _predict(self.card, given, self._answer, progress)
 
     def _answer(self, batch: Floats) -> tuple[Floats, Floats]:
-        answer = self.engine.run(batch)
+        answer = ask(self.card, "joint", self.engine, batch)
         return answer["mask_logits"][:, 0], answer["slice_logits"]
 
 
@@ -101,11 +105,12 @@ class CascadeModel:
         drawn = np.ones(len(batch), dtype=bool)
         slices = None
         if self.detector is not None:
-            slices = self.detector.run(batch)["slice_logits"]
+            slices = ask(self.card, "detector", self.detector, batch)["slice_logits"]
             drawn = sigmoid(-slices) <= self.card.gate
         if self.localizer is not None and drawn.any():
             chosen = np.ascontiguousarray(batch[drawn])
-            masks[drawn] = self.localizer.run(chosen)["mask_logits"][:, 0]
+            answer = ask(self.card, "localizer", self.localizer, chosen)
+            masks[drawn] = answer["mask_logits"][:, 0]
         return masks, masks.max(axis=(1, 2)) if slices is None else slices
 
 
@@ -116,7 +121,8 @@ def _predict(
     progress: Progress | None,
 ) -> Maps:
     """Predict all slices, with the mirror image where the card says so, and come back."""
-    masks, slices = [], []
+    masks = np.empty((len(given), *given.images.shape[2:]), dtype=np.float32)
+    slices = np.empty(len(given), dtype=np.float32)
     done = 0
     for batch in given.batches(BATCH):
         mask_logits, slice_logits = answer(np.ascontiguousarray(batch))
@@ -124,19 +130,49 @@ def _predict(
             other_mask, other_slice = answer(np.ascontiguousarray(batch[..., ::-1]))
             mask_logits = (mask_logits + other_mask[..., ::-1]) * HALF
             slice_logits = (slice_logits + other_slice) * HALF
-        masks.append(mask_logits)
-        slices.append(slice_logits)
+        masks[done : done + len(batch)] = mask_logits
+        slices[done : done + len(batch)] = slice_logits
         done += len(batch)
         if progress is not None:
             progress(done, len(given))
-    logits, labels = np.concatenate(masks), np.concatenate(slices)
-    if not (np.isfinite(logits).all() and np.isfinite(labels).all()):
+    return given.plan.restore(masks, slices)
+
+
+def ask(card: ModelCard, role: str, engine: Engine, batch: Floats) -> Mapping[str, Floats]:
+    """A network's answer, after a look whether it is one.
+
+    Raises
+    ------
+    ModelError
+        The engine fails, or an answer has another shape or type, or holds numbers that are no logits.
+    """
+    where = card.networks[role].file
+    try:
+        answer = engine.run(batch)
+    except Exception as error:
         raise ModelError(
-            "the network answered with values that are no numbers",
-            where=card.name,
-            remedy="try the other --engine; if it persists, report the input's kind to us",
-        )
-    return given.plan.restore(logits, labels)
+            f"the {role} network fails on images of the shape {batch.shape}: {reason_of(error)}",
+            where=where,
+            remedy="export the model again, or try another --engine",
+        ) from error
+    count, _, rows, columns = batch.shape
+    shapes = {"mask_logits": (count, 1, rows, columns), "slice_logits": (count,)}
+    for name in sorted(ANSWERS[role]):
+        values = answer[name]
+        if values.shape != shapes[name] or values.dtype != np.float32:
+            raise ModelError(
+                f"{name} of the {role} network are {values.dtype} of the shape {values.shape}, "
+                f"not float32 of {shapes[name]}",
+                where=where,
+                remedy="export the model again",
+            )
+        if not (np.abs(values) <= LARGEST_LOGIT).all():  # NaN neither
+            raise ModelError(
+                f"{name} of the {role} network are NaN, infinite or beyond {LARGEST_LOGIT:g}",
+                where=where,
+                remedy="export the model again, or try another --engine",
+            )
+    return answer
 
 
 def shipped_models() -> dict[str, Path]:
@@ -156,8 +192,14 @@ def find_card(name: str) -> Path:
     if name in shipped:
         return shipped[name]
     path = Path(name)
-    path = path / RUN_CARD if path.is_dir() else path
-    if path.suffix != ".json" or not path.is_file():
+    try:
+        path = path / RUN_CARD if path.is_dir() else path
+        there = path.suffix == ".json" and path.is_file()
+    except OSError as error:  # a name that is too long, a folder that is closed to us
+        raise ModelError(
+            f"no model {str(name)[:200]!r}: {_reason(error)}", remedy="check the card's path"
+        ) from error
+    if not there:
         known = ", ".join(shipped) or "none"
         raise ModelError(
             f"no model {name!r}",
@@ -174,8 +216,8 @@ def load_model(
     Raises
     ------
     ModelError
-        No such model; a card that is not one; a network that is missing or whose hash differs; an
-        engine that is not there.
+        No such model; a card that is not one; a network that is missing, whose hash differs or which
+        does not answer as its card says; an engine that is not there.
     """
     path = find_card(name)
     card = read_card(path)
@@ -184,6 +226,8 @@ def load_model(
         for role, one in card.networks.items()
     }
     check_answers(card, engines)
+    if path not in shipped_models().values():  # the tests ask those
+        try_out(card, engines)
     if card.kind == "joint":
         return JointModel(card, engines["joint"])
     return CascadeModel(card, engines.get("detector"), engines.get("localizer"))
@@ -191,10 +235,15 @@ def load_model(
 
 def _checked(folder: Path, given: NetworkFile) -> bytes:
     """A network's file, after its hash was held against the card's."""
-    network = folder / Path(given.file).name
+    network = folder / given.file
     try:
-        if network.stat().st_size > LARGEST_NETWORK:
-            raise ModelError("the network's file is over 1 GiB", where=network.name)
+        status = network.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_NETWORK:
+            raise ModelError(
+                "the model's network is not a file of at most 1 GiB",
+                where=network.name,
+                remedy="export the model again",
+            )
         content = network.read_bytes()
     except OSError as error:
         raise ModelError(
@@ -220,6 +269,16 @@ def check_answers(card: ModelCard, engines: Mapping[str, Engine]) -> None:
                 where=card.networks[role].file,
                 remedy="export the model again",
             )
+
+
+def try_out(card: ModelCard, engines: Mapping[str, Engine]) -> None:
+    """Ask each network about two small black slices: what it cannot do is told before a study is read."""
+    recipe = card.input
+    rows = recipe.matrix or recipe.multiple * -(-32 // recipe.multiple)
+    columns = recipe.matrix or rows + recipe.multiple
+    black = np.zeros((2, 3 * recipe.neighbours, rows, columns), dtype=np.float32)
+    for role, engine in engines.items():
+        ask(card, role, engine, black)
 
 
 def _reason(error: OSError) -> str:

@@ -14,7 +14,7 @@ class OnnxRuntimeEngine:
 
     def __init__(self, network: bytes, threads: int | None) -> None:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors only: its warnings are for its developers
+        options.log_severity_level = 4  # its errors are raised, too, and told in one line
         if threads is not None:
             options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(

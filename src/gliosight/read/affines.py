@@ -14,6 +14,9 @@ from gliosight.study import Geometry
 
 # Distances between pixels or slices that an MR scanner of heads can have, mm.
 SMALLEST_SPACING, LARGEST_SPACING = 0.1, 20.0
+# No scanner shows more at once along any direction, mm: 500 is the most, and pictures are padded. Beyond it
+# the spacing is wrong, though a head may be seen.
+LARGEST_EXTENT = 600.0
 # Cosine between the in-plane axes up to which they count as perpendicular (as `Geometry` has it).
 PERPENDICULAR_WITHIN = 1e-3
 # Cosine up to which an in-plane shear is straightened, 9 degrees: a rounded or fitted header. A registration
@@ -50,6 +53,26 @@ class ShearedAffineError(UnusableAffineError):
         )
 
 
+def check_extent(geometry: Geometry, plane: tuple[int, int]) -> None:
+    """Refuse a geometry whose rows, columns or slices reach farther than a scanner sees.
+
+    Raises
+    ------
+    UnusableAffineError
+        More than 600 mm between the outer edges, with slices of ``plane`` (rows, columns) pixels.
+    """
+    sides = {
+        "rows": plane[0] * geometry.spacing[0],
+        "columns": plane[1] * geometry.spacing[1],
+        "slices": float(np.ptp(geometry.slice_positions)) + (geometry.slice_spacing or 0.0),
+    }
+    for name, extent in sides.items():
+        if extent > LARGEST_EXTENT * (1 + 1e-4):
+            raise UnusableAffineError(
+                f"the {name} reach over {extent:,.0f} mm, more than {LARGEST_EXTENT:g} mm"
+            )
+
+
 # Headers hold anything: overflow and NaN are looked for in the results, not warned of.
 @np.errstate(all="ignore")
 def geometry_of(
@@ -73,7 +96,8 @@ def geometry_of(
     ShearedAffineError
         In-plane axes that are not perpendicular.
     UnusableAffineError
-        Not finite, singular, a spacing outside 0.1 to 20 mm, or an origin 100 m away.
+        Not finite, singular, a spacing outside 0.1 to 20 mm, an origin 100 m away, or sides longer than any
+        scanner's field of view.
     """
     if not np.isfinite(affine).all():
         raise UnusableAffineError("the affine holds NaN or infinite numbers", empty=True)
@@ -112,13 +136,15 @@ def geometry_of(
         between_rows, between_columns = between_rows * shrunk, between_columns * shrunk
         half = row * between_rows * (rows - 1) + column * between_columns * (columns - 1)
         origin = middle - half / 2
-    return Geometry(
+    geometry = Geometry(
         origins=origin + np.arange(slices)[:, None] * step,
         row_direction=row,
         column_direction=column,
         spacing=(between_rows, between_columns),
         slice_thickness=between_slices if slices == 1 and between_slices > 0 else None,
     )
+    check_extent(geometry, (rows, columns))
+    return geometry
 
 
 @np.errstate(all="ignore")

@@ -163,7 +163,8 @@ def is_labels(values: NDArray[Any]) -> bool:
     seen: set[float] = set()
     # Slice by slice: an image is told by its first slice with tissue.
     for one in values:
-        seen.update(np.unique(one).tolist())
+        levels = np.unique(one)
+        seen.update(levels[: MOST_LABELS + 1].tolist())
         if len(seen) > MOST_LABELS:
             return False
     return len(seen) > 1

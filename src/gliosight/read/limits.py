@@ -19,6 +19,9 @@ from gliosight.errors import LimitExceededError, NothingReadableError
 
 # Below this many decoded bytes no ratio is suspicious: a blank slice packs a thousandfold.
 RATIO_FROM = 64 * 1024**2
+# A pixel counts as many bytes as its probability takes, whatever it is stored in: a study needs up to five
+# times the bytes counted here (measured; docs/input.md), and many times those of one-byte pixels.
+LEAST_BYTES_A_PIXEL = 4
 
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -36,7 +39,7 @@ class Limits:
     Parameters
     ----------
     decoded_bytes : int
-        All pixels of the study, as they stand in memory after decoding.
+        All pixels of the study, as they stand in memory after decoding; at least four bytes each.
     members : int
         Files and folders in one folder, pages in one file.
     ratio : float
@@ -59,7 +62,7 @@ class Budget:
         self.limits = limits
         self._decoded = 0
 
-    def take(self, decoded: int, where: str, *, packed: int | None) -> None:
+    def take(self, decoded: int, where: str, *, packed: int | None, pixels: int = 0) -> None:
         """Ask for ``decoded`` bytes before allocating them.
 
         Parameters
@@ -69,22 +72,25 @@ class Budget:
         packed : int or None
             The stored bytes they come out of; ``None`` where nothing is packed: then fewer bytes
             than claimed are a file cut short, and no bomb.
+        pixels : int
+            How many pixels these bytes are; each counts at least `LEAST_BYTES_A_PIXEL`.
 
         Raises
         ------
         LimitExceededError
             The study would hold more than ``decoded_bytes``, or expand more than ``ratio``.
         """
-        if self._decoded + decoded > self.limits.decoded_bytes:
+        counted = self._decoded + max(decoded, LEAST_BYTES_A_PIXEL * pixels)
+        if counted > self.limits.decoded_bytes:
             raise LimitExceededError(
-                f"the images need {size_in_words(self._decoded + decoded)} decoded, the limit is "
+                f"the images need {size_in_words(counted)} decoded, the limit is "
                 f"{size_in_words(self.limits.decoded_bytes)}",
                 where=where,
                 remedy="raise it with --max-decoded if the file is to be trusted",
             )
         if packed is not None:
             self.check_ratio(decoded, where, packed=packed)
-        self._decoded += decoded
+        self._decoded = counted
 
     def check_ratio(self, decoded: int, where: str, *, packed: int) -> None:
         """Refuse what expands like a bomb; raises `LimitExceededError`."""

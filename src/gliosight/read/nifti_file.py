@@ -449,10 +449,8 @@ def _pixels(
     wanted = header.volume_bytes
     skip = header.offset + index * wanted
     packed = handle.read(len(GZIP)) == GZIP
-    # Scaled integers and doubles end as float32: what counts is the larger of the two.
-    integers = header.numbers.kind in "iu" and header.scaling is None
-    in_memory = wanted if integers else 4 * math.prod(header.shape)
-    budget.take(max(wanted, in_memory), where, packed=size if packed else None)
+    pixels = math.prod(header.shape)
+    budget.take(wanted, where, packed=size if packed else None, pixels=pixels)
     if packed:
         # Whatever lies before the volume must be unpacked, too.
         budget.check_ratio(skip + wanted, where, packed=size)

@@ -192,8 +192,10 @@ def _samples(page: tifffile.TiffPage, data: bytes, where: str, budget: Budget) -
     down, across = -(-rows // height), -(-columns // width)
     line = -(-width * together * page.bitspersample // 8)
     offsets, counts = page.dataoffsets, page.databytecounts
-    size = rows * columns * page.samplesperpixel * max(page.bitspersample // 8, 1)
-    budget.take(size, where, packed=None if page.compression == NONE else sum(counts))
+    samples = rows * columns * page.samplesperpixel
+    size = samples * max(page.bitspersample // 8, 1)
+    packed = None if page.compression == NONE else sum(counts)
+    budget.take(size, where, packed=packed, pixels=samples)
     if page.is_tiled and planes * down * height * across * line > 16 * size + RATIO_FROM:
         raise damaged("TIFF", "its tiles do not fit the image", where)
     if min(len(offsets), len(counts)) < planes * down * across:

@@ -69,7 +69,7 @@ def read_pixels(frames: Sequence[Frame], budget: Budget) -> NDArray[Any]:
     shape = next((one.rows, one.columns) for one in layouts.values())
     # Before anything is done for each frame: even as integers they may be too many.
     least = len(frames) * shape[0] * shape[1]
-    Budget(budget.limits).take(least, frames[0].instance.where, packed=None)
+    Budget(budget.limits).take(least, frames[0].instance.where, packed=None, pixels=least)
     scales = {
         key: rescales_of(instances[key], [number for _, number in numbers])
         for key, numbers in wanted.items()
@@ -77,8 +77,9 @@ def read_pixels(frames: Sequence[Frame], budget: Budget) -> NDArray[Any]:
     rescaled = any(one != (1.0, 0.0) for some in scales.values() for one in some)
     dtype = _common_type([one.dtype for one in layouts.values()], rescaled=rescaled)
     for key, numbers in wanted.items():
-        decoded = len(numbers) * shape[0] * shape[1] * dtype.itemsize
-        budget.take(decoded, instances[key].where, packed=_packed(instances[key], layouts[key]))
+        pixels = len(numbers) * shape[0] * shape[1]
+        packed = _packed(instances[key], layouts[key])
+        budget.take(pixels * dtype.itemsize, instances[key].where, packed=packed, pixels=pixels)
         _check_there(instances[key], layouts[key], max(number for _, number in numbers))
     out = np.empty((len(frames), *shape), dtype)
     with shared() as codec:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gliosight.read.affines import UnusableAffineError, check_extent
 from gliosight.read.dicom.elements import number, stored
 from gliosight.read.dicom.frames import Frame
 from gliosight.read.dicom.mixtures import SAME_POSITION
@@ -106,6 +107,10 @@ def geometry_of(frames: Sequence[Frame]) -> tuple[Geometry | None, Flag | None]:
     if not LEAST_SPACING <= min(spacings) <= max(spacings) <= MOST_SPACING * (1 + 1e-6):
         words = " x ".join(f"{one:.3g}" for one in spacings)
         return None, _no_geometry(f"a spacing of {words} mm is no head's")
+    try:
+        check_extent(geometry, (first.acquisition.rows or 0, first.acquisition.columns or 0))
+    except UnusableAffineError as error:
+        return None, _no_geometry(str(error))
     return geometry, None
 
 
