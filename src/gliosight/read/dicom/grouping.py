@@ -94,6 +94,7 @@ class SeriesKey(NamedTuple):
 
 
 Groups = dict[SeriesKey, list[Instance]]
+_Box = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -166,14 +167,16 @@ def _series(instances: Iterable[Instance]) -> Groups:
 
 
 def _rejoined(groups: list[_Group], identity: Sequence[str]) -> list[_Group]:
-    """Groups of one place each joined to the series that they are."""
+    """Groups of one place each, and parts of stacks, joined to the series that they are."""
     alike: dict[Hashable, list[_Group]] = {}
-    out = []
+    stacks: dict[Hashable, list[_Group]] = {}
     for one in groups:
         if _has_one_place(one.instances):
             alike.setdefault(min(map(_protocol, one.instances)), []).append(one)
         else:
-            out.append(one)
+            series = _series_name(one)
+            stacks.setdefault((one.studies, series) if series[0] else id(one), []).append(one)
+    out = [new for several in stacks.values() for new in _of_one_number(several)]
     for slices in alike.values():
         parts = [slices]
         for name in _TELLING:
@@ -184,6 +187,15 @@ def _rejoined(groups: list[_Group], identity: Sequence[str]) -> list[_Group]:
             for together, refusal in _of_one_visit(part, identity):
                 out += _joined(together, refusal)
     return out
+
+
+def _of_one_number(stacks: list[_Group]) -> list[_Group]:
+    """Stacks of one study, number and protocol as one series, where together they make one stack."""
+    if len(stacks) < 2:
+        return stacks
+    images = (image for one in stacks for image in one.instances)
+    frames = [frame for image in images for frame in frames_of(image)]
+    return stacks if why_no_stack(frames) else _joined(stacks, "")
 
 
 def _protocol(one: Instance) -> tuple[str, ...]:
@@ -309,55 +321,63 @@ def _one_visit(visits: list[list[_Group]], *, known: bool, timed: bool) -> list[
         They name the same time, StudyID or AccessionNumber.
     """
     images = [one for one in visits if _is_image(one)]
-    images.sort(key=lambda visit: (-len(visit), min(one.key for one in visit)))
+    images.sort(key=lambda visit: (-len(visit), -_slices(visit), min(one.key for one in visit)))
     names = Counter(
         _series_name(one) for visit in images for one in visit if len(one.instances) > 1
     )
     whole = sum(len(one) > 1 for one in images)
-    if (
-        len(images) < 2
-        or whole > (1 if known or timed else 0)
-        or max(names.values(), default=1) > 1
-    ):
+    if not images or whole > (1 if known or timed else 0) or max(names.values(), default=1) > 1:
         return visits  # several visits, or it cannot be told which series is whose
-    study, rest = list(images[0]), images[1:]
-    while near := [one for one in rest if _same_visit(one[0], study, timed=timed)]:
-        study += [one for visit in near for one in visit]
-        rest = [one for one in rest if one not in near]
-    return [*(one for one in visits if not _is_image(one)), study, *rest]
+    study = list(images[0])
+    spoilt = any(len(one.studies) > 1 for one in study)
+    worlds = {
+        world
+        for one in study
+        if len(found := _values(one, "FrameOfReferenceUID")) == 1
+        for world in found
+    }
+    box = _box(study)
+    apart = []
+    for visit in images[1:]:
+        mine = _values(visit[0], "FrameOfReferenceUID")
+        # A frame of reference for each slice or series says nothing; then place has to.
+        loose = timed or spoilt or len(mine) > 1
+        if (len(mine) == 1 and mine <= worlds - {""}) or (loose and _overlap(box, _box(visit))):
+            study += visit
+        else:
+            apart.append(visit)
+    rest = [one for one in visits if not _is_image(one)]
+    if len({key for one in study for key in one.studies}) > 1 and not apart:
+        return [
+            [*study, *(one for visit in rest for one in visit)]
+        ]  # reports, screenshots and the like
+    return [study, *apart, *rest]
+
+
+def _slices(visit: list[_Group]) -> int:
+    return sum(len(one.instances) for one in visit)
 
 
 def _is_image(visit: list[_Group]) -> bool:
     return any(stored(one.instances[0].header, "SOPClassUID") in (*MR_IMAGES, "") for one in visit)
 
 
-def _series_name(one: _Group) -> Hashable:
+def _series_name(one: _Group) -> tuple[str, ...]:
     first = one.instances[0]
     names = ("SeriesNumber", "SeriesDescription")
     return *(stored(first.header, name) for name in names), *_protocol(first)
 
 
-def _same_visit(one: _Group, study: list[_Group], *, timed: bool) -> bool:
-    """Whether a series lies in the coordinates of a study's series."""
-    worlds = _values(one, "FrameOfReferenceUID")
-    if "" not in worlds and any(worlds == _values(other, "FrameOfReferenceUID") for other in study):
-        return True
-    # A frame of reference for each slice says nothing; then place has to.
-    return (timed or len(worlds) > 1) and any(_overlap(one, other) for other in study)
-
-
-def _overlap(one: _Group, other: _Group) -> bool:
-    boxes = [_box(one), _box(other)]
-    if boxes[0] is None or boxes[1] is None:
+def _overlap(one: _Box | None, other: _Box | None) -> bool:
+    if one is None or other is None:
         return False
-    low, high = np.maximum(boxes[0][0], boxes[1][0]), np.minimum(boxes[0][1], boxes[1][1])
-    return bool((low <= high).all())
+    return bool((np.maximum(one[0], other[0]) <= np.minimum(one[1], other[1])).all())
 
 
-def _box(group: _Group) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def _box(visit: Iterable[_Group]) -> _Box | None:
     """The corners of all slices: lowest and highest coordinates, mm."""
     corners = []
-    for one in group.instances:
+    for one in (image for group in visit for image in group.instances):
         position, turn, spacing = (
             np.array(numbers(stored(one.header, name)))
             for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
