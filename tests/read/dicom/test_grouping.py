@@ -187,6 +187,11 @@ def test_one_study_uid_for_each_series_leaves_one_study() -> None:
     assert study.joined == 4
     assert set(choose(found).chosen) == set(Sequence)
     assert not any(said.code == "SERIES_JOINED" for one in found for said in one.flags)
+    # And a frame of reference for each series: then the place says that they belong together.
+    for one in instances:
+        one.header.FrameOfReferenceUID += f".{one.header.SeriesNumber}"
+    ((study, found),) = series_of(instances).items()
+    assert (study.joined, set(choose(found).chosen)) == (4, set(Sequence))
 
 
 def test_only_one_series_has_lost_its_uids() -> None:
