@@ -89,13 +89,13 @@ BETTER: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
         "before contrast medium, though the other has more slices and is later",
         {"time": "100000"},
         {"time": "110000", "slices": 24, "step": 5.0, **GIVEN},
-        "not from after contrast medium",
+        "not after contrast medium",
     ),
     (
         "before contrast medium by the words",
         {"time": "100000"},
         {"time": "110000", "SeriesDescription": "ax flair +C"},
-        "not from after contrast medium",
+        "not after contrast medium",
     ),
     ("of two after contrast medium the later", {"time": "110000", **GIVEN}, GIVEN, "later"),
     (
@@ -145,8 +145,8 @@ def test_a_flair_later_than_t1c_is_after_contrast_whatever_its_header_says() -> 
     assert numbers(chosen(*series))[F] == 9  # nothing speaks of contrast medium: the later one
     choice = chosen(*series, t1c)
     assert numbers(choice) == {F: 3, T1C: 5}
-    assert "rather than series 9, since it is not from after contrast" in choice.flags[0].message
-    assert "rather than series 9, since it is not from after contrast" in choice.reasons[F]
+    assert "rather than series 9, since it is not after contrast" in choice.flags[0].message
+    assert "rather than series 9, since it is not after contrast" in choice.reasons[F]
     assert numbers(chosen(series[1], t1c))[F] == 9  # the only one is taken
 
 

@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import uid
 
 from gliosight.errors import GliosightError, UnsupportedInputError
+from gliosight.read.dicom import grouping
 from gliosight.read.dicom.choose import choose
 from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import series_of
 from gliosight.study import Sequence
 
-from .builders_series import AXIAL, CORONAL, FLAIR, SAGITTAL, STUDY, T1_SE, stack
+from .builders_series import AXIAL, CORONAL, FLAIR, SAGITTAL, STUDY, T1_SE, instance, stack
 
 
 def sizes(instances: list[Instance]) -> dict[StudyKey, int]:
@@ -105,7 +107,7 @@ def slice_by_slice(
     """The same images, with values of their own for each of them."""
     for index, one in enumerate(instances, first):
         for keyword in keywords:
-            old = str(one.header.get(keyword) or "")
+            old = str(one.header.get(keyword) or "9")
             number = f"{900 + index}"
             setattr(one.header, keyword, number if keyword in COUNTS else f"{old}.{index}")
         for keyword, value in values.items():
@@ -185,6 +187,11 @@ def test_one_study_uid_for_each_series_leaves_one_study() -> None:
     assert study.joined == 4
     assert set(choose(found).chosen) == set(Sequence)
     assert not any(said.code == "SERIES_JOINED" for one in found for said in one.flags)
+    # And a frame of reference for each series: then the place says that they belong together.
+    for one in instances:
+        one.header.FrameOfReferenceUID += f".{one.header.SeriesNumber}"
+    ((study, found),) = series_of(instances).items()
+    assert (study.joined, set(choose(found).chosen)) == (4, set(Sequence))
 
 
 def test_only_one_series_has_lost_its_uids() -> None:
@@ -318,3 +325,48 @@ def test_two_visits_of_one_day_stay_two() -> None:
         for one in instances:  # and without times: whose T1 is it?
             one.header.StudyTime = ""
         assert len(series_of(instances)) == (8 if by_series else 2)
+
+
+@pytest.mark.parametrize("part_of", [lambda k: k // 5, lambda k: k % 2, lambda k: k // 2])
+def test_uids_that_change_with_some_slices_leave_one_series(part_of: Any) -> None:
+    """By packages or concatenations: below, above, or between each other."""
+    instances = stack(10, 2, **FLAIR, **KNOWN)
+    for index, one in enumerate(instances):
+        one.header.SeriesInstanceUID = f"{STUDY}.2.{part_of(index)}"
+    (found,) = series_of(instances).values()
+    assert [(one.shape[0], one.error) for one in found] == [(10, None)]
+    assert [one.code for one in found[0].flags] == ["SERIES_JOINED"]
+
+
+def test_what_is_no_image_goes_with_the_study_and_other_slices_do_too() -> None:
+    """A report and a localizer plane of another size, each under a StudyInstanceUID of its own."""
+    extra = [
+        instance(**KNOWN, SOPClassUID=uid.EnhancedSRStorage, Modality="SR", SeriesNumber=99),
+        *stack(1, 1, **SCOUT, **KNOWN, Rows=80, Columns=80),
+    ]
+    (found,) = series_of(slice_by_slice(one_visit() + extra, *UIDS)).values()
+    assert len(found) == 8
+    assert set(choose(found).chosen) == set(Sequence)
+
+
+def test_thousands_of_single_images_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    real = grouping.stored
+
+    def counted(header: Any, keyword: str) -> str:
+        looked.append(keyword)
+        return real(header, keyword)
+
+    monkeypatch.setattr(grouping, "stored", counted)
+
+    def looks(count: int) -> int:
+        looked.clear()
+        images = [
+            instance(**KNOWN, SeriesNumber=k, EchoTime=k + 10, ImagePositionPatient=[0, 0, 900 * k])
+            for k in range(count)
+        ]
+        assert len(grouping.group_instances(slice_by_slice(images, *UIDS))) > 10
+        return len(looked)
+
+    few, many = looks(50), looks(400)
+    assert many <= 9 * few

@@ -210,19 +210,17 @@ def _refuse_unsafe(
     candidates: abc.Sequence[Series], everything: abc.Sequence[Series], *, equal: bool
 ) -> None:
     """Raise where the best of several is no better than the next, or only guessed."""
-    first = candidates[-1]
+    first, remedy = candidates[-1], how_to_choose(candidates[::-1], Sequence.FLAIR, everything)
     if first.shape[0] == 1:  # so have they all, and any one would stand for the whole head
         what = f"{len(candidates)} series may be FLAIR, and each holds a single slice"
+        remedy = f"export them again as one series, or {remedy}"
     elif first.identified.confidence == "guess":
         what = "several series may be FLAIR, and none of their headers proves it"
     elif equal:
         what = "several FLAIR series are equally good"
     else:
         return
-    raise UnsupportedInputError(
-        f"{what}: {listing(candidates[::-1])}",
-        remedy=how_to_choose(candidates[::-1], Sequence.FLAIR, everything),
-    )
+    raise UnsupportedInputError(f"{what}: {listing(candidates[::-1])}", remedy=remedy)
 
 
 def _broken(one: Series, everything: abc.Sequence[Series]) -> GliosightError:

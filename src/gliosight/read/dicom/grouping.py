@@ -94,6 +94,7 @@ class SeriesKey(NamedTuple):
 
 
 Groups = dict[SeriesKey, list[Instance]]
+_Box = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def group_instances(instances: Iterable[Instance]) -> dict[StudyKey, Groups]:
     """Sort instances into studies and series, whatever their order."""
     given = list(instances)
     identity = [
-        next((name for name in names if any(_said(one, name) for one in given)), "")
+        next((name for name in names if any(_said(instance, name) for instance in given)), "")
         for names in (("PatientID", "PatientName"), ("StudyDate",), ("StudyTime",))
     ]
     groups = [
@@ -121,10 +122,10 @@ def group_instances(instances: Iterable[Instance]) -> dict[StudyKey, Groups]:
         groups = _rejoined(groups, identity)
     studies: dict[StudyKey, Groups] = {}
     for visit in _visits(groups, identity):
-        keys = frozenset().union(*(one.studies for one in visit))
+        keys = frozenset().union(*(group.studies for group in visit))
         study = min(keys)._replace(joined=len(keys))
-        for one in visit:
-            studies.setdefault(study, {}).setdefault(one.key, []).extend(one.instances)
+        for group in visit:
+            studies.setdefault(study, {}).setdefault(group.key, []).extend(group.instances)
     return studies
 
 
@@ -166,14 +167,16 @@ def _series(instances: Iterable[Instance]) -> Groups:
 
 
 def _rejoined(groups: list[_Group], identity: Sequence[str]) -> list[_Group]:
-    """Groups of one place each joined to the series that they are."""
+    """Groups of group place each, and parts of stacks, joined to the series that they are."""
     alike: dict[Hashable, list[_Group]] = {}
-    out = []
-    for one in groups:
-        if _has_one_place(one.instances):
-            alike.setdefault(min(map(_protocol, one.instances)), []).append(one)
+    stacks: dict[Hashable, list[_Group]] = {}
+    for group in groups:
+        if _has_one_place(group.instances):
+            alike.setdefault(min(map(_protocol, group.instances)), []).append(group)
         else:
-            out.append(one)
+            series = _series_name(group)
+            stacks.setdefault((group.studies, series) if series[0] else id(group), []).append(group)
+    out = [new for several in stacks.values() for new in _of_one_number(several)]
     for slices in alike.values():
         parts = [slices]
         for name in _TELLING:
@@ -186,10 +189,19 @@ def _rejoined(groups: list[_Group], identity: Sequence[str]) -> list[_Group]:
     return out
 
 
-def _protocol(one: Instance) -> tuple[str, ...]:
-    times = (number(stored(one.header, name)) for name in _TIMES)
+def _of_one_number(stacks: list[_Group]) -> list[_Group]:
+    """Stacks of one study, number and protocol as one series, where together they make one stack."""
+    if len(stacks) < 2:
+        return stacks
+    instances = [instance for stack in stacks for instance in stack.instances]
+    frames = [frame for instance in instances for frame in frames_of(instance)]
+    return stacks if why_no_stack(frames) else _joined(stacks, "")
+
+
+def _protocol(instance: Instance) -> tuple[str, ...]:
+    times = (number(stored(instance.header, name)) for name in _TIMES)
     return (
-        *(stored(one.header, name) for name in _PROTOCOL),
+        *(stored(instance.header, name) for name in _PROTOCOL),
         *("" if time is None else f"{time:.2g}" for time in times),
     )
 
@@ -201,26 +213,26 @@ def _has_one_place(instances: Sequence[Instance]) -> bool:
     if len(instances) > 1 and not first[0]:
         return False
     return all(
-        [stored(one.header, name) for name in place] == first
-        and stored(one.header, "SOPClassUID") in (*MR_IMAGES, "")
-        and "PerFrameFunctionalGroupsSequence" not in one.header
-        and frame_count(one) == 1
-        for one in instances
+        [stored(instance.header, name) for name in place] == first
+        and stored(instance.header, "SOPClassUID") in (*MR_IMAGES, "")
+        and "PerFrameFunctionalGroupsSequence" not in instance.header
+        and frame_count(instance) == 1
+        for instance in instances
     )
 
 
 def _of_one_visit(slices: list[_Group], identity: Sequence[str]) -> list[tuple[list[_Group], str]]:
-    """Parts of one patient and visit, each with what forbids to take it for a series.
+    """Parts of group patient and visit, each with what forbids to take it for a series.
 
-    Whose images they are is never guessed: a patient or a date for each slice of one stack is refused.
+    Whose images they are is never guessed: a patient or a date for each slice of group stack is refused.
     """
     parts = [(slices, "")]
     for keyword, refusal in zip(identity, ("patients", "dates", "times"), strict=True):
         new: list[tuple[list[_Group], str]] = []
         for part, why in parts if keyword else ():
             by_value: dict[str, list[_Group]] = {}
-            for one in part:
-                by_value.setdefault(_said(one.instances[0], keyword), []).append(one)
+            for group in part:
+                by_value.setdefault(_said(group.instances[0], keyword), []).append(group)
             if _counts_slices(by_value, part) and not _why_no_stack(part):
                 new.append((part, why or f"they name {len(by_value)} {refusal}"))
             else:
@@ -236,36 +248,36 @@ def _counts_slices(by_value: Mapping[str, object], slices: Sequence[_Group]) -> 
 def _told_apart(slices: list[_Group], value: Callable[[_Group], str]) -> list[list[_Group]]:
     """Parts by a value, where it tells series apart and does not change with the slice."""
     parts: dict[str, list[_Group]] = {}
-    for one in slices:
-        parts.setdefault(value(one), []).append(one)
+    for group in slices:
+        parts.setdefault(value(group), []).append(group)
     return list(parts.values()) if len(parts) <= len(slices) / IMAGES_TO_A_NUMBER else [slices]
 
 
 def _reader(keyword: str) -> Callable[[_Group], str]:
-    return lambda one: stored(one.instances[0].header, keyword)
+    return lambda group: stored(group.instances[0].header, keyword)
 
 
-def _folder(one: _Group) -> str:
-    return str(one.instances[0].path.parent)
+def _folder(group: _Group) -> str:
+    return str(group.instances[0].path.parent)
 
 
 def _joined(slices: list[_Group], refusal: str) -> list[_Group]:
     numbers = set(map(_reader("SeriesNumber"), slices))
-    sure = len(numbers) == len({one.studies for one in slices}) == 1
+    sure = len(numbers) == len({group.studies for group in slices}) == 1
     if len(slices) < (2 if sure else LEAST_UNSURE):
         return slices
-    first = min(one.key for one in slices)
+    first = min(group.key for group in slices)
     key = SeriesKey(first.uid, numbers.pop() if len(numbers) == 1 else "", len(slices), refusal)
-    images = tuple(image for one in slices for image in one.instances)
-    return [_Group(frozenset().union(*(one.studies for one in slices)), key, images)]
+    images = tuple(image for group in slices for image in group.instances)
+    return [_Group(frozenset().union(*(group.studies for group in slices)), key, images)]
 
 
 def _why_no_stack(slices: Iterable[_Group]) -> str:
-    return why_no_stack([frames_of(one.instances[0])[0] for one in slices])
+    return why_no_stack([frames_of(group.instances[0])[0] for group in slices])
 
 
 def _visits(groups: list[_Group], identity: Sequence[str]) -> list[list[_Group]]:
-    """Groups by study: that of their UIDs, or of several UIDs that are one study."""
+    """Groups by study: that of their UIDs, or of several UIDs that are group study."""
     first: dict[StudyKey, StudyKey] = {}
 
     def study_of(key: StudyKey) -> StudyKey:
@@ -273,17 +285,17 @@ def _visits(groups: list[_Group], identity: Sequence[str]) -> list[list[_Group]]
             key = first[key]
         return key
 
-    for one in groups:  # a joined series may name several studies, and they may share others
-        least, *others = sorted(map(study_of, one.studies))
+    for group in groups:  # a joined series may name several studies, and they may share others
+        least, *others = sorted(map(study_of, group.studies))
         first.update(dict.fromkeys(others, least))
     by_study: dict[StudyKey, list[_Group]] = {}
-    for one in groups:
-        by_study.setdefault(study_of(min(one.studies)), []).append(one)
+    for group in groups:
+        by_study.setdefault(study_of(min(group.studies)), []).append(group)
     apart = list(by_study.values())
     if len(apart) < 2:
         return apart
     buckets: dict[tuple[str, ...], list[list[_Group]]] = {}
-    folders = Counter(_folder(one) for visit in apart for one in visit)
+    folders = Counter(_folder(group) for visit in apart for group in visit)
     for visit in apart:
         who = [_common(visit, name) if name else "" for name in (identity[0], *_VISIT)]
         folder = _folder(visit[0])
@@ -308,78 +320,87 @@ def _one_visit(visits: list[list[_Group]], *, known: bool, timed: bool) -> list[
     timed : bool
         They name the same time, StudyID or AccessionNumber.
     """
-    images = [one for one in visits if _is_image(one)]
-    images.sort(key=lambda visit: (-len(visit), min(one.key for one in visit)))
+    images = [visit for visit in visits if _is_image(visit)]
+    images.sort(key=lambda visit: (-len(visit), -_slices(visit), min(group.key for group in visit)))
     names = Counter(
-        _series_name(one) for visit in images for one in visit if len(one.instances) > 1
+        _series_name(group) for visit in images for group in visit if len(group.instances) > 1
     )
-    whole = sum(len(one) > 1 for one in images)
-    if (
-        len(images) < 2
-        or whole > (1 if known or timed else 0)
-        or max(names.values(), default=1) > 1
-    ):
+    whole = sum(len(visit) > 1 for visit in images)
+    if not images or whole > (1 if known or timed else 0) or max(names.values(), default=1) > 1:
         return visits  # several visits, or it cannot be told which series is whose
-    study, rest = list(images[0]), images[1:]
-    while near := [one for one in rest if _same_visit(one[0], study, timed=timed)]:
-        study += [one for visit in near for one in visit]
-        rest = [one for one in rest if one not in near]
-    return [*(one for one in visits if not _is_image(one)), study, *rest]
+    study = list(images[0])
+    spoilt = any(len(group.studies) > 1 for group in study)
+    worlds = {
+        world
+        for group in study
+        if len(named := _values(group, "FrameOfReferenceUID")) == 1
+        for world in named
+    }
+    box = _box(study)
+    apart = []
+    for visit in images[1:]:
+        mine = _values(visit[0], "FrameOfReferenceUID")
+        # A frame of reference for each slice or series says nothing; then place has to.
+        loose = timed or spoilt or len(mine) > 1
+        if (len(mine) == 1 and mine <= worlds - {""}) or (loose and _overlap(box, _box(visit))):
+            study += visit
+        else:
+            apart.append(visit)
+    rest = [visit for visit in visits if not _is_image(visit)]
+    if len({key for group in study for key in group.studies}) > 1 and not apart:
+        # Reports, screenshots and the like go with them.
+        return [[*study, *(group for visit in rest for group in visit)]]
+    return [study, *apart, *rest]
+
+
+def _slices(visit: list[_Group]) -> int:
+    return sum(len(group.instances) for group in visit)
 
 
 def _is_image(visit: list[_Group]) -> bool:
-    return any(stored(one.instances[0].header, "SOPClassUID") in (*MR_IMAGES, "") for one in visit)
+    return any(
+        stored(group.instances[0].header, "SOPClassUID") in (*MR_IMAGES, "") for group in visit
+    )
 
 
-def _series_name(one: _Group) -> Hashable:
-    first = one.instances[0]
+def _series_name(group: _Group) -> tuple[str, ...]:
+    first = group.instances[0]
     names = ("SeriesNumber", "SeriesDescription")
     return *(stored(first.header, name) for name in names), *_protocol(first)
 
 
-def _same_visit(one: _Group, study: list[_Group], *, timed: bool) -> bool:
-    """Whether a series lies in the coordinates of a study's series."""
-    worlds = _values(one, "FrameOfReferenceUID")
-    if "" not in worlds and any(worlds == _values(other, "FrameOfReferenceUID") for other in study):
-        return True
-    # A frame of reference for each slice says nothing; then place has to.
-    return (timed or len(worlds) > 1) and any(_overlap(one, other) for other in study)
-
-
-def _overlap(one: _Group, other: _Group) -> bool:
-    boxes = [_box(one), _box(other)]
-    if boxes[0] is None or boxes[1] is None:
+def _overlap(box: _Box | None, other: _Box | None) -> bool:
+    if box is None or other is None:
         return False
-    low, high = np.maximum(boxes[0][0], boxes[1][0]), np.minimum(boxes[0][1], boxes[1][1])
-    return bool((low <= high).all())
+    return bool((np.maximum(box[0], other[0]) <= np.minimum(box[1], other[1])).all())
 
 
-def _box(group: _Group) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+def _box(visit: Iterable[_Group]) -> _Box | None:
     """The corners of all slices: lowest and highest coordinates, mm."""
     corners = []
-    for one in group.instances:
+    for instance in (instance for group in visit for instance in group.instances):
         position, turn, spacing = (
-            np.array(numbers(stored(one.header, name)))
+            np.array(numbers(stored(instance.header, name)))
             for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
         )
         if (position.size, turn.size, spacing.size) != (3, 6, 2):
             continue
-        down = turn[3:] * spacing[0] * (number(stored(one.header, "Rows")) or 0)
-        across = turn[:3] * spacing[1] * (number(stored(one.header, "Columns")) or 0)
+        down = turn[3:] * spacing[0] * (number(stored(instance.header, "Rows")) or 0)
+        across = turn[:3] * spacing[1] * (number(stored(instance.header, "Columns")) or 0)
         corners += [position, position + down, position + across, position + down + across]
     return (np.min(corners, axis=0), np.max(corners, axis=0)) if corners else None
 
 
 def _common(visit: Iterable[_Group], keyword: str) -> str:
-    """The one value that images have; ``""`` where they have several or none, or a time of 000000."""
-    values = {value for one in visit for value in _values(one, keyword)}
+    """The group value that images have; ``""`` where they have several or none, or a time of 000000."""
+    values = {value for group in visit for value in _values(group, keyword)}
     value = values.pop() if len(values) == 1 else ""
     return value if value.strip("0.") else ""
 
 
-def _values(one: _Group, keyword: str) -> set[str]:
+def _values(group: _Group, keyword: str) -> set[str]:
     """Of a series whose UIDs are sound the first image speaks for all."""
-    images = one.instances if one.key.joined > 1 else one.instances[:1]
+    images = group.instances if group.key.joined > 1 else group.instances[:1]
     return {_said(image, keyword) for image in images}
 
 

@@ -71,7 +71,7 @@ _WORDS = MappingProxyType(
         "original": "is original, not derived",
         "well_cut": "is axial or isotropic",
         "whole": "covers the head",
-        "before_contrast": "is not from after contrast medium, nor are the training data",
+        "before_contrast": "is not after contrast medium, like the training data",
         "slices": "has more slices",
         "acquired": "was acquired later",
         "number": "has the higher number",

@@ -117,15 +117,21 @@ def series_of(instances: Iterable[Instance]) -> dict[StudyKey, tuple[Series, ...
         Series in order of their numbers, stacks of one series in the order of their directions, echoes,
         times.
     """
-    return {
-        study: _in_one_day(
-            sorted(
-                (one for key, group in groups.items() for one in _series(key, group)),
-                key=lambda one: (one.number is None, one.number or 0, one.uid),
-            )
-        )
-        for study, groups in group_instances(instances).items()
-    }
+    out = {}
+    for study, groups in group_instances(instances).items():
+        stacks = [stack for key, group in groups.items() for stack in _series(key, group)]
+        stacks.sort(key=lambda stack: (stack.number is None, stack.number or 0, stack.uid))
+        out[study] = _in_one_day(_in_one_world(stacks) if study.joined > 1 else stacks)
+    return out
+
+
+def _in_one_world(stacks: list[Series]) -> list[Series]:
+    """Series of joined studies; where each has a frame of reference of its own, that was replaced, too."""
+    named = {(stack.whole, stack.frame_of_reference) for stack in stacks}
+    worlds = [world for _, world in named if world is not None]
+    if len(set(worlds)) < len(worlds):
+        return stacks
+    return [replace(stack, frame_of_reference=None) for stack in stacks]
 
 
 def _in_one_day(series: Sequence[Series]) -> tuple[Series, ...]:
