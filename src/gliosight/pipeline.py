@@ -18,7 +18,12 @@ from numpy.typing import NDArray
 import gliosight
 from gliosight.analysis import Analysis, Provenance, Status
 from gliosight.decide import decide, not_assessed
-from gliosight.errors import NothingReadableError, UnsupportedInputError, UsageError
+from gliosight.errors import (
+    InternalError,
+    NothingReadableError,
+    UnsupportedInputError,
+    UsageError,
+)
 from gliosight.infer.engine import DEFAULT_ENGINE
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.maps import Maps
@@ -187,9 +192,24 @@ def analyze_study(
 
 
 def write_analysis(
-    analysis: Analysis, out: str | Path, *, overwrite: bool = False, probability: bool = False
+    analysis: Analysis,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    probability: bool = False,
+    withheld: Callable[[InternalError], None] | None = None,
 ) -> dict[str, Any]:
     """Write a result folder, whole or not at all, and return what ``result.json`` says.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    out : path
+    overwrite, probability : bool
+        Whether an earlier result is replaced; whether the probability map is written, too.
+    withheld : callable, optional
+        Called with our own failure for each DICOM object that could not be built or failed its check.
+        All else is written, and the result has the flag ``SEG_NOT_WRITTEN`` or ``SR_NOT_WRITTEN``.
 
     Raises
     ------
@@ -197,6 +217,7 @@ def write_analysis(
         The folder is in the way or cannot be written; nothing is left behind.
     """
     start = time.perf_counter()
+    errors: tuple[InternalError, ...] = ()
     with staged(Path(out), overwrite=overwrite) as folder:
         files = {
             RESULT_FILE: "all results, for machines",
@@ -210,7 +231,7 @@ def write_analysis(
         if analysis.study.kind == "dicom":
             from gliosight.write.dicom import write_dicom
 
-            written, flags = write_dicom(analysis, folder, probability=probability)
+            written, flags, errors = write_dicom(analysis, folder, probability=probability)
             files |= written
             analysis = replace(analysis, flags=(*analysis.flags, *flags))
         write_findings(analysis, folder / "findings.csv")
@@ -222,6 +243,9 @@ def write_analysis(
         timed = replace(analysis, provenance=replace(analysis.provenance, timings_ms=timings))
         result = result_of(timed, files)
         write_result(result, folder / RESULT_FILE)
+    if withheld is not None:
+        for error in errors:
+            withheld(error)
     return result
 
 

@@ -15,6 +15,7 @@ from gliosight.cli import run
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_nifti
 from gliosight.phantom.dicom import DicomSpec, write_dicom
 from gliosight.read import Request, read
+from gliosight.write.dicom import segmentation
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +135,72 @@ def test_inspect_of_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFi
     assert "empty" in capsys.readouterr().err
     assert run(["inspect", str(tmp_path / "nowhere")]) == 3
     assert "no such" in capsys.readouterr().err
+
+
+@pytest.fixture
+def failing_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SEG of any study is mirrored, as by a bug of ours."""
+    labels = segmentation.finding_labels
+    monkeypatch.setattr(segmentation, "finding_labels", lambda one: labels(one)[:, :, ::-1].copy())
+
+
+@pytest.mark.usefixtures("failing_check")
+def test_a_segmentation_that_fails_its_check_costs_nothing_else(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["analyze", str(study), "-o", str(tmp_path / "out")]
+    assert run([*call, "--debug"]) == 70
+    said = capsys.readouterr()
+    assert "tumour found" in said.out
+    assert "SEG_NOT_WRITTEN" in said.out
+    assert "Traceback" in said.err
+    assert "check_segmentation" in said.err
+    line = said.err.splitlines()[-1]
+    assert line.startswith("error: a DICOM object read back differs in its mask")
+    assert "(out/segmentation.dcm)" in line
+    assert "please report" in line
+    names = {one.name for one in (tmp_path / "out").iterdir()}
+    assert names >= {"report.dcm", "mask.nii.gz", "report.html", "findings.csv", "overview.png"}
+    assert not names & {"segmentation.dcm", "probability.dcm"}
+    assert run([*call, "--overwrite", "--json"]) == 70
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert "SEG_NOT_WRITTEN" in {one["code"] for one in told["flags"]}
+    assert "segmentation.dcm" not in told["files"]
+    assert said.err.splitlines() == [line]
+
+
+@pytest.mark.usefixtures("failing_check")
+def test_of_several_studies_the_row_tells_it(
+    study: Path, head: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["analyze", str(study), str(write_nifti(head, tmp_path)), "-o", str(tmp_path / "out")]
+    assert run([*call, "--json"]) == 70
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert len(told["studies"]) == 2
+    assert [one["exit_code"] for one in told["errors"]] == [70]
+    with (tmp_path / "out" / "studies.csv").open(encoding="utf-8") as file:
+        first, second = csv.DictReader(file)
+    assert first["status"] == second["status"] == "tumour found"
+    assert "SEG_NOT_WRITTEN" in first["warnings"]
+    assert "its mask" in first["error"]
+    assert second["error"] == ""
+
+
+@pytest.mark.parametrize(
+    "keyword", ["SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientWeight"]
+)
+def test_headers_as_anonymisers_leave_them_are_no_bug(
+    keyword: str, study: Path, tmp_path: Path
+) -> None:
+    """A study is analysed whose UIDs change with the slice, or whose weight is 0."""
+    for number, path in enumerate(sorted(one for one in study.rglob("*") if one.is_file())):
+        dataset = pydicom.dcmread(path)
+        value = "0" if keyword == "PatientWeight" else f"{dataset.get(keyword, '1.2')}.{number}"
+        setattr(dataset, keyword, value[-64:].lstrip(".0") or value)
+        dataset.save_as(tmp_path / f"{number}.dcm")
+    assert run(["analyze", str(tmp_path), "-o", str(tmp_path / "out"), "-q"]) != 70
 
 
 def test_export_gives_the_same_objects_again(result: Path, study: Path, tmp_path: Path) -> None:
