@@ -26,7 +26,7 @@ JPEG_QUALITY = 95
 NEAR = 2
 J2K_RATIO = 6.0
 # The same for a picture too narrow for openjpeg.encode.
-J2K_DB = 45
+J2K_DB = 55
 OPENJPEG_SIDE = 32
 HTJ2K_STEP = 1e-4
 
