@@ -44,7 +44,7 @@ from gliosight.study import Flag, Sequence, Study
 from gliosight.write.masks import copy_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.report import write_report
-from gliosight.write.restore import read_analysis, read_record
+from gliosight.write.restore import check_findings, read_analysis, read_mask, read_record
 from gliosight.write.result import result_of, write_findings, write_result
 from gliosight.write.staging import RESULT_FILE, check_out, safe_name, staged, staged_file
 
@@ -275,6 +275,8 @@ def export_result(
     record = read_record(folder)
     where = folder.name or str(folder)
     if kind == "nifti":
+        if "mask.nii.gz" in record["files"] or (folder / "mask.nii.gz").exists():
+            read_mask(folder, record)  # copied only if it is the one that the result describes
         return copy_mask(folder, out)
     if record["source"]["kind"] != "dicom":
         raise UnsupportedInputError(
@@ -312,6 +314,10 @@ def export_result(
             where=where,
             remedy="see the reason in its report",
         )
+    origin = f"{study.study_id}/{analysis.provenance.model_sha256}"
+    check_findings(
+        analysis, measure(study, analysis.mask, analysis.maps.probability, origin=origin)
+    )
     with staged_file(out) as partial:
         (write_segmentation if kind == "seg" else write_report)(analysis, partial)
     return out
