@@ -1,9 +1,9 @@
 """A result folder back to the analysis it was written from (stage: write).
 
-In: a folder that `analyze` wrote, and the study it was made from, whose pixels are not needed. Out: an
-`Analysis` with the mask, findings, decision and provenance of the files, so that it can be written in
-another form without running the network again. A folder that does not fit the study, or that somebody has
-changed, is an error: nothing is guessed.
+From a folder that `analyze` wrote, and the study it was made from without its pixels, comes an `Analysis`
+with the mask, findings, decision and provenance of the files, so that it can be written in another form
+without running the network again. The files may have been changed by anybody: ``result.json`` has to fit its
+schema, the mask has to be the one it describes, and the findings those of the mask.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gliosight.study import Flag, Study
 from gliosight.write.result import DIGITS, SCHEMA_VERSION, load_schema
 from gliosight.write.staging import LARGEST_RECORD, RESULT_FILE, safe_names
 
-# A number beyond is none that anything was measured as.
+# Larger numbers measure nothing.
 LARGEST_NUMBER = 1e15
 # Voxels of the largest mask that is read: ten times what any scanner makes.
 LARGEST_MASK = 2**31
@@ -152,7 +152,7 @@ def misfit(value: Any, schema: Mapping[str, Any], path: str = "") -> str | None:
     for rule in schema.get("allOf", ()):
         holds = "if" not in rule or misfit(value, rule["if"]) is None
         inside.append((value, rule.get("then" if holds else "else", {}), path))
-    # What a schema says nothing of may be nested to any depth.
+    # What the schema does not describe may be nested to any depth: it is not entered.
     wrong = (misfit(*one) for one in inside if one[1])
     return next((one for one in wrong if one is not None), None)
 
@@ -295,17 +295,17 @@ def check_findings(analysis: Analysis, measured: Sequence[Finding]) -> None:
     DamagedInputError
         Anything differs.
     """
-    decision = analysis.decision
-    score, threshold = decision.score, decision.score_threshold
+    score, threshold = analysis.decision.score, analysis.decision.score_threshold
     # Both are rounded; equal within the last digit they decide nothing.
-    decisive = score is not None and abs(score - threshold) > 10.0**-DIGITS
-    if decisive and (score > threshold) != (analysis.status is Status.FOUND):
-        raise _damaged("the score contradicts the status", RESULT_FILE)
+    if score is not None and abs(score - threshold) > 10.0**-DIGITS:
+        found = analysis.status is Status.FOUND
+        if found != (score > threshold):
+            raise _damaged("the score contradicts the status", RESULT_FILE)
     believed = ("side", "mean_probability", "peak_probability")
     for one, wanted in zip(analysis.findings, measured, strict=False):
         for field in fields(Finding):
-            told, found = getattr(one, field.name), getattr(wanted, field.name)
-            if field.name not in believed and not _same(told, found):
+            same = _same(getattr(one, field.name), getattr(wanted, field.name))
+            if field.name not in believed and not same:
                 raise _damaged(
                     f"{field.name} of finding {wanted.id} is not the mask's", RESULT_FILE
                 )

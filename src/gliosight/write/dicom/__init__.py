@@ -59,7 +59,7 @@ def write_dicom(
     errors: list[InternalError] = []
 
     def write(title: str, name: str, content: str, writer: Callable[[Path], None]) -> bool:
-        code = "SR_NOT_WRITTEN" if name == "report.dcm" else "SEG_NOT_WRITTEN"
+        kind = "SR" if name == "report.dcm" else "SEG"
         try:
             writer(folder / name)
         except UnsupportedInputError as error:
@@ -70,7 +70,9 @@ def write_dicom(
         else:
             files[name] = content
             return True
-        flags.append(Flag(code, "warning", f"No DICOM {title} was written: {reason}."))
+        flags.append(
+            Flag(f"{kind}_NOT_WRITTEN", "warning", f"No DICOM {title} was written: {reason}.")
+        )
         return False
 
     segmented = write(
