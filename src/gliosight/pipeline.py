@@ -19,7 +19,12 @@ from numpy.typing import ArrayLike
 import gliosight
 from gliosight.analysis import Analysis, Provenance, Status
 from gliosight.decide import decide, not_assessed
-from gliosight.errors import NothingReadableError, UnsupportedInputError, UsageError
+from gliosight.errors import (
+    InternalError,
+    NothingReadableError,
+    UnsupportedInputError,
+    UsageError,
+)
 from gliosight.files import whole_file
 from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
@@ -32,7 +37,7 @@ from gliosight.study import Flag, Sequence, Study
 from gliosight.write.masks import copy_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.report import write_report
-from gliosight.write.restore import read_analysis, read_record
+from gliosight.write.restore import check_findings, read_analysis, read_mask, read_record
 from gliosight.write.result import result_of, write_findings, write_result
 from gliosight.write.staging import RESULT_FILE, check_out, safe_name, staged
 
@@ -249,9 +254,24 @@ def analyze_study(
 
 
 def write_analysis(
-    analysis: Analysis, out: str | Path, *, overwrite: bool = False, probability: bool = False
+    analysis: Analysis,
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    probability: bool = False,
+    withheld: Callable[[InternalError], None] | None = None,
 ) -> dict[str, Any]:
     """Write a result folder, whole or not at all, and return what ``result.json`` says.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    out : path
+    overwrite, probability : bool
+        Whether an earlier result is replaced; whether the probability map is written, too.
+    withheld : callable, optional
+        Called with our own failure for each DICOM object that could not be built or failed its check.
+        All else is written, and the result has the flag ``SEG_NOT_WRITTEN`` or ``SR_NOT_WRITTEN``.
 
     Raises
     ------
@@ -259,6 +279,7 @@ def write_analysis(
         The folder is in the way or cannot be written; nothing is left behind.
     """
     start = time.perf_counter()
+    errors: tuple[InternalError, ...] = ()
     with staged(Path(out), overwrite=overwrite) as folder:
         files = {
             RESULT_FILE: "all results, for machines",
@@ -272,7 +293,7 @@ def write_analysis(
         if analysis.study.kind == "dicom":
             from gliosight.write.dicom import write_dicom
 
-            written, flags = write_dicom(analysis, folder, probability=probability)
+            written, flags, errors = write_dicom(analysis, folder, probability=probability)
             files |= written
             analysis = replace(analysis, flags=(*analysis.flags, *flags))
         write_findings(analysis, folder / "findings.csv")
@@ -284,6 +305,9 @@ def write_analysis(
         timed = replace(analysis, provenance=replace(analysis.provenance, timings_ms=timings))
         result = result_of(timed, files)
         write_result(result, folder / RESULT_FILE)
+    if withheld is not None:
+        for error in errors:
+            withheld(error)
     return result
 
 
@@ -313,6 +337,8 @@ def export_result(
     record = read_record(folder)
     where = folder.name or str(folder)
     if kind == "nifti":
+        if "mask.nii.gz" in record["files"] or (folder / "mask.nii.gz").exists():
+            read_mask(folder, record)  # copied only if it is the one that the result describes
         return copy_mask(folder, out)
     if record["source"]["kind"] != "dicom":
         raise UnsupportedInputError(
@@ -354,6 +380,10 @@ def export_result(
             where=where,
             remedy="see the reason in its report",
         )
+    origin = f"{study.study_id}/{analysis.provenance.model_sha256}"
+    check_findings(
+        analysis, measure(study, analysis.mask, analysis.maps.probability, origin=origin)
+    )
     with whole_file(out) as partial:
         (write_segmentation if kind == "seg" else write_report)(analysis, partial)
     return out

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import csv
+import functools
+import gzip
 import json
+import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
 
+from gliosight import pipeline
 from gliosight.cli import run
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_nifti
 from gliosight.phantom.dicom import DicomSpec, write_dicom
 from gliosight.read import Request, read
+from gliosight.read.dicom import study as read_study
+from gliosight.write.dicom import segmentation
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +145,72 @@ def test_inspect_of_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFi
     assert "no such" in capsys.readouterr().err
 
 
+@pytest.fixture
+def failing_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SEG of any study is mirrored, as by a bug of ours."""
+    labels = segmentation.finding_labels
+    monkeypatch.setattr(segmentation, "finding_labels", lambda one: labels(one)[:, :, ::-1].copy())
+
+
+@pytest.mark.usefixtures("failing_check")
+def test_a_segmentation_that_fails_its_check_costs_nothing_else(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["analyze", str(study), "-o", str(tmp_path / "out")]
+    assert run([*call, "--debug"]) == 70
+    said = capsys.readouterr()
+    assert "tumour found" in said.out
+    assert "SEG_NOT_WRITTEN" in said.out
+    assert "Traceback" in said.err
+    assert "check_segmentation" in said.err
+    line = said.err.splitlines()[-1]
+    assert line.startswith("error: a DICOM object read back differs in its mask")
+    assert "(out/segmentation.dcm)" in line
+    assert "please report" in line
+    names = {one.name for one in (tmp_path / "out").iterdir()}
+    assert names >= {"report.dcm", "mask.nii.gz", "report.html", "findings.csv", "overview.png"}
+    assert not names & {"segmentation.dcm", "probability.dcm"}
+    assert run([*call, "--overwrite", "--json"]) == 70
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert "SEG_NOT_WRITTEN" in {one["code"] for one in told["flags"]}
+    assert "segmentation.dcm" not in told["files"]
+    assert said.err.splitlines() == [line]
+
+
+@pytest.mark.usefixtures("failing_check")
+def test_of_several_studies_the_row_tells_it(
+    study: Path, head: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["analyze", str(study), str(write_nifti(head, tmp_path)), "-o", str(tmp_path / "out")]
+    assert run([*call, "--json"]) == 70
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert len(told["studies"]) == 2
+    assert [one["exit_code"] for one in told["errors"]] == [70]
+    with (tmp_path / "out" / "studies.csv").open(encoding="utf-8") as file:
+        first, second = csv.DictReader(file)
+    assert first["status"] == second["status"] == "tumour found"
+    assert "SEG_NOT_WRITTEN" in first["warnings"]
+    assert "its mask" in first["error"]
+    assert second["error"] == ""
+
+
+@pytest.mark.parametrize(
+    "keyword", ["SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientWeight"]
+)
+def test_headers_as_anonymisers_leave_them_are_no_bug(
+    keyword: str, study: Path, tmp_path: Path
+) -> None:
+    """A study is analysed whose UIDs change with the slice, or whose weight is 0."""
+    for number, path in enumerate(sorted(one for one in study.rglob("*") if one.is_file())):
+        dataset = pydicom.dcmread(path)
+        value = "0" if keyword == "PatientWeight" else f"{dataset.get(keyword, '1.2')}.{number}"
+        setattr(dataset, keyword, value[-64:].lstrip(".0") or value)
+        dataset.save_as(tmp_path / f"{number}.dcm")
+    assert run(["analyze", str(tmp_path), "-o", str(tmp_path / "out"), "-q"]) != 70
+
+
 def test_export_gives_the_same_objects_again(result: Path, study: Path, tmp_path: Path) -> None:
     for form, name in (("seg", "segmentation.dcm"), ("sr", "report.dcm")):
         out = tmp_path / name
@@ -164,9 +239,9 @@ def test_export_says_what_is_wrong(
     assert code == 5
     assert "not among" in said
     assert not (tmp_path / "x").exists()
-    (tmp_path / "there").write_text("mine")
+    (tmp_path / "there.nii.gz").write_text("mine")
     assert error(str(result), "--to", "nifti", "-o", str(tmp_path / "there"))[0] == 7
-    assert (tmp_path / "there").read_text() == "mine"
+    assert (tmp_path / "there.nii.gz").read_text() == "mine"
     assert error(str(tmp_path), "--to", "seg", "--source", str(study))[0] == 3
     assert error(str(result))[0] == 2
     nifti = write_nifti(head, tmp_path / "n")
@@ -268,24 +343,239 @@ def test_an_export_refers_to_the_part_of_a_series_that_was_analysed(
     assert names[0] == names[1]
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '{"schema_version": "1.2"}',
-        '{"schema_version": "1.2", "study_id": "x", "source": {"kind": "dicom", "series": {}}}',
-        "[" * 100_000,
-        "null",
-    ],
-    ids=["bare", "no series", "deep", "null"],
-)
-def test_a_result_that_somebody_broke_is_damaged(
-    text: str, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+RECORDS: dict[str, str] = {
+    "bare": '{"schema_version": "1.2"}',
+    "no series": '{"schema_version": "1.2", "study_id": "x", "source": {"kind": "dicom", "series": {}}}',
+    "deep": "[" * 100_000,
+    "null": "null",
+    "empty": "",
+    "a version that is none": '{"schema_version": 1e308}',
+    "a number beyond all": '{"schema_version": ' + "9" * 5000 + "}",
+    "not UTF-8": "\udcff",
+}
+# Where, and what stands there instead; what nothing stands for is taken out.
+VALUES: list[tuple[str, object]] = [
+    ("study_id", ...),
+    ("status", "no tumour found"),
+    ("status", "not assessed"),
+    ("status", "healthy"),
+    ("reason", None),
+    ("detection", []),
+    ("detection/score", 0.01),
+    ("detection/score", float("nan")),
+    ("detection/score", "0.9"),
+    ("detection/score_threshold", 1e308),
+    ("detection/threshold", float("-inf")),
+    ("detection/slices", []),
+    ("detection/slices/0", None),
+    ("detection/slices/3/area_px", 1),
+    ("detection/slices/3/area_px", True),
+    ("detection/slices/3/probability", 10**400),
+    ("detection/rules", "none"),
+    ("findings", []),
+    ("findings/0/id", 2),
+    ("findings/0/tracking_uid", "2.25.7"),
+    ("findings/0/side", "both"),
+    ("findings/0/centroid_voxel", [1, 2]),
+    ("findings/0/centroid_mm", None),
+    ("findings/0/centroid_mm/0", 0.5),
+    ("findings/0/bounding_box_voxel/0/1", -3),
+    ("findings/0/bounding_box_voxel/1/1", 999_999_999),
+    ("findings/0/slices", [5, 2]),
+    ("findings/0/volume_px", 1),
+    ("findings/0/volume_ml", 123.0),
+    ("findings/0/volume_ml", ...),
+    ("findings/0/largest_slice", 10**9),
+    ("findings/0/largest_area_mm2", float("inf")),
+    ("findings/0/longest_diameter_mm", {}),
+    ("findings/0/mean_probability", 75),
+    ("findings/0/small", "no"),
+    ("volume_px", 12),
+    ("flags", [{"code": "X"}]),
+    ("flags", [{"code": "X", "severity": "grave", "message": "y"}]),
+    ("source/kind", "dicoms"),
+    ("source/series/FLAIR", ...),
+    ("source/series/FLAIR/frames_digest", "not a digest"),
+    ("source/series/FLAIR/frames_digest", 5),
+    ("provenance", None),
+    ("provenance/model/sha256", "../../etc/passwd"),
+    ("provenance/channels", [["FLAIR"]]),
+    ("provenance/settings", "fast"),
+    ("provenance/version", None),
+    ("files", {"../mask.nii.gz": "x"}),
+    ("files", None),
+    ("something", "else"),
+]
+
+
+def _changed(record: dict[str, object], path: str, value: object) -> str:
+    *above, last = [int(one) if one.isdigit() else one for one in path.split("/")]
+    holder: Any = record
+    for one in above:
+        holder = holder[one]
+    if value is ...:
+        del holder[last]
+    else:
+        holder[last] = value
+    return json.dumps(record)
+
+
+def _rewritten(change: Callable[[Any], Any]) -> Callable[[Path], None]:
+    """The mask with other voxels."""
+
+    def tamper(path: Path) -> None:
+        image = nibabel.load(path)
+        values = np.asanyarray(image.dataobj)
+        nibabel.save(nibabel.Nifti1Image(change(values), image.affine), path)
+
+    return tamper
+
+
+def _bytes(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(change(path.read_bytes())) and None
+
+
+def _replaced(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def tamper(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return tamper
+
+
+MASKS: dict[str, Callable[[Path], None]] = {
+    "mirrored": _rewritten(lambda values: values[::-1]),
+    "slices swapped": _rewritten(lambda values: values[..., ::-1]),
+    "moved": _rewritten(lambda values: np.roll(values, 3, axis=0)),
+    "inverted": _rewritten(lambda values: 1 - values),
+    "empty": _rewritten(np.zeros_like),
+    "of another shape": _rewritten(lambda values: values[1:]),
+    "not a number": _rewritten(lambda values: np.where(values, np.nan, 0.0)),
+    "of two dimensions": _rewritten(lambda values: values[..., 0]),
+    "of five dimensions": _rewritten(lambda values: np.stack([values] * 2, -1)[..., None, :]),
+    "complex": _rewritten(lambda values: values.astype(np.complex64)),
+    "cut": _bytes(lambda raw: raw[: len(raw) // 2]),
+    "zeros": _bytes(lambda raw: b"\0" * len(raw)),
+    "no gzip": _bytes(gzip.decompress),
+    "damaged inside": _bytes(lambda raw: raw[:40] + bytes(64) + raw[104:]),
+    "of bytes": _bytes(lambda _: b"\0"),
+    "gone": lambda path: path.unlink(),
+    "a folder": _replaced(Path.mkdir),
+    "a pipe": _replaced(os.mkfifo),
+    "a link to nothing": _replaced(lambda path: path.symlink_to("nowhere")),
+    "a link to itself": _replaced(lambda path: path.symlink_to(path.name)),
+    "a link to zeros": _replaced(lambda path: path.symlink_to("/dev/zero")),
+    "a link to something else": _replaced(lambda path: path.symlink_to("report.html")),
+}
+
+
+@pytest.fixture
+def tampered(result: Path, tmp_path: Path) -> Path:
+    """A copy of the result that may be changed."""
+    return shutil.copytree(result, tmp_path / "tampered")
+
+
+@pytest.fixture(scope="module")
+def without_reading(study: Path) -> Iterator[None]:
+    """The headers of the source are read once, not again for each case."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "find_studies", functools.cache(pipeline.find_studies))
+        patch.setattr(read_study, "without_pixels", functools.cache(read_study.without_pixels))
+        patch.setattr(read_study.DicomStudy, "__hash__", object.__hash__, raising=False)
+        yield
+
+
+def _is_damaged(
+    folder: Path,
+    study: Path,
+    forms: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "result.json").write_text(text)
+    out = folder.parent / "exported"
+    out.mkdir()
+    for form in forms:
+        call = ["export", str(folder), "--to", form, "--source", str(study), "-o", str(out / "x")]
+        assert run(call) == 4, form
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "(result.json)" in line or "(mask)" in line
+        assert line.isprintable()
+    assert not list(out.iterdir())
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_result_that_somebody_broke_is_damaged(
+    name: str, study: Path, tampered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tampered / "result.json").write_text(RECORDS[name], "utf-8", "surrogateescape")
+    _is_damaged(tampered, study, ("seg", "nifti"), capsys)
+
+
+@pytest.mark.usefixtures("without_reading")
+@pytest.mark.parametrize(("path", "value"), VALUES, ids=str)
+def test_a_result_that_somebody_changed_is_damaged(
+    path: str, value: object, study: Path, tampered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = tampered / "result.json"
+    record.write_text(_changed(json.loads(record.read_text("utf-8")), path, value))
+    _is_damaged(tampered, study, ("sr",), capsys)
+
+
+@pytest.mark.usefixtures("without_reading")
+@pytest.mark.parametrize("name", MASKS)
+def test_a_mask_that_somebody_changed_is_damaged(
+    name: str, study: Path, tampered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    MASKS[name](tampered / "mask.nii.gz")
+    out = tampered.parent / "x"
     for form in ("seg", "nifti"):
-        call = ["export", str(tmp_path), "--to", form, "--source", str(study)]
-        assert run([*call, "-o", str(tmp_path / "x")]) == 4
-        assert "result.json" in capsys.readouterr().err
+        call = ["export", str(tampered), "--to", form, "--source", str(study), "-o", str(out)]
+        assert run(call) == 4, form
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "mask" in line
+    assert {one.name for one in tampered.parent.iterdir()} == {"tampered"}
+
+
+def test_a_record_that_would_be_read_for_ever_is_damaged(
+    tampered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
+        _replaced(make)(tampered / "result.json")
+        assert run(["export", str(tampered), "--to", "nifti"]) == 4
+        assert "no regular file" in capsys.readouterr().err
+
+
+# What -o says, and the file that is written and printed; None is wrong usage.
+NAMES = [
+    ("seg", "lesion", "lesion.dcm"),
+    ("sr", "v1.2", "v1.2.dcm"),
+    ("seg", "lesion.DCM", "lesion.DCM"),
+    ("seg", "lesion.ima", "lesion.ima"),
+    ("nifti", "lesion", "lesion.nii.gz"),
+    ("nifti", "2024.02.29", "2024.02.29.nii.gz"),
+    ("nifti", "lesion.nii.gz", "lesion.nii.gz"),
+    ("nifti", "lesion.nii", None),
+    ("nifti", "lesion.dcm", None),
+]
+
+
+@pytest.mark.parametrize(("form", "name", "written"), NAMES)
+def test_an_export_has_a_suffix(
+    form: str,
+    name: str,
+    written: str | None,
+    result: Path,
+    study: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    call = ["export", str(result), "--to", form, "--source", str(study), "-o", str(tmp_path / name)]
+    assert run(call) == (2 if written is None else 0)
+    assert [one.name for one in tmp_path.iterdir()] == ([] if written is None else [written])
+    if written is not None:
+        assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / written)
+        before = (tmp_path / written).read_bytes()
+        assert run(call) == 7
+        assert (tmp_path / written).read_bytes() == before
 
 
 def test_an_override_that_fits_no_study_is_said(

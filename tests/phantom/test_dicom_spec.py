@@ -39,6 +39,7 @@ from gliosight.phantom.dicom import SETTINGS, DicomSpec, parse_settings, turned
         ({"stripped": True, "layout": "enhanced"}, "stripped"),
         ({"no_meta": True, "syntax": "rle"}, "no_meta"),
         ({"dicomdir": True, "no_preamble": True}, "DICOMDIR"),
+        ({"dicomdir": True, "shuffled_names": True}, "names of its own"),
     ],
 )
 def test_specs_that_cannot_be(wrong: dict[str, Any], says: str) -> None:
@@ -88,3 +89,8 @@ def test_settings_come_from_words() -> None:
 def test_settings_that_cannot_be_read(text: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         parse_settings([text])
+
+
+def test_a_setting_is_given_once() -> None:
+    with pytest.raises(ValueError, match="syntax is set twice"):
+        parse_settings(["syntax=rle", "syntax=j2k"])

@@ -119,19 +119,24 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     # --debug is taken anywhere, since it is added to a command that has just failed.
     arguments = [one for one in arguments if one != "--debug"]
+    found: GliosightError
+    cause: BaseException
     try:
         code = cli.main(arguments, prog_name="gliosight", standalone_mode=False)
-        return code if isinstance(code, int) else 0
+        if not isinstance(code, GliosightError):
+            return code if isinstance(code, int) else 0
+        # A bug of ours beside an answer, which is on stdout already.
+        found, cause, as_json = code, code, False
     except (click.exceptions.Abort, KeyboardInterrupt):  # Abort is click's word for ctrl-C
         return _interrupted()
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
         usage = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
-        found: GliosightError = UsageError(
+        found = UsageError(
             error.format_message().rstrip("."), remedy=f"see {usage or 'gliosight'} --help"
         )
-        cause: BaseException = error
+        cause = error
     except GliosightError as error:
         found, cause = error, error
     except SystemExit as error:

@@ -6,7 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from gliosight.cli.output import (
     progress_display,
 )
 from gliosight.cli.table import check_table, write_studies
-from gliosight.errors import GliosightError, UsageError, printable, within
+from gliosight.errors import GliosightError, InternalError, UsageError, printable, within
 from gliosight.infer import Model
 from gliosight.read import Options, named_files
 from gliosight.read.candidates import DicomCandidate
@@ -91,7 +91,7 @@ def command(
     probability: bool,
     as_json: bool,
     quiet: bool,
-) -> int:
+) -> int | InternalError:
     """Find and outline tumour in one study or several.
 
     STUDY is a DICOM file, a folder of any depth with DICOM files, or a DICOMDIR; a NIfTI file of FLAIR or
@@ -133,12 +133,14 @@ def command(
         )
         results = _analyze_all(asked, failed, run)
     if several:
-        _close_several(results, failed, out or Path(), as_json=as_json, quiet=quiet)
+        _close_several(results, failed, run.withheld, out or Path(), as_json=as_json, quiet=quiet)
     elif as_json:
         print_json(results[0])
     if talks:
         report = None if several else str(Path(results[0]["out"]) / "report.html")
         print_closing(report, masks=bool(results))
+    if run.withheld:  # a bug of ours is told before what is wrong with an input
+        return run.withheld[0][1]
     return failed[0][1].exit_code if failed else 0
 
 
@@ -162,6 +164,8 @@ class _Run:
     overwrite: bool
     probability: bool
     talks: bool
+    # By result folder: a DICOM object that failed our own check, and all else was written.
+    withheld: list[tuple[str, InternalError]] = field(default_factory=list)
 
     def analyze(self, asked: _Asked, taken: set[str]) -> dict[str, Any]:
         """Analyse one study and write its folder; return its result, with ``out``."""
@@ -184,7 +188,11 @@ class _Run:
                 study, self.model, self.settings, read_ms=read_ms, progress=tell
             )
             result = pipeline.write_analysis(
-                analysis, folder, overwrite=self.overwrite, probability=self.probability
+                analysis,
+                folder,
+                overwrite=self.overwrite,
+                probability=self.probability,
+                withheld=lambda error: self._withhold(folder, error),
             )
         return {"out": str(folder), **result}
 
@@ -199,6 +207,11 @@ class _Run:
             folder = first.with_name(f"{first.name}-{number}")
             number += 1
         return folder
+
+    def _withhold(self, folder: Path, error: InternalError) -> None:
+        named = InternalError(error.what, where=f"{folder.name}/{error.where}", remedy=error.remedy)
+        named.__cause__ = error
+        self.withheld.append((str(folder), named))
 
 
 def _analyze_all(asked: list[_Asked], failed: Failures, run: _Run) -> list[dict[str, Any]]:
@@ -220,13 +233,20 @@ def _analyze_all(asked: list[_Asked], failed: Failures, run: _Run) -> list[dict[
 
 
 def _close_several(
-    results: list[dict[str, Any]], failed: Failures, out: Path, *, as_json: bool, quiet: bool
+    results: list[dict[str, Any]],
+    failed: Failures,
+    withheld: list[tuple[str, InternalError]],
+    out: Path,
+    *,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Write the table of all studies, and say what became of them."""
-    table = write_studies(results, failed, out)
+    table = write_studies(results, failed, out, withheld)
     if as_json:
         errors = [
-            {"study": name, "error": one.line(), "exit_code": one.exit_code} for name, one in failed
+            {"study": name, "error": one.line(), "exit_code": one.exit_code}
+            for name, one in [*failed, *withheld]
         ]
         print_json({"studies": results, "errors": errors})
         return

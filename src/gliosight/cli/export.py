@@ -76,9 +76,23 @@ def command(
 def _result(given: tuple[Path, ...], form: str, source: Path | None, out: Path | None) -> None:
     if len(given) > 1:
         raise UsageError(f"{len(given)} results", remedy="export one at a time")
-    target = out or Path(f"{safe_name(read_record(given[0])['study_id'])}-{FORMS[form]}")
+    if out is None:
+        target = Path(f"{safe_name(read_record(given[0])['study_id'])}-{FORMS[form]}")
+    else:
+        target = _with_suffix(out, ".nii.gz" if form == "nifti" else ".dcm")
     written = pipeline.export_result(given[0], form, target, source=source)
     print_text(f"{RESEARCH_USE}\n{printable(str(written))}")
+
+
+def _with_suffix(out: Path, suffix: str) -> Path:
+    """OUT with the form's suffix where it has none; a number behind a dot is part of a name."""
+    if not out.suffix or out.suffix[1:].isdigit():
+        return out.with_name(f"{out.name}{suffix}")
+    if suffix == ".nii.gz" and not out.name.lower().endswith(suffix):
+        raise UsageError(
+            f"a mask that is called {out.suffix}", remedy="give -o a name that ends in .nii.gz"
+        )
+    return out
 
 
 def _model(

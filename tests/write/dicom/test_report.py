@@ -230,7 +230,7 @@ def test_not_assessed_has_no_report(tmp_path: Path) -> None:
 def test_found_by_a_model_that_outlines_nothing(tmp_path: Path) -> None:
     """A detector alone: a report that says Present, and no segmentation, which would say Absent."""
     analysis = make_analysis(make_source(), np.zeros(SHAPE, bool), status=Status.FOUND)
-    files, flags = write_dicom(analysis, tmp_path, probability=True)
+    files, flags, _ = write_dicom(analysis, tmp_path, probability=True)
     assert list(files) == ["report.dcm"]
     assert [one.code for one in flags] == ["SEG_NOT_WRITTEN"]
     report = pydicom.dcmread(tmp_path / "report.dcm")

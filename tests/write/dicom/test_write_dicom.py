@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,21 @@ from pydicom.dataset import Dataset
 from gliosight.analysis import Analysis, Status
 from gliosight.errors import UnsupportedInputError
 from gliosight.write.dicom import write_dicom
+from gliosight.write.dicom.segmentation import finding_labels
 from tests.counting import steps
-from tests.write.dicom.builders import SHAPE, as_nifti, blobs, make_analysis, make_source
+from tests.write.dicom.builders import (
+    SERIES_UID,
+    SHAPE,
+    as_nifti,
+    blobs,
+    make_analysis,
+    make_source,
+)
+from tests.write.dicom.test_dciodvfy import dciodvfy_errors
 
 
 def test_both_by_themselves(tmp_path: Path) -> None:
-    files, flags = write_dicom(make_analysis(make_source()), tmp_path, probability=True)
+    files, flags, _ = write_dicom(make_analysis(make_source()), tmp_path, probability=True)
     assert sorted(files) == sorted(one.name for one in tmp_path.iterdir())
     assert sorted(files) == ["probability.dcm", "report.dcm", "segmentation.dcm"]
     assert flags == ()
@@ -46,7 +56,7 @@ def test_without_probability(tmp_path: Path) -> None:
 
 def test_not_assessed_writes_neither(tmp_path: Path) -> None:
     analysis = make_analysis(make_source(), np.zeros(SHAPE, bool), status=Status.NOT_ASSESSED)
-    assert write_dicom(analysis, tmp_path, probability=True) == ({}, ())
+    assert write_dicom(analysis, tmp_path, probability=True) == ({}, (), ())
     assert not list(tmp_path.iterdir())
 
 
@@ -64,10 +74,137 @@ FLAGGED = {
 def test_what_the_headers_do_not_allow_is_flagged(name: str, tmp_path: Path) -> None:
     changes, codes, names = FLAGGED[name]
     analysis = make_analysis(make_source(**changes))
-    files, flags = write_dicom(analysis, tmp_path, probability=True)
+    files, flags, _ = write_dicom(analysis, tmp_path, probability=True)
     assert [one.code for one in flags] == codes
     assert all(one.severity == "warning" for one in flags)
     assert sorted(files) == sorted(one.name for one in tmp_path.iterdir()) == names
+
+
+def _quoting(*_: Any, **__: Any) -> Any:
+    raise ValueError("Phantom^Walter is no name")
+
+
+def _mirrored(analysis: Analysis) -> Any:
+    return finding_labels(analysis)[:, :, ::-1].copy()
+
+
+SEGMENTATION = "gliosight.write.dicom.segmentation"
+# What goes wrong: the flag, the objects that are there all the same, and what the line to report says.
+BUGS: dict[str, tuple[str, Any, list[str], list[str], str]] = {
+    "highdicom refuses what it is given": (
+        "highdicom.seg.Segmentation",
+        _quoting,
+        ["SEG_NOT_WRITTEN"],
+        ["report.dcm"],
+        "ValueError at write/dicom/segmentation.py:",
+    ),
+    "a mirrored segmentation": (
+        f"{SEGMENTATION}.finding_labels",
+        _mirrored,
+        ["SEG_NOT_WRITTEN"],
+        ["report.dcm"],
+        "differs in its mask",
+    ),
+    "pydicom does not compress": (
+        f"{SEGMENTATION}.compress",
+        _quoting,
+        ["SEG_NOT_WRITTEN"],
+        ["report.dcm", "segmentation.dcm"],
+        "ValueError at write/dicom/segmentation.py:",
+    ),
+    "highdicom refuses the report": (
+        "highdicom.sr.Comprehensive3DSR",
+        _quoting,
+        ["SR_NOT_WRITTEN"],
+        ["probability.dcm", "segmentation.dcm"],
+        "ValueError at write/dicom/report.py:",
+    ),
+    "the headers break our own code": (
+        "gliosight.write.dicom.identity._loss",
+        _quoting,
+        ["SEG_NOT_WRITTEN", "SR_NOT_WRITTEN"],
+        [],
+        "ValueError at write/dicom/identity.py:",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_a_bug_of_ours_withholds_one_object(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, broken, codes, names, line = BUGS[name]
+    monkeypatch.setattr(where, broken)
+    files, flags, errors = write_dicom(make_analysis(make_source()), tmp_path, probability=True)
+    assert [one.code for one in flags] == codes
+    assert sorted(files) == sorted(one.name for one in tmp_path.iterdir()) == names
+    assert [one.exit_code for one in errors] == [70] * len(codes)
+    for error, flag in zip(errors, flags, strict=True):
+        assert line in error.line()
+        assert "please report" in error.line()
+        assert error.what in flag.message
+        assert "a bug of gliosight" in flag.message
+        assert "Phantom" not in error.line() + flag.message
+    if "segmentation.dcm" not in names and names:
+        assert b"1.2.840.10008.5.1.4.1.1.66.4" not in (tmp_path / "report.dcm").read_bytes()
+
+
+def test_a_full_disk_is_no_bug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"{SEGMENTATION}.save", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_dicom(make_analysis(make_source()), tmp_path, probability=False)
+
+
+@pytest.mark.parametrize("enhanced", [None, 3])
+def test_a_series_uid_for_each_slice(enhanced: int | None, tmp_path: Path, dciodvfy: str) -> None:
+    """Each series is referred to with its own images, in SEG and SR alike."""
+    made = make_source(enhanced=enhanced)
+    for number, header in enumerate(made.source.headers):
+        header.SeriesInstanceUID = f"{SERIES_UID}.7.{number}"
+    files, flags, errors = write_dicom(make_analysis(made), tmp_path, probability=True)
+    assert (len(files), flags, errors) == (3, (), ())
+    wanted = {one.SeriesInstanceUID: [one.SOPInstanceUID] for one in made.source.headers}
+    for name in ("segmentation.dcm", "probability.dcm"):
+        seg = pydicom.dcmread(tmp_path / name)
+        referred = {
+            one.SeriesInstanceUID: [
+                x.ReferencedSOPInstanceUID for x in one.ReferencedInstanceSequence
+            ]
+            for one in seg.ReferencedSeriesSequence
+        }
+        assert referred == wanted
+    report = pydicom.dcmread(tmp_path / "report.dcm")
+    (study,) = report.CurrentRequestedProcedureEvidenceSequence
+    evidence = {
+        one.SeriesInstanceUID: [x.ReferencedSOPInstanceUID for x in one.ReferencedSOPSequence]
+        for one in study.ReferencedSeriesSequence
+    }
+    assert wanted.items() <= evidence.items()
+    for path in tmp_path.iterdir():
+        assert dciodvfy_errors(dciodvfy, path) == [], path.name
+
+
+# UIDs that change with the slice: flags and objects that there are all the same.
+CHANGING = {
+    "StudyInstanceUID": (["SEG_NOT_WRITTEN", "SR_NOT_WRITTEN"], [], "9 StudyInstanceUIDs"),
+    "FrameOfReferenceUID": (["SEG_NOT_WRITTEN"], ["report.dcm"], "no single frame of reference"),
+}
+
+
+@pytest.mark.parametrize("keyword", CHANGING)
+def test_uids_that_no_object_can_have(keyword: str, tmp_path: Path) -> None:
+    codes, names, reason = CHANGING[keyword]
+    made = make_source()
+    for number, header in enumerate(made.source.headers):
+        header[keyword].value = f"1.2.3.{number + 1}"
+    files, flags, errors = write_dicom(make_analysis(made), tmp_path, probability=True)
+    assert errors == ()
+    assert [one.code for one in flags] == codes
+    assert sorted(files) == names
+    assert all(reason in one.message and "bug" not in one.message for one in flags)
 
 
 def test_another_kind_of_study_is_an_error(tmp_path: Path) -> None:

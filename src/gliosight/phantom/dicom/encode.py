@@ -25,6 +25,9 @@ Encoder = Callable[[Picture, int], bytes]
 JPEG_QUALITY = 95
 NEAR = 2
 J2K_RATIO = 6.0
+# The same for a picture too narrow for openjpeg.encode.
+J2K_DB = 55
+OPENJPEG_SIDE = 32
 HTJ2K_STEP = 1e-4
 
 
@@ -66,13 +69,21 @@ def encode(picture: Picture, bits: int, syntax: Syntax) -> bytes:
     Raises
     ------
     UsageError
-        The encoder is in a package that is not installed.
+        The encoder is in a package that is not installed, or cannot write a picture of this size.
     """
     if syntax.encoder is None:
         big = syntax.uid == uid.ExplicitVRBigEndian
         return picture.astype(picture.dtype.newbyteorder(">" if big else "<")).tobytes()
+    try:
+        data = syntax.encoder(np.ascontiguousarray(picture), bits)
+    except RuntimeError as error:
+        rows, columns = picture.shape[:2]
+        raise UsageError(
+            f"{uid.UID(syntax.uid).name} cannot be written with {rows} x {columns} pixels",
+            where="syntax",
+            remedy="choose another syntax, or more slices",
+        ) from error
     # Fragments have an even length (PS3.5 A.4).
-    data = syntax.encoder(np.ascontiguousarray(picture), bits)
     return data + b"\0" * (len(data) % 2)
 
 
@@ -157,6 +168,18 @@ def _near(gdcm: Any) -> Any:
 
 def _j2k(**settings: Any) -> Encoder:
     def encoder(picture: Picture, bits: int) -> bytes:
+        narrow = min(picture.shape[:2])
+        if narrow < OPENJPEG_SIDE:
+            # openjpeg.encode halves the picture five times, and cannot be asked for fewer.
+            data = _imagecodecs().jpeg2k_encode(
+                picture,
+                level=J2K_DB if settings else None,
+                codecformat="J2K",
+                reversible=not settings,
+                resolutions=max(narrow.bit_length() - 1, 1),
+                bitspersample=bits,
+            )
+            return bytes(data)
         import openjpeg
 
         return bytes(openjpeg.encode(picture, bits_stored=bits, **settings))

@@ -92,6 +92,7 @@ def _patient(ds: Any, export: Export) -> None:
     ds.PatientID = {"empty": "", "anonymous": "ANONYMOUS"}.get(identity, f"PHANTOM-{seed:04d}")
     ds.PatientBirthDate = "19000101" if known else ""
     ds.PatientSex = "O" if known else ""
+    ds.PatientAge, ds.PatientWeight, ds.PatientSize = export.vendor.body
     if identity == "anonymous":
         ds.PatientIdentityRemoved = "YES"
         ds.DeidentificationMethod = "synthetic: there is no patient"

@@ -83,6 +83,8 @@ def parse_settings(texts: Iterable[str]) -> DicomSpec:
         name, _, value = text.partition("=")
         if name not in _READ:
             raise ValueError(f"no setting {name!r}, there are: {', '.join(SETTINGS)}")
+        if name in values:
+            raise ValueError(f"{name} is set twice")
         try:
             values[name] = _READ[name](value)
         except (ValueError, KeyError) as error:

@@ -238,6 +238,8 @@ class DicomSpec:
         odd = self.no_meta or self.no_preamble or self.stripped or self.wrong_charset
         if self.dicomdir and (odd or self.identity == "empty" or "copies" in self.repeats):
             raise ValueError("a DICOMDIR lists sound files only: no missing parts, no copies")
+        if self.dicomdir and self.shuffled_names:
+            raise ValueError("a DICOMDIR comes with names of its own: not with shuffled_names")
 
     @property
     def stored_bits(self) -> int:

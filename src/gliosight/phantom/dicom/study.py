@@ -150,14 +150,9 @@ def _write_files(export: Export, target: Path) -> None:
     if spec.shuffled_names:
         for old, new in zip(sorted(names), meaningless(export, len(names)), strict=True):
             (target / old).rename(target / new)
-        for old in names:
-            _remove_empty(target, (target / old).parent)
-
-
-def _remove_empty(target: Path, folder: Path) -> None:
-    while folder != target and folder.is_dir():
-        folder.rmdir()
-        folder = folder.parent
+        folders = [one for one in target.rglob("*") if one.is_dir()]
+        for folder in sorted(folders, reverse=True):  # what lies in another folder goes first
+            folder.rmdir()
 
 
 def _file_name(export: Export, one: _Instance, running: int, *, copy: int) -> str:

@@ -38,6 +38,8 @@ class Vendor:
         Whether stored values carry a rescale slope (Philips).
     per_frame : frozenset of str
         Functional groups of enhanced files that stand with each frame; the others are shared.
+    body : (str, str, str)
+        PatientAge, PatientWeight and PatientSize as they stand where nobody typed them.
     protocols : mapping of str to Protocol
         ``FLAIR``, ``T1`` and those of traps; ``FLAIR_3D``, ``T1_3D`` for thin slices.
     """
@@ -53,6 +55,7 @@ class Vendor:
     private: tuple[int, str, int, str]
     scaled: bool
     per_frame: frozenset[str]
+    body: tuple[str, str, str]
     protocols: Mapping[str, Protocol]
 
     def protocol(self, kind: str, spacing_mm: float) -> Protocol:
@@ -297,6 +300,7 @@ VENDORS: Mapping[str, Vendor] = {
         (0x0051, "SIEMENS MR HEADER", 0x11, "i2"),
         scaled=False,
         per_frame=_EACH,
+        body=("000Y", "0", "0"),
         protocols=SIEMENS,
     ),
     "ge": Vendor(
@@ -311,6 +315,7 @@ VENDORS: Mapping[str, Vendor] = {
         (0x0019, "GEMS_ACQU_01", 0x9C, "phantom"),
         scaled=False,
         per_frame=_POSITION,
+        body=("000Y", "0.0", "0.0"),
         protocols=_GE,
     ),
     "philips": Vendor(
@@ -332,6 +337,7 @@ VENDORS: Mapping[str, Vendor] = {
             "MRFOVGeometrySequence",
             "MRImagingModifierSequence",
         },
+        body=("", "", ""),
         protocols=_PHILIPS,
     ),
     "canon": Vendor(
@@ -346,6 +352,7 @@ VENDORS: Mapping[str, Vendor] = {
         (0x700D, "TOSHIBA_MEC_MR3", 0x11, "phantom"),
         scaled=False,
         per_frame=_POSITION | {"PlaneOrientationSequence"},
+        body=("045Y", "70.5", "1.75"),
         protocols=_CANON,
     ),
 }

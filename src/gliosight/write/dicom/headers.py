@@ -67,6 +67,16 @@ def text(header: Dataset, keyword: str) -> str:
         return ""
 
 
+def has_value(header: Dataset, keyword: str) -> bool:
+    """Whether an attribute has a value, readable or not; 0 is one, padding is none."""
+    element = header.get_item(keyword)
+    if element is None or element.value is None:
+        return False
+    if isinstance(element.value, bytes):  # not parsed yet, or in vain
+        return bool(element.value.strip(b" \0"))
+    return not element.is_empty and bool(str(element.value).strip(" \0"))
+
+
 def groups(header: Dataset, number: int, keyword: str) -> Dataset | None:
     """A frame's functional group, its own or the one shared by all (PS3.3, C.7.6.16)."""
     for name, index in (

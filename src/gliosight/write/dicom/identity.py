@@ -7,18 +7,30 @@ never altered: an archive can fill in an empty name, but a changed one is anothe
 
 from __future__ import annotations
 
-import datetime
+import math
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydicom import config
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import HTJ2K, JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+from pydicom.valuerep import DA, TM, validate_value
 
 from gliosight.analysis import Analysis
 from gliosight.errors import InternalError, UnsupportedInputError
 from gliosight.study import DicomSource
-from gliosight.write.dicom.headers import UNREADABLE, groups, place, quietly, text, value_of
+from gliosight.write.dicom.headers import (
+    UNREADABLE,
+    groups,
+    has_value,
+    place,
+    quietly,
+    text,
+    value_of,
+)
 
 # Whatever the source's character set was, what is not ASCII is written in this one.
 UTF_8 = "ISO_IR 192"
@@ -43,25 +55,13 @@ OPTIONAL = (
     "StudyDescription",
     "LongitudinalTemporalInformationModified",
 )
-# What each value has to look like (PS3.5, 6.2): longest text, or a pattern.
-LONGEST = {
-    "PatientName": 64 * 3 + 2,
-    "ReferringPhysicianName": 64 * 3 + 2,
-    "PatientID": 64,
-    "IssuerOfPatientID": 64,
-    "StudyDescription": 64,
-    "StudyID": 16,
-    "AccessionNumber": 16,
+# Values that a text attribute may have, where DICOM lists them.
+LISTED = {
+    "PatientSex": ("M", "F", "O"),
+    "LongitudinalTemporalInformationModified": ("UNMODIFIED", "MODIFIED", "REMOVED"),
 }
-NAMES = ("PatientName", "ReferringPhysicianName")
-PATTERNS = {
-    "PatientSex": re.compile(r"[MFO]"),
-    "PatientAge": re.compile(r"\d{3}[DWMY]"),
-    "PatientSize": re.compile(r"[0-9.+\-Ee]{1,16}"),
-    "PatientWeight": re.compile(r"[0-9.+\-Ee]{1,16}"),
-    "LongitudinalTemporalInformationModified": re.compile(r"UNMODIFIED|MODIFIED|REMOVED"),
-}
-TIME = re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?")
+# Kinds of numbers and times that pydicom parses once their form is checked.
+PARSED: Mapping[str, Callable[[str], Any]] = {"DA": DA, "TM": TM, "DS": float}
 UID = re.compile(r"[0-9]+(\.[0-9]+)+")
 
 # Transfer syntaxes that lose something always, and unless the header says otherwise.
@@ -75,14 +75,15 @@ class SourceFrame:
 
     Parameters
     ----------
-    sop_class, sop_instance : str
-        UIDs of its instance.
+    sop_class, sop_instance, series : str
+        UIDs of its instance, and of the series that the instance is in.
     number : int or None
         Its frame number, from 1; ``None`` where the instance is a single frame.
     """
 
     sop_class: str
     sop_instance: str
+    series: str
     number: int | None
 
 
@@ -92,8 +93,8 @@ class Origin:
 
     Parameters
     ----------
-    study, series : str
-        Their UIDs.
+    study : str
+        Its UID.
     attributes : mapping of str to object
         Patient and study attributes by keyword; those of Type 2 are all there, empty or not.
     left_empty : tuple of str
@@ -110,7 +111,6 @@ class Origin:
     """
 
     study: str
-    series: str
     attributes: dict[str, Any]
     left_empty: tuple[str, ...]
     frames: tuple[SourceFrame, ...]
@@ -124,11 +124,19 @@ class Origin:
         """The source's instances, each once."""
         return tuple({one.sop_instance: one for one in self.frames}.values())
 
+    @property
+    def series(self) -> dict[str, list[SourceFrame]]:
+        """The instances by SeriesInstanceUID: several where an anonymiser gave each slice its own."""
+        series: dict[str, list[SourceFrame]] = {}
+        for instance in self.instances:
+            series.setdefault(instance.series, []).append(instance)
+        return series
+
     def dataset(self) -> Dataset:
         """A data set with the patient's and the study's attributes and the source's character set."""
         out = Dataset()
         out.StudyInstanceUID = self.study
-        out.SeriesInstanceUID = self.series
+        out.SeriesInstanceUID = self.frames[0].series
         for keyword, value in self.attributes.items():
             setattr(out, keyword, value)
         if not all(str(one).isascii() for one in self.attributes.values()):
@@ -183,17 +191,18 @@ def origin_of(analysis: Analysis) -> Origin:
             }
             for one, header in headers.items()
         }
-        for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
-            if (count := len({one[keyword] for one in ids.values()})) > 1:
-                raise UnsupportedInputError(
-                    f"the slices name {count} different {keyword}s, and an object refers to one",
-                    where=place(first),
-                    remedy="export the series again, with the UIDs that its archive has",
-                )
+        studies = {one["StudyInstanceUID"] for one in ids.values()}
+        if len(studies) > 1:
+            raise UnsupportedInputError(
+                f"the slices have {len(studies)} StudyInstanceUIDs, and an object belongs to one study",
+                where=place(first),
+                remedy="export the series again without changing its UIDs",
+            )
         frames = tuple(
             SourceFrame(
                 ids[one]["SOPClassUID"],
                 ids[one]["SOPInstanceUID"],
+                ids[one]["SeriesInstanceUID"],
                 number if "NumberOfFrames" in headers[one] else None,
             )
             for one, number in source.frames
@@ -208,13 +217,12 @@ def origin_of(analysis: Analysis) -> Origin:
         reference = {text(one, "FrameOfReferenceUID") for one in headers.values()}
         known = reference.pop() if len(reference) == 1 else ""
         return Origin(
-            study=ids[used[0]]["StudyInstanceUID"],
-            series=ids[used[0]]["SeriesInstanceUID"],
+            study=studies.pop(),
             attributes=attributes,
             left_empty=left_empty,
             frames=frames,
             frame_of_reference=known if UID.fullmatch(known) and len(known) <= 64 else None,
-            position_reference=_allowed("PositionReferenceIndicator", first, 64),
+            position_reference=_allowed("PositionReferenceIndicator", first),
             thickness=_thickness(first, source.frames[0][1]),
             loss=_loss(list(headers.values())),
         )
@@ -244,10 +252,10 @@ def _attributes(header: Dataset) -> tuple[dict[str, Any], tuple[str, ...]]:
     out: dict[str, Any] = {}
     left_empty = []
     for keyword in (*REQUIRED, *OPTIONAL):
-        value = _allowed(keyword, header, LONGEST.get(keyword, 16))
+        value = _allowed(keyword, header)
         if value or keyword in REQUIRED:
             out[keyword] = value
-        if not value and value_of(header, keyword) not in (None, ""):
+        if not value and has_value(header, keyword):
             left_empty.append(keyword)
     # Type 1C: who says that the identity was removed has to say how.
     method = _method(header)
@@ -257,7 +265,7 @@ def _attributes(header: Dataset) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _method(header: Dataset) -> str:
-    told = _allowed("DeidentificationMethod", header, 64)
+    told = _allowed("DeidentificationMethod", header)
     if told:
         return told
     value = value_of(header, "DeidentificationMethodCodeSequence")
@@ -268,38 +276,24 @@ def _method(header: Dataset) -> str:
     return "; ".join(one for one in meanings if _plain(one))[:64].strip()
 
 
-def _allowed(keyword: str, header: Dataset, longest: int) -> str:
+def _allowed(keyword: str, header: Dataset) -> str:
     value = text(header, keyword)
-    if keyword.endswith("Date"):
-        return value if _is_date(value) else ""
-    if keyword.endswith("Time"):
-        return value if TIME.fullmatch(value) else ""
-    if keyword in PATTERNS:
-        return value if PATTERNS[keyword].fullmatch(value) and _is_number(keyword, value) else ""
-    if keyword in NAMES:
-        parts = value.split("=")
-        if len(parts) > 3 or any(len(one) > 64 or one.count("^") > 4 for one in parts):
-            return ""
-    return value if len(value) <= longest and _plain(value) else ""
+    return value if _valid(keyword, value) else ""
 
 
-def _is_number(keyword: str, value: str) -> bool:
-    if keyword not in ("PatientSize", "PatientWeight"):
-        return True
+def _valid(keyword: str, value: str) -> bool:
+    """Whether an attribute may hold a value; pydicom's rules, and what they leave out (PS3.5, 6.2)."""
+    vr = dictionary_VR(keyword)
     try:
-        return float(value) >= 0
+        validate_value(vr, value, config.RAISE)
+        number = PARSED.get(vr, len)(value)
     except ValueError:
         return False
-
-
-def _is_date(value: str) -> bool:
-    if not re.fullmatch(r"[0-9]{8}", value):
+    if vr == "DS":  # weight, size, ratio
+        return bool(0 <= number < math.inf)
+    if vr == "PN" and any(group.count("^") > 4 for group in value.split("=")):
         return False
-    try:
-        datetime.date(int(value[:4]), int(value[4:6]), int(value[6:]))
-    except ValueError:
-        return False
-    return True
+    return value in LISTED.get(keyword, (value,)) and _plain(value)
 
 
 def _plain(value: str) -> bool:
@@ -329,12 +323,11 @@ def _loss(headers: list[Dataset]) -> dict[str, Any]:
     if lossy is None:
         return {}
     out: dict[str, Any] = {"LossyImageCompression": "01"}
-    ratios = [one for one in _values(lossy, "LossyImageCompressionRatio") if _positive(one)]
-    methods = [
-        one
-        for one in _values(lossy, "LossyImageCompressionMethod")
-        if re.fullmatch(r"[A-Z0-9_]{1,16}", one)
-    ]
+    ratios, methods = (
+        [one for one in _values(lossy, keyword) if one and _valid(keyword, one)]
+        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
+    )
+    ratios = [one for one in ratios if float(one) > 0]
     if not methods and _syntax(lossy) in (JPEGBaseline8Bit, JPEGExtended12Bit):
         methods = ["ISO_10918_1"]
     # One value for each step of compression in both, or in none: unequal lists say nothing.
@@ -362,10 +355,3 @@ def _values(header: Dataset, keyword: str) -> list[str]:
         return []
     several = not isinstance(value, str) and hasattr(value, "__iter__")
     return [str(one).strip() for one in value] if several else [str(value).strip()]
-
-
-def _positive(value: str) -> bool:
-    try:
-        return len(value) <= 16 and 0 < float(value) < float("inf")
-    except ValueError:
-        return False

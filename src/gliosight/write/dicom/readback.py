@@ -1,19 +1,20 @@
 """What was written, read again on another path and compared (stage: write).
 
-In: a written file, the `Analysis` and the `Origin` it was made from. Out: nothing, or an `InternalError`;
-`checked` removes the file then. Only pydicom and numpy are used here, nothing of what wrote the file:
-mirrored segmentations are this field's classic bug, and they come from a writer that trusts itself.
+A written file is compared with the `Analysis` and the `Origin` it was made from; what differs is an
+`InternalError`, and `checked` removes the file. Only pydicom and numpy are used here, nothing of what wrote
+the file: mirrored segmentations are this field's classic bug, and they come from a writer that trusts itself.
 
-Compared are every voxel of every segment; where each frame's corners lie in the patient, by the file's own
-functional groups, against the study's geometry and against the source's own headers; each segment's centroid
-in millimetres; the instance and frame each frame refers to; the identity; and in a report every value of
-every finding.
+Compared is what a reader could get wrong: every voxel of every segment; where each frame's corners lie in the
+patient, by the file's own functional groups, against the study's geometry and against the source's own
+headers; each segment's centroid in millimetres; the instances and frames referred to; the identity. The
+values of the report are copied from the findings, and tests compare them.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+import traceback
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,13 +24,11 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
-from gliosight.errors import InternalError, printable
-from gliosight.write.dicom import codes
-from gliosight.write.dicom.headers import UNREADABLE, groups, quietly, value_of
+from gliosight.analysis import Analysis, Finding
+from gliosight.errors import GliosightError, InternalError
+from gliosight.write.dicom.headers import UNREADABLE, groups, quietly, text, value_of
 from gliosight.write.dicom.identity import Origin, dicom_source
 from gliosight.write.dicom.uids import Uids
-from gliosight.write.result import DIGITS
 
 # Between the file and the study, mm: numbers of 16 characters leave far less.
 EXACT_MM = 0.001
@@ -40,11 +39,9 @@ SOURCE_MM = 0.25
 IMPRECISE_MM = 5.0
 # Cosines this near to those of perpendicular unit vectors are exact: headers keep six digits of them.
 EXACT_COSINE = 1e-4
-# Between a value in the report and the finding's, relative.
-SAME = 1e-6
 LPS = np.array([-1.0, -1.0, 1.0])
-# Flags of this folder: a result exported later has them, the one written at once not yet.
-OURS = ("SEG_NOT_WRITTEN", "SR_NOT_WRITTEN")
+PACKAGE = Path(__file__).resolve().parents[2]
+REPORT_IT = "it was withheld; please report this with the version and the scanner's make"
 
 
 # Position, orientation and pixel spacing, as a header has them.
@@ -73,12 +70,30 @@ class Frame:
 
 @contextlib.contextmanager
 def checked(path: Path) -> Iterator[None]:
-    """Remove a file that is not what it should be, whatever went wrong with it."""
+    """Build, write and check a file within; it is removed where any of that fails.
+
+    Raises
+    ------
+    InternalError
+        In place of what pydicom, highdicom or our own code raises of a bug. Its text is left out, since
+        it may quote the patient's name.
+    """
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         path.unlink(missing_ok=True)
-        raise
+        if isinstance(error, (GliosightError, OSError, MemoryError)):
+            raise
+        if not isinstance(error, Exception):
+            raise
+        steps = [
+            f"{Path(step.filename).relative_to(PACKAGE).as_posix()}:{step.lineno}"
+            for step in traceback.extract_tb(error.__traceback__)
+            if Path(step.filename).is_relative_to(PACKAGE)
+        ]
+        raise InternalError(
+            f"{type(error).__name__} at {steps[-1]}", where=path.name, remedy=REPORT_IT
+        ) from error
 
 
 def check_segmentation(path: Path, analysis: Analysis, origin: Origin) -> None:
@@ -113,7 +128,6 @@ def check_segmentation(path: Path, analysis: Analysis, origin: Origin) -> None:
             finding = found.get(int(segment.SegmentNumber))
             if finding is not None:
                 _check_segment(segment, finding, held[finding.id])
-                _check_centroid(finding, held[finding.id], seen, analysis)
 
 
 def check_probability(path: Path, analysis: Analysis, origin: Origin) -> None:
@@ -162,7 +176,7 @@ def _exact(places: list[_Place]) -> bool:
 
 
 def check_report(path: Path, analysis: Analysis, origin: Origin, seg: Uids | None) -> None:
-    """Compare a written report with the findings, and its references with the SEG, where there is one.
+    """Compare what a written report refers to: patient, images, and for each finding its segment.
 
     Raises
     ------
@@ -171,34 +185,23 @@ def check_report(path: Path, analysis: Analysis, origin: Origin, seg: Uids | Non
     """
     with _reading(path) as report:
         _check_identity(report, origin)
-        _same("its verification", report.VerificationFlag, "UNVERIFIED")
-        held = [one for one in _items(report) if _is(one, "Imaging Measurements")]
-        _same("its containers", len(held), 1)
-        containers = [one for one in _items(held[0]) if _is(one, "Measurement Group")]
-        _same("its measurement groups", len(containers), len(analysis.findings) + 1)
-        whole, *rest = containers
-        presence = codes.PRESENT if analysis.status is Status.FOUND else codes.ABSENT
-        _same("its verdict", _coded(whole, codes.PRESENCE), presence.value)
-        told = {_text(one) for one in _items(whole) if _code(one) == codes.COMMENT.value}
-        warned = [
-            printable(f"{one.code}: {one.message}")
-            for one in analysis.flags
-            if one.severity == "warning" and one.code not in OURS
-        ]
-        for sentence in (RESEARCH_USE, MASK_MEANING, *warned):
-            _same(f"the comment {sentence[:20]!r}", sentence in told, wanted=True)
-        for group, finding in zip(rest, analysis.findings, strict=True):
-            _check_group(group, finding, seg)
         referred = {
-            str(one.ReferencedSOPInstanceUID)
+            (str(series.SeriesInstanceUID), str(one.ReferencedSOPInstanceUID))
             for study in report.CurrentRequestedProcedureEvidenceSequence
             for series in study.ReferencedSeriesSequence
             for one in series.ReferencedSOPSequence
         }
-        wanted = {one.sop_instance for one in origin.instances}
+        wanted = {(one.series, one.sop_instance) for one in origin.instances}
         if seg is not None:
-            wanted.add(seg.instance)
+            wanted.add((seg.series, seg.instance))
         _same("its evidence", referred, wanted)
+        groups_of_findings = _groups(report)[1:]  # the first is the whole study's
+        _same("its findings", len(groups_of_findings), len(analysis.findings))
+        for group, finding in zip(groups_of_findings, analysis.findings, strict=True):
+            name = f"finding {finding.id}"
+            _same(f"the tracking of {name}", _uid(group), finding.tracking_uid)
+            segment = None if seg is None else (seg.instance, finding.id)
+            _same(f"the segment of {name}", _segment(group), segment)
 
 
 def frame_corners(
@@ -229,10 +232,7 @@ def _reading(path: Path) -> Iterator[Dataset]:
                 f"a DICOM object cannot be read back: {type(error).__name__}", where=path.name
             ) from error
         except InternalError as error:
-            raise InternalError(error.what, where=path.name, remedy=_REMEDY) from error
-
-
-_REMEDY = "it was withheld; please report this with the version and the scanner's make"
+            raise InternalError(error.what, where=path.name, remedy=REPORT_IT) from error
 
 
 def _differs(what: str, found: object, wanted: object) -> InternalError:
@@ -248,31 +248,27 @@ def _check_identity(written: Dataset, origin: Origin) -> None:
     _same("its study", str(written.StudyInstanceUID), origin.study)
     for keyword, value in origin.attributes.items():
         # The values themselves are nobody's business: they name the patient.
-        found = str(written[keyword].value or "") if keyword in written else None
-        if found is None or _bare(found) != _bare(value):
+        if keyword not in written or _bare(text(written, keyword)) != _bare(value):
             raise InternalError(f"a DICOM object read back differs in {keyword}")
 
 
 def _bare(value: str) -> str:
-    # Trailing separators and padding of a name say nothing; numbers may be spelled anew.
-    try:
-        return repr(float(value))
-    except ValueError:
-        return value.rstrip(" ^=")
+    """A value without the padding and the trailing separators of a name, which say nothing."""
+    return value.rstrip(" ^=")
 
 
 def _frames(seg: Dataset, analysis: Analysis, origin: Origin) -> list[Frame]:
     """Segment number, slice and pixels of each frame, its place and references compared."""
     _check_identity(seg, origin)
     _same("its frame of reference", seg.FrameOfReferenceUID, origin.frame_of_reference)
-    _same("its series", str(seg.ReferencedSeriesSequence[0].SeriesInstanceUID), origin.series)
     _same(
         "its instances",
         {
-            str(one.ReferencedSOPInstanceUID)
-            for one in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
+            (str(series.SeriesInstanceUID), str(one.ReferencedSOPInstanceUID))
+            for series in seg.ReferencedSeriesSequence
+            for one in series.ReferencedInstanceSequence
         },
-        {one.sop_instance for one in origin.instances},
+        {(one.series, one.sop_instance) for one in origin.instances},
     )
     shape = analysis.study.shape
     _same("its matrix", (int(seg.Rows), int(seg.Columns)), shape[1:])
@@ -387,35 +383,13 @@ def _near(
 
 
 def _check_segment(segment: Dataset, finding: Finding, frames: list[Frame]) -> None:
+    """Compare a segment's voxels with the finding's, their centroid by the file's own numbers."""
     name = f"segment {finding.id}"
     _same(f"the tracking of {name}", str(segment.TrackingUID), finding.tracking_uid)
-    slices = [one.index for one in frames]
-    any_row = np.flatnonzero(np.any([one.pixels.any(axis=1) for one in frames], axis=0))
-    any_column = np.flatnonzero(np.any([one.pixels.any(axis=0) for one in frames], axis=0))
     voxels = sum(int(np.count_nonzero(one.pixels)) for one in frames)
     _same(f"the voxels of {name}", voxels, finding.volume_px)
-    box = (
-        (min(slices), int(any_row[0]), int(any_column[0])),
-        (max(slices) + 1, int(any_row[-1]) + 1, int(any_column[-1]) + 1),
-    )
-    _same(f"the box of {name}", box, tuple(tuple(one) for one in finding.bounding_box_voxel))
-    region = segment.AnatomicRegionSequence[0]
-    sides = [str(one.CodeValue) for one in region.get("AnatomicRegionModifierSequence", ())]
-    _same(f"the side of {name}", sides, _sides(finding))
-
-
-def _sides(finding: Finding) -> list[str]:
-    side = codes.LATERALITY.get(finding.side)
-    return [] if side is None else [side.value]
-
-
-def _check_centroid(
-    finding: Finding, frames: list[Frame], labels: NDArray[np.uint16], analysis: Analysis
-) -> None:
-    """A segment's centroid in the patient, by the file's own numbers and by the study's."""
-    geometry = analysis.study.geometry
-    if geometry is None:
-        raise _differs("the study", "no geometry", "one")
+    if finding.centroid_mm is None:
+        raise _differs(name, "a place", "none, as the finding has none")
     total = np.zeros(3)
     for one in frames:
         rows, columns = np.nonzero(one.pixels)
@@ -424,72 +398,33 @@ def _check_centroid(
         right = columns.sum() / max(one.pixels.shape[1] - 1, 1)
         below = rows.sum() / max(one.pixels.shape[0] - 1, 1)
         total += first * len(rows) + (across - first) * right + (down - first) * below
-    found = total / finding.volume_px
-    low, high = finding.bounding_box_voxel
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    inside = np.argwhere(labels[box] == finding.id) + np.array(low)
-    ours = geometry.to_world(inside).mean(axis=0) * LPS
-    _near(f"the centroid of segment {finding.id}", found, ours, EXACT_MM)
-    if finding.centroid_mm is not None:
-        told = np.array(finding.centroid_mm) * LPS
-        _near(f"the centroid of finding {finding.id}", found, told, EXACT_MM)
+    ours = np.array(finding.centroid_mm) * LPS
+    _near(f"the centroid of {name}", total / voxels, ours, EXACT_MM)
 
 
-def _check_group(group: Dataset, finding: Finding, seg: Uids | None) -> None:
-    name = f"finding {finding.id}"
-    tracked = [str(one.UID) for one in _items(group) if one.ValueType == "UIDREF"]
-    _same(f"the tracking of {name}", tracked[:1], [finding.tracking_uid])
-    wanted = {
-        (codes.VOLUME.value, codes.MILLILITRE.value): finding.volume_ml,
-        (codes.LONG_AXIS.value, codes.MILLIMETRE.value): finding.longest_diameter_mm,
-        (codes.SHORT_AXIS.value, codes.MILLIMETRE.value): finding.perpendicular_diameter_mm,
-        (codes.AREA.value, codes.SQUARE_MILLIMETRE.value): finding.largest_area_mm2,
-        (codes.CERTAINTY.value, codes.PERCENT.value): 100 * round(finding.mean_probability, DIGITS),
-    }
-    found = {}
-    for one in _items(group):
-        if one.ValueType == "NUM":
-            measured = one.MeasuredValueSequence[0]
-            unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
-            found[_code(one), unit] = float(measured.NumericValue)
-    known = {key: value for key, value in wanted.items() if value is not None}
-    _same(f"the measures of {name}", set(found), set(known))
-    for key, value in known.items():
-        if not abs(found[key] - value) <= SAME * max(1.0, abs(value)):
-            raise _differs(f"a measure of {name}", found[key], value)
-    sites = [one for one in _items(group) if _is(one, "Finding Site")]
-    sides = [str(_value(one).CodeValue) for site in sites for one in _items(site)]
-    _same(f"the side of {name}", sides, _sides(finding))
-    segments = [
-        (str(one.ReferencedSOPInstanceUID), int(one.ReferencedSegmentNumber))
-        for item in _items(group)
-        if _is(item, "Referenced Segment")
-        for one in item.ReferencedSOPSequence
+def _groups(report: Dataset) -> list[Dataset]:
+    """The measurement groups (TID 1411, 1501) of a report, in their order."""
+    held = [one for one in _items(report) if _meaning(one) == "Imaging Measurements"]
+    return [
+        group for one in held for group in _items(one) if _meaning(group) == "Measurement Group"
     ]
-    ours = [] if seg is None else [(seg.instance, finding.id)]
-    _same(f"the segment of {name}", segments, ours)
 
 
-def _items(item: Dataset) -> Iterable[Dataset]:
+def _uid(group: Dataset) -> str:
+    return next((str(one.UID) for one in _items(group) if one.ValueType == "UIDREF"), "")
+
+
+def _segment(group: Dataset) -> tuple[str, int] | None:
+    for item in _items(group):
+        if _meaning(item) == "Referenced Segment":
+            (one,) = item.ReferencedSOPSequence
+            return str(one.ReferencedSOPInstanceUID), int(one.ReferencedSegmentNumber)
+    return None
+
+
+def _items(item: Dataset) -> tuple[Dataset, ...]:
     return tuple(item.get("ContentSequence", ()))
 
 
-def _is(item: Dataset, meaning: str) -> bool:
-    return str(item.ConceptNameCodeSequence[0].CodeMeaning) == meaning
-
-
-def _code(item: Dataset) -> str:
-    return str(item.ConceptNameCodeSequence[0].CodeValue)
-
-
-def _value(item: Dataset) -> Dataset:
-    return item.ConceptCodeSequence[0]
-
-
-def _text(item: Dataset) -> str:
-    return str(item.TextValue)
-
-
-def _coded(group: Dataset, name: Any) -> str | None:
-    values = [_value(one) for one in _items(group) if _code(one) == name.value]
-    return str(values[0].CodeValue) if values else None
+def _meaning(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeMeaning)

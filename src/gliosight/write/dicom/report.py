@@ -20,7 +20,7 @@ from gliosight.errors import UnsupportedInputError, printable
 from gliosight.write.dicom import codes
 from gliosight.write.dicom.headers import quietly
 from gliosight.write.dicom.identity import UTF_8, Origin, origin_of
-from gliosight.write.dicom.readback import OURS, check_report, checked
+from gliosight.write.dicom.readback import check_report, checked
 from gliosight.write.dicom.segmentation import (
     MANUFACTURER,
     SERIES_NUMBERS,
@@ -32,6 +32,9 @@ from gliosight.write.dicom.segmentation import (
 )
 from gliosight.write.dicom.uids import Uids, device_uid, uids_of
 from gliosight.write.result import DIGITS
+
+# Flags of this folder: a result exported later has them, the one written at once not yet.
+OURS = ("SEG_NOT_WRITTEN", "SR_NOT_WRITTEN")
 
 
 def write_report(analysis: Analysis, path: Path, *, segmented: bool | None = None) -> None:
@@ -52,19 +55,19 @@ def write_report(analysis: Analysis, path: Path, *, segmented: bool | None = Non
     InternalError
         What was written is not what was found. The file is removed.
     """
-    origin = origin_of(analysis)
-    if analysis.status is Status.NOT_ASSESSED:
-        raise UnsupportedInputError(
-            "no report object can be written: the study was not assessed",
-            where=analysis.study.study_id,
-            remedy="see result.json for the reason",
-        )
-    if segmented is None:
-        segmented = why_not(analysis, origin) is None
-    seg = uids_of(analysis, "segmentation") if segmented else None
-    with quietly():
-        report = _build(analysis, origin, seg)
     with checked(path):
+        origin = origin_of(analysis)
+        if analysis.status is Status.NOT_ASSESSED:
+            raise UnsupportedInputError(
+                "no report object can be written: the study was not assessed",
+                where=analysis.study.study_id,
+                remedy="see result.json for the reason",
+            )
+        if segmented is None:
+            segmented = why_not(analysis, origin) is None
+        seg = uids_of(analysis, "segmentation") if segmented else None
+        with quietly():
+            report = _build(analysis, origin, seg)
         save(report, path, analysis)
         check_report(path, analysis, origin, seg)
 
@@ -106,7 +109,7 @@ def _evidence(origin: Origin, seg: Uids | None) -> list[Dataset]:
     for instance in origin.instances:
         # Patient and study are taken from the first alone.
         one = Dataset() if out else origin.dataset()
-        one.StudyInstanceUID, one.SeriesInstanceUID = origin.study, origin.series
+        one.StudyInstanceUID, one.SeriesInstanceUID = origin.study, instance.series
         one.SOPClassUID = instance.sop_class
         one.SOPInstanceUID = instance.sop_instance
         out.append(one)
@@ -181,7 +184,6 @@ def _finding_group(analysis: Analysis, origin: Origin, finding: Finding, seg: Ui
         MeasurementsAndQualitativeEvaluations,
         ReferencedSegment,
         SourceImageForMeasurementGroup,
-        SourceSeriesForSegmentation,
         TrackingIdentifier,
         VolumetricROIMeasurementsAndQualitativeEvaluations,
     )
@@ -203,7 +205,7 @@ def _finding_group(analysis: Analysis, origin: Origin, finding: Finding, seg: Ui
                 sop_class_uid=SegmentationStorage,
                 sop_instance_uid=seg.instance,
                 segment_number=finding.id,
-                source_series=SourceSeriesForSegmentation(origin.series),
+                **_sources(origin),
             ),
             **common,
         )
@@ -221,6 +223,16 @@ def _finding_group(analysis: Analysis, origin: Origin, finding: Finding, seg: Ui
         )
     _comment(group, MASK_MEANING)
     return group
+
+
+def _sources(origin: Origin) -> dict[str, Any]:
+    """What a segment was drawn on: the series, or the images where they are in several."""
+    from highdicom.sr import SourceImageForSegmentation, SourceSeriesForSegmentation
+
+    if len(origin.series) == 1:
+        return {"source_series": SourceSeriesForSegmentation(origin.frames[0].series)}
+    images = [SourceImageForSegmentation(x.sop_class, x.sop_instance) for x in origin.instances]
+    return {"source_images": images}
 
 
 def _measurements(finding: Finding) -> list[Any]:

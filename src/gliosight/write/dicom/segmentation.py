@@ -28,7 +28,7 @@ from gliosight.errors import InternalError, UnsupportedInputError
 from gliosight.study import Geometry
 from gliosight.write.dicom import codes
 from gliosight.write.dicom.headers import quietly
-from gliosight.write.dicom.identity import Origin, origin_of
+from gliosight.write.dicom.identity import Origin, SourceFrame, origin_of
 from gliosight.write.dicom.readback import (
     IMPRECISE_MM,
     SOURCE_MM,
@@ -61,27 +61,26 @@ def write_segmentation(analysis: Analysis, path: Path) -> None:
     InternalError
         What was written is not what was found. The file is removed.
     """
-    origin = segmentable(analysis)
-    empty = analysis.status is Status.NOT_FOUND
-    labels = finding_labels(analysis)
-    segments = [
-        _segment(analysis, one.id, f"Glioma, finding {one.id}", one) for one in analysis.findings
-    ] or [_segment(analysis, 1, "Glioma, none found")]
-    seg = _build(
-        analysis,
-        origin,
-        labels,
-        segments,
-        "segmentation",
-        segmentation_type="BINARY",
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-        # An empty one has all frames, all empty: it says of every slice that nothing is there.
-        omit_empty_frames=not empty,
-        content_label="GLIOMA",
-        content_description="FLAIR abnormality, research use only",
-        series_description="Glioma segmentation, research use only",
-    )
     with checked(path):
+        origin = segmentable(analysis)
+        segments = [
+            _segment(analysis, one.id, f"Glioma, finding {one.id}", one)
+            for one in analysis.findings
+        ] or [_segment(analysis, 1, "Glioma, none found")]
+        seg = _build(
+            analysis,
+            origin,
+            finding_labels(analysis),
+            segments,
+            "segmentation",
+            segmentation_type="BINARY",
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            # An empty one has all frames, all empty: it says of every slice that nothing is there.
+            omit_empty_frames=analysis.status is not Status.NOT_FOUND,
+            content_label="GLIOMA",
+            content_description="FLAIR abnormality, research use only",
+            series_description="Glioma segmentation, research use only",
+        )
         save(seg, path, analysis)
         check_segmentation(path, analysis, origin)
 
@@ -94,27 +93,27 @@ def write_probability(analysis: Analysis, path: Path) -> None:
     UnsupportedInputError, InternalError
         As `write_segmentation`.
     """
-    origin = segmentable(analysis)
-    seg = _build(
-        analysis,
-        origin,
-        np.clip(analysis.maps.probability, 0, 1),
-        [_segment(analysis, 1, "Glioma, probability")],
-        "probability",
-        segmentation_type="FRACTIONAL",
-        fractional_type="PROBABILITY",
-        max_fractional_value=FRACTIONS,
-        transfer_syntax_uid=ExplicitVRLittleEndian,
-        omit_empty_frames=False,
-        content_label="PROBABILITY",
-        content_description="Glioma probability, research use only",
-        series_description="Glioma probability, research use only",
-    )
-    # Not by highdicom, which would take GDCM where that is installed: GDCM aborts the process on frames of
-    # an odd number of pixels (3.2.6).
-    with quietly():
-        compress(seg, RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
     with checked(path):
+        origin = segmentable(analysis)
+        seg = _build(
+            analysis,
+            origin,
+            np.clip(analysis.maps.probability, 0, 1),
+            [_segment(analysis, 1, "Glioma, probability")],
+            "probability",
+            segmentation_type="FRACTIONAL",
+            fractional_type="PROBABILITY",
+            max_fractional_value=FRACTIONS,
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+            omit_empty_frames=False,
+            content_label="PROBABILITY",
+            content_description="Glioma probability, research use only",
+            series_description="Glioma probability, research use only",
+        )
+        # Not by highdicom, which would take GDCM where that is installed: GDCM aborts the process on
+        # frames of an odd number of pixels (3.2.6).
+        with quietly():
+            compress(seg, RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
         save(seg, path, analysis)
         check_probability(path, analysis, origin)
 
@@ -131,9 +130,9 @@ def segmentable(analysis: Analysis) -> Origin:
     reason = why_not(analysis, origin)
     if reason is not None:
         raise UnsupportedInputError(
-            f"no segmentation object can be written: {reason}",
+            reason,
             where=analysis.study.study_id,
-            remedy="use the mask file instead",
+            remedy="no segmentation object can be written; use the mask file instead",
         )
     return origin
 
@@ -372,17 +371,20 @@ def _refer(seg: Dataset, origin: Origin, uids: Uids) -> None:
         source.ReferencedSOPInstanceUID = frame.sop_instance
         if frame.number is not None:
             source.ReferencedFrameNumber = frame.number
-    references = []
-    for instance in origin.instances:
-        reference = Dataset()
-        reference.ReferencedSOPClassUID = instance.sop_class
-        reference.ReferencedSOPInstanceUID = instance.sop_instance
-        references.append(reference)
-    seg.SourceImageSequence = references
-    series = Dataset()
-    series.SeriesInstanceUID = origin.series
-    series.ReferencedInstanceSequence = references
-    seg.ReferencedSeriesSequence = [series]
+    series = []
+    for uid, instances in origin.series.items():
+        series.append(Dataset())
+        series[-1].SeriesInstanceUID = uid
+        series[-1].ReferencedInstanceSequence = [_reference(one) for one in instances]
+    seg.ReferencedSeriesSequence = series
+    seg.SourceImageSequence = [_reference(one) for one in origin.instances]
     seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = uids.dimensions
     for index in seg.DimensionIndexSequence:
         index.DimensionOrganizationUID = uids.dimensions
+
+
+def _reference(instance: SourceFrame) -> Dataset:
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = instance.sop_class
+    reference.ReferencedSOPInstanceUID = instance.sop_instance
+    return reference
