@@ -16,9 +16,10 @@ from pydicom.dataset import Dataset
 from pydicom.uid import HTJ2K, JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
 
 from gliosight.analysis import Analysis
+from gliosight.dicom import quietly
 from gliosight.errors import InternalError, UnsupportedInputError
 from gliosight.study import DicomSource
-from gliosight.write.dicom.headers import UNREADABLE, groups, place, quietly, text, value_of
+from gliosight.write.dicom.headers import UNREADABLE, groups, place, text, value_of
 
 # Whatever the source's character set was, what is not ASCII is written in this one.
 UTF_8 = "ISO_IR 192"

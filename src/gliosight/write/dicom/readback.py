@@ -24,9 +24,10 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
+from gliosight.dicom import quietly
 from gliosight.errors import InternalError, printable
 from gliosight.write.dicom import codes
-from gliosight.write.dicom.headers import UNREADABLE, groups, quietly, value_of
+from gliosight.write.dicom.headers import UNREADABLE, groups, value_of
 from gliosight.write.dicom.identity import Origin, dicom_source
 from gliosight.write.dicom.uids import Uids
 from gliosight.write.result import DIGITS
