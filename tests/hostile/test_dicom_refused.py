@@ -160,9 +160,9 @@ def _nested(folder: Path) -> Path:
     inside = Dataset()
     for _ in range(60):
         outside = Dataset()
-        outside.ReferencedImageSequence = [inside]
+        outside.PlanePositionSequence = [inside]
         inside = outside
-    edit(files(path)[:1], ReferencedStudySequence=[inside])
+    edit(files(path)[:1], SharedFunctionalGroupsSequence=[inside])
     return path
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.filewriter import dcmwrite
 from pydicom.pixels import get_encoder
+from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from gliosight.read.dicom.instances import Instance, read_instance
 from gliosight.read.dicom.pixels import read_pixels
@@ -155,9 +157,23 @@ def name_of(one: object) -> str:
 def raw_element(tag: int, vr: bytes, value: bytes) -> bytes:
     """One explicit element, whether its value is allowed or not."""
     head = struct.pack("<HH", tag >> 16, tag & 0xFFFF) + vr
-    if vr in (b"OB", b"OW", b"SQ", b"UN", b"UT"):
+    if vr.decode() in EXPLICIT_VR_LENGTH_32:
         return head + b"\0\0" + struct.pack("<L", len(value)) + value
     return head + struct.pack("<H", len(value)) + value
+
+
+def raw_sequence(
+    tag: int, items: Sequence[bytes], *, defined: bool = True, vr: bytes = b"SQ"
+) -> bytes:
+    """One explicit sequence of raw items, with lengths or with delimiters."""
+    body = b""
+    for item in items:
+        body += struct.pack("<HHL", 0xFFFE, 0xE000, len(item) if defined else 0xFFFFFFFF) + item
+        body += b"" if defined else struct.pack("<HHL", 0xFFFE, 0xE00D, 0)
+    if defined:
+        return raw_element(tag, vr, body)
+    head = struct.pack("<HH2sHL", tag >> 16, tag & 0xFFFF, vr, 0, 0xFFFFFFFF)
+    return head + body + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
 
 
 def with_element(element: bytes) -> bytes:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from pydicom.uid import JPEG2000Lossless
 
 from gliosight.read.dicom import codec
-from gliosight.read.dicom.codec import Codec, CodecError
+from gliosight.read.dicom.codec import Codec, CodecError, CodecMemoryError, NoCodecError
 
 PICTURE = (np.arange(48 * 40, dtype=np.uint16) % 4096).reshape(48, 40)
 SETTINGS = {
@@ -92,20 +95,63 @@ def test_all_series_of_a_process_share_one_child(frame: bytes) -> None:
         assert again._child is first
 
 
-def test_a_fork_starts_its_own_child_and_leaves_the_parent_s(frame: bytes) -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+@pytest.mark.parametrize("how", ["leaves at once", "ends as programs do"])
+def test_a_fork_while_another_thread_decodes(frame: bytes, how: str) -> None:
+    """It waits for nobody, decodes with a child of its own, and leaves the parent's alone."""
+    inside, leave = threading.Event(), threading.Event()
+
+    def busy() -> None:
+        with codec.shared() as one:
+            one.unpack(frame, SETTINGS)
+            inside.set()
+            leave.wait(60)
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    assert inside.wait(60)
+    parents = codec._SHARED._child
+    forked = os.fork()
+    if forked == 0:
+        signal.alarm(60)  # rather than hang
+        with codec.shared() as one:
+            decoded = len(one.unpack(frame, SETTINGS)) == PICTURE.nbytes
+            own = one._child is not parents
+            if how == "ends as programs do":
+                one.end()
+        os._exit(0 if decoded and own else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(forked, 0)[1]) == 0
+    leave.set()
+    thread.join(60)
+    with codec.shared() as one:
+        assert len(one.unpack(frame, SETTINGS)) == PICTURE.nbytes
+        assert one._child is parents
+
+
+def test_the_child_takes_no_more_memory_than_it_may(frame: bytes) -> None:
+    from openjpeg.utils import encode_array
+
+    large = bytes(encode_array(np.zeros((4096, 4096), np.uint16), bits_stored=12))
+    settings = {**SETTINGS, "rows": 4096, "columns": 4096}
     with Codec() as one:
         one.unpack(frame, SETTINGS)
-        mine = one._child
-        assert mine is not None
-        one._owner += 1  # as a forked process sees it
-        assert len(one.unpack(frame, SETTINGS)) == PICTURE.nbytes
-        assert one._child is not mine
-        assert mine.poll() is None
-        assert mine.stdin is not None
-        assert mine.stdout is not None
-        mine.stdin.close()  # its parent is gone: it ends by itself
-        assert mine.wait(300) == 0
-        mine.stdout.close()
+        with pytest.raises(CodecMemoryError):
+            one.unpack(large, settings, 8 * 2**20)
+        assert len(one.unpack(large, settings, 2**30)) == 2 * 4096**2
+        assert one._child is not None
+        limits = Path(f"/proc/{one._child.pid}/limits").read_text()
+        (line,) = (line for line in limits.splitlines() if line.startswith("Max address space"))
+        assert 2**30 < int(line.split()[3]) < 2**30 + 2 * codec.RESERVED
+
+
+def test_no_process_to_be_had(frame: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object, **__: object) -> None:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(codec.subprocess, "Popen", refuses)
+    with Codec() as one, pytest.raises(NoCodecError, match="resource temporarily unavailable"):
+        one.unpack(frame, SETTINGS)
 
 
 def test_an_interruption_leaves_no_answer_behind(

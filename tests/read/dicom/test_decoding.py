@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from pydicom import uid
 
-from gliosight.read.dicom import decoding
+from gliosight.errors import LimitExceededError
+from gliosight.read.dicom import codec, decoding
 from gliosight.read.dicom.syntaxes import SYNTAXES, Decoder
+from gliosight.read.limits import Limits
 
 from .builders_files import LOSSLESS, name_of, pack, packed_dataset, picture, pixels, write
 
@@ -115,3 +117,21 @@ def test_gpl_decoder_is_never_asked() -> None:
         uid.JPEGLSLossless,
         uid.JPEGLSNearLossless,
     }
+
+
+@pytest.mark.parametrize(
+    "syntax", [uid.JPEG2000Lossless, uid.JPEGLossless, uid.JPEGLSLossless], ids=name_of
+)
+def test_a_decoder_that_takes_too_much_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str
+) -> None:
+    """It is a limit, not damage, and the option that the error names raises it."""
+    monkeypatch.setattr(decoding, "MEMORY", 0)
+    monkeypatch.setattr(decoding, "SAMPLE_COST", 0)
+    values = np.tile(picture(12), (52, 43))
+    made = packed_dataset([pack(values, syntax, bits=12, signed=False)], values)
+    path = write(tmp_path / "a.dcm", made, syntax)
+    codec._SHARED.end()  # what a decoder took before is not counted
+    with pytest.raises(LimitExceededError, match=r"of memory to decode.*--max-decoded"):
+        pixels(path, limits=Limits(decoded_bytes=2 * values.size))
+    assert np.array_equal(pixels(path, limits=Limits(decoded_bytes=2**33))[0], values)

@@ -13,10 +13,13 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from gliosight.errors import DamagedInputError, LimitExceededError, NothingReadableError
+from gliosight.read.detect import Kind
 from gliosight.read.dicom import discover as discover_module
-from gliosight.read.dicom.discover import EXPORTED_TWICE, discover, read_dicomdir
+from gliosight.read.dicom.discover import EXPORTED_TWICE, discover, read_dicomdir, summed_up
 from gliosight.read.dicom.instances import Instance
+from gliosight.read.dicom.study import studies_in
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits
+from gliosight.read.recognise import Found
 
 from .builders_files import make_dataset, write
 
@@ -68,6 +71,41 @@ def test_files_are_read_in_order_and_told(tmp_path: Path) -> None:
     assert [type(one) for one in found.problems] == [DamagedInputError, NothingReadableError]
     assert [one.where for one in found.problems] == ["note.txt", "gone.dcm"]
     assert told == [(k, 6) for k in range(1, 7)]
+
+
+def test_a_series_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
+    """One for what is wrong in a folder, with the first file and how many are like it."""
+    whole = slice_file(tmp_path / "a" / "0.dcm", 0)
+    for number in range(1, 41):
+        path = slice_file(tmp_path / "a" / f"{number:02d}.dcm", number)
+        path.write_bytes(path.read_bytes()[:-9])
+    for number in range(2):
+        slice_file(tmp_path / "b" / f"{number}.dcm", number).write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "b" / "2.dcm").write_text("text")
+    paths = sorted(tmp_path.rglob("*.dcm"))
+    found = discover(paths, tmp_path, budget())
+    problems = summed_up(zip(found.unread, found.problems, strict=True))
+    assert [(path.relative_to(tmp_path).as_posix(), one.what) for path, one in problems] == [
+        ("a/01.dcm", "cut short: the pixels end too early, as in 39 other files of its folder"),
+        ("b/0.dcm", "not a DICOM object, as in 2 other files of its folder"),
+    ]
+    assert problems[0][1].where == "series 3, instance 1"
+    studies, alone = studies_in(
+        [Found(path, Kind.DICOM, path.name) for path in paths], tmp_path, budget()
+    )
+    assert [str(one.problem) for one in studies] == [str(problems[0][1])]
+    assert len(alone) == 1
+    assert whole.parent in studies[0].folders
+
+
+def test_a_dicomdir_that_leads_nowhere_is_one_problem(tmp_path: Path) -> None:
+    names = [["A", f"S{number // 100}", f"I{number}"] for number in range(1200)]
+    directory = dicomdir(tmp_path / "DICOMDIR", names)
+    studies, problems = studies_in([Found(directory, Kind.DICOM, "DICOMDIR")], tmp_path, budget())
+    assert studies == []
+    ((path, problem),) = problems
+    assert path == directory
+    assert "1,200 files that cannot be read, such as A/S0/I0 (no such file" in problem.what
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:

@@ -7,15 +7,19 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydicom import uid
+from pydicom.dataset import Dataset
 
 from gliosight.errors import DamagedInputError, GliosightError, LimitExceededError
-from gliosight.read.dicom import bounded
+from gliosight.read.dicom import frames, headers
+from gliosight.read.dicom.discover import discover
+from gliosight.read.dicom.instances import MR_IMAGES
 from gliosight.read.dicom.pixels import read_pixels
-from gliosight.read.limits import Budget, Limits
+from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits
 
 from .builders_files import (
     NATIVE,
@@ -25,6 +29,7 @@ from .builders_files import (
     make_dataset,
     pixels,
     raw_element,
+    raw_sequence,
     read,
     save,
     with_element,
@@ -32,7 +37,7 @@ from .builders_files import (
 
 
 def nested(depth: int, *, defined: bool) -> bytes:
-    """Sequences in sequences, each of one item."""
+    """Sequences that are read in sequences, each of one item."""
     body = b""
     for _ in range(depth):
         size = len(body) if defined else 0xFFFFFFFF
@@ -40,7 +45,7 @@ def nested(depth: int, *, defined: bool) -> bytes:
         if not defined:
             item += struct.pack("<HHL", 0xFFFE, 0xE00D, 0)
         size = len(item) if defined else 0xFFFFFFFF
-        body = struct.pack("<HH2sHL", 0x0040, 0xA730, b"SQ", 0, size) + item
+        body = struct.pack("<HH2sHL", 0x5200, 0x9230, b"SQ", 0, size) + item
         if not defined:
             body += struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
     return body
@@ -91,14 +96,14 @@ def test_damaged(tmp_path: Path, data: bytes, where: str | None) -> None:
 
 
 def test_item_longer_than_its_sequence(tmp_path: Path) -> None:
-    """Read as far as the sequence goes, as pydicom does; nothing is allocated for the rest."""
+    """Read as far as the sequence goes; nothing is allocated for the rest."""
     element = (
-        struct.pack("<HH2sHL", 0x0040, 0xA730, b"SQ", 0, 20)
+        struct.pack("<HH2sHL", 0x5200, 0x9230, b"SQ", 0, 20)
         + struct.pack("<HHL", 0xFFFE, 0xE000, 0x7FFFFFFF)
         + raw_element(0x00080100, b"SH", b"ABCD")
     )
     got = read(save(tmp_path / "a.dcm", with_element(element)))
-    assert got.header.ContentSequence[0].CodeValue == "ABCD"
+    assert got.header.PerFrameFunctionalGroupsSequence[0].CodeValue == "ABCD"
 
 
 @pytest.mark.parametrize("syntax", NATIVE)
@@ -178,17 +183,99 @@ def test_deflated_bombs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("defined", [True, False])
-def test_millions_of_items(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defined: bool) -> None:
-    """An empty item takes 8 bytes in a file and a kilobyte in memory."""
-    monkeypatch.setattr(bounded, "HEADER_COST", 2_000_000)
-    monkeypatch.setattr(
-        bounded.bounded, "__kwdefaults__", {"deflated_from": None, "cost": 2_000_000}
-    )
-    items = struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 40_000
-    size = len(items) if defined else 0xFFFFFFFF
-    end = b"" if defined else struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
-    sequence = struct.pack("<HH2sHL", 0x0040, 0xA730, b"SQ", 0, size) + items + end
+def test_more_items_than_memory_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defined: bool
+) -> None:
+    """An item that differs from the others takes a kilobyte of memory, whatever it takes in the file."""
+    monkeypatch.setattr(headers, "HEADER_COST", 2_000_000)
+    items = [raw_element(0x00080100, b"SH", b"%04d" % number) for number in range(4_000)]
+    sequence = raw_sequence(0x52009230, items, defined=defined)
     path = save(tmp_path / "a.dcm", with_element(sequence))
     with pytest.raises(LimitExceededError, match="too many") as caught:
         read(path)
     assert caught.value.where == "series 3, instance 12"
+
+
+@pytest.mark.parametrize("defined", [True, False])
+@pytest.mark.parametrize("tag", [0x0040A730, 0x52009230, 0x20051402], ids=hex)
+def test_empty_items_cost_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: int, defined: bool
+) -> None:
+    """A sequence that is not read makes no object, and equal items of one that is read are one."""
+    made: list[Dataset] = []
+
+    def count(*args: Any) -> Dataset:
+        made.append(Dataset(*args))
+        return made[-1]
+
+    monkeypatch.setattr(headers, "Dataset", count)
+    sequence = raw_sequence(tag, [b""] * 30_000, defined=defined)
+    instance = read(save(tmp_path / "a.dcm", with_element(sequence)))
+    assert len(made) <= 1
+    assert len(instance.header.get("PerFrameFunctionalGroupsSequence", ())) == 30_000 * len(made)
+
+
+NEVER = (
+    uid.MRSpectroscopyStorage,
+    uid.RawDataStorage,
+    uid.EncapsulatedPDFStorage,
+    uid.ComprehensiveSRStorage,
+    uid.GrayscaleSoftcopyPresentationStateStorage,
+    uid.KeyObjectSelectionDocumentStorage,
+    uid.RTStructureSetStorage,
+    uid.SegmentationStorage,
+    uid.SpatialRegistrationStorage,
+    uid.TwelveLeadECGWaveformStorage,
+    uid.SecondaryCaptureImageStorage,
+    uid.MediaStorageDirectoryStorage,
+)
+BROKEN: dict[str, Callable[[bytes], bytes]] = {
+    "cut in the pixels": lambda data: data[:-7],
+    "cut in the header": lambda data: data[: data.rindex(PIXEL_HEAD) - 5],
+    "cut behind its class": lambda data: data[: data.index(b"\x08\0\x18\0UI") + 3],
+    "cut between elements": lambda data: data[: data.index(b"\x08\0\x18\0UI")],
+    "a length beyond the end": lambda data: data.replace(
+        PIXEL_HEAD, struct.pack("<HH2sHL", 0x0040, 0xA730, b"SQ", 0, 0xFFFFFF00) + PIXEL_HEAD
+    ),
+    "no items": lambda data: data.replace(
+        PIXEL_HEAD, struct.pack("<HH2sHL", 0x0040, 0xA730, b"SQ", 0, 0xFFFFFFFF) + PIXEL_HEAD
+    ),
+    "nested absurdly": lambda data: data.replace(
+        PIXEL_HEAD, nested(40, defined=False) + PIXEL_HEAD
+    ),
+}
+
+
+@pytest.mark.parametrize("breaking", BROKEN)
+@pytest.mark.parametrize("sop_class", NEVER, ids=lambda one: one.name)
+def test_broken_object_that_is_never_analysed(
+    tmp_path: Path, sop_class: str, breaking: str
+) -> None:
+    """It costs the image beside it nothing; alone it is named for what it is."""
+    other, whole = tmp_path / "other", tmp_path / "whole"
+    data = file_bytes(make_dataset(SOPClassUID=sop_class))
+    save(other, BROKEN[breaking](data))
+    save(whole, file_bytes(make_dataset()))
+    beside = discover([other, whole], tmp_path, Budget(DEFAULT_LIMITS))
+    assert [one.path for one in beside.instances] == [whole]
+    assert beside.problems == ()
+    alone = discover([other], tmp_path, Budget(DEFAULT_LIMITS))
+    (problem,) = alone.problems
+    assert (problem.exit_code, alone.unread) == (5, (other,))
+    assert uid.UID(sop_class).name in problem.what
+
+
+@pytest.mark.parametrize("breaking", BROKEN)
+@pytest.mark.parametrize(
+    "sop_class", [*sorted(MR_IMAGES), "1.3.46.670589.11.0.0.12.1", "1.2.840.9"], ids=str
+)
+def test_broken_image_is_a_problem(tmp_path: Path, sop_class: str, breaking: str) -> None:
+    """So is an object whose class nobody knows: it may be a slice."""
+    save(tmp_path / "a", BROKEN[breaking](file_bytes(make_dataset(SOPClassUID=sop_class))))
+    save(tmp_path / "b", file_bytes(make_dataset()))
+    found = discover([tmp_path / "a", tmp_path / "b"], tmp_path, Budget(DEFAULT_LIMITS))
+    if breaking == "cut between elements":  # told with the pixels that it lacks
+        assert [one.pixels is None for one in found.instances] == [True, False]
+    else:
+        assert [one.exit_code for one in found.problems] == [4]
+    assert MR_IMAGES == frames.MR_IMAGES

@@ -187,7 +187,7 @@ def test_signed_and_unsigned_slices_share_an_array(tmp_path: Path) -> None:
         ({"Rows": 0}, DamagedInputError, "Rows"),
         ({"Columns": None}, DamagedInputError, "Columns"),
         ({"NumberOfFrames": "-4"}, DamagedInputError, "NumberOfFrames"),
-        ({"RescaleSlope": 0}, DamagedInputError, "rescale"),
+        ({"RescaleSlope": 0}, DamagedInputError, "RescaleSlope is 0"),
         ({"Rows": 41}, DamagedInputError, "pixels end"),
         ({"Rows": 65535, "Columns": 65535}, LimitExceededError, "--max-decoded"),
     ],

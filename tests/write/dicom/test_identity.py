@@ -247,7 +247,7 @@ def test_slices_of_several_studies_have_no_object(tmp_path: Path) -> None:
     for index, header in enumerate(made.source.headers):
         header.StudyInstanceUID = f"1.2.3.{index}"
     files, flags, errors = write_dicom(make_analysis(made), tmp_path, probability=True)
-    assert (files, errors) == ({}, [])
+    assert (files, errors) == ({}, ())
     assert [one.code for one in flags] == ["SEG_NOT_WRITTEN", "SR_NOT_WRITTEN"]
     assert "StudyInstanceUIDs" in flags[0].message
     assert not list(tmp_path.iterdir())

@@ -9,9 +9,8 @@ too, inflated only as far as it is read.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from io import SEEK_CUR, SEEK_SET, BytesIO
+from collections.abc import Callable
+from io import SEEK_CUR, SEEK_SET
 from typing import Any, BinaryIO, Protocol
 
 from gliosight.errors import DamagedInputError, LimitExceededError
@@ -22,8 +21,8 @@ SMALL = 64 * 1024
 CHUNK = 1 << 20
 # What a read costs beside its bytes: each is an element or an item, about a kilobyte of memory as an object.
 READ_COST = 80
-# What one header may cost. 10,000 enhanced frames of a talkative scanner need some 100 MiB.
-HEADER_COST = 160 * 1024**2
+# What one header may cost. 10,000 enhanced frames of a talkative scanner need some 130 MiB.
+HEADER_COST = 256 * 1024**2
 
 # What helps against a file that was cut off or spoilt on its way.
 AGAIN = "fetch the file again from where it came"
@@ -87,13 +86,6 @@ class BoundedFile:
                 remedy="no scanner writes such a file; leave it out",
             )
         return out
-
-    @contextmanager
-    def over(self, value: bytes) -> Iterator[BoundedFile]:
-        """A value already read as a file of its own, on the same account."""
-        inner = BoundedFile(BytesIO(value), lambda end: end <= len(value), self._where, self._left)
-        yield inner
-        self._left = inner._left
 
 
 class Inflated:

@@ -13,11 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
 
-from gliosight.errors import DamagedInputError
+from gliosight.dicom import quietly
+from gliosight.errors import DamagedInputError, LimitExceededError
 from gliosight.read.dicom.bounded import AGAIN
-from gliosight.read.dicom.codec import Codec, CodecError, unpack
+from gliosight.read.dicom.codec import (
+    MEMORY,
+    Codec,
+    CodecError,
+    CodecMemoryError,
+    NoCodecError,
+    unpack,
+)
 from gliosight.read.dicom.codestreams import BadCodestreamError, Codestream, describe
 from gliosight.read.dicom.syntaxes import Decoder, Syntax
+from gliosight.read.limits import DEFAULT_LIMITS, Limits, size_in_words
 
 _PLUGINS = {Decoder.RLE: "pydicom", Decoder.GDCM: "gdcm", Decoder.OPENJPEG: "pylibjpeg"}
 # gdcm's JPEG decoder takes its depth from the frame, and 12 bits are nothing to it; only pydicom's door
@@ -25,6 +34,8 @@ _PLUGINS = {Decoder.RLE: "pydicom", Decoder.GDCM: "gdcm", Decoder.OPENJPEG: "pyl
 _ASKED_AS = {uid.JPEGExtended12Bit: uid.JPEGLossless}
 # An RLE segment may grow by 1 in 128 where nothing repeats, and has a header of 64 bytes.
 _RLE_GROWTH, _RLE_HEADER = 1.02, 1024
+# Bytes of memory for each sample: gdcm takes up to 16, openjpeg 8 (measured on 2048 x 2048 pixels).
+SAMPLE_COST = 32
 
 
 class Unpacked(NamedTuple):
@@ -53,6 +64,7 @@ def decode(
     columns: int,
     allocated: int,
     where: str,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Unpacked:
     """Unpack a frame.
 
@@ -65,11 +77,16 @@ def decode(
     rows, columns, allocated : int
         As the DICOM header has them; ``allocated`` is in bits.
     where : str
+    limits : Limits
+        The decoder may take an eighth of the decoded bytes, at least 256 MiB, and what a frame of this size
+        needs.
 
     Raises
     ------
     DamagedInputError
         The frame's own header contradicts DICOM's, or it cannot be decoded.
+    LimitExceededError
+        The decoder takes more memory, or the system has no process for it.
     """
     if syntax.decoder is Decoder.RLE:
         if len(frame) > rows * columns * (allocated // 8) * _RLE_GROWTH + _RLE_HEADER:
@@ -87,13 +104,27 @@ def decode(
         "bits_allocated": container,
         "bits_stored": bits,
     }
+    memory = max(MEMORY, limits.decoded_bytes // 8) + SAMPLE_COST * rows * columns
     buffer: bytes | bytearray
     try:
-        buffer = (
-            unpack(frame, settings)
-            if syntax.decoder is Decoder.RLE
-            else codec.unpack(frame, settings)
-        )
+        if syntax.decoder is Decoder.RLE:
+            with quietly():
+                buffer = unpack(frame, settings)
+        else:
+            buffer = codec.unpack(frame, settings, memory)
+    except CodecMemoryError as error:
+        raise LimitExceededError(
+            f"a {syntax.name} frame of {columns} x {rows} pixels takes more than "
+            f"{size_in_words(memory)} of memory to decode",
+            where=where,
+            remedy="raise it with --max-decoded if the file is to be trusted",
+        ) from error
+    except NoCodecError as error:
+        raise LimitExceededError(
+            f"a {syntax.name} frame cannot be decoded, {error}",
+            where=where,
+            remedy="end other programs, or allow more processes or memory, and try again",
+        ) from error
     except CodecError as error:
         raise _undecodable(syntax, where, str(error)) from error
     size = rows * columns * (container // 8)

@@ -21,11 +21,17 @@ from gliosight.read.dicom.bounded import AGAIN, SMALL
 from gliosight.read.dicom.elements import stored
 from gliosight.read.dicom.grouping import patient_of
 from gliosight.read.dicom.headers import Pool
-from gliosight.read.dicom.instances import Instance, is_dicomdir, open_pixels, read_instance
+from gliosight.read.dicom.instances import (
+    Instance,
+    NeverAnalysedError,
+    is_dicomdir,
+    open_pixels,
+    read_instance,
+)
 from gliosight.read.limits import Budget, cannot_read
 from gliosight.read.recognise import relative
 
-__all__ = ["Discovered", "discover", "is_dicomdir", "read_dicomdir", "without_copies"]
+__all__ = ["Discovered", "discover", "is_dicomdir", "read_dicomdir", "summed_up", "without_copies"]
 
 # What would make a component of a reference more than a name.
 _NO_NAMES = ("", ".", "..")
@@ -58,7 +64,8 @@ class Discovered:
     instances : tuple of Instance
         In the order of the files; of several copies of one, the first.
     problems : tuple of GliosightError
-        One for each file that could not be read.
+        One for each file that could not be read; broken objects that would never be analysed count only
+        where there is nothing else.
     unread : tuple of Path
         The file of each problem.
     """
@@ -93,21 +100,46 @@ def discover(
     paths = list(files)
     budget.check_members(len(paths), relative(root, root))
     instances: list[Instance] = []
-    problems: list[GliosightError] = []
-    unread: list[Path] = []
+    unread: list[tuple[Path, GliosightError]] = []
+    never_analysed: list[tuple[Path, GliosightError]] = []
     pool = Pool()
     for done, path in enumerate(paths, 1):
         try:
-            one = read_instance(path, relative(path, root), budget, pool)
+            instance = read_instance(path, relative(path, root), budget, pool)
+        except NeverAnalysedError as error:
+            never_analysed.append((path, error))
         except GliosightError as error:
-            problems.append(error)
-            unread.append(path)
+            unread.append((path, error))
         else:
-            if not is_dicomdir(one):
-                instances.append(one)
+            if not is_dicomdir(instance):
+                instances.append(instance)
         if tell is not None:
             tell(done, len(paths))
-    return Discovered(without_copies(instances, budget), tuple(problems), tuple(unread))
+    if not instances and not unread:
+        unread = never_analysed
+    return Discovered(
+        without_copies(instances, budget),
+        tuple(error for _, error in unread),
+        tuple(path for path, _ in unread),
+    )
+
+
+def summed_up(
+    problems: Iterable[tuple[Path, GliosightError]],
+) -> list[tuple[Path, GliosightError]]:
+    """One problem for what is wrong with many files of a folder, named by the first of them."""
+    alike: dict[tuple[Path, type, str], list[tuple[Path, GliosightError]]] = {}
+    for path, error in problems:
+        alike.setdefault((path.parent, type(error), error.what), []).append((path, error))
+    return [_with_count(*together[0], len(together) - 1) for together in alike.values()]
+
+
+def _with_count(path: Path, error: GliosightError, others: int) -> tuple[Path, GliosightError]:
+    if not others:
+        return path, error
+    files = "1 other file" if others == 1 else f"{others:,} other files"
+    what = f"{error.what}, as in {files} of its folder"
+    return path, type(error)(what, where=error.where, remedy=error.remedy)
 
 
 def without_copies(instances: Iterable[Instance], budget: Budget) -> tuple[Instance, ...]:

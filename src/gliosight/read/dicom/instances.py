@@ -3,7 +3,7 @@
 In: a path. Out: an `Instance`: what stands before the pixels, every element of it converted and safe to
 look at, and where the pixels are. A file without preamble or meta header is read as far as it is
 understood, and what was odd about it is noted; a preamble that is an executable is never looked at. What
-is in a preamble, a private element or a value of more than 64 KiB is not kept.
+is in a preamble, a private element, a value of more than 64 KiB or a sequence that nothing reads is not kept.
 """
 
 from __future__ import annotations
@@ -15,18 +15,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from pydicom import uid
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filereader import data_element_generator
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
-from gliosight.errors import DamagedInputError, GliosightError, within
-from gliosight.read.dicom.bounded import (
-    AGAIN,
-    BoundedFile,
-    bounded,
-)
-from gliosight.read.dicom.headers import UNDEFINED, VALUE_BYTES, Pool, Settler, quietly
+from gliosight.dicom import quietly
+from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError, within
+from gliosight.read.dicom.bounded import AGAIN, BoundedFile, bounded
+from gliosight.read.dicom.headers import UNDEFINED, HeaderReader, Pool
 from gliosight.read.dicom.syntaxes import SYNTAXES
 from gliosight.read.limits import Budget, cannot_read, open_regular
 
@@ -35,11 +32,18 @@ MAGIC = b"DICM"
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 _PIXELS = {int(Tag(keyword)): keyword for keyword in PIXEL_KEYWORDS}
-_LAST_NUMBER = int(Tag("InstanceNumber"))
 _FILE_META, _COMMAND, _FIRST = 0x0002, 0x0000, 0x0008
 _DEFLATED = frozenset({str(uid.DeflatedExplicitVRLittleEndian)})
 # How the elements are written; all others are explicit and little endian (PS3.5, A.4).
 _ELEMENTS_AS = {one: one for one in (uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)}
+# The SOP classes of images that are analysed.
+MR_IMAGES = frozenset(
+    {
+        uid.MRImageStorage,
+        uid.EnhancedMRImageStorage,
+        uid.LegacyConvertedEnhancedMRImageStorage,
+    }
+)
 # A data set that does not hold one of these is none of an object, whatever it is.
 _TELLING = (
     "SOPClassUID",
@@ -49,6 +53,8 @@ _TELLING = (
     "Rows",
     "DirectoryRecordSequence",
 )
+
+Elements = dict[BaseTag, DataElement]
 
 
 @dataclass(frozen=True)
@@ -82,8 +88,8 @@ class Instance:
     where : str
         For messages: ``series 3, instance 12``, else the path relative to the input.
     header : pydicom.Dataset
-        Everything before the pixels, with ``file_meta``, all converted; private elements and values
-        over 64 KiB that are no sequences are left out. Never changed in place: equal elements are
+        Everything before the pixels, with ``file_meta``, all converted; private elements, values over
+        64 KiB and sequences that nothing reads are left out. Never changed in place: equal elements are
         shared with other instances.
     syntax : str
         UID of the transfer syntax; where the file does not say it, what its bytes are.
@@ -97,6 +103,8 @@ class Instance:
         The same in detail.
     deflated_from : int or None
         Where the deflated data set begins in the file.
+    unreadable : frozenset of str
+        Keywords of elements, also in sequences, whose value is not of their kind: the header lacks them.
     """
 
     path: Path
@@ -108,6 +116,11 @@ class Instance:
     oddities: tuple[str, ...]
     pixels: PixelElement | None = None
     deflated_from: int | None = None
+    unreadable: frozenset[str] = frozenset()
+
+
+class NeverAnalysedError(UnsupportedInputError):
+    """A broken object of a class that is never analysed: it costs nothing beside others."""
 
 
 def read_instance(path: Path, where: str, budget: Budget, pool: Pool | None = None) -> Instance:
@@ -131,16 +144,18 @@ def read_instance(path: Path, where: str, budget: Budget, pool: Pool | None = No
         Not DICOM, cut short, corrupt.
     LimitExceededError
         A header too large or of too many parts, a deflated data set that bursts.
+    NeverAnalysedError
+        One of the last two, and by its class no image that is analysed.
     """
-    with open_regular(path, where) as (handle, size), quietly() as said:
+    with open_regular(path, where) as (handle, size), quietly() as warned:
+        reading = _Reading(handle, size, where, budget, pool or Pool())
         try:
-            found = _Reading(handle, size, where, budget, pool or Pool()).instance(path)
-        except Exception as error:  # whatever pydicom raises on hostile bytes
-            raise _placed(_ours(error, where), handle, size, where, budget) from error
-    if any("character set" in one or "encoding" in one for one in said):
-        oddities = (*found.oddities, "wrong character set")
-        return replace(found, oddities=oddities)
-    return found
+            instance = reading.instance(path)
+        except Exception as error:  # whatever is raised on hostile bytes
+            raise reading.explained(_ours(error, where)) from error
+    if any("character set" in message or "encoding" in message for message in warned):
+        return replace(instance, oddities=(*instance.oddities, "wrong character set"))
+    return instance
 
 
 @contextmanager
@@ -163,6 +178,15 @@ def is_dicomdir(one: Instance | Path) -> bool:
     return uid.MediaStorageDirectoryStorage in kinds or "DirectoryRecordSequence" in one.header
 
 
+def is_never_analysed(sop_class: object) -> bool:
+    """Whether this is a SOP class of the standard (PS3.4, B.5), and not of MR images.
+
+    What the standard does not know may be a vendor's MR image, or a damaged UID.
+    """
+    known = uid.UID_dictionary.get(str(sop_class))
+    return known is not None and known[1] == "SOP Class" and str(sop_class) not in MR_IMAGES
+
+
 class _Reading:
     """The reading of one file, step by step."""
 
@@ -172,28 +196,37 @@ class _Reading:
         self._where = where
         self._budget = budget
         self._pool = pool
+        self._meta: Elements = {}
+        self._elements: Elements = {}
         self._oddities: list[str] = []
         self._stopped: tuple[int, str | None, int] | None = None
 
     def instance(self, path: Path) -> Instance:
         """The whole way."""
-        file, meta, (syntax, implicit, little), deflated_from = self._begin()
-        # Read whole before any is looked at: a long sequence is gone back to.
-        raw = list(
-            data_element_generator(
-                file, implicit, little, stop_when=self._at_pixels, defer_size=VALUE_BYTES
+        file = bounded(self._handle, self._size, self._where, self._budget)
+        reader = HeaderReader(file, self._where, self._pool)
+        position = self._behind_meta(reader, self._behind_preamble(reader))
+        meta = FileMetaDataset(self._meta)
+        deflated_from = None
+        if meta.get("TransferSyntaxUID") in _DEFLATED:
+            deflated_from = position
+            file = bounded(
+                self._handle, self._size, self._where, self._budget, deflated_from=position
             )
-        )
-        end = file.tell()
-        settler = Settler(file, self._where, self._pool)
-        header = settler.settle(raw)
+            reader = HeaderReader(file, self._where, self._pool)
+        syntax, implicit, little = self._syntax(reader, position, meta)
+        reader = HeaderReader(file, self._where, self._pool, little=little)
+        end = reader.read(position, self._elements, implicit=implicit, stop=self._at_pixels)
+        header = Dataset(self._elements)
         header.file_meta = meta
-        if settler.unreadable:
-            names = sorted(settler.unreadable)
+        if reader.unreadable:
+            names = sorted(reader.unreadable)
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             self._oddities.append(f"unreadable values: {', '.join(names[:3])}{more}")
         if not any(keyword in header for keyword in _TELLING):
             raise _no_dicom(self._where)
+        if self._stopped is None and _is_left_over(header):
+            raise DamagedInputError("cut short: it names no study", where=self._where, remedy=AGAIN)
         where = named(header, self._where)
         pixels = self._pixels(end, implicit=implicit)
         # A deflated file would have to be inflated to its end for this: its pixels tell later.
@@ -212,69 +245,57 @@ class _Reading:
             oddities=tuple(dict.fromkeys(self._oddities)),
             pixels=pixels,
             deflated_from=deflated_from,
+            unreadable=frozenset(reader.unreadable),
         )
 
-    def place(self) -> str:
-        """Series and instance of a file that cannot be read whole, if it can be read so far."""
-        file, _, (_, implicit, little), _ = self._begin()
-        first = data_element_generator(
-            file,
-            implicit,
-            little,
-            stop_when=lambda tag, _vr, _size: tag > _LAST_NUMBER,
-            defer_size=VALUE_BYTES,
+    def explained(self, error: GliosightError) -> GliosightError:
+        """The error by what was read before it: named by series and instance, and whether it matters."""
+        header, meta = Dataset(self._elements), Dataset(self._meta)
+        where = named(header, self._where)
+        sop_class = header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
+        if not is_never_analysed(sop_class):
+            return within(error, where)
+        return NeverAnalysedError(
+            f"{uid.UID(str(sop_class)).name}, never analysed, and it cannot be read: {error.what}",
+            where=where,
+            remedy="give the MR images",
         )
-        return named(Settler(file, self._where, self._pool).settle(list(first)), self._where)
 
-    def _begin(
-        self,
-    ) -> tuple[BoundedFile, FileMetaDataset, tuple[str, bool, bool], int | None]:
-        """Everything before the data set; the file is left at its beginning."""
-        self._handle.seek(0)
-        file = bounded(self._handle, self._size, self._where, self._budget)
-        self._preamble(file)
-        meta = self._meta(file)
-        if _group(file) == _COMMAND:  # of a network message, which some programs leave in the file
-            list(data_element_generator(file, True, True, stop_when=_outside(_COMMAND)))
-        if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:
-            return file, meta, self._syntax(file, meta), None
-        start = file.tell()
-        file = bounded(self._handle, self._size, self._where, self._budget, deflated_from=start)
-        return file, meta, self._syntax(file, meta), start
-
-    def _preamble(self, file: BoundedFile) -> None:
-        """Go to what follows the preamble, whatever that holds."""
-        head = file.read(PREAMBLE + len(MAGIC))
+    def _behind_preamble(self, reader: HeaderReader) -> int:
+        """The position of what follows the preamble, whatever that holds."""
+        head = reader.peek(0, PREAMBLE + len(MAGIC))
         if head[PREAMBLE:] == MAGIC:
-            return
+            return PREAMBLE + len(MAGIC)
         self._oddities.append("no preamble")
         if head.startswith(MAGIC):
-            file.seek(len(MAGIC))
-            return
+            return len(MAGIC)
         group = int.from_bytes(head[:2], "little")
         if len(head) < 8 or group not in (_COMMAND, _FILE_META, _FIRST, _FIRST << 8):
             raise _no_dicom(self._where)
-        file.seek(0)
+        return 0
 
-    def _meta(self, file: BoundedFile) -> FileMetaDataset:
-        """The file meta information (PS3.10, section 7.1); empty where there is none."""
-        if _group(file) != _FILE_META:
+    def _behind_meta(self, reader: HeaderReader, position: int) -> int:
+        """Read the file meta information (PS3.10, section 7.1) and step over a command group."""
+        if _group(reader, position) == _FILE_META:
+            implicit = not _writes_vr(reader, position)
+            position = reader.read(
+                position, self._meta, implicit=implicit, stop=_outside(_FILE_META)
+            )
+        else:
             self._oddities.append("no meta header")
-            return FileMetaDataset()
-        implicit = not _looks_explicit(file)
-        raw = list(data_element_generator(file, implicit, True, stop_when=_outside(_FILE_META)))
-        end = file.tell()
-        meta = FileMetaDataset(Settler(file, self._where, self._pool).settle(raw))
-        file.seek(end)
-        return meta
+        if _group(reader, position) == _COMMAND:  # of a network message, left in by some programs
+            position = reader.read(position, {}, implicit=True, stop=_outside(_COMMAND))
+        return position
 
-    def _syntax(self, file: BoundedFile, meta: FileMetaDataset) -> tuple[str, bool, bool]:
+    def _syntax(
+        self, reader: HeaderReader, position: int, meta: FileMetaDataset
+    ) -> tuple[str, bool, bool]:
         """Transfer syntax, whether the VRs are implicit, whether it is little endian."""
         said = str(meta.get("TransferSyntaxUID", "") or "")
         if not said and len(meta):
             self._oddities.append("no transfer syntax")
-        explicit = _looks_explicit(file)
-        group = _group(file)
+        explicit = _writes_vr(reader, position)
+        group = _group(reader, position)
         seen = str(uid.ExplicitVRLittleEndian if explicit else uid.ImplicitVRLittleEndian)
         if group == _FIRST << 8 and explicit:
             seen = str(uid.ExplicitVRBigEndian)
@@ -304,35 +325,27 @@ class _Reading:
         return PixelElement(_PIXELS[tag], vr, start, None if length == UNDEFINED else length)
 
 
+def _is_left_over(header: Dataset) -> bool:
+    """Whether this may be cut between two elements; by itself it would be taken for a study."""
+    names_something = header.get("StudyInstanceUID") or "DirectoryRecordSequence" in header
+    return not names_something and is_never_analysed(header.get("SOPClassUID"))
+
+
 def _outside(group: int) -> Callable[[int, str | None, int], bool]:
-    """Where reading one group ends, as pydicom asks for it."""
-    return lambda tag, _vr, _size: tag >> 16 != group
+    """Where reading one group ends."""
+    return lambda tag, _vr, _length: tag >> 16 != group
 
 
-def _looks_explicit(file: BoundedFile) -> bool:
+def _writes_vr(reader: HeaderReader, position: int) -> bool:
     """Whether the element that comes next says its VR."""
-    start = file.tell()
-    head = file.read(6)
-    file.seek(start)
+    head = reader.peek(position, 6)
     return head[4:6].isalpha() and head[4:6].isupper()
 
 
-def _group(file: BoundedFile) -> int | None:
+def _group(reader: HeaderReader, position: int) -> int | None:
     """The group of the element that comes next, as it stands in a little endian file."""
-    start = file.tell()
-    head = file.read(2)
-    file.seek(start)
+    head = reader.peek(position, 2)
     return int.from_bytes(head, "little") if len(head) == 2 else None
-
-
-def _placed(
-    error: GliosightError, handle: BinaryIO, size: int, where: str, budget: Budget
-) -> GliosightError:
-    """The same error, named by series and instance where as much of the header can be read."""
-    try:
-        return within(error, _Reading(handle, size, where, budget, Pool()).place())
-    except Exception:  # noqa: BLE001 - it is only a better name, and the file is damaged
-        return error
 
 
 def _ours(error: Exception, where: str) -> GliosightError:

@@ -20,6 +20,23 @@ from gliosight.read.dicom.syntaxes import Syntax, syntax_of
 
 _FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 _GREY = ("MONOCHROME1", "MONOCHROME2")
+# What may not be taken for absent where it is there but no number.
+_NEEDED = (
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "RescaleSlope",
+    "RescaleIntercept",
+)
+_RESCALE = ("RescaleSlope", "RescaleIntercept")
 
 
 @dataclass(frozen=True)
@@ -65,6 +82,14 @@ class Layout:
         return self.rows * self.columns * (self.allocated // 8)
 
 
+def unreadable_value(instance: Instance) -> DamagedInputError | None:
+    """The error for a value that an image needs and that is no number; else ``None``."""
+    for keyword in _NEEDED:
+        if keyword in instance.unreadable:
+            return _unusable(keyword, "no number", instance.where)
+    return None
+
+
 def layout_of(instance: Instance) -> Layout:
     """How an instance's pixels are stored, if they are of a kind that is read.
 
@@ -76,6 +101,8 @@ def layout_of(instance: Instance) -> Layout:
         Colour, masks of 1 bit, transfer syntaxes and depths that are not read.
     """
     where, header, element = instance.where, instance.header, instance.pixels
+    if (error := unreadable_value(instance)) is not None:
+        raise error
     if element is None:
         raise DamagedInputError("there are no pixels", where=where, remedy="leave it out")
     syntax = syntax_of(instance.syntax, where)
@@ -136,7 +163,7 @@ def rescales_of(instance: Instance, numbers: Sequence[int]) -> list[tuple[float,
     Raises
     ------
     DamagedInputError
-        A slope of 0, or no number.
+        A slope of 0, or what is no number.
     UnsupportedInputError
         A table in their place.
 
@@ -168,20 +195,28 @@ def _transformation(group: Any) -> Any:
 
 
 def _rescale(holder: Any, where: str) -> tuple[float, float]:
+    slope, intercept = (_number(holder, keyword, where) for keyword in _RESCALE)
+    if slope == 0:
+        raise _unusable("RescaleSlope", "0", where)
+    return (1.0 if slope is None else slope), intercept or 0.0
+
+
+def _number(holder: Any, keyword: str, where: str) -> float | None:
+    """A number that is finite; ``None`` where it is not given."""
+    value = holder.get(keyword)
+    if value is None or value == "":
+        return None
     try:
-        slope = _number(holder.get("RescaleSlope"), 1.0)
-        intercept = _number(holder.get("RescaleIntercept"), 0.0)
-    except (TypeError, ValueError):
-        slope = intercept = np.nan
-    if not np.isfinite(slope) or not np.isfinite(intercept) or slope == 0:
-        raise DamagedInputError(
-            "rescale slope and intercept are no usable numbers", where=where, remedy=AGAIN
-        )
-    return slope, intercept
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = np.nan
+    if not np.isfinite(number):
+        raise _unusable(keyword, "no number", where)
+    return number
 
 
-def _number(value: Any, otherwise: float) -> float:
-    return otherwise if value is None or value == "" else float(value)
+def _unusable(keyword: str, value: str, where: str) -> DamagedInputError:
+    return DamagedInputError(f"{keyword} is {value}", where=where, remedy=AGAIN)
 
 
 def _refuse_colour(header: Any, where: str) -> None:
@@ -203,11 +238,9 @@ def _whole(
     if (value is None or value == "") and otherwise is not None:
         return otherwise
     try:
-        number = int(value)
+        number = -1 if isinstance(value, bytes) else int(value)  # bytes of another VR may be digits
     except (TypeError, ValueError, OverflowError):
         number = -1
     if number < least:
-        raise DamagedInputError(
-            f"{keyword} is missing or no number that makes an image", where=where, remedy=AGAIN
-        )
+        raise _unusable(keyword, "missing or no number that makes an image", where)
     return number

@@ -155,6 +155,7 @@ def _frames_of(
                     layout.columns,
                     layout.allocated,
                     instance.where,
+                    budget.limits,
                 )
                 return _unpacked_values(unpacked, layout)
 

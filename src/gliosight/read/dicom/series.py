@@ -18,6 +18,7 @@ from gliosight.read.dicom.elements import integer, stored
 from gliosight.read.dicom.frames import MR_IMAGES, Frame, frame_count, frames_of
 from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
 from gliosight.read.dicom.instances import Instance
+from gliosight.read.dicom.layouts import unreadable_value
 from gliosight.read.dicom.rules import Identified, identify
 from gliosight.read.dicom.splitting import Part, image_kind, order_of, split
 from gliosight.read.dicom.stacks import gaps_of, geometry_of, in_order, why_no_stack
@@ -281,8 +282,10 @@ def _numbers(instance: Instance) -> tuple[int, int, str]:
 
 
 def _whole_error(instances: Sequence[Instance]) -> GliosightError | None:
-    """An enhanced object that claims other frames than it describes (PS3.3 section C.7.6.16)."""
+    """A needed value that is no number, other frames claimed than described (PS3.3 section C.7.6.16)."""
     for one in instances:
+        if (error := unreadable_value(one)) is not None:
+            return error
         groups = one.header.get("PerFrameFunctionalGroupsSequence")
         if not groups or stored(one.header, "SOPClassUID") not in MR_IMAGES:
             continue

@@ -26,7 +26,13 @@ from gliosight.errors import (
 )
 from gliosight.read.copies import OTHERS, keep_real
 from gliosight.read.dicom.by_pixels import choose_images, confirm_order
-from gliosight.read.dicom.discover import discover, is_dicomdir, read_dicomdir, without_copies
+from gliosight.read.dicom.discover import (
+    discover,
+    is_dicomdir,
+    read_dicomdir,
+    summed_up,
+    without_copies,
+)
 from gliosight.read.dicom.grouping import StudyKey
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.pairing import same_grid
@@ -117,6 +123,7 @@ def studies_in(
     found = discover(paths, root, budget, tell)
     problems += zip(found.unread, found.problems, strict=True)
     whole = _not_all_there(directory, problems) if listed and problems else None
+    problems = summed_up(problems)
     beside = {path.parent: error for path, error in reversed(problems)}
     studies = []
     for key, series in series_of(found.instances).items():
@@ -130,8 +137,8 @@ def studies_in(
             where=paths[0].name if len(paths) == 1 else relative(root, root),
             remedy="give the folder that holds the images",
         )
-    if whole is not None and studies:
-        return studies, []
+    if whole is not None:
+        return studies, [] if studies else [(directory, whole)]
     taken = frozenset().union(*(one.folders for one in studies))
     return studies, [one for one in problems if one[0].parent not in taken]
 
@@ -200,7 +207,7 @@ def _not_all_there(
     directory: Path, problems: list[tuple[Path, GliosightError]]
 ) -> DamagedInputError:
     path, error = problems[0]
-    many = f"{len(problems)} files" if len(problems) > 1 else "a file"
+    many = f"{len(problems):,} files" if len(problems) > 1 else "a file"
     return DamagedInputError(
         f"the DICOMDIR names {many} that cannot be read, such as "
         f"{path.relative_to(directory.parent).as_posix()} ({error.what})",

@@ -6,11 +6,7 @@ pydicom and highdicom are kept quiet here, since what they would print or log ma
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import struct
-import warnings
-from collections.abc import Iterator
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -27,25 +23,6 @@ UNREADABLE = (
     EOFError,
     struct.error,
 )
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Keep pydicom and highdicom from warning and logging: what they quote may be a patient's name."""
-    loggers = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    handler = logging.NullHandler()
-    before = [one.propagate for one in loggers]
-    for one in loggers:
-        one.addHandler(handler)  # else Python prints on its own
-        one.propagate = False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for one, propagated in zip(loggers, before, strict=True):
-            one.removeHandler(handler)
-            one.propagate = propagated
 
 
 def value_of(header: Dataset, keyword: str) -> Any:

@@ -20,6 +20,7 @@ from pydicom.uid import HTJ2K, JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JP
 from pydicom.valuerep import DA, TM, validate_value
 
 from gliosight.analysis import Analysis
+from gliosight.dicom import quietly
 from gliosight.errors import InternalError, UnsupportedInputError
 from gliosight.study import DicomSource
 from gliosight.write.dicom.headers import (
@@ -27,7 +28,6 @@ from gliosight.write.dicom.headers import (
     groups,
     has_value,
     place,
-    quietly,
     text,
     value_of,
 )

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from gliosight.analysis import Analysis, Finding
+from gliosight.dicom import quietly
 from gliosight.errors import GliosightError, InternalError
-from gliosight.write.dicom.headers import UNREADABLE, groups, quietly, text, value_of
+from gliosight.write.dicom.headers import UNREADABLE, groups, text, value_of
 from gliosight.write.dicom.identity import Origin, dicom_source
 from gliosight.write.dicom.uids import Uids
 

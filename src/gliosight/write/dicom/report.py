@@ -16,9 +16,9 @@ from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
+from gliosight.dicom import quietly
 from gliosight.errors import UnsupportedInputError, printable
 from gliosight.write.dicom import codes
-from gliosight.write.dicom.headers import quietly
 from gliosight.write.dicom.identity import UTF_8, Origin, origin_of
 from gliosight.write.dicom.readback import check_report, checked
 from gliosight.write.dicom.segmentation import (

@@ -24,10 +24,10 @@ from pydicom.valuerep import DS
 from scipy import ndimage
 
 from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Status
+from gliosight.dicom import quietly
 from gliosight.errors import InternalError, UnsupportedInputError
 from gliosight.study import Geometry
 from gliosight.write.dicom import codes
-from gliosight.write.dicom.headers import quietly
 from gliosight.write.dicom.identity import Origin, SourceFrame, origin_of
 from gliosight.write.dicom.readback import (
     IMPRECISE_MM,
