@@ -24,7 +24,7 @@ from gliosight.cli.output import (
     progress_display,
 )
 from gliosight.cli.table import check_table, write_studies
-from gliosight.errors import GliosightError, UsageError, printable, within
+from gliosight.errors import GliosightError, UsageError, explained, printable, within
 from gliosight.infer import Model
 from gliosight.read import Limits, Request
 from gliosight.read.naming import promises_image
@@ -207,6 +207,7 @@ def _analyze_all(asked: list[_Asked], failed: Failures, run: _Run) -> list[dict[
         except GliosightError as error:
             if not run.several:
                 raise
+            error = explained(error) or error
             failed.append((one.title, error if error.where else within(error, one.title)))
             continue
         results.append(result)
@@ -221,9 +222,7 @@ def _close_several(
     """Write the table of all studies, and say what became of them."""
     table = write_studies(results, failed, out)
     if as_json:
-        errors = [
-            {"study": name, "error": one.line(), "exit_code": one.exit_code} for name, one in failed
-        ]
+        errors = [{"study": name, **one.as_object()} for name, one in failed]
         print_json({"studies": results, "errors": errors})
         return
     for _, error in failed:

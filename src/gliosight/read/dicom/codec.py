@@ -102,13 +102,21 @@ class Codec:
             self._child, self._owner = None, os.getpid()
         if self._child is None or self._child.poll() is not None:
             self.end()
-            self._child = subprocess.Popen(  # noqa: S603 - ourselves
-                [sys.executable, "-P", str(Path(__file__).resolve())],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # ctrl-C is the parent's to answer
-            )
+            try:
+                self._child = subprocess.Popen(  # noqa: S603 - ourselves
+                    [sys.executable, "-P", str(Path(__file__).resolve())],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,  # ctrl-C is the parent's to answer
+                )
+            except OSError as error:
+                from gliosight.errors import LimitExceededError
+
+                raise LimitExceededError(
+                    f"no process can be started that unpacks pixels: {error.strerror or error}",
+                    remedy="end other programs, or raise the number of processes (ulimit -u)",
+                ) from error
         return self._child
 
     def end(self) -> None:
