@@ -19,6 +19,8 @@ to the input and never a name of a patient from a header.
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
 from typing import ClassVar
 
 
@@ -52,6 +54,16 @@ class GliosightError(Exception):
         if self.remedy:
             text += f": {self.remedy}"
         return printable(text)
+
+    def as_object(self) -> dict[str, str | int | None]:
+        """The error as ``--json`` prints it."""
+        return {
+            "kind": self.kind,
+            "exit_code": self.exit_code,
+            "what": self.what,
+            "where": self.where,
+            "remedy": self.remedy,
+        }
 
 
 class UsageError(GliosightError, ValueError):
@@ -127,3 +139,42 @@ def printable(text: str) -> str:
 def within(error: GliosightError, place: str) -> GliosightError:
     """The same error with its place seen from further up, such as from a folder of studies."""
     return type(error)(error.what, where=place, remedy=error.remedy)
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and all that is behind it: what it was raised from, or while what was handled."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+
+
+def explained(error: Exception) -> GliosightError | None:
+    """What an error says of this machine, whatever it was taken for: too little memory, a full disk.
+
+    A library in which memory ran out may call that a broken file. ``None`` for a bug of ours.
+    """
+    if isinstance(error, LimitExceededError | CannotWriteError | ModelError):
+        return error
+    for cause in causes(error):
+        number = cause.errno if isinstance(cause, OSError) else None
+        unmapped = isinstance(cause, ImportError) and any(
+            words in str(cause) for words in ("failed to map segment", "allocate memory")
+        )
+        if isinstance(cause, MemoryError) or number == errno.ENOMEM or unmapped:
+            return LimitExceededError(
+                "there is not enough memory",
+                remedy="end other programs, give one study at a time, or a smaller one",
+            )
+        if number in (errno.EAGAIN, errno.EMFILE, errno.ENFILE):
+            return LimitExceededError(
+                f"the system gives no more processes or files: {getattr(cause, 'strerror', cause)}",
+                remedy="end other programs, or raise their number with ulimit",
+            )
+        if cause is error and number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            return CannotWriteError(
+                f"cannot write: {getattr(cause, 'strerror', cause)}",
+                remedy="make room, or write elsewhere",
+            )
+    return error if isinstance(error, GliosightError) else None

@@ -18,7 +18,10 @@ from .asserting import error_line
     [
         (["analyze"], 2, "gliosight demo"),
         (["analyze", "--flair"], 2, "--help"),
-        (["analyse", "x"], 2, "analyse"),
+        (["analyse", "no/such"], 3, "(no/such)"),
+        (["analize", "x"], 2, "did you mean analyze?"),
+        (["pyproject.toml\x1b"], 2, "no such command: pyproject.toml\\x1b"),
+        (["data", "indx"], 2, "did you mean index?"),
         (["analyze", "x", "--threads", "0"], 2, "--threads"),
         (["analyze", "x", "--engine", "abacus"], 2, "onnxruntime"),
         (["analyze", "x", "--probabilty"], 2, "--probability"),

@@ -12,18 +12,24 @@ INTERRUPTED = "interrupted; nothing half-written was left"
 
 try:
     import contextlib
+    import difflib
+    import logging
+    import os
     import signal
+    import threading
     import time
     import traceback
-    from collections.abc import Iterator
+    import warnings
+    from collections.abc import Callable, Iterator
     from importlib import import_module
     from pathlib import Path
+    from typing import Any
 
     import click
 
     from gliosight import __version__
-    from gliosight.cli.output import print_error
-    from gliosight.errors import GliosightError, InternalError, UsageError
+    from gliosight.cli.output import close_output, lost_output, print_error, print_line
+    from gliosight.errors import GliosightError, InternalError, UsageError, causes, explained
 except KeyboardInterrupt:  # whoever is quick with ctrl-C gets no traceback of our imports
     print(INTERRUPTED, file=sys.stderr)
     sys.exit(130)
@@ -41,6 +47,9 @@ COMMANDS = {
     "compare-models": "Hold two evaluations against each other (extra: evaluate).",
 }
 
+# Other spellings, which no list shows.
+ALIASES = {"analyse": "analyze"}
+
 # Signals that ask a process to end; Windows has no SIGHUP.
 REQUESTS = ("SIGINT", "SIGTERM", "SIGHUP")
 # One request often comes twice within this time (seconds): by itself, and passed on by what started us.
@@ -54,7 +63,27 @@ failed; 70 a bug of ours; 130 interrupted.
 Research use only. Not a medical device; not for diagnosis or treatment decisions."""
 
 
-class LazyGroup(click.Group):
+class SuggestingGroup(click.Group):
+    """Says what a mistyped command may have meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, as click does; raises `UsageError` where there is none."""
+        name = args[0]
+        if name.startswith("-") or self.get_command(ctx, name) is not None:
+            return super().resolve_command(ctx, args)
+        alike = difflib.get_close_matches(name, self.list_commands(ctx), n=2)
+        if alike:
+            remedy = f"did you mean {' or '.join(alike)}? See {ctx.command_path} --help"
+        elif os.path.lexists(name):
+            remedy = f"a command comes first, such as {ctx.command_path} analyze"
+        else:
+            remedy = f"see {ctx.command_path} --help"
+        raise UsageError(f"no such command: {name[:100]}", remedy=remedy)
+
+
+class LazyGroup(SuggestingGroup):
     """Imports a command's module when it is called, so that ``--help`` is instant."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -67,12 +96,21 @@ class LazyGroup(click.Group):
         cmd_name: str,
     ) -> click.Command | None:
         """Import one command, or nothing if there is none of that name."""
-        if cmd_name not in COMMANDS:
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        command: click.Command = import_module(
-            f"gliosight.cli.{cmd_name.replace('-', '_')}"
-        ).command
+        with _Requests.nothing_begun():
+            command: click.Command = import_module(
+                f"gliosight.cli.{name.replace('-', '_')}"
+            ).command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; click would answer an interrupt with an empty line."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise click.Abort from error
 
     def format_commands(
         self,
@@ -102,14 +140,28 @@ def cli() -> None:
         click.echo(ctx.get_help())
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit with the documented code."""
+def main(
+    arguments: list[str] | None = None, *, importing: Callable[..., Any] | None = None
+) -> None:
+    """Run the command line and exit with the documented code.
+
+    Parameters
+    ----------
+    arguments : list of str, optional
+        Those of the process if not given.
+    importing : callable, optional
+        The handler of signals while modules were imported, if this process is ours alone: requests to end
+        that come after its work are ignored then.
+    """
+    _open_streams()
     given = sys.argv[1:] if arguments is None else arguments
+    requests = _Requests(importing)
     try:
-        with _ending_as_interrupts():
+        with requests, _quiet_libraries(debug="--debug" in given):
             code = run(given)
     except KeyboardInterrupt:  # just before or just after
         code = _interrupted()
+    close_output()
     sys.exit(code)
 
 
@@ -119,87 +171,146 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     # --debug is taken anywhere, since it is added to a command that has just failed.
     arguments = [one for one in arguments if one != "--debug"]
-    found: GliosightError
-    cause: BaseException
+    error: Exception
     try:
         code = cli.main(arguments, prog_name="gliosight", standalone_mode=False)
-        if not isinstance(code, GliosightError):
-            return code if isinstance(code, int) else 0
-        # A bug of ours beside an answer, which is on stdout already.
-        found, cause, as_json = code, code, False
+        if isinstance(code, GliosightError):
+            # A bug of ours beside an answer, which is on stdout already.
+            error, as_json = code, False
+        else:
+            code = code if isinstance(code, int) else 0
+            if (lost := lost_output()) is None or code:
+                return code
+            error = lost
     except (click.exceptions.Abort, KeyboardInterrupt):  # Abort is click's word for ctrl-C
         return _interrupted()
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.ClickException as error:
-        usage = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
-        found = UsageError(
-            error.format_message().rstrip("."), remedy=f"see {usage or 'gliosight'} --help"
-        )
-        cause = error
-    except GliosightError as error:
-        found, cause = error, error
-    except SystemExit as error:
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except SystemExit as leaving:
         # Else it is click's answer when whoever read the help has had enough.
-        return _interrupted() if _was_interrupt(error) else 0
-    except Exception as error:  # noqa: BLE001 - the last line of defence: a bug of ours
-        found = InternalError(
-            f"{type(error).__name__}: {error}",
-            where=_place(error),
-            remedy="a bug of ours: please report this line, and run again with --debug",
-        )
-        cause = error
-    if _was_interrupt(cause):
+        return _interrupted() if _was_interrupt(leaving) else 0
+    except Exception as caught:  # noqa: BLE001 - the last line of defence
+        error = caught
+    if _was_interrupt(error):
         return _interrupted()
     if debug:
-        traceback.print_exception(cause)
-    print_error(found, as_json=as_json)
-    return found.exit_code
+        with contextlib.suppress(OSError):
+            traceback.print_exception(error)
+    told = _told(error)
+    print_error(told, as_json=as_json)
+    lost_output()  # the error itself: there is nowhere else to say so
+    return told.exit_code
 
 
-@contextlib.contextmanager
-def _ending_as_interrupts() -> Iterator[None]:
+def _told(error: Exception) -> GliosightError:
+    """Any error as one of ours."""
+    if isinstance(error, click.ClickException):
+        usage = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
+        return UsageError(
+            error.format_message().rstrip("."), remedy=f"see {usage or 'gliosight'} --help"
+        )
+    return explained(error) or InternalError(
+        f"{type(error).__name__}: {error}",
+        where=_place(error),
+        remedy="a bug of ours: please report this line, and run again with --debug",
+    )
+
+
+class _Requests:
     """Within it every request to end is an interrupt as ctrl-C is, so that all is cleared away.
 
     Batch systems, containers and ``timeout`` send SIGTERM, a closed terminal sends SIGHUP. What whoever
     started us chose to ignore (``nohup``, a job in the background) stays ignored.
     """
-    before: float | None = None
 
-    def interrupt(*_: object) -> None:
-        nonlocal before
+    _beginning = False
+
+    def __init__(self, importing: Callable[..., Any] | None = None) -> None:
+        self._importing = importing
+        self._replaced: dict[int, Any] = {}
+        self._hook = sys.unraisablehook
+        self._thread_hook = threading.excepthook
+        self._last: float | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def nothing_begun(cls) -> Iterator[None]:
+        """Within it, as while a command is imported, there is nothing to clear away."""
+        cls._beginning = True
+        try:
+            yield
+        finally:
+            cls._beginning = False
+
+    def __enter__(self) -> None:
+        sys.unraisablehook = self._swallowed
+        threading.excepthook = lambda _: None
+        usual = (signal.SIG_DFL, signal.default_int_handler, self._importing)
+        for name in REQUESTS:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) in usual:
+                self._replaced[number] = signal.signal(number, self._interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._replaced.items():
+            # The work is done, and the interpreter that ends would print a traceback.
+            signal.signal(number, handler if self._importing is None else signal.SIG_IGN)
+        sys.unraisablehook, threading.excepthook = self._hook, self._thread_hook
+
+    def _interrupt(self, *_: object) -> None:
+        if self._beginning:  # an exception may get lost in the imports of a library
+            _interrupted()
+            os._exit(130)
         now = time.monotonic()
-        if before is None or now - before > SAME_REQUEST:
-            before = now
+        if self._last is None or now - self._last > SAME_REQUEST:
+            self._last = now
             raise KeyboardInterrupt
 
-    usual = (signal.SIG_DFL, signal.default_int_handler)
-    numbers = [getattr(signal, one) for one in REQUESTS if hasattr(signal, one)]
-    replaced = {one: signal.getsignal(one) for one in numbers if signal.getsignal(one) in usual}
-    for one in replaced:
-        signal.signal(one, interrupt)
-    try:
-        yield
-    finally:
-        for one, handler in replaced.items():
-            signal.signal(one, handler)
+    def _swallowed(self, unraisable: Any) -> None:
+        """An exception in a destructor or a callback: nothing to print, but a request is made again."""
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            self._last = None
+            threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
+
+
+@contextlib.contextmanager
+def _quiet_libraries(*, debug: bool) -> Iterator[None]:
+    """What libraries warn of and log is for developers; what a user has to know is a flag or an error."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings():
+        if not debug and not sys.warnoptions:
+            warnings.simplefilter("ignore")
+            logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+def _open_streams() -> None:
+    """Let standard streams that are closed lead nowhere: else the next file opened takes their place."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115
+            setattr(sys, name, stream)
 
 
 def _interrupted() -> int:
-    with contextlib.suppress(OSError):  # the terminal may be closed
-        print(INTERRUPTED, file=sys.stderr)
+    print_line(INTERRUPTED)
     return 130
 
 
 def _was_interrupt(error: BaseException | None) -> bool:
     """Whether an interrupt is behind an error: a library that is being imported may wrap it."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, KeyboardInterrupt):
-            return True
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return False
+    return any(isinstance(cause, KeyboardInterrupt) for cause in causes(error))
 
 
 def _place(error: Exception) -> str:

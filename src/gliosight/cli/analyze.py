@@ -24,7 +24,14 @@ from gliosight.cli.output import (
     progress_display,
 )
 from gliosight.cli.table import check_table, write_studies
-from gliosight.errors import GliosightError, InternalError, UsageError, printable, within
+from gliosight.errors import (
+    GliosightError,
+    InternalError,
+    UsageError,
+    explained,
+    printable,
+    within,
+)
 from gliosight.infer import Model
 from gliosight.read import Options, named_files
 from gliosight.read.candidates import DicomCandidate
@@ -223,6 +230,7 @@ def _analyze_all(asked: list[_Asked], failed: Failures, run: _Run) -> list[dict[
         except GliosightError as error:
             if not run.several:
                 raise
+            error = explained(error) or error
             title = study.located.title
             failed.append((title, error if error.where else within(error, title)))
             continue
@@ -244,10 +252,7 @@ def _close_several(
     """Write the table of all studies, and say what became of them."""
     table = write_studies(results, failed, out, withheld)
     if as_json:
-        errors = [
-            {"study": name, "error": one.line(), "exit_code": one.exit_code}
-            for name, one in [*failed, *withheld]
-        ]
+        errors = [{"study": name, **error.as_object()} for name, error in (*failed, *withheld)]
         print_json({"studies": results, "errors": errors})
         return
     for _, error in failed:

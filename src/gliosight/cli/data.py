@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gliosight.cli import SuggestingGroup
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
 from gliosight.cli.output import Progress, print_json, print_text, progress_display
@@ -40,7 +41,7 @@ _QUIET = click.option("-q", "--quiet", is_flag=True, help="Print nothing but err
 HEAD, SHOWN = 5, 8
 
 
-class _InOrder(click.Group):
+class _InOrder(SuggestingGroup):
     """Lists its commands in the order in which they are used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

@@ -14,7 +14,7 @@ import click
 from gliosight.cli.finding import find_below
 from gliosight.cli.options import PATH, limit_options, limits_of
 from gliosight.cli.output import print_error, print_json, print_text
-from gliosight.errors import GliosightError, NothingReadableError, UsageError, printable
+from gliosight.errors import NothingReadableError, UsageError, printable
 from gliosight.study import Sequence
 
 if TYPE_CHECKING:
@@ -70,7 +70,10 @@ def command(
     seen = [one for one in seen if one.error not in failed]
     if as_json:
         told = [asdict(one) for one in flags]
-        studies, errors = [_as_json(one) for one in seen], [_error(one) for one in failed]
+        studies, errors = (
+            [_as_json(one) for one in seen],
+            [{"study": one.where, **one.as_object()} for one in failed],
+        )
         print_json({"studies": studies, "flags": told, "errors": errors})
     else:
         _print(seen, [one.message for one in flags], pixels=pixels)
@@ -90,18 +93,8 @@ def _as_json(seen: Inspection) -> dict[str, Any]:
         "flags": [asdict(one) for one in seen.flags],
     }
     if seen.error is not None:
-        value["error"] = _error(seen.error)
+        value["error"] = seen.error.as_object()
     return value
-
-
-def _error(error: GliosightError) -> dict[str, Any]:
-    return {
-        "kind": error.kind,
-        "exit_code": error.exit_code,
-        "what": error.what,
-        "where": error.where,
-        "remedy": error.remedy,
-    }
 
 
 def _print(seen: list[Inspection], notes: list[str], *, pixels: bool) -> None:

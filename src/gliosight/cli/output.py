@@ -11,9 +11,9 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from gliosight.errors import GliosightError, printable
+from gliosight.errors import CannotWriteError, GliosightError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,21 +21,25 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 
+# Why the answer did not get to stdout, in the order in which it happened.
+_lost: list[OSError] = []
+
+
 def print_error(error: GliosightError, *, as_json: bool) -> None:
     """One line on stderr; with ``--json`` the same as an object on stdout."""
+    before = len(_lost)
     if as_json:
-        value = {
-            "error": {
-                "kind": error.kind,
-                "exit_code": error.exit_code,
-                "what": error.what,
-                "where": error.where,
-                "remedy": error.remedy,
-            }
-        }
-        print_json(value)
-    else:
-        print(f"error: {error.line()}", file=sys.stderr)
+        print_json({"error": error.as_object()})
+    if not as_json or len(_lost) > before:
+        print_line(f"error: {error.line()}")
+
+
+def print_line(line: str) -> None:
+    """A line on stderr, where that can take one."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except (OSError, ValueError):  # the terminal is closed, the disk is full
+        _give_up(sys.stderr)
 
 
 def print_json(value: Any) -> None:
@@ -46,13 +50,47 @@ def print_json(value: Any) -> None:
 def print_text(text: str) -> None:
     """A line or more on stdout; what the terminal cannot show is escaped.
 
-    Where nobody reads any more (``| head``) the work goes on all the same: the files are what counts.
+    Where nobody reads any more (``| head``), or there is no room for it, the work goes on all the same: the
+    files are what counts. What got lost, `lost_output` tells at the end.
     """
     encoding = sys.stdout.encoding or "utf-8"
     try:
         print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up(sys.stdout)
+    except OSError as error:
+        _give_up(sys.stdout)
+        _lost.append(error)
+
+
+def lost_output() -> CannotWriteError | None:
+    """Why the answer did not get to stdout, once; ``None`` where it did."""
+    if not _lost:
+        return None
+    error = _lost[0]
+    _lost.clear()
+    return CannotWriteError(
+        f"cannot write the answer: {error.strerror or error}",
+        where="standard output",
+        remedy="write it elsewhere; result folders are whole",
+    )
+
+
+def close_output() -> None:
+    """Write what is still on its way, so that the interpreter need not complain when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _give_up(stream)
+
+
+def _give_up(stream: TextIO) -> None:
+    """Let a stream lead nowhere: what it still holds would fail again when the interpreter ends."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def print_summary(result: dict[str, Any], out: str) -> None:
