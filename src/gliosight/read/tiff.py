@@ -139,7 +139,7 @@ def _decode_page(
     pages, turned = upright(native(values)[None], orientation_of(page))
     if turned:
         notes.add("TURNED_UPRIGHT")
-    return pages[0]
+    return np.asarray(pages[0])
 
 
 def _check_kind(page: tifffile.TiffPage, where: str) -> None:
@@ -274,8 +274,8 @@ def _as_numbers(
         return np.cumsum(differences, axis=1, dtype=whole).view(dtype.newbyteorder("="))
     # Adobe's Photoshop TIFF Technical Note 3: bytes by significance, then differences of bytes.
     bytewise = np.cumsum(lines.reshape(len(lines), -1, together), axis=1, dtype=np.uint8)
-    bytewise = bytewise.reshape(len(lines), bits // 8, -1).swapaxes(1, 2)
-    return np.ascontiguousarray(bytewise).view(f">f{bits // 8}").reshape(-1, width, together)
+    samples = bytewise.reshape(len(lines), bits // 8, -1).swapaxes(1, 2)
+    return np.ascontiguousarray(samples).view(f">f{bits // 8}").reshape(-1, width, together)
 
 
 def _inverted(values: NDArray[Any], bits: int) -> NDArray[Any]:
