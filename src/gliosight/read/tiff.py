@@ -270,8 +270,8 @@ def _as_numbers(
     if page.predictor == DIFFERENCES:
         whole = np.dtype(f"u{bits // 8}")
         differences = lines.view(whole.newbyteorder(page.parent.byteorder))
-        differences = differences.reshape(-1, width, together)
-        return np.cumsum(differences, axis=1, dtype=whole).view(dtype.newbyteorder("="))
+        sums = np.cumsum(differences.reshape(-1, width, together), axis=1, dtype=whole)
+        return sums.view(dtype.newbyteorder("="))
     # Adobe's Photoshop TIFF Technical Note 3: bytes by significance, then differences of bytes.
     bytewise = np.cumsum(lines.reshape(len(lines), -1, together), axis=1, dtype=np.uint8)
     samples = bytewise.reshape(len(lines), bits // 8, -1).swapaxes(1, 2)
