@@ -30,7 +30,7 @@ MAP_COLOURS, PIXELS_PER_COLOUR, SPAN = 512, 4, 64
 # A single slice below the brain shows little in any channel.
 LEAST_OPEN, FEWEST_SLICES, LEAST_OPEN_WITHOUT_AIR = 0.3, 4, 0.6
 # Air: spread of the picture's border over the picture's, and how far apart its channels are.
-BORDER_SPREAD, SPAN_OF_BORDER, AIR_COLOUR, COLOURFUL_AIR = 0.7, 0.2, 0.25, 0.49
+BORDER_SPREAD, SPAN_OF_BORDER, AIR_COLOUR, COLOURFUL_AIR = 0.7, 0.2, 0.25, 0.45
 # A map that is red first, then yellow, then white: part of the pixels with falling channels, and how
 # far they fall on average, as a part of the brightest: copies of a sequence do not.
 MOST_FALLING, FALL = 0.97, 0.05
@@ -105,11 +105,12 @@ def _other_colours(pictures: NDArray[Any]) -> str | None:
     without_air = spread > max(
         BORDER_SPREAD * coloured.std(axis=(0, 1, 2)).max(), SPAN_OF_BORDER * span.max()
     )
+    white = 255 if pictures.dtype == np.uint8 else coloured.max()
     coloured_air = np.ptp(air) > AIR_COLOUR * highest.max()
     least_open = LEAST_OPEN if len(coloured) >= FEWEST_SLICES else 0
     if open_part < (LEAST_OPEN_WITHOUT_AIR if without_air or coloured_air else least_open):
         return "the three channels show one picture, as in a photograph or a colour map"
-    if falling or np.ptp(air) > COLOURFUL_AIR * highest.max():
+    if falling or np.ptp(air) > COLOURFUL_AIR * white:
         return "the colours are those of a colour map"
     return None
 
