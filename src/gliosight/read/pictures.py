@@ -329,8 +329,7 @@ def looked_up(indices: NDArray[Any], table: NDArray[Any], kind: str, where: str)
         raise damaged(kind, "its palette is too short", where)
     colours = table[indices]
     first = colours[..., :1]
-    pixels: NDArray[Any] = first if bool((colours == first).all()) else colours
-    return pixels
+    return np.asarray(first if (colours == first).all() else colours)
 
 
 def upright(pages: NDArray[Any], orientation: int) -> tuple[NDArray[Any], bool]:

@@ -8,6 +8,7 @@ printer's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ _NOTES = {
     "LOSSY_SOURCE": "The pictures were compressed with loss (JPEG); fine detail may be gone.",
     "TURNED_UPRIGHT": "The pictures say that they lie on their side; they were turned upright.",
 }
+# The LGG set's own pictures, which are composites whatever they look like.
+LGG_NAME = re.compile(r"TCGA_[A-Z]{2}_[A-Z0-9]{4}_[0-9]{8}_[0-9]+")
 # Slice numbers named in a message before it breaks off.
 NAMED = 8
 
@@ -113,7 +116,7 @@ def read_slices(
     place = slices[0].where if len(slices) == 1 else study_id
     doubts: tuple[Flag, ...] = ()
     if not labelled:
-        if colour:
+        if colour and not all(LGG_NAME.fullmatch(stem(one.path.name)) for one in ordered):
             refuse_other_colours(stacked, place)
         if len(ordered) > 1:
             doubts = check_one_head(arrays[Sequence.FLAIR], _numbers(ordered), place)

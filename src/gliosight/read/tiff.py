@@ -139,8 +139,7 @@ def _decode_page(
     pages, turned = upright(native(values)[None], orientation_of(page))
     if turned:
         notes.add("TURNED_UPRIGHT")
-    page_pixels: NDArray[Any] = pages[0]
-    return page_pixels
+    return np.asarray(pages[0])
 
 
 def _check_kind(page: tifffile.TiffPage, where: str) -> None:
@@ -272,13 +271,13 @@ def _as_numbers(
         return lines.view(dtype).reshape(-1, width, together)
     if page.predictor == DIFFERENCES:
         whole = np.dtype(f"u{bits // 8}")
-        stored = lines.view(whole.newbyteorder(page.parent.byteorder))
-        differences = stored.reshape(-1, width, together)
-        return np.cumsum(differences, axis=1, dtype=whole).view(dtype.newbyteorder("="))
+        differences = lines.view(whole.newbyteorder(page.parent.byteorder))
+        sums = np.cumsum(differences.reshape(-1, width, together), axis=1, dtype=whole)
+        return sums.view(dtype.newbyteorder("="))
     # Adobe's Photoshop TIFF Technical Note 3: bytes by significance, then differences of bytes.
     bytewise = np.cumsum(lines.reshape(len(lines), -1, together), axis=1, dtype=np.uint8)
-    bytewise = bytewise.reshape(len(lines), bits // 8, -1).swapaxes(1, 2)
-    return np.ascontiguousarray(bytewise).view(f">f{bits // 8}").reshape(-1, width, together)
+    samples = bytewise.reshape(len(lines), bits // 8, -1).swapaxes(1, 2)
+    return np.ascontiguousarray(samples).view(f">f{bits // 8}").reshape(-1, width, together)
 
 
 def _inverted(values: NDArray[Any], bits: int) -> NDArray[Any]:
