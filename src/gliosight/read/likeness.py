@@ -60,7 +60,7 @@ def refuse_other_colours(pictures: NDArray[Any], where: str) -> None:
     Notes
     -----
     Of 88 patients of the LGG set none is refused, as they are or as JPEG; of colour maps, overlays and
-    photographs nearly all are (docs/decisions/0006). Single slices that show little are harder.
+    photographs nearly all are (docs/decisions/0007). Single slices that show little are harder.
     """
     reason = _other_colours(pictures)
     if reason:
@@ -164,7 +164,7 @@ def check_one_head(
     Notes
     -----
     Of 88 patients of the LGG set none is refused or flagged; of a hundred times ten slices of ten of them
-    nearly all are refused (docs/decisions/0006).
+    nearly all are refused (docs/decisions/0007).
     """
     middle = slice(max(len(slices) - MOST_COMPARED, 0) // 2, None)
     slices = slices[middle][:MOST_COMPARED]
