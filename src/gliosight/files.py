@@ -421,7 +421,9 @@ def _undo(work: Path, target: Path) -> None:
 
 def _listed(filling: Path) -> list[str]:
     try:
-        return [str(name) for name in json.loads(filling.read_bytes())]
+        names = [str(name) for name in json.loads(filling.read_bytes())]
+        # A path would lead out of the folder.
+        return [name for name in names if name not in ("", "..") and Path(name).name == name]
     except ValueError:  # cut short: then nothing has been moved
         return []
 

@@ -234,13 +234,18 @@ class SlicesCandidate:
         # An empty mask has one value, so its pixels do not tell it from an image.
         if is_mask(first.path.name) and is_constant(study.flair.values):
             raise _mask_by_name(first.where)
+        return replace(study, flags=(*study.flags, *self.assumed))
+
+    @property
+    def assumed(self) -> tuple[Flag, ...]:
+        """The flag for pictures of which nothing says what they show."""
         if self.named:
-            return study
+            return ()
         message = (
             "Neither names nor folders say what the pictures show; one channel is taken as FLAIR, three "
             "channels as T1, FLAIR and T1C."
         )
-        return replace(study, flags=(*study.flags, flag("SEQUENCE_ASSUMED", message)))
+        return (flag("SEQUENCE_ASSUMED", message),)
 
     def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:
         """Say what is there; see `Candidate`."""

@@ -145,7 +145,7 @@ def describe_slices(candidate: SlicesCandidate, limits: Limits, *, pixels: bool)
         "slices",
         series=tuple(_slices(files, name) for name, files in candidate.files.items()),
         error=candidate.error or _clash(candidate.files.get(Sequence.FLAIR, ())),
-        flags=candidate.flags,
+        flags=(*candidate.flags, *candidate.assumed),
     )
     return _with_pixels(seen, candidate, limits) if pixels else seen
 
