@@ -45,7 +45,7 @@ DOUBTFUL, DOUBTFUL_RANK = 0.5, 0.85
 
 
 def refuse_other_colours(pictures: NDArray[Any], where: str) -> None:
-    """Refuse colour pictures that are no composite of three MR channels.
+    """Refuse colour pictures that are not composites of three MR channels.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def refuse_other_colours(pictures: NDArray[Any], where: str) -> None:
     reason = _other_colours(pictures)
     if reason:
         raise UnsupportedInputError(
-            f"colour pictures, but no composites of T1, FLAIR and T1C: {reason}",
+            f"colour pictures that are not composites of T1, FLAIR and T1C: {reason}",
             where=where,
             remedy="give the FLAIR slices as grey pictures, or as NIfTI or DICOM",
         )

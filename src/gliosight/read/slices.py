@@ -85,7 +85,7 @@ def read_slices(
         Broken files, different sizes or depths, two files for one slice number, a mask.
     UnsupportedInputError
         Colour models that are not read; names that say another sequence; a stack among slices; colour
-        that is no composite of MR; pictures that are not slices of one head.
+        pictures that are not composites of MR; pictures that are not slices of one head.
     LimitExceededError
     """
     ordered, order_flags = in_order(found)
