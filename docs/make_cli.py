@@ -20,7 +20,14 @@ Research use only. This page is made from `--help` by `python docs/make_cli.py`;
 
 The answer goes to stdout; errors and progress go to stderr. With `--json` stdout holds one JSON value and
 nothing else, also for an error. An error is one line, `error: WHAT (WHERE): WHAT TO DO`; `--debug`,
-anywhere on the line, adds the traceback. Output that nobody reads any more (`| head`) stops no work.
+anywhere on the line, adds the traceback. With `--json` every error has the same form, also one of usage:
+
+    {"error": {"kind": "usage", "exit_code": 2, "what": "...", "where": null, "remedy": "..."}}
+
+and in the list `errors` of several studies the same keys, with `study`. Output that nobody reads any more
+(`| head`) stops no work, nor do standard streams that are closed; where the answer cannot be written (a full
+disk), the result folders are whole and the exit code is 7. Too little memory, processes or open files: 6, or
+8 where the engine says so.
 """
 
 SEVERAL = """\

@@ -153,3 +153,27 @@ def test_the_handlers_are_back_afterwards() -> None:
     with pytest.raises(SystemExit):
         cli.main(["models"])
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("module", ["click", "numpy"])
+def test_while_modules_are_imported_it_ends_at_once_in_one_line(name: str, module: str) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        f"    def find_spec(self, name, *_):\n"
+        f"        if name == '{module}':\n"
+        f"            for _ in range(5): os.kill(os.getpid(), signal.{name})\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        "sys.argv = ['gliosight', 'inspect', 'x']\n"
+        "from gliosight.__main__ import main\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        preexec_fn=_as_from_a_terminal,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", SAID)

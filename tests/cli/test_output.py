@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import subprocess
@@ -11,7 +12,18 @@ from typing import Any
 
 import pytest
 
+from gliosight import cli
 from gliosight.cli.output import progress_display
+from gliosight.errors import DamagedInputError
+
+from .asserting import error_line
+
+
+def damaged_by(cause: Exception) -> DamagedInputError:
+    """What a reader makes of any error of a library."""
+    error = DamagedInputError("the file is corrupt", where="a.nii", remedy="copy it again")
+    error.__cause__ = cause
+    return error
 
 
 def _gliosight(*arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -63,3 +75,55 @@ def test_a_terminal_without_unicode_gets_escapes(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"\\u5f71\\u50cf" in done.stdout
     assert (tmp_path / "影像").is_dir()
+
+
+STREAMS = ["2>&-", "1>&-", "<&-", "<&- 1>&- 2>&-", ">/dev/full", "2>/dev/full"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="streams as a POSIX shell closes them")
+@pytest.mark.parametrize("streams", STREAMS)
+def test_closed_and_full_streams_end_with_documented_codes(streams: str, tmp_path: Path) -> None:
+    """The work is done all the same: services close standard error."""
+    command = f'"{sys.executable}" -m gliosight'
+    script = (
+        f'({command} phantom -o "$0" --slices 1) {streams}; echo $? >&8\n'
+        f"({command} analyze no/such --json) {streams}; echo $? >&8\n"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f"exec 8>&1; exec 1>&2; {script}", str(tmp_path)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["7" if streams == ">/dev/full" else "0", "3"]
+    assert "Traceback" not in done.stderr
+    assert "a bug of ours" not in done.stderr
+    assert list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (MemoryError(), 6, "not enough memory"),
+        (ImportError("x.so: failed to map segment from shared object"), 6, "not enough memory"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 6, "not enough memory"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), 6, "no more processes"),
+        (OSError(errno.EMFILE, "Too many open files"), 6, "no more processes or files"),
+        (OSError(errno.ENOSPC, "No space left on device"), 7, "No space left"),
+        (damaged_by(MemoryError()), 6, "not enough memory"),
+        (damaged_by(ValueError()), 4, "corrupt"),
+    ],
+)
+def test_what_the_machine_lacks_is_no_bug_and_no_damage(
+    error: Exception,
+    code: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(cli.cli, "main", fail)
+    assert cli.run(["models"]) == code
+    assert words in error_line(capsys)
