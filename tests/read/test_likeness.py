@@ -1,4 +1,4 @@
-"""Pictures that are no composites of MR, and pictures of several people."""
+"""Pictures that are not composites of MR, and pictures of several people."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ OTHERS: dict[str, Callable[[Pictures], Pictures]] = {
 def test_colour_that_is_no_composite(phantom: Phantom, name: str, lossy: bool) -> None:
     flair = to_bytes(phantom.sequences[Sequence.FLAIR])[4:24:4]
     pictures = OTHERS[name](flair)
-    with pytest.raises(UnsupportedInputError, match="no composites"):
+    with pytest.raises(UnsupportedInputError, match="not composites"):
         refuse_other_colours(as_jpeg(pictures) if lossy else pictures, "a")
 
 
@@ -109,7 +109,7 @@ def test_colour_that_is_no_composite(phantom: Phantom, name: str, lossy: bool) -
 def test_one_colour_picture(phantom: Phantom, tmp_path: Path, name: str) -> None:
     flair = to_bytes(phantom.sequences[Sequence.FLAIR])[14:15]
     Image.fromarray(OTHERS[name](flair)[0]).save(tmp_path / "flair.png")
-    with pytest.raises(UnsupportedInputError, match="no composites"):
+    with pytest.raises(UnsupportedInputError, match="not composites"):
         read_path(tmp_path / "flair.png")
 
 
