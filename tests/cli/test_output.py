@@ -127,3 +127,25 @@ def test_what_the_machine_lacks_is_no_bug_and_no_damage(
     monkeypatch.setattr(cli.cli, "main", fail)
     assert cli.run(["models"]) == code
     assert words in error_line(capsys)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits as POSIX has them")
+@pytest.mark.parametrize("megabytes", [150, 250, 400])
+def test_a_memory_limit_too_low_to_load_numpy_is_told(megabytes: int, tmp_path: Path) -> None:
+    """Below it OpenBLAS waits for ever, deaf to signals."""
+    import resource
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes * 2**20, resource.RLIM_INFINITY))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "gliosight", "analyze", str(tmp_path)],
+        preexec_fn=limited,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 6
+    assert f"{megabytes} MiB of memory, and 512 MiB are needed" in done.stderr
+    assert len(done.stderr.splitlines()) == 1

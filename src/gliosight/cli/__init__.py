@@ -29,7 +29,14 @@ try:
 
     from gliosight import __version__
     from gliosight.cli.output import close_output, lost_output, print_error, print_line
-    from gliosight.errors import GliosightError, InternalError, UsageError, causes, explained
+    from gliosight.errors import (
+        GliosightError,
+        InternalError,
+        LimitExceededError,
+        UsageError,
+        causes,
+        explained,
+    )
 except KeyboardInterrupt:  # whoever is quick with ctrl-C gets no traceback of our imports
     print(INTERRUPTED, file=sys.stderr)
     sys.exit(130)
@@ -54,6 +61,9 @@ ALIASES = {"analyse": "analyze"}
 REQUESTS = ("SIGINT", "SIGTERM", "SIGHUP")
 # One request often comes twice within this time (seconds): by itself, and passed on by what started us.
 SAME_REQUEST = 1.0
+
+# Below this limit of its memory (bytes) a process cannot load what it computes with.
+LEAST_MEMORY = 512 * 2**20
 
 EPILOG = """\b
 Exit codes: 0 done, whatever was found; 2 wrong usage; 3 nothing readable; 4 damaged input;
@@ -99,6 +109,7 @@ class LazyGroup(SuggestingGroup):
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None
+        _check_memory()
         with _Requests.nothing_begun():
             command: click.Command = import_module(
                 f"gliosight.cli.{name.replace('-', '_')}"
@@ -200,6 +211,27 @@ def run(arguments: list[str]) -> int:
     print_error(told, as_json=as_json)
     lost_output()  # the error itself: there is nowhere else to say so
     return told.exit_code
+
+
+def _check_memory() -> None:
+    """Refuse a memory limit in which the libraries cannot even be loaded.
+
+    OpenBLAS, below numpy, waits for ever or ends the process there.
+
+    Raises
+    ------
+    LimitExceededError
+    """
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
+        raise LimitExceededError(
+            f"this process may take {limit // 2**20} MiB of memory, and {LEAST_MEMORY // 2**20} MiB are needed",
+            remedy="raise the limit (ulimit -v)",
+        )
 
 
 def _told(error: Exception) -> GliosightError:
