@@ -229,7 +229,8 @@ def _check_memory() -> None:
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
         raise LimitExceededError(
-            f"this process may take {limit // 2**20} MiB of memory, and {LEAST_MEMORY // 2**20} MiB are needed",
+            f"this process may take {limit // 2**20} MiB of memory, and "
+            f"{LEAST_MEMORY // 2**20} MiB are needed",
             remedy="raise the limit (ulimit -v)",
         )
 
