@@ -11,9 +11,9 @@ from gliosight.read.naming import (
     is_structural_folder,
     nifti_series,
     promises_archive,
+    sequence_folder,
     sequence_of,
     sequence_of_folder,
-    sequence_of_folders,
     slice_number,
     stem,
     telling_name,
@@ -261,7 +261,8 @@ def test_folders(name: str, sequence: Sequence | str | None, mask: bool, structu
     ],
 )
 def test_the_folders_of_a_file(path: str, sequence: Sequence | str | None) -> None:
-    assert sequence_of_folders(path.split("/") if path else ()) == sequence
+    folder = sequence_folder(path.split("/") if path else ())
+    assert (sequence_of_folder(folder) if folder else None) == sequence
 
 
 @pytest.mark.parametrize(

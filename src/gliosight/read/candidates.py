@@ -565,8 +565,6 @@ class _Finder:
                 raise error
             return list(studies)
         name, study_id = file.where, stem(self.root.name)
-        _, sequence_folder = study_folder(self.root.parent, self.root.parent, self.ceiling)
-        file = replace(file, sequence_folder=sequence_folder)
         if file.kind is Kind.NIFTI:
             return [NiftiCandidate(name, study_id, (file,))]
         files = {Sequence.FLAIR: (file,)}
@@ -697,10 +695,9 @@ class _Finder:
     def _by_study_folder(self, parts: Iterable[Part]) -> dict[Path, list[Part]]:
         """Folders by the folder of their study: its sequences may have a folder each."""
         homes: dict[Path, list[Part]] = {}
-        for index, contents in parts:
-            home, sequence_folder = study_folder(contents.folder, self.root, self.ceiling)
-            files = tuple(replace(file, sequence_folder=sequence_folder) for file in contents.files)
-            homes.setdefault(home, []).append((index, replace(contents, files=files)))
+        for part in parts:
+            home = study_folder(part[1].folder, self.root, self.ceiling)
+            homes.setdefault(home, []).append(part)
         return homes
 
     def _groups(

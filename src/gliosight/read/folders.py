@@ -215,11 +215,11 @@ def walk(root: Path, budget: Budget) -> Tree:
     return Tree(tuple(folders), seen)
 
 
-def study_folder(folder: Path, root: Path, ceiling: Path | None) -> tuple[Path, str]:
-    """The folder of the study that a folder's files belong to, and the one that names their sequence.
+def study_folder(folder: Path, root: Path, ceiling: Path | None) -> Path:
+    """The folder of the study that a folder's files belong to.
 
-    Of ``patient/4_FLAIR/NIFTI`` that is ``patient`` and ``4_FLAIR``. A folder called by more than a sequence,
-    such as ``patient7_FLAIR`` or ``t1_study``, is a study's own.
+    Of ``patient/4_FLAIR/NIFTI`` that is ``patient``. A folder called by more than a sequence, such as
+    ``patient7_FLAIR`` or ``t1_study``, is a study's own.
 
     Parameters
     ----------
@@ -228,22 +228,15 @@ def study_folder(folder: Path, root: Path, ceiling: Path | None) -> tuple[Path, 
         The path that was given; the study's folder is not above it.
     ceiling : Path, optional
         A folder above ``root``; it and what lies above it say nothing.
-
-    Returns
-    -------
-    home : Path
-    sequence_folder : str
-        Its name; empty where no folder says a sequence.
     """
     home = inside = folder
-    sequence_folder = ""
     place = _absolute(folder)
     while place.name and place != ceiling and is_structural_folder(place.name):
         inside = inside if inside == root else inside.parent
         if sequence_of_folder(place.name) is not None:
-            home, sequence_folder = inside, sequence_folder or place.name
+            home = inside
         place = place.parent
-    return home, sequence_folder
+    return home
 
 
 def study_name(folder: Path, ceiling: Path | None) -> str:

@@ -255,8 +255,8 @@ def sequence_of_folder(name: str) -> Sequence | str | None:
     return _read(name).sequence
 
 
-def sequence_of_folders(parts: Iterable[str]) -> Sequence | str | None:
-    """The sequence that the folders of a file say, the innermost first, up to one that names the study.
+def sequence_folder(parts: Iterable[str]) -> str:
+    """The innermost folder that says a sequence, empty where none does below the one that names the study.
 
     Parameters
     ----------
@@ -265,10 +265,10 @@ def sequence_of_folders(parts: Iterable[str]) -> Sequence | str | None:
     """
     for name in reversed(tuple(parts)):
         if not is_structural_folder(name):
-            return None
-        if (sequence := sequence_of_folder(name)) is not None:
-            return sequence
-    return None
+            return ""
+        if sequence_of_folder(name) is not None:
+            return name
+    return ""
 
 
 def is_structural_folder(name: str) -> bool:

@@ -17,6 +17,7 @@ from gliosight.read.detect import STAND_INS, Kind, header_beside, sniff
 from gliosight.read.naming import (
     promises_archive,
     promises_image,
+    sequence_folder,
     sequence_of,
     sequence_of_folder,
     stem,
@@ -44,15 +45,17 @@ class Found:
         The path relative to the input.
     error : GliosightError, optional
         Why it cannot be read; then neither can the study that it belongs to by its name.
-    sequence_folder : str
-        The name of the folder that says its sequence, such as ``4_FLAIR`` or ``T2w``; empty without one.
     """
 
     path: Path
     kind: Kind
     where: str
     error: GliosightError | None = field(default=None, compare=False)
-    sequence_folder: str = ""
+
+    @cached_property
+    def sequence_folder(self) -> str:
+        """The name of the folder that says its sequence, as ``4_FLAIR`` or ``T2w``; empty without one."""
+        return sequence_folder(self.path.absolute().parent.parts)
 
     @property
     def name(self) -> str:

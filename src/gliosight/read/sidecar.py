@@ -20,7 +20,13 @@ from gliosight.errors import GliosightError, printable
 from gliosight.read.dicom.hints import contrast_hint, said_sequence
 from gliosight.read.flags import flag
 from gliosight.read.limits import open_regular, size_in_words
-from gliosight.read.naming import another_than, sequence_of, sequence_of_folders, sidecar_of
+from gliosight.read.naming import (
+    another_than,
+    sequence_folder,
+    sequence_of,
+    sequence_of_folder,
+    sidecar_of,
+)
 from gliosight.study import Flag, Sequence
 
 if TYPE_CHECKING:
@@ -118,7 +124,8 @@ def what_shows(path: Path) -> Shown:
 def _by_name(path: Path) -> Shown:
     if (named := sequence_of(path.name)) is not None:
         return Shown(named, "name", "by its name")
-    if (named := sequence_of_folders(path.absolute().parent.parts)) is not None:
+    if folder := sequence_folder(path.absolute().parent.parts):
+        named = sequence_of_folder(folder)
         return Shown(named, "folder", "by its folder's name")
     return Shown(None, "nothing", "neither name, folder nor sidecar says a sequence")
 
