@@ -596,6 +596,7 @@ class _Finder:
         placed: list[Placed] = []
         for home, parts in self._by_study_folder(tree.of(Kind.NIFTI)).items():
             groups, stray = self._groups(home, parts, flair_groups)
+            beside, flags = _beside(parts), _files_ignored(parts)
             for group in groups:
                 candidate = NiftiCandidate(
                     group.source,
@@ -604,8 +605,8 @@ class _Finder:
                     folder=home,
                     error=group.error,
                     doubtful=group.doubtful,
-                    beside=_beside(parts),
-                    flags=_files_ignored(parts),
+                    beside=beside,
+                    flags=flags,
                 )
                 placed.append((parts[0][0], candidate))
             placed += stray
@@ -648,6 +649,7 @@ class _Finder:
                 ]
                 continue
             groups, stray = self._groups(home, parts, slice_groups)
+            flags = _files_ignored(parts)
             for group in groups:
                 candidate = SlicesCandidate(
                     group.source,
@@ -655,7 +657,7 @@ class _Finder:
                     {Sequence.FLAIR: group.files},
                     named=_say_flair(group.files),
                     error=group.error,
-                    flags=_files_ignored(parts),
+                    flags=flags,
                 )
                 placed.append((parts[0][0], candidate))
             placed += stray
