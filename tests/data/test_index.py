@@ -106,7 +106,7 @@ def _image(path: Path, values: Any) -> None:
     [
         (lambda image, _: _truncate(image), "picture: damaged TIFF, it is truncated"),
         (lambda image, _: image.write_bytes(b""), "picture: the file is empty"),
-        (lambda image, _: image.write_text("hello"), "picture: its content is no TIFF"),
+        (lambda image, _: image.write_text("hello"), "picture: its content is not a TIFF"),
         (lambda _, mask: mask.unlink(), "no mask"),
         (lambda _, mask: _truncate(mask), "mask: damaged TIFF, it is truncated"),
         (lambda image, _: _image(image, np.zeros((16, 16, 3), np.uint8)), "mask is 32 x 32, its"),

@@ -212,7 +212,7 @@ def test_a_table_of_other_peoples_files(tmp_path: Path) -> None:
     write_patient(tmp_path, DU)
     layout = find_cases(tmp_path)
     assert set(_slices(layout)) == {DU}
-    assert any("passed over" in note for note in layout.notes)
+    assert any("is not used" in note for note in layout.notes)
 
 
 def test_a_table_does_not_lead_outside_its_folder(tmp_path: Path) -> None:

@@ -266,10 +266,10 @@ def test_a_fold_must_be_named_where_there_are_folds() -> None:
         ({"gliosight_split": 2}, DamagedInputError, "format"),
         ({"by": "moon"}, DamagedInputError, "by"),
         ({"groups": {}}, DamagedInputError, "groups"),
-        ({"groups": None}, DamagedInputError, "no split"),
+        ({"groups": None}, DamagedInputError, "not a split"),
         ({"groups": {"train": ["a"], "test": ["a"]}}, DamagedInputError, "two groups"),
         ({"validation": 2}, DamagedInputError, "validation"),
-        ({"seed": "x"}, DamagedInputError, "no split"),
+        ({"seed": "x"}, DamagedInputError, "not a split"),
     ],
 )
 def test_a_damaged_split_says_what_is_wrong(

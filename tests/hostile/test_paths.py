@@ -211,7 +211,7 @@ def test_a_zip_is_opened_only_where_it_is_given(tmp_path: Path, name: str) -> No
 def test_an_archive_called_an_image_is_mislabelled(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"PK\3\4" + b"\0" * 30)
     for path in (tmp_path / "a.png", tmp_path):
-        refused(path, DamagedInputError, "a.png", "no such image")
+        refused(path, DamagedInputError, "a.png", "not such an image")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def check_table(out: Path, *, overwrite: bool) -> None:
         ours = False
     if not ours:
         raise CannotWriteError(
-            "a file that is no table of gliosight is in the way",
+            "a file that gliosight did not write is in the way",
             where=printable(path.name),
             remedy="choose another -o",
         )

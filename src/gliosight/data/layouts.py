@@ -90,7 +90,7 @@ def find_cases(root: Path) -> Layout:
     lines = read_table(root / TABLE)
     there = [one for one in lines if one.there]
     if not there:
-        note = f"{TABLE} names no picture that is there; it is passed over."
+        note = f"none of the pictures that {TABLE} names is there; it is not used."
         return Layout(root, found.cases, (*found.notes, note))
     layout = _of_lines(there, root / TABLE)
     notes = list(layout.notes)

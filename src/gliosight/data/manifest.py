@@ -191,7 +191,7 @@ def check_file(path: Path, *, overwrite: bool) -> None:
     else:
         if not there:
             raise CannotWriteError(
-                "something that is no file is in the way of the output",
+                "a folder is in the way of the output file",
                 where=path.name,
                 remedy="choose another -o",
             )

@@ -57,7 +57,7 @@ def read_picture(path: Path, where: str, budget: Budget) -> Pixels:
     data = read_file(path, where, budget)
     kind = recognise(data[:HEAD_BYTES], len(data))
     if kind not in SLICES:
-        what = "its content is no TIFF, PNG or JPEG" if data else "the file is empty"
+        what = "its content is not a TIFF, PNG or JPEG" if data else "the file is empty"
         raise DamagedInputError(what, where=where, remedy="copy or export the file again")
     if kind is Kind.TIFF:
         picture = decode_tiff(data, where, budget)

@@ -335,11 +335,11 @@ def read_split(path: Path, *, strict: bool = True) -> Split:
     try:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, "it is no JSON") from error
+        raise _damaged(path, "it is not JSON") from error
     try:
         return _split_of(value, strict=strict)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(path, f"it is no split: {error}") from error
+        raise _damaged(path, f"it is not a split: {error}") from error
 
 
 def _split_of(value: Any, *, strict: bool) -> Split:

@@ -123,7 +123,7 @@ def _check_trained(side: Side) -> None:
         if (trained.get("by") == SLICE) != (side.split.by == SLICE):
             raise UsageError(
                 f"{printable(side.source.notes[0].name)} was trained with a split by "
-                f"{printable(str(trained.get('by')))}, and shall be scored with one by {side.split.by}",
+                f"{printable(str(trained.get('by')))}, and is to be scored with one by {side.split.by}",
                 remedy="give the models in the order of their splits, each with its own",
             )
 

@@ -158,7 +158,7 @@ def _pictures(folder: Path, study: Study) -> NDArray[np.bool_]:
             raise NothingReadableError(
                 printable(what),
                 where=printable(folder.name),
-                remedy="a missing mask is no empty one: add it (docs/evaluation.md says how "
+                remedy="a missing mask does not count as empty: add it (docs/evaluation.md says how "
                 "masks are named), or leave the patient out of the manifest",
             )
         mask[k] = _fitting(read_mask(path, path.name, budget).values != 0, study, path)

@@ -110,7 +110,8 @@ def numbers_of(values: ArrayLike, name: str) -> tuple[NDArray[Any], tuple[Flag, 
         array = np.asanyarray(values)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on a GPU, ...
         raise UsageError(
-            f"{name} is no array of numbers", remedy="give a numpy array of (slices, rows, columns)"
+            f"{name} is not an array of numbers",
+            remedy="give a numpy array of (slices, rows, columns)",
         ) from error
     if array.ndim == 2:
         array = array[None]
@@ -158,9 +159,9 @@ def _placed(affine: ArrayLike, values: NDArray[Any]) -> tuple[Geometry | None, t
     try:
         matrix = np.asarray(affine)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError("the affine is no array of numbers", remedy=remedy) from error
+        raise UsageError("the affine is not an array of numbers", remedy=remedy) from error
     if matrix.dtype.kind not in "iuf":
-        raise UsageError("the affine is no array of numbers", remedy=remedy)
+        raise UsageError("the affine is not an array of numbers", remedy=remedy)
     if matrix.shape != (4, 4):
         raise UsageError(f"the affine has the shape {matrix.shape}", remedy=remedy)
     matrix = matrix.astype(np.float64)

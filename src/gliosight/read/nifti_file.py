@@ -339,7 +339,7 @@ def _shape(fields: Any, where: str) -> tuple[tuple[int, int, int], int]:
         raise damaged(f"it claims the shape {tuple(sides)}", where)
     if count == 1:
         raise UnsupportedInputError(
-            "a NIfTI of one dimension is no image", where=where, remedy="give a FLAIR volume"
+            "a NIfTI of one dimension is not an image", where=where, remedy="give a FLAIR volume"
         )
     i, j, k, volumes, *more = [*sides, 1, 1, 1][: max(count, 4)]
     if math.prod(more) > 1:

@@ -154,7 +154,7 @@ def cut_off(folder: Path, root: Path, files: list[Found], unknown: list[str]) ->
         if pattern in alike and pattern != name:
             where = relative(folder / name, root)
             error = DamagedInputError(
-                "among DICOM files and called like them, but its content is none, or it is cut off",
+                "named like the DICOM files beside it, but its content is not DICOM, or it is cut off",
                 where=where,
                 remedy="copy or export the file again, or take it out of the folder",
             )
@@ -188,9 +188,7 @@ def mislabelled(name: str, kind: Kind, where: str) -> DamagedInputError:
     elif kind is Kind.EMPTY:
         what = "the file is empty"
     else:
-        what = (
-            f"named {suffix_of(name)}, but its content is no such image, or it is cut off at once"
-        )
+        what = f"named {suffix_of(name)}, but its content is not such an image, or it is cut off at the start"
     return DamagedInputError(what, where=where, remedy=remedy)
 
 

@@ -164,7 +164,7 @@ def _load(sidecar: Path) -> dict[str, Any]:
     try:
         fields = json.loads(data.decode(json.detect_encoding(data), "replace").lstrip("\ufeff"))
     except (ValueError, RecursionError) as error:
-        raise ValueError("it is no JSON, or nested too deep") from error
+        raise ValueError("it is not JSON, or nested too deep") from error
     if not isinstance(fields, dict):
         raise ValueError("it holds no JSON object")
     return fields

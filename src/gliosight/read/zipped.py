@@ -135,7 +135,7 @@ class _Unpacking:
         except (GliosightError, MemoryError):
             raise
         except Exception as error:  # a directory that lies raises nearly anything
-            raise _damaged("no zip archive, or cut short", self.where) from error
+            raise _damaged("not a zip archive, or cut short", self.where) from error
         with archive:
             members = archive.infolist()
             self._budget.check_members(len(members), self.where)

@@ -336,7 +336,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
         )  # fmt: skip
     except Exception as error:
         raise DamagedInputError(
-            "these are no weights of this network",
+            "these weights are not of this network",
             where=path.name,
             remedy="give the weights.safetensors of a run with the same preset",
         ) from error

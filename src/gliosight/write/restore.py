@@ -116,7 +116,7 @@ def misfit(value: Any, schema: Mapping[str, Any], path: str = "") -> str | None:
     kinds = (kinds,) if isinstance(kinds, str) else kinds
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if number and not abs(value) < LARGEST_NUMBER:
-        return f"{path} is no number"
+        return f"{path} is not a number"
     sized = isinstance(value, str | list)
     checks = (
         ("type", not kinds or any(TYPES[one](value) for one in kinds)),

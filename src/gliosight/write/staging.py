@@ -97,7 +97,7 @@ def _check_content(out: Path, where: str, *, overwrite: bool) -> None:
         raise ValueError("a name cannot hold a NUL")
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise CannotWriteError(
-            "something that is no folder is in the way of the output",
+            "a file is in the way of the output folder",
             where=where,
             remedy="choose another -o",
         )
@@ -123,7 +123,7 @@ def _check_place(out: Path, where: str) -> None:
     above = out if fills else nearest(out)
     if not above.is_dir():
         raise CannotWriteError(
-            f"{above.name} is no folder", where=where, remedy="choose another -o"
+            f"{above.name} is not a folder", where=where, remedy="choose another -o"
         )
     if not os.access(above, os.W_OK | os.X_OK):
         raise CannotWriteError(

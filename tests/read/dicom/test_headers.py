@@ -187,8 +187,8 @@ def test_value_that_is_no_number(tmp_path: Path, text: str, defined: bool) -> No
                 assert pixels(path).shape == (1, 40, 48)
             else:
                 assert series.error is not None
-                assert series.error.what == f"{keyword} is no number"
-                with pytest.raises(DamagedInputError, match=f"{keyword} is no number"):
+                assert series.error.what == f"{keyword} is not a number"
+                with pytest.raises(DamagedInputError, match=f"{keyword} is not a number"):
                     pixels(path)
 
 
@@ -197,7 +197,7 @@ def test_value_that_is_no_number(tmp_path: Path, text: str, defined: bool) -> No
 def test_number_that_is_not_finite(tmp_path: Path, keyword: str, value: str) -> None:
     tag = keyword_dict[keyword]
     path = save(tmp_path / "a.dcm", with_element(raw_element(tag, b"DS", value.encode().ljust(4))))
-    with pytest.raises(DamagedInputError, match=f"{keyword} is no number"):
+    with pytest.raises(DamagedInputError, match=f"{keyword} is not a number"):
         pixels(path)
 
 

@@ -63,7 +63,7 @@ def choose_images(
             refuse_mask(values, mask.value, stored.frames[0].instance.where)
         message = (
             f"{_capital(stored.place)} looks like {mask.value} by its header, but its pixels hold "
-            f"{few_values(values)} only: a stored mask, passed over."
+            f"{few_values(values)} only: a stored mask, not analysed."
         )
         noted.append(flag("MASK_PASSED_OVER", message))
         left = others

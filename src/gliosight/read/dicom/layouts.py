@@ -86,7 +86,7 @@ def unreadable_value(instance: Instance) -> DamagedInputError | None:
     """The error for a value that an image needs and that is no number; else ``None``."""
     for keyword in _NEEDED:
         if keyword in instance.unreadable:
-            return _unusable(keyword, "no number", instance.where)
+            return _unusable(keyword, "not a number", instance.where)
     return None
 
 
@@ -211,7 +211,7 @@ def _number(holder: Any, keyword: str, where: str) -> float | None:
     except (TypeError, ValueError, OverflowError):
         number = np.nan
     if not np.isfinite(number):
-        raise _unusable(keyword, "no number", where)
+        raise _unusable(keyword, "not a number", where)
     return number
 
 
@@ -242,5 +242,5 @@ def _whole(
     except (TypeError, ValueError, OverflowError):
         number = -1
     if number < least:
-        raise _unusable(keyword, "missing or no number that makes an image", where)
+        raise _unusable(keyword, "missing, or not a number that makes an image", where)
     return number

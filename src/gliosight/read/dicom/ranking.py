@@ -65,7 +65,7 @@ class Merit:
 
 _WORDS = MappingProxyType(
     {
-        "stack": "is no single slice",
+        "stack": "has several slices",
         "confidence": "is surer",
         "placed": "has geometry",
         "original": "is original, not derived",

@@ -106,7 +106,7 @@ def geometry_of(frames: Sequence[Frame]) -> tuple[Geometry | None, Flag | None]:
     spacings = [*first.spacing, *([geometry.slice_spacing] if geometry.slice_spacing else [])]
     if not LEAST_SPACING <= min(spacings) <= max(spacings) <= MOST_SPACING * (1 + 1e-6):
         words = " x ".join(f"{one:.3g}" for one in spacings)
-        return None, _no_geometry(f"a spacing of {words} mm is no head's")
+        return None, _no_geometry(f"a spacing of {words} mm does not fit a head")
     try:
         check_extent(geometry, (first.acquisition.rows or 0, first.acquisition.columns or 0))
     except UnusableAffineError as error:

@@ -149,7 +149,7 @@ def why_not(analysis: Analysis, origin: Origin) -> str | None:
         return "the series has no geometry"
     if SOURCE_MM < (apart := imprecise_by(analysis)) <= IMPRECISE_MM:
         return (
-            "direction or pixel size differ between the images, or their cosines are no unit vectors: "
+            "direction or pixel size differ between the images, or their cosines are not unit vectors: "
             f"by their own headers they lie up to {apart:.2f} mm from where they are taken to lie"
         )
     if len(analysis.findings) > MOST_SEGMENTS:
