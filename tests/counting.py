@@ -30,3 +30,15 @@ def steps(run: Callable[[], object]) -> int:
     finally:
         sys.settrace(before)
     return count
+
+
+@contextmanager
+def little_memory(most: int) -> Iterator[None]:
+    """Fail if more than ``most`` bytes are allocated inside, numpy's arrays included."""
+    tracemalloc.start()
+    try:
+        yield
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < most, f"{peak / 2**20:.1f} MiB were allocated"

@@ -479,7 +479,7 @@ def tampered(result: Path, tmp_path: Path) -> Path:
 def without_reading(study: Path) -> Iterator[None]:
     """The headers of the source are read once, not again for each case."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "find_studies", functools.cache(pipeline.find_studies))
+        patch.setattr(pipeline, "find", functools.cache(pipeline.find))
         patch.setattr(read_study, "without_pixels", functools.cache(read_study.without_pixels))
         patch.setattr(read_study.DicomStudy, "__hash__", object.__hash__, raising=False)
         yield

@@ -8,8 +8,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from gliosight.evaluate.bootstrap import draw
 from gliosight.evaluate.ranking import auc_of, curves_of, rank, ranked_figures
-from tests.counting import steps
-from tests.hostile.asserting import little_memory
+from tests.counting import little_memory, steps
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 

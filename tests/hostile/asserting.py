@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import tracemalloc
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -43,18 +41,6 @@ def refused(
     if path is not None and path.is_absolute() and os.access(path, os.F_OK):
         assert str(path.parent) not in line, "places are told relative to the input"
     return found
-
-
-@contextmanager
-def little_memory(most: int) -> Iterator[None]:
-    """Fail if more than ``most`` bytes are allocated inside, numpy's arrays included."""
-    tracemalloc.start()
-    try:
-        yield
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    assert peak < most, f"{peak / 2**20:.1f} MiB were allocated"
 
 
 def tree(folder: Path) -> dict[str, int]:

@@ -15,9 +15,10 @@ from PIL import Image
 
 from gliosight.errors import DamagedInputError, LimitExceededError
 from gliosight.read import Limits, find
+from tests.counting import little_memory
 
 from ..read.builders import make_volume, read_path, write_lgg, write_nifti
-from .asserting import little_memory, refused
+from .asserting import refused
 
 MIB = 1024**2
 SLICE = make_volume()[2]

@@ -13,8 +13,9 @@ from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.read import find
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.limits import DEFAULT_LIMITS
+from tests.counting import little_memory
 
-from .asserting import Capture, analyze_refuses, little_memory, refused, tree
+from .asserting import Capture, analyze_refuses, refused, tree
 from .builders_dicom import (
     FLAIR_ONLY,
     beyond,

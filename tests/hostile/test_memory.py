@@ -23,10 +23,10 @@ from gliosight.prepare import _shows_something, prepare
 from gliosight.read import Limits, from_arrays
 from gliosight.read.limits import LEAST_BYTES_A_PIXEL, Budget
 from gliosight.study import Geometry
+from tests.counting import little_memory
 
 from ..conftest import make_study
 from ..read.builders import make_volume, read_path, write_nifti
-from .asserting import little_memory
 
 MIB = 1024**2
 
