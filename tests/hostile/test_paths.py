@@ -226,7 +226,11 @@ def test_an_archive_called_an_image_is_mislabelled(tmp_path: Path) -> None:
         ("a.mnc", b"\x89HDF\r\n\x1a\n", "mnc2nii"),
         ("b.mnc", b"CDF\x01", "mnc2nii"),
         ("a.mgh", b"\0\0\0\1" + b"\0\0\1\0" * 4 + b"\0\0\0\3", "mri_convert"),
-        ("a.mgz", gzip.compress(b"\0\0\0\1" + b"\0\0\1\0" * 4 + b"\0\0\0\3"), "mri_convert"),
+        (
+            "a.mgz",
+            gzip.compress(b"\0\0\0\1" + b"\0\0\1\0" * 4 + b"\0\0\0\3", mtime=0),
+            "mri_convert",
+        ),
         ("a.PAR", b"# === DATA DESCRIPTION FILE ======", "dcm2niix"),
         ("a+orig.HEAD", b"\ntype  = string-attribute\nname = X", "3dAFNItoNIFTI"),
         ("a.npy", b"\x93NUMPY\1\0", "gliosight.analyze in Python"),
