@@ -21,6 +21,7 @@ from gliosight.phantom import PhantomSpec, make_phantom
 from gliosight.phantom.dicom import DicomSpec, write_dicom
 from gliosight.read import Limits, Options, find
 from gliosight.read.candidates import DicomCandidate
+from gliosight.study import Sequence
 
 from .builders import codes_of, make_volume, read_path, write_lgg, write_nifti
 
@@ -298,6 +299,30 @@ FOLDERS = {
         ("p/3_FLAIR/1.png", "p/9_FLAIR/1.png", "p/4_T1/1.png"),
         {"p/3_FLAIR": {"FLAIR"}, "p/9_FLAIR": {"FLAIR"}},
     ),
+    "a preview beside the folders of the sequences": (
+        ("p1/FLAIR/1.png", "p1/FLAIR/2.png", "p1/T1/1.png", "p1/T1/2.png", "p1/thumb.png"),
+        {"p1": {"FLAIR", "T1"}},
+    ),
+    "two folders of T1 pictures": (
+        ("p1/FLAIR/1.png", "p1/3_T1/1.png", "p1/7_T1/1.png"),
+        {"p1": {"FLAIR"}},
+    ),
+    "patients called after lesions": (
+        ("Lesion_01/a.nii.gz", "Lesion_02/a.nii.gz", "Control_01/a.nii.gz"),
+        {"Control_01": {"FLAIR"}, "Lesion_01": {"FLAIR"}, "Lesion_02": {"FLAIR"}},
+    ),
+    "folders of a word and a number": (
+        ("MRI_01/flair.nii.gz", "MRI_02/flair.nii.gz"),
+        {"MRI_01": {"FLAIR"}, "MRI_02": {"FLAIR"}},
+    ),
+    "patients below a folder of the sequence": (
+        ("FLAIR/scan_01/img.nii.gz", "FLAIR/scan_02/img.nii.gz"),
+        {"FLAIR/scan_01": {"FLAIR"}, "FLAIR/scan_02": {"FLAIR"}},
+    ),
+    "files of one name in numbered folders": (
+        tuple(f"FLAIR/{name}/{file}.nii.gz" for name in ("x", "y", "z") for file in ("a", "b")),
+        None,
+    ),
     "two patients, each with folders": (
         ("p1/FLAIR/a.nii.gz", "p1/T1/a.nii.gz", "p2/FLAIR/a.nii.gz", "p2/T1/a.nii.gz"),
         {"p1": {"FLAIR", "T1"}, "p2": {"FLAIR", "T1"}},
@@ -350,12 +375,20 @@ def test_folders_say_what_belongs_together(row: str, tmp_path: Path) -> None:
     names, expected = FOLDERS[row]
     write_tree(tmp_path, names)
     candidates = find(tmp_path, Limits())
+    ids = [candidate.study_id for candidate in candidates]
+    assert len(set(ids)) == len(ids)
+    if expected is None:  # no file is lost
+        assert sum(len(candidate.files) for candidate in candidates) == len(names)
+        return
     assert [candidate.source for candidate in candidates] == list(expected)
     for candidate in candidates:
         study = candidate.read(Options())
         assert {name.value for name in study.sequences} == expected[candidate.source]
-        if row.startswith("pictures whose"):
+        if row.startswith(("pictures whose", "two folders of T1")):
             assert "T1_LEFT_OUT" in codes_of(study)
+            assert "T1_MISSING" not in codes_of(study)
+        if row.startswith(("a preview", "masks")):
+            assert "FILES_IGNORED" in codes_of(study)
         seen = candidate.describe(Limits())
         assert {one.taken_as for one in seen.series} - {None} >= {"FLAIR"}
         assert seen.error is None
@@ -474,3 +507,25 @@ def test_studies_whose_files_have_no_name_in_common(tmp_path: Path) -> None:
         ["T1C_MISSING"],
         ["T1_MISSING", "T1C_MISSING"],
     ]
+
+
+@pytest.mark.parametrize(
+    "name", ["T1/p1/01.png", "p1/T1_a/x.nii.gz", "p1/T2_old/x.nii.gz", "T1/001/01.png"]
+)
+def test_another_sequence_s_folder_of_a_patient_is_not_flair(name: str, tmp_path: Path) -> None:
+    write_tree(tmp_path, [name, "q/x_flair.nii.gz"])
+    candidates = {candidate.source: candidate for candidate in find(tmp_path, Limits())}
+    assert candidates.pop("q").read(Options()).shape == (5, 24, 20)
+    for candidate in candidates.values():
+        with pytest.raises(UnsupportedInputError, match=r"no FLAIR, the folder says T|there is"):
+            candidate.read(Options())
+
+
+def test_a_broken_t2_costs_nothing(tmp_path: Path) -> None:
+    write_tree(tmp_path, ["p1/FLAIR/a.nii.gz", "p1/T1/a.nii.gz"])
+    (tmp_path / "p1" / "T2").mkdir()
+    (tmp_path / "p1" / "T2" / "a.nii.gz").write_bytes(b"no image")
+    assert set(read_path(tmp_path / "p1").sequences) == {Sequence.FLAIR, Sequence.T1}
+    (tmp_path / "p1" / "T1" / "a.nii.gz").write_bytes(b"no image")
+    with pytest.raises(DamagedInputError, match=r"T1/a\.nii\.gz"):
+        read_path(tmp_path / "p1")

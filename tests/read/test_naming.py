@@ -227,6 +227,11 @@ def test_many_files_cost_no_more_each(monkeypatch: pytest.MonkeyPatch) -> None:
         ("labelsTr", None, True, True),
         ("GT", None, True, True),
         ("ground_truth", None, True, True),
+        ("seg_01", None, True, False),  # a patient's
+        ("Lesion_01", None, True, False),
+        ("lesions", None, True, False),  # may be a group of patients
+        ("MRI_01", None, False, False),
+        ("scan_3", None, False, False),
         ("NIFTI", None, False, True),
         ("anat", None, False, True),
         ("scans", None, False, True),
@@ -260,8 +265,27 @@ def test_folders(name: str, sequence: Sequence | str | None, mask: bool, structu
         ("", None),
     ],
 )
-def test_the_folders_of_a_file(path: str, sequence: Sequence | str | None) -> None:
-    folder = sequence_folder(path.split("/") if path else ())
+def test_the_folders_above_what_was_given(path: str, sequence: Sequence | str | None) -> None:
+    folder = sequence_folder((), path.split("/") if path else ())
+    assert (sequence_of_folder(folder) if folder else None) == sequence
+
+
+@pytest.mark.parametrize(
+    ("path", "sequence"),
+    [
+        ("T1/p1", T1),
+        ("T1/001/images", T1),
+        ("FLAIR/P1", FLAIR),
+        ("P1/T2_old", "T2"),
+        ("P1/T1_a", T1),
+        ("PD_001", None),  # a patient with Parkinson's disease, not a proton density
+        ("CT_12/scan", None),
+        ("P1/DWI", "DWI"),
+        ("P1", None),
+    ],
+)
+def test_the_folders_below_what_was_given(path: str, sequence: Sequence | str | None) -> None:
+    folder = sequence_folder(path.split("/"))
     assert (sequence_of_folder(folder) if folder else None) == sequence
 
 

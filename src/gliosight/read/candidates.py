@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -555,6 +556,7 @@ class _Finder:
         self.budget = budget
         self.ceiling = ceiling
         self.progress = progress
+        self.mask_folders: dict[Path, tuple[str, ...]] = {}
 
     def in_file(self) -> list[Candidate]:
         """The study of a single file; of a DICOMDIR, those it names."""
@@ -574,6 +576,7 @@ class _Finder:
         """The studies of a folder and of all below it, in the order of the folders."""
         refuse_result(self.root)
         tree = walk(self.root, self.budget)
+        self.mask_folders = {part.folder: part.mask_folders for part in tree.folders}
         placed: list[Placed] = [
             (index, self._unreadable(contents.folder, contents.error))
             for index, contents in enumerate(tree.folders)
@@ -583,7 +586,7 @@ class _Finder:
             placed += candidates_of(self, tree)
         if not placed:
             raise nothing_in(self.root, tree.seen, tree.files)
-        return [candidate for _, candidate in sorted(placed, key=lambda pair: pair[0])]
+        return _told_apart([one for _, one in sorted(placed, key=lambda pair: pair[0])])
 
     def named(self, name: str) -> list[Candidate]:
         """The studies of that name among the files of the folder itself."""
@@ -596,7 +599,7 @@ class _Finder:
         placed: list[Placed] = []
         for home, parts in self._by_study_folder(tree.of(Kind.NIFTI)).items():
             groups, stray = self._groups(home, parts, flair_groups)
-            beside, flags = _beside(parts), _files_ignored(parts)
+            beside, flags = _beside(parts), self._files_ignored(home, parts)
             for group in groups:
                 candidate = NiftiCandidate(
                     group.source,
@@ -643,13 +646,13 @@ class _Finder:
             files = [file for _, contents in parts for file in contents.readable]
             if among_studies and not (_say_flair(files) or any(map(_is_numbered_tiff, files))):
                 continue
-            if home not in {contents.folder for _, contents in parts}:
-                placed += [
-                    (parts[0][0], one) for one in self._folder_for_each_sequence(home, parts)
-                ]
+            below = [part for part in parts if part[1].folder != home]
+            if below:  # then what lies in the study's folder itself is a preview or the like
+                candidates = self._folder_for_each_sequence(home, below, parts)
+                placed += [(parts[0][0], candidate) for candidate in candidates]
                 continue
             groups, stray = self._groups(home, parts, slice_groups)
-            flags = _files_ignored(parts)
+            flags = self._files_ignored(home, parts)
             for group in groups:
                 candidate = SlicesCandidate(
                     group.source,
@@ -663,14 +666,16 @@ class _Finder:
             placed += stray
         return placed
 
-    def _folder_for_each_sequence(self, home: Path, parts: list[Part]) -> list[Candidate]:
+    def _folder_for_each_sequence(
+        self, home: Path, parts: list[Part], all_parts: list[Part]
+    ) -> list[Candidate]:
         """The study whose sequences have a folder of pictures each; several folders of FLAIR are as many."""
         where = relative(home, self.root)
         by_sequence: dict[Sequence | str, list[Contents]] = {}
         for _, contents in parts:
             sequence = sequence_of_folder(contents.readable[0].sequence_folder)
             by_sequence.setdefault(sequence or "unknown", []).append(contents)
-        flairs = by_sequence.get(Sequence.FLAIR, [])
+        flairs = by_sequence.pop(Sequence.FLAIR, [])
         if not flairs:
             listed = ", ".join(getattr(name, "value", name) for name in by_sequence)
             error = UnsupportedInputError(
@@ -679,17 +684,30 @@ class _Finder:
                 remedy="give the folder of FLAIR, or rename it if it is FLAIR",
             )
             return [UnreadableCandidate(where, error)]
-        if len(flairs) > 1:  # whose T1 it is, nothing says
-            by_sequence = {Sequence.FLAIR: flairs}
+        flags = list(self._files_ignored(home, all_parts))
+        loose = [part for part in all_parts if part not in parts]
+        if count := sum(len(contents.readable) for _, contents in loose):
+            message = f"Pictures beside the folders of the sequences were not read: {count}."
+            flags.append(flag("FILES_IGNORED", message))
+        files: dict[Sequence, tuple[Found, ...]] = {}
+        for name in (Sequence.T1, Sequence.T1C):
+            folders = by_sequence.get(name, [])
+            if len(folders) == len(flairs) == 1:
+                files[name] = folders[0].readable
+            elif folders:
+                words = f"{len(flairs)} folders say FLAIR and {len(folders)} {name.value}"
+                message = f"{name.value} is left out: {words}; nothing says which belong together."
+                flags.append(flag(f"{name.value}_LEFT_OUT", message))
         candidates: list[Candidate] = []
         for contents in flairs:
-            folders = {name: found[0] for name, found in by_sequence.items() if len(found) == 1}
-            folders[Sequence.FLAIR] = contents
-            files = {name: folders[name].readable for name in Sequence if name in folders}
-            bad = [file.error for group in files.values() for file in group if file.error]
-            source = where if len(flairs) == 1 else relative(contents.folder, self.root)
+            own = {Sequence.FLAIR: contents.readable, **files}
+            bad = [file.error for group in own.values() for file in group if file.error]
             candidate = SlicesCandidate(
-                source, study_name(home, self.ceiling), files, error=bad[0] if bad else None
+                where if len(flairs) == 1 else relative(contents.folder, self.root),
+                study_name(home, self.ceiling),
+                own,
+                error=bad[0] if bad else None,
+                flags=tuple(flags),
             )
             candidates.append(candidate)
         return candidates
@@ -711,13 +729,15 @@ class _Finder:
         """The studies of a folder, and bad files that belong to none of them."""
         index = parts[0][0]
         files = [file for _, contents in parts for file in contents.readable]
-        # A picture beside NIfTI files is not part of the study, whatever is wrong with it.
+        # Neither a picture beside NIfTI files nor a T2 is part of the study, whatever is wrong with it.
         pictures = files[0].kind in SLICES
         bad = [
             file
             for _, contents in parts
             for file in contents.files
-            if file.error is not None and (pictures or file.kind not in SLICES)
+            if file.error is not None
+            and (pictures or file.kind not in SLICES)
+            and (file.sequence is None or isinstance(file.sequence, Sequence))
         ]
         sound = any(
             file.error is None and file.kind in {Kind.NIFTI, *SLICES}
@@ -754,6 +774,17 @@ class _Finder:
             candidates.append(DicomCandidate(relative(common, self.root), study))
         return candidates, problems
 
+    def _files_ignored(self, home: Path, parts: list[Part]) -> tuple[Flag, ...]:
+        """What lies beside a study's files and is not read: images of other kinds, folders of masks."""
+        places = [home, *(contents.folder for _, contents in parts), home.parent]
+        masks = [
+            name for place in dict.fromkeys(places) for name in self.mask_folders.get(place, ())
+        ]
+        if not masks:
+            return _files_ignored(parts)
+        message = f"Folders of masks beside the images were not read: {', '.join(masks)}."
+        return (*_files_ignored(parts), flag("FILES_IGNORED", message))
+
     def _unreadable(self, path: Path, error: GliosightError | None) -> UnreadableCandidate:
         return UnreadableCandidate(
             relative(path, self.root), error or NothingReadableError("cannot be read")
@@ -767,6 +798,22 @@ FORMATS: Mapping[str, Callable[[_Finder, Tree], list[Placed]]] = {
     "dicom": _Finder.dicom,
     "slices": _Finder.slices,
 }
+
+
+def _told_apart(candidates: list[Candidate]) -> list[Candidate]:
+    """The same, but studies of one name are called by the way to them."""
+    counts = Counter(
+        candidate.study_id
+        for candidate in candidates
+        if isinstance(candidate, NiftiCandidate | SlicesCandidate)
+    )
+    return [
+        replace(candidate, study_id=candidate.source.replace("/", "_"))
+        if isinstance(candidate, NiftiCandidate | SlicesCandidate)
+        and counts[candidate.study_id] > 1
+        else candidate
+        for candidate in candidates
+    ]
 
 
 def _named_like(path: Path, limits: Limits) -> list[Candidate]:

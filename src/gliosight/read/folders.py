@@ -10,7 +10,7 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,6 +66,8 @@ class Contents:
         What there was, by suffix or in words.
     error : GliosightError, optional
         Why the folder cannot be listed.
+    mask_folders : tuple of str
+        Names of subfolders that were skipped, since they hold masks of the images beside them.
     """
 
     folder: Path
@@ -73,6 +75,7 @@ class Contents:
     folders: tuple[Path, ...] = ()
     seen: Counter[str] = field(default_factory=Counter)
     error: GliosightError | None = None
+    mask_folders: tuple[str, ...] = ()
 
     @property
     def readable(self) -> tuple[Found, ...]:
@@ -205,14 +208,16 @@ def walk(root: Path, budget: Budget) -> Tree:
         except OSError as error:
             folders.append(Contents(folder, error=cannot_read(error, relative(folder, root))))
             continue
+        worth, mask_folders, away = _worth_entering(contents, root)
+        contents = replace(contents, mask_folders=tuple(path.name for path in mask_folders))
         listed += contents.seen.total()
         budget.check_members(listed, relative(root, root))
         folders.append(contents)
         seen += contents.seen
-        worth, skipped = _worth_entering(contents, root)
-        seen += skipped
+        seen["folders of masks"] += len(mask_folders)
+        seen["links to other places"] += away
         waiting += reversed(worth)
-    return Tree(tuple(folders), seen)
+    return Tree(tuple(folders), +seen)
 
 
 def study_folder(folder: Path, root: Path, ceiling: Path | None) -> Path:
@@ -319,11 +324,12 @@ def slice_groups(files: Iterable[Found]) -> list[FileGroup]:
 
 def flair_groups(files: Iterable[Found]) -> list[FileGroup]:
     """NIfTI files by the study that they belong to, see `naming.group_by_flair`."""
-    by_name: dict[str, Found] = {}
-    for file in files:
-        twice = file.name in by_name
-        folder = file.sequence_folder or file.path.parent.name
-        by_name[f"{folder}_{file.name}" if twice else file.name] = file
+    listed = list(files)
+    counts = Counter(file.name for file in listed)
+    by_name = {
+        file.name if counts[file.name] == 1 else file.where.replace("/", "_"): file
+        for file in listed
+    }
     groups = group_by_flair(by_name, {name: file.shown.kind for name, file in by_name.items()})
     return [
         FileGroup(
@@ -393,22 +399,20 @@ def _absolute(folder: Path) -> Path:
     return Path(os.path.abspath(folder))  # noqa: PTH100
 
 
-def _worth_entering(contents: Contents, root: Path) -> tuple[list[Path], Counter[str]]:
-    """The subfolders that may hold studies, and the others by count."""
-    skipped: Counter[str] = Counter()
+def _worth_entering(contents: Contents, root: Path) -> tuple[list[Path], list[Path], int]:
+    """The subfolders that may hold studies, those of masks, and how many links lead away."""
     folders = [folder for folder in contents.folders if not _is_result(folder)]
     if anat := [folder for folder in folders if folder.name == "anat"]:
         folders = anat
     elif contents.seen[".json"] and any(folder.name.startswith("sub-") for folder in folders):
         beside = ("derivatives", "sourcedata", "code")
         folders = [folder for folder in folders if folder.name not in beside]
-    images = [folder for folder in folders if not is_mask_folder(folder.name)]
-    if contents.readable or images:
-        skipped["folders of masks"] = len(folders) - len(images)
-        folders = images
+    masks = [folder for folder in folders if is_mask_folder(folder.name)]
+    if len(masks) == len(folders) and not contents.readable:
+        masks = []  # nothing else is there: their pixels say what they are
+    folders = [folder for folder in folders if folder not in masks]
     inside = [folder for folder in folders if not _leads_away(folder, root)]
-    skipped["links to other places"] = len(folders) - len(inside)
-    return inside, +skipped
+    return inside, masks, len(folders) - len(inside)
 
 
 def _leads_away(folder: Path, root: Path) -> bool:

@@ -107,6 +107,9 @@ _PROCESSED = re.compile(
     r"|corr(ected)?|conform(ed)?|reorient(ed)?|isovox|moco|eq|tilt|restore"
 )
 _FLUID = frozenset(["dark", "fluid", "flu", "fl", "da", "dk", "tirm", "t2", "irprep", "ir"])
+# Words that stand beside one for masks: "labelsTr", "ground_truth".
+_BESIDE_MASKS = frozenset(("tr", "ts", "va", "val", "train", "test", "ground"))
+_GROUP = re.compile(r"lesions?|consensus|rois?\d*|\w*les")
 _STRUCTURE = re.compile(
     r"nifti\d?|niftis|nii|anat|scans?|images?(tr|ts|va|val)?|imgs?|dicoms?|dcm|resources?|files|raw|data"
     r"|input|mri?|mrs|volumes?|series|ser|seq|sequences?|slices|secondary|converted|out|output|export(ed)?"
@@ -227,12 +230,17 @@ def is_mask(name: str) -> bool:
 
 
 def is_mask_folder(name: str) -> bool:
-    """Whether a folder's name says that it holds masks and nothing else, as ``masks`` or ``5_MASK``."""
-    words = [word for token in _TOKEN.findall(name) for word in _CAMEL.split(token) if word]
-    masks = [bool(_MASK.fullmatch(word.lower())) for word in words]
+    """Whether a folder's name says that it holds masks and nothing else, as ``masks`` or ``5_MASK``.
+
+    A number behind is a patient's (``seg_01``), and a group of patients may be called after its lesions.
+    """
+    words = [word.lower() for token in _TOKEN.findall(name) for word in _CAMEL.split(token) if word]
+    if words and words[0].isdigit():
+        del words[0]
+    words = [word for word in words if word not in _BESIDE_MASKS]
+    masks = [bool(_MASK.fullmatch(word)) and not _GROUP.fullmatch(word) for word in words]
     return any(masks) and all(
-        mask or word.isdigit() or _STRUCTURE.fullmatch(word.lower())
-        for mask, word in zip(masks, words, strict=True)
+        mask or _STRUCTURE.fullmatch(word) for mask, word in zip(masks, words, strict=True)
     )
 
 
@@ -255,20 +263,34 @@ def sequence_of_folder(name: str) -> Sequence | str | None:
     return _read(name).sequence
 
 
-def sequence_folder(parts: Iterable[str]) -> str:
-    """The innermost folder that says a sequence, empty where none does below the one that names the study.
+def sequence_folder(inside: Iterable[str], above: Iterable[str] = ()) -> str:
+    """The innermost folder of a file that says a sequence; empty where none does.
 
     Parameters
     ----------
-    parts : iterable of str
-        Names of folders, from the outermost to the one that holds the file.
+    inside : iterable of str
+        Names of the folders below the path that was given, from the outermost to the one that holds the file.
+    above : iterable of str
+        Those above. They count only as long as none tells one study from another: what a user calls a place
+        where data lie (``t1_study``) says nothing of one image.
     """
-    for name in reversed(tuple(parts)):
+    within = list(inside)
+    for name in reversed(within):
+        if _is_of_a_sequence(name):
+            return name
+    for name in (*reversed(within), *reversed(tuple(above))):
         if not is_structural_folder(name):
             return ""
-        if sequence_of_folder(name) is not None:
+        if _is_of_a_sequence(name):
             return name
     return ""
+
+
+def _is_of_a_sequence(name: str) -> bool:
+    says = sequence_of_folder(name)
+    # With a number other codes may be a patient's: "PD_001", "CT_12".
+    ours = isinstance(says, Sequence) or says == "T2"
+    return ours or (says is not None and not any(map(str.isdigit, name)))
 
 
 def is_structural_folder(name: str) -> bool:
@@ -277,11 +299,11 @@ def is_structural_folder(name: str) -> bool:
     Such are names of sequences, masks, formats and levels (``4_FLAIR``, ``NIFTI``, ``anat``, ``scans``,
     ``images``, ``DICOM``, ``resources``, ``files``). A number alone may be a patient's: see `telling_name`.
     """
-    if is_mask(name):
+    if is_mask_folder(name):
         return True
     read = _read(name)
-    if read.sequence is None and not any(map(_STRUCTURE.fullmatch, read.identity)):
-        return False
+    if read.sequence is None:  # a number would tell "scan_1" from "scan_2"
+        return bool(read.identity) and all(map(_STRUCTURE.fullmatch, read.identity))
     return all(
         _STRUCTURE.fullmatch(token) or _SERIES_NUMBER.fullmatch(token.removeprefix("0"))
         for token in read.identity

@@ -331,7 +331,7 @@ def _flags_of(group: Iterable[Found], files: Mapping[Sequence, Found]) -> tuple[
 def _names(files: Ordered[Found]) -> str:
     """Names for a message."""
     more = ", ..." if len(files) > NAMED else ""
-    return ", ".join(file.path.name for file in files[:NAMED]) + more
+    return ", ".join(file.where for file in files[:NAMED]) + more
 
 
 def _listed(files: Ordered[Found]) -> str:

@@ -9,7 +9,7 @@ import os
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from gliosight.errors import DamagedInputError, GliosightError, NothingReadableError
@@ -55,7 +55,9 @@ class Found:
     @cached_property
     def sequence_folder(self) -> str:
         """The name of the folder that says its sequence, as ``4_FLAIR`` or ``T2w``; empty without one."""
-        return sequence_folder(self.path.absolute().parent.parts)
+        inside = PurePosixPath(self.where).parent.parts
+        folders = self.path.absolute().parent.parts
+        return sequence_folder(inside, folders[: len(folders) - len(inside)])
 
     @property
     def name(self) -> str:
@@ -76,7 +78,7 @@ class Found:
         """What a NIfTI shows by its name, its folder and its sidecar, which is opened once."""
         from gliosight.read.sidecar import what_shows
 
-        return what_shows(self.path)
+        return what_shows(self.path, self.sequence_folder)
 
 
 def relative(path: Path, root: Path) -> str:

@@ -22,7 +22,6 @@ from gliosight.read.flags import flag
 from gliosight.read.limits import open_regular, size_in_words
 from gliosight.read.naming import (
     another_than,
-    sequence_folder,
     sequence_of,
     sequence_of_folder,
     sidecar_of,
@@ -105,9 +104,12 @@ def kind_in_words(kind: Sequence | str) -> str:
     return kind.value if isinstance(kind, Sequence) else kind
 
 
-def what_shows(path: Path) -> Shown:
-    """What a NIfTI shows by its name or folder and the sidecar beside it, opened once; never raises."""
-    by_name = _by_name(path)
+def what_shows(path: Path, folder: str = "") -> Shown:
+    """What a NIfTI shows by its name, its folder and the sidecar beside it, opened once; never raises.
+
+    ``folder`` is the name of the folder that says the sequence, see `naming.sequence_folder`.
+    """
+    by_name = _by_name(path, folder)
     named = by_name.kind
     sidecar = path.with_name(sidecar_of(path.name))
     try:
@@ -121,12 +123,11 @@ def what_shows(path: Path) -> Shown:
     return _judge(path.name, by_name, acquisition_in(fields, named), described=own is not None)
 
 
-def _by_name(path: Path) -> Shown:
+def _by_name(path: Path, folder: str) -> Shown:
     if (named := sequence_of(path.name)) is not None:
         return Shown(named, "name", "by its name")
-    if folder := sequence_folder(path.absolute().parent.parts):
-        named = sequence_of_folder(folder)
-        return Shown(named, "folder", "by its folder's name")
+    if folder:
+        return Shown(sequence_of_folder(folder), "folder", "by its folder's name")
     return Shown(None, "nothing", "neither name, folder nor sidecar says a sequence")
 
 

@@ -104,7 +104,9 @@ def read_slices(
     if colour:
         arrays = {name: stacked[..., index] for index, name in enumerate(CHANNELS)}
         equal = all(np.array_equal(one, arrays[Sequence.FLAIR]) for one in arrays.values())
-    left_out: list[Sequence] = []
+    left_out = [
+        name for name in CHANNELS if any(note.code == f"{name.value}_LEFT_OUT" for note in flags)
+    ]
     for name, files in others.items():
         values, reason = _beside(files, arrays[Sequence.FLAIR], budget)
         if values is not None:
