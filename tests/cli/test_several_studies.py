@@ -34,7 +34,7 @@ def test_several_studies_one_of_them_bad(
     assert "\x1b" not in captured.err + captured.out
     rows = list(csv.DictReader(io.StringIO((out / "studies.csv").read_text("utf-8"))))
     assert [one["status"] for one in rows] == ["tumour found", "tumour found", "error"]
-    assert rows[2]["study_id"] == printable(missing.name)
+    assert rows[2]["study_id"] == rows[2]["source"] == printable(missing.name)
     assert "no such file" in rows[2]["error"]
     assert "\x1b" not in rows[2]["error"]
     # As seen from the table, so that both can be moved together.

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from gliosight import pipeline
-from gliosight.cli.finding import Located, find_below
+from gliosight.cli.finding import Failure, Located, find_below
 from gliosight.cli.options import PATH, limit_options, limits_of, model_options, output_options
 from gliosight.cli.output import (
     print_closing,
@@ -40,8 +40,6 @@ from gliosight.study import Sequence, Study
 
 # A SeriesInstanceUID, or a series' number, either with the part of it.
 SERIES = re.compile(r"(series +)?[0-9]+(\.[0-9]+)*(,.*)?", re.IGNORECASE)
-
-Failures = list[tuple[str, GliosightError]]
 
 
 @click.command("analyze")
@@ -118,7 +116,7 @@ def command(
     with contextlib.ExitStack() as unpacked:  # zips stay unpacked until all is read
         options = Options(limits, volume_index)
         if series is None:
-            asked, failed = [_Asked(_named(studies, flair, t1, t1c), options)], Failures()
+            asked, failed = [_Asked(_named(studies, flair, t1, t1c), options)], list[Failure]()
         elif studies:
             located, failed, _ = find_below(studies, limits, unpacked, shown=talks)
             asked = _asked(located, options, series)
@@ -128,7 +126,7 @@ def command(
             )
         several = len(asked) + len(failed) > 1
         if failed and not several:
-            raise failed[0][1]
+            raise failed[0].error
         if out is not None and not several:
             pipeline.check_out(out, overwrite=overwrite)
         if several:
@@ -148,7 +146,7 @@ def command(
         print_closing(report, masks=bool(results))
     if run.withheld:  # a bug of ours is told before what is wrong with an input
         return run.withheld[0][1]
-    return failed[0][1].exit_code if failed else 0
+    return failed[0].error.exit_code if failed else 0
 
 
 @dataclass(frozen=True)
@@ -221,7 +219,7 @@ class _Run:
         self.withheld.append((str(folder), named))
 
 
-def _analyze_all(asked: list[_Asked], failed: Failures, run: _Run) -> list[dict[str, Any]]:
+def _analyze_all(asked: list[_Asked], failed: list[Failure], run: _Run) -> list[dict[str, Any]]:
     """Analyse one study after the other; of several, one that fails is noted in ``failed``."""
     results: list[dict[str, Any]] = []
     for study in asked:
@@ -231,8 +229,9 @@ def _analyze_all(asked: list[_Asked], failed: Failures, run: _Run) -> list[dict[
             if not run.several:
                 raise
             error = explained(error) or error
-            title = study.located.title
-            failed.append((title, error if error.where else within(error, title)))
+            title, source = study.located.title, study.located.source
+            placed = error if error.where else within(error, title)
+            failed.append(Failure(title, source, placed))
             continue
         results.append(result)
         if run.talks:
@@ -242,7 +241,7 @@ def _analyze_all(asked: list[_Asked], failed: Failures, run: _Run) -> list[dict[
 
 def _close_several(
     results: list[dict[str, Any]],
-    failed: Failures,
+    failed: list[Failure],
     withheld: list[tuple[str, InternalError]],
     out: Path,
     *,
@@ -252,10 +251,11 @@ def _close_several(
     """Write the table of all studies, and say what became of them."""
     table = write_studies(results, failed, out, withheld)
     if as_json:
-        errors = [{"study": name, **error.as_object()} for name, error in (*failed, *withheld)]
+        named = [(failure.title, failure.error) for failure in failed]
+        errors = [{"study": name, **error.as_object()} for name, error in (*named, *withheld)]
         print_json({"studies": results, "errors": errors})
         return
-    for _, error in failed:
+    for error in [failure.error for failure in failed]:
         print_error(error, as_json=False)
     if not quiet:
         total = len(results) + len(failed)

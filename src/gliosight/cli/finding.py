@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from gliosight.cli.output import progress_display
 from gliosight.errors import GliosightError, within
@@ -14,6 +15,14 @@ from gliosight.read import Candidate, Limits, find, join, opened
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.recognise import folder_name
 from gliosight.study import Flag
+
+
+class Failure(NamedTuple):
+    """A path or study that could not be read: its name for people, where it lies, and why."""
+
+    title: str
+    source: str
+    error: GliosightError
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Located:
 
 def find_below(
     paths: Iterable[Path], limits: Limits, unpacked: contextlib.ExitStack, *, shown: bool
-) -> tuple[list[Located], list[tuple[str, GliosightError]], list[Flag]]:
+) -> tuple[list[Located], list[Failure], list[Flag]]:
     """Every study below the paths; a path that cannot be read does not stop the others.
 
     Parameters
@@ -65,7 +74,7 @@ def find_below(
     -------
     located : list of Located
         A DICOM study below several paths is one.
-    failed : list of (str, GliosightError)
+    failed : list of Failure
         The paths that lead nowhere, and why.
     flags : list of Flag
         What unpacking had to say.
@@ -74,7 +83,7 @@ def find_below(
     typed = list(paths)
     located: dict[int, Located] = {}
     candidates: list[Candidate] = []
-    failed: list[tuple[str, GliosightError]] = []
+    failed: list[Failure] = []
     flags: list[Flag] = []
     for path in typed:
         name = folder_name(path)
@@ -88,7 +97,7 @@ def find_below(
                 except GliosightError as error:
                     raise inside.explained(error) from error
         except GliosightError as error:
-            failed.append((name, _placed(error, str(path), above, name)))
+            failed.append(Failure(name, name, _placed(error, str(path), above, name)))
             continue
         flags += inside.flags
         if not path.exists():  # ``folder/name``: its files lie in the folder

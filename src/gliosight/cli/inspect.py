@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gliosight.cli.finding import find_below
+from gliosight.cli.finding import Failure, find_below
 from gliosight.cli.options import PATH, limit_options, limits_of
 from gliosight.cli.output import print_error, print_json, print_text
 from gliosight.errors import NothingReadableError, UsageError, printable
@@ -56,30 +56,35 @@ def command(
         raise UsageError("no PATH given", remedy="name a file or folder")
     limits = limits_of(max_decoded, max_members, max_ratio)
     with contextlib.ExitStack() as unpacked:  # zips stay unpacked until all is read
-        located, paths_failed, flags = find_below(paths, limits, unpacked, shown=not as_json)
+        located, failed, flags = find_below(paths, limits, unpacked, shown=not as_json)
         seen = [
             replace(study.candidate.describe(limits, pixels=pixels), study=study.title)
             for study in located
         ]
-    failed = [error for _, error in paths_failed]
-    unknown = [one.error for one in seen if one.kind == "unknown" and one.error is not None]
-    if (bad := [*failed, *unknown]) and len(unknown) == len(seen):
-        raise bad[0]
+    unreadable = [
+        Failure(study.title, study.source, one.error)
+        for study, one in zip(located, seen, strict=True)
+        if one.kind == "unknown" and one.error is not None
+    ]
+    if (bad := [*failed, *unreadable]) and len(unreadable) == len(seen):
+        raise bad[0].error
     # Where there is nothing there is no study; one that is damaged is there all the same.
-    failed += [one for one in unknown if isinstance(one, NothingReadableError)]
-    seen = [one for one in seen if one.error not in failed]
+    failed += [one for one in unreadable if isinstance(one.error, NothingReadableError)]
+    errors = [failure.error for failure in failed]
+    seen = [one for one in seen if one.error not in errors]
     if as_json:
-        told = [asdict(one) for one in flags]
-        studies, errors = (
-            [_as_json(one) for one in seen],
-            [{"study": one.where, **one.as_object()} for one in failed],
+        print_json(
+            {
+                "studies": [_as_json(one) for one in seen],
+                "flags": [asdict(one) for one in flags],
+                "errors": [{"study": one.title, **one.error.as_object()} for one in failed],
+            }
         )
-        print_json({"studies": studies, "flags": told, "errors": errors})
     else:
         _print(seen, [one.message for one in flags], pixels=pixels)
-        for error in failed:
+        for error in errors:
             print_error(error, as_json=False)
-    return failed[0].exit_code if failed else 0
+    return errors[0].exit_code if errors else 0
 
 
 def _as_json(seen: Inspection) -> dict[str, Any]:

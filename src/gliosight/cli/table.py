@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gliosight.cli.finding import Failure
 from gliosight.errors import CannotWriteError, GliosightError, printable
 from gliosight.files import cannot_write, whole_file
 from gliosight.write.result import write_table
@@ -61,7 +62,7 @@ def check_table(out: Path, *, overwrite: bool) -> None:
 
 def write_studies(
     results: list[dict[str, Any]],
-    failed: list[tuple[str, GliosightError]],
+    failed: list[Failure],
     out: Path,
     withheld: Sequence[tuple[str, GliosightError]] = (),
 ) -> Path:
@@ -88,7 +89,15 @@ def write_studies(
         }
         for one in results
     ]
-    rows += [{"study_id": name, "status": "error", "error": one.line()} for name, one in failed]
+    rows += [
+        {
+            "study_id": failure.title,
+            "source": failure.source,
+            "status": "error",
+            "error": failure.error.line(),
+        }
+        for failure in failed
+    ]
     path = out / TABLE
     try:
         out.mkdir(parents=True, exist_ok=True)
