@@ -188,7 +188,7 @@ REFUSED: dict[str, tuple[int, Callable[[Path], Path], tuple[str, ...]]] = {
     "mislabelled": (4, _mislabelled, ("named .dcm", "IM_0001.dcm")),
     "cut in the pixels": (4, _cut(lambda size: size - 300), ("instance 2", "cut short")),
     "cut in the header": (4, _cut(lambda _: 700), ("cut short",)),
-    "cut in the preamble": (4, _cut(lambda _: 60, ".dcm"), ("0002.dcm", "cut off at once")),
+    "cut in the preamble": (4, _cut(lambda _: 60, ".dcm"), ("0002.dcm", "cut off at the start")),
     "nothing left of it": (4, _cut(lambda _: 0, ".dcm"), ("0002.dcm", "empty")),
     "different sizes": (4, _sizes, ("instance 1", "instance 3", "48 x 48", "24 x 48")),
     "no FLAIR": (5, _no_flair, ("no FLAIR", "T1")),
