@@ -164,10 +164,19 @@ GROUPS: list[tuple[str, list[str]]] = [
         "01_flair_20150101 02_flair_20150101 03_t1_20150101",
         ["01_flair_20150101 ? 03_t1_20150101", "02_flair_20150101 ? 03_t1_20150101"],
     ),
-    # Two FLAIR of one visit, neither of which is the better: both have its T1.
+    # Two FLAIR of one visit: one study, or the T1 would be of both.
     (
         "s_flair_20150101_5 s_flair_20150101_9 s_t1_20150101_7",
-        ["s_flair_20150101_5 s_t1_20150101_7", "s_flair_20150101_9 s_t1_20150101_7"],
+        ["s_flair_20150101_5 s_flair_20150101_9 s_t1_20150101_7"],
+    ),
+    (
+        "AX_FLAIR_20230101_3 AX_FLAIR_20230101_12 AX_T1_20230101_5",
+        ["AX_FLAIR_20230101_3 AX_FLAIR_20230101_12 AX_T1_20230101_5"],
+    ),
+    # A T1 has the number of a FLAIR, so numbers are patients'.
+    (
+        "FLAIR_20230101_3 FLAIR_20230101_12 T1_20230101_3 T1_20230101_12",
+        ["FLAIR_20230101_3 T1_20230101_3", "FLAIR_20230101_12 T1_20230101_12"],
     ),
     # Patients or series, the names do not say: left out, and told.
     ("FLAIR_1 FLAIR_2 T1 T1C t2", ["FLAIR_1 ? T1 T1C", "FLAIR_2 ? T1 T1C"]),
@@ -193,6 +202,27 @@ def test_studies_of_one_folder(names: str, studies: list[str]) -> None:
     assert [sorted(one.split()) for one in told] == [sorted(one.split()) for one in studies]
     titles = [group.title for group in groups]
     assert len(set(titles)) == len(titles)
+    members = [name for group in groups for name in group.names]
+    assert len(set(members)) == len(members)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "studies"),
+    [
+        ({"a_3": 3, "a_12": 12, "a_5": 5}, ["a_3 a_12 a_5"]),
+        ({"b_3": 3, "a_12": 12, "a_5": 5}, ["b_3", "a_12 a_5"]),
+        ({"a_3": 3, "a_12": 4, "a_5": 5}, ["a_3 ? a_5", "a_12 ? a_5"]),  # by chance
+        ({"3_12": 12, "12_3": 3, "3_5": 5}, ["3_12 3_5", "12_3"]),
+        ({"a_3": None, "a_12": None, "a_5": None}, ["a_3 ? a_5", "a_12 ? a_5"]),
+    ],
+)
+def test_numbers_that_are_of_series_tell_no_patient(
+    numbers: dict[str, int | None], studies: list[str]
+) -> None:
+    kinds = dict(zip(numbers, (FLAIR, FLAIR, T1), strict=True))
+    groups = group_by_flair(kinds, kinds, numbers)
+    told = [(*group.names, *"?"[: len(group.doubtful)], *group.doubtful) for group in groups]
+    assert [sorted(one) for one in told] == [sorted(one.split()) for one in studies]
 
 
 def test_a_sidecar_tells_the_kinds() -> None:

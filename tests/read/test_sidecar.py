@@ -281,6 +281,26 @@ def test_flair_before_contrast_goes_before_one_after(tmp_path: Path) -> None:
     assert "taken for FLAIR, before contrast medium" in study.flags[0].message
 
 
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        ({"ContrastBolusAgent": "Gadovist"}, "before contrast medium"),
+        ({}, "the first series by its number"),
+    ],
+)
+def test_the_number_of_a_series_tells_no_patient(
+    tmp_path: Path, second: dict[str, Any], why: str
+) -> None:
+    write_pair(tmp_path / "a_3.nii.gz", {**SIEMENS_FLAIR, "SeriesNumber": 3}, seed=1)
+    later = {**SIEMENS_FLAIR, "SeriesNumber": 12, **second}
+    write_pair(tmp_path / "a_12.nii.gz", later, seed=2)
+    assert len(find(tmp_path, Limits())) == 1
+    study = read_path(tmp_path)
+    assert study.source["files"] == ("a_3.nii.gz",)
+    (note,) = [note for note in study.flags if note.code == "FLAIR_CHOSEN"]
+    assert f"a_3.nii.gz is taken for FLAIR, {why}; there is also a_12.nii.gz" in note.message
+
+
 def test_a_single_file_with_a_sidecar_is_not_assumed(tmp_path: Path) -> None:
     write_pair(tmp_path / "scan.nii.gz", SIEMENS_FLAIR)
     assert codes_of(read_path(tmp_path / "scan.nii.gz")) == ["T1_MISSING", "T1C_MISSING"]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePath
 
@@ -124,6 +124,7 @@ _CUT = "\0"
 # Initials that could be contrast medium, before a patient's number.
 _INITIALS = re.compile(r"[ck]m?|gd|gad|ce|pre|post")
 _NUMBER = re.compile(r"\d+[a-z]?")
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _NUMBERED = re.compile(r"([^\W\d_]+)(\d+)")
 _VISIT = re.compile(
     r"ses-[a-z0-9]+|(ses|session|visit|v|tp|timepoint|time|week|month|year|day)[-_ ]?\d+([-_]\d+)?"
@@ -389,15 +390,18 @@ class NiftiGroup:
 
 
 def group_by_flair(
-    names: Iterable[str], kinds: Mapping[str, Sequence | str | None] | None = None
+    names: Iterable[str],
+    kinds: Mapping[str, Sequence | str | None] | None = None,
+    series_numbers: Mapping[str, int | None] | None = None,
 ) -> list[NiftiGroup]:
     """Tell the NIfTI files of one folder into studies, one for each patient or visit with a FLAIR.
 
     A folder with a single FLAIR is one study, whatever its files are called. FLAIR files are versions of one
     where their identities are the same but for words behind the sequence (``FLAIR``, ``FLAIR_brain``), or but
     for series numbers: where numbers tell no patients (no T1 has the number of a FLAIR) and one of the files
-    is clearly the best. With several studies, a file belongs to the one whose identity it has, else to the
-    only one with which it shares words, dates or numbers that tell studies apart.
+    is clearly the best or all have one date, or where their sidecars say that these are the series' numbers.
+    With several studies, a file belongs to the one whose identity it has, else to the only one with which it
+    shares words, dates or numbers that tell studies apart. No T1 is of two studies.
 
     Parameters
     ----------
@@ -405,6 +409,8 @@ def group_by_flair(
         The names of the files.
     kinds : mapping of str to Sequence, str or None, optional
         What each shows, where more than its name tells (a sidecar).
+    series_numbers : mapping of str to int or None, optional
+        The SeriesNumber of each, where a sidecar has it.
 
     Returns
     -------
@@ -413,6 +419,7 @@ def group_by_flair(
     """
     read = {name: read_name(name) for name in names}
     kinds = {name: read[name].sequence for name in read} if kinds is None else kinds
+    read = _without_series_numbers(read, series_numbers or {})
     partners = [name for name in read if kinds[name] in (Sequence.T1, Sequence.T1C)]
     flairs = _versions([name for name in read if kinds[name] is Sequence.FLAIR], read)
     by_number = any(
@@ -492,7 +499,7 @@ class _Matcher:
         self._narrowed: dict[tuple[str, ...], set[int]] = {}
 
     def fitting(self, name: NiftiName, *, by_number: bool) -> tuple[list[int], bool]:
-        """The studies a file may belong to, and whether it belongs to all of them."""
+        """The studies a file may belong to, and whether it is sure; then there is one only."""
         if name.identity in self.exact:
             return [self.exact[name.identity]], True
         # What all studies share tells none of them.
@@ -503,10 +510,6 @@ class _Matcher:
         if len(fitting) > _NEAR or (strange and by_number and not telling):
             return [], False
         near = [index for index in sorted(fitting) if not are_apart(name, self.groups[index][0])]
-        alike = {_without_numbers(self.groups[index][0].identity) for index in near}
-        one_visit = len(alike) == 1 and any(
-            token.startswith("date") and token in name.identity for token in next(iter(alike))
-        )
         sure = len(near) == len(fitting) == 1 and bool(telling)
         if sure and strange:
             # "clara_t1_7" is not of "berta_flair_7", nor "clara_t1_iso" of "berta_flair_iso".
@@ -515,7 +518,7 @@ class _Matcher:
             sure = name.before[:1] == other.before[:1] != () or (
                 anchored and not begin_apart(name, other)
             )
-        return near, sure or one_visit
+        return near, sure
 
     def _narrow(self, telling: tuple[str, ...]) -> set[int]:
         """The studies that hold most of the tokens."""
@@ -546,15 +549,16 @@ def _versions(flairs: list[str], read: Mapping[str, NiftiName]) -> dict[tuple[st
 def _joined(
     flairs: Mapping[tuple[str, ...], list[str]], read: Mapping[str, NiftiName]
 ) -> dict[tuple[str, ...], list[str]]:
-    """FLAIR files by identity, those joined that differ in series numbers and of which one is the best."""
+    """FLAIR files by identity, joined over series numbers where one is the best or all have one date."""
     alike: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for identity in flairs:
         alike.setdefault(_without_numbers(identity), []).append(identity)
     joined: dict[tuple[str, ...], list[str]] = {}
-    for identities in alike.values():
+    for words, identities in alike.items():
+        one_visit = any(word.startswith("date") for word in words)
         together = [name for identity in identities for name in flairs[identity]]
         merits = sorted(read[name].merit for name in together)
-        if len(merits) > 1 and merits[0] < merits[1]:
+        if len(merits) > 1 and (one_visit or merits[0] < merits[1]):
             joined[identities[0]] = together
         else:
             joined.update((identity, flairs[identity]) for identity in identities)
@@ -564,6 +568,45 @@ def _joined(
 def _without_numbers(identity: tuple[str, ...]) -> tuple[str, ...]:
     """An identity without what may be numbers of series; ``007`` is a patient's."""
     return tuple(token for token in identity if not _SERIES_NUMBER.fullmatch(token))
+
+
+def series_numbers_in(identity: tuple[str, ...]) -> tuple[int, ...]:
+    """The numbers in an identity that may be of series."""
+    return tuple(
+        int(token.rstrip(_LETTERS)) for token in identity if _SERIES_NUMBER.fullmatch(token)
+    )
+
+
+def _without_series_numbers(
+    read: dict[str, NiftiName], numbers: Mapping[str, int | None]
+) -> dict[str, NiftiName]:
+    """The names without the numbers that their sidecars call the series', if each has its own so.
+
+    One name alone may have a patient's number that is by chance that of the series.
+    """
+    places: dict[str, int] = {}
+    for name, number in numbers.items():
+        if number is None:
+            continue
+        same = [
+            index
+            for index, token in enumerate(read[name].identity)
+            if _NUMBER.fullmatch(token) and int(token.rstrip(_LETTERS)) == number
+        ]
+        if not same:
+            return read
+        places[name] = same[-1]
+    if len({numbers[name] for name in places}) < 2:
+        return read
+    return {name: _without_token(one, places.get(name)) for name, one in read.items()}
+
+
+def _without_token(name: NiftiName, place: int | None) -> NiftiName:
+    if place is None:
+        return name
+    labels = sum(token.startswith(("sub-", "ses-")) for token in name.identity)
+    identity = name.identity[:place] + name.identity[place + 1 :]
+    return replace(name, identity=identity, lead=name.lead - (labels <= place < labels + name.lead))
 
 
 def _numbered(name: NiftiName) -> dict[str, str]:

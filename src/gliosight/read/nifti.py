@@ -26,6 +26,7 @@ from gliosight.read.naming import (
     begin_apart,
     is_mask,
     read_name,
+    series_numbers_in,
     shared_tokens,
 )
 from gliosight.read.nifti_file import Image, read_nifti_file
@@ -35,13 +36,14 @@ from gliosight.study import Flag, Sequence, Study, Volume
 
 # Files named in a message before it breaks off.
 NAMED = 6
-# Why a FLAIR file goes before another, by the parts of `NiftiName.merit`.
+# Why a FLAIR file goes before another, by the parts of `_merit`.
 MERITS = (
     "before contrast medium",
     "the original by its name",
     "axial or three-dimensional by its name",
     "the last run",
     "the shortest name",
+    "the first series by its number",
 )
 
 
@@ -308,9 +310,12 @@ def _choose_beside(
     return fitting[0], ""
 
 
-def _merit(file: Found) -> tuple[int, ...]:
-    contrast, *others = read_name(file.name).merit
-    return (contrast or file.shown.contrast is True, *others)
+def _merit(file: Found) -> tuple[Any, ...]:
+    """`NiftiName.merit`, then the series number: a later one may be after contrast medium."""
+    name, number = read_name(file.name), file.shown.series_number
+    contrast, *others = name.merit
+    numbers = series_numbers_in(name.identity) if number is None else (number,)
+    return (contrast or file.shown.contrast is True, *others, numbers)
 
 
 def _flags_of(group: Iterable[Found], files: Mapping[Sequence, Found]) -> tuple[Flag, ...]:
