@@ -79,6 +79,7 @@ SAYS = {
         sub-1_rec-post_T1w sub-1_desc-FLAIR_T1w KM_001_T1 T1_to_FLAIR T1toFLAIR T1_in_FLAIR_space wT1 rT1
         ADNI_002_S_0295_MR_MP-RAGE_br_raw_20060418 training01_01_mprage_pp UCSD-PTGBM-0002_01_T1pre
         t1_tirm_tra_dark-fluid rec-gad_T1w ses-post_T1w acq-FLAIR_T1w ce-none_T1w
+        sub-01_T1w sub01_t1 sub_01_t1 t1_sub01 t1_sub-01 sub_t1
         IR-FSPGR MP-RAGE sag_mprage T1_w_wo week-001_T1 T1_brain
     """,
     "T2": "T2w t2_tse_tra BraTS-GLI-1-000-t2w sub-01_acq-T1c_T2w T2_gd",
@@ -89,7 +90,10 @@ SAYS = {
     "T1MAP": "T1map",
     # What was computed from an image is none.
     "map": "T1_map FLAIR_map",
-    "subtraction": "FLAIR_subtraction T1_subtracted",
+    "subtraction": """
+        FLAIR_subtraction T1_subtracted t1_sub t1_post_sub T1C_sub_ax p1_t1ce_sub axT1Sub T1sub T1+C_SUB
+        sub-01_T1_sub T1_post_minus_pre
+    """,
     "projection": "FLAIR_mip",
     "deformation": "FLAIR1Warp FLAIR1InverseWarp",
     "phase": "FLAIR_ph T1_phase sub-01_part-phase_FLAIR",
@@ -255,6 +259,18 @@ def test_many_files_cost_no_more_each(monkeypatch: pytest.MonkeyPatch) -> None:
         ("masks", None, True, True),
         ("images_segm", None, True, True),
         ("labelsTr", None, True, True),
+        ("labelsTs", None, True, True),
+        ("labels_tr", None, True, True),
+        ("inferTs", None, False, True),
+        ("predictions", None, True, True),
+        ("preds", None, True, True),
+        ("predictions_01", None, True, False),
+        ("session", None, False, True),
+        ("visit", None, False, True),
+        ("exam", None, False, True),
+        ("study", None, False, True),
+        ("study_1", None, False, False),
+        ("t1_study", T1, False, False),
         ("GT", None, True, True),
         ("ground_truth", None, True, True),
         ("seg_01", None, True, False),  # a patient's
@@ -331,6 +347,9 @@ def test_the_folders_below_what_was_given(path: str, sequence: Sequence | str | 
         ("Patient-001/week-000-1", "Patient-001_week-000-1"),  # LUMIERE
         ("P1/2015-01-03/FLAIR", "P1_2015-01-03"),
         ("P1/scans/2/DICOM", "P1"),
+        ("pat8/session/scans/4-FLAIR/resources/NIFTI/files", "pat8"),
+        ("pat8/visit/FLAIR", "pat8"),
+        ("pat8/exam/mr/study", "pat8"),
         ("baseline/FLAIR", "baseline"),
         ("images/FLAIR", None),
         ("", None),

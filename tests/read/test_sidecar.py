@@ -133,6 +133,7 @@ def without(fields: dict[str, Any], *names: str) -> dict[str, Any]:
             T1,
             [],
         ),
+        ("t1_sub", MPRAGE, "subtraction", []),  # the times are those of T1
         # Derived, but with FLAIR's own times: a reformat.
         ("p_flair", {**SIEMENS_FLAIR, "ImageType": ["DERIVED", "SECONDARY", "MPR"]}, FLAIR, []),
     ],

@@ -79,13 +79,15 @@ _OTHER = re.compile(
 )
 # What is computed from an image is no such image; as a first word, short ones are somebody's code.
 _COMPUTED = re.compile(
-    r"(?<!^)\b(?P<map>maps?)\b|\b(?P<subtraction>subtract\w*|subtr)\b|(?<!^)\b(?P<projection>mi?n?ip)\b"
+    r"(?<!^)\b(?P<map>maps?)\b|(?<!^)\b(?P<projection>mi?n?ip)\b"
+    r"|(?P<subtraction>\bsubtr(act\w*)?\b|(?<!^)\bsubs?$|\bt1\w*subs?\b|\bpost\w* ?minus ?pre"
+    r"|\b(?:t1\w*|flair|\+?(?:ce?|cm|km|gd|gad\w*)\+?|post|pre|contrast|enh\w*) subs?\b)"
     r"|\b(?P<deformation>\w*\d ?warp|\w*inverse ?warp|warp(?:coef|field)|deformation\w*|jacobian\w*)\b"
     r"|\b(?P<phase>phase|ph|phmag|imaginary|real|fieldmaphz)[a-z]?$"
 )
 _MASK = re.compile(
     r"(\w*masks?|\w*segs?|segm\w*|\w*segmentations?|(\w*lesion)?labels?(map)?s?|gts?|groundtruth|truth"
-    r"|rois?\d*|lesions?(map)?|consensus|annot(ation)?s?|contours?|delineations?|parcellations?|predictions?"
+    r"|rois?\d*|lesions?(map)?|consensus|annot(ation)?s?|contours?|delineations?|parcellations?|predict(ed|ions?)|preds?"
     r"|heat ?maps?|probmaps?|\+?aparc\w*|\+?aseg\w*|wmparc|wmh|glistrboost|ribbon|pve|[pb]les"
     r"|[rmsw]*c[1-6][rmsw]*(t1|t2|flair)\w*)"
 )
@@ -107,6 +109,8 @@ _PROCESSED = re.compile(
     r"|corr(ected)?|conform(ed)?|reorient(ed)?|isovox|moco|eq|tilt|restore"
 )
 _FLUID = frozenset(["dark", "fluid", "flu", "fl", "da", "dk", "tirm", "t2", "irprep", "ir"])
+# "inferTs" holds what a model made of "imagesTs".
+_INFERRED = re.compile(r"infer(red)?")
 # Words that stand beside one for masks: "labelsTr", "ground_truth".
 _BESIDE_MASKS = frozenset(("tr", "ts", "va", "val", "train", "test", "ground"))
 _GROUP = re.compile(r"lesions?|consensus|rois?\d*|\w*les")
@@ -116,6 +120,8 @@ _STRUCTURE = re.compile(
     r"|orig(inal)?|assessors|meta(data)?|pictures?|png|jpe?g|tiff?|native|structural|conventional"
     r"|unprocessed|processed|preprocessed"
 )
+# Levels of a tree; beside a sequence they are what a user calls a place ("t1_study").
+_LEVEL = re.compile(r"sessions?|visits?|exams?|examinations?|study|studies|experiments?")
 # Entities that are such without a subject, too; "MT-01_flair" is of a patient.
 _COMMON_ENTITIES = frozenset(
     ("sub", "ses", "acq", "ce", "run", "rec", "echo", "space", "desc", "task")
@@ -239,7 +245,10 @@ def is_mask_folder(name: str) -> bool:
     if words and words[0].isdigit():
         del words[0]
     words = [word for word in words if word not in _BESIDE_MASKS]
-    masks = [bool(_MASK.fullmatch(word)) and not _GROUP.fullmatch(word) for word in words]
+    masks = [
+        bool(_MASK.fullmatch(word) or _INFERRED.fullmatch(word)) and not _GROUP.fullmatch(word)
+        for word in words
+    ]
     return any(masks) and all(
         mask or _STRUCTURE.fullmatch(word) for mask, word in zip(masks, words, strict=True)
     )
@@ -304,7 +313,9 @@ def is_structural_folder(name: str) -> bool:
         return True
     read = _read(name)
     if read.sequence is None:  # a number would tell "scan_1" from "scan_2"
-        return bool(read.identity) and all(map(_STRUCTURE.fullmatch, read.identity))
+        return bool(read.identity) and all(
+            _STRUCTURE.fullmatch(token) or _LEVEL.fullmatch(token) for token in read.identity
+        )
     return all(
         _STRUCTURE.fullmatch(token) or _SERIES_NUMBER.fullmatch(token.removeprefix("0"))
         for token in read.identity

@@ -197,6 +197,7 @@ def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bo
         identified.rule in _SAY_NOTHING
         or (identified.confidence == "guess" and kind == named)
         or (named is Sequence.FLAIR and kind == "T2" and open_to_flair)
+        or named == "subtraction"  # with the times of what it was made from
     ):
         return by_name
     reason = identified.why
