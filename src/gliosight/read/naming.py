@@ -94,11 +94,14 @@ _MASK = re.compile(
 
 _CONTRAST_WORD = re.compile(
     r"\+?(ce|cm|c|gd\w*|gad\w*|km|post(?!op|surg|rt|rad|chemo|tx|treat)\w*|pre|contrast\w*"
-    r"|kontrast\w*|enh\w*|inj\w*|mdc|nativ\w*|prec\w+|pregd|pregad|noncontrast|unenhanced|without|ohne|with|mit|non)\+?"
+    r"|kontrast\w*|enh\w*|inj\w*|mdc|wo?|nativ\w*|prec\w+|pregd|pregad|noncontrast|unenhanced|without|ohne|with|mit|non)\+?"
 )
 # Without a word for the sequence these still say T1 after contrast.
 _STRONG = re.compile(r"\+ ?(c|gd|gad|km)\b|\bc ?\+|\bgad\w*|.\b(gd|km|ce)\b|kontrast|contrast")
-_LETTER = re.compile(r"[ck]m?")
+_LETTER = re.compile(r"[ck]m?|wo?")
+# "w" and "wo" contrast: alone the one may be a letter, or "weighted".
+_WITH = re.compile(r"\b(with|w(?! ?o\b))\b")
+_WITHOUT = re.compile(r"\b(without|w ?o)\b")
 _FLAIR_ITSELF = re.compile(r"flair|t2f\b")
 _NO_AGENT = re.compile(r"(no|none|non|pre|without|nativ\w*|0|false|n)", re.IGNORECASE)
 _AXIAL = re.compile(r"ax(ial)?|tra(ns(vers\w*)?)?|3d|cube|space|spc|vista")
@@ -174,6 +177,8 @@ class NiftiName:
         Whether it was put onto FLAIR's grid: ``T1_to_FLAIR``, ``space-FLAIR_T1w``.
     series : str
         The name without sequence, contrast and entities, for people.
+    agent : bool or None
+        Whether it says ``w`` or ``wo`` (contrast medium); ``None`` where it says neither or both.
     """
 
     sequence: Sequence | str | None
@@ -185,6 +190,7 @@ class NiftiName:
     run: int = 0
     onto_flair: bool = False
     series: str = ""
+    agent: bool | None = None
 
     @property
     def before(self) -> tuple[str, ...]:
@@ -688,7 +694,13 @@ def _read(whole: str) -> NiftiName:
         run=int(entities["run"]) if entities.get("run", "").isdecimal() else 0,
         onto_flair="flair" in f"{target} {entities.get('space')}".lower(),
         series=_series(whole, tokens, roles),
+        agent=_agent_in(words),
     )
+
+
+def _agent_in(words: str) -> bool | None:
+    after, before = _WITH.search(words), _WITHOUT.search(words)
+    return None if bool(after) is bool(before) else bool(after)
 
 
 def _plane_of(words: str) -> int:
