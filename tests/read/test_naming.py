@@ -79,6 +79,7 @@ SAYS = {
         sub-1_rec-post_T1w sub-1_desc-FLAIR_T1w KM_001_T1 T1_to_FLAIR T1toFLAIR T1_in_FLAIR_space wT1 rT1
         ADNI_002_S_0295_MR_MP-RAGE_br_raw_20060418 training01_01_mprage_pp UCSD-PTGBM-0002_01_T1pre
         t1_tirm_tra_dark-fluid rec-gad_T1w ses-post_T1w acq-FLAIR_T1w ce-none_T1w
+        sub-01_T1w sub01_t1 sub_01_t1 t1_sub01 t1_sub-01 sub_t1
         IR-FSPGR MP-RAGE sag_mprage T1_w_wo week-001_T1 T1_brain
     """,
     "T2": "T2w t2_tse_tra BraTS-GLI-1-000-t2w sub-01_acq-T1c_T2w T2_gd",
@@ -89,7 +90,10 @@ SAYS = {
     "T1MAP": "T1map",
     # What was computed from an image is none.
     "map": "T1_map FLAIR_map",
-    "subtraction": "FLAIR_subtraction T1_subtracted",
+    "subtraction": """
+        FLAIR_subtraction T1_subtracted t1_sub t1_post_sub T1C_sub_ax p1_t1ce_sub axT1Sub T1sub T1+C_SUB
+        sub-01_T1_sub T1_post_minus_pre
+    """,
     "projection": "FLAIR_mip",
     "deformation": "FLAIR1Warp FLAIR1InverseWarp",
     "phase": "FLAIR_ph T1_phase sub-01_part-phase_FLAIR",
@@ -164,10 +168,19 @@ GROUPS: list[tuple[str, list[str]]] = [
         "01_flair_20150101 02_flair_20150101 03_t1_20150101",
         ["01_flair_20150101 ? 03_t1_20150101", "02_flair_20150101 ? 03_t1_20150101"],
     ),
-    # Two FLAIR of one visit, neither of which is the better: both have its T1.
+    # Two FLAIR of one visit: one study, or the T1 would be of both.
     (
         "s_flair_20150101_5 s_flair_20150101_9 s_t1_20150101_7",
-        ["s_flair_20150101_5 s_t1_20150101_7", "s_flair_20150101_9 s_t1_20150101_7"],
+        ["s_flair_20150101_5 s_flair_20150101_9 s_t1_20150101_7"],
+    ),
+    (
+        "AX_FLAIR_20230101_3 AX_FLAIR_20230101_12 AX_T1_20230101_5",
+        ["AX_FLAIR_20230101_3 AX_FLAIR_20230101_12 AX_T1_20230101_5"],
+    ),
+    # A T1 has the number of a FLAIR, so numbers are patients'.
+    (
+        "FLAIR_20230101_3 FLAIR_20230101_12 T1_20230101_3 T1_20230101_12",
+        ["FLAIR_20230101_3 T1_20230101_3", "FLAIR_20230101_12 T1_20230101_12"],
     ),
     # Patients or series, the names do not say: left out, and told.
     ("FLAIR_1 FLAIR_2 T1 T1C t2", ["FLAIR_1 ? T1 T1C", "FLAIR_2 ? T1 T1C"]),
@@ -193,6 +206,27 @@ def test_studies_of_one_folder(names: str, studies: list[str]) -> None:
     assert [sorted(one.split()) for one in told] == [sorted(one.split()) for one in studies]
     titles = [group.title for group in groups]
     assert len(set(titles)) == len(titles)
+    members = [name for group in groups for name in group.names]
+    assert len(set(members)) == len(members)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "studies"),
+    [
+        ({"a_3": 3, "a_12": 12, "a_5": 5}, ["a_3 a_12 a_5"]),
+        ({"b_3": 3, "a_12": 12, "a_5": 5}, ["b_3", "a_12 a_5"]),
+        ({"a_3": 3, "a_12": 4, "a_5": 5}, ["a_3 ? a_5", "a_12 ? a_5"]),  # by chance
+        ({"3_12": 12, "12_3": 3, "3_5": 5}, ["3_12 3_5", "12_3"]),
+        ({"a_3": None, "a_12": None, "a_5": None}, ["a_3 ? a_5", "a_12 ? a_5"]),
+    ],
+)
+def test_numbers_that_are_of_series_tell_no_patient(
+    numbers: dict[str, int | None], studies: list[str]
+) -> None:
+    kinds = dict(zip(numbers, (FLAIR, FLAIR, T1), strict=True))
+    groups = group_by_flair(kinds, kinds, numbers)
+    told = [(*group.names, *"?"[: len(group.doubtful)], *group.doubtful) for group in groups]
+    assert [sorted(one) for one in told] == [sorted(one.split()) for one in studies]
 
 
 def test_a_sidecar_tells_the_kinds() -> None:
@@ -225,6 +259,18 @@ def test_many_files_cost_no_more_each(monkeypatch: pytest.MonkeyPatch) -> None:
         ("masks", None, True, True),
         ("images_segm", None, True, True),
         ("labelsTr", None, True, True),
+        ("labelsTs", None, True, True),
+        ("labels_tr", None, True, True),
+        ("inferTs", None, False, True),
+        ("predictions", None, True, True),
+        ("preds", None, True, True),
+        ("predictions_01", None, True, False),
+        ("session", None, False, True),
+        ("visit", None, False, True),
+        ("exam", None, False, True),
+        ("study", None, False, True),
+        ("study_1", None, False, False),
+        ("t1_study", T1, False, False),
         ("GT", None, True, True),
         ("ground_truth", None, True, True),
         ("seg_01", None, True, False),  # a patient's
@@ -301,6 +347,9 @@ def test_the_folders_below_what_was_given(path: str, sequence: Sequence | str | 
         ("Patient-001/week-000-1", "Patient-001_week-000-1"),  # LUMIERE
         ("P1/2015-01-03/FLAIR", "P1_2015-01-03"),
         ("P1/scans/2/DICOM", "P1"),
+        ("pat8/session/scans/4-FLAIR/resources/NIFTI/files", "pat8"),
+        ("pat8/visit/FLAIR", "pat8"),
+        ("pat8/exam/mr/study", "pat8"),
         ("baseline/FLAIR", "baseline"),
         ("images/FLAIR", None),
         ("", None),

@@ -17,6 +17,7 @@ from gliosight.study import Sequence
 
 from .builders import codes_of, make_volume, read_path, write_nifti
 
+T1, T1C = Sequence.T1, Sequence.T1C
 WORLD_TOLERANCE_MM = 1e-4
 BOTH_MISSING = ["T1_MISSING", "T1C_MISSING"]
 
@@ -267,6 +268,42 @@ def test_one_of_several_versions_of_flair(
     assert study.source["files"][0] == f"{taken}.nii"
     assert [note.code for note in study.flags] == ["FLAIR_CHOSEN", "T1C_MISSING"]
     assert f"{taken}.nii is taken for FLAIR, {words}" in study.flags[0].message
+
+
+@pytest.mark.parametrize(
+    ("names", "taken", "codes"),
+    [
+        ("Ax T2 FLAIR wo|Ax T1 wo|Ax T1 w", {T1: "Ax T1 wo", T1C: "Ax T1 w"}, []),
+        ("FLAIR|T1_without_5|T1_with_9", {T1: "T1_without_5", T1C: "T1_with_9"}, []),
+        ("FLAIR|T1_W_O|T1_W", {T1: "T1_W_O", T1C: "T1_W"}, []),
+        ("FLAIR|T1 wo contrast|T1 w contrast", {T1: "T1 wo contrast", T1C: "T1 w contrast"}, []),
+        ("FLAIR|T1 pre|T1 post", {T1: "T1 pre", T1C: "T1 post"}, []),
+        ("FLAIR wo|T1 w", {T1C: "T1 w"}, ["T1_MISSING"]),
+        ("FLAIR wo|FLAIR w|T1", {T1: "T1"}, ["FLAIR_CHOSEN", "T1C_MISSING"]),
+        # Alone it says nothing, nor does what is both, nor "weighted".
+        ("FLAIR|T1 w", {T1: "T1 w"}, ["T1C_MISSING"]),
+        ("FLAIR|T1_w_wo", {T1: "T1_w_wo"}, ["T1C_MISSING"]),
+        ("FLAIR wo|T1w", {T1: "T1w"}, ["T1C_MISSING"]),
+        ("w_flair|w_t1", {T1: "w_t1"}, ["T1C_MISSING"]),
+        ("flair|t1_post|t1_sub", {T1C: "t1_post"}, ["T1_MISSING"]),
+        # What is not used is named.
+        ("FLAIR|T1|T1_brain", {T1: "T1"}, ["FILES_IGNORED", "T1C_MISSING"]),
+        ("FLAIR|T1|T1gd|T1gd_brain", {T1: "T1", T1C: "T1gd"}, ["FILES_IGNORED"]),
+        ("FLAIR|T1|T1 w", {}, ["T1_LEFT_OUT", "T1C_MISSING"]),
+    ],
+)
+def test_with_and_without_contrast_medium(
+    tmp_path: Path, names: str, taken: dict[Sequence, str], codes: list[str]
+) -> None:
+    files = [f"{name}.nii" for name in names.split("|")]
+    write_folder(tmp_path, *files)
+    study = read_path(tmp_path)
+    assert study.source["files"] == (files[0], *(f"{name}.nii" for name in taken.values()))
+    assert set(study.sequences) == {Sequence.FLAIR, *taken}
+    assert codes_of(study) == codes
+    for note in study.flags:
+        if note.code == "FILES_IGNORED":
+            assert note.message.endswith(f"not used: {files[-1]}.")
 
 
 def test_with_several_flairs_no_t1_is_called_missing(tmp_path: Path) -> None:

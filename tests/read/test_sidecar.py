@@ -133,6 +133,7 @@ def without(fields: dict[str, Any], *names: str) -> dict[str, Any]:
             T1,
             [],
         ),
+        ("t1_sub", MPRAGE, "subtraction", []),  # the times are those of T1
         # Derived, but with FLAIR's own times: a reformat.
         ("p_flair", {**SIEMENS_FLAIR, "ImageType": ["DERIVED", "SECONDARY", "MPR"]}, FLAIR, []),
     ],
@@ -279,6 +280,26 @@ def test_flair_before_contrast_goes_before_one_after(tmp_path: Path) -> None:
     study = read_path(tmp_path)
     assert study.source["files"] == ("anon_dark-fluid.nii",)
     assert "taken for FLAIR, before contrast medium" in study.flags[0].message
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        ({"ContrastBolusAgent": "Gadovist"}, "before contrast medium"),
+        ({}, "the first series by its number"),
+    ],
+)
+def test_the_number_of_a_series_tells_no_patient(
+    tmp_path: Path, second: dict[str, Any], why: str
+) -> None:
+    write_pair(tmp_path / "a_3.nii.gz", {**SIEMENS_FLAIR, "SeriesNumber": 3}, seed=1)
+    later = {**SIEMENS_FLAIR, "SeriesNumber": 12, **second}
+    write_pair(tmp_path / "a_12.nii.gz", later, seed=2)
+    assert len(find(tmp_path, Limits())) == 1
+    study = read_path(tmp_path)
+    assert study.source["files"] == ("a_3.nii.gz",)
+    (note,) = [note for note in study.flags if note.code == "FLAIR_CHOSEN"]
+    assert f"a_3.nii.gz is taken for FLAIR, {why}; there is also a_12.nii.gz" in note.message
 
 
 def test_a_single_file_with_a_sidecar_is_not_assumed(tmp_path: Path) -> None:

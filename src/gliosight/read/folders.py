@@ -330,7 +330,11 @@ def flair_groups(files: Iterable[Found]) -> list[FileGroup]:
         file.name if counts[file.name] == 1 else file.where.replace("/", "_"): file
         for file in listed
     }
-    groups = group_by_flair(by_name, {name: file.shown.kind for name, file in by_name.items()})
+    groups = group_by_flair(
+        by_name,
+        {name: file.shown.kind for name, file in by_name.items()},
+        {name: file.shown.series_number for name, file in by_name.items()},
+    )
     return [
         FileGroup(
             group.title,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePath
 
@@ -79,24 +79,29 @@ _OTHER = re.compile(
 )
 # What is computed from an image is no such image; as a first word, short ones are somebody's code.
 _COMPUTED = re.compile(
-    r"(?<!^)\b(?P<map>maps?)\b|\b(?P<subtraction>subtract\w*|subtr)\b|(?<!^)\b(?P<projection>mi?n?ip)\b"
+    r"(?<!^)\b(?P<map>maps?)\b|(?<!^)\b(?P<projection>mi?n?ip)\b"
+    r"|(?P<subtraction>\bsubtr(act\w*)?\b|(?<!^)\bsubs?$|\bt1\w*subs?\b|\bpost\w* ?minus ?pre"
+    r"|\b(?:t1\w*|flair|\+?(?:ce?|cm|km|gd|gad\w*)\+?|post|pre|contrast|enh\w*) subs?\b)"
     r"|\b(?P<deformation>\w*\d ?warp|\w*inverse ?warp|warp(?:coef|field)|deformation\w*|jacobian\w*)\b"
     r"|\b(?P<phase>phase|ph|phmag|imaginary|real|fieldmaphz)[a-z]?$"
 )
 _MASK = re.compile(
     r"(\w*masks?|\w*segs?|segm\w*|\w*segmentations?|(\w*lesion)?labels?(map)?s?|gts?|groundtruth|truth"
-    r"|rois?\d*|lesions?(map)?|consensus|annot(ation)?s?|contours?|delineations?|parcellations?|predictions?"
+    r"|rois?\d*|lesions?(map)?|consensus|annot(ation)?s?|contours?|delineations?|parcellations?|predict(ed|ions?)|preds?"
     r"|heat ?maps?|probmaps?|\+?aparc\w*|\+?aseg\w*|wmparc|wmh|glistrboost|ribbon|pve|[pb]les"
     r"|[rmsw]*c[1-6][rmsw]*(t1|t2|flair)\w*)"
 )
 
 _CONTRAST_WORD = re.compile(
     r"\+?(ce|cm|c|gd\w*|gad\w*|km|post(?!op|surg|rt|rad|chemo|tx|treat)\w*|pre|contrast\w*"
-    r"|kontrast\w*|enh\w*|inj\w*|mdc|nativ\w*|prec\w+|pregd|pregad|noncontrast|unenhanced|without|ohne|with|mit|non)\+?"
+    r"|kontrast\w*|enh\w*|inj\w*|mdc|wo?|nativ\w*|prec\w+|pregd|pregad|noncontrast|unenhanced|without|ohne|with|mit|non)\+?"
 )
 # Without a word for the sequence these still say T1 after contrast.
 _STRONG = re.compile(r"\+ ?(c|gd|gad|km)\b|\bc ?\+|\bgad\w*|.\b(gd|km|ce)\b|kontrast|contrast")
-_LETTER = re.compile(r"[ck]m?")
+_LETTER = re.compile(r"[ck]m?|wo?")
+# "w" and "wo" contrast: alone the one may be a letter, or "weighted".
+_WITH = re.compile(r"\b(with|w(?! ?o\b))\b")
+_WITHOUT = re.compile(r"\b(without|w ?o)\b")
 _FLAIR_ITSELF = re.compile(r"flair|t2f\b")
 _NO_AGENT = re.compile(r"(no|none|non|pre|without|nativ\w*|0|false|n)", re.IGNORECASE)
 _AXIAL = re.compile(r"ax(ial)?|tra(ns(vers\w*)?)?|3d|cube|space|spc|vista")
@@ -107,6 +112,8 @@ _PROCESSED = re.compile(
     r"|corr(ected)?|conform(ed)?|reorient(ed)?|isovox|moco|eq|tilt|restore"
 )
 _FLUID = frozenset(["dark", "fluid", "flu", "fl", "da", "dk", "tirm", "t2", "irprep", "ir"])
+# "inferTs" holds what a model made of "imagesTs".
+_INFERRED = re.compile(r"infer(red)?")
 # Words that stand beside one for masks: "labelsTr", "ground_truth".
 _BESIDE_MASKS = frozenset(("tr", "ts", "va", "val", "train", "test", "ground"))
 _GROUP = re.compile(r"lesions?|consensus|rois?\d*|\w*les")
@@ -116,6 +123,8 @@ _STRUCTURE = re.compile(
     r"|orig(inal)?|assessors|meta(data)?|pictures?|png|jpe?g|tiff?|native|structural|conventional"
     r"|unprocessed|processed|preprocessed"
 )
+# Levels of a tree; beside a sequence they are what a user calls a place ("t1_study").
+_LEVEL = re.compile(r"sessions?|visits?|exams?|examinations?|study|studies|experiments?")
 # Entities that are such without a subject, too; "MT-01_flair" is of a patient.
 _COMMON_ENTITIES = frozenset(
     ("sub", "ses", "acq", "ce", "run", "rec", "echo", "space", "desc", "task")
@@ -124,6 +133,7 @@ _CUT = "\0"
 # Initials that could be contrast medium, before a patient's number.
 _INITIALS = re.compile(r"[ck]m?|gd|gad|ce|pre|post")
 _NUMBER = re.compile(r"\d+[a-z]?")
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _NUMBERED = re.compile(r"([^\W\d_]+)(\d+)")
 _VISIT = re.compile(
     r"ses-[a-z0-9]+|(ses|session|visit|v|tp|timepoint|time|week|month|year|day)[-_ ]?\d+([-_]\d+)?"
@@ -167,6 +177,8 @@ class NiftiName:
         Whether it was put onto FLAIR's grid: ``T1_to_FLAIR``, ``space-FLAIR_T1w``.
     series : str
         The name without sequence, contrast and entities, for people.
+    agent : bool or None
+        Whether it says ``w`` or ``wo`` (contrast medium); ``None`` where it says neither or both.
     """
 
     sequence: Sequence | str | None
@@ -178,6 +190,7 @@ class NiftiName:
     run: int = 0
     onto_flair: bool = False
     series: str = ""
+    agent: bool | None = None
 
     @property
     def before(self) -> tuple[str, ...]:
@@ -238,7 +251,10 @@ def is_mask_folder(name: str) -> bool:
     if words and words[0].isdigit():
         del words[0]
     words = [word for word in words if word not in _BESIDE_MASKS]
-    masks = [bool(_MASK.fullmatch(word)) and not _GROUP.fullmatch(word) for word in words]
+    masks = [
+        bool(_MASK.fullmatch(word) or _INFERRED.fullmatch(word)) and not _GROUP.fullmatch(word)
+        for word in words
+    ]
     return any(masks) and all(
         mask or _STRUCTURE.fullmatch(word) for mask, word in zip(masks, words, strict=True)
     )
@@ -303,7 +319,9 @@ def is_structural_folder(name: str) -> bool:
         return True
     read = _read(name)
     if read.sequence is None:  # a number would tell "scan_1" from "scan_2"
-        return bool(read.identity) and all(map(_STRUCTURE.fullmatch, read.identity))
+        return bool(read.identity) and all(
+            _STRUCTURE.fullmatch(token) or _LEVEL.fullmatch(token) for token in read.identity
+        )
     return all(
         _STRUCTURE.fullmatch(token) or _SERIES_NUMBER.fullmatch(token.removeprefix("0"))
         for token in read.identity
@@ -389,15 +407,18 @@ class NiftiGroup:
 
 
 def group_by_flair(
-    names: Iterable[str], kinds: Mapping[str, Sequence | str | None] | None = None
+    names: Iterable[str],
+    kinds: Mapping[str, Sequence | str | None] | None = None,
+    series_numbers: Mapping[str, int | None] | None = None,
 ) -> list[NiftiGroup]:
     """Tell the NIfTI files of one folder into studies, one for each patient or visit with a FLAIR.
 
     A folder with a single FLAIR is one study, whatever its files are called. FLAIR files are versions of one
     where their identities are the same but for words behind the sequence (``FLAIR``, ``FLAIR_brain``), or but
     for series numbers: where numbers tell no patients (no T1 has the number of a FLAIR) and one of the files
-    is clearly the best. With several studies, a file belongs to the one whose identity it has, else to the
-    only one with which it shares words, dates or numbers that tell studies apart.
+    is clearly the best or all have one date, or where their sidecars say that these are the series' numbers.
+    With several studies, a file belongs to the one whose identity it has, else to the only one with which it
+    shares words, dates or numbers that tell studies apart. No T1 is of two studies.
 
     Parameters
     ----------
@@ -405,6 +426,8 @@ def group_by_flair(
         The names of the files.
     kinds : mapping of str to Sequence, str or None, optional
         What each shows, where more than its name tells (a sidecar).
+    series_numbers : mapping of str to int or None, optional
+        The SeriesNumber of each, where a sidecar has it.
 
     Returns
     -------
@@ -413,6 +436,7 @@ def group_by_flair(
     """
     read = {name: read_name(name) for name in names}
     kinds = {name: read[name].sequence for name in read} if kinds is None else kinds
+    read = _without_series_numbers(read, series_numbers or {})
     partners = [name for name in read if kinds[name] in (Sequence.T1, Sequence.T1C)]
     flairs = _versions([name for name in read if kinds[name] is Sequence.FLAIR], read)
     by_number = any(
@@ -492,7 +516,7 @@ class _Matcher:
         self._narrowed: dict[tuple[str, ...], set[int]] = {}
 
     def fitting(self, name: NiftiName, *, by_number: bool) -> tuple[list[int], bool]:
-        """The studies a file may belong to, and whether it belongs to all of them."""
+        """The studies a file may belong to, and whether it is sure; then there is one only."""
         if name.identity in self.exact:
             return [self.exact[name.identity]], True
         # What all studies share tells none of them.
@@ -503,10 +527,6 @@ class _Matcher:
         if len(fitting) > _NEAR or (strange and by_number and not telling):
             return [], False
         near = [index for index in sorted(fitting) if not are_apart(name, self.groups[index][0])]
-        alike = {_without_numbers(self.groups[index][0].identity) for index in near}
-        one_visit = len(alike) == 1 and any(
-            token.startswith("date") and token in name.identity for token in next(iter(alike))
-        )
         sure = len(near) == len(fitting) == 1 and bool(telling)
         if sure and strange:
             # "clara_t1_7" is not of "berta_flair_7", nor "clara_t1_iso" of "berta_flair_iso".
@@ -515,7 +535,7 @@ class _Matcher:
             sure = name.before[:1] == other.before[:1] != () or (
                 anchored and not begin_apart(name, other)
             )
-        return near, sure or one_visit
+        return near, sure
 
     def _narrow(self, telling: tuple[str, ...]) -> set[int]:
         """The studies that hold most of the tokens."""
@@ -546,15 +566,16 @@ def _versions(flairs: list[str], read: Mapping[str, NiftiName]) -> dict[tuple[st
 def _joined(
     flairs: Mapping[tuple[str, ...], list[str]], read: Mapping[str, NiftiName]
 ) -> dict[tuple[str, ...], list[str]]:
-    """FLAIR files by identity, those joined that differ in series numbers and of which one is the best."""
+    """FLAIR files by identity, joined over series numbers where one is the best or all have one date."""
     alike: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
     for identity in flairs:
         alike.setdefault(_without_numbers(identity), []).append(identity)
     joined: dict[tuple[str, ...], list[str]] = {}
-    for identities in alike.values():
+    for words, identities in alike.items():
+        one_visit = any(word.startswith("date") for word in words)
         together = [name for identity in identities for name in flairs[identity]]
         merits = sorted(read[name].merit for name in together)
-        if len(merits) > 1 and merits[0] < merits[1]:
+        if len(merits) > 1 and (one_visit or merits[0] < merits[1]):
             joined[identities[0]] = together
         else:
             joined.update((identity, flairs[identity]) for identity in identities)
@@ -564,6 +585,45 @@ def _joined(
 def _without_numbers(identity: tuple[str, ...]) -> tuple[str, ...]:
     """An identity without what may be numbers of series; ``007`` is a patient's."""
     return tuple(token for token in identity if not _SERIES_NUMBER.fullmatch(token))
+
+
+def series_numbers_in(identity: tuple[str, ...]) -> tuple[int, ...]:
+    """The numbers in an identity that may be of series."""
+    return tuple(
+        int(token.rstrip(_LETTERS)) for token in identity if _SERIES_NUMBER.fullmatch(token)
+    )
+
+
+def _without_series_numbers(
+    read: dict[str, NiftiName], numbers: Mapping[str, int | None]
+) -> dict[str, NiftiName]:
+    """The names without the numbers that their sidecars call the series', if each has its own so.
+
+    One name alone may have a patient's number that is by chance that of the series.
+    """
+    places: dict[str, int] = {}
+    for name, number in numbers.items():
+        if number is None:
+            continue
+        same = [
+            index
+            for index, token in enumerate(read[name].identity)
+            if _NUMBER.fullmatch(token) and int(token.rstrip(_LETTERS)) == number
+        ]
+        if not same:
+            return read
+        places[name] = same[-1]
+    if len({numbers[name] for name in places}) < 2:
+        return read
+    return {name: _without_token(one, places.get(name)) for name, one in read.items()}
+
+
+def _without_token(name: NiftiName, place: int | None) -> NiftiName:
+    if place is None:
+        return name
+    labels = sum(token.startswith(("sub-", "ses-")) for token in name.identity)
+    identity = name.identity[:place] + name.identity[place + 1 :]
+    return replace(name, identity=identity, lead=name.lead - (labels <= place < labels + name.lead))
 
 
 def _numbered(name: NiftiName) -> dict[str, str]:
@@ -634,7 +694,13 @@ def _read(whole: str) -> NiftiName:
         run=int(entities["run"]) if entities.get("run", "").isdecimal() else 0,
         onto_flair="flair" in f"{target} {entities.get('space')}".lower(),
         series=_series(whole, tokens, roles),
+        agent=_agent_in(words),
     )
+
+
+def _agent_in(words: str) -> bool | None:
+    after, before = _WITH.search(words), _WITHOUT.search(words)
+    return None if bool(after) is bool(before) else bool(after)
 
 
 def _plane_of(words: str) -> int:

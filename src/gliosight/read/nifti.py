@@ -26,6 +26,7 @@ from gliosight.read.naming import (
     begin_apart,
     is_mask,
     read_name,
+    series_numbers_in,
     shared_tokens,
 )
 from gliosight.read.nifti_file import Image, read_nifti_file
@@ -35,13 +36,14 @@ from gliosight.study import Flag, Sequence, Study, Volume
 
 # Files named in a message before it breaks off.
 NAMED = 6
-# Why a FLAIR file goes before another, by the parts of `NiftiName.merit`.
+# Why a FLAIR file goes before another, by the parts of `_merit`.
 MERITS = (
     "before contrast medium",
     "the original by its name",
     "axial or three-dimensional by its name",
     "the last run",
     "the shortest name",
+    "the first series by its number",
 )
 
 
@@ -182,7 +184,8 @@ def assign(
     """
     if len(group) == 1 and group[0].shown.kind is None:
         return {Sequence.FLAIR: group[0]}, assign_single(group[0]), ()
-    flair, flags = _choose_flair(group, where)
+    with_agent = _said_with(group)
+    flair, flags = _choose_flair(group, where, with_agent)
     files, explained = {Sequence.FLAIR: flair}, list[Sequence]()
     # "anna_flair" and "anna_t1c" belong together, so "berta_t1" is of somebody else.
     by_words = any(
@@ -191,19 +194,24 @@ def assign(
         if file.shown.kind in OTHERS
     )
     for sequence in OTHERS:
-        candidates = [file for file in group if file.shown.kind is sequence]
+        candidates = [file for file in group if _kind(file, with_agent) is sequence]
         chosen, why = _choose_beside(flair, candidates, by_words=by_words)
-        unsure = [file for file in doubtful if file.shown.kind is sequence]
+        unsure = [file for file in doubtful if _kind(file, with_agent) is sequence]
         if chosen is not None:
             files[sequence] = chosen
+            if unused := [file for file in candidates if file is not chosen] + unsure:
+                message = (
+                    f"{chosen.path.name} is taken for {sequence.value}; not used: {_names(unused)}."
+                )
+                flags.append(flag("FILES_IGNORED", message))
             continue
         if not candidates and unsure:
             why = "its name does not say to which of several FLAIR files it belongs"
         if why:
             option = f"--{sequence.value.lower()}"
             message = (
-                f"{sequence.value} is left out, {why} ({_names(candidates or unsure)}); name the files with "
-                f"--flair and {option}."
+                f"{sequence.value} is left out, {why} ({_names([*candidates, *unsure])}); name the "
+                f"files with --flair and {option}."
             )
             flags.append(flag(f"{sequence.value}_LEFT_OUT", message))
             explained.append(sequence)
@@ -247,7 +255,24 @@ def check_named(file: Found, sequence: Sequence) -> tuple[Flag, ...]:
     return (flag("NAME_CONTRADICTS", message),)
 
 
-def _choose_flair(group: Ordered[Found], where: str) -> tuple[Found, list[Flag]]:
+def _said_with(group: Ordered[Found]) -> frozenset[Found]:
+    """The files called ``w`` contrast medium, if another one is called ``wo``: alone it says nothing."""
+    agents = {file: read_name(file.path.name).agent for file in group}
+    if False not in agents.values():
+        return frozenset()
+    return frozenset(
+        file for file, agent in agents.items() if agent and file.shown.contrast is None
+    )
+
+
+def _kind(file: Found, with_agent: frozenset[Found]) -> Sequence | str | None:
+    kind = file.shown.kind
+    return Sequence.T1C if kind is Sequence.T1 and file in with_agent else kind
+
+
+def _choose_flair(
+    group: Ordered[Found], where: str, with_agent: frozenset[Found]
+) -> tuple[Found, list[Flag]]:
     """The FLAIR of a study; of several, the best by its name."""
     flairs = [file for file in group if file.shown.kind is Sequence.FLAIR]
     if not flairs:
@@ -256,10 +281,10 @@ def _choose_flair(group: Ordered[Found], where: str) -> tuple[Found, list[Flag]]
             where=where,
             remedy="name the file that is FLAIR with --flair FILE",
         )
-    flairs.sort(key=_merit)
+    flairs.sort(key=lambda file: _merit(file, with_agent))
     if len(flairs) == 1:
         return flairs[0], []
-    best, next_best = (_merit(file) for file in flairs[:2])
+    best, next_best = (_merit(file, with_agent) for file in flairs[:2])
     if best == next_best:
         raise UnsupportedInputError(
             f"{len(flairs)} files say FLAIR ({_names(flairs)})",
@@ -308,9 +333,13 @@ def _choose_beside(
     return fitting[0], ""
 
 
-def _merit(file: Found) -> tuple[int, ...]:
-    contrast, *others = read_name(file.name).merit
-    return (contrast or file.shown.contrast is True, *others)
+def _merit(file: Found, with_agent: frozenset[Found]) -> tuple[Any, ...]:
+    """`NiftiName.merit`, then the series number: a later one may be after contrast medium."""
+    name, number = read_name(file.name), file.shown.series_number
+    contrast, *others = name.merit
+    numbers = series_numbers_in(name.identity) if number is None else (number,)
+    after = contrast or file.shown.contrast is True or file in with_agent
+    return (after, *others, numbers)
 
 
 def _flags_of(group: Iterable[Found], files: Mapping[Sequence, Found]) -> tuple[Flag, ...]:

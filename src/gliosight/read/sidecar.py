@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,6 +84,8 @@ class Shown:
         Whether the sidecar says after contrast medium; ``None`` where it does not say.
     flags : tuple of Flag
         SIDECAR_UNREADABLE, and NAME_CONTRADICTS where the sidecar outweighs the name.
+    series_number : int or None
+        The sidecar's SeriesNumber.
     """
 
     kind: Sequence | str | None
@@ -92,6 +95,7 @@ class Shown:
     rule: str = ""
     contrast: bool | None = None
     flags: tuple[Flag, ...] = ()
+    series_number: int | None = None
 
     @property
     def words(self) -> str:
@@ -120,7 +124,13 @@ def what_shows(path: Path, folder: str = "") -> Shown:
         message = f"The sidecar {sidecar.name} was not used: {_reason(error)}."
         return replace(by_name, flags=(flag("SIDECAR_UNREADABLE", message),))
     own = acquisition_in(fields).said
-    return _judge(path.name, by_name, acquisition_in(fields, named), described=own is not None)
+    shown = _judge(path.name, by_name, acquisition_in(fields, named), described=own is not None)
+    return replace(shown, series_number=_series_number_in(fields))
+
+
+def _series_number_in(fields: Mapping[str, Any]) -> int | None:
+    text = _text_of(fields, "SeriesNumber").removesuffix(".0")
+    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
 
 
 def _by_name(path: Path, folder: str) -> Shown:
@@ -187,6 +197,7 @@ def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bo
         identified.rule in _SAY_NOTHING
         or (identified.confidence == "guess" and kind == named)
         or (named is Sequence.FLAIR and kind == "T2" and open_to_flair)
+        or named == "subtraction"  # with the times of what it was made from
     ):
         return by_name
     reason = identified.why
