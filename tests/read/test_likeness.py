@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from gliosight.errors import UnsupportedInputError
+from gliosight.errors import GliosightError, UnsupportedInputError
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.phantom.files import to_bytes
 from gliosight.read.likeness import check_one_head, refuse_other_colours
@@ -167,6 +168,29 @@ def test_slices_of_one_head(phantom: Phantom, part: slice) -> None:
 @pytest.mark.parametrize("numbers", [range(0, 56, 2), range(5, 500, 17)], ids=str)
 def test_only_numbers_that_follow_each_other_are_compared(people: Pictures, numbers: range) -> None:
     assert check_one_head(people, list(numbers)[: len(people)], "a") == ()
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (3, 3), (2, 64), (64, 2), (2, 600), (600, 1), (3, 3000)])
+def test_narrow_pictures(sides: tuple[int, int]) -> None:
+    """Sides shorter than the blocks that are averaged."""
+    values = np.random.default_rng(0).integers(0, 256, (8, *sides, 3), np.uint8)
+    refuse_other_colours(values[:1], "a")
+    refuse_other_colours(values, "a")
+    with contextlib.suppress(UnsupportedInputError):
+        check_one_head(values[..., 0], None, "a")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("sides", [(3, 3), (2, 64), (64, 2)])
+def test_narrow_files_are_answered(tmp_path: Path, sides: tuple[int, int], suffix: str) -> None:
+    path = tmp_path / f"flair.{suffix}"
+    values = np.random.default_rng(0).integers(0, 256, (*sides, 3), np.uint8)
+    Image.fromarray(values).save(path)
+    try:
+        study = read_path(path)
+    except GliosightError:
+        return
+    assert study.shape == (1, *sides)
 
 
 def test_real_patients(lgg_patient: Path) -> None:

@@ -122,6 +122,7 @@ def _border(pictures: NDArray[Any]) -> NDArray[Any]:
 
 def _averaged(pictures: NDArray[Any], block: int) -> NDArray[Any]:
     count, rows, columns, channels = pictures.shape
+    block = min(block, rows, columns)
     rows, columns = rows // block * block, columns // block * block
     shape = (count, rows // block, block, columns // block, block, channels)
     return np.asarray(pictures[:, :rows, :columns].reshape(shape).mean(axis=(2, 4)))
