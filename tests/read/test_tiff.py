@@ -156,6 +156,21 @@ def test_what_is_not_read_is_named(options: dict[str, Any], named: str) -> None:
         decoded(written(values, **{"photometric": "rgb", **options}))
 
 
+@pytest.mark.parametrize(
+    ("mode", "named"),
+    [
+        ("LA", "JPEG with 2 channels in TIFF"),
+        ("RGBA", "JPEG with 4 channels in TIFF"),
+        ("CMYK", "CMYK"),
+    ],
+)
+def test_jpeg_with_other_channels_is_named(mode: str, named: str) -> None:
+    out = io.BytesIO()
+    Image.fromarray(FLAIR).convert("RGB").convert(mode).save(out, "TIFF", compression="jpeg")
+    with pytest.raises(UnsupportedInputError, match=named):
+        decoded(out.getvalue())
+
+
 def test_fax_is_refused_by_name() -> None:
     out = io.BytesIO()
     Image.fromarray(FLAIR > 90).save(out, "TIFF", compression="group4")

@@ -171,6 +171,9 @@ def _check_kind(page: tifffile.TiffPage, where: str) -> None:
             where=where,
             remedy="save it uncompressed or with deflate",
         )
+    together = 1 if page.planarconfig == SEPARATE else page.samplesperpixel
+    if page.compression == JPEG and together not in (1, 3):
+        raise unsupported(f"JPEG with {together} channels in TIFF", where)
     if page.imagedepth != 1:
         raise unsupported(f"a TIFF of {page.imagedepth} slices in one page", where)
     if not page.imagewidth or not page.imagelength or not page.samplesperpixel:
