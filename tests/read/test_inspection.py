@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 
-from gliosight.errors import DamagedInputError
+from gliosight.errors import DamagedInputError, UnsupportedInputError
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
 from gliosight.phantom.dicom import TRAPS, DicomSpec, write_dicom
 from gliosight.read import Limits, Request, find, read
 from gliosight.read.inspection import Inspection, grouped, plane_of
 from tests.conftest import make_geometry
+from tests.read.builders import make_volume
 from tests.read.dicom.test_study import untold_mask
 
 
@@ -93,6 +96,61 @@ def test_slices_say_how_many(head: Phantom, tmp_path: Path) -> None:
     assert seen.series[0].shape == (7, 64, 64)
 
 
+def write_slices(folder: Path, count: int, mode: str = "L") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, values in enumerate(make_volume((count, 64, 64), seed=count), start=1):
+        Image.fromarray(values).convert(mode).save(folder / f"slice_{number:03}.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [("T2w", "L"), ("T2w", "RGB"), ("t2_001.png", "L"), ("t2_001.tif", "L"), ("dwi.jpg", "L")],
+)
+def test_pictures_of_another_sequence(tmp_path: Path, name: str, mode: str) -> None:
+    """The error of an analysis, from headers and names."""
+    path = tmp_path / "p" / name
+    if path.suffix:
+        path.parent.mkdir()
+        Image.fromarray(make_volume((1, 64, 64))[0]).convert(mode).save(path)
+    else:
+        write_slices(path, 3, mode)
+    with pytest.raises(UnsupportedInputError, match="no FLAIR") as raised:
+        read(Request(path))
+    for pixels in (False, True):
+        seen = look(path, pixels=pixels)
+        assert str(seen.error) == str(raised.value)
+        assert seen.flags == ()
+        assert [row.taken_as for row in seen.series] == [None]
+
+
+def test_equal_channels_of_another_sequence(tmp_path: Path) -> None:
+    """Grey in all but the way it is stored, which only the pixels say."""
+    Image.fromarray(make_volume((1, 64, 64))[0]).convert("RGB").save(tmp_path / "t2_001.png")
+    seen = look(tmp_path / "t2_001.png", pixels=True)
+    assert isinstance(seen.error, UnsupportedInputError)
+    assert seen.flags == ()
+
+
+def test_a_folder_that_does_not_fit_flair(tmp_path: Path) -> None:
+    for name, count in (("FLAIR", 10), ("T1", 9), ("T1C", 10)):
+        write_slices(tmp_path / "p" / name, count)
+    seen = look(tmp_path / "p")
+    assert [row.taken_as for row in seen.series] == ["FLAIR", None, "T1C"]
+    assert [note.code for note in seen.flags] == ["T1_LEFT_OUT"]
+    assert seen.flags[0] in read(Request(tmp_path / "p")).flags
+    assert "9 x 64 x 64" in seen.series[1].problem
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_slices_of_two_depths(tmp_path: Path, suffix: str) -> None:
+    for number, values in enumerate(make_volume((4, 64, 64)), start=1):
+        deep = values.astype(np.uint16) * 16 if number == 3 else values
+        Image.fromarray(deep).save(tmp_path / f"flair_{number}.{suffix}")
+    with pytest.raises(DamagedInputError, match="depth, uint8 and uint16") as raised:
+        read(Request(tmp_path))
+    assert str(look(tmp_path).error) == str(raised.value)
+
+
 def test_what_cannot_be_analysed_says_what_analyze_would(head: Phantom, tmp_path: Path) -> None:
     folder = write_nifti(head, tmp_path)
     next(folder.glob("*_flair.nii.gz")).unlink()
@@ -107,7 +165,5 @@ def test_what_cannot_be_analysed_says_what_analyze_would(head: Phantom, tmp_path
 def test_planes() -> None:
     assert plane_of(None) is None
     assert plane_of(make_geometry()) == "axial"
-    import numpy as np
-
     turned = np.array([[0.5, 0.0, 0.866025], [0.0, -1.0, 0.0], [-0.866025, 0.0, 0.5]])
     assert plane_of(make_geometry(axes=turned)) == "oblique axial"

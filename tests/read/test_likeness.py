@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from gliosight.errors import UnsupportedInputError
+from gliosight.errors import GliosightError, UnsupportedInputError
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.phantom.files import to_bytes
 from gliosight.read.likeness import check_one_head, refuse_other_colours
@@ -76,6 +77,16 @@ def photograph(grey: Pictures) -> Pictures:
     return np.clip(values, 0, 255).astype(np.uint8)[None]
 
 
+def coloured_light(grey: Pictures, sigma: float = 16) -> Pictures:
+    """Three smooth channels that have nothing to do with each other, and noise; no air."""
+    chance = np.random.default_rng(len(grey))
+    shape = (*grey.shape, 3)
+    smooth = ndimage.gaussian_filter(chance.normal(size=shape), (0, sigma, sigma, 0))
+    smooth -= smooth.min(axis=(0, 1, 2))
+    values = 20 + 200 * smooth / smooth.max(axis=(0, 1, 2)) + chance.normal(0, 6, shape)
+    return np.clip(values, 0, 255).astype(np.uint8)
+
+
 def as_jpeg(pictures: Pictures) -> Pictures:
     out = []
     for values in pictures:
@@ -93,6 +104,9 @@ OTHERS: dict[str, Callable[[Pictures], Pictures]] = {
     "marks": marked,
     "activation": activated,
     "photograph": photograph,
+    "light": coloured_light,
+    "sharp light": lambda grey: coloured_light(grey, 4),
+    "white background": lambda grey: coloured_light(grey) | np.uint8(255) * (grey < 50)[..., None],
 }
 
 
@@ -105,7 +119,7 @@ def test_colour_that_is_no_composite(phantom: Phantom, name: str, lossy: bool) -
         refuse_other_colours(as_jpeg(pictures) if lossy else pictures, "a")
 
 
-@pytest.mark.parametrize("name", ["jet", "hot", "copper", "marks", "activation", "photograph"])
+@pytest.mark.parametrize("name", OTHERS)
 def test_one_colour_picture(phantom: Phantom, tmp_path: Path, name: str) -> None:
     flair = to_bytes(phantom.sequences[Sequence.FLAIR])[14:15]
     Image.fromarray(OTHERS[name](flair)[0]).save(tmp_path / "flair.png")
@@ -167,6 +181,30 @@ def test_slices_of_one_head(phantom: Phantom, part: slice) -> None:
 @pytest.mark.parametrize("numbers", [range(0, 56, 2), range(5, 500, 17)], ids=str)
 def test_only_numbers_that_follow_each_other_are_compared(people: Pictures, numbers: range) -> None:
     assert check_one_head(people, list(numbers)[: len(people)], "a") == ()
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (3, 3), (2, 64), (64, 2), (2, 600), (600, 1), (3, 3000)])
+def test_narrow_pictures(sides: tuple[int, int]) -> None:
+    """Sides shorter than the blocks that are averaged."""
+    values = np.random.default_rng(0).integers(0, 256, (8, *sides, 3), np.uint8)
+    for pictures in (values[:1], values):
+        with contextlib.suppress(UnsupportedInputError):
+            refuse_other_colours(pictures, "a")
+    with contextlib.suppress(UnsupportedInputError):
+        check_one_head(values[..., 0], None, "a")
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+@pytest.mark.parametrize("sides", [(3, 3), (2, 64), (64, 2)])
+def test_narrow_files_are_answered(tmp_path: Path, sides: tuple[int, int], suffix: str) -> None:
+    path = tmp_path / f"flair.{suffix}"
+    values = np.random.default_rng(0).integers(0, 256, (*sides, 3), np.uint8)
+    Image.fromarray(values).save(path)
+    try:
+        study = read_path(path)
+    except GliosightError:
+        return
+    assert study.shape == (1, *sides)
 
 
 def test_real_patients(lgg_patient: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,21 @@ def test_what_is_not_read_is_named(options: dict[str, Any], named: str) -> None:
         decoded(written(values, **{"photometric": "rgb", **options}))
 
 
+@pytest.mark.parametrize(
+    ("mode", "named"),
+    [
+        ("LA", "JPEG with 2 channels in TIFF"),
+        ("RGBA", "JPEG with 4 channels in TIFF"),
+        ("CMYK", "CMYK"),
+    ],
+)
+def test_jpeg_with_other_channels_is_named(mode: str, named: str) -> None:
+    out = io.BytesIO()
+    Image.fromarray(FLAIR).convert("RGB").convert(mode).save(out, "TIFF", compression="jpeg")
+    with pytest.raises(UnsupportedInputError, match=named):
+        decoded(out.getvalue())
+
+
 def test_fax_is_refused_by_name() -> None:
     out = io.BytesIO()
     Image.fromarray(FLAIR > 90).save(out, "TIFF", compression="group4")
@@ -211,6 +227,71 @@ def test_pages_that_contradict_what_the_file_says_of_itself() -> None:
         at = said.index(axis)
         with pytest.raises(UnsupportedInputError, match=r"slices|time points"):
             decoded(said[:at] + wrong + said[at + len(wrong) :])
+
+
+PLANES = range(24)
+OTHER_FILE = '<TiffData IFD="0" PlaneCount="24"><UUID FileName="b.tif">urn:uuid:2</UUID></TiffData>'
+
+
+def planes(order: Iterable[int]) -> str:
+    return "".join(f'<TiffData IFD="{i}" FirstZ="{z}"/>' for i, z in enumerate(order))
+
+
+@pytest.mark.parametrize(
+    ("data", "attributes", "behind", "named"),
+    [
+        ("", {}, "", None),
+        ("<TiffData/>", {}, "", None),
+        ('<TiffData IFD="0" PlaneCount="24"/>', {}, "<!-- c -->\n", None),
+        (planes(PLANES), {}, "", None),
+        (OTHER_FILE.replace("uuid:2", "uuid:1"), {}, "", None),
+        (planes(np.random.default_rng(0).permutation(24)), {}, "", "not in the order"),
+        (planes(reversed(PLANES)), {}, "", "not in the order"),
+        ('<TiffData IFD="0" FirstZ="1" PlaneCount="24"/>', {}, "", "not in the order"),
+        ('<TiffData IFD="0" FirstT="1" PlaneCount="24"/>', {}, "", "not in the order"),
+        (planes(range(20)), {}, "", "not all of its slices"),
+        ('<TiffData PlaneCount="999999999999"/>', {}, "", "not all of its slices"),
+        (OTHER_FILE, {}, "", "another file"),
+        ('</Pixels></Image><BinaryOnly/><Image><Pixels SizeZ="1">', {}, "", "images"),
+        ("", {"SizeC": 2, "SizeZ": 12}, "<!-- c -->", "2 channels x 12 slices"),
+        ("", {"SizeC": 2, "SizeZ": 12}, " \n<!-- OME -->\n\n", "2 channels x 12 slices"),
+    ],
+)
+def test_planes_of_ome(
+    data: str, attributes: dict[str, int], behind: str, named: str | None
+) -> None:
+    values = make_volume((24, 24, 20))
+    sizes = {"SizeX": 20, "SizeY": 24, "SizeZ": 24, "SizeC": 1, "SizeT": 1, **attributes}
+    words = " ".join(f'{name}="{size}"' for name, size in sizes.items())
+    xml = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+        f'UUID="urn:uuid:1"><Image><Pixels {words}>{data}</Pixels></Image></OME>{behind}'
+    )
+    tif = written(values, photometric="minisblack", metadata=None, description=xml)
+    if named:
+        with pytest.raises(UnsupportedInputError, match=named):
+            decoded(tif)
+    else:
+        np.testing.assert_array_equal(decoded(tif)[..., 0], values)
+
+
+def test_ome_that_is_described_elsewhere() -> None:
+    xml = '<OME UUID="urn:uuid:1"><BinaryOnly MetadataFile="a.companion.ome"/></OME>'
+    tif = written(FLAIR, metadata=None, description=xml)
+    with pytest.raises(UnsupportedInputError):
+        decoded(tif)
+
+
+@pytest.mark.parametrize("shapes", [(12, 12), (12, 1), (1, 12), (3, 4, 5)], ids=str)
+@pytest.mark.parametrize("ome", [False, True], ids=["shaped", "OME"])
+def test_several_images_are_not_one_stack(ome: bool, shapes: tuple[int, ...]) -> None:
+    out = io.BytesIO()
+    with tifffile.TiffWriter(out, ome=ome) as tif:
+        for seed, count in enumerate(shapes):
+            values = make_volume((count, 24, 20), seed=seed)
+            tif.write(values, metadata={"axes": "ZYX"}, photometric="minisblack")
+    with pytest.raises(UnsupportedInputError, match=f"{len(shapes)} images"):
+        decoded(out.getvalue())
 
 
 def test_slices_written_one_by_one(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Iterable
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
-from gliosight.errors import DamagedInputError, GliosightError
+from gliosight.errors import GliosightError, UnsupportedInputError
 from gliosight.read.candidates import (
     Candidate,
     DicomCandidate,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 STRAIGHT = 0.985
 # Decimals of a spacing in mm: positions are written with no more sense than that.
 DIGITS = 4
+# Modes of Pillow with one channel; a palette may hold colours.
+_GREY = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
+_DEPTH_TAGS = (258, 339)  # BitsPerSample and SampleFormat
 _PLANES = ("sagittal", "coronal", "axial")
 
 
@@ -139,15 +143,29 @@ def describe_nifti(candidate: NiftiCandidate, limits: Limits, *, pixels: bool) -
 
 
 def describe_slices(candidate: SlicesCandidate, limits: Limits, *, pixels: bool) -> Inspection:
-    """Look at the headers of pictures: sizes and numbers that clash are told without reading them all."""
+    """Look at the headers of pictures: what clashes there or in names is told without their pixels."""
+    from gliosight.read.slices import left_out_flag, unlike_flair
+
+    rows = {name: _slices(files, name) for name, files in candidate.files.items()}
+    error = candidate.error
+    flags = list(candidate.flags)
+    for name, files in candidate.files.items():
+        clash = _clash(files, flair=name is Sequence.FLAIR)
+        error = error or clash
+        if isinstance(clash, UnsupportedInputError):
+            rows[name] = replace(rows[name], taken_as=None, problem=clash.what)
+        shape, flair = rows[name].shape, rows[Sequence.FLAIR].shape
+        if shape and flair and (reason := unlike_flair(shape, flair)):
+            rows[name] = replace(rows[name], taken_as=None, problem=reason)
+            flags.append(left_out_flag(name, reason))
     seen = Inspection(
-        candidate.title,
-        "slices",
-        series=tuple(_slices(files, name) for name, files in candidate.files.items()),
-        error=candidate.error or _clash(candidate.files.get(Sequence.FLAIR, ())),
-        flags=(*candidate.flags, *candidate.assumed),
+        candidate.title, "slices", series=tuple(rows.values()), error=error, flags=tuple(flags)
     )
-    return _with_pixels(seen, candidate, limits) if pixels else seen
+    if pixels:
+        seen = _with_pixels(seen, candidate, limits)
+    if seen.error is not None:
+        return seen
+    return replace(seen, flags=tuple(dict.fromkeys((*seen.flags, *candidate.assumed))))
 
 
 def describe_dicom(candidate: DicomCandidate, limits: Limits, *, pixels: bool) -> Inspection:
@@ -352,7 +370,7 @@ def _nifti(one: Found) -> SeenSeries:
 
 def _slices(files: Ordered[Found], sequence: Sequence) -> SeenSeries:
     first, last = files[0], files[-1]
-    pages, rows, columns = _size_of(first) or (0, 0, 0)
+    header = _header(first)
     several = len(files) > 1
     return SeenSeries(
         name=f"{first.path.name} to {last.path.name}" if several else first.path.name,
@@ -361,37 +379,57 @@ def _slices(files: Ordered[Found], sequence: Sequence) -> SeenSeries:
         why="one channel is FLAIR; three are T1, FLAIR, T1C"
         if not first.sequence_folder
         else "by its folder",
-        shape=(len(files) if several else pages, rows, columns) if pages else None,
+        shape=(len(files) if several else header.pages, *header.size) if header else None,
         taken_as=sequence.value,
     )
 
 
-def _clash(files: Ordered[Found]) -> GliosightError | None:
-    """What makes pictures no slices of one study, as far as their headers and names say."""
-    from gliosight.read.slices import in_order
+def _clash(files: Ordered[Found], *, flair: bool) -> GliosightError | None:
+    """What makes pictures no slices of one sequence, as far as their headers and names say."""
+    from gliosight.read.slices import differ, in_order, refuse_other_sequence
 
     try:
-        in_order(files)
+        ordered, _ = in_order(files)
+        headers = [(file.where, _header(file)) for file in ordered]
+        if flair:
+            # Whether three channels are equal, only the pixels say.
+            colour = any(header is None or header.colour for _, header in headers)
+            refuse_other_sequence(ordered, colour=colour)
     except GliosightError as error:
         return error
-    sizes: dict[tuple[int, int], Found] = {}
-    for file in files:
-        if (size := _size_of(file)) is not None:
-            sizes.setdefault(size[1:], file)
-    if len(sizes) < 2:
-        return None
-    (one, first), (two, second) = list(sizes.items())[:2]
-    return DamagedInputError(
-        f"slices of one series differ in size, {one[0]} x {one[1]} and {two[0]} x {two[1]}",
-        where=f"{first.where} and {second.where}",
-        remedy="give slices of one series only",
-    )
+    known = [(where, header) for where, header in headers if header is not None]
+    for where, header in known:
+        place, first = known[0]
+        if header.size != first.size:
+            sizes = [f"{rows} x {columns}" for rows, columns in (first.size, header.size)]
+            return differ("size", place, where, *sizes)
+        if first.depth and header.depth and header.depth != first.depth:
+            return differ("depth", place, where, first.depth, header.depth)
+    return None
 
 
-def _size_of(file: Found) -> tuple[int, int, int] | None:
-    """Pages, rows and columns by the header; ``None`` where Pillow does not know the kind of picture."""
+class _Header(NamedTuple):
+    """What the header of a picture says; ``depth`` is empty where it does not say it plainly."""
+
+    pages: int
+    size: tuple[int, int]
+    colour: bool
+    depth: str
+
+
+def _header(file: Found) -> _Header | None:
+    """``None`` where Pillow does not know the kind of picture."""
     try:
         with Image.open(file.path) as picture:
-            return getattr(picture, "n_frames", 1), picture.height, picture.width
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            colour = picture.mode not in _GREY
+            pages, size = getattr(picture, "n_frames", 1), (picture.height, picture.width)
+            depth = "uint16" if picture.mode.startswith("I;16") else "uint8"
+            if isinstance(picture, TiffImageFile):
+                bits, kind = (picture.tag_v2.get(tag, (1,)) for tag in _DEPTH_TAGS)
+                plain = set(kind) == {1} and max(bits) <= 16
+                depth = f"uint{8 if max(bits) <= 8 else 16}" if plain else ""
+            elif picture.mode in ("I", "F"):
+                depth = ""
+            return _Header(pages, size, colour, depth)
+    except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
         return None

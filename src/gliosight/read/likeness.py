@@ -31,6 +31,9 @@ MAP_COLOURS, PIXELS_PER_COLOUR, SPAN = 512, 4, 64
 LEAST_OPEN, FEWEST_SLICES, LEAST_OPEN_WITHOUT_AIR = 0.3, 4, 0.6
 # Air: spread of the picture's border over the picture's, and how far apart its channels are.
 BORDER_SPREAD, SPAN_OF_BORDER, AIR_COLOUR, COLOURFUL_AIR = 0.7, 0.2, 0.25, 0.45
+# Around a head is air: as part of each channel's spread, how dark it is, and how alike the border's blocks
+# are that must show it. In LGG nine in ten of them do, in photographs a third at most.
+DARK, ALIKE, PART_OF_AIR = 0.5, 0.2, 0.5
 # A map that is red first, then yellow, then white: part of the pixels with falling channels, and how
 # far they fall on average, as a part of the brightest: copies of a sequence do not.
 MOST_FALLING, FALL = 0.97, 0.05
@@ -59,8 +62,9 @@ def refuse_other_colours(pictures: NDArray[Any], where: str) -> None:
 
     Notes
     -----
-    Of 88 patients of the LGG set none is refused, as they are or as JPEG; of colour maps, overlays and
-    photographs nearly all are (docs/decisions/0007). Single slices that show little are harder.
+    Of 88 patients of the LGG set none is refused, as they are or as JPEG; composites cropped
+    to the brain, without air, are. Of colour maps, overlays and photographs nearly all are
+    (docs/decisions/0007). Single slices that show little are harder.
     """
     reason = _other_colours(pictures)
     if reason:
@@ -92,6 +96,9 @@ def _other_colours(pictures: NDArray[Any]) -> str | None:
         return f"there are only {colours} colours, as in a colour map"
     blocks = _averaged(coloured, BLOCK)
     border = _border(blocks)
+    # Pictures of a few blocks say too little.
+    if blocks[..., 0].size >= _BINS**2 and not _is_air(border, lowest, span):
+        return "there is no air around a head, as in a photograph"
     blocks = blocks[(np.abs(blocks - air) > 0.1 * span).any(axis=-1)]
     if len(blocks) < _BINS**2:
         return None
@@ -115,6 +122,14 @@ def _other_colours(pictures: NDArray[Any]) -> str | None:
     return None
 
 
+def _is_air(border: NDArray[Any], lowest: NDArray[Any], span: NDArray[Any]) -> bool:
+    """Whether most of a border, (blocks, channels), is dark and alike in all channels."""
+    span = np.maximum(span, 0.1 * span.max())  # one channel may show nothing
+    middle = np.median(border, axis=0)
+    alike = (np.abs(border - middle) <= ALIKE * span).all(axis=-1)
+    return bool((middle - lowest <= DARK * span).all() and alike.mean() >= PART_OF_AIR)
+
+
 def _border(pictures: NDArray[Any]) -> NDArray[Any]:
     sides = (pictures[:, 0], pictures[:, -1], pictures[:, :, 0], pictures[:, :, -1])
     return np.concatenate([side.reshape(-1, side.shape[-1]) for side in sides])
@@ -122,6 +137,7 @@ def _border(pictures: NDArray[Any]) -> NDArray[Any]:
 
 def _averaged(pictures: NDArray[Any], block: int) -> NDArray[Any]:
     count, rows, columns, channels = pictures.shape
+    block = min(block, rows, columns)
     rows, columns = rows // block * block, columns // block * block
     shape = (count, rows // block, block, columns // block, block, channels)
     return np.asarray(pictures[:, :rows, :columns].reshape(shape).mean(axis=(2, 4)))

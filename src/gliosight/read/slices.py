@@ -96,14 +96,15 @@ def read_slices(
         notes |= picture.notes
         slices += _pages(one, picture, alone=len(ordered) == 1)
     colour = any(one.pixels.shape[-1] == 3 for one in slices)
-    if not colour or any(file.sequence_folder for file in ordered):
-        _refuse_other_sequence(ordered)
+    if not colour:
+        refuse_other_sequence(ordered, colour=False)
     stacked = _stack(slices)
     arrays: dict[Sequence, NDArray[Any]] = {Sequence.FLAIR: stacked[..., 0]}
     equal = False
     if colour:
         arrays = {name: stacked[..., index] for index, name in enumerate(CHANNELS)}
         equal = all(np.array_equal(one, arrays[Sequence.FLAIR]) for one in arrays.values())
+        refuse_other_sequence(ordered, colour=not equal)
     left_out = [
         name for name in CHANNELS if any(note.code == f"{name.value}_LEFT_OUT" for note in flags)
     ]
@@ -113,8 +114,7 @@ def read_slices(
             arrays[name] = values
             continue
         left_out.append(name)
-        message = f"{name.value} is left out: {reason}."
-        order_flags = (*order_flags, flag(f"{name.value}_LEFT_OUT", message))
+        order_flags = (*order_flags, left_out_flag(name, reason))
     place = slices[0].where if len(slices) == 1 else study_id
     doubts: tuple[Flag, ...] = ()
     if not labelled:
@@ -148,10 +148,21 @@ def _beside(
         for page in _pages(file, _decode(file, budget), alone=len(ordered) == 1)
     ]
     stacked = _stack(slices)[..., 0]
-    if stacked.shape == flair.shape:
-        return stacked, ""
-    sizes = [" x ".join(str(side) for side in array.shape) for array in (stacked, flair)]
-    return None, f"its slices are {sizes[0]}, those of FLAIR {sizes[1]}"
+    reason = unlike_flair(stacked.shape, flair.shape)
+    return (None if reason else stacked), reason
+
+
+def unlike_flair(shape: tuple[int, ...], flair: tuple[int, ...]) -> str:
+    """Why slices of this number and size do not fit those of FLAIR; empty where they do."""
+    if shape == flair:
+        return ""
+    sizes = [" x ".join(str(side) for side in sides) for sides in (shape, flair)]
+    return f"its slices are {sizes[0]}, those of FLAIR {sizes[1]}"
+
+
+def left_out_flag(name: Sequence, reason: str) -> Flag:
+    """The flag for a sequence whose slices do not fit those of FLAIR."""
+    return flag(f"{name.value}_LEFT_OUT", f"{name.value} is left out: {reason}.")
 
 
 def _decode(one: Found, budget: Budget) -> Picture:
@@ -233,8 +244,15 @@ def _missing(numbers: list[int]) -> tuple[Flag, ...]:
     return (flag("MISSING_SLICES", message),)
 
 
-def _refuse_other_sequence(found: Ordered[Found]) -> None:
-    """Grey pictures whose name says another sequence are not FLAIR, whatever else they are."""
+def refuse_other_sequence(found: Ordered[Found], *, colour: bool) -> None:
+    """Grey pictures whose name, and any whose folder, says another sequence are not FLAIR.
+
+    Raises
+    ------
+    UnsupportedInputError
+    """
+    if colour and not any(one.sequence_folder for one in found):
+        return
     for one in found:
         name = one.sequence
         if name is not None and name is not Sequence.FLAIR:
@@ -252,9 +270,10 @@ def _stack(slices: Ordered[_Slice]) -> NDArray[Any]:
     channels = max(one.pixels.shape[-1] for one in slices)
     for one in slices:
         if one.pixels.shape[:2] != first.pixels.shape[:2]:
-            raise _differ("size", first, one, _size(first), _size(one))
+            raise differ("size", first.where, one.where, _size(first), _size(one))
         if one.pixels.dtype != first.pixels.dtype:
-            raise _differ("depth", first, one, str(first.pixels.dtype), str(one.pixels.dtype))
+            depths = str(first.pixels.dtype), str(one.pixels.dtype)
+            raise differ("depth", first.where, one.where, *depths)
     # A grey picture among colour ones has three equal channels: PNG optimisers save blank slices
     # so.
     return np.stack(
@@ -262,10 +281,11 @@ def _stack(slices: Ordered[_Slice]) -> NDArray[Any]:
     )
 
 
-def _differ(what: str, one: _Slice, other: _Slice, first: str, second: str) -> DamagedInputError:
+def differ(what: str, where: str, other: str, first: str, second: str) -> DamagedInputError:
+    """The error for slices of two sizes or depths, and the places of the two."""
     return DamagedInputError(
         f"slices of one series differ in {what}, {first} and {second}",
-        where=f"{one.where} and {other.where}",
+        where=f"{where} and {other}",
         remedy="give slices of one series only",
     )
 

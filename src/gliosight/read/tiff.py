@@ -171,6 +171,9 @@ def _check_kind(page: tifffile.TiffPage, where: str) -> None:
             where=where,
             remedy="save it uncompressed or with deflate",
         )
+    together = 1 if page.planarconfig == SEPARATE else page.samplesperpixel
+    if page.compression == JPEG and together not in (1, 3):
+        raise unsupported(f"JPEG with {together} channels in TIFF", where)
     if page.imagedepth != 1:
         raise unsupported(f"a TIFF of {page.imagedepth} slices in one page", where)
     if not page.imagewidth or not page.imagelength or not page.samplesperpixel:
@@ -308,7 +311,8 @@ def _refuse_hyperstack(tif: tifffile.TiffFile, pages: int, where: str) -> None:
     for name in _MICROSCOPES:
         if getattr(tif, f"is_{name}", False):
             raise unsupported(f"a microscope's TIFF ({name.upper()})", where)
-    images = _claimed(tif)
+    ome = _ome(tif.pages.first)
+    images = _claimed(tif, ome)
     for axes in images:
         if any(axes.get(axis, 1) > 1 for axis in ("C", "T", "?")):
             words = {"C": "channels", "Z": "slices", "T": "time points", "?": "pages of some kind"}
@@ -318,26 +322,78 @@ def _refuse_hyperstack(tif: tifffile.TiffFile, pages: int, where: str) -> None:
                 where=where,
                 remedy="save one channel and time point as a stack of slices, and give that",
             )
+    if len(images) > 1 and (ome is not None or any(axes.get("Z", 1) > 1 for axes in images)):
+        raise UnsupportedInputError(
+            f"a TIFF of {len(images)} images",
+            where=where,
+            remedy="save each image as a file of its own, and give the stack of FLAIR",
+        )
     claimed = sum(axes.get("Z", 1) for axes in images)
-    if claimed != pages and (claimed > 1 or tif.is_ome):
+    if claimed != pages and (claimed > 1 or ome is not None):
         raise UnsupportedInputError(
             f"a stack of {claimed} slices in {pages} page{'s' if pages > 1 else ''}",
             where=where,
             remedy="save it with one page for each slice, without other images beside",
         )
+    if ome is not None and (reason := _other_planes(ome, claimed)):
+        raise UnsupportedInputError(
+            f"an OME-TIFF {reason}",
+            where=where,
+            remedy="save it as one file with one page for each slice, in the order of the slices",
+        )
 
 
-def _claimed(tif: tifffile.TiffFile) -> list[dict[str, int]]:
+def _ome(page: tifffile.TiffPage) -> ElementTree.Element | None:
+    """The root of OME-XML in ImageDescription, known by its start: comments may stand behind it."""
+    text = page.description.strip("\ufeff\0 \t\r\n")
+    if not text.startswith("<") or "OME" not in text:
+        return None
+    # What expat expands is bounded by itself.
+    root = ElementTree.fromstring(text)  # noqa: S314
+    return root if _local(root) == "OME" else None
+
+
+def _local(element: ElementTree.Element) -> str:
+    """The element's name without its namespace."""
+    return element.tag.rpartition("}")[2]
+
+
+def _other_planes(ome: ElementTree.Element, slices: int) -> str:
+    """Why slice n is not page n of this file by TiffData's words; empty where it is."""
+    blocks = []
+    for element in ome.iter():
+        if _local(element) == "BinaryOnly":
+            return "that is described in another file"
+        if _local(element) != "TiffData":
+            continue
+        for child in element:
+            if (
+                _local(child) == "UUID"
+                and (child.text or "").strip() != ome.get("UUID", "").strip()
+            ):
+                return "with planes in another file"
+        words = element.attrib
+        # Without any page all planes are meant, with a page just that one.
+        count = words.get("PlaneCount", words.get("NumPlanes", 1 if "IFD" in words else slices))
+        starts = [int(words.get(name, 0)) for name in ("IFD", "FirstZ", "FirstC", "FirstT")]
+        blocks.append((*starts, int(count)))
+    expected = 0
+    for page, first, channel, time, count in sorted(blocks):
+        if page != expected or first != expected or channel or time or count < 1:
+            return "whose pages are not in the order of its slices"
+        expected += count
+    return "whose pages are not all of its slices" if blocks and expected != slices else ""
+
+
+def _claimed(tif: tifffile.TiffFile, ome: ElementTree.Element | None) -> list[dict[str, int]]:
     """How many slices (Z), channels (C), time points (T) each image has by the file's own words.
 
     The dimensions that OME-XML, ImageJ and tifffile write into ImageDescription.
     """
     page = tif.pages.first
     images: list[dict[str, int]] = []
-    if tif.is_ome:
-        # What expat expands is bounded by itself.
-        root = ElementTree.fromstring(tif.ome_metadata)  # noqa: S314
-        pixels = [one for one in root.iter() if one.tag.rpartition("}")[2] == "Pixels"]
+    if ome is not None:
+        pixels = [element for element in ome.iter() if _local(element) == "Pixels"]
         images += [{axis: int(one.get(f"Size{axis}", 1)) for axis in "CZT"} for one in pixels]
     elif tif.is_imagej and isinstance(meta := tif.imagej_metadata, dict):
         named = {"C": "channels", "Z": "slices", "T": "frames"}
