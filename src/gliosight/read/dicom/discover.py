@@ -22,6 +22,7 @@ from gliosight.read.dicom.elements import stored
 from gliosight.read.dicom.grouping import patient_of
 from gliosight.read.dicom.headers import Pool
 from gliosight.read.dicom.instances import (
+    MR_IMAGES,
     Instance,
     NeverAnalysedError,
     is_dicomdir,
@@ -101,7 +102,7 @@ def discover(
     budget.check_members(len(paths), relative(root, root))
     instances: list[Instance] = []
     unread: list[tuple[Path, GliosightError]] = []
-    never_analysed: list[tuple[Path, GliosightError]] = []
+    never_analysed: list[tuple[Path, NeverAnalysedError]] = []
     pool = Pool()
     for done, path in enumerate(paths, 1):
         try:
@@ -115,13 +116,23 @@ def discover(
                 instances.append(instance)
         if tell is not None:
             tell(done, len(paths))
+    series = {stored(one.header, "SeriesInstanceUID") for one in instances if _is_image(one)} - {""}
+    unread += [
+        (path, error.as_image)
+        for path, error in never_analysed
+        if error.as_image is not None and error.series in series
+    ]
     if not instances and not unread:
-        unread = never_analysed
+        unread += never_analysed
     return Discovered(
         without_copies(instances, budget),
         tuple(error for _, error in unread),
         tuple(path for path, _ in unread),
     )
+
+
+def _is_image(one: Instance) -> bool:
+    return stored(one.header, "SOPClassUID") in (*MR_IMAGES, "")
 
 
 def summed_up(
