@@ -18,6 +18,8 @@ from gliosight.read.candidates import DicomCandidate
 from gliosight.read.dicom import discover
 from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
 from gliosight.read.dicom.study import DicomStudy, digest_of, without_pixels
+from gliosight.read.dicom.study import joined as joined_studies
+from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.study import Sequence, Study
 
 
@@ -445,6 +447,9 @@ def test_uids_that_change_with_the_slice(
     candidates = [candidate for path in files for candidate in find(path, Limits())]
     (joined,) = join(candidates)
     assert joined.read(Options()).study_id == study.study_id
+    studies = [one.study for one in candidates if isinstance(one, DicomCandidate)]
+    ((parts, _),) = joined_studies(studies, Budget(DEFAULT_LIMITS))
+    assert parts == tuple(range(len(files)))
 
 
 @pytest.mark.parametrize("layout", ["classic", "enhanced"])

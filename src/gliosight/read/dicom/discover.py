@@ -39,6 +39,8 @@ _NO_NAMES = ("", ".", "..")
 _NOT_IN_NAMES = frozenset("\\:\0")
 # What an instance is called of which there was a copy under other UIDs.
 EXPORTED_TWICE = "exported twice"
+# More images of one place and acquisition are a dynamic series, not copies.
+MOST_EXPORTS = 3
 # Cheap to compare: the place of a picture and what scanners change from one picture of a place to the next.
 _PICTURE = (
     "ImagePositionPatient",
@@ -177,20 +179,33 @@ def without_copies(instances: Iterable[Instance], budget: Budget) -> tuple[Insta
     sizes = Counter(map(_series_uids, unique))
     rank = {uids: (-count, index) for index, (uids, count) in enumerate(sizes.items())}
     changed: dict[int, Instance | None] = {}
-    for several in (one for one in alike.values() if len(one) > 1):
-        pictures: dict[object, Instance] = {}
+    for several in _perhaps_twice(alike.values()):
+        pictures: dict[bytes, Instance] = {}
         for one in sorted(several, key=lambda one: rank[_series_uids(one)]):
             try:
                 pixels = _pixel_digest(one, budget)
             except GliosightError:
                 continue  # whoever reads it says what is wrong
-            acquisition = replace(acquisition_of(stored_values(one.header)), description="")
-            first = pictures.setdefault((acquisition, pixels), one)
+            first = pictures.setdefault(pixels, one)
             if first is not one:
                 changed[id(one)] = None
                 changed[id(first)] = replace(first, oddities=(*first.oddities, EXPORTED_TWICE))
     out = (changed.get(id(one), one) for one in unique)
     return tuple(one for one in out if one is not None)
+
+
+def _perhaps_twice(alike: Iterable[list[Instance]]) -> list[list[Instance]]:
+    """Images of one place that may be copies of each other, by their acquisitions."""
+    out = []
+    for several in alike:
+        if len(several) < 2:
+            continue
+        acquired: dict[object, list[Instance]] = {}
+        for one in several:
+            acquisition = replace(acquisition_of(stored_values(one.header)), description="")
+            acquired.setdefault(acquisition, []).append(one)
+        out += [same for same in acquired.values() if 1 < len(same) <= MOST_EXPORTS]
+    return out
 
 
 def _series_uids(one: Instance) -> tuple[str, str]:

@@ -38,7 +38,7 @@ from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.pairing import same_grid
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
-from gliosight.read.limits import DEFAULT_LIMITS, Budget
+from gliosight.read.limits import Budget
 from gliosight.read.recognise import Found, relative
 from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
 from gliosight.study import DicomSource, Flag, Geometry, Sequence, Study, Volume
@@ -143,22 +143,26 @@ def studies_in(
     return studies, [one for one in problems if one[0].parent not in taken]
 
 
-def joined(parts: abc.Sequence[DicomStudy]) -> list[tuple[int, DicomStudy]]:
+def joined(
+    parts: abc.Sequence[DicomStudy], budget: Budget
+) -> list[tuple[tuple[int, ...], DicomStudy]]:
     """Studies whose files were found below several paths, sorted anew.
 
     Returns
     -------
-    list of (int, DicomStudy)
-        Each with the index of its first part; what has not changed is the same object.
+    list of (tuple of int, DicomStudy)
+        Each with the indices of its parts; what has not changed is the same object.
     """
     ids = {one.study_id for one in parts}
     single = any(len({series.whole for series in one.series}) == 1 for one in parts)
     if len(ids) == len(parts) and not single:
-        return list(enumerate(parts))  # whole studies, each with UIDs of its own
+        return [
+            ((index,), part) for index, part in enumerate(parts)
+        ]  # whole studies, each with UIDs of its own
     part_of = {path: index for index, part in enumerate(parts) for path in _instances(part.series)}
     found = [one for part in parts for one in _instances(part.series).values()]
     out = []
-    for key, series in series_of(without_copies(found, Budget(DEFAULT_LIMITS))).items():
+    for key, series in series_of(without_copies(found, budget)).items():
         instances = _instances(series)
         mine = sorted({part_of[path] for path in instances})
         first = parts[mine[0]]
@@ -171,7 +175,7 @@ def joined(parts: abc.Sequence[DicomStudy]) -> list[tuple[int, DicomStudy]]:
             tuple(flags),
         )
         same = _instances(first.series) == instances and study.study_id == first.study_id
-        out.append((mine[0], first if same and study.flags == first.flags else study))
+        out.append((tuple(mine), first if same and study.flags == first.flags else study))
     return sorted(out, key=lambda pair: pair[0])
 
 
