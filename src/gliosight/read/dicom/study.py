@@ -129,7 +129,9 @@ def studies_in(
     for key, series in series_of(found.instances).items():
         folders = _folders(series)
         problem = whole or next((beside[one] for one in sorted(folders) if one in beside), None)
-        studies.append(DicomStudy(_study_id(key, series), series, folders, problem, _said_of(key)))
+        studies.append(
+            DicomStudy(_study_id(key, series), series, folders, problem, _said_of(key, series))
+        )
     studies.sort(key=lambda one: one.study_id)
     if not studies and not problems:
         raise NothingReadableError(
@@ -166,7 +168,9 @@ def joined(
         instances = _instances(series)
         mine = sorted({part_of[path] for path in instances})
         first = parts[mine[0]]
-        flags = _once([*(said for one in mine for said in parts[one].flags), *_said_of(key)])
+        flags = _once(
+            [*(said for one in mine for said in parts[one].flags), *_said_of(key, series)]
+        )
         study = DicomStudy(
             _study_id(key, series),
             series,
@@ -194,12 +198,14 @@ def _study_id(key: StudyKey, series: tuple[Series, ...]) -> str:
     return digest_of("\n".join(sorted(frames_digest(one) for one in series)))
 
 
-def _said_of(key: StudyKey) -> tuple[Flag, ...]:
+def _said_of(key: StudyKey, series: Iterable[Series]) -> tuple[Flag, ...]:
     out = []
     if key.uid and key.patient:
         message = "Several patients have one StudyInstanceUID; each of them is taken for a study of its own."
         out.append(flag("PATIENTS_APART", message))
-    if key.joined > 1:
+    stacks = [one for one in series if one.whole.joined > 1 and one.shape[0] > 1]
+    refused = bool(stacks) and all(one.error is not None for one in stacks)
+    if key.joined > 1 and not refused:
         message = (
             f"The files name {key.joined} studies (StudyInstanceUID), which are taken for one."
         )
