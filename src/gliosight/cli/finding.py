@@ -111,7 +111,7 @@ def find_below(
                 candidate, title, source, str(path), above, inside.flags
             )
             candidates.append(candidate)
-    return [_of_parts(candidate, located) for candidate in join(candidates)], failed, flags
+    return [_of_parts(candidate, located) for candidate in join(candidates, limits)], failed, flags
 
 
 def _of_parts(candidate: Candidate, located: dict[int, Located]) -> Located:

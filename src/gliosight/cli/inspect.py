@@ -157,7 +157,8 @@ def _study(console: Console, seen: Inspection) -> None:
     if said.row_count:
         console.print(said)
     if seen.error is not None:
-        console.print(Text(f"  cannot be analysed: {seen.error.line()}", style="red"))
+        line = seen.error.line().replace("with --", "with gliosight analyze --")
+        console.print(Text(f"  cannot be analysed: {line}", style="red"))
     console.print()
 
 

@@ -500,7 +500,7 @@ def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: boo
     )
 
 
-def join(candidates: Iterable[Candidate]) -> list[Candidate]:
+def join(candidates: Iterable[Candidate], limits: Limits = DEFAULT_LIMITS) -> list[Candidate]:
     """The same candidates, but a DICOM study that lies below several paths is one.
 
     Each takes the place of its first part. NIfTI files and slices do not say whose they are.
@@ -518,10 +518,11 @@ def join(candidates: Iterable[Candidate]) -> list[Candidate]:
     placed: list[Placed] = [
         pair for pair in enumerate(listed) if not isinstance(pair[1], DicomCandidate)
     ]
-    for first, study in joined([candidate.study for _, candidate in dicom]):
-        index, candidate = dicom[first]
+    studies = [candidate.study for _, candidate in dicom]
+    for indices, study in joined(studies, Budget(limits)):
+        index, candidate = dicom[indices[0]]
         if study is not candidate.study:
-            parts = [part for _, part in dicom if part.study.folders & study.folders]
+            parts = [dicom[part][1] for part in indices]
             source = " and ".join(dict.fromkeys(part.source for part in parts))
             flags = tuple(dict.fromkeys(note for part in parts for note in part.flags))
             candidate = DicomCandidate(source, study, flags)

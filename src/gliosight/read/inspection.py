@@ -7,7 +7,7 @@ and constant images from pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -275,8 +275,18 @@ def _taken_by_headers(study: DicomStudy) -> _Taken:
         {frames_digest(one): name.value for name, one in choice.chosen.items()},
         {name.value: why for name, why in choice.reasons.items()},
         study.problem,
-        (*study.flags, *choice.flags),
+        (*study.flags, *_joined_of(choice.chosen), *choice.flags),
     )
+
+
+def _joined_of(chosen: Mapping[Sequence, Series]) -> list[Flag]:
+    """What is said of the series that were taken and name several."""
+    return [
+        replace(note, message=f"{name.value}: {note.message}")
+        for name, series in chosen.items()
+        for note in series.flags
+        if note.code == "SERIES_JOINED"
+    ]
 
 
 def _taken_by_pixels(study: DicomStudy, limits: Limits) -> _Taken:

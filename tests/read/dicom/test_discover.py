@@ -161,7 +161,7 @@ COPIES: list[tuple[str, dict[str, object], int, int]] = [
     ),
     ("another patient's", {"SOPInstanceUID": "9.{}", "PatientID": "other"}, 6, 0),
     ("another time's", {"SOPInstanceUID": "9.{}", "AcquisitionTime": "120000"}, 6, 0),
-    ("another kind of image", {"SOPInstanceUID": "9.{}", "ImageType": ["DERIVED", "MPR"]}, 6, 6),
+    ("another kind of image", {"SOPInstanceUID": "9.{}", "ImageType": ["DERIVED", "MPR"]}, 6, 0),
     ("another echo's", {"SOPInstanceUID": "9.{}", "EchoTime": 20}, 6, 0),
     ("other pixels", {"SOPInstanceUID": "9.{}", "PixelData": b"\1\2" * 1920}, 6, 6),
     ("no place", {"SOPInstanceUID": "{1}.{0}", "ImagePositionPatient": None}, 6, 0),
@@ -201,6 +201,33 @@ def test_what_was_exported_twice_is_read_once(
     assert (len(found), len(opened)) == (left, read)
     assert [one.path for one in found][:3] == files[:3]
     assert sum(EXPORTED_TWICE in one.oddities for one in found) == 6 - left
+
+
+@pytest.mark.parametrize(("volumes", "opens"), [(2, 4), (3, 6), (4, 0), (20, 0)])
+def test_pixels_of_a_dynamic_series_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volumes: int, opens: int
+) -> None:
+    """So many images of one place, with equal headers, are no double export."""
+    opened: list[Path] = []
+    real = discover_module.open_pixels
+
+    def counted(one: Instance, budget: Budget) -> object:
+        opened.append(one.path)
+        return real(one, budget)
+
+    monkeypatch.setattr(discover_module, "open_pixels", counted)
+    files = [
+        slice_file(
+            tmp_path / f"{volume}_{place}.dcm",
+            volume * 2 + place,
+            ImagePositionPatient=[0, 0, place],
+            PixelData=bytes([volume]) * len(make_dataset().PixelData),
+        )
+        for volume in range(volumes)
+        for place in range(2)
+    ]
+    assert len(discover(files, tmp_path, budget()).instances) == len(files)
+    assert len(opened) == opens
 
 
 def test_of_two_exports_the_whole_one_is_kept(tmp_path: Path) -> None:

@@ -243,6 +243,55 @@ def test_two_flair_that_change_with_the_slice_are_two_series() -> None:
         assert [(one.shape[0], one.error) for one in found] == [(10, None), (10, None)]
 
 
+@pytest.mark.parametrize("number", [None, "slice"], ids=["no numbers", "numbers of slices"])
+@pytest.mark.parametrize("apart", [True, False], ids=["two times", "one time"])
+def test_t1_twice_under_one_name(number: str | None, apart: bool) -> None:
+    """Numbers of slices repeat in every series; then the series' times tell T1 and T1C apart."""
+    given = {**KNOWN, "SeriesDescription": "t1"}
+    instances = [
+        *stack(12, 2, **FLAIR, **KNOWN),
+        *stack(12, 3, **T1_SE, **given, SeriesTime="102000"),
+        *stack(12, 4, **T1_SE, **given, SeriesTime="110000" if apart else "102000"),
+    ]
+    for index, one in enumerate(slice_by_slice(instances, *UIDS)):
+        one.header.SeriesNumber = index % 12 + 1 if number else None
+        one.header.AcquisitionTime = one.header.get("SeriesTime", "101500")
+    ((study, found),) = series_of(instances).items()
+    assert study.joined == 36
+    choice = choose(found)
+    if apart:
+        assert [one.shape[0] for one in choice.chosen.values()] == [12, 12, 12]
+    else:
+        assert set(choice.chosen) == {Sequence.FLAIR}
+        assert [one.code for one in choice.flags] == ["T1_LEFT_OUT", "T1C_LEFT_OUT"]
+        assert all("24 images name 24 series" in one.message for one in choice.flags)
+
+
+def test_numbers_of_slices_in_two_planes_make_no_series() -> None:
+    instances = [
+        *stack(12, 2, **FLAIR, **KNOWN),
+        *stack(12, 3, **T1_SE, **KNOWN),
+        *stack(12, 4, **T1_SE, **KNOWN, orientation=SAGITTAL),
+    ]
+    for index, one in enumerate(slice_by_slice(instances, *UIDS)):
+        one.header.SeriesNumber = index % 12 + 1
+    (found,) = series_of(instances).values()
+    assert [one.shape[0] for one in found] == [12, 12, 12]
+
+
+@pytest.mark.parametrize("agent", [{}, CONTRAST], ids=["T1", "T1C"])
+def test_of_single_t1_slices_none_is_chosen(agent: dict[str, Any]) -> None:
+    instances = stack(10, 2, **FLAIR, **KNOWN)
+    for index in range(10):
+        values = {**T1_SE, **agent, "EchoTime": 9 + index}
+        instances += stack(1, index + 5, at=[index], **values, **KNOWN)
+    (found,) = series_of(instances).values()
+    choice = choose(found)
+    assert set(choice.chosen) == {Sequence.FLAIR}
+    name = "T1C" if agent else "T1"
+    assert f"10 single {name} slices cannot be joined" in str(choice.flags)
+
+
 UNSAFE: dict[str, tuple[dict[str, Any], str]] = {
     "a patient for each slice": ({"each": {"PatientID": "P{}"}}, "they name 10 patients"),
     "a day for each slice": ({"each": {"StudyDate": "202401{:02d}"}}, "they name 10 dates"),

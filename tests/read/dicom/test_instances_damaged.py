@@ -265,6 +265,22 @@ def test_broken_object_that_is_never_analysed(
     assert uid.UID(sop_class).name in problem.what
 
 
+@pytest.mark.parametrize("breaking", ["cut in the pixels", "cut in the header", "no items"])
+@pytest.mark.parametrize("sop_class", ["1.3.12.2.1107.5.9.1", "1.3.46.670589.11.0.0.12.1"])
+def test_broken_object_of_a_private_class(tmp_path: Path, sop_class: str, breaking: str) -> None:
+    """In a series of its own it costs nothing; among MR images it may be one of them."""
+    other, whole = tmp_path / "other", tmp_path / "whole"
+    made = make_dataset(SOPClassUID=sop_class, SeriesInstanceUID="1.2.3.99")
+    save(other, BROKEN[breaking](file_bytes(made)))
+    save(whole, file_bytes(make_dataset()))
+    beside = discover([other, whole], tmp_path, Budget(DEFAULT_LIMITS))
+    assert ([one.path for one in beside.instances], beside.problems) == ([whole], ())
+    (problem,) = discover([other], tmp_path, Budget(DEFAULT_LIMITS)).problems
+    assert (problem.exit_code, "private class" in problem.what) == (5, True)
+    save(whole, file_bytes(make_dataset(SeriesInstanceUID="1.2.3.99")))
+    assert discover([other, whole], tmp_path, Budget(DEFAULT_LIMITS)).unread == (other,)
+
+
 @pytest.mark.parametrize("breaking", BROKEN)
 @pytest.mark.parametrize(
     "sop_class", [*sorted(MR_IMAGES), "1.3.46.670589.11.0.0.12.1", "1.2.840.9"], ids=str

@@ -18,6 +18,8 @@ from gliosight.read.candidates import DicomCandidate
 from gliosight.read.dicom import discover
 from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
 from gliosight.read.dicom.study import DicomStudy, digest_of, without_pixels
+from gliosight.read.dicom.study import joined as joined_studies
+from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.study import Sequence, Study
 
 
@@ -441,10 +443,30 @@ def test_uids_that_change_with_the_slice(
     assert codes(study) == codes(whole) | {"SERIES_JOINED"} | more
     for name in Sequence:
         assert np.array_equal(study.sequences[name].values, whole.sequences[name].values)
+    (whole_folder,) = find(tmp_path / "spoilt", Limits())
+    seen = whole_folder.describe(Limits(), pixels=False)
+    assert "FLAIR: The " in next(one.message for one in seen.flags if one.code == "SERIES_JOINED")
     # Also where each file is given by itself.
     candidates = [candidate for path in files for candidate in find(path, Limits())]
     (joined,) = join(candidates)
     assert joined.read(Options()).study_id == study.study_id
+    studies = [one.study for one in candidates if isinstance(one, DicomCandidate)]
+    ((parts, _),) = joined_studies(studies, Budget(DEFAULT_LIMITS))
+    assert parts == tuple(range(len(files)))
+
+
+def test_where_joining_is_refused_no_study_is_said_to_be_joined(
+    head: Phantom, tmp_path: Path
+) -> None:
+    files = spoil(write_dicom(head, tmp_path), "SeriesInstanceUID", "StudyInstanceUID")
+    for index, path in enumerate(files):
+        one = pydicom.dcmread(path)
+        one.PatientID = f"P{index}"
+        one.save_as(path)
+    for candidate in find(tmp_path, Limits()):
+        seen = candidate.describe(Limits(), pixels=False)
+        assert seen.error is not None
+        assert "STUDIES_JOINED" not in {one.code for one in seen.flags}
 
 
 @pytest.mark.parametrize("layout", ["classic", "enhanced"])

@@ -22,6 +22,7 @@ from gliosight.read.dicom.elements import stored
 from gliosight.read.dicom.grouping import patient_of
 from gliosight.read.dicom.headers import Pool
 from gliosight.read.dicom.instances import (
+    MR_IMAGES,
     Instance,
     NeverAnalysedError,
     is_dicomdir,
@@ -38,6 +39,8 @@ _NO_NAMES = ("", ".", "..")
 _NOT_IN_NAMES = frozenset("\\:\0")
 # What an instance is called of which there was a copy under other UIDs.
 EXPORTED_TWICE = "exported twice"
+# More images of one place and acquisition are a dynamic series, not copies.
+MOST_EXPORTS = 3
 # Cheap to compare: the place of a picture and what scanners change from one picture of a place to the next.
 _PICTURE = (
     "ImagePositionPatient",
@@ -101,7 +104,7 @@ def discover(
     budget.check_members(len(paths), relative(root, root))
     instances: list[Instance] = []
     unread: list[tuple[Path, GliosightError]] = []
-    never_analysed: list[tuple[Path, GliosightError]] = []
+    never_analysed: list[tuple[Path, NeverAnalysedError]] = []
     pool = Pool()
     for done, path in enumerate(paths, 1):
         try:
@@ -115,13 +118,23 @@ def discover(
                 instances.append(instance)
         if tell is not None:
             tell(done, len(paths))
+    series = {stored(one.header, "SeriesInstanceUID") for one in instances if _is_image(one)} - {""}
+    unread += [
+        (path, error.as_image)
+        for path, error in never_analysed
+        if error.as_image is not None and error.series in series
+    ]
     if not instances and not unread:
-        unread = never_analysed
+        unread += never_analysed
     return Discovered(
         without_copies(instances, budget),
         tuple(error for _, error in unread),
         tuple(path for path, _ in unread),
     )
+
+
+def _is_image(one: Instance) -> bool:
+    return stored(one.header, "SOPClassUID") in (*MR_IMAGES, "")
 
 
 def summed_up(
@@ -166,20 +179,33 @@ def without_copies(instances: Iterable[Instance], budget: Budget) -> tuple[Insta
     sizes = Counter(map(_series_uids, unique))
     rank = {uids: (-count, index) for index, (uids, count) in enumerate(sizes.items())}
     changed: dict[int, Instance | None] = {}
-    for several in (one for one in alike.values() if len(one) > 1):
-        pictures: dict[object, Instance] = {}
+    for several in _perhaps_twice(alike.values()):
+        pictures: dict[bytes, Instance] = {}
         for one in sorted(several, key=lambda one: rank[_series_uids(one)]):
             try:
                 pixels = _pixel_digest(one, budget)
             except GliosightError:
                 continue  # whoever reads it says what is wrong
-            acquisition = replace(acquisition_of(stored_values(one.header)), description="")
-            first = pictures.setdefault((acquisition, pixels), one)
+            first = pictures.setdefault(pixels, one)
             if first is not one:
                 changed[id(one)] = None
                 changed[id(first)] = replace(first, oddities=(*first.oddities, EXPORTED_TWICE))
     out = (changed.get(id(one), one) for one in unique)
     return tuple(one for one in out if one is not None)
+
+
+def _perhaps_twice(alike: Iterable[list[Instance]]) -> list[list[Instance]]:
+    """Images of one place that may be copies of each other, by their acquisitions."""
+    out = []
+    for several in alike:
+        if len(several) < 2:
+            continue
+        acquired: dict[object, list[Instance]] = {}
+        for one in several:
+            acquisition = replace(acquisition_of(stored_values(one.header)), description="")
+            acquired.setdefault(acquisition, []).append(one)
+        out += [same for same in acquired.values() if 1 < len(same) <= MOST_EXPORTS]
+    return out
 
 
 def _series_uids(one: Instance) -> tuple[str, str]:

@@ -167,7 +167,7 @@ def _series(instances: Iterable[Instance]) -> Groups:
 
 
 def _rejoined(groups: list[_Group], identity: Sequence[str]) -> list[_Group]:
-    """Groups of group place each, and parts of stacks, joined to the series that they are."""
+    """Join groups of one place each, and parts of stacks, to the series that they are."""
     alike: dict[Hashable, list[_Group]] = {}
     stacks: dict[Hashable, list[_Group]] = {}
     for group in groups:
@@ -222,9 +222,9 @@ def _has_one_place(instances: Sequence[Instance]) -> bool:
 
 
 def _of_one_visit(slices: list[_Group], identity: Sequence[str]) -> list[tuple[list[_Group], str]]:
-    """Parts of group patient and visit, each with what forbids to take it for a series.
+    """Parts of one patient and visit, each with the reason why it is not taken for a series, if any.
 
-    Whose images they are is never guessed: a patient or a date for each slice of group stack is refused.
+    Whose images they are is never guessed: a patient or a date for each slice of one stack is refused.
     """
     parts = [(slices, "")]
     for keyword, refusal in zip(identity, ("patients", "dates", "times"), strict=True):
@@ -250,7 +250,34 @@ def _told_apart(slices: list[_Group], value: Callable[[_Group], str]) -> list[li
     parts: dict[str, list[_Group]] = {}
     for group in slices:
         parts.setdefault(value(group), []).append(group)
-    return list(parts.values()) if len(parts) <= len(slices) / IMAGES_TO_A_NUMBER else [slices]
+    return [slices] if _counts_places(list(parts.values())) else list(parts.values())
+
+
+def _counts_places(parts: list[list[_Group]]) -> bool:
+    """Whether a value that makes these parts changes with the slice, maybe alike in several series."""
+    stacks = [_places(part) for part in parts]
+    distinct = sum(len(places) for stack in stacks for places in stack.values())
+    if distinct < IMAGES_TO_A_NUMBER * len(parts):
+        return True
+    # Stacks in several planes whose slices are numbered alike; localizers have few slices in each plane.
+    planes: dict[str, set[str]] = {}
+    for stack in stacks:
+        for plane, places in stack.items():
+            planes.setdefault(plane, set()).update(places)
+    within = sum(max(map(len, stack.values())) for stack in stacks)
+    most = max(map(len, planes.values()))
+    return within < IMAGES_TO_A_NUMBER * len(parts) and most >= max(LEAST_UNSURE, len(parts))
+
+
+def _places(slices: Iterable[_Group]) -> dict[str, set[str]]:
+    """The positions of groups of one place each, by orientation."""
+    places: dict[str, set[str]] = {}
+    for group in slices:
+        plane, place = (
+            _reader(name)(group) for name in ("ImageOrientationPatient", "ImagePositionPatient")
+        )
+        places.setdefault(plane, set()).add(place or str(group.key))
+    return places
 
 
 def _reader(keyword: str) -> Callable[[_Group], str]:
@@ -277,7 +304,7 @@ def _why_no_stack(slices: Iterable[_Group]) -> str:
 
 
 def _visits(groups: list[_Group], identity: Sequence[str]) -> list[list[_Group]]:
-    """Groups by study: that of their UIDs, or of several UIDs that are group study."""
+    """Groups by study: that of their UIDs, or of several UIDs that are one study."""
     first: dict[StudyKey, StudyKey] = {}
 
     def study_of(key: StudyKey) -> StudyKey:
@@ -305,12 +332,19 @@ def _visits(groups: list[_Group], identity: Sequence[str]) -> list[list[_Group]]
         buckets.setdefault((*who, "" if all(identity[:2]) else folder), []).append(visit)
     return [
         visit
-        for (patient, _, *times, _), together in buckets.items()
-        for visit in _one_visit(together, known=bool(patient), timed=any(times))
+        for (patient, date, time, study_id, accession, _), together in buckets.items()
+        for visit in _one_visit(
+            together,
+            known=bool(patient),
+            timed=bool(time or study_id or accession),
+            sure=bool(patient and date and (time or accession)),
+        )
     ]
 
 
-def _one_visit(visits: list[list[_Group]], *, known: bool, timed: bool) -> list[list[_Group]]:
+def _one_visit(
+    visits: list[list[_Group]], *, known: bool, timed: bool, sure: bool
+) -> list[list[_Group]]:
     """Studies of one series each that are one study, and the rest.
 
     Parameters
@@ -319,11 +353,17 @@ def _one_visit(visits: list[list[_Group]], *, known: bool, timed: bool) -> list[
         They name the same patient.
     timed : bool
         They name the same time, StudyID or AccessionNumber.
+    sure : bool
+        They name the same patient and date, and the same time or AccessionNumber.
     """
     images = [visit for visit in visits if _is_image(visit)]
     images.sort(key=lambda visit: (-len(visit), -_slices(visit), min(group.key for group in visit)))
+    # Where UIDs and numbers were lost with the slice, T1 and T1C may have the same name within one visit.
     names = Counter(
-        _series_name(group) for visit in images for group in visit if len(group.instances) > 1
+        _series_name(group)
+        for visit in images
+        for group in visit
+        if len(group.instances) > 1 and not (sure and group.key.joined > 1 and not group.key.number)
     )
     whole = sum(len(visit) > 1 for visit in images)
     if not images or whole > (1 if known or timed else 0) or max(names.values(), default=1) > 1:
@@ -365,8 +405,8 @@ def _is_image(visit: list[_Group]) -> bool:
 
 def _series_name(group: _Group) -> tuple[str, ...]:
     first = group.instances[0]
-    names = ("SeriesNumber", "SeriesDescription")
-    return *(stored(first.header, name) for name in names), *_protocol(first)
+    count = group.key.number if group.key.joined > 1 else stored(first.header, "SeriesNumber")
+    return count, stored(first.header, "SeriesDescription"), *_protocol(first)
 
 
 def _overlap(box: _Box | None, other: _Box | None) -> bool:
@@ -392,7 +432,7 @@ def _box(visit: Iterable[_Group]) -> _Box | None:
 
 
 def _common(visit: Iterable[_Group], keyword: str) -> str:
-    """The group value that images have; ``""`` where they have several or none, or a time of 000000."""
+    """The one value that images have; ``""`` where they have several or none, or a time of 000000."""
     values = {value for group in visit for value in _values(group, keyword)}
     value = values.pop() if len(values) == 1 else ""
     return value if value.strip("0.") else ""

@@ -23,6 +23,7 @@ from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 from gliosight.dicom import quietly
 from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError, within
 from gliosight.read.dicom.bounded import AGAIN, BoundedFile, bounded
+from gliosight.read.dicom.elements import stored
 from gliosight.read.dicom.headers import UNDEFINED, HeaderReader, Pool
 from gliosight.read.dicom.syntaxes import SYNTAXES
 from gliosight.read.limits import Budget, cannot_read, open_regular
@@ -120,7 +121,14 @@ class Instance:
 
 
 class NeverAnalysedError(UnsupportedInputError):
-    """A broken object of a class that is never analysed: it costs nothing beside others."""
+    """A broken object of a class that is never analysed: it costs nothing beside others.
+
+    ``series`` is the SeriesInstanceUID of an object of a private class: among MR images of that series it
+    may be one of them, with a damaged class, and ``as_image`` is its error then.
+    """
+
+    series: str = ""
+    as_image: GliosightError | None = None
 
 
 def read_instance(path: Path, where: str, budget: Budget, pool: Pool | None = None) -> Instance:
@@ -181,10 +189,16 @@ def is_dicomdir(one: Instance | Path) -> bool:
 def is_never_analysed(sop_class: object) -> bool:
     """Whether this is a SOP class of the standard (PS3.4, B.5), and not of MR images.
 
-    What the standard does not know may be a vendor's MR image, or a damaged UID.
+    What has the standard's root and is not in its list may be a damaged UID; see also `is_private`.
     """
     known = uid.UID_dictionary.get(str(sop_class))
     return known is not None and known[1] == "SOP Class" and str(sop_class) not in MR_IMAGES
+
+
+def is_private(sop_class: object) -> bool:
+    """Whether this is a UID that a vendor made, such as that of Siemens' raw data."""
+    name = uid.UID(str(sop_class or ""))
+    return bool(name) and name.is_valid and name.is_private
 
 
 class _Reading:
@@ -253,13 +267,18 @@ class _Reading:
         header, meta = Dataset(self._elements), Dataset(self._meta)
         where = named(header, self._where)
         sop_class = header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
-        if not is_never_analysed(sop_class):
+        private, series = is_private(sop_class), stored(header, "SeriesInstanceUID")
+        if not (is_never_analysed(sop_class) or (private and series)):
             return within(error, where)
-        return NeverAnalysedError(
-            f"{uid.UID(str(sop_class)).name}, never analysed, and it cannot be read: {error.what}",
+        name = "an object of a private class" if private else uid.UID(str(sop_class)).name
+        never = NeverAnalysedError(
+            f"{name}, never analysed, and it cannot be read: {error.what}",
             where=where,
             remedy="give the MR images",
         )
+        if private:
+            never.series, never.as_image = series, within(error, where)
+        return never
 
     def _behind_preamble(self, reader: HeaderReader) -> int:
         """The position of what follows the preamble, whatever that holds."""

@@ -70,7 +70,12 @@ def pair_t1(
         if (why := _elsewhere(name, one, flair)) is not None
     }
     weighted = [one for one in series if one.identified.sequence in (Sequence.T1, Sequence.T1C)]
-    near = [one for one in weighted if one.usable and _elsewhere(None, one, flair) is None]
+    singles = _single_slices(flair, weighted)
+    near = [
+        one
+        for one in weighted
+        if one.usable and one not in singles and _elsewhere(None, one, flair) is None
+    ]
     after = [one for one in near if one.identified.sequence is Sequence.T1C]
     before = [one for one in near if one.identified.sequence is Sequence.T1]
     # Once contrast medium is known to be in, every later T1 shows it, whatever its header says.
@@ -102,6 +107,19 @@ def pair_t1(
     return T1Pair(chosen, lost, by_order, dated)
 
 
+def _single_slices(flair: Series, weighted: abc.Sequence[Series]) -> list[Series]:
+    """Slices that are a series each, one of which would stand for the whole head."""
+    single = [one for one in weighted if one.usable and one.shape[0] == 1]
+    several = {
+        name: sum(one.identified.sequence is name for one in single) > 1 for name in Sequence
+    }
+    return [
+        one
+        for one in single
+        if flair.shape[0] > 1 and one.identified.sequence and several[one.identified.sequence]
+    ]
+
+
 def _surely_before(candidates: abc.Sequence[Series]) -> list[Series]:
     """Those that say they are before contrast medium; if none does, those that no other came before."""
     said = [one for one in candidates if not _unknown(one)]
@@ -127,6 +145,9 @@ def _not_used(
 ) -> str | None:
     """What is there of a sequence none of which was taken; ``None`` where there is none."""
     mine = [one for one in series if one.identified.sequence is name]
+    singles = [one for one in _single_slices(flair, mine) if one not in taken.values()]
+    if singles:
+        return f"{len(singles)} single {name.value} slices cannot be joined to a series"
     if mine:
         one = max(mine, key=merit_of)
         who = f"{name.value} ({one.place})"
@@ -159,6 +180,14 @@ def _perhaps_after(
 ) -> str | None:
     """A further T1 that may be the one after contrast medium, and why it was not taken for it."""
     first = taken.get(Sequence.T1)
+    silent = [one for one in series if one.identified.sequence is Sequence.T1 and _unknown(one)]
+    if singles := [one for one in _single_slices(flair, silent) if one is not first]:
+        return (
+            f"{len(singles)} single T1 slices, perhaps after contrast, cannot be joined to a series"
+        )
+    for one in silent if first is None else ():
+        if one.error is not None and one.whole.joined > 1:
+            return f"{one.place}, a T1 perhaps after contrast, {_unreadable(one.error)}"
     for one in series:
         weighted = one.identified.sequence is Sequence.T1 and one is not first
         if first is None or not weighted or not _unknown(one) or is_later(first, one) is False:

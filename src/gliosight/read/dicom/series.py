@@ -191,7 +191,7 @@ def _stack(
     if isinstance(joined, Flag):
         notes.append(joined)
     else:
-        error = error or joined
+        error = joined or error
     if image and part.error is None:
         geometry, problem = geometry_of(frames)
         notes += [problem] if problem else gaps_of(geometry) if geometry else []
@@ -246,7 +246,8 @@ def _joined(key: SeriesKey, part: Part) -> Flag | GliosightError:
         )
     ]
     named = " and ".join(f"{count} {what}" for count, what in counts if count > 1)
-    why = key.refusal or ("some lie at one place" if part.times > 1 else why_no_stack(part.frames))
+    twice = part.times > 1 or _places_twice(part.frames)
+    why = key.refusal or ("some lie at one place" if twice else why_no_stack(part.frames))
     if why:
         return UnsupportedInputError(
             f"{len(part.frames)} images name {named or 'several series'} and cannot safely be joined: "
@@ -259,6 +260,11 @@ def _joined(key: SeriesKey, part: Part) -> Flag | GliosightError:
         "since patient, day, protocol and positions agree."
     )
     return flag("SERIES_JOINED", message)
+
+
+def _places_twice(frames: Sequence[Frame]) -> bool:
+    places = [tuple(one.position) for one in frames if one.position is not None]
+    return len(set(places)) < len(places)
 
 
 def _several_worlds(worlds: set[str], geometry: Geometry | None) -> list[Flag]:

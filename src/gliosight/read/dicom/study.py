@@ -38,7 +38,7 @@ from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.pairing import same_grid
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
-from gliosight.read.limits import DEFAULT_LIMITS, Budget
+from gliosight.read.limits import Budget
 from gliosight.read.recognise import Found, relative
 from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
 from gliosight.study import DicomSource, Flag, Geometry, Sequence, Study, Volume
@@ -129,7 +129,9 @@ def studies_in(
     for key, series in series_of(found.instances).items():
         folders = _folders(series)
         problem = whole or next((beside[one] for one in sorted(folders) if one in beside), None)
-        studies.append(DicomStudy(_study_id(key, series), series, folders, problem, _said_of(key)))
+        studies.append(
+            DicomStudy(_study_id(key, series), series, folders, problem, _said_of(key, series))
+        )
     studies.sort(key=lambda one: one.study_id)
     if not studies and not problems:
         raise NothingReadableError(
@@ -143,26 +145,32 @@ def studies_in(
     return studies, [one for one in problems if one[0].parent not in taken]
 
 
-def joined(parts: abc.Sequence[DicomStudy]) -> list[tuple[int, DicomStudy]]:
+def joined(
+    parts: abc.Sequence[DicomStudy], budget: Budget
+) -> list[tuple[tuple[int, ...], DicomStudy]]:
     """Studies whose files were found below several paths, sorted anew.
 
     Returns
     -------
-    list of (int, DicomStudy)
-        Each with the index of its first part; what has not changed is the same object.
+    list of (tuple of int, DicomStudy)
+        Each with the indices of its parts; what has not changed is the same object.
     """
     ids = {one.study_id for one in parts}
     single = any(len({series.whole for series in one.series}) == 1 for one in parts)
     if len(ids) == len(parts) and not single:
-        return list(enumerate(parts))  # whole studies, each with UIDs of its own
+        return [
+            ((index,), part) for index, part in enumerate(parts)
+        ]  # whole studies, each with UIDs of its own
     part_of = {path: index for index, part in enumerate(parts) for path in _instances(part.series)}
     found = [one for part in parts for one in _instances(part.series).values()]
     out = []
-    for key, series in series_of(without_copies(found, Budget(DEFAULT_LIMITS))).items():
+    for key, series in series_of(without_copies(found, budget)).items():
         instances = _instances(series)
         mine = sorted({part_of[path] for path in instances})
         first = parts[mine[0]]
-        flags = _once([*(said for one in mine for said in parts[one].flags), *_said_of(key)])
+        flags = _once(
+            [*(said for one in mine for said in parts[one].flags), *_said_of(key, series)]
+        )
         study = DicomStudy(
             _study_id(key, series),
             series,
@@ -171,7 +179,7 @@ def joined(parts: abc.Sequence[DicomStudy]) -> list[tuple[int, DicomStudy]]:
             tuple(flags),
         )
         same = _instances(first.series) == instances and study.study_id == first.study_id
-        out.append((mine[0], first if same and study.flags == first.flags else study))
+        out.append((tuple(mine), first if same and study.flags == first.flags else study))
     return sorted(out, key=lambda pair: pair[0])
 
 
@@ -190,12 +198,14 @@ def _study_id(key: StudyKey, series: tuple[Series, ...]) -> str:
     return digest_of("\n".join(sorted(frames_digest(one) for one in series)))
 
 
-def _said_of(key: StudyKey) -> tuple[Flag, ...]:
+def _said_of(key: StudyKey, series: Iterable[Series]) -> tuple[Flag, ...]:
     out = []
     if key.uid and key.patient:
         message = "Several patients have one StudyInstanceUID; each of them is taken for a study of its own."
         out.append(flag("PATIENTS_APART", message))
-    if key.joined > 1:
+    stacks = [one for one in series if one.whole.joined > 1 and one.shape[0] > 1]
+    refused = bool(stacks) and all(one.error is not None for one in stacks)
+    if key.joined > 1 and not refused:
         message = (
             f"The files name {key.joined} studies (StudyInstanceUID), which are taken for one."
         )
