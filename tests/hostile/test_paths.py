@@ -256,6 +256,9 @@ def test_pixels_without_their_header(tmp_path: Path, name: str, words: str) -> N
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
         (b"/annex/objects/MD5E-s1--0.nii.gz\n", "datalad get"),
         (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "log in"),
+        (b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>', "error message"),
+        (b'{"message":"Not Found"}', "error message"),
+        (b'[ {"error": 404} ]', "error message"),
     ],
 )
 @pytest.mark.parametrize("name", ["flair.nii.gz", "a.dcm", "a_1.png"])

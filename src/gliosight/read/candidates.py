@@ -889,7 +889,9 @@ def _recognise(path: Path) -> Found:
         raise error
     if promises(path.name):
         raise mislabelled(path.name, kind, where)
-    what = {Kind.EMPTY: "the file is empty", Kind.UNKNOWN: "not an image of a known kind"}
+    unknown = "not an image of a known kind"
+    # Text without an image's name need not stand in the place of one: it may be any JSON or XML file.
+    what = {Kind.EMPTY: "the file is empty", Kind.UNKNOWN: unknown, Kind.WEB_PAGE: unknown}
     raise NothingReadableError(
         what.get(kind) or STAND_INS[kind][0],
         where=where,
