@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,8 @@ from gliosight.errors import GliosightError, LimitExceededError, UsageError
 from gliosight.infer.model import shipped_models
 from gliosight.phantom import Phantom
 from gliosight.pipeline import Limits, Settings
+
+SOURCE = str(Path(gliosight.__file__).parents[1])
 
 
 def test_every_public_name_loads() -> None:
@@ -167,3 +172,17 @@ def test_an_affine_of_zeros_is_no_geometry() -> None:
     study = read_study(values, affine=np.zeros((4, 4)))
     assert study.geometry is None
     assert [flag.code for flag in study.flags if flag.code != "T1_MISSING"][:1] == ["NO_GEOMETRY"]
+
+
+def test_little_runs_before_signals_are_answered() -> None:
+    """``python -m gliosight`` imports the package before `__main__` can set its handlers."""
+    code = (
+        "import os; before = set(sys.modules); import gliosight; print(*set(sys.modules) - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = [{SOURCE!r}]; {code}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert set(done.stdout.split()) == {"gliosight", "__future__"}
