@@ -12,7 +12,7 @@ import pytest
 
 import gliosight
 from gliosight import Sequence, Status, analyze, read_study
-from gliosight.errors import GliosightError, LimitExceededError, UsageError
+from gliosight.errors import GliosightError, LimitExceededError, UsageError, explained
 from gliosight.infer.model import shipped_models
 from gliosight.phantom import Phantom
 from gliosight.pipeline import Limits, Settings
@@ -186,3 +186,9 @@ def test_little_runs_before_signals_are_answered() -> None:
         text=True,
     )
     assert set(done.stdout.split()) == {"gliosight", "__future__"}
+
+
+def test_a_thread_that_cannot_start_is_a_limit() -> None:
+    error = explained(RuntimeError("can't start new thread"))
+    assert isinstance(error, LimitExceededError)
+    assert explained(RuntimeError("anything else")) is None
