@@ -144,6 +144,8 @@ def count(event, arguments):
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.addaudithook(count)
+# A shell that runs the tests in the background has children ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 place, left, number = Path(sys.argv[1]), [], 0
 while step <= 0:
     number += 1

@@ -139,6 +139,35 @@ def test_no_contrast_is_not_assessable(value: int) -> None:
     assert [one.code for one in given.flags] == ["NO_CONTRAST"]
 
 
+@pytest.mark.parametrize(
+    ("pixel", "across", "flags"),
+    [
+        (1.0, 5.0, []),
+        (4.4, 5.0, ["HEAD_TOO_LARGE"]),
+        (1.0, 40.0, ["HEAD_TOO_LARGE"]),
+        (None, None, []),
+    ],
+    ids=["a head", "long in the plane", "long across", "no millimetres"],
+)
+def test_a_head_longer_than_any_is_told(
+    pixel: float | None, across: float | None, flags: list[str]
+) -> None:
+    values = np.zeros((14, 140, 120), np.float32)
+    values[1:-1, 20:120, 20:100] = np.random.default_rng(1).normal(100, 10, (12, 100, 80))
+    values[1:-1, 50:80, 40:70] += 100
+    geometry = None
+    if pixel is not None and across is not None:
+        geometry = Geometry(
+            np.arange(14)[:, None] * np.array([0.0, 0.0, across]),
+            np.array([0.0, -1.0, 0.0]),
+            np.array([-1.0, 0.0, 0.0]),
+            (pixel, pixel),
+        )
+    volumes = {Sequence.FLAIR: Volume(values, geometry)}
+    study = Study("x", volumes, tuple(map(str, range(14))), "arrays")
+    assert [flag.code for flag in prepare(study, RECIPE).flags] == flags
+
+
 def test_neighbours_without_geometry_are_the_adjacent_slices() -> None:
     values = np.zeros((4, 64, 64), np.float32)
     values[:, 10:50, 10:50] = np.random.default_rng(1).normal(100, 10, (4, 40, 40))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 import gliosight
-from gliosight import Sequence, Status, analyze
-from gliosight.errors import GliosightError, UsageError
+from gliosight import Sequence, Status, analyze, read_study
+from gliosight.errors import GliosightError, LimitExceededError, UsageError, explained
 from gliosight.infer.model import shipped_models
 from gliosight.phantom import Phantom
-from gliosight.pipeline import Settings
+from gliosight.pipeline import Limits, Settings
+
+SOURCE = str(Path(gliosight.__file__).parents[1])
 
 
 def test_every_public_name_loads() -> None:
@@ -118,3 +125,70 @@ def test_an_affine_for_something_that_has_one_is_refused(small_phantom: Phantom)
         analyze(small_phantom.study(), affine=np.eye(4))
     with pytest.raises(UsageError, match="list"):
         analyze([[1, 2]])  # type: ignore[arg-type]
+
+
+HUGE = np.broadcast_to(np.float32(1), (5000, 50000, 50000))
+SMALL = np.zeros((3, 9, 9))
+
+
+@pytest.mark.parametrize(
+    ("source", "limits", "error", "words"),
+    [
+        (HUGE, None, LimitExceededError, "Limits(decoded_bytes=...)"),
+        ({"FLAIR": SMALL, "T1": HUGE}, None, LimitExceededError, "(T1)"),
+        (SMALL, Limits(decoded_bytes=900), LimitExceededError, "(FLAIR)"),
+        (SMALL.tolist(), Limits(decoded_bytes=900), UsageError, "is a list"),
+        (SMALL, 3, UsageError, "limits are 3"),
+        ("no/such/path", {"members": 3}, UsageError, "limits are"),
+        ({"FLAIR": SMALL, "flair": SMALL}, None, UsageError, "FLAIR is given twice"),
+    ],
+)
+def test_what_a_caller_gives_is_held_against_the_limits(
+    source: Any, limits: Any, error: type[GliosightError], words: str
+) -> None:
+    with pytest.raises(error) as caught:
+        read_study(source, limits=limits)
+    assert words in caught.value.line()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"decoded_bytes": -5},
+        {"decoded_bytes": 2.5},
+        {"members": True},
+        {"members": 0},
+        {"ratio": float("nan")},
+        {"ratio": "3"},
+    ],
+)
+def test_limits_are_checked_when_they_are_made(change: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(change))):
+        Limits(**change)
+
+
+def test_an_affine_of_zeros_is_no_geometry() -> None:
+    values = np.random.default_rng(1).normal(100, 10, (12, 40, 40))
+    study = read_study(values, affine=np.zeros((4, 4)))
+    assert study.geometry is None
+    assert [flag.code for flag in study.flags if flag.code != "T1_MISSING"][:1] == ["NO_GEOMETRY"]
+
+
+def test_little_runs_before_signals_are_answered() -> None:
+    """``python -m gliosight`` imports the package before `__main__` can set its handlers."""
+    code = (
+        "import os; before = set(sys.modules); import gliosight; print(*set(sys.modules) - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = [{SOURCE!r}]; {code}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert set(done.stdout.split()) == {"gliosight", "__future__"}
+
+
+def test_a_thread_that_cannot_start_is_a_limit() -> None:
+    error = explained(RuntimeError("can't start new thread"))
+    assert isinstance(error, LimitExceededError)
+    assert explained(RuntimeError("anything else")) is None

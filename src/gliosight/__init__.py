@@ -9,10 +9,12 @@ Everything public is here and loaded when first used, so that ``import gliosight
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+# Not typing's, which is slow to import: little may run before `__main__` answers signals.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from gliosight.analysis import Analysis, Finding, Status
     from gliosight.errors import GliosightError
     from gliosight.pipeline import analyze, read_study, write_analysis
@@ -60,6 +62,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'gliosight' has no attribute {name!r}")
+    from importlib import import_module
+
     return getattr(import_module(_HOME[name]), name)
 
 

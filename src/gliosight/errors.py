@@ -162,7 +162,9 @@ def explained(error: Exception) -> GliosightError | None:
         unmapped = isinstance(cause, ImportError) and any(
             words in str(cause) for words in ("failed to map segment", "allocate memory")
         )
-        if isinstance(cause, MemoryError) or number == errno.ENOMEM or unmapped:
+        # A thread needs room for its stack; Python has no class of its own for that.
+        no_thread = isinstance(cause, RuntimeError) and "can't start new thread" in str(cause)
+        if isinstance(cause, MemoryError) or number == errno.ENOMEM or unmapped or no_thread:
             return LimitExceededError(
                 "there is not enough memory",
                 remedy="end other programs, give one study at a time, or a smaller one",

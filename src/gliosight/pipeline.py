@@ -177,6 +177,8 @@ def read_study(
     GliosightError
         See `gliosight.errors`.
     """
+    if not isinstance(limits, Limits | None):
+        raise UsageError(f"limits are {limits!r}", remedy="give Limits(...), or None")
     limits = limits or Limits()
     sources = _by_sequence(source)
     kinds = {_kind(name, value) for name, value in sources.items()}
@@ -199,7 +201,7 @@ def read_study(
         from gliosight.read.images import from_images
 
         return from_images(sources, limits=limits)
-    return from_arrays(flair, t1, t1c, affine=affine)
+    return from_arrays(flair, t1, t1c, affine=affine, limits=limits)
 
 
 def analyze_study(
@@ -398,17 +400,19 @@ def _by_sequence(source: Any) -> dict[Sequence, Any]:
     """FLAIR first, then what else there is."""
     if not isinstance(source, Mapping):
         return {Sequence.FLAIR: source}
-    names = {
-        key.value if isinstance(key, Sequence) else str(key).upper(): value
-        for key, value in source.items()
-        if value is not None
-    }
+    names: dict[str, Any] = {}
+    for key, value in source.items():
+        name = key.value if isinstance(key, Sequence) else str(key).upper()
+        if value is not None and name in names:
+            raise UsageError(f"{name} is given twice", remedy="give each sequence once")
+        if value is not None:
+            names[name] = value
     if names.keys() - {one.value for one in Sequence} or Sequence.FLAIR.value not in names:
         raise UsageError(
             f"a study of {', '.join(sorted(names)) or 'nothing'}",
             remedy="name the sequences FLAIR, and T1 and T1C where there are",
         )
-    return {name: names[name.value] for name in Sequence if name.value in names}
+    return {sequence: names[sequence.value] for sequence in Sequence if sequence.value in names}
 
 
 def _kind(name: Sequence, source: Any) -> str:

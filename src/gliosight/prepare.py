@@ -38,6 +38,8 @@ SAME_PIXEL = 0.002
 MOST_BYTES = 1024**3
 # Pixels in which the correlation below is looked for; of more, every n-th row is taken.
 MOST_SAMPLED = 2**22
+# No head is longer, hair and a helmet of coils included, mm; those of the training and test data reach 210.
+LONGEST_HEAD = 400.0
 # Correlation of neighbouring pixels below which a picture is noise. Heads have 0.9 and more.
 LEAST_TOGETHER = 0.3
 
@@ -58,6 +60,8 @@ class Frame:
         Weights that bring a turned plane's rows and columns to the network's.
     rows_back, columns_back : (native, network) float32 arrays
         The way back.
+    head_mm : float
+        The head's longest side; 0 where there is no geometry.
     """
 
     order: tuple[int, int, int]
@@ -68,6 +72,7 @@ class Frame:
     columns: csr_array
     rows_back: NDArray[np.float32]
     columns_back: NDArray[np.float32]
+    head_mm: float
 
     def turn(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
         """Native values with the network's order of axes and directions; a view."""
@@ -97,7 +102,22 @@ def frame_of(study: Study, recipe: InputRecipe) -> Frame:
         columns=csr_array(_forth(flair.shape[2], columns, pixel[1], recipe.pixel_mm)),
         rows_back=_back(flair.shape[1], rows, pixel[0], recipe.pixel_mm),
         columns_back=_back(flair.shape[2], columns, pixel[1], recipe.pixel_mm),
+        head_mm=0.0 if study.geometry is None else _longest(head, boxes, positions, pixel),
     )
+
+
+def _longest(
+    head: NDArray[np.bool_],
+    boxes: tuple[tuple[int, int], tuple[int, int]],
+    positions: NDArray[np.float64],
+    pixel: tuple[float, float],
+) -> float:
+    """The longest side of a turned head, mm."""
+    inside = positions[head.any(axis=(1, 2))]
+    if not len(inside):
+        return 0.0
+    in_plane = ((last - first) * size for (first, last), size in zip(boxes, pixel, strict=True))
+    return max(float(np.ptp(inside)), *in_plane)
 
 
 def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
@@ -140,6 +160,12 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
     images = np.empty((len(needed), len(CHANNELS), *size), dtype=np.float32)
     channels: list[str] = []
     flags: list[Flag] = []
+    if frame.head_mm > LONGEST_HEAD:
+        text = (
+            f"The head is {frame.head_mm:.0f} mm long, more than a head can be: the spacing is probably "
+            "wrong. Neither the verdict nor the sizes can be relied on."
+        )
+        flags.append(Flag("HEAD_TOO_LARGE", "warning", text))
     for channel in (1, 0, 2):  # FLAIR first: the others fall back on it
         name = CHANNELS[channel]
         turned = frame.turn(study.sequences[name].values) if name in study.sequences else None

@@ -60,14 +60,14 @@ def test_nothing_recognised_says_what_was_seen(tmp_path: Path) -> None:
     for name in ("a.csv", "b.csv", "c.docx", "sub/d.txt", "LICENSE"):
         (tmp_path / name).write_text("text")
     error = refused(tmp_path, NothingReadableError, "NIfTI, TIFF, PNG or JPEG", "2 .csv")
-    assert "files without suffix" in error.line()
+    assert "1 file without suffix, 1 folder" in error.line()
     refused(tmp_path / "a.csv", NothingReadableError, "a.csv", "not an image")
 
 
 def test_only_masks(tmp_path: Path) -> None:
     mask = (make_volume() > 100).astype("uint8")
     write_nifti(tmp_path / "p_seg.nii.gz", mask)
-    refused(tmp_path, NothingReadableError, "1 .nii.gz masks")
+    refused(tmp_path, NothingReadableError, "1 .nii.gz mask")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -256,6 +256,9 @@ def test_pixels_without_their_header(tmp_path: Path, name: str, words: str) -> N
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
         (b"/annex/objects/MD5E-s1--0.nii.gz\n", "datalad get"),
         (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "log in"),
+        (b'<?xml version="1.0"?>\n<Error><Code>AccessDenied</Code></Error>', "error message"),
+        (b'{"message":"Not Found"}', "error message"),
+        (b'[ {"error": 404} ]', "error message"),
     ],
 )
 @pytest.mark.parametrize("name", ["flair.nii.gz", "a.dcm", "a_1.png"])

@@ -11,18 +11,20 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from gliosight.card import InputRecipe, parse_card
-from gliosight.errors import ModelError, UsageError
+from gliosight.errors import LimitExceededError, ModelError, UsageError
 from gliosight.infer.engine import ENGINES, start_engine
 from gliosight.infer.model import (
     CascadeModel,
     JointModel,
     Model,
+    ask,
     check_answers,
     load_model,
     shipped_models,
@@ -256,6 +258,7 @@ def test_a_network_that_is_none_of_ours_is_refused_when_it_is_loaded(
     with pytest.raises(ModelError, match=told) as caught:
         load_model(str(copied))
     assert len(caught.value.line()) < 500
+    assert "memory" not in caught.value.line()
     assert capfd.readouterr().err == ""  # the engine does not speak for itself
 
 
@@ -282,13 +285,16 @@ def test_shipped_networks_answer_as_their_cards_say() -> None:
 
 
 def _raises(*_: object) -> dict[str, np.ndarray]:
-    raise RuntimeError("bad allocation\nof a tensor")
+    raise RuntimeError("no kernel\nfor this node " + "and more words " * 40)
 
 
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (_raises, r"fails on images of the shape \(4, 9, .*bad allocation"),
+        (
+            _raises,
+            r"fails on images of the shape \(4, 9, .*no kernel for this .* (and|more|words) \.\.\. \(",
+        ),
         (lambda n, r, c: {"mask_logits": np.zeros((n, r, c), np.float32)}, "of the shape"),
         (lambda n, r, c: {"mask_logits": np.zeros((n, 1, r, c))}, "are float64"),
         (lambda n, r, c: {"mask_logits": np.full((n, 1, r, c), np.nan, np.float32)}, "are NaN"),
@@ -304,6 +310,39 @@ def test_answers_are_looked_at_in_the_middle_too(
     with pytest.raises(ModelError, match=told) as caught:
         JointModel(replace(model.card, flip=True), engine).predict(given)
     assert len(caught.value.line().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "std::bad_alloc",
+        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running Conv "
+        "node. Failed to allocate memory for requested buffer of size 75497472",
+        "libopenvino.so: failed to map segment from shared object",
+    ],
+)
+@pytest.mark.parametrize("when", ["start", "run", "import"])
+def test_memory_that_ran_out_is_no_fault_of_the_network(
+    text: str, when: str, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gliosight.infer.engine as module
+
+    def fail(*_: object) -> Any:
+        raise ImportError(text) if when == "import" else RuntimeError(text)
+
+    engine = _Fixed(("mask_logits", "slice_logits"), 1.0)
+    engine.spoil = fail
+    images = np.zeros((1, 9, 32, 32), np.float32)
+    loaded = SimpleNamespace(OnnxRuntimeEngine=fail)
+    if when != "run":
+        load = fail if when == "import" else lambda _: loaded
+        monkeypatch.setattr(module, "import_module", load)
+    with pytest.raises(LimitExceededError, match="not enough memory for the network: end other"):
+        _ = (
+            start_engine("onnxruntime", b"", 1)
+            if when != "run"
+            else ask(model.card, "joint", engine, images)
+        )
 
 
 @pytest.mark.parametrize("kind", ["fifo", "huge", "folder"])

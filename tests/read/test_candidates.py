@@ -473,7 +473,7 @@ def test_files_are_counted_over_all_folders(tmp_path: Path) -> None:
 
 def test_what_git_annex_has_not_fetched_is_told(tmp_path: Path) -> None:
     (tmp_path / "flair.nii.gz").symlink_to(".git/annex/objects/XX/YY/MD5E-s1--0.nii.gz")
-    with pytest.raises(NothingReadableError, match="1 git-annex links without content"):
+    with pytest.raises(NothingReadableError, match="1 git-annex link without content"):
         sources(tmp_path)
     with pytest.raises(NothingReadableError, match="datalad get"):
         sources(tmp_path / "flair.nii.gz")

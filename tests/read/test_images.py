@@ -226,7 +226,7 @@ FOUR = nib.Nifti1Image(np.zeros((4, 4, 4, 2), np.int16), np.eye(4))
         (nib.AnalyzeImage(make_volume().T, np.eye(4)), UnsupportedInputError, "which side is left"),
         (StandIn(make_volume(), np.eye(4), components=3), UnsupportedInputError, "several numbers"),
         (nib.Nifti1Image(Broken(), np.eye(4)), DamagedInputError, r"Expected 4800.*a\\x1bb"),
-        (nib.Nifti1Image(HUGE, np.eye(4)), LimitExceededError, "--max-decoded"),
+        (nib.Nifti1Image(HUGE, np.eye(4)), LimitExceededError, "larger limits"),
         (MASK, DamagedInputError, "mask"),
         (LABELS, DamagedInputError, "label image"),
         ({"FLAIR": FLAIR, "T1": make_volume()}, UsageError, "arrays and images"),

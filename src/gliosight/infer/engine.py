@@ -6,6 +6,7 @@ An engine is imported only when it is asked for: starting it is most of what a s
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Protocol
@@ -13,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.errors import ModelError, UsageError
+from gliosight.errors import LimitExceededError, ModelError, UsageError
 
 # Name: module and class. The first is the one in the core.
 ENGINES: dict[str, tuple[str, str]] = {
@@ -24,6 +25,14 @@ DEFAULT_ENGINE = next(iter(ENGINES))
 # How an ONNX file says that a weight lies in another file: a protobuf text of that key, whichever way its
 # length is written. The hash of the card speaks of one file, and nothing else may be opened.
 _ELSEWHERE = re.compile(rb"(\x0a|\x8a\x80*\x00)(\x08|\x88\x80*\x00)location")
+
+MOST_OF_A_REASON = 200
+# What ONNX Runtime, OpenVINO and the C++ library say where an allocation failed.
+_NO_MEMORY = re.compile(
+    r"bad[ _]alloc|out of memory|(failed|unable|cannot|could not) (to )?(allocate|map)|allocat\w+ fail"
+    r"|cannot allocate|failed to map segment",
+    re.IGNORECASE,
+)
 
 
 class Engine(Protocol):
@@ -78,6 +87,8 @@ def start_engine(name: str, network: bytes, threads: int | None) -> Engine:
         Unknown name.
     ModelError
         The engine is not installed, or it does not take the network.
+    LimitExceededError
+        Memory ran out.
     """
     if name not in ENGINES:
         raise UsageError(f"no engine {name!r}", remedy=f"choose one of {', '.join(ENGINES)}")
@@ -90,6 +101,7 @@ def start_engine(name: str, network: bytes, threads: int | None) -> Engine:
     try:
         start: Callable[[bytes, int | None], Engine] = getattr(import_module(module), class_name)
     except ImportError as error:
+        refuse_memory(error)
         raise ModelError(
             f"the engine {name} is not installed",
             remedy=f"pip install 'gliosight[{name}]'" if name != DEFAULT_ENGINE else str(error),
@@ -97,6 +109,7 @@ def start_engine(name: str, network: bytes, threads: int | None) -> Engine:
     try:
         return start(network, threads)
     except Exception as error:
+        refuse_memory(error)
         raise ModelError(
             f"{name} does not take this network: {reason_of(error)}",
             remedy="use a model made by gliosight, or another --engine",
@@ -105,4 +118,14 @@ def start_engine(name: str, network: bytes, threads: int | None) -> Engine:
 
 def reason_of(error: Exception) -> str:
     """What an engine says of its failure, in part of a line."""
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    text = str(error).strip() or type(error).__name__
+    return textwrap.shorten(text, MOST_OF_A_REASON, placeholder=" ...")
+
+
+def refuse_memory(error: Exception) -> None:
+    """Raise `LimitExceededError` where an engine failed for want of memory: it has no class for that."""
+    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+        raise LimitExceededError(
+            "there is not enough memory for the network",
+            remedy="end other programs, or raise the limit that ulimit -v or a container sets",
+        ) from error

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gliosight.card import ModelCard, NetworkFile, read_card
 from gliosight.errors import ModelError
-from gliosight.infer.engine import DEFAULT_ENGINE, Engine, reason_of, start_engine
+from gliosight.infer.engine import DEFAULT_ENGINE, Engine, reason_of, refuse_memory, start_engine
 from gliosight.maps import FAR_BELOW, Maps, NetworkInput, sigmoid
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
@@ -150,6 +150,7 @@ def ask(card: ModelCard, role: str, engine: Engine, batch: Floats) -> Mapping[st
     try:
         answer = engine.run(batch)
     except Exception as error:
+        refuse_memory(error)
         raise ModelError(
             f"the {role} network fails on images of the shape {batch.shape}: {reason_of(error)}",
             where=where,

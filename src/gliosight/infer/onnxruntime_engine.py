@@ -8,8 +8,6 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from gliosight.errors import ModelError
-
 
 class OnnxRuntimeEngine:
     """Runs a network on the CPU with ONNX Runtime."""
@@ -29,13 +27,5 @@ class OnnxRuntimeEngine:
 
     def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
         """See `gliosight.infer.engine.Engine.run`."""
-        try:
-            answers = self._session.run(self.answers, {self._input: batch})
-        except MemoryError:
-            raise
-        except Exception as error:  # it has no class of its own for memory that ran out
-            raise ModelError(
-                f"{self.name} cannot run this network: {str(error).splitlines()[0][:200]}",
-                remedy="end other programs if memory is short, or use another --engine",
-            ) from error
+        answers = self._session.run(self.answers, {self._input: batch})
         return dict(zip(self.answers, answers, strict=True))

@@ -8,6 +8,7 @@ answer would be wrong and look right.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from gliosight.read.affines import ShearedAffineError, UnusableAffineError, geom
 from gliosight.read.copies import keep_real
 from gliosight.read.flags import flag
 from gliosight.read.intensities import as_float32, from_doubles, make_finite, refuse_mask
+from gliosight.read.limits import RAISE_IN_PYTHON, Budget, Limits
 from gliosight.study import Flag, Geometry, Sequence, Study, Volume
 
 # No scanner's field of view is larger, mm.
@@ -37,6 +39,7 @@ def from_arrays(
     *,
     affine: ArrayLike | None = None,
     study_id: str = "arrays",
+    limits: Limits | None = None,
 ) -> Study:
     """Make a study of arrays.
 
@@ -53,6 +56,8 @@ def from_arrays(
         ``data.transpose(2, 1, 0)`` and ``affine[:, [2, 1, 0, 3]]``. Without it there are no millimetres.
     study_id : str
         What to call the study.
+    limits : Limits, optional
+        Held against what the arrays say of their size, before any of them is copied.
 
     Raises
     ------
@@ -62,16 +67,24 @@ def from_arrays(
         Arrays of other dimensions, or not of real numbers.
     DamagedInputError
         Shapes that differ, too many values that are not finite, a mask.
+    LimitExceededError
+        More bytes than ``limits`` allow.
     """
     if flair is None:
         raise UsageError("there is no FLAIR", remedy="give FLAIR as an array")
     sequences = {Sequence.FLAIR: flair, Sequence.T1: t1, Sequence.T1C: t1c}
     arrays: dict[Sequence, NDArray[Any]] = {}
     flags: list[Flag] = []
+    budget = Budget(limits or Limits(), RAISE_IN_PYTHON)
     for name, values in sequences.items():
         if values is None:
             continue
+        # What has no shape, such as a list, is in memory already, and counted as an array.
+        if shaped := hasattr(values, "shape"):
+            _count(values, name, budget)
         array, masked = numbers_of(values, name.value)
+        if not shaped:
+            _count(array, name, budget)
         array, odd = make_finite(array, name.value, name.value)
         refuse_mask(array, name.value, name.value)
         arrays[name] = array
@@ -94,6 +107,15 @@ def from_arrays(
         kind="arrays",
         flags=(*flags, *copy_flags),
     )
+
+
+def _count(array: Any, name: Sequence, budget: Budget) -> None:
+    """Hold an array's size against the limits; what it does not tell is not counted."""
+    shape = getattr(array, "shape", ())
+    if isinstance(shape, tuple):
+        pixels = math.prod(shape)
+        width = getattr(getattr(array, "dtype", None), "itemsize", 1)
+        budget.take(pixels * width, name.value, packed=None, pixels=pixels)
 
 
 def numbers_of(values: ArrayLike, name: str) -> tuple[NDArray[Any], tuple[Flag, ...]]:

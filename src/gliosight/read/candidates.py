@@ -332,11 +332,14 @@ class Opened:
     flags : tuple of Flag
     archive : str
         The zip's name; empty where there is none.
+    inner : str
+        Archives in the zip, which stay packed, in words.
     """
 
     path: Path
     flags: tuple[Flag, ...] = ()
     archive: str = ""
+    inner: str = ""
 
     @property
     def ceiling(self) -> Path | None:
@@ -344,14 +347,23 @@ class Opened:
         return self.path.parent if self.archive else None
 
     def explained(self, error: GliosightError) -> GliosightError:
-        """An error in what was unpacked: named after the archive, with what was not unpacked of it."""
+        """An error in what was unpacked: named after the archive, with what was not unpacked of it.
+
+        May be asked again about its own answer.
+        """
         if not self.archive:
             return error
         where = self.archive if error.where == self.path.name else error.where
-        what = error.what
-        if self.flags and isinstance(error, NothingReadableError):
-            what += "; " + self.flags[0].message[0].lower() + self.flags[0].message[1:].rstrip(".")
-        return type(error)(what, where=where, remedy=error.remedy)
+        if not self.flags or not isinstance(error, NothingReadableError):
+            return type(error)(error.what, where=where, remedy=error.remedy)
+        text = self.flags[0].message.rstrip(".")
+        text = text[0].lower() + text[1:]
+        what = error.what if text in error.what else f"{error.what}; {text}"
+        if not self.inner:
+            return NothingReadableError(what, where=where, remedy=error.remedy)
+        return UnsupportedInputError(
+            what, where=where, remedy=f"unpack the zip, then give the archive in it, {self.inner}"
+        )
 
 
 @contextmanager
@@ -372,7 +384,7 @@ def opened(path: Path, limits: Limits) -> Iterator[Opened]:
         if inside.skipped:
             message = f"Members of the zip were not unpacked: {', '.join(inside.skipped)}."
             flags = (flag("MEMBERS_SKIPPED", message),)
-        unpacked = Opened(inside.folder, flags, path.name)
+        unpacked = Opened(inside.folder, flags, path.name, inside.inner)
         try:
             yield unpacked
         except GliosightError as error:
@@ -890,7 +902,9 @@ def _recognise(path: Path) -> Found:
         raise error
     if promises(path.name):
         raise mislabelled(path.name, kind, where)
-    what = {Kind.EMPTY: "the file is empty", Kind.UNKNOWN: "not an image of a known kind"}
+    unknown = "not an image of a known kind"
+    # Text without an image's name need not stand in the place of one: it may be any JSON or XML file.
+    what = {Kind.EMPTY: "the file is empty", Kind.UNKNOWN: unknown, Kind.WEB_PAGE: unknown}
     raise NothingReadableError(
         what.get(kind) or STAND_INS[kind][0],
         where=where,

@@ -65,7 +65,7 @@ STAND_INS: Mapping[Kind, tuple[str, str]] = {
         "fetch it with: datalad get, or git annex get",
     ),
     Kind.WEB_PAGE: (
-        "holds a saved web page, not an image",
+        "holds a saved web page or an error message, not an image",
         "download the file again; the site may want you to log in first",
     ),
 }
@@ -128,7 +128,14 @@ _STARTS: tuple[tuple[bytes, Kind], ...] = (
 )
 # Text may begin with blank lines and a byte order mark.
 _TEXTS: tuple[tuple[re.Pattern[bytes], Kind], ...] = (
-    (re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head)\b", re.IGNORECASE), Kind.WEB_PAGE),
+    # A page, XML, or JSON: what sites answer with in place of a file.
+    (
+        re.compile(
+            rb"(\xef\xbb\xbf)?\s*(<(!doctype|html|head|body|\?xml|error|!--)|[{\[]\s*[\"{}\]])",
+            re.IGNORECASE,
+        ),
+        Kind.WEB_PAGE,
+    ),
     (re.compile(rb"\s*type\s*=\s*(string|integer|float)-attribute"), Kind.AFNI),
 )
 # Pixels without a magic number, whose header lies in another file.

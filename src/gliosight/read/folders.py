@@ -7,6 +7,7 @@ Names and first bytes alone are looked at. Which files make a study, `candidates
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterable
@@ -273,6 +274,9 @@ def with_ignored(error: UnsupportedInputError, ignored: str) -> UnsupportedInput
     )
 
 
+_PLURAL = re.compile(r"(?<=folder|device|socket)s\b|(?<=link|mask|file|FIFO)s\b")
+
+
 def nothing_in(
     folder: Path, seen: Counter[str], files: Iterable[Found]
 ) -> NothingReadableError | UnsupportedInputError:
@@ -285,7 +289,10 @@ def nothing_in(
         return NothingReadableError(
             "the folder is empty", where=name, remedy=f"give a folder with {LOOKED_FOR} files"
         )
-    counts = [f"{count} {what}" for what, count in seen.most_common(NAMED)]
+    counts = [
+        f"{count} {_PLURAL.sub('', what) if count == 1 else what}"
+        for what, count in seen.most_common(NAMED)
+    ]
     more = ", ..." if len(seen) > NAMED else ""
     return NothingReadableError(
         f"no {LOOKED_FOR} image there, only {', '.join(counts)}{more}",

@@ -26,7 +26,7 @@ from gliosight.errors import (
     printable,
 )
 from gliosight.read.arrays import numbers_of
-from gliosight.read.limits import Budget, Limits
+from gliosight.read.limits import RAISE_IN_PYTHON, Budget, Limits
 from gliosight.read.naming import stem
 from gliosight.read.nifti import join
 from gliosight.read.nifti_file import LABEL_INTENT, Header, Image, for_writers, forms_of, place
@@ -55,7 +55,7 @@ def from_images(images: Mapping[Sequence, Any], *, limits: Limits | None = None)
         Pixels that cannot be read, too many that are not finite, a mask.
     LimitExceededError
     """
-    budget = Budget(limits or Limits())
+    budget = Budget(limits or Limits(), RAISE_IN_PYTHON)
     ready: dict[Sequence, Image] = {}
     flags: list[Flag] = []
     for name, image in images.items():

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from gliosight.errors import LimitExceededError, NothingReadableError
+from gliosight.errors import LimitExceededError, NothingReadableError, UsageError
 
 # Below this many decoded bytes no ratio is suspicious: a blank slice packs a thousandfold.
 RATIO_FROM = 64 * 1024**2
@@ -51,15 +51,27 @@ class Limits:
     members: int = 20_000
     ratio: float = 200.0
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            number = isinstance(value, float | int if name == "ratio" else int)
+            if not number or isinstance(value, bool) or not value > 0:  # NaN neither
+                raise UsageError(
+                    f"the limit {name} is {value!r}",
+                    remedy="give a positive number" + (", a whole one" if name != "ratio" else ""),
+                )
+
 
 DEFAULT_LIMITS = Limits()
+RAISE_OPTION = "raise it with --max-decoded if the file is to be trusted"
+RAISE_IN_PYTHON = "give read_study larger limits, gliosight.read.Limits(decoded_bytes=...)"
 
 
 class Budget:
-    """What is left of a study's limits while it is read."""
+    """What is left of a study's limits while it is read; ``remedy`` says how more bytes are allowed."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, remedy: str = RAISE_OPTION) -> None:
         self.limits = limits
+        self._remedy = remedy
         self._decoded = 0
 
     def take(self, decoded: int, where: str, *, packed: int | None, pixels: int = 0) -> None:
@@ -86,7 +98,7 @@ class Budget:
                 f"the images need {size_in_words(counted)} decoded, the limit is "
                 f"{size_in_words(self.limits.decoded_bytes)}",
                 where=where,
-                remedy="raise it with --max-decoded if the file is to be trusted",
+                remedy=self._remedy,
             )
         if packed is not None:
             self.check_ratio(decoded, where, packed=packed)
@@ -145,7 +157,7 @@ def read_file(path: Path, where: str, budget: Budget) -> bytes:
                 f"the file holds {size_in_words(size)}, the limit is "
                 f"{size_in_words(budget.limits.decoded_bytes)}",
                 where=where,
-                remedy="raise it with --max-decoded if the file is to be trusted",
+                remedy=RAISE_OPTION,
             )
         try:
             return handle.read(size)

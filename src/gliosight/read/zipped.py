@@ -66,10 +66,13 @@ class Unzipped:
         Temporary, below a folder of mode 0700; its name is the archive's without suffix.
     skipped : tuple of str
         What was left out and why, in plain phrases without names: ``2 encrypted members``.
+    inner : str
+        The first names of the archives among it.
     """
 
     folder: Path
     skipped: tuple[str, ...]
+    inner: str = ""
 
 
 @contextmanager
@@ -110,8 +113,9 @@ def unzipped(path: Path, budget: Budget) -> Iterator[Unzipped]:
         except OSError as error:
             raise _no_room(error, where) from error
         with open_regular(path, where) as (handle, size):
-            skipped = _Unpacking(folder, budget, size, where).unpack(handle)
-        yield Unzipped(folder, skipped)
+            unpacking = _Unpacking(folder, budget, size, where)
+            skipped = unpacking.unpack(handle)
+        yield Unzipped(folder, skipped, unpacking.inner)
 
 
 class _Unpacking:
@@ -151,6 +155,12 @@ class _Unpacking:
         return tuple(
             f"{count} {words[count > 1]}" for words, count in sorted(self._skipped.items())
         )
+
+    @property
+    def inner(self) -> str:
+        """The first names of the archives in the archive."""
+        names = ", ".join(printable(name) for name in self._archives[:NAMED])
+        return names + (", ..." if len(self._archives) > NAMED else "")
 
     def _member(
         self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str
@@ -231,10 +241,8 @@ class _Unpacking:
                 remedy="unpack it with its password, then give the folder",
             )
         if reasons == {ARCHIVE}:
-            names = ", ".join(printable(name) for name in self._archives[:NAMED])
-            more = ", ..." if len(self._archives) > NAMED else ""
             return UnsupportedInputError(
-                f"the archive holds nothing but archives, {names}{more}",
+                f"the archive holds nothing but archives, {self.inner}",
                 where=self.where,
                 remedy="unpack it, then give one of them, or unpack them all and give the folder",
             )
