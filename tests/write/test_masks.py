@@ -13,7 +13,7 @@ import pytest
 import tifffile
 
 from gliosight.analysis import Analysis
-from gliosight.read import Request, from_arrays, read
+from gliosight.read import Request, read
 from gliosight.write.masks import write_mask, write_probability
 from tests.read.builders import write_nifti
 from tests.write.builders import make_analysis
@@ -204,17 +204,13 @@ def test_broken_forms_cost_no_mask_and_nothing_is_printed(
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-@pytest.mark.parametrize("source", ["NIfTI", "arrays"])
-def test_an_axis_of_more_than_32767(axis: int, source: str, tmp_path: Path) -> None:
+def test_an_axis_of_more_than_32767(axis: int, tmp_path: Path) -> None:
     shape = [2, 3, 2]
     shape[axis] = 32_768
     values = (np.arange(np.prod(shape)) % 999).astype(np.int16).reshape(shape)
     affine = np.diag([1.0, 1.0, 3.0, 1.0])
-    if source == "NIfTI":
-        nibabel.save(nibabel.Nifti2Image(values.T, affine), tmp_path / "flair.nii")
-        study = read(Request(tmp_path / "flair.nii"))
-    else:
-        study = from_arrays(values, affine=affine[:, [2, 1, 0, 3]])
+    nibabel.save(nibabel.Nifti2Image(values.T, affine), tmp_path / "flair.nii")
+    study = read(Request(tmp_path / "flair.nii"))
     analysis = make_analysis(SHAPE)
     decision = replace(analysis.decision, mask=values > 500)
     object.__setattr__(analysis, "study", study)

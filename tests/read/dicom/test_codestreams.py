@@ -60,8 +60,8 @@ def test_frame_claims_another_size(tmp_path: Path, syntax: str, claim: tuple[int
 def test_frame_and_header_claim_too_much(tmp_path: Path) -> None:
     values = picture(8)
     frame = pack(values, uid.JPEGLSLossless, bits=8, signed=False)
-    frame = lying(frame, uid.JPEGLSLossless, 40_000, 40_000)
-    made = packed_dataset([frame], values, bits=8, allocated=8, Rows=40_000, Columns=40_000)
+    frame = lying(frame, uid.JPEGLSLossless, 20_000, 20_000)
+    made = packed_dataset([frame], values, bits=8, allocated=8, Rows=20_000, Columns=20_000)
     with pytest.raises(LimitExceededError, match="expands"):
         pixels(write(tmp_path / "a.dcm", made, uid.JPEGLSLossless))
 
