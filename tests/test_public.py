@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import gliosight
-from gliosight import Sequence, Status, analyze, read_study
+from gliosight import Sequence, Status, Volume, analyze, read_study
 from gliosight.errors import GliosightError, LimitExceededError, UsageError, explained
 from gliosight.infer.model import shipped_models
 from gliosight.phantom import Phantom
@@ -192,3 +192,24 @@ def test_a_thread_that_cannot_start_is_a_limit() -> None:
     error = explained(RuntimeError("can't start new thread"))
     assert isinstance(error, LimitExceededError)
     assert explained(RuntimeError("anything else")) is None
+
+
+def test_a_head_that_no_one_has_is_analysed_without_its_spacing(small_phantom: Phantom) -> None:
+    """The network would see it at a scale that it does not know, and sizes in ml would be wrong."""
+    from dataclasses import replace
+
+    sound = small_phantom.study()
+    assert sound.geometry is not None
+    large = replace(
+        sound.geometry,
+        origins=sound.geometry.origins * 2.3,
+        spacing=tuple(2.3 * side for side in sound.geometry.spacing),
+    )
+    volumes = {name: Volume(volume.values, large) for name, volume in sound.sequences.items()}
+    analysis = analyze(replace(sound, sequences=volumes))
+    assert [flag.code for flag in analysis.flags if flag.severity == "warning"][
+        0
+    ] == "HEAD_TOO_LARGE"
+    assert analysis.status is Status.FOUND
+    assert analysis.volume_ml is None
+    assert {finding.side for finding in analysis.findings} == {"unknown"}

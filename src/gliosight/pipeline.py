@@ -218,6 +218,10 @@ def analyze_study(
     timings = {"read": read_ms}
 
     given = prepare(study, card.input)
+    if too_large := [flag for flag in given.flags if flag.code == "HEAD_TOO_LARGE"]:
+        # Lengths that are wrong would mislead the network, and a reader more.
+        study = replace(study.without_geometry(), flags=(*study.flags, *too_large))
+        given = prepare(study, card.input)
     channels, odd = given.channels, given.flags
     clock = _lap(timings, "prepare", clock)
     if given.assessable:

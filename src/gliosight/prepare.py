@@ -162,8 +162,8 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
     flags: list[Flag] = []
     if frame.head_mm > LONGEST_HEAD:
         text = (
-            f"The head is {frame.head_mm:.0f} mm long, more than a head can be: the spacing is probably "
-            "wrong. Neither the verdict nor the sizes can be relied on."
+            f"By its header the head is {frame.head_mm:.0f} mm long, more than a head can be: the spacing is "
+            "wrong. It is not used; all sizes are in pixels."
         )
         flags.append(Flag("HEAD_TOO_LARGE", "warning", text))
     for channel in (1, 0, 2):  # FLAIR first: the others fall back on it

@@ -14,7 +14,7 @@ Conventions, everywhere in gliosight
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
 from typing import Any, Literal
@@ -325,6 +325,11 @@ class Study:
     def geometry(self) -> Geometry | None:
         """Where the study's grid lies, or ``None``."""
         return self.flair.geometry
+
+    def without_geometry(self) -> Study:
+        """The same pixels, of which nothing says where they lie."""
+        volumes = {name: Volume(volume.values) for name, volume in self.sequences.items()}
+        return replace(self, sequences=volumes)
 
     @property
     def shape(self) -> tuple[int, int, int]:
