@@ -207,9 +207,7 @@ def test_a_head_that_no_one_has_is_analysed_without_its_spacing(small_phantom: P
     )
     volumes = {name: Volume(volume.values, large) for name, volume in sound.sequences.items()}
     analysis = analyze(replace(sound, sequences=volumes))
-    assert [flag.code for flag in analysis.flags if flag.severity == "warning"][
-        0
-    ] == "HEAD_TOO_LARGE"
+    assert "HEAD_TOO_LARGE" in [flag.code for flag in analysis.flags]
     assert analysis.status is Status.FOUND
     assert analysis.volume_ml is None
     assert {finding.side for finding in analysis.findings} == {"unknown"}
