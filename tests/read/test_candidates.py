@@ -303,6 +303,10 @@ FOLDERS = {
         ("p1/FLAIR/1.png", "p1/FLAIR/2.png", "p1/T1/1.png", "p1/T1/2.png", "p1/thumb.png"),
         {"p1": {"FLAIR", "T1"}},
     ),
+    "slices of FLAIR beside a folder of T1": (
+        ("p1/flair_1.png", "p1/flair_2.png", "p1/T1/1.png"),
+        {"p1": {"FLAIR"}},
+    ),
     "two folders of T1 pictures": (
         ("p1/FLAIR/1.png", "p1/3_T1/1.png", "p1/7_T1/1.png"),
         {"p1": {"FLAIR"}},
@@ -387,7 +391,7 @@ def test_folders_say_what_belongs_together(row: str, tmp_path: Path) -> None:
         if row.startswith(("pictures whose", "two folders of T1")):
             assert "T1_LEFT_OUT" in codes_of(study)
             assert "T1_MISSING" not in codes_of(study)
-        if row.startswith(("a preview", "masks")):
+        if row.startswith(("a preview", "masks", "slices of FLAIR beside")):
             assert "FILES_IGNORED" in codes_of(study)
         seen = candidate.describe(Limits())
         assert {one.taken_as for one in seen.series} - {None} >= {"FLAIR"}

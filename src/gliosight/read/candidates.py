@@ -660,12 +660,20 @@ class _Finder:
             if among_studies and not (_say_flair(files) or any(map(_is_numbered_tiff, files))):
                 continue
             below = [part for part in parts if part[1].folder != home]
-            if below:  # then what lies in the study's folder itself is a preview or the like
-                candidates = self._folder_for_each_sequence(home, below, parts)
+            loose = [part for part in parts if part[1].folder == home]
+            has_flair = any(_say_flair(contents.readable) for _, contents in below)
+            if below and (has_flair or not loose):
+                candidates = self._folder_for_each_sequence(home, below, loose)
                 placed += [(parts[0][0], candidate) for candidate in candidates]
                 continue
-            groups, stray = self._groups(home, parts, slice_groups)
-            flags = self._files_ignored(home, parts)
+            groups, stray = self._groups(home, loose, slice_groups)
+            flags = self._files_ignored(home, loose)
+            if below:
+                names = ", ".join(contents.folder.name for _, contents in below)
+                flags = (
+                    *flags,
+                    flag("FILES_IGNORED", f"Folders beside the slices were not read: {names}."),
+                )
             for group in groups:
                 candidate = SlicesCandidate(
                     group.source,
@@ -680,9 +688,12 @@ class _Finder:
         return placed
 
     def _folder_for_each_sequence(
-        self, home: Path, parts: list[Part], all_parts: list[Part]
+        self, home: Path, parts: list[Part], loose: list[Part]
     ) -> list[Candidate]:
-        """The study whose sequences have a folder of pictures each; several folders of FLAIR are as many."""
+        """The study whose sequences have a folder of pictures each; several folders of FLAIR are as many.
+
+        Pictures that lie loose beside the folders are previews or the like.
+        """
         where = relative(home, self.root)
         by_sequence: dict[Sequence | str, list[Contents]] = {}
         for _, contents in parts:
@@ -697,8 +708,7 @@ class _Finder:
                 remedy="give the folder of FLAIR, or rename it if it is FLAIR",
             )
             return [UnreadableCandidate(where, error)]
-        flags = list(self._files_ignored(home, all_parts))
-        loose = [part for part in all_parts if part not in parts]
+        flags = list(self._files_ignored(home, [*parts, *loose]))
         if count := sum(len(contents.readable) for _, contents in loose):
             message = f"Pictures beside the folders of the sequences were not read: {count}."
             flags.append(flag("FILES_IGNORED", message))
