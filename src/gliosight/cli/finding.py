@@ -12,7 +12,6 @@ from gliosight.cli.output import progress_display
 from gliosight.errors import GliosightError, within
 from gliosight.files import remove_abandoned_temporaries
 from gliosight.read import Candidate, Limits, find, join, opened
-from gliosight.read.candidates import DicomCandidate
 from gliosight.read.recognise import folder_name
 from gliosight.study import Flag
 
@@ -81,8 +80,7 @@ def find_below(
     """
     remove_abandoned_temporaries()
     typed = list(paths)
-    located: dict[int, Located] = {}
-    candidates: list[Candidate] = []
+    located: list[Located] = []
     failed: list[Failure] = []
     flags: list[Flag] = []
     for path in typed:
@@ -107,28 +105,25 @@ def find_below(
                 text if not above or text == folder_name(inside.path) else f"{above}/{text}"
                 for text in (candidate.title, candidate.source)
             )
-            located[id(candidate)] = Located(
-                candidate, title, source, str(path), above, inside.flags
-            )
-            candidates.append(candidate)
-    return [_of_parts(candidate, located) for candidate in join(candidates, limits)], failed, flags
+            located.append(Located(candidate, title, source, str(path), above, inside.flags))
+    whole = [
+        _joined(candidate, [located[index] for index in parts])
+        for candidate, parts in join([study.candidate for study in located], limits)
+    ]
+    return whole, failed, flags
 
 
-def _of_parts(candidate: Candidate, located: dict[int, Located]) -> Located:
+def _joined(candidate: Candidate, parts: list[Located]) -> Located:
     """The place of a candidate; of one that was joined from several paths, that of its first part."""
-    if (known := located.get(id(candidate))) is not None:
-        return known
-    parts = [part for part in located.values() if _overlap(part.candidate, candidate)]
+    if candidate is parts[0].candidate:
+        return parts[0]
     flags = tuple(dict.fromkeys(note for part in parts for note in part.flags))
     source = " and ".join(dict.fromkeys(part.source for part in parts))
+    above = parts[0].above if len(parts) == 1 else ""
     title = candidate.title
-    return replace(parts[0], candidate=candidate, title=title, source=source, above="", flags=flags)
-
-
-def _overlap(part: Candidate, whole: Candidate) -> bool:
-    if not isinstance(part, DicomCandidate) or not isinstance(whole, DicomCandidate):
-        return False
-    return not part.study.folders.isdisjoint(whole.study.folders)
+    return replace(
+        parts[0], candidate=candidate, title=title, source=source, above=above, flags=flags
+    )
 
 
 def _placed(error: GliosightError, typed: str, above: str, title: str) -> GliosightError:

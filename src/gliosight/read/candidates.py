@@ -100,12 +100,16 @@ class Candidate(Protocol):
         What people call it: the way to it from the path that was given, or the id of a DICOM study.
     source : str
         Where it lies, as seen from the path that was given; that path by its own name.
+    flags : tuple of Flag
+        What finding it had to say.
     """
 
     @property
     def title(self) -> str: ...  # noqa: D102
     @property
     def source(self) -> str: ...  # noqa: D102
+    @property
+    def flags(self) -> tuple[Flag, ...]: ...  # noqa: D102
 
     def read(self, options: Options) -> Study:
         """Read the pixels; raises a `GliosightError` that says why it is no study."""
@@ -512,34 +516,39 @@ def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: boo
     )
 
 
-def join(candidates: Iterable[Candidate], limits: Limits = DEFAULT_LIMITS) -> list[Candidate]:
+def join(
+    candidates: Iterable[Candidate], limits: Limits = DEFAULT_LIMITS
+) -> list[tuple[Candidate, tuple[int, ...]]]:
     """The same candidates, but a DICOM study that lies below several paths is one.
 
-    Each takes the place of its first part. NIfTI files and slices do not say whose they are.
+    NIfTI files and slices do not say whose they are.
+
+    Returns
+    -------
+    list of (Candidate, tuple of int)
+        Each with the places in the list of those that it is made of, in the order of the first of them.
     """
     listed = list(candidates)
-    dicom = [
-        (index, candidate)
-        for index, candidate in enumerate(listed)
-        if isinstance(candidate, DicomCandidate)
-    ]
-    if len(dicom) < 2:
-        return listed
+    places = [index for index, one in enumerate(listed) if isinstance(one, DicomCandidate)]
+    studies = [one.study for one in listed if isinstance(one, DicomCandidate)]
+    if len(studies) < 2:
+        return [(candidate, (index,)) for index, candidate in enumerate(listed)]
     from gliosight.read.dicom.study import joined
 
-    placed: list[Placed] = [
-        pair for pair in enumerate(listed) if not isinstance(pair[1], DicomCandidate)
+    out: list[tuple[Candidate, tuple[int, ...]]] = [
+        (candidate, (index,))
+        for index, candidate in enumerate(listed)
+        if not isinstance(candidate, DicomCandidate)
     ]
-    studies = [candidate.study for _, candidate in dicom]
     for indices, study in joined(studies, Budget(limits)):
-        index, candidate = dicom[indices[0]]
-        if study is not candidate.study:
-            parts = [dicom[part][1] for part in indices]
-            source = " and ".join(dict.fromkeys(part.source for part in parts))
-            flags = tuple(dict.fromkeys(note for part in parts for note in part.flags))
+        parts = tuple(places[index] for index in indices)
+        candidate = listed[parts[0]]
+        if study is not studies[indices[0]]:
+            source = " and ".join(dict.fromkeys(listed[part].source for part in parts))
+            flags = tuple(dict.fromkeys(note for part in parts for note in listed[part].flags))
             candidate = DicomCandidate(source, study, flags)
-        placed.append((index, candidate))
-    return [candidate for _, candidate in sorted(placed, key=lambda pair: pair[0])]
+        out.append((candidate, parts))
+    return sorted(out, key=lambda pair: pair[1])
 
 
 # A candidate, and the number of the folder that it was found in.

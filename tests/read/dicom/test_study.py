@@ -448,7 +448,8 @@ def test_uids_that_change_with_the_slice(
     assert "FLAIR: The " in next(one.message for one in seen.flags if one.code == "SERIES_JOINED")
     # Also where each file is given by itself.
     candidates = [candidate for path in files for candidate in find(path, Limits())]
-    (joined,) = join(candidates)
+    ((joined, parts),) = join(candidates)
+    assert parts == tuple(range(len(candidates)))
     assert joined.read(Options()).study_id == study.study_id
     studies = [one.study for one in candidates if isinstance(one, DicomCandidate)]
     ((parts, _),) = joined_studies(studies, Budget(DEFAULT_LIMITS))
