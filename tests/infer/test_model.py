@@ -360,7 +360,7 @@ def test_a_network_that_is_no_file_to_read_is_not_opened(copied: Path, kind: str
         load_model(str(copied))
 
 
-@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/root/\udcff.json", "", "."])
+@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/nowhere/\udcff.json", "", "."])
 def test_a_name_that_cannot_be_a_path_is_no_model(name: str) -> None:
     with pytest.raises(ModelError, match="no model"):
         load_model(name)
