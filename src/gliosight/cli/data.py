@@ -225,7 +225,7 @@ def audit_command(
         raise click.exceptions.Exit(DamagedInputError.exit_code)
 
 
-@command.command("split", short_help="Say who is learnt from and who is scored.")
+@command.command("split", short_help="Choose the patients to train on and those to score.")
 @click.argument("manifest", type=PATH)
 @click.option("-o", "--out", type=PATH, required=True, help="The split, a JSON file.")
 @click.option(
@@ -263,7 +263,7 @@ def split_command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Say which patients are learnt from and which are scored.
+    """Choose which patients are trained on and which are scored.
 
     Train, validation and test, or K folds, alike in institutions and tumour volumes; or with --by
     institution a fold for each institution. No patient is on two sides, except with --by slice.

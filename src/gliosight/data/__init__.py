@@ -1,5 +1,5 @@
 """The data set: index, describe, show, audit, split, download (between the bench and the product).
 
-A *manifest* says which slices there are, a *split* which of them may be learnt from. Everything else
+A *manifest* says which slices there are, a *split* which of them may be trained on. Everything else
 of the training bench starts from these two files.
 """

@@ -1,4 +1,4 @@
-"""Who is learnt from and who is scored: the split file (data).
+"""Who is trained on and who is scored: the split file (data).
 
 In: a `Manifest`. Out: a frozen `Split`, kept as JSON with the manifest's digest, so that a run and its
 score can be held against the very same patients. A split is either *parts* (train, validation, test) or

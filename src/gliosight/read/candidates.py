@@ -118,8 +118,19 @@ class Candidate(Protocol):
         """Say what is there and what `read` would take of it."""
 
 
+class _CalledByPlace:
+    """A candidate whose title is the place where it lies."""
+
+    source: str
+
+    @property
+    def title(self) -> str:
+        """Where it lies."""
+        return self.source
+
+
 @dataclass(frozen=True)
-class NiftiCandidate:
+class NiftiCandidate(_CalledByPlace):
     """NIfTI files of one study.
 
     Parameters
@@ -152,11 +163,6 @@ class NiftiCandidate:
     doubtful: tuple[Found, ...] = ()
     beside: str = ""
     flags: tuple[Flag, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """Where it lies."""
-        return self.source
 
     def read(self, options: Options) -> Study:
         """Read the pixels; see `Candidate`."""
@@ -199,7 +205,7 @@ class NiftiCandidate:
 
 
 @dataclass(frozen=True)
-class SlicesCandidate:
+class SlicesCandidate(_CalledByPlace):
     """TIFF, PNG or JPEG slices of one study.
 
     Parameters
@@ -218,11 +224,6 @@ class SlicesCandidate:
     named: bool = True
     error: GliosightError | None = None
     flags: tuple[Flag, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """Where it lies."""
-        return self.source
 
     def read(self, options: Options) -> Study:
         """Read the pixels; see `Candidate`."""
@@ -302,17 +303,12 @@ class DicomCandidate:
 
 
 @dataclass(frozen=True)
-class UnreadableCandidate:
+class UnreadableCandidate(_CalledByPlace):
     """A file or folder that belongs to no study and cannot be read: it costs no other study."""
 
     source: str
     error: GliosightError
     flags: tuple[Flag, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """Where it lies."""
-        return self.source
 
     def read(self, options: Options) -> Study:  # noqa: ARG002 - as any candidate
         """Raise what is wrong with it."""
