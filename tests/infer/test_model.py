@@ -132,7 +132,7 @@ class _Fixed:
         self.answers, self.logit, self.seen = answers, logit, 0
         self.spoil: Callable[..., dict[str, np.ndarray]] | None = None
 
-    def run(self, batch: np.ndarray) -> dict[str, np.ndarray]:
+    def run(self, batch: np.ndarray, _: float = 0) -> dict[str, np.ndarray]:
         if self.spoil is not None:
             return self.spoil(len(batch), *batch.shape[2:])
         self.seen += len(batch)
@@ -213,6 +213,31 @@ def _network(path: Path, **change: Any) -> None:
     ]
     if change.get("more"):
         nodes[-1] = helper.make_node("Add", ["s", "age"], ["slice_logits"])
+    if change.get("endless"):
+        on = helper.make_tensor("on", kinds.BOOL, [], [True])
+        sides = {"i": kinds.INT64, "go": kinds.BOOL, "x": kind, "going": kinds.BOOL, "y": kind}
+        i, go, x, going, y = (
+            helper.make_tensor_value_info(name, one, None if name in "xy" else [])
+            for name, one in sides.items()
+        )
+        steps = [
+            helper.make_node("Identity", ["go"], ["going"]),
+            helper.make_node("Sin", ["x"], ["y"]),
+        ]
+        body = helper.make_graph(steps, "body", [i, go, x], [going, y])
+        nodes[0] = helper.make_node("ReduceMean", ["images", "axes"], ["m0"], keepdims=1)
+        nodes[1:1] = [
+            helper.make_node("Constant", [], ["on"], value=on),
+            helper.make_node("Loop", ["", "on", "m0"], ["m"], body=body),
+        ]
+    if "floats" in change:
+        size = helper.make_tensor("size", kinds.INT64, [1], [change["floats"]])
+        nodes[:0] = [
+            helper.make_node("Constant", [], ["size"], value=size),
+            helper.make_node("ConstantOfShape", ["size"], ["many"]),
+            helper.make_node("ReduceMean", ["many"], ["none"], keepdims=0),
+        ]
+        nodes[-1] = helper.make_node("Sum", ["s", "w", "none"], ["slice_logits"])
     outputs = [
         helper.make_tensor_value_info(name, kind, None)
         for name in ("mask_logits", change.get("answer", "slice_logits"))
@@ -242,11 +267,18 @@ def _network(path: Path, **change: Any) -> None:
         pytest.param({"cut": 0}, "does not take", id="empty"),
         pytest.param({"location": "/etc/hostname"}, "weights lie in other files", id="absolute"),
         pytest.param({"location": "w.bin"}, "weights lie in other files", id="beside it"),
+        pytest.param({"endless": True}, "no answer after 0.5 s", id="a loop without end"),
+        pytest.param({"floats": 2**31}, "more memory than 4 GiB", id="8 GiB"),
     ],
 )
 def test_a_network_that_is_none_of_ours_is_refused_when_it_is_loaded(
-    copied: Path, change: dict[str, Any], told: str | None, capfd: pytest.CaptureFixture[str]
+    copied: Path,
+    change: dict[str, Any],
+    told: str | None,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("gliosight.infer.model.LONGEST_TRIAL", 0.5 if "endless" in change else 60.0)
     network = copied.with_suffix(".onnx")
     _network(network, **change)
     card = json.loads(copied.read_text("utf-8"))
@@ -258,7 +290,7 @@ def test_a_network_that_is_none_of_ours_is_refused_when_it_is_loaded(
     with pytest.raises(ModelError, match=told) as caught:
         load_model(str(copied))
     assert len(caught.value.line()) < 500
-    assert "memory" not in caught.value.line()
+    assert "end other programs" not in caught.value.line()
     assert capfd.readouterr().err == ""  # the engine does not speak for itself
 
 

@@ -27,6 +27,9 @@ DEFAULT_ENGINE = next(iter(ENGINES))
 _ELSEWHERE = re.compile(rb"(\x0a|\x8a\x80*\x00)(\x08|\x88\x80*\x00)location")
 
 MOST_OF_A_REASON = 200
+# What a network from elsewhere may take of memory with ONNX Runtime (bytes), and any for one batch (seconds).
+MOST_MEMORY = 4 * 1024**3
+LONGEST_RUN = 600.0
 # What ONNX Runtime, OpenVINO and the C++ library say where an allocation failed.
 _NO_MEMORY = re.compile(
     r"bad[ _]alloc|out of memory|(failed|unable|cannot|could not) (to )?(allocate|map)|allocat\w+ fail"
@@ -52,24 +55,37 @@ class Engine(Protocol):
     precision: str
     answers: tuple[str, ...]
 
-    def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+    def run(
+        self, batch: NDArray[np.float32], seconds: float = LONGEST_RUN
+    ) -> Mapping[str, NDArray[np.float32]]:
         """Predict a batch.
 
         Parameters
         ----------
         batch : (b, channels, rows, columns) float32 array
             Sides are multiples of 32.
+        seconds : float
+            The network is stopped after this time.
 
         Returns
         -------
         mapping of str to array
             What the network answers, by name: ``mask_logits`` (b, 1, rows, columns) and
             ``slice_logits`` (b,), float32; a network for one task has one of them.
+
+        Raises
+        ------
+        TimeoutError
+            The network did not answer within ``seconds``.
+        Exception
+            Anything else that the library raises.
         """
         ...
 
 
-def start_engine(name: str, network: bytes, threads: int | None) -> Engine:
+def start_engine(
+    name: str, network: bytes, threads: int | None, *, memory: int | None = None
+) -> Engine:
     """Start an engine on a network.
 
     Parameters
@@ -80,6 +96,8 @@ def start_engine(name: str, network: bytes, threads: int | None) -> Engine:
         The ONNX file's content, already checked.
     threads : int, optional
         How many threads to use; the engine's choice if not given.
+    memory : int, optional
+        The most memory that the network may take, in bytes. OpenVINO has no such limit.
 
     Raises
     ------
@@ -99,7 +117,8 @@ def start_engine(name: str, network: bytes, threads: int | None) -> Engine:
         )
     module, class_name = ENGINES[name]
     try:
-        start: Callable[[bytes, int | None], Engine] = getattr(import_module(module), class_name)
+        start: Callable[[bytes, int | None, int | None], Engine]
+        start = getattr(import_module(module), class_name)
     except ImportError as error:
         refuse_memory(error)
         raise ModelError(
@@ -107,7 +126,7 @@ def start_engine(name: str, network: bytes, threads: int | None) -> Engine:
             remedy=f"pip install 'gliosight[{name}]'" if name != DEFAULT_ENGINE else str(error),
         ) from error
     try:
-        return start(network, threads)
+        return start(network, threads, memory)
     except Exception as error:
         refuse_memory(error)
         raise ModelError(

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from gliosight.card import ModelCard, NetworkFile, read_card
 from gliosight.errors import ModelError
-from gliosight.infer.engine import DEFAULT_ENGINE, Engine, reason_of, refuse_memory, start_engine
+from gliosight.infer.engine import (
+    DEFAULT_ENGINE,
+    LONGEST_RUN,
+    MOST_MEMORY,
+    Engine,
+    reason_of,
+    refuse_memory,
+    start_engine,
+)
 from gliosight.maps import FAR_BELOW, Maps, NetworkInput, sigmoid
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
@@ -28,6 +36,8 @@ RUN_CARD = "model.json"
 # A network file larger than this is not one of ours: refuse before reading it (bytes).
 LARGEST_NETWORK = 1024**3
 BATCH = 4
+# A network that is tried out on two small slices answers within this time (seconds).
+LONGEST_TRIAL = 15.0
 HALF = np.float32(0.5)
 # What a network has to answer with, by its role.
 ANSWERS = {
@@ -138,8 +148,10 @@ def _predict(
     return given.plan.restore(masks, slices)
 
 
-def ask(card: ModelCard, role: str, engine: Engine, batch: Floats) -> Mapping[str, Floats]:
-    """A network's answer, after a look whether it is one.
+def ask(
+    card: ModelCard, role: str, engine: Engine, batch: Floats, seconds: float = LONGEST_RUN
+) -> Mapping[str, Floats]:
+    """A network's answer, checked.
 
     Raises
     ------
@@ -148,7 +160,7 @@ def ask(card: ModelCard, role: str, engine: Engine, batch: Floats) -> Mapping[st
     """
     where = card.networks[role].file
     try:
-        answer = engine.run(batch)
+        answer = engine.run(batch, seconds)
     except Exception as error:
         refuse_memory(error)
         raise ModelError(
@@ -222,12 +234,18 @@ def load_model(
     """
     path = find_card(name)
     card = read_card(path)
+    shipped = path in shipped_models().values()
     engines = {
-        role: start_engine(engine, _checked(path.parent, one), threads)
+        role: start_engine(
+            engine,
+            _checked(path.parent, one),
+            threads,
+            memory=None if shipped else MOST_MEMORY,
+        )
         for role, one in card.networks.items()
     }
     check_answers(card, engines)
-    if path not in shipped_models().values():  # the tests ask those
+    if not shipped:  # the tests try those out
         try_out(card, engines)
     if card.kind == "joint":
         return JointModel(card, engines["joint"])
@@ -279,7 +297,7 @@ def try_out(card: ModelCard, engines: Mapping[str, Engine]) -> None:
     columns = recipe.matrix or rows + recipe.multiple
     black = np.zeros((2, 3 * recipe.neighbours, rows, columns), dtype=np.float32)
     for role, engine in engines.items():
-        ask(card, role, engine, black)
+        ask(card, role, engine, black, LONGEST_TRIAL)
 
 
 def _reason(error: OSError) -> str:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Mapping
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from gliosight.infer.engine import LONGEST_RUN
+
 
 class OnnxRuntimeEngine:
     """Runs a network on the CPU with ONNX Runtime."""
 
-    def __init__(self, network: bytes, threads: int | None) -> None:
+    def __init__(self, network: bytes, threads: int | None, memory: int | None = None) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # its errors are raised, too, and told in one line
         if threads is not None:
             options.intra_op_num_threads = threads
+        self._memory = memory
+        if memory is not None:
+            _limit_memory(memory)
+            options.add_session_config_entry("session.use_env_allocators", "1")
         self._session = onnxruntime.InferenceSession(
             network, options, providers=["CPUExecutionProvider"]
         )
@@ -25,7 +33,46 @@ class OnnxRuntimeEngine:
         self.name = f"onnxruntime {onnxruntime.__version__}"
         self.precision = "float32"
 
-    def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+    def run(
+        self, batch: NDArray[np.float32], seconds: float = LONGEST_RUN
+    ) -> Mapping[str, NDArray[np.float32]]:
         """See `gliosight.infer.engine.Engine.run`."""
-        answers = self._session.run(self.answers, {self._input: batch})
+        options = onnxruntime.RunOptions()
+        # The engine looks at this mark between two nodes, inside loops, too.
+        watch = threading.Timer(seconds, setattr, (options, "terminate", True))
+        watch.daemon = True
+        watch.start()
+        try:
+            answers = self._session.run(self.answers, {self._input: batch}, options)
+        except Exception as error:
+            if options.terminate:
+                raise TimeoutError(f"no answer after {seconds:g} s") from error
+            if self._memory is not None and "Available memory of" in str(error):
+                limit = f"{self._memory / 1024**3:g} GiB"
+                raise RuntimeError(f"it takes more memory than {limit}") from error
+            raise
+        finally:
+            watch.cancel()
         return dict(zip(self.answers, answers, strict=True))
+
+
+@functools.cache
+def _limit_memory(memory: int) -> None:
+    """Make the allocator of sessions that use the process's; there is one for all of them."""
+    unlimited = -1
+    onnxruntime.create_and_register_allocator(
+        onnxruntime.OrtMemoryInfo(
+            "Cpu",
+            onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR,
+            0,
+            onnxruntime.OrtMemType.DEFAULT,
+        ),
+        onnxruntime.OrtArenaCfg(
+            {
+                "max_mem": memory,
+                "arena_extend_strategy": unlimited,
+                "initial_chunk_size_bytes": unlimited,
+                "max_dead_bytes_per_chunk": unlimited,
+            }
+        ),
+    )

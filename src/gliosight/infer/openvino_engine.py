@@ -19,11 +19,14 @@ if "openvino" not in sys.modules:
 
 import openvino
 
+from gliosight.infer.engine import LONGEST_RUN
+
 
 class OpenVinoEngine:
     """Runs a network on the CPU with OpenVINO."""
 
-    def __init__(self, network: bytes, threads: int | None) -> None:
+    def __init__(self, network: bytes, threads: int | None, memory: int | None = None) -> None:
+        del memory  # it knows no limit
         core = openvino.Core()
         settings: dict[str, object] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -37,8 +40,14 @@ class OpenVinoEngine:
         self.name = f"openvino {openvino.__version__.split('-')[0]}"
         self.precision = "float32"
 
-    def run(self, batch: NDArray[np.float32]) -> Mapping[str, NDArray[np.float32]]:
+    def run(
+        self, batch: NDArray[np.float32], seconds: float = LONGEST_RUN
+    ) -> Mapping[str, NDArray[np.float32]]:
         """See `gliosight.infer.engine.Engine.run`."""
-        answers = self._request.infer([batch])
+        self._request.start_async([batch])
+        if not self._request.wait_for(int(seconds * 1000)):
+            self._request.cancel()
+            raise TimeoutError(f"no answer after {seconds:g} s")
+        answers = self._request.results
         # A copy: the request's own memory is used again by the next batch.
         return {name: np.array(answers[name], dtype=np.float32) for name in self.answers}
