@@ -186,6 +186,8 @@ GROUPS: list[tuple[str, list[str]]] = [
     ("FLAIR_1 FLAIR_2 T1 T1C t2", ["FLAIR_1 ? T1 T1C", "FLAIR_2 ? T1 T1C"]),
     ("p_1_flair p_2_flair p_3_t1", ["p_1_flair ? p_3_t1", "p_2_flair ? p_3_t1"]),
     ("p_pre_FLAIR p_post_FLAIR p_post_T1", ["p_pre_FLAIR ? p_post_T1", "p_post_FLAIR ? p_post_T1"]),
+    ("FLAIR_3 FLAIR_12 T1_3 T1_7", ["FLAIR_3 T1_3", "FLAIR_12 ? T1_7"]),
+    ("FLAIR_3 FLAIR_12 T1_3 T1_12 T1_7", ["FLAIR_3 T1_3", "FLAIR_12 T1_12"]),
     # Operations are visits, contrast is not; initials are people.
     ("p_preop_FLAIR p_postop_FLAIR p_postop_T1", ["p_preop_FLAIR", "p_postop_FLAIR p_postop_T1"]),
     ("CE_1_flair CE_1_t1 KM_1_flair KM_1_t1", ["CE_1_flair CE_1_t1", "KM_1_flair KM_1_t1"]),

@@ -454,22 +454,41 @@ def group_by_flair(
         read[name].series if common[read[name].series] == 1 and read[name].series else stem(name)
         for name in best
     ]
-    matcher = _Matcher([[read[name] for name in group] for group in groups])
-    members, doubtful = [list(group) for group in groups], [list[str]() for _ in groups]
-    taken = {name for group in groups for name in group}
-    for name in read:
-        if name in taken:
-            continue
-        fitting, sure = matcher.fitting(read[name], by_number=by_number)
-        for index in fitting:
-            if sure:
-                members[index].append(name)
-            elif name in partners:
-                doubtful[index].append(name)
+    members, doubtful = _with_partners(groups, read, kinds, by_number=by_number)
     return [
         NiftiGroup(title, tuple(own), tuple(other))
         for title, own, other in zip(titles, members, doubtful, strict=True)
     ]
+
+
+def _with_partners(
+    groups: list[list[str]],
+    read: Mapping[str, NiftiName],
+    kinds: Mapping[str, Sequence | str | None],
+    *,
+    by_number: bool,
+) -> tuple[list[list[str]], list[list[str]]]:
+    """The files of each of several studies, and the T1 and T1C that may be of it or of another."""
+    matcher = _Matcher([[read[name] for name in group] for group in groups])
+    members, doubtful = [list(group) for group in groups], [list[str]() for _ in groups]
+    homeless: list[str] = []
+    taken = {name for group in groups for name in group}
+    for name in [name for name in read if name not in taken]:
+        fitting, sure = matcher.fitting(read[name], by_number=by_number)
+        for index in fitting:
+            if sure:
+                members[index].append(name)
+            elif kinds[name] in (Sequence.T1, Sequence.T1C):
+                doubtful[index].append(name)
+        if not fitting and kinds[name] in (Sequence.T1, Sequence.T1C) and len(groups) <= _NEAR:
+            homeless.append(name)
+    for name in homeless:
+        # The number of no study, which may be a series' number: whoever lacks its sequence hears of it.
+        for own, other in zip(members, doubtful, strict=True):
+            apart = are_apart(read[name], read[own[0]])
+            if not apart and all(kinds[one] is not kinds[name] for one in own):
+                other.append(name)
+    return members, doubtful
 
 
 def are_apart(first: NiftiName, second: NiftiName) -> bool:
