@@ -279,6 +279,64 @@ def test_numbers_of_slices_in_two_planes_make_no_series() -> None:
     assert [one.shape[0] for one in found] == [12, 12, 12]
 
 
+@pytest.mark.parametrize("change", ["reversed", "a step on", "a little on"])
+@pytest.mark.parametrize("second", [FLAIR, T1_SE], ids=["FLAIR", "T1"])
+def test_slices_numbered_anew_in_each_series_are_told_apart_by_time(
+    second: dict[str, Any], change: str
+) -> None:
+    """The second series need not have the positions or the order of the first."""
+    shift = {"a step on": 6.0, "a little on": 1e-4}.get(change, 0.0)
+    later = stack(10, 3, **{**second, **KNOWN, **LATER}, origin=(-100.0, -110.0, -40.0 + shift))
+    parts = [
+        stack(10, 1, **FLAIR, **KNOWN),
+        stack(10, 2, **second, **KNOWN, SeriesTime="103000"),
+        later[::-1] if change == "reversed" else later,
+    ]
+    for part in parts:
+        for index, one in enumerate(slice_by_slice(part, *UIDS), 1):
+            one.header.SeriesNumber = index
+    (found,) = series_of([one for part in parts for one in part]).values()
+    assert [one.shape[0] for one in found] == [10, 10, 10]
+
+
+def two_series(first: dict[str, Any], second: dict[str, Any]) -> list[Instance]:
+    """FLAIR and T1 of two studies, each with a frame of reference and a folder of its own."""
+    instances = []
+    for study, (given, values) in enumerate([(FLAIR, first), (T1_SE, second)], 1):
+        for one in stack(10, study + 1, **given, **values):
+            for number, keyword in enumerate(UIDS[:3]):
+                setattr(one.header, keyword, f"1.7.{study}.{number}")
+            instances.append(replace(one, path=Path(f"p{study}/{one.path.name}")))
+    return instances
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({}, {}),
+        ({"StudyID": "1"}, {"StudyID": "1"}),
+        ({"StudyDate": "20240102"}, {"StudyDate": "20240102"}),
+        *(
+            ({**one, "StudyDate": "19000101", "StudyID": "1"},) * 2
+            for one in ({}, {"PatientID": "Anon"}, {"PatientName": "Anonymous"})
+        ),
+        (
+            {"PatientName": "Doe", **KNOWN, "PatientID": ""},
+            {"PatientName": "Roe", **KNOWN, "PatientID": ""},
+        ),
+    ],
+)
+def test_people_whose_names_were_taken_off_are_no_study(
+    first: dict[str, Any], second: dict[str, Any]
+) -> None:
+    """StudyID is 1 in many hospitals; two frames of reference say that these are two people."""
+    apart = two_series(first, second)
+    assert sorted(sizes(apart).values()) == [10, 10]
+    # Another patient of the tree does not change what is known of these.
+    other = stack(4, 1, **FLAIR, PatientID="C", StudyDate="20230101", StudyInstanceUID="1.9")
+    assert sorted(sizes(apart + other).values()) == [4, 10, 10]
+
+
 @pytest.mark.parametrize("agent", [{}, CONTRAST], ids=["T1", "T1C"])
 def test_of_single_t1_slices_none_is_chosen(agent: dict[str, Any]) -> None:
     instances = stack(10, 2, **FLAIR, **KNOWN)

@@ -31,6 +31,8 @@ from gliosight.read.dicom.wanted import (
 from gliosight.read.flags import flag
 from gliosight.study import Flag, Sequence
 
+# Joined slices of fewer than this are a part of a series, no FLAIR to choose among several.
+LEAST_SLICES = 4
 _NOTHING: Mapping[Sequence, str] = MappingProxyType({})
 
 
@@ -211,8 +213,11 @@ def _refuse_unsafe(
 ) -> None:
     """Raise where the best of several is no better than the next, or only guessed."""
     first, remedy = candidates[-1], how_to_choose(candidates[::-1], Sequence.FLAIR, everything)
-    if first.shape[0] == 1:  # so have they all, and any one would stand for the whole head
-        what = f"{len(candidates)} series may be FLAIR, and each holds a single slice"
+    few = max(one.shape[0] for one in candidates)
+    if few == 1 or (few < LEAST_SLICES and first.whole.joined > 1):
+        # Any one would stand for the whole head.
+        held = "a single slice" if few == 1 else f"at most {few} slices"
+        what = f"{len(candidates)} series may be FLAIR, and each holds {held}"
         remedy = f"export them again as one series, or {remedy}"
     elif first.identified.confidence == "guess":
         what = "several series may be FLAIR, and none of their headers proves it"

@@ -38,14 +38,14 @@ _PROTOCOL = ("SOPClassUID", "Modality", "Rows", "Columns", "ScanningSequence", "
 _TIMES = ("RepetitionTime", "EchoTime", "InversionTime")
 # Each tells series apart, unless it changes with the slice.
 _TELLING = (
-    "SeriesNumber",
+    "SeriesTime",
     "SeriesDescription",
     "ProtocolName",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SeriesTime",
     "StudyID",
     "AccessionNumber",
+    "SeriesNumber",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
 )
 # Two series of one visit do not contradict each other in these.
 _VISIT = ("StudyDate", "StudyTime", "StudyID", "AccessionNumber")
@@ -108,20 +108,15 @@ class _Group:
 
 def group_instances(instances: Iterable[Instance]) -> dict[StudyKey, Groups]:
     """Sort instances into studies and series, whatever their order."""
-    given = list(instances)
-    identity = [
-        next((name for name in names if any(_said(instance, name) for instance in given)), "")
-        for names in (("PatientID", "PatientName"), ("StudyDate",), ("StudyTime",))
-    ]
     groups = [
         _Group(frozenset({study}), key, tuple(together))
-        for study, series in _by_uid(given).items()
+        for study, series in _by_uid(instances).items()
         for key, together in series.items()
     ]
     if len(groups) > 1:
-        groups = _rejoined(groups, identity)
+        groups = _rejoined(groups)
     studies: dict[StudyKey, Groups] = {}
-    for visit in _visits(groups, identity):
+    for visit in _visits(groups):
         keys = frozenset().union(*(group.studies for group in visit))
         study = min(keys)._replace(joined=len(keys))
         for group in visit:
@@ -138,16 +133,11 @@ def _by_uid(instances: Iterable[Instance]) -> dict[StudyKey, Groups]:
         by_uid.setdefault(key, []).append(one)
     studies: dict[StudyKey, list[Instance]] = {}
     for key, together in by_uid.items():
-        # Names only where nobody has an id: of one patient they are spelt in many ways.
-        known = [
-            name
-            for name in ("PatientID", "PatientName")
-            if any(_said(one, name) for one in together)
-        ]
-        patients = {_said(one, known[0]) for one in together} - {""} if known else set()
+        known = _patient_keyword(together)
+        patients = {_said(one, known) for one in together} - {""}
         for one in together:
             # Files without any id may well be the one patient's; with several patients, nobody knows.
-            whose = _said(one, known[0]) if len(patients) > 1 else ""
+            whose = _said(one, known) if len(patients) > 1 else ""
             studies.setdefault(key._replace(patient=whose), []).append(one)
     return {key: _series(together) for key, together in studies.items()}
 
@@ -166,7 +156,12 @@ def _series(instances: Iterable[Instance]) -> Groups:
     return groups
 
 
-def _rejoined(groups: list[_Group], identity: Sequence[str]) -> list[_Group]:
+def _patient_keyword(instances: Iterable[Instance]) -> str:
+    """What tells patients apart: names only where nobody has an id, since they are spelt in many ways."""
+    return "PatientID" if any(map(patient_of, instances)) else "PatientName"
+
+
+def _rejoined(groups: list[_Group]) -> list[_Group]:
     """Join groups of one place each, and parts of stacks, to the series that they are."""
     alike: dict[Hashable, list[_Group]] = {}
     stacks: dict[Hashable, list[_Group]] = {}
@@ -181,10 +176,9 @@ def _rejoined(groups: list[_Group], identity: Sequence[str]) -> list[_Group]:
         parts = [slices]
         for name in _TELLING:
             parts = [new for part in parts for new in _told_apart(part, _reader(name))]
-        if not all(identity[:2]):  # only the folder says whose and of which visit the images are
-            parts = [new for part in parts for new in _told_apart(part, _folder)]
+        parts = [new for part in parts for new in _told_apart(part, _folder_of_unnamed)]
         for part in parts:
-            for together, refusal in _of_one_visit(part, identity):
+            for together, refusal in _of_one_visit(part):
                 out += _joined(together, refusal)
     return out
 
@@ -221,15 +215,17 @@ def _has_one_place(instances: Sequence[Instance]) -> bool:
     )
 
 
-def _of_one_visit(slices: list[_Group], identity: Sequence[str]) -> list[tuple[list[_Group], str]]:
+def _of_one_visit(slices: list[_Group]) -> list[tuple[list[_Group], str]]:
     """Parts of one patient and visit, each with the reason why it is not taken for a series, if any.
 
     Whose images they are is never guessed: a patient or a date for each slice of one stack is refused.
     """
     parts = [(slices, "")]
-    for keyword, refusal in zip(identity, ("patients", "dates", "times"), strict=True):
+    whose = _patient_keyword(group.instances[0] for group in slices)
+    identity = {whose: "patients", "StudyDate": "dates", "StudyTime": "times"}
+    for keyword, refusal in identity.items():
         new: list[tuple[list[_Group], str]] = []
-        for part, why in parts if keyword else ():
+        for part, why in parts:
             by_value: dict[str, list[_Group]] = {}
             for group in part:
                 by_value.setdefault(_said(group.instances[0], keyword), []).append(group)
@@ -237,7 +233,7 @@ def _of_one_visit(slices: list[_Group], identity: Sequence[str]) -> list[tuple[l
                 new.append((part, why or f"they name {len(by_value)} {refusal}"))
             else:
                 new += [(together, why) for together in by_value.values()]
-        parts = new if keyword else parts
+        parts = new
     return parts
 
 
@@ -288,6 +284,13 @@ def _folder(group: _Group) -> str:
     return str(group.instances[0].path.parent)
 
 
+def _folder_of_unnamed(group: _Group) -> str:
+    """The folder, where nothing else says whose and of which visit an image is."""
+    first = group.instances[0]
+    patient = patient_of(first) or _said(first, "PatientName")
+    return "" if patient and _said(first, "StudyDate") else _folder(group)
+
+
 def _joined(slices: list[_Group], refusal: str) -> list[_Group]:
     numbers = set(map(_reader("SeriesNumber"), slices))
     sure = len(numbers) == len({group.studies for group in slices}) == 1
@@ -303,7 +306,7 @@ def _why_no_stack(slices: Iterable[_Group]) -> str:
     return why_no_stack([frames_of(group.instances[0])[0] for group in slices])
 
 
-def _visits(groups: list[_Group], identity: Sequence[str]) -> list[list[_Group]]:
+def _visits(groups: list[_Group]) -> list[list[_Group]]:
     """Groups by study: that of their UIDs, or of several UIDs that are one study."""
     first: dict[StudyKey, StudyKey] = {}
 
@@ -324,12 +327,13 @@ def _visits(groups: list[_Group], identity: Sequence[str]) -> list[list[_Group]]
     buckets: dict[tuple[str, ...], list[list[_Group]]] = {}
     folders = Counter(_folder(group) for visit in apart for group in visit)
     for visit in apart:
-        who = [_common(visit, name) if name else "" for name in (identity[0], *_VISIT)]
+        patient = _common(visit, "PatientID") or _common(visit, "PatientName")
+        who = [patient, *(_common(visit, name) for name in _VISIT)]
         folder = _folder(visit[0])
         if folders[folder] == 1 and any((who[0], *who[2:])):
             folder = str(Path(folder).parent)  # a folder for each series
         # Where nobody has an identity or a date, the folder stands for it.
-        buckets.setdefault((*who, "" if all(identity[:2]) else folder), []).append(visit)
+        buckets.setdefault((*who, "" if all(who[:2]) else folder), []).append(visit)
     return [
         visit
         for (patient, date, time, study_id, accession, _), together in buckets.items()
@@ -381,7 +385,7 @@ def _one_visit(
     for visit in images[1:]:
         mine = _values(visit[0], "FrameOfReferenceUID")
         # A frame of reference for each slice or series says nothing; then place has to.
-        loose = timed or spoilt or len(mine) > 1
+        loose = sure or spoilt or len(mine) > 1
         if (len(mine) == 1 and mine <= worlds - {""}) or (loose and _overlap(box, _box(visit))):
             study += visit
         else:
