@@ -61,7 +61,8 @@ SAYS = {
         sub-1_ses-2_acq-T1_FLAIR sub-1_acq-mask_run-1_FLAIR sub-1_space-T1w_desc-preproc_FLAIR FLAIR_post
         PD_flair CE_002_FLAIR FLAIR.prenorm TCGA-02-0006_1996.08.23_flair
         3DFLAIR VSD.Brain.XX.O.MR_Flair.54512
-        PatientID_0003_Timepoint_1_brain_t2f flair_time01_on_middle_space MAP_001_FLAIR training01_01_flair_pp
+        PatientID_0003_Timepoint_1_brain_t2f FLAIR_subA FLAIR_sub_A flair_time01_on_middle_space MAP_001_FLAIR
+        training01_01_flair_pp
     """,
     T1C: """
         t1_mpr_ns_sag_km T1_C+ T1+C +C ax_+C gad T1_SE_GAD T1GD t1_mpr_+c T1wCE T1_KM t1_vibe_fs_tra_KM mpr_KM
@@ -92,7 +93,7 @@ SAYS = {
     "map": "T1_map FLAIR_map",
     "subtraction": """
         FLAIR_subtraction T1_subtracted t1_sub t1_post_sub T1C_sub_ax p1_t1ce_sub axT1Sub T1sub T1+C_SUB
-        sub-01_T1_sub T1_post_minus_pre
+        sub-01_T1_sub T1_post_minus_pre T1_gd_minus_T1 T1_post_gd_minus_pre T1postMinusPre
     """,
     "projection": "FLAIR_mip",
     "deformation": "FLAIR1Warp FLAIR1InverseWarp",

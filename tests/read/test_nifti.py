@@ -285,6 +285,11 @@ def test_one_of_several_versions_of_flair(
         ("FLAIR|T1_w_wo", {T1: "T1_w_wo"}, ["T1C_MISSING"]),
         ("FLAIR wo|T1w", {T1: "T1w"}, ["T1C_MISSING"]),
         ("w_flair|w_t1", {T1: "w_t1"}, ["T1C_MISSING"]),
+        # Of another word: fat saturation, motion.
+        ("FLAIR|t1_with_fs|t1_without_fs", {}, ["T1_LEFT_OUT", "T1C_MISSING"]),
+        ("FLAIR|T1_with_motion|T1_without_motion", {}, ["T1_LEFT_OUT", "T1C_MISSING"]),
+        ("FLAIR_without_fs|T1_W|T1_gd", {T1: "T1_W", T1C: "T1_gd"}, []),
+        ("FLAIR|T1-W|T2 wo FS", {T1: "T1-W"}, ["T1C_MISSING"]),
         ("flair|t1_post|t1_sub", {T1C: "t1_post"}, ["T1_MISSING"]),
         # What is not used is named.
         ("FLAIR|T1|T1_brain", {T1: "T1"}, ["FILES_IGNORED", "T1C_MISSING"]),

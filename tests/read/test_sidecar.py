@@ -133,7 +133,12 @@ def without(fields: dict[str, Any], *names: str) -> dict[str, Any]:
             T1,
             [],
         ),
-        ("t1_sub", MPRAGE, "subtraction", []),  # the times are those of T1
+        # What was computed has the times of what it was made from.
+        ("t1_sub", MPRAGE, "subtraction", []),
+        ("t1_map", MPRAGE, "map", []),
+        ("FLAIR_mip", SIEMENS_FLAIR, "projection", []),
+        ("flair_deformation", SIEMENS_FLAIR, "deformation", []),
+        ("sub-1_part-phase_FLAIR", SIEMENS_FLAIR, "phase", []),
         # Derived, but with FLAIR's own times: a reformat.
         ("p_flair", {**SIEMENS_FLAIR, "ImageType": ["DERIVED", "SECONDARY", "MPR"]}, FLAIR, []),
     ],

@@ -282,6 +282,11 @@ def test_ome_that_is_described_elsewhere() -> None:
         decoded(tif)
 
 
+def test_a_description_that_is_no_xml_is_somebodys_words() -> None:
+    tif = written(FLAIR, metadata=None, description="<scan by HOME hospital>")
+    np.testing.assert_array_equal(decoded(tif), decoded(written(FLAIR)))
+
+
 @pytest.mark.parametrize("shapes", [(12, 12), (12, 1), (1, 12), (3, 4, 5)], ids=str)
 @pytest.mark.parametrize("ome", [False, True], ids=["shaped", "OME"])
 def test_several_images_are_not_one_stack(ome: bool, shapes: tuple[int, ...]) -> None:

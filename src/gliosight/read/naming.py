@@ -80,11 +80,12 @@ _OTHER = re.compile(
 # What is computed from an image is no such image; as a first word, short ones are somebody's code.
 _COMPUTED = re.compile(
     r"(?<!^)\b(?P<map>maps?)\b|(?<!^)\b(?P<projection>mi?n?ip)\b"
-    r"|(?P<subtraction>\bsubtr(act\w*)?\b|(?<!^)\bsubs?$|\bt1\w*subs?\b|\bpost\w* ?minus ?pre"
-    r"|\b(?:t1\w*|flair|\+?(?:ce?|cm|km|gd|gad\w*)\+?|post|pre|contrast|enh\w*) subs?\b)"
+    r"|(?P<subtraction>\bsubtr(act\w*)?\b|(?<!^)\bsubs?$|\bt1\w*subs?\b|minus"
+    r"|\b(?:t1\w*|flair|\+?(?:ce?|cm|km|gd|gad\w*)\+?|post|pre|contrast|enh\w*) subs?\b(?! [a-z]\b))"
     r"|\b(?P<deformation>\w*\d ?warp|\w*inverse ?warp|warp(?:coef|field)|deformation\w*|jacobian\w*)\b"
     r"|\b(?P<phase>phase|ph|phmag|imaginary|real|fieldmaphz)[a-z]?$"
 )
+COMPUTED = frozenset(_COMPUTED.groupindex)
 _MASK = re.compile(
     r"(\w*masks?|\w*segs?|segm\w*|\w*segmentations?|(\w*lesion)?labels?(map)?s?|gts?|groundtruth|truth"
     r"|rois?\d*|lesions?(map)?|consensus|annot(ation)?s?|contours?|delineations?|parcellations?|predict(ed|ions?)|preds?"
@@ -99,9 +100,14 @@ _CONTRAST_WORD = re.compile(
 # Without a word for the sequence these still say T1 after contrast.
 _STRONG = re.compile(r"\+ ?(c|gd|gad|km)\b|\bc ?\+|\bgad\w*|.\b(gd|km|ce)\b|kontrast|contrast")
 _LETTER = re.compile(r"[ck]m?|wo?")
-# "w" and "wo" contrast: alone the one may be a letter, or "weighted".
-_WITH = re.compile(r"\b(with|w(?! ?o\b))\b")
-_WITHOUT = re.compile(r"\b(without|w ?o)\b")
+# "w" and "wo" contrast: alone the one may be a letter, or "weighted"; before another word they are of that
+# ("with fs").
+_OF_CONTRAST = (
+    r"(?= ?(?:$|\d|date|\+|(?:contrast|kontrast\w*|agent|ce|cm|c|gd|gad\w*|km|iv|inj\w*|3d|ax\w*|tra\w*"
+    r"|sag\w*|cor(onal)?|mpr\w*|t1\w*|t2\w*|flair|brain|reg\w*|iso\w*)\b))"
+)
+_WITH = re.compile(rf"\b(with|w(?! ?o\b))\b{_OF_CONTRAST}")
+_WITHOUT = re.compile(rf"\b(without|w ?o)\b{_OF_CONTRAST}")
 _FLAIR_ITSELF = re.compile(r"flair|t2f\b")
 _NO_AGENT = re.compile(r"(no|none|non|pre|without|nativ\w*|0|false|n)", re.IGNORECASE)
 _AXIAL = re.compile(r"ax(ial)?|tra(ns(vers\w*)?)?|3d|cube|space|spc|vista")

@@ -22,6 +22,7 @@ from gliosight.read.dicom.hints import contrast_hint, said_sequence
 from gliosight.read.flags import flag
 from gliosight.read.limits import open_regular, size_in_words
 from gliosight.read.naming import (
+    COMPUTED,
     another_than,
     sequence_of,
     sequence_of_folder,
@@ -197,7 +198,7 @@ def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bo
         identified.rule in _SAY_NOTHING
         or (identified.confidence == "guess" and kind == named)
         or (named is Sequence.FLAIR and kind == "T2" and open_to_flair)
-        or named == "subtraction"  # with the times of what it was made from
+        or named in COMPUTED  # with the times of what it was made from
     ):
         return by_name
     reason = identified.why

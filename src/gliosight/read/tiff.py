@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from math import prod
@@ -348,8 +349,13 @@ def _ome(page: tifffile.TiffPage) -> ElementTree.Element | None:
     text = page.description.strip("\ufeff\0 \t\r\n")
     if not text.startswith("<") or "OME" not in text:
         return None
-    # What expat expands is bounded by itself.
-    root = ElementTree.fromstring(text)  # noqa: S314
+    try:
+        # What expat expands is bounded by itself.
+        root = ElementTree.fromstring(text)  # noqa: S314
+    except ElementTree.ParseError:
+        if re.search(r"<(\w+:)?OME\b", text):
+            raise
+        return None  # somebody's words
     return root if _local(root) == "OME" else None
 
 
