@@ -71,6 +71,7 @@ SAYS = {
         T1_inj
         ce-gad_T1w ses-1_ce-GD_T1w 3DT1GADO GADO_preprocessed patient01_T1WKS
         UCSD-PTGBM-0002_01_T1post 3DT1Gd T1W_3D_TFE_Gd_SENSE_8_1
+        T1_AX_po_kontrascie T1_AX_POS T1_CIV T1_GBCA T1_AX_KU
         T1_mdc T1_plus_C T1_enh T1_with_contrast sub-1_ce-GD_T1w sub-1_T1c t1_mit_km Gd_ax_T1
     """,
     T1: """
@@ -81,6 +82,8 @@ SAYS = {
         ADNI_002_S_0295_MR_MP-RAGE_br_raw_20060418 training01_01_mprage_pp UCSD-PTGBM-0002_01_T1pre
         t1_tirm_tra_dark-fluid rec-gad_T1w ses-post_T1w acq-FLAIR_T1w ce-none_T1w
         sub-01_T1w sub01_t1 sub_01_t1 t1_sub01 t1_sub-01 sub_t1
+        T1_AX_bez_kontrastu T1_sem_contraste T1_zonder_contrast t1_before_gd T1_prima_mdc T1_KM- T1C_minus
+        T1_ce_none p1_T1_Gd-_ax
         IR-FSPGR MP-RAGE sag_mprage T1_w_wo week-001_T1 T1_brain
     """,
     "T2": "T2w t2_tse_tra BraTS-GLI-1-000-t2w sub-01_acq-T1c_T2w T2_gd",

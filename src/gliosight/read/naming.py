@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePath
 
-from gliosight.read.dicom.hints import HINTS, contrast_hint
+from gliosight.read.dicom.hints import HINTS, contrast_hint, without_minus
 from gliosight.study import Sequence
 
 # Suffixes that promise something this tool reads; a file with one is mislabelled when its bytes
@@ -80,7 +80,7 @@ _OTHER = re.compile(
 # What is computed from an image is no such image; as a first word, short ones are somebody's code.
 _COMPUTED = re.compile(
     r"(?<!^)\b(?P<map>maps?)\b|(?<!^)\b(?P<projection>mi?n?ip)\b"
-    r"|(?P<subtraction>\bsubtr(act\w*)?\b|(?<!^)\bsubs?$|\bt1\w*subs?\b|minus"
+    r"|(?P<subtraction>\bsubtr(act\w*)?\b|(?<!^)\bsubs?$|\bt1\w*subs?\b|minus ?(?!none)\w"
     r"|\b(?:t1\w*|flair|\+?(?:ce?|cm|km|gd|gad\w*)\+?|post|pre|contrast|enh\w*) subs?\b(?! [a-z]\b))"
     r"|\b(?P<deformation>\w*\d ?warp|\w*inverse ?warp|warp(?:coef|field)|deformation\w*|jacobian\w*)\b"
     r"|\b(?P<phase>phase|ph|phmag|imaginary|real|fieldmaphz)[a-z]?$"
@@ -94,8 +94,9 @@ _MASK = re.compile(
 )
 
 _CONTRAST_WORD = re.compile(
-    r"\+?(ce|cm|c|gd\w*|gad\w*|km|post(?!op|surg|rt|rad|chemo|tx|treat)\w*|pre|contrast\w*"
-    r"|kontrast\w*|enh\w*|inj\w*|mdc|wo?|nativ\w*|prec\w+|pregd|pregad|noncontrast|unenhanced|without|ohne|with|mit|non)\+?"
+    r"\+?(ce|cm|c|gd\w*|gad\w*|gbca|km|civ|post(?!op|surg|rt|rad|chemo|tx|treat)\w*|pre|contrast\w*|kontras\w*"
+    r"|enh\w*|inj\w*|mdc|wo?|nativ\w*|prec\w+|pregd|pregad|noncontrast|unenhanced|with(out)?|ohne|mit|none?|minus"
+    r"|bez|sem|zonder|utan|uden|uten|ilman|przed|antes|before|after|prima|dopo|nach|apr[eè]s|avant|sans|senza)\+?"
 )
 # Without a word for the sequence these still say T1 after contrast.
 _STRONG = re.compile(r"\+ ?(c|gd|gad|km)\b|\bc ?\+|\bgad\w*|.\b(gd|km|ce)\b|kontrast|contrast")
@@ -686,7 +687,7 @@ def _without_entities(whole: str) -> tuple[str, dict[str, str]]:
 @lru_cache(maxsize=20_000)
 def _read(whole: str) -> NiftiName:
     free, entities = _without_entities(whole)
-    free = _POSTFIX.sub("", _TARGET.sub(_CUT, free))
+    free = without_minus(_POSTFIX.sub("", _TARGET.sub(_CUT, free)))
     # Dates, visits and patients as one token each, so that "pre-op" is no contrast and "case 1" no series.
     text = _DATE.sub(lambda match: f" date{match[1]}{match[3]}{match[4]} ", free)
     text = _TREATED.sub(lambda match: f" {match[1]}{match[2]} ".lower(), text)
@@ -742,7 +743,8 @@ def _words(token: str) -> str:
 
 def _sequence_in(words: str) -> tuple[Sequence | str | None, bool]:
     """The sequence that words say, and whether they say after contrast medium."""
-    after = bool(_T1C_MORE.search(words)) or contrast_hint(words) is True
+    hint = contrast_hint(words)
+    after = hint is True or (hint is None and bool(_T1C_MORE.search(words)))
     flair = HINTS["FLAIR"].search(words)
     t2 = HINTS["T2"].search(words)
     t1 = HINTS["T1"].search(words) or (not flair and not t2 and _T1_MORE.search(words))

@@ -27,6 +27,58 @@ def test_what_a_description_says(text: str, said: str | None) -> None:
     assert said_sequence(text) == said
 
 
+BEFORE = (
+    "bez kontrastu",
+    "bez KM",
+    "przed kontrastem",
+    "bez KL",
+    "sem contraste",
+    "antes do contraste",
+    "sin contraste",
+    "antes de gd",
+    "zonder contrast",
+    "geen contrast",
+    "utan kontrast",
+    "före kontrast",
+    "uden kontrast",
+    "uten km",
+    "before gd",
+    "before contrast",
+    "prima mdc",
+    "prima del mdc",
+    "avant injection",
+    "Gd-",
+    "KM minus",
+    "0 contrast",
+    "ce none",
+    "mdc negativo",
+    "kontrastsız",
+    "kontrastsiz",
+    "kontrast öncesi",
+)
+AFTER = (
+    "po kontrascie",
+    "z kontrastem",
+    "po KL",
+    "com contraste",
+    "POS",
+    "pós contraste",
+    "con contraste",
+    "despues de gd",
+    "met contrast",
+    "med kontrast",
+    "efter kontrast",
+    "after gd",
+    "dopo mdc",
+    "CIV",
+    "KU",
+    "GBCA",
+    "w con",
+    "w C",
+    "kontrastlı",
+)
+
+
 @pytest.mark.parametrize(
     ("text", "after"),
     [
@@ -51,6 +103,15 @@ def test_what_a_description_says(text: str, said: str | None) -> None:
         ("T1 post-op", None),
         ("3D phase contrast", None),
         ("t1_se_tra", None),
+        ("T1 C-", False),
+        ("t1_tse_tra_KM-", False),
+        *((f"T1 {words}", False) for words in BEFORE),
+        *((f"T1 {words}", True) for words in AFTER),
+        # Parts of other words and of other things.
+        ("T1 do headu", None),
+        ("T1 SE no 5", None),
+        ("B0 map", None),
+        ("t1_vibe_sub1-", None),
     ],
 )
 def test_what_a_description_says_of_contrast(text: str, after: bool | None) -> None:

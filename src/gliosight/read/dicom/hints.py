@@ -53,28 +53,37 @@ HINTS: Mapping[str, re.Pattern[str]] = MappingProxyType(
     }
 )
 
+# Words for contrast medium; and for before or without it: alone, only with such a word, or behind it.
+_AGENT = r"contrast\w*|kontras\w*|enh\w*|gd\w*|gad\w*|gbca|km|kl|ku|cm|ce|c|civ|kontrastmittel|inj\w*|mdc|con"
+_WITHOUT = r"pre|ohne|without|w ?o|nativ\w*|avant|sans|senza|sem|bez|zonder|utan|uden|uten|ilman|przed|none"
+_NOT = r"non?|un|vor|minus|sin|pr[aäé]|before|antes|prima|do|f[öøo]re?|för|not|n[aã]o|ingen|geen|[oö]ncesi|0"
+_OF = r"(?: (?:de[li]?|d[aou]|l[aeo]|il|iv|av|med|el))*"
 _NO_CONTRAST = re.compile(
-    r"\b(pre|ohne|without|w ?o|non?|nativ\w*|vor|pr[aä]|avant|sans|sin|senza|un|minus)"
-    r" ?(iv )?(contrast\w*|kontrast\w*|enh\w*|gd\w*|gad\w*|km|kontrastmittel|c|ce|inj\w*|mdc)?\b"
-    r"|\b(unenhanced|plain|prekm|pregad\w*|pregd|precontrast|noncontrast)\b"
-    r"|t1w?i? ?pre\b"
+    rf"\b(?:{_WITHOUT})\b{_OF}(?: (?:{_AGENT})\b)?|\b(?:{_WITHOUT}|{_NOT}){_OF} ?(?:{_AGENT})\b"
+    rf"|\b(?:t1w?i?)?(?:{_AGENT}) ?(?:none|minus|neg\w*|0|[oö]ncesi)\b|kontrasts[iı]z\w*|contrastless"
+    r"|\b(?:unenhanced|plain|prekm|pregad\w*|pregd|precontrast|noncontrast)\b|t1w?i? ?pre\b"
 )
-# "no" and "un" say nothing alone.
-_EMPTY_NO = re.compile(r"^(non?|un|vor|minus|sin|pr[aä]) ?$")
 _CONTRAST = re.compile(
     r"\+ ?(c|gd|gad|km|ce|k|contrast|dotarem|kontrast)\b|\bc ?\+"
-    r"|\b(gd|gad|gado\w*|gd ?dtpa|ce|cm|km|k ?m|postgd|postgad|postcontrast|postkm|enh|enhanced)\b"
-    r"|\binj(ection|ect[eé])?\b|\bmdc\b|\bpost(?! ?(op|surg|rt\b|rad|tx|treat|chemo|proc))\b"
-    r"|(?<!phase )(?<!transfer )contrast"
-    r"|kontrast|dotarem|gadovist|magnevist|multihance|prohance|omniscan|clariscan"
+    r"|\b(gd|gad|gado\w*|gbca|gd ?dtpa|ce|cm|civ|km|k ?m|postgd|postgad|postcontrast|postkm|enh|enhanced)\b"
+    r"|\binj(ection|ect[eé])?\b|\bmdc\b|\bp(ost|[oó]s)(?! ?(op|surg|rt\b|rad|tx|treat|chemo|proc))\b"
+    r"|(?<!phase )(?<!transfer )contrast|\bt1\w*( \w+)? ku\b|\b(w|with|mit|po|s|z) (kl|ku|c|con)\b"
+    r"|kontras|dotarem|gadovist|magnevist|multihance|prohance|omniscan|clariscan"
     r"|t1w?i?(c|ce|gd|gad|km|post)\b|\bce ?t1|\bt1w?i? ?c\b"
 )
+# "KM-" is without.
+_MINUS = re.compile(rf"\b((?:t1w?i?)?(?:{_AGENT}))[-−](?=$|[\s_.)])", re.IGNORECASE)
 
 
 def plain(text: str) -> str:
     """A description in lower case, all but letters, digits, ``+`` and ``*`` turned into blanks."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", " ", text)  # "T1Post"
-    return " ".join(re.sub(r"[^\w+*]|_", " ", spaced.lower()).split())
+    return " ".join(re.sub(r"[^\w+*]|_", " ", without_minus(spaced).lower()).split())
+
+
+def without_minus(text: str) -> str:
+    """The text with a word for the minus sign of ``KM-``, ``T1 C-``."""
+    return _MINUS.sub(r"\1 none ", text.replace("_", " "))
 
 
 @lru_cache(maxsize=1024)
@@ -91,7 +100,7 @@ def contrast_hint(text: str) -> bool | None:
     A description that says both says nothing.
     """
     words = plain(text)
-    before = [one[0] for one in _NO_CONTRAST.finditer(words) if not _EMPTY_NO.match(one[0])]
+    before = bool(_NO_CONTRAST.search(words))
     after = bool(_CONTRAST.search(_NO_CONTRAST.sub(" ", words)))
     if after and before:
         return None
