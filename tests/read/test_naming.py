@@ -89,7 +89,8 @@ SAYS = {
     "T2": "T2w t2_tse_tra BraTS-GLI-1-000-t2w sub-01_acq-T1c_T2w T2_gd",
     "TIRM": "t2_tirm_tra tirm_cor",  # may be STIR as well as FLAIR
     "STIR": "STIR cor_stir t2_stir",
-    "T1 and FLAIR": "T1_FLAIR Ax_T1_FLAIR FLAIR_T1_reg",  # T1-weighted with nulled fluid, or moved onto it
+    "T1 and FLAIR": "T1_FLAIR Ax_T1_FLAIR",  # T1-weighted with nulled fluid
+    "FLAIR and T1": "FLAIR_T1_reg",  # moved onto it
     "BOLD": "sub-01_task-flair_bold",
     "T1MAP": "T1map",
     # What was computed from an image is none.
@@ -260,6 +261,12 @@ def test_many_files_cost_no_more_each(monkeypatch: pytest.MonkeyPatch) -> None:
         ("4_FLAIR", FLAIR, False, True),  # Erasmus
         ("2_T1GD", T1C, False, True),
         ("04_FLAIR", FLAIR, False, True),
+        ("5-t1_se", T1, False, True),  # XNAT
+        ("4-t2_tirm_tra_dark_fluid", FLAIR, False, True),
+        ("VSD.Brain.XX.O.MR_Flair.54193", FLAIR, False, True),
+        ("VSD.Brain_3more.XX.O.OT.54197", None, True, True),
+        ("masques", None, True, True),
+        ("p2_FLAIR", FLAIR, False, False),
         ("0004_FLAIR", FLAIR, False, False),
         ("5_MASK", None, True, True),
         ("masks", None, True, True),
@@ -385,7 +392,7 @@ MASKS = """
     FLAIR_ROI1.nii
     UCSF-PDGM-0001_tumor_segmentation.nii.gz x_segm.png c1T1.nii rc2T1.nii ples_lga_rmFLAIR.nii aparc+aseg.nii
     wmparc.nii T1_brain_pve_0.nii sub-1_label-GM_probseg.nii sub-1_desc-brain_mask.nii TumorSeg.nii
-    label-1.nii
+    label-1.nii sub-1_msk.nii.gz p_VOI.nii FLAIR_ed.nii p_tumor.nii VSD.Brain_3more.XX.O.OT.54197.nii
 """
 
 
@@ -395,7 +402,11 @@ def test_masks(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["unmasked_flair.nii", "Segovia_1.png", "labelle.tif", "sub-1_acq-roi_FLAIR.nii"]
+    "name",
+    [
+        *("unmasked_flair.nii", "Segovia_1.png", "labelle.tif", "sub-1_acq-roi_FLAIR.nii"),
+        *("tumor_01_flair.nii", "tumor_12.png", "ED_flair.nii", "OT_001_FLAIR.nii"),
+    ],
 )
 def test_not_masks(name: str) -> None:
     assert not is_mask(name)

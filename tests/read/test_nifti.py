@@ -295,6 +295,13 @@ def test_one_of_several_versions_of_flair(
         ("FLAIR|T1|T1_brain", {T1: "T1"}, ["FILES_IGNORED", "T1C_MISSING"]),
         ("FLAIR|T1|T1gd|T1gd_brain", {T1: "T1", T1C: "T1gd"}, ["FILES_IGNORED"]),
         ("FLAIR|T1|T1 w", {}, ["T1_LEFT_OUT", "T1C_MISSING"]),
+        # T1 with nulled fluid, as GE has it; FLAIR moved onto T1 is none.
+        ("T2_FLAIR|T1_FLAIR|T1_FLAIR_+C", {T1: "T1_FLAIR", T1C: "T1_FLAIR_+C"}, []),
+        ("FLAIR|FLAIR_T1_reg", {}, ["T1_MISSING", "T1C_MISSING"]),
+        # Other dates and other patients' numbers.
+        ("1999.01.23_flair|2001.05.09_t1", {}, ["T1_LEFT_OUT", "T1C_MISSING"]),
+        ("GBM-00002_FLAIR|GBM-00003_T1", {}, ["T1_LEFT_OUT", "T1C_MISSING"]),
+        ("101500_FLAIR|102030_T1", {T1: "102030_T1"}, ["T1C_MISSING"]),
     ],
 )
 def test_with_and_without_contrast_medium(

@@ -66,6 +66,8 @@ _POSTFIX = re.compile(
     re.IGNORECASE,
 )
 
+# ISLES and BraTS until 2013: "VSD.Brain.XX.O.MR_Flair.54193"; OT is the truth.
+_VSD = re.compile(r"^VSD\.Brain\w*\.XX\.\w+\.(.*?)\.\d+$")
 # SPM writes what it does in front: realigned, modulated, warped, smoothed.
 _SPM = re.compile(r"\bs?[rmw]{1,2}(t1|t2|flair)")
 _T1_MORE = re.compile(r"\b(?:s?[rmw]{1,2}|gd|gad|ce|km|pre|post|ir)t1(?!\d)|\bct1\b")
@@ -87,11 +89,13 @@ _COMPUTED = re.compile(
 )
 COMPUTED = frozenset(_COMPUTED.groupindex)
 _MASK = re.compile(
-    r"(\w*masks?|\w*segs?|segm\w*|\w*segmentations?|(\w*lesion)?labels?(map)?s?|gts?|groundtruth|truth"
+    r"(\w*masks?|masken|masques?|msk|voi|\w*segs?|segm\w*|\w*segmentations?|(\w*lesion)?labels?(map)?s?|gts?|groundtruth|truth"
     r"|rois?\d*|lesions?(map)?|consensus|annot(ation)?s?|contours?|delineations?|parcellations?|predict(ed|ions?)|preds?"
     r"|heat ?maps?|probmaps?|\+?aparc\w*|\+?aseg\w*|wmparc|wmh|glistrboost|ribbon|pve|[pb]les"
     r"|[rmsw]*c[1-6][rmsw]*(t1|t2|flair)\w*)"
 )
+# As the last word these are masks, too; before it a group of patients may be called so.
+_PART = re.compile(r"tumou?r|o?edema|ncr|ed|et|ot")
 
 _CONTRAST_WORD = re.compile(
     r"\+?(ce|cm|c|gd\w*|gad\w*|gbca|km|civ|post(?!op|surg|rt|rad|chemo|tx|treat)\w*|pre|contrast\w*|kontras\w*"
@@ -119,8 +123,8 @@ _PROCESSED = re.compile(
     r"|corr(ected)?|conform(ed)?|reorient(ed)?|isovox|moco|eq|tilt|restore"
 )
 _FLUID = frozenset(["dark", "fluid", "flu", "fl", "da", "dk", "tirm", "t2", "irprep", "ir"])
-# "inferTs" holds what a model made of "imagesTs".
-_INFERRED = re.compile(r"infer(red)?")
+# "inferTs" holds what a model made of "imagesTs", "OT" the truth of ISLES.
+_INFERRED = re.compile(r"infer(red)?|ot")
 # Words that stand beside one for masks: "labelsTr", "ground_truth".
 _BESIDE_MASKS = frozenset(("tr", "ts", "va", "val", "train", "test", "ground"))
 _GROUP = re.compile(r"lesions?|consensus|rois?\d*|\w*les")
@@ -129,6 +133,11 @@ _STRUCTURE = re.compile(
     r"|input|mri?|mrs|volumes?|series|ser|seq|sequences?|slices|secondary|converted|out|output|export(ed)?"
     r"|orig(inal)?|assessors|meta(data)?|pictures?|png|jpe?g|tiff?|native|structural|conventional"
     r"|unprocessed|processed|preprocessed"
+)
+# What protocols are called beside the sequence.
+_PROTOCOL = re.compile(
+    r"se|tse|fse|ffe|tfe|gre|fl[23]d|[23]d|spc|space|cube|vista|mpr|ir|irprep|fs|fatsat|vibe|iso|propeller"
+    r"|blade|ns|sense|caipi\w*|std|hr|pmr|head|brain"
 )
 # Levels of a tree; beside a sequence they are what a user calls a place ("t1_study").
 _LEVEL = re.compile(r"sessions?|visits?|exams?|examinations?|study|studies|experiments?")
@@ -150,6 +159,8 @@ _VISIT = re.compile(
 _SERIES_FOLDERS = frozenset(("scans", "series", "dicom", "dicoms", "assessors", "resources"))
 # dcm2niix writes them without zeros in front, and with a letter where names clash.
 _SERIES_NUMBER = re.compile(r"[1-9]\d{0,3}[a-z]?")
+# Neither that nor a time of day.
+_PATIENT_NUMBER = re.compile(r"(?!(?:[01]\d|2[0-3])[0-5]\d[0-5]\d$)\d{5,}")
 
 _TRAILING = re.compile(r"^(.*?)([0-9]+)$", re.DOTALL)
 _MIDDLE = re.compile(
@@ -243,10 +254,10 @@ def is_mask(name: str) -> bool:
 
     What BIDS entities say does not count (``acq-roi``), but for ``label-`` and ``seg-``.
     """
-    free, _ = _without_entities(stem(name))
+    free, _ = _without_entities(_VSD.sub(r"\1", stem(name)))
     tokens = _TOKEN.findall(free)
     words = {word.lower() for token in tokens for word in (token, *_CAMEL.split(token))}
-    return any(map(_MASK.fullmatch, words))
+    return any(map(_MASK.fullmatch, words)) or bool(tokens and _PART.fullmatch(tokens[-1].lower()))
 
 
 def is_mask_folder(name: str) -> bool:
@@ -254,7 +265,8 @@ def is_mask_folder(name: str) -> bool:
 
     A number behind is a patient's (``seg_01``), and a group of patients may be called after its lesions.
     """
-    words = [word.lower() for token in _TOKEN.findall(name) for word in _CAMEL.split(token) if word]
+    tokens = _TOKEN.findall(_VSD.sub(r"\1", name))
+    words = [word.lower() for token in tokens for word in _CAMEL.split(token) if word]
     if words and words[0].isdigit():
         del words[0]
     words = [word for word in words if word not in _BESIDE_MASKS]
@@ -330,7 +342,9 @@ def is_structural_folder(name: str) -> bool:
             _STRUCTURE.fullmatch(token) or _LEVEL.fullmatch(token) for token in read.identity
         )
     return all(
-        _STRUCTURE.fullmatch(token) or _SERIES_NUMBER.fullmatch(token.removeprefix("0"))
+        _STRUCTURE.fullmatch(token)
+        or _PROTOCOL.fullmatch(token)
+        or _SERIES_NUMBER.fullmatch(token.removeprefix("0"))
         for token in read.identity
     )
 
@@ -501,13 +515,18 @@ def _with_partners(
 def are_apart(first: NiftiName, second: NiftiName) -> bool:
     """Whether two names clearly say different patients or visits.
 
-    BIDS subjects or sessions differ, or words with a number that say who it is (``case2``; others, such as
-    ``p2``, before the sequence).
+    BIDS subjects, sessions or dates differ, or words with a number that say who it is (``case2``; others,
+    such as ``p2``, before the sequence), or long numbers before the sequence (``GBM-00002``).
     """
-    for key in ("sub-", "ses-"):
-        labels = {token for token in first.identity + second.identity if token.startswith(key)}
-        if len(labels) > 1:
+    for key in ("sub-", "ses-", "date"):
+        labels = [
+            {token for token in name.identity if token.startswith(key)} for name in (first, second)
+        ]
+        if all(labels) and labels[0].isdisjoint(labels[1]):
             return True
+    people = [set(filter(_PATIENT_NUMBER.fullmatch, name.before)) for name in (first, second)]
+    if all(people) and people[0].isdisjoint(people[1]):
+        return True
     numbers = _numbered(second)
     return any(numbers.get(word, number) != number for word, number in _numbered(first).items())
 
@@ -686,6 +705,7 @@ def _without_entities(whole: str) -> tuple[str, dict[str, str]]:
 
 @lru_cache(maxsize=20_000)
 def _read(whole: str) -> NiftiName:
+    whole = _VSD.sub(r"\1", whole)
     free, entities = _without_entities(whole)
     free = without_minus(_POSTFIX.sub("", _TARGET.sub(_CUT, free)))
     # Dates, visits and patients as one token each, so that "pre-op" is no contrast and "case 1" no series.
@@ -752,15 +772,9 @@ def _sequence_in(words: str) -> tuple[Sequence | str | None, bool]:
         return f"{computed.lastgroup}", after
     if t1 and not _FLAIR_ITSELF.search(words):
         flair = None  # Siemens' T1 with nulled fluid: "t1_tirm_tra_dark-fluid"
-    named = [
-        name
-        for name, there in (
-            ("T1C" if after else "T1", t1),
-            ("T2", t2 and not flair),
-            ("FLAIR", flair),
-        )
-        if there
-    ]
+    found = [("T1C" if after else "T1", t1), ("T2", None if flair else t2), ("FLAIR", flair)]
+    there = [(match.start(), name) for name, match in found if match]
+    named = [name for _, name in sorted(there)]  # GE's "T1 FLAIR" is no "FLAIR on T1"
     if len(named) > 1:
         return " and ".join(named), after
     others = [word for word in words.split() if _OTHER.fullmatch(word)]

@@ -195,6 +195,9 @@ def assign(
     )
     for sequence in OTHERS:
         candidates = [file for file in group if _kind(file, with_agent) is sequence]
+        if not candidates:  # GE's T1 with nulled fluid: beside FLAIR it is nothing else
+            words = f"{sequence.value} and FLAIR"
+            candidates = [file for file in group if file.shown.kind == words]
         chosen, why = _choose_beside(flair, candidates, by_words=by_words)
         unsure = [file for file in doubtful if _kind(file, with_agent) is sequence]
         if chosen is not None:
