@@ -219,3 +219,12 @@ def test_a_result_is_joined_to_its_folder_by_its_source(
         assert folders == (names or sorted(f"{one['study_id']}-gliosight" for one in studies))
         rows = list(csv.DictReader(io.StringIO((out / "studies.csv").read_text("utf-8"))))
         assert sorted(row["source"] for row in rows) == ["p1", "p2"]
+
+
+def test_inspect_names_its_own_limits(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["inspect", str(study), "--pixels", "--max-decoded", "1"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "with --max-decoded" in printed
+    assert "analyze --max-decoded" not in printed
