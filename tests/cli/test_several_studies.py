@@ -221,6 +221,19 @@ def test_a_result_is_joined_to_its_folder_by_its_source(
         assert sorted(row["source"] for row in rows) == ["p1", "p2"]
 
 
+def test_result_folders_that_differ_in_case_are_numbered(
+    study: Path, tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some file systems take them for one."""
+    for place in ("p1", "P1"):
+        shutil.copytree(study, tmp_path / "root" / place)
+    call = ["analyze", str(tmp_path / "root"), "--name-by", "folder", "-o", str(tmp_path / "out")]
+    assert run([*call, "--json"]) == 0
+    studies = json.loads(capsys.readouterr().out)["studies"]
+    names = sorted(Path(one["out"]).name for one in studies)
+    assert len({name.lower() for name in names}) == 2
+
+
 def test_inspect_names_its_own_limits(
     study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
