@@ -348,6 +348,14 @@ FOLDERS = {
         ("p1/FLAIR/1.png", "p1/FLAIR/2.png", "p1/T1w/1.png"),
         {"p1": {"FLAIR"}},
     ),
+    "a folder and a file of one name": (
+        ("FLAIR/p1.nii.gz", "FLAIR_p1.nii.gz", "FLAIR/p2.nii.gz"),
+        None,
+    ),
+    "a folder and a file of one name, T1": (
+        ("A_flair.nii.gz", "B_flair.nii.gz", "T1/A.nii.gz", "T1_A.nii.gz"),
+        None,
+    ),
     "masks beside images": (
         ("images/a_1.png", "images/a_2.png", "masks/a_1.png", "images_segm/a_2.png"),
         {"images": {"FLAIR"}},
@@ -533,3 +541,11 @@ def test_a_broken_t2_costs_nothing(tmp_path: Path) -> None:
     (tmp_path / "p1" / "T1" / "a.nii.gz").write_bytes(b"no image")
     with pytest.raises(DamagedInputError, match=r"T1/a\.nii\.gz"):
         read_path(tmp_path / "p1")
+
+
+def test_one_folder_of_masks_is_counted_in_good_english(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(NothingReadableError, match=r"1 folder of masks"):
+        sources(tmp_path)

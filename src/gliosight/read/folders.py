@@ -274,7 +274,7 @@ def with_ignored(error: UnsupportedInputError, ignored: str) -> UnsupportedInput
     )
 
 
-_PLURAL = re.compile(r"(?<=folder|device|socket)s\b|(?<=link|mask|file|FIFO)s\b")
+_PLURAL = re.compile(r"(?<=folder|device|socket)s\b|(?<=link|mask|file|FIFO)(?<!of mask)s\b")
 
 
 def nothing_in(
@@ -333,10 +333,12 @@ def flair_groups(files: Iterable[Found]) -> list[FileGroup]:
     """NIfTI files by the study that they belong to, see `naming.group_by_flair`."""
     listed = list(files)
     counts = Counter(file.name for file in listed)
-    by_name = {
-        file.name if counts[file.name] == 1 else file.where.replace("/", "_"): file
-        for file in listed
-    }
+    by_name: dict[str, Found] = {}
+    for file in listed:
+        name = file.name if counts[file.name] == 1 else file.where.replace("/", "_")
+        while name in by_name:  # "FLAIR/p1" beside "FLAIR_p1"
+            name = f"_{name}"
+        by_name[name] = file
     groups = group_by_flair(
         by_name,
         {name: file.shown.kind for name, file in by_name.items()},
