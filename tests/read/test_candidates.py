@@ -549,3 +549,16 @@ def test_one_folder_of_masks_is_counted_in_good_english(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     with pytest.raises(NothingReadableError, match=r"1 folder of masks"):
         sources(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "assumed"),
+    [("FLAIR_study/p1", True), ("FLAIR/p1", False), ("4_FLAIR/p1/NIFTI", False)],
+)
+def test_a_file_is_what_it_is_from_wherever_it_is_found(
+    place: str, assumed: bool, tmp_path: Path
+) -> None:
+    write_tree(tmp_path, [f"data/{place}/scan.nii.gz"])
+    folder = tmp_path / "data" / place
+    for path in (tmp_path, tmp_path / "data", folder.parent, folder, folder / "scan.nii.gz"):
+        assert ("SEQUENCE_ASSUMED" in codes_of(read_path(path))) is assumed

@@ -9,12 +9,14 @@ import os
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from gliosight.errors import DamagedInputError, GliosightError, NothingReadableError
 from gliosight.read.detect import STAND_INS, Kind, header_beside, sniff
 from gliosight.read.naming import (
+    is_structural_folder,
     promises_archive,
     promises_image,
     sequence_folder,
@@ -54,10 +56,22 @@ class Found:
 
     @cached_property
     def sequence_folder(self) -> str:
-        """The name of the folder that says its sequence, as ``4_FLAIR`` or ``T2w``; empty without one."""
+        """The name of the folder that says its sequence, as ``4_FLAIR`` or ``T2w``; empty without one.
+
+        FLAIR is said by the folder that tells the file's study from others (``p1_FLAIR``), or by one
+        anywhere above that is called by nothing else. A place such as ``FLAIR_study/p1`` says nothing.
+        """
         inside = PurePosixPath(self.where).parent.parts
         folders = self.path.absolute().parent.parts
-        return sequence_folder(inside, folders[: len(folders) - len(inside)])
+        said = sequence_folder(inside, folders[: len(folders) - len(inside)])
+        if said and sequence_of_folder(said) is not Sequence.FLAIR:
+            return said
+        depth = sum(1 for _ in takewhile(is_structural_folder, reversed(inside)))
+        own = sequence_folder(inside[-depth - 1 :])
+        named = own or next(
+            filter(None, (sequence_folder((), [one]) for one in reversed(folders))), ""
+        )
+        return named if named and sequence_of_folder(named) is Sequence.FLAIR else ""
 
     @property
     def name(self) -> str:
