@@ -329,6 +329,15 @@ def slice_groups(files: Iterable[Found]) -> list[FileGroup]:
     return [FileGroup(series, tuple(group)) for series, group in groups.items()]
 
 
+def slice_places(files: Iterable[Found]) -> list[tuple[str, int | None]]:
+    """Series and number of each picture by its name, whose word for a sequence does not count."""
+    names = [file.path.name for file in files]
+    places = [slice_number(nifti_series(name)) for name in names]
+    if len(set(places)) < len(places):  # "flair1", "flair2": the number is part of that word
+        places = [("", slice_number(name)[1]) for name in names]
+    return [(series.casefold(), number) for series, number in places]
+
+
 def flair_groups(files: Iterable[Found]) -> list[FileGroup]:
     """NIfTI files by the study that they belong to, see `naming.group_by_flair`."""
     listed = list(files)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from gliosight.read.sidecar import Shown
 
 DICOM_SUFFIX = ".dcm"
+_LETTERS = re.compile(r"[^\W\d_]+")
 _NUMBERS = re.compile(r"[0-9]+")
 LOOKED_FOR = "DICOM, NIfTI, TIFF, PNG or JPEG"
 
@@ -86,6 +87,20 @@ class Found:
         return sequence_of(self.path.name) or (
             sequence_of_folder(self.sequence_folder) if self.sequence_folder else None
         )
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether its name or folder surely says a sequence that is never used, such as T2.
+
+        A code in front of a number may be a patient's: ``PD_003``, ``CT_12``.
+        """
+        said = self.sequence
+        if said is None or isinstance(said, Sequence) or " and " in said:
+            return False
+        whole = stem(self.path.name)
+        code = _LETTERS.match(whole)
+        patient = code is not None and sequence_of(code[0]) == said and any(map(str.isdigit, whole))
+        return said == "T2" or not patient
 
     @cached_property
     def shown(self) -> Shown:
