@@ -405,6 +405,10 @@ FOLDERS: dict[str, tuple[Any, ...]] = {
         ("p/T1/flair_1.png", "p/T1/flair_2.png", "p/T1/t1_1.png", "p/T1/t1_2.png"),
         {"p": {"FLAIR", "T1"}},
     ),
+    "patients whose code is also a sequence's": (
+        ("CT_12/flair.nii.gz", "CT_12/t1.nii.gz", "CT_13/flair.nii.gz"),
+        {"CT_12": {"FLAIR", "T1"}, "CT_13": {"FLAIR"}},
+    ),
     "a folder and a file of one name": (
         ("FLAIR/p1.nii.gz", "FLAIR_p1.nii.gz", "FLAIR/p2.nii.gz"),
         None,

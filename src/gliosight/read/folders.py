@@ -341,10 +341,10 @@ def slice_places(files: Iterable[Found]) -> list[tuple[str, int | None]]:
 def flair_groups(files: Iterable[Found]) -> list[FileGroup]:
     """NIfTI files by the study that they belong to, see `naming.group_by_flair`."""
     listed = list(files)
-    counts = Counter(file.name for file in listed)
+    alike = len({file.name for file in listed}) < len(listed)
     by_name: dict[str, Found] = {}
     for file in listed:
-        name = file.name if counts[file.name] == 1 else file.where.replace("/", "_")
+        name = file.where.replace("/", "_") if alike else file.name
         while name in by_name:  # "FLAIR/p1" beside "FLAIR_p1"
             name = f"_{name}"
         by_name[name] = file
