@@ -19,7 +19,7 @@ import tempfile
 import time
 import unicodedata
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from gliosight.errors import CannotWriteError, printable
@@ -44,11 +44,24 @@ def safe_name(text: str) -> str:
     return short.rstrip(" .") or "study"
 
 
+def folded(name: str) -> str:
+    """A name as file systems see it that take neither case nor the coding of accents into account."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+
+
+def numbered(name: str, taken: Collection[str]) -> str:
+    """The name, with the first number behind it that makes it none of those `folded` ones."""
+    number, free = 2, name
+    while folded(free) in taken:
+        number, free = number + 1, f"{name}-{number}"
+    return free
+
+
 def safe_names(texts: Sequence[str]) -> list[str]:
     """Names of slices as file names that every file system tells apart."""
     names = [safe_name(one) for one in texts]
-    # Two names may differ only in what a file name cannot hold, or in case, or in how an accent is coded.
-    if len({unicodedata.normalize("NFKC", one).casefold() for one in names}) < len(names):
+    # Two names may differ only in what a file name cannot hold.
+    if len(set(map(folded, names))) < len(names):
         return [f"{number}_{one}" for number, one in enumerate(names, start=1)]
     return names
 

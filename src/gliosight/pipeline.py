@@ -368,7 +368,7 @@ def export_result(
     with opened(source, limits) as inside:
         studies = [
             candidate.study
-            for candidate in find(inside.path, limits, ceiling=inside.ceiling)
+            for candidate in find(inside, limits)
             if isinstance(candidate, DicomCandidate)
         ]
         fitting = [study for study in studies if study.study_id == record["study_id"]]

@@ -192,7 +192,7 @@ def test_two_studies_of_one_name_do_not_overwrite_each_other(
     assert run(["analyze", str(one), str(two), "-o", str(out), "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     folders = [Path(each["out"]).name for each in printed["studies"]]
-    assert folders == [f"{one.name}-gliosight", f"{one.name}-gliosight-2"]
+    assert folders == [f"{one.name}-gliosight", f"{one.name}-2-gliosight"]
     assert all((out / name / "report.html").is_file() for name in folders)
     assert printed["errors"] == []
 
@@ -219,3 +219,40 @@ def test_a_result_is_joined_to_its_folder_by_its_source(
         assert folders == (names or sorted(f"{one['study_id']}-gliosight" for one in studies))
         rows = list(csv.DictReader(io.StringIO((out / "studies.csv").read_text("utf-8"))))
         assert sorted(row["source"] for row in rows) == ["p1", "p2"]
+
+
+def test_studies_of_one_name_below_several_paths(
+    study: Path, tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is called by the way to it, and a folder's name in a path is not taken for the path itself."""
+    for place in ("X/p1", "Y/P1", "Z/Z"):
+        shutil.copytree(study, tmp_path / place)
+    paths = [str(tmp_path / name) for name in "XYZ"]
+    assert run(["analyze", *paths, "-o", str(tmp_path / "out"), "--json"]) == 0
+    studies = json.loads(capsys.readouterr().out)["studies"]
+    assert [one["study_id"] for one in studies] == ["X_p1", "Y_P1", "Z"]
+    assert [one["source"]["path"] for one in studies] == ["X/p1", "Y/P1", "Z/Z"]
+    names = [Path(one["out"]).name for one in studies]
+    assert names == ["X_p1-gliosight", "Y_P1-gliosight", "Z-gliosight"]
+
+
+def test_result_folders_that_differ_in_case_are_numbered(
+    study: Path, tmp_path: Path, no_network: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some file systems take them for one."""
+    for place in ("p1", "P1"):
+        shutil.copytree(study, tmp_path / "root" / place)
+    call = ["analyze", str(tmp_path / "root"), "--name-by", "folder", "-o", str(tmp_path / "out")]
+    assert run([*call, "--json"]) == 0
+    studies = json.loads(capsys.readouterr().out)["studies"]
+    names = sorted(Path(one["out"]).name for one in studies)
+    assert len({name.lower() for name in names}) == 2
+
+
+def test_inspect_names_its_own_limits(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["inspect", str(study), "--pixels", "--max-decoded", "1"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "with --max-decoded" in printed
+    assert "analyze --max-decoded" not in printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -256,8 +257,14 @@ def test_each_file_is_opened_once_to_find_it_and_once_to_read_it(
     assert set(opens.values()) == {2}
 
 
-# Path of a file, and the sequence whose volume it holds; then the studies by source and what they read.
-FOLDERS = {
+def _numbered(name: str, first: int, end: int) -> tuple[str, ...]:
+    """Names of pictures, with each number from the first up to the end."""
+    return tuple(f"{name.replace('#', str(number))}.png" for number in range(first, end))
+
+
+# The files; the studies by source with what they read, None where only no file may be lost; codes of what is
+# left out or not read of each study.
+FOLDERS: dict[str, tuple[Any, ...]] = {
     "a folder for each sequence": (
         ("p1/FLAIR/a.nii.gz", "p1/T1/b.nii.gz", "p1/T1wCE/c.nii.gz", "p1/T2w/d.nii.gz"),
         {"p1": {"FLAIR", "T1", "T1C"}},
@@ -271,6 +278,7 @@ FOLDERS = {
             "p1/5_MASK/NIFTI/MASK.nii.gz",
         ),
         {"p1": {"FLAIR", "T1", "T1C"}},
+        "FILES_IGNORED",
     ),
     "an archive's (XNAT)": (
         (
@@ -298,18 +306,27 @@ FOLDERS = {
     "two folders of FLAIR pictures are two studies": (
         ("p/3_FLAIR/1.png", "p/9_FLAIR/1.png", "p/4_T1/1.png"),
         {"p/3_FLAIR": {"FLAIR"}, "p/9_FLAIR": {"FLAIR"}},
+        "T1_LEFT_OUT",
     ),
     "a preview beside the folders of the sequences": (
         ("p1/FLAIR/1.png", "p1/FLAIR/2.png", "p1/T1/1.png", "p1/T1/2.png", "p1/thumb.png"),
+        {"p1": {"FLAIR", "T1"}},
+        "FILES_IGNORED",
+    ),
+    "numbers of series in the names of pictures": (
+        ("p1/FLAIR/IM-0004-0001.png", "p1/FLAIR/IM-0004-0002.png")
+        + ("p1/T1/IM-0005-0001.png", "p1/T1/IM-0005-0002.png"),
         {"p1": {"FLAIR", "T1"}},
     ),
     "slices of FLAIR beside a folder of T1": (
         ("p1/flair_1.png", "p1/flair_2.png", "p1/T1/1.png"),
         {"p1": {"FLAIR"}},
+        "FILES_IGNORED",
     ),
     "two folders of T1 pictures": (
         ("p1/FLAIR/1.png", "p1/3_T1/1.png", "p1/7_T1/1.png"),
         {"p1": {"FLAIR"}},
+        "T1_LEFT_OUT",
     ),
     "patients called after lesions": (
         ("Lesion_01/a.nii.gz", "Lesion_02/a.nii.gz", "Control_01/a.nii.gz"),
@@ -347,14 +364,73 @@ FOLDERS = {
     "pictures whose T1 lacks a slice": (
         ("p1/FLAIR/1.png", "p1/FLAIR/2.png", "p1/T1w/1.png"),
         {"p1": {"FLAIR"}},
+        "T1_LEFT_OUT",
+    ),
+    "pictures of two people in each folder": (
+        (
+            *_numbered("p/FLAIR/A_#", 1, 7),
+            *_numbered("p/FLAIR/B_#", 7, 10),
+            *_numbered("p/T1/A_#", 1, 7),
+            *_numbered("p/T1/B_#", 7, 10),
+        ),
+        {"p/A": {"FLAIR", "T1"}, "p/B": {"FLAIR", "T1"}},
+    ),
+    "pictures of two people with the same numbers": (
+        (*_numbered("p/FLAIR/A_#", 1, 4), *_numbered("p/FLAIR/B_#", 1, 4)),
+        {"p/A": {"FLAIR"}, "p/B": {"FLAIR"}},
+    ),
+    "pictures whose T1 has other numbers": (
+        (*_numbered("p/FLAIR/#", 1, 4), *_numbered("p/T1/#", 21, 24)),
+        {"p": {"FLAIR"}},
+        "T1_LEFT_OUT",
+    ),
+    "pictures whose T1 is of somebody else": (
+        (*_numbered("p/FLAIR/anna_#", 1, 4), *_numbered("p/T1/berta_#", 1, 4)),
+        {"p": {"FLAIR"}},
+        "T1_LEFT_OUT",
+    ),
+    "pictures with a T1 of somebody else, too": (
+        (*_numbered("p/FLAIR/anna_#", 1, 4), *_numbered("p/T1/anna_#", 1, 4), "p/T1/berta_1.png"),
+        {"p": {"FLAIR", "T1"}},
+        "FILES_IGNORED",
+    ),
+    "pictures whose names have the word of their folder": (
+        (*_numbered("p/FLAIR/flair_00#", 1, 4), *_numbered("p/T1/t1_00#", 1, 4)),
+        {"p": {"FLAIR", "T1"}},
+    ),
+    "pictures with the number in that word": (
+        (*_numbered("p/FLAIR/flair#", 1, 4), *_numbered("p/T1wCE/t1w#", 1, 4)),
+        {"p": {"FLAIR", "T1"}},
+    ),
+    "one picture of each": (
+        ("p/FLAIR/p_flair.png", "p/T1/p_t1.png"),
+        {"p": {"FLAIR", "T1"}},
+    ),
+    "a picture's own name goes before its folder's": (
+        ("p/T1/flair_1.png", "p/T1/flair_2.png", "p/T1/t1_1.png", "p/T1/t1_2.png"),
+        {"p": {"FLAIR", "T1"}},
+    ),
+    "patients whose code is also a sequence's": (
+        ("CT_12/flair.nii.gz", "CT_12/t1.nii.gz", "CT_13/flair.nii.gz"),
+        {"CT_12": {"FLAIR", "T1"}, "CT_13": {"FLAIR"}},
+    ),
+    "a folder and a file of one name": (
+        ("FLAIR/p1.nii.gz", "FLAIR_p1.nii.gz", "FLAIR/p2.nii.gz"),
+        None,
+    ),
+    "a folder and a file of one name, T1": (
+        ("A_flair.nii.gz", "B_flair.nii.gz", "T1/A.nii.gz", "T1_A.nii.gz"),
+        None,
     ),
     "masks beside images": (
         ("images/a_1.png", "images/a_2.png", "masks/a_1.png", "images_segm/a_2.png"),
         {"images": {"FLAIR"}},
+        "FILES_IGNORED",
     ),
     "previews in a tree of NIfTI": (
         ("p1/p_flair.nii.gz", "p1/thumbs/view.png", "logo.png", "p1/screen.png"),
         {"p1": {"FLAIR"}},
+        "FILES_IGNORED",
     ),
     "slices that say FLAIR in a tree of NIfTI": (
         ("p1/p_flair.nii.gz", "p2/flair_1.png", "p2/flair_2.png"),
@@ -376,7 +452,7 @@ def write_tree(root: Path, names: Iterable[str]) -> None:
 
 @pytest.mark.parametrize("row", FOLDERS)
 def test_folders_say_what_belongs_together(row: str, tmp_path: Path) -> None:
-    names, expected = FOLDERS[row]
+    names, expected, *codes = FOLDERS[row]
     write_tree(tmp_path, names)
     candidates = find(tmp_path, Limits())
     ids = [candidate.study_id for candidate in candidates]
@@ -388,12 +464,10 @@ def test_folders_say_what_belongs_together(row: str, tmp_path: Path) -> None:
     for candidate in candidates:
         study = candidate.read(Options())
         assert {name.value for name in study.sequences} == expected[candidate.source]
-        if row.startswith(("pictures whose", "two folders of T1")):
-            assert "T1_LEFT_OUT" in codes_of(study)
-            assert "T1_MISSING" not in codes_of(study)
-        if row.startswith(("a preview", "masks", "slices of FLAIR beside")):
-            assert "FILES_IGNORED" in codes_of(study)
+        assert {"T1_LEFT_OUT", "FILES_IGNORED"}.intersection(codes_of(study)) == set(codes)
+        assert not {"T1_LEFT_OUT", "T1_MISSING"}.issubset(codes_of(study))
         seen = candidate.describe(Limits())
+        assert {one.code for one in seen.flags}.issuperset(codes)
         assert {one.taken_as for one in seen.series} - {None} >= {"FLAIR"}
         assert seen.error is None
 
@@ -533,3 +607,112 @@ def test_a_broken_t2_costs_nothing(tmp_path: Path) -> None:
     (tmp_path / "p1" / "T1" / "a.nii.gz").write_bytes(b"no image")
     with pytest.raises(DamagedInputError, match=r"T1/a\.nii\.gz"):
         read_path(tmp_path / "p1")
+
+
+def test_a_damaged_file_that_may_be_a_patient_s_has_a_row(tmp_path: Path) -> None:
+    """A code before a number may be a patient's; what is surely another sequence costs nothing."""
+    write_tree(tmp_path, ["p1_flair.nii.gz", "p2_flair.nii.gz"])
+    rows = ["CT_12.nii.gz", "p5_t1_flair.nii.gz", "PD_003.nii.gz"]
+    for name in (*rows, "p1_t2.nii.gz", "p2_adc.nii.gz", "dwi.nii.gz"):
+        (tmp_path / name).touch()
+    assert sources(tmp_path) == ["p1", "p2", *rows]
+    for name in ("p1", "p2"):
+        study = read_path(tmp_path / name)
+        (note,) = [one for one in study.flags if one.code == "FILES_IGNORED"]
+        assert all(file in note.message for file in ("CT_12.nii.gz", "dwi.nii.gz", "p1_t2.nii.gz"))
+
+
+def test_a_folder_called_like_the_one_above_is_another(tmp_path: Path) -> None:
+    write_tree(tmp_path, ["A/A/flair.nii.gz", "A/B/flair.nii.gz"])
+    with pytest.raises(UnsupportedInputError, match=r"2 studies \(A, B\)"):
+        read_path(tmp_path / "A")
+    write_tree(tmp_path, ["A/flair.nii.gz"])
+    assert read_path(tmp_path / "A").shape == (5, 24, 20)
+    assert "SUBFOLDERS_IGNORED" in codes_of(read_path(tmp_path / "A"))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("p1/flair.nii.gz", "p2/flair.nii.gz"),
+        ("p1_flair.nii.gz", "p1_t1.nii.gz", "p2_flair.nii.gz"),
+        ("FLAIR/p1.nii.gz", "FLAIR/p2.nii.gz", "T1/p1.nii.gz"),
+        ("p1_flair.nii.gz", "p2_flair.nii.gz", "p1/flair.nii.gz"),
+        ("A_1.png", "A_2.png", "B_1.png"),
+        ("FLAIR/A_1.png", "FLAIR/B_1.png", "T1/A_1.png"),
+        ("p/3_FLAIR/1.png", "p/9_FLAIR/1.png"),
+        ("bad.nii.gz", "p1/flair.nii.gz", "p2/flair.nii.gz"),
+    ],
+)
+def test_what_the_error_for_several_studies_proposes_works(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
+    write_tree(tmp_path, [name for name in names if name != "bad.nii.gz"])
+    if "bad.nii.gz" in names:
+        (tmp_path / "bad.nii.gz").touch()
+    with pytest.raises(UnsupportedInputError, match="studies") as raised:
+        read_path(tmp_path)
+    assert read_path(Path(raised.value.remedy.partition("as in ")[2])).shape[1:] == (24, 20)
+
+
+def test_several_dicom_studies_of_one_folder_or_zip(tmp_path: Path) -> None:
+    for seed in (2, 3):
+        head = make_phantom(PhantomSpec(seed=seed, slices=3, matrix=32, pixel_mm=3.0))
+        folder = write_dicom(head, tmp_path / f"made{seed}")
+        for number, path in enumerate(filter(Path.is_file, sorted(folder.rglob("*")))):
+            (tmp_path / "flat").mkdir(exist_ok=True)
+            path.rename(tmp_path / "flat" / f"{seed}_{number}.dcm")
+    with pytest.raises(UnsupportedInputError, match="2 studies") as raised:
+        read_path(tmp_path / "flat")
+    assert raised.value.remedy == f"read all of them with: gliosight analyze {tmp_path / 'flat'}"
+    archive = shutil.make_archive(str(tmp_path / "export"), "zip", tmp_path / "flat")
+    with pytest.raises(UnsupportedInputError, match=r"2 studies.*\(export\.zip\)") as raised:
+        read_path(Path(archive))
+    assert raised.value.remedy == f"read all of them with: gliosight analyze {archive}"
+
+
+def test_masks_beside_dicom_are_flagged(tmp_path: Path) -> None:
+    head = make_phantom(PhantomSpec(seed=2, slices=3, matrix=32, pixel_mm=3.0))
+    write_dicom(head, tmp_path / "p")
+    write_tree(tmp_path, ["p/masks/1.png"])
+    (candidate,) = find(tmp_path, Limits())
+    assert [one.message for one in candidate.flags] == [
+        "Folders of masks beside the images were not read: masks."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["a/b/flair.nii.gz", "c/b/flair.nii.gz", "a_b/flair.nii.gz"], ["a_b", "a_b-2", "c_b"]),
+        (["pt/FLAIR/a.nii.gz", "pt/flair_1.png", "pt/flair_2.png"], ["pt", "pt-2"]),
+        (["P1/flair.nii.gz", "x/p1/flair.nii.gz"], ["P1", "x_p1"]),
+        (["\u00e9/flair.nii.gz", "x/e\u0301/flair.nii.gz"], ["x_e\u0301", "\u00e9"]),
+    ],
+)
+def test_no_two_studies_have_one_name(names: list[str], ids: list[str], tmp_path: Path) -> None:
+    """Also where only a file system that tells case or accents apart would see two."""
+    write_tree(tmp_path / "root", names)
+    found = find(tmp_path / "root", Limits())
+    assert sorted(candidate.study_id for candidate in found) == ids  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("place", "assumed"),
+    [("FLAIR_study/p1", True), ("FLAIR/p1", False), ("4_FLAIR/p1/NIFTI", False)],
+)
+def test_a_file_is_what_it_is_from_wherever_it_is_found(
+    place: str, assumed: bool, tmp_path: Path
+) -> None:
+    write_tree(tmp_path, [f"data/{place}/scan.nii.gz"])
+    folder = tmp_path / "data" / place
+    for path in (tmp_path, tmp_path / "data", folder.parent, folder, folder / "scan.nii.gz"):
+        assert ("SEQUENCE_ASSUMED" in codes_of(read_path(path))) is assumed
+
+
+def test_one_folder_of_masks_is_counted_in_good_english(tmp_path: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "a.csv").touch()
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(NothingReadableError, match=r"1 folder of masks"):
+        sources(tmp_path)

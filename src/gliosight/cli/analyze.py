@@ -32,6 +32,7 @@ from gliosight.errors import (
     printable,
     within,
 )
+from gliosight.files import folded, numbered
 from gliosight.infer import Model
 from gliosight.read import Options, named_files
 from gliosight.read.candidates import DicomCandidate
@@ -206,12 +207,8 @@ class _Run:
         if self.out is not None and not self.several:
             return self.out
         name = source.replace("/", "_") if self.by_folder else study.study_id
-        first = (self.out or Path()) / pipeline.default_out(name)
-        number, folder = 2, first
-        while str(folder) in taken:
-            folder = first.with_name(f"{first.name}-{number}")
-            number += 1
-        return folder
+        folder = pipeline.default_out(name)
+        return (self.out or Path()) / numbered(folder.name, taken)
 
     def _withhold(self, folder: Path, error: InternalError) -> None:
         named = InternalError(error.what, where=f"{folder.name}/{error.where}", remedy=error.remedy)
@@ -224,7 +221,7 @@ def _analyze_all(asked: list[_Asked], failed: list[Failure], run: _Run) -> list[
     results: list[dict[str, Any]] = []
     for study in asked:
         try:
-            result = run.analyze(study, taken={done["out"] for done in results})
+            result = run.analyze(study, taken={folded(Path(done["out"]).name) for done in results})
         except GliosightError as error:
             if not run.several:
                 raise

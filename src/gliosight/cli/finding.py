@@ -12,6 +12,7 @@ from gliosight.cli.output import progress_display
 from gliosight.errors import GliosightError, within
 from gliosight.files import remove_abandoned_temporaries
 from gliosight.read import Candidate, Limits, find, join, opened
+from gliosight.read.candidates import told_apart
 from gliosight.read.recognise import folder_name
 from gliosight.study import Flag
 
@@ -90,10 +91,7 @@ def find_below(
             inside = unpacked.enter_context(opened(path, limits))
             with progress_display("reading headers", shown=shown, what="files") as tell:
                 progress = None if tell is None else lambda done, all_: tell("read", done, all_)
-                try:
-                    found = find(inside.path, limits, ceiling=inside.ceiling, progress=progress)
-                except GliosightError as error:
-                    raise inside.explained(error) from error
+                found = find(inside, limits, progress=progress)
         except GliosightError as error:
             failed.append(Failure(name, name, _placed(error, str(path), above, name)))
             continue
@@ -102,13 +100,17 @@ def find_below(
             above = folder_name(path.parent) if above else ""
         for candidate in found:
             title, source = (
-                text if not above or text == folder_name(inside.path) else f"{above}/{text}"
+                f"{above}/{text}" if above and candidate.path != inside.path else text
                 for text in (candidate.title, candidate.source)
             )
             located.append(Located(candidate, title, source, str(path), above, inside.flags))
     whole = [
         _joined(candidate, [located[index] for index in parts])
         for candidate, parts in join([study.candidate for study in located], limits)
+    ]
+    apart = told_apart([study.candidate for study in whole], [study.source for study in whole])
+    whole = [
+        replace(study, candidate=candidate) for study, candidate in zip(whole, apart, strict=True)
     ]
     return whole, failed, flags
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ KINDS = {"dicom": "DICOM", "nifti": "NIfTI", "slices": "slices", "unknown": "not
 # A terminal that is none has this many columns.
 WIDTH_ELSEWHERE = 160
 NARROWEST = 60
+# Options in an error are those of analyze, but for the limits, which this command has, too.
+NOT_OURS = re.compile(r"with --(?!max-)")
 
 
 @click.command("inspect")
@@ -157,7 +160,7 @@ def _study(console: Console, seen: Inspection) -> None:
     if said.row_count:
         console.print(said)
     if seen.error is not None:
-        line = seen.error.line().replace("with --", "with gliosight analyze --")
+        line = NOT_OURS.sub("with gliosight analyze --", seen.error.line())
         console.print(Text(f"  cannot be analysed: {line}", style="red"))
     console.print()
 

@@ -22,6 +22,7 @@ from gliosight.errors import (
     UnsupportedInputError,
     UsageError,
 )
+from gliosight.files import folded, numbered
 from gliosight.read.detect import (
     SLICES,
     STAND_INS,
@@ -45,6 +46,7 @@ from gliosight.read.folders import (
     nothing_in,
     refuse_result,
     slice_groups,
+    slice_places,
     study_folder,
     study_name,
     walk,
@@ -52,7 +54,7 @@ from gliosight.read.folders import (
 )
 from gliosight.read.intensities import is_constant
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
-from gliosight.read.naming import is_mask, sequence_of_folder, slice_number, stem
+from gliosight.read.naming import is_mask, slice_number, stem
 from gliosight.read.recognise import (
     LOOKED_FOR,
     Found,
@@ -100,6 +102,8 @@ class Candidate(Protocol):
         What people call it: the way to it from the path that was given, or the id of a DICOM study.
     source : str
         Where it lies, as seen from the path that was given; that path by its own name.
+    path : Path
+        The file, the folder or the ``folder/name`` that it is found at when that alone is given.
     flags : tuple of Flag
         What finding it had to say.
     """
@@ -108,6 +112,8 @@ class Candidate(Protocol):
     def title(self) -> str: ...  # noqa: D102
     @property
     def source(self) -> str: ...  # noqa: D102
+    @property
+    def path(self) -> Path: ...  # noqa: D102
     @property
     def flags(self) -> tuple[Flag, ...]: ...  # noqa: D102
 
@@ -137,14 +143,14 @@ class NiftiCandidate(_CalledByPlace):
     ----------
     source : str
         See `Candidate`; also its title.
+    path : Path
+        See `Candidate`.
     study_id : str
         The name of its folder or file.
     files : tuple of Found
         Those of one FLAIR, and what lies beside it.
     named : mapping of Sequence to Found
         The files by sequence where the user named them; else their names are asked.
-    folder : Path, optional
-        Where the files lie if they are a whole folder's, not one file that was given by itself.
     error : GliosightError, optional
         What is wrong with a file of the study.
     doubtful : tuple of Found
@@ -155,10 +161,10 @@ class NiftiCandidate(_CalledByPlace):
     """
 
     source: str
+    path: Path
     study_id: str
     files: tuple[Found, ...]
     named: Mapping[Sequence, Found] = field(default_factory=dict)
-    folder: Path | None = None
     error: GliosightError | None = None
     doubtful: tuple[Found, ...] = ()
     beside: str = ""
@@ -187,7 +193,7 @@ class NiftiCandidate(_CalledByPlace):
 
         if self.named:
             return dict(self.named), (), ()
-        if self.folder is None:
+        if len(self.files) == 1 and self.path == self.files[0].path:
             (file,) = self.files
             if is_mask(file.path.name):
                 raise _mask_by_name(file.where)
@@ -219,6 +225,7 @@ class SlicesCandidate(_CalledByPlace):
     """
 
     source: str
+    path: Path
     study_id: str
     files: Mapping[Sequence, tuple[Found, ...]]
     named: bool = True
@@ -268,11 +275,14 @@ class DicomCandidate:
     ----------
     source : str
         The deepest folder that holds all its files; see `Candidate`.
+    path : Path
+        That folder.
     study : DicomStudy
         Its headers.
     """
 
     source: str
+    path: Path
     study: DicomStudy
     flags: tuple[Flag, ...] = ()
 
@@ -307,6 +317,7 @@ class UnreadableCandidate(_CalledByPlace):
     """A file or folder that belongs to no study and cannot be read: it costs no other study."""
 
     source: str
+    path: Path
     error: GliosightError
     flags: tuple[Flag, ...] = ()
 
@@ -330,15 +341,15 @@ class Opened:
     path : Path
         The path itself, or the folder that a zip was unpacked into.
     flags : tuple of Flag
-    archive : str
-        The zip's name; empty where there is none.
+    archive : Path, optional
+        The zip.
     inner : str
         Archives in the zip, which stay packed, in words.
     """
 
     path: Path
     flags: tuple[Flag, ...] = ()
-    archive: str = ""
+    archive: Path | None = None
     inner: str = ""
 
     @property
@@ -347,18 +358,15 @@ class Opened:
         return self.path.parent if self.archive else None
 
     def explained(self, error: GliosightError) -> GliosightError:
-        """An error in what was unpacked: named after the archive, with what was not unpacked of it.
-
-        May be asked again about its own answer.
-        """
+        """An error in what was unpacked: named after the archive, with what was not unpacked of it."""
         if not self.archive:
             return error
-        where = self.archive if error.where == self.path.name else error.where
+        where = self.archive.name if error.where == self.path.name else error.where
         if not self.flags or not isinstance(error, NothingReadableError):
             return type(error)(error.what, where=where, remedy=error.remedy)
         text = self.flags[0].message.rstrip(".")
         text = text[0].lower() + text[1:]
-        what = error.what if text in error.what else f"{error.what}; {text}"
+        what = f"{error.what}; {text}"
         if not self.inner:
             return NothingReadableError(what, where=where, remedy=error.remedy)
         return UnsupportedInputError(
@@ -384,19 +392,11 @@ def opened(path: Path, limits: Limits) -> Iterator[Opened]:
         if inside.skipped:
             message = f"Members of the zip were not unpacked: {', '.join(inside.skipped)}."
             flags = (flag("MEMBERS_SKIPPED", message),)
-        unpacked = Opened(inside.folder, flags, path.name, inside.inner)
-        try:
-            yield unpacked
-        except GliosightError as error:
-            raise unpacked.explained(error) from error
+        yield Opened(inside.folder, flags, path, inside.inner)
 
 
 def find(
-    path: Path,
-    limits: Limits,
-    *,
-    ceiling: Path | None = None,
-    progress: HeaderProgress | None = None,
+    path: Path | Opened, limits: Limits, *, progress: HeaderProgress | None = None
 ) -> list[Candidate]:
     """All studies at or below a path.
 
@@ -405,12 +405,10 @@ def find(
 
     Parameters
     ----------
-    path : Path
+    path : Path or Opened
         Not a zip: see `opened`. ``folder/name``, where no such file exists, is the study of that name
         among the files of the folder.
     limits : Limits
-    ceiling : Path, optional
-        A folder above ``path``; it and what lies above it name no study.
     progress : callable, optional
         Called with how many DICOM headers are read, of how many.
 
@@ -421,10 +419,19 @@ def find(
     LimitExceededError
         More than ``members`` files and folders.
     """
+    inside = path if isinstance(path, Opened) else Opened(path)
+    try:
+        return _find(inside, limits, progress)
+    except GliosightError as error:
+        raise inside.explained(error) from error
+
+
+def _find(inside: Opened, limits: Limits, progress: HeaderProgress | None) -> list[Candidate]:
+    path = inside.path
     mode = mode_of(path)
     if mode is None:
         return _named_like(path, limits)
-    finder = _Finder(path, Budget(limits), ceiling, progress)
+    finder = _Finder(path, Budget(limits), inside.ceiling, progress)
     if stat.S_ISDIR(mode):
         return finder.in_folder()
     if stat.S_ISREG(mode):
@@ -444,18 +451,17 @@ def find_one(opened_path: Opened, limits: Limits) -> Candidate:
     GliosightError
         As `find`.
     """
-    root = opened_path.path
-    candidates = find(root, limits, ceiling=opened_path.ceiling)
+    candidates = find(opened_path, limits)
     if len(candidates) == 1:
         return candidates[0]
     own = [
         candidate
         for candidate in candidates
         if isinstance(candidate, NiftiCandidate | SlicesCandidate)
-        and candidate.source == folder_name(root)
+        and candidate.path == opened_path.path
     ]
     if len(own) != 1:
-        raise _several([candidate.title for candidate in candidates], root)
+        raise _several(candidates, opened_path)
     count = len(candidates) - 1
     what = "1 other study" if count == 1 else f"{count} other studies"
     ignored = flag("SUBFOLDERS_IGNORED", f"Subfolders hold {what}, not read here.")
@@ -505,6 +511,7 @@ def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: boo
             flags += assign_single(file)
     return NiftiCandidate(
         source=folder_name(flair),
+        path=flair,
         study_id=stem(flair.name),
         files=tuple(files.values()),
         named=files,
@@ -542,7 +549,7 @@ def join(
         if study is not studies[indices[0]]:
             source = " and ".join(dict.fromkeys(listed[part].source for part in parts))
             flags = tuple(dict.fromkeys(note for part in parts for note in listed[part].flags))
-            candidate = DicomCandidate(source, study, flags)
+            candidate = DicomCandidate(source, candidate.path, study, flags)
         out.append((candidate, parts))
     return sorted(out, key=lambda pair: pair[1])
 
@@ -551,17 +558,6 @@ def join(
 Placed = tuple[int, Candidate]
 # A folder's number, and what it holds.
 Part = tuple[int, Contents]
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Files of one kind that belong together by their names, and what is wrong with one of them."""
-
-    source: str
-    study_id: str
-    files: tuple[Found, ...]
-    error: GliosightError | None = None
-    doubtful: tuple[Found, ...] = ()
 
 
 class _Finder:
@@ -586,9 +582,9 @@ class _Finder:
             return list(studies)
         name, study_id = file.where, stem(self.root.name)
         if file.kind is Kind.NIFTI:
-            return [NiftiCandidate(name, study_id, (file,))]
+            return [NiftiCandidate(name, self.root, study_id, (file,))]
         files = {Sequence.FLAIR: (file,)}
-        return [SlicesCandidate(name, study_id, files, named=_say_flair([file]))]
+        return [SlicesCandidate(name, self.root, study_id, files, named=_say_flair([file]))]
 
     def in_folder(self) -> list[Candidate]:
         """The studies of a folder and of all below it, in the order of the folders."""
@@ -604,7 +600,8 @@ class _Finder:
             placed += candidates_of(self, tree)
         if not placed:
             raise nothing_in(self.root, tree.seen, tree.files)
-        return _told_apart([one for _, one in sorted(placed, key=lambda pair: pair[0])])
+        candidates = [one for _, one in sorted(placed, key=lambda pair: pair[0])]
+        return told_apart(candidates, [one.source for one in candidates])
 
     def named(self, name: str) -> list[Candidate]:
         """The studies of that name among the files of the folder itself."""
@@ -616,15 +613,19 @@ class _Finder:
         """A candidate for every FLAIR of the folders that hold NIfTI files."""
         placed: list[Placed] = []
         for home, parts in self._by_study_folder(tree.of(Kind.NIFTI)).items():
-            groups, stray = self._groups(home, parts, flair_groups)
+            groups, stray = self._groups(parts, flair_groups)
             beside, flags = _beside(parts), self._files_ignored(home, parts)
-            for group in groups:
+            for group, error in groups:
+                path = home / group.title
+                # What lies in folders for each sequence, no ``folder/name`` leads to.
+                deep = group.title and any(file.path.parent != home for file in group.files)
+                flairs = (file.path for file in group.files if file.shown.kind is Sequence.FLAIR)
                 candidate = NiftiCandidate(
-                    group.source,
-                    group.study_id,
+                    relative(path, self.root),
+                    next(flairs) if deep else path,
+                    group.title or study_name(home, self.ceiling),
                     group.files,
-                    folder=home,
-                    error=group.error,
+                    error=error,
                     doubtful=group.doubtful,
                     beside=beside,
                     flags=flags,
@@ -639,17 +640,14 @@ class _Finder:
         files = [file for _, contents in parts for file in contents.readable]
         if not files:
             return []
-        beside = {
-            contents.folder: _files_ignored([part]) for part in parts for contents in part[1:]
-        }
+        by_folder = {part[1].folder: part for part in parts}
         studies, problems = self._read_headers(files, self.root)
         last = len(tree.folders)
         placed: list[Placed] = [(last, self._unreadable(path, error)) for path, error in problems]
         for candidate in studies:
-            flags = [
-                flags for folder in candidate.study.folders for flags in beside.get(folder, ())
-            ]
-            placed.append((last, replace(candidate, flags=tuple(flags[:1]))))
+            own = [by_folder[folder] for folder in candidate.study.folders if folder in by_folder]
+            flags = self._files_ignored(candidate.path, own)
+            placed.append((last, replace(candidate, flags=flags)))
         return placed
 
     def slices(self, tree: Tree) -> list[Placed]:
@@ -671,7 +669,7 @@ class _Finder:
                 candidates = self._folder_for_each_sequence(home, below, loose)
                 placed += [(parts[0][0], candidate) for candidate in candidates]
                 continue
-            groups, stray = self._groups(home, loose, slice_groups)
+            groups, stray = self._groups(loose, slice_groups)
             flags = self._files_ignored(home, loose)
             if below:
                 names = ", ".join(contents.folder.name for _, contents in below)
@@ -679,13 +677,15 @@ class _Finder:
                     *flags,
                     flag("FILES_IGNORED", f"Folders beside the slices were not read: {names}."),
                 )
-            for group in groups:
+            for group, error in groups:
+                path = home / group.title
                 candidate = SlicesCandidate(
-                    group.source,
-                    group.study_id,
+                    relative(path, self.root),
+                    path,
+                    group.title or study_name(home, self.ceiling),
                     {Sequence.FLAIR: group.files},
                     named=_say_flair(group.files),
-                    error=group.error,
+                    error=error,
                     flags=flags,
                 )
                 placed.append((parts[0][0], candidate))
@@ -695,47 +695,69 @@ class _Finder:
     def _folder_for_each_sequence(
         self, home: Path, parts: list[Part], loose: list[Part]
     ) -> list[Candidate]:
-        """The study whose sequences have a folder of pictures each; several folders of FLAIR are as many.
+        """The study whose sequences have a folder of pictures each; every series of FLAIR is one.
 
         Pictures that lie loose beside the folders are previews or the like.
         """
-        where = relative(home, self.root)
-        by_sequence: dict[Sequence | str, list[Contents]] = {}
+        from gliosight.read.slices import left_out_flag
+
+        by_sequence: dict[Sequence | str, dict[Path, list[Found]]] = {}
         for _, contents in parts:
-            sequence = sequence_of_folder(contents.readable[0].sequence_folder)
-            by_sequence.setdefault(sequence or "unknown", []).append(contents)
-        flairs = by_sequence.pop(Sequence.FLAIR, [])
+            for file in contents.readable:
+                folders = by_sequence.setdefault(file.sequence or "unknown", {})
+                folders.setdefault(contents.folder, []).append(file)
+        flairs = by_sequence.pop(Sequence.FLAIR, {})
         if not flairs:
             listed = ", ".join(getattr(name, "value", name) for name in by_sequence)
+            where = relative(home, self.root)
             error = UnsupportedInputError(
                 f"no FLAIR, the folders say {listed}",
                 where=where,
                 remedy="give the folder of FLAIR, or rename it if it is FLAIR",
             )
-            return [UnreadableCandidate(where, error)]
+            return [UnreadableCandidate(where, home, error)]
         flags = list(self._files_ignored(home, [*parts, *loose]))
         if count := sum(len(contents.readable) for _, contents in loose):
             message = f"Pictures beside the folders of the sequences were not read: {count}."
             flags.append(flag("FILES_IGNORED", message))
-        files: dict[Sequence, tuple[Found, ...]] = {}
-        for name in (Sequence.T1, Sequence.T1C):
-            folders = by_sequence.get(name, [])
-            if len(folders) == len(flairs) == 1:
-                files[name] = folders[0].readable
-            elif folders:
-                words = f"{len(flairs)} folders say FLAIR and {len(folders)} {name.value}"
-                message = f"{name.value} is left out: {words}; nothing says which belong together."
-                flags.append(flag(f"{name.value}_LEFT_OUT", message))
+        groups = [
+            (folder, group)
+            for folder, files in flairs.items()
+            for group in _titled(slice_groups(files))
+        ]
+        known = {series for _, group in groups for series, _ in slice_places(group.files)}
         candidates: list[Candidate] = []
-        for contents in flairs:
-            own = {Sequence.FLAIR: contents.readable, **files}
-            bad = [file.error for group in own.values() for file in group if file.error]
+        for folder, group in groups:
+            base = home if len(flairs) == 1 else folder
+            files, notes, used = {Sequence.FLAIR: group.files}, list(flags), list(group.files)
+            for name in (Sequence.T1, Sequence.T1C):
+                folders = by_sequence.get(name, {})
+                if len(folders) == len(flairs) == 1:
+                    (pictures,) = folders.values()
+                    series = {one for one, _ in slice_places(group.files)}
+                    placed = list(zip(slice_places(pictures), pictures, strict=True))
+                    own = tuple(file for (one, _), file in placed if one in series)
+                    rest = [file.where for (one, _), file in placed if one not in known]
+                    if own and rest:
+                        message = (
+                            f"Pictures called otherwise than FLAIR were not read: {_listed(rest)}."
+                        )
+                        notes.append(flag("FILES_IGNORED", message))
+                    # Those that do not fit are left out when they are read, and the flag says why.
+                    files[name] = own or tuple(pictures)
+                    used += own
+                elif folders:
+                    words = f"{len(flairs)} folders say FLAIR and {len(folders)} {name.value}"
+                    reason = f"{words}; nothing says which belong together"
+                    notes.append(left_out_flag(name, reason))
+            bad = [file.error for file in used if file.error is not None]
             candidate = SlicesCandidate(
-                where if len(flairs) == 1 else relative(contents.folder, self.root),
-                study_name(home, self.ceiling),
-                own,
+                relative(base / group.title, self.root),
+                folder / group.title if group.title else base,
+                group.title or study_name(home, self.ceiling),
+                files,
                 error=bad[0] if bad else None,
-                flags=tuple(flags),
+                flags=tuple(notes),
             )
             candidates.append(candidate)
         return candidates
@@ -750,45 +772,50 @@ class _Finder:
 
     def _groups(
         self,
-        home: Path,
         parts: list[Part],
         group_by_name: Callable[[Iterable[Found]], list[FileGroup]],
-    ) -> tuple[list[_Group], list[Placed]]:
-        """The studies of a folder, and bad files that belong to none of them."""
-        index = parts[0][0]
+    ) -> tuple[list[tuple[FileGroup, GliosightError | None]], list[Placed]]:
+        """The studies of a folder, each with what is wrong with it, and bad files that cost none of them.
+
+        A group without a title is the whole folder.
+        """
         files = [file for _, contents in parts for file in contents.readable]
-        # Neither a picture beside NIfTI files nor a T2 is part of the study, whatever is wrong with it.
+        # A picture beside NIfTI files is not part of the study, whatever is wrong with it.
         pictures = files[0].kind in SLICES
         bad = [
             file
             for _, contents in parts
             for file in contents.files
-            if file.error is not None
-            and (pictures or file.kind not in SLICES)
-            and (file.sequence is None or isinstance(file.sequence, Sequence))
+            if file.error is not None and (pictures or file.kind not in SLICES)
         ]
+        costly = {
+            file.path: file.error
+            for file in bad
+            if file.sequence is None or isinstance(file.sequence, Sequence)
+        }
         sound = any(
             file.error is None and file.kind in {Kind.NIFTI, *SLICES}
             for _, contents in parts
             for file in contents.files
         )
+        groups = _titled(group_by_name(files))
         if not sound and any(contents.folders for _, contents in parts):
             # A folder of studies rather than one of them: a stray file fails under its own name.
-            return [], [(index, self._unreadable(file.path, file.error)) for file in bad]
-        groups = group_by_name(files)
-        source = relative(home, self.root)
-        if len(groups) < 2:
-            error = bad[0].error if bad else None
-            return [_Group(source, study_name(home, self.ceiling), tuple(files), error)], []
-        below = "" if home == self.root else f"{source}/"
-        studies = []
-        for group in groups:
-            name = group.title or stem(group.files[0].path.name)
-            error = next((file.error for file in group.files if file.error is not None), None)
-            studies.append(_Group(below + name, name, group.files, error, group.doubtful))
-        grouped = {file.path for group in groups for file in group.files}
-        stray = [file for file in bad if file.path not in grouped]
-        return studies, [(index, self._unreadable(file.path, file.error)) for file in stray]
+            studies = []
+        elif len(groups) < 2:
+            return [(FileGroup("", tuple(files)), next(iter(costly.values()), None))], []
+        else:
+            studies = [
+                (group, next(filter(None, (costly.get(file.path) for file in group.files)), None))
+                for group in groups
+            ]
+        grouped = {file.path for group, _ in studies for file in group.files}
+        stray: list[Placed] = [
+            (parts[0][0], self._unreadable(file.path, file.error))
+            for file in bad
+            if not file.is_unused and not (file.path in costly and file.path in grouped)
+        ]
+        return studies, stray
 
     def _read_headers(
         self, files: list[Found], root: Path
@@ -799,23 +826,35 @@ class _Finder:
         candidates = []
         for study in studies:
             common = Path(os.path.commonpath(study.folders))
-            candidates.append(DicomCandidate(relative(common, self.root), study))
+            candidates.append(DicomCandidate(relative(common, self.root), common, study))
         return candidates, problems
 
     def _files_ignored(self, home: Path, parts: list[Part]) -> tuple[Flag, ...]:
-        """What lies beside a study's files and is not read: images of other kinds, folders of masks."""
+        """What lies beside a study's files and is not read: other images, folders of masks."""
         places = [home, *(contents.folder for _, contents in parts), home.parent]
         masks = [
             name for place in dict.fromkeys(places) for name in self.mask_folders.get(place, ())
         ]
-        if not masks:
-            return _files_ignored(parts)
-        message = f"Folders of masks beside the images were not read: {', '.join(masks)}."
-        return (*_files_ignored(parts), flag("FILES_IGNORED", message))
+        damaged = [
+            file.where
+            for _, contents in parts
+            for file in contents.files
+            if file.error is not None and file.sequence and not isinstance(file.sequence, Sequence)
+        ]
+        ignored = {
+            "Other images in the folder": _beside(parts),
+            "Folders of masks beside the images": ", ".join(masks),
+            "Damaged files of other sequences": _listed(damaged),
+        }
+        return tuple(
+            flag("FILES_IGNORED", f"{what} were not read: {names}.")
+            for what, names in ignored.items()
+            if names
+        )
 
     def _unreadable(self, path: Path, error: GliosightError | None) -> UnreadableCandidate:
         return UnreadableCandidate(
-            relative(path, self.root), error or NothingReadableError("cannot be read")
+            relative(path, self.root), path, error or NothingReadableError("cannot be read")
         )
 
 
@@ -828,20 +867,40 @@ FORMATS: Mapping[str, Callable[[_Finder, Tree], list[Placed]]] = {
 }
 
 
-def _told_apart(candidates: list[Candidate]) -> list[Candidate]:
-    """The same, but studies of one name are called by the way to them."""
-    counts = Counter(
-        candidate.study_id
-        for candidate in candidates
-        if isinstance(candidate, NiftiCandidate | SlicesCandidate)
-    )
-    return [
-        replace(candidate, study_id=candidate.source.replace("/", "_"))
-        if isinstance(candidate, NiftiCandidate | SlicesCandidate)
-        and counts[candidate.study_id] > 1
-        else candidate
-        for candidate in candidates
-    ]
+def told_apart(candidates: Iterable[Candidate], ways: Iterable[str]) -> list[Candidate]:
+    """The same, but studies of one name are called by the way to them, with a number where that is taken.
+
+    DICOM studies keep their digests. Names count as one that a file system may take for one.
+    """
+    listed = list(candidates)
+    counts = Counter(folded(name) for name in map(_id_of, listed) if name is not None)
+    digests = {folded(one.study.study_id) for one in listed if isinstance(one, DicomCandidate)}
+    taken = {name for name, count in counts.items() if count == 1} | digests
+    apart: list[Candidate] = []
+    for candidate, way in zip(listed, ways, strict=True):
+        study = candidate
+        if (
+            isinstance(study, NiftiCandidate | SlicesCandidate)
+            and counts[folded(study.study_id)] > 1
+        ):
+            name = numbered(way.replace("/", "_"), taken)
+            taken.add(folded(name))
+            study = replace(study, study_id=name)
+        apart.append(study)
+    return apart
+
+
+def _id_of(candidate: Candidate) -> str | None:
+    if isinstance(candidate, DicomCandidate):
+        return candidate.study.study_id
+    return getattr(candidate, "study_id", None)
+
+
+def _titled(groups: list[FileGroup]) -> list[FileGroup]:
+    """The same, each of several with a title, and one alone without."""
+    if len(groups) < 2:
+        return [group._replace(title="") for group in groups]
+    return [group._replace(title=group.title or stem(group.files[0].path.name)) for group in groups]
 
 
 def _named_like(path: Path, limits: Limits) -> list[Candidate]:
@@ -873,12 +932,6 @@ def _is_numbered_tiff(file: Found) -> bool:
 def _beside(parts: Iterable[Part]) -> str:
     """The images of other kinds in the folders, in words."""
     return ", ".join(dict.fromkeys(filter(None, (contents.ignored() for _, contents in parts))))
-
-
-def _files_ignored(parts: Iterable[Part]) -> tuple[Flag, ...]:
-    if not (beside := _beside(parts)):
-        return ()
-    return (flag("FILES_IGNORED", f"Other images in the folder were not read: {beside}."),)
 
 
 def _refuse_series(options: Options) -> None:
@@ -935,13 +988,28 @@ def _mask_by_name(where: str) -> DamagedInputError:
     )
 
 
-def _several(names: list[str], folder: Path) -> UnsupportedInputError:
-    more = ", ..." if len(names) > NAMED else ""
-    return UnsupportedInputError(
-        f"there are {len(names)} studies ({', '.join(names[:NAMED])}{more}), one is read at a time",
-        where=folder_name(folder),
-        remedy=f"name one of them, as in {Path(folder_name(folder)) / names[0]}",
+def _several(candidates: list[Candidate], inside: Opened) -> UnsupportedInputError:
+    at_or_below = Counter(
+        place for candidate in candidates for place in (candidate.path, *candidate.path.parents)
     )
+    alone = [
+        candidate.path
+        for candidate in candidates
+        if at_or_below[candidate.path] == 1 and not isinstance(candidate, UnreadableCandidate)
+    ]
+    remedy = f"read all of them with: gliosight analyze {inside.archive or inside.path}"
+    if inside.archive is None and alone:
+        remedy = f"name one of them, as in {alone[0]}"
+    titles = _listed([candidate.title for candidate in candidates])
+    return UnsupportedInputError(
+        f"there are {len(candidates)} studies ({titles}), one is read at a time",
+        where=folder_name(inside.archive or inside.path),
+        remedy=remedy,
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _is_zip(path: Path) -> bool:

@@ -274,7 +274,7 @@ def with_ignored(error: UnsupportedInputError, ignored: str) -> UnsupportedInput
     )
 
 
-_PLURAL = re.compile(r"(?<=folder|device|socket)s\b|(?<=link|mask|file|FIFO)s\b")
+_PLURAL = re.compile(r"(?<=folder|device|socket)s\b|(?<=link|mask|file|FIFO)(?<!of mask)s\b")
 
 
 def nothing_in(
@@ -329,14 +329,25 @@ def slice_groups(files: Iterable[Found]) -> list[FileGroup]:
     return [FileGroup(series, tuple(group)) for series, group in groups.items()]
 
 
+def slice_places(files: Iterable[Found]) -> list[tuple[str, int | None]]:
+    """Series and number of each picture by its name, whose word for a sequence does not count."""
+    names = [file.path.name for file in files]
+    places = [slice_number(nifti_series(name)) for name in names]
+    if len(set(places)) < len(places):  # "flair1", "flair2": the number is part of that word
+        places = [("", slice_number(name)[1]) for name in names]
+    return [(series.casefold(), number) for series, number in places]
+
+
 def flair_groups(files: Iterable[Found]) -> list[FileGroup]:
     """NIfTI files by the study that they belong to, see `naming.group_by_flair`."""
     listed = list(files)
-    counts = Counter(file.name for file in listed)
-    by_name = {
-        file.name if counts[file.name] == 1 else file.where.replace("/", "_"): file
-        for file in listed
-    }
+    alike = len({file.name for file in listed}) < len(listed)
+    by_name: dict[str, Found] = {}
+    for file in listed:
+        name = file.where.replace("/", "_") if alike else file.name
+        while name in by_name:  # "FLAIR/p1" beside "FLAIR_p1"
+            name = f"_{name}"
+        by_name[name] = file
     groups = group_by_flair(
         by_name,
         {name: file.shown.kind for name, file in by_name.items()},

@@ -144,18 +144,21 @@ def describe_nifti(candidate: NiftiCandidate, limits: Limits, *, pixels: bool) -
 
 def describe_slices(candidate: SlicesCandidate, limits: Limits, *, pixels: bool) -> Inspection:
     """Look at the headers of pictures: what clashes there or in names is told without their pixels."""
-    from gliosight.read.slices import left_out_flag, unlike_flair
+    from gliosight.read.slices import left_out_flag, unlike_flair, unlike_names
 
     rows = {name: _slices(files, name) for name, files in candidate.files.items()}
     error = candidate.error
     flags = list(candidate.flags)
     for name, files in candidate.files.items():
-        clash = _clash(files, flair=name is Sequence.FLAIR)
+        reason = unlike_names(files, candidate.files[Sequence.FLAIR])
+        clash = None if reason else _clash(files, flair=name is Sequence.FLAIR)
         error = error or clash
         if isinstance(clash, UnsupportedInputError):
             rows[name] = replace(rows[name], taken_as=None, problem=clash.what)
         shape, flair = rows[name].shape, rows[Sequence.FLAIR].shape
-        if shape and flair and (reason := unlike_flair(shape, flair)):
+        if not reason and shape and flair:
+            reason = unlike_flair(shape, flair)
+        if reason:
             rows[name] = replace(rows[name], taken_as=None, problem=reason)
             flags.append(left_out_flag(name, reason))
     seen = Inspection(

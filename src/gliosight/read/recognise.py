@@ -9,12 +9,14 @@ import os
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from gliosight.errors import DamagedInputError, GliosightError, NothingReadableError
 from gliosight.read.detect import STAND_INS, Kind, header_beside, sniff
 from gliosight.read.naming import (
+    is_structural_folder,
     promises_archive,
     promises_image,
     sequence_folder,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from gliosight.read.sidecar import Shown
 
 DICOM_SUFFIX = ".dcm"
+_LETTERS = re.compile(r"[^\W\d_]+")
 _NUMBERS = re.compile(r"[0-9]+")
 LOOKED_FOR = "DICOM, NIfTI, TIFF, PNG or JPEG"
 
@@ -54,10 +57,22 @@ class Found:
 
     @cached_property
     def sequence_folder(self) -> str:
-        """The name of the folder that says its sequence, as ``4_FLAIR`` or ``T2w``; empty without one."""
+        """The name of the folder that says its sequence, as ``4_FLAIR`` or ``T2w``; empty without one.
+
+        FLAIR is said by the folder that tells the file's study from others (``p1_FLAIR``), or by one
+        anywhere above that is called by nothing else. A place such as ``FLAIR_study/p1`` says nothing.
+        """
         inside = PurePosixPath(self.where).parent.parts
         folders = self.path.absolute().parent.parts
-        return sequence_folder(inside, folders[: len(folders) - len(inside)])
+        said = sequence_folder(inside, folders[: len(folders) - len(inside)])
+        if said and sequence_of_folder(said) is not Sequence.FLAIR:
+            return said
+        depth = sum(1 for _ in takewhile(is_structural_folder, reversed(inside)))
+        own = sequence_folder(inside[-depth - 1 :])
+        named = own or next(
+            filter(None, (sequence_folder((), [one]) for one in reversed(folders))), ""
+        )
+        return named if named and sequence_of_folder(named) is Sequence.FLAIR else ""
 
     @property
     def name(self) -> str:
@@ -72,6 +87,20 @@ class Found:
         return sequence_of(self.path.name) or (
             sequence_of_folder(self.sequence_folder) if self.sequence_folder else None
         )
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether its name or folder surely says a sequence that is never used, such as T2.
+
+        A code in front of a number may be a patient's: ``PD_003``, ``CT_12``.
+        """
+        said = self.sequence
+        if said is None or isinstance(said, Sequence) or " and " in said:
+            return False
+        whole = stem(self.path.name)
+        code = _LETTERS.match(whole)
+        patient = code is not None and sequence_of(code[0]) == said and any(map(str.isdigit, whole))
+        return said == "T2" or not patient
 
     @cached_property
     def shown(self) -> Shown:

@@ -23,6 +23,7 @@ from gliosight.errors import DamagedInputError, UnsupportedInputError
 from gliosight.read.copies import keep_real
 from gliosight.read.detect import Kind
 from gliosight.read.flags import flag
+from gliosight.read.folders import slice_places
 from gliosight.read.intensities import make_finite, refuse_mask
 from gliosight.read.likeness import check_one_head, refuse_other_colours
 from gliosight.read.limits import Budget, read_file
@@ -43,6 +44,8 @@ _NOTES = {
 LGG_NAME = re.compile(r"TCGA_[A-Z]{2}_[A-Z0-9]{4}_[0-9]{8}_[0-9]+")
 # Slice numbers named in a message before it breaks off.
 NAMED = 8
+# The number of a series in a picture's name, as viewers export them: "IM-0004-0001.png".
+_SERIES = re.compile(r"^(im|img|image|se|ser|series)[-_ ]?\d+$")
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def read_slices(
         What finding them had to say.
     others : mapping of Sequence to sequence of Found
         The slices of T1 and T1C where each sequence has a folder of its own. What does not have FLAIR's
-        size and number of slices is left out, flagged.
+        names, numbers and size is left out, flagged.
     labelled : bool
         Someone has listed these slices and their masks: what they show is not doubted.
 
@@ -109,7 +112,7 @@ def read_slices(
         name for name in CHANNELS if any(note.code == f"{name.value}_LEFT_OUT" for note in flags)
     ]
     for name, files in others.items():
-        values, reason = _beside(files, arrays[Sequence.FLAIR], budget)
+        values, reason = _beside(files, found, arrays[Sequence.FLAIR], budget)
         if values is not None:
             arrays[name] = values
             continue
@@ -138,9 +141,11 @@ def read_slices(
 
 
 def _beside(
-    found: Ordered[Found], flair: NDArray[Any], budget: Budget
+    found: Ordered[Found], beside: Ordered[Found], flair: NDArray[Any], budget: Budget
 ) -> tuple[NDArray[Any] | None, str]:
     """The slices of another sequence, (slices, rows, columns), or why they do not fit those of FLAIR."""
+    if reason := unlike_names(found, beside):
+        return None, reason
     ordered, _ = in_order(found)
     slices = [
         page
@@ -150,6 +155,19 @@ def _beside(
     stacked = _stack(slices)[..., 0]
     reason = unlike_flair(stacked.shape, flair.shape)
     return (None if reason else stacked), reason
+
+
+def unlike_names(files: Ordered[Found], flair: Ordered[Found]) -> str:
+    """Why pictures do not go with those of FLAIR by their names; empty where they do."""
+    places, wanted = (
+        {(_SERIES.sub("", series), number) for series, number in slice_places(group)}
+        for group in (files, flair)
+    )
+    if {series for series, _ in places} != {series for series, _ in wanted}:
+        return f"its pictures are called otherwise than those of FLAIR, such as {files[0].where}"
+    if len(places) == len(wanted) and places != wanted:
+        return "its pictures have other numbers than those of FLAIR"
+    return ""
 
 
 def unlike_flair(shape: tuple[int, ...], flair: tuple[int, ...]) -> str:
