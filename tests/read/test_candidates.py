@@ -314,8 +314,10 @@ FOLDERS: dict[str, tuple[Any, ...]] = {
         "FILES_IGNORED",
     ),
     "numbers of series in the names of pictures": (
-        ("p1/FLAIR/IM-0004-0001.png", "p1/FLAIR/IM-0004-0002.png")
-        + ("p1/T1/IM-0005-0001.png", "p1/T1/IM-0005-0002.png"),
+        (
+            *("p1/FLAIR/IM-0004-0001.png", "p1/FLAIR/IM-0004-0002.png"),
+            *("p1/T1/IM-0005-0001.png", "p1/T1/IM-0005-0002.png"),
+        ),
         {"p1": {"FLAIR", "T1"}},
     ),
     "slices of FLAIR beside a folder of T1": (
