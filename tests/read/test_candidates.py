@@ -352,7 +352,7 @@ FOLDERS: dict[str, tuple[Any, ...]] = {
     ),
     "a file's own name goes before its folder's": (
         ("p1/T1/p_flair.nii.gz", "p1/T1/p_t1.nii.gz"),
-        {"p1": {"FLAIR", "T1"}},
+        {"p1/T1": {"FLAIR", "T1"}},
     ),
     "pictures": (
         (
@@ -410,7 +410,7 @@ FOLDERS: dict[str, tuple[Any, ...]] = {
     ),
     "a picture's own name goes before its folder's": (
         ("p/T1/flair_1.png", "p/T1/flair_2.png", "p/T1/t1_1.png", "p/T1/t1_2.png"),
-        {"p": {"FLAIR", "T1"}},
+        {"p/T1": {"FLAIR", "T1"}},
     ),
     "patients whose code is also a sequence's": (
         ("CT_12/flair.nii.gz", "CT_12/t1.nii.gz", "CT_13/flair.nii.gz"),
@@ -434,6 +434,42 @@ FOLDERS: dict[str, tuple[Any, ...]] = {
         {"p1": {"FLAIR"}},
         "FILES_IGNORED",
     ),
+    "time points called like sequences": (
+        ("P/T1/FLAIR.nii.gz", "P/T1/T1w.nii.gz", "P/T2/FLAIR.nii.gz", "P/T2/T1w.nii.gz"),
+        {"P/T1": {"FLAIR", "T1"}, "P/T2": {"FLAIR", "T1"}},
+    ),
+    "folders of sequences whose files say so, too": (
+        ("P/T1/a_T1w.nii.gz", "P/T2/a_T2w.nii.gz", "P/FLAIR/a_FLAIR.nii.gz"),
+        {"P": {"FLAIR", "T1"}},
+    ),
+    "numbers of series below scans": (
+        ("S/SCANS/4/NIFTI/flair.nii.gz", "S/SCANS/5/NIFTI/t1.nii.gz"),
+        {"S/SCANS": {"FLAIR", "T1"}},
+    ),
+    "previews and derivatives beside images": (
+        (
+            *("p/FLAIR.nii.gz", "p/old/FLAIR.nii.gz", "p/skull_strip/FLAIR.nii.gz"),
+            *("p/HD-GLIO-AUTO-segmentation/registered/FLAIR.nii.gz", "p/follow_up/FLAIR.nii.gz"),
+        ),
+        {"p": {"FLAIR"}, "p/follow_up": {"FLAIR"}},
+        "FILES_IGNORED",
+    ),
+    "small pictures beside the pictures": (
+        ("p/flair_1.png", "p/flair_2.png", "p/thumbs/flair_1.png", "p/thumbs/flair_2.png"),
+        {"p": {"FLAIR"}},
+        "FILES_IGNORED",
+    ),
+    "other images of the same patients": (
+        ("DSC/p1/p1_DSC.nii.gz", "structural/p1/p1_FLAIR.nii.gz", "structural/p1/p1_T1.nii.gz"),
+        {"structural/p1": {"FLAIR", "T1"}},
+    ),
+    "pictures of several sequences in one folder": (
+        (
+            *("p/a_flair_1.png", "p/a_flair_2.png", "p/a_t1_1.png", "p/a_t1_2.png"),
+            *("p/a_t1ce_1.png", "p/a_t1ce_2.png"),
+        ),
+        {"p": {"FLAIR", "T1", "T1C"}},
+    ),
     "slices that say FLAIR in a tree of NIfTI": (
         ("p1/p_flair.nii.gz", "p2/flair_1.png", "p2/flair_2.png"),
         {"p1": {"FLAIR"}, "p2": {"FLAIR"}},
@@ -450,6 +486,23 @@ def write_tree(root: Path, names: Iterable[str]) -> None:
             write_nifti(path, make_volume(seed=seed))
         else:
             Image.fromarray(make_volume((1, 24, 20), seed=seed)[0]).save(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("scan.zip", b"PK\5\6" + bytes(18)), ("FLAIR.nrrd", b"NRRD0004\n")]
+)
+def test_a_folder_of_a_format_that_is_not_read_has_its_row(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    write_tree(tmp_path, ["p2/FLAIR.nii.gz"])
+    for folder in ("p1", "p2/extra"):  # the second belongs to a study
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / name).write_bytes(content)
+    first, second = find(tmp_path, Limits())
+    assert (first.source, second.source) == ("p1", "p2")
+    with pytest.raises(UnsupportedInputError, match=f"p1/{name}"):
+        first.read(Options())
+    assert second.read(Options()).sequences
 
 
 @pytest.mark.parametrize("row", FOLDERS)
@@ -679,7 +732,7 @@ def test_masks_beside_dicom_are_flagged(tmp_path: Path) -> None:
     write_tree(tmp_path, ["p/masks/1.png"])
     (candidate,) = find(tmp_path, Limits())
     assert [one.message for one in candidate.flags] == [
-        "Folders of masks beside the images were not read: masks."
+        "Folders of masks, previews or derivatives beside the images were not read: masks."
     ]
 
 

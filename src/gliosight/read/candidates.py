@@ -41,6 +41,7 @@ from gliosight.read.folders import (
     has_series,
     in_lgg_layout,
     is_annexed,
+    is_visit,
     list_folder,
     mode_of,
     nothing_in,
@@ -600,8 +601,23 @@ class _Finder:
             placed += candidates_of(self, tree)
         if not placed:
             raise nothing_in(self.root, tree.seen, tree.files)
+        placed += self._unread(tree)
         candidates = [one for _, one in sorted(placed, key=lambda pair: pair[0])]
         return told_apart(candidates, [one.source for one in candidates])
+
+    def _unread(self, tree: Tree) -> list[Placed]:
+        """A candidate for every folder that holds images of formats that are not read, and no study."""
+        studies = [contents.folder for contents in tree.folders if contents.readable]
+        placed: list[Placed] = []
+        for index, contents in enumerate(tree.folders):
+            folder = contents.folder
+            if any(one.is_relative_to(folder) or folder.is_relative_to(one) for one in studies):
+                continue
+            files = [file for file in contents.files if file.kind is not Kind.OTHER_IMAGE]
+            errors = filter(None, (unreadable(file.kind, file.where) for file in files))
+            if (error := next(errors, None)) is not None:
+                placed.append((index, self._unreadable(folder, error)))
+        return placed
 
     def named(self, name: str) -> list[Candidate]:
         """The studies of that name among the files of the folder itself."""
@@ -632,7 +648,7 @@ class _Finder:
                 )
                 placed.append((parts[0][0], candidate))
             placed += stray
-        return placed
+        return _without_other_images(placed)
 
     def dicom(self, tree: Tree) -> list[Placed]:
         """A candidate for every DICOM study: only headers say which file belongs to which."""
@@ -665,8 +681,11 @@ class _Finder:
             below = [part for part in parts if part[1].folder != home]
             loose = [part for part in parts if part[1].folder == home]
             has_flair = any(_say_flair(contents.readable) for _, contents in below)
-            if below and (has_flair or not loose):
-                candidates = self._folder_for_each_sequence(home, below, loose)
+            mixed = not below and _say_all_sequences(files)
+            if mixed or (below and (has_flair or not loose)):
+                candidates = self._for_each_sequence(
+                    home, *((loose, []) if mixed else (below, loose))
+                )
                 placed += [(parts[0][0], candidate) for candidate in candidates]
                 continue
             groups, stray = self._groups(loose, slice_groups)
@@ -692,10 +711,10 @@ class _Finder:
             placed += stray
         return placed
 
-    def _folder_for_each_sequence(
+    def _for_each_sequence(
         self, home: Path, parts: list[Part], loose: list[Part]
     ) -> list[Candidate]:
-        """The study whose sequences have a folder of pictures each; every series of FLAIR is one.
+        """The study whose sequences have a folder or a name of their own; every series of FLAIR is one.
 
         Pictures that lie loose beside the folders are previews or the like.
         """
@@ -766,7 +785,9 @@ class _Finder:
         """Folders by the folder of their study: its sequences may have a folder each."""
         homes: dict[Path, list[Part]] = {}
         for part in parts:
-            home = study_folder(part[1].folder, self.root, self.ceiling)
+            home = part[1].folder
+            if not is_visit(part[1]):
+                home = study_folder(home, self.root, self.ceiling)
             homes.setdefault(home, []).append(part)
         return homes
 
@@ -843,7 +864,7 @@ class _Finder:
         ]
         ignored = {
             "Other images in the folder": _beside(parts),
-            "Folders of masks beside the images": ", ".join(masks),
+            "Folders of masks, previews or derivatives beside the images": ", ".join(masks),
             "Damaged files of other sequences": _listed(damaged),
         }
         return tuple(
@@ -896,6 +917,22 @@ def _id_of(candidate: Candidate) -> str | None:
     return getattr(candidate, "study_id", None)
 
 
+def _without_other_images(placed: list[Placed]) -> list[Placed]:
+    """The same, without what holds no FLAIR, T1 or T1C of a study that another folder has by that name."""
+    found = [one for _, one in placed if isinstance(one, NiftiCandidate)]
+    other = {id(one) for one in found if all(map(_is_of_another, one.files))}
+    studies = {one.study_id for one in found if id(one) not in other}
+    return [
+        (index, one)
+        for index, one in placed
+        if id(one) not in other or not (isinstance(one, NiftiCandidate) and one.study_id in studies)
+    ]
+
+
+def _is_of_another(file: Found) -> bool:
+    return file.sequence is not None and not isinstance(file.sequence, Sequence)
+
+
 def _titled(groups: list[FileGroup]) -> list[FileGroup]:
     """The same, each of several with a title, and one alone without."""
     if len(groups) < 2:
@@ -923,6 +960,12 @@ def _named_like(path: Path, limits: Limits) -> list[Candidate]:
 def _say_flair(files: Iterable[Found]) -> bool:
     """Whether names, folders or the layout of the LGG set say that pictures show FLAIR."""
     return any(file.sequence is Sequence.FLAIR or in_lgg_layout(file) for file in files)
+
+
+def _say_all_sequences(files: Iterable[Found]) -> bool:
+    """Whether each picture's name says its sequence, and there are FLAIR and T1."""
+    said = {file.sequence for file in files}
+    return Sequence.FLAIR in said and None not in said and bool({Sequence.T1, Sequence.T1C} & said)
 
 
 def _is_numbered_tiff(file: Found) -> bool:

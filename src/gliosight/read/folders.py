@@ -24,12 +24,16 @@ from gliosight.read.detect import SLICES, Kind, unreadable
 from gliosight.read.limits import Budget, cannot_read
 from gliosight.read.naming import (
     group_by_flair,
+    is_derived_folder,
     is_mask,
     is_mask_folder,
+    is_series_folder,
     is_structural_folder,
+    is_time_point,
     natural_key,
     nifti_series,
     promises_image,
+    sequence_of,
     sequence_of_folder,
     sidecar_of,
     slice_number,
@@ -68,7 +72,8 @@ class Contents:
     error : GliosightError, optional
         Why the folder cannot be listed.
     mask_folders : tuple of str
-        Names of subfolders that were skipped, since they hold masks of the images beside them.
+        Names of subfolders that were skipped, since they hold masks, previews or what was computed of the
+        images beside them.
     """
 
     folder: Path
@@ -179,11 +184,11 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Contents:
 def walk(root: Path, budget: Budget) -> Tree:
     """Look through a folder and all below it.
 
-    Skipped are results of this tool, hidden folders, folders of masks beside images, what a BIDS data set
-    keeps beside ``anat``, and its ``derivatives`` and ``sourcedata``. Each folder is visited once, so links
-    in a circle end. A link to a folder is followed, but neither out of the given folder into another file
-    system nor to a folder above. A folder that cannot be listed, or that alone holds more than ``members``
-    files, has its error in its `Contents`: it costs no other folder.
+    Skipped are results of this tool, hidden folders, folders of masks, previews and derivatives beside
+    images, what a BIDS data set keeps beside ``anat``, and its ``derivatives`` and ``sourcedata``. Each
+    folder is visited once, so links in a circle end. A link to a folder is followed, but neither out of the
+    given folder into another file system nor to a folder above. A folder that cannot be listed, or that alone
+    holds more than ``members`` files, has its error in its `Contents`: it costs no other folder.
 
     Raises
     ------
@@ -224,8 +229,8 @@ def walk(root: Path, budget: Budget) -> Tree:
 def study_folder(folder: Path, root: Path, ceiling: Path | None) -> Path:
     """The folder of the study that a folder's files belong to.
 
-    Of ``patient/4_FLAIR/NIFTI`` that is ``patient``. A folder called by more than a sequence, such as
-    ``patient7_FLAIR`` or ``t1_study``, is a study's own.
+    Of ``patient/4_FLAIR/NIFTI`` that is ``patient``, and of ``patient/scans/4/NIFTI`` ``patient/scans``. A
+    folder called by more than a sequence, such as ``patient7_FLAIR`` or ``t1_study``, is a study's own.
 
     Parameters
     ----------
@@ -237,9 +242,12 @@ def study_folder(folder: Path, root: Path, ceiling: Path | None) -> Path:
     """
     home = inside = folder
     place = _absolute(folder)
-    while place.name and place != ceiling and is_structural_folder(place.name):
+    while place.name and place != ceiling:
+        of_series = is_series_folder(place.name, place.parent.name)
+        if not of_series and not is_structural_folder(place.name):
+            break
         inside = inside if inside == root else inside.parent
-        if sequence_of_folder(place.name) is not None:
+        if of_series or sequence_of_folder(place.name) is not None:
             home = inside
         place = place.parent
     return home
@@ -250,6 +258,12 @@ def study_name(folder: Path, ceiling: Path | None) -> str:
     place = _absolute(folder)
     below = place.relative_to(ceiling) if ceiling is not None else place
     return telling_name(below.parts) or folder_name(folder)
+
+
+def is_visit(contents: Contents) -> bool:
+    """Whether a folder called ``T1`` or ``T2`` holds other sequences: then it is a time point."""
+    said = {sequence_of(file.path.name) for file in contents.readable}
+    return is_time_point(contents.folder.name, said)
 
 
 def in_lgg_layout(file: Found) -> bool:
@@ -430,6 +444,8 @@ def _worth_entering(contents: Contents, root: Path) -> tuple[list[Path], list[Pa
         beside = ("derivatives", "sourcedata", "code")
         folders = [folder for folder in folders if folder.name not in beside]
     masks = [folder for folder in folders if is_mask_folder(folder.name)]
+    if contents.readable:
+        masks += [folder for folder in folders if is_derived_folder(folder.name)]
     if len(masks) == len(folders) and not contents.readable:
         masks = []  # nothing else is there: their pixels say what they are
     folders = [folder for folder in folders if folder not in masks]

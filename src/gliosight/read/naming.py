@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePath
@@ -155,6 +155,11 @@ _VISIT = re.compile(
     r"ses-[a-z0-9]+|(ses|session|visit|v|tp|timepoint|time|week|month|year|day)[-_ ]?\d+([-_]\d+)?"
     r"|baseline|bl|follow[-_]?up[-_]?\d*|fu[-_]?\d*|(pre|post)[-_]?op(erative)?",
     re.IGNORECASE,
+)
+# What stands in a patient's folder beside its images and is no visit.
+_DERIVED = re.compile(
+    r"thumb(nail)?s?|previews?|icons?|old|backup|derivatives?|derived|pre?processed|preproc(essing)?|registered"
+    r"|coregistered|normali[sz]ed|skull|strip(ped)?|results?|reports?|screenshots?"
 )
 _SERIES_FOLDERS = frozenset(("scans", "series", "dicom", "dicoms", "assessors", "resources"))
 # dcm2niix writes them without zeros in front, and with a letter where names clash.
@@ -349,6 +354,27 @@ def is_structural_folder(name: str) -> bool:
     )
 
 
+def is_series_folder(name: str, above: str) -> bool:
+    """Whether a folder's name is the number of a series, by the folder above: ``scans/5``."""
+    return bool(_NUMBER.fullmatch(name)) and above.lower() in _SERIES_FOLDERS
+
+
+def is_derived_folder(name: str) -> bool:
+    """Whether a folder beside images is called after previews or after what was computed of them."""
+    words = [word.lower() for token in _TOKEN.findall(name) for word in _CAMEL.split(token) if word]
+    return bool(words) and (
+        all(map(_DERIVED.fullmatch, words)) or words[-1] in ("segmentation", "segmentations")
+    )
+
+
+def is_time_point(name: str, said: Collection[Sequence | str | None]) -> bool:
+    """Whether a folder called ``T1`` or ``T2`` is a time point, by the sequences of the files in it."""
+    if re.fullmatch(r"t[1-9]", name, re.IGNORECASE) is None:
+        return False
+    own = {"1": {Sequence.T1, Sequence.T1C}}.get(name[1], set())
+    return any(isinstance(one, Sequence) and one not in own for one in said)
+
+
 def telling_name(parts: Iterable[str]) -> str | None:
     """The name of the innermost folder that tells studies apart, ``None`` if no name does.
 
@@ -362,8 +388,7 @@ def telling_name(parts: Iterable[str]) -> str | None:
     """
     above, telling = "", list[str]()
     for name in parts:
-        series = _NUMBER.fullmatch(name) and above.lower() in _SERIES_FOLDERS
-        if not series and not is_structural_folder(name):
+        if not is_series_folder(name, above) and not is_structural_folder(name):
             telling.append(name)
         above = name
     if len(telling) > 1 and (_VISIT.fullmatch(telling[-1]) or _DATE.fullmatch(telling[-1])):
