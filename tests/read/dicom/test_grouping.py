@@ -19,7 +19,19 @@ from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import series_of
 from gliosight.study import Sequence
 
-from .builders_series import AXIAL, CORONAL, FLAIR, SAGITTAL, STUDY, T1_SE, instance, stack
+from .builders_series import (
+    AXIAL,
+    CORONAL,
+    ENHANCED_FLAIR,
+    FLAIR,
+    SAGITTAL,
+    STUDY,
+    T1_SE,
+    enhanced,
+    enhanced_frame,
+    instance,
+    stack,
+)
 
 
 def sizes(instances: list[Instance]) -> dict[StudyKey, int]:
@@ -478,6 +490,15 @@ def test_pieces_of_a_stack_are_one_series(part_of: Any, keywords: tuple[str, ...
         assert choice.chosen[Sequence.FLAIR].flags[0].code == "SERIES_JOINED"
         assert not {"FLAIR_CHOSEN", "MISSING_SLICES"} & {one.code for one in choice.flags}
         assert [one.shape[0] for one in found] == [20, 20, 20]
+
+
+def test_an_enhanced_stack_in_two_objects_is_one_series() -> None:
+    halves = [
+        enhanced([enhanced_frame(5 * (z + at)) for z in range(10)], ENHANCED_FLAIR, number, **KNOWN)
+        for number, at in ((2, 0), (3, 10))
+    ]
+    (found,) = series_of(halves).values()
+    assert [(one.place, one.shape[0], one.error) for one in found] == [("series 2", 20, None)]
 
 
 def test_all_series_in_pieces() -> None:

@@ -341,8 +341,10 @@ _APART = (_reader("SeriesDescription"), _folder_of_unnamed, _number, _reader("Se
 
 def _joined(pieces: list[_Group], refusal: str) -> list[_Group]:
     """One series, if there are several pieces, or number or frame of reference agree and one thing more."""
-    images = [image for piece in pieces for image in piece.instances]
-    numbers = Counter(_number(piece) for piece in pieces for _ in piece.instances)
+    images = tuple(image for piece in pieces for image in piece.instances)
+    numbers: Counter[str] = Counter()
+    for piece in pieces:
+        numbers[_number(piece)] += sum(map(frame_count, piece.instances))
     studies = {piece.studies for piece in pieces}
     named = not _folder_of_unnamed(pieces[0])
     firm = (len(numbers) == 1) + _in_one_world(pieces)
@@ -351,10 +353,10 @@ def _joined(pieces: list[_Group], refusal: str) -> list[_Group]:
     if len(pieces) < 2 or count < (2 if sure else LEAST_UNSURE):
         return pieces
     first = min(piece.key for piece in pieces)
-    counts_series = len(numbers) == 1 or len(images) >= IMAGES_TO_A_NUMBER * len(numbers)
+    counts_series = len(numbers) == 1 or numbers.total() >= IMAGES_TO_A_NUMBER * len(numbers)
     number = min(numbers, key=lambda one: (-numbers[one], len(one), one)) if counts_series else ""
     key = SeriesKey(first.uid, number, count, refusal)
-    return [_Group(frozenset().union(*studies), key, tuple(images))]
+    return [_Group(frozenset().union(*studies), key, images)]
 
 
 def _why_no_stack(pieces: Iterable[_Group]) -> str:
