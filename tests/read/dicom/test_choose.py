@@ -14,7 +14,7 @@ from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.study import Sequence
 
-from .builders_series import FLAIR, MPRAGE, SAGITTAL, T1_SE, stack
+from .builders_series import FLAIR, MPRAGE, SAGITTAL, T1_SE, series_in, stack
 
 F, T1, T1C = Sequence.FLAIR, Sequence.T1, Sequence.T1C
 T2 = {"ScanningSequence": "SE", "RepetitionTime": 5000, "EchoTime": 100}
@@ -376,15 +376,48 @@ def test_a_wanted_series_that_cannot_be_read_is_its_own_error() -> None:
         chosen(stack(20, 1, **FLAIR), broken, wanted={F: "2"})
 
 
-def test_the_first_usable_stack_of_a_wanted_series_is_said() -> None:
-    choice = chosen(
-        stack(20, 1, **FLAIR, ImageType=["ORIGINAL", "PRIMARY", "P"]),
-        stack(20, 1, start=40, **FLAIR, TemporalPositionIdentifier=1),
-        stack(20, 1, start=80, **FLAIR, TemporalPositionIdentifier=2),
-        wanted={F: "1"},
-    )
-    assert choice.chosen[F].part == "magnitude, time 1 of 2"
-    assert "the first usable of its 3 stacks" in choice.reasons[F]
+def test_the_one_stack_that_a_number_can_mean_is_taken() -> None:
+    phase = stack(20, 1, **FLAIR, ImageType=["ORIGINAL", "PRIMARY", "P"])
+    choice = chosen(phase, stack(20, 1, start=40, **FLAIR), wanted={F: "1"})
+    assert choice.chosen[F].part == "magnitude"
+    assert "one of 2 stacks" in choice.reasons[F]
+
+
+@pytest.mark.parametrize("broken", [True, False], ids=["T1 twice in the rest", "FLAIR alone"])
+def test_of_sequences_in_one_series_none_after_contrast_is_proposed_as_flair(broken: bool) -> None:
+    """Headers without TR and TE: FLAIR is one of the stacks, and nothing says which."""
+    bare: dict[str, Any] = {"ImageType": ["DERIVED", "SECONDARY"], "AcquisitionTime": None}
+    rest = stack(20, 1, **bare) + (stack(20, 1, start=30, **bare) if broken else [])
+    series = series_in([*rest, *stack(20, 1, start=60, **bare, ContrastBolusVolume=15)])
+    after = "1, after contrast medium"
+    for wanted in ({}, {F: "1"}):
+        with pytest.raises(GliosightError) as caught:
+            choose(series, wanted)
+        assert after not in caught.value.line().replace(f"series {after} (", "")
+        names = proposed(caught.value, series)
+        assert all(choose(series, {F: name}).chosen[F].part == "the rest" for name in names)
+        assert bool(names) is not broken
+    assert "series 1, the rest" in caught.value.line()
+    assert f"series {after}" in caught.value.line()
+    choice = choose(series, {F: after})
+    assert codes(choice) == ["NAME_CONTRADICTS"]
+
+
+def test_a_flair_that_goes_on_in_another_series_is_flagged() -> None:
+    """Turned a little, or of another TR, they are not one stack."""
+    upper = stack(10, 2, **{**FLAIR, "RepetitionTime": 8000}, origin=(-100.0, -110.0, 20.0))
+    choice = chosen(stack(10, 1, **FLAIR), upper)
+    assert codes(choice) == ["FLAIR_CHOSEN", "MISSING_SLICES"]
+    assert "series 2) covers 60 mm, and series 1 reaches 60 mm beyond it" in choice.flags[1].message
+    whole = chosen(stack(20, 1, **FLAIR), stack(30, 2, **{**FLAIR, "RepetitionTime": 8000}))
+    assert codes(whole) == ["FLAIR_CHOSEN"]
+
+
+def test_series_of_one_number_are_told_apart() -> None:
+    again = {**UIDS, "AcquisitionTime": "120000"}
+    choice = chosen(stack(20, 3, **FLAIR), stack(19, 3, start=30, **{**FLAIR, **again}))
+    assert "series 3 was taken, rather than another series 3 (19 slices)" in str(choice.flags)
+    assert "rather than another series 3 (19 slices)" in choice.reasons[F]
 
 
 def test_a_wanted_t1_in_other_coordinates_is_left_out() -> None:

@@ -164,6 +164,7 @@ COPIES: list[tuple[str, dict[str, object], int, int]] = [
     ("another kind of image", {"SOPInstanceUID": "9.{}", "ImageType": ["DERIVED", "MPR"]}, 6, 0),
     ("another echo's", {"SOPInstanceUID": "9.{}", "EchoTime": 20}, 6, 0),
     ("other pixels", {"SOPInstanceUID": "9.{}", "PixelData": b"\1\2" * 1920}, 6, 6),
+    ("numbers written anew", {"SOPInstanceUID": "9.{}", "EchoTime": "125.000"}, 3, 6),
     ("no place", {"SOPInstanceUID": "{1}.{0}", "ImagePositionPatient": None}, 6, 0),
 ]
 
@@ -201,6 +202,24 @@ def test_what_was_exported_twice_is_read_once(
     assert (len(found), len(opened)) == (left, read)
     assert [one.path for one in found][:3] == files[:3]
     assert sum(EXPORTED_TWICE in one.oddities for one in found) == 6 - left
+
+
+@pytest.mark.parametrize(("off", "left"), [(4e-4, 4), (-0.015, 4), (0.05, 8)])
+def test_what_was_exported_twice_with_places_rounded(tmp_path: Path, off: float, left: int) -> None:
+    """Identical pixels closer than the positions of one stack are one image, blank slices are several."""
+    files = [
+        slice_file(
+            tmp_path / f"{k}{copy}.dcm",
+            k,
+            SOPInstanceUID=f"{copy}.{k}",
+            ImagePositionPatient=[copy * off - 90, copy * off, copy * off + 0.125 * k],
+        )
+        for copy in (0, 1)
+        for k in range(4)
+    ]
+    found = discover(files, tmp_path, budget()).instances
+    assert len(found) == left
+    assert [one.path for one in found][:4] == files[:4]
 
 
 @pytest.mark.parametrize(("volumes", "opens"), [(2, 4), (3, 6), (4, 0), (20, 0)])

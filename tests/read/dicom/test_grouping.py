@@ -19,7 +19,19 @@ from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import series_of
 from gliosight.study import Sequence
 
-from .builders_series import AXIAL, CORONAL, FLAIR, SAGITTAL, STUDY, T1_SE, instance, stack
+from .builders_series import (
+    AXIAL,
+    CORONAL,
+    ENHANCED_FLAIR,
+    FLAIR,
+    SAGITTAL,
+    STUDY,
+    T1_SE,
+    enhanced,
+    enhanced_frame,
+    instance,
+    stack,
+)
 
 
 def sizes(instances: list[Instance]) -> dict[StudyKey, int]:
@@ -434,15 +446,137 @@ def test_two_visits_of_one_day_stay_two() -> None:
         assert len(series_of(instances)) == (8 if by_series else 2)
 
 
-@pytest.mark.parametrize("part_of", [lambda k: k // 5, lambda k: k % 2, lambda k: k // 2])
-def test_uids_that_change_with_some_slices_leave_one_series(part_of: Any) -> None:
-    """By packages or concatenations: below, above, or between each other."""
-    instances = stack(10, 2, **FLAIR, **KNOWN)
+IN_PIECES: dict[str, Any] = {
+    "halves": lambda k: k // 10,
+    "fives": lambda k: k // 5,
+    "threes": lambda k: k // 3,
+    "pairs, the ends single": lambda k: (k + 1) // 2,
+    "nines, and a slice": lambda k: (k + 1) // 10,
+    "every second slice": lambda k: k % 2,
+    "strays in the middle": lambda k: k if k in (9, 10, 11) else 0,
+    "one stray": lambda k: int(k == 4),
+}
+SPOILT: dict[str, tuple[str, ...]] = {
+    "series": ("SeriesInstanceUID",),
+    "series and number": ("SeriesInstanceUID", "SeriesNumber"),
+    "series and description": ("SeriesInstanceUID", "SeriesDescription"),
+    "series and study": ("SeriesInstanceUID", "StudyInstanceUID"),
+    "all UIDs": UIDS,
+}
+
+
+def in_pieces(
+    instances: list[Instance], part_of: Any, keywords: tuple[str, ...] = SPOILT["series"]
+) -> list[Instance]:
+    """The same images, with values of their own for each piece."""
     for index, one in enumerate(instances):
-        one.header.SeriesInstanceUID = f"{STUDY}.2.{part_of(index)}"
+        slice_by_slice([one], *keywords, first=part_of(index))
+    return instances
+
+
+@pytest.mark.parametrize("keywords", SPOILT.values(), ids=SPOILT)
+@pytest.mark.parametrize("part_of", IN_PIECES.values(), ids=IN_PIECES)
+def test_pieces_of_a_stack_are_one_series(part_of: Any, keywords: tuple[str, ...]) -> None:
+    """Below, above, or between each other; T1 and T1C lie at the same places and stay apart."""
+    whole = [
+        *stack(20, 3, **T1_SE, **KNOWN),
+        *stack(20, 4, **T1_SE, **CONTRAST, **KNOWN),
+    ]
+    instances = in_pieces(stack(20, 2, **FLAIR, **KNOWN), part_of, keywords) + whole
+    for seed in range(2):
+        random.Random(seed).shuffle(instances)  # noqa: S311 - an order, no secret
+        (found,) = series_of(instances).values()
+        choice = choose(found)
+        assert choice.chosen[Sequence.FLAIR].flags[0].code == "SERIES_JOINED"
+        assert not {"FLAIR_CHOSEN", "MISSING_SLICES"} & {one.code for one in choice.flags}
+        assert [one.shape[0] for one in found] == [20, 20, 20]
+
+
+def test_an_enhanced_stack_in_two_objects_is_one_series() -> None:
+    halves = [
+        enhanced([enhanced_frame(5 * (z + at)) for z in range(10)], ENHANCED_FLAIR, number, **KNOWN)
+        for number, at in ((2, 0), (3, 10))
+    ]
+    (found,) = series_of(halves).values()
+    assert [(one.place, one.shape[0], one.error) for one in found] == [("series 2", 20, None)]
+
+
+def test_all_series_in_pieces() -> None:
+    """Each slice of T1 and T1C has a twin of the same protocol."""
+    given = {**KNOWN, "SeriesDescription": "t1"}
+    for number, keywords in ((3, UIDS), (2, SPOILT["series"])):
+        instances = [
+            *in_pieces(stack(20, 1, **FLAIR, **KNOWN), IN_PIECES["threes"], keywords),
+            *in_pieces(stack(20, 2, **T1_SE, **given), IN_PIECES["fives"], keywords),
+            *in_pieces(
+                stack(20, number, **T1_SE, **given, SeriesTime="110000", time="110000"),
+                lambda k: 30 + k // 4,
+                keywords,
+            ),
+        ]
+        ((study, found),) = series_of(instances).items()
+        assert study.joined == (12 if number == 3 else 1)
+        assert [one.shape[0] for one in choose(found).chosen.values()] == [20, 20, 20]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"at": range(9, 19)},  # they share a slice
+        {"at": np.arange(10) + 5},
+        {"at": np.arange(10) + 0.5},  # acquired again, half a step on
+        {"at": range(10, 20), "orientation": (1.0, 0.0, 0.0, 0.0, 0.98, 0.199)},
+        {"at": range(10, 20), "RepetitionTime": 7000},
+        {"at": range(10, 20), "PixelSpacing": [0.5, 0.5]},
+        {"at": range(10, 20), "origin": (-80.0, -110.0, -40.0)},
+        {"at": range(10, 20), **CONTRAST},
+    ],
+    ids=["one slice", "half", "between", "angled", "TR", "pixels", "shifted", "contrast"],
+)
+def test_what_makes_no_stack_together_is_not_joined(second: dict[str, Any]) -> None:
+    for number, shown in ((3, "series 3"), (2, "another series 2 (10 slices)")):
+        other = {**FLAIR, **KNOWN, "SeriesInstanceUID": "1.2.77", **LATER, **second}
+        instances = stack(10, 2, **FLAIR, **KNOWN) + stack(10, number, **other)
+        (found,) = series_of(instances).values()
+        assert [one.shape[0] for one in found] == [10, 10]
+        assert not {flag.code for one in found for flag in one.flags} & {"SERIES_JOINED"}
+        (said,) = [one for one in choose(found).flags if one.code == "FLAIR_CHOSEN"]
+        assert shown in said.message or "series 2" in said.message
+
+
+@pytest.mark.parametrize("keyword", ["PatientID", "StudyDate", "StudyTime"])
+def test_pieces_of_several_people_or_visits_are_refused(keyword: str) -> None:
+    """Side by side in one frame of reference they are one scan; whose, nobody knows."""
+    for pieces in (2, 5):
+        instances = stack(20, 2, **FLAIR, **KNOWN)
+        for index, one in enumerate(instances):
+            piece = index * pieces // 20
+            one.header.StudyInstanceUID = one.header.SeriesInstanceUID = f"{STUDY}.{piece}"
+            value = {"PatientID": "P{}", "StudyDate": "2024010{}", "StudyTime": "10150{}"}[keyword]
+            setattr(one.header, keyword, value.format(piece + 1))
+        (found,) = series_of(instances).values()
+        with pytest.raises(UnsupportedInputError, match=f"they name {pieces} "):
+            choose(found)
+
+
+def test_pieces_with_a_gap_between_them_are_refused() -> None:
+    instances = stack(12, 2, at=[*range(6), *range(12, 18)], **FLAIR, **KNOWN)
+    in_pieces(instances, lambda k: k // 6, SPOILT["series and study"])
     (found,) = series_of(instances).values()
-    assert [(one.shape[0], one.error) for one in found] == [(10, None)]
-    assert [one.code for one in found[0].flags] == ["SERIES_JOINED"]
+    with pytest.raises(UnsupportedInputError, match="up to 42 mm apart"):
+        choose(found)
+
+
+def test_whole_stacks_of_many_people_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    real = grouping.why_no_stack
+    monkeypatch.setattr(grouping, "why_no_stack", lambda one: looked.append(len(one)) or real(one))
+    instances = []
+    for index in range(60):
+        uids = {"StudyInstanceUID": f"1.{index}", "SeriesInstanceUID": f"1.{index}.2"}
+        instances += stack(20, 2, **FLAIR, **{**KNOWN, **uids, "PatientID": f"P{index}"})
+    assert len(series_of(instances)) == 60
+    assert sum(looked) <= len(instances) + 60
 
 
 def test_what_is_no_image_goes_with_the_study_and_other_slices_do_too() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gliosight.errors import UnsupportedInputError
+from gliosight.errors import UnsupportedInputError, UsageError
 from gliosight.read.dicom.choose import Choice, choose
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import series_of
@@ -238,17 +238,19 @@ def test_an_unreadable_t1_beside_a_good_one_may_be_the_one_after_contrast() -> N
 
 
 @pytest.mark.parametrize("name", ["FLAIR", "T1"])
-def test_the_first_of_several_stacks_that_were_named_is_flagged(name: str) -> None:
+def test_a_number_that_several_stacks_have_is_refused(name: str) -> None:
     which = Sequence[name]
     kind: dict[str, Any] = FLAIR if which is F else T1_SE
     two = [
         *stack(20, 6, **kind, TemporalPositionIdentifier=1),
         *stack(20, 6, **kind, TemporalPositionIdentifier=2, start=40),
     ]
-    message = told(chosen(two, wanted={which: "6"}))["SEQUENCE_ASSUMED"]
-    assert "2 stacks of series 6" in message
-    assert f'--{name.lower()} "6, time 1 of 2"' in message
-    assert told(chosen(two, wanted={which: "6, time 2 of 2"})).get("SEQUENCE_ASSUMED") is None
+    with pytest.raises(UsageError) as caught:
+        chosen(two, wanted={which: "6"})
+    line = caught.value.line()
+    assert "names several stacks: series 6, time 1 of 2" in line
+    assert f'--{name.lower()} "6, time 1 of 2"' in line
+    assert chosen(two, wanted={which: "6, time 2 of 2"}).chosen[which].part == "time 2 of 2"
 
 
 def test_slices_of_several_frames_of_reference_have_none() -> None:

@@ -456,6 +456,42 @@ def test_uids_that_change_with_the_slice(
     assert parts == tuple(range(len(files)))
 
 
+PIECES = {
+    "a series for each three slices": (3, ("SeriesInstanceUID",), {"SERIES_JOINED"}),
+    "a study for each two": (
+        2,
+        ("SeriesInstanceUID", "StudyInstanceUID"),
+        {"SERIES_JOINED", "STUDIES_JOINED"},
+    ),
+    "packages with numbers of their own": (
+        4,
+        ("SeriesInstanceUID", "SeriesNumber"),
+        {"SERIES_JOINED"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("slices", "keywords", "more"), PIECES.values(), ids=PIECES)
+def test_no_slice_of_a_flair_in_pieces_is_lost(
+    head: Phantom, tmp_path: Path, slices: int, keywords: tuple[str, ...], more: set[str]
+) -> None:
+    whole = read(Request(write_dicom(head, tmp_path / "whole")))
+    for path in write_dicom(head, tmp_path / "pieces").rglob("*"):
+        if path.is_dir():
+            continue
+        one = pydicom.dcmread(path)
+        piece = (int(one.get("InstanceNumber") or 1) - 1) // slices
+        if "tirm" in str(one.get("SeriesDescription")) and piece:
+            for keyword in keywords:
+                own = 300 + piece if keyword == "SeriesNumber" else f"{one.get(keyword)}.{piece}"
+                setattr(one, keyword, own)
+            one.save_as(path)
+    study = read(Request(tmp_path / "pieces"))
+    assert codes(study) == codes(whole) | more
+    for name in Sequence:
+        assert np.array_equal(study.sequences[name].values, whole.sequences[name].values)
+
+
 def test_where_joining_is_refused_no_study_is_said_to_be_joined(
     head: Phantom, tmp_path: Path
 ) -> None:

@@ -98,7 +98,7 @@ def confirm_order(
         message = (
             "No header says which T1 is after contrast, nor surely which came first; "
             f"{choice.chosen[Sequence.T1C].place} is taken for it, since its pixels enhance against "
-            f"{choice.chosen[Sequence.T1].place}."
+            f"{choice.chosen[Sequence.T1].beside(choice.chosen[Sequence.T1C])}."
         )
         return choice, [flag("T1C_BY_ORDER", message)]
     del arrays[Sequence.T1C]

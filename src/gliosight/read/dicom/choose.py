@@ -16,23 +16,26 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from gliosight.errors import GliosightError, UnsupportedInputError, UsageError
-from gliosight.read.dicom.pairing import T1Pair, is_later, pair_t1
-from gliosight.read.dicom.ranking import merit_of, merits_in_words
+from gliosight.read.dicom.pairing import SAME_DIRECTION, T1Pair, is_later, pair_t1
+from gliosight.read.dicom.ranking import coverage, merit_of, merits_in_words
 from gliosight.read.dicom.series import Series
 from gliosight.read.dicom.wanted import (
     NAMED,
-    can_be_named,
     find_wanted,
     how_to_choose,
     listing,
     name_of,
-    named_in,
+    option_of,
+    proposable,
+    says_after_contrast,
 )
 from gliosight.read.flags import flag
 from gliosight.study import Flag, Sequence
 
 # Joined slices of fewer than this are a part of a series, no FLAIR to choose among several.
 LEAST_SLICES = 4
+# FLAIR that covers less is no whole head where another one reaches so far beyond it, mm.
+HEAD, BEYOND = 120.0, 20.0
 _NOTHING: Mapping[Sequence, str] = MappingProxyType({})
 
 
@@ -105,32 +108,7 @@ def choose(series: abc.Sequence[Series], wanted: Mapping[Sequence, str] = _NOTHI
         chosen[name], reasons[name] = one, why
     flags += _lost(pair)
     flags += _doubtful(chosen, asked)
-    flags += _first_of_several(series, chosen, wanted)
     return Choice(chosen, reasons, pair.by_order, pair.dated, tuple(flags))
-
-
-def _first_of_several(
-    series: abc.Sequence[Series],
-    chosen: Mapping[Sequence, Series],
-    wanted: Mapping[Sequence, str],
-) -> list[Flag]:
-    """A flag where what the user named has several stacks that would do as well."""
-    out = []
-    for name, one in chosen.items():
-        if name not in wanted:
-            continue
-        alike = [
-            other
-            for other in named_in(series, wanted[name])
-            if other.usable and other.identified.sequence is one.identified.sequence
-        ]
-        if len(alike) > 1 and one.part:
-            message = (
-                f"{len(alike)} stacks of {one.place.partition(',')[0]} may be {name.value}; "
-                f"{one.part}, the first, was taken. For another {how_to_choose(alike, name, series)}."
-            )
-            out.append(flag("SEQUENCE_ASSUMED", message))
-    return out
 
 
 def _doubtful(
@@ -141,7 +119,8 @@ def _doubtful(
     for name, one in chosen.items():
         said = one.identified
         # Whether a T1 is after contrast the user may know where the header does not say it.
-        open_ = said.kind == "unknown" or (
+        before = name is not Sequence.FLAIR or not says_after_contrast(one)
+        open_ = (said.kind == "unknown" and before) or (
             {name, said.sequence} == {Sequence.T1, Sequence.T1C} and said.contrast is None
         )
         if name in asked and said.sequence is not name and not open_:
@@ -176,8 +155,9 @@ def _choose_flair(
         merit, second = merits[id(best)], merits[id(others[0])]
         _refuse_unsafe(candidates, everything, equal=merit == second)
         reason = merits_in_words(merit, second)
-        why += f"; rather than {others[0].place}, since it {reason}"
+        why += f"; rather than {others[0].beside(best)}, since it {reason}"
     flags = _flair_chosen(best, others, [one for one in found if not one.usable], reason)
+    flags += _goes_on(best, [one for one in found if one is not best])
     return best, why + ".", flags
 
 
@@ -195,17 +175,38 @@ def _flair_chosen(
         return []
     parts = []
     if others:
-        names = ", ".join(one.place for one in others[:NAMED])
+        names = ", ".join(one.beside(best) for one in others[:NAMED])
         more = " and others" if len(others) > NAMED else ""
         parts.append(f"rather than {names}{more}, since it {reason}")
     if broken:
-        names = ", ".join(one.place for one in broken[:NAMED])
-        parts.append(f"{names} cannot be read")
+        names = ", ".join(one.beside(best) for one in broken[:NAMED])
+        parts.append(f"although {names} cannot be read")
     message = (
-        f"Several series are FLAIR; {best.place} was taken, {'; '.join(parts)}"
+        f"Several series are FLAIR; {best.place} was taken, {', '.join(parts)}"
         f"{'; --flair takes another' if others else ''}."
     )
     return [flag("FLAIR_CHOSEN", message)]
+
+
+def _goes_on(best: Series, others: abc.Sequence[Series]) -> list[Flag]:
+    """A flag where the slices of another FLAIR go on beyond those of one that is less than a head."""
+    geometry = best.geometry
+    if geometry is None or coverage(geometry) >= HEAD:
+        return []
+    lowest, highest = geometry.slice_positions[[0, -1]]
+    for one in others:
+        other = one.geometry
+        if other is None or abs(float(other.normal @ geometry.normal)) < SAME_DIRECTION:
+            continue
+        places = other.origins @ geometry.normal
+        beyond = max(lowest - places.min(), places.max() - highest)
+        if beyond >= BEYOND and best.frame_of_reference == one.frame_of_reference:
+            message = (
+                f"FLAIR ({best.place}) covers {coverage(geometry):.0f} mm, and {one.beside(best)} reaches "
+                f"{beyond:.0f} mm beyond it; those slices are not looked at."
+            )
+            return [flag("MISSING_SLICES", message)]
+    return []
 
 
 def _refuse_unsafe(
@@ -232,9 +233,10 @@ def _broken(one: Series, everything: abc.Sequence[Series]) -> GliosightError:
     """Why the only FLAIR cannot be read, with the option that takes it all the same where there is one."""
     if one.error is None:
         raise ValueError("the series can be read")
-    if not (one.unplaced and can_be_named(one) and (name := name_of(one, everything))):
+    option = option_of(one, Sequence.FLAIR, everything)
+    if not (one.unplaced and option and proposable(one, Sequence.FLAIR, everything)):
         return one.error
-    how = f"or name it with --flair {name} to have its slices ordered without them"
+    how = f"or name it with {option} to have its slices ordered without them"
     error = one.error
     return type(error)(error.what, where=error.where, remedy=f"{error.remedy}, {how}")
 
@@ -248,12 +250,12 @@ def _no_flair(series: abc.Sequence[Series]) -> UnsupportedInputError:
         kinds += " and others"
     count = len({one.whole for one in series})
     what = f"no FLAIR among {count} series: {kinds}" if series else "no series at all"
-    names = [name_of(one, series) for one in series if can_be_named(one)]
+    named = [one for one in series if proposable(one, Sequence.FLAIR, series)]
+    numbered = [one for one in named if name_of(one, series).isdigit()]
     remedy = "give a study with FLAIR"
-    if numbers := [name for name in dict.fromkeys(names) if name.isdigit()][:NAMED]:
-        options = " or ".join(f"--flair {number}" for number in numbers)
-        remedy += f"; if a header misleads, name it with {options}"
-    elif any(names):
+    if options := dict.fromkeys(option_of(one, Sequence.FLAIR, series) for one in numbered):
+        remedy += f"; if a header misleads, name it with {' or '.join(list(options)[:NAMED])}"
+    elif any(name_of(one, series) for one in named):
         remedy += "; if a header misleads, name it with --flair UID, see gliosight inspect"
     return UnsupportedInputError(what, remedy=remedy)
 

@@ -18,17 +18,18 @@ from typing import Any
 from gliosight.errors import DamagedInputError, GliosightError
 from gliosight.read.dicom.acquisition import acquisition_of, stored_values
 from gliosight.read.dicom.bounded import AGAIN, SMALL
-from gliosight.read.dicom.elements import stored
+from gliosight.read.dicom.elements import numbers, stored
 from gliosight.read.dicom.grouping import patient_of
 from gliosight.read.dicom.headers import Pool
 from gliosight.read.dicom.instances import (
-    MR_IMAGES,
     Instance,
     NeverAnalysedError,
     is_dicomdir,
+    is_mr_image,
     open_pixels,
     read_instance,
 )
+from gliosight.read.dicom.mixtures import SAME_POSITION
 from gliosight.read.limits import Budget, cannot_read
 from gliosight.read.recognise import relative
 
@@ -41,10 +42,8 @@ _NOT_IN_NAMES = frozenset("\\:\0")
 EXPORTED_TWICE = "exported twice"
 # More images of one place and acquisition are a dynamic series, not copies.
 MOST_EXPORTS = 3
-# Cheap to compare: the place of a picture and what scanners change from one picture of a place to the next.
+# Cheap to compare: what scanners change from one picture of a place to the next.
 _PICTURE = (
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
     "NumberOfFrames",
     "InConcatenationNumber",
     "Rows",
@@ -118,7 +117,8 @@ def discover(
                 instances.append(instance)
         if tell is not None:
             tell(done, len(paths))
-    series = {stored(one.header, "SeriesInstanceUID") for one in instances if _is_image(one)} - {""}
+    images = [one for one in instances if is_mr_image(one)]
+    series = {stored(one.header, "SeriesInstanceUID") for one in images} - {""}
     unread += [
         (path, error.as_image)
         for path, error in never_analysed
@@ -131,10 +131,6 @@ def discover(
         tuple(error for _, error in unread),
         tuple(path for path, _ in unread),
     )
-
-
-def _is_image(one: Instance) -> bool:
-    return stored(one.header, "SOPClassUID") in (*MR_IMAGES, "")
 
 
 def summed_up(
@@ -172,16 +168,17 @@ def without_copies(instances: Iterable[Instance], budget: Budget) -> tuple[Insta
                 continue
             known.add(patient)
         unique.append(one)
-    alike: dict[tuple[str, ...], list[Instance]] = {}
+    alike: dict[tuple[object, ...], list[Instance]] = {}
     for one in unique:
         if (picture := _picture(one)) is not None:
             alike.setdefault(picture, []).append(one)
     sizes = Counter(map(_series_uids, unique))
     rank = {uids: (-count, index) for index, (uids, count) in enumerate(sizes.items())}
+    order = {id(one): index for index, one in enumerate(unique)}
     changed: dict[int, Instance | None] = {}
     for several in _perhaps_twice(alike.values()):
         pictures: dict[bytes, Instance] = {}
-        for one in sorted(several, key=lambda one: rank[_series_uids(one)]):
+        for one in sorted(several, key=lambda one: (rank[_series_uids(one)], order[id(one)])):
             try:
                 pixels = _pixel_digest(one, budget)
             except GliosightError:
@@ -197,7 +194,7 @@ def without_copies(instances: Iterable[Instance], budget: Budget) -> tuple[Insta
 def _perhaps_twice(alike: Iterable[list[Instance]]) -> list[list[Instance]]:
     """Images of one place that may be copies of each other, by their acquisitions."""
     out = []
-    for several in alike:
+    for several in (there for same in alike for there in _at_one_place(same)):
         if len(several) < 2:
             continue
         acquired: dict[object, list[Instance]] = {}
@@ -208,17 +205,36 @@ def _perhaps_twice(alike: Iterable[list[Instance]]) -> list[list[Instance]]:
     return out
 
 
+def _at_one_place(instances: list[Instance]) -> list[list[Instance]]:
+    """Images whose positions differ by less than those of one stack do: some exports round them."""
+    parts = [[(numbers(stored(one.header, "ImagePositionPatient")), one) for one in instances]]
+    for axis in range(3 if len(parts[0][0][0]) == 3 else 0):
+        finer: list[list[tuple[tuple[float, ...], Instance]]] = []
+        for part in parts:
+            part.sort(key=lambda pair: pair[0][axis])
+            for index, pair in enumerate(part):
+                if index == 0 or pair[0][axis] - part[index - 1][0][axis] > SAME_POSITION:
+                    finer.append([])
+                finer[-1].append(pair)
+        parts = finer
+    return [[one for _, one in part] for part in parts]
+
+
 def _series_uids(one: Instance) -> tuple[str, str]:
     return stored(one.header, "StudyInstanceUID"), stored(one.header, "SeriesInstanceUID")
 
 
-def _picture(one: Instance) -> tuple[str, ...] | None:
+def _picture(one: Instance) -> tuple[object, ...] | None:
     """What copies of one picture have in common by their headers; ``None`` where it has no place."""
     several = "PerFrameFunctionalGroupsSequence" in one.header
     if one.pixels is None or not (several or stored(one.header, "ImagePositionPatient")):
         return None
     length = str(one.pixels.length)
-    return (patient_of(one), length, *(stored(one.header, keyword) for keyword in _PICTURE))
+    place = stored(one.header, "ImagePositionPatient")
+    values = (stored(one.header, keyword) for keyword in _PICTURE)
+    # 86 and 86.0 are one echo time; positions are compared in `_at_one_place`.
+    known = (numbers(value) or value for value in values)
+    return (patient_of(one), length, "" if len(numbers(place)) == 3 else place, *known)
 
 
 def _pixel_digest(one: Instance, budget: Budget) -> bytes:

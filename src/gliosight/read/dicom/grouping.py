@@ -1,13 +1,15 @@
 """Which instances are one study and which are one series (read stage, DICOM, below `series`).
 
 In: the instances of a folder tree. Out: for each `StudyKey` its groups of instances, one for each series.
-UIDs decide where they can (PS3.3 sections C.7.2.1, C.7.3.1). Three kinds of exports spoil them:
+UIDs decide where they can (PS3.3 sections C.7.2.1, C.7.3.1). Four kinds of exports spoil them:
 
 - one UID for several patients, or for all series of a study, or none: patient, date and number tell what is
   apart;
 - UIDs that change with the slice (some scanners, anonymisers that work file by file): groups of one place
   each, of one protocol, patient and day, are joined to a series, and the studies that they name to one.
   Whether they are one stack without gaps is judged by `series`, which refuses them where they are not;
+- a stack in pieces of several slices, each with a number, a series or a study of its own: pieces of one
+  protocol, patient and day are joined where together they are one stack, slice beside slice;
 - a StudyInstanceUID for each series: studies of one series each are joined where patient, day and frame of
   reference agree.
 """
@@ -24,14 +26,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.read.dicom.elements import number, numbers, stored
-from gliosight.read.dicom.frames import MR_IMAGES, frame_count, frames_of
-from gliosight.read.dicom.instances import Instance
-from gliosight.read.dicom.stacks import why_no_stack
+from gliosight.read.dicom.frames import frame_count, frames_of
+from gliosight.read.dicom.instances import Instance, is_mr_image
+from gliosight.read.dicom.stacks import MM_APART, why_no_stack
 
 # As long as there are this many images to a SeriesNumber, it counts series and not images.
 IMAGES_TO_A_NUMBER = 2
-# So many images are one series also where their SeriesNumber or study changes with the slice.
+# So many images or pieces are one series also where little but their place says so.
 LEAST_UNSURE = 3
+# More slices are no stack of one head, and it is not looked whether they are.
+MOST_SLICES = 1000
 
 # Images of one series have the same values of these, and times that agree in two digits.
 _PROTOCOL = ("SOPClassUID", "Modality", "Rows", "Columns", "ScanningSequence", "ContrastBolusAgent")
@@ -162,16 +166,14 @@ def _patient_keyword(instances: Iterable[Instance]) -> str:
 
 
 def _rejoined(groups: list[_Group]) -> list[_Group]:
-    """Join groups of one place each, and parts of stacks, to the series that they are."""
+    """Join groups of one place each, then pieces of stacks, to the series that they are."""
     alike: dict[Hashable, list[_Group]] = {}
-    stacks: dict[Hashable, list[_Group]] = {}
+    out: list[_Group] = []
     for group in groups:
         if _has_one_place(group.instances):
             alike.setdefault(min(map(_protocol, group.instances)), []).append(group)
         else:
-            series = _series_name(group)
-            stacks.setdefault((group.studies, series) if series[0] else id(group), []).append(group)
-    out = [new for several in stacks.values() for new in _of_one_number(several)]
+            out.append(group)
     for slices in alike.values():
         parts = [slices]
         for name in _TELLING:
@@ -180,16 +182,43 @@ def _rejoined(groups: list[_Group]) -> list[_Group]:
         for part in parts:
             for together, refusal in _of_one_visit(part):
                 out += _joined(together, refusal)
+    return _whole(out)
+
+
+def _whole(groups: list[_Group]) -> list[_Group]:
+    """Join pieces of one protocol and visit that together are one stack, whatever they name."""
+    alike: dict[Hashable, list[_Group]] = {}
+    out: list[_Group] = []
+    for group in groups:
+        if group.key.refusal or not is_mr_image(group.instances[0]):
+            out.append(group)
+        else:
+            alike.setdefault(_protocol(group.instances[0]), []).append(group)
+    for pieces in alike.values():
+        for together, refusal in _of_one_visit(pieces):
+            out += _of_one_stack(together, refusal, _APART)
     return out
 
 
-def _of_one_number(stacks: list[_Group]) -> list[_Group]:
-    """Stacks of one study, number and protocol as one series, where together they make one stack."""
-    if len(stacks) < 2:
-        return stacks
-    instances = [instance for stack in stacks for instance in stack.instances]
-    frames = [frame for instance in instances for frame in frames_of(instance)]
-    return stacks if why_no_stack(frames) else _joined(stacks, "")
+def _of_one_stack(
+    pieces: list[_Group], refusal: str, apart: Sequence[Callable[[_Group], str]]
+) -> list[_Group]:
+    """One series, where the pieces are one stack; else those of each description, folder, number, time."""
+    if len(pieces) < 2:
+        return pieces
+    why = _why_no_stack(pieces)
+    if not why:
+        return _joined(pieces, refusal)
+    if not apart:
+        # Parts of one scan with a gap between them: `series` refuses them together.
+        cut = why.endswith(MM_APART) and _number(pieces[0]) and _in_one_world(pieces)
+        return _joined(pieces, refusal) if cut else pieces
+    parts: dict[str, list[_Group]] = {}
+    for piece in pieces:
+        parts.setdefault(apart[0](piece), []).append(piece)
+    if len(parts) == 1:
+        return _of_one_stack(pieces, refusal, apart[1:])
+    return [new for part in parts.values() for new in _of_one_stack(part, refusal, apart[1:])]
 
 
 def _protocol(instance: Instance) -> tuple[str, ...]:
@@ -208,7 +237,7 @@ def _has_one_place(instances: Sequence[Instance]) -> bool:
         return False
     return all(
         [stored(instance.header, name) for name in place] == first
-        and stored(instance.header, "SOPClassUID") in (*MR_IMAGES, "")
+        and is_mr_image(instance)
         and "PerFrameFunctionalGroupsSequence" not in instance.header
         and frame_count(instance) == 1
         for instance in instances
@@ -229,7 +258,7 @@ def _of_one_visit(slices: list[_Group]) -> list[tuple[list[_Group], str]]:
             by_value: dict[str, list[_Group]] = {}
             for group in part:
                 by_value.setdefault(_said(group.instances[0], keyword), []).append(group)
-            if _counts_slices(by_value, part) and not _why_no_stack(part):
+            if _one_each(by_value, part) and not _why_no_stack(part):
                 new.append((part, why or f"they name {len(by_value)} {refusal}"))
             else:
                 new += [(together, why) for together in by_value.values()]
@@ -237,8 +266,16 @@ def _of_one_visit(slices: list[_Group]) -> list[tuple[list[_Group], str]]:
     return parts
 
 
-def _counts_slices(by_value: Mapping[str, object], slices: Sequence[_Group]) -> bool:
-    return len(slices) >= LEAST_UNSURE and len(by_value) > len(slices) / IMAGES_TO_A_NUMBER
+def _one_each(by_value: Mapping[str, object], pieces: Sequence[_Group]) -> bool:
+    """Whether about every slice or piece has a value of its own."""
+    sure = _in_one_world(pieces) and any(len(piece.instances) > 1 for piece in pieces)
+    least = 2 if sure else LEAST_UNSURE
+    return len(pieces) >= least and len(by_value) > len(pieces) / IMAGES_TO_A_NUMBER
+
+
+def _in_one_world(pieces: Iterable[_Group]) -> bool:
+    worlds = {world for piece in pieces for world in _values(piece, "FrameOfReferenceUID")}
+    return len(worlds) == 1 and "" not in worlds
 
 
 def _told_apart(slices: list[_Group], value: Callable[[_Group], str]) -> list[list[_Group]]:
@@ -280,6 +317,13 @@ def _reader(keyword: str) -> Callable[[_Group], str]:
     return lambda group: stored(group.instances[0].header, keyword)
 
 
+def _number(group: _Group) -> str:
+    """SeriesNumber; ``""`` where it changes with the slice."""
+    if group.key.joined > 1:
+        return group.key.number
+    return stored(group.instances[0].header, "SeriesNumber")
+
+
 def _folder(group: _Group) -> str:
     return str(group.instances[0].path.parent)
 
@@ -291,19 +335,39 @@ def _folder_of_unnamed(group: _Group) -> str:
     return "" if patient and _said(first, "StudyDate") else _folder(group)
 
 
-def _joined(slices: list[_Group], refusal: str) -> list[_Group]:
-    numbers = set(map(_reader("SeriesNumber"), slices))
-    sure = len(numbers) == len({group.studies for group in slices}) == 1
-    if len(slices) < (2 if sure else LEAST_UNSURE):
-        return slices
-    first = min(group.key for group in slices)
-    key = SeriesKey(first.uid, numbers.pop() if len(numbers) == 1 else "", len(slices), refusal)
-    images = tuple(image for group in slices for image in group.instances)
-    return [_Group(frozenset().union(*(group.studies for group in slices)), key, images)]
+# What tells the pieces of several stacks apart.
+_APART = (_reader("SeriesDescription"), _folder_of_unnamed, _number, _reader("SeriesTime"))
 
 
-def _why_no_stack(slices: Iterable[_Group]) -> str:
-    return why_no_stack([frames_of(group.instances[0])[0] for group in slices])
+def _joined(pieces: list[_Group], refusal: str) -> list[_Group]:
+    """One series, if there are several pieces, or number or frame of reference agree and one thing more."""
+    images = tuple(image for piece in pieces for image in piece.instances)
+    numbers: Counter[str] = Counter()
+    for piece in pieces:
+        numbers[_number(piece)] += sum(map(frame_count, piece.instances))
+    studies = {piece.studies for piece in pieces}
+    named = not _folder_of_unnamed(pieces[0])
+    firm = (len(numbers) == 1) + _in_one_world(pieces)
+    sure = firm and firm + (len(studies) == 1) + named > 1
+    count = sum(piece.key.joined for piece in pieces)
+    if len(pieces) < 2 or count < (2 if sure else LEAST_UNSURE):
+        return pieces
+    first = min(piece.key for piece in pieces)
+    counts_series = len(numbers) == 1 or numbers.total() >= IMAGES_TO_A_NUMBER * len(numbers)
+    number = min(numbers, key=lambda one: (-numbers[one], len(one), one)) if counts_series else ""
+    key = SeriesKey(first.uid, number, count, refusal)
+    return [_Group(frozenset().union(*studies), key, images)]
+
+
+def _why_no_stack(pieces: Iterable[_Group]) -> str:
+    images = [
+        image
+        for piece in pieces
+        for image in piece.instances[: 1 if _has_one_place(piece.instances) else None]
+    ]
+    if sum(map(frame_count, images)) > MOST_SLICES:
+        return "they are too many for one head"
+    return why_no_stack([frame for image in images for frame in frames_of(image)])
 
 
 def _visits(groups: list[_Group]) -> list[list[_Group]]:
@@ -402,15 +466,12 @@ def _slices(visit: list[_Group]) -> int:
 
 
 def _is_image(visit: list[_Group]) -> bool:
-    return any(
-        stored(group.instances[0].header, "SOPClassUID") in (*MR_IMAGES, "") for group in visit
-    )
+    return any(is_mr_image(group.instances[0]) for group in visit)
 
 
 def _series_name(group: _Group) -> tuple[str, ...]:
     first = group.instances[0]
-    count = group.key.number if group.key.joined > 1 else stored(first.header, "SeriesNumber")
-    return count, stored(first.header, "SeriesDescription"), *_protocol(first)
+    return _number(group), stored(first.header, "SeriesDescription"), *_protocol(first)
 
 
 def _overlap(box: _Box | None, other: _Box | None) -> bool:

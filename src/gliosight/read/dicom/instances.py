@@ -186,6 +186,11 @@ def is_dicomdir(one: Instance | Path) -> bool:
     return uid.MediaStorageDirectoryStorage in kinds or "DirectoryRecordSequence" in one.header
 
 
+def is_mr_image(one: Instance) -> bool:
+    """Whether this is an object of MR images, or one that has lost its SOP class."""
+    return stored(one.header, "SOPClassUID") in (*MR_IMAGES, "")
+
+
 def is_never_analysed(sop_class: object) -> bool:
     """Whether this is a SOP class of the standard (PS3.4, B.5), and not of MR images.
 

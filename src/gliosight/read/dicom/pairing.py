@@ -197,7 +197,7 @@ def _perhaps_after(
             return f"{what} {_unreadable(one.error)}"
         if (why := _elsewhere(Sequence.T1, one, flair)) is not None:
             return f"{what} is not used: {why}"
-        return f"{what} is another protocol than T1 ({first.place}) and not taken for it"
+        return f"{what} is another protocol than T1 ({first.beside(one)}) and not taken for it"
     return None
 
 

@@ -70,7 +70,7 @@ _WORDS = MappingProxyType(
         "placed": "has geometry",
         "original": "is original, not derived",
         "well_cut": "is axial or isotropic",
-        "whole": "covers the head",
+        "whole": "covers more of the head",
         "before_contrast": "is not after contrast medium, like the training data",
         "slices": "has more slices",
         "acquired": "was acquired later",

@@ -17,7 +17,7 @@ from gliosight.read.dicom.discover import EXPORTED_TWICE
 from gliosight.read.dicom.elements import integer, stored
 from gliosight.read.dicom.frames import MR_IMAGES, Frame, frame_count, frames_of
 from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
-from gliosight.read.dicom.instances import Instance
+from gliosight.read.dicom.instances import Instance, is_mr_image
 from gliosight.read.dicom.layouts import unreadable_value
 from gliosight.read.dicom.rules import Identified, identify
 from gliosight.read.dicom.splitting import Part, image_kind, order_of, split
@@ -103,6 +103,13 @@ class Series:
         name = "a series without number" if self.number is None else f"series {self.number}"
         return f"{name}, {self.part}" if self.part else name
 
+    def beside(self, other: Series) -> str:
+        """How messages name it after another, which may have the same number."""
+        if self.place != other.place:
+            return self.place
+        count = f"{self.shape[0]} slice{'s' if self.shape[0] > 1 else ''}"
+        return f"another {self.place.removeprefix('a ')} ({count})"
+
 
 def series_of(instances: Iterable[Instance]) -> dict[StudyKey, tuple[Series, ...]]:
     """Sort instances into studies and series.
@@ -176,7 +183,7 @@ def _stack(
     frames, geometry, notes = in_order(part.frames), None, list(missing)
     first = frames[len(frames) // 2]
     header, acquisition = first.instance.header, first.acquisition
-    image = acquisition.sop_class in (*MR_IMAGES, "")
+    image = is_mr_image(first.instance)
     identified = identify(
         replace(
             acquisition,
@@ -243,11 +250,11 @@ def _joined(key: SeriesKey, part: Part) -> Flag | GliosightError:
         for keyword, word in (
             ("SeriesInstanceUID", "series"),
             ("StudyInstanceUID", "studies"),
+            ("SeriesNumber", "numbers"),
         )
     ]
     named = " and ".join(f"{count} {what}" for count, what in counts if count > 1)
-    twice = part.times > 1 or _places_twice(part.frames)
-    why = key.refusal or ("some lie at one place" if twice else why_no_stack(part.frames))
+    why = key.refusal or ("some lie at one place" if part.times > 1 else why_no_stack(part.frames))
     if why:
         return UnsupportedInputError(
             f"{len(part.frames)} images name {named or 'several series'} and cannot safely be joined: "
@@ -260,11 +267,6 @@ def _joined(key: SeriesKey, part: Part) -> Flag | GliosightError:
         "since patient, day, protocol and positions agree."
     )
     return flag("SERIES_JOINED", message)
-
-
-def _places_twice(frames: Sequence[Frame]) -> bool:
-    places = [tuple(one.position) for one in frames if one.position is not None]
-    return len(set(places)) < len(places)
 
 
 def _several_worlds(worlds: set[str], geometry: Geometry | None) -> list[Flag]:

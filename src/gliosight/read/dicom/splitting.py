@@ -231,10 +231,30 @@ def _by_direction(part: Part) -> list[Part]:
 
 def _nearest(direction: NDArray[np.float64], known: list[NDArray[np.float64]]) -> int:
     for index, one in enumerate(known):
-        if min(direction[:3] @ one[:3], direction[3:] @ one[3:]) >= SAME_DIRECTION:
+        if _is_one_direction(direction, one):
             return index
     known.append(direction)
     return len(known) - 1
+
+
+def is_parallel(first: Frame, second: Frame) -> bool:
+    """Whether two frames with places have one direction and one size of pixels."""
+    if first.orientation is None or second.orientation is None:
+        return False
+    same = _is_one_direction(first.orientation, second.orientation)
+    if first.spacing is None or second.spacing is None:
+        return same and first.spacing is second.spacing
+    return same and _is_one_spacing(first.spacing, second.spacing)
+
+
+def _is_one_direction(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
+    if first is second:
+        return True
+    return bool(min(first[:3] @ second[:3], first[3:] @ second[3:]) >= SAME_DIRECTION)
+
+
+def _is_one_spacing(first: tuple[float, float], second: tuple[float, float]) -> bool:
+    return max(abs(a / b - 1) for a, b in zip(first, second, strict=True)) < SAME_SPACING
 
 
 def _by_size(part: Part) -> list[Part]:
@@ -282,12 +302,7 @@ def _by_spacing(part: Part) -> list[Part]:
         if one is None:
             keys.append(None)
             continue
-        near = (
-            k
-            for k in known
-            if max(abs(a / b - 1) for a, b in zip(one, k, strict=True)) < SAME_SPACING
-        )
-        key = next(near, None)
+        key = next((k for k in known if _is_one_spacing(one, k)), None)
         if key is None:
             known.append(one)
             key = one
@@ -361,8 +376,8 @@ def _repeated(frames: Sequence[Frame], places: Sequence[int]) -> DamagedInputErr
         what = "two images lie at one place, and no tag explains it"
         return DamagedInputError(what, where=where, remedy="leave one of them out")
     return DamagedInputError(
-        f"{pairs} pairs of images lie at one place each, their pixels differ, and no tag explains it; the "
-        "series seems to be exported twice",
+        f"{pairs} pairs of images lie at one place each, and no tag explains it; the series seems to be "
+        "exported twice, or several to be exported as one",
         where=where,
         remedy="give the files of one export alone",
     )

@@ -17,7 +17,7 @@ from gliosight.read.affines import UnusableAffineError, check_extent
 from gliosight.read.dicom.elements import number, stored
 from gliosight.read.dicom.frames import Frame
 from gliosight.read.dicom.mixtures import SAME_POSITION
-from gliosight.read.dicom.splitting import normal_of, order_of
+from gliosight.read.dicom.splitting import is_parallel, normal_of, order_of
 from gliosight.read.flags import flag
 from gliosight.study import EVEN_WITHIN, Flag, Geometry
 
@@ -34,6 +34,8 @@ MULTIPLE_WITHIN = 0.2
 CLOSEST, MOST_MISSING = 0.7, 3.5
 WIDER_THAN_STATED, WIDER_THAN_THICK = 1.5, 2.5
 MOST_OFF = 2.0
+# How the reason ends where slices do not overlap, but are too far from each other.
+MM_APART = "mm apart"
 
 
 def in_order(frames: Sequence[Frame]) -> tuple[Frame, ...]:
@@ -57,16 +59,18 @@ def why_no_stack(frames: Sequence[Frame]) -> str:
         return "their headers do not say where they lie"
     if len(frames) == 1:
         return ""
+    if not all(is_parallel(frames[0], one) for one in frames):
+        return "their directions or pixel sizes differ"
     order = np.argsort(along, kind="stable")
     steps = np.diff(along[order])
     usual = float(np.percentile(steps, 50, method="lower"))
-    header, thick = frames[0].instance.header, frames[0].thickness or 0.0
+    header, thick = frames[0].instance.header, max(one.thickness or 0.0 for one in frames)
     stated = number(stored(header, "SpacingBetweenSlices"), LEAST_SPACING, MOST_SPACING)
     if steps.min() < max(SAME_POSITION, CLOSEST * max(usual, stated or thick)):
         return "some lie at one place or overlap"
     far = (WIDER_THAN_STATED if stated else WIDER_THAN_THICK) * max(stated or 0.0, thick)
     if steps.max() > MOST_MISSING * usual or (thick and usual > far):
-        return f"they lie up to {steps.max():.0f} mm apart"
+        return f"they lie up to {steps.max():.0f} {MM_APART}"
     geometry, problem = geometry_of([frames[int(one)] for one in order])
     if geometry is None:
         return "their positions make no sense" if problem is None else problem.message

@@ -49,14 +49,41 @@ def how_to_choose(series: abc.Sequence[Series], name: Sequence, among: abc.Seque
     among : sequence of Series
         All of the study: what two of them share names none.
     """
-    option, first = f"--{name.value.lower()}", series[0]
     names = [name_of(one, among) for one in series]
     if not all(names):
         return _APART
-    if len({one.whole for one in series}) > 1 or not first.part:
+    if len({one.whole for one in series}) > 1 or not series[0].part:
         by_number = all(name == str(one.number) for name, one in zip(names, series, strict=True))
-        return f"choose one with {option} {'NUMBER' if by_number else 'UID'}"
-    return f'choose one with {option} "{names[0]}, {first.part}" or another part'
+        return f"choose one with --{name.value.lower()} {'NUMBER' if by_number else 'UID'}"
+    if not (working := [one for one in series if proposable(one, name, among)]):
+        return "export the series again, each sequence by itself"
+    return f"choose one with {option_of(working[0], name, among)} or another part"
+
+
+def option_of(one: Series, name: Sequence, among: abc.Sequence[Series]) -> str:
+    """The option that takes this stack for a sequence; ``""`` where nothing means it alone."""
+    if not (whole := name_of(one, among)):
+        return ""
+    several = one.part and len(_stacks_of(one, among)) > 1
+    text = f'"{whole}, {one.part}"' if several else whole
+    return f"--{name.value.lower()} {text}"
+
+
+def proposable(one: Series, name: Sequence, among: abc.Sequence[Series]) -> bool:
+    """Whether a message may propose it: as FLAIR none after contrast medium beside one that is not."""
+    after = name is Sequence.FLAIR and says_after_contrast(one)
+    stacks = _stacks_of(one, among) if after else []
+    return can_be_named(one) and all(says_after_contrast(other) for other in stacks)
+
+
+def says_after_contrast(one: Series) -> bool:
+    """Whether header or description say so, also of what is no T1 and no FLAIR by them."""
+    return bool(one.identified.contrast or one.frames[0].acquisition.contrast)
+
+
+def _stacks_of(one: Series, among: abc.Sequence[Series]) -> list[Series]:
+    """The stacks of its series that may be named, whether they can be read or not."""
+    return [other for other in among if other.whole == one.whole and other.identified.nameable]
 
 
 def name_of(one: Series, among: abc.Sequence[Series]) -> str:
@@ -100,7 +127,7 @@ def find_wanted(series: abc.Sequence[Series], name: Sequence, text: str) -> tupl
     Raises
     ------
     UsageError
-        No such series, or several of that number.
+        No such series, or several series or stacks that the text may mean.
     UnsupportedInputError
         It is no image that is ever analysed.
     GliosightError
@@ -120,15 +147,9 @@ def find_wanted(series: abc.Sequence[Series], name: Sequence, text: str) -> tupl
             f"{option} {text.strip()[:TYPED]} names several series: {listing(wholes)}",
             remedy=how_to_choose(wholes, name, series),
         )
-    usable = [
-        named
-        for one in found
-        if (named := as_named(one)).error is None and named.identified.nameable
-    ]
-    if not usable:
-        first = as_named(found[0])
-        if first.identified.nameable and first.error is not None:
-            raise first.error
+    nameable = [as_named(one) for one in found if one.identified.nameable]
+    if not nameable:
+        first = found[0]
         others = [one for one in series if can_be_named(one)]
         raise UnsupportedInputError(
             f"{option} names {first.identified.kind}, which is never analysed: {first.identified.why}",
@@ -137,9 +158,15 @@ def find_wanted(series: abc.Sequence[Series], name: Sequence, text: str) -> tupl
             if others
             else "give a study with FLAIR",
         )
-    matching = [one for one in usable if one.identified.sequence is name]
-    best = (matching or usable)[0]
+    best, *others = [one for one in nameable if one.identified.sequence is name] or nameable
+    if others:
+        raise UsageError(
+            f"{option} {text.strip()[:TYPED]} names several stacks: {listing([best, *others])}",
+            remedy=how_to_choose([best, *others], name, series),
+        )
+    if best.error is not None:
+        raise best.error
     why = f"{best.place} was named with {option} ({best.identified.kind} by its header"
     if len(found) > 1:
-        why += f"; the first usable of its {len(found)} stacks"
+        why += f"; one of {len(found)} stacks"
     return best, why + ")."
