@@ -16,6 +16,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from gliosight.errors import UnsupportedInputError
+from gliosight.read.arrays import doubts_of_axes, slices_lie_elsewhere
 from gliosight.read.copies import OTHERS, keep_real
 from gliosight.read.flags import flag
 from gliosight.read.intensities import make_finite, refuse_mask
@@ -121,6 +122,8 @@ def join(
     Raises
     ------
     DamagedInputError, LimitExceededError
+    UnsupportedInputError
+        No geometry, and axes that are clearly in another order.
     """
     noted: list[Flag] = list(flags)
     finite: dict[Sequence, Image] = {}
@@ -134,6 +137,15 @@ def join(
         # Only FLAIR's geometry becomes the study's; another one's oddities show when it is regridded.
         noted += [*(images[name].flags if name is Sequence.FLAIR else ()), *odd]
     flair = finite[Sequence.FLAIR]
+    if flair.geometry is None or flair.geometry.believed == "sizes":
+        if slices_lie_elsewhere(flair.values.shape):
+            raise UnsupportedInputError(
+                f"nothing says how a volume of (i, j, k) = {flair.header.shape} lies, and its slices do not "
+                "seem to follow each other along k",
+                where=places[Sequence.FLAIR],
+                remedy="convert the original DICOM again, or reorder its axes so that k counts the slices",
+            )
+        noted += doubts_of_axes(flair.values)
     arrays: dict[Sequence, NDArray[Any]] = {Sequence.FLAIR: flair.values}
     left_out = list(explained)
     for name in OTHERS:
