@@ -362,6 +362,12 @@ def _flags_of(group: Iterable[Found], files: Mapping[Sequence, Found]) -> tuple[
         note for file in others for note in file.shown.flags if note.code == "NAME_CONTRADICTS"
     ]
     flair = files[Sequence.FLAIR].shown
+    if _merit(files[Sequence.FLAIR], _said_with(list(group)))[0]:
+        message = (
+            f"{files[Sequence.FLAIR].path.name} is FLAIR after contrast medium, and there is none before it; "
+            "the training data are from before."
+        )
+        flags.append(flag("FLAIR_CHOSEN", message))
     if flair.confidence == "guess":
         name = files[Sequence.FLAIR].path.name
         message = f"{name} is FLAIR {flair.why}. That is a hint only; it is taken as FLAIR."
