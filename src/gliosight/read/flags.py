@@ -24,6 +24,7 @@ SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
     "FRAMES_DISAGREE": "warning",
     "GANTRY_TILT": "info",
     "GRID_ASSUMED": "warning",
+    "HEAD_CUT_OFF": "warning",
     "LOSSY_SOURCE": "info",
     "MASKED_AS_AIR": "info",
     "MASK_PASSED_OVER": "info",
