@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -113,6 +115,21 @@ def test_side_is_the_patients_wherever_he_lay(
     study = Study("x", {Sequence.FLAIR: Volume(flair, shifted)}, names, "arrays")
     found = _measure(study, mask)[0]
     assert found.side == ("right" if mirrored else "left")
+
+
+@pytest.mark.parametrize("believed", ["sizes", "all but sides"])
+def test_sides_that_are_not_believed_are_unknown(
+    phantom: Phantom, believed: Literal["sizes", "all but sides"]
+) -> None:
+    flair, geometry = phantom.sequences[Sequence.FLAIR], phantom.geometry
+    known, finding = (
+        _measure(make_study(flair, one), phantom.truth)[0]
+        for one in (geometry, replace(geometry, believed=believed))
+    )
+    assert known.side != "unknown"
+    assert finding.side == "unknown"
+    assert finding.centroid_mm is None
+    assert finding.volume_ml == known.volume_ml
 
 
 def test_empty_mask_has_no_findings() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -213,6 +214,13 @@ def _brick(shape: tuple[int, int, int]) -> np.ndarray:
 )
 def test_choose_slices(positions: list[float], chosen: list[int]) -> None:
     assert choose_slices(np.array(positions, dtype=float), 2.5).tolist() == chosen
+
+
+def test_directions_that_are_not_believed_turn_nothing() -> None:
+    geometry = replace(make_geometry(4), row_direction=np.array([0.0, 1, 0]))
+    assert orient(geometry)[1] != (False, False, False)
+    assert orient(replace(geometry, believed="all but sides")) == orient(geometry)
+    assert orient(replace(geometry, believed="sizes")) == ((0, 1, 2), (False, False, False))
 
 
 def test_orient_oblique_takes_the_nearest_axes() -> None:

@@ -66,7 +66,10 @@ def measure(
     digest = hashlib.sha256(origin.encode("utf-8", "surrogateescape"))
     digest.update(np.packbits(mask).data)
     geometry = study.geometry
-    midplane = None if geometry is None else fit_midplane(find_head(study.flair.values), geometry)
+    placed = geometry is not None and geometry.believed == "all"
+    midplane = (
+        fit_midplane(find_head(study.flair.values), geometry) if geometry and placed else None
+    )
     findings = []
     for number, k in enumerate(by_size, start=1):
         box = boxes[k]
@@ -79,7 +82,7 @@ def measure(
         # Of the slices' places, not the place of their mean: they may lie unevenly.
         world = (
             None
-            if geometry is None
+            if geometry is None or not placed
             else np.average(geometry.to_world(middles), axis=0, weights=areas)
         )
         side = "unknown"

@@ -226,9 +226,9 @@ def orient(
     """Which native axis is the network's slice, row and column axis, and which run backwards.
 
     Of the six ways to assign the axes the one is taken that agrees best with the directions in the
-    patient. Without geometry everything stays as it is.
+    patient. Without geometry, or directions to believe, everything stays as it is.
     """
-    if geometry is None:
+    if geometry is None or geometry.believed == "sizes":
         return (0, 1, 2), (False, False, False)
     native = np.stack([geometry.normal, geometry.row_direction, geometry.column_direction])
     agreement = native @ NETWORK_AXES.T  # (native axis, network axis)

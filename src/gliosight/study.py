@@ -71,6 +71,9 @@ class Geometry:
         Distance between rows and between columns, mm.
     slice_thickness : float, optional
         Only used as the spacing of a single slice, mm.
+    believed : {"all", "all but sides", "sizes"}
+        What of it can be believed: ``"all but sides"`` where nothing says for sure which side of the
+        patient is left, ``"sizes"`` where directions and position are a program's default.
 
     Raises
     ------
@@ -84,6 +87,7 @@ class Geometry:
     column_direction: NDArray[np.float64]
     spacing: tuple[float, float]
     slice_thickness: float | None = None
+    believed: Literal["all", "all but sides", "sizes"] = "all"
 
     def __post_init__(self) -> None:
         for name in ("origins", "row_direction", "column_direction"):

@@ -336,6 +336,37 @@ def test_no_right_affine_is_doubted(
         assert codes_of(study) == ["T1_MISSING", "T1C_MISSING"]
 
 
+@pytest.mark.parametrize("affine", [None, np.eye(4), np.zeros((4, 4))])
+@pytest.mark.parametrize("head", HEADS)
+def test_axes_in_another_order_are_seen_without_an_affine(
+    heads: dict[str, tuple[NDArray[Any], NDArray[np.float64]]], head: str, affine: Any
+) -> None:
+    values = heads[head][0]
+    assert "AXES_DOUBTED" not in codes_of(read_study(values.T, affine=affine))
+    for wrong in (values, np.moveaxis(values, 1, 0)):
+        if DOUBT[head] == "refused":
+            with pytest.raises(UsageError, match=r"nibabel's.*transpose\(2, 1, 0\)"):
+                read_study(wrong, affine=affine)
+        else:
+            assert "AXES_DOUBTED" in codes_of(read_study(wrong, affine=affine))
+    assert "AXES_DOUBTED" in codes_of(read_study(values.T.transpose(0, 2, 1), affine=affine))
+
+
+def test_images_with_an_identity_are_as_files(
+    heads: dict[str, tuple[NDArray[Any], NDArray[np.float64]]], stand_in: type[StandIn]
+) -> None:
+    values, _ = heads["thick slices"]
+    for image in (nib.Nifti1Image(values, np.eye(4)), stand_in(values.T, LPS)):
+        study = read_study(image)
+        assert study.geometry is None
+        assert codes_of(study) == ["NO_GEOMETRY", "T1_MISSING", "T1C_MISSING"]
+    whole = read_study(make_volume((104, 112, 108)), affine=np.eye(4))
+    assert codes_of(whole)[0] == "SIDE_UNKNOWN"
+    assert whole.geometry is not None
+    with pytest.raises(UnsupportedInputError):
+        read_study(nib.Nifti1Image(values.T, np.eye(4)))
+
+
 @pytest.mark.parametrize("shape", [(1, 128, 128), (12, 64, 64), (20, 30, 30)])
 def test_noise_and_single_slices_are_not_doubted(shape: tuple[int, int, int]) -> None:
     values = np.random.default_rng(0).integers(0, 900, shape)

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from gliosight.errors import DamagedInputError
-from gliosight.read.intensities import make_finite
+from gliosight.read.intensities import make_finite, refuse_mask
 from gliosight.study import Sequence
 
 from .builders import codes_of, make_volume, read_path, write_nifti
@@ -73,7 +74,9 @@ def test_background_is_air(case: str, value: float) -> None:
     values = image()
     values[where] = value
     got, flags = make_finite(values, "FLAIR", "flair.nii")
-    codes = ["BACKGROUND_NOT_FINITE"] * bool(outside) + ["NOT_FINITE"] * bool(inside)
+    cut = case == "the slices at both ends"
+    codes = ["BACKGROUND_NOT_FINITE"] * bool(outside) + ["HEAD_CUT_OFF"] * cut
+    codes += ["NOT_FINITE"] * bool(inside)
     assert [one.code for one in flags] == codes
     np.testing.assert_array_equal(got[~where], image()[~where])
     smallest = image()[~where].min()
@@ -90,6 +93,45 @@ def test_what_is_lost_in_the_head_is_refused(case: str) -> None:
     values[LOST[case]] = np.nan
     with pytest.raises(DamagedInputError, match=r"% of the voxels are NaN or infinite.*flair.nii"):
         make_finite(values, "FLAIR", "flair.nii")
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("part", [0.4, 0.6])
+@pytest.mark.parametrize("from_end", [False, True])
+def test_a_background_that_cuts_the_head_is_told(axis: int, part: float, *, from_end: bool) -> None:
+    values = image()
+    half = GRID[axis] + 0.5 < part * SHAPE[axis]
+    values[(half if from_end else ~half)] = np.nan
+    for stripped in (values, np.where(BRAIN, values, np.nan)):
+        _, flags = make_finite(stripped, "FLAIR", "flair.nii")
+        assert [one.code for one in flags] == ["BACKGROUND_NOT_FINITE", "HEAD_CUT_OFF"]
+
+
+def parcellation(dtype: str = "int16") -> NDArray[np.generic]:
+    """An atlas: more than 16 regions of one value each, in a brain."""
+    regions = 1 + GRID[0] + 10 * (GRID[1] // 9) + 100 * (GRID[2] // 8)
+    return np.where(BRAIN, regions, 0).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_areas_of_one_value_each_are_labels(dtype: str) -> None:
+    labels = parcellation(dtype)
+    assert len(np.unique(labels)) > 16
+    with pytest.raises(DamagedInputError, match="a map of labels"):
+        refuse_mask(labels, "FLAIR", "atlas.nii")
+
+
+@pytest.mark.parametrize("case", ["8 bits", "few grey values", "cut off", "enlarged", "stripped"])
+def test_images_with_equal_neighbours_are_images(case: str) -> None:
+    smooth = ndimage.gaussian_filter(image(), 1)
+    values = {
+        "8 bits": smooth.astype(np.uint8),
+        "few grey values": (image() / 6).astype(np.uint8),
+        "cut off": np.clip(image(), 0, 120).astype(np.int16),
+        "enlarged": image().astype(np.int16).repeat(4, axis=1).repeat(4, axis=2),
+        "stripped": np.where(BRAIN, smooth, 0).astype(np.uint8),
+    }[case]
+    refuse_mask(values, "FLAIR", "flair.nii")
 
 
 def test_a_single_slice_has_background_too() -> None:

@@ -555,6 +555,88 @@ def test_forms_that_disagree(tmp_path: Path) -> None:
     assert study.geometry.origins[0, 0] == 0  # the sform's
 
 
+@pytest.mark.parametrize(
+    "turn",
+    [np.diag([-1.0, 1, 1, 1]), np.diag([-1.0, -1, 1, 1]), np.eye(4)[[1, 0, 2, 3]]],
+    ids=["mirrored", "turned round", "a quarter turn"],
+)
+def test_forms_that_disagree_on_sides_give_none(tmp_path: Path, turn: NDArray[Any]) -> None:
+    affine = np.diag([-1.0, -1, 5, 1])
+    sform = dict(zip(("srow_x", "srow_y", "srow_z"), turn @ affine, strict=False))
+    study = read_path(write_nifti(tmp_path / "flair.nii", make_volume(), affine, **sform))
+    assert codes_of(study)[0] == "FORMS_DISAGREE"
+    assert "which side is left" in study.flags[0].message
+    assert study.geometry is not None
+    assert study.geometry.believed == "all but sides"
+
+
+# --- an identity is what programs write where no affine is given --------------------------------
+
+IDENTITIES = {"numpy's": np.eye(4), "ITK's": np.diag([-1.0, -1, 1, 1])}
+# A head in 1 mm: slices, rows, columns.
+WHOLE = (104, 128, 112)
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+@pytest.mark.parametrize("shape", [(28, 128, 128), (1, 128, 128), (104, 104, 320)])
+def test_an_identity_with_an_impossible_size_is_no_geometry(
+    tmp_path: Path, identity: str, shape: tuple[int, int, int]
+) -> None:
+    path = write_nifti(tmp_path / "flair.nii", make_volume(shape), IDENTITIES[identity])
+    study = read_path(path)
+    assert study.geometry is None
+    assert codes_of(study)[0] == "NO_GEOMETRY"
+    assert "the identity" in study.flags[0].message
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+def test_an_identity_with_a_possible_size_keeps_millimetres_alone(
+    tmp_path: Path, identity: str
+) -> None:
+    path = write_nifti(tmp_path / "flair.nii", make_volume(WHOLE), IDENTITIES[identity])
+    study = read_path(path)
+    assert codes_of(study)[0] == "SIDE_UNKNOWN"
+    assert study.geometry is not None
+    assert study.geometry.believed == "sizes"
+    assert study.geometry.pixel_area == study.geometry.slice_spacing == 1
+
+
+@pytest.mark.parametrize("shift", [(0, 239, 0), (-50, 0, 0), (0, 0, 0.5)])
+def test_an_identity_with_an_origin_of_its_own_is_believed(
+    tmp_path: Path, shift: tuple[float, float, float]
+) -> None:
+    """BraTS has such a one."""
+    affine = np.diag([-1.0, -1, 1, 1])
+    affine[:3, 3] = shift
+    study = read_path(write_nifti(tmp_path / "flair.nii", make_volume(), affine))
+    assert codes_of(study) == ["T1_MISSING", "T1C_MISSING"]
+    assert study.geometry is not None
+    assert study.geometry.believed == "all"
+
+
+def test_a_real_qform_goes_before_an_identity(tmp_path: Path) -> None:
+    for shape in ((5, 24, 20), WHOLE):
+        affine = np.diag([-1.0, -1, 5, 1])
+        sform = dict(zip(("srow_x", "srow_y", "srow_z"), np.eye(4), strict=False))
+        study = read_path(write_nifti(tmp_path / "flair.nii", make_volume(shape), affine, **sform))
+        assert codes_of(study)[0] == "QFORM_USED"
+        assert study.geometry is not None
+        assert study.geometry.slice_spacing == 5
+        assert study.geometry.believed == "all"
+
+
+@pytest.mark.parametrize("shape", [(100, 64, 8), (100, 8, 64), (64, 64, 1)])
+def test_slices_that_lie_along_another_axis_without_geometry_are_refused(
+    tmp_path: Path, shape: tuple[int, int, int]
+) -> None:
+    values = np.arange(np.prod(shape), dtype="int32").reshape(shape)
+    for codes, affine in (((0, 0), None), ((2, 0), np.eye(4))):
+        path = write_nifti(tmp_path / "flair.nii", values, affine, codes=codes)
+        with pytest.raises(UnsupportedInputError, match=r"\(i, j, k\)"):
+            read_path(path)
+    assert read_path(write_nifti(path, values)).shape == shape
+
+
 def test_empty_sform_leaves_the_qform(tmp_path: Path) -> None:
     zeros = [0.0, 0, 0, 0]
     path = write_nifti(

@@ -73,6 +73,23 @@ def test_neither_lies_anywhere(tmp_path: Path) -> None:
     assert Sequence.T1 in study.sequences
 
 
+@pytest.mark.parametrize(
+    ("shapes", "flags"),
+    [
+        (((5, 24, 20), (5, 24, 20)), ["NO_GEOMETRY", "GRID_ASSUMED", "T1C_MISSING"]),
+        (((5, 24, 20), (6, 24, 20)), ["NO_GEOMETRY", "T1_LEFT_OUT", "T1C_MISSING"]),
+        (((104, 112, 108), (104, 112, 108)), ["SIDE_UNKNOWN", "T1C_MISSING"]),
+        (((104, 112, 108), (104, 112, 107)), ["SIDE_UNKNOWN", "T1_LEFT_OUT", "T1C_MISSING"]),
+    ],
+)
+def test_an_identity_is_no_shared_world(
+    tmp_path: Path, shapes: tuple[tuple[int, int, int], ...], flags: list[str]
+) -> None:
+    for seed, (name, shape) in enumerate(zip(("flair", "t1"), shapes, strict=True)):
+        write_nifti(tmp_path / f"{name}.nii", make_volume(shape, seed=seed), np.eye(4))
+    assert codes_of(read_path(tmp_path)) == flags
+
+
 def test_outside_is_air(tmp_path: Path) -> None:
     write_nifti(tmp_path / "flair.nii", make_volume())
     moved = np.diag([1.0, 1, 5, 1])

@@ -307,6 +307,45 @@ def test_the_number_of_a_series_tells_no_patient(
     assert f"a_3.nii.gz is taken for FLAIR, {why}; there is also a_12.nii.gz" in note.message
 
 
+@pytest.mark.parametrize("agent", ["Gadovist", ["Gadovist", "Gadovist"], ["", "Dotarem 5 ml"]])
+@pytest.mark.parametrize("more", [{}, {"EchoTime": [0.009]}, {"SeriesDescription": None}])
+def test_contrast_medium_alone_makes_a_t1_a_t1c(
+    tmp_path: Path, agent: object, more: dict[str, Any]
+) -> None:
+    """Too little is known of the sequence for the rules; the name says T1."""
+    write_pair(tmp_path / "t1.nii", {"Modality": ["MR"], "ContrastBolusAgent": agent, **more})
+    shown = what_shows(tmp_path / "t1.nii")
+    assert (shown.kind, shown.basis, shown.contrast) == (Sequence.T1C, "sidecar", True)
+    assert [one.code for one in shown.flags] == ["NAME_CONTRADICTS"]
+    write_pair(tmp_path / "t1.nii", {"ContrastBolusAgent": ["NONE"], **more})
+    assert what_shows(tmp_path / "t1.nii").kind is Sequence.T1
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("AX_FLAIR_+C", {}),
+        ("sub-1_ce-gad_FLAIR", {}),
+        ("flair", {"ContrastBolusAgent": "Gadovist"}),
+    ],
+)
+def test_the_only_flair_after_contrast_is_flagged(
+    tmp_path: Path, name: str, fields: dict[str, Any], *, beside: bool
+) -> None:
+    write_pair(tmp_path / f"{name}.nii", fields)
+    if beside:
+        write_pair(tmp_path / "T1_pre.nii", {}, seed=1)
+    for path in (tmp_path, tmp_path / f"{name}.nii"):
+        notes = [one for one in read_path(path).flags if one.code == "FLAIR_CHOSEN"]
+        assert len(notes) == 1
+        assert "after contrast medium" in notes[0].message
+    before = "sub-1_FLAIR" if name.startswith("sub-1") else "flair_pre"
+    write_pair(tmp_path / f"{before}.nii", {})
+    (note,) = (one for one in read_path(tmp_path).flags if one.code == "FLAIR_CHOSEN")
+    assert "before contrast medium" in note.message
+
+
 def test_a_single_file_with_a_sidecar_is_not_assumed(tmp_path: Path) -> None:
     write_pair(tmp_path / "scan.nii.gz", SIEMENS_FLAIR)
     assert codes_of(read_path(tmp_path / "scan.nii.gz")) == ["T1_MISSING", "T1C_MISSING"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,6 +109,16 @@ def test_without_geometry_nothing_is_turned_and_nothing_is_claimed():
     assert display.plane is None
     assert not any((display.top, display.bottom, display.left, display.right))
     assert display.aspect == 1.5
+
+
+@pytest.mark.parametrize("believed", ["sizes", "all but sides"])
+def test_sides_that_are_not_believed_are_not_shown(believed):
+    geometry = replace(make_geometry(SHAPE, "sagittal", spacing=(1.0, 3.0)), believed=believed)
+    display = plan_display(geometry, SHAPE)
+    assert display.plane is None
+    assert not any((display.top, display.bottom, display.left, display.right))
+    assert display.aspect == pytest.approx(80 * 3 / 96)
+    assert slice_places(geometry) is None
 
 
 def test_pixel_aspect_is_the_patients_and_turns_with_the_picture():

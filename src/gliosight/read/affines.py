@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.study import Geometry
+from gliosight.read.flags import flag
+from gliosight.study import Flag, Geometry
 
 # Distances between pixels or slices that an MR scanner of heads can have, mm.
 SMALLEST_SPACING, LARGEST_SPACING = 0.1, 20.0
@@ -26,6 +27,10 @@ MOST_SHEAR = 0.15
 LEAST_NORMAL = 0.1
 # An origin farther away than this (mm) is no scanner's; the steps would drown in its rounding.
 FARTHEST = 1e5
+# Sides that a volume of a whole head can have if its voxels are 1 mm long, mm.
+SHORTEST_SIDE, LONGEST_SIDE = 100, 300
+# Cosine between two directions below which they are not the same one, 60 degrees.
+ALIKE_FROM = 0.5
 
 
 class UnusableAffineError(ValueError):
@@ -73,6 +78,38 @@ def check_extent(geometry: Geometry, plane: tuple[int, int]) -> None:
             )
 
 
+def is_default(affine: NDArray[np.float64]) -> bool:
+    """Whether an affine is what programs write where none was given.
+
+    The first voxel lies at exactly (0, 0, 0), and every axis has steps of 1 mm along one of the world's:
+    ``numpy.eye(4)``, and ITK's identity, whose first two axes run backwards in RAS+.
+    """
+    if np.any(affine[:3, 3]):
+        return False
+    steps = np.abs(affine[:3, :3])
+    once = (steps.sum(axis=0) == 1).all() and (steps.sum(axis=1) == 1).all()
+    return bool(once and np.isin(steps, (0, 1)).all())
+
+
+def default_affine(name: str) -> Flag:
+    """The flag for an affine that a program wrote by itself, with voxels that can be 1 mm long."""
+    message = (
+        f"The affine of {name} is the identity, which programs write where none was given. Voxels of 1 mm "
+        "are possible and believed; which side is left is unknown, and slices are taken as they are stored."
+    )
+    return flag("SIDE_UNKNOWN", message)
+
+
+@np.errstate(all="ignore")
+def sides_differ(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
+    """Whether two affines of one grid say different things of which side is left."""
+    first, second = (
+        affine[0, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (one, other)
+    )
+    lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return bool(float(first @ second) < ALIKE_FROM * lengths)
+
+
 # Headers hold anything: overflow and NaN are looked for in the results, not warned of.
 @np.errstate(all="ignore")
 def geometry_of(
@@ -96,12 +133,20 @@ def geometry_of(
     ShearedAffineError
         In-plane axes that are not perpendicular.
     UnusableAffineError
-        Not finite, singular, a spacing outside 0.1 to 20 mm, an origin 100 m away, or sides longer than any
-        scanner's field of view.
+        Not finite, singular, a spacing outside 0.1 to 20 mm, an origin 100 m away, sides longer than any
+        scanner's field of view, or a program's default (`is_default`) beside sides that no volume of a whole
+        head has at 1 mm. Where they can be true, only the sizes are believed.
     """
     if not np.isfinite(affine).all():
         raise UnusableAffineError("the affine holds NaN or infinite numbers", empty=True)
     slices, rows, columns = shape
+    default = is_default(affine)
+    if default and not SHORTEST_SIDE <= min(shape) <= max(shape) <= LONGEST_SIDE:
+        raise UnusableAffineError(
+            "the affine is the identity, which programs write where none was given: a head of "
+            f"{slices} x {rows} x {columns} mm is not possible",
+            empty=True,
+        )
     step, row, column = (np.asarray(affine[:3, axis], dtype=np.float64) for axis in range(3))
     origin = np.asarray(affine[:3, 3], dtype=np.float64)
     between_rows, between_columns = float(np.linalg.norm(row)), float(np.linalg.norm(column))
@@ -142,6 +187,7 @@ def geometry_of(
         column_direction=column,
         spacing=(between_rows, between_columns),
         slice_thickness=between_slices if slices == 1 and between_slices > 0 else None,
+        believed="sizes" if default else "all",
     )
     check_extent(geometry, (rows, columns))
     return geometry

@@ -2,8 +2,8 @@
 
 In: arrays indexed (slice, row, column) and, if known, one affine from (slice, row, column) to RAS+
 millimetres. Out: a `Study` of kind ``"arrays"``. The same rules as for files hold: finite values,
-no masks, copies of FLAIR left out. An affine that is for nibabel's (i, j, k) instead is looked for: its
-answer would be wrong and look right.
+no masks, copies of FLAIR left out. Axes in another order, such as nibabel's (i, j, k), are looked for, with
+an affine and without: the answer would be wrong and look right.
 """
 
 from __future__ import annotations
@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
-from gliosight.read.affines import ShearedAffineError, UnusableAffineError, geometry_of
+from gliosight.read.affines import (
+    ShearedAffineError,
+    UnusableAffineError,
+    default_affine,
+    geometry_of,
+    is_default,
+)
 from gliosight.read.copies import keep_real
 from gliosight.read.flags import flag
 from gliosight.read.intensities import as_float32, from_doubles, make_finite, refuse_mask
@@ -30,6 +36,11 @@ ALIKE, DIFFERENT = 0.01, 0.1
 # less (43 FLAIR volumes with and without skull, with and without tumours).
 CLEARLY_MORE = 0.03
 FEWEST_FOR_SYMMETRY = 12
+# An axis of the pictures with this many times fewer pixels than both others is that of the slices: no side of
+# a head is twice as long as another, and no scanner's pixels are so far from square.
+FAR_FEWER = 2
+# Where the directions are not known, slices count as axial: their columns run from right to left.
+COLUMNS = 2
 
 
 def from_arrays(
@@ -62,7 +73,8 @@ def from_arrays(
     Raises
     ------
     UsageError
-        No array; an affine that is not (4, 4), or that is clearly not for (slice, row, column).
+        No array; an affine that is not (4, 4), or that is clearly not for (slice, row, column); no affine
+        and an array that is clearly not (slice, row, column).
     UnsupportedInputError
         Arrays of other dimensions, or not of real numbers.
     DamagedInputError
@@ -99,6 +111,16 @@ def from_arrays(
     if affine is not None:
         geometry, odd = _placed(affine, arrays[Sequence.FLAIR])
         flags += odd
+    if geometry is None or geometry.believed == "sizes":
+        shape = arrays[Sequence.FLAIR].shape
+        if slices_lie_elsewhere(shape):
+            raise UsageError(
+                f"the last two axes of an array {shape} are rows and columns, and one is by far the "
+                "shortest: the axes seem to be in another order, such as nibabel's (i, j, k)",
+                remedy="give the nibabel image itself, or move the axis of the slices to the front, as "
+                "array.transpose(2, 1, 0) does with nibabel's",
+            )
+        flags += doubts_of_axes(arrays[Sequence.FLAIR])
     real, copy_flags = keep_real(arrays)
     return Study(
         study_id=study_id,
@@ -200,17 +222,38 @@ def _placed(affine: ArrayLike, values: NDArray[Any]) -> tuple[Geometry | None, t
             message = f"The affine is sheared ({error}); it was straightened."
             flags.append(flag("AFFINE_STRAIGHTENED", message))
     except UnusableAffineError as error:
-        _doubts_of_order(values, matrix)
+        if not is_default(matrix):
+            _doubts_of_order(values, matrix)
         message = f"There is no usable geometry ({error}); sizes are in pixels only."
         return None, (flag("NO_GEOMETRY", message),)
-    flags += _doubts_of_order(values, matrix)
+    if geometry.believed == "sizes":
+        flags.append(default_affine("FLAIR"))
+    else:
+        flags += _doubts_of_order(values, matrix)
     if len(values) == 1 and geometry.slice_thickness is not None:
         message = f"There is one slice; it counts as {geometry.slice_thickness:g} mm thick."
         flags.append(flag("SINGLE_SLICE", message))
     return geometry, tuple(flags)
 
 
-# --- is the affine for (slice, row, column), or for nibabel's (i, j, k)? -------------------------
+# --- are the axes (slice, row, column), or nibabel's (i, j, k)? ----------------------------------
+
+
+def slices_lie_elsewhere(shape: tuple[int, ...]) -> bool:
+    """Whether another axis than the first is clearly that of the slices, by the numbers of voxels alone."""
+    axis = int(np.argmin(shape))
+    return axis != 0 and FAR_FEWER * shape[axis] <= min(np.delete(shape, axis))
+
+
+def doubts_of_axes(values: NDArray[Any]) -> tuple[Flag, ...]:
+    """Doubt that slices of which no header says the direction are axial: AXES_DOUBTED, or nothing."""
+    if not _symmetric_along_another(values, COLUMNS):
+        return ()
+    message = (
+        "Nothing says how the slices lie, and they do not look axial: the head is more symmetric along "
+        "another axis than from column to column. The result is probably wrong."
+    )
+    return (flag("AXES_DOUBTED", message),)
 
 
 @np.errstate(all="ignore")
@@ -238,7 +281,7 @@ def _doubts_of_order(values: NDArray[Any], affine: NDArray[np.float64]) -> tuple
     too_long = (sides * lengths).max() > LONGEST_SIDE >= (sides * lengths[::-1]).max()
     odd_count, odd_length = _odd_axis(sides), _odd_axis(lengths)
     not_square = None not in (odd_count, odd_length) and odd_count != odd_length
-    not_symmetric = _symmetric_along_another(values, affine)
+    not_symmetric = _symmetric_along_another(values, int(np.abs(affine[0, :3] / lengths).argmax()))
     if too_long or (not_square and not_symmetric):
         raise UsageError(
             f"the affine does not fit an array of (slices, rows, columns) = {values.shape}: its "
@@ -264,10 +307,8 @@ def _odd_axis(values: NDArray[Any]) -> int | None:
     return None
 
 
-def _symmetric_along_another(values: NDArray[Any], affine: NDArray[np.float64]) -> bool:
+def _symmetric_along_another(values: NDArray[Any], lateral: int) -> bool:
     """Whether the head is clearly more symmetric along another axis than along left-right."""
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    lateral = int(np.abs(directions[0]).argmax())
     if min(values.shape) < FEWEST_FOR_SYMMETRY:
         return False
     step = tuple(slice(None, None, max(1, side // 64)) for side in values.shape)

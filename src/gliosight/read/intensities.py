@@ -22,10 +22,18 @@ from gliosight.study import Flag
 MOST_NOT_FINITE = 0.01
 # Numbers on the sides of a voxel of the background, on average: a smooth edge of a large one has hardly any.
 MOST_BORDERS = 1.5
+# A plane cuts the head where it borders on the background over this part of the head's largest section. The
+# flattest end of 25 stripped brains borders over 0.25.
+MOST_FLAT = 0.5
+# Part of the values' range from which a voxel is tissue and not air.
+TISSUE_FROM = 0.4
 # Spread of the values within which nothing is scaled.
 SMALLEST_SPREAD, LARGEST_SPREAD = 1e-6, 1e12
 # An image has hundreds of values.
 MOST_LABELS = 16
+# In a map of labels most voxels have the value of those so far away; of the brighter half of 280 MR volumes
+# at most 0.06 do, of an atlas more than half.
+PLATEAU, MOST_IN_PLATEAUS = 3, 0.3
 
 
 def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
@@ -96,6 +104,12 @@ def make_finite(
             "infinite; it counts as air."
         )
         flags.append(flag("BACKGROUND_NOT_FINITE", message))
+        if _cuts_head(values, finite, around):
+            message = (
+                f"The background of {sequence} that is NaN or infinite ends in a straight plane through the "
+                "head, which the image holds in part only."
+            )
+            flags.append(flag("HEAD_CUT_OFF", message))
     if inside:
         message = f"{inside:,} voxels of {sequence} are NaN or infinite and were set to its smallest value."
         flags.append(flag("NOT_FINITE", message))
@@ -134,6 +148,20 @@ def _around(finite: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return around
 
 
+def _cuts_head(values: NDArray[Any], finite: NDArray[np.bool_], around: NDArray[np.bool_]) -> bool:
+    """Whether the background ends at a plane of voxels in the head, where air ends at a curved surface."""
+    low, high = np.percentile(values[finite], (1.0, 99.0))
+    tissue = finite & (values > low + TISSUE_FROM * (high - low))
+    for axis in range(3):
+        head, outside = np.moveaxis(tissue, axis, 0), np.moveaxis(around, axis, 0)
+        section = int(head.sum(axis=(1, 2)).max())
+        for one, other in ((head[1:], outside[:-1]), (head[:-1], outside[1:])):
+            borders = (one & other).sum(axis=(1, 2))
+            if len(borders) and section and borders.max() > MOST_FLAT * section:
+                return True
+    return False
+
+
 @np.errstate(invalid="ignore")  # signalling NaN
 def _sample(values: NDArray[Any]) -> NDArray[np.float64]:
     """Some hundred thousand of the values, finite, as doubles."""
@@ -159,15 +187,32 @@ def is_constant(values: NDArray[Any]) -> bool:
 
 
 def is_labels(values: NDArray[Any]) -> bool:
-    """Whether there are so few values that they are names: a map of labels, or a mask."""
+    """Whether the values are names: so few, or integers in large areas of one value each."""
     seen: set[float] = set()
     # Slice by slice: an image is told by its first slice with tissue.
     for one in values:
         levels = np.unique(one)
         seen.update(levels[: MOST_LABELS + 1].tolist())
         if len(seen) > MOST_LABELS:
-            return False
+            return _in_plateaus(values)
     return len(seen) > 1
+
+
+def _in_plateaus(values: NDArray[Any]) -> bool:
+    """Whether the upper half of the values, the largest left out, are integers with equals near by.
+
+    The lower half may be air, and the largest value what was cut off above.
+    """
+    sample = values[:: max(1, len(values) // 8)]
+    if values.dtype.kind == "f" and not (sample == np.round(sample)).all():
+        return False
+    tissue = sample[sample > sample.min()]
+    corner = sample[:, :-PLATEAU, :-PLATEAU]
+    upper = (corner > np.median(tissue)) & (corner < sample.max()) if tissue.size else corner < 0
+    if not upper.any():
+        return False
+    down, across = sample[:, PLATEAU:, :-PLATEAU], sample[:, :-PLATEAU, PLATEAU:]
+    return float(((corner == down) & (corner == across))[upper].mean()) > MOST_IN_PLATEAUS
 
 
 def refuse_mask(values: NDArray[Any], sequence: str, where: str) -> None:

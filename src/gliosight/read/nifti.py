@@ -16,6 +16,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from gliosight.errors import UnsupportedInputError
+from gliosight.read.arrays import doubts_of_axes, slices_lie_elsewhere
 from gliosight.read.copies import OTHERS, keep_real
 from gliosight.read.flags import flag
 from gliosight.read.intensities import make_finite, refuse_mask
@@ -121,6 +122,8 @@ def join(
     Raises
     ------
     DamagedInputError, LimitExceededError
+    UnsupportedInputError
+        No geometry, and axes that are clearly in another order.
     """
     noted: list[Flag] = list(flags)
     finite: dict[Sequence, Image] = {}
@@ -134,6 +137,15 @@ def join(
         # Only FLAIR's geometry becomes the study's; another one's oddities show when it is regridded.
         noted += [*(images[name].flags if name is Sequence.FLAIR else ()), *odd]
     flair = finite[Sequence.FLAIR]
+    if flair.geometry is None or flair.geometry.believed == "sizes":
+        if slices_lie_elsewhere(flair.values.shape):
+            raise UnsupportedInputError(
+                f"nothing says how a volume of (i, j, k) = {flair.header.shape} lies, and its slices do not "
+                "seem to follow each other along k",
+                where=places[Sequence.FLAIR],
+                remedy="convert the original DICOM again, or reorder its axes so that k counts the slices",
+            )
+        noted += doubts_of_axes(flair.values)
     arrays: dict[Sequence, NDArray[Any]] = {Sequence.FLAIR: flair.values}
     left_out = list(explained)
     for name in OTHERS:
@@ -353,6 +365,12 @@ def _flags_of(group: Iterable[Found], files: Mapping[Sequence, Found]) -> tuple[
         note for file in others for note in file.shown.flags if note.code == "NAME_CONTRADICTS"
     ]
     flair = files[Sequence.FLAIR].shown
+    if _merit(files[Sequence.FLAIR], _said_with(list(group)))[0]:
+        message = (
+            f"{files[Sequence.FLAIR].path.name} is FLAIR after contrast medium, and there is none before it; "
+            "the training data are from before."
+        )
+        flags.append(flag("FLAIR_CHOSEN", message))
     if flair.confidence == "guess":
         name = files[Sequence.FLAIR].path.name
         message = f"{name} is FLAIR {flair.why}. That is a hint only; it is taken as FLAIR."

@@ -17,7 +17,7 @@ import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -36,8 +36,11 @@ from gliosight.errors import (
 from gliosight.read.affines import (
     ShearedAffineError,
     UnusableAffineError,
+    default_affine,
     geometry_of,
     grid_distance,
+    is_default,
+    sides_differ,
 )
 from gliosight.read.detect import HEAD_BYTES, NIFTI1_SIZE, NIFTI2_SIZE, pixels_beside
 from gliosight.read.flags import flag
@@ -278,12 +281,15 @@ def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tupl
 
     The sform goes before the qform. The qform replaces an sform that says nothing at all (NaN,
     singular) or whose rows and columns are not perpendicular: a qform cannot be sheared. Where it is
-    unusable as well, a small shear is straightened.
+    unusable as well, a small shear is straightened. What programs write by default goes last.
     """
     shape = header.shape[::-1]
     flags = list(header.flags)
     reasons: list[str] = []
-    attempts = [(form, False) for form in header.forms]
+    forms = sorted(header.forms, key=lambda form: is_default(form.affine))
+    if forms != list(header.forms):
+        reasons.append("sform: it is the identity, which programs write where none was given")
+    attempts = [(form, False) for form in forms]
     attempts += [(form, True) for form in header.forms if form.name == "sform"]
     for form, straighten in attempts:
         try:
@@ -300,7 +306,10 @@ def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tupl
             message = f"The sform of {name} is not used ({reasons[0]}); the qform is."
             flags.append(flag("QFORM_USED", message))
         if form.name == "sform":
-            flags += _disagreement(header, geometry, name)
+            geometry, disagreement = _compare_forms(header, geometry, name)
+            flags += disagreement
+        if geometry.believed == "sizes":
+            flags.append(default_affine(name))
         if shape[0] == 1 and geometry.slice_thickness is not None:
             message = f"There is one slice; it counts as {geometry.slice_thickness:g} mm thick."
             flags.append(flag("SINGLE_SLICE", message))
@@ -398,19 +407,26 @@ def _choose_volume(header: Header, index: int | None, where: str) -> int:
     return index
 
 
-def _disagreement(header: Header, geometry: Geometry, name: str) -> list[Flag]:
+def _compare_forms(header: Header, geometry: Geometry, name: str) -> tuple[Geometry, list[Flag]]:
+    """The sform's geometry, without sides where the qform contradicts them, and the flag for it."""
     if len(header.forms) < 2:
-        return []
+        return geometry, []
     sform, qform = header.forms
     if not (np.isfinite(qform.affine).all() and np.isfinite(sform.affine).all()):
-        return []
+        return geometry, []
+    if not is_default(qform.affine) and sides_differ(sform.affine, qform.affine):
+        message = (
+            f"sform and qform of {name} disagree on which side is left; the sform is used, and no side "
+            "is given."
+        )
+        return replace(geometry, believed="all but sides"), [flag("FORMS_DISAGREE", message)]
     last = tuple(side - 1 for side in header.shape)
     away = grid_distance(sform.affine, qform.affine, last)
     smallest = min(*geometry.spacing, geometry.slice_spacing or np.inf)
     if away <= FORMS_AGREE_WITHIN * smallest:
-        return []
+        return geometry, []
     message = f"sform and qform of {name} differ by up to {away:.1f} mm; the sform is used."
-    return [flag("FORMS_DISAGREE", message)]
+    return geometry, [flag("FORMS_DISAGREE", message)]
 
 
 # --- the pixels ----------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 In: the FLAIR image and another sequence's. Out: that sequence's values on FLAIR's grid, or the
 reason why it cannot be had. Grids of one shape and place are taken as they are; others are
 resampled by trilinear interpolation where both headers place their image in the same world: a valid
-form of the same code.
+form of the same code that is not a program's default.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gliosight.read.affines import (
     UnusableAffineError,
     geometry_of,
     grid_distance,
+    is_default,
 )
 from gliosight.read.flags import flag
 from gliosight.read.limits import Budget
@@ -52,7 +53,7 @@ def onto_grid(flair: Image, other: Image, sequence: str, where: str, budget: Bud
     if flair.header.shape == other.header.shape:
         if _same_place(flair, other):
             return OnGrid(other.values)
-        if not flair.header.forms and not other.header.forms:
+        if _says_nowhere(flair.header) and _says_nowhere(other.header):
             message = (
                 f"Neither FLAIR nor {sequence} says where it lies; being of one shape, "
                 "they are taken as one grid."
@@ -85,6 +86,10 @@ def _same_place(flair: Image, other: Image) -> bool:
     return grid_distance(flair.used.affine, other.used.affine, last) <= SAME_WITHIN * smallest
 
 
+def _says_nowhere(header: Header) -> bool:
+    return all(is_default(form.affine) for form in header.forms)
+
+
 def _shared_world(flair: Header, other: Header) -> tuple[Form, Form] | None:
     """Two forms of the same code, both usable: FLAIR's first choice, then its second."""
     for one in _usable(flair):
@@ -97,6 +102,8 @@ def _shared_world(flair: Header, other: Header) -> tuple[Form, Form] | None:
 def _usable(header: Header) -> list[Form]:
     forms = []
     for form in header.forms:
+        if is_default(form.affine):
+            continue
         try:
             shape = (max(header.shape[2], 2), *header.shape[1::-1])
             geometry_of(form.affine[:, [2, 1, 0, 3]], shape)

@@ -200,7 +200,7 @@ def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bo
         or (named is Sequence.FLAIR and kind == "T2" and open_to_flair)
         or named in COMPUTED  # with the times of what it was made from
     ):
-        return by_name
+        return _with_contrast(name, by_name, acquisition.contrast)
     reason = identified.why
     if not described:
         reason = reason.replace("the description says", "its name says")
@@ -215,6 +215,19 @@ def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bo
         flags = (flag("NAME_CONTRADICTS", message),)
     contrast = acquisition.said_contrast if acquisition.contrast is None else acquisition.contrast
     return Shown(kind, "sidecar", why, identified.confidence, identified.rule, contrast, flags)
+
+
+def _with_contrast(name: str, by_name: Shown, contrast: bool | None) -> Shown:
+    """What the name says, and the sidecar of contrast medium alone."""
+    if not (contrast and by_name.kind is Sequence.T1):
+        return replace(by_name, contrast=contrast)
+    message = (
+        f"{name} is T1 {by_name.why} and T1C by its sidecar (contrast medium); the sidecar decides."
+    )
+    why = f"{by_name.why}, after contrast medium by its sidecar"
+    return Shown(
+        Sequence.T1C, "sidecar", why, contrast=True, flags=(flag("NAME_CONTRADICTS", message),)
+    )
 
 
 def _differ(named: Sequence | str, kind: Sequence | str) -> bool:

@@ -58,7 +58,7 @@ class Display:
     Parameters
     ----------
     plane : {"axial", "coronal", "sagittal"} or None
-        ``None`` without geometry: shown as given, sides unknown.
+        ``None`` where the sides are unknown: shown as given.
     oblique : bool
         Whether the plane is tilted against the patient's axes.
     transpose, flip_rows, flip_columns : bool
@@ -68,7 +68,7 @@ class Display:
     pixel : tuple of float
         Height and width of a displayed pixel: mm, or (1, 1) without geometry.
     top, bottom, left, right : str
-        Edge letters, the strongest direction first; empty without geometry.
+        Edge letters, the strongest direction first; empty where the sides are unknown.
     """
 
     plane: Plane | None
@@ -91,7 +91,7 @@ class Display:
 
     @property
     def plane_words(self) -> str:
-        """The plane in words; empty without geometry."""
+        """The plane in words; empty where the sides are unknown."""
         return f"oblique {self.plane}" if self.plane and self.oblique else self.plane or ""
 
     def turn(self, plane: NDArray[Any]) -> NDArray[Any]:
@@ -116,6 +116,8 @@ def plan_display(geometry: Geometry | None, shape: tuple[int, int, int]) -> Disp
     rows, columns = shape[1:]
     if geometry is None:
         return Display(None, False, False, False, False, rows, columns, (1.0, 1.0))
+    if geometry.believed != "all":
+        return Display(None, False, False, False, False, rows, columns, geometry.spacing)
     normal = np.abs(geometry.normal)
     name, to_right, to_bottom = _CONVENTION[int(normal.argmax())]
     down, across = geometry.row_direction, geometry.column_direction
@@ -158,7 +160,7 @@ def edge_letters(direction: NDArray[np.float64]) -> str:
 
 def slice_places(geometry: Geometry | None) -> tuple[str, ...] | None:
     """Where each slice lies along the normal: ``"S 34.2 mm"`` is superior of the origin."""
-    if geometry is None:
+    if geometry is None or geometry.believed != "all":
         return None
     normal = geometry.normal
     axis = int(np.abs(normal).argmax())

@@ -70,7 +70,7 @@ def score_words(analysis: Analysis) -> tuple[str, str]:
 def display_note(display: Display) -> str:
     """How the pictures are turned, in words."""
     if display.plane is None:
-        return "Shown as in the input. It has no geometry: which side is left is unknown."
+        return "Shown as in the input: which side is left is unknown."
     side = (
         "anterior is on the left"
         if display.plane == "sagittal"
