@@ -227,7 +227,7 @@ def finished(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     done = _run([*command, "--cache", str(out.parent / "cache")], out)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "data: 6 slices of 1 patients to learn from"
+    assert lines[0] == "data: 6 slices of 1 patients to train on"
     assert lines[1] == "packing 3 patients, once for all runs"
     for words in (
         "packing: 1 of 3 patients",

@@ -78,7 +78,7 @@ def train(
     ----------
     order : Order
     packing : callable
-        Opens what is told how many patients are packed.
+        Makes a context whose value is called with the number of patients packed, and of all.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def train(
         )
     parts = fit_parts(order.manifest, order.split, order.fold, order.recipe)
     learnt = [row.patient for row in parts[TRAIN]]
-    say(f"data: {len(learnt):,} slices of {len(set(learnt)):,} patients to learn from")
+    say(f"data: {len(learnt):,} slices of {len(set(learnt)):,} patients to train on")
     if not is_packed(order.cache, order.manifest):
         say(f"packing {len(order.manifest.patients):,} patients, once for all runs")
     with packing() as progress:
