@@ -24,6 +24,8 @@ NAMES = [
     for k, code in enumerate(["CS", "CS", "DU", "DU", "HT", "HT", "HT", "HT"])
 ]
 
+# Of two further data sets: the collection's folder, and the patient.
+CASES = [("brats", "B_1"), ("brats", "B_2"), ("mri", "p_1"), ("mri", "p_2")]
 
 PAGE = Path(__file__).resolve().parents[2].joinpath("docs", "data.md").read_text("utf-8")
 
@@ -107,6 +109,39 @@ def test_index_without_a_usable_slice_says_so(
     assert {row.excluded for row in read_manifest(tmp_path / "m.csv").rows} == {"no mask"}
 
 
+def test_several_data_sets_from_index_to_audit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed, (folder, name) in enumerate([*(("lgg", name) for name in NAMES), *CASES]):
+        write_patient(tmp_path / folder, name, seed=seed, marked=() if folder == "mri" else (3, 4))
+    for path in (tmp_path / "mri").rglob("*_mask.tif"):
+        path.unlink()
+    (tmp_path / "people.csv").write_text(f"patient,person\nB_1,{NAMES[0]}\n", "utf-8")
+    out, split = tmp_path / "m.csv", tmp_path / "s.json"
+    roots = [str(tmp_path / "lgg"), str(tmp_path / "brats"), f"ms={tmp_path / 'mri'}"]
+    call = ["data", "index", *roots, "-o", str(out), "--people", str(tmp_path / "people.csv")]
+    assert run([*call, "--tumour-free", "ms"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "12 patients of 11 persons, 72 slices, 20 with tumour" in words
+    assert "lgg 8 48 16 33.3%" in words
+    assert "ms 2 12 0 0.0% 0" in words
+    call = ["data", "split", str(out), "-o", str(split), "--folds", "2", "--validation", "0.3"]
+    call += ["--whole", "ms,brats"]
+    assert run([*call, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["groups"]
+    assert {tuple(one["collections"].items()) for one in told} in (
+        {(("brats", 2), ("lgg", 4)), (("lgg", 4), ("ms", 2))},
+        {(("brats", 2), ("lgg", 5)), (("lgg", 3), ("ms", 2))},
+    )
+    assert run([*call, "--overwrite"]) == 0
+    assert "collections (patients)" in capsys.readouterr().out
+    assert read_split(split).whole == ("ms", "brats")
+    assert run(["data", "audit", str(out), "--split", str(split), "-q"]) == 0
+    assert run(["data", "describe", str(out)]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "collection patients slices tumour slices part tumour pixels brats 2 12 4" in words
+
+
 def test_phantoms_of_both_kinds_are_a_data_set(tmp_path: Path, small_phantom: Phantom) -> None:
     write_nifti(small_phantom, tmp_path / "set")
     assert (
@@ -127,6 +162,18 @@ def test_phantoms_of_both_kinds_are_a_data_set(tmp_path: Path, small_phantom: Ph
         (["index", "no/such", "-o", "m.csv"], 3, "such"),
         (["index", "{root}", "-o", "{root}"], 7, "a folder is in the way"),
         (["index", "{manifest}", "-o", "m.csv"], 4, "image_path"),
+        (["index", "", "-o", "m.csv"], 2, "path is empty"),
+        (["index", "{root}", "{root}", "-o", "m.csv"], 4, "two data sets have a patient"),
+        (
+            ["index", "{root}", "-o", "m.csv", "--people", "no.csv"],
+            3,
+            "patient, person, collection",
+        ),
+        (["index", "{root}", "-o", "m.csv", "--people", "{manifest}"], 4, "unknown column"),
+        (["index", "a={root}", "-o", "m.csv", "--tumour-free", "b"], 2, "choose one of a"),
+        (["index", "a={root}", "-o", "m.csv", "--tumour-free", "a"], 4, "marks"),
+        (["split", "{manifest}", "-o", "s.json", "--whole", "a"], 2, "no collection 'a'"),
+        (["split", "{manifest}", "-o", "s.json", "--whole", "a", "--by", "slice"], 2, "--whole"),
         (["describe", "no.csv"], 3, "gliosight data index"),
         (["describe", "{root}"], 3, "gliosight data index"),
         (["split", "no.csv", "-o", "s.json"], 3, "gliosight data index"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -13,7 +14,7 @@ import pytest
 import tifffile
 
 from gliosight.cli import run
-from gliosight.data.manifest import Manifest
+from gliosight.data.manifest import Manifest, read_manifest, write_manifest
 from gliosight.data.split import PATIENT, SLICE, Split, write_split
 from gliosight.evaluate.predictions import write_predictions
 from gliosight.evaluate.record import load_schema
@@ -62,6 +63,33 @@ def _record(out: Path) -> dict:  # type: ignore[type-arg]
     record: dict = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))  # type: ignore[type-arg]
     jsonschema.validate(record, load_schema())
     return record
+
+
+def test_collections_have_a_table(
+    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = read_manifest(here / "manifest.csv")
+    rows = [
+        replace(row, collection="free" if row.patient == "BB_free" else "lgg")
+        for row in manifest.rows
+    ]
+    write_manifest(rows, here / "grouped.csv")
+    call = ["evaluate", "poor.npz", "--data", "grouped.csv", "--no-pictures", "-o"]
+    assert run([*call, str(tmp_path / "out")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(k for k, line in enumerate(lines) if "by collection" in line)
+    assert lines[start].split() == [
+        "by",
+        "collection",
+        "patients",
+        "Dice",
+        "slice",
+        "AUC",
+        "called",
+        "tumour",
+    ]
+    assert lines[start + 1].split() == ["free", "1", "—", "—", "1", "of", "1"]
+    assert lines[start + 2].split() == ["lgg", "5", "0.800", "0.929", "—"]
 
 
 def test_a_table_with_intervals_and_baselines(

@@ -14,6 +14,7 @@ import tifffile
 from gliosight.data.audit import CHECKS, Audit, _names, audit
 from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.neighbours import near_pairs, normalise, signature_of
+from gliosight.data.roots import Root, index_roots
 from gliosight.data.split import Split, split_folds, split_parts
 from tests.data.builders import (
     SIZE,
@@ -238,6 +239,37 @@ def test_one_person_on_two_sides_is_found(tmp_path: Path) -> None:
     sides = {"train": manifest.patients[:1], "validation": (), "test": manifest.patients[1:]}
     found = _found(audit(manifest, Split("patient", 1, manifest.sha256, sides)))
     assert found == {"split": [" and ".join(manifest.patients)]}
+
+
+def test_aliases_and_whole_collections_on_two_sides_are_found(sound: Manifest) -> None:
+    changes = {CS: {"collection": "a", "person": "anna"}, DU: {"collection": "b", "person": "anna"}}
+    rows = [replace(row, **changes.get(row.patient, {"collection": "b"})) for row in sound.rows]
+    manifest = Manifest(tuple(rows), sound.folder)
+    sides = {"train": (CS,), "validation": (DU,), "test": (HT,)}
+    split = Split("patient", 1, manifest.sha256, sides, whole=("b",))
+    result = audit(manifest, split)
+    assert _found(result) == {"split": [f"{CS} and {DU}", "b"]}
+    assert result.problems[1].text == "is to stay whole, and stands in test, validation"
+    assert _found(audit(manifest, replace(split, whole=()))) == {"split": [f"{CS} and {DU}"]}
+
+
+def test_near_pictures_of_one_person_are_none_of_a_leak(sound: Manifest) -> None:
+    image = tifffile.imread(sound.folder / CS / f"{CS}_3.tif")
+    brighter = np.minimum(image * 0.8 + 20, 255).astype(np.uint8)
+    tifffile.imwrite(sound.folder / HT / f"{HT}_4.tif", brighter, photometric="rgb")
+    manifest = manifest_of(sound.folder)
+    aliased = [replace(row, person="" if row.patient == DU else "anna") for row in manifest.rows]
+    assert _found(audit(manifest)) == {"near-duplicate": [f"{CS}:3"]}
+    assert audit(Manifest(tuple(aliased), manifest.folder)).problems == ()
+
+
+def test_people_without_a_tumour_are_no_problem(tmp_path: Path) -> None:
+    folder = write_patient(tmp_path, CS, marked=())
+    (folder / f"{CS}_2_mask.tif").unlink()
+    write_nifti(tmp_path / "v1" / "v1_flair.nii.gz", make_volume(seed=4))
+    rows = index_roots([Root(tmp_path, "free")], tmp_path, tumour_free=["free"]).rows
+    assert [row.excluded for row in rows if row.excluded] == []
+    assert audit(Manifest(rows, tmp_path)).problems == ()
 
 
 def _volumes(root: Path) -> Path:

@@ -57,6 +57,18 @@ def test_a_summary_counts_what_is_used(manifest: Manifest) -> None:
     assert summary.slices_per_patient == Spread(4, 4.5, 5, 5.5, 6, 5)
 
 
+def test_collections_and_persons_are_counted(manifest: Manifest) -> None:
+    said = {CS: {"collection": "lgg"}, DU: {"collection": "lgg", "person": "TCGA_CS_0001"}}
+    rows = [replace(row, **said.get(row.patient, {})) for row in manifest.rows]
+    summary = summarize(Manifest(tuple(rows), manifest.folder))
+    assert {name: one.patients for name, one in summary.collections.items()} == {
+        "lgg": 2,
+        "none": 1,
+    }
+    assert summary.persons == 2
+    assert (summarize(manifest).collections, summarize(manifest).persons) == ({}, 3)
+
+
 def test_an_empty_manifest_is_summarised() -> None:
     summary = summarize(Manifest((make_row("p", 1, excluded="no mask"),), Path()))
     assert summary.whole.slices == 0
@@ -132,6 +144,19 @@ def test_the_page_is_whole_and_loads_nothing(manifest: Manifest) -> None:
 
 
 @pytest.mark.slow
+def test_the_page_has_a_table_of_collections(manifest: Manifest) -> None:
+    page = pytest.importorskip("gliosight.data.page", reason="the extra evaluate is not installed")
+    rows = tuple(replace(row, collection="brats") for row in manifest.rows)
+    grouped = Manifest(rows, manifest.folder)
+    made = page.render_page(grouped, "m.csv", summarize(grouped), look(grouped)).decode()
+    assert re.search(
+        r"By collection</h2>.*?<th scope=\"row\">brats</th><td class=\"n\">3</td>", made, re.DOTALL
+    )
+    assert "By institution</h2>" in made
+    plain = page.render_page(manifest, "m.csv", summarize(manifest), look(manifest)).decode()
+    assert "By collection" not in plain
+
+
 def test_hostile_names_are_text_on_the_page(manifest: Manifest) -> None:
     page = pytest.importorskip("gliosight.data.page", exc_type=ImportError)
     evil = "<script>alert(1)</script>\udcff$x$"

@@ -245,7 +245,35 @@ def test_a_sequence_on_another_grid_is_left_out(tmp_path: Path) -> None:
     found = indexed(_case(tmp_path, t1=make_volume((5, 12, 10))))
     assert {row.t1 for row in found.rows} == {""}
     assert {row.sequences for row in found.rows} == {("FLAIR", "T1C")}
-    assert any("T1 of B1 lies on another grid" in note for note in found.notes)
+    assert len(found.notes) == 1
+    assert found.notes[0].startswith("B1: T1 covers only")
+
+
+def test_a_sequence_on_another_grid_is_resampled_as_in_a_users_study(tmp_path: Path) -> None:
+    """T1 of half the pixels in the same place."""
+    root = _case(tmp_path, t1=None)
+    halved = make_volume((5, 48, 40), seed=3)
+    finer = np.diag([0.5, 0.5, 5.0, 1.0])
+    write_nifti(root / "B1" / "B1_t1.nii.gz", halved, finer)
+    found = indexed(root)
+    assert found.notes == ()
+    assert {(row.t1, row.sequences) for row in found.rows} == {
+        ("B1/B1_t1.nii.gz", ("T1", "FLAIR", "T1C"))
+    }
+    assert {
+        one.value for one in read_labelled(manifest_of(root), "B1", check=True).study.sequences
+    } == {
+        "T1",
+        "FLAIR",
+        "T1C",
+    }
+
+
+def test_a_mask_as_t1_is_told_before_it_is_resampled(tmp_path: Path) -> None:
+    root = _case(tmp_path, t1=None)
+    labels = np.tile(np.uint8([0, 1]), (5, 48, 20))
+    write_nifti(root / "B1" / "B1_t1.nii.gz", labels, np.diag([0.5, 0.5, 5.0, 1.0]))
+    assert {row.excluded for row in indexed(root).rows} == {"T1 has two values only: a mask"}
 
 
 @pytest.mark.parametrize(

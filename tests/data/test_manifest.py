@@ -44,6 +44,7 @@ def test_whatever_a_name_holds_comes_back(
     rows = (
         make_row(patient, 0, area=3, image=image, mask=image, copies=("T1",), excluded=reason),
         make_row(patient, 7, kind="nifti", t1=image, t1_sha256="00", sequences=("FLAIR",)),
+        make_row(patient + "2", 1, collection=image, person=reason, tumour_free=True),
     )
     write_manifest(rows, tmp_path / "m.csv")
     manifest = read_manifest(tmp_path / "m.csv")
@@ -80,6 +81,10 @@ def test_columns_of_others_are_passed_over(tmp_path: Path) -> None:
         ("T1+FLAIR+T1C", "T1+FLAIR+T2", "T2"),
         ("p,1,slices", "p,slices", "values instead of"),
         ("p,1,slices", '"p,1,slices', "line"),
+        (",,,,,0\np,2", ",,,,,yes\np,2", "tumour_free 'yes'"),
+        (",,,,,0\np,2", ",,,,,1\np,2", "tumour is 1 and tumour_free is 1"),
+        (",,,,,0\np,2", ",,,brats,,0\np,2", "differ in the column collection"),
+        (",,,,,0\np,2", ",,,,anna,0\np,2", "differ in the column person"),
     ],
 )
 def test_a_damaged_manifest_says_where(old: str, new: str, words: str, tmp_path: Path) -> None:
@@ -125,6 +130,47 @@ def test_the_digest_is_of_what_the_slices_are() -> None:
         replace(one, t1="t", t1_sha256="x"),
     ):
         assert _digest(changed, other) != _digest(one, other)
+
+
+def test_the_digest_of_a_data_set_without_collections_stays() -> None:
+    """The digest that splits of the LGG set were made with."""
+    assert _digest(make_row("a", 1), make_row("a", 2, area=3)) == (
+        "dc46f50861efcc4b4980f702db97fd201c4efc3ee4715928a7b6d38a9aae0e55"
+    )
+
+
+def test_collections_and_persons_are_part_of_the_digest_where_they_are_given() -> None:
+    one = make_row("a", 1)
+    said = [
+        replace(one, collection="x"),
+        replace(one, person="x"),
+        replace(one, collection="y"),
+        replace(one, tumour_free=True),
+    ]
+    assert len({_digest(row) for row in (one, *said)}) == 5
+
+
+def test_who_a_patient_is() -> None:
+    rows = (
+        make_row("TCGA_CS_4944_20010208", 1, collection="lgg"),
+        make_row("BraTS_01477", 1, collection="brats", person="TCGA_CS_4944"),
+        make_row("p", 1, excluded="no mask", collection="bad"),
+    )
+    manifest = Manifest(rows, Path())
+    assert {manifest.person_of(one) for one in manifest.patients} == {"TCGA_CS_4944"}
+    assert manifest.collections == ("brats", "lgg")
+    assert Manifest(rows[2:], Path()).collections == ()
+
+
+def test_a_manifest_without_the_optional_columns_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "m.csv"
+    row = make_row("p", 1, area=4)
+    write_manifest([row], path)
+    header, line = path.read_text("utf-8").splitlines()
+    path.write_text(
+        f"{header.partition(',t1_sha256')[0]}\n{line.removesuffix(',,,,,0')}\n", "utf-8"
+    )
+    assert read_manifest(path).rows == (row,)
 
 
 def test_used_rows_are_those_not_excluded() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -173,6 +173,129 @@ def test_a_person_with_two_studies_stays_on_one_side() -> None:
         assert len(side) == 20
 
 
+# --- collections ---------------------------------------------------------------------------------
+
+WHOLE = ("isbi", "mni", "ms")
+
+
+def _collections(seed: int = 0) -> Manifest:
+    """Forty LGG patients, ten of them also in brats by another name, ten others there, three cohorts."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        make_row(f"TCGA_{'CS' if k % 4 else 'DU'}_{k:04d}_20000101", 1, collection="lgg")
+        for k in range(40)
+    ]
+    for k in range(20):
+        person = f"TCGA_{'CS' if k % 4 else 'DU'}_{k:04d}" if k < 10 else ""
+        rows.append(make_row(f"BraTS_{k:02d}", 1, collection="brats", person=person))
+    for name, size in zip(WHOLE, (5, 3, 6), strict=True):
+        rows += [make_row(f"{name}_{k}", 1, collection=name, tumour_free=True) for k in range(size)]
+    return Manifest(
+        tuple(
+            row
+            if row.tumour_free
+            else replace(row, area_px=int(rng.integers(1, 5000)), tumour=True)
+            for row in rows
+        ),
+        Path(),
+    )
+
+
+def _sides(groups: Mapping[str, tuple[str, ...]], of: Callable[[str], str]) -> dict[str, set[str]]:
+    sides: dict[str, set[str]] = {}
+    for name, patients in groups.items():
+        for patient in patients:
+            sides.setdefault(of(patient), set()).add(name)
+    return sides
+
+
+@few
+@given(st.integers(0, 5), SEEDS)
+def test_no_person_and_no_whole_collection_is_on_two_sides(data_seed: int, seed: int) -> None:
+    manifest = _collections(data_seed)
+    folds = split_folds(manifest, 5, seed=seed, validation=0.2, whole=WHOLE)
+    parts = split_parts(manifest, seed=seed, whole=WHOLE)
+    for groups in (
+        folds.groups,
+        parts.groups,
+        *(folds.patients(manifest, one) for one in folds.groups),
+    ):
+        assert sorted(one for names in groups.values() for one in names) == sorted(
+            manifest.patients
+        )
+        assert all(len(one) == 1 for one in _sides(groups, manifest.person_of).values())
+        cohorts = _sides(groups, lambda one: manifest.by_patient[one][0].collection)
+        assert all(len(cohorts[name]) == 1 for name in WHOLE)
+    # Spread over the folds, and the others as evenly as without them.
+    cohorts = _sides(folds.groups, lambda one: manifest.by_patient[one][0].collection)
+    assert len({min(cohorts[name]) for name in WHOLE}) == 3
+    others = [sum(not one.startswith(WHOLE) for one in names) for names in folds.groups.values()]
+    assert max(others) - min(others) <= 2
+    brats = [sum(one.startswith("BraTS") for one in names) for names in folds.groups.values()]
+    assert max(brats) - min(brats) <= 3
+
+
+def test_more_whole_collections_than_folds() -> None:
+    rows = [
+        make_row(f"{name}{k}", 1, area=9, collection=name)
+        for name, size in {"a": 6, "b": 5, "c": 4, "d": 3, "e": 6}.items()
+        for k in range(size)
+    ]
+    split = split_folds(Manifest(tuple(rows), Path()), 2, whole="abcd")
+    counts = [Counter(one[0] for one in names) for names in split.groups.values()]
+    assert sorted(sorted((one - Counter(e=9)).values()) for one in counts) == [[3, 6], [4, 5]]
+    assert [one["e"] for one in counts] == [3, 3]
+
+
+def test_whole_collections_that_share_a_person_are_one() -> None:
+    rows = [
+        make_row(f"{name}{k}", 1, area=9, collection=name, person="anna" if k == 0 else "")
+        for name in "abcd"
+        for k in range(3)
+        if name != "d" or k
+    ]
+    manifest = Manifest(tuple(rows), Path())
+    split = split_folds(manifest, 3, whole=("a", "b"))
+    sides = _sides(split.groups, lambda one: one[0])
+    assert sides["a"] == sides["b"]
+    assert sides["a"] == _sides(split.groups, manifest.person_of)["anna"]
+
+
+def test_a_person_of_two_institutions_is_in_one_fold() -> None:
+    rows = [make_row(f"TCGA_{code}_{k:04d}_2000", 1) for code in ("CS", "DU") for k in range(3)]
+    rows += [
+        make_row("A1", 1, person="TCGA_CS_0001"),
+        make_row("A2", 1),
+        make_row("Z1", 1, person="TCGA_DU_0002"),
+    ]
+    groups = split_institutions(Manifest(tuple(rows), Path())).groups
+    assert "A1" in groups["CS"]
+    assert "Z1" in groups["DU"]
+    assert groups["unknown"] == ("A2",)
+
+
+def test_a_whole_collection_that_is_not_there() -> None:
+    with pytest.raises(UsageError, match=r"no collection 'mri'.*choose of brats, isbi"):
+        split_folds(_collections(), 3, whole=("mri",))
+    with pytest.raises(UsageError, match="NAME=PATH"):
+        split_parts(make_manifest({f"p{k}": 5 for k in range(10)}), whole=("mri",))
+
+
+def test_a_split_of_a_manifest_without_collections_stays_what_it_was() -> None:
+    volumes = {
+        f"TCGA_{code}_{k:04d}_20000101": k * k % 17 for k, code in enumerate(["CS", "DU", "HT"] * 4)
+    }
+    manifest = make_manifest(volumes)
+    folds = split_folds(manifest, 3, validation=0.25)
+    assert folds.sha256 == "0788d0dff04b7b4ebd395832c6ffaaf18a928acf510e67efa97d0a5aa600f3d8"
+    assert folds.patients(manifest, "1")[VALIDATION] == (
+        "TCGA_CS_0000_20000101",
+        "TCGA_HT_0011_20000101",
+    )
+    parts = split_parts(manifest)
+    assert parts.sha256 == "c7afc11b7eb0d3f5659bb4d23535ed642c4e6c4c2d77fef4b6fe32a0906ed2ac"
+
+
 def test_by_slice_parts_a_patient() -> None:
     manifest = make_manifest({f"p{k}": 5 for k in range(6)}, slices=20)
     split = split_parts(manifest, by="slice")
@@ -240,9 +363,14 @@ def test_a_fold_without_validation_is_refused() -> None:
 
 def test_a_split_is_read_as_it_was_written(tmp_path: Path) -> None:
     manifest = make_manifest({f"p{k}": 5 for k in range(10)})
-    for split in (split_parts(manifest), split_folds(manifest, 3, validation=0.2)):
+    whole = split_folds(_collections(), 3, validation=0.2, whole=WHOLE)
+    for split in (split_parts(manifest), split_folds(manifest, 3, validation=0.2), whole):
         write_split(split, tmp_path / "split.json")
         assert read_split(tmp_path / "split.json") == split
+        assert ("whole" in json.loads((tmp_path / "split.json").read_text("utf-8"))) == bool(
+            split.whole
+        )
+    assert replace(whole, whole=()).sha256 != whole.sha256
 
 
 def test_a_split_of_another_manifest_is_refused() -> None:
@@ -270,6 +398,7 @@ def test_a_fold_must_be_named_where_there_are_folds() -> None:
         ({"groups": {"train": ["a"], "test": ["a"]}}, DamagedInputError, "two groups"),
         ({"validation": 2}, DamagedInputError, "validation"),
         ({"seed": "x"}, DamagedInputError, "not a split"),
+        ({"whole": 3}, DamagedInputError, "not a split"),
     ],
 )
 def test_a_damaged_split_says_what_is_wrong(

@@ -12,11 +12,14 @@ import pytest
 
 from gliosight import pipeline
 from gliosight.data.manifest import Manifest, SliceRow
+from gliosight.data.people import Entry, People
+from gliosight.data.roots import index_roots, parse_roots
 from gliosight.data.split import PATIENT, SLICE, Split
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
 from gliosight.evaluate.predict import FileSource, ModelSource, open_source, patient_hash
 from gliosight.evaluate.predictions import Predictions, write_predictions
+from gliosight.evaluate.scores import Figure
 from gliosight.infer.model import Model
 from gliosight.phantom import Phantom, write_lgg
 from tests.evaluate.builders import (
@@ -27,6 +30,7 @@ from tests.evaluate.builders import (
     square,
     write_data,
 )
+from tests.read.builders import make_volume, write_nifti
 
 TRUTHS = six_patients()
 
@@ -201,6 +205,98 @@ def test_by_slice_only_the_scored_slices_count(manifest: Manifest) -> None:
     # Scored slices without tumour do not make a patient without one.
     assert "false_alarm_share" not in part.localization
     assert "patient_specificity" not in part.detection
+
+
+# --- collections ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def collections(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    """Pictures, volumes of 5 ml, and two cohorts of volumes without a tumour and without masks."""
+    home = tmp_path_factory.mktemp("collections")
+    write_data(home / "lgg", {name: TRUTHS[name] for name in ("AA_0", "AA_1", "BB_0")})
+    for name in ("B_1", "ms_1", "ms_2", "mni_1"):
+        folder = home / name.partition("_")[0] / name
+        write_nifti(folder / f"{name}_flair.nii.gz", make_volume(seed=len(name)), AFFINE)
+    write_nifti(home / "B" / "B_1" / "B_1_seg.nii.gz", _body().astype(np.uint8), AFFINE)
+    people = People({"B_1": Entry("AA_0", "", 2)})
+    roots = parse_roots([str(home / name) for name in ("lgg", "B", "ms", "mni")])
+    indexed = index_roots(roots, home, people=people, tumour_free=["ms", "mni"])
+    return Manifest(indexed.rows, home)
+
+
+AFFINE = np.diag([1.0, 1.0, 5.0, 1.0])
+
+
+def _body(side: int = 10) -> np.ndarray:
+    mask = np.zeros((5, 24, 20), dtype=bool)
+    mask[2, :side, :side] = True
+    return mask
+
+
+def _of_collections(manifest: Manifest, **masks: np.ndarray) -> FileSource:
+    truths = {name: TRUTHS[name] for name in ("AA_0", "AA_1", "BB_0")} | {"B_1": _body()}
+    free = {name: np.zeros((5, 24, 20), dtype=bool) for name in ("ms_1", "ms_2", "mni_1")}
+    return FileSource(make_predictions(manifest, {**truths, **free, **masks}), "made.npz")
+
+
+def test_figures_by_collection(collections: Manifest) -> None:
+    source = _of_collections(collections, ms_1=_body(20), AA_0=square(8, ()))
+    part = _evaluate(collections, source).parts[0]
+    groups = part.groups["collection"]
+    assert list(groups) == ["B", "lgg", "mni", "ms"]
+    assert groups["lgg"]["dice_mean"].value == pytest.approx(2 / 3)
+    assert groups["B"]["dice_mean"].value == 1
+    # 400 pixels of 5 mm³ in one of two.
+    marked = {name: figure.value for name, figure in groups["ms"].items()}
+    assert (marked["false_verdicts"], groups["ms"]["false_verdicts"].n) == (1, 2)
+    assert marked["false_alarm_ml_mean"] == pytest.approx(1)
+    assert marked["false_alarm_ml_largest"] == pytest.approx(2)
+    assert groups["mni"]["false_verdicts"].value == 0
+    assert groups["mni"]["false_alarm_ml_largest"].value == 0
+    assert groups["lgg"]["false_verdicts"] == Figure(None, None, None, 0)
+    assert "false_alarm_ml_mean" not in groups["lgg"]
+    assert {one.collection for one in part.patients} == set(groups)
+
+
+def test_people_without_a_tumour_enter_no_dice(collections: Manifest) -> None:
+    clean = _evaluate(collections, _of_collections(collections)).parts[0]
+    marked = _evaluate(collections, _of_collections(collections, ms_1=_body(20))).parts[0]
+    for part in (clean, marked):
+        assert part.localization["dice_mean"].value == 1
+        assert part.localization["dice_mean"].n == 4
+        assert part.groups["collection"]["ms"]["dice_mean"].value is None
+        assert part.detection["slice_accuracy"].n == 3 * 8 + 4 * 5
+    # They enter what is said of slices and of patients.
+    assert clean.detection["slice_auc"].value == 1
+    assert marked.detection["slice_auc"].value < 1  # type: ignore[operator]
+    assert marked.detection["slice_accuracy"].value == pytest.approx(43 / 44)
+    assert marked.detection["patient_specificity"].value == pytest.approx(2 / 3)
+    assert marked.detection["patient_specificity"].n == 3
+    assert marked.detection["false_verdicts"].value == 1
+    assert marked.localization["false_alarm_ml_mean"].value == pytest.approx(2 / 3)
+    assert marked.localization["false_alarm_ml_largest"].value == pytest.approx(2)
+
+
+def test_millilitres_are_of_those_with_geometry(manifest: Manifest, collections: Manifest) -> None:
+    """One without geometry does not hide what is marked in the others."""
+    rows = [replace(row, image=f"{manifest.folder}/{row.image}", mask="", mask_sha256="", tumour_free=True)
+            for row in manifest.by_patient["BB_free"]]  # fmt: skip
+    both = Manifest((*collections.rows, *rows), collections.folder)
+    source = _of_collections(both, ms_1=_body(20), BB_free=square(8, (1,)))
+    figures = _evaluate(both, source).parts[0].localization
+    assert figures["false_alarm_px_mean"].n == 4
+    assert figures["false_alarm_ml_mean"].n == 3
+    assert figures["false_alarm_ml_largest"].value == pytest.approx(2)
+
+
+def test_a_person_is_seen_by_any_name(collections: Manifest) -> None:
+    made = _of_collections(collections).predictions
+    entries = tuple(replace(one, seen=one.patient == "AA_0") for one in made.entries)
+    source = FileSource(Predictions((NOTE,), entries), "made.npz")
+    part = _evaluate(collections, source).parts[0]
+    assert {one.patient for one in part.patients if one.seen} == {"AA_0", "B_1"}
+    assert part.localization["dice_mean"].n == 2
 
 
 # --- what does not fit together ------------------------------------------------------------------

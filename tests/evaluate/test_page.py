@@ -52,6 +52,22 @@ def page(evaluation: Evaluation, manifest: Manifest) -> str:
     return render_page(evaluation, {part.part: cases})
 
 
+def test_collections_have_a_table(manifest: Manifest) -> None:
+    rows = [
+        replace(row, collection="free" if row.patient == "BB_free" else "lgg")
+        for row in manifest.rows
+    ]
+    grouped = Manifest(tuple(rows), manifest.folder)
+    source = FileSource(make_predictions(grouped, MASKS), "made.npz")
+    text = render_page(evaluate(Request(grouped, [source], draws=20)))
+    table = text.split("By collection")[1].split("</table>")[0]
+    words = " ".join(re.sub("<[^>]+>", " ", table).split())
+    assert words.startswith("Group Patients Dice, mean Dice, median Slice AUC")
+    assert "Without tumour, called tumour free 1 — — —" in words
+    assert words.endswith("—")  # of lgg, nobody is without tumour
+    assert "1 of 1" in words
+
+
 class _Reader(HTMLParser):
     """Tags with their attributes, in order, and which are left open."""
 

@@ -63,6 +63,20 @@ def test_the_record_follows_its_schema(evaluation: Evaluation) -> None:
     assert record["models"][0]["name"] == "made"
 
 
+def test_figures_by_collection_pass_the_schema(manifest: Manifest) -> None:
+    rows = [
+        replace(row, collection="free" if row.patient == "BB_free" else "lgg")
+        for row in manifest.rows
+    ]
+    grouped = Manifest(tuple(rows), manifest.folder)
+    source = FileSource(make_predictions(grouped, TRUTHS), "made.npz")
+    record = record_of(evaluate(Request(grouped, [source], draws=20)))
+    jsonschema.validate(json.loads(json.dumps(record, allow_nan=False)), load_schema())
+    part = record["parts"][0]
+    assert part["groups"]["collection"]["free"]["false_verdicts"]["n"] == 1
+    assert {one["collection"] for one in part["per_patient"]} == {"free", "lgg"}
+
+
 def test_undefined_figures_are_null_and_pass_the_schema(manifest: Manifest) -> None:
     entries = [make_prediction(manifest, n, m, seen=True) for n, m in TRUTHS.items()]
     source = FileSource(Predictions((NOTE,), tuple(entries)), "made.npz")

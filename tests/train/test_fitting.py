@@ -224,9 +224,18 @@ def _wait_for_checkpoint(out: Path, process: subprocess.Popen[str]) -> None:
 def finished(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The weights of the uninterrupted command."""
     out = tmp_path_factory.mktemp("finished") / "run"
-    done = _run(command, out)
+    done = _run([*command, "--cache", str(out.parent / "cache")], out)
     assert done.returncode == 0, done.stderr
-    assert "slices/s" in done.stdout
+    lines = done.stdout.splitlines()
+    assert lines[0] == "data: 6 slices of 1 patients to train on"
+    assert lines[1] == "packing 3 patients, once for all runs"
+    for words in (
+        "packing: 1 of 3 patients",
+        "training: 120 steps of 2 slices",
+        "slices/s",
+        "export:",
+    ):
+        assert any(words in line for line in lines), words
     record = json.loads((out / "run.json").read_text())
     assert record["split"]["by"] == "patient"
     assert record["outcome"]["steps"] == 120

@@ -12,6 +12,7 @@ import tifffile
 
 from gliosight.card import InputRecipe
 from gliosight.data.manifest import Manifest, read_manifest
+from gliosight.data.roots import Root, index_roots
 from gliosight.data.studies import read_labelled
 from gliosight.errors import DamagedInputError, UnsupportedInputError
 from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti
@@ -74,6 +75,30 @@ def test_a_file_that_changed_is_refused_and_nothing_is_left(tmp_path: Path) -> N
     with pytest.raises(DamagedInputError, match="not the one that was indexed"):
         pack(manifest, tmp_path / "cache")
     assert not list(tmp_path.glob("cache*"))
+
+
+def test_collections_and_persons_come_along(manifest: Manifest, tmp_path: Path) -> None:
+    first = manifest.patients[0]
+    rows = tuple(
+        replace(row, collection="a", person="anna") if row.patient == first else row
+        for row in manifest.rows
+    )
+    slices = pack(Manifest(rows, manifest.folder), tmp_path / "cache")
+    assert slices.collections == ("a", "", "")
+    assert slices.persons == ("anna", *manifest.patients[1:])
+
+
+def test_people_without_a_tumour_have_empty_masks(tmp_path: Path) -> None:
+    phantom = make_phantom(PhantomSpec(seed=5, slices=3))
+    folder = write_nifti(phantom, tmp_path / "free")
+    for path in folder.rglob("*seg*"):
+        path.unlink()
+    rows = index_roots([Root(tmp_path / "free", "free")], tmp_path, tumour_free=["free"]).rows
+    manifest = Manifest(rows, tmp_path)
+    assert len(manifest.patients) == 1
+    slices = pack(manifest, tmp_path / "cache")
+    assert len(slices.masks) == len(rows)
+    assert not slices.masks.any()
 
 
 def test_a_volume_comes_into_the_network_frame(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ pytest.importorskip("torch", reason="the extra train is not installed")
 
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 from gliosight.train.presets import load_recipe, preset_names
-from gliosight.train.recipe import Recipe, Strength, known_fields
+from gliosight.train.recipe import Recipe, Strength, known_fields, recipe_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 
@@ -68,11 +70,29 @@ def test_fields_change_by_their_dotted_name() -> None:
         ("crop=100", "multiple of 32"),
         ("input=picture", "pictures"),
         ("start=/no/such/file", "imagenet"),
+        ("sampling.within=studies", "slices, persons"),
+        ("sampling.collections=lgg", "shares by name"),
+        ("sampling.collections={lgg: many}", r"sampling\.collections\.lgg is 'many'"),
+        ("sampling.collections.lgg=-1", "at least 0"),
+        ("sampling.collections={lgg: 0}", "above 0"),
     ],
 )
 def test_a_wrong_change_is_named(change: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         load_recipe("joint", [change])
+
+
+def test_shares_of_collections() -> None:
+    said = load_recipe("joint", ["sampling.collections={lgg: 1, isbi+ms: 0.4}"])
+    assert said.sampling.collections == {"lgg": 1.0, "isbi+ms": 0.4}
+    single = load_recipe(
+        "joint", ["sampling.collections.lgg=1", "sampling.collections.isbi+ms=0.4"]
+    )
+    assert single == said
+    assert recipe_of(json.loads(json.dumps(asdict(said)))) == said
+    for more in ("sampling.collections.lgg=1", "sampling.within=persons"):
+        with pytest.raises(UsageError, match="once"):
+            load_recipe("joint", ["sampling.order=once", more])
 
 
 def test_a_preset_of_one_s_own(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from gliosight.data.describe import Look
     from gliosight.data.manifest import Manifest
     from gliosight.data.split import Split
-    from gliosight.data.summary import Summary
+    from gliosight.data.summary import Group, Summary
 
 _EPILOG = """\b
 gliosight data index FOLDER -o manifest.csv
@@ -55,36 +56,69 @@ def command() -> None:
 
 
 @command.command("index", short_help="Write a manifest: one row for each slice.")
-@click.argument("root", type=PATH)
+@click.argument("roots", nargs=-1, required=True, metavar="ROOT...")
 @click.option("-o", "--out", type=PATH, required=True, help="The manifest, a CSV file.")
+@click.option(
+    "--people",
+    "people_file",
+    type=PATH,
+    metavar="TABLE",
+    help="CSV file with the columns patient and person, collection, or both: several names of one "
+    "person, and collections of parts of a ROOT.",
+)
+@click.option(
+    "--tumour-free",
+    multiple=True,
+    metavar="NAME",
+    help="Collection whose patients have no tumour and need no mask; may be repeated.",
+)
 @_OVERWRITE
 @_JSON
 @_QUIET
-def index_command(root: Path, out: Path, overwrite: bool, as_json: bool, quiet: bool) -> None:
-    """Write a manifest of ROOT: one row for each slice.
+def index_command(
+    roots: tuple[str, ...],
+    out: Path,
+    people_file: Path | None,
+    tumour_free: tuple[str, ...],
+    overwrite: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Write a manifest of each ROOT: one row for each slice.
 
     ROOT is a folder in the layout of the LGG data set, of NIfTI cases (FLAIR and a segmentation by
     their names, as in BraTS), or with images/ and masks/; or a table such as data_mask.csv.
+
+    Several make one manifest of several collections. Each is named after its folder, or NAME=PATH.
     """
-    from gliosight.data.index import index
-    from gliosight.data.layouts import find_cases
     from gliosight.data.manifest import Manifest, check_file, write_manifest
+    from gliosight.data.people import NOBODY, read_people
+    from gliosight.data.roots import index_roots, parse_roots
     from gliosight.data.summary import summarize
 
     check_file(out, overwrite=overwrite)
-    layout = find_cases(root)
+    people = NOBODY if people_file is None else read_people(people_file)
     with progress_display("index", shown=not (quiet or as_json)) as tell:
-        indexed = index(layout, out.parent, _told(tell))
+        indexed = index_roots(
+            parse_roots(roots),
+            out.parent,
+            people=people,
+            tumour_free=tumour_free,
+            tell=_told(tell),
+        )
     write_manifest(indexed.rows, out)
     summary = summarize(Manifest(indexed.rows, out.parent))
     whole = summary.whole
     if as_json and whole.slices:
         print_json({"manifest": str(out), **summary.as_dict(), "notes": list(indexed.notes)})
     elif not quiet and not as_json:
+        persons = "" if summary.persons == whole.patients else f" of {summary.persons:,} persons"
         print_text(
-            f"{_many(whole.patients, 'patient')}, {_many(whole.slices, 'slice')}, "
+            f"{_many(whole.patients, 'patient')}{persons}, {_many(whole.slices, 'slice')}, "
             f"{whole.tumour_slices:,} with tumour"
         )
+        if summary.collections:
+            _print_named("collection", summary.collections)
         _print_missing(summary)
         _print_excluded(summary.excluded)
         for note in indexed.notes:
@@ -246,6 +280,12 @@ def audit_command(
     "--test", type=click.FloatRange(0, 1, max_open=True), help="Share for test.  [default: 0.15]"
 )
 @click.option(
+    "--whole",
+    multiple=True,
+    metavar="COLLECTION",
+    help="Keeps all patients of this collection on one side; may be repeated, or several with commas.",
+)
+@click.option(
     "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Shuffles."
 )
 @_OVERWRITE
@@ -258,6 +298,7 @@ def split_command(
     folds: int | None,
     validation: float | None,
     test: float | None,
+    whole: tuple[str, ...],
     seed: int,
     overwrite: bool,
     as_json: bool,
@@ -265,8 +306,8 @@ def split_command(
 ) -> None:
     """Choose which patients are trained on and which are scored.
 
-    Train, validation and test, or K folds, alike in institutions and tumour volumes; or with --by
-    institution a fold for each institution. No patient is on two sides, except with --by slice.
+    Train, validation and test, or K folds, alike in collections, institutions and tumour volumes; or
+    with --by institution a fold for each institution. No person is on two sides, except with --by slice.
     """
     from gliosight.data.manifest import check_file, read_manifest
     from gliosight.data.split import (
@@ -281,12 +322,15 @@ def split_command(
         raise UsageError(f"--folds with --by {by}", remedy="leave out one of them")
     if test is not None and (folds is not None or by == "institution"):
         raise UsageError("--test with folds", remedy="leave out --test: each fold is tested once")
+    if whole and by != "patient":
+        raise UsageError(f"--whole with --by {by}", remedy="leave out one of them")
+    collections = tuple(dict.fromkeys(name for text in whole for name in text.split(",")))
     check_file(out, overwrite=overwrite)
     known = read_manifest(manifest)
     if folds is not None or by == "institution":
         share = 0.15 if validation is None else validation
         if folds is not None:
-            split = split_folds(known, folds, seed=seed, validation=share)
+            split = split_folds(known, folds, seed=seed, validation=share, whole=collections)
         else:
             split = split_institutions(known, seed=seed, validation=share)
     else:
@@ -294,7 +338,7 @@ def split_command(
         shares["validation"] = shares["validation"] if validation is None else validation
         shares["test"] = shares["test"] if test is None else test
         shares["train"] = 1 - shares["validation"] - shares["test"]
-        split = split_parts(known, by=by, seed=seed, shares=shares)
+        split = split_parts(known, by=by, seed=seed, shares=shares, whole=collections)
     write_split(split, out)
     if by == "slice":
         print(
@@ -331,27 +375,43 @@ def download_command(out: Path, quiet: bool) -> None:
 
 def _group_rows(manifest: Manifest, split: Split) -> list[dict[str, Any]]:
     from gliosight.data.split import rows_by_group
-    from gliosight.data.summary import NO_INSTITUTION, group_of
+    from gliosight.data.summary import NO_COLLECTION, NO_INSTITUTION, group_of
 
     out = []
     for name, rows in rows_by_group(split, manifest).items():
-        institutions: dict[str, set[str]] = {}
-        for row in rows:
-            institutions.setdefault(row.institution or NO_INSTITUTION, set()).add(row.patient)
-        counts = {key: len(patients) for key, patients in sorted(institutions.items())}
-        out.append({"group": name, **asdict(group_of(rows)), "institutions": counts})
+        counted = {
+            "institutions": [(row.institution or NO_INSTITUTION, row.patient) for row in rows]
+        }
+        if manifest.collections:
+            pairs = [(row.collection or NO_COLLECTION, row.patient) for row in rows]
+            counted = {"collections": pairs, **counted}
+        counts = {
+            title: dict(sorted(Counter(key for key, _ in set(pairs)).items()))
+            for title, pairs in counted.items()
+        }
+        out.append({"group": name, **asdict(group_of(rows)), **counts})
     return out
 
 
 def _print_groups(manifest: Manifest, split: Split) -> None:
-    header = ("group", "patients", "slices", "tumour slices", "institutions (patients)")
+    titles = ("collections", "institutions") if manifest.collections else ("institutions",)
+    header = (
+        "group",
+        "patients",
+        "slices",
+        "tumour slices",
+        *(f"{one} (patients)" for one in titles),
+    )
     rows = [
         (
             one["group"],
             one["patients"],
             one["slices"],
             one["tumour_slices"],
-            " ".join(f"{name} {count}" for name, count in one["institutions"].items()),
+            *(
+                " ".join(f"{name} {count}" for name, count in one[title].items())
+                for title in titles
+            ),
         )
         for one in _group_rows(manifest, split)
     ]
@@ -441,8 +501,19 @@ def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> No
         ],
     )
     print_text("")
+    if summary.collections:
+        _print_named("collection", summary.collections)
+        print_text("")
+    _print_named("institution", summary.institutions)
+    _print_missing(summary)
+    _print_excluded(summary.excluded)
+    if whole.patients and not summary.tumour_free:
+        print_text("every patient has a tumour: specificity by patient needs other brains")
+
+
+def _print_named(what: str, groups: Mapping[str, Group]) -> None:
     _print_table(
-        ("institution", "patients", "slices", "tumour slices", "part", "tumour pixels"),
+        (what, "patients", "slices", "tumour slices", "part", "tumour pixels"),
         [
             (
                 name,
@@ -452,13 +523,9 @@ def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> No
                 f"{one.tumour_part:.1%}",
                 one.tumour_px,
             )
-            for name, one in summary.institutions.items()
+            for name, one in groups.items()
         ],
     )
-    _print_missing(summary)
-    _print_excluded(summary.excluded)
-    if whole.patients and not summary.tumour_free:
-        print_text("every patient has a tumour: specificity by patient needs other brains")
 
 
 def _print_missing(summary: Summary) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 
 if TYPE_CHECKING:
     from gliosight.evaluate.evaluation import Evaluation, Leak
-    from gliosight.evaluate.scores import PartScores
+    from gliosight.evaluate.scores import Figures, PartScores
 
 PARTS = ("train", "validation", "test", "all")
 
@@ -242,7 +242,7 @@ def _print(evaluation: Evaluation) -> None:
 def _print_part(console: Any, part: PartScores) -> None:
     from rich.table import Table
 
-    from gliosight.evaluate.words import SECTIONS, SHORT_BASELINES, interval, number
+    from gliosight.evaluate.words import SECTIONS, SHORT_BASELINES, interval, number, value_of
 
     unseen, count = len(part.unseen), len(part.patients)
     seen = "" if unseen == count else f" ({count - unseen} seen in training, left out)"
@@ -269,12 +269,14 @@ def _print_part(console: Any, part: PartScores) -> None:
             ]
             table.add_row(
                 f"  {name.short}",
-                number(figure.value),
+                value_of(name.key, figure),
                 interval(figure),
                 *(number(one.value) if one is not None else "" for one in others),
             )
     if table.row_count:
         console.print(table)
+    if collections := part.groups.get("collection"):
+        _print_collections(console, collections)
     if (seen_group := part.groups.get("seen", {}).get("seen in training")) is not None:
         told = ", ".join(
             f"{name.short} {number(seen_group[name.key].value)}"
@@ -283,6 +285,27 @@ def _print_part(console: Any, part: PartScores) -> None:
             if name.key in ("dice_mean", "slice_auc", "slice_accuracy") and name.key in seen_group
         )
         console.print(f"  seen in training, which shows memory and not skill: {told}")
+
+
+def _print_collections(console: Any, collections: Mapping[str, Figures]) -> None:
+    from rich.table import Table
+
+    from gliosight.evaluate.words import GROUP, value_of
+
+    names = [
+        one
+        for one in GROUP
+        if one.short
+        and any(one.key in found and found[one.key].n for found in collections.values())
+    ]
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("  by collection", no_wrap=True)
+    for title in ("patients", *(one.short for one in names)):
+        table.add_column(title, justify="right", no_wrap=True)
+    for collection, found in collections.items():
+        cells = [value_of(one.key, found[one.key]) if one.key in found else "" for one in names]
+        table.add_row(f"  {printable(collection)}", f"{found['patients'].n:,}", *cells)
+    console.print(table)
 
 
 def _print_leak(console: Any, leak: Leak) -> None:

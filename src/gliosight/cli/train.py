@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
-from gliosight.cli.output import print_text, progress_display
+from gliosight.cli.output import Progress, print_text, progress_display
 from gliosight.errors import ModelError, NothingReadableError, UsageError, printable
 
 
@@ -62,7 +64,7 @@ def command(
     with needs_extra("train"):
         from gliosight.train.fitting import Machine, is_main_process
         from gliosight.train.presets import load_recipe
-        from gliosight.train.progress import hush
+        from gliosight.train.progress import Lines, hush
         from gliosight.train.run import recipe_begun
         from gliosight.train.running import Order, train
 
@@ -93,13 +95,19 @@ def command(
         resume=resume,
         machine=Machine(devices, nodes, threads),
     )
-    with warnings.catch_warnings(), progress_display("packing", shown=is_main_process()) as tell:
+
+    @contextmanager
+    def packing() -> Iterator[Progress]:
+        with progress_display("packing", shown=is_main_process(), what="patients") as tell:
+            yield tell or Lines("packing", "patients")
+
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for told in ("ImageNet", "starting"):
             warnings.filterwarnings("default", message=f".*{told} weights.*")
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         try:
-            card = train(order, tell)
+            card = train(order, packing)
         except FloatingPointError as error:
             raise UsageError(
                 str(error),

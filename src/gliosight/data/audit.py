@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from gliosight.data.manifest import NIFTI, Manifest, SliceRow
 from gliosight.data.neighbours import near_pairs, normalise, signature_of
-from gliosight.data.patients import person_of
 from gliosight.data.pixels import (
+    Pixels,
     file_sha256,
     read_labels,
     read_mask,
@@ -49,7 +49,7 @@ CHECKS = {
     "id": "rows whose patient is not the one that the path names",
     "duplicate": "pictures that are there twice",
     "near-duplicate": "slices of two patients that are nearly one picture",
-    "split": "patients, or pictures of one, on both sides of the split",
+    "split": "persons, whole collections or pictures of one person on both sides of the split",
     "excluded": "rows that the manifest excludes",
 }
 # Fewer tumour pixels than this on a slice are more likely a slip of the pen.
@@ -118,7 +118,7 @@ def audit(manifest: Manifest, split: Split | None = None, tell: Tell | None = No
         done += len(rows)
         if tell is not None:
             tell(done, len(manifest.used))
-    twins = [*_same_files(seen), *_near_pictures(seen)]
+    twins = [*_same_files(seen), *_near_pictures(manifest, seen)]
     problems += [one.problem for one in twins]
     if split is not None:
         problems += _of_split(manifest, split, twins)
@@ -145,7 +145,7 @@ def _of_rows(patient: str, rows: tuple[SliceRow, ...]) -> Iterator[Problem]:
                 yield Problem("id", row.key, f"the path names another patient: {path}")
     if any(row.tumour for row in rows):
         yield from _of_areas(patient, rows)
-    else:
+    elif not rows[0].tumour_free:
         yield Problem(
             "no-tumour",
             patient,
@@ -190,20 +190,14 @@ def _of_pictures(manifest: Manifest, rows: tuple[SliceRow, ...], seen: _Seen) ->
         budget = Budget(DEFAULT_LIMITS)
         try:
             picture = read_picture(manifest.path(row.image), row.image, budget)
-            mask = read_mask(manifest.path(row.mask), row.mask, budget)
+            mask = read_mask(manifest.path(row.mask), row.mask, budget) if row.mask else None
         except GliosightError as error:
             yield _unreadable(row, error)
             continue
-        for path, digest, wanted in (
-            (row.image, picture.sha256, row.sha256),
-            (row.mask, mask.sha256, row.mask_sha256),
-        ):
-            if digest != wanted:
-                yield Problem("changed", row.key, f"changed since it was indexed: {path}")
-        yield from _of_mask(row, mask.values, picture.values.shape[:2])
-        values = values_of(mask.values)
-        if not (set(values) <= {0, 1} or set(values) <= {0, 255}):
-            yield Problem("mask-values", row.key, f"mask holds {_listed(values)}")
+        if picture.sha256 != row.sha256:
+            yield _changed(row, row.image)
+        if mask is not None:
+            yield from _of_picture_mask(row, mask, picture.values.shape[:2])
         channels = picture.values.shape[-1]
         place = CHANNELS.index(Sequence.FLAIR) if channels == len(CHANNELS) else 0
         planes.append(picture.values[..., place])
@@ -222,7 +216,9 @@ def _of_volumes(manifest: Manifest, rows: tuple[SliceRow, ...], seen: _Seen) -> 
     row, budget = rows[0], Budget(DEFAULT_LIMITS)
     try:
         flair = read_volume(manifest.path(row.image), row.image, budget).values
-        mask = read_labels(manifest.path(row.mask), row.mask, budget).values
+        mask = np.zeros(flair.shape, dtype=np.uint8)
+        if row.mask:
+            mask = read_labels(manifest.path(row.mask), row.mask, budget).values
         for path, wanted in (
             (row.image, row.sha256),
             (row.mask, row.mask_sha256),
@@ -254,6 +250,19 @@ def _of_mask(row: SliceRow, mask: NDArray[Any], size: tuple[int, ...]) -> Iterat
     if area != row.area_px or row.tumour != (area > 0):
         told = f"{row.area_px} pixels, tumour {'yes' if row.tumour else 'no'}"
         yield Problem("label", row.key, f"mask has {area} tumour pixels, the manifest {told}")
+
+
+def _of_picture_mask(row: SliceRow, mask: Pixels, size: tuple[int, ...]) -> Iterator[Problem]:
+    if mask.sha256 != row.mask_sha256:
+        yield _changed(row, row.mask)
+    yield from _of_mask(row, mask.values, size)
+    values = values_of(mask.values)
+    if not (set(values) <= {0, 1} or set(values) <= {0, 255}):
+        yield Problem("mask-values", row.key, f"mask holds {_listed(values)}")
+
+
+def _changed(row: SliceRow, path: str) -> Problem:
+    return Problem("changed", row.key, f"changed since it was indexed: {path}")
 
 
 def _unreadable(row: SliceRow, error: GliosightError) -> Problem:
@@ -305,11 +314,11 @@ def _same_files(seen: _Seen) -> Iterator[_Twins]:
         yield _Twins(Problem("duplicate", one.key, text), one, other)
 
 
-def _near_pictures(seen: _Seen) -> Iterator[_Twins]:
+def _near_pictures(manifest: Manifest, seen: _Seen) -> Iterator[_Twins]:
     """Slices that are nearly one picture, by pair of patients; files there twice are left out."""
     if not seen.rows:
         return
-    owners = [person_of(row.patient) for row in seen.rows]
+    owners = [manifest.person_of(row.patient) for row in seen.rows]
     pairs: dict[tuple[str, str], list[tuple[float, SliceRow, SliceRow]]] = defaultdict(list)
     for i, j, alike in near_pairs(np.stack(seen.signatures), owners):
         one, other = seen.rows[i], seen.rows[j]
@@ -340,20 +349,33 @@ def _of_split(manifest: Manifest, split: Split, twins: list[_Twins]) -> Iterator
         for row in manifest.used
     }
     yield from _of_cover(manifest, split, set(groups), of_row)
-    sides: dict[str, set[str]] = defaultdict(set)
-    studies: dict[str, set[str]] = defaultdict(set)
-    for row in manifest.used:
-        sides[person_of(row.patient)] |= of_row[row.key]
-        studies[person_of(row.patient)].add(row.patient)
-    for person, names in sides.items():
-        if len(names) > 1:
-            subject = " and ".join(sorted(studies[person]))
-            yield Problem("split", subject, f"stands in {', '.join(sorted(names))}")
+    yield from _of_sides(manifest, split, of_row)
     for one in twins:
         names = of_row[one.first.key] | of_row[one.second.key]
         if one.first.patient != one.second.patient and len(names) > 1:
             text = f"one picture with {one.second.key}, in {', '.join(sorted(names))}"
             yield Problem("split", one.first.key, text)
+
+
+def _of_sides(manifest: Manifest, split: Split, of_row: dict[str, set[str]]) -> Iterator[Problem]:
+    """Persons, and collections that are to stay whole, on several sides."""
+    persons: dict[str, set[str]] = defaultdict(set)
+    studies: dict[str, set[str]] = defaultdict(set)
+    cohorts: dict[str, set[str]] = defaultdict(set)
+    for row in manifest.used:
+        person = manifest.person_of(row.patient)
+        persons[person] |= of_row[row.key]
+        studies[person].add(row.patient)
+        if row.collection in split.whole:
+            cohorts[row.collection] |= of_row[row.key]
+    for person, names in persons.items():
+        if len(names) > 1:
+            subject = " and ".join(sorted(studies[person]))
+            yield Problem("split", subject, f"stands in {', '.join(sorted(names))}")
+    for collection, names in cohorts.items():
+        if len(names) > 1:
+            text = f"is to stay whole, and stands in {', '.join(sorted(names))}"
+            yield Problem("split", collection, text)
 
 
 def _of_cover(

@@ -40,6 +40,9 @@ class VolumeCase:
     excluded: str = ""
 
 
+# Why a picture or volume without a mask is excluded, unless its patient has no tumour.
+NO_MASK = "no mask"
+
 Case = PictureCase | VolumeCase
 
 

@@ -75,7 +75,8 @@ def look(manifest: Manifest, tell: Tell | None = None) -> Look:
         masks = rows[:1] if rows[0].kind == NIFTI else rows
         for row in masks:
             try:
-                values[_mask_values(manifest, row)] += 1
+                if row.mask:
+                    values[_mask_values(manifest, row)] += 1
             except GliosightError:
                 unreadable += 1
             done += len(rows) // len(masks)

@@ -8,14 +8,15 @@ What rules a slice out: a picture or mask that is missing, damaged or of a kind 
 another size than its picture, or that is an image; a size or depth that differs from that of the
 patient's other slices (the most frequent one counts). What rules a patient out: FLAIR without contrast,
 with two values only, or named as another sequence. Which sequences are really there is decided for the
-patient as a whole, by the rule of `gliosight.read.copies`.
+patient as a whole, by the rule of `gliosight.read.copies`. T1 and T1C on another grid than FLAIR count where
+the read stage resamples them onto it.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.data.cases import Layout, PictureCase, PictureSlice, VolumeCase
+from gliosight.data.cases import NO_MASK, Layout, PictureCase, PictureSlice, VolumeCase
 from gliosight.data.manifest import NIFTI, SEQUENCES, SLICES, SliceRow
 from gliosight.data.patients import institution_of
 from gliosight.data.pixels import (
@@ -34,7 +35,7 @@ from gliosight.data.pixels import (
     read_picture,
     read_volume,
 )
-from gliosight.errors import GliosightError, printable
+from gliosight.errors import DamagedInputError, GliosightError, printable
 from gliosight.read.copies import keep_real
 from gliosight.read.intensities import few_values, is_constant, is_labels
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
@@ -56,7 +57,18 @@ class Indexed:
     notes: tuple[str, ...]
 
 
-def index(layout: Layout, folder: Path, tell: Tell | None = None) -> Indexed:
+def files_of(layout: Layout) -> int:
+    """How many files `index` counts: pictures, and patients of volumes."""
+    return sum(len(one.slices) if isinstance(one, PictureCase) else 1 for one in layout.cases)
+
+
+def index(
+    layout: Layout,
+    folder: Path,
+    tell: Tell | None = None,
+    *,
+    tumour_free: Container[str] = frozenset(),
+) -> Indexed:
     """Open every file and make the rows.
 
     Parameters
@@ -65,15 +77,22 @@ def index(layout: Layout, folder: Path, tell: Tell | None = None) -> Indexed:
     folder : Path
         Where the manifest will lie; the rows' paths are relative to it.
     tell : callable, optional
+    tumour_free : container of str
+        Patients that are known to have no tumour: they need no mask.
+
+    Raises
+    ------
+    DamagedInputError
+        A mask of one of them marks pixels.
     """
     names = _Names(layout.root, folder)
-    total = sum(len(one.slices) if isinstance(one, PictureCase) else 1 for one in layout.cases)
+    total = files_of(layout)
     rows: list[SliceRow] = []
     notes = list(layout.notes)
     contradicted = done = 0
     for case in layout.cases:
         if isinstance(case, VolumeCase):
-            made, odd = _volume_rows(case, names)
+            made, odd = _volume_rows(case, names, tumour_free=case.patient in tumour_free)
             notes += odd
             done += 1
             if tell is not None:
@@ -81,15 +100,27 @@ def index(layout: Layout, folder: Path, tell: Tell | None = None) -> Indexed:
         else:
             started = done
             step = None if tell is None else lambda k, n=started: tell(n + k, total)
-            made = _picture_rows(case, names, step)
+            made = _picture_rows(case, names, step, tumour_free=case.patient in tumour_free)
             done += len(case.slices)
             contradicted += _contradictions(case, made, layout.labels)
+        _refuse_tumour(made)
         rows += made
     if contradicted:
         notes.append(
             f"Rows whose label in the table contradicts the mask, which counts: {contradicted:,}."
         )
     return Indexed(tuple(rows), tuple(notes))
+
+
+def _refuse_tumour(rows: list[SliceRow]) -> None:
+    for row in rows:
+        if row.tumour_free and row.tumour:
+            raise DamagedInputError(
+                f"the mask of {printable(row.key)}, which has no tumour by --tumour-free, marks "
+                f"{row.area_px:,} pixels",
+                where=printable(row.mask),
+                remedy="take this mask away, or leave the collection out of --tumour-free",
+            )
 
 
 def _contradictions(case: PictureCase, rows: list[SliceRow], labels: Mapping[Path, bool]) -> int:
@@ -124,7 +155,16 @@ class _Names:
         return path.relative_to(self._root).as_posix()
 
 
-def _row(patient: str, number: int, kind: str, image: str, mask: str, excluded: str) -> SliceRow:
+def _row(
+    patient: str,
+    number: int,
+    kind: str,
+    image: str,
+    mask: str,
+    excluded: str,
+    *,
+    tumour_free: bool,
+) -> SliceRow:
     """A row of which no pixel is known yet."""
     return SliceRow(
         patient=patient,
@@ -141,7 +181,8 @@ def _row(patient: str, number: int, kind: str, image: str, mask: str, excluded: 
         institution=institution_of(patient),
         sha256="",
         mask_sha256="",
-        excluded=excluded,
+        excluded="" if tumour_free and excluded == NO_MASK else excluded,
+        tumour_free=tumour_free,
     )
 
 
@@ -149,12 +190,12 @@ def _row(patient: str, number: int, kind: str, image: str, mask: str, excluded: 
 
 
 def _picture_rows(
-    case: PictureCase, names: _Names, step: Callable[[int], None] | None
+    case: PictureCase, names: _Names, step: Callable[[int], None] | None, *, tumour_free: bool
 ) -> list[SliceRow]:
     budget = Budget(DEFAULT_LIMITS)
     read: list[tuple[SliceRow, Pixels | None]] = []
     for count, one in enumerate(case.slices, start=1):
-        read.append(_read_slice(case.patient, one, names, budget))
+        read.append(_read_slice(case.patient, one, names, budget, tumour_free=tumour_free))
         if step is not None:
             step(count)
     shapes = Counter(_shape_of(picture) for _, picture in read if picture is not None)
@@ -185,11 +226,17 @@ def _picture_rows(
 
 
 def _read_slice(
-    patient: str, one: PictureSlice, names: _Names, budget: Budget
+    patient: str, one: PictureSlice, names: _Names, budget: Budget, *, tumour_free: bool
 ) -> tuple[SliceRow, Pixels | None]:
     """A row, and the picture if the slice is sound so far."""
     row = _row(
-        patient, one.number, SLICES, names.written(one.image), names.written(one.mask), one.excluded
+        patient,
+        one.number,
+        SLICES,
+        names.written(one.image),
+        names.written(one.mask),
+        one.excluded,
+        tumour_free=tumour_free,
     )
     try:
         picture = read_picture(one.image, names.where(one.image), budget)
@@ -197,7 +244,9 @@ def _read_slice(
         return _ruled_out(row, f"picture: {error.what}"), None
     row = replace(row, sha256=picture.sha256)
     if one.mask is None:
-        return _ruled_out(row, "no mask"), None
+        return (
+            (row, picture) if tumour_free and not row.excluded else (_ruled_out(row, NO_MASK), None)
+        )
     try:
         mask = read_mask(one.mask, names.where(one.mask), budget)
     except GliosightError as error:
@@ -233,11 +282,19 @@ def _size(shape: tuple[int, ...]) -> str:
 # --- volumes -------------------------------------------------------------------------------------
 
 
-def _volume_rows(case: VolumeCase, names: _Names) -> tuple[list[SliceRow], list[str]]:
+def _volume_rows(
+    case: VolumeCase, names: _Names, *, tumour_free: bool
+) -> tuple[list[SliceRow], list[str]]:
     """Rows of one patient, and what the user should know."""
     budget = Budget(DEFAULT_LIMITS)
     row = _row(
-        case.patient, 0, NIFTI, names.written(case.flair), names.written(case.mask), case.excluded
+        case.patient,
+        0,
+        NIFTI,
+        names.written(case.flair),
+        names.written(case.mask),
+        case.excluded,
+        tumour_free=tumour_free,
     )
     try:
         flair = read_volume(case.flair, names.where(case.flair), budget)
@@ -250,23 +307,24 @@ def _volume_rows(case: VolumeCase, names: _Names) -> tuple[list[SliceRow], list[
         if path is None:
             continue
         try:
-            values = _on_grid_of(flair, path, names, budget)
+            other = read_volume(path, names.where(path), budget)
+            # As the read stage does for a user's study, so that both see the same sequences.
+            placed = onto_grid(flair, other, name.value, names.where(path), budget)
         except GliosightError as error:
             row = _ruled_out(row, f"{name.value}: {error.what}")
             continue
-        if values is None:
-            notes.append(
-                f"{name.value} of {case.patient} lies on another grid than FLAIR; it is left out."
-            )
+        if placed.values is None:
+            notes += [f"{case.patient}: {one.message}" for one in placed.flags]
             continue
-        arrays[name] = values
+        arrays[name] = placed.values
         written, digest = names.written(path), file_sha256(path)
         if name is Sequence.T1:
             row = replace(row, t1=written, t1_sha256=digest)
         else:
             row = replace(row, t1c=written, t1c_sha256=digest)
-        if is_labels(values):
-            row = _ruled_out(row, f"{name.value} has {few_values(values)} only: a mask")
+        # Before it was resampled: interpolation makes many values of a mask's few.
+        if is_labels(other.values):
+            row = _ruled_out(row, f"{name.value} has {few_values(other.values)} only: a mask")
     row, areas = _areas(row, case, flair, names, budget)
     rows = [
         replace(row, number=number, tumour=area > 0, area_px=area)
@@ -281,7 +339,7 @@ def _areas(
     """The row with its mask's digest, and the mask's area on each slice, pixels."""
     none = [0] * len(flair.values)
     if case.mask is None:
-        return _ruled_out(row, "no mask"), none
+        return row if row.tumour_free else _ruled_out(row, NO_MASK), none
     try:
         mask = read_labels(case.mask, names.where(case.mask), budget)
         row = replace(row, mask_sha256=file_sha256(case.mask))
@@ -295,14 +353,8 @@ def _areas(
     return row, none if row.excluded else np.count_nonzero(mask.values, axis=(1, 2)).tolist()
 
 
-def _on_grid_of(flair: Image, path: Path, names: _Names, budget: Budget) -> NDArray[Any] | None:
-    """Another sequence's values, if they lie on FLAIR's voxels."""
-    other = read_volume(path, names.where(path), budget)
-    return other.values if _same_grid(flair, other, names.where(path)) else None
-
-
 def _same_grid(flair: Image, other: Image, where: str) -> bool:
-    """Whether two volumes share their voxels, by the read stage's own rule."""
+    """Whether a mask lies on FLAIR's voxels, by the read stage's own rule; it is never resampled."""
     if flair.header.shape != other.header.shape:
         return False
     # The name is for flags alone, which are not asked for here.

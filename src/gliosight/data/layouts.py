@@ -20,7 +20,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from gliosight.data.cases import Case, Layout, PictureCase, VolumeCase
+from gliosight.data.cases import NO_MASK, Case, Layout, PictureCase, VolumeCase
 from gliosight.data.patients import Picture, group_pictures
 from gliosight.data.table import NAME as TABLE
 from gliosight.data.table import TableLine, read_table
@@ -310,7 +310,7 @@ def _without_word(name: str) -> str:
 def _single(one: Picture) -> VolumeCase:
     """A volume of a pair of folders: FLAIR alone."""
     mask = one.masks[0] if len(one.masks) == 1 else None
-    reason = "" if mask else f"{len(one.masks)} masks" if one.masks else "no mask"
+    reason = "" if mask else f"{len(one.masks)} masks" if one.masks else NO_MASK
     return VolumeCase(stem(one.image.name), one.image, mask=mask, excluded=reason)
 
 
@@ -334,7 +334,7 @@ def _volumes(folder: Path, paths: list[Path], root: Path) -> list[VolumeCase]:
         if len(fitting) > 1:
             fitting = [one for one in fitting if _SEGMENTATION.search(stem(one.name))] or fitting
         mask = fitting[0] if len(fitting) == 1 else None
-        reason = "" if mask else f"{len(fitting)} masks" if fitting else "no mask"
+        reason = "" if mask else f"{len(fitting)} masks" if fitting else NO_MASK
         try:
             files, _, _ = assign(group, folder.name)
         except UnsupportedInputError as error:

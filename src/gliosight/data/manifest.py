@@ -3,7 +3,8 @@
 In and out: a CSV file with the columns of `COLUMNS`; in between, a frozen `Manifest`. Paths are relative
 to the folder the manifest lies in, so that both can be moved together. Who makes one is `index`.
 
-Words: a *patient* is one study of one person here (the LGG set has one study each). A row's *number* is
+Words: a *patient* is one study of one person here (the LGG set has one study each). A *collection* is a data
+set of its own: a cohort, a site, a challenge. A row's *number* is
 the slice's number in its file's name (pictures) or its index along the volume's slice axis, from 0
 (NIfTI). Rows of a patient stand together, in the order of their numbers: inferior to superior for
 pictures in the LGG layout, as stored for NIfTI.
@@ -23,6 +24,7 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
+from gliosight.data.patients import person_of
 from gliosight.errors import CannotWriteError, DamagedInputError, NothingReadableError, printable
 from gliosight.files import whole_file
 
@@ -47,7 +49,8 @@ class SliceRow:
     t1, t1c : str
         Volumes of the other sequences; empty for pictures, and where there are none.
     mask : str
-        Picture or volume; not 0 is tumour. Empty where the truth is not known.
+        Picture or volume; not 0 is tumour. Empty where there is none: the truth is not known then, unless
+        the patient is ``tumour_free``.
     tumour : bool
     area_px : int
     sequences : tuple of str
@@ -62,6 +65,12 @@ class SliceRow:
         Why the slice is not used; empty for a good one.
     t1_sha256, t1c_sha256 : str
         Of the bytes of ``t1`` and ``t1c``; empty where these are.
+    collection : str
+        The data set the patient is of; empty where there is one only.
+    person : str
+        Who the patient is, where the name does not say it; see `Manifest.person_of`.
+    tumour_free : bool
+        The patient is known to have no tumour, with a mask or without.
     """
 
     patient: str
@@ -81,6 +90,14 @@ class SliceRow:
     excluded: str = ""
     t1_sha256: str = ""
     t1c_sha256: str = ""
+    collection: str = ""
+    person: str = ""
+    tumour_free: bool = False
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether it is known which pixels are tumour."""
+        return bool(self.mask) or self.tumour_free
 
     @property
     def key(self) -> str:
@@ -89,7 +106,9 @@ class SliceRow:
 
 
 COLUMNS = tuple(one.name for one in fields(SliceRow))
-OPTIONAL = ("t1_sha256", "t1c_sha256")
+OPTIONAL = ("t1_sha256", "t1c_sha256", "collection", "person", "tumour_free")
+# Columns in which all rows of a patient are alike.
+OF_PATIENT = ("collection", "person", "tumour_free")
 # Beginnings that a spreadsheet takes for a formula, and the mark itself.
 MARKED = ("=", "+", "-", "@", "\t", "\r", "'")
 
@@ -107,7 +126,8 @@ class Manifest:
     Raises
     ------
     DamagedInputError
-        A patient's rows do not stand together, or a slice is there twice.
+        A patient's rows do not stand together, a slice is there twice, or a patient is of two
+        collections or persons.
     """
 
     rows: tuple[SliceRow, ...]
@@ -116,13 +136,21 @@ class Manifest:
     def __post_init__(self) -> None:
         seen: set[str] = set()
         for patient, group in groupby(self.rows, key=lambda row: row.patient):
-            numbers = [row.number for row in group]
+            rows = list(group)
+            numbers = [row.number for row in rows]
             if patient in seen or numbers != sorted(set(numbers)):
                 raise DamagedInputError(
                     f"slices of {printable(patient)} are out of order or there twice",
                     where="manifest",
                     remedy="make it anew with: gliosight data index",
                 )
+            for name in OF_PATIENT:
+                if len({getattr(row, name) for row in rows}) > 1:
+                    raise DamagedInputError(
+                        f"slices of {printable(patient)} differ in the column {name}",
+                        where="manifest",
+                        remedy=f"give all slices of a patient the same {name}",
+                    )
             seen.add(patient)
 
     @cached_property
@@ -140,6 +168,15 @@ class Manifest:
         """Used rows of each patient."""
         return {name: tuple(group) for name, group in groupby(self.used, lambda row: row.patient)}
 
+    @cached_property
+    def collections(self) -> tuple[str, ...]:
+        """Collections with a used row, in alphabetical order; none where no row names one."""
+        return tuple(sorted({row.collection for row in self.used if row.collection}))
+
+    def person_of(self, patient: str) -> str:
+        """The person a patient is: by the column ``person``, else by the name."""
+        return self.by_patient[patient][0].person or person_of(patient)
+
     def path(self, relative: str) -> Path:
         """The path of a row's file."""
         return self.folder / relative
@@ -152,6 +189,10 @@ class Manifest:
             known = [row.patient, str(row.number), row.sha256, row.mask_sha256, row.excluded]
             if row.t1 or row.t1c:
                 known += [row.t1_sha256, row.t1c_sha256]
+            # Only where they are given: the digest of a data set without them stays what it was.
+            for name in OF_PATIENT:
+                if getattr(row, name):
+                    known += [name, str(getattr(row, name))]
             digest.update(("\0".join(known) + "\n").encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
@@ -274,8 +315,9 @@ def _row(header: Ordered[str], line: Ordered[str]) -> SliceRow:
     value = dict.fromkeys(OPTIONAL, "") | dict(zip(header, map(_plain, line), strict=True))
     if value["kind"] not in (SLICES, NIFTI):
         raise ValueError(f"kind {value['kind']!r} is neither {SLICES} nor {NIFTI}")
-    if value["tumour"] not in ("0", "1"):
-        raise ValueError(f"tumour {value['tumour']!r} is neither 0 nor 1")
+    flags = {name: _flag(name, value[name]) for name in ("tumour", "tumour_free")}
+    if flags["tumour_free"] and flags["tumour"]:
+        raise ValueError("tumour is 1 and tumour_free is 1")
     sequences, copies = (_parts(value[name]) for name in ("sequences", "copies"))
     return SliceRow(
         patient=value["patient"],
@@ -285,7 +327,7 @@ def _row(header: Ordered[str], line: Ordered[str]) -> SliceRow:
         t1=value["t1"],
         t1c=value["t1c"],
         mask=value["mask"],
-        tumour=value["tumour"] == "1",
+        tumour=flags["tumour"],
         area_px=int(value["area_px"]),
         sequences=sequences,
         copies=copies,
@@ -295,7 +337,16 @@ def _row(header: Ordered[str], line: Ordered[str]) -> SliceRow:
         excluded=value["excluded"],
         t1_sha256=value["t1_sha256"],
         t1c_sha256=value["t1c_sha256"],
+        collection=value["collection"],
+        person=value["person"],
+        tumour_free=flags["tumour_free"],
     )
+
+
+def _flag(name: str, text: str) -> bool:
+    if text not in ("0", "1") and not (text == "" and name in OPTIONAL):
+        raise ValueError(f"{name} {text!r} is neither 0 nor 1")
+    return text == "1"
 
 
 def _parts(text: str) -> tuple[str, ...]:

@@ -9,8 +9,14 @@ The rule: patients are ordered by institution and, within it, by tumour volume. 
 neighbours in that order, as many as it takes for the smallest part to get one of them; then they are dealt
 out along it, always to the part that is furthest below its share, and the seed breaks ties. So parts are
 alike in institutions and in sizes, and each part's share is met within one patient. A patient is never on
-two sides, nor is a person with several studies, where the names tell (`patients.person_of`). Splitting by
-slice, as the tutorial does, is there to show what it is worth, and says so.
+two sides, nor is a person with several studies, where the manifest or the names say so
+(`Manifest.person_of`). Splitting by slice, as the tutorial does, is there to show what it is worth, and says
+so.
+
+With several collections these come first in the order, before institutions. A collection that is to stay
+*whole* is in one part or fold, so that no cohort judges itself. Whole collections are dealt first and by
+themselves, the largest first; the others are dealt as if these were not there, so that each part gets its
+share of every collection.
 """
 
 from __future__ import annotations
@@ -29,8 +35,7 @@ from typing import Any
 import numpy as np
 
 from gliosight.data.manifest import Manifest, SliceRow, write_whole
-from gliosight.data.patients import person_of
-from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
+from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 
 PATIENT, SLICE, INSTITUTION = "patient", "slice", "institution"
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
@@ -53,6 +58,8 @@ class Split:
         Names of the patients (by slice: ``patient:number``) of each part or fold.
     validation : float
         With folds: the share of the patients outside the test fold that a run may select by.
+    whole : tuple of str
+        Collections that are on one side as a whole, in validation and training of a fold, too.
     """
 
     by: str
@@ -60,12 +67,14 @@ class Split:
     manifest_sha256: str
     groups: Mapping[str, tuple[str, ...]]
     validation: float = 0.0
+    whole: tuple[str, ...] = ()
 
     @cached_property
     def sha256(self) -> str:
         """Digest of what the split says."""
         said = {"by": self.by, "groups": self.groups, "validation": self.validation}
         said |= {"seed": self.seed, "manifest": self.manifest_sha256}
+        said |= {"whole": self.whole} if self.whole else {}
         text = json.dumps(said, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -151,7 +160,7 @@ class Split:
         others = [name for name in manifest.patients if name not in part_of]
         shares = {TRAIN: 1 - self.validation, VALIDATION: self.validation}
         seed = [self.seed, *fold.encode()]
-        for part, names in deal(manifest, others, shares, seed).items():
+        for part, names in deal(manifest, others, shares, seed, self.whole).items():
             part_of |= dict.fromkeys(names, part)
         return part_of
 
@@ -162,14 +171,17 @@ def split_parts(
     by: str = PATIENT,
     seed: int = 1,
     shares: Mapping[str, float] | None = None,
+    whole: Ordered[str] = (),
 ) -> Split:
     """Train, validation and test.
 
     Raises
     ------
     UsageError
-        Shares that do not add up to one, or too few patients for them.
+        Shares that do not add up to one, too few patients for them, or a whole collection that is not
+        there.
     """
+    _check_whole(manifest, whole)
     shares = dict(shares or DEFAULT_SHARES)
     if (
         set(shares) != set(PARTS)
@@ -189,26 +201,35 @@ def split_parts(
             for part, chunk in zip(PARTS, np.split(keys, ends[:-1]), strict=True)
         }
     else:
-        groups = deal(manifest, manifest.patients, shares, [seed])
+        groups = deal(manifest, manifest.patients, shares, [seed], whole)
     _refuse_empty(groups, {part for part in PARTS if shares[part] > 0})
-    return Split(by, seed, manifest.sha256, groups)
+    return Split(by, seed, manifest.sha256, groups, whole=tuple(whole))
 
 
-def split_folds(manifest: Manifest, folds: int, *, seed: int = 1, validation: float = 0.0) -> Split:
+def split_folds(
+    manifest: Manifest,
+    folds: int,
+    *,
+    seed: int = 1,
+    validation: float = 0.0,
+    whole: Ordered[str] = (),
+) -> Split:
     """``folds`` folds by patient.
 
     Raises
     ------
     UsageError
-        Too few patients for so many folds.
+        Too few patients for so many folds, or a whole collection that is not there.
     """
     _check_validation(validation)
+    _check_whole(manifest, whole)
     if folds < 2:
         raise UsageError(f"{folds} folds", remedy="choose 2 or more")
     shares = {str(k): 1 / folds for k in range(folds)}
-    groups = deal(manifest, manifest.patients, shares, [seed])
+    groups = deal(manifest, manifest.patients, shares, [seed], whole)
     _refuse_empty(groups, set(shares))
-    return _checked(Split(PATIENT, seed, manifest.sha256, groups, validation), manifest)
+    split = Split(PATIENT, seed, manifest.sha256, groups, validation, tuple(whole))
+    return _checked(split, manifest)
 
 
 def split_institutions(manifest: Manifest, *, seed: int = 1, validation: float = 0.0) -> Split:
@@ -221,8 +242,13 @@ def split_institutions(manifest: Manifest, *, seed: int = 1, validation: float =
     """
     _check_validation(validation)
     groups: dict[str, tuple[str, ...]] = {}
+    # A person of whom one study's name says the institution, and another's none.
+    named: dict[str, str] = {}
     for patient, rows in manifest.by_patient.items():
-        name = rows[0].institution or "unknown"
+        person = manifest.person_of(patient)
+        named[person] = named.get(person) or rows[0].institution
+    for patient in manifest.patients:
+        name = named[manifest.person_of(patient)] or "unknown"
         groups[name] = (*groups.get(name, ()), patient)
     if len(groups) < 2:
         raise UsageError(
@@ -238,6 +264,7 @@ def deal(
     patients: Ordered[str],
     shares: Mapping[str, float],
     seed: Ordered[int],
+    whole: Ordered[str] = (),
 ) -> dict[str, tuple[str, ...]]:
     """Deal patients out by the rule of the module's first lines.
 
@@ -248,6 +275,8 @@ def deal(
     shares : mapping of str to float
         By group; they add up to 1.
     seed : sequence of int
+    whole : sequence of str
+        Collections that stay together.
 
     Returns
     -------
@@ -257,27 +286,56 @@ def deal(
     generator = np.random.default_rng(seed)
     persons: dict[str, list[str]] = {}
     for patient in sorted(patients):
-        persons.setdefault(person_of(patient), []).append(patient)
+        persons.setdefault(manifest.person_of(patient), []).append(patient)
+    cohorts = _cohorts(manifest, persons, whole)
+    together = {person for cohort in cohorts for person in cohort}
 
-    def place(person: str) -> tuple[str, int, str]:
+    def place(person: str) -> tuple[str, str, int, str]:
         rows = [row for patient in persons[person] for row in manifest.by_patient[patient]]
-        return rows[0].institution, sum(row.area_px for row in rows), person
+        first = rows[0]
+        return first.collection, first.institution, sum(row.area_px for row in rows), person
 
-    ordered = sorted(persons, key=place)
+    ordered = sorted(persons.keys() - together, key=place)
     names = [name for name, share in shares.items() if share > 0]
     share = np.asarray([shares[name] for name in names])
     reach = math.ceil(1 / share.min() - 1e-9)
     dealt: dict[str, list[str]] = {name: [] for name in shares}
-    count = 0
+
+    def give(own: list[str]) -> None:
+        """Deal patients that stay together to the group furthest below its share."""
+        counts = np.asarray([len(dealt[name]) - before[name] for name in names])
+        short = share * (counts.sum() + len(own)) - counts
+        tie = generator.permutation(len(names))
+        chosen = max(range(len(names)), key=lambda k: (round(float(short[k]), 9), tie[k]))
+        dealt[names[chosen]] += own
+
+    before = dict.fromkeys(names, 0)
+    for cohort in cohorts:
+        give([patient for person in cohort for patient in persons[person]])
+    before = {name: len(dealt[name]) for name in names}
     for start in range(0, len(ordered), reach):
         for place_in_run in generator.permutation(len(ordered[start : start + reach])):
-            own = persons[ordered[start + place_in_run]]
-            count += len(own)
-            short = share * count - [len(dealt[name]) for name in names]
-            tie = generator.permutation(len(names))
-            chosen = max(range(len(names)), key=lambda k: (round(float(short[k]), 9), tie[k]))
-            dealt[names[chosen]] += own
+            give(persons[ordered[start + place_in_run]])
     return {name: tuple(sorted(group)) for name, group in dealt.items()}
+
+
+def _cohorts(
+    manifest: Manifest, persons: Mapping[str, Ordered[str]], whole: Ordered[str]
+) -> list[list[str]]:
+    """The persons of each whole collection, the largest first; those that share a person are one."""
+    cohorts: list[set[str]] = []
+    for collection in sorted(set(whole)):
+        cohort = {
+            person
+            for person, own in persons.items()
+            if any(manifest.by_patient[patient][0].collection == collection for patient in own)
+        }
+        for other in [one for one in cohorts if one & cohort]:
+            cohorts.remove(other)
+            cohort |= other
+        if cohort:
+            cohorts.append(cohort)
+    return [sorted(one) for one in sorted(cohorts, key=lambda one: (-len(one), min(one)))]
 
 
 def rows_by_group(split: Split, manifest: Manifest) -> dict[str, tuple[SliceRow, ...]]:
@@ -304,6 +362,7 @@ def write_split(split: Split, path: Path) -> None:
         "seed": split.seed,
         "manifest_sha256": split.manifest_sha256,
         "validation": split.validation,
+        **({"whole": list(split.whole)} if split.whole else {}),
         "groups": {name: list(keys) for name, keys in split.groups.items()},
     }
     write_whole(path, (json.dumps(value, indent=1) + "\n").encode("ascii"))
@@ -360,6 +419,7 @@ def _split_of(value: Any, *, strict: bool) -> Split:
         manifest_sha256=str(value["manifest_sha256"]),
         groups=groups,
         validation=validation,
+        whole=tuple(map(str, value.get("whole", ()))),
     )
 
 
@@ -383,6 +443,17 @@ def _refuse_empty(groups: Mapping[str, tuple[str, ...]], needed: set[str]) -> No
 def _check_validation(share: float) -> None:
     if not 0 <= share < 1:
         raise UsageError(f"a validation share of {share:g}", remedy="choose 0 to below 1")
+
+
+def _check_whole(manifest: Manifest, whole: Ordered[str]) -> None:
+    if absent := [name for name in whole if name not in manifest.collections]:
+        known = ", ".join(manifest.collections)
+        raise UsageError(
+            f"no collection {printable(absent[0])!r}",
+            remedy=f"choose of {known}"
+            if known
+            else "name collections: gliosight data index NAME=PATH",
+        )
 
 
 def _damaged(path: Path, what: str) -> DamagedInputError:

@@ -64,10 +64,10 @@ def read_labelled(
     DamagedInputError
         A file that has changed since, a mask of another size, or slices that do not fit together.
     UnsupportedInputError
-        A row without a mask.
+        A row without a mask, of a patient that is not known to have no tumour.
     """
     rows = manifest.by_patient[patient]
-    if lacking := [row for row in rows if not row.mask]:
+    if lacking := [row for row in rows if not row.has_truth]:
         raise UnsupportedInputError(
             "a slice has no mask",
             where=printable(lacking[0].image),
@@ -96,7 +96,9 @@ def _read_volumes(
     first = rows[0]
     t1, t1c = (manifest.path(one) if one else None for one in (first.t1, first.t1c))
     study = read(Request(None, flair=manifest.path(first.image), t1=t1, t1c=t1c, limits=limits))
-    mask = read_nifti_file(manifest.path(first.mask), first.mask, budget, None).values != 0
+    mask = np.zeros(study.shape, dtype=bool)
+    if first.mask:
+        mask = read_nifti_file(manifest.path(first.mask), first.mask, budget, None).values != 0
     if len(rows) != study.shape[0]:
         raise DamagedInputError(
             f"the manifest has {len(rows)} slices of it, the volume {study.shape[0]}",
@@ -114,6 +116,9 @@ def _read_pictures(
     study = read_slices(found, patient, budget, labelled=True)
     masks = []
     for row in rows:
+        if not row.mask:
+            masks.append(np.zeros(study.shape[1:], dtype=bool))
+            continue
         one = _found(manifest, row.mask)
         data = read_file(one.path, one.where, budget)
         picture = (

@@ -15,11 +15,12 @@ import numpy as np
 from gliosight.data.manifest import SEQUENCES, Manifest, SliceRow
 
 NO_INSTITUTION = "unknown"
+NO_COLLECTION = "none"
 
 
 @dataclass(frozen=True)
 class Group:
-    """Counts of one institution, or of the whole data set.
+    """Counts of one institution or collection, or of the whole data set.
 
     Parameters
     ----------
@@ -57,6 +58,10 @@ class Summary:
     Parameters
     ----------
     whole : Group
+    persons : int
+        Different persons of the patients, which are studies.
+    collections : dict of str to Group
+        By name; empty where the manifest names none.
     institutions : dict of str to Group
         By name; `NO_INSTITUTION` where a patient's name says none.
     excluded : dict of str to int
@@ -75,6 +80,8 @@ class Summary:
     """
 
     whole: Group
+    persons: int
+    collections: dict[str, Group]
     institutions: dict[str, Group]
     excluded: dict[str, int]
     slices_per_patient: Spread
@@ -104,14 +111,20 @@ def summarize(manifest: Manifest) -> Summary:
     """Count what a manifest holds."""
     by_patient = manifest.by_patient
     used = manifest.used
-    named: dict[str, list[SliceRow]] = {}
+    by_collection: dict[str, list[SliceRow]] = {}
+    by_institution: dict[str, list[SliceRow]] = {}
     for row in used:
-        named.setdefault(row.institution or NO_INSTITUTION, []).append(row)
+        by_collection.setdefault(row.collection or NO_COLLECTION, []).append(row)
+        by_institution.setdefault(row.institution or NO_INSTITUTION, []).append(row)
     first = {patient: rows[0] for patient, rows in by_patient.items()}
     volumes = {name: sum(row.area_px for row in rows) for name, rows in by_patient.items()}
     return Summary(
         whole=group_of(used),
-        institutions={name: group_of(rows) for name, rows in sorted(named.items())},
+        persons=len({manifest.person_of(patient) for patient in by_patient}),
+        collections={name: group_of(rows) for name, rows in sorted(by_collection.items())}
+        if manifest.collections
+        else {},
+        institutions={name: group_of(rows) for name, rows in sorted(by_institution.items())},
         excluded=dict(Counter(row.excluded for row in manifest.rows if row.excluded).most_common()),
         slices_per_patient=spread_of(len(rows) for rows in by_patient.values()),
         tumour_slices_per_patient=spread_of(

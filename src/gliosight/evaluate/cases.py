@@ -45,6 +45,8 @@ class Case:
         nothing is known of the distance between slices, surface measures stay within each slice.
     seen : bool
         The model was trained on this patient: shown, but kept out of every headline.
+    collection : str
+        Empty where the manifest names none.
 
     Raises
     ------
@@ -65,6 +67,7 @@ class Case:
     found: bool
     spacing: tuple[float, float, float] | None
     seen: bool = False
+    collection: str = ""
 
     def __post_init__(self) -> None:
         if self.truth.shape != self.prediction.shape or self.truth.ndim != 3:

@@ -113,6 +113,9 @@ def patient_figures(patients: Ordered[PatientScore]) -> dict[str, Figure]:
     figures = {
         "patient_sensitivity": exact(sum(one.found for one in ill), len(ill)),
         "patient_specificity": exact(sum(not one.found for one in free), len(free)),
+        "false_verdicts": Figure(
+            float(sum(one.found for one in free)) if free else None, None, None, len(free)
+        ),
     }
     scores = np.array([one.score for one in patients if one.score is not None])
     if len(scores) == len(patients) and ill and free:

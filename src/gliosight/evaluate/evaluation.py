@@ -23,7 +23,13 @@ from gliosight.evaluate.brightest import count_bright
 from gliosight.evaluate.cases import Case
 from gliosight.evaluate.localization import score_case
 from gliosight.evaluate.parts import Fold, Part, Rows, is_by_slice, parts_of
-from gliosight.evaluate.predict import FileSource, MaskSource, ModelSource, Source
+from gliosight.evaluate.predict import (
+    FileSource,
+    MaskSource,
+    ModelSource,
+    Source,
+    patient_hash,
+)
 from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, join, pack
 from gliosight.evaluate.scores import Figures, PartScores, PatientScore, SliceTable
 from gliosight.evaluate.scoring import score_part
@@ -157,7 +163,9 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
 
 def _check_truth(manifest: Manifest) -> list[str]:
     """Refuse data without any truth; say how many patients have none."""
-    lacking = [name for name, rows in manifest.by_patient.items() if not all(r.mask for r in rows)]
+    lacking = [
+        name for name, rows in manifest.by_patient.items() if not all(r.has_truth for r in rows)
+    ]
     if len(lacking) == len(manifest.patients):
         raise NothingReadableError(
             "no patient of the manifest has a mask for each of its slices",
@@ -203,7 +211,9 @@ def _parts(request: Request, manifest: Manifest) -> tuple[Part, ...]:
             f"{', '.join(split.groups if split else ())}",
         )
     parts = parts_of(manifest, split, request.parts, fold=request.fold, pooled=pooled)
-    known = {name for name, rows in manifest.by_patient.items() if all(row.mask for row in rows)}
+    known = {
+        name for name, rows in manifest.by_patient.items() if all(row.has_truth for row in rows)
+    }
     if split is None and isinstance(sources[0], FileSource):
         known &= sources[0].predictions.by_patient.keys()  # what it was made for, no more
     return tuple(_known(part, known) for part in parts)
@@ -255,6 +265,13 @@ def _collect(
     total = sum(len(manifest.by_patient[name]) for name in names)
     done = 0
     collected = _Collected()
+    persons: dict[str, set[str]] = {}
+    for name in manifest.patients:
+        persons.setdefault(manifest.person_of(name), set()).add(patient_hash(name))
+
+    def hashes_of(name: str) -> set[str]:
+        return persons[manifest.person_of(name)]
+
     for name in names:
         rows = manifest.by_patient[name]
         labelled = read_labelled(manifest, name, check=True)
@@ -271,7 +288,10 @@ def _collect(
             if (index, name) not in collected.predictions:
                 tell = None if progress is None else _told(progress, done, len(rows), total)
                 source = request.sources[index]
-                collected.predictions[index, name] = source.predict(labelled.study, rows, tell)
+                found = source.predict(labelled.study, rows, tell)
+                # A person whom it knows by another name is no stranger to it.
+                seen = found.seen or not hashes_of(name).isdisjoint(source.seen)
+                collected.predictions[index, name] = replace(found, seen=seen)
             prediction = collected.predictions[index, name]
             case = _case(part, rows, fold.scored[name], labelled, prediction)
             collected.scores[part.name, name] = score_case(case)
@@ -313,6 +333,7 @@ def _case(
         spacing=_spacing(labelled.study.geometry),
         # With a split by slice all patients are on both sides; a warning says so instead.
         seen=prediction.seen and not is_by_slice(part),
+        collection=rows[0].collection,
     )
 
 

@@ -75,6 +75,7 @@ def score_case(case: Case) -> tuple[PatientScore, SliceTable]:
         PatientScore(
             patient=case.patient,
             institution=case.institution,
+            collection=case.collection,
             sequences=case.sequences,
             seen=case.seen,
             slices=len(table.numbers),

@@ -21,6 +21,7 @@ import gliosight
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE
 from gliosight.data.split import SLICE
 from gliosight.errors import printable
+from gliosight.evaluate.bootstrap import undefined
 from gliosight.evaluate.evaluation import Evaluation, Leak
 from gliosight.evaluate.pictures import WorstCase
 from gliosight.evaluate.plots import plots_of
@@ -34,6 +35,7 @@ from gliosight.evaluate.words import (
     SECTIONS,
     interval,
     number,
+    value_of,
 )
 from gliosight.write.pages import environment, template_text
 
@@ -213,7 +215,7 @@ def _sections(part: PartScores) -> list[dict[str, Any]]:
         rows = [
             {
                 "words": name.words,
-                **_shown(known[name.key]),
+                **_shown(known[name.key], name.key),
                 "baselines": [
                     number(found.value)
                     if (found := {**one.localization, **one.detection}.get(name.key))
@@ -234,12 +236,16 @@ def _groups(part: PartScores) -> list[dict[str, Any]]:
     for title, groups in part.groups.items():
         if not groups:
             continue
-        names = [one for one in GROUP if any(one.key in found for found in groups.values())]
+        names = [
+            one
+            for one in GROUP
+            if any(one.key in found and found[one.key].n for found in groups.values())
+        ]
         rows = [
             {
                 "name": printable(name),
                 "n": found["patients"].n,
-                "cells": [_shown(found[one.key]) for one in names],
+                "cells": [_shown(found.get(one.key, undefined()), one.key) for one in names],
             }
             for name, found in groups.items()
         ]
@@ -255,9 +261,9 @@ def _leak(leak: Leak) -> list[dict[str, Any]]:
     ]
 
 
-def _shown(figure: Figure) -> dict[str, str]:
+def _shown(figure: Figure, key: str = "") -> dict[str, str]:
     return {
-        "value": number(figure.value),
+        "value": value_of(key, figure),
         "interval": interval(figure),
         "n": f"{figure.n:,}" if figure.n else DASH,
     }

@@ -48,6 +48,11 @@ class Source(Protocol):
         """The models behind it."""
         ...
 
+    @property
+    def seen(self) -> frozenset[str]:
+        """Hashes of the patients that the models were trained on, as far as it is known."""
+        ...
+
     def predict(
         self, study: Study, rows: Ordered[SliceRow], progress: Progress | None = None
     ) -> Prediction:
@@ -125,6 +130,11 @@ class FileSource:
     def notes(self) -> tuple[ModelNote, ...]:
         """See `Source.notes`."""
         return self.predictions.models
+
+    @cached_property
+    def seen(self) -> frozenset[str]:
+        """Hashes of those that an earlier evaluation has marked."""
+        return frozenset(patient_hash(one.patient) for one in self.predictions.entries if one.seen)
 
     def predict(
         self, study: Study, rows: Ordered[SliceRow], progress: Progress | None = None

@@ -72,6 +72,7 @@ class PatientScore:
 
     patient: str
     institution: str
+    collection: str
     sequences: tuple[str, ...]
     seen: bool
     slices: int

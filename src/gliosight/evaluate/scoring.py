@@ -42,6 +42,8 @@ from gliosight.study import Sequence
 # Which of a baseline's figures are meant: one that only labels slices draws nothing, and one that only
 # draws has no probability.
 ONLY_LABELS = ("majority", "position")
+# Of the figures of patients without a lesion, those that groups have, too.
+IN_GROUPS = ("false_alarm_ml_mean", "false_alarm_ml_largest")
 TERCILES = ("smallest", "middle", "largest")
 
 
@@ -96,7 +98,14 @@ def score_part(
             name: _baseline(name, [found[k] for k in kept], drawn, learnt_from)
             for name, found in baselines.items()
         },
-        groups=_groups(patients, tables, draws_masks=draws_masks, seed=seed, draws=draws),
+        groups=_groups(
+            patients,
+            tables,
+            draws_masks=draws_masks,
+            by_slice=is_by_slice(part),
+            seed=seed,
+            draws=draws,
+        ),
         curves=curves,
     )
 
@@ -159,10 +168,12 @@ def _false_alarms(patients: Ordered[PatientScore], drawn: Bootstrap) -> dict[str
             _values(patients, lambda one: None if one.truth_px else one.predicted_px)
         ),
     }
-    if all(one.predicted_ml is not None for one in free):
+    marked = [one.predicted_ml for one in free if one.predicted_ml is not None]
+    if marked:
         figures["false_alarm_ml_mean"] = drawn.mean(
             _values(patients, lambda one: None if one.truth_px else one.predicted_ml)
         )
+        figures["false_alarm_ml_largest"] = Figure(max(marked), None, None, len(marked))
     return figures
 
 
@@ -188,6 +199,7 @@ def _groups(
     tables: Ordered[SliceTable],
     *,
     draws_masks: bool,
+    by_slice: bool,
     seed: int,
     draws: int,
 ) -> dict[str, dict[str, Figures]]:
@@ -195,9 +207,12 @@ def _groups(
     unseen = [k for k, one in enumerate(patients) if not one.seen]
     members: dict[str, dict[str, list[int]]] = {}
     names = {
+        "collection": [one.collection or "none" for one in patients],
         "institution": [one.institution or "unknown" for one in patients],
         "sequences": [_sequences_words(one.sequences) for one in patients],
     }
+    if not any(one.collection for one in patients):
+        del names["collection"]
     for title, of_patient in names.items():
         members[title] = {
             name: [k for k in unseen if of_patient[k] == name] for name in sorted(set(of_patient))
@@ -216,6 +231,7 @@ def _groups(
                 [tables[k] for k in chosen],
                 draw(len(chosen), seed=seed, draws=draws),
                 draws_masks=draws_masks,
+                by_slice=by_slice,
             )
             for name, chosen in groups.items()
             if chosen
@@ -230,6 +246,7 @@ def _group(
     drawn: Bootstrap,
     *,
     draws_masks: bool,
+    by_slice: bool,
 ) -> dict[str, Figure]:
     slices = slices_of(tables)
     figures: dict[str, Figure] = {
@@ -239,6 +256,11 @@ def _group(
         overlap = overlap_figures(tables, drawn)
         figures |= {name: overlap[name] for name in ("dice_mean", "dice_median")}
     figures |= _slice_group(slices, drawn)
+    # See `score_part`: by slice, nobody is known to be without a lesion.
+    if not by_slice:
+        figures |= {"false_verdicts": patient_figures(patients)["false_verdicts"]}
+        alarms = _false_alarms(patients, drawn) if draws_masks else {}
+        figures |= {name: alarms[name] for name in IN_GROUPS if name in alarms}
     return figures
 
 

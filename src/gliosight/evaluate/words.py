@@ -50,7 +50,8 @@ LOCALIZATION = (
     Name("false_lesions_per_patient", "False lesions per patient", "false lesions each"),
     Name("false_alarm_share", "Patients without a lesion, falsely marked", "false alarms"),
     Name("false_alarm_px_mean", "Falsely marked there, mean (px)"),
-    Name("false_alarm_ml_mean", "Falsely marked there, mean (ml)"),
+    Name("false_alarm_ml_mean", "Falsely marked there, mean (ml)", "false alarms, mean (ml)"),
+    Name("false_alarm_ml_largest", "Falsely marked there, largest (ml)"),
 )
 DETECTION = (
     Name("slice_auc", "Slice AUC", "slice AUC"),
@@ -74,15 +75,21 @@ CALIBRATION = (
 BY_PATIENT = (
     Name("patient_sensitivity", "Patients with tumour, found", "patients found"),
     Name("patient_specificity", "Patients without tumour, cleared", "patients cleared"),
+    Name("false_verdicts", "Patients without tumour, called tumour"),
     Name("patient_auc", "AUC of the study's score"),
 )
 GROUP = (
-    Name("dice_mean", "Dice, mean"),
+    Name("dice_mean", "Dice, mean", "Dice"),
     Name("dice_median", "Dice, median"),
-    Name("slice_auc", "Slice AUC"),
+    Name("slice_auc", "Slice AUC", "slice AUC"),
     Name("slice_sensitivity", "Sensitivity"),
     Name("slice_specificity", "Specificity"),
+    Name("false_verdicts", "Without tumour, called tumour", "called tumour"),
+    Name("false_alarm_ml_mean", "Marked in them, mean (ml)", "marked, ml"),
+    Name("false_alarm_ml_largest", "Marked in them, largest (ml)", "largest"),
 )
+# Figures that count patients, of so many.
+COUNTS = ("false_verdicts",)
 SECTIONS = (
     ("Localization", LOCALIZATION),
     ("Detection by slice", DETECTION),
@@ -105,6 +112,7 @@ BASELINES = {
     "nearest_slice": "nearest training slice copied",
 }
 GROUPS = {
+    "collection": "By collection",
     "institution": "By institution",
     "tumour_volume": "By tumour volume",
     "sequences": "By sequences that are there",
@@ -120,6 +128,13 @@ def number(value: float | None) -> str:
 
 def share(figure: Figure) -> str:
     """The figure's value."""
+    return number(figure.value)
+
+
+def value_of(key: str, figure: Figure) -> str:
+    """The figure's value; a count with what it is of."""
+    if key in COUNTS and figure.value is not None:
+        return f"{figure.value:.0f} of {figure.n:,}"
     return number(figure.value)
 
 

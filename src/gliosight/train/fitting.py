@@ -44,7 +44,7 @@ from gliosight.train.processes import (
     share_batch_norms,
     sum_across,
 )
-from gliosight.train.progress import Clock, bar
+from gliosight.train.progress import Clock, bar, say
 from gliosight.train.recipe import Recipe
 from gliosight.train.run import WEIGHTS, write_file
 from gliosight.train.sampling import Sampler, sampler_of
@@ -292,6 +292,7 @@ def fit(
     precision = _precision(module, run, resume=last.is_file())
     trainer = _trainer(module, run, machine, precision)
     start = time.monotonic()
+    say(f"training: {module.steps:,} steps of {recipe.batch} slices")
     with warnings.catch_warnings():
         # The loader only counts: which batch comes next is decided by the step, which is resumed.
         warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
@@ -415,11 +416,12 @@ def _precision(module: Fit, run: Path, *, resume: bool) -> str:
     if chosen == "auto":
         rows, _ = module.sampler.draw(0)
         images, _ = module.input.plain(rows)
+        say("precision: timing float32 and bfloat16 on three batches each")
         chosen, speeds = choose_precision(module.network, images)
     if is_main_process():
         told = "".join(f"  {name} {speed:.1f} slices/s" for name, speed in speeds.items())
         kept.write_text(f"{chosen}{told}\n", encoding="utf-8")
-        print(f"precision: {chosen}{told}", flush=True)
+        say(f"precision: {chosen}{told}")
     return chosen
 
 

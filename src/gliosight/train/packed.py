@@ -34,7 +34,7 @@ SIZE = 256
 # How far the closing reaches that makes the head one body before its depth is measured (pixels).
 CLOSING = 9
 FRAME = InputRecipe(normalisation="unit", neighbours=1, matrix=SIZE)
-FORMAT = 3
+FORMAT = 4
 MEASURED = ("intensity", "brain_intensity", "centre", "brain_centre")
 ARRAYS = ("images", "masks", "depth", "brain")
 
@@ -66,6 +66,8 @@ class PackedSlices:
     reach : (patients,) int array
         How many rows on the neighbour above lies, about 5 mm away; negative where slices are stored
         from above downwards.
+    collections, persons : tuple of str
+        Of each patient; the collection is empty where the manifest names none.
     """
 
     images: NDArray[np.uint8]
@@ -79,6 +81,8 @@ class PackedSlices:
     centre: NDArray[np.float32]
     brain_centre: NDArray[np.float32]
     reach: NDArray[np.int64]
+    collections: tuple[str, ...]
+    persons: tuple[str, ...]
 
     def patient_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Index of the patient each row belongs to."""
@@ -105,7 +109,7 @@ def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> P
     GliosightError
         What reading the files had to say; files are held against the manifest's digests.
     """
-    if not _is_of(cache, manifest):
+    if not is_packed(cache, manifest):
         parts = cache.with_name(f"{cache.name}.part-{os.getpid()}")
         try:
             try:
@@ -118,7 +122,7 @@ def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> P
             if isinstance(error, CannotWriteError):
                 raise
             # Another run may have been quicker; then its cache is ours as well.
-            if not _is_of(cache, manifest):
+            if not is_packed(cache, manifest):
                 raise CannotWriteError(
                     f"cannot keep the packed slices: {error.strerror or error}",
                     where=cache.name,
@@ -131,12 +135,15 @@ def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> P
     return PackedSlices(
         **held,
         patients=tuple(table["patients"]),
+        collections=tuple(table["collections"]),
+        persons=tuple(table["persons"]),
         first=np.asarray(table["first"], dtype=np.int64),
         reach=np.asarray(table["reach"], dtype=np.int64),
     )
 
 
-def _is_of(cache: Path, manifest: Manifest) -> bool:
+def is_packed(cache: Path, manifest: Manifest) -> bool:
+    """Whether `pack` has nothing to do."""
     try:
         table = json.loads((cache / "pack.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -203,6 +210,8 @@ def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
         "format": FORMAT,
         "manifest_sha256": manifest.sha256,
         "patients": manifest.patients,
+        "collections": [manifest.by_patient[one][0].collection for one in manifest.patients],
+        "persons": [manifest.person_of(one) for one in manifest.patients],
         "first": first,
         "reach": reach,
         **measured,

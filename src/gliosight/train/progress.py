@@ -11,6 +11,37 @@ from typing import Any
 import lightning
 from lightning.pytorch.callbacks import Callback, TQDMProgressBar
 
+# How often `Lines` says how far it is.
+TIMES = 20
+# Steps after the first one until `Clock` speaks for the first time.
+EARLY = 4
+
+
+def say(line: str) -> None:
+    """Print a line at once, from the process that speaks for the run."""
+    if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("NODE_RANK", "0") == "0":
+        print(line, flush=True)
+
+
+class Lines:
+    """Says now and then how far something is, with the time left, where no bar can be shown.
+
+    Parameters
+    ----------
+    what, unit : str
+        Such as ``"packing"`` and ``"patients"``.
+    """
+
+    def __init__(self, what: str, unit: str) -> None:
+        self.what, self.unit = what, unit
+        self.start = time.monotonic()
+
+    def __call__(self, _: str, done: int, total: int) -> None:
+        """Called after each, with how many are done of how many."""
+        if done in (1, total) or done % max(1, total // TIMES) == 0:
+            left = (time.monotonic() - self.start) / done * (total - done) / 60
+            say(f"{self.what}: {done} of {total} {self.unit}, {left:.0f} min left")
+
 
 class Clock(Callback):
     """Says now and then how far and how fast, in slices per second; stops where the loss is no number.
@@ -45,10 +76,10 @@ class Clock(Callback):
             raise FloatingPointError(f"the loss became {loss} at step {step}")
         if self.first < 0:
             self.start, self.first = time.monotonic(), step
-        elif step % self.every == 0 or step == self.steps:
+        elif step % self.every == 0 or step in (self.first + EARLY, self.steps):
             rate = (step - self.first) * self.batch / (time.monotonic() - self.start)
             left = (self.steps - step) * self.batch / rate / 60
-            self._tell(
+            say(
                 f"step {step}/{self.steps}  loss {loss:.4f}  {rate:.1f} slices/s  "
                 f"{left:.0f} min left"
             )
@@ -57,12 +88,7 @@ class Clock(Callback):
         """Tell how the epoch ended."""
         epoch = trainer.global_step // self.steps_per_epoch
         loss = float(trainer.callback_metrics["validation_loss"])
-        self._tell(f"epoch {epoch}  validation loss {loss:.4f}")
-
-    @staticmethod
-    def _tell(line: str) -> None:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(line, flush=True)
+        say(f"epoch {epoch}  validation loss {loss:.4f}")
 
 
 def hush() -> None:

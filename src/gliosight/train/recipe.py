@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 from gliosight.errors import UsageError
 
@@ -24,6 +24,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "precision": ("auto", "float32", "bfloat16"),
     "sampling.slices": ("all", "tumour"),
     "sampling.order": ("once", "weighted", "by-area"),
+    "sampling.within": ("slices", "persons"),
     "optimizer.kind": ("adamw", "adam"),
     "optimizer.schedule": ("one-cycle", "constant"),
 }
@@ -46,6 +47,9 @@ class Sampling:
     order: str = "weighted"  # once: each one once, shuffled; weighted; by-area of the tumour
     per_epoch: int = 2400  # 0: as many as there are
     free_weight: float = 0.45  # how often a tumour-free slice is drawn, against 1
+    # Share of the draws by collection, or by several joined with +; empty: as many as their slices get.
+    collections: Mapping[str, float] = field(default_factory=dict)
+    within: str = "slices"  # of a collection: slices, as order says; persons, as many for each
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,12 @@ class Recipe:
             raise UsageError(
                 "input is picture, and crop is set", remedy="set crop=0: pictures are taken whole"
             )
+        sampling = self.sampling
+        if sampling.order == "once" and (sampling.collections or sampling.within != "slices"):
+            raise UsageError(
+                "sampling.order is once, and shares of collections or persons are set",
+                remedy="set sampling.order to weighted or by-area, which draw",
+            )
         if self.network == "joint" and self.input != "tissue":
             raise UsageError("the joint network takes input tissue", remedy="set input=tissue")
 
@@ -172,9 +182,20 @@ def _build(kind: type[_T], values: Mapping[str, Any], prefix: str) -> _T:
             if not isinstance(value, Mapping):
                 raise UsageError(f"{name} is {value!r}", remedy=f"set one of its fields: {name}.…")
             out[key] = _build(wanted, value, f"{name}.")
+        elif get_origin(wanted) is Mapping:
+            out[key] = _shares(name, value)
         else:
             out[key] = _checked(name, value, wanted)
     return kind(**out)
+
+
+def _shares(name: str, value: Any) -> dict[str, float]:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{name} is {value!r}", remedy="give shares by name: {lgg: 1, brats: 0.5}")
+    shares = {str(key): _checked(f"{name}.{key}", share, float) for key, share in value.items()}
+    if shares and not any(shares.values()):
+        raise UsageError(f"the shares of {name} are 0", remedy="give one of them a share above 0")
+    return shares
 
 
 def _checked(name: str, value: Any, wanted: type[Any]) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from gliosight.errors import CannotWriteError, UsageError
 from gliosight.train.checkpoints import LAST
 from gliosight.train.export import export_run
 from gliosight.train.fitting import Fitted, Machine, fit, is_main_process
-from gliosight.train.packed import pack, rows_of
+from gliosight.train.packed import is_packed, pack, rows_of
+from gliosight.train.progress import say
 from gliosight.train.recipe import Recipe
 from gliosight.train.run import (
     RECORD,
@@ -67,8 +69,16 @@ class Order:
     machine: Machine = field(default_factory=Machine)
 
 
-def train(order: Order, progress: Progress | None = None) -> Path:
+def train(
+    order: Order, packing: Callable[[], AbstractContextManager[Progress | None]] = nullcontext
+) -> Path:
     """Train, and return the path of the model's card.
+
+    Parameters
+    ----------
+    order : Order
+    packing : callable
+        Makes a context whose value is called with the number of patients packed, and of all.
 
     Raises
     ------
@@ -90,7 +100,12 @@ def train(order: Order, progress: Progress | None = None) -> Path:
             stacklevel=1,
         )
     parts = fit_parts(order.manifest, order.split, order.fold, order.recipe)
-    slices = pack(order.manifest, order.cache, progress)
+    learnt = [row.patient for row in parts[TRAIN]]
+    say(f"data: {len(learnt):,} slices of {len(set(learnt)):,} patients to train on")
+    if not is_packed(order.cache, order.manifest):
+        say(f"packing {len(order.manifest.patients):,} patients, once for all runs")
+    with packing() as progress:
+        slices = pack(order.manifest, order.cache, progress)
     record = make_record(
         preset=order.preset,
         recipe=order.recipe,
@@ -121,6 +136,7 @@ def train(order: Order, progress: Progress | None = None) -> Path:
         if main:
             record["outcome"] = outcome_of(fitted)
             write_record(order.run, record)
+            say("export: writing the model, and comparing it with torch")
             return export_run(order.run, order.run, "model")
     except OSError as error:
         if isinstance(error, CannotWriteError):

@@ -2,6 +2,9 @@
 
 In: the rows to learn from and the recipe's `Sampling`. Out: for step ``k`` always the same rows, whatever
 came before: a run that is cut off goes on with what it would have seen.
+
+Each slice has a chance by the recipe's order. Where the recipe gives collections shares, or wants persons
+alike, these chances decide among the slices of a collection, or of a person, alone.
 """
 
 from __future__ import annotations
@@ -11,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.errors import UsageError
+from gliosight.errors import UsageError, printable
 from gliosight.train.packed import PackedSlices
-from gliosight.train.recipe import Recipe
+from gliosight.train.recipe import Recipe, Sampling
 
 # By area: this part of a patient's draws is spread evenly over its slices, so that none is never seen.
 EVEN_PART = 0.1 / 1.1
@@ -64,7 +67,8 @@ def sampler_of(slices: PackedSlices, rows: NDArray[np.int64], recipe: Recipe) ->
     Raises
     ------
     UsageError
-        There is no slice of the kind the recipe learns from.
+        There is no slice of the kind the recipe learns from, or its collections are not those of the
+        data.
     """
     sampling = recipe.sampling
     area = slices.masks[rows].sum(axis=(1, 2), dtype=np.int64)
@@ -93,4 +97,59 @@ def sampler_of(slices: PackedSlices, rows: NDArray[np.int64], recipe: Recipe) ->
             by_area = area[mine] / whole if whole else even
             chance[mine] = ((1 - EVEN_PART) * by_area + EVEN_PART * even) * mine.mean()
         chance /= chance.sum()
+    if chance is not None and (sampling.collections or sampling.within == "persons"):
+        chance = _shared_out(slices, rows, chance, sampling)
     return Sampler(rows, chance, per_epoch, recipe.batch, recipe.seed)
+
+
+def _shared_out(
+    slices: PackedSlices,
+    rows: NDArray[np.int64],
+    chance: NDArray[np.float64],
+    sampling: Sampling,
+) -> NDArray[np.float64]:
+    """(n,) chances that give each collection its share and, if wanted, each person of it as much.
+
+    A collection without a row to draw, such as a cohort that is this fold's test part, leaves its share to
+    the others.
+    """
+    patient = slices.patient_of(rows)
+    collection = np.asarray(slices.collections)[patient]
+    person = np.unique(slices.persons, return_inverse=True)[1][patient]
+    out = np.zeros(len(rows))
+    for names, share in _groups(slices, sampling):
+        part = np.where(np.isin(collection, names), chance, 0.0)
+        if sampling.within == "persons":
+            mass = np.bincount(person, weights=part)[person]
+            part = np.divide(part, mass, out=np.zeros_like(part), where=part > 0)
+        if part.any():
+            out += share * part / part.sum()
+    if not out.any():
+        raise UsageError(
+            "the collections with a share have no slice to draw",
+            remedy="check sampling.collections, sampling.slices and sampling.free_weight",
+        )
+    out /= out.sum()
+    return out
+
+
+def _groups(slices: PackedSlices, sampling: Sampling) -> list[tuple[list[str], float]]:
+    """Collections that share a part of the draws, and that part."""
+    there = sorted(set(slices.collections))
+    if not sampling.collections:
+        return [(there, 1.0)]
+    groups = [(key.split("+"), share) for key, share in sampling.collections.items()]
+    named = [name for names, _ in groups for name in names]
+    known = ", ".join(filter(None, there)) or "none: gliosight data index NAME=PATH"
+    for name in named:
+        if name not in there or named.count(name) > 1:
+            what = "there is no collection" if name not in there else "two shares for"
+            raise UsageError(
+                f"{what} {printable(name)!r}", remedy=f"the data's collections are {known}"
+            )
+    if missing := [name for name in there if name not in named]:
+        raise UsageError(
+            f"no share for the collection {printable(missing[0])!r}",
+            remedy="name it in sampling.collections; 0 leaves it out",
+        )
+    return groups
