@@ -21,15 +21,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from gliosight.train.brain import BORDER
-from gliosight.train.grafts import FLAIR, GraftPlan, Sample, draw_grafts, graft
+from gliosight.train.grafts import FLAIR, T1C, GraftPlan, Sample, absent, draw_grafts, graft
 from gliosight.train.packed import SIZE, PackedSlices
 from gliosight.train.recipe import Strength
+from gliosight.train.white_matter import disease
 
 SEQUENCES = 3
 NEIGHBOURS = 3
 # From this many slices on, a patient's slices are thinner than the 5 mm of the others: the second
 # neighbour is then as good a neighbour as the first.
 THIN_FROM = 45
+T1 = 0
+# White-matter disease: how much brighter FLAIR and darker T1 and T1C become (standard deviations of the
+# head's tissue), and the least part of T1's brightness that stays.
+BRIGHTER, DARKER, DARKEST = (0.6, 2.2), (0.0, 0.8), 0.4
 # What a tool that strips skulls leaves round the brain, or takes from it (pixels).
 STRIP_RIM = (-1.5, 3.0)
 
@@ -51,6 +56,7 @@ class Plan:
     strip_rim: NDArray[np.float64]  # (n,) pixels left round the brain, below 0: taken from it
     seeds: NDArray[np.int64]  # (n,) of the noise
     grafts: GraftPlan
+    disease: NDArray[np.int64]  # (n,) seed of the white-matter disease, -1 for none
 
     def left(self, slices: PackedSlices, rows: Any, k: int) -> NDArray[np.bool_]:
         """What is left of these rows when sample ``k`` is stripped."""
@@ -136,6 +142,9 @@ def draw_plan(
         strip_rim=uniform(*STRIP_RIM, n),
         seeds=generator.integers(2**62, size=n),
         grafts=grafts,
+        disease=np.where(
+            uniform(size=n) < strength.disease_chance, generator.integers(2**62, size=n), -1
+        ),
     )
 
 
@@ -178,6 +187,9 @@ def make_batch(
         graft(slices, plan.grafts, int(k), one)
         torch.minimum(height[k], span[k], out=height[k])
         truth[k, 0] = torch.from_numpy(one.tumour[neighbours // 2])
+    for k in np.flatnonzero(plan.disease >= 0):
+        add_disease(slices, plan, int(k), rows[k], height[k].numpy())
+        torch.minimum(height[k], span[k], out=height[k])
     for k in np.flatnonzero(plan.strip):
         kept = torch.from_numpy(plan.left(slices, rows[k], int(k)))
         height[k].mul_(kept.unsqueeze(1))
@@ -202,6 +214,26 @@ def make_batch(
         images[k, :, c] = images[k, :, FLAIR]
     images = images.flatten(1, 2).contiguous(memory_format=torch.channels_last)
     return images, (masks > 0.5).float()
+
+
+def add_disease(
+    slices: PackedSlices,
+    plan: Plan,
+    k: int,
+    rows: NDArray[np.int64],
+    height: NDArray[np.float32],
+) -> None:
+    """Give sample ``k`` white-matter disease, in place; its own tumour stays as it is."""
+    generator = np.random.default_rng(int(plan.disease[k]))
+    amount = disease(slices.ventricle[rows], slices.brain[rows], generator)
+    amount *= slices.masks[rows] == 0
+    std = slices.intensity[slices.patient_of(rows[:1])[0], :, 3]
+    flair = height[:, FLAIR]
+    flair += amount * (generator.uniform(*BRIGHTER) * std[FLAIR])
+    for channel, lacks in zip((T1, T1C), absent(slices.images[rows[len(rows) // 2]]), strict=True):
+        darker = generator.uniform(*DARKER) * std[channel]
+        other = height[:, channel]
+        other[...] = flair if lacks else np.maximum(other - darker * amount, DARKEST * other)
 
 
 def _share(values: Any, part: slice) -> Any:

@@ -29,14 +29,17 @@ from gliosight.head import find_head, head_box, measure_intensity, unit_range
 from gliosight.prepare import CHANNELS, Frame, frame_of
 from gliosight.study import Sequence
 from gliosight.train.brain import BORDER, find_brain, signed_distance
+from gliosight.train.white_matter import distance_to, find_ventricles
 
 SIZE = 256
 # How far the closing reaches that makes the head one body before its depth is measured (pixels).
 CLOSING = 9
 FRAME = InputRecipe(normalisation="unit", neighbours=1, matrix=SIZE)
-FORMAT = 4
+FORMAT = 5
+# A pixel of a packed slice, about (mm).
+PIXEL_MM = 0.94
 MEASURED = ("intensity", "brain_intensity", "centre", "brain_centre")
-ARRAYS = ("images", "masks", "depth", "brain")
+ARRAYS = ("images", "masks", "depth", "brain", "ventricle")
 
 Progress = Callable[[str, int, int], None]
 
@@ -55,6 +58,8 @@ class PackedSlices:
         Pixels from the surface of the head inwards, 0 outside.
     brain : (n, 256, 256) uint8 array
         Signed distance to the brain's border, see `gliosight.train.brain`.
+    ventricle : (n, 256, 256) uint8 array
+        Distance to the nearest ventricle in 3-D, see `gliosight.train.white_matter`.
     patients : tuple of str
     first : (patients + 1,) int array
         Row of each patient's first slice; the last entry is ``n``.
@@ -74,6 +79,7 @@ class PackedSlices:
     masks: NDArray[np.uint8]
     depth: NDArray[np.uint8]
     brain: NDArray[np.uint8]
+    ventricle: NDArray[np.uint8]
     patients: tuple[str, ...]
     first: NDArray[np.int64]
     intensity: NDArray[np.float32]
@@ -192,6 +198,14 @@ def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
                 arrays["masks"][rows] > 0,
             )
         )
+        reach.append(_reach(case, frame))
+        ventricles = find_ventricles(
+            images[:, CHANNELS.index(Sequence.FLAIR)],
+            arrays["brain"][rows],
+            arrays["masks"][rows] > 0,
+        )
+        step = FRAME.neighbour_mm / PIXEL_MM / abs(reach[-1])
+        arrays["ventricle"][rows] = distance_to(ventricles, step)
         measured["intensity"].append(_intensity(images, head, patient))
         measured["centre"].append(_middle(head))
         brain = arrays["brain"][rows] > BORDER
@@ -200,7 +214,6 @@ def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
         found = _measured(stripped, brain) or measured["intensity"][-1]
         measured["brain_intensity"].append(found)
         measured["brain_centre"].append(_middle(brain))
-        reach.append(_reach(case, frame))
         first.append(rows.stop)
         if progress is not None:
             progress("pack", number, len(manifest.patients))

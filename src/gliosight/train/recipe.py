@@ -89,6 +89,7 @@ class Strength:
     strip_chance: float = 0.2
     turn_order_chance: float = 0.3
     graft_chance: float = 0.0
+    disease_chance: float = 0.0
 
 
 # Nothing varied: a picture as it is.
