@@ -357,8 +357,8 @@ def _pixels_of(image: ImageFile, where: str) -> NDArray[Any]:
 
 
 def native(values: NDArray[Any]) -> NDArray[Any]:
-    """Integers in this machine's byte order, floats as float32, bits as 0 and 255."""
-    if values.dtype.kind == "f":
+    """Integers and doubles in this machine's byte order, other floats as float32, bits as 0 and 255."""
+    if values.dtype.kind == "f" and values.dtype.itemsize < 8:
         return as_float32(values)
     if values.dtype.kind == "b":
         return np.where(values, np.uint8(255), np.uint8(0))

@@ -22,7 +22,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from gliosight.errors import DamagedInputError, LimitExceededError, UnsupportedInputError
-from gliosight.read.intensities import as_float32
+from gliosight.read.intensities import as_float32, from_doubles
 from gliosight.read.limits import RATIO_FROM, Budget
 from gliosight.read.pictures import (
     Picture,
@@ -104,6 +104,9 @@ def decode_tiff(data: bytes, where: str, budget: Budget) -> Picture:
         stack = np.stack(pages)
         if first.photometric == MIN_IS_WHITE and stack.dtype.kind == "f":
             stack = stack.max() - stack
+        if stack.dtype == np.float64:
+            # Slices in files of their own keep their offset: it would be another one in each.
+            stack = from_doubles(stack) if len(stack) > 1 else as_float32(stack)
         stack = _calibrated(stack, tif, where)
     return Picture(stack, frozenset(notes))
 
