@@ -69,6 +69,12 @@ def _help(command: click.Command, name: str, parent: click.Context | None) -> st
     return "```text\n" + "\n".join(lines) + "\n```\n"
 
 
+SIGNALS = """
+A signal that arrives before the interpreter has reached the tool's first line ends the process with the
+system's own code, as any program: `128 + number` in a shell.
+"""
+
+
 def _codes() -> str:
     rows = [(0, "done, whatever was found")]
     rows += [
@@ -77,7 +83,7 @@ def _codes() -> str:
     ]
     rows.append((130, "interrupted"))
     table = "".join(f"| {code} | {text} |\n" for code, text in rows)
-    return f"## Exit codes\n\n| code | meaning |\n| --- | --- |\n{table}"
+    return f"## Exit codes\n\n| code | meaning |\n| --- | --- |\n{table}{SIGNALS}"
 
 
 if __name__ == "__main__":

@@ -271,7 +271,13 @@ def test_hidden_folders_of_others_stay(tmp_path: Path) -> None:
     assert all((tmp_path / name / "thesis.tex").read_text() == "years" for name in FOREIGN)
 
 
-@pytest.mark.parametrize("kind", ["folder", "with an owner", "file", "link", "dead link"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("folder", "with an owner", "file", "link", "dead link"),
+        *(pytest.param(kind, marks=POSIX) for kind in ("a FIFO", "an empty owner")),
+    ],
+)
 @pytest.mark.parametrize("at", ["beside", "inside"])
 def test_what_only_has_the_working_folders_name_is_not_ours(
     kind: str, at: str, tmp_path: Path
@@ -290,8 +296,13 @@ def test_what_only_has_the_working_folders_name_is_not_ours(
     elif kind == "dead link":
         work.symlink_to(tmp_path / "nowhere")
     else:
-        work.mkdir()
-        (work / "thesis.tex").write_text("years")
+        work.mkdir(mode=0o755)
+        if kind == "a FIFO":
+            os.mkfifo(work / "owner")
+        elif kind == "an empty owner":
+            (work / "owner").touch(mode=0o644)
+        else:
+            (work / "thesis.tex").write_text("years")
         if kind == "with an owner":
             (work / "owner").write_text("Jane")
     before = sorted(tmp_path.rglob("*"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from gliosight.errors import GliosightError, LimitExceededError, UsageError, exp
 from gliosight.infer.model import shipped_models
 from gliosight.phantom import Phantom
 from gliosight.pipeline import Limits, Settings
+from tests.read.builders import make_volume, write_nifti
 
 SOURCE = str(Path(gliosight.__file__).parents[1])
 
@@ -41,6 +43,61 @@ def test_analyze_takes_arrays_with_and_without_an_affine(small_phantom: Phantom)
         sum(one.volume_ml or 0 for one in placed.findings), rel=1e-6
     )
     assert placed.provenance.channels == ("T1", "FLAIR", "T1C")
+
+
+@pytest.mark.parametrize("source", ["", {"FLAIR": ""}, {"FLAIR": "a.nii", "T1": ""}])
+def test_an_empty_path_is_not_the_working_folder(
+    source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="is empty"):
+        read_study(source)
+
+
+def test_reading_imports_all_readers_at_once() -> None:
+    script = """
+import pkgutil, sys
+from gliosight import pipeline, read
+pipeline._load_readers()
+names = {module.name for module in pkgutil.walk_packages(read.__path__, "gliosight.read.")}
+print(*sorted(names - set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == ""
+
+
+# A thread imports a reader, slowly, while the process is forked.
+FORKED = """
+import os, signal, sys, threading, time
+from gliosight import read_study
+begun = threading.Event()
+
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "gliosight.read.nifti_file":
+            begun.set()
+            time.sleep(1)
+
+sys.meta_path.insert(0, Slow())
+thread = threading.Thread(target=read_study, args=(sys.argv[1],))
+thread.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    read_study(sys.argv[1])
+    os._exit(0)
+thread.join()
+sys.exit(os.waitpid(child, 0)[1] != 0)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes as POSIX has them")
+def test_a_fork_while_another_thread_reads_first(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "flair.nii", make_volume())
+    subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED, str(path)], check=True)
 
 
 def test_analyze_says_what_it_does_not_take() -> None:

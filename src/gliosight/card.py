@@ -26,6 +26,7 @@ NORMALISATIONS = ("tissue", "unit")
 # A card is a few kilobytes; a file larger than this is none (bytes).
 LARGEST_CARD = 4 * 1024**2
 LONGEST_NAME = 200
+MOST_DIGITS = 100
 # Between which bounds a card's numbers must lie: beyond them nothing could be computed, or all the memory
 # would be used for it.
 RANGES: Mapping[str, tuple[float, float]] = {
@@ -236,7 +237,10 @@ def read_card(path: Path) -> ModelCard:
     """
     try:
         raw = json.loads(
-            _text_of(path), object_pairs_hook=_without_repeats, parse_constant=_no_constant
+            _text_of(path),
+            object_pairs_hook=_without_repeats,
+            parse_int=_short_number,
+            parse_constant=_no_constant,
         )
         return parse_card(raw)
     except (ValueError, RecursionError, OSError) as error:
@@ -353,6 +357,12 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(out) < len(pairs):
         raise ValueError("a field is there twice")
     return out
+
+
+def _short_number(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits):,} digits")
+    return int(digits)
 
 
 def _no_constant(word: str) -> float:

@@ -14,6 +14,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 import time
@@ -258,7 +259,7 @@ def _claim(work: Path, lock: list[int]) -> None:
             if made and lock and _lock(lock[0], fresh=True) and _is_at(lock[0], work / _OWNER):
                 _release(work, lock, remove=True)
             else:
-                _discard(work, lock)
+                _discard(work, lock, made=made)
             raise
         _close(lock)
         if not made:
@@ -276,7 +277,10 @@ def _open_owner(work: Path, *, made: bool) -> int:
     if not made and (work.is_symlink() or not work.is_dir()):
         raise _foreign(work)
     flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    flags |= getattr(os, "O_NONBLOCK", 0)  # a FIFO would wait for its other end
     try:
+        if not made and not stat.S_ISREG((work / _OWNER).lstat().st_mode):
+            raise _foreign(work)
         return os.open(work / _OWNER, flags | (os.O_CREAT | os.O_EXCL if made else 0), 0o600)
     except FileNotFoundError:
         if not made and any(work.iterdir()):
@@ -300,9 +304,15 @@ def _read_mark(work: Path, handle: int) -> bytes:
     os.lseek(handle, 0, os.SEEK_SET)
     if mark.startswith(_MARK):
         return mark
-    if _MARK.startswith(mark) and len(list(work.iterdir())) == 1:  # killed while it was written
-        return b""
+    if _MARK.startswith(mark) and _is_ours(work, handle) and len(list(work.iterdir())) == 1:
+        return b""  # killed while it was written
     raise _foreign(work)
+
+
+def _is_ours(work: Path, handle: int) -> bool:
+    """Whether folder and owner's file have the rights that we give them; other programs give more."""
+    modes = stat.S_IMODE(work.stat().st_mode), stat.S_IMODE(os.fstat(handle).st_mode)
+    return sys.platform == "win32" or not (modes[0] | modes[1]) & 0o077
 
 
 def _foreign(work: Path) -> CannotWriteError:
@@ -369,9 +379,14 @@ def _let_go(work: Path, lock: list[int], *, remove: bool) -> None:
             work.rmdir()
 
 
-def _discard(work: Path, lock: list[int]) -> None:
-    """Remove a folder that has no mark yet. Should it be another run's, that run makes it again."""
+def _discard(work: Path, lock: list[int], *, made: bool) -> None:
+    """Remove a folder that has no mark yet. Should it be another run's, that run makes it again.
+
+    What this run did not make stays: a dead run's is for the next run, and a stranger's is a stranger's.
+    """
     _close(lock)
+    if not made:
+        return
     with contextlib.suppress(OSError):
         if not (work / _OWNER).lstat().st_size:
             (work / _OWNER).unlink()

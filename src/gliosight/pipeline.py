@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,24 @@ __all__ = [
 SequenceInput = Any
 # Told the stage's name, how much is done and how much there is.
 Progress = Callable[[str, int, int], None]
+
+
+# Readers of the formats, and codecs of names in DICOM and zip.
+_READERS = (
+    *(
+        f"gliosight.read.{name}"
+        for name in ("nifti", "sidecar", "slices", "zipped", "images", "inspection")
+    ),
+    *(f"gliosight.read.dicom.{name}" for name in ("study", "decoding", "encapsulated")),
+    *("encodings.ascii", "encodings.cp437"),
+)
+_IMPORTING = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_IMPORTING.acquire,
+        after_in_parent=_IMPORTING.release,
+        after_in_child=_IMPORTING.release,
+    )
 
 
 @dataclass(frozen=True)
@@ -177,6 +197,7 @@ def read_study(
     GliosightError
         See `gliosight.errors`.
     """
+    _load_readers()
     if not isinstance(limits, Limits | None):
         raise UsageError(f"limits are {limits!r}", remedy="give Limits(...), or None")
     limits = limits or Limits()
@@ -202,6 +223,16 @@ def read_study(
 
         return from_images(sources, limits=limits)
     return from_arrays(flair, t1, t1c, affine=affine, limits=limits)
+
+
+def _load_readers() -> None:
+    """Import what reading imports when it is needed.
+
+    A child that is forked while another thread imports a module could never import it.
+    """
+    with _IMPORTING:
+        for name in _READERS:
+            import_module(name)
 
 
 def analyze_study(
@@ -421,6 +452,8 @@ def _by_sequence(source: Any) -> dict[Sequence, Any]:
 
 def _kind(name: Sequence, source: Any) -> str:
     if isinstance(source, (str, os.PathLike)):
+        if not os.fspath(source):
+            raise UsageError(f"the path of {name.value} is empty", remedy="give a file or a folder")
         return "paths"
     if all(hasattr(source, one) for one in ("dataobj", "affine")) or hasattr(
         source, "GetDirection"

@@ -78,6 +78,25 @@ def test_a_broken_card_is_refused(copied: Path, text: str) -> None:
         load_model(str(copied))
 
 
+def test_a_number_of_thousands_of_digits(copied: Path) -> None:
+    """Python's own message names a function to call."""
+    text = copied.read_text().replace('"gate"', '"x"')
+    copied.write_text(text.rstrip().removesuffix("}") + f', "gate": {"9" * 5000}}}')
+    with pytest.raises(ModelError, match="a number has 5,000 digits"):
+        load_model(str(copied))
+
+
+def test_what_an_engine_says_is_for_people(copied: Path) -> None:
+    card = json.loads(copied.read_text())
+    card["input"]["multiple"] = 7
+    copied.write_text(json.dumps(card))
+    with pytest.raises(ModelError, match="must match") as caught:
+        load_model(str(copied))
+    line = caught.value.line()
+    assert "ONNXRuntimeError" not in line
+    assert ".h:" not in line
+
+
 def test_a_card_cannot_point_outside_its_folder(copied: Path) -> None:
     card = json.loads(copied.read_text())
     card["network"] = "../../secret.onnx"

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliosight.errors import DamagedInputError
-from gliosight.read.intensities import make_finite, refuse_mask
+from gliosight.read.intensities import from_doubles, make_finite, refuse_mask
 from gliosight.study import Sequence
 
 from .builders import codes_of, make_volume, read_path, write_nifti
@@ -166,3 +167,47 @@ def test_it_holds_for_every_sequence_before_anything_is_resampled(tmp_path: Path
     assert (resampled[0] == 0).all()
     for name in ("FLAIR", "T1"):
         assert any(f"background of {name} (" in one.message for one in study.flags)
+
+
+@pytest.mark.parametrize("offset", [2.0**40, -(2.0**40), 1e30])
+def test_a_large_offset_leaves_the_contrast(offset: float) -> None:
+    """Float32 has 24 bits, and MR has no offset: the smallest number becomes 0."""
+    values = make_volume(dtype="int16")
+    wanted = values - values.min()
+    np.testing.assert_array_equal(from_doubles(values, 1, offset), wanted)
+    if abs(offset) < 2**50:
+        np.testing.assert_array_equal(from_doubles(values + offset), wanted)
+    slopes = np.linspace(1, 2, len(values))
+    got = from_doubles(values, slopes, np.full(len(values), offset))
+    scaled = values * slopes[:, None, None]
+    np.testing.assert_allclose(got, scaled - scaled.min(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, 3000.0, -1024.0])
+def test_an_ordinary_offset_stays(offset: float) -> None:
+    values = make_volume(dtype="int16")
+    np.testing.assert_array_equal(
+        from_doubles(values, 2, offset), (values * 2.0 + offset).astype("f4")
+    )
+
+
+def test_a_large_offset_in_files(tmp_path: Path) -> None:
+    values = make_volume(dtype="float64")
+    wanted = (values - values.min()).astype("float32")
+    paths = [tmp_path / name for name in ("flair.nii", "a.tif")]
+    write_nifti(paths[0], values + 2.0**40)
+    tifffile.imwrite(paths[1], values + 2.0**40, photometric="minisblack")
+    for path in paths:
+        np.testing.assert_array_equal(read_path(path).flair.values, wanted)
+    scaled = write_nifti(
+        tmp_path / "scaled.nii", make_volume(dtype="int16"), scl_slope=1, scl_inter=-1e9
+    )
+    np.testing.assert_array_equal(read_path(scaled).flair.values, wanted)
+
+
+def test_a_slice_whose_head_is_infinite_is_not_air(tmp_path: Path) -> None:
+    values = np.where(BRAIN, image(), 0)
+    values[4, :30, 5:35] = np.inf  # as far as the edge of the picture
+    values[4, 30:] = 0
+    with pytest.raises(DamagedInputError, match="slice 5 has infinite voxels and air alone"):
+        make_finite(values, "FLAIR", "flair.nii")

@@ -743,6 +743,16 @@ def test_one_wild_voxel_changes_no_unit(tmp_path: Path) -> None:
     assert study.flair.values.max() == np.delete(values.ravel(), values.argmax()).max()
 
 
+@pytest.mark.parametrize(("bits", "sound"), [(8, False), (32, False), (16, True), (0, True)])
+def test_bitpix_contradicts_datatype(tmp_path: Path, bits: int, sound: bool) -> None:
+    path = write_nifti(tmp_path / "flair.nii", make_volume(dtype="int16"), bitpix=bits)
+    if sound:
+        np.testing.assert_array_equal(read_path(path).flair.values, make_volume(dtype="int16"))
+        return
+    with pytest.raises(DamagedInputError, match=f"datatype 4 and bitpix {bits} contradict"):
+        read_path(path)
+
+
 def test_label_intent_is_a_mask(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "flair.nii", make_volume(), intent_code=1002)
     with pytest.raises(DamagedInputError, match="label image"):

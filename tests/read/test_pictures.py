@@ -19,10 +19,12 @@ import tifffile
 from PIL import Image, ImageFile
 
 from gliosight.errors import DamagedInputError, LimitExceededError, UnsupportedInputError
+from gliosight.read import pictures
 from gliosight.read.detect import Kind
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.read.pictures import decode_picture
 from gliosight.read.tiff import decode_tiff
+from tests.counting import little_memory, steps
 
 from .builders import make_volume
 
@@ -79,6 +81,41 @@ def test_what_a_png_holds_besides_pixels(beside: bytes, recwarn: pytest.Warnings
     finally:
         tracemalloc.stop()
     assert not recwarn.list
+
+
+def header(rows: int) -> bytes:
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", 40, rows, 8, 0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("parts", "named"),
+    [
+        ([header(24), header(48), "pixels"], "header"),
+        ([header(48), "pixels", header(24)], "header"),
+        ([chunk(b"tEXt", b""), header(48), "pixels"], "header"),
+        ([header(48), chunk(b"PLTE", bytes(3)), chunk(b"PLTE", bytes(6)), "pixels"], "two PLTE"),
+    ],
+    ids=["two sizes", "behind the pixels", "not first", "two palettes"],
+)
+def test_a_png_with_two_headers_has_no_size(parts: list[Any], named: str) -> None:
+    """Pillow decodes by the last header and fills what is missing with black."""
+    pixels = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + line.tobytes() for line in FLAIR[:24])))
+    body = b"".join(pixels if part == "pixels" else part for part in parts)
+    with pytest.raises(DamagedInputError, match=named):
+        decoded(b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b""))
+
+
+def test_the_second_header_of_a_png_allocates_nothing() -> None:
+    data = png(FLAIR, header(100_000))
+    with little_memory(2**20), pytest.raises(DamagedInputError):
+        decoded(data)
+
+
+@pytest.mark.parametrize("kind", [b"tEXt", b"IDAT"])
+def test_chunks_without_end(kind: bytes) -> None:
+    data = png(FLAIR, chunk(kind, b"") * 200_000)
+    with pytest.raises(LimitExceededError, match="100,000 chunks"):
+        decoded(data)
 
 
 PALETTE = chunk(b"PLTE", bytes(range(48)))
@@ -178,6 +215,43 @@ def test_jpeg_of_thousands_of_scans() -> None:
     many = whole[:last] + whole[last:-2] * 8000 + whole[-2:]
     with pytest.raises(LimitExceededError, match=r"8,0\d\d scans.*100 scans"):
         decoded(many, Kind.JPEG)
+
+
+RESTARTS = b"".join(bytes([0xFF, marker]) for marker in range(0xD0, 0xD8))
+
+
+def test_restart_markers_without_end() -> None:
+    """A marker between any two blocks is the most that there can be."""
+    data = jpeg()[:-2] + RESTARTS * 100_000 + b"\xff\xd9"
+    with little_memory(8 * 2**20), pytest.raises(DamagedInputError, match="restart markers"):
+        decoded(data, Kind.JPEG)
+    whole = jpeg(restart_marker_blocks=1)
+    assert whole.count(b"\xff\xd3") > 1
+    decoded(whole, Kind.JPEG)
+
+
+def test_restart_markers_of_many_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "MOST_RESTARTS", 100)
+    decoded(jpeg(restart_marker_blocks=1), Kind.JPEG)
+    with pytest.raises(LimitExceededError, match="100 restart markers"):
+        decoded(jpeg(progressive=True, restart_marker_blocks=1), Kind.JPEG)
+
+
+def test_fill_bytes_of_a_jpeg_cost_nothing() -> None:
+    """Before a marker, where there may be any number, and inside the coded data."""
+    whole, fill = jpeg(), b"\xff" * 200_000
+    before = whole[:2] + fill + whole[2:-2] + fill + whole[-2:]
+    assert steps(lambda: decoded(before, Kind.JPEG)) < 20_000
+    np.testing.assert_array_equal(decoded(before, Kind.JPEG), decoded(whole, Kind.JPEG))
+    begins = whole.index(b"\xff\xda") + 60
+    assert decoded(whole[:begins] + fill + b"\0" + whole[begins:], Kind.JPEG).shape == FLAIR.shape
+
+
+def test_segments_without_end() -> None:
+    whole = jpeg()
+    data = whole[:2] + b"\xff\xfe\0\2" * 200_000 + whole[2:]
+    with pytest.raises(LimitExceededError, match="100,000 segments"):
+        decoded(data, Kind.JPEG)
 
 
 def test_what_a_jpeg_holds_besides_pixels(recwarn: pytest.WarningsRecorder) -> None:

@@ -14,10 +14,16 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError
+from gliosight.errors import (
+    DamagedInputError,
+    GliosightError,
+    LimitExceededError,
+    UnsupportedInputError,
+)
 from gliosight.read import tiff
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.read.tiff_segments import unpack_lzw
+from tests.counting import little_memory
 
 from .builders import make_volume, read_path
 
@@ -392,6 +398,162 @@ def test_lzw_streams_of_every_length() -> None:
         hostile = chance.bytes(int(chance.integers(0, 60)))
         with pytest.raises((ValueError, IndexError, OSError)):
             unpack_lzw(hostile, 10_000)
+
+
+def directory(entries: bytes, following: int, count: int | None = None) -> bytes:
+    return (
+        struct.pack("<H", len(entries) // 12 if count is None else count)
+        + entries
+        + struct.pack("<I", following)
+    )
+
+
+def page(bits: int, white: int, packed: bytes, at: int, *, last: bool) -> bytes:
+    """Pixels of 4 x 4 and their directory, at this place of the file."""
+    tags = [(256, 4, 4), (257, 4, 4), (258, 3, bits), (259, 3, 1), (262, 3, white), (273, 4, at)]
+    tags += [(277, 3, 1), (278, 4, 4), (279, 4, len(packed))]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    after = at + len(packed) + 2 + len(entries) + 4
+    return packed + directory(entries, 0 if last else after + 32)
+
+
+def test_white_is_zero_at_each_pages_own_depth() -> None:
+    values = np.arange(0, 3200, 200, dtype=np.uint16).reshape(4, 4)
+    bits = np.unpackbits((4095 - values).astype(">u2").view(np.uint8).reshape(16, 2), axis=1)
+    twelve = np.packbits(bits[:, 4:]).tobytes()
+    sixteen = (65535 - values).astype("<u2").tobytes()
+    first = page(12, 0, twelve, 8, last=False)
+    data = struct.pack("<2sHI", b"II", 42, 8 + len(twelve)) + first
+    start = len(data)
+    data += page(16, 0, sixteen, start, last=True)
+    link = start - 4
+    data = data[:link] + struct.pack("<I", start + len(sixteen)) + data[start:]
+    np.testing.assert_array_equal(decoded(data)[..., 0], [values, values])
+
+
+def test_directories_that_overlap() -> None:
+    """500 directories of 4,096 entries in 60 KB: each begins one entry after the one before."""
+    count, size = 500, 4096
+    body = bytearray()
+    for number in range(count + size):
+        link = 10 + 12 * (number - size + 1)
+        following = link if size <= number < size + count - 1 else 0
+        tag = 65_000 if number < size else following & 0xFFFF
+        body += struct.pack("<HHII", tag, following >> 16, 1, size << 16)
+    # The number of entries stands in the last two bytes of the entry before.
+    data = struct.pack("<2sHIHH", b"II", 42, 10, 0, size) + bytes(body)
+    with pytest.raises(DamagedInputError, match="overlap"):
+        decoded(data)
+
+
+def test_directories_that_share_their_values() -> None:
+    """400 thumbnails with one list of 100,000 strips."""
+    data, at = b"", 8 + 400_000
+    for number in range(400):
+        entry = struct.pack("<HHIIHHII", 254, 4, 1, 1, 273, 4, 100_000, 8)
+        data += directory(entry, at + (number + 1) * 30 if number < 399 else 0)
+    with little_memory(4 * 2**20), pytest.raises(DamagedInputError, match="share"):
+        decoded(struct.pack("<2sHI", b"II", 42, at) + bytes(400_000) + data)
+
+
+def test_entries_without_end() -> None:
+    entry = struct.pack("<HHII", 65_000, 3, 1, 0)
+    begins = [8 + number * (4000 * 12 + 6) for number in range(1, 4)]
+    data = b"".join(directory(entry * 4000, following) for following in (*begins[:2], 0))
+    with pytest.raises(DamagedInputError, match="12,000 entries"):
+        decoded(struct.pack("<2sHI", b"II", 42, 8) + data)
+
+
+def tiled(side: int, tile: int, packed: bytes, compression: int, *, shared: bool = True) -> bytes:
+    """Tiles with the same content; the last of them is missing."""
+    count = (side // tile) ** 2
+    begins = [8 + (0 if shared else len(packed) * index) for index in range(count)]
+    data = packed * (1 if shared else count)
+    lists = struct.pack(f"<{count}I", *begins)
+    lists += struct.pack(f"<{count}I", *[len(packed)] * (count - 1), 0)
+    at = 8 + len(data)
+    tags = [(256, 4, 1, side), (257, 4, 1, side), (258, 3, 1, 8), (259, 3, 1, compression)]
+    tags += [(262, 3, 1, 1), (277, 3, 1, 1), (322, 4, 1, tile), (323, 4, 1, tile)]
+    tags += [(324, 4, count, at), (325, 4, count, at + 4 * count)]
+    entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    return struct.pack("<2sHI", b"II", 42, at + len(lists)) + data + lists + directory(entries, 0)
+
+
+LZW_TILE = written(np.zeros((16, 16), np.uint8), compression="lzw", rowsperstrip=16)
+with tifffile.TiffFile(io.BytesIO(LZW_TILE)) as _tif:
+    LZW_TILE = LZW_TILE[_tif.pages[0].dataoffsets[0] :][: _tif.pages[0].databytecounts[0]]
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "named"),
+    [
+        (tiled(64, 2, LZW_TILE, 5, shared=False), DamagedInputError, "smaller than 16 x 16"),
+        (tiled(64, 16, LZW_TILE, 5), DamagedInputError, "overlap"),
+        (tiled(64, 16, LZW_TILE, 5, shared=False), DamagedInputError, "missing"),
+        (tiled(8192, 16, LZW_TILE, 5, shared=False), LimitExceededError, "--max-decoded"),
+        (tiled(4096, 16, LZW_TILE, 7, shared=False), LimitExceededError, "--max-decoded"),
+    ],
+    ids=["too small", "one for all", "the last is missing", "too many", "too many of JPEG"],
+)
+def test_tiles_are_checked_before_one_is_unpacked(
+    data: bytes, error: type[GliosightError], named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiff, "_unpack", None)
+    with pytest.raises(error) as caught:
+        decoded(data)
+    assert named in caught.value.line()
+
+
+def test_one_tile_of_an_odd_size_is_read() -> None:
+    """Some writers put a small picture into one tile of its own size."""
+    data = written(FLAIR[:16, :16], tile=(16, 16))
+    with tifffile.TiffFile(io.BytesIO(data)) as tif:
+        tags = [
+            tif.pages[0].tags[name]
+            for name in ("ImageWidth", "ImageLength", "TileWidth", "TileLength")
+        ]
+    raw = bytearray(data)
+    for tag, side in zip(tags, (16, 11, 16, 11), strict=True):
+        raw[tag.valueoffset : tag.valueoffset + 2] = struct.pack("<H", side)
+    np.testing.assert_array_equal(decoded(bytes(raw))[0, ..., 0], FLAIR[:11, :16])
+
+
+SIGNED = "ImageJ=1.53t\nimages=6\nslices=6\ncf=0\nc0=-32768.0\nc1=1.0\nvunit=Gray Value\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (SIGNED, VOLUME.astype(np.int16) - 100),
+        (
+            SIGNED.replace("c0=-32768.0", "c0=-16384").replace("c1=1.0", "c1=0.5"),
+            (VOLUME - 100.0) / 2,
+        ),
+        (SIGNED.replace("cf=0", "cf=20"), VOLUME.astype(np.uint16) + 32668),
+        (SIGNED.replace("cf=0\nc0=-32768.0\nc1=1.0\n", ""), VOLUME.astype(np.uint16) + 32668),
+        (SIGNED.replace("cf=0", "cf=3"), None),
+    ],
+    ids=["signed", "a line", "no function", "not calibrated", "not linear"],
+)
+def test_calibration_of_imagej(words: str, wanted: NDArray[Any] | None) -> None:
+    """ImageJ stores signed numbers plus 32,768, and says so in words."""
+    data = written(
+        VOLUME.astype(np.uint16) + 32668, description=words, metadata=None, photometric="minisblack"
+    )
+    if wanted is None:
+        with pytest.raises(UnsupportedInputError, match="calibration"):
+            decoded(data)
+        return
+    got = decoded(data)[..., 0]
+    assert got.dtype == (np.float32 if wanted.dtype == np.float64 else wanted.dtype)
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_a_number_of_slices_with_thousands_of_digits_is_not_quoted() -> None:
+    xml = f'<OME><Image><Pixels SizeZ="{"9" * 4000}"/></Image></OME>'
+    with pytest.raises(DamagedInputError) as caught:
+        decoded(written(FLAIR, metadata=None, description=xml))
+    assert len(caught.value.line()) < 200
 
 
 def test_errors_are_ours() -> None:

@@ -36,6 +36,10 @@ _NO_MEMORY = re.compile(
     r"|cannot allocate|failed to map segment",
     re.IGNORECASE,
 )
+# What ONNX Runtime puts before its words, and where in its source they stand.
+_NOT_FOR_PEOPLE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S+\.(?:cc|cpp|h|hpp|cu):\d+ (?:\w+ )?"
+)
 
 
 class Engine(Protocol):
@@ -137,7 +141,7 @@ def start_engine(
 
 def reason_of(error: Exception) -> str:
     """What an engine says of its failure, in part of a line."""
-    text = str(error).strip() or type(error).__name__
+    text = _NOT_FOR_PEOPLE.sub("", str(error)).strip() or type(error).__name__
     return textwrap.shorten(text, MOST_OF_A_REASON, placeholder=" ...")
 
 

@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from gliosight.errors import DamagedInputError
@@ -29,6 +29,8 @@ MOST_FLAT = 0.5
 TISSUE_FROM = 0.4
 # Spread of the values within which nothing is scaled.
 SMALLEST_SPREAD, LARGEST_SPREAD = 1e-6, 1e12
+# From so many spreads on an offset leaves float32 less than 14 of its 24 bits.
+LARGEST_OFFSET = 1024.0
 # An image has hundreds of values.
 MOST_LABELS = 16
 # In a map of labels most voxels have the value of those so far away; of the brighter half of 280 MR volumes
@@ -44,16 +46,47 @@ def as_float32(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def from_doubles(
-    values: NDArray[Any], slope: float = 1.0, intercept: float = 0.0
+    values: NDArray[Any], slope: ArrayLike = 1.0, intercept: ArrayLike = 0.0
 ) -> NDArray[np.float32]:
-    """Doubles, or stored numbers and their scaling, as float32 that hold their contrast."""
+    """Doubles, or stored numbers and their scaling, as float32 that hold their contrast.
+
+    Numbers around a large offset have their smallest taken out: MR has neither unit nor offset.
+
+    Parameters
+    ----------
+    values : (slices, ...) array
+    slope, intercept : float or (slices,) array
+    """
     out = np.empty(values.shape, dtype=np.float32)
+    slopes, intercepts = (
+        np.broadcast_to(np.asarray(line, np.float64), len(values)) for line in (slope, intercept)
+    )
     with np.errstate(over="ignore", invalid="ignore"):
-        exponent = _exponent(_sample(values) * np.float64(slope) + np.float64(intercept))
+        base = _offset(values, slopes, intercepts)
+        intercepts = intercepts - intercepts[0] - base if base is not None else intercepts
+        exponent = _exponent(_sample(values, slopes, intercepts))
         # Slice by slice: doubles for all would need eight times it.
-        for target, plane in zip(out, values, strict=True):
-            target[:] = np.ldexp(plane * np.float64(slope) + np.float64(intercept), -exponent)
+        for target, plane, factor, shift in zip(out, values, slopes, intercepts, strict=True):
+            target[:] = np.ldexp(plane * factor + shift, -exponent)
     return out
+
+
+def _offset(
+    values: NDArray[Any], slopes: NDArray[np.float64], intercepts: NDArray[np.float64]
+) -> float | None:
+    """The smallest number, less the first intercept, where all lie around a large offset."""
+    shifts = intercepts - intercepts[0]
+    sample = _sample(values, slopes, shifts)
+    if not sample.size:
+        return None
+    low, high = np.percentile(sample, (1.0, 99.0))
+    middle = abs(low / 2 + high / 2 + intercepts[0])
+    if not 0 < high - low < np.inf or not middle > LARGEST_OFFSET * (high - low):
+        return None
+    planes = (
+        plane * factor + shift for plane, factor, shift in zip(values, slopes, shifts, strict=True)
+    )
+    return min(float(plane.min(initial=low, where=np.isfinite(plane))) for plane in planes)
 
 
 def make_finite(
@@ -73,7 +106,8 @@ def make_finite(
     Raises
     ------
     DamagedInputError
-        More than 1 % of the voxels that are not air around the head are not finite.
+        More than 1 % of the voxels that are not air around the head are not finite, or a slice has
+        infinite voxels and air alone.
     """
     if values.dtype.kind != "f":
         return values, ()
@@ -94,6 +128,13 @@ def make_finite(
             remedy="write the image again with a number in every voxel",
         )
     smallest = values[finite].min()
+    for number, (plane, known) in enumerate(zip(values, finite, strict=True), start=1):
+        if known.any() and np.isinf(plane).any() and plane[known].max() <= max(smallest, 0):
+            raise DamagedInputError(
+                f"slice {number} has infinite voxels and air alone, its head is lost",
+                where=where,
+                remedy="write the image again with a number in every voxel",
+            )
     values = np.where(finite, values, smallest)
     flags: list[Flag] = []
     if outside:
@@ -163,10 +204,17 @@ def _cuts_head(values: NDArray[Any], finite: NDArray[np.bool_], around: NDArray[
 
 
 @np.errstate(invalid="ignore")  # signalling NaN
-def _sample(values: NDArray[Any]) -> NDArray[np.float64]:
-    """Some hundred thousand of the values, finite, as doubles."""
+def _sample(
+    values: NDArray[Any],
+    slopes: NDArray[np.float64] | None = None,
+    intercepts: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Some hundred thousand of the values, scaled and finite, as doubles."""
     step = [max(1, size // 64) for size in values.shape]
     sample = values[tuple(slice(None, None, one) for one in step)].astype(np.float64)
+    if slopes is not None and intercepts is not None:
+        each = (-1, *[1] * (values.ndim - 1))
+        sample = sample * slopes[:: step[0]].reshape(each) + intercepts[:: step[0]].reshape(each)
     return sample[np.isfinite(sample)]
 
 

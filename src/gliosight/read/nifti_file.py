@@ -367,6 +367,9 @@ def _numbers(fields: Any, where: str) -> np.dtype[Any]:
     except (HeaderDataError, KeyError) as error:
         raise damaged(f"datatype {code} does not exist", where) from error
     if code not in NOT_READ and numbers.kind in "iuf":
+        bits = int(fields["bitpix"])
+        if bits not in (0, 8 * numbers.itemsize):  # many writers leave 0 there
+            raise damaged(f"datatype {code} and bitpix {bits} contradict each other", where)
         return numbers
     if numbers.kind != "c" and code not in NOT_READ:
         raise damaged(f"datatype {code} does not exist", where)

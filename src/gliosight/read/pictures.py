@@ -11,6 +11,7 @@ fills, are an error here.
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import struct
 import zlib
@@ -40,19 +41,26 @@ ORIENTATION_TAG = 274  # the same number in EXIF and in TIFF
 
 # Encoders write about ten scans into a progressive JPEG; each is a pass over all pixels.
 MOST_SCANS, MOST_SCANNED_PIXELS = 100, 2**31
+# Chunks of a PNG, segments of a JPEG. Encoders write a chunk for each 8 KiB or more.
+MOST_PARTS = 100_000
+# In all scans together. The noise before each of them takes 32 bytes.
+MOST_RESTARTS = 2**22
 _JPEG_STARTS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
 _SOS, _EOI, _EXIF, _ADOBE = 0xDA, 0xD9, 0xE1, 0xEE
 # What is stored besides the pixels: application segments after JFIF's, and comments.
 _BESIDES = (frozenset(range(0xE1, 0xF0)) | {0xFE}) - {_ADOBE}
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN, _ARITHMETIC = frozenset({0xC0, 0xC1, 0xC2}), frozenset({0xC9, 0xCA})
+_FILL = re.compile(rb"\xff*")
 # Inside coded data FF is followed by 00 or by a restart marker.
-_SCAN_ENDS = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_SCAN_ENDS = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _RESTART = re.compile(rb"(?=\xff[\xd0-\xd7])")
+_RESTARTS = tuple(bytes([0xFF, marker]) for marker in range(0xD0, 0xD8))
 _NOISE = bytes.fromhex("5a93c61e78b4d20f6ae1359c47d8b02b") * 2
 
 _PNG_STARTS = b"\x89PNG\r\n\x1a\n"
 _PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+_PNG_ONCE = frozenset({b"PLTE", b"tRNS", b"acTL"})
 # Channels of each colour type (PNG, section 11.2.2), and each interlace pass's first column, first
 # row, step along columns, step along rows (section 8.2).
 _PNG_PALETTE = 3
@@ -163,10 +171,13 @@ def decode_jpeg(
     def decoded(noise: bytes) -> NDArray[Any]:
         parts = [start]
         for one in segments:
-            if one.marker not in besides:
-                coded, restarts = _RESTART.subn(noise, one.coded)
-                behind = noise + bytes([0xFF, 0xD0 + restarts % 8]) + noise
-                parts += [one.header, coded + behind if noise and coded else coded]
+            if one.marker in besides:
+                continue
+            coded = one.coded
+            if noise and coded:
+                coded, restarts = _RESTART.subn(noise, coded)
+                coded += noise + bytes([0xFF, 0xD0 + restarts % 8]) + noise
+            parts += [one.header, coded]
         with JpegImageFile(io.BytesIO(b"".join([*parts, _JPEG_ENDS]))) as image:
             return _pixels_of(image, where)
 
@@ -179,9 +190,10 @@ def decode_jpeg(
 def _jpeg_segments(data: bytes, where: str) -> Iterator[_Segment]:
     """The segments between start and end of image (ITU-T T.81, annex B)."""
     at = len(_JPEG_STARTS)
-    while True:
-        while data[at : at + 2] == b"\xff\xff":  # fill bytes
-            at += 1
+    for count in itertools.count():
+        _check_parts(count, "segments", where)
+        fill = _FILL.match(data, at)
+        at = max(at, fill.end() - 1) if fill else at
         header = data[at : at + 2]
         if header == _JPEG_ENDS:
             return
@@ -195,7 +207,7 @@ def _jpeg_segments(data: bytes, where: str) -> Iterator[_Segment]:
         end = _SCAN_ENDS.search(data, at)
         if end is None:
             raise damaged("JPEG", "it is truncated", where)
-        yield _Segment(_SOS, data[begins:at], data[at : end.start()])
+        yield _Segment(_SOS, data[begins:at], data[at : end.start()].rstrip(b"\xff"))
         at = end.start()
 
 
@@ -217,6 +229,11 @@ def _check_frame(segments: list[_Segment], stored: int, where: str, budget: Budg
             where=where,
             remedy="save it again as PNG, if it is to be trusted",
         )
+    restarts = [sum(one.coded.count(marker) for marker in _RESTARTS) for one in segments]
+    if max(restarts) > -(-rows // 8) * -(-columns // 8):
+        raise damaged("JPEG", "it has more restart markers than blocks", where)
+    if sum(restarts) > MOST_RESTARTS:
+        raise _too_many(f"{MOST_RESTARTS:,} restart markers", where)
     # Of each 8 x 8 block all 64 coefficients are coded, in the end to their last bit.
     coded: set[tuple[int, int]] = set()
     for header in scans:
@@ -265,8 +282,9 @@ def _decode_png(
 
 def _png_chunks(data: bytes, where: str) -> Iterator[tuple[bytes, bytes, bytes]]:
     """Type, body and whole of each chunk to the end, with its checksum (PNG, section 5.3)."""
-    at, kind = len(_PNG_STARTS), b""
-    while kind != b"IEND":
+    at, kind, seen = len(_PNG_STARTS), b"", set[bytes]()
+    for count in itertools.count():
+        _check_parts(count, "chunks", where)
         length = int.from_bytes(data[at : at + 4], "big")
         chunk = data[at : at + length + 12]
         if len(chunk) < length + 12:
@@ -274,8 +292,32 @@ def _png_chunks(data: bytes, where: str) -> Iterator[tuple[bytes, bytes, bytes]]
         kind, body = chunk[4:8], chunk[8:-4]
         if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
             raise damaged("PNG", "a checksum is wrong", where)
+        # Pillow believes the last of several headers, and whoever checks before it the first.
+        if (kind == b"IHDR") != (count == 0):
+            raise damaged(
+                "PNG", "its header (IHDR) is not its first chunk, or not the only one", where
+            )
+        if kind in _PNG_ONCE and kind in seen:
+            raise damaged("PNG", f"it has two {kind.decode()} chunks", where)
+        seen.add(kind)
         yield kind, body, chunk
+        if kind == b"IEND":
+            return
         at += len(chunk)
+
+
+def _check_parts(count: int, what: str, where: str) -> None:
+    """Refuse chunks or segments without end; raises `LimitExceededError`."""
+    if count > MOST_PARTS:
+        raise _too_many(f"{MOST_PARTS:,} {what}", where)
+
+
+def _too_many(what: str, where: str) -> LimitExceededError:
+    return LimitExceededError(
+        f"it has more than {what}",
+        where=where,
+        remedy="save it again as PNG, if it is to be trusted",
+    )
 
 
 def _png_size(width: int, height: int, bits: int, *, interlaced: bool) -> int:
@@ -315,8 +357,8 @@ def _pixels_of(image: ImageFile, where: str) -> NDArray[Any]:
 
 
 def native(values: NDArray[Any]) -> NDArray[Any]:
-    """Integers in this machine's byte order, floats as float32, bits as 0 and 255."""
-    if values.dtype.kind == "f":
+    """Integers and doubles in this machine's byte order, other floats as float32, bits as 0 and 255."""
+    if values.dtype.kind == "f" and values.dtype.itemsize < 8:
         return as_float32(values)
     if values.dtype.kind == "b":
         return np.where(values, np.uint8(255), np.uint8(0))

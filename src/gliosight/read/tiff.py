@@ -12,7 +12,7 @@ import io
 import logging
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 from xml.etree import ElementTree
@@ -22,6 +22,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from gliosight.errors import DamagedInputError, LimitExceededError, UnsupportedInputError
+from gliosight.read.intensities import as_float32, from_doubles
 from gliosight.read.limits import RATIO_FROM, Budget
 from gliosight.read.pictures import (
     Picture,
@@ -36,11 +37,26 @@ from gliosight.read.pictures import (
 )
 from gliosight.read.tiff_segments import JPEG, NONE, UNPACK, BombError
 
+# Entries of a directory, on average and in one: writers make 10 to 60, and tifffile reads 4,096 at most.
+MOST_ENTRIES, LARGEST_DIRECTORY = 100, 4096
+# Values that several directories may share, such as a description (bytes).
+MOST_SHARED = 2**24
+LEAST_TILE = 16  # TIFF 6.0, section 15
+# Unpacking a strip or tile costs as much as this many pixels, however small it is.
+LEAST_PACKED, LEAST_JPEG = 4096, 16_384
+# What a description may claim to be the number of slices, channels or time points.
+MOST_CLAIMED = 10**9
+
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 REDUCED, TRANSPARENCY = 1, 4  # bits of NewSubfileType
 SEPARATE = 2  # PlanarConfiguration: each channel in strips of its own
 DIFFERENCES, FLOAT_DIFFERENCES = 2, 3  # Predictor
 _LETTERS = {1: "u", 2: "i", 3: "f"}  # SampleFormat
+# Bytes of one value by the entry's type; BigTIFF has 16 to 18.
+_VALUE_BYTES = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8, 0])
+# ImageJ's functions from stored to real numbers (ij.measure.Calibration).
+_STRAIGHT_LINE, _NO_FUNCTION = 0, 20
+_SIGNED_16_BITS = (-32768.0, 1.0)
 _FLIPPED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 # Formats of microscopes whose planes are not one page each.
 _MICROSCOPES = ("lsm", "stk", "fluoview", "mmstack", "ndtiff", "nih", "scanimage")
@@ -64,6 +80,7 @@ def decode_tiff(data: bytes, where: str, budget: Budget) -> Picture:
     notes: set[str] = set()
     pages: list[NDArray[Any]] = []
     first: tifffile.TiffPage | None = None
+    stored = 0
     with library("TIFF", where), tifffile.TiffFile(io.BytesIO(data)) as tif:
         offsets = list(_directories(data, where, budget))
         _refuse_hyperstack(tif, len(offsets), where)
@@ -73,6 +90,10 @@ def decode_tiff(data: bytes, where: str, budget: Budget) -> Picture:
             if int(page.subfiletype) & (REDUCED | TRANSPARENCY):
                 continue  # a thumbnail, or the mask of another page
             here = where if len(offsets) == 1 else f"{where}, page {number + 1}"
+            if page.compression != NONE:
+                stored += sum(page.databytecounts)
+            if stored > len(data):
+                raise damaged("TIFF", "its strips or tiles overlap", here)
             pages.append(_decode_page(page, data, here, budget, notes))
             first = first or page
             _check_alike(pages, where)
@@ -81,8 +102,12 @@ def decode_tiff(data: bytes, where: str, budget: Budget) -> Picture:
         if first is None:
             raise damaged("TIFF", "it holds thumbnails only", where)
         stack = np.stack(pages)
-        if first.photometric == MIN_IS_WHITE:
-            stack = _inverted(stack, int(first.bitspersample))
+        if first.photometric == MIN_IS_WHITE and stack.dtype.kind == "f":
+            stack = stack.max() - stack
+        if stack.dtype == np.float64:
+            # Slices in files of their own keep their offset: it would be another one in each.
+            stack = from_doubles(stack) if len(stack) > 1 else as_float32(stack)
+        stack = _calibrated(stack, tif, where)
     return Picture(stack, frozenset(notes))
 
 
@@ -90,11 +115,13 @@ def _directories(data: bytes, where: str, budget: Budget) -> Iterator[int]:
     """Where each image directory begins (TIFF 6.0, section 2; BigTIFF has wider fields).
 
     A TIFF is a linked list whose links may leave the file, run in circles or never end; tifffile logs
-    that and gives fewer pages.
+    that and gives fewer pages. It reads all entries of all directories, so they may not overlap, and
+    share hardly any values: else a small file costs hours.
     """
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
-    link_at, link, count, entry_bytes = (8, "Q", "Q", 20) if big else (4, "I", "H", 12)
+    link_at, link, count = (8, "Q", "Q") if big else (4, "I", "H")
+    entry = np.dtype(f"{order}u2,{order}u2,{order}u{8 if big else 4},V{8 if big else 4}")
 
     def number_at(at: int, letter: str) -> int:
         if at + struct.calcsize(letter) > len(data):
@@ -103,14 +130,24 @@ def _directories(data: bytes, where: str, budget: Budget) -> Iterator[int]:
         return int(struct.unpack_from(order + letter, data, at)[0])
 
     seen: set[int] = set()
+    entries, values = 0, 0.0
     while offset := number_at(link_at, link):
         if offset in seen:
             raise damaged("TIFF", "its pages are linked in a circle", where)
         seen.add(offset)
         budget.check_members(len(seen), where)
         yield offset
-        entries = number_at(offset, count)
-        link_at = offset + struct.calcsize(count) + entries * entry_bytes
+        here, begins = number_at(offset, count), offset + struct.calcsize(count)
+        link_at = begins + here * entry.itemsize
+        number_at(link_at, link)
+        table = np.frombuffer(data, entry, here, begins)
+        sizes = _VALUE_BYTES[np.minimum(table["f1"], len(_VALUE_BYTES) - 1)]
+        entries += here
+        values += float(np.dot(sizes, table["f2"].astype(float)))
+        if entries * entry.itemsize > len(data) or values > len(data) + MOST_SHARED:
+            raise damaged("TIFF", "its directories overlap or share their values", where)
+    if entries > LARGEST_DIRECTORY + MOST_ENTRIES * len(seen):
+        raise damaged("TIFF", f"its directories have {entries:,} entries", where)
     if not seen:
         raise damaged("TIFF", "it holds no page", where)
 
@@ -140,7 +177,10 @@ def _decode_page(
     pages, turned = upright(native(values)[None], orientation_of(page))
     if turned:
         notes.add("TURNED_UPRIGHT")
-    return np.asarray(pages[0])
+    pixels = np.asarray(pages[0])
+    if page.photometric == MIN_IS_WHITE and pixels.dtype.kind != "f":
+        pixels = _inverted(pixels, int(page.bitspersample))
+    return pixels
 
 
 def _check_kind(page: tifffile.TiffPage, where: str) -> None:
@@ -193,24 +233,24 @@ def _samples(page: tifffile.TiffPage, data: bytes, where: str, budget: Budget) -
     if not height or not width:
         raise damaged("TIFF", "its strips or tiles are empty", where)
     down, across = -(-rows // height), -(-columns // width)
+    segments = planes * down * across
+    if page.is_tiled and down * across > 1 and min(height, width) < LEAST_TILE:
+        raise damaged("TIFF", f"its tiles are smaller than {LEAST_TILE} x {LEAST_TILE}", where)
     line = -(-width * together * page.bitspersample // 8)
     offsets, counts = page.dataoffsets, page.databytecounts
     samples = rows * columns * page.samplesperpixel
     size = samples * max(page.bitspersample // 8, 1)
     packed = None if page.compression == NONE else sum(counts)
-    budget.take(size, where, packed=packed, pixels=samples)
+    least = {NONE: 0, JPEG: LEAST_JPEG}.get(page.compression, LEAST_PACKED)
+    budget.take(size, where, packed=packed, pixels=max(samples, segments * least))
     if page.is_tiled and planes * down * height * across * line > 16 * size + RATIO_FROM:
         raise damaged("TIFF", "its tiles do not fit the image", where)
-    if min(len(offsets), len(counts)) < planes * down * across:
-        raise damaged("TIFF", "pixels are missing", where)
+    _check_segments(offsets[:segments], counts[:segments], segments, len(data), where)
     parts = []
-    for index in range(planes * down * across):
+    for index in range(segments):
         strip = index % down
         lines = height if page.is_tiled else min(height, rows - strip * height)
         stored = data[offsets[index] : offsets[index] + counts[index]]
-        if not counts[index] or len(stored) < counts[index]:
-            what = "it is truncated" if counts[index] else "pixels are missing"
-            raise damaged("TIFF", what, where)
         part = _unpack(page, stored, (lines, width, together), lines * line, where, budget)
         if len(part) < lines * line:
             raise damaged("TIFF", "it is truncated, a strip or tile lacks pixels", where)
@@ -223,6 +263,17 @@ def _samples(page: tifffile.TiffPage, data: bytes, where: str, budget: Budget) -
     values = values.transpose(1, 3, 2, 4, 0, 5)  # rows, columns, channels: two axes each
     down, height, across, width, planes, together = values.shape
     return values.reshape(down * height, across * width, planes * together)[:rows, :columns]
+
+
+def _check_segments(
+    offsets: Sequence[int], counts: Sequence[int], wanted: int, size: int, where: str
+) -> None:
+    """Whether all strips or tiles lie in a file of this size, before the first is unpacked."""
+    if min(len(offsets), len(counts)) < wanted or 0 in counts:
+        raise damaged("TIFF", "pixels are missing", where)
+    begins, lengths = np.array(offsets, float), np.array(counts, float)
+    if min(begins.min(), lengths.min()) < 0 or (begins + lengths).max() > size:
+        raise damaged("TIFF", "it is truncated", where)
 
 
 def _unpack(
@@ -285,12 +336,38 @@ def _as_numbers(
 
 
 def _inverted(values: NDArray[Any], bits: int) -> NDArray[Any]:
-    if values.dtype.kind == "f":
-        return np.asarray(values.max() - values)
+    """Integers of a page where zero is white; each page has a depth of its own."""
     if values.dtype.kind == "i":
         return ~values
     white = 255 if bits == 1 else (1 << bits) - 1
     return np.asarray(values.dtype.type(white) - values)
+
+
+def _calibrated(stack: NDArray[Any], tif: tifffile.TiffFile, where: str) -> NDArray[Any]:
+    """The numbers that ImageJ shows for the stored ones: it stores signed numbers as unsigned.
+
+    ImageJ's description has them as ``cf``, ``c0`` and ``c1``. They are for grey integers.
+    """
+    described = tif.imagej_metadata if tif.is_imagej else None
+    if not isinstance(described, dict) or stack.dtype.kind != "u" or stack.shape[-1] != 1:
+        return stack
+    function = described.get("cf", _NO_FUNCTION)
+    if function == _NO_FUNCTION:
+        return stack
+    if function != _STRAIGHT_LINE:
+        raise UnsupportedInputError(
+            "a stack of ImageJ whose calibration is not linear is not read",
+            where=where,
+            remedy="convert it to 32 bits in ImageJ, and save that",
+        )
+    line = float(described.get("c0", 0)), float(described.get("c1", 1))
+    if not np.isfinite(line).all() or line[1] == 0:
+        raise damaged("TIFF", "its calibration by ImageJ is no line", where)
+    if line == (0.0, 1.0):
+        return stack
+    if line == _SIGNED_16_BITS and stack.dtype == np.uint16:
+        return (stack ^ np.uint16(1 << 15)).view(np.int16)
+    return np.stack([as_float32(page * line[1] + line[0]) for page in stack])
 
 
 def _check_alike(pages: list[NDArray[Any]], where: str) -> None:
@@ -409,6 +486,8 @@ def _claimed(tif: tifffile.TiffFile, ome: ElementTree.Element | None) -> list[di
     elif tif.is_shaped:
         images += [_dimensions(meta, page) for meta in tif.shaped_metadata or ()]
     for axes in images:
+        if max(axes.values()) > MOST_CLAIMED:
+            raise ValueError("no stack is that large")
         if axes.get("C") == page.samplesperpixel:
             axes["C"] = 1  # the samples of each pixel
     return images

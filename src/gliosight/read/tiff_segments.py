@@ -53,8 +53,9 @@ def unpack_lzw(packed: bytes, size: int) -> bytes:
         raise ValueError("LZW as before TIFF 6.0, with the low bit first")
     data = np.frombuffer(packed + b"\0\0", np.uint8)
     at, bits, code = 0, [], _CLEAR
+    most = 8 * len(packed) // 9 + 1  # codes have nine bits or more
     while code == _CLEAR:
-        ends = at + _TIFF_ENDS
+        ends = at + _TIFF_ENDS[:most]
         count = int(np.searchsorted(ends, 8 * len(packed), "right"))
         if count == 0:
             break

@@ -281,3 +281,37 @@ def test_all_real_pixels(data: Path) -> None:
         got = pixels(path, numbers=tuple(range(1, count + 1)))
         assert got.shape[0] == count
         assert got.max() > got.min(), path.name
+
+
+def test_a_large_intercept_leaves_the_contrast(tmp_path: Path) -> None:
+    values = picture(12, signed=False)
+    made = make_dataset(values, bits=12, RescaleSlope=1, RescaleIntercept=-1e9)
+    np.testing.assert_array_equal(pixels(write(tmp_path / "a.dcm", made))[0], values - values.min())
+
+
+@pytest.mark.parametrize(("rows", "sound"), [(0, True), (0.9, True), (1, False), (100, False)])
+def test_more_pixels_than_the_header_says(tmp_path: Path, rows: float, sound: bool) -> None:
+    """Padding is less than a row; more contradicts Rows, Columns or NumberOfFrames."""
+    values = picture(12, signed=False)
+    made = make_dataset(values, bits=12)
+    made.PixelData += bytes(2 * int(rows * values.shape[1]))
+    path = write(tmp_path / "a.dcm", made)
+    if sound:
+        np.testing.assert_array_equal(pixels(path)[0], values)
+        return
+    with pytest.raises(DamagedInputError, match="more pixels than 1 of"):
+        pixels(path)
+
+
+@pytest.mark.parametrize("slope", [1e38, 1e-9])
+def test_a_slope_beside_which_the_other_slices_vanish(tmp_path: Path, slope: float) -> None:
+    paths = []
+    for number, factor in enumerate((2, 1, slope)):
+        made = make_dataset(
+            picture(12, signed=False), bits=12, RescaleSlope=factor, RescaleIntercept=0
+        )
+        paths.append(write(tmp_path / f"{number}.dcm", made))
+    frames = [OneFrame(read(path), 1) for path in paths]
+    read_pixels(frames[:2], Budget(DEFAULT_LIMITS))
+    with pytest.raises(DamagedInputError, match="that of most slices"):
+        read_pixels(frames, Budget(DEFAULT_LIMITS))

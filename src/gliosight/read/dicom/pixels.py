@@ -25,11 +25,15 @@ from gliosight.read.dicom.codec import Codec, shared
 from gliosight.read.dicom.instances import Instance, open_pixels
 from gliosight.read.dicom.layouts import Layout, layout_of, rescales_of
 from gliosight.read.dicom.syntaxes import Decoder
+from gliosight.read.intensities import from_doubles
 from gliosight.read.limits import Budget, cannot_read
 
 if TYPE_CHECKING:
     from gliosight.read.dicom.decoding import Unpacked
     from gliosight.read.dicom.frames import Frame
+
+# Slopes of one series, of which each slice may have its own, differ by so much at most.
+MOST_SLOPES = 1e6
 
 
 def read_pixels(frames: Sequence[Frame], budget: Budget) -> NDArray[Any]:
@@ -74,23 +78,24 @@ def read_pixels(frames: Sequence[Frame], budget: Budget) -> NDArray[Any]:
         key: rescales_of(instances[key], [number for _, number in numbers])
         for key, numbers in wanted.items()
     }
+    _check_slopes(scales, instances)
     rescaled = any(one != (1.0, 0.0) for some in scales.values() for one in some)
-    dtype = _common_type([one.dtype for one in layouts.values()], rescaled=rescaled)
+    stored = np.dtype(np.result_type(*[one.dtype for one in layouts.values()]))
+    rescaled = rescaled or stored == np.float64
+    dtype = np.dtype(np.float32) if rescaled or stored.kind == "f" else stored
     for key, numbers in wanted.items():
         pixels = len(numbers) * shape[0] * shape[1]
         packed = _packed(instances[key], layouts[key])
         budget.take(pixels * dtype.itemsize, instances[key].where, packed=packed, pixels=pixels)
         _check_there(instances[key], layouts[key], max(number for _, number in numbers))
-    out = np.empty((len(frames), *shape), dtype)
+    out = np.empty((len(frames), *shape), stored if rescaled else dtype)
+    lines = np.empty((len(frames), 2))
     with shared() as codec:
         for key, numbers in wanted.items():
             with _frames_of(instances[key], layouts[key], budget, codec) as frame_of:
-                for (place, number), (slope, intercept) in zip(numbers, scales[key], strict=True):
-                    values = frame_of(number)
-                    if rescaled:
-                        values = values * np.float64(slope) + intercept
-                    out[place] = values
-    return out
+                for (place, number), line in zip(numbers, scales[key], strict=True):
+                    out[place], lines[place] = frame_of(number), line
+    return from_doubles(out, *lines.T) if rescaled else out
 
 
 def _same_size(frames: Sequence[Frame], layouts: dict[int, Layout]) -> None:
@@ -106,20 +111,38 @@ def _same_size(frames: Sequence[Frame], layouts: dict[int, Layout]) -> None:
             )
 
 
-def _common_type(types: list[np.dtype[Any]], *, rescaled: bool) -> np.dtype[Any]:
-    if rescaled or any(one.kind == "f" for one in types):
-        return np.dtype(np.float32)
-    return np.dtype(np.result_type(*types))
+def _check_slopes(
+    scales: dict[int, list[tuple[float, float]]], instances: dict[int, Instance]
+) -> None:
+    """Refuse a slope beside which nothing of the other slices, or of its own, would be left."""
+    slopes = {key: [abs(slope) for slope, _ in lines if slope] for key, lines in scales.items()}
+    usual = float(np.median([slope for some in slopes.values() for slope in some] or [1.0]))
+    for key, some in slopes.items():
+        for slope in some:
+            if not usual / MOST_SLOPES <= slope <= usual * MOST_SLOPES:
+                raise DamagedInputError(
+                    f"RescaleSlope is {slope:g}, that of most slices {usual:g}",
+                    where=instances[key].where,
+                    remedy=AGAIN,
+                )
 
 
 def _check_there(instance: Instance, layout: Layout, number: int) -> None:
-    """Whether the pixels are as many as the header claims, as far as it can be told unread."""
-    if layout.syntax.native and number * layout.frame_bytes > (layout.element.length or 0):
-        raise DamagedInputError(
-            f"the pixels end before frame {number} of {layout.rows} x {layout.columns}",
-            where=instance.where,
-            remedy=AGAIN,
-        )
+    """Whether the pixels are as many as the header claims, as far as that is known unread.
+
+    Padding of less than a row may follow them.
+    """
+    if not layout.syntax.native:
+        return
+    length = layout.element.length or 0
+    size = f"{layout.rows} x {layout.columns}"
+    if number * layout.frame_bytes > length:
+        what = f"the pixels end before frame {number} of {size}"
+    elif length - layout.frames * layout.frame_bytes >= max(layout.frame_bytes // layout.rows, 2):
+        what = f"there are more pixels than {layout.frames} of {size}"
+    else:
+        return
+    raise DamagedInputError(what, where=instance.where, remedy=AGAIN)
 
 
 def _packed(instance: Instance, layout: Layout) -> int | None:
