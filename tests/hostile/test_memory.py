@@ -40,7 +40,7 @@ def _affine(slices: float, rows: float, columns: float) -> np.ndarray:
     [
         ((4, 96, 20), (5.0, 20.0, 5.0), "rows reach over 1,920 mm"),
         ((4, 20, 200), (5.0, 1.0, 5.0), "columns reach over 1,000 mm"),
-        ((4, 30_000, 2), (5.0, 1.0, 1.0), "rows reach over 30,000 mm"),
+        ((1, 30_000, 2), (5.0, 1.0, 1.0), "rows reach over 30,000 mm"),
         ((70, 20, 30), (20.0, 20.0, 20.0), "slices reach over 1,400 mm"),
         ((4, 120, 120), (5.0, 5.0, 5.0), None),  # 600 mm: as far as a scanner may see
         ((120, 20, 20), (5.0, 5.0, 5.0), None),

@@ -1040,7 +1040,9 @@ def _several(candidates: list[Candidate], inside: Opened) -> UnsupportedInputErr
         for candidate in candidates
         if at_or_below[candidate.path] == 1 and not isinstance(candidate, UnreadableCandidate)
     ]
-    remedy = f"read all of them with: gliosight analyze {inside.archive or inside.path}"
+    remedy = (
+        f"read all of them with: gliosight analyze {inside.archive or folder_name(inside.path)}"
+    )
     if inside.archive is None and alone:
         remedy = f"name one of them, as in {alone[0]}"
     titles = _listed([candidate.title for candidate in candidates])
