@@ -314,7 +314,7 @@ def test_a_shipped_rule_draws_what_the_tool_draws(
     ("words", "told"),
     [
         (["maps", "joint-3"], "1 models for 3 folds"),
-        (["maps", "joint-3", "--folds", "0"], "joint-3 has learnt from 1 of these 1 patients"),
+        (["maps", "joint-3", "--folds", "0"], "joint-3 was trained on 1 of these 1 patients"),
         (["fit", "--start", "joint-3"], "the maps are those of one model"),
     ],
 )

@@ -386,7 +386,7 @@ def _doubts(request: Request) -> list[str]:
             if any(one.get("sha256") != split.sha256 for one in trained):
                 out.append(
                     f"{source.notes[0].name}: it was trained with another split than this one by slice; "
-                    "slices it has learnt from may be among those scored."
+                    "slices it was trained on may be among those scored."
                 )
     return out
 

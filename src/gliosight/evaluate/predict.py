@@ -236,7 +236,7 @@ def refuse_seen(model: Model, patients: Ordered[str]) -> None:
     seen = [one for one in patients if patient_hash(one) in model.card.training_patients]
     if seen:
         raise UsageError(
-            f"{model.card.name} has learnt from {len(seen)} of these {len(patients)} patients",
+            f"{model.card.name} was trained on {len(seen)} of these {len(patients)} patients",
             where=printable(seen[0]),
             remedy="name the networks in the order of their folds, or other patients",
         )

@@ -95,8 +95,8 @@ def train(
         _check_run(order)
     if order.initial is not None and seen_by_weights(order.initial) is None:
         warnings.warn(
-            "nothing beside the starting weights says whom they were learnt from: patients they have "
-            "seen will count as unseen when the model is evaluated",
+            "nothing beside the starting weights says which patients they were trained on: these "
+            "patients will count as unseen when the model is evaluated",
             stacklevel=1,
         )
     parts = fit_parts(order.manifest, order.split, order.fold, order.recipe)
