@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliosight.card import InputRecipe
-from gliosight.decide import decide, weighing_scale
+from gliosight.decide import decide, logit, weighing_scale
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 from gliosight.evaluate.kept_maps import KeptMaps
 from gliosight.evaluate.rule_fit import (
@@ -20,6 +20,7 @@ from gliosight.evaluate.rule_fit import (
     OWN,
     THRESHOLDS,
     Observed,
+    _scores,
     cross_fit,
     dice_of,
     fit_rule,
@@ -178,3 +179,20 @@ def test_a_start_with_a_threshold_of_its_own_is_scored_and_tried() -> None:
     observed = [observe(*patient(k, k % 2), start) for k in range(4)]
     assert min(dice_of(one, start) for one in observed) > 0.3
     assert fit_rule(observed, start).pixel_threshold in {*THRESHOLDS, 0.47}
+
+
+def test_the_studys_threshold_parts_tumour_from_none(observed: list[Observed]) -> None:
+    """In the middle of the widest gap; without anybody free of tumour it stays as it was."""
+    rule = fit_rule(observed, replace(START, study_threshold=0.01))
+    best = [
+        max((score for score in _scores(one, one.bodies[rule.pixel_threshold], rule)), default=0.0)
+        for one in observed
+    ]
+    ill = [score for score, one in zip(best, observed, strict=True) if one.volume]
+    well = [score for score, one in zip(best, observed, strict=True) if not one.volume]
+    assert max(well) < rule.study_threshold < min(ill)
+    middle = (logit(np.float32(max(well))) + logit(np.float32(min(ill)))) / 2
+    assert logit(np.float32(rule.study_threshold)) == pytest.approx(float(middle), abs=0.01)
+    sick = [one for one in observed if one.volume]
+    assert fit_rule(sick, START).study_threshold == START.study_threshold
+    assert fit_rule(observed, START, ("lesions",)).study_threshold == START.study_threshold

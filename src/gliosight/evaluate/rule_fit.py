@@ -12,7 +12,9 @@ The lesion
     them, held near the rule it starts from: there are few false bodies of any size to learn from.
 The thresholds
     Of the pixels and of further lesions: those of the highest mean Dice by patient, the mask being what the
-    fitted rule keeps of it. Of the study: as in the rule it starts from.
+    fitted rule keeps of it. Of the study: that of the highest sum of sensitivity and specificity by patient,
+    of equals the middle of the widest gap between scores. Where every patient has a tumour it stays as in the
+    rule it starts from.
 
 `cross_fit` fits the rule of each model's patients on those of the other models, so that no number was chosen
 on the patients it is scored on.
@@ -37,8 +39,8 @@ from gliosight.evaluate.kept_maps import KeptMaps
 from gliosight.infer.model import find_card, shipped_models
 
 # What of a rule can be fitted: the slice's weights; the lesion's weights with the pixels' threshold; the
-# threshold of further lesions.
-NUMBERS = ("slices", "lesions", "further")
+# threshold of further lesions; that of the study.
+NUMBERS = ("slices", "lesions", "further", "study")
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 # The last is a limit set by hand: few patients have two tumours, and would teach that no second one is real.
 FURTHER = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
@@ -238,7 +240,7 @@ def fit_rule(
         dice = float(np.mean([dice_of(one, tried) for one in given if one.volume]))
         if dice > best_dice + 1e-6:
             best, best_dice = tried, dice
-    return best
+    return _fit_study(given, best) if "study" in numbers else best
 
 
 def check_numbers(numbers: Collection[str]) -> None:
@@ -357,6 +359,23 @@ def _fit_lesions(patients: list[Observed], rule: DecisionRule) -> DecisionRule:
         lesion_slice_weight=fitted[3],
         lesion_pixel_weight=fitted[4],
     )
+
+
+def _fit_study(patients: list[Observed], rule: DecisionRule) -> DecisionRule:
+    scores = np.array(
+        [_scores(one, one.bodies[rule.pixel_threshold], rule).max(initial=0.0) for one in patients]
+    )
+    tumour = np.array([one.volume > 0 for one in patients])
+    if tumour.all():
+        return rule
+    said = logit(np.unique(np.concatenate([scores, [0.0, 1.0]])).astype(np.float32))
+    middles, gaps = (said[1:] + said[:-1]) / 2, np.diff(said)
+    thresholds = np.round(1 / (1 + np.exp(-middles)), 4)
+    right = np.array(
+        [(scores[tumour] >= one).mean() + (scores[~tumour] < one).mean() for one in thresholds]
+    )
+    best = max(range(len(right)), key=lambda k: (round(float(right[k]), 9), float(gaps[k])))
+    return replace(rule, study_threshold=float(thresholds[best]))
 
 
 def _logistic(
