@@ -503,6 +503,8 @@ def test_a_folder_of_a_format_that_is_not_read_has_its_row(
     with pytest.raises(UnsupportedInputError, match=f"p1/{name}"):
         first.read(Options())
     assert second.read(Options()).sequences
+    (tmp_path / "p1" / "viewer.dll").write_bytes(b"MZ")
+    assert len(find(tmp_path, Limits())) == (1 if name == "scan.zip" else 2)
 
 
 @pytest.mark.parametrize("row", FOLDERS)

@@ -613,7 +613,11 @@ class _Finder:
             folder = contents.folder
             if any(one.is_relative_to(folder) or folder.is_relative_to(one) for one in studies):
                 continue
-            files = [file for file in contents.files if file.kind is not Kind.OTHER_IMAGE]
+            packed = [file for file in contents.files if file.kind in (Kind.ZIP, Kind.ARCHIVE)]
+            others = (Kind.OTHER_IMAGE, Kind.ZIP, Kind.ARCHIVE)
+            files = [file for file in contents.files if file.kind not in others]
+            if contents.seen.total() == len(packed):  # beside other files it may be a viewer's
+                files = packed
             errors = filter(None, (unreadable(file.kind, file.where) for file in files))
             if (error := next(errors, None)) is not None:
                 placed.append((index, self._unreadable(folder, error)))
