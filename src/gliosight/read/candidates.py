@@ -607,11 +607,12 @@ class _Finder:
 
     def _unread(self, tree: Tree) -> list[Placed]:
         """A candidate for every folder that holds images of formats that are not read, and no study."""
-        studies = [contents.folder for contents in tree.folders if contents.readable]
+        studies = {contents.folder for contents in tree.folders if contents.readable}
+        above = {place for folder in studies for place in folder.parents}
         placed: list[Placed] = []
         for index, contents in enumerate(tree.folders):
             folder = contents.folder
-            if any(one.is_relative_to(folder) or folder.is_relative_to(one) for one in studies):
+            if folder in above or not studies.isdisjoint((folder, *folder.parents)):
                 continue
             packed = [file for file in contents.files if file.kind in (Kind.ZIP, Kind.ARCHIVE)]
             others = (Kind.OTHER_IMAGE, Kind.ZIP, Kind.ARCHIVE)
