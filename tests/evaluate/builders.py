@@ -27,6 +27,15 @@ def square(slices: int, inside: Sequence[int], corner: int = 6, side: int = 6) -
     return mask
 
 
+def in_collections(manifest: Manifest) -> Manifest:
+    """The same patients, in the collections free (those without tumour) and lgg."""
+    rows = [
+        replace(row, collection="free" if row.patient == "BB_free" else "lgg")
+        for row in manifest.rows
+    ]
+    return Manifest(tuple(rows), manifest.folder)
+
+
 def make_case(truth: np.ndarray, prediction: np.ndarray, **changes: Any) -> Case:
     """A case without geometry or probabilities, all of it scored."""
     count = len(truth)

@@ -23,6 +23,7 @@ from gliosight.evaluate.published import published_on
 from gliosight.evaluate.scores import Figure
 from tests.evaluate.builders import (
     NOTE,
+    in_collections,
     make_prediction,
     make_predictions,
     six_patients,
@@ -53,11 +54,7 @@ def page(evaluation: Evaluation, manifest: Manifest) -> str:
 
 
 def test_collections_have_a_table(manifest: Manifest) -> None:
-    rows = [
-        replace(row, collection="free" if row.patient == "BB_free" else "lgg")
-        for row in manifest.rows
-    ]
-    grouped = Manifest(tuple(rows), manifest.folder)
+    grouped = in_collections(manifest)
     source = FileSource(make_predictions(grouped, MASKS), "made.npz")
     text = render_page(evaluate(Request(grouped, [source], draws=20)))
     table = text.split("By collection")[1].split("</table>")[0]

@@ -25,6 +25,7 @@ from gliosight.evaluate.record import (
 from gliosight.evaluate.scores import PatientScore
 from tests.evaluate.builders import (
     NOTE,
+    in_collections,
     make_prediction,
     make_predictions,
     six_patients,
@@ -64,11 +65,7 @@ def test_the_record_follows_its_schema(evaluation: Evaluation) -> None:
 
 
 def test_figures_by_collection_pass_the_schema(manifest: Manifest) -> None:
-    rows = [
-        replace(row, collection="free" if row.patient == "BB_free" else "lgg")
-        for row in manifest.rows
-    ]
-    grouped = Manifest(tuple(rows), manifest.folder)
+    grouped = in_collections(manifest)
     source = FileSource(make_predictions(grouped, TRUTHS), "made.npz")
     record = record_of(evaluate(Request(grouped, [source], draws=20)))
     jsonschema.validate(json.loads(json.dumps(record, allow_nan=False)), load_schema())

@@ -59,7 +59,7 @@ class OnnxRuntimeEngine:
 @functools.cache
 def _limit_memory(memory: int) -> None:
     """Make the allocator of sessions that use the process's; there is one for all of them."""
-    unlimited = -1
+    default = -1
     onnxruntime.create_and_register_allocator(
         onnxruntime.OrtMemoryInfo(
             "Cpu",
@@ -70,9 +70,9 @@ def _limit_memory(memory: int) -> None:
         onnxruntime.OrtArenaCfg(
             {
                 "max_mem": memory,
-                "arena_extend_strategy": unlimited,
-                "initial_chunk_size_bytes": unlimited,
-                "max_dead_bytes_per_chunk": unlimited,
+                "arena_extend_strategy": default,
+                "initial_chunk_size_bytes": default,
+                "max_dead_bytes_per_chunk": default,
             }
         ),
     )

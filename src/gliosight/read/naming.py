@@ -371,7 +371,7 @@ def is_time_point(name: str, said: Collection[Sequence | str | None]) -> bool:
     """Whether a folder called ``T1`` or ``T2`` is a time point, by the sequences of the files in it."""
     if re.fullmatch(r"t[1-9]", name, re.IGNORECASE) is None:
         return False
-    own = {"1": {Sequence.T1, Sequence.T1C}}.get(name[1], set())
+    own = (Sequence.T1, Sequence.T1C) if name[1] == "1" else ()
     return any(isinstance(one, Sequence) and one not in own for one in said)
 
 

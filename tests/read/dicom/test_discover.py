@@ -144,6 +144,20 @@ def test_no_uid_at_all(tmp_path: Path) -> None:
     assert len(discover(files, tmp_path, budget()).instances) == 2
 
 
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files whose pixels are read to compare them."""
+    paths: list[Path] = []
+    real = discover_module.open_pixels
+
+    def counted(one: Instance, budget: Budget) -> object:
+        paths.append(one.path)
+        return real(one, budget)
+
+    monkeypatch.setattr(discover_module, "open_pixels", counted)
+    return paths
+
+
 COPIES: list[tuple[str, dict[str, object], int, int]] = [
     ("new instance UIDs", {"SOPInstanceUID": "9.{}"}, 3, 6),
     ("new series UIDs", {"SOPInstanceUID": "9.{}", "SeriesInstanceUID": "9"}, 3, 6),
@@ -174,19 +188,11 @@ COPIES: list[tuple[str, dict[str, object], int, int]] = [
 )
 def test_what_was_exported_twice_is_read_once(
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    opened: list[Path],
     values: dict[str, object],
     left: int,
     read: int,
 ) -> None:
-    opened: list[Path] = []
-    real = discover_module.open_pixels
-
-    def counted(one: Instance, budget: Budget) -> object:
-        opened.append(one.path)
-        return real(one, budget)
-
-    monkeypatch.setattr(discover_module, "open_pixels", counted)
     files = []
     for index, folder in enumerate("ab", 8):
         for k in range(3):
@@ -224,17 +230,9 @@ def test_what_was_exported_twice_with_places_rounded(tmp_path: Path, off: float,
 
 @pytest.mark.parametrize(("volumes", "opens"), [(2, 4), (3, 6), (4, 0), (20, 0)])
 def test_pixels_of_a_dynamic_series_are_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, volumes: int, opens: int
+    tmp_path: Path, opened: list[Path], volumes: int, opens: int
 ) -> None:
     """So many images of one place, with equal headers, are no double export."""
-    opened: list[Path] = []
-    real = discover_module.open_pixels
-
-    def counted(one: Instance, budget: Budget) -> object:
-        opened.append(one.path)
-        return real(one, budget)
-
-    monkeypatch.setattr(discover_module, "open_pixels", counted)
     files = [
         slice_file(
             tmp_path / f"{volume}_{place}.dcm",
