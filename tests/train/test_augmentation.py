@@ -9,9 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra train is not installed")
 
+from torch.nn import functional  # noqa: E402
+
 from gliosight.train.augmentation import draw_plan, make_batch  # noqa: E402
 from gliosight.train.packed import PackedSlices  # noqa: E402
 from gliosight.train.recipe import STILL, Strength  # noqa: E402
+from gliosight.train.smooth_fields import spread  # noqa: E402
 
 
 def test_without_variation_a_batch_is_the_normalised_slice(slices: PackedSlices) -> None:
@@ -92,3 +95,10 @@ def test_neighbours_lie_as_far_as_the_patient_s_slices_ask(slices: PackedSlices)
     far = replace(slices, reach=np.array([2, -1, 1]))
     plan = draw_plan(far, np.array([2, 8, 14]), 64, STILL, np.random.default_rng(0))
     assert plan.rows.tolist() == [[0, 2, 4], [9, 8, 7], [13, 14, 15]]
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (6, 13)])
+def test_smooth_fields_are_bicubic(shape: tuple[int, int]) -> None:
+    values = torch.randn(2, 3, *shape)
+    expected = functional.interpolate(values, (40, 56), mode="bicubic", align_corners=True)
+    torch.testing.assert_close(spread(values, (40, 56)), expected, rtol=1e-5, atol=1e-5)

@@ -29,6 +29,7 @@ from gliosight.train.fitting import (  # noqa: E402
 from gliosight.train.inputs import input_of  # noqa: E402
 from gliosight.train.packed import PackedSlices  # noqa: E402
 from gliosight.train.recipe import Recipe, Sampling  # noqa: E402
+from gliosight.train.sampling import sampler_of  # noqa: E402
 from gliosight.train.tasks import Task, make_task  # noqa: E402
 
 TINY = Recipe(
@@ -75,6 +76,29 @@ def test_the_average_forgets_its_beginning() -> None:
     for count in range(1, 400):
         value = update(value, torch.tensor(0.0), count)
     assert float(value) < 1e-3  # a fixed decay of 0.998 would leave 45
+
+
+def test_pictures_are_made_in_float32_whatever_the_network_is_trained_in(
+    slices: PackedSlices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sick = replace(TINY.augmentation, disease_chance=1.0)
+    recipe = replace(TINY, precision="bfloat16", patience=0, epochs=1, augmentation=sick)
+    step, seen = Fit.training_step, []
+
+    def watched(self: Fit, *arguments: object) -> object:
+        self.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        return step(self, *arguments)
+
+    monkeypatch.setattr(Fit, "training_step", watched)
+    fit(slices, PARTS, recipe, tmp_path, machine=EVERY_STEP)
+    module = Fit(
+        make_task(recipe), slices, sampler_of(slices, PARTS["train"], recipe), np.arange(0)
+    )
+    rows, generator = module.sampler.draw(0)
+    generator.integers(2**62)  # the seed of torch
+    images, _ = module.input.varied(rows, generator)
+    assert seen[0].dtype == torch.float32
+    torch.testing.assert_close(seen[0], images, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("at", range(1, 6))
@@ -200,7 +224,7 @@ def command(
     call = [sys.executable, "-m", "gliosight", "train", "joint", "--data", str(manifest_path)]
     call += ["--split", str(folder / "split.json"), "--cache", str(folder / "cache")]
     for change in ("batch=2", "crop=32", "start=scratch", "precision=float32", "epochs=30",
-                   "sampling.per_epoch=8", "patience=20"):  # fmt: skip
+                   "sampling.per_epoch=8", "patience=30"):  # fmt: skip
         call += ["--set", change]
     return [*call, "--threads", "1"]
 

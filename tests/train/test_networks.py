@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="the extra train is not installed")
 
 from gliosight.errors import DamagedInputError  # noqa: E402
 from gliosight.train import tasks  # noqa: E402
+from gliosight.train.networks.depthwise import DepthwiseConv2d  # noqa: E402
 from gliosight.train.networks.resnet import Detector, ResNet50  # noqa: E402
 from gliosight.train.networks.resunet import ResUNet, standardise_slices  # noqa: E402
 from gliosight.train.networks.unet import UNet  # noqa: E402
@@ -37,6 +38,27 @@ def test_shapes() -> None:
             assert network.eval()(images).shape == shape
     with torch.no_grad():
         assert UNet().eval()(images[:, :, :64, :96]).shape == (2, 1, 64, 96)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
+def test_a_depthwise_convolution_has_the_gradients_of_torchs_own(kernel: int, stride: int) -> None:
+    own = DepthwiseConv2d(8, kernel, stride)
+    plain = torch.nn.Conv2d(8, 8, kernel, stride, kernel // 2, groups=8, bias=False)
+    plain.load_state_dict(own.state_dict())
+    images = torch.randn(2, 8, 16, 16).bfloat16().float().requires_grad_()
+    expected = plain(images)
+    push = torch.randn_like(expected).bfloat16()
+    expected.backward(push.float())
+    half = images.detach().bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        answer = own(half)
+    answer.backward(push)
+    assert answer.dtype == half.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(answer.float(), expected, rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(half.grad.float(), images.grad, rtol=2e-2, atol=2e-2)
+    # Beside bfloat16 in the forward pass, the weights' gradient is float32: its sums lose nothing.
+    assert own.weight.grad.dtype == torch.float32
+    torch.testing.assert_close(own.weight.grad, plain.weight.grad, rtol=1e-3, atol=1e-3)
 
 
 def test_resunet_does_not_care_for_scale() -> None:

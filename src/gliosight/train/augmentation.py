@@ -24,6 +24,7 @@ from gliosight.train.brain import BORDER
 from gliosight.train.grafts import FLAIR, T1C, GraftPlan, Sample, absent, draw_grafts, graft
 from gliosight.train.packed import SIZE, PackedSlices
 from gliosight.train.recipe import Strength
+from gliosight.train.smooth_fields import spread
 from gliosight.train.white_matter import disease
 
 SEQUENCES = 3
@@ -202,8 +203,7 @@ def make_batch(
     for k, c in torch.nonzero(plan.gamma != 1).tolist():
         part = height[k, :, c]
         part.div_(span[k, 0, c]).pow_(plan.gamma[k, c]).mul_(span[k, 0, c])
-    field = functional.interpolate(plan.bias, size=(crop, crop), mode="bicubic", align_corners=True)
-    gain = field.exp_() * (plan.gain.view(n, SEQUENCES, 1, 1) / std[:, 0])
+    gain = spread(plan.bias, (crop, crop)).exp_() * (plan.gain.view(n, SEQUENCES, 1, 1) / std[:, 0])
     air = (low - mean) / std + plan.offset.view(n, 1, SEQUENCES, 1, 1)
     images = height.mul_(gain.unsqueeze(1)).add_(air)
     for k in torch.nonzero(plan.noise).flatten().tolist():

@@ -158,7 +158,9 @@ class Fit(lightning.LightningModule):
         rows, generator = self.sampler.draw(self.global_step)
         torch.manual_seed(int(generator.integers(2**62)) + process_rank())
         part = slice(process_rank(), None, process_count())
-        images, masks = self.input.varied(rows, generator, part)
+        # Images are made in float32 whatever format the network is trained in.
+        with torch.autocast("cpu", enabled=False):
+            images, masks = self.input.varied(rows, generator, part)
         answer = self.network(images.to(self.device))
         loss = self.task.loss(answer, masks.to(self.device), sum_across)
         self.log("loss", loss, prog_bar=True)

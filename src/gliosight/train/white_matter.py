@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch.nn import functional
 
 from gliosight.train.brain import BORDER
+from gliosight.train.smooth_fields import spread
 
 # CSF on FLAIR is darker than this part of the brain's brightness, and lies this deep in the brain (pixels).
 DARK, DEEP = 0.65, 10
@@ -123,8 +123,7 @@ def _noise(
     )
     values = 0.53 * own + 0.85 * common
     values = symmetry * (values + values.flip(-1)) / 2**0.5 + (1 - symmetry) * values
-    smooth = functional.interpolate(values, size=shape[1:], mode="bicubic", align_corners=True)
-    return np.asarray(smooth[0])
+    return np.asarray(spread(values, shape[1:])[0])
 
 
 def _add_spots(out: Floats, depth: Floats, generator: np.random.Generator) -> None:

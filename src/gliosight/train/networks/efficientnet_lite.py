@@ -17,6 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from gliosight.train.networks.depthwise import DepthwiseConv2d
+
 
 class Stage(NamedTuple):
     """A run of equal inverted-residual blocks; the first one changes stride and width."""
@@ -57,9 +59,7 @@ class InvertedResidual(nn.Module):
         if stage.expansion != 1:
             self._expand_conv = nn.Conv2d(width_in, wide, 1, bias=False)
             self._bn0 = _batch_norm(wide)
-        self._depthwise_conv = nn.Conv2d(
-            wide, wide, stage.kernel, stride, stage.kernel // 2, groups=wide, bias=False
-        )
+        self._depthwise_conv = DepthwiseConv2d(wide, stage.kernel, stride)
         self._bn1 = _batch_norm(wide)
         self._project_conv = nn.Conv2d(wide, stage.width, 1, bias=False)
         self._bn2 = _batch_norm(stage.width)
