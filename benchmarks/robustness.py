@@ -2,7 +2,7 @@
 
     python benchmarks/robustness.py RUN0 RUN1 ... --data manifest.csv --split folds.json [--every 2]
     python benchmarks/robustness.py RUN --data manifest.csv --split by-patient.json --change "FLAIR only" \
-        --rule joint-3
+        --rule joint-4
 
 Every patient is read, changed, analysed as a user's study is, and scored against its equally changed truth;
 the models are those of the split's folds, in its order, or one for a split without folds, and none is asked

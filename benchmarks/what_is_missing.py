@@ -1,6 +1,6 @@
 """What parts kept maps from the experts' outlines: each patient's Dice, and what it would be.
 
-    python benchmarks/what_is_missing.py maps.npz --data manifest.csv --rule joint-3
+    python benchmarks/what_is_missing.py maps.npz --data manifest.csv --rule joint-4
 
 The masks are those that a model's decision rule makes of the maps. For each patient, worst first, and on the
 mean: Dice as it is; were every slice right that is marked without tumour or left empty with one; were there

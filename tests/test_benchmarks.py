@@ -139,12 +139,12 @@ def test_robustness_under_another_rule(
     from gliosight.evaluate.rule_fit import rule_of
 
     strict = tmp_path / "strict.json"
-    strict.write_text(json.dumps({"all": asdict(rule_of("joint-3")) | {"study_threshold": 1.0}}))
+    strict.write_text(json.dumps({"all": asdict(rule_of("joint-4")) | {"study_threshold": 1.0}}))
     given = ["--data", str(patients), "--split", str(folds), "--folds", "1", "--threads", "1"]
     means = []
-    for rule in ("joint-3", str(strict)):
+    for rule in ("joint-4", str(strict)):
         _call(
-            "robustness.py", "joint-3", *given, "--change", "mirrored left to right", "--rule", rule
+            "robustness.py", "joint-4", *given, "--change", "mirrored left to right", "--rule", rule
         )
         rows = capsys.readouterr().out.splitlines()[3:]
         assert [row.split(" | ")[0] for row in rows] == ["| unchanged", "| mirrored left to right"]
@@ -152,7 +152,7 @@ def test_robustness_under_another_rule(
     assert min(means[0]) > 0.5
     assert means[1] == [0, 0]
     with pytest.raises(SystemExit, match=r"error: no such rule \(none\.json\)"):
-        _call("robustness.py", "joint-3", *given, "--rule", str(tmp_path / "none.json"))
+        _call("robustness.py", "joint-4", *given, "--rule", str(tmp_path / "none.json"))
 
 
 def _call(name: str, *words: str) -> None:
@@ -181,7 +181,7 @@ def maps(patients: Path, folds: Path) -> Path:
     """What the shipped network says of them, thrice."""
     out = patients.with_name("maps.npz")
     given = ["--data", str(patients), "--split", str(folds), "--threads", "1"]
-    _call("cross_validation.py", "maps", *["joint-3"] * 3, *given, "-o", str(out))
+    _call("cross_validation.py", "maps", *["joint-4"] * 3, *given, "-o", str(out))
     return out
 
 
@@ -192,16 +192,18 @@ def test_a_rule_is_fitted_on_maps_that_were_kept(
     from gliosight import cli
     from gliosight.card import DecisionRule
     from gliosight.evaluate.predictions import read_predictions
+    from gliosight.infer.model import load_model
 
     out = tmp_path / "rules"
-    given = ["--start", "joint-3", "--data", str(patients), "-o", str(out)]
+    given = ["--start", "joint-4", "--data", str(patients), "-o", str(out)]
     _call("cross_validation.py", "fit", str(maps), *given)
     told = capsys.readouterr().out.splitlines()
     assert [line.split(", ")[1].split(" rule")[0] for line in told] == ["start", "cross-fitted"]
     assert min(float(line.split(": ")[1]) for line in told) > 0.5
     rules = json.loads((out / "rules.json").read_text())
     assert set(rules) == {"all", "0", "1", "2", "patients_sha256"}
-    assert DecisionRule(**rules["all"]).study_threshold == 0.5
+    kept = load_model().card.decision.study_threshold  # every patient has a tumour: no fit
+    assert DecisionRule(**rules["all"]).study_threshold == kept
     given = ["--data", str(patients), "--split", str(folds), "-o", str(tmp_path / "scores")]
     call = ["evaluate", str(out / "predictions.npz"), *given, "--json", "--no-pictures"]
     assert cli.run(call) == 0
@@ -228,9 +230,9 @@ def test_who_a_rule_was_fitted_on_is_marked_as_seen(
     monkeypatch.setattr("gliosight.card.ModelCard.training_patients", learnt)
     out = tmp_path / "out.npz"
     if given == "--rule":
-        _call("cross_validation.py", "apply", str(maps), "--rule", "joint-3", "-o", str(out))
+        _call("cross_validation.py", "apply", str(maps), "--rule", "joint-4", "-o", str(out))
     else:
-        words = ["--start", "joint-3", "--numbers", "slices", "--data", str(patients)]
+        words = ["--start", "joint-4", "--numbers", "slices", "--data", str(patients)]
         _call("cross_validation.py", "fit", str(maps), *words, "-o", str(tmp_path))
         out = tmp_path / "predictions.npz"
     found = read_predictions(out).by_patient
@@ -255,8 +257,8 @@ def test_maps_of_other_data_are_refused(
     write_maps(notes, [replace(kept[0], **change), *kept[1:]], other)
     given = [str(other), "--data", str(patients)]
     for call in (
-        ["what_is_missing.py", *given, "--rule", "joint-3"],
-        ["cross_validation.py", "fit", *given, "--start", "joint-3", "-o", str(tmp_path / "out")],
+        ["what_is_missing.py", *given, "--rule", "joint-4"],
+        ["cross_validation.py", "fit", *given, "--start", "joint-4", "-o", str(tmp_path / "out")],
     ):
         with pytest.raises(SystemExit, match=f"error: .*{told}"):
             _call(*call)
@@ -268,12 +270,12 @@ def test_what_is_typed_wrong_is_told_before_the_work(
     """None of these comes to the maps, which are not there."""
     file = tmp_path / "file"
     file.touch()
-    fit = ["cross_validation.py", "fit", "none.npz", "--data", str(patients), "--start", "joint-3"]
+    fit = ["cross_validation.py", "fit", "none.npz", "--data", str(patients), "--start", "joint-4"]
     data = ["--data", str(patients), "--split", str(folds)]
     for call, told in (
         ([*fit, "-o", str(tmp_path / "out"), "--numbers", ""], "no numbers called ''"),
         ([*fit, "-o", str(file)], r"cannot make the folder: File exists \(file\)"),
-        (["robustness.py", "joint-3", *data, "--every", "0"], "--every 0: give 1"),
+        (["robustness.py", "joint-4", *data, "--every", "0"], "--every 0: give 1"),
     ):
         with pytest.raises(SystemExit, match=f"error: .*{told}"):
             _call(*call)
@@ -293,7 +295,7 @@ def test_a_shipped_rule_draws_what_the_tool_draws(
     from gliosight.pipeline import Settings, analyze_study
 
     out = tmp_path / "predictions.npz"
-    _call("cross_validation.py", "apply", str(maps), "--rule", "joint-3", "-o", str(out))
+    _call("cross_validation.py", "apply", str(maps), "--rule", "joint-4", "-o", str(out))
     manifest, model = read_manifest(patients), load_model(threads=1)
     found = read_predictions(out).by_patient
     assert set(found) == set(manifest.patients)
@@ -304,7 +306,7 @@ def test_a_shipped_rule_draws_what_the_tool_draws(
         assert 2 * (mask & own.mask).sum() > 0.99 * (mask.sum() + own.mask.sum())
     # Twice the same network is the same network.
     twice = tmp_path / "twice.npz"
-    rule = ["--rule", "joint-3"]
+    rule = ["--rule", "joint-4"]
     _call("cross_validation.py", "apply", str(maps), str(maps), *rule, "-o", str(twice))
     for patient, one in read_predictions(twice).by_patient.items():
         assert np.array_equal(one.mask, found[patient].mask)
@@ -313,9 +315,9 @@ def test_a_shipped_rule_draws_what_the_tool_draws(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["maps", "joint-3"], "1 models for 3 folds"),
-        (["maps", "joint-3", "--folds", "0"], "joint-3 was trained on 1 of these 1 patients"),
-        (["fit", "--start", "joint-3"], "the maps are those of one model"),
+        (["maps", "joint-4"], "1 models for 3 folds"),
+        (["maps", "joint-4", "--folds", "0"], "joint-4 was trained on 1 of these 1 patients"),
+        (["fit", "--start", "joint-4"], "the maps are those of one model"),
     ],
 )
 def test_no_figure_comes_of_seen_patients_or_of_one_model(
@@ -352,7 +354,7 @@ def test_what_is_missing_is_told_from_the_truth(
     patients: Path, maps: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Setting something right never makes it worse, and each column sets right what it says."""
-    _call("what_is_missing.py", str(maps), "--data", str(patients), "--rule", "joint-3")
+    _call("what_is_missing.py", str(maps), "--data", str(patients), "--rule", "joint-4")
     rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
     assert [row[0] for row in rows][-1] == "mean"
     figures = np.array([[float(one) for one in row[1:]] for row in rows])

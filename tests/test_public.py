@@ -105,7 +105,7 @@ def test_analyze_says_what_it_does_not_take() -> None:
         analyze({"T2": np.zeros((3, 8, 8))})
     with pytest.raises(UsageError, match="affine"):
         analyze("somewhere", affine=np.eye(4))
-    for settings in ("joint-3", {"threads": 1}, Settings):
+    for settings in ("joint-4", {"threads": 1}, Settings):
         with pytest.raises(UsageError, match="settings are a"):
             analyze("somewhere", settings=settings)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="progress is a str"):
@@ -123,7 +123,7 @@ def test_analyze_says_what_it_does_not_take() -> None:
         ({"threads": [1]}, "threads are"),
         ({"model": None}, "the model is None: give its name"),
         ({"model": ""}, "the model is ''"),
-        ({"model": b"joint-3"}, "the model is b'joint-3'"),
+        ({"model": b"joint-4"}, "the model is b'joint-4'"),
         ({"engine": "tensorrt"}, "no engine 'tensorrt': choose one of onnxruntime, openvino"),
         ({"engine": None}, "no engine None: choose one of"),
         ({"engine": ["onnxruntime"]}, "no engine .*: choose one of"),
@@ -135,7 +135,7 @@ def test_settings_are_checked_when_they_are_made(change: dict[str, object], told
 
 
 def test_a_model_may_be_a_path() -> None:
-    card = shipped_models()["joint-3"]
+    card = shipped_models()["joint-4"]
     assert Settings(model=card).load().card == Settings().load().card
 
 

@@ -22,8 +22,8 @@ MASK_MEANING = (
     "The mask outlines the FLAIR abnormality (tumour with its oedema), as in the training data."
 )
 LIMITS = (
-    "Trained on lower-grade glioma before treatment, in adults. Not trained for post-operative studies, "
-    "children, high-grade glioma, metastases or other lesions: there it may miss or mistake."
+    "Trained on glioma before treatment, mostly lower-grade, in adults. Not trained for post-operative "
+    "studies, children, metastases or other lesions: it can miss them or call them tumour."
 )
 
 

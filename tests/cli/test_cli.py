@@ -41,7 +41,7 @@ from .asserting import error_line
         (["analyze", "--flair", ""], 2, "the path is empty"),
         (["analyze", "no/such/place"], 3, "(no/such/place)"),
         (["demo", "-o", "x" * 256], 7, "too long"),
-        (["demo", "--model", "nonesuch"], 8, "joint-3"),
+        (["demo", "--model", "nonesuch"], 8, "joint-4"),
         (["phantom", "-o", "x", "--radius", "900"], 2, "lesion_radius_mm"),
     ],
 )
@@ -70,7 +70,7 @@ def test_an_error_is_an_object_with_json(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_models_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["models"]) == 0
-    assert "joint-3 (default)" in capsys.readouterr().out
+    assert "joint-4 (default)" in capsys.readouterr().out
     assert run(["--version"]) == 0
     assert "gliosight" in capsys.readouterr().out
 

@@ -204,7 +204,7 @@ def test_the_leak_audit(here: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["good.npz", "poor.npz"], 2, "folds"),
         (["good.npz", "--split", "split.json", "--fold", "1"], 2, "no folds"),
         (["good.npz", "--split", "split.json", "--part", "validation"], 2, "no patient"),
-        (["nonesuch"], 8, "joint-3"),
+        (["nonesuch"], 8, "joint-4"),
         (["none.npz"], 3, "no such file"),
         (["manifest.csv"], 8, "manifest.csv"),
         (["AA_0"], 3, "no mask of AA_1"),
@@ -338,11 +338,16 @@ def test_both_sides_are_opened_before_one_is_scored(
 @pytest.mark.data
 @pytest.mark.slow
 def test_two_brats_cases(data: Path, tmp_path: Path) -> None:
-    """NIfTI with geometry: millimetres, millilitres, 3-D surfaces."""
+    """NIfTI with geometry: millimetres, millilitres, 3-D surfaces. By other names nobody is seen."""
     manifest = tmp_path / "brats.csv"
-    assert run(["data", "index", str(data / "brats"), "-o", str(manifest), "-q"]) == 0
+    for number, case in enumerate(sorted((data / "brats").iterdir())):
+        for path in case.iterdir():
+            new = tmp_path / "set" / f"p{number}" / path.name.replace(case.name, f"p{number}")
+            new.parent.mkdir(parents=True, exist_ok=True)
+            new.symlink_to(path)
+    assert run(["data", "index", str(tmp_path / "set"), "-o", str(manifest), "-q"]) == 0
     out, kept = tmp_path / "out", tmp_path / "kept.npz"
-    call = ["evaluate", "joint-3", "--data", str(manifest), "-q", "--threads", "2"]
+    call = ["evaluate", "joint-4", "--data", str(manifest), "-q", "--threads", "2"]
     assert run([*call, "-o", str(out), "--save-predictions", str(kept)]) == 0
     part = _record(out)["parts"][0]
     assert part["patients"] == 2
@@ -367,7 +372,7 @@ def test_a_training_patient_is_seen(
     manifest = tmp_path / "lgg.csv"
     assert run(["data", "index", str(lgg_patient.parent), "-o", str(manifest), "-q"]) == 0
     out = tmp_path / "out"
-    assert run(["evaluate", "joint-3", "--data", str(manifest), "-o", str(out)]) == 0
+    assert run(["evaluate", "joint-4", "--data", str(manifest), "-o", str(out)]) == 0
     record = _record(out)
     assert record["parts"][0]["patients_seen"] == 1
     assert record["parts"][0]["localization"]["dice_mean"]["value"] is None

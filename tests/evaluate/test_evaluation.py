@@ -408,7 +408,7 @@ def test_what_is_scored_is_what_a_user_gets(
     dice = found.parts[0].localization["dice_mean"].value
     overlap = (analysis.mask & small_phantom.truth).sum()
     assert dice == pytest.approx(2 * overlap / (analysis.mask.sum() + small_phantom.truth.sum()))
-    assert found.models[0].name == "joint-3"
+    assert found.models[0].name == "joint-4"
     assert not entry.seen
 
 
@@ -428,7 +428,7 @@ def test_training_patients_of_the_card_are_seen(model: Model) -> None:
 
 def test_a_model_by_any_of_its_names(tmp_path: Path, manifest: Manifest) -> None:
     settings = pipeline.Settings()
-    assert open_source("joint-3", settings).notes[0].kind == "joint"
+    assert open_source("joint-4", settings).notes[0].kind == "joint"
     write_predictions(make_predictions(manifest, TRUTHS), tmp_path / "p.npz")
     assert open_source(str(tmp_path / "p.npz"), settings).notes == (NOTE,)
     assert open_source(str(tmp_path), settings).notes[0].kind == "masks"

@@ -130,7 +130,7 @@ def test_results_of_this_tool_bring_probabilities_and_what_was_learnt_from(
     assert found.slice_probability == pytest.approx(analysis.decision.slice_probabilities, abs=1e-5)
     assert found.slice_threshold == analysis.decision.slice_threshold
     note = note_of(tmp_path / "results")
-    assert note.name == "joint-3"
+    assert note.name == "joint-4"
     seen = training_patients(note)
     assert seen is not None
     assert len(seen) == model.card.about["training"]["patients"]

@@ -35,7 +35,7 @@ from gliosight.prepare import prepare
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
-    card = shipped_models()["joint-3"]
+    card = shipped_models()["joint-4"]
     for path in (card, card.with_suffix(".onnx")):
         shutil.copy(path, tmp_path)
     return tmp_path / card.name
@@ -47,11 +47,11 @@ def test_models_together_stay_small() -> None:
 
 
 def test_a_model_is_taken_by_name_and_by_path(copied: Path) -> None:
-    assert load_model("joint-3").card == load_model(str(copied)).card
+    assert load_model("joint-4").card == load_model(str(copied)).card
 
 
 def test_unknown_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(ModelError, match="joint-3"):
+    with pytest.raises(ModelError, match="joint-4"):
         load_model("nonesuch")
 
 
@@ -67,7 +67,7 @@ def test_a_changed_network_is_refused(copied: Path) -> None:
 
 def test_a_missing_network_is_named(copied: Path) -> None:
     copied.with_suffix(".onnx").unlink()
-    with pytest.raises(ModelError, match=r"joint-3\.onnx"):
+    with pytest.raises(ModelError, match=r"joint-4\.onnx"):
         load_model(str(copied))
 
 
@@ -137,7 +137,7 @@ def test_both_engines_agree(model: Model, small_phantom: Phantom) -> None:
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
     given = prepare(small_phantom.study(), model.card.input)
     one = model.predict(given)
-    two = load_model("joint-3", engine="openvino").predict(given)
+    two = load_model("joint-4", engine="openvino").predict(given)
     np.testing.assert_allclose(one.probability, two.probability, atol=5e-3)
     np.testing.assert_allclose(one.slice_head, two.slice_head, atol=5e-3)
 
@@ -163,7 +163,7 @@ class _Fixed:
 
 
 def _cascade(gate: float, **engines: _Fixed | None) -> CascadeModel:
-    raw = json.loads(shipped_models()["joint-3"].read_text("utf-8"))
+    raw = json.loads(shipped_models()["joint-4"].read_text("utf-8"))
     file = {"network": raw["network"], "sha256": raw["sha256"]}
     raw |= {"kind": "cascade", "gate": gate, "flip": False}
     raw["networks"] = {role: file for role, engine in engines.items() if engine is not None}
@@ -320,7 +320,7 @@ def test_a_shipped_network_is_not_tried_out_again(
 
     asked: list[object] = []
     monkeypatch.setattr(module, "try_out", lambda *given: asked.append(given))
-    load_model("joint-3")
+    load_model("joint-4")
     assert asked == []
     load_model(str(copied))  # the same, but from anywhere
     assert len(asked) == 1

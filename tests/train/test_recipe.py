@@ -12,15 +12,16 @@ pytest.importorskip("torch", reason="the extra train is not installed")
 
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 from gliosight.train.presets import load_recipe, preset_names
-from gliosight.train.recipe import Recipe, Strength, known_fields, recipe_of
+from gliosight.train.recipe import Recipe, Sampling, Strength, known_fields, recipe_of
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 
 
 def test_there_are_the_presets_the_docs_name() -> None:
     assert preset_names() == ["joint", "tutorial-detector", "tutorial-localizer", "unet"]
-    varied = Strength(graft_chance=0.35, strip_chance=0.25)
-    assert load_recipe("joint") == Recipe(epochs=14, augmentation=varied)
+    varied = Strength(graft_chance=0.35, disease_chance=0.3, strip_chance=0.25)
+    drawn = Sampling(within="persons")
+    assert load_recipe("joint") == Recipe(epochs=12, sampling=drawn, augmentation=varied)
 
 
 def test_the_tutorial_s_numbers() -> None:

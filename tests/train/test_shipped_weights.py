@@ -32,7 +32,7 @@ def test_shipped_weights_are_those_of_the_shipped_network(model: Model) -> None:
 def test_whom_weights_have_seen_is_told_by_the_card_beside_them(tmp_path: Path) -> None:
     seen = seen_by_weights(SHIPPED / f"{DEFAULT_MODEL}.safetensors")
     assert seen is not None
-    assert len(seen) == 88
+    assert len(seen) == 131
     weights = tmp_path / "own.safetensors"
     assert seen_by_weights(weights) is None
     # A card that cannot be read must not pass for weights that have seen nobody.

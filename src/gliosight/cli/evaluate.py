@@ -94,13 +94,13 @@ def command(
     --split, in its order; each is scored on its own fold, and all are pooled.
 
     \b
-    gliosight evaluate joint-3 --data manifest.csv -o evaluation
+    gliosight evaluate joint-4 --data manifest.csv -o evaluation
     gliosight evaluate run/ --data manifest.csv --split split.json -o evaluation
     gliosight evaluate run0 run1 run2 --data manifest.csv --split folds.json -o evaluation
     gliosight evaluate masks/ --data manifest.csv -o evaluation
     """  # noqa: D301 - click wants the character \b before lines it shall not join
     if not models:
-        raise UsageError("no MODEL given", remedy="name one, such as joint-3, or a folder of masks")
+        raise UsageError("no MODEL given", remedy="name one, such as joint-4, or a folder of masks")
     with needs_extra("evaluate"):
         from gliosight.evaluate.page import render_page
         from gliosight.evaluate.predict import open_source

@@ -370,7 +370,7 @@ def _fit_study(patients: list[Observed], rule: DecisionRule) -> DecisionRule:
         return rule
     said = logit(np.unique(np.concatenate([scores, [0.0, 1.0]])).astype(np.float32))
     middles, gaps = (said[1:] + said[:-1]) / 2, np.diff(said)
-    thresholds = np.round(1 / (1 + np.exp(-middles)), 4)
+    thresholds = np.round(1 / (1 + np.exp(-middles.astype(np.float64))), 4)
     right = np.array(
         [(scores[tumour] >= one).mean() + (scores[~tumour] < one).mean() for one in thresholds]
     )

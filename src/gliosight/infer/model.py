@@ -30,7 +30,7 @@ from gliosight.infer.engine import (
 from gliosight.maps import FAR_BELOW, Maps, NetworkInput, sigmoid
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
-DEFAULT_MODEL = "joint-3"
+DEFAULT_MODEL = "joint-4"
 # The card in the folder of a finished training.
 RUN_CARD = "model.json"
 # A network file larger than this is not one of ours: refuse before reading it (bytes).
