@@ -369,13 +369,18 @@ def _fit_study(patients: list[Observed], rule: DecisionRule) -> DecisionRule:
     if tumour.all():
         return rule
     said = logit(np.unique(np.concatenate([scores, [0.0, 1.0]])).astype(np.float32))
-    middles, gaps = (said[1:] + said[:-1]) / 2, np.diff(said)
-    thresholds = np.round(1 / (1 + np.exp(-middles.astype(np.float64))), 4)
-    right = np.array(
-        [(scores[tumour] >= one).mean() + (scores[~tumour] < one).mean() for one in thresholds]
-    )
-    best = max(range(len(right)), key=lambda k: (round(float(right[k]), 9), float(gaps[k])))
-    return replace(rule, study_threshold=float(thresholds[best]))
+    gaps = np.diff(said)
+    middles = [1 / (1 + float(np.exp(-one))) for one in (said[1:] + said[:-1]) / 2]
+
+    def right(threshold: float) -> float:
+        found = (scores[tumour] >= threshold).mean() + (scores[~tumour] < threshold).mean()
+        return round(float(found), 9)
+
+    best = max(range(len(middles)), key=lambda k: (right(middles[k]), float(gaps[k])))
+    # Two digits are what a reader sees; more of them only where two would decide otherwise.
+    short, exact = round(middles[best], 2), round(middles[best], 4)
+    same = right(short) == right(middles[best])
+    return replace(rule, study_threshold=short if same else exact)
 
 
 def _logistic(
