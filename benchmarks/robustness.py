@@ -54,11 +54,14 @@ class Variation:
         As it stands in the table.
     change : callable
     mild : bool
+    in_place : bool
+        Voxels stay where they are, so a study with geometry can be changed, too.
     """
 
     name: str
     change: Change
     mild: bool = True
+    in_place: bool = False
 
 
 def _each(images: Images, change: Callable[[Floats], Floats]) -> Images:
@@ -186,7 +189,7 @@ def _crop(images: Images, truth: Truth, _rng: np.random.Generator) -> tuple[Imag
 
 T1, T1C = Sequence.T1, Sequence.T1C
 VARIATIONS: tuple[Variation, ...] = (
-    Variation("unchanged", lambda images, truth, _rng: (images, truth)),
+    Variation("unchanged", lambda images, truth, _rng: (images, truth), in_place=True),
     Variation("turned by 10 degrees", _turn(10)),
     Variation("turned by 20 degrees", _turn(-20), mild=False),
     Variation("mirrored left to right", _mirror),
@@ -206,9 +209,9 @@ VARIATIONS: tuple[Variation, ...] = (
     Variation("pixels twice as wide", _values(_coarse(2)), mild=False),
     Variation("slices twice as thick", _thick, mild=False),
     Variation("every other slice", _skip, mild=False),
-    Variation("without T1", _without(T1)),
-    Variation("without T1C", _without(T1C)),
-    Variation("FLAIR only", _without(T1, T1C)),
+    Variation("without T1", _without(T1), in_place=True),
+    Variation("without T1C", _without(T1C), in_place=True),
+    Variation("FLAIR only", _without(T1, T1C), in_place=True),
     Variation("skull-stripped, about", _strip),
 )  # fmt: skip
 
@@ -219,20 +222,22 @@ def changed(labelled: LabelledStudy, variation: Variation, seed: int) -> Labelle
     Raises
     ------
     UsageError
-        The study has geometry: it would not be true any more.
+        The study has geometry, and voxels would not stay where they are.
     """
     study = labelled.study
-    if study.geometry is not None:
+    if study.geometry is not None and not variation.in_place:
         raise UsageError(
             "the study has a geometry, which these changes would belie",
             where=printable(study.study_id),
-            remedy="give slices without one, as those of the LGG set",
+            remedy="give slices without one, or a --change that only takes sequences away",
         )
     images = {name: one.values.astype(np.float32) for name, one in study.sequences.items()}
     images, truth = variation.change(images, labelled.truth, np.random.default_rng(seed))
     made = replace(
         study,
-        sequences={name: Volume(np.ascontiguousarray(one)) for name, one in images.items()},
+        sequences={
+            name: Volume(np.ascontiguousarray(one), study.geometry) for name, one in images.items()
+        },
         slice_names=study.slice_names[: len(truth)],
     )
     return LabelledStudy(made, np.asarray(truth))
