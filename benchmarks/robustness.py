@@ -227,7 +227,7 @@ def changed(labelled: LabelledStudy, variation: Variation, seed: int) -> Labelle
     study = labelled.study
     if study.geometry is not None and not variation.in_place:
         raise UsageError(
-            "the study has a geometry, which these changes would belie",
+            "this change would make the geometry of the study wrong",
             where=printable(study.study_id),
             remedy="give slices without one, or a --change that only takes sequences away",
         )

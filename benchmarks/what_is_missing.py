@@ -6,7 +6,6 @@ The masks are those that a model's decision rule makes of the maps. For each pat
 mean: Dice as it is; were every slice right that is marked without tumour or left empty with one; were there
 no bodies that touch no tumour; were the pixel threshold the one that suits this patient best; were every
 pixel within 2 pixels of the expert's border right. None but the first is a score: the truth was looked at.
-docs/results.md quotes it.
 """
 
 from __future__ import annotations
