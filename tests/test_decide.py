@@ -206,6 +206,18 @@ def test_borderline_is_said() -> None:
     assert "BORDERLINE" not in flags[39]
 
 
+def test_a_sure_lesion_is_not_borderline_at_a_high_threshold() -> None:
+    """The distance is that of logits: a threshold of half the odds is near, one of a fifth is not."""
+    maps = _maps((slice(3, 8), 30, 0.95))
+    score = _decide(maps, make_geometry(12, (5, 1, 1))).score
+    assert score is not None
+    for odds, borderline in ((0.5, True), (0.2, False)):
+        threshold = 1 / (1 + (1 - score) / score / odds)
+        rule = replace(RULE, study_threshold=threshold)
+        decision = decide(maps, make_geometry(12, (5, 1, 1)), rule, INPUT)
+        assert ("BORDERLINE" in {flag.code for flag in decision.flags}) is borderline, threshold
+
+
 def test_scale_without_geometry_is_a_guess_for_weighing_only() -> None:
     recipe = InputRecipe()
     assert weighing_scale(None, (20, 256, 256), recipe).across(0) == pytest.approx(0.9375**2)

@@ -49,8 +49,8 @@ CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 SUREST = 6.0
 # A disagreement of head and mask is worth a flag when the one is this sure of what the other denies.
 SURE = 0.9
-# So near to the threshold of the study's score the verdict is called borderline.
-BORDERLINE = 0.15
+# A study's score this near to its threshold, as logits, is borderline: around 0.87 that is 0.75 to 0.94.
+BORDERLINE = 0.8
 # More slices, or runs of slices, than this are not named one by one.
 MOST_NAMED = 5
 
@@ -354,7 +354,8 @@ def _disagreements(
                 f"count as tumour (threshold {rule.slice_threshold:.2f}).",
             )
         )
-    if abs(score - rule.study_threshold) < BORDERLINE:
+    near, threshold = logit(np.array([score, rule.study_threshold], dtype=np.float32))
+    if abs(near - threshold) < BORDERLINE:
         flags.append(
             _warning(
                 "BORDERLINE",
