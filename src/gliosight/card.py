@@ -23,7 +23,7 @@ KINDS = ("joint", "cascade")
 ROLES = {"joint": ("joint",), "cascade": ("detector", "localizer")}
 NORMALISATIONS = ("tissue", "unit")
 
-# A card is a few kilobytes; a file larger than this is none (bytes).
+# A card has a few kilobytes; a larger file than this is refused (bytes).
 LARGEST_CARD = 4 * 1024**2
 LONGEST_NAME = 200
 MOST_DIGITS = 100

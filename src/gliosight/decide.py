@@ -297,9 +297,8 @@ def _disagreements(
 ) -> tuple[Flag, ...]:
     """Flags for what does not fit together.
 
-    The slice head's own opinion is held against the mask first, and warned of where it is sure: the
-    slice's probability has listened to both already. What that leaves of slices whose probability and
-    mask stand on different sides is told for information.
+    Slices whose mask contradicts a sure slice head get a warning. The head counts by itself here, since the
+    slice's probability holds both. The other slices whose probability and mask disagree get an info flag.
     """
     flags = []
     marked = mask.any(axis=(1, 2))

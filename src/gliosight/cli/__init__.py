@@ -79,7 +79,7 @@ class SuggestingGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command, as click does; raises `UsageError` where there is none."""
+        """Find the command, as click does; raises `UsageError` for an unknown one."""
         name = args[0]
         if name.startswith("-") or self.get_command(ctx, name) is not None:
             return super().resolve_command(ctx, args)
@@ -105,7 +105,7 @@ class LazyGroup(SuggestingGroup):
         ctx: click.Context,
         cmd_name: str,
     ) -> click.Command | None:
-        """Import one command, or nothing if there is none of that name."""
+        """Import the command of this name; ``None`` if the name is unknown."""
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None

@@ -145,7 +145,7 @@ def command(
     if talks:
         report = None if several else str(Path(results[0]["out"]) / "report.html")
         print_closing(report, masks=bool(results))
-    if run.withheld:  # a bug of ours is told before what is wrong with an input
+    if run.withheld:  # a bug of ours is reported before a fault of the input
         return run.withheld[0][1]
     return failed[0].error.exit_code if failed else 0
 

@@ -120,7 +120,7 @@ def _model(
 
 def _check_free(out: Path, name: str, *, overwrite: bool) -> None:
     """Refuse to write over a model."""
-    # One that is only half replaced is told when it is loaded: its card has the networks' digests.
+    # A model that is only half replaced is found out on loading: its card has the networks' digests.
     for end in (".json", ".onnx", ".safetensors", "-detector.onnx", "-localizer.onnx"):
         check_file(out / f"{name}{end}", overwrite=overwrite)
 

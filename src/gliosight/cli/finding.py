@@ -41,7 +41,7 @@ class Located:
     above : str
         What places in its errors are below: of several paths, the name of its own.
     flags : tuple of Flag
-        What unpacking had to say.
+        Flags of unpacking an archive.
     """
 
     candidate: Candidate
@@ -77,7 +77,7 @@ def find_below(
     failed : list of Failure
         The paths that lead nowhere, and why.
     flags : list of Flag
-        What unpacking had to say.
+        Flags of unpacking an archive.
     """
     remove_abandoned_temporaries()
     typed = list(paths)

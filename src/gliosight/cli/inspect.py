@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gliosight.read.inspection import Inspection, SeenSeries
 
 KINDS = {"dicom": "DICOM", "nifti": "NIfTI", "slices": "slices", "unknown": "not readable"}
-# A terminal that is none has this many columns.
+# Columns of output that does not go to a terminal.
 WIDTH_ELSEWHERE = 160
 NARROWEST = 60
 # Options in an error are those of analyze, but for the limits, which this command has, too.
@@ -71,7 +71,7 @@ def command(
     ]
     if (bad := [*failed, *unreadable]) and len(unreadable) == len(seen):
         raise bad[0].error
-    # Where there is nothing there is no study; one that is damaged is there all the same.
+    # A path without a study is left out; a damaged study is listed.
     failed += [one for one in unreadable if isinstance(one.error, NothingReadableError)]
     errors = [failure.error for failure in failed]
     seen = [one for one in seen if one.error not in errors]

@@ -71,7 +71,7 @@ def find_cases(root: Path) -> Layout:
     NothingReadableError
         No such path, no permission, an empty folder, nothing recognised.
     DamagedInputError
-        Two different files for one slice; a table that is none.
+        Two different files for one slice; a table that cannot be read as one.
     UnsupportedInputError
         NIfTI files only, and none of them is FLAIR.
     """

@@ -49,7 +49,7 @@ class SliceRow:
     t1, t1c : str
         Volumes of the other sequences; empty for pictures, and where there are none.
     mask : str
-        Picture or volume; not 0 is tumour. Empty where there is none: the truth is not known then, unless
+        Picture or volume; not 0 is tumour. Empty without a mask: the truth is not known then, unless
         the patient is ``tumour_free``.
     tumour : bool
     area_px : int
@@ -262,14 +262,14 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest; columns it does not know are passed over.
+    """Read a manifest; unknown columns are ignored.
 
     Raises
     ------
     NothingReadableError
         There is no such file.
     DamagedInputError
-        It is no manifest, or a value in it is none of its column's kind; the line is named.
+        The file is not a manifest, or a value does not fit its column; the message names the line.
     """
     try:
         # Names that are no UTF-8 on disk come back as they were.

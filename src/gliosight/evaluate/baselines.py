@@ -126,7 +126,7 @@ def learnt_from(part: Part) -> str:
 
 
 def needed(part: Part) -> tuple[str, ...]:
-    """Patients that must be looked at: those scored, and those learnt from."""
+    """Patients that must be looked at: those scored, and those trained on."""
     names = [name for fold in part.folds for name in (*fold.scored, *(fold.learnt or {}))]
     return tuple(dict.fromkeys(names))
 

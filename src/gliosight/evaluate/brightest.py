@@ -93,7 +93,7 @@ def _without_rim(head: NDArray[np.bool_]) -> NDArray[np.bool_]:
     out = np.zeros_like(head)
     for k, plane in enumerate(head):
         if plane.any():
-            # Beyond the picture's edge is no head either.
+            # Outside the picture counts as outside the head.
             out[k] = ndimage.distance_transform_edt(np.pad(plane, 1))[1:-1, 1:-1] > width
     return out
 

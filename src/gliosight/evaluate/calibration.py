@@ -95,7 +95,7 @@ def _sums(values: Array, owner: NDArray[np.int64], drawn: Bootstrap) -> Array:
 def _regressions(
     label: Array, logits: Array, owner: NDArray[np.int64], drawn: Bootstrap
 ) -> tuple[Array, Array]:
-    """Slope, and intercept at slope 1, in the sample and in each draw; NaN where there is none."""
+    """Slope, and intercept at slope 1, in the sample and in each draw; NaN where undefined."""
     size = len(drawn.weights)
     slope, intercept = np.full(size, np.nan), np.full(size, np.nan)
     if not 0 < label.sum() < len(label):

@@ -28,7 +28,7 @@ class Case:
         The true mask, and the final one: after the model's decision rule.
     scored : (slices,) bool array
         Which slices belong to the scored part. All of them with a split by patient; with a split by
-        slice the others were learnt from and count nowhere.
+        slice the others were trained on and count nowhere.
     numbers : (slices,) int array
         The slices' numbers in the manifest.
     slice_probability : (slices,) float array or None

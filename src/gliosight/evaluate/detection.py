@@ -19,7 +19,7 @@ from gliosight.evaluate.calibration import calibration_figures, reliability
 from gliosight.evaluate.ranking import Ranked, auc_of, curves_of, rank, ranked_figures
 from gliosight.evaluate.scores import AreaRow, Curve, Figure, PatientScore, SliceTable
 
-# Lower bounds of the areas by which sensitivity is told, pixels.
+# Lower bounds (pixels) of the tumour areas that sensitivity is given for.
 AREAS = (1, 50, 150, 400, 1000)
 NAMES = ("no tumour", "tumour")
 

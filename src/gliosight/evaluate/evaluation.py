@@ -372,7 +372,7 @@ def _score(part: Part, collected: _Collected, request: Request, *, draws_masks: 
 
 
 def _doubts(request: Request) -> list[str]:
-    """What nobody can tell of the models: whom or what they have learnt from."""
+    """Warnings about models whose training patients or training data are not known."""
     out = []
     split = request.split
     for source in request.sources:

@@ -69,7 +69,7 @@ def read_prediction(folder: Path, study: Study, rows_sha256: str) -> Prediction:
     Raises
     ------
     NothingReadableError
-        There is none, or not for every slice.
+        The mask is missing, or does not cover every slice.
     DamagedInputError
         It does not fit the images.
     """

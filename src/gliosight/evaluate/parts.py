@@ -1,7 +1,7 @@
 """Which slices are scored, and what the baselines may learn from (evaluate).
 
 In: manifest and split. Out: `Part`, made of one `Fold` or, where folds are pooled, of several. A fold
-says which rows are scored and which are its training part; where there is none (no split, or the training
+says which rows are scored and which are its training part; where no part is given (no split, or the training
 part itself is scored) baselines leave out the patient they are scored on.
 """
 

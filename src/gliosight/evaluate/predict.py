@@ -172,7 +172,7 @@ def open_source(name: str, settings: pipeline.Settings) -> Source:
     Raises
     ------
     ModelError
-        It is none of these.
+        The source is neither a model nor a run nor predictions.
     """
     path = Path(name)
     if name not in shipped_models():
@@ -227,7 +227,7 @@ def patient_hash(patient: str) -> str:
 
 
 def refuse_seen(model: Model, patients: Ordered[str]) -> None:
-    """Refuse to score a model on patients it has learnt from: its word on them is no prediction.
+    """Refuse to score a model on patients of its own training data.
 
     Raises
     ------

@@ -35,7 +35,7 @@ class ModelNote:
     kind : str
         The card's; ``"masks"`` for a folder of them.
     sha256 : str
-        Of its network; empty where there is none.
+        Of its network; empty without a network.
     draws : bool
         Whether it draws masks at all: a detector alone does not.
     """

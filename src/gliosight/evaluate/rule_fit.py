@@ -208,7 +208,7 @@ def fit_rule(
     Parameters
     ----------
     patients : iterable of Observed
-        Also without tumour, which teach what is none.
+        With and without tumour.
     start : DecisionRule
         What is held near, and what gives the numbers that are not fitted.
     numbers : collection of str

@@ -113,7 +113,7 @@ def score_part(
 def localization_figures(
     patients: Ordered[PatientScore], tables: Ordered[SliceTable], drawn: Bootstrap
 ) -> dict[str, Figure]:
-    """Figures of localization; what is measured in mm and in pixels is told apart."""
+    """Figures of localization; those in mm are kept apart from those in pixels."""
     figures = overlap_figures(tables, drawn)
     for unit in ("mm", "px"):
         distance = _array([one.hd95 if one.unit == unit else None for one in patients])
@@ -309,5 +309,5 @@ def _counts(
 
 
 def _array(values: Ordered[float | None]) -> Array:
-    """NaN where there is none."""
+    """NaN for a missing value."""
     return np.array([np.nan if one is None else one for one in values], dtype=np.float64)

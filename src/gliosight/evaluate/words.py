@@ -122,7 +122,7 @@ GROUPS = {
 
 
 def number(value: float | None) -> str:
-    """Three digits, or one where it is large; a dash where there is none."""
+    """Three digits, or one where it is large; a dash for a missing value."""
     return DASH if value is None else _rounded(value, _digits(value))
 
 
@@ -139,7 +139,7 @@ def value_of(key: str, figure: Figure) -> str:
 
 
 def interval(figure: Figure) -> str:
-    """Its interval; empty where there is none."""
+    """The interval of a figure; empty if it has none."""
     if figure.low is None or figure.high is None:
         return ""
     digits = min(_digits(figure.low), _digits(figure.high))

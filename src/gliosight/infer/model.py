@@ -67,7 +67,7 @@ class Model(Protocol):
         ...
 
     def predict(self, given: NetworkInput, progress: Progress | None = None) -> Maps:
-        """Predict a study; ``progress`` is told (slices done, slices in all)."""
+        """Predict a study; ``progress`` is called with (slices done, slices in all)."""
         ...
 
 
@@ -291,7 +291,7 @@ def check_answers(card: ModelCard, engines: Mapping[str, Engine]) -> None:
 
 
 def try_out(card: ModelCard, engines: Mapping[str, Engine]) -> None:
-    """Ask each network about two small black slices: what it cannot do is told before a study is read."""
+    """Run each network on two small black slices, so that a broken one fails before a study is read."""
     recipe = card.input
     rows = recipe.matrix or recipe.multiple * -(-32 // recipe.multiple)
     columns = recipe.matrix or rows + recipe.multiple

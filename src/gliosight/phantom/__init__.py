@@ -2,7 +2,7 @@
 
 In: a `PhantomSpec`. Out: a `Phantom` with the sequences, the true mask and the geometry, as a
 `Study` or as files. It stands beside ``pipeline``, which it neither needs nor knows: what analyses
-a phantom is told nothing about it.
+a phantom never has access to it.
 
 ``spec`` says what is wanted, ``anatomy`` where tissue is (by the smooth functions of ``fields``),
 ``signal`` how bright it is, ``studies`` puts scanner and study around it, ``files`` writes them

@@ -106,7 +106,7 @@ class Candidate(Protocol):
     path : Path
         The file, the folder or the ``folder/name`` that it is found at when that alone is given.
     flags : tuple of Flag
-        What finding it had to say.
+        Flags of finding it.
     """
 
     @property
@@ -119,7 +119,7 @@ class Candidate(Protocol):
     def flags(self) -> tuple[Flag, ...]: ...  # noqa: D102
 
     def read(self, options: Options) -> Study:
-        """Read the pixels; raises a `GliosightError` that says why it is no study."""
+        """Read the pixels; raises a `GliosightError` that says why it cannot be read."""
 
     def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:
         """Say what is there and what `read` would take of it."""

@@ -224,7 +224,7 @@ def pixels_beside(header: Path) -> Path:
 
 
 def header_beside(pixels: Path) -> Path | None:
-    """The header of a pair, given its ``.img``, which has no magic; ``None`` if there is none."""
+    """The header of a pair, given its ``.img``, which has no magic; ``None`` if the header is missing."""
     stem = pixels.with_suffix("") if pixels.suffix.lower() == ".gz" else pixels
     if stem.suffix.lower() != ".img":
         return None

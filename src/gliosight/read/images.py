@@ -150,7 +150,7 @@ def _single(shape: tuple[int, ...], name: str, remedy: str) -> tuple[int, int, i
 
 
 def _placed(shape: tuple[int, int, int], affine: NDArray[np.float64] | None) -> Any:
-    """A NIfTI header that holds this affine; none of the forms where there is none."""
+    """A NIfTI header with this affine; without an affine neither sform nor qform is set."""
     fields = (nib.Nifti2Header if max(shape) > MOST_OF_NIFTI1 else nib.Nifti1Header)()
     fields["dim"] = [3, *shape, 1, 1, 1, 1]
     fields.set_xyzt_units("mm")

@@ -143,7 +143,7 @@ def describe_nifti(candidate: NiftiCandidate, limits: Limits, *, pixels: bool) -
 
 
 def describe_slices(candidate: SlicesCandidate, limits: Limits, *, pixels: bool) -> Inspection:
-    """Look at the headers of pictures: what clashes there or in names is told without their pixels."""
+    """Look at the headers of pictures: clashes there or in names are reported without reading pixels."""
     from gliosight.read.slices import left_out_flag, unlike_flair, unlike_names
 
     rows = {name: _slices(files, name) for name, files in candidate.files.items()}
@@ -250,7 +250,7 @@ def _dicom(study: DicomStudy, limits: Limits, *, pixels: bool) -> Inspection:
 
     taken = _taken_by_headers(study)
     if pixels and taken.error is None:
-        # Pixels may overrule headers: a stored mask is passed over, a T1C that does not enhance left out.
+        # Pixels may overrule headers: a stored mask is skipped, a T1C that does not enhance left out.
         taken = _taken_by_pixels(study, limits)
     rows = [
         _series(one, taken.names.get(frames_digest(one)), limits, pixels=pixels)

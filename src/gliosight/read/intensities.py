@@ -237,7 +237,7 @@ def is_constant(values: NDArray[Any]) -> bool:
 def is_labels(values: NDArray[Any]) -> bool:
     """Whether the values are names: so few, or integers in large areas of one value each."""
     seen: set[float] = set()
-    # Slice by slice: an image is told by its first slice with tissue.
+    # Slice by slice: the first slice with tissue is enough to recognise an image.
     for one in values:
         levels = np.unique(one)
         seen.update(levels[: MOST_LABELS + 1].tolist())

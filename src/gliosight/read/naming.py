@@ -250,7 +250,7 @@ def promises_image(name: str) -> bool:
 
 
 def promises_archive(name: str) -> bool:
-    """Whether the suffix promises an archive, or there is none that would deny it."""
+    """Whether the suffix is that of an archive, or missing."""
     return not PurePath(name).suffix or name.lower().endswith(ARCHIVES)
 
 

@@ -67,7 +67,7 @@ def read_nifti(
     volume_index : int, optional
         Which volume of a 4-D file, from 0.
     flags : sequence of Flag
-        What assigning the files had to say.
+        Flags of assigning the files.
     explained : sequence of Sequence
         Sequences left out that have their flag already.
 
@@ -317,7 +317,7 @@ def _choose_flair(
 def _choose_beside(
     flair: Found, candidates: list[Found], *, by_words: bool
 ) -> tuple[Found | None, str]:
-    """The T1 or T1C that goes with FLAIR, or why there is none; by words where they tell patients."""
+    """The T1 or T1C that goes with FLAIR, or why it is missing; by names where they tell patients apart."""
     if not candidates:
         return None, ""
     name = read_name(flair.name)

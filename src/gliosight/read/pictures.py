@@ -150,7 +150,7 @@ def decode_jpeg(
     -------
     pixels : (rows, columns, channels) array
     exif : bytes
-        Empty where there is none.
+        Empty without one.
 
     Raises
     ------

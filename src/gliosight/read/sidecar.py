@@ -163,7 +163,7 @@ def acquisition_in(fields: Mapping[str, Any], named: Sequence | str | None = Non
 
 
 def _load(sidecar: Path) -> dict[str, Any]:
-    """The JSON object of a file; raises `ValueError` or `OSError` where there is none."""
+    """The JSON object of a file; raises `ValueError` or `OSError` if it cannot be read."""
     try:
         with open_regular(sidecar, sidecar.name) as (handle, size):
             if size > MOST_BYTES:

@@ -75,7 +75,7 @@ def read_slices(
     study_id : str
     budget : Budget
     flags : sequence of Flag
-        What finding them had to say.
+        Flags of finding them.
     others : mapping of Sequence to sequence of Found
         The slices of T1 and T1C where each sequence has a folder of its own. What does not have FLAIR's
         names, numbers and size is left out, flagged.

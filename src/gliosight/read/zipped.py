@@ -323,7 +323,7 @@ class _Account:
 
 
 def _is_archive(head: bytes) -> bool:
-    """Whether this is an archive in the archive; a compressed NIfTI is none."""
+    """Whether this is an archive in the archive; a compressed NIfTI does not count."""
     if head.startswith(GZIP):
         return False
     return recognise(head, len(head)) in (Kind.ZIP, Kind.ARCHIVE)

@@ -187,7 +187,7 @@ def export_cascade(
 
 
 def _told(told: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """What the card says: a person's words, but whom it has learnt from, and how, as the run knows it."""
+    """The card's text: as given by a person, but training patients and recipe from the run."""
     words = about.get("training")
     known = {key: value for key, value in told.items() if key != "summary"}
     training = {**(words if isinstance(words, dict) else {}), **told["training"]}

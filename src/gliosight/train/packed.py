@@ -113,7 +113,7 @@ def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> P
         A volume that is not axial, a study without contrast.
     CannotWriteError
     GliosightError
-        What reading the files had to say; files are held against the manifest's digests.
+        Errors of reading the files; files are compared with the manifest's digests.
     """
     if not is_packed(cache, manifest):
         parts = cache.with_name(f"{cache.name}.part-{os.getpid()}")

@@ -43,7 +43,7 @@ NAMED = 4
 
 
 def hash_patients(patients: Iterable[str]) -> list[str]:
-    """SHA-256 of each name, sorted: who was learnt from, without saying who."""
+    """SHA-256 of each name, sorted: the training patients, without their names."""
     return sorted(hashlib.sha256(one.encode()).hexdigest() for one in patients)
 
 
@@ -82,7 +82,7 @@ def make_record(
 
 
 def seen_by_weights(weights: Path) -> frozenset[str] | None:
-    """Hashes of the patients that starting weights were learnt from, by the run or card beside them.
+    """Hashes of the patients that starting weights were trained on, by the run or card beside them.
 
     ``None`` where nothing beside them says it.
 
@@ -169,7 +169,7 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 
 
 def recipe_begun(run: Path, preset: str) -> Recipe | None:
-    """The recipe that a run of this preset began with, settings included; ``None`` if there is none.
+    """The recipe that a run of this preset began with, settings included; ``None`` if no run has begun.
 
     Raises
     ------

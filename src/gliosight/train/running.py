@@ -46,7 +46,7 @@ class Order:
     recipe : Recipe
     manifest : Manifest
     split : Split or None
-        ``None``: all patients are learnt from.
+        ``None``: all patients are trained on.
     fold : str or None
         With a split into folds.
     run, cache : Path

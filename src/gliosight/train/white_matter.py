@@ -68,7 +68,7 @@ def find_ventricles(flair: NDArray[np.uint8], brain: NDArray[np.uint8], tumour: 
 
 
 def distance_to(ventricles: Mask, step: float) -> NDArray[np.uint8]:
-    """Pixels to the nearest ventricle in 3-D, at most 254; `FAR` where there is none.
+    """Pixels to the nearest ventricle in 3-D, at most 254; `FAR` without ventricles.
 
     ``step``: from slice to slice, in pixels.
     """

@@ -57,7 +57,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     NothingReadableError
         No result there.
     DamagedInputError
-        It is none of ours, or not what was written.
+        gliosight did not write it, or it was changed since.
     UnsupportedInputError
         It was written by a version with another schema.
     """
@@ -251,7 +251,7 @@ def read_mask(
             mask = np.stack([_plane(folder / "mask" / one, study.shape[1:]) for one in names])
     except (GliosightError, MemoryError):
         raise
-    except Exception as error:  # whatever nibabel and tifffile raise of a file that is none
+    except Exception as error:  # whatever nibabel and tifffile raise for a broken file
         raise _damaged(f"it cannot be read: {type(error).__name__}", "mask") from error
     if study is not None and mask.shape != study.shape:
         raise _damaged(f"its grid is not the study's {study.shape}", "mask")

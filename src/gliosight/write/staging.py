@@ -171,7 +171,7 @@ def _check_ours(out: Path, where: str) -> None:
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:
-    """The record of a result, or nothing if it is none of ours."""
+    """The record of a result, or nothing if gliosight did not write it."""
     if not path.is_file() or path.stat().st_size > LARGEST_RECORD:
         return None
     try:

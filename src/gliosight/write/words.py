@@ -40,7 +40,7 @@ def millilitres(volume: float) -> str:
 
 
 def probability_words(value: float) -> str:
-    """Two digits; never a certainty that is none."""
+    """Two digits; what rounds to 0 or 1 is given as below 0.01 or above 0.99."""
     if value >= 0.995:
         return "> 0.99"
     return "< 0.01" if 0 < value < 0.005 else f"{value:.2f}"

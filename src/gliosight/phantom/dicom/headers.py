@@ -124,7 +124,7 @@ def put_pixels(
         BitsStored.
     syntax : Syntax
     framed : bool
-        Whether LossyImageCompression is told in any case, as Enhanced MR demands.
+        Whether LossyImageCompression is written in any case, as Enhanced MR demands.
     """
     first = pictures[0]
     ds.SamplesPerPixel = 3 if first.ndim == 3 else 1

@@ -1,7 +1,7 @@
 """What pixels say of the series that headers chose (read stage, DICOM, between `choose` and `study`).
 
 In: the series of one study. Out: a `Choice` that stands up to the pixels, and the values of its series:
-stored masks are passed over, and two T1 that only their order told apart have to enhance.
+stored masks are skipped, and two T1 that only their order told apart have to enhance.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from gliosight.study import Flag, Sequence
 def choose_images(
     series: abc.Sequence[Series], budget: Budget, wanted: Mapping[Sequence, str]
 ) -> tuple[Choice, dict[Sequence, NDArray[Any]], list[Flag]]:
-    """Choose, and read; a stored mask with the header of an image is passed over.
+    """Choose, and read; a stored mask with the header of an image is skipped.
 
     Workstations store masks under a copy of the image's header: only the pixels tell. T1 or T1C of a kind
     of pixels that is not read is not among the values, with its flag; damage is an error as in FLAIR.

@@ -79,7 +79,7 @@ def choose(series: abc.Sequence[Series], wanted: Mapping[Sequence, str] = _NOTHI
     Raises
     ------
     UnsupportedInputError
-        No FLAIR, no safe choice between several, or a wanted series that is no image.
+        No FLAIR, no safe choice between several, or the requested series is not an image.
     UsageError
         A wanted series is not there, is not the only one of its number, or is wanted twice.
     GliosightError

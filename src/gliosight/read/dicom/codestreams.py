@@ -39,7 +39,7 @@ _TILES = 65_535
 
 
 class BadCodestreamError(Exception):
-    """There is no header, or none of a kind that is read; the caller names the frame."""
+    """The header is missing or of an unsupported kind; the caller names the frame."""
 
 
 @dataclass(frozen=True)

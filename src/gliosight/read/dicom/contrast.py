@@ -42,7 +42,7 @@ def enhancement(first: NDArray[Any], second: NDArray[Any]) -> float:
     -------
     float
         Sum of the 0.5th and the 99.5th percentile of the logarithm of their ratio, slow variation taken
-        out, inside the head. It changes its sign when the two are swapped; 0 where there is no head.
+        out, inside the head. It changes its sign when the two are swapped; 0 without a head.
     """
     quarter = len(first) // 4
     step = max(1, -(-(len(first) - 2 * quarter) // MOST_SLICES))

@@ -68,7 +68,7 @@ def stored(dataset: Any, keyword: str) -> str:
 
 @lru_cache(maxsize=8192)
 def numbers(text: str) -> tuple[float, ...]:
-    """The numbers of a value; empty where one of them is none or not finite (PS3.5 section 6.2)."""
+    """The numbers of a value; empty if one of them is not a finite number (PS3.5 section 6.2)."""
     if not text or "_" in text:  # float() would take 1_000
         return ()
     try:
@@ -85,7 +85,7 @@ def number(text: str, least: float = -math.inf, most: float = math.inf) -> float
 
 
 def integer(text: str) -> int | None:
-    """The first number of a value as a whole one; ``None`` where it is none or absurd."""
+    """The first number of a value as a whole one; ``None`` if it is not a number or absurd."""
     found = number(text, -(2.0**53), 2.0**53)
     return None if found is None or found != int(found) else int(found)
 
@@ -100,6 +100,6 @@ def items(dataset: Any, keyword: str) -> list[Any]:
 
 
 def first_item(dataset: Any, keyword: str) -> Any | None:
-    """The first item of a sequence, ``None`` where there is none."""
+    """The first item of a sequence, ``None`` if it has no item."""
     found = items(dataset, keyword)
     return found[0] if found else None

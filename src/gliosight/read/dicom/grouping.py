@@ -510,7 +510,7 @@ def _values(group: _Group, keyword: str) -> set[str]:
 
 
 def patient_of(instance: Instance) -> str:
-    """PatientID, as far as it tells patients apart; ``""`` where there is none."""
+    """PatientID where it tells patients apart, else ``""``."""
     return _said(instance, "PatientID")
 
 

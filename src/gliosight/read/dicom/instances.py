@@ -45,7 +45,7 @@ MR_IMAGES = frozenset(
         uid.LegacyConvertedEnhancedMRImageStorage,
     }
 )
-# A data set that does not hold one of these is none of an object, whatever it is.
+# A data set without any of these is not a DICOM object.
 _TELLING = (
     "SOPClassUID",
     "StudyInstanceUID",

@@ -158,7 +158,7 @@ def _kind(header: Any, element: PixelElement, where: str) -> Literal["u", "i", "
 
 
 def rescales_of(instance: Instance, numbers: Sequence[int]) -> list[tuple[float, float]]:
-    """Rescale slope and intercept of an instance's frames; (1, 0) where there is none.
+    """Rescale slope and intercept of an instance's frames; (1, 0) if not given.
 
     Raises
     ------

@@ -193,7 +193,7 @@ def stripped(sequence: str) -> Condition:
 
 
 def is_no_mr(one: Acquisition) -> bool:
-    """Whether it is no image by magnetic resonance."""
+    """Whether the series is something else than an MR image."""
     if one.sop_class in MR_IMAGES:
         return one.modality not in ("MR", "")
     return one.modality != "MR" or bool(one.sop_class)

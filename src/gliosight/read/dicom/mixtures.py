@@ -102,7 +102,7 @@ def _large(keys: Sequence[Hashable]) -> bool:
 
 def _interleaved(keys: Sequence[Hashable], along: NDArray[np.float64], thick: float) -> bool:
     steps = np.diff(np.sort(along))
-    if steps.min() <= SAME_POSITION:  # positions repeat: that is told apart elsewhere
+    if steps.min() <= SAME_POSITION:  # positions repeat: split elsewhere
         return False
     groups = [along[[key == one for key in keys]] for one in dict.fromkeys(keys)]
     if not all(_even(one) for one in groups):

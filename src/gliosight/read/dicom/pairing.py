@@ -3,7 +3,7 @@
 In: the FLAIR that was chosen, the other series of its study, those the user named. Out: a `T1Pair`. Fields
 for contrast medium and words in descriptions have spoken already (`rules`); where they are silent, of two
 series of one kind the later is taken for T1C, which pixels have to confirm. A series counts only in FLAIR's
-coordinates. What is there and cannot be used is told, with the reason.
+coordinates. A series that cannot be used is reported with the reason.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _not_used(
     flair: Series,
     taken: Mapping[Sequence, Series],
 ) -> str | None:
-    """What is there of a sequence none of which was taken; ``None`` where there is none."""
+    """Why no series of this sequence was taken; ``None`` if the study holds none."""
     mine = [one for one in series if one.identified.sequence is name]
     singles = [one for one in _single_slices(flair, mine) if one not in taken.values()]
     if singles:

@@ -86,7 +86,7 @@ class Series:
 
     @property
     def uid(self) -> str:
-        """SeriesInstanceUID; ``""`` where there is none."""
+        """SeriesInstanceUID; ``""`` if it has no value."""
         return self.whole.uid
 
     @property
@@ -209,7 +209,7 @@ def _stack(
     return Series(
         whole=key,
         part=printable(", ".join(part.words)),
-        # A number that changes with the slice is none of the series.
+        # A number that changes with the slice does not name a series.
         number=integer(key.number if key.joined > 1 else stored(header, "SeriesNumber")),
         description=printable(stored(header, "SeriesDescription"))[:DESCRIPTION],
         frames=frames,

@@ -339,7 +339,7 @@ def _by_repetition(part: Part) -> list[Part]:
 
 
 def _placeholder(frames: Sequence[Frame]) -> bool:
-    """Whether the one position of all frames is none: it is the origin, or SliceLocation tells otherwise."""
+    """Whether the single position of all frames is false: the origin, or SliceLocation differs."""
     places = {stored(one.instance.header, "SliceLocation") for one in frames}
     at_origin = frames[0].position is not None and not frames[0].position.any()
     return at_origin or len(places) == len(frames)

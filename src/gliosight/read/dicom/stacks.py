@@ -80,7 +80,7 @@ def why_no_stack(frames: Sequence[Frame]) -> str:
 
 
 def geometry_of(frames: Sequence[Frame]) -> tuple[Geometry | None, Flag | None]:
-    """Geometry of frames in order, or the flag that says why there is none.
+    """Geometry of frames in order, or the flag that says why they have none.
 
     Parameters
     ----------

@@ -87,7 +87,7 @@ def _stacks_of(one: Series, among: abc.Sequence[Series]) -> list[Series]:
 
 
 def name_of(one: Series, among: abc.Sequence[Series]) -> str:
-    """Number or UID that means this series and no other; ``""`` where there is none."""
+    """Number or UID that means this series and no other; ``""`` if nothing does."""
     for text in ("" if one.number is None else str(one.number), one.uid):
         if text and {other.whole for other in named_in(among, text)} == {one.whole}:
             return text
@@ -129,7 +129,7 @@ def find_wanted(series: abc.Sequence[Series], name: Sequence, text: str) -> tupl
     UsageError
         No such series, or several series or stacks that the text may mean.
     UnsupportedInputError
-        It is no image that is ever analysed.
+        The series is of a kind that is never analysed.
     GliosightError
         It cannot be read: its own error.
     """

@@ -1,7 +1,7 @@
 """A depthwise convolution that trains as fast in bfloat16 as the rest of a network (training bench; torch).
 
 On CPUs with bfloat16 the backward pass of a strided or 5 x 5 depthwise convolution takes four to twenty
-times as long in bfloat16 as in float32: three quarters of a training step of the joint network (2 cores,
+times as long in bfloat16 as in float32: two thirds of a training step of the joint network (2 cores,
 AMX, torch 2.13, 2026-11-29). Here the forward pass has the input's format and the backward pass is float32.
 """
 

@@ -34,7 +34,7 @@ def value_of(header: Dataset, keyword: str) -> Any:
 
 
 def text(header: Dataset, keyword: str) -> str:
-    """An attribute's one value as text without padding; empty where there is none, or several."""
+    """An attribute's one value as text without padding; empty if it has no value, or several."""
     value = value_of(header, keyword)
     if value is None or isinstance(value, bytes) or _many(value):
         return ""
@@ -45,7 +45,7 @@ def text(header: Dataset, keyword: str) -> str:
 
 
 def has_value(header: Dataset, keyword: str) -> bool:
-    """Whether an attribute has a value, readable or not; 0 is one, padding is none."""
+    """Whether an attribute has a value, readable or not; 0 is a value, padding is not."""
     element = header.get_item(keyword)
     if element is None or element.value is None:
         return False
