@@ -180,6 +180,22 @@ def test_an_interrupt_at_every_step_leaves_no_working_folder(before: str, tmp_pa
     assert left[-1] == ["new"]
 
 
+@pytest.mark.parametrize("step", ["_undo", "_empty"])
+def test_an_interrupt_before_the_first_write_leaves_no_working_folder(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = getattr(files, step)
+
+    def interrupted(*_: object) -> None:
+        monkeypatch.setattr(files, step, real)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, step, interrupted)
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "out", lambda: None):
+        pass
+    assert _names(tmp_path) == []
+
+
 @POSIX
 def test_the_earlier_result_survives_a_kill_while_it_is_put_back(tmp_path: Path) -> None:
     """The one moment when it is nowhere in its place: between the two renames."""

@@ -221,20 +221,20 @@ def cannot_write(error: OSError, target: Path) -> CannotWriteError:
 def _claimed(work: Path, target: Path | None = None) -> Iterator[Path]:
     """Own a working folder, emptied of what a dead run left in it; it is removed at the end."""
     lock: list[int] = []  # filled before ctrl-C can come between
-    whole = False
     try:
         _claim(work, lock)
         if target is not None:
             _undo(work, target)
         _empty(work)
-        try:
-            yield work
-        finally:
-            # Both are there only where neither the new result nor the earlier one could take its place.
-            whole = not ((work / _OLD).exists() and (work / _NEW).exists())
+        yield work
     finally:
         if lock:
-            _release(work, lock, remove=whole)
+            _release(work, lock, remove=not _has_to_be_undone(work))
+
+
+def _has_to_be_undone(work: Path) -> bool:
+    """Whether the next run has something to put back: an earlier result, or half of a new one."""
+    return (work / _NEW).exists() and ((work / _OLD).exists() or (work / _FILLING).exists())
 
 
 def _claim(work: Path, lock: list[int]) -> None:
