@@ -114,15 +114,18 @@ def test_a_sure_head_over_an_empty_mask_is_said() -> None:
     maps.probability[4:7, 40:60, 40:60] = 0.4  # below the threshold of the mask
     decision = _decide(maps)
     assert decision.status is Status.NOT_FOUND
-    assert {one.code for one in decision.flags} == {"SLICES_WITHOUT_TUMOUR", "HEAD_WITHOUT_MASK"}
+    assert {one.code for one in decision.flags} == {
+        "SLICES_WITHOUT_TUMOUR",
+        "SLICE_CLASSIFIER_WITHOUT_MASK",
+    }
 
 
 @pytest.mark.parametrize(
     ("maps", "code"),
     [
-        (_maps(head=0.99), "HEAD_WITHOUT_MASK"),
-        (_maps((slice(2, 3), 40, 0.99), head=0.999, sure=0.999), "HEAD_WITHOUT_MASK"),
-        (_maps((slice(2, 7), 40, 0.99), sure=0.01), "MASK_WITHOUT_HEAD"),
+        (_maps(head=0.99), "SLICE_CLASSIFIER_WITHOUT_MASK"),
+        (_maps((slice(2, 3), 40, 0.99), head=0.999, sure=0.999), "SLICE_CLASSIFIER_WITHOUT_MASK"),
+        (_maps((slice(2, 7), 40, 0.99), sure=0.01), "MASK_WITHOUT_SLICE_CLASSIFIER"),
     ],
     ids=["a sure head, no pixel", "a sure head beside the lesion", "a sure mask, a sure denial"],
 )
@@ -138,7 +141,7 @@ def test_head_and_mask_that_disagree_in_a_found_study_are_said() -> None:
     maps.slice_head[9] = 0.99999
     maps.probability[9, 40:60, 40:60] = 0.45
     codes = {one.code for one in _decide(maps).flags}
-    assert codes == {"MASK_WITHOUT_HEAD", "HEAD_WITHOUT_MASK"}
+    assert codes == {"MASK_WITHOUT_SLICE_CLASSIFIER", "SLICE_CLASSIFIER_WITHOUT_MASK"}
 
 
 def test_slices_whose_probability_and_mask_contradict_each_other_are_named() -> None:
@@ -169,9 +172,13 @@ def test_no_slice_is_told_twice() -> None:
     maps.slice_head[8] = 1e-4
     maps.probability[8, 10:12, 10:12] = 0.55
     told = {one.code: one.message for one in _decide(maps).flags}
-    assert told.keys() == {"HEAD_WITHOUT_MASK", "MASK_WITHOUT_HEAD", "PROBABILITY_WITHOUT_MASK"}
-    assert "slice 9 " in told["HEAD_WITHOUT_MASK"]
-    assert "slice 8," in told["MASK_WITHOUT_HEAD"]
+    assert told.keys() == {
+        "SLICE_CLASSIFIER_WITHOUT_MASK",
+        "MASK_WITHOUT_SLICE_CLASSIFIER",
+        "PROBABILITY_WITHOUT_MASK",
+    }
+    assert "slice 9," in told["SLICE_CLASSIFIER_WITHOUT_MASK"]
+    assert "slice 8," in told["MASK_WITHOUT_SLICE_CLASSIFIER"]
     assert "slices 10 and 11" in told["PROBABILITY_WITHOUT_MASK"]
     # Where nothing was found the slices that would count have their flag already.
     free = _maps()

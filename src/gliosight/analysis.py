@@ -54,7 +54,7 @@ class Decision:
     rules : tuple of str
         Names of the rules that fired, in order; explained in docs/decision.md.
     flags : tuple of Flag
-        Flags of the rules, such as a disagreement of slice head and mask.
+        Flags of the rules, such as a disagreement of slice classifier and mask.
     """
 
     mask: NDArray[np.bool_]

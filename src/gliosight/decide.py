@@ -1,31 +1,27 @@
 """Maps to mask, probabilities and status (stage: decide).
 
-In: `Maps` and the numbers of the model's `DecisionRule`. Out: a `Decision`. One rule joins what the
-network's slice head says and what its mask says; both look at the same slice, and neither is believed
-alone.
+The network has two outputs: a tumour probability of each pixel, and one of each slice, from its slice
+classifier. The model's `DecisionRule` combines them.
 
 The slice
-    Its *pixel evidence* is the mean probability of its strongest ``evidence_mm2`` of pixels. By itself the
-    slice's logit is ``own = intercept + head_weight * head + pixel_weight * evidence``, of the logits of
-    both. A tumour seldom is in one slice alone, so the slice's probability also weighs the evidence's logit
-    ``context_mm`` to either side, ``sigmoid(intercept + own_weight * own + beside_weight * beside)``. Both
-    are logistic regressions, fitted on patients the network had not seen.
+    Its *pixel evidence* is the mean probability of its most probable ``evidence_mm2`` of pixels. Its own
+    logit is ``own = intercept + head_weight * classifier + pixel_weight * evidence``, with both logits. Most
+    tumours span several slices, so the slice's probability also includes the evidence ``context_mm`` below
+    and above it: ``sigmoid(intercept + own_weight * own + beside_weight * beside)``. Both are logistic
+    regressions, fitted on patients the network was not trained on.
 The lesion
-    A connected body (26-connected) of pixels at or above ``pixel_threshold``. Its *score* weighs its
-    largest area, its extent over the slices, the best probability that a slice of it has by itself and its
-    mean pixel probability, again logistic. A pixel alone makes no tumour: brains without one show some, too.
+    A connected component (26-connected) of voxels at or above ``pixel_threshold``. Its *score* is a logistic
+    function of its largest area, its extent over the slices, the highest own probability of its slices and
+    its mean voxel probability.
 The study
     Its score is that of its best lesion, 0 without any. From ``study_threshold`` on the status is *tumour
-    found*, and the mask keeps the best lesion and every other that scores at least ``keep_threshold``; below
-    it the status is *no tumour found* and the mask is empty.
+    found*, and the mask keeps the best lesion and every other that scores at least ``keep_threshold``. Below
+    it the status is *no tumour found* and the mask is empty. The score is not a calibrated probability.
 
-Status, probabilities and mask never contradict each other silently: where a slice is called tumour in a
-study that is not, or the head is sure of a slice in which the mask is empty, or a slice would count as
-tumour by its probability and nothing is marked in it, or the other way about, a flag names the slices. The
-study's score is a score, not a calibrated probability.
+Where slice classifier, slice probability, mask and status disagree, a flag names the slices.
 
-Where the input has no geometry, area and extent are taken as if its picture showed the card's field of
-view and its slices stood as far apart as the training data's: good enough to weigh, never reported.
+Without geometry, the picture is assumed to show the card's field of view, with slices as far apart as in the
+training data. These sizes only enter the score; they are never reported.
 """
 
 from __future__ import annotations
@@ -44,10 +40,9 @@ from gliosight.study import Flag, Geometry
 Logits = NDArray[np.floating]
 
 CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
-# Pixels are believed up to this logit (0.9975): the rule is fitted on maps that are kept no finer, and how
-# far beyond it a network goes says more of the network than of the slice.
+# Logits of the evidence are clipped here (0.9975), as in the maps that the rule is fitted on.
 SUREST = 6.0
-# A disagreement of head and mask is worth a flag when the one is this sure of what the other denies.
+# The slice classifier contradicts the mask from this probability on, or below one minus it.
 SURE = 0.9
 # A study's score this near to its threshold, as logits, is borderline: around 0.87 that is 0.75 to 0.94.
 BORDERLINE = 0.8
@@ -57,7 +52,7 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Scale:
-    """What a voxel's sides stand for when slices and lesions are weighed.
+    """The voxel size used for the scores.
 
     Parameters
     ----------
@@ -74,7 +69,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Lesion:
-    """A candidate: a connected body of pixels, and what its score is made of."""
+    """A candidate: a connected component, and what its score is made of."""
 
     label: int
     area_mm2: float
@@ -86,7 +81,7 @@ class Lesion:
 def weighing_scale(
     geometry: Geometry | None, shape: tuple[int, int, int], recipe: InputRecipe
 ) -> Scale:
-    """The scale of a study; without geometry the one its picture is taken to have."""
+    """The scale of a study; without geometry the assumed one."""
     if geometry is None:
         pixel = recipe.field_of_view_mm / max(shape[1:])
         return Scale((recipe.neighbour_mm, pixel, pixel))
@@ -108,12 +103,12 @@ def slice_evidence(
 def slice_probabilities(maps: Maps, scale: Scale, rule: DecisionRule) -> NDArray[np.float32]:
     """(slices,) calibrated probability that each native slice shows tumour."""
     own, evidence = _own_logits(maps, scale, rule, 0)
-    said = in_context(own, evidence, scale.sides[0], rule)
-    return np.asarray(sigmoid(said), dtype=np.float32)
+    logits = in_context(own, evidence, scale.sides[0], rule)
+    return np.asarray(sigmoid(logits), dtype=np.float32)
 
 
 def _own_logits(maps: Maps, scale: Scale, rule: DecisionRule, axis: int) -> tuple[Logits, Logits]:
-    """(shape[axis],) what each slice says by itself, and its pixel evidence; ``axis``: 0 or ``maps.axis``."""
+    """(shape[axis],) each slice's own logit, and that of its evidence; ``axis`` is 0 or ``maps.axis``."""
     head = logit(maps.axis_head if axis == maps.axis else maps.slice_head)
     evidence = evidence_logits(maps.probability, scale, rule, axis)
     return by_itself(head, evidence, rule), evidence
@@ -123,19 +118,19 @@ def evidence_logits(
     probability: NDArray[np.float32], scale: Scale, rule: DecisionRule, axis: int = 0
 ) -> NDArray[np.float32]:
     """(shape[axis],) logit of the slices' pixel evidence, within `SUREST` either way."""
-    said = logit(slice_evidence(probability, scale, rule.evidence_mm2, axis))
-    return np.clip(said, -SUREST, SUREST)
+    evidence = logit(slice_evidence(probability, scale, rule.evidence_mm2, axis))
+    return np.clip(evidence, -SUREST, SUREST)
 
 
 def by_itself(head: Logits, evidence: Logits, rule: DecisionRule) -> Logits:
-    """(slices,) logit of each slice by itself, from those of its head and its pixel evidence."""
+    """(slices,) each slice's own logit, from those of the slice classifier and of the pixel evidence."""
     return np.asarray(
         rule.slice_intercept + rule.slice_head_weight * head + rule.slice_pixel_weight * evidence
     )
 
 
 def in_context(own: Logits, evidence: Logits, spacing_mm: float, rule: DecisionRule) -> Logits:
-    """(slices,) logit of each slice's probability: by itself, and with the slices beside it."""
+    """(slices,) logit of each slice's probability, from its own and the evidence beside it."""
     return np.asarray(
         rule.context_intercept
         + rule.context_own_weight * own
@@ -144,10 +139,7 @@ def in_context(own: Logits, evidence: Logits, spacing_mm: float, rule: DecisionR
 
 
 def beside(values: Logits, spacing_mm: float, distance_mm: float) -> Logits:
-    """(slices,) mean of the values ``distance_mm`` below and above, between slices by interpolation.
-
-    Beyond the first and the last slice they go on as they are there.
-    """
+    """(slices,) mean of the values ``distance_mm`` below and above, interpolated; the ends are repeated."""
     at, step = np.arange(len(values)), distance_mm / spacing_mm
     below, above = (np.interp(at + away, at, values) for away in (-step, step))
     return np.asarray((below + above) / 2)
@@ -156,9 +148,9 @@ def beside(values: Logits, spacing_mm: float, distance_mm: float) -> Logits:
 def find_lesions(
     maps: Maps, scale: Scale, rule: DecisionRule
 ) -> tuple[NDArray[np.int32], list[Lesion]]:
-    """Label the candidates and weigh them.
+    """Label the candidates and measure them along the network's slice axis.
 
-    They are weighed on the network's own slices: how a volume is stored must not change its verdict.
+    So the score does not depend on how the volume is stored.
 
     Returns
     -------
@@ -206,7 +198,7 @@ def decide(
 
 
 def decide_at(maps: Maps, scale: Scale, rule: DecisionRule) -> Decision:
-    """Apply the rule where it is known what a voxel's sides stand for."""
+    """Apply the rule to maps of a given scale."""
     shape = maps.probability.shape
     slices = slice_probabilities(maps, scale, rule)
     labels, lesions = find_lesions(maps, scale, rule)
@@ -249,7 +241,7 @@ def decide_at(maps: Maps, scale: Scale, rule: DecisionRule) -> Decision:
 
 
 def not_assessed(shape: tuple[int, int, int], rule: DecisionRule, reason: str) -> Decision:
-    """The decision where there is nothing to predict from: no claim, neither way."""
+    """The decision for a study that cannot be assessed."""
     return Decision(
         mask=np.zeros(shape, dtype=bool),
         slice_probabilities=np.zeros(shape[0], dtype=np.float32),
@@ -295,11 +287,7 @@ def _disagreements(
     score: float,
     rule: DecisionRule,
 ) -> tuple[Flag, ...]:
-    """Flags for what does not fit together.
-
-    Slices whose mask contradicts a sure slice head get a warning. The head counts by itself here, since the
-    slice's probability holds both. The other slices whose probability and mask disagree get an info flag.
-    """
+    """Flags for slices whose mask contradicts the slice classifier (warning) or the probability (info)."""
     flags = []
     marked = mask.any(axis=(1, 2))
     likely = slices >= rule.slice_threshold
@@ -322,17 +310,17 @@ def _disagreements(
     if unmarked.any():
         flags.append(
             _warning(
-                "HEAD_WITHOUT_MASK",
-                f"The network is sure of tumour in {name_slices(unmarked)} where the mask is empty: "
-                "the outline may be incomplete.",
+                "SLICE_CLASSIFIER_WITHOUT_MASK",
+                f"The slice classifier is sure of tumour in {name_slices(unmarked)}, but nothing is marked "
+                "there: the outline may be incomplete.",
             )
         )
     if unsure.any():
         flags.append(
             _warning(
-                "MASK_WITHOUT_HEAD",
-                f"The mask marks {name_slices(unsure)}, in which the network is sure of no tumour: "
-                "the outline may reach too far.",
+                "MASK_WITHOUT_SLICE_CLASSIFIER",
+                f"The mask marks {name_slices(unsure)}, but the slice classifier is sure that there is no "
+                "tumour: the outline may reach too far.",
             )
         )
     if likely_unmarked.any():
