@@ -12,9 +12,9 @@ import pytest
 import tifffile
 from PIL import Image
 
-from gliosight.data.index import index
-from gliosight.data.layouts import find_cases
+from gliosight.data.index import index_roots
 from gliosight.data.manifest import SliceRow, read_manifest, write_manifest
+from gliosight.data.people import Root
 from gliosight.data.studies import read_labelled
 from tests.data.builders import (
     SIZE,
@@ -195,7 +195,8 @@ def test_a_label_of_a_table_that_contradicts_the_mask_is_said(tmp_path: Path) ->
 
 def test_progress_counts_to_the_end(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    index(find_cases(write_set(tmp_path)), tmp_path, lambda done, total: told.append((done, total)))
+    root = Root(write_set(tmp_path))
+    index_roots([root], tmp_path, tell=lambda done, total: told.append((done, total)))
     assert told == [(k, 12) for k in range(1, 13)]
 
 

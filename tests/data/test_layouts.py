@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gliosight.data.cases import Layout, PictureCase, VolumeCase
-from gliosight.data.layouts import find_cases
+from gliosight.data.cases import Layout, PictureCase, VolumeCase, find_cases
 from gliosight.errors import (
     DamagedInputError,
     GliosightError,

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gliosight.data.patients import person_of
-from gliosight.data.people import NOBODY, check_collection, read_people
+from gliosight.data.people import NOBODY, check_collection, person_of, read_people
 from gliosight.data.split import read_split
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gliosight.data.index import index_roots
 from gliosight.data.manifest import Manifest, read_manifest, write_manifest
-from gliosight.data.people import NOBODY, Entry, People
-from gliosight.data.roots import Root, index_roots, parse_roots
+from gliosight.data.people import NOBODY, Entry, People, Root, parse_roots
 from gliosight.data.studies import read_labelled
 from gliosight.errors import DamagedInputError, UsageError
 from tests.data.builders import write_patient

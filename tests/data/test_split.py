@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gliosight.data.manifest import Manifest
-from gliosight.data.patients import institution_of, person_of
+from gliosight.data.people import institution_of, person_of
 from gliosight.data.split import (
     DEFAULT_SHARES,
     PARTS,

@@ -25,10 +25,9 @@ from gliosight.errors import (
 )
 
 if TYPE_CHECKING:
-    from gliosight.data.describe import Look
+    from gliosight.data.describe import Group, Look, Summary
     from gliosight.data.manifest import Manifest
     from gliosight.data.split import Split
-    from gliosight.data.summary import Group, Summary
 
 _EPILOG = """\b
 gliosight data index FOLDER -o manifest.csv
@@ -38,6 +37,8 @@ gliosight data audit manifest.csv --split split.json"""
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an earlier output.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, not words.")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+_SEED = click.IntRange(0, 2**32 - 1)
+_SHARE = click.FloatRange(0, 1, max_open=True)
 # Rows shown of a manifest, and problems of a check or reasons before a list breaks off.
 HEAD, SHOWN = 5, 8
 
@@ -91,26 +92,23 @@ def index_command(
 
     Several make one manifest of several collections. Each is named after its folder, or NAME=PATH.
     """
+    from gliosight.data.describe import summarize
+    from gliosight.data.index import index_roots
     from gliosight.data.manifest import Manifest, check_file, write_manifest
-    from gliosight.data.people import NOBODY, read_people
-    from gliosight.data.roots import index_roots, parse_roots
-    from gliosight.data.summary import summarize
+    from gliosight.data.people import NOBODY, parse_roots, read_people
 
     check_file(out, overwrite=overwrite)
-    people = NOBODY if people_file is None else read_people(people_file)
+    people = read_people(people_file) if people_file else NOBODY
+    parsed = parse_roots(roots)
     with progress_display("index", shown=not (quiet or as_json)) as tell:
         indexed = index_roots(
-            parse_roots(roots),
-            out.parent,
-            people=people,
-            tumour_free=tumour_free,
-            tell=_told(tell),
+            parsed, out.parent, people=people, tumour_free=tumour_free, tell=_counter(tell)
         )
     write_manifest(indexed.rows, out)
     summary = summarize(Manifest(indexed.rows, out.parent))
     whole = summary.whole
     if as_json and whole.slices:
-        print_json({"manifest": str(out), **summary.as_dict(), "notes": list(indexed.notes)})
+        print_json({"manifest": str(out), **asdict(summary), "notes": list(indexed.notes)})
     elif not quiet and not as_json:
         persons = "" if summary.persons == whole.patients else f" of {summary.persons:,} persons"
         print_text(
@@ -118,7 +116,7 @@ def index_command(
             f"{whole.tumour_slices:,} with tumour"
         )
         if summary.collections:
-            _print_named("collection", summary.collections)
+            _print_groups("collection", summary.collections)
         _print_missing(summary)
         _print_excluded(summary.excluded)
         for note in indexed.notes:
@@ -145,15 +143,16 @@ def describe_command(
 
     With -o also as a page with plots (extra: evaluate), which holds no patient's image.
     """
-    from gliosight.data.describe import look
+    from gliosight.data.describe import look, summarize
     from gliosight.data.manifest import check_file, read_manifest, write_whole
-    from gliosight.data.summary import summarize
 
     known = read_manifest(manifest)
+    page = None
     if out is not None:
         with needs_extra("evaluate"):
-            from gliosight.data.page import PAGE, render_page
-        check_file(out / PAGE, overwrite=overwrite)
+            from gliosight.data.figures import PAGE, render_page
+        page = out / PAGE
+        check_file(page, overwrite=overwrite)
         if not known.used:
             raise UnsupportedInputError(
                 "the manifest has no slice that can be used",
@@ -162,21 +161,16 @@ def describe_command(
             )
     summary = summarize(known)
     with progress_display("describe", shown=not (quiet or as_json)) as tell:
-        looked = look(known, _told(tell))
-    if out is not None:
-        write_whole(out / PAGE, render_page(known, manifest.name, summary, looked))
+        looked = look(known, _counter(tell))
+    if page is not None:
+        write_whole(page, render_page(known, manifest.name, summary, looked))
     if as_json:
-        print_json(
-            {
-                **summary.as_dict(),
-                "files": looked.as_dict(),
-                "page": None if out is None else str(out / PAGE),
-            }
-        )
+        files = {"files": asdict(looked), "page": page and str(page)}
+        print_json({**asdict(summary), **files})
     elif not quiet:
         _print_description(known, summary, looked)
-        if out is not None:
-            print_text(f"\npage: {printable(str(out / PAGE))}")
+        if page is not None:
+            print_text(f"\npage: {printable(str(page))}")
 
 
 @command.command("show", short_help="Draw random tumour slices (extra: evaluate).")
@@ -184,9 +178,7 @@ def describe_command(
 @click.option(
     "-n", "--count", type=click.IntRange(1, 50), default=5, show_default=True, help="How many."
 )
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Which."
-)
+@click.option("--seed", type=_SEED, default=1, show_default=True, help="Which.")
 @click.option("-o", "--out", type=PATH, required=True, help="The figure: .png, .jpg, .pdf or .svg.")
 @click.option("--flair", is_flag=True, help="FLAIR in grey, not the three channels as colours.")
 @_OVERWRITE
@@ -198,7 +190,7 @@ def show_command(
     from gliosight.data.manifest import check_file, read_manifest
 
     with needs_extra("evaluate"):
-        from gliosight.data.figure import (
+        from gliosight.data.figures import (
             check_suffix,
             choose_rows,
             draw_figure,
@@ -210,8 +202,7 @@ def show_command(
     check_file(out, overwrite=overwrite)
     known = read_manifest(manifest)
     rows = choose_rows(known, count, seed)
-    figure = draw_figure([read_shown(known, row, flair=flair) for row in rows])
-    write_figure(figure, out)
+    write_figure(draw_figure([read_shown(known, row, flair=flair) for row in rows]), out)
     if not quiet:
         for row in rows:
             print_text(f"{printable(row.key)}  {_many(row.area_px, 'pixel')}")
@@ -239,23 +230,26 @@ def audit_command(
     from gliosight.data.split import read_split
 
     known = read_manifest(manifest)
-    split = None if split_file is None else read_split(split_file, strict=False)
+    split = read_split(split_file, strict=False) if split_file else None
     with progress_display("audit", shown=not (quiet or as_json)) as tell:
-        found = audit(known, split, _told(tell))
+        result = audit(known, split, _counter(tell))
     if as_json:
-        print_json(found.as_dict())
+        print_json({"counts": result.counts, **asdict(result)})
     elif not quiet:
-        rows = [(name, found.counts[name], text) for name, text in CHECKS.items()]
-        _print_table(("check", "found", "what"), rows)
-        for name, count in found.counts.items():
-            if count:
-                print_text(f"\n{name}")
-            problems = [one for one in found.problems if one.check == name]
-            for one in problems[: None if every else SHOWN]:
-                print_text(f"  {printable(one.subject)}  {printable(one.text)}")
+        _print_table(
+            ("check", "found", "what"),
+            [(name, result.counts[name], text) for name, text in CHECKS.items()],
+        )
+        for name, count in result.counts.items():
+            if not count:
+                continue
+            print_text(f"\n{name}")
+            problems = [problem for problem in result.problems if problem.check == name]
+            for problem in problems[: None if every else SHOWN]:
+                print_text(f"  {printable(problem.subject)}  {printable(problem.text)}")
             if count > SHOWN and not every:
                 print_text(f"  and {count - SHOWN:,} more, see --all or --json")
-    if found.problems:
+    if result.problems:
         raise click.exceptions.Exit(DamagedInputError.exit_code)
 
 
@@ -272,22 +266,18 @@ def audit_command(
 @click.option("--folds", type=click.IntRange(2, 1000), help="K folds instead of three parts.")
 @click.option(
     "--validation",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=_SHARE,
     help="Share for validation: of all, or with folds of those outside the test fold.  "
     "[default: 0.1275; with folds 0.15]",
 )
-@click.option(
-    "--test", type=click.FloatRange(0, 1, max_open=True), help="Share for test.  [default: 0.15]"
-)
+@click.option("--test", type=_SHARE, help="Share for test.  [default: 0.15]")
 @click.option(
     "--whole",
     multiple=True,
     metavar="COLLECTION",
     help="Keeps all patients of this collection on one side; may be repeated, or several with commas.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Shuffles."
-)
+@click.option("--seed", type=_SEED, default=1, show_default=True, help="Shuffles.")
 @_OVERWRITE
 @_JSON
 @_QUIET
@@ -309,14 +299,8 @@ def split_command(
     Train, validation and test, or K folds, alike in collections, institutions and tumour volumes; or
     with --by institution a fold for each institution. No person is on two sides, except with --by slice.
     """
+    from gliosight.data import split as splits
     from gliosight.data.manifest import check_file, read_manifest
-    from gliosight.data.split import (
-        DEFAULT_SHARES,
-        split_folds,
-        split_institutions,
-        split_parts,
-        write_split,
-    )
 
     if folds is not None and by != "patient":
         raise UsageError(f"--folds with --by {by}", remedy="leave out one of them")
@@ -327,29 +311,47 @@ def split_command(
     collections = tuple(dict.fromkeys(name for text in whole for name in text.split(",")))
     check_file(out, overwrite=overwrite)
     known = read_manifest(manifest)
-    if folds is not None or by == "institution":
+    if folds is None and by != "institution":
+        shares = dict(splits.DEFAULT_SHARES)
+        shares |= {} if validation is None else {splits.VALIDATION: validation}
+        shares |= {} if test is None else {splits.TEST: test}
+        shares[splits.TRAIN] = 1 - shares[splits.VALIDATION] - shares[splits.TEST]
+        split = splits.split_parts(known, by=by, seed=seed, shares=shares, whole=collections)
+    else:
         share = 0.15 if validation is None else validation
         if folds is not None:
-            split = split_folds(known, folds, seed=seed, validation=share, whole=collections)
+            split = splits.split_folds(known, folds, seed=seed, validation=share, whole=collections)
         else:
-            split = split_institutions(known, seed=seed, validation=share)
-    else:
-        shares = dict(DEFAULT_SHARES)
-        shares["validation"] = shares["validation"] if validation is None else validation
-        shares["test"] = shares["test"] if test is None else test
-        shares["train"] = 1 - shares["validation"] - shares["test"]
-        split = split_parts(known, by=by, seed=seed, shares=shares, whole=collections)
-    write_split(split, out)
+            split = splits.split_institutions(known, seed=seed, validation=share)
+    splits.write_split(split, out)
     if by == "slice":
         print(
             "warning: by slice, a patient's slices fall on both sides and the scores say little: "
             "for the tutorial's protocol only",
             file=sys.stderr,
         )
+    groups = _group_rows(known, split)
     if as_json:
-        print_json({"split": str(out), "by": by, "seed": seed, "groups": _group_rows(known, split)})
+        print_json({"split": str(out), "by": by, "seed": seed, "groups": groups})
     elif not quiet:
-        _print_groups(known, split)
+        titles = ("collections", "institutions") if known.collections else ("institutions",)
+        counts = ("group", "patients", "slices", "tumour_slices")
+        header = [*(title.replace("_", " ") for title in counts)]
+        _print_table(
+            (*header, *(f"{title} (patients)" for title in titles)),
+            [
+                (
+                    *(group[title] for title in counts),
+                    *(
+                        " ".join(f"{name} {count}" for name, count in group[title].items())
+                        for title in titles
+                    ),
+                )
+                for group in groups
+            ],
+        )
+        if split.has_folds and split.validation:
+            print_text(f"of those outside the test fold, {split.validation:.0%} are for validation")
         print_text(f"split: {printable(str(out))}")
 
 
@@ -374,98 +376,28 @@ def download_command(out: Path, quiet: bool) -> None:
 
 
 def _group_rows(manifest: Manifest, split: Split) -> list[dict[str, Any]]:
+    """Each group's counts, and its patients by collection (where there are any) and institution."""
+    from gliosight.data.describe import NO_COLLECTION, NO_INSTITUTION, group_of
     from gliosight.data.split import rows_by_group
-    from gliosight.data.summary import NO_COLLECTION, NO_INSTITUTION, group_of
 
-    out = []
+    groups = []
     for name, rows in rows_by_group(split, manifest).items():
-        counted = {
-            "institutions": [(row.institution or NO_INSTITUTION, row.patient) for row in rows]
-        }
+        first = {row.patient: row for row in rows}.values()
+        counts = {"institutions": Counter(row.institution or NO_INSTITUTION for row in first)}
         if manifest.collections:
-            pairs = [(row.collection or NO_COLLECTION, row.patient) for row in rows]
-            counted = {"collections": pairs, **counted}
-        counts = {
-            title: dict(sorted(Counter(key for key, _ in set(pairs)).items()))
-            for title, pairs in counted.items()
-        }
-        out.append({"group": name, **asdict(group_of(rows)), **counts})
-    return out
-
-
-def _print_groups(manifest: Manifest, split: Split) -> None:
-    titles = ("collections", "institutions") if manifest.collections else ("institutions",)
-    header = (
-        "group",
-        "patients",
-        "slices",
-        "tumour slices",
-        *(f"{one} (patients)" for one in titles),
-    )
-    rows = [
-        (
-            one["group"],
-            one["patients"],
-            one["slices"],
-            one["tumour_slices"],
-            *(
-                " ".join(f"{name} {count}" for name, count in one[title].items())
-                for title in titles
-            ),
-        )
-        for one in _group_rows(manifest, split)
-    ]
-    _print_table(header, rows)
-    if split.has_folds and split.validation:
-        print_text(f"of those outside the test fold, {split.validation:.0%} are for validation")
-
-
-def _print_excluded(excluded: dict[str, int]) -> None:
-    if not excluded:
-        return
-    print_text(f"{_many(sum(excluded.values()), 'slice')} excluded:")
-    for reason, count in list(excluded.items())[:SHOWN]:
-        print_text(f"  {count:,}  {printable(reason)}")
-    if len(excluded) > SHOWN:
-        rest = list(excluded.values())[SHOWN:]
-        print_text(f"  {sum(rest):,}  for {_many(len(rest), 'other reason')}, see the manifest")
-
-
-def _print_table(header: Ordered[str], rows: Iterable[Ordered[object]]) -> None:
-    """Columns as wide as they need to be; numbers to the right."""
-    known = [tuple(row) for row in rows]
-    told = [tuple(_cell(one) for one in row) for row in known]
-    right = [all(isinstance(row[k], int) for row in known) for k in range(len(header))]
-    widths = [max(len(row[k]) for row in [tuple(header), *told]) for k in range(len(header))]
-    for row in [tuple(header), *told]:
-        cells = [
-            one.rjust(width) if to_right else one.ljust(width)
-            for one, width, to_right in zip(row, widths, right, strict=True)
-        ]
-        print_text("  ".join(cells).rstrip())
-
-
-def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else printable(str(value))
-
-
-def _told(tell: Progress | None) -> Callable[[int, int], None] | None:
-    """The progress bar as the package's own functions call it."""
-    return None if tell is None else lambda done, total: tell("", done, total)
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+            by_collection = Counter(row.collection or NO_COLLECTION for row in first)
+            counts = {"collections": by_collection, **counts}
+        ordered = {title: dict(sorted(count.items())) for title, count in counts.items()}
+        groups.append({"group": name, **asdict(group_of(rows)), **ordered})
+    return groups
 
 
 def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> None:
     """What the tutorial looks at with info, head and value_counts, and what it does not."""
     whole = summary.whole
     print_text(f"{_many(looked.rows, 'row')}, {_many(whole.patients, 'patient')}\n")
-    _print_table(
-        ("column", "filled", "different"),
-        [(one.name, one.filled, one.different) for one in looked.columns],
-    )
+    columns = [(column.name, column.filled, column.different) for column in looked.columns]
+    _print_table(("column", "filled", "different"), columns)
     print_text("")
     _print_table(
         ("patient", "number", "image", "tumour", "area_px"),
@@ -495,35 +427,32 @@ def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> No
     print_text("")
     _print_table(
         ("spread", "smallest", "quarter", "median", "quarter", "largest", "mean"),
-        [
-            (words, *(round(one) for one in (v.least, v.lower, v.median, v.upper, v.most, v.mean)))
-            for words, v in summary.spreads
-        ],
+        [(words, *map(round, asdict(spread).values())) for words, spread in summary.spreads],
     )
     print_text("")
     if summary.collections:
-        _print_named("collection", summary.collections)
+        _print_groups("collection", summary.collections)
         print_text("")
-    _print_named("institution", summary.institutions)
+    _print_groups("institution", summary.institutions)
     _print_missing(summary)
     _print_excluded(summary.excluded)
     if whole.patients and not summary.tumour_free:
         print_text("every patient has a tumour: specificity by patient needs other brains")
 
 
-def _print_named(what: str, groups: Mapping[str, Group]) -> None:
+def _print_groups(what: str, groups: Mapping[str, Group]) -> None:
     _print_table(
         (what, "patients", "slices", "tumour slices", "part", "tumour pixels"),
         [
             (
                 name,
-                one.patients,
-                one.slices,
-                one.tumour_slices,
-                f"{one.tumour_part:.1%}",
-                one.tumour_px,
+                group.patients,
+                group.slices,
+                group.tumour_slices,
+                f"{group.tumour_part:.1%}",
+                group.tumour_px,
             )
-            for name, one in groups.items()
+            for name, group in groups.items()
         ],
     )
 
@@ -534,3 +463,38 @@ def _print_missing(summary: Summary) -> None:
             copies = len(summary.copied[name])
             how = f"; in {copies:,} a copy stands in its place" if copies else ""
             print_text(f"{name} is missing in {_many(len(patients), 'patient')}{how}")
+
+
+def _print_excluded(excluded: Mapping[str, int]) -> None:
+    if not excluded:
+        return
+    print_text(f"{_many(sum(excluded.values()), 'slice')} excluded:")
+    for reason, count in list(excluded.items())[:SHOWN]:
+        print_text(f"  {count:,}  {printable(reason)}")
+    if rest := list(excluded.values())[SHOWN:]:
+        print_text(f"  {sum(rest):,}  for {_many(len(rest), 'other reason')}, see the manifest")
+
+
+def _print_table(header: Ordered[str], rows: Iterable[Ordered[object]]) -> None:
+    """Columns as wide as they need to be; numbers to the right."""
+    columns = [_column(title, cells) for title, *cells in zip(header, *rows, strict=True)]
+    for line in zip(*columns, strict=True):
+        print_text("  ".join(line).rstrip())
+
+
+def _column(title: object, cells: Ordered[object]) -> list[str]:
+    texts = [
+        f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in (title, *cells)
+    ]
+    right = all(isinstance(cell, int) for cell in cells)
+    width = max(map(len, texts))
+    return [text.rjust(width) if right else text.ljust(width) for text in texts]
+
+
+def _counter(progress: Progress | None) -> Callable[[int, int], None] | None:
+    """The progress bar as the package's own functions call it."""
+    return None if progress is None else lambda done, total: progress("", done, total)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

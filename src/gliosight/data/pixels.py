@@ -1,13 +1,12 @@
-"""Pixels of a data set's files, as the read stage decodes them (data).
+"""The pixels of one file, and its digest (data). Apart, since masks that are evaluated are read so, too.
 
-In: a path, and the budget of the patient it belongs to. Out: arrays and the digest of the file's bytes.
-What is damaged, or no image, raises one of `gliosight.errors`.
+The read stage decodes; here a picture is one slice, and a mask holds few values and has a sharp edge.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from gliosight.read.tiff import decode_tiff
 
 # More values than this, and it is an image: the labels of a segmentation are few.
 MOST_LABELS = 16
-_PIECE = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -82,16 +80,16 @@ def read_mask(path: Path, where: str, budget: Budget) -> Pixels:
         As `read_picture`; besides, what was compressed with loss (it has no sharp edge) and what
         holds more than `MOST_LABELS` values.
     """
-    found = read_picture(path, where, budget)
-    if found.lossy:
+    picture = read_picture(path, where, budget)
+    if picture.lossy:
         raise UnsupportedInputError(
             "compressed with loss, it has no sharp edge",
             where=where,
             remedy="save the mask as PNG or TIFF",
         )
-    values = found.values.max(axis=-1)
+    values = picture.values.max(axis=-1)
     _check_labels(values, where)
-    return Pixels(values, found.lossy, found.sha256)
+    return replace(picture, values=values)
 
 
 def read_volume(path: Path, where: str, budget: Budget) -> Image:
@@ -103,7 +101,7 @@ def read_volume(path: Path, where: str, budget: Budget) -> Image:
     """
     image = read_nifti_file(path, where, budget, None)
     values, _ = make_finite(image.values, "the volume", where)
-    return Image(values, image.header, image.used, image.geometry, image.flags)
+    return replace(image, values=values)
 
 
 def read_labels(path: Path, where: str, budget: Budget) -> Image:
@@ -120,15 +118,10 @@ def read_labels(path: Path, where: str, budget: Budget) -> Image:
 
 
 def file_sha256(path: Path) -> str:
-    """Digest of a file's bytes.
-
-    Raises
-    ------
-    NothingReadableError
-    """
+    """Digest of a file's bytes; raises `NothingReadableError`."""
     digest = hashlib.sha256()
     with open_regular(path, path.name) as (handle, _):
-        while piece := handle.read(_PIECE):
+        while piece := handle.read(1024 * 1024):
             digest.update(piece)
     return digest.hexdigest()
 
@@ -138,6 +131,11 @@ def values_of(mask: NDArray[Any]) -> tuple[float, ...]:
     if mask.dtype == np.uint8:  # counting is faster than sorting, and most masks are bytes
         return tuple(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
     return tuple(np.unique(mask).tolist())
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """The sides of an array as messages name them."""
+    return " x ".join(map(str, shape))
 
 
 def _check_labels(values: NDArray[Any], where: str) -> None:
