@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gliosight.data.cases import Layout, PictureCase, VolumeCase, find_cases
+from gliosight.data.cases import Layout, find_cases
 from gliosight.errors import (
     DamagedInputError,
     GliosightError,
@@ -35,24 +35,22 @@ def _slices(layout: Layout) -> dict[str, list[tuple[int, str, str | None, str]]]
     return {
         case.patient: [
             (one.number, one.image.name, one.mask and one.mask.name, one.excluded)
-            for one in case.slices
+            for one in case.files
         ]
         for case in layout.cases
-        if isinstance(case, PictureCase)
+        if not case.is_volume
     }
 
 
 def _volumes(layout: Layout) -> dict[str, tuple[str, ...]]:
     return {
         case.patient: (
-            *(
-                "" if one is None else one.name
-                for one in (case.flair, case.t1, case.t1c, case.mask)
-            ),
-            case.excluded,
+            *("" if path is None else path.name for path in (one.image, one.t1, one.t1c, one.mask)),
+            one.excluded,
         )
         for case in layout.cases
-        if isinstance(case, VolumeCase)
+        if case.is_volume
+        for one in case.files
     }
 
 
@@ -121,9 +119,7 @@ def test_image_and_mask_folders(tmp_path: Path) -> None:
 def test_image_and_mask_folders_of_each_patient(tmp_path: Path) -> None:
     _files(tmp_path, "images/P1/1.png", "images/P2/1.png", "masks/P1/1.png", "masks/P2/1.png")
     layout = find_cases(tmp_path)
-    masks = {
-        case.patient: case.slices[0].mask for case in layout.cases if isinstance(case, PictureCase)
-    }
+    masks = {case.patient: case.files[0].mask for case in layout.cases}
     assert masks == {one: tmp_path / "masks" / one / "1.png" for one in ("P1", "P2")}
 
 
@@ -161,7 +157,7 @@ def test_a_table_is_found_under_whatever_folders_it_names(prefix: str, tmp_path:
         # Every row says CS; the path is right.
         assert any("contradicts the path in 6 of 12 rows" in note for note in layout.notes)
         assert layout.root == tmp_path
-        assert sum(layout.labels.values()) == 4
+        assert sum(bool(one.label) for case in layout.cases for one in case.files) == 4
 
 
 def test_a_table_above_the_folder_of_the_patients(tmp_path: Path) -> None:

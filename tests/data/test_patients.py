@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gliosight.data.cases import PictureCase, find_cases
+from gliosight.data.cases import find_cases
 from gliosight.data.people import institution_of, person_of
 from gliosight.errors import DamagedInputError
 
@@ -43,9 +43,8 @@ def _patients(root: Path, *names: str) -> dict[str, list[tuple[int, str]]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     return {
-        case.patient: [(one.number, one.excluded) for one in case.slices]
+        case.patient: [(one.number, one.excluded) for one in case.files]
         for case in find_cases(root).cases
-        if isinstance(case, PictureCase)
     }
 
 

@@ -312,10 +312,15 @@ def split_command(
     check_file(out, overwrite=overwrite)
     known = read_manifest(manifest)
     if folds is None and by != "institution":
-        shares = dict(splits.DEFAULT_SHARES)
-        shares |= {} if validation is None else {splits.VALIDATION: validation}
-        shares |= {} if test is None else {splits.TEST: test}
+        chosen = {splits.VALIDATION: validation, splits.TEST: test}
+        given = {part: share for part, share in chosen.items() if share is not None}
+        shares = splits.DEFAULT_SHARES | given
         shares[splits.TRAIN] = 1 - shares[splits.VALIDATION] - shares[splits.TEST]
+        if shares[splits.TRAIN] < 0:
+            raise UsageError(
+                f"shares for validation and test of {1 - shares[splits.TRAIN]:g} in all",
+                remedy="leave a share for training: together they are 1 at most",
+            )
         split = splits.split_parts(known, by=by, seed=seed, shares=shares, whole=collections)
     else:
         share = 0.15 if validation is None else validation
@@ -330,26 +335,21 @@ def split_command(
             "for the tutorial's protocol only",
             file=sys.stderr,
         )
-    groups = _group_rows(known, split)
+    groups = _counts(known, split)
     if as_json:
         print_json({"split": str(out), "by": by, "seed": seed, "groups": groups})
     elif not quiet:
-        titles = ("collections", "institutions") if known.collections else ("institutions",)
         counts = ("group", "patients", "slices", "tumour_slices")
-        header = [*(title.replace("_", " ") for title in counts)]
-        _print_table(
-            (*header, *(f"{title} (patients)" for title in titles)),
-            [
-                (
-                    *(group[title] for title in counts),
-                    *(
-                        " ".join(f"{name} {count}" for name, count in group[title].items())
-                        for title in titles
-                    ),
-                )
-                for group in groups
-            ],
-        )
+        kinds = ("collections", "institutions") if known.collections else ("institutions",)
+        header = [*(name.replace("_", " ") for name in counts), *(f"{k} (patients)" for k in kinds)]
+        rows = [
+            (
+                *(group[name] for name in counts),
+                *(" ".join(f"{name} {n}" for name, n in group[kind].items()) for kind in kinds),
+            )
+            for group in groups
+        ]
+        _print_table(header, rows)
         if split.has_folds and split.validation:
             print_text(f"of those outside the test fold, {split.validation:.0%} are for validation")
         print_text(f"split: {printable(str(out))}")
@@ -375,20 +375,21 @@ def download_command(out: Path, quiet: bool) -> None:
         print_text(f"data set: {printable(str(folder))}")
 
 
-def _group_rows(manifest: Manifest, split: Split) -> list[dict[str, Any]]:
+def _counts(manifest: Manifest, split: Split) -> list[dict[str, Any]]:
     """Each group's counts, and its patients by collection (where there are any) and institution."""
     from gliosight.data.describe import NO_COLLECTION, NO_INSTITUTION, group_of
     from gliosight.data.split import rows_by_group
 
-    groups = []
+    groups: list[dict[str, Any]] = []
     for name, rows in rows_by_group(split, manifest).items():
+        group: dict[str, Any] = {"group": name, **asdict(group_of(rows))}
         first = {row.patient: row for row in rows}.values()
-        counts = {"institutions": Counter(row.institution or NO_INSTITUTION for row in first)}
         if manifest.collections:
-            by_collection = Counter(row.collection or NO_COLLECTION for row in first)
-            counts = {"collections": by_collection, **counts}
-        ordered = {title: dict(sorted(count.items())) for title, count in counts.items()}
-        groups.append({"group": name, **asdict(group_of(rows)), **ordered})
+            names = Counter(row.collection or NO_COLLECTION for row in first)
+            group["collections"] = dict(sorted(names.items()))
+        names = Counter(row.institution or NO_INSTITUTION for row in first)
+        group["institutions"] = dict(sorted(names.items()))
+        groups.append(group)
     return groups
 
 
@@ -399,22 +400,16 @@ def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> No
     columns = [(column.name, column.filled, column.different) for column in looked.columns]
     _print_table(("column", "filled", "different"), columns)
     print_text("")
-    _print_table(
-        ("patient", "number", "image", "tumour", "area_px"),
-        [
-            (row.patient, row.number, row.image, int(row.tumour), row.area_px)
-            for row in manifest.rows[:HEAD]
-        ],
-    )
+    names = ("patient", "number", "image", "tumour", "area_px")
+    head = [
+        (row.patient, row.number, row.image, int(row.tumour), row.area_px)
+        for row in manifest.rows[:HEAD]
+    ]
+    _print_table(names, head)
     print_text("")
-    without = whole.slices - whole.tumour_slices
-    _print_table(
-        ("tumour", "slices", "part"),
-        [
-            ("no", without, f"{1 - whole.tumour_part:.1%}"),
-            ("yes", whole.tumour_slices, f"{whole.tumour_part:.1%}"),
-        ],
-    )
+    part, without = whole.tumour_part, whole.slices - whole.tumour_slices
+    classes = [("no", without, f"{1 - part:.1%}"), ("yes", whole.tumour_slices, f"{part:.1%}")]
+    _print_table(("tumour", "slices", "part"), classes)
     print_text("")
     for values, count in looked.mask_values.items():
         print_text(f"masks with values {values}: {count:,}")
@@ -425,10 +420,9 @@ def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> No
     if looked.unreadable:
         print_text(f"{_many(looked.unreadable, 'file')} cannot be read, see: gliosight data audit")
     print_text("")
-    _print_table(
-        ("spread", "smallest", "quarter", "median", "quarter", "largest", "mean"),
-        [(words, *map(round, asdict(spread).values())) for words, spread in summary.spreads],
-    )
+    names = ("spread", "smallest", "quarter", "median", "quarter", "largest", "mean")
+    spreads = [(words, *map(round, asdict(spread).values())) for words, spread in summary.spreads]
+    _print_table(names, spreads)
     print_text("")
     if summary.collections:
         _print_groups("collection", summary.collections)
@@ -444,15 +438,8 @@ def _print_groups(what: str, groups: Mapping[str, Group]) -> None:
     _print_table(
         (what, "patients", "slices", "tumour slices", "part", "tumour pixels"),
         [
-            (
-                name,
-                group.patients,
-                group.slices,
-                group.tumour_slices,
-                f"{group.tumour_part:.1%}",
-                group.tumour_px,
-            )
-            for name, group in groups.items()
+            (name, g.patients, g.slices, g.tumour_slices, f"{g.tumour_part:.1%}", g.tumour_px)
+            for name, g in groups.items()
         ],
     )
 

@@ -253,9 +253,9 @@ def _in_volumes(
     values = values_of(mask)
     if any(value != int(value) or value < 0 for value in values):
         yield _odd_values(row.patient, values)
-    for one in rows:
-        yield from _in_mask(one, mask[one.number], flair.shape[1:])
-    pictures.add(rows, [flair[one.number] for one in rows])
+    for each in rows:
+        yield from _in_mask(each, mask[each.number], flair.shape[1:])
+    pictures.add(rows, [flair[each.number] for each in rows])
     pictures.by_digest[row.sha256].append(row)
 
 
@@ -303,9 +303,9 @@ def _same_files(pictures: _Pictures) -> Iterator[_Twins]:
     for rows in pictures.by_digest.values():
         for first, second in combinations(rows, 2):
             pairs[first.patient, second.patient].append((first, second))
-    for found in pairs.values():
-        first, second = found[0]
-        text = f"{_many(len(found))} byte for byte in {second.patient}, such as {second.key}"
+    for same in pairs.values():
+        first, second = same[0]
+        text = f"{_many(len(same))} byte for byte in {second.patient}, such as {second.key}"
         yield Problem("duplicate", first.key, text), first, second
 
 
@@ -319,10 +319,10 @@ def _near_pictures(manifest: Manifest, pictures: _Pictures) -> Iterator[_Twins]:
         first, second = pictures.rows[i], pictures.rows[j]
         if first.sha256 != second.sha256:
             pairs[first.patient, second.patient].append((alike, first, second))
-    for found in pairs.values():
-        alike, first, second = max(found, key=lambda pair: pair[0])
+    for near in pairs.values():
+        alike, first, second = max(near, key=lambda pair: pair[0])
         most = f"most of all {second.key} ({alike:.3f})"
-        text = f"{_many(len(found))} nearly in {second.patient}, {most}"
+        text = f"{_many(len(near))} nearly in {second.patient}, {most}"
         yield Problem("near-duplicate", first.key, text), first, second
 
 

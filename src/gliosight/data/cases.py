@@ -21,10 +21,9 @@ import os
 import re
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from filecmp import cmp
 from pathlib import Path, PurePosixPath
 
@@ -68,55 +67,51 @@ _OTHER_MASK = re.compile(r"brain|head|skull", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class PictureSlice:
-    """A picture and its mask; ``excluded`` where the paths alone rule it out."""
+class Files:
+    """The files of one slice, or of a patient whose sequences are volumes.
+
+    Parameters
+    ----------
+    image : Path
+        The picture, or the FLAIR volume.
+    mask : Path, optional
+    excluded : str
+        Why the paths alone rule it out.
+    number : int
+        The picture's.
+    t1, t1c : Path, optional
+        Volumes of the other sequences.
+    label, claim
+        What a table says: whether the slice shows tumour, and whose it is. `index` compares the label with
+        the mask.
+    """
 
     image: Path
     mask: Path | None
     excluded: str = ""
     number: int = 0
-
-
-@dataclass(frozen=True)
-class PictureCase:
-    """A patient whose slices are pictures, in the order of their numbers."""
-
-    patient: str
-    slices: tuple[PictureSlice, ...]
-
-
-@dataclass(frozen=True)
-class VolumeCase:
-    """A patient whose sequences are NIfTI volumes; ``excluded`` where the names alone rule it out."""
-
-    patient: str
-    flair: Path
     t1: Path | None = None
     t1c: Path | None = None
-    mask: Path | None = None
-    excluded: str = ""
+    label: bool | None = None
+    claim: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A patient with the files of each slice in the order of their numbers, or those of the volumes."""
+
+    patient: str
+    is_volume: bool
+    files: tuple[Files, ...]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What lies at a path.
-
-    Parameters
-    ----------
-    root : Path
-        The data set's folder.
-    cases : tuple of PictureCase or VolumeCase
-        Patients in natural order of their names.
-    notes : tuple of str
-        What the user should know, a sentence each.
-    labels : mapping of Path to bool
-        By picture, whether a table says that it shows tumour. `index` compares it with the mask.
-    """
+    """A data set: its folder, its patients in natural order, and notes for the user, a sentence each."""
 
     root: Path
-    cases: tuple[PictureCase | VolumeCase, ...]
+    cases: tuple[Case, ...]
     notes: tuple[str, ...] = ()
-    labels: Mapping[Path, bool] = field(default_factory=dict)
 
 
 def find_cases(root: Path) -> Layout:
@@ -140,25 +135,25 @@ def find_cases(root: Path) -> Layout:
     root = root.absolute()
     mode = mode_of(root)
     if mode is not None and not stat.S_ISDIR(mode):
-        lines = _read_table(root)
-        if all(line.picture.excluded for line in lines):
+        files = _read_table(root)
+        if all(picture.excluded for picture in files):
             raise NothingReadableError(
-                f"no picture that the table names is there, of {len(lines):,}",
+                f"no picture that the table names is there, of {len(files):,}",
                 where=root.name,
                 remedy="put the table into the folder of the data set",
             )
-        return _of_table(lines, root)
+        return _of_table(files, root)
     folder = _of_folder(root)
     if mode_of(root / TABLE) is None:
         return folder
-    lines = _read_table(root / TABLE)
-    there = [line for line in lines if not line.picture.excluded]
+    files = _read_table(root / TABLE)
+    there = [picture for picture in files if not picture.excluded]
     if not there:
         note = f"none of the pictures that {TABLE} names is there; it is not used."
         return replace(folder, notes=(*folder.notes, note))
     layout = _of_table(there, root / TABLE)
     notes = list(layout.notes)
-    if missing := len(lines) - len(there):
+    if missing := len(files) - len(there):
         notes.append(f"Pictures that {TABLE} names and that are not there: {missing:,}.")
     if unlisted := len(_pictures_of(folder) - _pictures_of(layout)):
         notes.append(f"Pictures that {TABLE} does not name, left out: {unlisted:,}.")
@@ -166,41 +161,43 @@ def find_cases(root: Path) -> Layout:
 
 
 def _pictures_of(layout: Layout) -> set[Path]:
-    cases = [case for case in layout.cases if isinstance(case, PictureCase)]
-    return {picture.image for case in cases for picture in case.slices}
+    pictures = (case.files for case in layout.cases if not case.is_volume)
+    return {picture.image for files in pictures for picture in files}
 
 
 # --- folders -------------------------------------------------------------------------------------
 
 
 def _of_folder(root: Path) -> Layout:
-    pictures: list[PictureSlice] = []
-    volumes: list[VolumeCase] = []
+    pictures: list[Files] = []
+    cases: list[Case] = []
     gathering = {root}
     orphans = without_flair = 0
-    for folder, files, pair in _walk(root):
-        nifti = [path for path in files if _is_nifti(path)]
-        matched, alone = _beside([path for path in files if not _is_nifti(path)])
-        pictures += matched
-        orphans += alone
+    for folder, paths, pair in _walk(root):
+        nifti = [path for path in paths if _is_nifti(path)]
+        matched, alone = _beside([path for path in paths if not _is_nifti(path)])
         if pair is not None:
             gathering.add(pair[0])
-            matched, alone = _pair(*pair)
-            pictures += [one for one in matched if not _is_nifti(one.image)]
-            volumes += [_single(one) for one in matched if _is_nifti(one.image)]
-            orphans += alone
+            more, more_alone = _pair(*pair)
+            matched, alone = matched + more, alone + more_alone
+        pictures += [files for files in matched if not _is_nifti(files.image)]
+        # A volume of a pair of folders: FLAIR alone.
+        cases += [
+            _volume(stem(files.image.name), files) for files in matched if _is_nifti(files.image)
+        ]
+        orphans += alone
         if nifti:
-            own = _volumes(folder, nifti, root)
-            volumes += own
-            without_flair += not own
-    if not pictures and not volumes:
+            volumes = _volumes(folder, nifti, root)
+            cases += volumes
+            without_flair += not volumes
+    if not pictures and not cases:
         raise _nothing(root, without_flair)
     picture_cases, notes = _by_patient(pictures, root, gathering)
     if orphans:
         notes.append(f"Masks without a picture, left out: {orphans:,}.")
     if without_flair:
         notes.append(f"Folders of NIfTI files without FLAIR, left out: {without_flair:,}.")
-    cases: list[PictureCase | VolumeCase] = [*picture_cases, *volumes]
+    cases += picture_cases
     patient, count = Counter(case.patient for case in cases).most_common(1)[0]
     if count > 1:
         raise DamagedInputError(
@@ -208,8 +205,8 @@ def _of_folder(root: Path) -> Layout:
             where=folder_name(root),
             remedy="give each its own name, or index them apart",
         )
-    cases.sort(key=lambda case: natural_key(case.patient))
-    return Layout(root, tuple(cases), tuple(notes))
+    ordered = sorted(cases, key=lambda case: natural_key(case.patient))
+    return Layout(root, tuple(ordered), tuple(notes))
 
 
 def _nothing(root: Path, without_flair: int) -> GliosightError:
@@ -284,39 +281,35 @@ def _is_nifti(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
-def _beside(paths: list[Path]) -> tuple[list[PictureSlice], int]:
+def _beside(paths: list[Path]) -> tuple[list[Files], int]:
     """Pictures of one folder with the masks beside them, and how many masks have no picture."""
     masks: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
         if is_mask(path.name):
             masks[_without_word(stem(path.name))].append(path)
     pictures = [
-        PictureSlice(path, *_the_mask(masks.pop(stem(path.name), [])))
+        Files(path, *_the_mask(masks.pop(stem(path.name), [])))
         for path in paths
         if not is_mask(path.name)
     ]
     return pictures, sum(map(len, masks.values()))
 
 
-def _pair(images: Path, masks: Path) -> tuple[list[PictureSlice], int]:
+def _pair(images: Path, masks: Path) -> tuple[list[Files], int]:
     """Pictures below one folder with the masks at the same place below the other."""
     by_place: dict[tuple[Path, str], list[Path]] = defaultdict(list)
-    alone: set[Path] = set()
-    for path in _below(masks):
-        alone.add(path)
-        for name in {stem(path.name), _without_word(stem(path.name))}:
-            by_place[path.relative_to(masks).parent, name].append(path)
-    pictures: list[PictureSlice] = []
-    for path in _below(images):
-        matching = by_place.get((path.relative_to(images).parent, stem(path.name)), [])
-        alone.difference_update(matching)
-        pictures.append(PictureSlice(path, *_the_mask(matching)))
+    for folder, paths, _ in _walk(masks):
+        for path in paths:
+            for name in {stem(path.name), _without_word(stem(path.name))}:
+                by_place[folder.relative_to(masks), name].append(path)
+    alone = {path for paths in by_place.values() for path in paths}
+    pictures: list[Files] = []
+    for folder, paths, _ in _walk(images):
+        for path in paths:
+            matching = by_place.get((folder.relative_to(images), stem(path.name)), [])
+            alone.difference_update(matching)
+            pictures.append(Files(path, *_the_mask(matching)))
     return pictures, len(alone)
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for _, files, _ in _walk(folder):
-        yield from files
 
 
 def _the_mask(masks: list[Path]) -> tuple[Path | None, str]:
@@ -335,42 +328,31 @@ def _without_word(name: str) -> str:
 
 
 def _by_patient(
-    pictures: Iterable[PictureSlice], root: Path, gathering: AbstractSet[Path]
-) -> tuple[list[PictureCase], list[str]]:
+    pictures: Iterable[Files], root: Path, gathering: AbstractSet[Path]
+) -> tuple[list[Case], list[str]]:
     """Patients of all pictures, and notes on what was dropped.
 
-    Parameters
-    ----------
-    pictures : iterable of PictureSlice
-    root : Path
-    gathering : set of Path
-        Folders whose own name is not a patient's.
-
-    Raises
-    ------
-    DamagedInputError
-        Two different files for one slice of one patient.
+    The names of the folders ``gathering`` are not a patient's. Raises `DamagedInputError` where two different
+    files are one slice of one patient.
     """
-    by_folder: dict[Path, list[PictureSlice]] = defaultdict(list)
+    by_folder: dict[Path, list[Files]] = defaultdict(list)
     for picture in pictures:
         by_folder[picture.image.parent].append(picture)
-    by_patient: dict[str, list[PictureSlice]] = defaultdict(list)
+    by_patient: dict[str, list[Files]] = defaultdict(list)
     for folder, inside in by_folder.items():
         for patient, picture in _named(folder, inside, gathers=folder in gathering):
             by_patient[patient].append(picture)
-    cases: list[PictureCase] = []
+    cases: list[Case] = []
     copies = 0
     for patient in sorted(by_patient, key=natural_key):
         slices = _without_copies(by_patient[patient], root)
         copies += len(by_patient[patient]) - len(slices)
-        cases.append(PictureCase(patient, tuple(slices)))
+        cases.append(Case(patient, is_volume=False, files=tuple(slices)))
     note = f"Pictures there twice, byte for byte, counted once: {copies:,}."
     return cases, [note] if copies else []
 
 
-def _named(
-    folder: Path, pictures: list[PictureSlice], *, gathers: bool
-) -> Iterator[tuple[str, PictureSlice]]:
+def _named(folder: Path, pictures: list[Files], *, gathers: bool) -> Iterator[tuple[str, Files]]:
     """The pictures of one folder, each with its patient and its number."""
     places = [slice_number(picture.image.name) for picture in pictures]
     if not gathers and all(number is None for _, number in places):
@@ -389,13 +371,13 @@ def _named(
         yield patient, replace(picture, number=place or 0, excluded=excluded)
 
 
-def _without_copies(slices: list[PictureSlice], root: Path) -> list[PictureSlice]:
+def _without_copies(slices: list[Files], root: Path) -> list[Files]:
     """Slices in the order of their numbers; a copy of a slice is dropped."""
-    by_number: dict[int, PictureSlice] = {}
+    by_number: dict[int, Files] = {}
     for picture in sorted(slices, key=lambda picture: picture.number):
         first = by_number.setdefault(picture.number, picture)
         if not (_same(first.image, picture.image) and _same(first.mask, picture.mask)):
-            names = [one.image.relative_to(root).as_posix() for one in (first, picture)]
+            names = [path.relative_to(root).as_posix() for path in (first.image, picture.image)]
             raise DamagedInputError(
                 f"two files are slice {picture.number} of one patient",
                 where=" and ".join(names),
@@ -416,13 +398,7 @@ def _same(path: Path | None, other: Path | None) -> bool:
 # --- volumes -------------------------------------------------------------------------------------
 
 
-def _single(picture: PictureSlice) -> VolumeCase:
-    """A volume of a pair of folders: FLAIR alone."""
-    excluded = picture.excluded or ("" if picture.mask else NO_MASK)
-    return VolumeCase(stem(picture.image.name), picture.image, mask=picture.mask, excluded=excluded)
-
-
-def _volumes(folder: Path, paths: list[Path], root: Path) -> list[VolumeCase]:
+def _volumes(folder: Path, paths: list[Path], root: Path) -> list[Case]:
     """The cases of one folder: one for each FLAIR; none where there is no FLAIR."""
     images = [
         Found(path, Kind.NIFTI, path.relative_to(root).as_posix())
@@ -433,83 +409,69 @@ def _volumes(folder: Path, paths: list[Path], root: Path) -> list[VolumeCase]:
     groups = flair_groups(images)
     if not groups and len(images) == 1 and sequence_of(images[0].path.name) is None:
         groups = [FileGroup(nifti_series(images[0].path.name), tuple(images))]
-    cases: list[VolumeCase] = []
-    for series, files, _ in groups:
-        patient = series or folder.name
+    cases: list[Case] = []
+    for series, members, _ in groups:
         own = masks
         if len(groups) > 1:
             own = [path for path in masks if is_part_of(series, _without_word(stem(path.name)))]
         if len(own) > 1:
             own = [path for path in own if _SEGMENTATION.search(stem(path.name))] or own
-        mask, excluded = _the_mask(own)
         try:
-            by_sequence, _, _ = assign(files, folder.name)
+            by_sequence, _, _ = assign(members, folder.name)
+            t1, t1c = (
+                by_sequence[name].path if name in by_sequence else None
+                for name in (Sequence.T1, Sequence.T1C)
+            )
+            files = Files(by_sequence[Sequence.FLAIR].path, *_the_mask(own), t1=t1, t1c=t1c)
         except UnsupportedInputError as error:
-            cases.append(VolumeCase(patient, files[0].path, excluded=error.what))
-            continue
-        t1, t1c = (
-            by_sequence[name].path if name in by_sequence else None
-            for name in (Sequence.T1, Sequence.T1C)
-        )
-        flair = by_sequence[Sequence.FLAIR].path
-        reason = excluded or ("" if mask else NO_MASK)
-        cases.append(VolumeCase(patient, flair, t1, t1c, mask, reason))
+            files = Files(members[0].path, None, error.what)
+        cases.append(_volume(series or folder.name, files))
     return cases
+
+
+def _volume(patient: str, files: Files) -> Case:
+    excluded = files.excluded or ("" if files.mask else NO_MASK)
+    return Case(patient, is_volume=True, files=(replace(files, excluded=excluded),))
 
 
 # --- tables of slices ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A line of a table: the picture, excluded where it is not there, and what two columns say of it."""
-
-    picture: PictureSlice
-    patient_id: str
-    tumour: bool | None
-
-
-def _of_table(lines: list[_Line], path: Path) -> Layout:
+def _of_table(files: list[Files], path: Path) -> Layout:
     """The slices that a table names; its paths say whose they are."""
-    by_image = {line.picture.image: line for line in lines}
     root = path.parent
-    cases, notes = _by_patient([line.picture for line in by_image.values()], root, {root})
+    by_image = {picture.image: picture for picture in files}
+    cases, notes = _by_patient(by_image.values(), root, {root})
     notes.insert(0, f"The slices are those that {path.name} names.")
-    claims = [
-        (by_image[picture.image].patient_id, case.patient)
-        for case in cases
-        for picture in case.slices
-    ]
+    claims = [(picture.claim, case.patient) for case in cases for picture in case.files]
     if wrong := sum(claim not in ("", patient) for claim, patient in claims):
         notes.append(
             f"patient_id contradicts the path in {wrong:,} of {len(claims):,} rows of {path.name}; "
             "the path is used."
         )
-    labels = {image: line.tumour for image, line in by_image.items() if line.tumour is not None}
-    return Layout(root, tuple(cases), tuple(notes), labels)
+    return Layout(root, tuple(cases), tuple(notes))
 
 
-def _read_table(path: Path) -> list[_Line]:
+def _read_table(path: Path) -> list[Files]:
+    with open_regular(path, path.name) as (handle, _):
+        content = handle.read()
     try:
-        with open_regular(path, path.name) as (handle, _):
-            text = handle.read().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
         if "\0" in text:
             raise ValueError  # noqa: TRY301 - as what is not UTF-8
     except ValueError as error:
         raise _damaged(path, "neither a folder nor a table of slices") from error
-    except OSError as error:
-        raise cannot_read(error, path.name) from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
-        lines = list(_lines(path, reader))
+        files = list(_lines(path, reader))
     except csv.Error as error:
         raise _damaged(path, str(error)) from error
-    if not lines:
+    if not files:
         raise _damaged(path, "a table without lines")
-    return lines
+    return files
 
 
-def _lines(path: Path, reader: csv.DictReader[str]) -> Iterator[_Line]:
+def _lines(path: Path, reader: csv.DictReader[str]) -> Iterator[Files]:
     reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
     if missing := [name for name in NEEDED if name not in reader.fieldnames]:
         raise _damaged(path, f"a table of slices needs the column {missing[0]}")
@@ -519,23 +481,24 @@ def _lines(path: Path, reader: csv.DictReader[str]) -> Iterator[_Line]:
         if not image_path.strip():
             raise _damaged(path, "a line without image_path", reader.line_num)
         image, mask = finder.find(image_path), finder.find(mask_path)
-        picture = PictureSlice(
-            image or finder.would_be(image_path), mask, "" if image else "no such file"
-        )
         try:
-            tumour = _label(line.get("mask") or "")
+            label = _label((line.get("mask") or "").strip())
         except ValueError as error:
-            raise _damaged(path, str(error), reader.line_num) from error
-        yield _Line(picture, (line.get("patient_id") or "").strip(), tumour)
+            what = f"mask is {printable(line['mask'])!r}, neither 0 nor 1"
+            raise _damaged(path, what, reader.line_num) from error
+        yield Files(
+            image or finder.would_be(image_path),
+            mask,
+            "" if image else "no such file",
+            label=label,
+            claim=(line.get("patient_id") or "").strip(),
+        )
 
 
 def _label(text: str) -> bool | None:
-    if not text.strip():
-        return None
-    with suppress(ValueError):
-        if float(text) in (0, 1):
-            return bool(float(text))
-    raise ValueError(f"mask is {printable(text)!r}, neither 0 nor 1")
+    if text and float(text) not in (0, 1):
+        raise ValueError(text)
+    return bool(float(text)) if text else None
 
 
 class _Finder:

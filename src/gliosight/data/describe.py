@@ -31,13 +31,7 @@ Tell = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Group:
-    """Counts of one institution or collection, or of the whole data set.
-
-    Parameters
-    ----------
-    patients, slices, tumour_slices, tumour_px : int
-        Of the rows that are used; ``tumour_px`` is the area of all masks, pixels.
-    """
+    """Counts of the used rows of a collection, an institution or the whole; ``tumour_px`` is their area."""
 
     patients: int
     slices: int
@@ -68,22 +62,16 @@ class Summary:
 
     Parameters
     ----------
-    whole : Group
     persons : int
         Different persons of the patients, which are studies.
     collections, institutions : dict of str to Group
         By name; no collections where the manifest names none.
     excluded : dict of str to int
         Slices that are not used, by reason, the most frequent first.
-    slices_per_patient, tumour_slices_per_patient : Spread
-    area : Spread
-        Tumour area of the slices that show any, pixels.
-    volume : Spread
-        Tumour pixels of the patients that have any.
-    missing : dict of str to list of str
-        Patients without a sequence, by sequence.
-    copied : dict of str to list of str
-        Those of them where the sequence is a copy of another one.
+    area, volume : Spread
+        Tumour pixels of the slices, and of the patients, that have any.
+    missing, copied : dict of str to list of str
+        Patients without a sequence, by sequence, and those of them where it is a copy of another one.
     tumour_free : list of str
         Patients without a tumour pixel.
     """
@@ -127,8 +115,6 @@ class Look:
 
     Parameters
     ----------
-    rows : int
-    columns : tuple of Column
     mask_values : dict of str to int
         Number of masks by the values they hold, such as ``"0 255"``.
     mask_least, mask_most : float or None

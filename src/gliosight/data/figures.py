@@ -60,16 +60,9 @@ INCHES, DPI, PANELS = 2.6, 130, 3
 
 
 def render_page(manifest: Manifest, name: str, summary: Summary, look: Look) -> bytes:
-    """The page, UTF-8. Names of patients and files are hostile text: the template escapes them.
+    """The page, UTF-8, of a manifest with at least one usable slice; ``name`` is its file's.
 
-    Parameters
-    ----------
-    manifest : Manifest
-        With at least one usable slice.
-    name : str
-        Of the manifest's file.
-    summary : Summary
-    look : Look
+    Names of patients and files are hostile text: the template escapes them.
     """
     style = template_text("data", "describe.css")
     digest = b64encode(sha256(style.encode()).digest()).decode("ascii")
@@ -238,13 +231,7 @@ def check_suffix(path: Path) -> None:
 
 
 def choose_rows(manifest: Manifest, count: int, seed: int) -> list[SliceRow]:
-    """Random slices with tumour; all of them where there are no more.
-
-    Raises
-    ------
-    UnsupportedInputError
-        No slice shows tumour.
-    """
+    """Random slices with tumour, all of them where there are no more; raises `UnsupportedInputError`."""
     rows = sorted((row for row in manifest.used if row.tumour), key=lambda row: row.key)
     if not rows:
         raise UnsupportedInputError(
@@ -259,11 +246,7 @@ def read_shown(manifest: Manifest, row: SliceRow, *, flair: bool) -> Shown:
     """Read one slice as the figure shows it.
 
     A picture of three channels is shown as colours, as the tutorial does, or its FLAIR in grey; a volume as
-    FLAIR in grey, turned to radiological display where it has a geometry.
-
-    Raises
-    ------
-    NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError
+    FLAIR in grey, turned to radiological display where it has a geometry. Raises `GliosightError`.
     """
     budget = Budget(DEFAULT_LIMITS)
     title = f"{printable(row.patient)}, slice {row.number}"
@@ -286,17 +269,17 @@ def read_shown(manifest: Manifest, row: SliceRow, *, flair: bool) -> Shown:
     return Shown(title, _as_bytes(values), mask, 1.0)
 
 
-def draw_figure(shown: list[Shown]) -> Figure:
+def draw_figure(slices: list[Shown]) -> Figure:
     """Three pictures to a row: slice, mask, slice with the mask in red."""
-    figure = Figure(figsize=(PANELS * INCHES, len(shown) * (INCHES + 0.25)), layout="constrained")
-    axes = figure.subplots(len(shown), PANELS, squeeze=False)
-    for panels, one in zip(axes, shown, strict=True):
-        marked = one.picture.copy()
-        marked[one.mask] = RED
-        pictures = (one.picture, np.where(one.mask, 255, 0).astype(np.uint8), marked)
-        titles = (one.title, f"mask, {int(one.mask.sum()):,} pixels", "mask in red")
+    figure = Figure(figsize=(PANELS * INCHES, len(slices) * (INCHES + 0.25)), layout="constrained")
+    axes = figure.subplots(len(slices), PANELS, squeeze=False)
+    for panels, shown in zip(axes, slices, strict=True):
+        marked = shown.picture.copy()
+        marked[shown.mask] = RED
+        pictures = (shown.picture, np.where(shown.mask, 255, 0).astype(np.uint8), marked)
+        titles = (shown.title, f"mask, {int(shown.mask.sum()):,} pixels", "mask in red")
         for panel, picture, title in zip(panels, pictures, titles, strict=True):
-            panel.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect=one.aspect)
+            panel.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect=shown.aspect)
             panel.set_title(title, fontsize=8, parse_math=False)
             panel.set_axis_off()
     return figure

@@ -14,10 +14,9 @@ resamples them onto it.
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Sequence as Ordered
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -26,14 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.data.cases import (
-    NO_MASK,
-    Layout,
-    PictureCase,
-    PictureSlice,
-    VolumeCase,
-    find_cases,
-)
+from gliosight.data.cases import NO_MASK, Case, Files, Layout, find_cases
 from gliosight.data.manifest import NIFTI, SEQUENCES, SLICES, SliceRow
 from gliosight.data.people import NOBODY, People, Root, institution_of
 from gliosight.data.pixels import (
@@ -98,25 +90,8 @@ def index_roots(
         See `gliosight.data.cases.find_cases`.
     """
     layouts = [find_cases(root.path) for root in roots]
-    root_of = _roots_of_patients(roots, layouts)
-    patients = {
-        patient: SliceRow(
-            patient,
-            0,
-            "",
-            "",
-            institution=institution_of(patient),
-            collection=people.collection(patient) or root.collection,
-            person=people.person(patient),
-        )
-        for patient, root in root_of.items()
-    }
-    free = _tumour_free(tumour_free, root_of, patients)
-    total = sum(
-        len(case.slices) if isinstance(case, PictureCase) else 1
-        for layout in layouts
-        for case in layout.cases
-    )
+    patients = _patients(roots, layouts, people, tumour_free)
+    total = sum(len(case.files) for layout in layouts for case in layout.cases)
     done = count(1)
 
     def step() -> None:
@@ -130,17 +105,16 @@ def index_roots(
         noted = list(layout.notes)
         contradicted = 0
         for case in layout.cases:
-            patient = replace(patients[case.patient], tumour_free=case.patient in free)
-            if isinstance(case, VolumeCase):
-                own, odd = _volume_rows(case, patient, paths)
+            patient = patients[case.patient]
+            if case.is_volume:
+                own, odd = _volume_rows(case.files[0], patient, paths)
                 noted += odd
                 step()
             else:
                 own = _picture_rows(case, patient, paths, step)
                 contradicted += sum(
-                    layout.labels.get(picture.image, row.tumour) != row.tumour
-                    for picture, row in zip(case.slices, own, strict=True)
-                    if not row.excluded
+                    not row.excluded and picture.label not in (None, row.tumour)
+                    for picture, row in zip(case.files, own, strict=True)
                 )
             _refuse_tumour(own)
             rows += own
@@ -150,47 +124,52 @@ def index_roots(
             )
         before = f"{root.collection}: " if len(roots) > 1 else ""
         notes += [before + note for note in noted]
-    if absent := sorted(people.entries.keys() - root_of.keys()):
+    if absent := sorted(people.entries.keys() - patients.keys()):
         notes.append(
             f"Patients of --people that are not there: {len(absent):,}, such as {absent[0]}."
         )
     return Indexed(tuple(rows), tuple(notes))
 
 
-def _roots_of_patients(roots: Ordered[Root], layouts: list[Layout]) -> dict[str, Root]:
+def _patients(
+    roots: Ordered[Root], layouts: list[Layout], people: People, tumour_free: Iterable[str]
+) -> dict[str, SliceRow]:
+    """What is known of each patient without its files, as a row without a slice."""
+    free, collections = set(tumour_free), set[str]()
+    patients: dict[str, SliceRow] = {}
     root_of: dict[str, Root] = {}
     for root, layout in zip(roots, layouts, strict=True):
         for case in layout.cases:
-            if case.patient in root_of:
-                names = [printable(one.path.name) for one in (root_of[case.patient], root)]
+            name = case.patient
+            if name in root_of:
                 raise DamagedInputError(
-                    f"two data sets have a patient named {printable(case.patient)}",
-                    where=" and ".join(names),
+                    f"two data sets have a patient named {printable(name)}",
+                    where=f"{printable(root_of[name].path.name)} and {printable(root.path.name)}",
                     remedy="give one of them without this patient, or rename it there; if both are one "
                     "person, say so with --people",
                 )
-            root_of[case.patient] = root
-    return root_of
-
-
-def _tumour_free(
-    names: Iterable[str], root_of: Mapping[str, Root], patients: Mapping[str, SliceRow]
-) -> AbstractSet[str]:
-    """The patients of the tumour-free collections."""
-    by_collection: dict[str, set[str]] = defaultdict(set)
-    for patient, root in root_of.items():
-        for collection in {root.collection, patients[patient].collection} - {""}:
-            by_collection[collection].add(patient)
-    free: set[str] = set()
-    for name in names:
-        if name not in by_collection:
-            known = f"choose one of {', '.join(sorted(by_collection))}" if by_collection else ""
-            raise UsageError(
-                f"no collection {printable(name)!r} for --tumour-free",
-                remedy=known or "name the data set: NAME=PATH",
+            root_of[name] = root
+            collection = people.collection(name) or root.collection
+            own = {root.collection, collection} - {""}
+            collections |= own
+            patients[name] = SliceRow(
+                name,
+                0,
+                NIFTI if case.is_volume else SLICES,
+                "",
+                institution=institution_of(name),
+                collection=collection,
+                person=people.person(name),
+                tumour_free=bool(own & free),
             )
-        free |= by_collection[name]
-    return free
+    if absent := sorted(free - collections):
+        raise UsageError(
+            f"no collection {printable(absent[0])!r} for --tumour-free",
+            remedy=f"choose one of {', '.join(sorted(collections))}"
+            if collections
+            else "name the data set: NAME=PATH",
+        )
+    return patients
 
 
 def _refuse_tumour(rows: list[SliceRow]) -> None:
@@ -232,13 +211,13 @@ class _Paths:
 
 
 def _picture_rows(
-    case: PictureCase, patient: SliceRow, paths: _Paths, step: Callable[[], None]
+    case: Case, patient: SliceRow, paths: _Paths, step: Callable[[], None]
 ) -> list[SliceRow]:
     """Rows of one patient; ``patient`` is a row without a slice."""
     budget = Budget(DEFAULT_LIMITS)
     slices: list[tuple[SliceRow, Pixels | None]] = []
-    for picture in case.slices:
-        slices.append(_read_slice(picture, replace(patient, kind=SLICES), paths, budget))
+    for picture in case.files:
+        slices.append(_read_slice(picture, patient, paths, budget))
         step()
     shapes = Counter(_shape_of(image) for _, image in slices if image is not None)
     if not shapes:
@@ -265,7 +244,7 @@ def _picture_rows(
 
 
 def _read_slice(
-    picture: PictureSlice, patient: SliceRow, paths: _Paths, budget: Budget
+    picture: Files, patient: SliceRow, paths: _Paths, budget: Budget
 ) -> tuple[SliceRow, Pixels | None]:
     """A row, and the picture if the slice is sound so far."""
     row = replace(
@@ -298,9 +277,9 @@ def _read_slice(
     return replace(row, tumour=area > 0, area_px=area), image
 
 
-def _other_sequence(case: PictureCase) -> str:
+def _other_sequence(case: Case) -> str:
     """The sequence that names of grey pictures say, if it is not FLAIR; the read stage refuses these."""
-    for picture in case.slices:
+    for picture in case.files:
         sequence = sequence_of(picture.image.name)
         if sequence is not None and sequence is not Sequence.FLAIR:
             return sequence.value if isinstance(sequence, Sequence) else sequence
@@ -315,25 +294,24 @@ def _shape_of(picture: Pixels) -> str:
 
 
 def _volume_rows(
-    case: VolumeCase, patient: SliceRow, paths: _Paths
+    files: Files, patient: SliceRow, paths: _Paths
 ) -> tuple[list[SliceRow], list[str]]:
     """Rows of one patient, and what the user should know; ``patient`` is a row without a slice."""
     budget = Budget(DEFAULT_LIMITS)
     row = replace(
         patient,
-        kind=NIFTI,
-        image=paths.written(case.flair),
-        mask=paths.written(case.mask),
-        excluded="" if patient.tumour_free and case.excluded == NO_MASK else case.excluded,
+        image=paths.written(files.image),
+        mask=paths.written(files.mask),
+        excluded="" if patient.tumour_free and files.excluded == NO_MASK else files.excluded,
     )
     try:
-        flair = read_volume(case.flair, paths.where(case.flair), budget)
-        row = replace(row, sha256=file_sha256(case.flair))
+        flair = read_volume(files.image, paths.where(files.image), budget)
+        row = replace(row, sha256=file_sha256(files.image))
     except GliosightError as error:
         return [_excluded(row, f"FLAIR: {error.what}")], []
     arrays: dict[Sequence, NDArray[Any]] = {Sequence.FLAIR: flair.values}
     notes: list[str] = []
-    for name, path in ((Sequence.T1, case.t1), (Sequence.T1C, case.t1c)):
+    for name, path in ((Sequence.T1, files.t1), (Sequence.T1C, files.t1c)):
         if path is None:
             continue
         try:
@@ -344,7 +322,7 @@ def _volume_rows(
             row = _excluded(row, f"{name.value}: {error.what}")
             continue
         if placed.values is None:
-            notes += [f"{case.patient}: {flag.message}" for flag in placed.flags]
+            notes += [f"{row.patient}: {flag.message}" for flag in placed.flags]
             continue
         arrays[name] = placed.values
         column = name.value.lower()
@@ -356,7 +334,7 @@ def _volume_rows(
         # Before it was resampled: interpolation makes many values of a mask's few.
         if is_labels(other.values):
             row = _excluded(row, f"{name.value} has {few_values(other.values)} only: a mask")
-    row, areas = _areas(row, case, flair, paths, budget)
+    row, areas = _areas(row, files.mask, flair, paths, budget)
     rows = [
         replace(row, number=number, tumour=area > 0, area_px=area)
         for number, area in enumerate(areas)
@@ -365,16 +343,16 @@ def _volume_rows(
 
 
 def _areas(
-    row: SliceRow, case: VolumeCase, flair: Image, paths: _Paths, budget: Budget
+    row: SliceRow, path: Path | None, flair: Image, paths: _Paths, budget: Budget
 ) -> tuple[SliceRow, list[int]]:
     """The row with its mask's digest, and the mask's area on each slice, pixels."""
     none = [0] * len(flair.values)
-    if case.mask is None:
+    if path is None:
         return row if row.tumour_free else _excluded(row, NO_MASK), none
-    where = paths.where(case.mask)
+    where = paths.where(path)
     try:
-        mask = read_labels(case.mask, where, budget)
-        row = replace(row, mask_sha256=file_sha256(case.mask))
+        mask = read_labels(path, where, budget)
+        row = replace(row, mask_sha256=file_sha256(path))
     except GliosightError as error:
         return _excluded(row, f"mask: {error.what}"), none
     sizes = size_text(mask.values.shape), size_text(flair.values.shape)
@@ -410,9 +388,8 @@ def _with_sequences(
     missing = {
         flag.code.removesuffix("_MISSING") for flag in flags if flag.code.endswith("_MISSING")
     }
-    there, given = ({name.value for name in group} for group in (real, arrays))
-    sequences = tuple(name for name in SEQUENCES if name in there)
-    copies = tuple(name for name in SEQUENCES if name in given & missing)
+    sequences = tuple(name for name in SEQUENCES if Sequence(name) in real)
+    copies = tuple(name for name in SEQUENCES if Sequence(name) in arrays and name in missing)
     return [replace(row, sequences=sequences, copies=copies) for row in rows]
 
 

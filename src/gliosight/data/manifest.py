@@ -32,43 +32,19 @@ REMEDY = "make it anew with: gliosight data index"
 
 @dataclass(frozen=True)
 class SliceRow:
-    """One slice: its files, and what is known of it without a network.
+    """One slice: its files, and what is known of it without a network. docs/data.md explains each column.
 
     Parameters
     ----------
-    patient : str
-        From the path, never from a column of somebody's table.
     number : int
         The number in the picture's name, or the index along the volume's slice axis, from 0.
-    kind : str
-        ``"slices"`` (a picture per slice) or ``"nifti"`` (a volume; rows share their paths).
-    image : str
-        The picture (three channels are T1, FLAIR, T1C; one is FLAIR) or the FLAIR volume.
-    t1, t1c : str
-        Volumes of the other sequences; empty for pictures, and where there are none.
-    mask : str
-        Picture or volume; not 0 is tumour. Empty without a mask: then the truth is unknown, unless the
-        patient is ``tumour_free``.
-    tumour : bool
-    area_px : int
-    sequences : tuple of str
-        Those of `SEQUENCES` that are really there, in that order.
-    copies : tuple of str
-        Those that are a copy of FLAIR, as the LGG set fills what was missing.
-    institution : str
-        Second part of a TCGA name; else empty.
-    sha256, mask_sha256 : str
-        Of the bytes of ``image`` and ``mask``.
+    image, t1, t1c, mask : str
+        Paths of a picture per slice (three channels are T1, FLAIR, T1C; one is FLAIR), or of volumes, which
+        the rows share. Empty where there is none; not 0 in a mask is tumour.
+    sequences, copies : tuple of str
+        Those of `SEQUENCES` that are really there, and those that are a copy of another, in that order.
     excluded : str
         Why the slice is not used; empty for a good one.
-    t1_sha256, t1c_sha256 : str
-        Of the bytes of ``t1`` and ``t1c``; empty where these are.
-    collection : str
-        The data set the patient is of; empty where there is one only.
-    person : str
-        Who the patient is, where the name does not say it; see `Manifest.person_of`.
-    tumour_free : bool
-        The patient is known to have no tumour, with a mask or without.
     """
 
     patient: str
@@ -237,12 +213,11 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def check_file(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output file that is in the way, before any work is done.
+    """Refuse an output that is there, or that cannot be a file, before any work is done.
 
     Raises
     ------
     CannotWriteError
-        It is there and ``overwrite`` is not set, it is not a file, or there cannot be a file.
     """
     remedy = "choose another -o"
     try:

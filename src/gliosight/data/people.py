@@ -105,17 +105,12 @@ def read_people(path: Path) -> People:
     number = 1
     entries: dict[str, Entry] = {}
     try:
-        text = content.decode("utf-8-sig")
-        lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+        lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         header = _header(next(lines, []))
         # The reader's own count is of lines, of which a cell may hold several.
         for number, cells in enumerate(lines, start=2):
             if cells:
-                patient, entry = _entry(header, cells, number)
-                if patient in entries:
-                    before = entries[patient].line
-                    raise ValueError(f"{printable(patient)} stands in line {before}, too")  # noqa: TRY301
-                entries[patient] = entry
+                _add(entries, header, cells, number)
         for patient, entry in entries.items():
             number = entry.line
             _check_person(patient, entry, entries)
@@ -137,14 +132,9 @@ def check_collection(name: str) -> str:
 
 
 def parse_roots(texts: Ordered[str]) -> tuple[Root, ...]:
-    """Read ``PATH`` or ``NAME=PATH``, one for each data set.
+    """Read ``PATH`` or ``NAME=PATH`` of each data set; raises `UsageError`.
 
     Of several without a NAME, the collection is named after the folder.
-
-    Raises
-    ------
-    UsageError
-        A name that cannot be one.
     """
     return tuple(_root(text, several=len(texts) > 1) for text in texts)
 
@@ -171,16 +161,18 @@ def _header(cells: list[str]) -> list[str]:
     return header
 
 
-def _entry(header: list[str], cells: list[str], number: int) -> tuple[str, Entry]:
+def _add(entries: dict[str, Entry], header: list[str], cells: list[str], number: int) -> None:
     if len(cells) != len(header):
         raise ValueError(f"{len(cells)} values instead of {len(header)}")
     values = dict.fromkeys(COLUMNS, "") | dict(zip(header, map(str.strip, cells), strict=True))
     patient, person, collection = (values[name] for name in COLUMNS)
     if not patient or not (person or collection):
         raise ValueError("a line without a patient, or without person and collection")
+    if patient in entries:
+        raise ValueError(f"{printable(patient)} stands in line {entries[patient].line}, too")
     if collection and (refusal := _refused(collection)):
         raise ValueError(refusal)
-    return patient, Entry(person, collection, number)
+    entries[patient] = Entry(person, collection, number)
 
 
 def _check_person(patient: str, entry: Entry, entries: Mapping[str, Entry]) -> None:

@@ -1,6 +1,7 @@
-"""The pixels of one file, and its digest (data). Apart, since masks that are evaluated are read so, too.
+"""The pixels of one file, and its digest (data). Apart, since evaluation reads the masks of others with it.
 
-The read stage decodes; here a picture is one slice, and a mask holds few values and has a sharp edge.
+The read stage decodes; here a picture is one slice, and a mask holds few values and has a sharp edge. What
+cannot be read raises one of the `GliosightError`; ``where`` names the file in it.
 """
 
 from __future__ import annotations
@@ -46,12 +47,7 @@ class Pixels:
 
 
 def read_picture(path: Path, where: str, budget: Budget) -> Pixels:
-    """Read one picture of one slice; its values are finite.
-
-    Raises
-    ------
-    NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError
-    """
+    """Read one picture of one slice; its values are finite."""
     data = read_file(path, where, budget)
     kind = recognise(data[:HEAD_BYTES], len(data))
     if kind not in SLICES:
@@ -74,11 +70,8 @@ def read_picture(path: Path, where: str, budget: Budget) -> Pixels:
 def read_mask(path: Path, where: str, budget: Budget) -> Pixels:
     """Read the mask of one slice; its values are (rows, columns), as in the file.
 
-    Raises
-    ------
-    NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError
-        As `read_picture`; besides, what was compressed with loss (it has no sharp edge) and what
-        holds more than `MOST_LABELS` values.
+    Refused is what was compressed with loss, since it has no sharp edge, and what holds more than
+    `MOST_LABELS` values, since it is an image.
     """
     picture = read_picture(path, where, budget)
     if picture.lossy:
@@ -93,32 +86,21 @@ def read_mask(path: Path, where: str, budget: Budget) -> Pixels:
 
 
 def read_volume(path: Path, where: str, budget: Budget) -> Image:
-    """Read a NIfTI volume; ``values`` are (slices, rows, columns), finite.
-
-    Raises
-    ------
-    NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError
-    """
+    """Read a NIfTI volume; ``values`` are (slices, rows, columns), finite."""
     image = read_nifti_file(path, where, budget, None)
     values, _ = make_finite(image.values, "the volume", where)
     return replace(image, values=values)
 
 
 def read_labels(path: Path, where: str, budget: Budget) -> Image:
-    """Read a segmentation in NIfTI, as `read_volume`.
-
-    Raises
-    ------
-    DamagedInputError
-        It holds more than `MOST_LABELS` values.
-    """
+    """Read a segmentation in NIfTI, as `read_volume`; refused with more than `MOST_LABELS` values."""
     image = read_volume(path, where, budget)
     _check_labels(image.values, where)
     return image
 
 
 def file_sha256(path: Path) -> str:
-    """Digest of a file's bytes; raises `NothingReadableError`."""
+    """Digest of a file's bytes."""
     digest = hashlib.sha256()
     with open_regular(path, path.name) as (handle, _):
         while piece := handle.read(1024 * 1024):

@@ -71,15 +71,7 @@ class Split:
     @cached_property
     def sha256(self) -> str:
         """Digest of what the split says."""
-        content: dict[str, Any] = {
-            "by": self.by,
-            "groups": self.groups,
-            "validation": self.validation,
-            "seed": self.seed,
-            "manifest": self.manifest_sha256,
-        }
-        if self.whole:
-            content["whole"] = self.whole
+        content = self.content("manifest")
         text = json.dumps(content, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -88,17 +80,23 @@ class Split:
         """Whether the groups are folds, not parts."""
         return set(self.groups) != set(PARTS)
 
+    def content(self, manifest: str) -> dict[str, Any]:
+        """What the split says, the manifest's digest by this name."""
+        return {
+            "by": self.by,
+            "seed": self.seed,
+            manifest: self.manifest_sha256,
+            "validation": self.validation,
+            **({"whole": self.whole} if self.whole else {}),
+            "groups": self.groups,
+        }
+
     def key_of(self, row: SliceRow) -> str:
         """How the split names a slice, or its patient."""
         return row.key if self.by == SLICE else row.patient
 
     def rows(self, manifest: Manifest, fold: str | None = None) -> dict[str, tuple[SliceRow, ...]]:
-        """The used slices of each part.
-
-        Parameters
-        ----------
-        fold : str, optional
-            Which fold is the test part; needed with folds, wrong without.
+        """The used slices of each part; ``fold`` is the test part, needed with folds, wrong without.
 
         Raises
         ------
@@ -128,12 +126,7 @@ class Split:
     ) -> tuple[tuple[str, ...], ...]:
         """For each of several models the patients it is tested on: a fold for each, or all for one.
 
-        Parameters
-        ----------
-        models : int
-            How many there are.
-        folds : sequence of str
-            The models' folds in their order; without, all folds as they stand.
+        ``folds`` are the models' in their order; without, all folds as they stand.
 
         Raises
         ------
@@ -277,16 +270,8 @@ def rows_by_group(split: Split, manifest: Manifest) -> dict[str, tuple[SliceRow,
 
 def write_split(split: Split, path: Path) -> None:
     """Write a split; raises `CannotWriteError`."""
-    value = {
-        "gliosight_split": FORMAT,
-        "by": split.by,
-        "seed": split.seed,
-        "manifest_sha256": split.manifest_sha256,
-        "validation": split.validation,
-        **({"whole": list(split.whole)} if split.whole else {}),
-        "groups": {name: list(keys) for name, keys in split.groups.items()},
-    }
-    write_whole(path, (json.dumps(value, indent=1) + "\n").encode("ascii"))
+    value = {"gliosight_split": FORMAT, **split.content("manifest_sha256")}
+    write_whole(path, (json.dumps(value, indent=1, default=dict) + "\n").encode("ascii"))
 
 
 def read_split(path: Path, *, strict: bool = True) -> Split:
@@ -312,15 +297,15 @@ def read_split(path: Path, *, strict: bool = True) -> Split:
             where=path.name,
             remedy="make one with: gliosight data split MANIFEST -o split.json",
         ) from error
-    remedy = "make it anew with: gliosight data split"
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise DamagedInputError("it is not JSON", where=path.name, remedy=remedy) from error
-    try:
-        return _split_of(value, strict=strict)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"it is not a split: {_reason(error)}"
+        return _split_of(json.loads(content), strict=strict)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        what = "it is not a split"
+        if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
+            what = "it is not JSON"
+        elif isinstance(error, ValueError):  # the others are Python's own words
+            what = f"{what}: {error}"
+        remedy = "make it anew with: gliosight data split"
         raise DamagedInputError(what, where=path.name, remedy=remedy) from error
 
 
@@ -346,13 +331,6 @@ def _split_of(value: Any, *, strict: bool) -> Split:
     )
 
 
-def _reason(error: Exception) -> str:
-    """What is wrong with a split's JSON, without Python's own words."""
-    if isinstance(error, KeyError):
-        return f"{error.args[0]} is missing"
-    return str(error) if isinstance(error, ValueError) else "a value is of another kind"
-
-
 # --- the rule ------------------------------------------------------------------------------------
 
 
@@ -363,23 +341,7 @@ def _deal(
     seed: Ordered[int],
     whole: Ordered[str],
 ) -> Groups:
-    """Deal patients out by the rule of the module's first lines.
-
-    Parameters
-    ----------
-    manifest : Manifest
-    patients : sequence of str
-    shares : mapping of str to float
-        By group; they add up to 1.
-    seed : sequence of int
-    whole : sequence of str
-        Collections that stay together.
-
-    Returns
-    -------
-    dict of str to tuple of str
-        Patients of each group, sorted.
-    """
+    """Deal patients out by the rule of the module's first lines; ``shares`` add up to 1."""
     generator = np.random.default_rng(seed)
     persons: dict[str, list[str]] = {}
     for patient in sorted(patients):
