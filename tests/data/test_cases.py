@@ -1,4 +1,4 @@
-"""Which files are found, in which layout, and what is said about the rest."""
+"""Which files are found, in which layout, whose they are, and what is said about the rest."""
 
 from __future__ import annotations
 
@@ -269,3 +269,53 @@ def test_results_of_ours_are_no_data_set(tmp_path: Path) -> None:
     _files(result, "result.json", "report.html")
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(result / "overview.png")
     assert set(_slices(find_cases(tmp_path))) == {CS, DU}
+
+
+# --- whose slice a picture is --------------------------------------------------------------------
+
+
+def _patients(root: Path, *names: str) -> dict[str, list[tuple[int, str]]]:
+    slices = _slices(find_cases(_files(root, *names)))
+    return {
+        name: [(number, excluded) for number, _, _, excluded in own] for name, own in slices.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "patients"),
+    [
+        # the LGG layout: folder and file agree
+        (("A/A_1.tif", "A/A_2.tif"), {"A": [1, 2]}),
+        # numbers alone, or a word that says nothing: the folder's name
+        (("A/1.png", "A/10.png", "A/2.png"), {"A": [1, 2, 10]}),
+        (("A/slice_1.png", "B/slice_1.png"), {"A": [1], "B": [1]}),
+        # all in one folder: the file's name
+        (("A_1.tif", "B_1.tif", "B_2.tif"), {"A": [1], "B": [1, 2]}),
+        (("x/A_1.tif", "x/B_1.tif"), {"A": [1], "B": [1]}),
+        # parts of one patient in two folders are one patient
+        (("p/A_1.tif", "p/B_1.tif", "q/A_2.tif", "q/C_1.tif"), {"A": [1, 2], "B": [1], "C": [1]}),
+        # no number anywhere: a patient's folder in the order of names, else each its own patient
+        (("A/front.png", "A/back.png"), {"A": [1, 2]}),
+        (("front.png", "back.png"), {"back": [0], "front": [0]}),
+    ],
+)
+def test_patient_and_number(
+    names: tuple[str, ...], patients: dict[str, list[int]], tmp_path: Path
+) -> None:
+    numbered = {name: [(one, "") for one in numbers] for name, numbers in patients.items()}
+    assert _patients(tmp_path, *names) == numbered
+
+
+def test_a_slice_in_another_patients_folder_is_excluded(tmp_path: Path) -> None:
+    assert _patients(tmp_path, "A/A_1.tif", "A/B_9.tif", "B/B_1.tif") == {
+        "A": [(1, "")],
+        "B": [(1, ""), (9, "lies in the folder of A")],
+    }
+
+
+def test_a_copy_counts_once_and_a_contradiction_is_an_error(tmp_path: Path) -> None:
+    assert _patients(tmp_path, "x/A/A_1.png", "y/A/A_1.png") == {"A": [(1, "")]}
+    assert "twice" in find_cases(tmp_path).notes[0]
+    (tmp_path / "y" / "A" / "A_1.png").write_text("else")
+    with pytest.raises(DamagedInputError, match=r"x/A/A_1\.png and y/A/A_1\.png"):
+        find_cases(tmp_path)
