@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gliosight.data.manifest import NIFTI, Manifest, SliceRow
-from gliosight.data.pixels import (
+from gliosight.data.split import SLICE, Split
+from gliosight.data.studies import (
     Pixels,
     file_sha256,
     read_labels,
@@ -36,7 +37,6 @@ from gliosight.data.pixels import (
     size_text,
     values_of,
 )
-from gliosight.data.split import SLICE, Split
 from gliosight.errors import GliosightError
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.read.slices import CHANNELS

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gliosight.data.manifest import COLUMNS, NIFTI, SEQUENCES, Manifest, SliceRow
-from gliosight.data.pixels import (
+from gliosight.data.studies import (
     read_labels,
     read_mask,
     read_picture,

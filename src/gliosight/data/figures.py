@@ -24,7 +24,7 @@ from gliosight import __version__
 from gliosight.analysis import RESEARCH_USE
 from gliosight.data.describe import NO_INSTITUTION, Look, Summary
 from gliosight.data.manifest import NIFTI, Manifest, SliceRow, write_whole
-from gliosight.data.pixels import read_labels, read_mask, read_picture, read_volume
+from gliosight.data.studies import read_labels, read_mask, read_picture, read_volume
 from gliosight.errors import UnsupportedInputError, UsageError, printable
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.read.slices import CHANNELS

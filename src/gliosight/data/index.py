@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from gliosight.data.cases import NO_MASK, Case, Files, Layout, find_cases
 from gliosight.data.manifest import NIFTI, SEQUENCES, SLICES, SliceRow
 from gliosight.data.people import NOBODY, People, Root, institution_of
-from gliosight.data.pixels import (
+from gliosight.data.studies import (
     Pixels,
     file_sha256,
     read_labels,
@@ -49,6 +49,7 @@ from gliosight.study import Sequence
 
 # Called with how many files (pictures, or patients of volumes) are done and how many there are.
 Tell = Callable[[int, int], None]
+Writer = Callable[[Path | None], str]
 
 
 @dataclass(frozen=True)
@@ -101,17 +102,17 @@ def index_roots(
     rows: list[SliceRow] = []
     notes: list[str] = []
     for root, layout in zip(roots, layouts, strict=True):
-        paths = _Paths(layout.root, folder)
+        write = _writer(layout.root, folder)
         noted = list(layout.notes)
         contradicted = 0
         for case in layout.cases:
             patient = patients[case.patient]
             if case.is_volume:
-                own, odd = _volume_rows(case.files[0], patient, paths)
+                own, odd = _volume_rows(case.files[0], patient, write)
                 noted += odd
                 step()
             else:
-                own = _picture_rows(case, patient, paths, step)
+                own = _picture_rows(case, patient, write, step)
                 contradicted += sum(
                     not row.excluded and picture.label not in (None, row.tumour)
                     for picture, row in zip(case.files, own, strict=True)
@@ -183,41 +184,31 @@ def _refuse_tumour(rows: list[SliceRow]) -> None:
             )
 
 
-class _Paths:
-    """Paths as the manifest writes them, and as an error names them."""
-
-    def __init__(self, root: Path, folder: Path) -> None:
-        self._root = root
-        folder = folder.absolute()
-        if root.is_relative_to(folder):
-            self._way = root.relative_to(folder)
-        else:
-            # Links resolved: `..` leads up from where a link leads to, not from the link.
-            try:
-                self._way = Path(os.path.relpath(root.resolve(), folder.resolve()))
-            except ValueError:  # on another drive there is no relative path
-                self._way = root.resolve()
-
-    def written(self, path: Path | None) -> str:
-        """As seen from the manifest's folder; empty for none."""
-        return "" if path is None else (self._way / path.relative_to(self._root)).as_posix()
-
-    def where(self, path: Path) -> str:
-        """As seen from the data set's folder."""
-        return path.relative_to(self._root).as_posix()
+def _writer(root: Path, folder: Path) -> Writer:
+    """What writes the paths of a data set as seen from the manifest's folder; empty for none."""
+    folder = folder.absolute()
+    if root.is_relative_to(folder):
+        way = root.relative_to(folder)
+    else:
+        # Links resolved: `..` leads up from where a link leads to, not from the link.
+        try:
+            way = Path(os.path.relpath(root.resolve(), folder.resolve()))
+        except ValueError:  # on another drive there is no relative path
+            way = root.resolve()
+    return lambda path: "" if path is None else (way / path.relative_to(root)).as_posix()
 
 
 # --- pictures ------------------------------------------------------------------------------------
 
 
 def _picture_rows(
-    case: Case, patient: SliceRow, paths: _Paths, step: Callable[[], None]
+    case: Case, patient: SliceRow, write: Writer, step: Callable[[], None]
 ) -> list[SliceRow]:
     """Rows of one patient; ``patient`` is a row without a slice."""
     budget = Budget(DEFAULT_LIMITS)
     slices: list[tuple[SliceRow, Pixels | None]] = []
     for picture in case.files:
-        slices.append(_read_slice(picture, patient, paths, budget))
+        slices.append(_read_slice(picture, patient, write, budget))
         step()
     shapes = Counter(_shape_of(image) for _, image in slices if image is not None)
     if not shapes:
@@ -244,18 +235,18 @@ def _picture_rows(
 
 
 def _read_slice(
-    picture: Files, patient: SliceRow, paths: _Paths, budget: Budget
+    picture: Files, patient: SliceRow, write: Writer, budget: Budget
 ) -> tuple[SliceRow, Pixels | None]:
     """A row, and the picture if the slice is sound so far."""
     row = replace(
         patient,
         number=picture.number,
-        image=paths.written(picture.image),
-        mask=paths.written(picture.mask),
+        image=write(picture.image),
+        mask=write(picture.mask),
         excluded=picture.excluded,
     )
     try:
-        image = read_picture(picture.image, paths.where(picture.image), budget)
+        image = read_picture(picture.image, picture.image.name, budget)
     except GliosightError as error:
         return _excluded(row, f"picture: {error.what}"), None
     row = replace(row, sha256=image.sha256)
@@ -263,7 +254,7 @@ def _read_slice(
         row = row if row.tumour_free else _excluded(row, NO_MASK)
         return row, None if row.excluded else image
     try:
-        mask = read_mask(picture.mask, paths.where(picture.mask), budget)
+        mask = read_mask(picture.mask, picture.mask.name, budget)
     except GliosightError as error:
         return _excluded(row, f"mask: {error.what}"), None
     row = replace(row, mask_sha256=mask.sha256)
@@ -294,18 +285,18 @@ def _shape_of(picture: Pixels) -> str:
 
 
 def _volume_rows(
-    files: Files, patient: SliceRow, paths: _Paths
+    files: Files, patient: SliceRow, write: Writer
 ) -> tuple[list[SliceRow], list[str]]:
     """Rows of one patient, and what the user should know; ``patient`` is a row without a slice."""
     budget = Budget(DEFAULT_LIMITS)
     row = replace(
         patient,
-        image=paths.written(files.image),
-        mask=paths.written(files.mask),
+        image=write(files.image),
+        mask=write(files.mask),
         excluded="" if patient.tumour_free and files.excluded == NO_MASK else files.excluded,
     )
     try:
-        flair = read_volume(files.image, paths.where(files.image), budget)
+        flair = read_volume(files.image, files.image.name, budget)
         row = replace(row, sha256=file_sha256(files.image))
     except GliosightError as error:
         return [_excluded(row, f"FLAIR: {error.what}")], []
@@ -315,9 +306,9 @@ def _volume_rows(
         if path is None:
             continue
         try:
-            other = read_volume(path, paths.where(path), budget)
+            other = read_volume(path, path.name, budget)
             # As the read stage does for a user's study, so that both see the same sequences.
-            placed = onto_grid(flair, other, name.value, paths.where(path), budget)
+            placed = onto_grid(flair, other, name.value, path.name, budget)
         except GliosightError as error:
             row = _excluded(row, f"{name.value}: {error.what}")
             continue
@@ -327,14 +318,14 @@ def _volume_rows(
         arrays[name] = placed.values
         column = name.value.lower()
         columns: dict[str, Any] = {
-            column: paths.written(path),
+            column: write(path),
             f"{column}_sha256": file_sha256(path),
         }
         row = replace(row, **columns)
         # Before it was resampled: interpolation makes many values of a mask's few.
         if is_labels(other.values):
             row = _excluded(row, f"{name.value} has {few_values(other.values)} only: a mask")
-    row, areas = _areas(row, files.mask, flair, paths, budget)
+    row, areas = _areas(row, files.mask, flair, budget)
     rows = [
         replace(row, number=number, tumour=area > 0, area_px=area)
         for number, area in enumerate(areas)
@@ -343,32 +334,31 @@ def _volume_rows(
 
 
 def _areas(
-    row: SliceRow, path: Path | None, flair: Image, paths: _Paths, budget: Budget
+    row: SliceRow, path: Path | None, flair: Image, budget: Budget
 ) -> tuple[SliceRow, list[int]]:
     """The row with its mask's digest, and the mask's area on each slice, pixels."""
     none = [0] * len(flair.values)
     if path is None:
         return row if row.tumour_free else _excluded(row, NO_MASK), none
-    where = paths.where(path)
     try:
-        mask = read_labels(path, where, budget)
+        mask = read_labels(path, path.name, budget)
         row = replace(row, mask_sha256=file_sha256(path))
     except GliosightError as error:
         return _excluded(row, f"mask: {error.what}"), none
     sizes = size_text(mask.values.shape), size_text(flair.values.shape)
     if sizes[0] != sizes[1]:
         return _excluded(row, f"mask is {sizes[0]}, FLAIR {sizes[1]}"), none
-    if not _same_grid(flair, mask, where):
+    if not _same_grid(flair, mask):
         return _excluded(row, "mask lies elsewhere than FLAIR"), none
     return row, none if row.excluded else np.count_nonzero(mask.values, axis=(1, 2)).tolist()
 
 
-def _same_grid(flair: Image, mask: Image, where: str) -> bool:
+def _same_grid(flair: Image, mask: Image) -> bool:
     """Whether a mask lies on FLAIR's voxels, by the read stage's own rule; it is never resampled."""
     if flair.header.shape != mask.header.shape:
         return False
-    # The name is for flags alone, which are not asked for here.
-    placed = onto_grid(flair, mask, Sequence.T1.value, where, Budget(DEFAULT_LIMITS))
+    # The name of a sequence is for flags, which are not used here.
+    placed = onto_grid(flair, mask, Sequence.T1.value, "mask", Budget(DEFAULT_LIMITS))
     return placed.values is mask.values
 
 
