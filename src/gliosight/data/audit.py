@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
@@ -29,6 +29,7 @@ from gliosight.data.manifest import NIFTI, Manifest, SliceRow
 from gliosight.data.split import SLICE, Split
 from gliosight.data.studies import (
     Pixels,
+    Tell,
     file_sha256,
     read_labels,
     read_mask,
@@ -69,8 +70,6 @@ SIDE, NEAR = 32, 0.99
 BLANK_BELOW = 0.01
 # Signatures that are multiplied at once, so that memory does not grow with the square of their number.
 AT_ONCE = 1024
-
-Tell = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -235,13 +234,8 @@ def _in_volumes(
         mask = np.zeros(flair.shape, dtype=np.uint8)
         if row.mask:
             mask = np.asarray(read_labels(manifest.path(row.mask), row.mask, budget).values)
-        for path, digest in (
-            (row.image, row.sha256),
-            (row.mask, row.mask_sha256),
-            (row.t1, row.t1_sha256),
-            (row.t1c, row.t1c_sha256),
-        ):
-            if path and file_sha256(manifest.path(path)) != digest:
+        for path, digest in row.digests.items():
+            if file_sha256(manifest.path(path)) != digest:
                 yield _changed(row.patient, path)
     except GliosightError as error:
         yield _unreadable(row, error)

@@ -6,13 +6,14 @@ A file that cannot be read is counted here; `audit` says more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from gliosight.data.manifest import COLUMNS, NIFTI, SEQUENCES, Manifest, SliceRow
 from gliosight.data.studies import (
+    Tell,
     read_labels,
     read_mask,
     read_picture,
@@ -25,8 +26,6 @@ from gliosight.read.limits import DEFAULT_LIMITS, Budget
 
 NO_INSTITUTION = "unknown"
 NO_COLLECTION = "none"
-
-Tell = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from gliosight.data.manifest import NIFTI, SEQUENCES, SLICES, SliceRow
 from gliosight.data.people import NOBODY, People, Root, institution_of
 from gliosight.data.studies import (
     Pixels,
+    Tell,
     file_sha256,
     read_labels,
     read_mask,
@@ -47,8 +48,6 @@ from gliosight.read.regrid import onto_grid
 from gliosight.read.slices import CHANNELS
 from gliosight.study import Sequence
 
-# Called with how many files (pictures, or patients of volumes) are done and how many there are.
-Tell = Callable[[int, int], None]
 Writer = Callable[[Path | None], str]
 
 

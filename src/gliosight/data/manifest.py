@@ -74,6 +74,13 @@ class SliceRow:
         return bool(self.mask) or self.tumour_free
 
     @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each file of the row, by its path."""
+        files = {self.image: self.sha256, self.mask: self.mask_sha256}
+        files |= {self.t1: self.t1_sha256, self.t1c: self.t1c_sha256}
+        return {path: digest for path, digest in files.items() if path}
+
+    @property
     def key(self) -> str:
         """The slice's name in a split: ``patient:number``."""
         return f"{self.patient}:{self.number}"

@@ -8,6 +8,7 @@ start from `read_labelled`, which reads the files that the manifest names as the
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 
 from gliosight.data.manifest import NIFTI, REMEDY, Manifest, SliceRow
 from gliosight.errors import DamagedInputError, UnsupportedInputError, printable
-from gliosight.read import Limits, Request, read
+from gliosight.read import Request, read
 from gliosight.read.detect import HEAD_BYTES, SLICES, Kind, recognise, sniff
 from gliosight.read.intensities import make_finite
-from gliosight.read.limits import Budget, open_regular, read_file
+from gliosight.read.limits import DEFAULT_LIMITS, Budget, open_regular, read_file
 from gliosight.read.nifti_file import Image, read_nifti_file
 from gliosight.read.pictures import decode_picture
 from gliosight.read.recognise import Found
@@ -28,6 +29,8 @@ from gliosight.read.slices import read_slices
 from gliosight.read.tiff import decode_tiff
 from gliosight.study import Study
 
+# Called with how many files or slices are done and how many there are.
+Tell = Callable[[int, int], None]
 # More values than this, and it is an image: the labels of a segmentation are few.
 MOST_LABELS = 16
 
@@ -149,15 +152,10 @@ class LabelledStudy:
             raise ValueError(f"mask {self.truth.shape} on a study of {self.study.shape}")
 
 
-def read_labelled(
-    manifest: Manifest, patient: str, *, limits: Limits | None = None, check: bool = False
-) -> LabelledStudy:
+def read_labelled(manifest: Manifest, patient: str, *, check: bool = False) -> LabelledStudy:
     """Read a patient's used slices and their masks.
 
-    Parameters
-    ----------
-    check : bool
-        Compare every file with the digest it had when it was indexed.
+    With ``check`` every file is compared with the digest it had when it was indexed.
 
     Raises
     ------
@@ -174,12 +172,11 @@ def read_labelled(
                 where=printable(row.image),
                 remedy="leave the patient out, or give its masks and index anew",
             )
-    limits = limits or Limits()
-    budget = Budget(limits)
+    budget = Budget(DEFAULT_LIMITS)
     if check:
         _check_digests(manifest, rows)
     if rows[0].kind == NIFTI:
-        study, truth = _read_volumes(manifest, rows, limits, budget)
+        study, truth = _read_volumes(manifest, rows, budget)
     else:
         study, truth = _read_pictures(manifest, patient, rows, budget)
     if study.shape != truth.shape:
@@ -202,11 +199,11 @@ def _check_labels(values: NDArray[Any], where: str) -> None:
 
 
 def _read_volumes(
-    manifest: Manifest, rows: tuple[SliceRow, ...], limits: Limits, budget: Budget
+    manifest: Manifest, rows: tuple[SliceRow, ...], budget: Budget
 ) -> tuple[Study, NDArray[np.bool_]]:
     row = rows[0]
     t1, t1c = (manifest.path(name) if name else None for name in (row.t1, row.t1c))
-    study = read(Request(None, flair=manifest.path(row.image), t1=t1, t1c=t1c, limits=limits))
+    study = read(Request(None, flair=manifest.path(row.image), t1=t1, t1c=t1c))
     if len(rows) != study.shape[0]:
         raise DamagedInputError(
             f"the manifest has {len(rows)} slices of it, the volume {study.shape[0]}",
@@ -235,10 +232,9 @@ def _read_pictures(
 
 
 def _check_digests(manifest: Manifest, rows: tuple[SliceRow, ...]) -> None:
-    digests = {row.image: row.sha256 for row in rows} | {row.mask: row.mask_sha256 for row in rows}
-    digests |= {row.t1: row.t1_sha256 for row in rows} | {row.t1c: row.t1c_sha256 for row in rows}
-    for name, digest in digests.items():
-        if name and digest and file_sha256(manifest.path(name)) != digest:
+    digests = {path: digest for row in rows for path, digest in row.digests.items() if digest}
+    for path, digest in digests.items():
+        if file_sha256(manifest.path(path)) != digest:
             raise DamagedInputError(
-                "the file is not the one that was indexed", where=printable(name), remedy=REMEDY
+                "the file is not the one that was indexed", where=printable(path), remedy=REMEDY
             )
