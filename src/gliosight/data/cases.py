@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from filecmp import cmp
+from itertools import chain
 from pathlib import Path, PurePosixPath
 
 from gliosight.errors import (
@@ -455,50 +456,50 @@ def _of_table(files: list[Files], path: Path) -> Layout:
 def _read_table(path: Path) -> list[Files]:
     with open_regular(path, path.name) as (handle, _):
         content = handle.read()
+    reader = csv.DictReader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""))
     try:
-        text = content.decode("utf-8-sig")
-        if "\0" in text:
-            raise ValueError  # noqa: TRY301 - as what is not UTF-8
-    except ValueError as error:
-        raise _damaged(path, "neither a folder nor a table of slices") from error
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        files = list(_lines(path, reader))
-    except csv.Error as error:
-        raise _damaged(path, str(error)) from error
-    if not files:
-        raise _damaged(path, "a table without lines")
-    return files
+        return list(_lines(reader, _Finder(path.parent)))
+    except (ValueError, csv.Error) as error:
+        binary = isinstance(error, UnicodeDecodeError) or b"\0" in content
+        raise DamagedInputError(
+            "neither a folder nor a table of slices" if binary else str(error),
+            where=path.name if binary else f"{path.name}, line {reader.line_num}",
+            remedy="give a table with patient_id, image_path, mask_path and mask, or a folder",
+        ) from error
 
 
-def _lines(path: Path, reader: csv.DictReader[str]) -> Iterator[Files]:
+def _lines(reader: csv.DictReader[str], finder: _Finder) -> Iterator[Files]:
+    """The files of each line; raises `ValueError` where a line is damaged."""
     reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
     if missing := [name for name in NEEDED if name not in reader.fieldnames]:
-        raise _damaged(path, f"a table of slices needs the column {missing[0]}")
-    finder = _Finder(path.absolute().parent)
+        raise ValueError(f"a table of slices needs the column {missing[0]}")
+    line: dict[str, str] = {}
     for line in reader:
         image_path, mask_path = (line[name] or "" for name in NEEDED)
         if not image_path.strip():
-            raise _damaged(path, "a line without image_path", reader.line_num)
+            raise ValueError("a line without image_path")
         image, mask = finder.find(image_path), finder.find(mask_path)
-        try:
-            label = _label((line.get("mask") or "").strip())
-        except ValueError as error:
-            what = f"mask is {printable(line['mask'])!r}, neither 0 nor 1"
-            raise _damaged(path, what, reader.line_num) from error
         yield Files(
             image or finder.would_be(image_path),
             mask,
             "" if image else "no such file",
-            label=label,
+            label=_label((line.get("mask") or "").strip()),
             claim=(line.get("patient_id") or "").strip(),
         )
+    if not line:
+        raise ValueError("a table without lines")
 
 
 def _label(text: str) -> bool | None:
-    if text and float(text) not in (0, 1):
-        raise ValueError(text)
-    return bool(float(text)) if text else None
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if value not in (0, 1):
+        raise ValueError(f"mask is {printable(text)!r}, neither 0 nor 1")
+    return bool(value)
 
 
 class _Finder:
@@ -516,7 +517,7 @@ class _Finder:
         """The file a path means, if there is one."""
         parts = _parts(text)
         ways = ((folder, cut) for cut in range(len(parts)) for folder in self._folders)
-        for folder, cut in (self._last, *ways):
+        for folder, cut in chain([self._last], ways):
             path = folder.joinpath(*parts[cut:])
             # os.path: a name that is too long is not an error there.
             if parts[cut:] and os.path.isfile(path):  # noqa: PTH113
@@ -535,11 +536,3 @@ def _parts(text: str) -> list[str]:
     """The names of a path of any system, without what leads to its root or upwards."""
     parts = PurePosixPath(text.strip().replace("\\", "/")).parts
     return [part for part in parts if part not in ("/", "//", ".", "..") and part[-1:] != ":"]
-
-
-def _damaged(path: Path, what: str, line: int = 0) -> DamagedInputError:
-    return DamagedInputError(
-        what,
-        where=f"{path.name}, line {line}" if line else path.name,
-        remedy="give a table with patient_id, image_path, mask_path and mask, or a folder",
-    )

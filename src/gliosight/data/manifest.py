@@ -232,9 +232,10 @@ def check_file(path: Path, *, overwrite: bool) -> None:
     except FileNotFoundError:
         if not path.is_symlink():  # a link that leads nowhere is in the way
             return
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        what = f"cannot write the output: {getattr(error, 'strerror', None) or error}"
-        raise CannotWriteError(what, where=path.name, remedy=remedy) from error
+    except OSError as error:
+        raise cannot_write(error, path) from error
+    except ValueError as error:  # a NUL in the name
+        raise CannotWriteError(str(error), where=path.name, remedy=remedy) from error
     else:
         if not stat.S_ISREG(mode):
             what = "a folder" if stat.S_ISDIR(mode) else "a device or the like"

@@ -412,9 +412,9 @@ def _with_folds(split: Split, manifest: Manifest) -> Split:
 
 def _refuse_empty(groups: Mapping[str, tuple[str, ...]], needed: Ordered[str]) -> None:
     if empty := [name for name in needed if not groups[name]]:
-        more = [f"{len(empty) - NAMED} more"] if len(empty) > NAMED else []
+        more = f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
         raise UsageError(
-            f"too few patients, none is left for {' and '.join([*empty[:NAMED], *more])}",
+            f"too few patients, none is left for {', '.join(empty[:NAMED])}{more}",
             remedy="choose fewer groups or other shares: --folds 2 --validation 0 for two patients; "
             "with one patient only --by slice works",
         )
