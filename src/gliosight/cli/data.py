@@ -315,12 +315,13 @@ def split_command(
         chosen = {splits.VALIDATION: validation, splits.TEST: test}
         given = {part: share for part, share in chosen.items() if share is not None}
         shares = splits.DEFAULT_SHARES | given
-        shares[splits.TRAIN] = 1 - shares[splits.VALIDATION] - shares[splits.TEST]
-        if shares[splits.TRAIN] < 0:
+        rest = 1 - shares[splits.VALIDATION] - shares[splits.TEST]
+        if rest < -1e-9:  # less is the rounding of floats
             raise UsageError(
-                f"shares for validation and test of {1 - shares[splits.TRAIN]:g} in all",
+                f"shares for validation and test of {1 - rest:g} in all",
                 remedy="leave a share for training: together they are 1 at most",
             )
+        shares[splits.TRAIN] = max(rest, 0.0)
         split = splits.split_parts(known, by=by, seed=seed, shares=shares, whole=collections)
     else:
         share = 0.15 if validation is None else validation

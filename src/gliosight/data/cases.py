@@ -150,7 +150,7 @@ def find_cases(root: Path) -> Layout:
     files = _read_table(root / TABLE)
     there = [picture for picture in files if not picture.excluded]
     if not there:
-        note = f"none of the pictures that {TABLE} names is there; it is not used."
+        note = f"None of the pictures that {TABLE} names is there; the table is not used."
         return replace(folder, notes=(*folder.notes, note))
     layout = _of_table(there, root / TABLE)
     notes = list(layout.notes)
