@@ -379,10 +379,9 @@ def download_command(out: Path, quiet: bool) -> None:
 def _counts(manifest: Manifest, split: Split) -> list[dict[str, Any]]:
     """Each group's counts, and its patients by collection (where there are any) and institution."""
     from gliosight.data.describe import NO_COLLECTION, NO_INSTITUTION, group_of
-    from gliosight.data.split import rows_by_group
 
     groups: list[dict[str, Any]] = []
-    for name, rows in rows_by_group(split, manifest).items():
+    for name, rows in split.rows_by_group(manifest).items():
         group: dict[str, Any] = {"group": name, **asdict(group_of(rows))}
         first = {row.patient: row for row in rows}.values()
         if manifest.collections:

@@ -20,7 +20,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,7 +71,9 @@ class Split:
     @cached_property
     def sha256(self) -> str:
         """Digest of what the split says."""
-        content = self.content("manifest")
+        content = self.content
+        # Digests of older splits were taken with this name.
+        content["manifest"] = content.pop("manifest_sha256")
         text = json.dumps(content, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -80,12 +82,13 @@ class Split:
         """Whether the groups are folds, not parts."""
         return set(self.groups) != set(PARTS)
 
-    def content(self, manifest: str) -> dict[str, Any]:
-        """What the split says, the manifest's digest by this name."""
+    @property
+    def content(self) -> dict[str, Any]:
+        """The split as its file holds it."""
         return {
             "by": self.by,
             "seed": self.seed,
-            manifest: self.manifest_sha256,
+            "manifest_sha256": self.manifest_sha256,
             "validation": self.validation,
             **({"whole": self.whole} if self.whole else {}),
             "groups": self.groups,
@@ -106,15 +109,27 @@ class Split:
             The split was made from another manifest, or does not cover this one.
         """
         part_of = self._part_of(manifest, fold)
-        rows: dict[str, list[SliceRow]] = {part: [] for part in PARTS}
         for row in manifest.used:
-            key = self.key_of(row)
-            if key not in part_of:
+            if self.key_of(row) not in part_of:
                 raise DamagedInputError(
-                    f"the split says nothing of {key}", remedy="make it anew: gliosight data split"
+                    f"the split does not name {self.key_of(row)}",
+                    remedy="make it anew: gliosight data split",
                 )
-            rows[part_of[key]].append(row)
-        return {part: tuple(own) for part, own in rows.items()}
+        return self._grouped(manifest, part_of, PARTS)
+
+    def rows_by_group(self, manifest: Manifest) -> dict[str, tuple[SliceRow, ...]]:
+        """The used slices of each part or fold; those that the split does not name are left out."""
+        group_of = {key: name for name, keys in self.groups.items() for key in keys}
+        return self._grouped(manifest, group_of, self.groups)
+
+    def _grouped(
+        self, manifest: Manifest, group_of: Mapping[str, str], names: Iterable[str]
+    ) -> dict[str, tuple[SliceRow, ...]]:
+        rows: dict[str, list[SliceRow]] = {name: [] for name in names}
+        for row in manifest.used:
+            if (key := self.key_of(row)) in group_of:
+                rows[group_of[key]].append(row)
+        return {name: tuple(own) for name, own in rows.items()}
 
     def patients(self, manifest: Manifest, fold: str | None = None) -> Groups:
         """The patients of each part; by slice, a patient may stand in several."""
@@ -258,19 +273,9 @@ def split_institutions(manifest: Manifest, *, seed: int = 1, validation: float =
     return _with_folds(Split(INSTITUTION, seed, manifest.sha256, ordered, validation), manifest)
 
 
-def rows_by_group(split: Split, manifest: Manifest) -> dict[str, tuple[SliceRow, ...]]:
-    """The used slices of each part or fold, in the split's order of groups."""
-    group_of = {key: name for name, keys in split.groups.items() for key in keys}
-    rows: dict[str, list[SliceRow]] = {name: [] for name in split.groups}
-    for row in manifest.used:
-        if (key := split.key_of(row)) in group_of:
-            rows[group_of[key]].append(row)
-    return {name: tuple(own) for name, own in rows.items()}
-
-
 def write_split(split: Split, path: Path) -> None:
     """Write a split; raises `CannotWriteError`."""
-    value = {"gliosight_split": FORMAT, **split.content("manifest_sha256")}
+    value = {"gliosight_split": FORMAT, **split.content}
     write_whole(path, (json.dumps(value, indent=1, default=dict) + "\n").encode("ascii"))
 
 
