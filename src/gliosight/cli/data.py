@@ -420,9 +420,9 @@ def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> No
     if looked.unreadable:
         print_text(f"{_many(looked.unreadable, 'file')} cannot be read, see: gliosight data audit")
     print_text("")
-    names = ("spread", "smallest", "quarter", "median", "quarter", "largest", "mean")
+    quantiles = ("smallest", "quarter", "median", "quarter", "largest", "mean")
     spreads = [(words, *map(round, asdict(spread).values())) for words, spread in summary.spreads]
-    _print_table(names, spreads)
+    _print_table(("spread", *quantiles), spreads)
     print_text("")
     if summary.collections:
         _print_groups("collection", summary.collections)
