@@ -37,6 +37,7 @@ gliosight data audit manifest.csv --split split.json"""
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an earlier output.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, not words.")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+_MANIFEST = click.argument("path", type=PATH, metavar="MANIFEST")
 _SEED = click.IntRange(0, 2**32 - 1)
 _SHARE = click.FloatRange(0, 1, max_open=True)
 # Rows shown of a manifest, and problems of a check or reasons before a list breaks off.
@@ -131,13 +132,13 @@ def index_command(
 
 
 @command.command("describe", short_help="Say what a data set holds (page: extra evaluate).")
-@click.argument("manifest", type=PATH)
+@_MANIFEST
 @click.option("-o", "--out", type=PATH, help="Folder that gets describe.html, a page with plots.")
 @_OVERWRITE
 @_JSON
 @_QUIET
 def describe_command(
-    manifest: Path, out: Path | None, overwrite: bool, as_json: bool, quiet: bool
+    path: Path, out: Path | None, overwrite: bool, as_json: bool, quiet: bool
 ) -> None:
     """Say what a data set holds: patients, slices, tumour, masks, sequences, institutions.
 
@@ -146,35 +147,35 @@ def describe_command(
     from gliosight.data.describe import look, summarize
     from gliosight.data.manifest import check_file, read_manifest, write_whole
 
-    known = read_manifest(manifest)
+    manifest = read_manifest(path)
     page = None
     if out is not None:
         with needs_extra("evaluate"):
             from gliosight.data.figures import PAGE, render_page
         page = out / PAGE
         check_file(page, overwrite=overwrite)
-        if not known.used:
+        if not manifest.used:
             raise UnsupportedInputError(
                 "the manifest has no slice that can be used",
-                where=manifest.name,
+                where=path.name,
                 remedy="leave out -o; its column excluded says why",
             )
-    summary = summarize(known)
+    summary = summarize(manifest)
     with progress_display("describe", shown=not (quiet or as_json)) as tell:
-        looked = look(known, _counter(tell))
+        looked = look(manifest, _counter(tell))
     if page is not None:
-        write_whole(page, render_page(known, manifest.name, summary, looked))
+        write_whole(page, render_page(manifest, path.name, summary, looked))
     if as_json:
         files = {"files": asdict(looked), "page": page and str(page)}
         print_json({**asdict(summary), **files})
     elif not quiet:
-        _print_description(known, summary, looked)
+        _print_description(manifest, summary, looked)
         if page is not None:
             print_text(f"\npage: {printable(str(page))}")
 
 
 @command.command("show", short_help="Draw random tumour slices (extra: evaluate).")
-@click.argument("manifest", type=PATH)
+@_MANIFEST
 @click.option(
     "-n", "--count", type=click.IntRange(1, 50), default=5, show_default=True, help="How many."
 )
@@ -184,7 +185,7 @@ def describe_command(
 @_OVERWRITE
 @_QUIET
 def show_command(
-    manifest: Path, count: int, seed: int, out: Path, flair: bool, overwrite: bool, quiet: bool
+    path: Path, count: int, seed: int, out: Path, flair: bool, overwrite: bool, quiet: bool
 ) -> None:
     """Draw random tumour slices: slice, mask, and slice with the mask in red (extra: evaluate)."""
     from gliosight.data.manifest import check_file, read_manifest
@@ -200,9 +201,9 @@ def show_command(
 
     check_suffix(out)
     check_file(out, overwrite=overwrite)
-    known = read_manifest(manifest)
-    rows = choose_rows(known, count, seed)
-    write_figure(draw_figure([read_shown(known, row, flair=flair) for row in rows]), out)
+    manifest = read_manifest(path)
+    rows = choose_rows(manifest, count, seed)
+    write_figure(draw_figure([read_shown(manifest, row, flair=flair) for row in rows]), out)
     if not quiet:
         for row in rows:
             print_text(f"{printable(row.key)}  {_many(row.area_px, 'pixel')}")
@@ -210,7 +211,7 @@ def show_command(
 
 
 @command.command("audit", short_help="Look for damage, contradictions and leaks.")
-@click.argument("manifest", type=PATH)
+@_MANIFEST
 @click.option("--split", "split_file", type=PATH, help="Check this split, too.")
 @click.option(
     "--all", "every", is_flag=True, help=f"Print every problem, not {SHOWN} of each check."
@@ -218,7 +219,7 @@ def show_command(
 @_JSON
 @_QUIET
 def audit_command(
-    manifest: Path, split_file: Path | None, every: bool, as_json: bool, quiet: bool
+    path: Path, split_file: Path | None, every: bool, as_json: bool, quiet: bool
 ) -> None:
     """Look for damage, contradictions and leaks.
 
@@ -229,10 +230,10 @@ def audit_command(
     from gliosight.data.manifest import read_manifest
     from gliosight.data.split import read_split
 
-    known = read_manifest(manifest)
+    manifest = read_manifest(path)
     split = read_split(split_file, strict=False) if split_file else None
     with progress_display("audit", shown=not (quiet or as_json)) as tell:
-        result = audit(known, split, _counter(tell))
+        result = audit(manifest, split, _counter(tell))
     if as_json:
         print_json({"counts": result.counts, **asdict(result)})
     elif not quiet:
@@ -254,7 +255,7 @@ def audit_command(
 
 
 @command.command("split", short_help="Choose the patients to train on and those to score.")
-@click.argument("manifest", type=PATH)
+@_MANIFEST
 @click.option("-o", "--out", type=PATH, required=True, help="The split, a JSON file.")
 @click.option(
     "--by",
@@ -282,7 +283,7 @@ def audit_command(
 @_JSON
 @_QUIET
 def split_command(
-    manifest: Path,
+    path: Path,
     out: Path,
     by: str,
     folds: int | None,
@@ -310,7 +311,7 @@ def split_command(
         raise UsageError(f"--whole with --by {by}", remedy="leave out one of them")
     collections = tuple(dict.fromkeys(name for text in whole for name in text.split(",")))
     check_file(out, overwrite=overwrite)
-    known = read_manifest(manifest)
+    manifest = read_manifest(path)
     if folds is None and by != "institution":
         chosen = {splits.VALIDATION: validation, splits.TEST: test}
         given = {part: share for part, share in chosen.items() if share is not None}
@@ -322,13 +323,15 @@ def split_command(
                 remedy="leave a share for training: together they are 1 at most",
             )
         shares[splits.TRAIN] = max(rest, 0.0)
-        split = splits.split_parts(known, by=by, seed=seed, shares=shares, whole=collections)
+        split = splits.split_parts(manifest, by=by, seed=seed, shares=shares, whole=collections)
     else:
         share = 0.15 if validation is None else validation
         if folds is not None:
-            split = splits.split_folds(known, folds, seed=seed, validation=share, whole=collections)
+            split = splits.split_folds(
+                manifest, folds, seed=seed, validation=share, whole=collections
+            )
         else:
-            split = splits.split_institutions(known, seed=seed, validation=share)
+            split = splits.split_institutions(manifest, seed=seed, validation=share)
     splits.write_split(split, out)
     if by == "slice":
         print(
@@ -336,12 +339,12 @@ def split_command(
             "for the tutorial's protocol only",
             file=sys.stderr,
         )
-    groups = _counts(known, split)
+    groups = _counts(manifest, split)
     if as_json:
         print_json({"split": str(out), "by": by, "seed": seed, "groups": groups})
     elif not quiet:
         counts = ("group", "patients", "slices", "tumour_slices")
-        kinds = ("collections", "institutions") if known.collections else ("institutions",)
+        kinds = ("collections", "institutions") if manifest.collections else ("institutions",)
         header = [*(name.replace("_", " ") for name in counts), *(f"{k} (patients)" for k in kinds)]
         rows = [
             (

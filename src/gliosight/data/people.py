@@ -53,6 +53,9 @@ class Entry:
     line: int
 
 
+NOTHING = Entry("", "", 0)
+
+
 @dataclass(frozen=True)
 class People:
     """The table of ``--people``, by patient."""
@@ -65,13 +68,11 @@ class People:
         A person that is called by a study's name, such as ``TCGA_CS_4944_20010208``, is the person of that
         study.
         """
-        entry = self.entries.get(patient)
-        return person_of(entry.person) if entry and entry.person else ""
+        return person_of(self.entries.get(patient, NOTHING).person)
 
     def collection(self, patient: str) -> str:
         """The collection a line gives a patient; empty without one."""
-        entry = self.entries.get(patient)
-        return entry.collection if entry else ""
+        return self.entries.get(patient, NOTHING).collection
 
 
 NOBODY = People({})
