@@ -314,8 +314,9 @@ def split_command(
     manifest = read_manifest(path)
     if folds is None and by != "institution":
         chosen = {splits.VALIDATION: validation, splits.TEST: test}
-        given = {part: share for part, share in chosen.items() if share is not None}
-        shares = splits.DEFAULT_SHARES | given
+        shares = splits.DEFAULT_SHARES | {
+            part: share for part, share in chosen.items() if share is not None
+        }
         rest = 1 - shares[splits.VALIDATION] - shares[splits.TEST]
         if rest < -1e-9:  # less is the rounding of floats
             raise UsageError(
