@@ -338,6 +338,7 @@ def test_audit_tells_and_returns_4(
     told = json.loads(capsys.readouterr().out)
     assert told["counts"]["unreadable"] == 12
     assert len(told["problems"]) == 12
+    assert told["problems"][0].keys() == {"check", "subject", "text"}
 
 
 @pytest.mark.parametrize(
@@ -359,7 +360,7 @@ def test_a_missing_extra_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in [one for one in sys.modules if one.startswith(("gliosight.data.", f"{module}."))]:
-        if name.rpartition(".")[2] in ("figure", "plots", "page") or name.startswith(module):
+        if name == "gliosight.data.figures" or name.startswith(module):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     assert run(["data", *(one.format(manifest=manifest) for one in call)]) == 8

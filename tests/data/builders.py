@@ -11,10 +11,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from gliosight.data.index import Indexed, index
-from gliosight.data.layouts import find_cases
+from gliosight.data.index import Indexed, index_roots
 from gliosight.data.manifest import Manifest, SliceRow, read_manifest, write_manifest
-from gliosight.data.patients import institution_of
+from gliosight.data.people import Root, institution_of
 
 SIZE = (32, 32)
 # Slices with tumour in a patient of six, counted from 1.
@@ -76,7 +75,7 @@ def write_set(
 
 def indexed(root: Path, folder: Path | None = None) -> Indexed:
     """The rows of a data set, for a manifest in ``folder``."""
-    return index(find_cases(root), folder or root)
+    return index_roots([Root(root)], folder or root)
 
 
 def manifest_of(root: Path) -> Manifest:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from gliosight.data.audit import CHECKS, Audit, _names, audit
+from gliosight.data.audit import CHECKS, Audit, audit, names_patient, near_pairs, signatures_of
+from gliosight.data.index import index_roots
 from gliosight.data.manifest import Manifest, SliceRow
-from gliosight.data.neighbours import near_pairs, normalise, signature_of
-from gliosight.data.roots import Root, index_roots
+from gliosight.data.people import Root
 from gliosight.data.split import Split, split_folds, split_parts
 from tests.data.builders import (
     SIZE,
@@ -159,7 +159,7 @@ def test_a_patient_that_the_path_denies_is_found(sound: Manifest) -> None:
     ],
 )
 def test_what_a_path_names(patient: str, path: str, named: bool) -> None:
-    assert _names(patient, path) is named
+    assert names_patient(path, patient) is named
 
 
 def test_a_slice_copied_to_another_patient_is_found(sound: Manifest) -> None:
@@ -206,8 +206,7 @@ def test_near_pairs_are_those_of_different_owners() -> None:
     planes = planes.reshape(5, 16, 4, 16, 4).mean((2, 4)).repeat(4, 1).repeat(4, 2)
     planes[3] = planes[0] * 0.5 + 9
     planes[4] = planes[1]
-    signatures = normalise(np.stack([signature_of(one) for one in planes]), 255.0)
-    found = list(near_pairs(signatures, ["a", "b", "c", "d", "b"]))
+    found = list(near_pairs(signatures_of(planes, 255.0), ["a", "b", "c", "d", "b"]))
     assert [(i, j) for i, j, _ in found] == [(0, 3)]
     assert found[0][2] == pytest.approx(1.0, abs=1e-5)
 
@@ -300,16 +299,6 @@ def test_a_manifest_without_files_is_all_unreadable() -> None:
     rows: tuple[SliceRow, ...] = make_manifest({"a": 40}).rows
     counts = audit(Manifest(rows, Path("/nowhere"))).counts
     assert {name: count for name, count in counts.items() if count} == {"unreadable": 4}
-
-
-def test_what_is_found_is_json(sound: Manifest) -> None:
-    told = audit(_changed(sound, f"{CS}:1", excluded="no mask")).as_dict()
-    assert told["counts"]["excluded"] == 1
-    assert told["problems"][-1] == {
-        "check": "excluded",
-        "subject": f"{CS}:1",
-        "text": "excluded: no mask",
-    }
 
 
 def test_every_check_is_documented() -> None:

@@ -14,9 +14,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from gliosight.data.describe import look
+from gliosight.data.describe import Spread, look, spread_of, summarize
 from gliosight.data.manifest import Manifest
-from gliosight.data.summary import Spread, spread_of, summarize
 from gliosight.errors import CannotWriteError, GliosightError, UnsupportedInputError, UsageError
 from tests.data.builders import (
     make_manifest,
@@ -125,7 +124,7 @@ class _Page(HTMLParser):
 
 @pytest.mark.slow
 def test_the_page_is_whole_and_loads_nothing(manifest: Manifest) -> None:
-    page = pytest.importorskip("gliosight.data.page", exc_type=ImportError)
+    page = pytest.importorskip("gliosight.data.figures", exc_type=ImportError)
     made = page.render_page(manifest, "m.csv", summarize(manifest), look(manifest))
     assert made == page.render_page(manifest, "m.csv", summarize(manifest), look(manifest))
     parsed = _Page(made.decode())
@@ -145,7 +144,7 @@ def test_the_page_is_whole_and_loads_nothing(manifest: Manifest) -> None:
 
 @pytest.mark.slow
 def test_the_page_has_a_table_of_collections(manifest: Manifest) -> None:
-    page = pytest.importorskip("gliosight.data.page", reason="the extra evaluate is not installed")
+    page = pytest.importorskip("gliosight.data.figures", exc_type=ImportError)
     rows = tuple(replace(row, collection="brats") for row in manifest.rows)
     grouped = Manifest(rows, manifest.folder)
     made = page.render_page(grouped, "m.csv", summarize(grouped), look(grouped)).decode()
@@ -158,7 +157,7 @@ def test_the_page_has_a_table_of_collections(manifest: Manifest) -> None:
 
 
 def test_hostile_names_are_text_on_the_page(manifest: Manifest) -> None:
-    page = pytest.importorskip("gliosight.data.page", exc_type=ImportError)
+    page = pytest.importorskip("gliosight.data.figures", exc_type=ImportError)
     evil = "<script>alert(1)</script>\udcff$x$"
     rows = [replace(row, patient=evil, institution=evil) for row in manifest.by_patient[CS]]
     hostile = Manifest(tuple(rows), manifest.folder)
@@ -173,7 +172,7 @@ def test_hostile_names_are_text_on_the_page(manifest: Manifest) -> None:
 
 @pytest.fixture(scope="module")
 def figure() -> Any:
-    return pytest.importorskip("gliosight.data.figure", exc_type=ImportError)
+    return pytest.importorskip("gliosight.data.figures", exc_type=ImportError)
 
 
 def test_random_tumour_slices_by_seed(figure: Any) -> None:

@@ -1,4 +1,4 @@
-"""The table of persons and collections: read, and refused where it contradicts itself."""
+"""Persons by their names and by the table, which is refused where it contradicts itself; names of ROOTs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,42 @@ from pathlib import Path
 
 import pytest
 
-from gliosight.data.patients import person_of
-from gliosight.data.people import NOBODY, check_collection, read_people
+from gliosight.data.people import (
+    NOBODY,
+    Root,
+    check_collection,
+    institution_of,
+    parse_roots,
+    person_of,
+    read_people,
+)
 from gliosight.data.split import read_split
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
+
+
+@pytest.mark.parametrize(
+    ("patient", "person"),
+    [
+        ("TCGA_CS_4943_20000902", "TCGA_CS_4943"),
+        ("TCGA-DU-A5TW-19980228", "TCGA-DU-A5TW"),
+        ("sub-01_ses-2", "sub-01"),
+        ("BraTS-GLI-00006-001", "BraTS-GLI-00006"),
+        # BraTS 2021 numbers patients, not time points
+        ("BraTS2021_00006", "BraTS2021_00006"),
+        ("patient04_study1", "patient04"),
+        ("P7-visit_2", "P7"),
+        ("case_12", "case_12"),
+        ("TCGA_CS", "TCGA_CS"),
+    ],
+)
+def test_the_person_behind_a_study(patient: str, person: str) -> None:
+    assert person_of(patient) == person
+
+
+def test_the_institution_of_a_tcga_name() -> None:
+    assert institution_of("TCGA_CS_4943_20000902") == "CS"
+    assert institution_of("TCGA-HT-7692") == "HT"
+    assert institution_of("BraTS2021_00006") == ""
 
 
 def test_what_a_table_says(tmp_path: Path) -> None:
@@ -67,6 +99,32 @@ def test_names_that_no_collection_has(name: str) -> None:
     with pytest.raises(UsageError, match="NAME=PATH"):
         check_collection(name)
     assert check_collection("BraTS 2021") == "BraTS 2021"
+
+
+def test_what_a_root_is_called(tmp_path: Path) -> None:
+    table = tmp_path / "lgg" / "data_mask.csv"
+    table.parent.mkdir()
+    table.touch()
+    (tmp_path / "a=b").mkdir()
+    assert parse_roots([str(tmp_path)]) == (Root(tmp_path),)
+    assert [one.collection for one in parse_roots([str(table), str(tmp_path / "free")])] == [
+        "lgg",
+        "free",
+    ]
+    assert parse_roots([f"x={tmp_path / 'a=b'}"]) == (Root(tmp_path / "a=b", "x"),)
+    for given, words in (
+        ("x=", "no path"),
+        ("", "empty"),
+        ("a,b=c", "cannot be named"),
+        ("=c", "cannot be named"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            parse_roots([given])
+    with pytest.raises(UsageError, match="'a=b'"):
+        parse_roots([str(tmp_path / "a=b"), str(tmp_path)])
+    # A path that holds the sign, there or not.
+    assert parse_roots([str(tmp_path / "a=b")]) == (Root(tmp_path / "a=b"),)
+    assert parse_roots(["some/a=b"]) == (Root(Path("some/a=b")),)
 
 
 def test_the_benchmarks_table_and_split_agree() -> None:

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gliosight.data.manifest import Manifest
-from gliosight.data.patients import institution_of, person_of
+from gliosight.data.people import institution_of, person_of
 from gliosight.data.split import (
     DEFAULT_SHARES,
     PARTS,
@@ -24,7 +24,6 @@ from gliosight.data.split import (
     VALIDATION,
     Split,
     read_split,
-    rows_by_group,
     split_folds,
     split_institutions,
     split_parts,
@@ -329,7 +328,7 @@ def test_excluded_slices_are_in_no_group() -> None:
     told = [row for rows in split.rows(marred).values() for row in rows]
     assert len(told) == 30
     assert all(row.patient != "z" for row in told)
-    assert {name: len(rows) for name, rows in rows_by_group(split, marred).items()} == {
+    assert {name: len(rows) for name, rows in split.rows_by_group(marred).items()} == {
         name: 3 * len(names) for name, names in split.groups.items()
     }
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from gliosight import pipeline
+from gliosight.data.index import index_roots
 from gliosight.data.manifest import Manifest, SliceRow
-from gliosight.data.people import Entry, People
-from gliosight.data.roots import index_roots, parse_roots
+from gliosight.data.people import Entry, People, Root, parse_roots
 from gliosight.data.split import PATIENT, SLICE, Split
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
@@ -413,10 +413,7 @@ def test_what_is_scored_is_what_a_user_gets(
 
 
 def _index(folder: Path) -> Manifest:
-    from gliosight.data.index import index
-    from gliosight.data.layouts import find_cases
-
-    return Manifest(index(find_cases(folder), folder).rows, folder)
+    return Manifest(index_roots([Root(folder)], folder).rows, folder)
 
 
 def test_training_patients_of_the_card_are_seen(model: Model) -> None:

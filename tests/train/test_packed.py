@@ -11,8 +11,9 @@ import pytest
 import tifffile
 
 from gliosight.card import InputRecipe
+from gliosight.data.index import index_roots
 from gliosight.data.manifest import Manifest, read_manifest
-from gliosight.data.roots import Root, index_roots
+from gliosight.data.people import Root
 from gliosight.data.studies import read_labelled
 from gliosight.errors import DamagedInputError, UnsupportedInputError
 from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti

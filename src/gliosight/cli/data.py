@@ -25,10 +25,9 @@ from gliosight.errors import (
 )
 
 if TYPE_CHECKING:
-    from gliosight.data.describe import Look
+    from gliosight.data.describe import Group, Look, Summary
     from gliosight.data.manifest import Manifest
     from gliosight.data.split import Split
-    from gliosight.data.summary import Group, Summary
 
 _EPILOG = """\b
 gliosight data index FOLDER -o manifest.csv
@@ -38,6 +37,9 @@ gliosight data audit manifest.csv --split split.json"""
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an earlier output.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, not words.")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+_MANIFEST = click.argument("path", type=PATH, metavar="MANIFEST")
+_SEED = click.IntRange(0, 2**32 - 1)
+_SHARE = click.FloatRange(0, 1, max_open=True)
 # Rows shown of a manifest, and problems of a check or reasons before a list breaks off.
 HEAD, SHOWN = 5, 8
 
@@ -91,26 +93,23 @@ def index_command(
 
     Several make one manifest of several collections. Each is named after its folder, or NAME=PATH.
     """
+    from gliosight.data.describe import summarize
+    from gliosight.data.index import index_roots
     from gliosight.data.manifest import Manifest, check_file, write_manifest
-    from gliosight.data.people import NOBODY, read_people
-    from gliosight.data.roots import index_roots, parse_roots
-    from gliosight.data.summary import summarize
+    from gliosight.data.people import NOBODY, parse_roots, read_people
 
     check_file(out, overwrite=overwrite)
-    people = NOBODY if people_file is None else read_people(people_file)
+    people = read_people(people_file) if people_file else NOBODY
+    parsed = parse_roots(roots)
     with progress_display("index", shown=not (quiet or as_json)) as tell:
         indexed = index_roots(
-            parse_roots(roots),
-            out.parent,
-            people=people,
-            tumour_free=tumour_free,
-            tell=_told(tell),
+            parsed, out.parent, people=people, tumour_free=tumour_free, tell=_counter(tell)
         )
     write_manifest(indexed.rows, out)
     summary = summarize(Manifest(indexed.rows, out.parent))
     whole = summary.whole
     if as_json and whole.slices:
-        print_json({"manifest": str(out), **summary.as_dict(), "notes": list(indexed.notes)})
+        print_json({"manifest": str(out), **asdict(summary), "notes": list(indexed.notes)})
     elif not quiet and not as_json:
         persons = "" if summary.persons == whole.patients else f" of {summary.persons:,} persons"
         print_text(
@@ -118,7 +117,7 @@ def index_command(
             f"{whole.tumour_slices:,} with tumour"
         )
         if summary.collections:
-            _print_named("collection", summary.collections)
+            _print_groups("collection", summary.collections)
         _print_missing(summary)
         _print_excluded(summary.excluded)
         for note in indexed.notes:
@@ -133,72 +132,66 @@ def index_command(
 
 
 @command.command("describe", short_help="Say what a data set holds (page: extra evaluate).")
-@click.argument("manifest", type=PATH)
+@_MANIFEST
 @click.option("-o", "--out", type=PATH, help="Folder that gets describe.html, a page with plots.")
 @_OVERWRITE
 @_JSON
 @_QUIET
 def describe_command(
-    manifest: Path, out: Path | None, overwrite: bool, as_json: bool, quiet: bool
+    path: Path, out: Path | None, overwrite: bool, as_json: bool, quiet: bool
 ) -> None:
     """Say what a data set holds: patients, slices, tumour, masks, sequences, institutions.
 
     With -o also as a page with plots (extra: evaluate), which holds no patient's image.
     """
-    from gliosight.data.describe import look
+    from gliosight.data.describe import look, summarize
     from gliosight.data.manifest import check_file, read_manifest, write_whole
-    from gliosight.data.summary import summarize
 
-    known = read_manifest(manifest)
+    manifest = read_manifest(path)
+    page = None
     if out is not None:
         with needs_extra("evaluate"):
-            from gliosight.data.page import PAGE, render_page
-        check_file(out / PAGE, overwrite=overwrite)
-        if not known.used:
+            from gliosight.data.figures import PAGE, render_page
+        page = out / PAGE
+        check_file(page, overwrite=overwrite)
+        if not manifest.used:
             raise UnsupportedInputError(
                 "the manifest has no slice that can be used",
-                where=manifest.name,
+                where=path.name,
                 remedy="leave out -o; its column excluded says why",
             )
-    summary = summarize(known)
+    summary = summarize(manifest)
     with progress_display("describe", shown=not (quiet or as_json)) as tell:
-        looked = look(known, _told(tell))
-    if out is not None:
-        write_whole(out / PAGE, render_page(known, manifest.name, summary, looked))
+        looked = look(manifest, _counter(tell))
+    if page is not None:
+        write_whole(page, render_page(manifest, path.name, summary, looked))
     if as_json:
-        print_json(
-            {
-                **summary.as_dict(),
-                "files": looked.as_dict(),
-                "page": None if out is None else str(out / PAGE),
-            }
-        )
+        files = {"files": asdict(looked), "page": page and str(page)}
+        print_json({**asdict(summary), **files})
     elif not quiet:
-        _print_description(known, summary, looked)
-        if out is not None:
-            print_text(f"\npage: {printable(str(out / PAGE))}")
+        _print_description(manifest, summary, looked)
+        if page is not None:
+            print_text(f"\npage: {printable(str(page))}")
 
 
 @command.command("show", short_help="Draw random tumour slices (extra: evaluate).")
-@click.argument("manifest", type=PATH)
+@_MANIFEST
 @click.option(
     "-n", "--count", type=click.IntRange(1, 50), default=5, show_default=True, help="How many."
 )
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Which."
-)
+@click.option("--seed", type=_SEED, default=1, show_default=True, help="Which.")
 @click.option("-o", "--out", type=PATH, required=True, help="The figure: .png, .jpg, .pdf or .svg.")
 @click.option("--flair", is_flag=True, help="FLAIR in grey, not the three channels as colours.")
 @_OVERWRITE
 @_QUIET
 def show_command(
-    manifest: Path, count: int, seed: int, out: Path, flair: bool, overwrite: bool, quiet: bool
+    path: Path, count: int, seed: int, out: Path, flair: bool, overwrite: bool, quiet: bool
 ) -> None:
     """Draw random tumour slices: slice, mask, and slice with the mask in red (extra: evaluate)."""
     from gliosight.data.manifest import check_file, read_manifest
 
     with needs_extra("evaluate"):
-        from gliosight.data.figure import (
+        from gliosight.data.figures import (
             check_suffix,
             choose_rows,
             draw_figure,
@@ -208,10 +201,9 @@ def show_command(
 
     check_suffix(out)
     check_file(out, overwrite=overwrite)
-    known = read_manifest(manifest)
-    rows = choose_rows(known, count, seed)
-    figure = draw_figure([read_shown(known, row, flair=flair) for row in rows])
-    write_figure(figure, out)
+    manifest = read_manifest(path)
+    rows = choose_rows(manifest, count, seed)
+    write_figure(draw_figure([read_shown(manifest, row, flair=flair) for row in rows]), out)
     if not quiet:
         for row in rows:
             print_text(f"{printable(row.key)}  {_many(row.area_px, 'pixel')}")
@@ -219,7 +211,7 @@ def show_command(
 
 
 @command.command("audit", short_help="Look for damage, contradictions and leaks.")
-@click.argument("manifest", type=PATH)
+@_MANIFEST
 @click.option("--split", "split_file", type=PATH, help="Check this split, too.")
 @click.option(
     "--all", "every", is_flag=True, help=f"Print every problem, not {SHOWN} of each check."
@@ -227,7 +219,7 @@ def show_command(
 @_JSON
 @_QUIET
 def audit_command(
-    manifest: Path, split_file: Path | None, every: bool, as_json: bool, quiet: bool
+    path: Path, split_file: Path | None, every: bool, as_json: bool, quiet: bool
 ) -> None:
     """Look for damage, contradictions and leaks.
 
@@ -238,29 +230,32 @@ def audit_command(
     from gliosight.data.manifest import read_manifest
     from gliosight.data.split import read_split
 
-    known = read_manifest(manifest)
-    split = None if split_file is None else read_split(split_file, strict=False)
+    manifest = read_manifest(path)
+    split = read_split(split_file, strict=False) if split_file else None
     with progress_display("audit", shown=not (quiet or as_json)) as tell:
-        found = audit(known, split, _told(tell))
+        result = audit(manifest, split, _counter(tell))
     if as_json:
-        print_json(found.as_dict())
+        print_json({"counts": result.counts, **asdict(result)})
     elif not quiet:
-        rows = [(name, found.counts[name], text) for name, text in CHECKS.items()]
-        _print_table(("check", "found", "what"), rows)
-        for name, count in found.counts.items():
-            if count:
-                print_text(f"\n{name}")
-            problems = [one for one in found.problems if one.check == name]
-            for one in problems[: None if every else SHOWN]:
-                print_text(f"  {printable(one.subject)}  {printable(one.text)}")
+        _print_table(
+            ("check", "found", "what"),
+            [(name, result.counts[name], text) for name, text in CHECKS.items()],
+        )
+        for name, count in result.counts.items():
+            if not count:
+                continue
+            print_text(f"\n{name}")
+            problems = [problem for problem in result.problems if problem.check == name]
+            for problem in problems[: None if every else SHOWN]:
+                print_text(f"  {printable(problem.subject)}  {printable(problem.text)}")
             if count > SHOWN and not every:
                 print_text(f"  and {count - SHOWN:,} more, see --all or --json")
-    if found.problems:
+    if result.problems:
         raise click.exceptions.Exit(DamagedInputError.exit_code)
 
 
 @command.command("split", short_help="Choose the patients to train on and those to score.")
-@click.argument("manifest", type=PATH)
+@_MANIFEST
 @click.option("-o", "--out", type=PATH, required=True, help="The split, a JSON file.")
 @click.option(
     "--by",
@@ -272,27 +267,23 @@ def audit_command(
 @click.option("--folds", type=click.IntRange(2, 1000), help="K folds instead of three parts.")
 @click.option(
     "--validation",
-    type=click.FloatRange(0, 1, max_open=True),
+    type=_SHARE,
     help="Share for validation: of all, or with folds of those outside the test fold.  "
     "[default: 0.1275; with folds 0.15]",
 )
-@click.option(
-    "--test", type=click.FloatRange(0, 1, max_open=True), help="Share for test.  [default: 0.15]"
-)
+@click.option("--test", type=_SHARE, help="Share for test.  [default: 0.15]")
 @click.option(
     "--whole",
     multiple=True,
     metavar="COLLECTION",
     help="Keeps all patients of this collection on one side; may be repeated, or several with commas.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True, help="Shuffles."
-)
+@click.option("--seed", type=_SEED, default=1, show_default=True, help="Shuffles.")
 @_OVERWRITE
 @_JSON
 @_QUIET
 def split_command(
-    manifest: Path,
+    path: Path,
     out: Path,
     by: str,
     folds: int | None,
@@ -309,14 +300,8 @@ def split_command(
     Train, validation and test, or K folds, alike in collections, institutions and tumour volumes; or
     with --by institution a fold for each institution. No person is on two sides, except with --by slice.
     """
+    from gliosight.data import split as splits
     from gliosight.data.manifest import check_file, read_manifest
-    from gliosight.data.split import (
-        DEFAULT_SHARES,
-        split_folds,
-        split_institutions,
-        split_parts,
-        write_split,
-    )
 
     if folds is not None and by != "patient":
         raise UsageError(f"--folds with --by {by}", remedy="leave out one of them")
@@ -326,30 +311,52 @@ def split_command(
         raise UsageError(f"--whole with --by {by}", remedy="leave out one of them")
     collections = tuple(dict.fromkeys(name for text in whole for name in text.split(",")))
     check_file(out, overwrite=overwrite)
-    known = read_manifest(manifest)
-    if folds is not None or by == "institution":
+    manifest = read_manifest(path)
+    if folds is None and by != "institution":
+        chosen = {splits.VALIDATION: validation, splits.TEST: test}
+        shares = splits.DEFAULT_SHARES | {
+            part: share for part, share in chosen.items() if share is not None
+        }
+        rest = 1 - shares[splits.VALIDATION] - shares[splits.TEST]
+        if rest < -1e-9:  # less is the rounding of floats
+            raise UsageError(
+                f"shares for validation and test of {1 - rest:g} in all",
+                remedy="leave a share for training: together they are 1 at most",
+            )
+        shares[splits.TRAIN] = max(rest, 0.0)
+        split = splits.split_parts(manifest, by=by, seed=seed, shares=shares, whole=collections)
+    else:
         share = 0.15 if validation is None else validation
         if folds is not None:
-            split = split_folds(known, folds, seed=seed, validation=share, whole=collections)
+            split = splits.split_folds(
+                manifest, folds, seed=seed, validation=share, whole=collections
+            )
         else:
-            split = split_institutions(known, seed=seed, validation=share)
-    else:
-        shares = dict(DEFAULT_SHARES)
-        shares["validation"] = shares["validation"] if validation is None else validation
-        shares["test"] = shares["test"] if test is None else test
-        shares["train"] = 1 - shares["validation"] - shares["test"]
-        split = split_parts(known, by=by, seed=seed, shares=shares, whole=collections)
-    write_split(split, out)
+            split = splits.split_institutions(manifest, seed=seed, validation=share)
+    splits.write_split(split, out)
     if by == "slice":
         print(
             "warning: by slice, a patient's slices fall on both sides and the scores say little: "
             "for the tutorial's protocol only",
             file=sys.stderr,
         )
+    groups = _counts(manifest, split)
     if as_json:
-        print_json({"split": str(out), "by": by, "seed": seed, "groups": _group_rows(known, split)})
+        print_json({"split": str(out), "by": by, "seed": seed, "groups": groups})
     elif not quiet:
-        _print_groups(known, split)
+        counts = ("group", "patients", "slices", "tumour_slices")
+        kinds = ("collections", "institutions") if manifest.collections else ("institutions",)
+        header = [*(name.replace("_", " ") for name in counts), *(f"{k} (patients)" for k in kinds)]
+        rows = [
+            (
+                *(group[name] for name in counts),
+                *(" ".join(f"{name} {n}" for name, n in group[kind].items()) for kind in kinds),
+            )
+            for group in groups
+        ]
+        _print_table(header, rows)
+        if split.has_folds and split.validation:
+            print_text(f"of those outside the test fold, {split.validation:.0%} are for validation")
         print_text(f"split: {printable(str(out))}")
 
 
@@ -373,116 +380,40 @@ def download_command(out: Path, quiet: bool) -> None:
         print_text(f"data set: {printable(str(folder))}")
 
 
-def _group_rows(manifest: Manifest, split: Split) -> list[dict[str, Any]]:
-    from gliosight.data.split import rows_by_group
-    from gliosight.data.summary import NO_COLLECTION, NO_INSTITUTION, group_of
+def _counts(manifest: Manifest, split: Split) -> list[dict[str, Any]]:
+    """Each group's counts, and its patients by collection (where there are any) and institution."""
+    from gliosight.data.describe import NO_COLLECTION, NO_INSTITUTION, group_of
 
-    out = []
-    for name, rows in rows_by_group(split, manifest).items():
-        counted = {
-            "institutions": [(row.institution or NO_INSTITUTION, row.patient) for row in rows]
-        }
+    groups: list[dict[str, Any]] = []
+    for name, rows in split.rows_by_group(manifest).items():
+        group: dict[str, Any] = {"group": name, **asdict(group_of(rows))}
+        first = {row.patient: row for row in rows}.values()
         if manifest.collections:
-            pairs = [(row.collection or NO_COLLECTION, row.patient) for row in rows]
-            counted = {"collections": pairs, **counted}
-        counts = {
-            title: dict(sorted(Counter(key for key, _ in set(pairs)).items()))
-            for title, pairs in counted.items()
-        }
-        out.append({"group": name, **asdict(group_of(rows)), **counts})
-    return out
-
-
-def _print_groups(manifest: Manifest, split: Split) -> None:
-    titles = ("collections", "institutions") if manifest.collections else ("institutions",)
-    header = (
-        "group",
-        "patients",
-        "slices",
-        "tumour slices",
-        *(f"{one} (patients)" for one in titles),
-    )
-    rows = [
-        (
-            one["group"],
-            one["patients"],
-            one["slices"],
-            one["tumour_slices"],
-            *(
-                " ".join(f"{name} {count}" for name, count in one[title].items())
-                for title in titles
-            ),
-        )
-        for one in _group_rows(manifest, split)
-    ]
-    _print_table(header, rows)
-    if split.has_folds and split.validation:
-        print_text(f"of those outside the test fold, {split.validation:.0%} are for validation")
-
-
-def _print_excluded(excluded: dict[str, int]) -> None:
-    if not excluded:
-        return
-    print_text(f"{_many(sum(excluded.values()), 'slice')} excluded:")
-    for reason, count in list(excluded.items())[:SHOWN]:
-        print_text(f"  {count:,}  {printable(reason)}")
-    if len(excluded) > SHOWN:
-        rest = list(excluded.values())[SHOWN:]
-        print_text(f"  {sum(rest):,}  for {_many(len(rest), 'other reason')}, see the manifest")
-
-
-def _print_table(header: Ordered[str], rows: Iterable[Ordered[object]]) -> None:
-    """Columns as wide as they need to be; numbers to the right."""
-    known = [tuple(row) for row in rows]
-    told = [tuple(_cell(one) for one in row) for row in known]
-    right = [all(isinstance(row[k], int) for row in known) for k in range(len(header))]
-    widths = [max(len(row[k]) for row in [tuple(header), *told]) for k in range(len(header))]
-    for row in [tuple(header), *told]:
-        cells = [
-            one.rjust(width) if to_right else one.ljust(width)
-            for one, width, to_right in zip(row, widths, right, strict=True)
-        ]
-        print_text("  ".join(cells).rstrip())
-
-
-def _cell(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else printable(str(value))
-
-
-def _told(tell: Progress | None) -> Callable[[int, int], None] | None:
-    """The progress bar as the package's own functions call it."""
-    return None if tell is None else lambda done, total: tell("", done, total)
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+            names = Counter(row.collection or NO_COLLECTION for row in first)
+            group["collections"] = dict(sorted(names.items()))
+        names = Counter(row.institution or NO_INSTITUTION for row in first)
+        group["institutions"] = dict(sorted(names.items()))
+        groups.append(group)
+    return groups
 
 
 def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> None:
     """What the tutorial looks at with info, head and value_counts, and what it does not."""
     whole = summary.whole
     print_text(f"{_many(looked.rows, 'row')}, {_many(whole.patients, 'patient')}\n")
-    _print_table(
-        ("column", "filled", "different"),
-        [(one.name, one.filled, one.different) for one in looked.columns],
-    )
+    columns = [(column.name, column.filled, column.different) for column in looked.columns]
+    _print_table(("column", "filled", "different"), columns)
     print_text("")
-    _print_table(
-        ("patient", "number", "image", "tumour", "area_px"),
-        [
-            (row.patient, row.number, row.image, int(row.tumour), row.area_px)
-            for row in manifest.rows[:HEAD]
-        ],
-    )
+    names = ("patient", "number", "image", "tumour", "area_px")
+    head = [
+        (row.patient, row.number, row.image, int(row.tumour), row.area_px)
+        for row in manifest.rows[:HEAD]
+    ]
+    _print_table(names, head)
     print_text("")
-    without = whole.slices - whole.tumour_slices
-    _print_table(
-        ("tumour", "slices", "part"),
-        [
-            ("no", without, f"{1 - whole.tumour_part:.1%}"),
-            ("yes", whole.tumour_slices, f"{whole.tumour_part:.1%}"),
-        ],
-    )
+    part, without = whole.tumour_part, whole.slices - whole.tumour_slices
+    classes = [("no", without, f"{1 - part:.1%}"), ("yes", whole.tumour_slices, f"{part:.1%}")]
+    _print_table(("tumour", "slices", "part"), classes)
     print_text("")
     for values, count in looked.mask_values.items():
         print_text(f"masks with values {values}: {count:,}")
@@ -493,37 +424,26 @@ def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> No
     if looked.unreadable:
         print_text(f"{_many(looked.unreadable, 'file')} cannot be read, see: gliosight data audit")
     print_text("")
-    _print_table(
-        ("spread", "smallest", "quarter", "median", "quarter", "largest", "mean"),
-        [
-            (words, *(round(one) for one in (v.least, v.lower, v.median, v.upper, v.most, v.mean)))
-            for words, v in summary.spreads
-        ],
-    )
+    quantiles = ("smallest", "quarter", "median", "quarter", "largest", "mean")
+    spreads = [(words, *map(round, asdict(spread).values())) for words, spread in summary.spreads]
+    _print_table(("spread", *quantiles), spreads)
     print_text("")
     if summary.collections:
-        _print_named("collection", summary.collections)
+        _print_groups("collection", summary.collections)
         print_text("")
-    _print_named("institution", summary.institutions)
+    _print_groups("institution", summary.institutions)
     _print_missing(summary)
     _print_excluded(summary.excluded)
     if whole.patients and not summary.tumour_free:
         print_text("every patient has a tumour: specificity by patient needs other brains")
 
 
-def _print_named(what: str, groups: Mapping[str, Group]) -> None:
+def _print_groups(what: str, groups: Mapping[str, Group]) -> None:
     _print_table(
         (what, "patients", "slices", "tumour slices", "part", "tumour pixels"),
         [
-            (
-                name,
-                one.patients,
-                one.slices,
-                one.tumour_slices,
-                f"{one.tumour_part:.1%}",
-                one.tumour_px,
-            )
-            for name, one in groups.items()
+            (name, g.patients, g.slices, g.tumour_slices, f"{g.tumour_part:.1%}", g.tumour_px)
+            for name, g in groups.items()
         ],
     )
 
@@ -534,3 +454,38 @@ def _print_missing(summary: Summary) -> None:
             copies = len(summary.copied[name])
             how = f"; in {copies:,} a copy stands in its place" if copies else ""
             print_text(f"{name} is missing in {_many(len(patients), 'patient')}{how}")
+
+
+def _print_excluded(excluded: Mapping[str, int]) -> None:
+    if not excluded:
+        return
+    print_text(f"{_many(sum(excluded.values()), 'slice')} excluded:")
+    for reason, count in list(excluded.items())[:SHOWN]:
+        print_text(f"  {count:,}  {printable(reason)}")
+    if rest := list(excluded.values())[SHOWN:]:
+        print_text(f"  {sum(rest):,}  for {_many(len(rest), 'other reason')}, see the manifest")
+
+
+def _print_table(header: Ordered[str], rows: Iterable[Ordered[object]]) -> None:
+    """Columns as wide as they need to be; numbers to the right."""
+    columns = [_column(title, cells) for title, *cells in zip(header, *rows, strict=True)]
+    for line in zip(*columns, strict=True):
+        print_text("  ".join(line).rstrip())
+
+
+def _column(title: object, cells: Ordered[object]) -> list[str]:
+    texts = [
+        f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in (title, *cells)
+    ]
+    right = all(isinstance(cell, int) for cell in cells)
+    width = max(map(len, texts))
+    return [text.rjust(width) if right else text.ljust(width) for text in texts]
+
+
+def _counter(progress: Progress | None) -> Callable[[int, int], None] | None:
+    """The progress bar as the package's own functions call it."""
+    return None if progress is None else lambda done, total: progress("", done, total)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"

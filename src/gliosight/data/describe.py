@@ -1,30 +1,107 @@
-"""A first look into the files of a data set (data).
+"""What a data set holds, in figures: of its manifest (`summarize`) and of its files (`look`) (data).
 
-In: a `Manifest`. Out: a frozen `Look`: which values the masks hold, and of what size and kind the pictures
-are. What needs no pixel is `summary`'s. A file that cannot be read is counted, not an error: `audit` says
-more.
+A file that cannot be read is counted here; `audit` says more.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
-from gliosight.data.manifest import COLUMNS, NIFTI, Manifest, SliceRow
-from gliosight.data.pixels import read_labels, read_mask, read_picture, read_volume, values_of
+from gliosight.data.manifest import COLUMNS, NIFTI, SEQUENCES, Manifest, SliceRow
+from gliosight.data.studies import (
+    Tell,
+    read_labels,
+    read_mask,
+    read_picture,
+    read_volume,
+    size_text,
+    values_of,
+)
 from gliosight.errors import GliosightError
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 
-Tell = Callable[[int, int], None]
+NO_INSTITUTION = "unknown"
+NO_COLLECTION = "none"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Counts of the used rows of a collection, an institution or the whole; ``tumour_px`` is their area."""
+
+    patients: int
+    slices: int
+    tumour_slices: int
+    tumour_px: int
+
+    @property
+    def tumour_part(self) -> float:
+        """Part of the slices that show tumour; 0 without slices."""
+        return self.tumour_slices / self.slices if self.slices else 0.0
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Smallest, quartiles, largest and mean of some numbers; all 0 where there are none."""
+
+    least: float
+    lower: float
+    median: float
+    upper: float
+    most: float
+    mean: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A manifest in figures.
+
+    Parameters
+    ----------
+    persons : int
+        Different persons of the patients, which are studies.
+    collections, institutions : dict of str to Group
+        By name; no collections where the manifest names none.
+    excluded : dict of str to int
+        Slices that are not used, by reason, the most frequent first.
+    area, volume : Spread
+        Tumour pixels of the slices, and of the patients, that have any.
+    missing, copied : dict of str to list of str
+        Patients without a sequence, by sequence, and those of them where it is a copy of another one.
+    tumour_free : list of str
+        Patients without a tumour pixel.
+    """
+
+    whole: Group
+    persons: int
+    collections: dict[str, Group]
+    institutions: dict[str, Group]
+    excluded: dict[str, int]
+    slices_per_patient: Spread
+    tumour_slices_per_patient: Spread
+    area: Spread
+    volume: Spread
+    missing: dict[str, list[str]]
+    copied: dict[str, list[str]]
+    tumour_free: list[str]
+
+    @property
+    def spreads(self) -> list[tuple[str, Spread]]:
+        """The spreads with the words that name them."""
+        return [
+            ("slices of a patient", self.slices_per_patient),
+            ("tumour slices of a patient", self.tumour_slices_per_patient),
+            ("tumour area of a slice, pixels", self.area),
+            ("tumour of a patient, pixels", self.volume),
+        ]
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the manifest: how many rows say something in it, and how many different things."""
+    """One column of the manifest: how many rows have a value in it, and how many different values."""
 
     name: str
     filled: int
@@ -37,8 +114,6 @@ class Look:
 
     Parameters
     ----------
-    rows : int
-    columns : tuple of Column
     mask_values : dict of str to int
         Number of masks by the values they hold, such as ``"0 255"``.
     mask_least, mask_most : float or None
@@ -57,9 +132,55 @@ class Look:
     pictures: dict[str, int]
     unreadable: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """The same for JSON."""
-        return asdict(self)
+
+def summarize(manifest: Manifest) -> Summary:
+    """Count what a manifest holds."""
+    used = manifest.used
+    patients = manifest.by_patient.items()
+    volumes = {patient: sum(row.area_px for row in rows) for patient, rows in patients}
+    collections = [(row.collection or NO_COLLECTION, row) for row in used]
+    return Summary(
+        whole=group_of(used),
+        persons=len(set(map(manifest.person_of, manifest.patients))),
+        collections=_groups(collections) if manifest.collections else {},
+        institutions=_groups((row.institution or NO_INSTITUTION, row) for row in used),
+        excluded=dict(Counter(row.excluded for row in manifest.rows if row.excluded).most_common()),
+        slices_per_patient=spread_of(len(rows) for _, rows in patients),
+        tumour_slices_per_patient=spread_of(
+            sum(row.tumour for row in rows) for _, rows in patients
+        ),
+        area=spread_of(row.area_px for row in used if row.tumour),
+        volume=spread_of(filter(None, volumes.values())),
+        missing={
+            name: [patient for patient, rows in patients if name not in rows[0].sequences]
+            for name in SEQUENCES
+        },
+        copied={
+            name: [patient for patient, rows in patients if name in rows[0].copies]
+            for name in SEQUENCES
+        },
+        tumour_free=[patient for patient, volume in volumes.items() if not volume],
+    )
+
+
+def group_of(rows: Iterable[SliceRow]) -> Group:
+    """Count rows."""
+    rows = list(rows)
+    return Group(
+        patients=len({row.patient for row in rows}),
+        slices=len(rows),
+        tumour_slices=sum(row.tumour for row in rows),
+        tumour_px=sum(row.area_px for row in rows),
+    )
+
+
+def spread_of(values: Iterable[float]) -> Spread:
+    """Smallest, quartiles, largest and mean."""
+    array = np.asarray(list(values), dtype=np.float64)
+    if not array.size:
+        return Spread(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    least, lower, median, upper, most = np.quantile(array, (0, 0.25, 0.5, 0.75, 1)).tolist()
+    return Spread(least, lower, median, upper, most, float(array.mean()))
 
 
 def look(manifest: Manifest, tell: Tell | None = None) -> Look:
@@ -82,27 +203,31 @@ def look(manifest: Manifest, tell: Tell | None = None) -> Look:
             done += len(rows) // len(masks)
             if tell is not None:
                 tell(done, len(manifest.used))
-    known = [one for several in values for one in several]
+    every = [value for several in values for value in several]
     return Look(
         rows=len(manifest.rows),
-        columns=tuple(_columns(manifest)),
+        columns=tuple(_column(manifest, name) for name in COLUMNS),
         mask_values={
-            " ".join(f"{one:g}" for one in several): count
+            " ".join(f"{value:g}" for value in several): count
             for several, count in values.most_common()
         },
-        mask_least=min(known, default=None),
-        mask_most=max(known, default=None),
+        mask_least=min(every, default=None),
+        mask_most=max(every, default=None),
         pictures=dict(pictures.most_common()),
         unreadable=unreadable,
     )
 
 
-def _columns(manifest: Manifest) -> list[Column]:
-    out = []
-    for name in COLUMNS:
-        told = [getattr(row, name) for row in manifest.rows]
-        out.append(Column(name, sum(one not in ("", ()) for one in told), len(set(told))))
-    return out
+def _groups(pairs: Iterable[tuple[str, SliceRow]]) -> dict[str, Group]:
+    by_name: dict[str, list[SliceRow]] = {}
+    for name, row in pairs:
+        by_name.setdefault(name, []).append(row)
+    return {name: group_of(rows) for name, rows in sorted(by_name.items())}
+
+
+def _column(manifest: Manifest, name: str) -> Column:
+    values = [getattr(row, name) for row in manifest.rows]
+    return Column(name, sum(value not in ("", ()) for value in values), len(set(values)))
 
 
 def _picture(manifest: Manifest, row: SliceRow) -> str:
@@ -111,7 +236,7 @@ def _picture(manifest: Manifest, row: SliceRow) -> str:
         values = read_volume(path, row.image, budget).values
     else:
         values = read_picture(path, row.image, budget).values
-    return f"{' x '.join(map(str, values.shape))} {values.dtype}"
+    return f"{size_text(values.shape)} {values.dtype}"
 
 
 def _mask_values(manifest: Manifest, row: SliceRow) -> tuple[float, ...]:

@@ -1,7 +1,6 @@
-"""The published data set, fetched by its publisher's own client (data; extra: download).
+"""The published LGG set, fetched by Kaggle's own client (data; extra: download). Apart: it needs a peer.
 
-In: a folder. Out: the data set in it. kagglehub does the work and keeps its own cache; it asks for the
-user's Kaggle account only where Kaggle does.
+kagglehub does the work and keeps its own cache; it asks for the user's Kaggle account only where Kaggle does.
 """
 
 from __future__ import annotations
@@ -24,25 +23,17 @@ LONGEST = 200
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds something, before anything is fetched.
-
-    Raises
-    ------
-    CannotWriteError
-    """
+    """Refuse a folder that holds something, before anything is fetched; raises `CannotWriteError`."""
     try:
-        mode = folder.stat().st_mode
-        in_the_way = not stat.S_ISDIR(mode) or not is_empty(folder)
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)
+        if is_folder and is_empty(folder):
+            return
+        what = "the folder is not empty" if is_folder else "a file is in the way"
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        raise _cannot(folder, error) from error
-    if in_the_way:
-        raise CannotWriteError(
-            "the folder is not empty" if stat.S_ISDIR(mode) else "a file is in the way",
-            where=folder.name,
-            remedy="choose another -o",
-        )
+        what = f"cannot write there: {getattr(error, 'strerror', None) or error}"
+    raise CannotWriteError(what, where=folder.name, remedy="choose another -o")
 
 
 def download(folder: Path, kagglehub: Any) -> Path:
@@ -52,7 +43,7 @@ def download(folder: Path, kagglehub: Any) -> Path:
     ----------
     folder : Path
     kagglehub : module
-        Handed over by the command line, which knows what to say where it is not installed.
+        From the command line, which knows what to say where it is not installed.
 
     Returns
     -------
@@ -86,11 +77,3 @@ def _failed(error: Exception) -> PeerError:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         what, remedy = f"Kaggle did not give the data set, {lines[0][:LONGEST]}", ACCOUNT
     return PeerError(what, where=DATASET, remedy=remedy)
-
-
-def _cannot(folder: Path, error: Exception) -> CannotWriteError:
-    return CannotWriteError(
-        f"cannot write there: {getattr(error, 'strerror', None) or error}",
-        where=folder.name,
-        remedy="choose another -o",
-    )

@@ -1,41 +1,44 @@
-"""From the files of a data set to the rows of its manifest (data).
+"""From the files of one or several data sets to the rows of a manifest (data).
 
-In: a `Layout`. Out: a frozen `Indexed`, one row for each slice. Every file is opened and decoded here
-once, so that nothing damaged is met later in training: a slice that cannot be used stays in the manifest,
-with the reason in its column ``excluded``.
+Every file is opened and decoded once, so that nothing damaged is met later in training: a slice that cannot
+be used stays in the manifest, with the reason in its column ``excluded``.
 
-What rules a slice out: a picture or mask that is missing, damaged or of a kind that is not read; a mask of
-another size than its picture, or that is an image; a size or depth that differs from that of the
-patient's other slices (the most frequent one counts). What rules a patient out: FLAIR without contrast,
-with two values only, or named as another sequence. Which sequences are really there is decided for the
-patient as a whole, by the rule of `gliosight.read.copies`. T1 and T1C on another grid than FLAIR count where
-the read stage resamples them onto it.
+A slice is excluded whose picture or mask is missing, damaged or of a kind that is not read; whose mask is of
+another size than its picture, or an image; whose size or depth differs from that of the patient's other
+slices (the most frequent one counts). A patient is excluded whose FLAIR has no contrast, has a few values
+only, or is named as another sequence. Which sequences are really there is decided for the patient as a whole,
+by the rule of `gliosight.read.copies`; T1 and T1C on another grid than FLAIR count where the read stage
+resamples them onto it.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.data.cases import NO_MASK, Layout, PictureCase, PictureSlice, VolumeCase
+from gliosight.data.cases import NO_MASK, Case, Files, Layout, find_cases
 from gliosight.data.manifest import NIFTI, SEQUENCES, SLICES, SliceRow
-from gliosight.data.patients import institution_of
-from gliosight.data.pixels import (
+from gliosight.data.people import NOBODY, People, Root, institution_of
+from gliosight.data.studies import (
     Pixels,
+    Tell,
     file_sha256,
     read_labels,
     read_mask,
     read_picture,
     read_volume,
+    size_text,
 )
-from gliosight.errors import DamagedInputError, GliosightError, printable
+from gliosight.errors import DamagedInputError, GliosightError, UsageError, printable
 from gliosight.read.copies import keep_real
 from gliosight.read.intensities import few_values, is_constant, is_labels
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
@@ -45,8 +48,7 @@ from gliosight.read.regrid import onto_grid
 from gliosight.read.slices import CHANNELS
 from gliosight.study import Sequence
 
-# Told how many files (pictures, or patients of volumes) are done and how many there are.
-Tell = Callable[[int, int], None]
+Writer = Callable[[Path | None], str]
 
 
 @dataclass(frozen=True)
@@ -57,59 +59,117 @@ class Indexed:
     notes: tuple[str, ...]
 
 
-def files_of(layout: Layout) -> int:
-    """How many files `index` counts: pictures, and patients of volumes."""
-    return sum(len(one.slices) if isinstance(one, PictureCase) else 1 for one in layout.cases)
-
-
-def index(
-    layout: Layout,
+def index_roots(
+    roots: Ordered[Root],
     folder: Path,
-    tell: Tell | None = None,
     *,
-    tumour_free: Container[str] = frozenset(),
+    people: People = NOBODY,
+    tumour_free: Iterable[str] = (),
+    tell: Tell | None = None,
 ) -> Indexed:
-    """Open every file and make the rows.
+    """Index one or several data sets into one manifest.
 
     Parameters
     ----------
-    layout : Layout
+    roots : sequence of Root
     folder : Path
         Where the manifest will lie; the rows' paths are relative to it.
+    people : People
+        Its collections go before those of the roots.
+    tumour_free : iterable of str
+        Collections, of roots or of the table, whose patients have no tumour and need no mask.
     tell : callable, optional
-    tumour_free : container of str
-        Patients that are known to have no tumour: they need no mask.
 
     Raises
     ------
+    UsageError
+        A tumour-free collection that is not there.
     DamagedInputError
-        A mask of one of them marks pixels.
+        Two patients of one name; a mask that marks pixels in a tumour-free collection.
+    GliosightError
+        See `gliosight.data.cases.find_cases`.
     """
-    names = _Names(layout.root, folder)
-    total = files_of(layout)
+    layouts = [find_cases(root.path) for root in roots]
+    patients = _patients(roots, layouts, people, tumour_free)
+    total = sum(len(case.files) for layout in layouts for case in layout.cases)
+    done = count(1)
+
+    def step() -> None:
+        if tell is not None:
+            tell(next(done), total)
+
     rows: list[SliceRow] = []
-    notes = list(layout.notes)
-    contradicted = done = 0
-    for case in layout.cases:
-        if isinstance(case, VolumeCase):
-            made, odd = _volume_rows(case, names, tumour_free=case.patient in tumour_free)
-            notes += odd
-            done += 1
-            if tell is not None:
-                tell(done, total)
-        else:
-            started = done
-            step = None if tell is None else lambda k, n=started: tell(n + k, total)
-            made = _picture_rows(case, names, step, tumour_free=case.patient in tumour_free)
-            done += len(case.slices)
-            contradicted += _contradictions(case, made, layout.labels)
-        _refuse_tumour(made)
-        rows += made
-    if contradicted:
+    notes: list[str] = []
+    for root, layout in zip(roots, layouts, strict=True):
+        write = _writer(layout.root, folder)
+        noted = list(layout.notes)
+        contradicted = 0
+        for case in layout.cases:
+            patient = patients[case.patient]
+            if case.is_volume:
+                own, odd = _volume_rows(case.files[0], patient, write)
+                noted += odd
+                step()
+            else:
+                own = _picture_rows(case, patient, write, step)
+                contradicted += sum(
+                    not row.excluded and picture.label not in (None, row.tumour)
+                    for picture, row in zip(case.files, own, strict=True)
+                )
+            _refuse_tumour(own)
+            rows += own
+        if contradicted:
+            noted.append(
+                f"Rows whose label in the table contradicts the mask, which counts: {contradicted:,}."
+            )
+        before = f"{root.collection}: " if len(roots) > 1 else ""
+        notes += [before + note for note in noted]
+    if absent := sorted(people.entries.keys() - patients.keys()):
         notes.append(
-            f"Rows whose label in the table contradicts the mask, which counts: {contradicted:,}."
+            f"Patients of --people that are not there: {len(absent):,}, such as {absent[0]}."
         )
     return Indexed(tuple(rows), tuple(notes))
+
+
+def _patients(
+    roots: Ordered[Root], layouts: list[Layout], people: People, tumour_free: Iterable[str]
+) -> dict[str, SliceRow]:
+    """What is known of each patient without its files, as a row without a slice."""
+    free, collections = set(tumour_free), set[str]()
+    patients: dict[str, SliceRow] = {}
+    root_of: dict[str, Root] = {}
+    for root, layout in zip(roots, layouts, strict=True):
+        for case in layout.cases:
+            name = case.patient
+            if name in root_of:
+                raise DamagedInputError(
+                    f"two data sets have a patient named {printable(name)}",
+                    where=f"{printable(root_of[name].path.name)} and {printable(root.path.name)}",
+                    remedy="give one of them without this patient, or rename it there; if both are one "
+                    "person, say so with --people",
+                )
+            root_of[name] = root
+            collection = people.collection(name) or root.collection
+            own = {root.collection, collection} - {""}
+            collections |= own
+            patients[name] = SliceRow(
+                name,
+                0,
+                NIFTI if case.is_volume else SLICES,
+                "",
+                institution=institution_of(name),
+                collection=collection,
+                person=people.person(name),
+                tumour_free=bool(own & free),
+            )
+    if absent := sorted(free - collections):
+        raise UsageError(
+            f"no collection {printable(absent[0])!r} for --tumour-free",
+            remedy=f"choose one of {', '.join(sorted(collections))}"
+            if collections
+            else "name the data set: NAME=PATH",
+        )
+    return patients
 
 
 def _refuse_tumour(rows: list[SliceRow]) -> None:
@@ -123,270 +183,205 @@ def _refuse_tumour(rows: list[SliceRow]) -> None:
             )
 
 
-def _contradictions(case: PictureCase, rows: list[SliceRow], labels: Mapping[Path, bool]) -> int:
-    return sum(
-        labels.get(one.image, row.tumour) != row.tumour
-        for one, row in zip(case.slices, rows, strict=True)
-        if not row.excluded
-    )
-
-
-class _Names:
-    """Paths as the manifest writes them, and as an error names them."""
-
-    def __init__(self, root: Path, folder: Path) -> None:
-        self._root = root
-        folder = folder.absolute()
-        if root.is_relative_to(folder):
-            self._way = root.relative_to(folder)
-        else:
-            # Links resolved: `..` leads up from where a link leads to, not from the link.
-            try:
-                self._way = Path(os.path.relpath(root.resolve(), folder.resolve()))
-            except ValueError:  # on another drive there is no relative path
-                self._way = root.resolve()
-
-    def written(self, path: Path | None) -> str:
-        """As seen from the manifest's folder; empty for none."""
-        return "" if path is None else (self._way / path.relative_to(self._root)).as_posix()
-
-    def where(self, path: Path) -> str:
-        """As seen from the data set's folder."""
-        return path.relative_to(self._root).as_posix()
-
-
-def _row(
-    patient: str,
-    number: int,
-    kind: str,
-    image: str,
-    mask: str,
-    excluded: str,
-    *,
-    tumour_free: bool,
-) -> SliceRow:
-    """A row of which no pixel is known yet."""
-    return SliceRow(
-        patient=patient,
-        number=number,
-        kind=kind,
-        image=image,
-        t1="",
-        t1c="",
-        mask=mask,
-        tumour=False,
-        area_px=0,
-        sequences=(),
-        copies=(),
-        institution=institution_of(patient),
-        sha256="",
-        mask_sha256="",
-        excluded="" if tumour_free and excluded == NO_MASK else excluded,
-        tumour_free=tumour_free,
-    )
+def _writer(root: Path, folder: Path) -> Writer:
+    """What writes the paths of a data set as seen from the manifest's folder; empty for none."""
+    folder = folder.absolute()
+    if root.is_relative_to(folder):
+        way = root.relative_to(folder)
+    else:
+        # Links resolved: `..` leads up from where a link leads to, not from the link.
+        try:
+            way = Path(os.path.relpath(root.resolve(), folder.resolve()))
+        except ValueError:  # on another drive there is no relative path
+            way = root.resolve()
+    return lambda path: "" if path is None else (way / path.relative_to(root)).as_posix()
 
 
 # --- pictures ------------------------------------------------------------------------------------
 
 
 def _picture_rows(
-    case: PictureCase, names: _Names, step: Callable[[int], None] | None, *, tumour_free: bool
+    case: Case, patient: SliceRow, write: Writer, step: Callable[[], None]
 ) -> list[SliceRow]:
+    """Rows of one patient; ``patient`` is a row without a slice."""
     budget = Budget(DEFAULT_LIMITS)
-    read: list[tuple[SliceRow, Pixels | None]] = []
-    for count, one in enumerate(case.slices, start=1):
-        read.append(_read_slice(case.patient, one, names, budget, tumour_free=tumour_free))
-        if step is not None:
-            step(count)
-    shapes = Counter(_shape_of(picture) for _, picture in read if picture is not None)
+    slices: list[tuple[SliceRow, Pixels | None]] = []
+    for picture in case.files:
+        slices.append(_read_slice(picture, patient, write, budget))
+        step()
+    shapes = Counter(_shape_of(image) for _, image in slices if image is not None)
     if not shapes:
-        return [row for row, _ in read]
+        return [row for row, _ in slices]
     usual = shapes.most_common(1)[0][0]
-    rows: list[SliceRow] = []
-    good: list[Pixels] = []
-    for row, picture in read:
-        if picture is None:
-            rows.append(row)
-        elif _shape_of(picture) != usual:
-            reason = f"{_shape_of(picture)}, most of the patient's slices are {usual}"
-            rows.append(_ruled_out(row, reason))
-        else:
-            rows.append(row)
-            good.append(picture)
-    channels = max(one.values.shape[-1] for one in good)
+    rows = [
+        row
+        if image is None or _shape_of(image) == usual
+        else _excluded(row, f"{_shape_of(image)}, most of the patient's slices are {usual}")
+        for row, image in slices
+    ]
+    good = [image for _, image in slices if image is not None and _shape_of(image) == usual]
+    channels = max(image.values.shape[-1] for image in good)
     stack = np.stack(
-        [np.broadcast_to(one.values, (*one.values.shape[:2], channels)) for one in good]
+        [np.broadcast_to(image.values, (*image.values.shape[:2], channels)) for image in good]
     )
-    arrays = {Sequence.FLAIR: stack[..., 0]}
     if channels == len(CHANNELS):
-        arrays = {name: stack[..., place] for place, name in enumerate(CHANNELS)}
-    elif said := _other_sequence(case):
-        return [_ruled_out(row, f"no FLAIR, the name says {said}") for row in rows]
-    return _finish(rows, arrays, lossy=any(one.lossy for one in good))
+        arrays = {name: stack[..., channel] for channel, name in enumerate(CHANNELS)}
+    elif other := _other_sequence(case):
+        return [_excluded(row, f"no FLAIR, the name says {other}") for row in rows]
+    else:
+        arrays = {Sequence.FLAIR: stack[..., 0]}
+    return _with_sequences(rows, arrays, lossy=any(image.lossy for image in good))
 
 
 def _read_slice(
-    patient: str, one: PictureSlice, names: _Names, budget: Budget, *, tumour_free: bool
+    picture: Files, patient: SliceRow, write: Writer, budget: Budget
 ) -> tuple[SliceRow, Pixels | None]:
     """A row, and the picture if the slice is sound so far."""
-    row = _row(
+    row = replace(
         patient,
-        one.number,
-        SLICES,
-        names.written(one.image),
-        names.written(one.mask),
-        one.excluded,
-        tumour_free=tumour_free,
+        number=picture.number,
+        image=write(picture.image),
+        mask=write(picture.mask),
+        excluded=picture.excluded,
     )
     try:
-        picture = read_picture(one.image, names.where(one.image), budget)
+        image = read_picture(picture.image, picture.image.name, budget)
     except GliosightError as error:
-        return _ruled_out(row, f"picture: {error.what}"), None
-    row = replace(row, sha256=picture.sha256)
-    if one.mask is None:
-        return (
-            (row, picture) if tumour_free and not row.excluded else (_ruled_out(row, NO_MASK), None)
-        )
+        return _excluded(row, f"picture: {error.what}"), None
+    row = replace(row, sha256=image.sha256)
+    if picture.mask is None:
+        row = row if row.tumour_free else _excluded(row, NO_MASK)
+        return row, None if row.excluded else image
     try:
-        mask = read_mask(one.mask, names.where(one.mask), budget)
+        mask = read_mask(picture.mask, picture.mask.name, budget)
     except GliosightError as error:
-        return _ruled_out(row, f"mask: {error.what}"), None
+        return _excluded(row, f"mask: {error.what}"), None
     row = replace(row, mask_sha256=mask.sha256)
-    size = picture.values.shape[:2]
+    size = image.values.shape[:2]
     if mask.values.shape != size:
-        reason = f"mask is {_size(mask.values.shape)}, its picture {_size(size)}"
-        return _ruled_out(row, reason), None
+        reason = f"mask is {size_text(mask.values.shape)}, its picture {size_text(size)}"
+        return _excluded(row, reason), None
     if row.excluded:
         return row, None
     area = int(np.count_nonzero(mask.values))
-    return replace(row, tumour=area > 0, area_px=area), picture
+    return replace(row, tumour=area > 0, area_px=area), image
 
 
-def _other_sequence(case: PictureCase) -> str:
-    """What grey pictures say they are, if it is not FLAIR; the read stage refuses such slices."""
-    for one in case.slices:
-        said = sequence_of(one.image.name)
-        if said is not None and said is not Sequence.FLAIR:
-            return said.value if isinstance(said, Sequence) else said
+def _other_sequence(case: Case) -> str:
+    """The sequence that names of grey pictures say, if it is not FLAIR; the read stage refuses these."""
+    for picture in case.files:
+        sequence = sequence_of(picture.image.name)
+        if sequence is not None and sequence is not Sequence.FLAIR:
+            return sequence.value if isinstance(sequence, Sequence) else sequence
     return ""
 
 
 def _shape_of(picture: Pixels) -> str:
-    return f"{_size(picture.values.shape[:2])} {picture.values.dtype}"
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+    return f"{size_text(picture.values.shape[:2])} {picture.values.dtype}"
 
 
 # --- volumes -------------------------------------------------------------------------------------
 
 
 def _volume_rows(
-    case: VolumeCase, names: _Names, *, tumour_free: bool
+    files: Files, patient: SliceRow, write: Writer
 ) -> tuple[list[SliceRow], list[str]]:
-    """Rows of one patient, and what the user should know."""
+    """Rows of one patient, and what the user should know; ``patient`` is a row without a slice."""
     budget = Budget(DEFAULT_LIMITS)
-    row = _row(
-        case.patient,
-        0,
-        NIFTI,
-        names.written(case.flair),
-        names.written(case.mask),
-        case.excluded,
-        tumour_free=tumour_free,
+    row = replace(
+        patient,
+        image=write(files.image),
+        mask=write(files.mask),
+        excluded="" if patient.tumour_free and files.excluded == NO_MASK else files.excluded,
     )
     try:
-        flair = read_volume(case.flair, names.where(case.flair), budget)
-        row = replace(row, sha256=file_sha256(case.flair))
+        flair = read_volume(files.image, files.image.name, budget)
+        row = replace(row, sha256=file_sha256(files.image))
     except GliosightError as error:
-        return [_ruled_out(row, f"FLAIR: {error.what}")], []
+        return [_excluded(row, f"FLAIR: {error.what}")], []
     arrays: dict[Sequence, NDArray[Any]] = {Sequence.FLAIR: flair.values}
     notes: list[str] = []
-    for name, path in ((Sequence.T1, case.t1), (Sequence.T1C, case.t1c)):
+    for name, path in ((Sequence.T1, files.t1), (Sequence.T1C, files.t1c)):
         if path is None:
             continue
         try:
-            other = read_volume(path, names.where(path), budget)
+            other = read_volume(path, path.name, budget)
             # As the read stage does for a user's study, so that both see the same sequences.
-            placed = onto_grid(flair, other, name.value, names.where(path), budget)
+            placed = onto_grid(flair, other, name.value, path.name, budget)
         except GliosightError as error:
-            row = _ruled_out(row, f"{name.value}: {error.what}")
+            row = _excluded(row, f"{name.value}: {error.what}")
             continue
         if placed.values is None:
-            notes += [f"{case.patient}: {one.message}" for one in placed.flags]
+            notes += [f"{row.patient}: {flag.message}" for flag in placed.flags]
             continue
         arrays[name] = placed.values
-        written, digest = names.written(path), file_sha256(path)
-        if name is Sequence.T1:
-            row = replace(row, t1=written, t1_sha256=digest)
-        else:
-            row = replace(row, t1c=written, t1c_sha256=digest)
+        column = name.value.lower()
+        columns: dict[str, Any] = {
+            column: write(path),
+            f"{column}_sha256": file_sha256(path),
+        }
+        row = replace(row, **columns)
         # Before it was resampled: interpolation makes many values of a mask's few.
         if is_labels(other.values):
-            row = _ruled_out(row, f"{name.value} has {few_values(other.values)} only: a mask")
-    row, areas = _areas(row, case, flair, names, budget)
+            row = _excluded(row, f"{name.value} has {few_values(other.values)} only: a mask")
+    row, areas = _areas(row, files.mask, flair, budget)
     rows = [
         replace(row, number=number, tumour=area > 0, area_px=area)
         for number, area in enumerate(areas)
     ]
-    return _finish(rows, arrays, lossy=False), notes
+    return _with_sequences(rows, arrays, lossy=False), notes
 
 
 def _areas(
-    row: SliceRow, case: VolumeCase, flair: Image, names: _Names, budget: Budget
+    row: SliceRow, path: Path | None, flair: Image, budget: Budget
 ) -> tuple[SliceRow, list[int]]:
     """The row with its mask's digest, and the mask's area on each slice, pixels."""
     none = [0] * len(flair.values)
-    if case.mask is None:
-        return row if row.tumour_free else _ruled_out(row, NO_MASK), none
+    if path is None:
+        return row if row.tumour_free else _excluded(row, NO_MASK), none
     try:
-        mask = read_labels(case.mask, names.where(case.mask), budget)
-        row = replace(row, mask_sha256=file_sha256(case.mask))
+        mask = read_labels(path, path.name, budget)
+        row = replace(row, mask_sha256=file_sha256(path))
     except GliosightError as error:
-        return _ruled_out(row, f"mask: {error.what}"), none
-    if mask.values.shape != flair.values.shape:
-        wrong = f"mask is {_size(mask.values.shape)}, FLAIR {_size(flair.values.shape)}"
-        return _ruled_out(row, wrong), none
-    if not _same_grid(flair, mask, names.where(case.mask)):
-        return _ruled_out(row, "mask lies elsewhere than FLAIR"), none
+        return _excluded(row, f"mask: {error.what}"), none
+    sizes = size_text(mask.values.shape), size_text(flair.values.shape)
+    if sizes[0] != sizes[1]:
+        return _excluded(row, f"mask is {sizes[0]}, FLAIR {sizes[1]}"), none
+    if not _same_grid(flair, mask):
+        return _excluded(row, "mask lies elsewhere than FLAIR"), none
     return row, none if row.excluded else np.count_nonzero(mask.values, axis=(1, 2)).tolist()
 
 
-def _same_grid(flair: Image, other: Image, where: str) -> bool:
+def _same_grid(flair: Image, mask: Image) -> bool:
     """Whether a mask lies on FLAIR's voxels, by the read stage's own rule; it is never resampled."""
-    if flair.header.shape != other.header.shape:
+    if flair.header.shape != mask.header.shape:
         return False
-    # The name is for flags alone, which are not asked for here.
-    placed = onto_grid(flair, other, Sequence.T1.value, where, Budget(DEFAULT_LIMITS))
-    return placed.values is other.values
+    # The name of a sequence is for flags, which are not used here.
+    placed = onto_grid(flair, mask, Sequence.T1.value, "mask", Budget(DEFAULT_LIMITS))
+    return placed.values is mask.values
 
 
 # --- the patient as a whole ----------------------------------------------------------------------
 
 
-def _finish(
+def _with_sequences(
     rows: list[SliceRow], arrays: Mapping[Sequence, NDArray[Any]], *, lossy: bool
 ) -> list[SliceRow]:
-    """Say which sequences are there, or why the patient cannot be used."""
+    """The rows with the sequences that are there, or why the patient cannot be used."""
     flair = arrays[Sequence.FLAIR]
     if is_constant(flair):
-        return [_ruled_out(row, "FLAIR has no contrast") for row in rows]
+        return [_excluded(row, "FLAIR has no contrast") for row in rows]
     if is_labels(flair):
-        return [_ruled_out(row, f"FLAIR has {few_values(flair)} only: a mask") for row in rows]
-    kept, flags = keep_real(arrays, lossy=lossy)
-    missing = {one.code.removesuffix("_MISSING") for one in flags if one.code.endswith("_MISSING")}
-    there, copied = {one.value for one in kept}, {one.value for one in arrays} & missing
-    return [
-        replace(
-            row,
-            sequences=tuple(one for one in SEQUENCES if one in there),
-            copies=tuple(one for one in SEQUENCES if one in copied),
-        )
-        for row in rows
-    ]
+        return [_excluded(row, f"FLAIR has {few_values(flair)} only: a mask") for row in rows]
+    real, flags = keep_real(arrays, lossy=lossy)
+    missing = {
+        flag.code.removesuffix("_MISSING") for flag in flags if flag.code.endswith("_MISSING")
+    }
+    sequences = tuple(name for name in SEQUENCES if Sequence(name) in real)
+    copies = tuple(name for name in SEQUENCES if Sequence(name) in arrays and name in missing)
+    return [replace(row, sequences=sequences, copies=copies) for row in rows]
 
 
-def _ruled_out(row: SliceRow, reason: str) -> SliceRow:
+def _excluded(row: SliceRow, reason: str) -> SliceRow:
     """The row with a reason, unless it has one already; no truth is claimed for it."""
     return replace(row, tumour=False, area_px=0, excluded=row.excluded or printable(reason))

@@ -1,13 +1,11 @@
-"""The manifest: one row per slice of a data set (data).
+"""The manifest: one row for each slice of a data set (data).
 
-In and out: a CSV file with the columns of `COLUMNS`; in between, a frozen `Manifest`. Paths are relative
-to the folder the manifest lies in, so that both can be moved together. Who makes one is `index`.
+A CSV file with the columns of `COLUMNS`, in memory a frozen `Manifest`; `index` makes it. Paths are relative
+to the folder that the manifest lies in, so that both can be moved together.
 
-Words: a *patient* is one study of one person here (the LGG set has one study each). A *collection* is a data
-set of its own: a cohort, a site, a challenge. A row's *number* is
-the slice's number in its file's name (pictures) or its index along the volume's slice axis, from 0
-(NIfTI). Rows of a patient stand together, in the order of their numbers: inferior to superior for
-pictures in the LGG layout, as stored for NIfTI.
+A *patient* is one study of one person (the LGG set has one study each), a *collection* a data set of its own:
+a cohort, a site, a challenge. Rows of a patient stand together, in the order of their numbers: inferior to
+superior for pictures in the LGG layout, as stored for NIfTI.
 """
 
 from __future__ import annotations
@@ -15,78 +13,54 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 import stat
 from collections.abc import Iterable, Iterator
-from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from gliosight.data.patients import person_of
+from gliosight.data.people import person_of
 from gliosight.errors import CannotWriteError, DamagedInputError, NothingReadableError, printable
-from gliosight.files import whole_file
+from gliosight.files import cannot_write, whole_file
 
 SLICES, NIFTI = "slices", "nifti"
 SEQUENCES = ("T1", "FLAIR", "T1C")
+REMEDY = "make it anew with: gliosight data index"
 
 
 @dataclass(frozen=True)
 class SliceRow:
-    """One slice: where it is and what is known of it without a network.
+    """One slice: its files, and what is known of it without a network. docs/data.md explains each column.
 
     Parameters
     ----------
-    patient : str
-        From the path, never from a column of somebody's table.
     number : int
-        See the module's words.
-    kind : str
-        ``"slices"`` (a picture per slice) or ``"nifti"`` (a volume; rows share their paths).
-    image : str
-        The picture (three channels are T1, FLAIR, T1C; one is FLAIR) or the FLAIR volume.
-    t1, t1c : str
-        Volumes of the other sequences; empty for pictures, and where there are none.
-    mask : str
-        Picture or volume; not 0 is tumour. Empty without a mask: the truth is not known then, unless
-        the patient is ``tumour_free``.
-    tumour : bool
-    area_px : int
-    sequences : tuple of str
-        Those of `SEQUENCES` that are really there, in that order.
-    copies : tuple of str
-        Those that are a copy of FLAIR, as the LGG set fills what was missing.
-    institution : str
-        Second part of a TCGA name; else empty.
-    sha256, mask_sha256 : str
-        Of the bytes of ``image`` and ``mask``.
+        The number in the picture's name, or the index along the volume's slice axis, from 0.
+    image, t1, t1c, mask : str
+        Paths of a picture per slice (three channels are T1, FLAIR, T1C; one is FLAIR), or of volumes, which
+        the rows share. Empty where there is none; not 0 in a mask is tumour.
+    sequences, copies : tuple of str
+        Those of `SEQUENCES` that are really there, and those that are a copy of another, in that order.
     excluded : str
         Why the slice is not used; empty for a good one.
-    t1_sha256, t1c_sha256 : str
-        Of the bytes of ``t1`` and ``t1c``; empty where these are.
-    collection : str
-        The data set the patient is of; empty where there is one only.
-    person : str
-        Who the patient is, where the name does not say it; see `Manifest.person_of`.
-    tumour_free : bool
-        The patient is known to have no tumour, with a mask or without.
     """
 
     patient: str
     number: int
     kind: str
     image: str
-    t1: str
-    t1c: str
-    mask: str
-    tumour: bool
-    area_px: int
-    sequences: tuple[str, ...]
-    copies: tuple[str, ...]
-    institution: str
-    sha256: str
-    mask_sha256: str
+    t1: str = ""
+    t1c: str = ""
+    mask: str = ""
+    tumour: bool = False
+    area_px: int = 0
+    sequences: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    institution: str = ""
+    sha256: str = ""
+    mask_sha256: str = ""
     excluded: str = ""
     t1_sha256: str = ""
     t1c_sha256: str = ""
@@ -100,16 +74,23 @@ class SliceRow:
         return bool(self.mask) or self.tumour_free
 
     @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each file of the row, by its path."""
+        files = {self.image: self.sha256, self.mask: self.mask_sha256}
+        files |= {self.t1: self.t1_sha256, self.t1c: self.t1c_sha256}
+        return {path: digest for path, digest in files.items() if path}
+
+    @property
     def key(self) -> str:
         """The slice's name in a split: ``patient:number``."""
         return f"{self.patient}:{self.number}"
 
 
-COLUMNS = tuple(one.name for one in fields(SliceRow))
+COLUMNS = tuple(field.name for field in fields(SliceRow))
 OPTIONAL = ("t1_sha256", "t1c_sha256", "collection", "person", "tumour_free")
 # Columns in which all rows of a patient are alike.
 OF_PATIENT = ("collection", "person", "tumour_free")
-# Beginnings that a spreadsheet takes for a formula, and the mark itself.
+# What a spreadsheet takes for the beginning of a formula, and the mark put before it.
 MARKED = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
@@ -142,7 +123,7 @@ class Manifest:
                 raise DamagedInputError(
                     f"slices of {printable(patient)} are out of order or there twice",
                     where="manifest",
-                    remedy="make it anew with: gliosight data index",
+                    remedy=REMEDY,
                 )
             for name in OF_PATIENT:
                 if len({getattr(row, name) for row in rows}) > 1:
@@ -161,7 +142,7 @@ class Manifest:
     @cached_property
     def patients(self) -> tuple[str, ...]:
         """Patients with a used row, in the order of the manifest."""
-        return tuple(dict.fromkeys(row.patient for row in self.used))
+        return tuple(self.by_patient)
 
     @cached_property
     def by_patient(self) -> dict[str, tuple[SliceRow, ...]]:
@@ -189,7 +170,7 @@ class Manifest:
             known = [row.patient, str(row.number), row.sha256, row.mask_sha256, row.excluded]
             if row.t1 or row.t1c:
                 known += [row.t1_sha256, row.t1c_sha256]
-            # Only where they are given: the digest of a data set without them stays what it was.
+            # Only where they have a value: the digest of a data set without them stays what it was.
             for name in OF_PATIENT:
                 if getattr(row, name):
                     known += [name, str(getattr(row, name))]
@@ -198,67 +179,16 @@ class Manifest:
 
 
 def write_manifest(rows: Iterable[SliceRow], path: Path) -> None:
-    """Write a manifest.
-
-    Raises
-    ------
-    CannotWriteError
-    """
+    """Write a manifest; raises `CannotWriteError`."""
     text = io.StringIO()
     plain = csv.writer(text, lineterminator="\n")
     quoting = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     plain.writerow(COLUMNS)
     for row in rows:
-        cells = [_said(getattr(row, name)) for name in COLUMNS]
+        cells = [_cell(getattr(row, name)) for name in COLUMNS]
         # Not every Python quotes a lone carriage return by itself.
         (quoting if any("\r" in cell for cell in cells) else plain).writerow(cells)
     write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
-
-
-def check_file(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output file that is in the way, before any work is done.
-
-    Raises
-    ------
-    CannotWriteError
-        It is there and ``overwrite`` is not set, or it is no file.
-    """
-    try:
-        there = stat.S_ISREG(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        there = os.path.lexists(path)  # a link that leads nowhere
-    except (OSError, ValueError) as error:  # a NUL, a name too long
-        raise _cannot_write(path, error) from error
-    else:
-        if not there:
-            raise CannotWriteError(
-                "a folder is in the way of the output file",
-                where=path.name,
-                remedy="choose another -o",
-            )
-    if there and not overwrite:
-        raise CannotWriteError(
-            "the output is there already",
-            where=path.name,
-            remedy="choose another -o, or replace it with --overwrite",
-        )
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all.
-
-    Raises
-    ------
-    CannotWriteError
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path, overwrite=True) as partial:
-            partial.write_bytes(content)
-    except CannotWriteError:
-        raise
-    except (OSError, ValueError) as error:
-        raise _cannot_write(path, error) from error
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -272,7 +202,7 @@ def read_manifest(path: Path) -> Manifest:
         The file is not a manifest, or a value does not fit its column; the message names the line.
     """
     try:
-        # Names that are no UTF-8 on disk come back as they were.
+        # Names that are not UTF-8 on disk come back as they were.
         text = path.read_bytes().decode("utf-8", "surrogateescape")
     except (OSError, ValueError) as error:
         raise NothingReadableError(
@@ -282,91 +212,100 @@ def read_manifest(path: Path) -> Manifest:
         ) from error
     lines = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
     try:
-        rows = _rows(lines)
+        rows = tuple(_rows(lines))
     except (ValueError, csv.Error) as error:
-        raise _damaged(path, str(error), lines.line_num) from error
-    return Manifest(tuple(rows), path.absolute().parent)
+        where = f"{path.name}, line {lines.line_num}"
+        raise DamagedInputError(str(error), where=where, remedy=REMEDY) from error
+    return Manifest(rows, path.absolute().parent)
 
 
-def _said(value: object) -> str:
+def check_file(path: Path, *, overwrite: bool) -> None:
+    """Refuse an output that is there, or that cannot be a file, before any work is done.
+
+    Raises
+    ------
+    CannotWriteError
+    """
+    remedy = "choose another -o"
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if not path.is_symlink():  # a link that leads nowhere is in the way
+            return
+    except OSError as error:
+        raise cannot_write(error, path) from error
+    except ValueError as error:  # a NUL in the name
+        raise CannotWriteError(str(error), where=path.name, remedy=remedy) from error
+    else:
+        if not stat.S_ISREG(mode):
+            what = "a folder" if stat.S_ISDIR(mode) else "a device or the like"
+            raise CannotWriteError(
+                f"{what} is in the way of the output file", where=path.name, remedy=remedy
+            )
+    if not overwrite:
+        raise CannotWriteError(
+            "the output is there already",
+            where=path.name,
+            remedy=f"{remedy}, or replace it with --overwrite",
+        )
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all, with the folders above it.
+
+    Raises
+    ------
+    CannotWriteError
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(error, path) from error
+    with whole_file(path, overwrite=True) as partial:
+        partial.write_bytes(content)
+
+
+def _cell(value: object) -> str:
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, tuple):
         return "+".join(value)
     text = str(value)
-    # What a spreadsheet would take for a formula gets a mark, taken off again on reading.
     return f"'{text}" if text.startswith(MARKED) else text
 
 
-def _plain(text: str) -> str:
-    return text[1:] if text.startswith("'") and text[1:].startswith(MARKED) else text
-
-
-def _rows(lines: Iterator[list[str]]) -> list[SliceRow]:
+def _rows(lines: Iterator[list[str]]) -> Iterator[SliceRow]:
+    """The rows of a manifest's lines; raises `ValueError` where one does not fit."""
     header = next(lines, [])
-    if missing := [one for one in COLUMNS if one not in (*header, *OPTIONAL)]:
+    if missing := [name for name in COLUMNS if name not in (*header, *OPTIONAL)]:
         raise ValueError(f"no manifest, the first line does not name the column {missing[0]}")
-    return [_row(header, line) for line in lines]
+    for line in lines:
+        if len(line) != len(header):
+            raise ValueError(f"{len(line)} values instead of {len(header)}")
+        texts = dict.fromkeys(OPTIONAL, "") | dict(
+            zip(header, map(_without_mark, line), strict=True)
+        )
+        values: dict[str, Any] = {name: texts[name] for name in COLUMNS}
+        if values["kind"] not in (SLICES, NIFTI):
+            raise ValueError(f"kind {values['kind']!r} is neither {SLICES} nor {NIFTI}")
+        for name in ("number", "area_px"):
+            values[name] = int(values[name])
+        for name in ("tumour", "tumour_free"):
+            values[name] = _flag(name, values[name])
+        for name in ("sequences", "copies"):
+            values[name] = tuple(filter(None, values[name].split("+")))
+            if unknown := set(values[name]) - set(SEQUENCES):
+                raise ValueError(f"unknown sequence {min(unknown)!r}")
+        if values["tumour"] and values["tumour_free"]:
+            raise ValueError("tumour is 1 and tumour_free is 1")
+        yield SliceRow(**values)
 
 
-def _row(header: Ordered[str], line: Ordered[str]) -> SliceRow:
-    if len(line) != len(header):
-        raise ValueError(f"{len(line)} values instead of {len(header)}")
-    value = dict.fromkeys(OPTIONAL, "") | dict(zip(header, map(_plain, line), strict=True))
-    if value["kind"] not in (SLICES, NIFTI):
-        raise ValueError(f"kind {value['kind']!r} is neither {SLICES} nor {NIFTI}")
-    flags = {name: _flag(name, value[name]) for name in ("tumour", "tumour_free")}
-    if flags["tumour_free"] and flags["tumour"]:
-        raise ValueError("tumour is 1 and tumour_free is 1")
-    sequences, copies = (_parts(value[name]) for name in ("sequences", "copies"))
-    return SliceRow(
-        patient=value["patient"],
-        number=int(value["number"]),
-        kind=value["kind"],
-        image=value["image"],
-        t1=value["t1"],
-        t1c=value["t1c"],
-        mask=value["mask"],
-        tumour=flags["tumour"],
-        area_px=int(value["area_px"]),
-        sequences=sequences,
-        copies=copies,
-        institution=value["institution"],
-        sha256=value["sha256"],
-        mask_sha256=value["mask_sha256"],
-        excluded=value["excluded"],
-        t1_sha256=value["t1_sha256"],
-        t1c_sha256=value["t1c_sha256"],
-        collection=value["collection"],
-        person=value["person"],
-        tumour_free=flags["tumour_free"],
-    )
+def _without_mark(text: str) -> str:
+    return text[1:] if text.startswith("'") and text[1:].startswith(MARKED) else text
 
 
 def _flag(name: str, text: str) -> bool:
     if text not in ("0", "1") and not (text == "" and name in OPTIONAL):
         raise ValueError(f"{name} {text!r} is neither 0 nor 1")
     return text == "1"
-
-
-def _parts(text: str) -> tuple[str, ...]:
-    parts = tuple(filter(None, text.split("+")))
-    if unknown := set(parts) - set(SEQUENCES):
-        raise ValueError(f"unknown sequence {min(unknown)!r}")
-    return parts
-
-
-def _cannot_write(path: Path, error: Exception) -> CannotWriteError:
-    return CannotWriteError(
-        f"cannot write: {getattr(error, 'strerror', None) or error}",
-        where=path.name,
-        remedy="choose another -o",
-    )
-
-
-def _damaged(path: Path, what: str, line: int) -> DamagedInputError:
-    return DamagedInputError(
-        what,
-        where=f"{path.name}, line {line}",
-        remedy="make it anew with: gliosight data index",
-    )

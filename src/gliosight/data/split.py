@@ -1,22 +1,17 @@
-"""Who is trained on and who is scored: the split file (data).
+"""Which patients are trained on and which are scored: the split file (data).
 
-In: a `Manifest`. Out: a frozen `Split`, kept as JSON with the manifest's digest, so that a run and its
-score can be held against the very same patients. A split is either *parts* (train, validation, test) or
-*folds*; with folds, fold ``k`` is the test part of run ``k``, and a share of the other patients its
-validation part.
+A frozen `Split`, kept as JSON with the manifest's digest, so that a run and its score can be held against the
+very same patients. A split is either *parts* (train, validation, test) or *folds*; with folds, fold ``k`` is
+the test part of run ``k``, and a share of the other patients its validation part.
 
-The rule: patients are ordered by institution and, within it, by tumour volume. The seed shuffles
-neighbours in that order, as many as it takes for the smallest part to get one of them; then they are dealt
-out along it, always to the part that is furthest below its share, and the seed breaks ties. So parts are
-alike in institutions and in sizes, and each part's share is met within one patient. A patient is never on
-two sides, nor is a person with several studies, where the manifest or the names say so
-(`Manifest.person_of`). Splitting by slice, as the tutorial does, is there to show what it is worth, and says
-so.
+Patients are ordered by collection, institution and tumour volume. The seed shuffles neighbours in that order,
+as many as it takes for the smallest part to get one of them; then they are dealt out along it, always to the
+part that is furthest below its share, and the seed breaks ties. So parts are alike in collections,
+institutions and sizes, and each share is met within one patient. A person (`Manifest.person_of`) is never on
+two sides. Splitting by slice, as the tutorial does, puts patients on both sides; it shows what that is worth.
 
-With several collections these come first in the order, before institutions. A collection that is to stay
-*whole* is in one part or fold, so that no cohort judges itself. Whole collections are dealt first and by
-themselves, the largest first; the others are dealt as if these were not there, so that each part gets its
-share of every collection.
+A collection that is to stay *whole* is in one part or fold, so that no cohort judges itself. Whole
+collections are dealt first, the largest first; the others are dealt as if these were not there.
 """
 
 from __future__ import annotations
@@ -25,7 +20,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,6 +37,10 @@ TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 # The tutorial's shares: 15 % test, of the rest 15 % validation.
 DEFAULT_SHARES = {TRAIN: 0.7225, VALIDATION: 0.1275, TEST: 0.15}
 FORMAT = 1
+# Groups named in a message before it breaks off.
+NAMED = 3
+
+Groups = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -72,10 +71,10 @@ class Split:
     @cached_property
     def sha256(self) -> str:
         """Digest of what the split says."""
-        said = {"by": self.by, "groups": self.groups, "validation": self.validation}
-        said |= {"seed": self.seed, "manifest": self.manifest_sha256}
-        said |= {"whole": self.whole} if self.whole else {}
-        text = json.dumps(said, sort_keys=True, default=list)
+        content = self.content
+        # Digests of older splits were taken with this name.
+        content["manifest"] = content.pop("manifest_sha256")
+        text = json.dumps(content, sort_keys=True, default=list)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -83,13 +82,24 @@ class Split:
         """Whether the groups are folds, not parts."""
         return set(self.groups) != set(PARTS)
 
-    def rows(self, manifest: Manifest, fold: str | None = None) -> dict[str, tuple[SliceRow, ...]]:
-        """The used slices of each part.
+    @property
+    def content(self) -> dict[str, Any]:
+        """The split as its file holds it."""
+        return {
+            "by": self.by,
+            "seed": self.seed,
+            "manifest_sha256": self.manifest_sha256,
+            "validation": self.validation,
+            **({"whole": self.whole} if self.whole else {}),
+            "groups": self.groups,
+        }
 
-        Parameters
-        ----------
-        fold : str, optional
-            Which fold is the test part; needed with folds, wrong without.
+    def key_of(self, row: SliceRow) -> str:
+        """How the split names a slice, or its patient."""
+        return row.key if self.by == SLICE else row.patient
+
+    def rows(self, manifest: Manifest, fold: str | None = None) -> dict[str, tuple[SliceRow, ...]]:
+        """The used slices of each part; ``fold`` is the test part, needed with folds, wrong without.
 
         Raises
         ------
@@ -99,17 +109,29 @@ class Split:
             The split was made from another manifest, or does not cover this one.
         """
         part_of = self._part_of(manifest, fold)
-        out: dict[str, list[SliceRow]] = {part: [] for part in PARTS}
         for row in manifest.used:
-            key = row.key if self.by == SLICE else row.patient
-            if key not in part_of:
+            if self.key_of(row) not in part_of:
                 raise DamagedInputError(
-                    f"the split says nothing of {key}", remedy="make it anew: gliosight data split"
+                    f"the split does not name {self.key_of(row)}",
+                    remedy="make it anew: gliosight data split",
                 )
-            out[part_of[key]].append(row)
-        return {part: tuple(rows) for part, rows in out.items()}
+        return self._grouped(manifest, part_of, PARTS)
 
-    def patients(self, manifest: Manifest, fold: str | None = None) -> dict[str, tuple[str, ...]]:
+    def rows_by_group(self, manifest: Manifest) -> dict[str, tuple[SliceRow, ...]]:
+        """The used slices of each part or fold; those that the split does not name are left out."""
+        group_of = {key: name for name, keys in self.groups.items() for key in keys}
+        return self._grouped(manifest, group_of, self.groups)
+
+    def _grouped(
+        self, manifest: Manifest, group_of: Mapping[str, str], names: Iterable[str]
+    ) -> dict[str, tuple[SliceRow, ...]]:
+        rows: dict[str, list[SliceRow]] = {name: [] for name in names}
+        for row in manifest.used:
+            if (key := self.key_of(row)) in group_of:
+                rows[group_of[key]].append(row)
+        return {name: tuple(own) for name, own in rows.items()}
+
+    def patients(self, manifest: Manifest, fold: str | None = None) -> Groups:
         """The patients of each part; by slice, a patient may stand in several."""
         rows = self.rows(manifest, fold)
         return {part: tuple(dict.fromkeys(row.patient for row in rows[part])) for part in PARTS}
@@ -119,12 +141,7 @@ class Split:
     ) -> tuple[tuple[str, ...], ...]:
         """For each of several models the patients it is tested on: a fold for each, or all for one.
 
-        Parameters
-        ----------
-        models : int
-            How many there are.
-        folds : sequence of str
-            The models' folds in their order; without, all folds as they stand.
+        ``folds`` are the models' in their order; without, all folds as they stand.
 
         Raises
         ------
@@ -139,7 +156,7 @@ class Split:
                 f"{models} models for {len(chosen)} folds",
                 remedy="give one model for each fold, or name the models' folds with --folds",
             )
-        return tuple(self.patients(manifest, one)[TEST] for one in chosen)
+        return tuple(self.patients(manifest, fold)[TEST] for fold in chosen)
 
     def _part_of(self, manifest: Manifest, fold: str | None) -> dict[str, str]:
         if self.manifest_sha256 != manifest.sha256:
@@ -157,11 +174,11 @@ class Split:
                 remedy=f"give --fold, one of {', '.join(self.groups)}",
             )
         part_of = dict.fromkeys(self.groups[fold], TEST)
-        others = [name for name in manifest.patients if name not in part_of]
+        others = [patient for patient in manifest.patients if patient not in part_of]
         shares = {TRAIN: 1 - self.validation, VALIDATION: self.validation}
         seed = [self.seed, *fold.encode()]
-        for part, names in deal(manifest, others, shares, seed, self.whole).items():
-            part_of |= dict.fromkeys(names, part)
+        for part, patients in _deal(manifest, others, shares, seed, self.whole).items():
+            part_of |= dict.fromkeys(patients, part)
         return part_of
 
 
@@ -182,27 +199,25 @@ def split_parts(
         there.
     """
     _check_whole(manifest, whole)
-    shares = dict(shares or DEFAULT_SHARES)
-    if (
-        set(shares) != set(PARTS)
-        or min(shares.values()) < 0
-        or abs(sum(shares.values()) - 1) > 1e-6
-    ):
+    shares = shares or DEFAULT_SHARES
+    parts = [shares.get(part, -1.0) for part in PARTS]
+    if min(parts) < 0 or not abs(sum(shares.values()) - 1) <= 1e-6:  # NaN neither
         raise UsageError(
-            f"shares {', '.join(f'{value:g}' for value in shares.values())}",
+            f"shares {', '.join(f'{share:g}' for share in shares.values())}",
             remedy="give three shares for train, validation and test that add up to 1",
         )
     if by == SLICE:
         keys = np.asarray(sorted(row.key for row in manifest.used))
         np.random.default_rng(seed).shuffle(keys)
-        ends = np.round(np.cumsum([shares[part] for part in PARTS]) * len(keys)).astype(int)
+        ends = np.round(np.cumsum(parts) * len(keys)).astype(int)
         groups = {
-            part: tuple(str(key) for key in sorted(chunk))
-            for part, chunk in zip(PARTS, np.split(keys, ends[:-1]), strict=True)
+            part: tuple(sorted(map(str, own)))
+            for part, own in zip(PARTS, np.split(keys, ends[:-1]), strict=True)
         }
     else:
-        groups = deal(manifest, manifest.patients, shares, [seed], whole)
-    _refuse_empty(groups, {part for part in PARTS if shares[part] > 0})
+        ordered = dict(zip(PARTS, parts, strict=True))
+        groups = _deal(manifest, manifest.patients, ordered, [seed], whole)
+    _refuse_empty(groups, [part for part in PARTS if shares[part] > 0])
     return Split(by, seed, manifest.sha256, groups, whole=tuple(whole))
 
 
@@ -221,34 +236,33 @@ def split_folds(
     UsageError
         Too few patients for so many folds, or a whole collection that is not there.
     """
-    _check_validation(validation)
     _check_whole(manifest, whole)
     if folds < 2:
         raise UsageError(f"{folds} folds", remedy="choose 2 or more")
-    shares = {str(k): 1 / folds for k in range(folds)}
-    groups = deal(manifest, manifest.patients, shares, [seed], whole)
-    _refuse_empty(groups, set(shares))
-    split = Split(PATIENT, seed, manifest.sha256, groups, validation, tuple(whole))
-    return _checked(split, manifest)
+    shares = {str(fold): 1 / folds for fold in range(folds)}
+    groups = _deal(manifest, manifest.patients, shares, [seed], whole)
+    _refuse_empty(groups, list(shares))
+    return _with_folds(
+        Split(PATIENT, seed, manifest.sha256, groups, validation, tuple(whole)), manifest
+    )
 
 
 def split_institutions(manifest: Manifest, *, seed: int = 1, validation: float = 0.0) -> Split:
-    """A fold for each institution: what the others learnt, scored on one they never saw.
+    """A fold for each institution: trained on the others, scored on one they never saw.
 
     Raises
     ------
     UsageError
         There is one institution only, or too few patients outside one.
     """
-    _check_validation(validation)
-    groups: dict[str, tuple[str, ...]] = {}
-    # A person of whom one study's name says the institution, and another's none.
-    named: dict[str, str] = {}
+    # A person of whom one study's name says the institution, and another's none, is of that institution.
+    institutions: dict[str, str] = {}
     for patient, rows in manifest.by_patient.items():
         person = manifest.person_of(patient)
-        named[person] = named.get(person) or rows[0].institution
+        institutions[person] = institutions.get(person) or rows[0].institution
+    groups: dict[str, tuple[str, ...]] = {}
     for patient in manifest.patients:
-        name = named[manifest.person_of(patient)] or "unknown"
+        name = institutions[manifest.person_of(patient)] or "unknown"
         groups[name] = (*groups.get(name, ()), patient)
     if len(groups) < 2:
         raise UsageError(
@@ -256,116 +270,13 @@ def split_institutions(manifest: Manifest, *, seed: int = 1, validation: float =
             remedy="split --by patient instead",
         )
     ordered = dict(sorted(groups.items()))
-    return _checked(Split(INSTITUTION, seed, manifest.sha256, ordered, validation), manifest)
-
-
-def deal(
-    manifest: Manifest,
-    patients: Ordered[str],
-    shares: Mapping[str, float],
-    seed: Ordered[int],
-    whole: Ordered[str] = (),
-) -> dict[str, tuple[str, ...]]:
-    """Deal patients out by the rule of the module's first lines.
-
-    Parameters
-    ----------
-    manifest : Manifest
-    patients : sequence of str
-    shares : mapping of str to float
-        By group; they add up to 1.
-    seed : sequence of int
-    whole : sequence of str
-        Collections that stay together.
-
-    Returns
-    -------
-    dict of str to tuple of str
-        Patients of each group, sorted.
-    """
-    generator = np.random.default_rng(seed)
-    persons: dict[str, list[str]] = {}
-    for patient in sorted(patients):
-        persons.setdefault(manifest.person_of(patient), []).append(patient)
-    cohorts = _cohorts(manifest, persons, whole)
-    together = {person for cohort in cohorts for person in cohort}
-
-    def place(person: str) -> tuple[str, str, int, str]:
-        rows = [row for patient in persons[person] for row in manifest.by_patient[patient]]
-        first = rows[0]
-        return first.collection, first.institution, sum(row.area_px for row in rows), person
-
-    ordered = sorted(persons.keys() - together, key=place)
-    names = [name for name, share in shares.items() if share > 0]
-    share = np.asarray([shares[name] for name in names])
-    reach = math.ceil(1 / share.min() - 1e-9)
-    dealt: dict[str, list[str]] = {name: [] for name in shares}
-
-    def give(own: list[str]) -> None:
-        """Deal patients that stay together to the group furthest below its share."""
-        counts = np.asarray([len(dealt[name]) - before[name] for name in names])
-        short = share * (counts.sum() + len(own)) - counts
-        tie = generator.permutation(len(names))
-        chosen = max(range(len(names)), key=lambda k: (round(float(short[k]), 9), tie[k]))
-        dealt[names[chosen]] += own
-
-    before = dict.fromkeys(names, 0)
-    for cohort in cohorts:
-        give([patient for person in cohort for patient in persons[person]])
-    before = {name: len(dealt[name]) for name in names}
-    for start in range(0, len(ordered), reach):
-        for place_in_run in generator.permutation(len(ordered[start : start + reach])):
-            give(persons[ordered[start + place_in_run]])
-    return {name: tuple(sorted(group)) for name, group in dealt.items()}
-
-
-def _cohorts(
-    manifest: Manifest, persons: Mapping[str, Ordered[str]], whole: Ordered[str]
-) -> list[list[str]]:
-    """The persons of each whole collection, the largest first; those that share a person are one."""
-    cohorts: list[set[str]] = []
-    for collection in sorted(set(whole)):
-        cohort = {
-            person
-            for person, own in persons.items()
-            if any(manifest.by_patient[patient][0].collection == collection for patient in own)
-        }
-        for other in [one for one in cohorts if one & cohort]:
-            cohorts.remove(other)
-            cohort |= other
-        if cohort:
-            cohorts.append(cohort)
-    return [sorted(one) for one in sorted(cohorts, key=lambda one: (-len(one), min(one)))]
-
-
-def rows_by_group(split: Split, manifest: Manifest) -> dict[str, tuple[SliceRow, ...]]:
-    """The used slices of each part or fold, in the split's order of groups."""
-    group_of = {key: name for name, keys in split.groups.items() for key in keys}
-    out: dict[str, list[SliceRow]] = {name: [] for name in split.groups}
-    for row in manifest.used:
-        key = row.key if split.by == SLICE else row.patient
-        if key in group_of:
-            out[group_of[key]].append(row)
-    return {name: tuple(rows) for name, rows in out.items()}
+    return _with_folds(Split(INSTITUTION, seed, manifest.sha256, ordered, validation), manifest)
 
 
 def write_split(split: Split, path: Path) -> None:
-    """Write a split.
-
-    Raises
-    ------
-    CannotWriteError
-    """
-    value = {
-        "gliosight_split": FORMAT,
-        "by": split.by,
-        "seed": split.seed,
-        "manifest_sha256": split.manifest_sha256,
-        "validation": split.validation,
-        **({"whole": list(split.whole)} if split.whole else {}),
-        "groups": {name: list(keys) for name, keys in split.groups.items()},
-    }
-    write_whole(path, (json.dumps(value, indent=1) + "\n").encode("ascii"))
+    """Write a split; raises `CannotWriteError`."""
+    value = {"gliosight_split": FORMAT, **split.content}
+    write_whole(path, (json.dumps(value, indent=1, default=dict) + "\n").encode("ascii"))
 
 
 def read_split(path: Path, *, strict: bool = True) -> Split:
@@ -381,7 +292,7 @@ def read_split(path: Path, *, strict: bool = True) -> Split:
     ------
     NothingReadableError
     DamagedInputError
-        It is no split, or a patient stands in two of its groups.
+        It is not a split, or a patient stands in two of its groups.
     """
     try:
         content = path.read_bytes()
@@ -392,13 +303,15 @@ def read_split(path: Path, *, strict: bool = True) -> Split:
             remedy="make one with: gliosight data split MANIFEST -o split.json",
         ) from error
     try:
-        value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, "it is not JSON") from error
-    try:
-        return _split_of(value, strict=strict)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _damaged(path, f"it is not a split: {error}") from error
+        return _split_of(json.loads(content), strict=strict)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        what = "it is not a split"
+        if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
+            what = "it is not JSON"
+        elif isinstance(error, ValueError):  # the others are Python's own words
+            what = f"{what}: {error}"
+        remedy = "make it anew with: gliosight data split"
+        raise DamagedInputError(what, where=path.name, remedy=remedy) from error
 
 
 def _split_of(value: Any, *, strict: bool) -> Split:
@@ -423,40 +336,102 @@ def _split_of(value: Any, *, strict: bool) -> Split:
     )
 
 
-def _checked(split: Split, manifest: Manifest) -> Split:
-    """The split, if every run by it has something to learn from and, where wanted, to select by."""
-    needed = {TRAIN, VALIDATION} if split.validation else {TRAIN}
+# --- the rule ------------------------------------------------------------------------------------
+
+
+def _deal(
+    manifest: Manifest,
+    patients: Ordered[str],
+    shares: Mapping[str, float],
+    seed: Ordered[int],
+    whole: Ordered[str],
+) -> Groups:
+    """Deal patients out by the rule of the module's first lines; ``shares`` add up to 1."""
+    generator = np.random.default_rng(seed)
+    persons: dict[str, list[str]] = {}
+    for patient in sorted(patients):
+        persons.setdefault(manifest.person_of(patient), []).append(patient)
+
+    def order(person: str) -> tuple[str, str, int, str]:
+        rows = [row for patient in persons[person] for row in manifest.by_patient[patient]]
+        area = sum(row.area_px for row in rows)
+        return rows[0].collection, rows[0].institution, area, person
+
+    names = [name for name, share in shares.items() if share > 0]
+    share = np.asarray([shares[name] for name in names])
+    dealt: dict[str, list[str]] = {name: [] for name in shares}
+
+    def give(together: list[str], before: Mapping[str, int]) -> None:
+        """Deal patients that stay together to the group furthest below its share since ``before``."""
+        counts = np.asarray([len(dealt[name]) - before[name] for name in names])
+        short = share * (counts.sum() + len(together)) - counts
+        tie = generator.permutation(len(names))
+        chosen = max(range(len(names)), key=lambda k: (round(float(short[k]), 9), tie[k]))
+        dealt[names[chosen]] += together
+
+    cohorts = _cohorts(manifest, persons, whole)
+    for cohort in cohorts:
+        give([patient for person in cohort for patient in persons[person]], dict.fromkeys(names, 0))
+    before = {name: len(dealt[name]) for name in names}
+    others = sorted(persons.keys() - {person for cohort in cohorts for person in cohort}, key=order)
+    reach = math.ceil(1 / share.min() - 1e-9)
+    for start in range(0, len(others), reach):
+        neighbours = others[start : start + reach]
+        for index in generator.permutation(len(neighbours)):
+            give(persons[neighbours[index]], before)
+    return {name: tuple(sorted(group)) for name, group in dealt.items()}
+
+
+def _cohorts(
+    manifest: Manifest, persons: Mapping[str, Ordered[str]], whole: Ordered[str]
+) -> list[list[str]]:
+    """The persons of each whole collection, the largest first; those that share a person are one."""
+    cohorts: list[set[str]] = []
+    for collection in sorted(set(whole)):
+        cohort = {
+            person
+            for person, patients in persons.items()
+            if any(manifest.by_patient[patient][0].collection == collection for patient in patients)
+        }
+        for other in [other for other in cohorts if other & cohort]:
+            cohorts.remove(other)
+            cohort |= other
+        if cohort:
+            cohorts.append(cohort)
+    return [
+        sorted(cohort) for cohort in sorted(cohorts, key=lambda cohort: (-len(cohort), min(cohort)))
+    ]
+
+
+def _with_folds(split: Split, manifest: Manifest) -> Split:
+    """The split, if every run by it has patients to train on and, where wanted, to select by."""
+    if not 0 <= split.validation < 1:
+        raise UsageError(
+            f"a validation share of {split.validation:g}", remedy="choose 0 to below 1"
+        )
+    needed = [TRAIN, VALIDATION] if split.validation else [TRAIN]
     for fold in split.groups:
         _refuse_empty(split.patients(manifest, fold), needed)
     return split
 
 
-def _refuse_empty(groups: Mapping[str, tuple[str, ...]], needed: set[str]) -> None:
-    if empty := sorted(name for name in needed if not groups[name]):
+def _refuse_empty(groups: Mapping[str, tuple[str, ...]], needed: Ordered[str]) -> None:
+    if empty := [name for name in needed if not groups[name]]:
+        more = f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
         raise UsageError(
-            f"too few patients, none is left for {' and '.join(empty)}",
+            f"too few patients, none is left for {', '.join(empty[:NAMED])}{more}",
             remedy="choose fewer groups or other shares: --folds 2 --validation 0 for two patients; "
             "with one patient only --by slice works",
         )
 
 
-def _check_validation(share: float) -> None:
-    if not 0 <= share < 1:
-        raise UsageError(f"a validation share of {share:g}", remedy="choose 0 to below 1")
-
-
 def _check_whole(manifest: Manifest, whole: Ordered[str]) -> None:
-    if absent := [name for name in whole if name not in manifest.collections]:
-        known = ", ".join(manifest.collections)
-        raise UsageError(
-            f"no collection {printable(absent[0])!r}",
-            remedy=f"choose of {known}"
-            if known
-            else "name collections: gliosight data index NAME=PATH",
-        )
-
-
-def _damaged(path: Path, what: str) -> DamagedInputError:
-    return DamagedInputError(
-        what, where=path.name, remedy="make it anew with: gliosight data split"
-    )
+    for name in whole:
+        if name not in manifest.collections:
+            known = ", ".join(manifest.collections)
+            raise UsageError(
+                f"no collection {printable(name)!r}",
+                remedy=f"choose of {known}"
+                if known
+                else "name collections: gliosight data index NAME=PATH",
+            )

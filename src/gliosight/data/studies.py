@@ -1,32 +1,135 @@
-"""A manifest's patient as a study with its truth (data).
+"""The files of a data set as arrays, and a manifest's patient as a study with its truth (data).
 
-In: a `Manifest` and a patient. Out: a `LabelledStudy`: what the product reads from the very files the
-manifest names, and the true mask on the same grid. Training and evaluation both start here, so that they
-see the same pixels as a user's study does.
+The read stage decodes; here a picture is one slice, and a mask holds few values and has a sharp edge. What
+cannot be read raises one of the `GliosightError`, with ``where`` for the file. Training and evaluation both
+start from `read_labelled`, which reads the files that the manifest names as the product reads a user's study.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.data.manifest import NIFTI, Manifest, SliceRow
+from gliosight.data.manifest import NIFTI, REMEDY, Manifest, SliceRow
 from gliosight.errors import DamagedInputError, UnsupportedInputError, printable
-from gliosight.read import Limits, Request, read
-from gliosight.read.detect import Kind, sniff
-from gliosight.read.limits import Budget, read_file
-from gliosight.read.nifti_file import read_nifti_file
+from gliosight.read import Request, read
+from gliosight.read.detect import HEAD_BYTES, SLICES, Kind, recognise, sniff
+from gliosight.read.intensities import make_finite
+from gliosight.read.limits import DEFAULT_LIMITS, Budget, open_regular, read_file
+from gliosight.read.nifti_file import Image, read_nifti_file
 from gliosight.read.pictures import decode_picture
 from gliosight.read.recognise import Found
 from gliosight.read.slices import read_slices
 from gliosight.read.tiff import decode_tiff
 from gliosight.study import Study
 
-REMEDY = "make the manifest anew with: gliosight data index"
+# Called with how many files or slices are done and how many there are.
+Tell = Callable[[int, int], None]
+# More values than this, and it is an image: the labels of a segmentation are few.
+MOST_LABELS = 16
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One picture.
+
+    Parameters
+    ----------
+    values : array
+        Of a picture (rows, columns, channels), one (FLAIR) or three (T1, FLAIR, T1C); of a mask
+        (rows, columns).
+    lossy : bool
+        It was compressed with loss.
+    sha256 : str
+        Of the file's bytes.
+    """
+
+    values: NDArray[Any]
+    lossy: bool
+    sha256: str
+
+
+def read_picture(path: Path, where: str, budget: Budget) -> Pixels:
+    """Read one picture of one slice; its values are finite."""
+    data = read_file(path, where, budget)
+    kind = recognise(data[:HEAD_BYTES], len(data))
+    if kind not in SLICES:
+        what = "its content is not a TIFF, PNG or JPEG" if data else "the file is empty"
+        raise DamagedInputError(what, where=where, remedy="copy or export the file again")
+    if kind is Kind.TIFF:
+        picture = decode_tiff(data, where, budget)
+    else:
+        picture = decode_picture(data, kind, where, budget)
+    if len(picture.pages) != 1:
+        raise UnsupportedInputError(
+            f"a stack of {len(picture.pages)} pages",
+            where=where,
+            remedy="keep each slice in a file of its own",
+        )
+    values, _ = make_finite(picture.pages[0], "the picture", where)
+    return Pixels(values, "LOSSY_SOURCE" in picture.notes, hashlib.sha256(data).hexdigest())
+
+
+def read_mask(path: Path, where: str, budget: Budget) -> Pixels:
+    """Read the mask of one slice; its values are (rows, columns), as in the file.
+
+    Refused is what was compressed with loss, since it has no sharp edge, and what holds more than
+    `MOST_LABELS` values, since it is an image.
+    """
+    picture = read_picture(path, where, budget)
+    if picture.lossy:
+        raise UnsupportedInputError(
+            "compressed with loss, it has no sharp edge",
+            where=where,
+            remedy="save the mask as PNG or TIFF",
+        )
+    values = picture.values.max(axis=-1)
+    _check_labels(values, where)
+    return replace(picture, values=values)
+
+
+def read_volume(path: Path, where: str, budget: Budget) -> Image:
+    """Read a NIfTI volume; ``values`` are (slices, rows, columns), finite."""
+    image = read_nifti_file(path, where, budget, None)
+    values, _ = make_finite(image.values, "the volume", where)
+    return replace(image, values=values)
+
+
+def read_labels(path: Path, where: str, budget: Budget) -> Image:
+    """Read a segmentation in NIfTI, as `read_volume`; refused with more than `MOST_LABELS` values."""
+    image = read_volume(path, where, budget)
+    _check_labels(image.values, where)
+    return image
+
+
+def file_sha256(path: Path) -> str:
+    """Digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with open_regular(path, path.name) as (handle, _):
+        while piece := handle.read(1024 * 1024):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def values_of(mask: NDArray[Any]) -> tuple[float, ...]:
+    """The different values of a mask, growing."""
+    if mask.dtype == np.uint8:  # counting is faster than sorting, and most masks are bytes
+        return tuple(np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist())
+    return tuple(np.unique(mask).tolist())
+
+
+def size_text(shape: tuple[int, ...]) -> str:
+    """The sides of an array as messages name them."""
+    return " x ".join(map(str, shape))
+
+
+# --- a patient ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -49,15 +152,10 @@ class LabelledStudy:
             raise ValueError(f"mask {self.truth.shape} on a study of {self.study.shape}")
 
 
-def read_labelled(
-    manifest: Manifest, patient: str, *, limits: Limits | None = None, check: bool = False
-) -> LabelledStudy:
+def read_labelled(manifest: Manifest, patient: str, *, check: bool = False) -> LabelledStudy:
     """Read a patient's used slices and their masks.
 
-    Parameters
-    ----------
-    check : bool
-        Hold every file against the digest it had when it was indexed.
+    With ``check`` every file is compared with the digest it had when it was indexed.
 
     Raises
     ------
@@ -67,91 +165,76 @@ def read_labelled(
         A row without a mask, of a patient that is not known to have no tumour.
     """
     rows = manifest.by_patient[patient]
-    if lacking := [row for row in rows if not row.has_truth]:
-        raise UnsupportedInputError(
-            "a slice has no mask",
-            where=printable(lacking[0].image),
-            remedy="leave the patient out, or give its masks and index anew",
-        )
-    limits = limits or Limits()
-    budget = Budget(limits)
+    for row in rows:
+        if not row.has_truth:
+            raise UnsupportedInputError(
+                "a slice has no mask",
+                where=printable(row.image),
+                remedy="leave the patient out, or give its masks and index anew",
+            )
+    budget = Budget(DEFAULT_LIMITS)
     if check:
         _check_digests(manifest, rows)
     if rows[0].kind == NIFTI:
-        study, truth = _read_volumes(manifest, rows, limits, budget)
+        study, truth = _read_volumes(manifest, rows, budget)
     else:
         study, truth = _read_pictures(manifest, patient, rows, budget)
     if study.shape != truth.shape:
         raise DamagedInputError(
-            f"images are {_size(study.shape)}, masks {_size(truth.shape)}",
+            f"images are {size_text(study.shape)}, masks {size_text(truth.shape)}",
             where=printable(patient),
             remedy=REMEDY,
         )
     return LabelledStudy(study, truth)
 
 
+def _check_labels(values: NDArray[Any], where: str) -> None:
+    count = len(values_of(values))
+    if count > MOST_LABELS:
+        raise DamagedInputError(
+            f"it holds {count} values and is an image",
+            where=where,
+            remedy="give the mask, with 0 where there is no tumour",
+        )
+
+
 def _read_volumes(
-    manifest: Manifest, rows: tuple[SliceRow, ...], limits: Limits, budget: Budget
+    manifest: Manifest, rows: tuple[SliceRow, ...], budget: Budget
 ) -> tuple[Study, NDArray[np.bool_]]:
-    first = rows[0]
-    t1, t1c = (manifest.path(one) if one else None for one in (first.t1, first.t1c))
-    study = read(Request(None, flair=manifest.path(first.image), t1=t1, t1c=t1c, limits=limits))
-    mask = np.zeros(study.shape, dtype=bool)
-    if first.mask:
-        mask = read_nifti_file(manifest.path(first.mask), first.mask, budget, None).values != 0
+    row = rows[0]
+    t1, t1c = (manifest.path(name) if name else None for name in (row.t1, row.t1c))
+    study = read(Request(None, flair=manifest.path(row.image), t1=t1, t1c=t1c))
     if len(rows) != study.shape[0]:
         raise DamagedInputError(
             f"the manifest has {len(rows)} slices of it, the volume {study.shape[0]}",
-            where=printable(first.image),
+            where=printable(row.image),
             remedy=REMEDY,
         )
-    return study, mask
+    if not row.mask:
+        return study, np.zeros(study.shape, dtype=bool)
+    return study, read_volume(manifest.path(row.mask), row.mask, budget).values != 0
 
 
 def _read_pictures(
     manifest: Manifest, patient: str, rows: tuple[SliceRow, ...], budget: Budget
 ) -> tuple[Study, NDArray[np.bool_]]:
-    # One by one in the manifest's order: numbers in names may repeat or be missing there.
-    found = [_found(manifest, row.image) for row in rows]
-    study = read_slices(found, patient, budget, labelled=True)
-    masks = []
-    for row in rows:
-        if not row.mask:
-            masks.append(np.zeros(study.shape[1:], dtype=bool))
-            continue
-        one = _found(manifest, row.mask)
-        data = read_file(one.path, one.where, budget)
-        picture = (
-            decode_tiff(data, one.where, budget)
-            if one.kind is Kind.TIFF
-            else decode_picture(data, one.kind, one.where, budget)
-        )
-        masks.append((picture.pages[0] != 0).any(axis=-1))
-    shapes = {mask.shape for mask in masks}
-    if len(shapes) != 1:
+    paths = [(manifest.path(row.image), row.image) for row in rows]
+    files = [Found(path, sniff(path, where), where) for path, where in paths]
+    study = read_slices(files, patient, budget, labelled=True)
+    empty = np.zeros(study.shape[1:], dtype=bool)
+    masks = [
+        read_mask(manifest.path(row.mask), row.mask, budget).values != 0 if row.mask else empty
+        for row in rows
+    ]
+    if len({mask.shape for mask in masks}) != 1:
         raise DamagedInputError("its masks differ in size", where=printable(patient), remedy=REMEDY)
     return study, np.stack(masks)
 
 
-def _found(manifest: Manifest, relative: str) -> Found:
-    path = manifest.path(relative)
-    return Found(path, sniff(path, relative), relative)
-
-
 def _check_digests(manifest: Manifest, rows: tuple[SliceRow, ...]) -> None:
-    wanted = {row.image: row.sha256 for row in rows} | {row.mask: row.mask_sha256 for row in rows}
-    wanted |= {row.t1: row.t1_sha256 for row in rows} | {row.t1c: row.t1c_sha256 for row in rows}
-    for relative, digest in wanted.items():
-        if relative and digest and _digest(manifest.path(relative)) != digest:
+    digests = {path: digest for row in rows for path, digest in row.digests.items() if digest}
+    for path, digest in digests.items():
+        if file_sha256(manifest.path(path)) != digest:
             raise DamagedInputError(
-                "the file is not the one that was indexed", where=printable(relative), remedy=REMEDY
+                "the file is not the one that was indexed", where=printable(path), remedy=REMEDY
             )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(str(one) for one in shape)

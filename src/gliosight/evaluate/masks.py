@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.card import read_card
-from gliosight.data.pixels import read_labels, read_mask
+from gliosight.data.studies import read_labels, read_mask
 from gliosight.errors import DamagedInputError, NothingReadableError, printable
 from gliosight.evaluate.predictions import ModelNote, Prediction, pack
 from gliosight.infer.model import shipped_models

@@ -1,4 +1,4 @@
-"""Which files are found, in which layout, and what is said about the rest."""
+"""Which files are found, in which layout, whose they are, and what is said about the rest."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gliosight.data.cases import Layout, PictureCase, VolumeCase
-from gliosight.data.layouts import find_cases
+from gliosight.data.cases import Layout, find_cases
 from gliosight.errors import (
     DamagedInputError,
     GliosightError,
@@ -36,24 +35,22 @@ def _slices(layout: Layout) -> dict[str, list[tuple[int, str, str | None, str]]]
     return {
         case.patient: [
             (one.number, one.image.name, one.mask and one.mask.name, one.excluded)
-            for one in case.slices
+            for one in case.files
         ]
         for case in layout.cases
-        if isinstance(case, PictureCase)
+        if not case.is_volume
     }
 
 
 def _volumes(layout: Layout) -> dict[str, tuple[str, ...]]:
     return {
         case.patient: (
-            *(
-                "" if one is None else one.name
-                for one in (case.flair, case.t1, case.t1c, case.mask)
-            ),
-            case.excluded,
+            *("" if path is None else path.name for path in (one.image, one.t1, one.t1c, one.mask)),
+            one.excluded,
         )
         for case in layout.cases
-        if isinstance(case, VolumeCase)
+        if case.is_volume
+        for one in case.files
     }
 
 
@@ -122,9 +119,7 @@ def test_image_and_mask_folders(tmp_path: Path) -> None:
 def test_image_and_mask_folders_of_each_patient(tmp_path: Path) -> None:
     _files(tmp_path, "images/P1/1.png", "images/P2/1.png", "masks/P1/1.png", "masks/P2/1.png")
     layout = find_cases(tmp_path)
-    masks = {
-        case.patient: case.slices[0].mask for case in layout.cases if isinstance(case, PictureCase)
-    }
+    masks = {case.patient: case.files[0].mask for case in layout.cases}
     assert masks == {one: tmp_path / "masks" / one / "1.png" for one in ("P1", "P2")}
 
 
@@ -162,7 +157,7 @@ def test_a_table_is_found_under_whatever_folders_it_names(prefix: str, tmp_path:
         # Every row says CS; the path is right.
         assert any("contradicts the path in 6 of 12 rows" in note for note in layout.notes)
         assert layout.root == tmp_path
-        assert sum(layout.labels.values()) == 4
+        assert sum(bool(one.label) for case in layout.cases for one in case.files) == 4
 
 
 def test_a_table_above_the_folder_of_the_patients(tmp_path: Path) -> None:
@@ -274,3 +269,53 @@ def test_results_of_ours_are_no_data_set(tmp_path: Path) -> None:
     _files(result, "result.json", "report.html")
     Image.fromarray(np.zeros((4, 4), np.uint8)).save(result / "overview.png")
     assert set(_slices(find_cases(tmp_path))) == {CS, DU}
+
+
+# --- whose slice a picture is --------------------------------------------------------------------
+
+
+def _patients(root: Path, *names: str) -> dict[str, list[tuple[int, str]]]:
+    slices = _slices(find_cases(_files(root, *names)))
+    return {
+        name: [(number, excluded) for number, _, _, excluded in own] for name, own in slices.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "patients"),
+    [
+        # the LGG layout: folder and file agree
+        (("A/A_1.tif", "A/A_2.tif"), {"A": [1, 2]}),
+        # numbers alone, or a word that says nothing: the folder's name
+        (("A/1.png", "A/10.png", "A/2.png"), {"A": [1, 2, 10]}),
+        (("A/slice_1.png", "B/slice_1.png"), {"A": [1], "B": [1]}),
+        # all in one folder: the file's name
+        (("A_1.tif", "B_1.tif", "B_2.tif"), {"A": [1], "B": [1, 2]}),
+        (("x/A_1.tif", "x/B_1.tif"), {"A": [1], "B": [1]}),
+        # parts of one patient in two folders are one patient
+        (("p/A_1.tif", "p/B_1.tif", "q/A_2.tif", "q/C_1.tif"), {"A": [1, 2], "B": [1], "C": [1]}),
+        # no number anywhere: a patient's folder in the order of names, else each its own patient
+        (("A/front.png", "A/back.png"), {"A": [1, 2]}),
+        (("front.png", "back.png"), {"back": [0], "front": [0]}),
+    ],
+)
+def test_patient_and_number(
+    names: tuple[str, ...], patients: dict[str, list[int]], tmp_path: Path
+) -> None:
+    numbered = {name: [(one, "") for one in numbers] for name, numbers in patients.items()}
+    assert _patients(tmp_path, *names) == numbered
+
+
+def test_a_slice_in_another_patients_folder_is_excluded(tmp_path: Path) -> None:
+    assert _patients(tmp_path, "A/A_1.tif", "A/B_9.tif", "B/B_1.tif") == {
+        "A": [(1, "")],
+        "B": [(1, ""), (9, "lies in the folder of A")],
+    }
+
+
+def test_a_copy_counts_once_and_a_contradiction_is_an_error(tmp_path: Path) -> None:
+    assert _patients(tmp_path, "x/A/A_1.png", "y/A/A_1.png") == {"A": [(1, "")]}
+    assert "twice" in find_cases(tmp_path).notes[0]
+    (tmp_path / "y" / "A" / "A_1.png").write_text("else")
+    with pytest.raises(DamagedInputError, match=r"x/A/A_1\.png and y/A/A_1\.png"):
+        find_cases(tmp_path)
