@@ -32,18 +32,17 @@ from gliosight.data.split import read_split
 from gliosight.data.studies import read_labelled
 from gliosight.decide import Scale, decide_at, logit, weighing_scale
 from gliosight.errors import CannotWriteError, GliosightError, UsageError
-from gliosight.evaluate.kept_maps import KeptMaps, read_maps, truth_of, write_maps
-from gliosight.evaluate.predict import (
-    ModelSource,
-    patient_hash,
-    prediction_of,
-    refuse_seen,
-    rows_digest,
-)
 from gliosight.evaluate.predictions import (
+    KeptMaps,
     ModelNote,
     Prediction,
     Predictions,
+    patient_hash,
+    prediction_of,
+    read_maps,
+    rows_digest,
+    truth_of,
+    write_maps,
     write_predictions,
 )
 from gliosight.evaluate.rule_fit import (
@@ -57,6 +56,7 @@ from gliosight.evaluate.rule_fit import (
     observe,
     rule_of,
 )
+from gliosight.evaluate.sources import refuse_seen, source_of_model
 from gliosight.infer.model import load_model
 from gliosight.maps import Maps, sigmoid
 from gliosight.pipeline import Settings
@@ -72,7 +72,7 @@ def keep_maps(
     for index, (name, mine) in enumerate(zip(models, patients, strict=True)):
         model = load_model(name, threads=threads)
         refuse_seen(model, mine)
-        notes += ModelSource(model, Settings()).notes
+        notes += source_of_model(model, Settings()).notes
         for patient in mine:
             study = read_labelled(manifest, patient).study
             maps = model.predict(prepare(study, model.card.input))

@@ -30,8 +30,8 @@ from gliosight.data.split import read_split
 from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.errors import GliosightError, UsageError, printable
 from gliosight.evaluate.localization import volume_dice
-from gliosight.evaluate.predict import refuse_seen
 from gliosight.evaluate.rule_fit import rule_of
+from gliosight.evaluate.sources import refuse_seen
 from gliosight.head import find_head
 from gliosight.infer.model import Model, load_model
 from gliosight.pipeline import Settings, analyze_study

@@ -35,7 +35,7 @@ from scipy import ndimage, optimize
 from gliosight.card import DecisionRule, parse_card, read_card
 from gliosight.decide import CONNECTED_26, Scale, beside, by_itself, evidence_logits, logit
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
-from gliosight.evaluate.kept_maps import KeptMaps
+from gliosight.evaluate.predictions import KeptMaps
 from gliosight.infer.model import find_card, shipped_models
 
 # What of a rule can be fitted: the slice's weights; the lesion's weights with the pixels' threshold; the
