@@ -153,10 +153,10 @@ def test_robustness_under_another_rule(
     patients: Path, folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A rule by which nothing is ever found leaves nothing of the Dice."""
-    from gliosight.evaluate.rule_fit import rule_of
+    from gliosight.evaluate.rule_fit import read_rule
 
     strict = tmp_path / "strict.json"
-    strict.write_text(json.dumps({"all": asdict(rule_of("joint-4")) | {"study_threshold": 1.0}}))
+    strict.write_text(json.dumps({"all": asdict(read_rule("joint-4")[0]) | {"study_threshold": 1.0}}))
     given = ["--data", str(patients), "--split", str(folds), "--folds", "1", "--threads", "1"]
     means = []
     for rule in ("joint-4", str(strict)):

@@ -51,7 +51,7 @@ def command(
         from gliosight.evaluate.compare import compare, comparison_record
 
     # Both are opened before one is scored: scoring takes a minute.
-    scored = [_opened(one, data, part) for one in (first, second)]
+    scored = [_opened(path, data, part) for path in (first, second)]
     comparison = compare(scored[0](), scored[1](), seed=seed)
     if as_json:
         print_json(comparison_record(comparison))

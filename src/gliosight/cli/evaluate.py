@@ -141,9 +141,9 @@ def command(
             evaluation = evaluate(request, progress)
             pictured = [evaluation]
     pictures = {
-        part.part: worst_cases(part, manifest, one.predictions)
-        for one in ([] if no_pictures else pictured)
-        for part in one.parts
+        part.part: worst_cases(part, manifest, scored.predictions)
+        for scored in ([] if no_pictures else pictured)
+        for part in scored.parts
     }
     if save_predictions is not None:  # first: it is what took the time
         write_predictions(evaluation.predictions, save_predictions)
@@ -216,11 +216,11 @@ def _print_part(console: Any, part: PartScores) -> None:
     )
     columns = [BASELINES[name].short for name in part.baselines]
     table = _table(["", "model", "95 % interval", *columns], left=("", "95 % interval"))
-    figures, baselines = part.figures, [one.figures for one in part.baselines.values()]
+    figures, baselines = part.figures, [baseline.figures for baseline in part.baselines.values()]
     for key, name in NAMES.items():
         figure = figures.get(key)
         if name.short and figure is not None and (figure.value is not None or figure.n):
-            others = [number(one[key].value) if key in one else "" for one in baselines]
+            others = [number(other[key].value) if key in other else "" for other in baselines]
             table.add_row(f"  {name.short}", value_of(key, figure), interval(figure), *others)
     if table.row_count:
         console.print(table)
@@ -236,17 +236,15 @@ def _print_part(console: Any, part: PartScores) -> None:
 
 
 def _print_collections(console: Any, collections: Mapping[str, Figures]) -> None:
-    from gliosight.evaluate.figures import GROUP, value_of
+    from gliosight.evaluate.figures import shown_in_groups, value_of
 
-    names = [
-        name
-        for name in GROUP
-        if name.short and any(name.key in one and one[name.key].n for one in collections.values())
-    ]
+    names = [name for name in shown_in_groups(collections) if name.short]
     titles = ["  by collection", "patients", *(name.short for name in names)]
     table = _table(titles, left=titles[:1])
     for collection, figures in collections.items():
-        cells = [value_of(one.key, figures[one.key]) if one.key in figures else "" for one in names]
+        cells = [
+            value_of(name.key, figures[name.key]) if name.key in figures else "" for name in names
+        ]
         table.add_row(f"  {printable(collection)}", f"{figures['patients'].n:,}", *cells)
     console.print(table)
 

@@ -59,7 +59,6 @@ class BaselinePatient:
     ----------
     numbers : (slices,) int array
         Of all used slices.
-    truth_px : (slices,) int array
     bright_px, bright_both_px : (thresholds, slices) int arrays
         What the brightest body covers at each of `THRESHOLDS`, and what of that is tumour.
     truth : (n,) uint8 array
@@ -89,7 +88,9 @@ class BaselinePatient:
     def by_position(self, inside: Mask) -> Array:
         """(2, bins) slices, and slices with tumour, in each bin."""
         tumour = inside & (self.truth_px > 0)
-        counts = [np.bincount(self.bins[one], minlength=POSITION_BINS) for one in (inside, tumour)]
+        counts = [
+            np.bincount(self.bins[chosen], minlength=POSITION_BINS) for chosen in (inside, tumour)
+        ]
         return np.array(counts, dtype=np.float64)
 
     def bright_dice(self, inside: Mask) -> Array:
@@ -134,7 +135,7 @@ def count_bright(values: NDArray[np.generic], truth: Mask) -> tuple[Counts, Coun
 
 def choose_threshold(dice: Iterable[Array]) -> int:
     """Index of the threshold with the best mean over some patients' (thresholds,) arrays of Dice."""
-    rows = [one for one in dice if np.isfinite(one).all()]
+    rows = [row for row in dice if np.isfinite(row).all()]
     return int(np.argmax(np.mean(rows, axis=0))) if rows else len(THRESHOLDS) // 2
 
 
@@ -145,7 +146,6 @@ def baseline_tables(
 
     Parameters
     ----------
-    part : Part
     patients : mapping of str to BaselinePatient
         Those that `needed` names.
     tables : mapping of str to SliceTable
@@ -153,8 +153,8 @@ def baseline_tables(
     """
     out: dict[str, list[SliceTable]] = {}
     for fold in part.folds:
-        for name, found in _fold_tables(fold, patients, tables).items():
-            out.setdefault(name, []).extend(found)
+        for name, of_fold in _fold_tables(fold, patients, tables).items():
+            out.setdefault(name, []).extend(of_fold)
         if part.by_slice and fold.training is not None:
             for name, rows in fold.scored.items():
                 training = fold.training.get(name, ())
@@ -199,7 +199,7 @@ def _fold_tables(
         by_position = (tumour + 1) / (slices + 2)
         best = fixed
         if best is None:
-            best = choose_threshold(one for other, one in dice.items() if other != name)
+            best = choose_threshold(values for other, values in dice.items() if other != name)
         nothing = np.zeros(len(truth.numbers), dtype=np.int64)
         out["majority"].append(_said(truth, np.full(len(truth.numbers), share)))
         out["position"].append(_said(truth, by_position[patient.bins[inside]]))

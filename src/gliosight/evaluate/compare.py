@@ -70,12 +70,10 @@ class Side:
 
     Parameters
     ----------
-    name : str
     tables : mapping of str to SliceTable
         By patient.
     seen : frozenset of str
         Patients of the training.
-    draws_masks : bool
     """
 
     name: str
@@ -90,12 +88,10 @@ class Comparison:
 
     Parameters
     ----------
-    names : tuple of str
     patients : tuple of str
         Compared.
     left_out : int
         Patients that only one of the two has, or that one of them has seen.
-    slices : int
     figures : mapping of str to mapping of str to Figure
         By key: ``a``, ``b`` and ``difference`` (a minus b).
     wins, losses, ties : int
@@ -177,8 +173,11 @@ def side_of_part(name: str, part: PartScores) -> Side:
     """One side, from an evaluation that has just been made."""
     return Side(
         name=name,
-        tables={one.patient: table for one, table in zip(part.patients, part.tables, strict=True)},
-        seen=frozenset(one.patient for one in part.patients if one.seen),
+        tables={
+            patient.patient: table
+            for patient, table in zip(part.patients, part.tables, strict=True)
+        },
+        seen=frozenset(patient.patient for patient in part.patients if patient.seen),
         draws_masks=bool(part.localization),
     )
 
@@ -204,7 +203,7 @@ def read_side(folder: Path, part: str | None = None) -> Side:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         with (folder / SLICES).open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        parts = {one["part"]: one for one in record["parts"]}
+        parts = {entry["part"]: entry for entry in record["parts"]}
         chosen = _choose_part(name, list(parts), part)
         by_patient: dict[str, list[Mapping[str, str]]] = {}
         for row in rows:
@@ -212,9 +211,11 @@ def read_side(folder: Path, part: str | None = None) -> Side:
                 by_patient.setdefault(row["patient"], []).append(row)
         return Side(
             name=name,
-            tables={patient: _table(found) for patient, found in by_patient.items()},
+            tables={patient: _table(own) for patient, own in by_patient.items()},
             seen=frozenset(
-                str(one["patient"]) for one in parts[chosen]["per_patient"] if one["seen"]
+                str(patient["patient"])
+                for patient in parts[chosen]["per_patient"]
+                if patient["seen"]
             ),
             draws_masks=bool(parts[chosen]["localization"]),
         )
@@ -350,7 +351,9 @@ def _audited(request: Request, name: str, progress: Progress | None) -> Evaluati
     return replace(
         evaluation,
         parts=tuple(replace(part, part=name) for part in evaluation.parts),
-        warnings=tuple(one.replace(f"{TEST}: ", f"{name}: ", 1) for one in evaluation.warnings),
+        warnings=tuple(
+            warning.replace(f"{TEST}: ", f"{name}: ", 1) for warning in evaluation.warnings
+        ),
     )
 
 

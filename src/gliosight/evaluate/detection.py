@@ -35,6 +35,8 @@ BINS = 15
 UNSURE = (0.02, 0.98)
 # Probabilities are kept this far from 0 and 1 before a logarithm is taken, as in `gliosight.decide`.
 CLIP = 1e-5
+# A slope this steep is that of probabilities that hardly vary.
+STEEPEST = 50.0
 # Logits that vary less than this (variance over mean square) are one value for all.
 FLAT = 1e-9
 
@@ -49,7 +51,6 @@ class Slices:
         The patient of each.
     area : (slices,) int array
         True pixels.
-    called : (slices,) bool array
     probability : (slices,) float array or None
         ``None`` where that of a patient is not known.
     """
@@ -129,17 +130,17 @@ def threshold_figures(slices: Slices, drawn: Bootstrap) -> dict[str, Figure]:
 
 def patient_figures(patients: Ordered[PatientScore]) -> dict[str, Figure]:
     """Sensitivity and specificity of the verdict, with exact intervals, and AUC of the score."""
-    ill = [one for one in patients if one.truth_px]
-    free = [one for one in patients if not one.truth_px]
-    alarms = sum(one.found for one in free)
+    ill = [patient for patient in patients if patient.truth_px]
+    free = [patient for patient in patients if not patient.truth_px]
+    alarms = sum(patient.found for patient in free)
     figures = {
-        "patient_sensitivity": exact(sum(one.found for one in ill), len(ill)),
+        "patient_sensitivity": exact(sum(patient.found for patient in ill), len(ill)),
         "patient_specificity": exact(len(free) - alarms, len(free)),
         "false_verdicts": Figure(float(alarms) if free else None, n=len(free)),
     }
-    scores = [one.score for one in patients if one.score is not None]
+    scores = [patient.score for patient in patients if patient.score is not None]
     if len(scores) == len(patients) and ill and free:
-        labels = np.array([one.truth_px > 0 for one in patients])
+        labels = np.array([patient.truth_px > 0 for patient in patients])
         figures["patient_auc"] = Figure(auc_of(labels, np.array(scores)), n=len(patients))
     return figures
 
@@ -286,7 +287,8 @@ def _regression(positive: NDArray[np.bool_], logits: Array) -> tuple[float | Non
     if separated or np.var(logits) <= FLAT * np.mean(logits**2):
         return None, float(intercept)
     model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-9)
-    return float(model.fit(logits[:, None], positive).coef_[0, 0]), float(intercept)
+    slope = float(model.fit(logits[:, None], positive).coef_[0, 0])
+    return slope if abs(slope) < STEEPEST else None, float(intercept)
 
 
 def bins_of(probability: Array) -> NDArray[np.int64]:

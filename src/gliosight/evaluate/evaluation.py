@@ -7,7 +7,7 @@ split that is scored; a *seen* patient is one the model was trained on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field, replace
 
@@ -27,7 +27,7 @@ from gliosight.evaluate.baselines import (
 from gliosight.evaluate.figures import DRAWS, Figures
 from gliosight.evaluate.localization import PatientScore, SliceTable, Spacing, score_patient
 from gliosight.evaluate.parts import Fold, Part, Rows, parts_of
-from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, join, patient_hash
+from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, patient_hash
 from gliosight.evaluate.scoring import PartScores, score_part
 from gliosight.evaluate.sources import Progress, Source
 from gliosight.study import Geometry
@@ -42,13 +42,10 @@ class Evaluation:
 
     Parameters
     ----------
-    parts : tuple of PartScores
-    models : tuple of ModelNote
     predictions : Predictions
         Of all patients that were scored.
     warnings : tuple of str
         What the reader has to know before believing a figure, a sentence each.
-    manifest_sha256 : str
     split : mapping of str to str
         How the data were split, in words for the record; empty without.
     seed, draws : int
@@ -74,10 +71,8 @@ class Request:
 
     Parameters
     ----------
-    manifest : Manifest
     sources : sequence of Source
         One; or one for each fold of the split, in its order.
-    split : Split, optional
     parts : sequence of str
         Which parts of the split.
     fold : str, optional
@@ -94,19 +89,19 @@ class Request:
     seed: int = 1
     draws: int = DRAWS
 
-    def source_of(self, fold: Fold) -> int:
-        """Index of the source that predicts the test part of a fold."""
-        several = self.split is not None and len(self.sources) > 1
-        return list(self.split.groups).index(fold.name) if self.split and several else 0
+    @property
+    def models(self) -> tuple[ModelNote, ...]:
+        """Of all sources."""
+        return tuple(note for source in self.sources for note in source.notes)
 
 
 @dataclass
 class _Collected:
-    """What one pass over the patients leaves behind."""
+    """What one pass over the patients leaves behind; scores by part and patient."""
 
     patients: dict[str, BaselinePatient] = field(default_factory=dict)
     scores: dict[tuple[str, str], tuple[PatientScore, SliceTable]] = field(default_factory=dict)
-    predictions: dict[tuple[int, str], Prediction] = field(default_factory=dict)
+    predictions: dict[str, Prediction] = field(default_factory=dict)
 
 
 def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
@@ -127,17 +122,11 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     for part, scored in zip(parts, scores, strict=True):
         warnings += _part_warnings(part, scored)
     warnings += _source_warnings(request)
-    predictions = join(
-        Predictions(
-            source.notes,
-            tuple(
-                collected.predictions[k, name]
-                for name in manifest.patients
-                if (k, name) in collected.predictions
-            ),
-        )
-        for k, source in enumerate(request.sources)
-    )
+    entries = [
+        collected.predictions[name] for name in manifest.patients if name in collected.predictions
+    ]
+    if len(request.sources) > 1:
+        entries.sort(key=lambda entry: entry.model)
     described = {}
     if split is not None:
         described = {
@@ -148,8 +137,8 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
         }
     return Evaluation(
         parts=scores,
-        models=predictions.models,
-        predictions=predictions,
+        models=request.models,
+        predictions=Predictions(request.models, tuple(entries)),
         warnings=tuple(warnings),
         manifest_sha256=manifest.sha256,
         split=described,
@@ -225,7 +214,7 @@ def _parts(request: Request) -> tuple[Part, ...]:
 
 def _known(part: Part, known: Collection[str]) -> Part:
     def among(rows: Mapping[str, Rows]) -> dict[str, Rows]:
-        return {name: found for name, found in rows.items() if name in known}
+        return {name: own for name, own in rows.items() if name in known}
 
     folds = tuple(
         Fold(fold.name, among(fold.scored), fold.training and among(fold.training))
@@ -255,29 +244,31 @@ def _collect(request: Request, parts: tuple[Part, ...], progress: Progress | Non
         labelled = read_labelled(manifest, name, check=True)
         labelled = replace(labelled, study=replace(labelled.study, study_id=name))
         collected.patients[name] = look_at(labelled, rows)
-        for part, fold in _scored_in(name, parts):
-            k = request.source_of(fold)
-            if (k, name) not in collected.predictions:
-                source = request.sources[k]
-                tell = None if progress is None else _within(progress, done, len(rows), total)
-                prediction = source.predict(labelled.study, rows, tell)
-                seen = not hashes[manifest.person_of(name)].isdisjoint(source.seen)
-                collected.predictions[k, name] = replace(prediction, seen=seen)
-            prediction = collected.predictions[k, name]
-            collected.scores[part.name, name] = _score_patient(
-                part, fold, rows, labelled, prediction
+        scored_in = [
+            (part, k, fold)
+            for part in parts
+            for k, fold in enumerate(part.folds)
+            if name in fold.scored
+        ]
+        if scored_in:
+            # Each of several sources predicts the patients of its own fold.
+            k = scored_in[0][1] if len(request.sources) > 1 else 0
+            source, earlier = request.sources[k], request.sources[:k]
+            tell = None if progress is None else _within(progress, done, len(rows), total)
+            prediction = source.predict(labelled.study, rows, tell)
+            prediction = replace(
+                prediction,
+                seen=not hashes[manifest.person_of(name)].isdisjoint(source.seen),
+                model=prediction.model + sum(len(before.notes) for before in earlier),
             )
+            collected.predictions[name] = prediction
+            for part, _, fold in scored_in:
+                score = _score_patient(part, fold, rows, labelled, prediction)
+                collected.scores[part.name, name] = score
         done += len(rows)
         if progress is not None:
             progress(done, total)
     return collected
-
-
-def _scored_in(name: str, parts: tuple[Part, ...]) -> Iterator[tuple[Part, Fold]]:
-    for part in parts:
-        for fold in part.folds:
-            if name in fold.scored:
-                yield part, fold
 
 
 def _within(progress: Progress, before: int, slices: int, total: int) -> Progress:
@@ -315,7 +306,7 @@ def _score(part: Part, collected: _Collected, request: Request) -> PartScores:
         list(tables.values()),
         baseline_tables(part, collected.patients, tables),
         trained_on=trained_on(part),
-        draws_masks=all(note.draws for source in request.sources for note in source.notes),
+        draws_masks=all(note.draws for note in request.models),
         seed=request.seed,
         draws=request.draws,
     )
@@ -354,7 +345,7 @@ def _source_warnings(request: Request) -> list[str]:
             )
         if source.model is not None and split is not None and split.by == SLICE:
             trained = source.model.card.training_splits
-            if any(one.get("sha256") != split.sha256 for one in trained):
+            if any(trained_split.get("sha256") != split.sha256 for trained_split in trained):
                 warnings.append(
                     f"{source.notes[0].name}: it was trained with another split than this one by "
                     "slice; slices it was trained on may be among those scored."

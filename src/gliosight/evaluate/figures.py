@@ -97,7 +97,6 @@ class Bootstrap:
 
         Parameters
         ----------
-        above, below : (patients,) float arrays
         n : int, optional
             What it rests on; the sum of ``below`` if not given.
         """
@@ -176,7 +175,6 @@ class Name:
 
     Parameters
     ----------
-    key : str
     words : str
         On the page.
     short : str
@@ -260,6 +258,15 @@ BASELINES: Mapping[str, Name] = {
         Name("nearest_slice", "nearest training slice copied", "copied"),
     )
 }
+
+
+def shown_in_groups(groups: Mapping[str, Figures]) -> list[Name]:
+    """The figures of which a table of groups has something to show."""
+    return [
+        name
+        for name in GROUP
+        if any(name.key in figures and figures[name.key].n for figures in groups.values())
+    ]
 
 
 def number(value: float | None) -> str:

@@ -15,7 +15,6 @@ the Hausdorff distance rests on slices that both masks touch, and surface Dice c
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 
@@ -50,7 +49,6 @@ class SliceTable:
         Pixels of the true mask, of the predicted one, and of both at once.
     called : (n,) bool array
         Called tumour by the model.
-    probability : (n,) float array or None
     """
 
     numbers: NDArray[np.int64]
@@ -112,8 +110,6 @@ def score_patient(
 
     Parameters
     ----------
-    prediction : Prediction
-    truth : (slices, rows, columns) bool array
     rows : sequence of SliceRow
         The patient's slices in the manifest.
     scored : (slices,) bool array
@@ -123,9 +119,21 @@ def score_patient(
     seen : bool
         The model was trained on this patient: shown, but in no headline.
     """
-    mask = prediction.mask
-    table = table_of(prediction, mask, truth, rows, scored)
-    truth, mask = truth[scored], mask[scored]
+    mask = prediction.mask[scored]
+    truth = truth[scored]
+    # Where only masks are known, a slice is called tumour if a pixel is marked.
+    called, probability = np.asarray(mask.any(axis=(1, 2))), None
+    if prediction.slice_probability is not None and prediction.slice_threshold is not None:
+        called = (prediction.slice_probability >= prediction.slice_threshold)[scored]
+        probability = prediction.slice_probability[scored].astype(np.float64)
+    table = SliceTable(
+        numbers=np.array([row.number for row in rows])[scored],
+        truth_px=truth.sum(axis=(1, 2)),
+        predicted_px=mask.sum(axis=(1, 2)),
+        both_px=(truth & mask).sum(axis=(1, 2)),
+        called=called,
+        probability=probability,
+    )
     whole, tumour = bool(scored.all()), table.truth_px > 0
     true_px, predicted_px = int(table.truth_px.sum()), int(table.predicted_px.sum())
     overlap = overlap_of(true_px, predicted_px, table.both_px.sum())
@@ -156,31 +164,11 @@ def score_patient(
         false_lesions=lesions[2],
         false_positive_slices=int((table.called & ~tumour).sum()),
         false_negative_slices=int((~table.called & tumour).sum()),
-        slice_auc=None if table.probability is None else auc_of(tumour, table.probability),
+        slice_auc=None if probability is None else auc_of(tumour, probability),
         score=prediction.score,
         found=prediction.found,
     )
     return score, table
-
-
-def table_of(
-    prediction: Prediction, mask: Mask, truth: Mask, rows: Ordered[SliceRow], scored: Mask
-) -> SliceTable:
-    """Count the scored slices; without probabilities a slice is called tumour if a pixel is marked."""
-    truth, mask = truth[scored], mask[scored]
-    probability, threshold = prediction.slice_probability, prediction.slice_threshold
-    if probability is None or threshold is None:
-        called = mask.any(axis=(1, 2))
-    else:
-        called = (probability >= threshold)[scored]
-    return SliceTable(
-        numbers=np.array([row.number for row in rows])[scored],
-        truth_px=truth.sum(axis=(1, 2)),
-        predicted_px=mask.sum(axis=(1, 2)),
-        both_px=(truth & mask).sum(axis=(1, 2)),
-        called=np.asarray(called),
-        probability=None if probability is None else probability[scored].astype(np.float64),
-    )
 
 
 def overlap_of(true_px: ArrayLike, predicted_px: ArrayLike, both_px: ArrayLike) -> dict[str, Array]:
@@ -260,7 +248,6 @@ def surfaces_of(
 
     Parameters
     ----------
-    truth, prediction : (slices, rows, columns) bool arrays
     spacing : tuple of float or None
         mm; pixels without.
     whole : bool
@@ -313,10 +300,10 @@ def _pool(several: list[dict[str, Array]]) -> dict[str, Array]:
         ("distances_gt_to_pred", "surfel_areas_gt"),
         ("distances_pred_to_gt", "surfel_areas_pred"),
     ):
-        distances = np.concatenate([one[direction] for one in several])
+        distances = np.concatenate([distances_of[direction] for distances_of in several])
         order = np.argsort(distances, kind="stable")
         pooled[direction] = distances[order]
-        pooled[area] = np.concatenate([one[area] for one in several])[order]
+        pooled[area] = np.concatenate([distances_of[area] for distances_of in several])[order]
     return pooled
 
 
@@ -329,19 +316,19 @@ def localization_figures(
     """Figures of overlap, surfaces and lesions; those in mm stand apart from those in pixels."""
     figures = overlap_figures(tables, drawn)
     for unit in ("mm", "px"):
-        of_unit = np.array([one.unit == unit for one in patients])
-        distance = np.where(of_unit, _values(patients, lambda one: one.hd95), np.nan)
+        of_unit = np.array([patient.unit == unit for patient in patients], dtype=bool)
+        distance = np.where(of_unit, _column(patients, "hd95"), np.nan)
+        surface = np.where(of_unit, _column(patients, "surface_dice"), np.nan)
         if np.isfinite(distance).any():
-            surface = np.where(of_unit, _values(patients, lambda one: one.surface_dice), np.nan)
             figures[f"hd95_{unit}_mean"] = drawn.mean(distance)
             figures[f"hd95_{unit}_median"] = drawn.median(distance)
             figures[f"surface_dice_{TOLERANCE:g}{unit}_mean"] = drawn.mean(surface)
-    lesions = _values(patients, lambda one: one.lesions)
+    lesions, hits, wrong = (
+        _column(patients, name) for name in ("lesions", "lesions_found", "false_lesions")
+    )
     if np.isfinite(lesions).any():
-        hits = _values(patients, lambda one: one.lesions_found)
         figures["lesion_sensitivity"] = drawn.ratio(np.nan_to_num(hits), np.nan_to_num(lesions))
-        false_lesions = _values(patients, lambda one: one.false_lesions)
-        figures["false_lesions_per_patient"] = drawn.mean(false_lesions)
+        figures["false_lesions_per_patient"] = drawn.mean(wrong)
     return figures
 
 
@@ -366,24 +353,22 @@ def overlap_figures(tables: Ordered[SliceTable], drawn: Bootstrap) -> dict[str, 
 
 def false_alarm_figures(patients: Ordered[PatientScore], drawn: Bootstrap) -> dict[str, Figure]:
     """What is marked in patients without a lesion; empty without such patients."""
-    free = [one for one in patients if not one.truth_px]
-    if not free:
+    free = np.array([not patient.truth_px for patient in patients], dtype=bool)
+    if not free.any():
         return {}
-    pixels = _values(patients, lambda one: None if one.truth_px else one.predicted_px)
+    pixels, volumes = (
+        np.where(free, _column(patients, name), np.nan) for name in ("predicted_px", "predicted_ml")
+    )
     figures = {
-        "false_alarm_share": exact(sum(one.predicted_px > 0 for one in free), len(free)),
+        "false_alarm_share": exact(int((pixels > 0).sum()), int(free.sum())),
         "false_alarm_px_mean": drawn.mean(pixels),
     }
-    marked = [one.predicted_ml for one in free if one.predicted_ml is not None]
-    if marked:
-        volumes = _values(patients, lambda one: None if one.truth_px else one.predicted_ml)
+    if known := int(np.isfinite(volumes).sum()):
         figures["false_alarm_ml_mean"] = drawn.mean(volumes)
-        figures["false_alarm_ml_largest"] = Figure(max(marked), n=len(marked))
+        figures["false_alarm_ml_largest"] = Figure(float(np.nanmax(volumes)), n=known)
     return figures
 
 
-def _values(
-    patients: Ordered[PatientScore], value_of: Callable[[PatientScore], float | None]
-) -> Array:
-    """(patients,) NaN for a missing value."""
-    return np.array([value_of(patient) for patient in patients], dtype=np.float64)
+def _column(patients: Ordered[PatientScore], name: str) -> Array:
+    """(patients,) a column of per_patient.csv; NaN for a missing value."""
+    return np.array([getattr(patient, name) for patient in patients], dtype=np.float64)

@@ -29,13 +29,13 @@ from gliosight.evaluate.evaluation import Evaluation
 from gliosight.evaluate.figures import (
     BASELINES,
     DASH,
-    GROUP,
     NAMES,
     SECTIONS,
     Figure,
     Figures,
     interval,
     number,
+    shown_in_groups,
     value_of,
 )
 from gliosight.evaluate.localization import PatientScore, volume_dice
@@ -107,7 +107,6 @@ def render_page(evaluation: Evaluation, pictures: Pictures = MappingProxyType({}
 
     Parameters
     ----------
-    evaluation : Evaluation
     pictures : mapping of str to sequence of WorstCase
         By part; without, the page shows no slice of the data.
     """
@@ -120,7 +119,7 @@ def render_page(evaluation: Evaluation, pictures: Pictures = MappingProxyType({}
         for part, cases in pictures.items()
         for k, case in enumerate(cases)
     )
-    patients = {one.patient for part in evaluation.parts for one in part.patients}
+    patients = {patient.patient for part in evaluation.parts for patient in part.patients}
     context = {
         "policy": _policy(style, shapes or ":root{}"),
         "style": Markup(style),  # noqa: S704 - our own files
@@ -176,7 +175,9 @@ def _headline(evaluation: Evaluation) -> dict[str, Any]:
             for title, figure in zip(titles, sides.values(), strict=False)
         ]
         headline |= {"spoken": bool(cards), "part": "Leak audit", "seen": "", "cards": cards}
-        headline["what"] = "; ".join(f"{PARTS[one.part]}: {_what(one)}" for one in evaluation.parts)
+        headline["what"] = "; ".join(
+            f"{PARTS[part.part]}: {_what(part)}" for part in evaluation.parts
+        )
     return headline
 
 
@@ -207,17 +208,11 @@ def _what(part: PartScores) -> str:
 
 def _part(part: PartScores, pictures: Ordered[WorstCase]) -> dict[str, Any]:
     """What the template needs besides the scores themselves."""
-    trained_on = {one.trained_on for name, one in part.baselines.items() if name != "empty"}
+    trained_on = {
+        baseline.trained_on for name, baseline in part.baselines.items() if name != "empty"
+    }
     groups = [
-        (
-            GROUPS[title],
-            [
-                one
-                for one in GROUP
-                if any(one.key in found and found[one.key].n for found in members.values())
-            ],
-            members,
-        )
+        (GROUPS[title], shown_in_groups(members), members)
         for title, members in part.groups.items()
         if members
     ]
@@ -231,7 +226,11 @@ def _part(part: PartScores, pictures: Ordered[WorstCase]) -> dict[str, Any]:
         "groups": groups,
         "patients": sorted(
             part.patients,
-            key=lambda one: (one.seen, 2.0 if one.dice is None else one.dice, one.patient),
+            key=lambda patient: (
+                patient.seen,
+                2.0 if patient.dice is None else patient.dice,
+                patient.patient,
+            ),
         ),
         "pictures": pictures,
     }
@@ -275,11 +274,17 @@ def worst_cases(part: PartScores, manifest: Manifest, predictions: Predictions) 
         return []
     masks = predictions.by_patient
     numbers = {
-        one.patient: table.numbers for one, table in zip(part.patients, part.tables, strict=True)
+        patient.patient: table.numbers
+        for patient, table in zip(part.patients, part.tables, strict=True)
     }
-    marked = [one for one in part.unseen if one.dice is not None or one.predicted_px]
-    worst = sorted(marked, key=lambda one: (one.dice or 0.0, one.patient))[:CASES]
-    return [_case(one, manifest, masks[one.patient].mask, numbers[one.patient]) for one in worst]
+    marked = [
+        patient for patient in part.unseen if patient.dice is not None or patient.predicted_px
+    ]
+    worst = sorted(marked, key=lambda patient: (patient.dice or 0.0, patient.patient))[:CASES]
+    return [
+        _case(patient, manifest, masks[patient.patient].mask, numbers[patient.patient])
+        for patient in worst
+    ]
 
 
 def _case(

@@ -54,7 +54,6 @@ class Plot:
 
     Parameters
     ----------
-    title : str
     words : str
         What it shows, for those who do not see it.
     light, dark : str
@@ -147,10 +146,14 @@ def _volumes(ill: list[PatientScore]) -> Plot:
 
 def _sizes(ill: list[PatientScore]) -> tuple[Array, Array, str]:
     """True and predicted volumes and their unit: ml where all have geometry, else 1,000 pixels."""
-    pairs = [(one.truth_ml, one.predicted_ml) for one in ill if one.truth_ml is not None]
+    pairs = [
+        (patient.truth_ml, patient.predicted_ml) for patient in ill if patient.truth_ml is not None
+    ]
     if len(pairs) == len(ill):
         return *np.array(pairs, dtype=np.float64).T, "ml"
-    pixels = np.array([(one.truth_px, one.predicted_px) for one in ill], dtype=np.float64)
+    pixels = np.array(
+        [(patient.truth_px, patient.predicted_px) for patient in ill], dtype=np.float64
+    )
     return *(pixels.T / 1000), "1,000 px"
 
 

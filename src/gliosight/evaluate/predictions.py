@@ -12,31 +12,28 @@ hostile until parsed: they hold numbers and text, no object, and their size is c
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import math
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Ordered
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from gliosight.analysis import RESEARCH_USE, Decision, Status
 from gliosight.data.manifest import Manifest, SliceRow, write_whole
 from gliosight.data.studies import read_labelled
 from gliosight.decide import SUREST
-from gliosight.errors import (
-    DamagedInputError,
-    LimitExceededError,
-    NothingReadableError,
-    printable,
-)
+from gliosight.errors import DamagedInputError, LimitExceededError, NothingReadableError, printable
 from gliosight.maps import Maps, sigmoid
 
 FORMAT = 1
@@ -64,7 +61,6 @@ _DAMAGED = (
 )
 
 Shape = tuple[int, int, int]
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -73,7 +69,6 @@ class ModelNote:
 
     Parameters
     ----------
-    name : str
     kind : str
         The card's; ``"masks"`` for a folder of them.
     sha256 : str
@@ -94,7 +89,6 @@ class Prediction:
 
     Parameters
     ----------
-    patient : str
     rows_sha256 : str
         Digest of the slices it was made from, see `rows_digest`.
     shape : tuple of int
@@ -149,7 +143,6 @@ class Predictions:
 
     Parameters
     ----------
-    models : tuple of ModelNote
     entries : tuple of Prediction
         One of each patient.
     """
@@ -225,17 +218,6 @@ def prediction_of(
     )
 
 
-def join(several: Iterable[Predictions]) -> Predictions:
-    """Several models' predictions, each of its own patients, as one."""
-    models: list[ModelNote] = []
-    entries: list[Prediction] = []
-    for predictions in several:
-        start = len(models)
-        models += predictions.models
-        entries += [replace(entry, model=entry.model + start) for entry in predictions.entries]
-    return Predictions(tuple(models), tuple(entries))
-
-
 def patient_hash(patient: str) -> str:
     """How a card records a training patient's name."""
     return hashlib.sha256(patient.encode()).hexdigest()
@@ -287,8 +269,8 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
         model=np.array([entry.model for entry in entries], np.int64),
         found=np.array([entry.found for entry in entries], bool),
         seen=np.array([entry.seen for entry in entries], bool),
-        has_probability=np.array([one is not None for one in probabilities], bool),
-        probability=_joined(np.float32, [one for one in probabilities if one is not None]),
+        has_probability=np.array([values is not None for values in probabilities], bool),
+        probability=_joined(np.float32, [values for values in probabilities if values is not None]),
         masks=_joined(np.uint8, [entry.bits for entry in entries]),
         **{
             # None becomes NaN.
@@ -309,13 +291,12 @@ def read_predictions(path: Path) -> Predictions:
     LimitExceededError
         It claims more than `LARGEST`.
     """
-
-    def parse(file: Any) -> Predictions:
+    with _opened(path, "predictions", "write one with --save-predictions") as file:
         models, columns = _parse_header(file)
         known = file["has_probability"].astype(bool).tolist()
         slices = [shape[0] * has for shape, has in zip(columns["shape"], known, strict=True)]
         probabilities = zip(_cut(file["probability"], slices), known, strict=True)
-        columns["slice_probability"] = [one if has else None for one, has in probabilities]
+        columns["slice_probability"] = [values if has else None for values, has in probabilities]
         columns["bits"] = _cut(file["masks"], [_packed(shape) for shape in columns["shape"]])
         for name in ("found", "seen"):
             columns[name] = file[name].astype(bool).tolist()
@@ -323,8 +304,6 @@ def read_predictions(path: Path) -> Predictions:
             values = file[name].astype(np.float64).tolist()
             columns[name] = [None if math.isnan(value) else value for value in values]
         return Predictions(models, tuple(Prediction(**row) for row in _rows(columns)))
-
-    return _read(path, parse, "predictions", "write one with --save-predictions")
 
 
 def write_maps(models: Iterable[ModelNote], kept: Iterable[KeptMaps], path: Path) -> None:
@@ -337,7 +316,6 @@ def write_maps(models: Iterable[ModelNote], kept: Iterable[KeptMaps], path: Path
     entries = list(kept)
     levels = [to_levels(entry.maps.probability) for entry in entries]
     boxes = [_box_of(values) for values in levels]
-    inner = [values[_slices(box)].ravel() for values, box in zip(levels, boxes, strict=True)]
     _write(
         path,
         models,
@@ -345,9 +323,13 @@ def write_maps(models: Iterable[ModelNote], kept: Iterable[KeptMaps], path: Path
         model=np.array([entry.model for entry in entries], np.int64),
         sides=np.array([entry.sides for entry in entries], np.float64).reshape(-1, 3),
         shapes=np.array([values.shape for values in levels], np.int64).reshape(-1, 3),
-        boxes=np.array(boxes, np.int64).reshape(-1, 3, 2),
+        boxes=np.array(
+            [[(side.start, side.stop) for side in box] for box in boxes], np.int64
+        ).reshape(-1, 3, 2),
         head=_joined(np.float32, [entry.maps.slice_head for entry in entries]),
-        levels=_joined(np.uint8, inner),
+        levels=_joined(
+            np.uint8, [values[box].ravel() for values, box in zip(levels, boxes, strict=True)]
+        ),
     )
 
 
@@ -356,10 +338,10 @@ def read_maps(path: Path) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
 
     Raises
     ------
-    As `read_predictions`.
+    NothingReadableError, DamagedInputError, LimitExceededError
+        As `read_predictions`.
     """
-
-    def parse(file: Any) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
+    with _opened(path, "maps", "make them with benchmarks/cross_validation.py") as file:
         models, columns = _parse_header(file)
         shapes, boxes = columns.pop("shape"), file["boxes"]
         # The volumes are made in full, 4 bytes a voxel, however little of them is in the file.
@@ -376,11 +358,10 @@ def read_maps(path: Path) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
             shapes, boxes, inner, heads, levels, strict=True
         ):
             probability = np.full(shape, NOTHING, np.float32)
-            probability[_slices(box)] = from_levels(values).reshape(sides)
+            inside = tuple(slice(start, stop) for start, stop in box)
+            probability[inside] = from_levels(values).reshape(sides)
             columns["maps"].append(Maps(probability, head))
         return models, tuple(KeptMaps(**row) for row in _rows(columns))
-
-    return _read(path, parse, "maps", "make them with benchmarks/cross_validation.py")
 
 
 def to_levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -417,14 +398,15 @@ def _write(
     write_whole(path, buffer.getvalue())
 
 
-def _read(path: Path, parse: Callable[[Any], _T], kind: str, remedy: str) -> _T:
-    """Open a file and parse it; whatever is wrong with it becomes one error."""
+@contextlib.contextmanager
+def _opened(path: Path, kind: str, remedy: str) -> Iterator[Any]:
+    """Give the arrays of a file; what opening or parsing it raises becomes one of our errors."""
     try:
         with zipfile.ZipFile(path) as archive:
             _check_size(sum(member.file_size for member in archive.infolist()), path)
         # Opened here: numpy leaves a broken archive open.
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
-            return parse(file)
+            yield file
     except FileNotFoundError as error:
         raise NothingReadableError("no such file", where=path.name, remedy=remedy) from error
     except _DAMAGED as error:
@@ -480,15 +462,7 @@ def _packed(shape: Shape) -> int:
     return (math.prod(shape) + 7) // 8
 
 
-def _box_of(levels: NDArray[np.uint8]) -> list[tuple[int, int]]:
+def _box_of(levels: NDArray[np.uint8]) -> tuple[slice, ...]:
     """The smallest box around all above the lowest level; empty where nothing is."""
-    box = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        occupied = np.flatnonzero(levels.any(axis=others))
-        box.append((int(occupied[0]), int(occupied[-1]) + 1) if len(occupied) else (0, 0))
-    return box
-
-
-def _slices(box: Iterable[Iterable[int]]) -> tuple[slice, ...]:
-    return tuple(slice(low, high) for low, high in box)
+    boxes = ndimage.find_objects((levels > 0).astype(np.uint8))
+    return boxes[0] if boxes else (slice(0, 0),) * levels.ndim

@@ -53,7 +53,7 @@ SLICE_COLUMNS = (
 
 def record_of(evaluation: Evaluation) -> dict[str, Any]:
     """The evaluation as a JSON value."""
-    patients = {one.patient for part in evaluation.parts for one in part.patients}
+    patients = {patient.patient for part in evaluation.parts for patient in part.patients}
     leak = evaluation.leak
     record: dict[str, Any] = rounded(
         {
@@ -69,7 +69,7 @@ def record_of(evaluation: Evaluation) -> dict[str, Any]:
             "warnings": list(evaluation.warnings),
             "parts": [_part(part) for part in evaluation.parts],
             "leak": leak and {key: figures_record(sides) for key, sides in leak.items()},
-            "published": [asdict(one) for one in published_on(patients)],
+            "published": [asdict(published) for published in published_on(patients)],
         }
     )
     return record

@@ -66,7 +66,6 @@ class PartScores:
 
     Parameters
     ----------
-    part : str
     by : str
         What the split was by; ``"none"`` without one.
     patients : tuple of PatientScore
@@ -81,7 +80,6 @@ class PartScores:
         The tutorial's classification report, as text.
     areas : tuple of AreaRow
         Sensitivity by the lesion's area in the slice.
-    baselines : mapping of str to Baseline
     groups : mapping of str to mapping of str to mapping of str to Figure
         Such as ``groups["institution"]["DU"]["dice_mean"]``.
     curves : mapping of str to Curve
@@ -170,8 +168,8 @@ def score_part(
         report=report_of(slices),
         areas=areas_of(slices, drawn),
         baselines={
-            name: _score_baseline(name, [found[k] for k in kept], drawn, trained_on)
-            for name, found in baselines.items()
+            name: _score_baseline(name, [of_all[k] for k in kept], drawn, trained_on)
+            for name, of_all in baselines.items()
         },
         groups=groups,
         curves=detection_curves(slices),
@@ -226,7 +224,9 @@ def _group_figures(
     if not by_slice:
         figures["false_verdicts"] = patient_figures(patients)["false_verdicts"]
         alarms = false_alarm_figures(patients, drawn) if draws_masks else {}
-        figures |= {name: one for name, one in alarms.items() if name.startswith("false_alarm_ml")}
+        figures |= {
+            name: figure for name, figure in alarms.items() if name.startswith("false_alarm_ml")
+        }
     return figures
 
 
@@ -265,7 +265,8 @@ def _terciles(patients: Ordered[PatientScore], unseen: list[int]) -> dict[str, l
     if len(ill) < 3:
         return {}
     in_ml = all(patients[k].truth_ml is not None for k in ill)
-    sizes = {k: (patients[k].truth_ml if in_ml else None) or patients[k].truth_px for k in ill}
+    column = "truth_ml" if in_ml else "truth_px"
+    sizes: dict[int, float] = {k: getattr(patients[k], column) for k in ill}
     ordered = sorted(ill, key=lambda k: (sizes[k], patients[k].patient))
     groups = {}
     for name, third in zip(

@@ -171,7 +171,7 @@ def source_of_predictions(predictions: Predictions, name: str) -> Source:
             )
         return prediction
 
-    seen = frozenset(patient_hash(one.patient) for one in predictions.entries if one.seen)
+    seen = frozenset(patient_hash(entry.patient) for entry in predictions.entries if entry.seen)
     return Source(predictions.models, seen, predict, patients=frozenset(by_patient))
 
 
@@ -220,10 +220,8 @@ def read_prediction(folder: Path, study: Study, rows_sha256: str) -> Prediction:
 
     Parameters
     ----------
-    folder : Path
     study : Study
         Its id is the patient's name, its slices are named as the images are.
-    rows_sha256 : str
 
     Raises
     ------
@@ -261,7 +259,7 @@ def _read_result(folder: Path, study: Study) -> tuple[NDArray[np.bool_], dict[st
     try:
         result = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
         detection = result["detection"]
-        by_name = {str(one["name"]): one["probability"] for one in detection["slices"]}
+        by_name = {str(row["name"]): row["probability"] for row in detection["slices"]}
         values = {
             "slice_probability": np.array(
                 [by_name[name] or 0.0 for name in study.slice_names], np.float32
