@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -198,10 +196,3 @@ def test_the_threshold_is_not_chosen_on_the_patient_it_is_used_on(manifest: Mani
     found = baseline_tables(part, known, _tables(part))["brightest"]
     assert found[0].predicted_px.sum() == 0
     assert found[1].predicted_px.sum() == 72
-
-
-def test_manifest_file_is_where_it_was_written(manifest: Manifest) -> None:
-    """The builder's manifest is one that the command line reads, too."""
-    from gliosight.data.manifest import read_manifest
-
-    assert read_manifest(Path(manifest.folder) / "manifest.csv").rows == manifest.rows

@@ -66,15 +66,7 @@ def _side_by_side(first: Figures, second: Figures, sides: Ordered[str]) -> dict[
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two models.
-
-    Parameters
-    ----------
-    tables : mapping of str to SliceTable
-        By patient.
-    seen : frozenset of str
-        Patients of the training.
-    """
+    """One of the two models: tables by patient, and which patients it was trained on."""
 
     name: str
     tables: Mapping[str, SliceTable]
@@ -84,20 +76,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What differs.
+    """What differs between models a and b.
 
-    Parameters
-    ----------
-    patients : tuple of str
-        Compared.
-    left_out : int
-        Patients that only one of the two has, or that one of them has seen.
-    figures : mapping of str to mapping of str to Figure
-        By key: ``a``, ``b`` and ``difference`` (a minus b).
-    wins, losses, ties : int
-        Patients in whom the first has the better Dice, the worse, and one within `TIE`.
-    wilcoxon_p : float or None
-        Two-sided, of Dice by patient; ``None`` where all are equal or nothing is drawn.
+    ``left_out`` counts patients that only one of the two has, or that one of them has seen. ``figures`` are
+    by key and side: ``a``, ``b`` and ``difference`` (a minus b). ``wins``, ``losses`` and ``ties`` (within
+    `TIE`) count patients by Dice. ``wilcoxon_p`` is two-sided, of Dice by patient; ``None`` where all are
+    equal or nothing is drawn.
     """
 
     names: tuple[str, str]

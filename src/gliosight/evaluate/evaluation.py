@@ -40,18 +40,10 @@ FEW = 10
 class Evaluation:
     """All that is said of one or several models on one data set.
 
-    Parameters
-    ----------
-    predictions : Predictions
-        Of all patients that were scored.
-    warnings : tuple of str
-        What the reader has to know before believing a figure, a sentence each.
-    split : mapping of str to str
-        How the data were split, in words for the record; empty without.
-    seed, draws : int
-        Of the bootstrap.
-    leak : mapping of str to mapping of str to Figure, optional
-        Of a leak audit, by key: ``by_slice``, ``by_patient`` and ``difference``.
+    ``predictions`` are of all patients that were scored. ``warnings`` are what the reader has to know before
+    believing a figure, a sentence each. ``split`` describes the split in words, empty without one; ``seed``
+    and ``draws`` are the bootstrap's. ``leak``, of a leak audit, has figures by key and side: ``by_slice``,
+    ``by_patient`` and ``difference``.
     """
 
     parts: tuple[PartScores, ...]
@@ -67,18 +59,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Request:
-    """What to evaluate.
+    """What to evaluate: one source, or one for each fold of the split, in its order.
 
-    Parameters
-    ----------
-    sources : sequence of Source
-        One; or one for each fold of the split, in its order.
-    parts : sequence of str
-        Which parts of the split.
-    fold : str, optional
-        Which fold of a split with folds.
-    seed, draws : int
-        Of the bootstrap.
+    ``parts`` are those of the split, ``fold`` one of a split with folds; ``seed`` and ``draws`` are the
+    bootstrap's.
     """
 
     manifest: Manifest

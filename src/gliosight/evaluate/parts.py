@@ -18,17 +18,10 @@ Rows = tuple[SliceRow, ...]
 
 @dataclass(frozen=True)
 class Fold:
-    """What is scored of one run.
+    """What is scored of one run, and what baselines are trained on there, both by patient.
 
-    Parameters
-    ----------
-    name : str
-        Of the fold; empty without folds.
-    scored : mapping of str to tuple of SliceRow
-        By patient.
-    training : mapping of str to tuple of SliceRow, or None
-        The training part, by patient. ``None`` without a split and for the training part itself: a
-        baseline then leaves out the patient it is scored on.
+    ``name`` is empty without folds. ``training`` is ``None`` without a split and for the training part
+    itself: a baseline then leaves out the patient it is scored on.
     """
 
     name: str
@@ -38,16 +31,10 @@ class Fold:
 
 @dataclass(frozen=True)
 class Part:
-    """What is scored together.
+    """What is scored together; several folds where they are pooled.
 
-    Parameters
-    ----------
-    name : str
-        ``train``, ``validation``, ``test``, or ``all`` without a split.
-    by : str
-        What the split is by; ``none`` without one.
-    folds : tuple of Fold
-        Several where folds are pooled.
+    ``name`` is ``train``, ``validation``, ``test``, or ``all`` without a split; ``by`` is what the split is
+    by, ``none`` without one.
     """
 
     name: str

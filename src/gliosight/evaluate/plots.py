@@ -50,15 +50,7 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Plot:
-    """One plot.
-
-    Parameters
-    ----------
-    words : str
-        What it shows, for those who do not see it.
-    light, dark : str
-        SVG.
-    """
+    """One plot as SVG in light and in dark colours; ``words`` say what it shows."""
 
     title: str
     words: str

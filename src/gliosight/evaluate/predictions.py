@@ -67,14 +67,8 @@ Shape = tuple[int, int, int]
 class ModelNote:
     """What is recorded of a model.
 
-    Parameters
-    ----------
-    kind : str
-        The card's; ``"masks"`` for a folder of them.
-    sha256 : str
-        Of its network; empty without a network.
-    draws : bool
-        Whether it outlines at all: a detector alone does not.
+    ``kind`` is the card's, or ``"masks"`` for a folder of them; ``sha256`` is its network's, empty without
+    one; ``draws`` says whether it outlines at all: a detector alone does not.
     """
 
     name: str
@@ -139,13 +133,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictions:
-    """The predictions of one or several models.
-
-    Parameters
-    ----------
-    entries : tuple of Prediction
-        One of each patient.
-    """
+    """The predictions of one or several models, one of each patient."""
 
     models: tuple[ModelNote, ...]
     entries: tuple[Prediction, ...]
@@ -158,18 +146,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class KeptMaps:
-    """The probability maps of one patient.
+    """The probability maps of one axial patient (``maps.axis`` is 0).
 
-    Parameters
-    ----------
-    patient, rows_sha256 : str
-        As in `Prediction`.
-    model : int
-        Index of the model.
-    sides : tuple of float
-        What a voxel's sides stand for, mm, see `gliosight.decide.Scale`.
-    maps : Maps
-        Of axial studies alone: ``axis`` is 0.
+    ``sides`` are what a voxel's sides stand for, mm, see `gliosight.decide.Scale`; the rest is as in
+    `Prediction`.
     """
 
     patient: str

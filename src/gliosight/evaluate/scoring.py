@@ -40,14 +40,9 @@ from gliosight.study import Sequence
 
 @dataclass(frozen=True)
 class Baseline:
-    """What something reaches that hardly looks at the picture.
+    """What something reaches that hardly looks at the picture: the model's figures, as far as defined.
 
-    Parameters
-    ----------
-    trained_on : str
-        In words: what its numbers were taken from.
-    localization, detection : mapping of str to Figure
-        The keys of the model's figures, as far as they are defined.
+    ``trained_on`` says in words what its numbers were taken from.
     """
 
     trained_on: str
