@@ -52,7 +52,8 @@ def score_masks(
     rows = [replace(row, number=k) for k in range(1, count + 1)]
     prediction = replace(bare_prediction("P", mask), **changes)
     inside = np.ones(count, dtype=bool) if scored is None else scored
-    return score_patient(prediction, truth, rows, inside, spacing)
+    score = score_patient(prediction, truth, rows, inside, spacing)
+    return score, score.table
 
 
 def bare_prediction(patient: str, mask: np.ndarray) -> Prediction:

@@ -201,7 +201,7 @@ def test_by_slice_only_the_scored_slices_count(manifest: Manifest) -> None:
     found = _evaluate(manifest, source, split=split)
     (part,) = found.parts
     assert part.by == "slice"
-    assert sum(len(one.numbers) for one in part.tables) == 12
+    assert sum(one.slices for one in part.patients) == 12
     # Seen by name would leave nobody: a warning stands in for it.
     assert not any(one.seen for one in part.patients)
     assert any("patients stand on both sides" in one for one in found.warnings)

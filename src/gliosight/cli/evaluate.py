@@ -209,7 +209,7 @@ def _print_part(console: Any, part: PartScores) -> None:
 
     unseen, count = len(part.unseen), len(part.patients)
     seen = "" if unseen == count else f" ({count - unseen} seen in training, left out)"
-    slices = sum(len(table.numbers) for table in part.tables)
+    slices = sum(patient.slices for patient in part.patients)
     console.print(
         f"{part.part}: {count:,} patient{'s' if count > 1 else ''}{seen}, {slices:,} slices",
         style="bold",

@@ -157,10 +157,7 @@ def side_of_part(name: str, part: PartScores) -> Side:
     """One side, from an evaluation that has just been made."""
     return Side(
         name=name,
-        tables={
-            patient.patient: table
-            for patient, table in zip(part.patients, part.tables, strict=True)
-        },
+        tables={patient.patient: patient.table for patient in part.patients},
         seen=frozenset(patient.patient for patient in part.patients if patient.seen),
         draws_masks=bool(part.localization),
     )

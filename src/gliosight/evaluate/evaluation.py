@@ -25,7 +25,7 @@ from gliosight.evaluate.baselines import (
     trained_on,
 )
 from gliosight.evaluate.figures import DRAWS, Figures
-from gliosight.evaluate.localization import PatientScore, SliceTable, Spacing, score_patient
+from gliosight.evaluate.localization import PatientScore, Spacing, score_patient
 from gliosight.evaluate.parts import Fold, Part, Rows, parts_of
 from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, patient_hash
 from gliosight.evaluate.scoring import PartScores, score_part
@@ -84,7 +84,7 @@ class _Collected:
     """What one pass over the patients leaves behind; scores by part and patient."""
 
     patients: dict[str, BaselinePatient] = field(default_factory=dict)
-    scores: dict[tuple[str, str], tuple[PatientScore, SliceTable]] = field(default_factory=dict)
+    scores: dict[tuple[str, str], PatientScore] = field(default_factory=dict)
     predictions: dict[str, Prediction] = field(default_factory=dict)
 
 
@@ -262,7 +262,7 @@ def _within(progress: Progress, before: int, slices: int, total: int) -> Progres
 
 def _score_patient(
     part: Part, fold: Fold, rows: Rows, labelled: LabelledStudy, prediction: Prediction
-) -> tuple[PatientScore, SliceTable]:
+) -> PatientScore:
     numbers = [row.number for row in fold.scored[prediction.patient]]
     return score_patient(
         prediction,
@@ -282,12 +282,11 @@ def _spacing(geometry: Geometry | None) -> Spacing | None:
 
 
 def _score(part: Part, collected: _Collected, request: Request) -> PartScores:
-    scored = {name: collected.scores[part.name, name] for name in part.patients}
-    tables = {name: table for name, (_, table) in scored.items()}
+    patients = [collected.scores[part.name, name] for name in part.patients]
+    tables = {patient.patient: patient.table for patient in patients}
     return score_part(
         part,
-        [score for score, _ in scored.values()],
-        list(tables.values()),
+        patients,
         baseline_tables(part, collected.patients, tables),
         trained_on=trained_on(part),
         draws_masks=all(note.draws for note in request.models),

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence as Ordered
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import surface_distance
@@ -61,7 +61,7 @@ class SliceTable:
 
 @dataclass(frozen=True)
 class PatientScore:
-    """One row of per_patient.csv; docs/evaluation.md defines the columns.
+    """One patient: a row of per_patient.csv, and its slices; docs/evaluation.md defines the columns.
 
     ``None`` where a measure is undefined. Lengths are in mm where there is geometry, else in pixels:
     ``unit`` says which.
@@ -95,6 +95,10 @@ class PatientScore:
     slice_auc: float | None
     score: float | None
     found: bool
+    table: SliceTable = field(repr=False)
+
+
+COLUMNS = tuple(column.name for column in fields(PatientScore) if column.name != "table")
 
 
 def score_patient(
@@ -105,7 +109,7 @@ def score_patient(
     spacing: Spacing | None,
     *,
     seen: bool = False,
-) -> tuple[PatientScore, SliceTable]:
+) -> PatientScore:
     """Score one patient.
 
     Parameters
@@ -142,7 +146,7 @@ def score_patient(
     if true_px:
         surfaces = surfaces_of(truth, mask, spacing, whole=whole)
     ml = None if spacing is None else float(np.prod(spacing)) / 1000
-    score = PatientScore(
+    return PatientScore(
         patient=prediction.patient,
         institution=rows[0].institution,
         collection=rows[0].collection,
@@ -167,8 +171,8 @@ def score_patient(
         slice_auc=None if probability is None else auc_of(tumour, probability),
         score=prediction.score,
         found=prediction.found,
+        table=table,
     )
-    return score, table
 
 
 def overlap_of(true_px: ArrayLike, predicted_px: ArrayLike, both_px: ArrayLike) -> dict[str, Array]:
@@ -310,11 +314,9 @@ def _pool(several: list[dict[str, Array]]) -> dict[str, Array]:
 # --- figures over patients -----------------------------------------------------------------------
 
 
-def localization_figures(
-    patients: Ordered[PatientScore], tables: Ordered[SliceTable], drawn: Bootstrap
-) -> dict[str, Figure]:
+def localization_figures(patients: Ordered[PatientScore], drawn: Bootstrap) -> dict[str, Figure]:
     """Figures of overlap, surfaces and lesions; those in mm stand apart from those in pixels."""
-    figures = overlap_figures(tables, drawn)
+    figures = overlap_figures([patient.table for patient in patients], drawn)
     for unit in ("mm", "px"):
         of_unit = np.array([patient.unit == unit for patient in patients], dtype=bool)
         distance = np.where(of_unit, _column(patients, "hd95"), np.nan)

@@ -196,7 +196,7 @@ def _cards(figures: Figures) -> list[_Card]:
 
 
 def _what(part: PartScores) -> str:
-    slices = sum(len(table.numbers) for table in part.tables)
+    slices = sum(patient.slices for patient in part.patients)
     tumour = sum(patient.tumour_slices for patient in part.patients)
     by = "" if part.by == "none" else f", split by {part.by}"
     count = len(part.patients)
@@ -273,33 +273,21 @@ def worst_cases(part: PartScores, manifest: Manifest, predictions: Predictions) 
     if not part.localization:
         return []
     masks = predictions.by_patient
-    numbers = {
-        patient.patient: table.numbers
-        for patient, table in zip(part.patients, part.tables, strict=True)
-    }
     marked = [
         patient for patient in part.unseen if patient.dice is not None or patient.predicted_px
     ]
     worst = sorted(marked, key=lambda patient: (patient.dice or 0.0, patient.patient))[:CASES]
-    return [
-        _case(patient, manifest, masks[patient.patient].mask, numbers[patient.patient])
-        for patient in worst
-    ]
+    return [_case(patient, manifest, masks[patient.patient].mask) for patient in worst]
 
 
-def _case(
-    score: PatientScore,
-    manifest: Manifest,
-    prediction: NDArray[np.bool_],
-    scored: NDArray[np.int64],
-) -> WorstCase:
+def _case(score: PatientScore, manifest: Manifest, prediction: NDArray[np.bool_]) -> WorstCase:
     labelled = read_labelled(manifest, score.patient)
     truth, study = labelled.truth, labelled.study
     numbers = [row.number for row in manifest.by_patient[score.patient]]
     display = plan_display(study.geometry, study.shape)
     window = find_window(study.flair.values)
     shown = []
-    inside = np.isin(numbers, scored)[:, None, None]
+    inside = np.isin(numbers, score.table.numbers)[:, None, None]
     for k in choose(truth & inside, prediction & inside):
         true, marked = int(truth[k].sum()), int(prediction[k].sum())
         dice = volume_dice(truth[k], prediction[k]) if true else 0.0

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 from importlib import resources
 from itertools import repeat
@@ -23,7 +23,7 @@ from gliosight.analysis import MASK_MEANING, RESEARCH_USE
 from gliosight.errors import CannotWriteError, printable
 from gliosight.evaluate.evaluation import Evaluation
 from gliosight.evaluate.figures import Figure, Figures
-from gliosight.evaluate.localization import PatientScore
+from gliosight.evaluate.localization import COLUMNS, PatientScore
 from gliosight.evaluate.scoring import PartScores, published_on
 from gliosight.files import recover, whole_folder
 from gliosight.write.result import write_table
@@ -82,7 +82,7 @@ def _part(part: PartScores) -> dict[str, Any]:
         "by": part.by,
         "patients": len(part.patients),
         "patients_seen": len(part.patients) - len(part.unseen),
-        "slices": sum(len(table.numbers) for table in part.tables),
+        "slices": sum(patient.slices for patient in part.patients),
         "localization": figures_record(part.localization),
         "detection": figures_record(part.detection),
         "confusion": dict(zip(names, (*part.confusion[0], *part.confusion[1]), strict=True)),
@@ -104,7 +104,7 @@ def _part(part: PartScores) -> dict[str, Any]:
             for title, groups in part.groups.items()
         },
         "curves": {name: asdict(curve) for name, curve in part.curves.items()},
-        "per_patient": [asdict(patient) for patient in part.patients],
+        "per_patient": [_patient_row(patient) for patient in part.patients],
     }
 
 
@@ -151,17 +151,20 @@ def write_evaluation(evaluation: Evaluation, page: str, out: Path, *, overwrite:
     with whole_folder(out, partial(_check, out, overwrite=overwrite), last=RECORD) as folder:
         text = json.dumps(record_of(evaluation), indent=1, ensure_ascii=True, allow_nan=False)
         (folder / RECORD).write_text(text + "\n", encoding="utf-8")
-        names = ["part", *(column.name for column in fields(PatientScore))]
-        write_table(_patient_rows(evaluation), names, folder / PATIENTS)
+        write_table(_patient_rows(evaluation), ["part", *COLUMNS], folder / PATIENTS)
         write_table(_slice_rows(evaluation), list(SLICE_COLUMNS), folder / SLICES)
         (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def _patient_row(patient: PatientScore) -> dict[str, Any]:
+    return {name: getattr(patient, name) for name in COLUMNS}
 
 
 def _patient_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     return [
         {
             "part": part.part,
-            **asdict(patient),
+            **_patient_row(patient),
             "sequences": "+".join(patient.sequences),
             "seen": int(patient.seen),
             "found": int(patient.found),
@@ -174,7 +177,8 @@ def _patient_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
 def _slice_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
     rows = []
     for part in evaluation.parts:
-        for patient, table in zip(part.patients, part.tables, strict=True):
+        for patient in part.patients:
+            table = patient.table
             probability = table.probability
             columns = (
                 repeat(part.part),

@@ -65,8 +65,6 @@ class PartScores:
         What the split was by; ``"none"`` without one.
     patients : tuple of PatientScore
         Seen ones, too; the figures leave them out.
-    tables : tuple of SliceTable
-        Of the same patients, in the same order.
     localization, detection : mapping of str to Figure
         The headline figures. ``localization`` is empty where the model draws nothing.
     confusion : tuple of tuple of int
@@ -84,7 +82,6 @@ class PartScores:
     part: str
     by: str
     patients: tuple[PatientScore, ...]
-    tables: tuple[SliceTable, ...]
     localization: Figures
     detection: Figures
     confusion: tuple[tuple[int, int], tuple[int, int]]
@@ -108,7 +105,6 @@ class PartScores:
 def score_part(
     part: Part,
     patients: Ordered[PatientScore],
-    tables: Ordered[SliceTable],
     baselines: Mapping[str, Ordered[SliceTable]],
     *,
     trained_on: str,
@@ -120,10 +116,8 @@ def score_part(
 
     Parameters
     ----------
-    patients, tables : sequences
-        Of the same patients, in one order.
     baselines : mapping of str to sequence of SliceTable
-        In the same order.
+        Of the patients, in their order.
     trained_on : str
         What the baselines' numbers were taken from, in words.
     draws_masks : bool
@@ -132,10 +126,10 @@ def score_part(
         Of the bootstrap.
     """
     kept = [k for k, patient in enumerate(patients) if not patient.seen]
-    unseen, own = [patients[k] for k in kept], [tables[k] for k in kept]
+    unseen = [patients[k] for k in kept]
     drawn = draw(len(unseen), seed=seed, draws=draws)
-    slices = slices_of(own)
-    localization = localization_figures(unseen, own, drawn) if draws_masks else {}
+    slices = slices_of([patient.table for patient in unseen])
+    localization = localization_figures(unseen, drawn) if draws_masks else {}
     detection = slice_figures(slices, drawn)
     if not part.by_slice:
         # A patient of whom some slices are scored is not without a lesion if those are.
@@ -147,7 +141,6 @@ def score_part(
         for name, chosen in members.items():
             groups[title][name] = _group_figures(
                 [patients[k] for k in chosen],
-                [tables[k] for k in chosen],
                 draw(len(chosen), seed=seed, draws=draws),
                 draws_masks=draws_masks,
                 by_slice=part.by_slice,
@@ -156,7 +149,6 @@ def score_part(
         part=part.name,
         by=part.by,
         patients=tuple(patients),
-        tables=tuple(tables),
         localization=localization,
         detection=detection,
         confusion=confusion_of(slices),
@@ -207,13 +199,13 @@ def _score_baseline(
 
 def _group_figures(
     patients: Ordered[PatientScore],
-    tables: Ordered[SliceTable],
     drawn: Bootstrap,
     *,
     draws_masks: bool,
     by_slice: bool,
 ) -> dict[str, Figure]:
     figures = {"patients": Figure(float(len(patients)), n=len(patients))}
+    tables = [patient.table for patient in patients]
     figures |= short_figures(tables, drawn, draws_masks=draws_masks)
     # See `score_part`: by slice, nobody is known to be without a lesion.
     if not by_slice:
