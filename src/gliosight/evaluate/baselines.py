@@ -1,23 +1,7 @@
-"""What a figure is worth: the same figures of something that hardly looks at the picture (evaluate).
+"""Baselines: the figures of something that hardly looks at the picture (evaluate).
 
-``majority``
-    Each slice is as likely tumour as slices of the training part are.
-``position``
-    The share of tumour at the slice's relative position in its volume, in 30 bins (one slice with and one
-    without tumour added to each, so that no bin is empty).
-``empty``
-    No tumour, ever.
-``brightest``
-    The largest body above a threshold on FLAIR. The head's rim is left out, since scalp and skull outshine
-    most tumours. FLAIR is smoothed a little, and measured in robust standard deviations (1.4826 times the
-    median absolute deviation) above the median of what is left. The threshold is the one with the best mean
-    Dice over the training patients.
-``nearest_slice``
-    With a split by slice: label and mask of the nearest training slice of the same patient (the lower of
-    two), which is what such a split lets a network remember.
-
-All are trained on the split's training part. Without one, and when the training part itself is scored, they
-are trained on all scored patients but the one they are scored on.
+docs/evaluation.md says what each does. They are trained on the split's training part. Without one, and when
+the training part itself is scored, they are trained on all scored patients but the one they are scored on.
 """
 
 from __future__ import annotations
@@ -40,11 +24,12 @@ from gliosight.head import find_head
 
 POSITION_BINS = 30
 CALLED_FROM = 0.5
-# Of the brightest body: robust standard deviations above the median.
+# Of the brightest body: robust standard deviations (1.4826 median absolute deviations) above the median.
 THRESHOLDS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
 # In-plane, pixels.
 SMOOTHING = 1.0
-# Width of the head's rim, of its size in its largest slice (the root of its area).
+# Width of the head's rim, of its size in its largest slice (the root of its area). It is left out: scalp and
+# skull outshine most tumours.
 RIM = 0.1
 
 Mask = NDArray[np.bool_]
@@ -61,6 +46,7 @@ class BaselinePatient:
         Of all used slices.
     bright_px, bright_both_px : (thresholds, slices) int arrays
         What the brightest body covers at each of `THRESHOLDS`, and what of that is tumour.
+    truth_px : (slices,) int array
     truth : (n,) uint8 array
         The true mask, packed.
     shape : tuple of int
@@ -196,7 +182,7 @@ def _fold_tables(
         inside = patient.among(rows)
         slices, tumour = everybody if fold.training is not None else everybody - counts[name]
         share = tumour.sum() / slices.sum() if slices.any() else 0.5
-        by_position = (tumour + 1) / (slices + 2)
+        by_position = (tumour + 1) / (slices + 2)  # no bin is empty
         best = fixed
         if best is None:
             best = choose_threshold(values for other, values in dice.items() if other != name)

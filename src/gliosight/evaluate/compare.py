@@ -1,11 +1,8 @@
-"""Two models against each other, figure by figure (evaluate).
+"""Two models against each other: on the same patients, or as a leak audit (evaluate).
 
-`compare` takes two models on the same patients: the paired difference of the figures, wins and losses by
-patient, and Wilcoxon's signed-rank test of Dice. Patients that one model has seen, or does not know, are
-left out and counted. `leak_audit` takes a model trained on a split by slice and one trained by patient, each
-scored on the test part of its own split. Where slices are dealt out at random, a network meets its test
-patients in training; what it gains by that it does not have on a new patient. The two test parts hold
-different slices, so there the difference's interval is that of two independent samples.
+`compare` is paired by patient. `leak_audit` compares a model trained on a split by slice with one trained by
+patient, each on the test part of its own split: the two samples are independent. By slice, a network meets
+its test patients in training; what it gains by that it does not have on a new patient.
 """
 
 from __future__ import annotations

@@ -2,13 +2,8 @@
 
 A slice shows tumour if any pixel of its true mask is set. AUC, average precision and the curves are
 scikit-learn's by definition, equal scores counting as one step; the tests hold them against it. They are
-computed here since scikit-learn takes one bootstrap draw at a time.
-
-Calibration: the slope is that of a logistic regression of the label on the logit of the probability. 1 is
-right; below 1 the model is too sure. The intercept is that of the same regression with the slope held at 1:
-0 is right; above 0 there is more tumour than said. Both as in Van Calster et al.,
-doi:10.1186/s12916-019-1466-7. The expected calibration error (ECE) has 15 bins of equal mass, set on the
-sample and kept in the bootstrap. Equal probabilities fall into one bin, so that a constant has one.
+computed here since scikit-learn takes one bootstrap draw at a time. Calibration slope and intercept are as in
+Van Calster et al., doi:10.1186/s12916-019-1466-7.
 """
 
 from __future__ import annotations
@@ -51,6 +46,7 @@ class Slices:
         The patient of each.
     area : (slices,) int array
         True pixels.
+    called : (slices,) bool array
     probability : (slices,) float array or None
         ``None`` where that of a patient is not known.
     """

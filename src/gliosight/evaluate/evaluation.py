@@ -1,8 +1,8 @@
 """Evaluation from top to bottom: data, models, parts, scores (evaluate).
 
-One pass over the patients: each is read once, predicted, scored and reduced to counts before the next one is
-read, so that a data set of any size fits into memory. Words: *scored* slices are those of the part of the
-split that is scored; a *seen* patient is one the model was trained on.
+Each patient is read once, predicted, scored and reduced to counts before the next one is read, so that a data
+set of any size fits into memory. *Scored* slices are those of the part of the split that is scored; a *seen*
+patient is one the model was trained on.
 """
 
 from __future__ import annotations

@@ -1,14 +1,9 @@
 """Figures: a value with its interval by bootstrap over patients, and how it is named and printed (evaluate).
 
-A draw of the bootstrap takes as many patients as there are, with replacement; all slices of a patient come
-and go together, since they are not independent. How often each patient was drawn is a matrix of weights,
-made once from a seed. Every figure of a part is computed from the same draws, also that of a baseline or of
-another model, which makes their differences paired. All draws are computed at once: a library that takes
-one draw at a time needs 17 times as long.
-
-The interval runs from the 2.5th to the 97.5th percentile of the draws. Draws in which a figure is undefined
-(no patient with tumour was drawn) are left out. There is no interval where most draws are undefined, or with
-a single patient.
+All slices of a patient are drawn together, since they are not independent. How often each patient was drawn
+is a matrix of weights, made once from a seed. Every figure of a part is computed from the same draws, also
+that of a baseline or of another model, which makes their differences paired. All draws are computed at once:
+a library that takes one draw at a time needs 17 times as long.
 """
 
 from __future__ import annotations
@@ -93,12 +88,9 @@ class Bootstrap:
         return self.figure(np.where(total[:, 0] > 0, medians, np.nan), n=len(known))
 
     def ratio(self, above: Array, below: Array, *, n: int | None = None) -> Figure:
-        """Sum over patients of ``above`` divided by the sum of ``below``.
+        """Sum of ``above`` divided by the sum of ``below``, both (patients,) arrays.
 
-        Parameters
-        ----------
-        n : int, optional
-            What it rests on; the sum of ``below`` if not given.
+        ``n`` is what the figure rests on; the sum of ``below`` if not given.
         """
         values = divide(self.weights @ above, self.weights @ below)
         return self.figure(values, n=int(below.sum()) if n is None else n)

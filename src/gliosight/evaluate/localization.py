@@ -1,15 +1,10 @@
 """Localization: a patient's masks in counts, overlaps, surfaces and lesions, and their figures (evaluate).
 
-Everything is over the scored slices: those of the scored part of the split. Empty masks, in one rule: a
-figure of overlap or of surfaces belongs to a patient with a true lesion. If the model marked nothing there,
-the lesion was missed: Dice, IoU, precision, recall and surface Dice are 0, and the Hausdorff distance is the
-diagonal of the volume. Without a true lesion none of them is defined, whatever was marked; such patients are
-counted apart, by what was falsely marked. An empty slice or patient never counts as 1.
-
-Surfaces are measured by DeepMind's surface-distance (doi:10.2196/26151): its surface elements carry the area
-they stand for, in the volume with its spacing. Without geometry, or where only some slices are scored, the
-distance between slices is not known. Then surfaces are the contours within slices, pooled over the patient;
-the Hausdorff distance rests on slices that both masks touch, and surface Dice counts the contours of all.
+Everything is over the scored slices: those of the scored part of the split. Figures of overlap and surfaces
+belong to a patient with a true lesion; a missed one counts 0, and its Hausdorff distance is the diagonal of
+the volume. Without a true lesion they are undefined: an empty slice or patient never counts as 1. Surfaces
+are measured by DeepMind's surface-distance (doi:10.2196/26151); without geometry, or where only some slices
+are scored, they are the contours within slices, pooled over the patient.
 """
 
 from __future__ import annotations
@@ -49,6 +44,7 @@ class SliceTable:
         Pixels of the true mask, of the predicted one, and of both at once.
     called : (n,) bool array
         Called tumour by the model.
+    probability : (n,) float array or None
     """
 
     numbers: NDArray[np.int64]
@@ -114,6 +110,7 @@ def score_patient(
 
     Parameters
     ----------
+    truth : (slices, rows, columns) bool array
     rows : sequence of SliceRow
         The patient's slices in the manifest.
     scored : (slices,) bool array
@@ -252,6 +249,7 @@ def surfaces_of(
 
     Parameters
     ----------
+    truth, prediction : (slices, rows, columns) bool arrays
     spacing : tuple of float or None
         mm; pixels without.
     whole : bool

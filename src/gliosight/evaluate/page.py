@@ -1,9 +1,7 @@
 """The page a person opens: ``evaluation.html``, one self-contained file (evaluate).
 
-Style, plots and pictures of the worst cases are inside. It is readable offline, on a phone and printed,
-without JavaScript, and looks like a study's report. Names of patients and models are hostile text: the
-template escapes them, and a content security policy allows this page's own style by hash, pictures as data,
-and nothing else.
+Names of patients and models are hostile text: the template escapes them, and a content security policy
+allows this page's own style by hash, pictures as data, and nothing else.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """What networks predicted of each patient, and the ``.npz`` files that keep it, without images (evaluate).
 
-``predictions.npz`` holds final masks as packed bits, slice probabilities and verdicts: a few hundred kB for
-the 88 patients of the LGG set. With it a cross-validated table can be made again by anybody who has the data,
-without the networks. ``maps.npz`` holds what the networks said before a decision rule: the rule is fitted on
-it (`rule_fit`). Probabilities are kept there as 64 levels of their logit, from -6 to 6: 0.05 around one half,
-0.0005 at the ends, never on the other side of one half. Only the box above the lowest level is stored.
+``predictions.npz`` holds final masks, slice probabilities and verdicts: with it anybody who has the data can
+make a cross-validated table again, without the networks. ``maps.npz`` holds probabilities before a decision
+rule, which is fitted on them, as 64 levels of their logit from -6 to 6: 0.05 around one half, 0.0005 at the
+ends, never on the other side of one half. Only the box above the lowest level is stored.
 
 Each entry has the digest of the slices it was made from, and is scored against no others. The files are
 hostile until parsed: they hold numbers and text, no object, and their size is checked before it is allocated.

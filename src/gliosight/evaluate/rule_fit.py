@@ -1,22 +1,11 @@
-"""The decision rule from what networks said of patients they had not seen (evaluate).
+"""The decision rule fitted on what networks said of patients they had not seen (evaluate).
 
-The rule's form is that of `gliosight.decide`; here its numbers are fitted:
-
-The slice
-    Logistic regression of the slice's label on the logits of head and pixel evidence, then on what that gives
-    and the evidence to either side. A lesion's score uses the first alone.
-The lesion
-    For each pixel threshold tried, the connected bodies of all patients are labelled true (a fifth of the
-    body or more is tumour) or false, and their score is a logistic regression on the features of `Lesion`,
-    held near the rule it starts from: there are few false bodies of any size to fit it on.
-The thresholds
-    Of the pixels and of further lesions: those of the highest mean Dice by patient, the mask being what the
-    fitted rule keeps of it. Of the study: that of the highest sum of sensitivity and specificity by patient,
-    of equals the middle of the widest gap between scores. Where every patient has a tumour it stays as in the
-    rule it starts from.
-
-`cross_fit` fits the rule of each model's patients on those of the other models, so that no number was chosen
-on the patients it is scored on.
+Its form is that of `gliosight.decide`. Weights are fitted by logistic regression: of the slice by itself,
+then in its context; of the lesion on all connected bodies at each pixel threshold tried, held near the rule
+it starts from, since there are few false bodies of any size. Thresholds of pixels and of further lesions are
+those of the highest mean Dice by patient. The study's is that of the highest sum of sensitivity and
+specificity by patient, of equals the middle of the widest gap between scores; where every patient has a
+tumour it stays as it was.
 """
 
 from __future__ import annotations
@@ -159,6 +148,7 @@ def observe(kept: KeptMaps, truth: NDArray[np.bool_], rule: DecisionRule) -> Obs
 
     Parameters
     ----------
+    truth : (slices, rows, columns) bool array
     rule : DecisionRule
         The one to start from; the area of its pixel evidence and its pixel threshold count here.
     """

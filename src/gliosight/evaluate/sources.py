@@ -1,14 +1,7 @@
 """Where predictions come from: a model that runs now, a folder of masks, or a file of predictions (evaluate).
 
-A model runs through `pipeline.analyze_study`, as it does for a user: what is scored is what users get. In a
-folder of masks these are looked for, in this order, for a patient ``P`` of the manifest:
-
-- ``P-gliosight/``: a result folder of this tool, with its probabilities, score and verdict;
-- ``P/mask.nii.gz``, ``P.nii.gz``, ``P_mask.nii.gz`` (or ``.nii``): a volume on the FLAIR image's grid;
-- ``P/<slice>_mask.tif`` or ``.png`` (or ``P/mask/...``): a picture for every slice, by the image's name;
-- ``<slice>_mask.tif`` or ``.png``: the same, all patients in one folder.
-
-A missing mask is an error, never an empty mask.
+A model runs through `pipeline.analyze_study`, as it does for a user: what is scored is what users get. How
+masks may be named says docs/evaluation.md; a missing mask is an error, never an empty mask.
 """
 
 from __future__ import annotations
