@@ -18,6 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
+from gliosight.evaluate.detection import AREAS
 from gliosight.evaluate.figures import Array, number
 from gliosight.evaluate.localization import PatientScore
 from gliosight.evaluate.scoring import PartScores
@@ -221,7 +222,8 @@ def _sensitivity_by_area(part: PartScores) -> Plot:
             if row.figure.low is not None and row.figure.high is not None:
                 axes.vlines(k, row.figure.low, row.figure.high, color=OTHER, linewidth=2)
         axes.set_xticks(np.arange(len(rows)), labels, fontsize=7.5)
-        axes.set(xlabel="true area in the slice, px", ylabel="sensitivity", ylim=(0, 1.01))
+        axes.set(xlim=(-0.6, len(AREAS) - 0.4), ylim=(0, 1.01))
+        axes.set(xlabel="true area in the slice, px", ylabel="sensitivity")
 
     words = "; ".join(
         f"{label} px: {number(row.figure.value)} of {row.figure.n}"
