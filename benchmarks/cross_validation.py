@@ -4,7 +4,7 @@
     python benchmarks/cross_validation.py apply maps.npz --rule RULE -o predictions.npz
     python benchmarks/cross_validation.py fit maps.npz --data manifest.csv --start RULE -o rules
 
-``maps`` runs each fold's network on the patients of its fold, which it must not have learnt from, and keeps
+``maps`` runs each fold's network on the patients of its fold, which it was not trained on, and keeps
 what it says (no image). ``apply`` draws the masks that a decision rule makes of such maps; of several
 networks' maps it takes the mean of the logits, of the patients they share. ``fit`` fits the rule of each fold
 on the other folds' maps, all its numbers or those named, writes the masks that this gives to
@@ -32,18 +32,17 @@ from gliosight.data.split import read_split
 from gliosight.data.studies import read_labelled
 from gliosight.decide import Scale, decide_at, logit, weighing_scale
 from gliosight.errors import CannotWriteError, GliosightError, UsageError
-from gliosight.evaluate.kept_maps import KeptMaps, read_maps, truth_of, write_maps
-from gliosight.evaluate.predict import (
-    ModelSource,
-    patient_hash,
-    prediction_of,
-    refuse_seen,
-    rows_digest,
-)
 from gliosight.evaluate.predictions import (
+    KeptMaps,
     ModelNote,
     Prediction,
     Predictions,
+    patient_hash,
+    prediction_of,
+    read_maps,
+    rows_digest,
+    truth_of,
+    write_maps,
     write_predictions,
 )
 from gliosight.evaluate.rule_fit import (
@@ -53,10 +52,10 @@ from gliosight.evaluate.rule_fit import (
     cross_fit,
     dice_of,
     fit_rule,
-    fitted_on,
     observe,
-    rule_of,
+    read_rule,
 )
+from gliosight.evaluate.sources import refuse_seen, source_of_model
 from gliosight.infer.model import load_model
 from gliosight.maps import Maps, sigmoid
 from gliosight.pipeline import Settings
@@ -72,7 +71,7 @@ def keep_maps(
     for index, (name, mine) in enumerate(zip(models, patients, strict=True)):
         model = load_model(name, threads=threads)
         refuse_seen(model, mine)
-        notes += ModelSource(model, Settings()).notes
+        notes += source_of_model(model, Settings()).notes
         for patient in mine:
             study = read_labelled(manifest, patient).study
             maps = model.predict(prepare(study, model.card.input))
@@ -95,10 +94,10 @@ def observed_of(
     return [observe(one, truth_of(one, manifest), rule) for one in kept]
 
 
-def predict(one: KeptMaps, rule: DecisionRule, learnt: Collection[str]) -> Prediction:
-    """What the whole tool would have said with this rule; ``learnt``: whom it was fitted on."""
+def predict(one: KeptMaps, rule: DecisionRule, fitted_on: Collection[str]) -> Prediction:
+    """What the whole tool would have said with this rule; ``fitted_on``: hashes of patients."""
     decision = decide_at(one.maps, Scale(one.sides), rule)
-    seen = patient_hash(one.patient) in learnt
+    seen = patient_hash(one.patient) in fitted_on
     return prediction_of(one.patient, one.rows_sha256, decision, seen=seen, model=one.model)
 
 
@@ -117,9 +116,9 @@ def apply(maps: list[Path], name: str, out: Path) -> None:
         raise UsageError(
             "these maps have no patient in common", remedy="give maps of the same fold"
         )
-    rule, learnt = rule_of(name), fitted_on(name)
+    rule, fitted_on = read_rule(name)
     entries = tuple(
-        predict(mean_of([voice[one.patient] for voice in voices]), rule, learnt)
+        predict(mean_of([voice[one.patient] for voice in voices]), rule, fitted_on)
         for one in first
         if one.patient in common
     )
@@ -148,7 +147,7 @@ def fit(
     GliosightError
     """
     check_numbers(numbers)
-    begun, learnt = rule_of(start), fitted_on(start)
+    begun, fitted_on = read_rule(start)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -159,11 +158,11 @@ def fit(
     observed = observed_of(kept, manifest, begun)
     rules = cross_fit(observed, begun, numbers)
     final = fit_rule(observed, begun, numbers)
-    entries = tuple(predict(one, rules[one.model], learnt) for one in kept)
+    entries = tuple(predict(one, rules[one.model], fitted_on) for one in kept)
     write_predictions(Predictions(notes, entries), out / "predictions.npz")
     told: dict[str, Any] = {"all": asdict(final)}
     told |= {str(k): asdict(one) for k, one in rules.items()}
-    told["patients_sha256"] = sorted(learnt | {patient_hash(one.patient) for one in kept})
+    told["patients_sha256"] = sorted(fitted_on | {patient_hash(one.patient) for one in kept})
     write_whole(out / "rules.json", (json.dumps(told, indent=1) + "\n").encode())
     return {
         "start": float(np.mean([dice_of(one, begun) for one in observed if one.volume])),

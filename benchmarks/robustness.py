@@ -30,8 +30,8 @@ from gliosight.data.split import read_split
 from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.errors import GliosightError, UsageError, printable
 from gliosight.evaluate.localization import volume_dice
-from gliosight.evaluate.predict import refuse_seen
-from gliosight.evaluate.rule_fit import rule_of
+from gliosight.evaluate.rule_fit import read_rule
+from gliosight.evaluate.sources import refuse_seen
 from gliosight.head import find_head
 from gliosight.infer.model import Model, load_model
 from gliosight.pipeline import Settings, analyze_study
@@ -350,7 +350,7 @@ def run(asked: Any) -> None:
     patients = split.test_patients(manifest, len(asked.models), folds)
     loaded = [load_model(name, threads=asked.threads) for name in asked.models]
     if asked.rule is not None:
-        rule = rule_of(asked.rule)
+        rule, _ = read_rule(asked.rule)
         loaded = [replace(one, card=replace(one.card, decision=rule)) for one in loaded]
     models = [(one, mine[:: asked.every]) for one, mine in zip(loaded, patients, strict=True)]
     variations = chosen(asked.change)

@@ -22,9 +22,9 @@ from gliosight.card import DecisionRule
 from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.decide import CONNECTED_26, Scale, decide_at
 from gliosight.errors import GliosightError
-from gliosight.evaluate.kept_maps import KeptMaps, read_maps, truth_of
 from gliosight.evaluate.localization import volume_dice
-from gliosight.evaluate.rule_fit import rule_of
+from gliosight.evaluate.predictions import KeptMaps, read_maps, truth_of
+from gliosight.evaluate.rule_fit import read_rule
 
 Mask = NDArray[np.bool_]
 BORDER = 2
@@ -88,7 +88,7 @@ def main() -> None:
     )
     asked = parser.parse_args()
     try:
-        rule = rule_of(asked.rule)
+        rule, _ = read_rule(asked.rule)
         found = measure(read_maps(asked.maps)[1], read_manifest(asked.data), rule)
     except GliosightError as error:
         sys.exit(f"error: {error.line()}")

@@ -153,10 +153,10 @@ def test_robustness_under_another_rule(
     patients: Path, folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A rule by which nothing is ever found leaves nothing of the Dice."""
-    from gliosight.evaluate.rule_fit import rule_of
+    from gliosight.evaluate.rule_fit import read_rule
 
     strict = tmp_path / "strict.json"
-    strict.write_text(json.dumps({"all": asdict(rule_of("joint-4")) | {"study_threshold": 1.0}}))
+    strict.write_text(json.dumps({"all": asdict(read_rule("joint-4")[0]) | {"study_threshold": 1.0}}))
     given = ["--data", str(patients), "--split", str(folds), "--folds", "1", "--threads", "1"]
     means = []
     for rule in ("joint-4", str(strict)):
@@ -239,8 +239,7 @@ def test_who_a_rule_was_fitted_on_is_marked_as_seen(
     patients: Path, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
     from gliosight.data.manifest import read_manifest
-    from gliosight.evaluate.predict import patient_hash
-    from gliosight.evaluate.predictions import read_predictions
+    from gliosight.evaluate.predictions import patient_hash, read_predictions
 
     one, *others = read_manifest(patients).patients
     learnt = frozenset([patient_hash(one)])
@@ -267,7 +266,7 @@ def test_who_a_rule_was_fitted_on_is_marked_as_seen(
 def test_maps_of_other_data_are_refused(
     patients: Path, maps: Path, tmp_path: Path, change: dict[str, str], told: str
 ) -> None:
-    from gliosight.evaluate.kept_maps import read_maps, write_maps
+    from gliosight.evaluate.predictions import read_maps, write_maps
 
     notes, kept = read_maps(maps)
     other = tmp_path / "other.npz"
@@ -347,8 +346,7 @@ def test_no_figure_comes_of_seen_patients_or_of_one_model(
     told: str,
 ) -> None:
     from gliosight.data.manifest import read_manifest
-    from gliosight.evaluate.kept_maps import read_maps, write_maps
-    from gliosight.evaluate.predict import patient_hash
+    from gliosight.evaluate.predictions import patient_hash, read_maps, write_maps
 
     everyone = frozenset(patient_hash(one) for one in read_manifest(patients).patients)
     monkeypatch.setattr("gliosight.card.ModelCard.training_patients", everyone)

@@ -1,4 +1,4 @@
-"""Small data sets with masks, and cases, for the tests of evaluation: synthetic, in a temporary folder."""
+"""Small data sets with masks for the tests of evaluation: synthetic, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 import tifffile
 
 from gliosight.data.manifest import Manifest, SliceRow, write_manifest
-from gliosight.evaluate.cases import Case
-from gliosight.evaluate.predict import rows_digest
-from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, pack
+from gliosight.evaluate.localization import PatientScore, SliceTable, score_patient
+from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, pack, rows_digest
+from gliosight.evaluate.sources import Source, source_of_predictions
 
 SIZE = 24
 NOTE = ModelNote("made", "joint", "a" * 64)
@@ -36,24 +36,40 @@ def in_collections(manifest: Manifest) -> Manifest:
     return Manifest(tuple(rows), manifest.folder)
 
 
-def make_case(truth: np.ndarray, prediction: np.ndarray, **changes: Any) -> Case:
-    """A case without geometry or probabilities, all of it scored."""
+def score_masks(
+    truth: np.ndarray,
+    mask: np.ndarray,
+    *,
+    scored: np.ndarray | None = None,
+    spacing: tuple[float, float, float] | None = None,
+    **changes: Any,
+) -> tuple[PatientScore, SliceTable]:
+    """Score a mask of a patient without geometry or probabilities, on all slices."""
     count = len(truth)
-    values: dict[str, Any] = {
-        "patient": "P",
-        "institution": "XX",
-        "sequences": ("T1", "FLAIR", "T1C"),
-        "truth": truth,
-        "prediction": prediction,
-        "scored": np.ones(count, dtype=bool),
-        "numbers": np.arange(1, count + 1),
-        "slice_probability": None,
-        "slice_threshold": None,
-        "score": None,
-        "found": bool(prediction.any()),
-        "spacing": None,
-    }
-    return Case(**{**values, **changes})
+    row = SliceRow(
+        "P", 1, "slices", "", "", "", "", False, 0, ("T1", "FLAIR", "T1C"), (), "XX", "", ""
+    )
+    rows = [replace(row, number=k) for k in range(1, count + 1)]
+    prediction = replace(bare_prediction("P", mask), **changes)
+    inside = np.ones(count, dtype=bool) if scored is None else scored
+    score = score_patient(prediction, truth, rows, inside, spacing)
+    return score, score.table
+
+
+def bare_prediction(patient: str, mask: np.ndarray) -> Prediction:
+    """A mask and no more."""
+    return Prediction(
+        patient=patient,
+        rows_sha256="",
+        shape=mask.shape,
+        bits=pack(mask),
+        slice_probability=None,
+        slice_threshold=None,
+        score=None,
+        score_threshold=None,
+        found=bool(mask.any()),
+        seen=False,
+    )
 
 
 def write_data(folder: Path, truths: Mapping[str, np.ndarray]) -> Manifest:
@@ -102,25 +118,25 @@ def make_prediction(
 ) -> Prediction:
     """A prediction of a patient of the manifest, with a probability of 0.9 or 0.1 by slice."""
     marked = mask.any(axis=(1, 2))
-    found = Prediction(
-        patient=patient,
-        rows_sha256=rows_digest(manifest.by_patient[patient]),
-        shape=mask.shape,
-        bits=pack(mask),
-        slice_probability=np.where(marked, 0.9, 0.1).astype(np.float32),
-        slice_threshold=0.5,
-        score=0.8 if marked.any() else 0.0,
-        score_threshold=0.5,
-        found=bool(marked.any()),
-        seen=False,
-    )
-    return replace(found, **changes)
+    values: dict[str, Any] = {
+        "rows_sha256": rows_digest(manifest.by_patient[patient]),
+        "slice_probability": np.where(marked, 0.9, 0.1).astype(np.float32),
+        "slice_threshold": 0.5,
+        "score": 0.8 if marked.any() else 0.0,
+        "score_threshold": 0.5,
+    }
+    return replace(bare_prediction(patient, mask), **{**values, **changes})
 
 
 def make_predictions(manifest: Manifest, masks: Mapping[str, np.ndarray]) -> Predictions:
     """Predictions of one model."""
     entries = tuple(make_prediction(manifest, name, mask) for name, mask in masks.items())
     return Predictions((NOTE,), entries)
+
+
+def source_of(manifest: Manifest, masks: Mapping[str, np.ndarray]) -> Source:
+    """Those predictions, as if read from a file."""
+    return source_of_predictions(make_predictions(manifest, masks), "made.npz")
 
 
 def six_patients() -> dict[str, np.ndarray]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gliosight.evaluate.localization import overlap_of, score_case, surfaces_of
-from tests.evaluate.builders import SIZE, make_case, square
+from gliosight.evaluate.localization import overlap_of, surfaces_of
+from tests.evaluate.builders import SIZE, score_masks, square
 
 pytestmark = [
     pytest.mark.slow,
@@ -35,15 +35,15 @@ def test_dice_and_iou_agree(metrics: Any) -> None:
     truth, prediction = generator.uniform(size=(2, 5, SIZE, SIZE)) < 0.3
     found = overlap_of(int(truth.sum()), int(prediction.sum()), int((truth & prediction).sum()))
     one, other = _theirs(prediction, truth)
-    assert float(metrics.DiceMetric()(one, other)) == pytest.approx(found.dice)
-    assert float(metrics.MeanIoU()(one, other)) == pytest.approx(found.iou)
+    assert float(metrics.DiceMetric()(one, other)) == pytest.approx(found["dice"])
+    assert float(metrics.MeanIoU()(one, other)) == pytest.approx(found["iou"])
 
 
 def test_a_missed_lesion_is_0_for_both(metrics: Any) -> None:
     truth = square(5, (1, 2))
     one, other = _theirs(np.zeros_like(truth), truth)
     assert float(metrics.DiceMetric()(one, other)) == 0
-    assert score_case(make_case(truth, np.zeros_like(truth)))[0].dice == 0
+    assert score_masks(truth, np.zeros_like(truth))[0].dice == 0
 
 
 def test_without_a_lesion_they_have_nan_or_1_and_we_leave_it_out(metrics: Any) -> None:
@@ -52,7 +52,7 @@ def test_without_a_lesion_they_have_nan_or_1_and_we_leave_it_out(metrics: Any) -
     assert np.isnan(float(metrics.DiceMetric(ignore_empty=True)(one, other)))
     # The other choice is how a mean of 0.65 comes from a network that never marks anything.
     assert float(metrics.DiceMetric(ignore_empty=False)(one, other)) == 1
-    assert score_case(make_case(empty, empty))[0].dice is None
+    assert score_masks(empty, empty)[0].dice is None
 
 
 @pytest.mark.parametrize("shift", [2, 5])

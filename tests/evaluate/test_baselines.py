@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from gliosight.data.manifest import Manifest
 from gliosight.data.split import PATIENT, SLICE, Split
-from gliosight.data.studies import read_labelled
+from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.evaluate.baselines import (
-    Patient,
+    THRESHOLDS,
+    BaselinePatient,
     baseline_tables,
-    learnt_from,
+    choose_threshold,
+    look_at,
     needed,
+    trained_on,
 )
-from gliosight.evaluate.brightest import THRESHOLDS, BrightCounts, choose_threshold, count_bright
-from gliosight.evaluate.localization import table_of
+from gliosight.evaluate.localization import SliceTable
 from gliosight.evaluate.parts import Part, parts_of
-from gliosight.evaluate.predictions import pack
-from gliosight.evaluate.scores import SliceTable
 from tests.conftest import make_study
-from tests.evaluate.builders import make_case, square, write_data
+from tests.evaluate.builders import score_masks, square, write_data
 
 # Of six slices the third and fourth show tumour in three patients; in the fourth the last two do.
 TRUTHS = {f"P{k}": square(6, (2, 3)) for k in range(3)} | {"P3": square(6, (4, 5), side=5)}
@@ -34,16 +31,9 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return write_data(tmp_path_factory.mktemp("data"), TRUTHS)
 
 
-def _known(manifest: Manifest) -> dict[str, Patient]:
+def _known(manifest: Manifest) -> dict[str, BaselinePatient]:
     return {
-        name: Patient(
-            numbers=np.array([row.number for row in manifest.by_patient[name]]),
-            tumour=truth.any(axis=(1, 2)),
-            bright=count_bright(read_labelled(manifest, name).study, truth),
-            truth=pack(truth),
-            shape=truth.shape,
-        )
-        for name, truth in TRUTHS.items()
+        name: look_at(read_labelled(manifest, name), manifest.by_patient[name]) for name in TRUTHS
     }
 
 
@@ -53,7 +43,7 @@ def _tables(part: Part) -> dict[str, SliceTable]:
         for name, rows in fold.scored.items():
             truth = TRUTHS[name]
             scored = np.isin(np.arange(1, 7), [row.number for row in rows])
-            tables[name] = table_of(make_case(truth, truth, scored=scored))
+            tables[name] = score_masks(truth, truth, scored=scored)[1]
     return tables
 
 
@@ -74,7 +64,7 @@ def test_majority_and_position_leave_the_patient_out(manifest: Manifest) -> None
     assert position.called.tolist() == [False, False, True, True, False, False]
     # P0 learns of two such and of P3.
     assert found["position"][0].probability == pytest.approx([0.2, 0.2, 0.6, 0.6, 0.4, 0.4])
-    assert learnt_from(part) == "the other scored patients (leave one patient out)"
+    assert trained_on(part) == "the other scored patients (leave one patient out)"
 
 
 def test_with_a_split_the_training_part_alone_is_learnt_from(manifest: Manifest) -> None:
@@ -85,7 +75,7 @@ def test_with_a_split_the_training_part_alone_is_learnt_from(manifest: Manifest)
     third, two_thirds = 1 / 3, 2 / 3
     for table in found["position"]:
         assert table.probability == pytest.approx([third] * 4 + [two_thirds] * 2)
-    assert learnt_from(part) == "the split's training part"
+    assert trained_on(part) == "the split's training part"
 
 
 def test_folds_learn_from_their_own_others(manifest: Manifest) -> None:
@@ -155,28 +145,33 @@ def _head(bright: float) -> tuple[np.ndarray, np.ndarray]:
     return values + bright * truth, truth
 
 
+def _look(values: np.ndarray, truth: np.ndarray) -> BaselinePatient:
+    return look_at(LabelledStudy(make_study(values), truth), ())
+
+
 def test_a_bright_body_is_found_and_the_rim_is_not() -> None:
-    values, truth = _head(60)
-    counts = count_bright(make_study(values), truth)
-    best = counts.dice(np.ones(6, dtype=bool))
+    patient = _look(*_head(60))
+    best = patient.bright_dice(np.ones(6, dtype=bool))
     assert best.max() > 0.85
-    assert counts.predicted_px[int(best.argmax())][[0, 1, 4, 5]].sum() == 0
+    assert patient.bright_px[int(best.argmax())][[0, 1, 4, 5]].sum() == 0
 
 
 def test_without_contrast_nothing_is_bright() -> None:
-    counts = count_bright(make_study(np.zeros((3, 32, 32))), np.zeros((3, 32, 32), dtype=bool))
-    assert counts.predicted_px.sum() == 0
+    patient = _look(np.zeros((3, 32, 32)), np.zeros((3, 32, 32), dtype=bool))
+    assert patient.bright_px.sum() == 0
+
+
+def _covering(truth: np.ndarray, bright: np.ndarray, both: np.ndarray) -> BaselinePatient:
+    numbers, nothing = np.arange(1, len(truth) + 1), np.empty(0, np.uint8)
+    return BaselinePatient(numbers, truth, bright, both, nothing, (len(truth), 0, 0))
 
 
 def test_counts_are_of_the_chosen_slices_alone() -> None:
-    counts = BrightCounts(
-        np.array([4, 4, 0]),
-        np.array([[4, 0, 9]] * len(THRESHOLDS)),
-        np.array([[4, 0, 0]] * len(THRESHOLDS)),
-    )
-    assert counts.dice(np.array([True, False, False]))[0] == 1
-    assert counts.dice(np.array([True, True, False]))[0] == pytest.approx(8 / 12)
-    assert np.isnan(counts.dice(np.array([False, False, True]))).all()
+    bright, both = ([row] * len(THRESHOLDS) for row in ([4, 0, 9], [4, 0, 0]))
+    patient = _covering(np.array([4, 4, 0]), np.array(bright), np.array(both))
+    assert patient.bright_dice(np.array([True, False, False]))[0] == 1
+    assert patient.bright_dice(np.array([True, True, False]))[0] == pytest.approx(8 / 12)
+    assert np.isnan(patient.bright_dice(np.array([False, False, True]))).all()
 
 
 def test_the_threshold_is_the_best_on_average() -> None:
@@ -187,28 +182,17 @@ def test_the_threshold_is_the_best_on_average() -> None:
 
 
 def test_the_threshold_is_not_chosen_on_the_patient_it_is_used_on(manifest: Manifest) -> None:
-    known = _known(manifest)
     (part,) = parts_of(manifest, None, ("test",))
     # All others are covered best at the last threshold; P0 alone would be at the first.
     slices, count = 6, len(THRESHOLDS)
     truth = np.array([0, 0, 36, 36, 0, 0])
 
-    def covered_at(best: int) -> BrightCounts:
+    def covered_at(best: int) -> BaselinePatient:
         marked = np.zeros((count, slices), dtype=np.int64)
         marked[best] = truth
-        return BrightCounts(truth, marked, marked)
+        return _covering(truth, marked, marked)
 
-    known = {
-        name: replace(one, bright=covered_at(0 if name == "P0" else count - 1))
-        for name, one in known.items()
-    }
+    known = {name: covered_at(0 if name == "P0" else count - 1) for name in TRUTHS}
     found = baseline_tables(part, known, _tables(part))["brightest"]
     assert found[0].predicted_px.sum() == 0
     assert found[1].predicted_px.sum() == 72
-
-
-def test_manifest_file_is_where_it_was_written(manifest: Manifest) -> None:
-    """The builder's manifest is one that the command line reads, too."""
-    from gliosight.data.manifest import read_manifest
-
-    assert read_manifest(Path(manifest.folder) / "manifest.csv").rows == manifest.rows

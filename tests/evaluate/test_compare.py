@@ -19,10 +19,9 @@ from gliosight.evaluate.compare import (
     side_of_part,
 )
 from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
-from gliosight.evaluate.predict import FileSource
+from gliosight.evaluate.localization import SliceTable
 from gliosight.evaluate.record import write_evaluation
-from gliosight.evaluate.scores import SliceTable
-from tests.evaluate.builders import make_predictions, six_patients, square, write_data
+from tests.evaluate.builders import six_patients, source_of, square, write_data
 
 TRUTHS = six_patients()
 
@@ -33,8 +32,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 
 def _evaluated(manifest: Manifest, **masks: np.ndarray) -> Evaluation:
-    source = FileSource(make_predictions(manifest, {**TRUTHS, **masks}), "made.npz")
-    return evaluate(Request(manifest, [source], draws=50))
+    return evaluate(Request(manifest, [source_of(manifest, {**TRUTHS, **masks})], draws=50))
 
 
 def _table(truth: int, marked: int, both: int, said: float | None = None) -> SliceTable:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix
 
-from gliosight.evaluate.bootstrap import draw
 from gliosight.evaluate.detection import (
     areas_of,
     confusion_of,
@@ -16,9 +15,9 @@ from gliosight.evaluate.detection import (
     slice_figures,
     slices_of,
 )
-from gliosight.evaluate.localization import score_case
-from gliosight.evaluate.scores import PatientScore, SliceTable
-from tests.evaluate.builders import make_case, square
+from gliosight.evaluate.figures import draw
+from gliosight.evaluate.localization import PatientScore, SliceTable
+from tests.evaluate.builders import score_masks, square
 
 
 def _table(area: list[int], said: list[float] | None, called: list[bool]) -> SliceTable:
@@ -108,7 +107,7 @@ def test_curves_of_known_probabilities() -> None:
 def _patient(*, ill: bool, found: bool, score: float | None) -> PatientScore:
     truth = square(3, (1,) if ill else ())
     marked = square(3, (1,) if found else ())
-    return score_case(make_case(truth, marked, found=found, score=score))[0]
+    return score_masks(truth, marked, found=found, score=score)[0]
 
 
 def test_patients_with_exact_intervals() -> None:

@@ -17,9 +17,9 @@ from gliosight.data.people import Entry, People, Root, parse_roots
 from gliosight.data.split import PATIENT, SLICE, Split
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
-from gliosight.evaluate.predict import FileSource, ModelSource, open_source, patient_hash
-from gliosight.evaluate.predictions import Predictions, write_predictions
-from gliosight.evaluate.scores import Figure
+from gliosight.evaluate.figures import Figure
+from gliosight.evaluate.predictions import Predictions, patient_hash, write_predictions
+from gliosight.evaluate.sources import Source, open_source, source_of_model, source_of_predictions
 from gliosight.infer.model import Model
 from gliosight.phantom import Phantom, write_lgg
 from tests.evaluate.builders import (
@@ -27,6 +27,7 @@ from tests.evaluate.builders import (
     make_prediction,
     make_predictions,
     six_patients,
+    source_of,
     square,
     write_data,
 )
@@ -40,11 +41,11 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return write_data(tmp_path_factory.mktemp("data"), TRUTHS)
 
 
-def _source(manifest: Manifest, **masks: np.ndarray) -> FileSource:
-    return FileSource(make_predictions(manifest, {**TRUTHS, **masks}), "made.npz")
+def _source(manifest: Manifest, **masks: np.ndarray) -> Source:
+    return source_of(manifest, {**TRUTHS, **masks})
 
 
-def _evaluate(manifest: Manifest, source: FileSource, **options: object) -> Evaluation:
+def _evaluate(manifest: Manifest, source: Source, **options: object) -> Evaluation:
     return evaluate(Request(manifest, [source], draws=100, **options))  # type: ignore[arg-type]
 
 
@@ -102,7 +103,9 @@ def test_seen_patients_are_shown_but_not_counted(manifest: Manifest) -> None:
     entries = [
         make_prediction(manifest, name, mask, seen=name == "AA_0") for name, mask in masks.items()
     ]
-    found = _evaluate(manifest, FileSource(Predictions((NOTE,), tuple(entries)), "made.npz"))
+    found = _evaluate(
+        manifest, source_of_predictions(Predictions((NOTE,), tuple(entries)), "made.npz")
+    )
     (part,) = found.parts
     assert part.localization["dice_mean"].value == 1  # the miss is in a seen patient
     assert part.localization["dice_mean"].n == 4
@@ -114,7 +117,9 @@ def test_seen_patients_are_shown_but_not_counted(manifest: Manifest) -> None:
 
 def test_where_all_are_seen_no_figure_speaks(manifest: Manifest) -> None:
     entries = [make_prediction(manifest, n, m, seen=True) for n, m in TRUTHS.items()]
-    found = _evaluate(manifest, FileSource(Predictions((NOTE,), tuple(entries)), "made.npz"))
+    found = _evaluate(
+        manifest, source_of_predictions(Predictions((NOTE,), tuple(entries)), "made.npz")
+    )
     (part,) = found.parts
     assert all(one.value is None for one in part.localization.values())
     assert all(one.value is None for one in part.detection.values())
@@ -135,7 +140,9 @@ def test_a_detector_alone_has_no_localization(manifest: Manifest) -> None:
         for name in TRUTHS
     ]
     note = replace(NOTE, kind="cascade", draws=False)
-    part = _evaluate(manifest, FileSource(Predictions((note,), tuple(entries)), "d.npz")).parts[0]
+    part = _evaluate(
+        manifest, source_of_predictions(Predictions((note,), tuple(entries)), "d.npz")
+    ).parts[0]
     assert part.localization == {}
     assert part.detection["slice_auc"].value == 1
     assert part.detection["patient_sensitivity"].value == 1
@@ -161,7 +168,7 @@ def test_a_test_part_is_scored_alone(manifest: Manifest) -> None:
     split = Split(PATIENT, 1, manifest.sha256, {**groups, "validation": ("BB_free",)})
     found = _evaluate(manifest, _source(manifest), split=split)
     assert [one.patient for one in found.parts[0].patients] == ["AA_2", "BB_1"]
-    assert found.parts[0].baselines["position"].learnt_from == "the split's training part"
+    assert found.parts[0].baselines["position"].trained_on == "the split's training part"
     assert found.split["by"] == "patient"
 
 
@@ -178,7 +185,7 @@ def test_folds_are_scored_each_by_its_own_model_and_pooled(manifest: Manifest) -
     assert len(found.predictions.entries) == 6
     assert [one.model for one in found.predictions.entries] == [0, 0, 0, 1, 1, 1]
     # What was kept gives the same table again.
-    again = _evaluate(manifest, FileSource(found.predictions, "kept.npz"), split=split)
+    again = _evaluate(manifest, source_of_predictions(found.predictions, "kept.npz"), split=split)
     assert again.parts[0].localization["dice_mean"].value == 1
     swapped = evaluate(Request(manifest, sources[::-1], split, draws=50))
     assert swapped.parts[0].localization["dice_mean"].value == 0
@@ -190,17 +197,17 @@ def test_by_slice_only_the_scored_slices_count(manifest: Manifest) -> None:
     groups = {"train": tuple(k for k in keys if k not in test), "validation": (), "test": test}
     split = Split(SLICE, 1, manifest.sha256, groups)
     entries = [make_prediction(manifest, n, m, seen=True) for n, m in TRUTHS.items()]
-    source = FileSource(Predictions((NOTE,), tuple(entries)), "made.npz")
+    source = source_of_predictions(Predictions((NOTE,), tuple(entries)), "made.npz")
     found = _evaluate(manifest, source, split=split)
     (part,) = found.parts
     assert part.by == "slice"
-    assert sum(len(one.numbers) for one in part.tables) == 12
+    assert sum(one.slices for one in part.patients) == 12
     # Seen by name would leave nobody: a warning stands in for it.
     assert not any(one.seen for one in part.patients)
     assert any("patients stand on both sides" in one for one in found.warnings)
     copied = part.baselines["nearest_slice"]
     assert copied.detection["slice_accuracy"].value > 0.5
-    assert copied.learnt_from == "the split's training part"
+    assert copied.trained_on == "the split's training part"
     assert "lesion_sensitivity" not in part.localization
     # Scored slices without tumour do not make a patient without one.
     assert "false_alarm_share" not in part.localization
@@ -234,10 +241,10 @@ def _body(side: int = 10) -> np.ndarray:
     return mask
 
 
-def _of_collections(manifest: Manifest, **masks: np.ndarray) -> FileSource:
+def _of_collections(manifest: Manifest, **masks: np.ndarray) -> Source:
     truths = {name: TRUTHS[name] for name in ("AA_0", "AA_1", "BB_0")} | {"B_1": _body()}
     free = {name: np.zeros((5, 24, 20), dtype=bool) for name in ("ms_1", "ms_2", "mni_1")}
-    return FileSource(make_predictions(manifest, {**truths, **free, **masks}), "made.npz")
+    return source_of(manifest, {**truths, **free, **masks})
 
 
 def test_figures_by_collection(collections: Manifest) -> None:
@@ -291,9 +298,9 @@ def test_millilitres_are_of_those_with_geometry(manifest: Manifest, collections:
 
 
 def test_a_person_is_seen_by_any_name(collections: Manifest) -> None:
-    made = _of_collections(collections).predictions
+    made = _evaluate(collections, _of_collections(collections)).predictions
     entries = tuple(replace(one, seen=one.patient == "AA_0") for one in made.entries)
-    source = FileSource(Predictions((NOTE,), entries), "made.npz")
+    source = source_of_predictions(Predictions((NOTE,), entries), "made.npz")
     part = _evaluate(collections, source).parts[0]
     assert {one.patient for one in part.patients if one.seen} == {"AA_0", "B_1"}
     assert part.localization["dice_mean"].n == 2
@@ -318,7 +325,7 @@ def test_one_model_and_folds_need_to_know_which(manifest: Manifest, model: Model
     half = {"0": ("AA_0", "AA_1", "BB_0"), "1": ("AA_2", "BB_1", "BB_free")}
     split = Split(PATIENT, 1, manifest.sha256, half)
     with pytest.raises(UsageError, match="--fold"):
-        evaluate(Request(manifest, [ModelSource(model, pipeline.Settings())], split))
+        evaluate(Request(manifest, [source_of_model(model, pipeline.Settings())], split))
 
 
 def test_predictions_of_others_or_of_other_slices(manifest: Manifest) -> None:
@@ -330,12 +337,12 @@ def test_predictions_of_others_or_of_other_slices(manifest: Manifest) -> None:
     split = Split(PATIENT, 1, manifest.sha256, groups)
     known = make_predictions(manifest, {"AA_0": TRUTHS["AA_0"]})
     with pytest.raises(NothingReadableError, match="no prediction of AA_2"):
-        _evaluate(manifest, FileSource(known, "k.npz"), split=split)
+        _evaluate(manifest, source_of_predictions(known, "k.npz"), split=split)
     # Without a split a file is scored on what it was made for.
-    assert len(_evaluate(manifest, FileSource(known, "k.npz")).parts[0].patients) == 1
+    assert len(_evaluate(manifest, source_of_predictions(known, "k.npz")).parts[0].patients) == 1
     other = replace(known.entries[0], rows_sha256="0" * 64)
     with pytest.raises(DamagedInputError, match="other slices"):
-        _evaluate(manifest, FileSource(Predictions((NOTE,), (other,)), "k.npz"))
+        _evaluate(manifest, source_of_predictions(Predictions((NOTE,), (other,)), "k.npz"))
 
 
 def test_patients_without_masks_are_left_out_and_said(manifest: Manifest) -> None:
@@ -367,7 +374,9 @@ def test_another_split_by_slice_than_the_model_s_is_said(manifest: Manifest, mod
         for seed in (1, 2)
     ]
     about = {"run": {"split": {"by": "slice", "sha256": splits[0].sha256}}}
-    source = ModelSource(replace(model, card=replace(model.card, about=about)), pipeline.Settings())
+    source = source_of_model(
+        replace(model, card=replace(model.card, about=about)), pipeline.Settings()
+    )
     for split, words in zip(splits, (False, True), strict=True):
         found = evaluate(Request(manifest, [source], split, draws=10))
         assert any("trained with another split" in one for one in found.warnings) is words
@@ -378,7 +387,10 @@ def test_a_file_that_has_changed_since_is_refused(tmp_path: Path) -> None:
     first, second = (tmp_path / manifest.rows[k].mask for k in (0, 1))
     first.write_bytes(second.read_bytes())
     with pytest.raises(DamagedInputError, match="not the one that was indexed"):
-        _evaluate(manifest, FileSource(make_predictions(manifest, {"AA_0": square(3, ())}), "p"))
+        _evaluate(
+            manifest,
+            source_of_predictions(make_predictions(manifest, {"AA_0": square(3, ())}), "p"),
+        )
 
 
 def test_progress_ends_at_all_slices(manifest: Manifest) -> None:
@@ -399,7 +411,7 @@ def test_what_is_scored_is_what_a_user_gets(
     study = pipeline.read(pipeline.Request(path=folder))
     analysis = pipeline.analyze_study(study, model, pipeline.Settings())
     manifest = _index(folder.parent)
-    found = evaluate(Request(manifest, [ModelSource(model, pipeline.Settings())], draws=20))
+    found = evaluate(Request(manifest, [source_of_model(model, pipeline.Settings())], draws=20))
     (entry,) = found.predictions.entries
     assert (entry.mask == analysis.mask).all()
     assert entry.slice_probability is not None
@@ -417,8 +429,8 @@ def _index(folder: Path) -> Manifest:
 
 
 def test_training_patients_of_the_card_are_seen(model: Model) -> None:
-    source = ModelSource(model, pipeline.Settings())
-    assert len(source.seen) == source.model.card.about["training"]["patients"]
+    source = source_of_model(model, pipeline.Settings())
+    assert len(source.seen) == model.card.about["training"]["patients"]
     assert patient_hash("TCGA_HT_7692_19960724") in source.seen
     assert patient_hash("TCGA_XX_0000_20000101") not in source.seen
 

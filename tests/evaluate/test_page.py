@@ -13,20 +13,19 @@ import numpy as np
 import pytest
 
 from gliosight.data.manifest import Manifest
-from gliosight.evaluate.evaluation import Evaluation, Leak, Request, evaluate
-from gliosight.evaluate.page import render_page
-from gliosight.evaluate.pictures import choose, worst_cases
+from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
+from gliosight.evaluate.figures import Figure
+from gliosight.evaluate.page import choose, render_page, worst_cases
 from gliosight.evaluate.plots import plots_of
-from gliosight.evaluate.predict import FileSource
 from gliosight.evaluate.predictions import Predictions
-from gliosight.evaluate.published import published_on
-from gliosight.evaluate.scores import Figure
+from gliosight.evaluate.scoring import published_on
+from gliosight.evaluate.sources import source_of_predictions
 from tests.evaluate.builders import (
     NOTE,
     in_collections,
     make_prediction,
-    make_predictions,
     six_patients,
+    source_of,
     square,
     write_data,
 )
@@ -42,7 +41,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 @pytest.fixture(scope="module")
 def evaluation(manifest: Manifest) -> Evaluation:
-    source = FileSource(make_predictions(manifest, MASKS), "made.npz")
+    source = source_of(manifest, MASKS)
     return evaluate(Request(manifest, [source], draws=60))
 
 
@@ -55,7 +54,7 @@ def page(evaluation: Evaluation, manifest: Manifest) -> str:
 
 def test_collections_have_a_table(manifest: Manifest) -> None:
     grouped = in_collections(manifest)
-    source = FileSource(make_predictions(grouped, MASKS), "made.npz")
+    source = source_of(grouped, MASKS)
     text = render_page(evaluate(Request(grouped, [source], draws=20)))
     table = text.split("By collection")[1].split("</table>")[0]
     words = " ".join(re.sub("<[^>]+>", " ", table).split())
@@ -135,7 +134,7 @@ def test_without_pictures_no_slice_is_shown(evaluation: Evaluation) -> None:
 
 def test_where_all_are_seen_the_page_says_so_first(manifest: Manifest) -> None:
     entries = [make_prediction(manifest, n, m, seen=True) for n, m in TRUTHS.items()]
-    source = FileSource(Predictions((NOTE,), tuple(entries)), "made.npz")
+    source = source_of_predictions(Predictions((NOTE,), tuple(entries)), "made.npz")
     page = render_page(evaluate(Request(manifest, [source], draws=20)))
     assert "No figure speaks for this model here" in page
     assert "seen in training" in page
@@ -163,7 +162,7 @@ def test_hostile_names_are_escaped(evaluation: Evaluation) -> None:
 def test_a_leak_stands_on_top(evaluation: Evaluation) -> None:
     figure = Figure(0.9, 0.8, 0.95, 10)
     row = {"by_slice": figure, "by_patient": figure, "difference": Figure(0.123, None, None, 10)}
-    page = render_page(replace(evaluation, leak=Leak({"dice_mean": row})))
+    page = render_page(replace(evaluation, leak={"dice_mean": row}))
     assert page.index("What the leak is worth") < page.index("Figures, and what they are worth")
     assert "0.123" in page
     assert page.count("What a split by slice is worth") == 1
@@ -202,7 +201,7 @@ def test_a_model_that_only_draws_has_no_curves(manifest: Manifest) -> None:
         make_prediction(manifest, n, m, slice_probability=None, slice_threshold=None, score=None)
         for n, m in MASKS.items()
     ]
-    source = FileSource(Predictions((NOTE,), tuple(entries)), "made.npz")
+    source = source_of_predictions(Predictions((NOTE,), tuple(entries)), "made.npz")
     part = evaluate(Request(manifest, [source], draws=20)).parts[0]
     titles = [one.title for one in plots_of(part)]
     assert "ROC by slice" not in titles

@@ -7,7 +7,7 @@ import pytest
 from gliosight.data.manifest import Manifest
 from gliosight.data.split import PATIENT, SLICE, Split
 from gliosight.errors import GliosightError, UsageError
-from gliosight.evaluate.parts import is_by_slice, parts_of
+from gliosight.evaluate.parts import parts_of
 from tests.evaluate.builders import square, write_data
 
 PATIENTS = ("A", "B", "C", "D")
@@ -31,16 +31,16 @@ def _folds(manifest: Manifest) -> Split:
 def test_without_a_split_all_patients_are_scored(manifest: Manifest) -> None:
     (part,) = parts_of(manifest, None, ("test",))
     assert (part.name, part.by, part.patients) == ("all", "none", PATIENTS)
-    assert part.folds[0].learnt is None
+    assert part.folds[0].training is None
 
 
 def test_a_part_of_a_split(manifest: Manifest) -> None:
     split = _split(manifest, train=("A", "B"), validation=("C",), test=("D",))
     (part,) = parts_of(manifest, split, ("test",))
     assert part.patients == ("D",)
-    assert part.folds[0].learnt is not None
-    assert set(part.folds[0].learnt) == {"A", "B"}  # not the validation part
-    assert not is_by_slice(part)
+    assert part.folds[0].training is not None
+    assert set(part.folds[0].training) == {"A", "B"}  # not the validation part
+    assert not part.by_slice
 
 
 def test_all_parts_each_for_itself(manifest: Manifest) -> None:
@@ -50,7 +50,7 @@ def test_all_parts_each_for_itself(manifest: Manifest) -> None:
         ("train", ("A", "B", "C")),
         ("test", ("D",)),
     ]
-    assert parts[0].folds[0].learnt is None
+    assert parts[0].folds[0].training is None
 
 
 def test_one_fold_and_all_folds_pooled(manifest: Manifest) -> None:
@@ -59,18 +59,18 @@ def test_one_fold_and_all_folds_pooled(manifest: Manifest) -> None:
     (pooled,) = parts_of(manifest, _folds(manifest), ("test",), pooled=True)
     assert pooled.patients == PATIENTS
     assert [fold.name for fold in pooled.folds] == ["0", "1"]
-    assert [set(fold.learnt or ()) for fold in pooled.folds] == [{"C", "D"}, {"A", "B"}]
+    assert [set(fold.training or ()) for fold in pooled.folds] == [{"C", "D"}, {"A", "B"}]
 
 
 def test_by_slice_a_patient_stands_on_both_sides(manifest: Manifest) -> None:
     keys = [f"{name}:{k}" for name in PATIENTS for k in (1, 2, 3)]
     groups = {"train": tuple(keys[:8]), "validation": (), "test": tuple(keys[8:])}
     (part,) = parts_of(manifest, Split(SLICE, 1, manifest.sha256, groups), ("test",))
-    assert is_by_slice(part)
+    assert part.by_slice
     assert part.patients == ("C", "D")
     assert [row.number for row in part.folds[0].scored["C"]] == [3]
-    assert part.folds[0].learnt is not None
-    assert [row.number for row in part.folds[0].learnt["C"]] == [1, 2]
+    assert part.folds[0].training is not None
+    assert [row.number for row in part.folds[0].training["C"]] == [1, 2]
 
 
 @pytest.mark.parametrize(

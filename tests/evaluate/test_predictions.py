@@ -15,7 +15,6 @@ from gliosight.evaluate.predictions import (
     ModelNote,
     Prediction,
     Predictions,
-    join,
     read_predictions,
     write_predictions,
 )
@@ -97,15 +96,6 @@ def test_the_same_predictions_are_the_same_bytes(manifest: Manifest, tmp_path: P
         write_predictions(predictions, tmp_path / name)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     assert sorted(one.name for one in tmp_path.iterdir()) == ["a.npz", "b.npz"]
-
-
-def test_join_keeps_each_models_entries(manifest: Manifest) -> None:
-    truths = six_patients()
-    one = make_predictions(manifest, {"AA_0": truths["AA_0"]})
-    other = make_predictions(manifest, {"BB_0": truths["BB_0"], "BB_1": truths["BB_1"]})
-    found = join([one, other])
-    assert len(found.models) == 2
-    assert [(e.patient, e.model) for e in found.entries] == [("AA_0", 0), ("BB_0", 1), ("BB_1", 1)]
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

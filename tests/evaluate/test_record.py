@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pytest
 from gliosight.data.manifest import Manifest
 from gliosight.errors import CannotWriteError
 from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
-from gliosight.evaluate.predict import FileSource
+from gliosight.evaluate.figures import NAMES
+from gliosight.evaluate.localization import COLUMNS
 from gliosight.evaluate.predictions import Predictions
 from gliosight.evaluate.record import (
     check_out,
@@ -22,13 +23,13 @@ from gliosight.evaluate.record import (
     record_of,
     write_evaluation,
 )
-from gliosight.evaluate.scores import PatientScore
+from gliosight.evaluate.sources import source_of_predictions
 from tests.evaluate.builders import (
     NOTE,
     in_collections,
     make_prediction,
-    make_predictions,
     six_patients,
+    source_of,
     square,
     write_data,
 )
@@ -45,7 +46,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 @pytest.fixture(scope="module")
 def evaluation(manifest: Manifest) -> Evaluation:
     masks = {**TRUTHS, "AA_0": square(8, (1,), corner=14), "BB_free": square(8, (1,))}
-    source = FileSource(make_predictions(manifest, masks), "made.npz")
+    source = source_of(manifest, masks)
     return evaluate(Request(manifest, [source], draws=60))
 
 
@@ -66,7 +67,7 @@ def test_the_record_follows_its_schema(evaluation: Evaluation) -> None:
 
 def test_figures_by_collection_pass_the_schema(manifest: Manifest) -> None:
     grouped = in_collections(manifest)
-    source = FileSource(make_predictions(grouped, TRUTHS), "made.npz")
+    source = source_of(grouped, TRUTHS)
     record = record_of(evaluate(Request(grouped, [source], draws=20)))
     jsonschema.validate(json.loads(json.dumps(record, allow_nan=False)), load_schema())
     part = record["parts"][0]
@@ -76,7 +77,7 @@ def test_figures_by_collection_pass_the_schema(manifest: Manifest) -> None:
 
 def test_undefined_figures_are_null_and_pass_the_schema(manifest: Manifest) -> None:
     entries = [make_prediction(manifest, n, m, seen=True) for n, m in TRUTHS.items()]
-    source = FileSource(Predictions((NOTE,), tuple(entries)), "made.npz")
+    source = source_of_predictions(Predictions((NOTE,), tuple(entries)), "made.npz")
     record = record_of(evaluate(Request(manifest, [source], draws=20)))
     jsonschema.validate(json.loads(json.dumps(record, allow_nan=False)), load_schema())
     assert record["parts"][0]["localization"]["dice_mean"]["value"] is None
@@ -85,17 +86,14 @@ def test_undefined_figures_are_null_and_pass_the_schema(manifest: Manifest) -> N
 
 def test_every_figure_has_a_definition_and_a_name(evaluation: Evaluation) -> None:
     """A key in the record without a line in the docs, or without words on the page, is a mistake."""
-    from gliosight.evaluate.words import SECTIONS
-
     docs = Path(__file__).resolve().parents[2] / "docs" / "evaluation.md"
     text = docs.read_text(encoding="utf-8")
-    named = {name.key for _, names in SECTIONS for name in names}
+    named = set(NAMES)
     record = record_of(evaluation)["parts"][0]
     keys = {*record["localization"], *record["detection"]} | named
     assert keys <= named
     assert [key for key in sorted(keys) if f"`{key}`" not in text] == []
-    columns = [one.name for one in fields(PatientScore)]
-    assert [name for name in columns if f"`{name}`" not in text] == []
+    assert [name for name in COLUMNS if f"`{name}`" not in text] == []
 
 
 def test_tables_hold_what_the_record_says(evaluation: Evaluation, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from scipy import ndimage
 from gliosight.card import InputRecipe
 from gliosight.decide import decide, logit, weighing_scale
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
-from gliosight.evaluate.kept_maps import KeptMaps
+from gliosight.evaluate.localization import volume_dice
+from gliosight.evaluate.predictions import KeptMaps
 from gliosight.evaluate.rule_fit import (
     CONTEXT,
     OWN,
@@ -24,9 +25,8 @@ from gliosight.evaluate.rule_fit import (
     cross_fit,
     dice_of,
     fit_rule,
-    fitted_on,
     observe,
-    rule_of,
+    read_rule,
 )
 from gliosight.infer.model import load_model, shipped_models
 from gliosight.maps import Maps, sigmoid
@@ -74,9 +74,8 @@ def test_the_mask_that_is_scored_is_the_one_that_is_drawn(
     kept, truth = patient(seed, 0, tumour=seed != 7)
     rule = replace(START, pixel_threshold=threshold, keep_threshold=keep)
     mask = decide(kept.maps, None, rule, RECIPE).mask
-    both = int((mask & truth).sum())
-    dice = 2 * both / max(int(mask.sum()) + int(truth.sum()), 1)
-    assert dice_of(observe(kept, truth, START), rule) == pytest.approx(dice, abs=1e-12)
+    dice = volume_dice(truth, mask)
+    assert dice_of(observe(kept, truth, START), rule) == pytest.approx(dice, abs=1e-12, nan_ok=True)
 
 
 def test_a_fit_is_better_on_what_it_was_fitted_on(observed: list[Observed]) -> None:
@@ -141,14 +140,14 @@ def test_whom_a_rule_was_fitted_on_is_known_by_its_numbers(tmp_path: Path) -> No
     own = {"all": asdict(replace(START, keep_threshold=0.4)), "patients_sha256": ["a" * 64]}
     other.write_text(json.dumps(own))
     assert everyone
-    assert fitted_on("joint-4") == fitted_on(str(taken)) == everyone
-    assert fitted_on(str(other)) == {"a" * 64}
+    assert read_rule("joint-4")[1] == read_rule(str(taken))[1] == everyone
+    assert read_rule(str(other))[1] == {"a" * 64}
 
 
 def test_a_models_rule_needs_its_card_alone(tmp_path: Path) -> None:
     card = tmp_path / "alone.json"
     card.write_bytes(shipped_models()["joint-4"].read_bytes())
-    assert rule_of(str(card)) == rule_of("joint-4") == load_model().card.decision
+    assert read_rule(str(card))[0] == read_rule("joint-4")[0] == load_model().card.decision
 
 
 def test_what_no_rule_can_be_fitted_on_is_refused(observed: list[Observed]) -> None:
@@ -164,14 +163,14 @@ def test_a_rule_is_that_of_a_model_or_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "rules.json"
     other = replace(START, pixel_threshold=0.4)
     path.write_text(json.dumps({"all": asdict(other), "0": asdict(START)}))
-    assert (rule_of("joint-4"), rule_of(str(path))) == (START, other)
+    assert (read_rule("joint-4")[0], read_rule(str(path))[0]) == (START, other)
     spoilt = ["{}", "[]", '{"all": {"pixel_threshold": 1}}', "no JSON", "[" * 100_000]
     for one in [*spoilt, '{"decision": {}}']:
         path.write_text(one)
         with pytest.raises(DamagedInputError, match="no decision rule"):
-            rule_of(str(path))
+            read_rule(str(path))
     with pytest.raises(NothingReadableError, match="no such rule"):
-        rule_of(str(tmp_path / "none.json"))
+        read_rule(str(tmp_path / "none.json"))
 
 
 def test_a_start_with_a_threshold_of_its_own_is_scored_and_tried() -> None:
@@ -184,10 +183,7 @@ def test_a_start_with_a_threshold_of_its_own_is_scored_and_tried() -> None:
 def test_the_studys_threshold_parts_tumour_from_none(observed: list[Observed]) -> None:
     """In the middle of the widest gap; without anybody free of tumour it stays as it was."""
     rule = fit_rule(observed, replace(START, study_threshold=0.01))
-    best = [
-        max((score for score in _scores(one, one.bodies[rule.pixel_threshold], rule)), default=0.0)
-        for one in observed
-    ]
+    best = [_scores(one, rule).max(initial=0.0) for one in observed]
     ill = [score for score, one in zip(best, observed, strict=True) if one.volume]
     well = [score for score, one in zip(best, observed, strict=True) if not one.volume]
     assert max(well) < rule.study_threshold < min(ill)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gliosight import pipeline
+from gliosight.cli.evaluate import side_by_side
 from gliosight.cli.extras import needs_extra
-from gliosight.cli.figures import side_by_side
 from gliosight.cli.options import PATH
 from gliosight.cli.output import print_json, print_text
 from gliosight.errors import UsageError, printable
@@ -46,17 +46,17 @@ def command(
     \b
     gliosight compare-models evaluation-a evaluation-b
     gliosight compare-models a.npz b.npz --data manifest.csv
-    """  # noqa: D301 - click wants the character \b before lines it shall not join
+    """  # noqa: D301 - click keeps line breaks after the character \b
     with needs_extra("evaluate"):
         from gliosight.evaluate.compare import compare, comparison_record
 
     # Both are opened before one is scored: scoring takes a minute.
-    scored = [_opened(one, data, part) for one in (first, second)]
-    found = compare(scored[0](), scored[1](), seed=seed)
+    scored = [_opened(path, data, part) for path in (first, second)]
+    comparison = compare(scored[0](), scored[1](), seed=seed)
     if as_json:
-        print_json(comparison_record(found))
+        print_json(comparison_record(comparison))
     else:
-        _print(found)
+        _print(comparison)
 
 
 def _opened(path: Path, data: Path | None, part: str | None) -> Callable[[], Side]:
@@ -73,35 +73,35 @@ def _opened(path: Path, data: Path | None, part: str | None) -> Callable[[], Sid
         )
     from gliosight.data.manifest import read_manifest
     from gliosight.evaluate.evaluation import Request, evaluate
-    from gliosight.evaluate.predict import open_source
+    from gliosight.evaluate.sources import open_source
 
     request = Request(read_manifest(data), [open_source(str(path), pipeline.Settings())])
     return lambda: side_of_part(printable(path.name), evaluate(request).parts[0])
 
 
-def _print(found: Comparison) -> None:
+def _print(comparison: Comparison) -> None:
     from rich.console import Console
 
     from gliosight.analysis import RESEARCH_USE
 
     console: Any = Console(highlight=False, soft_wrap=True)
-    count = len(found.patients)
+    count = len(comparison.patients)
     with console.capture() as captured:
-        left_out = f", {found.left_out} left out" if found.left_out else ""
+        left_out = f", {comparison.left_out} left out" if comparison.left_out else ""
         console.print(
-            f"{count:,} patient{'s' if count > 1 else ''}{left_out}, {found.slices:,} slices",
+            f"{count:,} patient{'s' if count > 1 else ''}{left_out}, {comparison.slices:,} slices",
             style="bold",
         )
-        for letter, name in zip("AB", found.names, strict=True):
+        for letter, name in zip("AB", comparison.names, strict=True):
             console.print(f"  {letter}: {name}", markup=False)
         console.print(
-            side_by_side(found.figures, {"a": "A", "b": "B"}, "A - B", "95 % interval, paired")
+            side_by_side(comparison.figures, {"a": "A", "b": "B"}, "A - B", "95 % interval, paired")
         )
-        p = "not defined" if found.wilcoxon_p is None else f"{found.wilcoxon_p:.3g}"
-        if "dice_mean" in found.figures:
+        p = "not defined" if comparison.wilcoxon_p is None else f"{comparison.wilcoxon_p:.3g}"
+        if "dice_mean" in comparison.figures:
             console.print(
-                f"  Dice by patient: A better in {found.wins}, worse in {found.losses}, "
-                f"equal in {found.ties}; Wilcoxon p {p}"
+                f"  Dice by patient: A better in {comparison.wins}, worse in {comparison.losses}, "
+                f"equal in {comparison.ties}; Wilcoxon p {p}"
             )
     print_text(captured.get().rstrip("\n"))
     print_text(RESEARCH_USE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,15 +10,17 @@ import click
 
 from gliosight import pipeline
 from gliosight.cli.extras import needs_extra
-from gliosight.cli.figures import side_by_side
 from gliosight.cli.options import PATH
-from gliosight.cli.output import Progress, print_json, print_text, progress_display
+from gliosight.cli.output import print_json, print_text, progress_display
 from gliosight.errors import UsageError, printable
 from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 
 if TYPE_CHECKING:
-    from gliosight.evaluate.evaluation import Evaluation, Leak
-    from gliosight.evaluate.scores import Figures, PartScores
+    from rich.table import Table
+
+    from gliosight.evaluate.evaluation import Evaluation
+    from gliosight.evaluate.figures import Figures
+    from gliosight.evaluate.scoring import PartScores
 
 PARTS = ("train", "validation", "test", "all")
 
@@ -44,6 +46,7 @@ PARTS = ("train", "validation", "test", "all")
 @click.option("--fold", metavar="K", help="Which fold of a split with folds; MODEL is that fold's.")
 @click.option(
     "--leak-audit",
+    "audit",
     is_flag=True,
     help="Two models, one trained on a split by slice and one by patient, with their two splits: "
     "what the leak is worth.",
@@ -76,7 +79,7 @@ def command(
     splits: tuple[Path, ...],
     parts: tuple[str, ...],
     fold: str | None,
-    leak_audit: bool,
+    audit: bool,
     out: Path,
     save_predictions: Path | None,
     no_pictures: bool,
@@ -98,33 +101,50 @@ def command(
     gliosight evaluate run/ --data manifest.csv --split split.json -o evaluation
     gliosight evaluate run0 run1 run2 --data manifest.csv --split folds.json -o evaluation
     gliosight evaluate masks/ --data manifest.csv -o evaluation
-    """  # noqa: D301 - click wants the character \b before lines it shall not join
+    """  # noqa: D301 - click keeps line breaks after the character \b
     if not models:
         raise UsageError("no MODEL given", remedy="name one, such as joint-4, or a folder of masks")
     with needs_extra("evaluate"):
-        from gliosight.evaluate.page import render_page
-        from gliosight.evaluate.predict import open_source
+        from gliosight.evaluate.compare import leak_audit
+        from gliosight.evaluate.evaluation import Request, evaluate
+        from gliosight.evaluate.page import render_page, worst_cases
         from gliosight.evaluate.predictions import write_predictions
         from gliosight.evaluate.record import check_out, record_of, write_evaluation
+        from gliosight.evaluate.sources import open_source
     from gliosight.data.manifest import check_file, read_manifest
     from gliosight.data.split import read_split
 
-    _check(models, splits, parts, leak_audit=leak_audit, save=save_predictions)
+    _check(models, splits, parts, leak_audit=audit, save=save_predictions)
     check_out(out, overwrite=overwrite)
     if save_predictions is not None:
         check_file(save_predictions, overwrite=overwrite)
     manifest = read_manifest(data)
-    chosen = [read_split(one) for one in splits]
+    opened = [read_split(path) for path in splits]
     settings = pipeline.Settings(engine=engine, threads=threads)
-    sources = [open_source(one, settings) for one in models]
-    shown = not (quiet or as_json)
-    with progress_display("evaluate", shown=shown) as tell:
-        progress = _told(tell)
-        if leak_audit:
-            evaluation, pictured = _audit(manifest, sources, chosen, fold, seed, progress)
+    sources = [open_source(name, settings) for name in models]
+    with progress_display("evaluate", shown=not (quiet or as_json)) as tell:
+        progress = None if tell is None else lambda done, total: tell("evaluate", done, total)
+        if audit:
+            # Models and splits go together in the order given; which is by slice, the splits say.
+            requests = [
+                Request(
+                    manifest, [source], split, fold=fold if split.has_folds else None, seed=seed
+                )
+                for source, split in zip(sources, opened, strict=True)
+            ]
+            requests.sort(key=lambda request: request.split is None or request.split.by != "slice")
+            evaluation, both = leak_audit(requests[0], requests[1], progress)
+            pictured = [*both]
         else:
-            evaluation, pictured = _evaluate(manifest, sources, chosen, parts, fold, seed, progress)
-    pictures = {} if no_pictures else _pictures(pictured, manifest)
+            split = opened[0] if opened else None
+            request = Request(manifest, sources, split, parts or ("test",), fold=fold, seed=seed)
+            evaluation = evaluate(request, progress)
+            pictured = [evaluation]
+    pictures = {
+        part.part: worst_cases(part, manifest, scored.predictions)
+        for scored in ([] if no_pictures else pictured)
+        for part in scored.parts
+    }
     if save_predictions is not None:  # first: it is what took the time
         write_predictions(evaluation.predictions, save_predictions)
     write_evaluation(evaluation, render_page(evaluation, pictures), out, overwrite=overwrite)
@@ -164,63 +184,6 @@ def _check(
         )
 
 
-def _evaluate(
-    manifest: Any,
-    sources: list[Any],
-    splits: list[Any],
-    parts: tuple[str, ...],
-    fold: str | None,
-    seed: int,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[Evaluation, list[Evaluation]]:
-    from gliosight.evaluate.evaluation import Request, evaluate
-
-    request = Request(
-        manifest,
-        sources,
-        splits[0] if splits else None,
-        parts or ("test",),
-        fold=fold,
-        seed=seed,
-    )
-    found = evaluate(request, progress)
-    return found, [found]
-
-
-def _audit(
-    manifest: Any,
-    sources: list[Any],
-    splits: list[Any],
-    fold: str | None,
-    seed: int,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[Evaluation, list[Evaluation]]:
-    """Models and splits go together in the order given; which is by slice, the splits say."""
-    from gliosight.evaluate.leak import Side, leak_audit
-
-    sides = [
-        Side(source, split, fold if split.has_folds else None)
-        for source, split in zip(sources, splits, strict=True)
-    ]
-    sides.sort(key=lambda side: side.split.by != "slice")
-    found = leak_audit(manifest, sides[0], sides[1], seed=seed, progress=progress)
-    return found.evaluation, [found.by_slice, found.by_patient]
-
-
-def _pictures(evaluations: list[Evaluation], manifest: Any) -> dict[str, Any]:
-    from gliosight.evaluate.pictures import worst_cases
-
-    return {
-        part.part: worst_cases(part, manifest, one.predictions)
-        for one in evaluations
-        for part in one.parts
-    }
-
-
-def _told(tell: Progress | None) -> Callable[[int, int], None] | None:
-    return None if tell is None else lambda done, total: tell("evaluate", done, total)
-
-
 def _print(evaluation: Evaluation) -> None:
     """The headline figures of each part, with intervals and baselines."""
     from rich.console import Console
@@ -232,83 +195,91 @@ def _print(evaluation: Evaluation) -> None:
         for part in evaluation.parts:
             _print_part(console, part)
         if evaluation.leak is not None:
-            _print_leak(console, evaluation.leak)
-        for one in evaluation.warnings:
-            console.print(f"  ! {printable(one)}", markup=False)
+            sides = {"by_slice": "by slice", "by_patient": "by patient"}
+            console.print("what the leak is worth", style="bold")
+            console.print(side_by_side(evaluation.leak, sides, "difference"))
+        for warning in evaluation.warnings:
+            console.print(f"  ! {printable(warning)}", markup=False)
     print_text(captured.get().rstrip("\n"))
     print_text(RESEARCH_USE)
 
 
 def _print_part(console: Any, part: PartScores) -> None:
-    from rich.table import Table
-
-    from gliosight.evaluate.words import SECTIONS, SHORT_BASELINES, interval, number, value_of
+    from gliosight.evaluate.figures import BASELINES, NAMES, interval, number, value_of
 
     unseen, count = len(part.unseen), len(part.patients)
     seen = "" if unseen == count else f" ({count - unseen} seen in training, left out)"
-    slices = sum(len(one.numbers) for one in part.tables)
+    slices = sum(patient.slices for patient in part.patients)
     console.print(
         f"{part.part}: {count:,} patient{'s' if count > 1 else ''}{seen}, {slices:,} slices",
         style="bold",
     )
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    table.add_column("", no_wrap=True)
-    table.add_column("model", justify="right", no_wrap=True)
-    table.add_column("95 % interval", no_wrap=True)
-    for baseline in part.baselines:
-        table.add_column(SHORT_BASELINES[baseline], justify="right", no_wrap=True)
-    known = {**part.localization, **part.detection}
-    for _, names in SECTIONS:
-        for name in names:
-            figure = known.get(name.key)
-            if not name.short or figure is None or (figure.value is None and not figure.n):
-                continue
-            others = [
-                {**one.localization, **one.detection}.get(name.key)
-                for one in part.baselines.values()
-            ]
-            table.add_row(
-                f"  {name.short}",
-                value_of(name.key, figure),
-                interval(figure),
-                *(number(one.value) if one is not None else "" for one in others),
-            )
+    columns = [BASELINES[name].short for name in part.baselines]
+    table = _table(["", "model", "95 % interval", *columns], left=("", "95 % interval"))
+    figures, baselines = part.figures, [baseline.figures for baseline in part.baselines.values()]
+    for key, name in NAMES.items():
+        figure = figures.get(key)
+        if name.short and figure is not None and (figure.value is not None or figure.n):
+            others = [number(other[key].value) if key in other else "" for other in baselines]
+            table.add_row(f"  {name.short}", value_of(key, figure), interval(figure), *others)
     if table.row_count:
         console.print(table)
     if collections := part.groups.get("collection"):
         _print_collections(console, collections)
     if (seen_group := part.groups.get("seen", {}).get("seen in training")) is not None:
-        told = ", ".join(
-            f"{name.short} {number(seen_group[name.key].value)}"
-            for _, names in SECTIONS
-            for name in names
-            if name.key in ("dice_mean", "slice_auc", "slice_accuracy") and name.key in seen_group
+        words = ", ".join(
+            f"{NAMES[key].short} {number(seen_group[key].value)}"
+            for key in ("dice_mean", "slice_auc", "slice_accuracy")
+            if key in seen_group
         )
-        console.print(f"  seen in training, which shows memory and not skill: {told}")
+        console.print(f"  seen in training, which shows memory and not skill: {words}")
 
 
 def _print_collections(console: Any, collections: Mapping[str, Figures]) -> None:
-    from rich.table import Table
+    from gliosight.evaluate.figures import shown_in_groups, value_of
 
-    from gliosight.evaluate.words import GROUP, value_of
-
-    names = [
-        one
-        for one in GROUP
-        if one.short
-        and any(one.key in found and found[one.key].n for found in collections.values())
-    ]
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    table.add_column("  by collection", no_wrap=True)
-    for title in ("patients", *(one.short for one in names)):
-        table.add_column(title, justify="right", no_wrap=True)
-    for collection, found in collections.items():
-        cells = [value_of(one.key, found[one.key]) if one.key in found else "" for one in names]
-        table.add_row(f"  {printable(collection)}", f"{found['patients'].n:,}", *cells)
+    names = [name for name in shown_in_groups(collections) if name.short]
+    titles = ["  by collection", "patients", *(name.short for name in names)]
+    table = _table(titles, left=titles[:1])
+    for collection, figures in collections.items():
+        cells = [
+            value_of(name.key, figures[name.key]) if name.key in figures else "" for name in names
+        ]
+        table.add_row(f"  {printable(collection)}", f"{figures['patients'].n:,}", *cells)
     console.print(table)
 
 
-def _print_leak(console: Any, leak: Leak) -> None:
-    console.print("what the leak is worth", style="bold")
-    sides = {"by_slice": "by slice", "by_patient": "by patient"}
-    console.print(side_by_side(leak.figures, sides, "difference"))
+def side_by_side(
+    figures: Mapping[str, Figures],
+    sides: Mapping[str, str],
+    difference: str,
+    interval_title: str = "95 % interval",
+) -> Table:
+    """One row for each figure: both values, their difference, and its interval.
+
+    Parameters
+    ----------
+    figures : mapping
+        By figure, then by side; ``"difference"`` is one of them.
+    sides : mapping of str to str
+        What the column of each side is called.
+    difference, interval_title : str
+        What the columns of differences and of their intervals are called.
+    """
+    from gliosight.evaluate.figures import NAMES, interval, number
+
+    titles = ["", *sides.values(), difference, interval_title]
+    table = _table(titles, left=titles[:1], padding=2)
+    for key, of_side in figures.items():
+        values = [number(of_side[side].value) for side in (*sides, "difference")]
+        table.add_row(f"  {NAMES[key].short}", *values, interval(of_side["difference"]))
+    return table
+
+
+def _table(titles: Iterable[str], left: Collection[str], padding: int = 1) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, padding, 0, 0), header_style="dim")
+    for title in titles:
+        table.add_column(title, justify="left" if title in left else "right", no_wrap=True)
+    return table

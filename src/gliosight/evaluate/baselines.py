@@ -1,23 +1,7 @@
-"""What a figure is worth: the same figures of something that hardly looks at the picture (evaluate).
+"""Baselines: the figures of something that hardly looks at the picture (evaluate).
 
-In: a part, the manifest's labels, counts of the brightest body. Out: for each baseline a `SliceTable` of
-each patient, scored by the very functions that score the model.
-
-``majority``
-    Each slice is as likely tumour as slices of the training part are.
-``position``
-    The share of tumour at the slice's relative position in its volume, in 30 bins (one slice with and one
-    without tumour added to each, so that no bin is empty).
-``empty``
-    No tumour, ever.
-``brightest``
-    The largest bright body on FLAIR, see `brightest`.
-``nearest_slice``
-    With a split by slice: label and mask of the nearest training slice of the same patient (the lower of
-    two), which is what such a split lets a network remember.
-
-All learn from the split's training part. Without one, and when the training part itself is scored, they
-learn from all scored patients but the one they are scored on.
+docs/evaluation.md says what each does. They are trained on the split's training part. Without one, and when
+the training part itself is scored, they are trained on all scored patients but the one they are scored on.
 """
 
 from __future__ import annotations
@@ -27,98 +11,147 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from gliosight.data.manifest import SliceRow
-from gliosight.evaluate.brightest import BrightCounts, choose_threshold
-from gliosight.evaluate.parts import Fold, Part, Rows, is_by_slice
-from gliosight.evaluate.predictions import unpack
-from gliosight.evaluate.scores import SliceTable
+from gliosight.data.studies import LabelledStudy
+from gliosight.decide import CONNECTED_26
+from gliosight.evaluate.figures import Array
+from gliosight.evaluate.localization import SliceTable, overlap_of
+from gliosight.evaluate.parts import Fold, Part
+from gliosight.evaluate.predictions import Shape, pack, unpack
+from gliosight.head import find_head
 
-NAMES = ("majority", "position", "empty", "brightest", "nearest_slice")
 POSITION_BINS = 30
-THRESHOLD = 0.5
+CALLED_FROM = 0.5
+# Of the brightest body: robust standard deviations (1.4826 median absolute deviations) above the median.
+THRESHOLDS = (1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
+# In-plane, pixels.
+SMOOTHING = 1.0
+# Width of the head's rim, of its size in its largest slice (the root of its area). It is left out: scalp and
+# skull outshine most tumours.
+RIM = 0.1
+
+Mask = NDArray[np.bool_]
+Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Patient:
-    """What baselines know of a patient of the manifest.
+class BaselinePatient:
+    """What baselines know of a patient of the manifest, without any image.
 
     Parameters
     ----------
     numbers : (slices,) int array
         Of all used slices.
-    tumour : (slices,) bool array
-    bright : BrightCounts or None
-        ``None`` where it was not looked at.
+    bright_px, bright_both_px : (thresholds, slices) int arrays
+        What the brightest body covers at each of `THRESHOLDS`, and what of that is tumour.
+    truth_px : (slices,) int array
     truth : (n,) uint8 array
         The true mask, packed.
     shape : tuple of int
         Slices, rows, columns.
     """
 
-    numbers: NDArray[np.int64]
-    tumour: NDArray[np.bool_]
-    bright: BrightCounts | None
+    numbers: Counts
+    truth_px: Counts
+    bright_px: Counts
+    bright_both_px: Counts
     truth: NDArray[np.uint8]
-    shape: tuple[int, int, int]
+    shape: Shape
 
     @property
-    def bins(self) -> NDArray[np.int64]:
+    def bins(self) -> Counts:
         """(slices,) bin of each slice's relative position."""
         count = len(self.numbers)
         position = np.arange(count) / max(count - 1, 1)
         return np.minimum((position * POSITION_BINS).astype(np.int64), POSITION_BINS - 1)
 
+    def among(self, rows: Iterable[SliceRow]) -> Mask:
+        """(slices,) which of its slices the rows are."""
+        return np.isin(self.numbers, [row.number for row in rows])
 
-@dataclass(frozen=True)
-class _Counts:
-    """Slices and tumour slices by position."""
+    def by_position(self, inside: Mask) -> Array:
+        """(2, bins) slices, and slices with tumour, in each bin."""
+        tumour = inside & (self.truth_px > 0)
+        counts = [
+            np.bincount(self.bins[chosen], minlength=POSITION_BINS) for chosen in (inside, tumour)
+        ]
+        return np.array(counts, dtype=np.float64)
 
-    slices: NDArray[np.float64]
-    tumour: NDArray[np.float64]
+    def bright_dice(self, inside: Mask) -> Array:
+        """(thresholds,) Dice of the brightest body over some slices; NaN without tumour in them."""
+        bright, both = (px[:, inside].sum(axis=1) for px in (self.bright_px, self.bright_both_px))
+        return overlap_of(self.truth_px[inside].sum(), bright, both)["dice"]
 
-    def without(self, other: _Counts) -> _Counts:
-        return _Counts(self.slices - other.slices, self.tumour - other.tumour)
 
-    @property
-    def share(self) -> float:
-        """Of tumour among all slices; half where there are none."""
-        total = float(self.slices.sum())
-        return float(self.tumour.sum()) / total if total else 0.5
+def look_at(labelled: LabelledStudy, rows: Iterable[SliceRow]) -> BaselinePatient:
+    """Reduce a patient to what baselines need."""
+    truth = labelled.truth
+    bright, both = count_bright(labelled.study.flair.values, truth)
+    return BaselinePatient(
+        numbers=np.array([row.number for row in rows]),
+        truth_px=truth.sum(axis=(1, 2)),
+        bright_px=bright,
+        bright_both_px=both,
+        truth=pack(truth),
+        shape=labelled.study.shape,
+    )
 
-    @property
-    def by_position(self) -> NDArray[np.float64]:
-        return (self.tumour + 1) / (self.slices + 2)
+
+def count_bright(values: NDArray[np.generic], truth: Mask) -> tuple[Counts, Counts]:
+    """(thresholds, slices) pixels of the brightest body of FLAIR, and those that are tumour."""
+    flair = values.astype(np.float32)
+    predicted = np.zeros((len(THRESHOLDS), len(truth)), dtype=np.int64)
+    both = np.zeros_like(predicted)
+    inside = _without_rim(find_head(flair))
+    if inside.any():
+        box = ndimage.find_objects(inside.astype(np.uint8))[0]
+        tissue = flair[inside]
+        median = float(np.median(tissue))
+        spread = 1.4826 * float(np.median(np.abs(tissue - median))) or 1.0
+        smooth = ndimage.gaussian_filter(flair[box], (0, SMOOTHING, SMOOTHING))
+        height = np.where(inside[box], (smooth - median) / spread, -np.inf)
+        for k, threshold in enumerate(THRESHOLDS):
+            body = _largest(height > threshold)
+            predicted[k, box[0]] = body.sum(axis=(1, 2))
+            both[k, box[0]] = (body & truth[box]).sum(axis=(1, 2))
+    return predicted, both
+
+
+def choose_threshold(dice: Iterable[Array]) -> int:
+    """Index of the threshold with the best mean over some patients' (thresholds,) arrays of Dice."""
+    rows = [row for row in dice if np.isfinite(row).all()]
+    return int(np.argmax(np.mean(rows, axis=0))) if rows else len(THRESHOLDS) // 2
 
 
 def baseline_tables(
-    part: Part, patients: Mapping[str, Patient], tables: Mapping[str, SliceTable]
+    part: Part, patients: Mapping[str, BaselinePatient], tables: Mapping[str, SliceTable]
 ) -> dict[str, list[SliceTable]]:
     """The tables of each baseline, for the patients of ``part`` in their order.
 
     Parameters
     ----------
-    part : Part
-    patients : mapping of str to Patient
-        Those of the part and of what its folds learn from.
+    patients : mapping of str to BaselinePatient
+        Those that `needed` names.
     tables : mapping of str to SliceTable
         The model's, for the truth of the scored slices.
     """
-    out: dict[str, list[SliceTable]] = {name: [] for name in NAMES}
+    out: dict[str, list[SliceTable]] = {}
     for fold in part.folds:
-        for name, found in _fold_tables(fold, patients, tables).items():
-            out[name] += found
-        if is_by_slice(part) and fold.learnt is not None:
-            out["nearest_slice"] += [
-                _nearest(patients[name], rows, fold.learnt.get(name, ()), tables[name])
-                for name, rows in fold.scored.items()
-            ]
-    return {name: found for name, found in out.items() if found}
+        for name, of_fold in _fold_tables(fold, patients, tables).items():
+            out.setdefault(name, []).extend(of_fold)
+        if part.by_slice and fold.training is not None:
+            for name, rows in fold.scored.items():
+                training = fold.training.get(name, ())
+                copied = _nearest(patients[name], rows, training, tables[name])
+                out.setdefault("nearest_slice", []).append(copied)
+    return out
 
 
-def learnt_from(part: Part) -> str:
-    """In words, what the baselines' numbers were taken from."""
-    if any(fold.learnt is None for fold in part.folds):
+def trained_on(part: Part) -> str:
+    """In words, what the baselines are trained on."""
+    if any(fold.training is None for fold in part.folds):
         return "the other scored patients (leave one patient out)"
     if len(part.folds) > 1:
         return "each fold's training part"
@@ -126,94 +159,88 @@ def learnt_from(part: Part) -> str:
 
 
 def needed(part: Part) -> tuple[str, ...]:
-    """Patients that must be looked at: those scored, and those trained on."""
-    names = [name for fold in part.folds for name in (*fold.scored, *(fold.learnt or {}))]
+    """Patients that must be read: those scored, and those trained on."""
+    names = [name for fold in part.folds for name in (*fold.scored, *(fold.training or {}))]
     return tuple(dict.fromkeys(names))
 
 
 def _fold_tables(
-    fold: Fold, patients: Mapping[str, Patient], tables: Mapping[str, SliceTable]
+    fold: Fold, patients: Mapping[str, BaselinePatient], tables: Mapping[str, SliceTable]
 ) -> dict[str, list[SliceTable]]:
     """Majority, position, empty and brightest."""
-    source = fold.scored if fold.learnt is None else fold.learnt
-    chosen = {name: _among(patients[name], rows) for name, rows in source.items()}
-    counts = {name: _count(patients[name], inside) for name, inside in chosen.items()}
-    dice = {
-        name: bright.dice(inside)
-        for name, inside in chosen.items()
-        if (bright := patients[name].bright) is not None
+    source = fold.scored if fold.training is None else fold.training
+    chosen = {name: patients[name].among(rows) for name, rows in source.items()}
+    counts = {name: patients[name].by_position(inside) for name, inside in chosen.items()}
+    dice = {name: patients[name].bright_dice(inside) for name, inside in chosen.items()}
+    everybody = np.sum(list(counts.values()), axis=0)
+    fixed = None if fold.training is None else choose_threshold(dice.values())
+    out: dict[str, list[SliceTable]] = {
+        name: [] for name in ("majority", "position", "empty", "brightest")
     }
-    whole = _sum(counts.values())
-    fixed = None if fold.learnt is None else choose_threshold(dice.values())
-    out: dict[str, list[SliceTable]] = {name: [] for name in NAMES[:4]}
     for name, rows in fold.scored.items():
         patient, truth = patients[name], tables[name]
-        inside = _among(patient, rows)
-        known = whole if fold.learnt is not None else whole.without(counts[name])
-        share = np.full(len(truth.numbers), known.share)
-        out["majority"].append(_said(truth, share))
-        out["position"].append(_said(truth, known.by_position[patient.bins[inside]]))
-        out["empty"].append(_marked(truth, *np.zeros((2, len(truth.numbers)), dtype=np.int64)))
-        if patient.bright is not None:
-            best = fixed
-            if best is None:
-                best = choose_threshold(one for other, one in dice.items() if other != name)
-            bright = patient.bright
-            out["brightest"].append(
-                _marked(truth, bright.predicted_px[best, inside], bright.both_px[best, inside])
-            )
-    if len(out["brightest"]) < len(out["empty"]):
-        out["brightest"] = []
+        inside = patient.among(rows)
+        slices, tumour = everybody if fold.training is not None else everybody - counts[name]
+        share = tumour.sum() / slices.sum() if slices.any() else 0.5
+        by_position = (tumour + 1) / (slices + 2)  # no bin is empty
+        best = fixed
+        if best is None:
+            best = choose_threshold(values for other, values in dice.items() if other != name)
+        nothing = np.zeros(len(truth.numbers), dtype=np.int64)
+        out["majority"].append(_said(truth, np.full(len(truth.numbers), share)))
+        out["position"].append(_said(truth, by_position[patient.bins[inside]]))
+        out["empty"].append(_marked(truth, nothing, nothing))
+        out["brightest"].append(
+            _marked(truth, patient.bright_px[best, inside], patient.bright_both_px[best, inside])
+        )
     return out
 
 
-def _nearest(patient: Patient, rows: Rows, learnt: Rows, truth: SliceTable) -> SliceTable:
-    """Label and mask of the nearest training slice; nothing where the patient has none."""
-    nothing = np.zeros(len(rows), dtype=np.int64)
-    if not learnt:
+def _nearest(
+    patient: BaselinePatient,
+    rows: Iterable[SliceRow],
+    training: tuple[SliceRow, ...],
+    truth: SliceTable,
+) -> SliceTable:
+    """Label and mask of the nearest training slice; empty where the patient has none."""
+    here = np.flatnonzero(patient.among(rows))
+    if not training:
+        nothing = np.zeros(len(here), dtype=np.int64)
         return _marked(truth, nothing, nothing)
     mask = unpack(patient.truth, patient.shape)
-    known = np.flatnonzero(_among(patient, learnt))
-    here = np.flatnonzero(_among(patient, rows))
+    known = np.flatnonzero(patient.among(training))
     away = np.abs(patient.numbers[here][:, None] - patient.numbers[known][None, :])
     copied = mask[known[away.argmin(axis=1)]]
     return _marked(truth, copied.sum(axis=(1, 2)), (copied & mask[here]).sum(axis=(1, 2)))
 
 
-def _among(patient: Patient, rows: Iterable[SliceRow]) -> NDArray[np.bool_]:
-    """(slices,) which of a patient's slices the rows are."""
-    return np.isin(patient.numbers, [row.number for row in rows])
-
-
-def _count(patient: Patient, inside: NDArray[np.bool_]) -> _Counts:
-    bins = patient.bins[inside]
-    tumour = patient.tumour[inside].astype(np.float64)
-    return _Counts(
-        np.bincount(bins, minlength=POSITION_BINS).astype(np.float64),
-        np.bincount(bins, weights=tumour, minlength=POSITION_BINS).astype(np.float64),
-    )
-
-
-def _sum(counts: Iterable[_Counts]) -> _Counts:
-    nothing = np.zeros(POSITION_BINS)
-    rows = list(counts)
-    return _Counts(
-        np.sum([one.slices for one in rows], axis=0) if rows else nothing,
-        np.sum([one.tumour for one in rows], axis=0) if rows else nothing,
-    )
-
-
-def _said(truth: SliceTable, probability: NDArray[np.float64]) -> SliceTable:
-    """A table of probabilities alone: nothing is marked, and no overlap is claimed of it."""
+def _said(truth: SliceTable, probability: Array) -> SliceTable:
+    """A table of probabilities alone: nothing is marked."""
     nothing = np.zeros(len(truth.numbers), dtype=np.int64)
-    return SliceTable(
-        truth.numbers, truth.truth_px, nothing, nothing, probability >= THRESHOLD, probability
-    )
+    called = probability >= CALLED_FROM
+    return SliceTable(truth.numbers, truth.truth_px, nothing, nothing, called, probability)
 
 
-def _marked(
-    truth: SliceTable, predicted_px: NDArray[np.int64], both_px: NDArray[np.int64]
-) -> SliceTable:
+def _marked(truth: SliceTable, predicted_px: Counts, both_px: Counts) -> SliceTable:
     """A table of masks alone."""
     called = predicted_px > 0
     return SliceTable(truth.numbers, truth.truth_px, predicted_px, both_px, called, None)
+
+
+def _without_rim(head: Mask) -> Mask:
+    width = RIM * float(np.sqrt(head.sum(axis=(1, 2)).max()))
+    out = np.zeros_like(head)
+    for k, plane in enumerate(head):
+        if plane.any():
+            # Outside the picture counts as outside the head.
+            out[k] = ndimage.distance_transform_edt(np.pad(plane, 1))[1:-1, 1:-1] > width
+    return out
+
+
+def _largest(mask: Mask) -> Mask:
+    labels, count = ndimage.label(mask, structure=CONNECTED_26)
+    if count < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(labels == sizes.argmax())

@@ -1,8 +1,9 @@
-"""Detection by slice and by patient (evaluate).
+"""Detection by slice and by patient: ranking, thresholds, calibration (evaluate).
 
-In: the `SliceTable` of each patient that counts, and the patients' verdicts. Out: figures, the confusion
-matrix, the tutorial's classification report, sensitivity by area, curves. A slice shows tumour if any
-pixel of its true mask is set.
+A slice shows tumour if any pixel of its true mask is set. AUC, average precision and the curves are
+scikit-learn's by definition, equal scores counting as one step; the tests hold them against it. They are
+computed here since scikit-learn takes one bootstrap draw at a time. Calibration slope and intercept are as in
+Van Calster et al., doi:10.1186/s12916-019-1466-7.
 """
 
 from __future__ import annotations
@@ -12,16 +13,27 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import classification_report
 
-from gliosight.evaluate.bootstrap import Array, Bootstrap, exact
-from gliosight.evaluate.calibration import calibration_figures, reliability
-from gliosight.evaluate.ranking import Ranked, auc_of, curves_of, rank, ranked_figures
-from gliosight.evaluate.scores import AreaRow, Curve, Figure, PatientScore, SliceTable
+from gliosight.evaluate.figures import Array, Bootstrap, Figure, divide, exact
+from gliosight.evaluate.localization import PatientScore, SliceTable, auc_of
 
+SPECIFICITIES = (0.90, 0.95, 0.99)
+# Points kept of a plotted curve: more cannot be told apart on a page.
+MOST_POINTS = 400
 # Lower bounds (pixels) of the tumour areas that sensitivity is given for.
 AREAS = (1, 50, 150, 400, 1000)
-NAMES = ("no tumour", "tumour")
+BINS = 15
+UNSURE = (0.02, 0.98)
+# Probabilities are kept this far from 0 and 1 before a logarithm is taken, as in `gliosight.decide`.
+CLIP = 1e-5
+# A slope this steep is that of probabilities that hardly vary.
+STEEPEST = 50.0
+# Logits that vary less than this (variance over mean square) are one value for all.
+FLAT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -49,78 +61,83 @@ class Slices:
         """(slices,) bool array: shows tumour."""
         return self.area > 0
 
-    def ranked(self) -> Ranked | None:
-        """By falling probability, where it is known."""
-        if self.probability is None:
-            return None
-        return rank(self.positive, self.probability, self.owner)
+    def sums(self, values: NDArray[np.generic], drawn: Bootstrap) -> Array:
+        """(patients,) sum of the values of each patient's slices."""
+        sums = np.bincount(self.owner, values.astype(np.float64), minlength=drawn.patients)
+        return sums.astype(np.float64)
 
 
-def slices_of(tables: Ordered[SliceTable], owners: Ordered[int] | None = None) -> Slices:
-    """Put the patients' slices in a row.
+@dataclass(frozen=True)
+class Curve:
+    """Points of a plotted line, such as a ROC curve."""
 
-    Parameters
-    ----------
-    tables : sequence of SliceTable
-    owners : sequence of int, optional
-        Which patient of the bootstrap each table is of; in order if not given.
-    """
-    owners = range(len(tables)) if owners is None else owners
-    known = [one.probability for one in tables if one.probability is not None]
-    whole = bool(known) and len(known) == len(tables)
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class AreaRow:
+    """Sensitivity for the slices whose true area lies in ``from_px`` to below ``to_px``."""
+
+    from_px: int
+    to_px: int | None
+    figure: Figure
+
+
+def slices_of(tables: Ordered[SliceTable]) -> Slices:
+    """Put the patients' slices in a row."""
+    known = [table.probability for table in tables if table.probability is not None]
+    complete = bool(known) and len(known) == len(tables)
     nothing = np.empty(0, dtype=np.int64)
     return Slices(
-        owner=np.repeat(np.array(owners, dtype=np.int64), [len(one.numbers) for one in tables]),
-        area=np.concatenate([nothing, *(one.truth_px for one in tables)]),
-        called=np.concatenate([nothing.astype(bool), *(one.called for one in tables)]),
-        probability=np.concatenate(known) if whole else None,
+        owner=np.repeat(np.arange(len(tables)), [len(table.numbers) for table in tables]),
+        area=np.concatenate([nothing, *(table.truth_px for table in tables)]),
+        called=np.concatenate([nothing.astype(bool), *(table.called for table in tables)]),
+        probability=np.concatenate(known) if complete else None,
     )
 
 
 def slice_figures(slices: Slices, drawn: Bootstrap) -> dict[str, Figure]:
     """Figures by slice; those that need a probability only where there is one."""
-    figures: dict[str, Figure] = {}
-    if (ranked := slices.ranked()) is not None:
-        figures |= ranked_figures(ranked, drawn)
-    figures |= threshold_figures(slices, drawn)
-    if slices.probability is not None:
-        figures |= calibration_figures(slices.positive, slices.probability, slices.owner, drawn)
-    return figures
+    figures = threshold_figures(slices, drawn)
+    if slices.probability is None:
+        return figures
+    return (
+        ranked_figures(slices, slices.probability, drawn)
+        | figures
+        | calibration_figures(slices, slices.probability, drawn)
+    )
 
 
 def threshold_figures(slices: Slices, drawn: Bootstrap) -> dict[str, Figure]:
     """Accuracy, balanced accuracy, sensitivity and specificity of what was called tumour."""
-    positive = slices.positive
-    true_hits, hits = (
-        _count(slices, positive & slices.called, drawn),
-        _count(slices, positive, drawn),
-    )
-    true_misses = _count(slices, ~positive & ~slices.called, drawn)
-    misses = _count(slices, ~positive, drawn)
-    sensitivity, specificity = drawn.ratio(true_hits, hits), drawn.ratio(true_misses, misses)
+    positive, called = slices.positive, slices.called
+    hits, ill = slices.sums(positive & called, drawn), slices.sums(positive, drawn)
+    cleared, free = slices.sums(~positive & ~called, drawn), slices.sums(~positive, drawn)
+    sensitivity = divide(drawn.weights @ hits, drawn.weights @ ill)
+    specificity = divide(drawn.weights @ cleared, drawn.weights @ free)
     return {
-        "slice_accuracy": drawn.ratio(true_hits + true_misses, hits + misses),
-        "slice_balanced_accuracy": _halfway(sensitivity, specificity, drawn),
-        "slice_sensitivity": sensitivity,
-        "slice_specificity": specificity,
+        "slice_accuracy": drawn.ratio(hits + cleared, ill + free),
+        "slice_balanced_accuracy": drawn.figure((sensitivity + specificity) / 2, n=len(positive)),
+        "slice_sensitivity": drawn.figure(sensitivity, n=int(positive.sum())),
+        "slice_specificity": drawn.figure(specificity, n=int((~positive).sum())),
     }
 
 
 def patient_figures(patients: Ordered[PatientScore]) -> dict[str, Figure]:
     """Sensitivity and specificity of the verdict, with exact intervals, and AUC of the score."""
-    ill = [one for one in patients if one.truth_px]
-    free = [one for one in patients if not one.truth_px]
+    ill = [patient for patient in patients if patient.truth_px]
+    free = [patient for patient in patients if not patient.truth_px]
+    alarms = sum(patient.found for patient in free)
     figures = {
-        "patient_sensitivity": exact(sum(one.found for one in ill), len(ill)),
-        "patient_specificity": exact(sum(not one.found for one in free), len(free)),
-        "false_verdicts": Figure(
-            float(sum(one.found for one in free)) if free else None, None, None, len(free)
-        ),
+        "patient_sensitivity": exact(sum(patient.found for patient in ill), len(ill)),
+        "patient_specificity": exact(len(free) - alarms, len(free)),
+        "false_verdicts": Figure(float(alarms) if free else None, n=len(free)),
     }
-    scores = np.array([one.score for one in patients if one.score is not None])
+    scores = [patient.score for patient in patients if patient.score is not None]
     if len(scores) == len(patients) and ill and free:
-        labels = np.array([one.truth_px > 0 for one in patients])
-        figures["patient_auc"] = Figure(auc_of(labels, scores), None, None, len(patients))
+        labels = np.array([patient.truth_px > 0 for patient in patients])
+        figures["patient_auc"] = Figure(auc_of(labels, np.array(scores)), n=len(patients))
     return figures
 
 
@@ -141,7 +158,7 @@ def report_of(slices: Slices) -> str:
         slices.positive.astype(int),
         slices.called.astype(int),
         labels=(0, 1),
-        target_names=NAMES,
+        target_names=("no tumour", "tumour"),
         digits=3,
         zero_division=0,
     )
@@ -155,27 +172,130 @@ def areas_of(slices: Slices, drawn: Bootstrap) -> tuple[AreaRow, ...]:
         inside = slices.area >= low
         if high is not None:
             inside &= slices.area < high
-        hits = _count(slices, inside & slices.called, drawn)
-        rows.append(AreaRow(low, high, drawn.ratio(hits, _count(slices, inside, drawn))))
+        hits, all_inside = slices.sums(inside & slices.called, drawn), slices.sums(inside, drawn)
+        rows.append(AreaRow(low, high, drawn.ratio(hits, all_inside)))
     return tuple(rows)
 
 
+# --- ranking -------------------------------------------------------------------------------------
+
+
+def ranked_figures(slices: Slices, scores: Array, drawn: Bootstrap) -> dict[str, Figure]:
+    """``slice_auc``, ``slice_average_precision`` and ``slice_sensitivity_at_specificity_NN``."""
+    count, size = len(scores), len(drawn.weights)
+    auc, precision = np.full(size, np.nan), np.full(size, np.nan)
+    sensitivity = np.full((len(SPECIFICITIES), size), np.nan)
+    order, ends = _steps(scores)
+    positive = slices.positive[order]
+    for rows, weight in drawn.by_slice(slices.owner[order]) if count else ():
+        # Weight of positives and of negatives called tumour, at each step of the threshold.
+        true = np.cumsum(weight * positive, axis=1)[:, ends]
+        false = np.cumsum(weight * ~positive, axis=1)[:, ends]
+        positives, negatives = true[:, -1], false[:, -1]
+        before = np.pad(true, ((0, 0), (1, 0)))[:, :-1]
+        area = (np.diff(false, axis=1, prepend=0) * (true + before)).sum(axis=1) / 2
+        auc[rows] = divide(area, positives * negatives)
+        share = np.nan_to_num(divide(true, true + false))
+        precision[rows] = divide(((true - before) * share).sum(axis=1), positives)
+        for k, specificity in enumerate(SPECIFICITIES):
+            # Whole numbers on both sides, but for the share itself.
+            allowed = false <= (1 - specificity) * negatives[:, None] + 1e-9
+            best = np.where(allowed, true, 0).max(axis=1)
+            sensitivity[k, rows] = np.where(negatives > 0, divide(best, positives), np.nan)
+    return {
+        "slice_auc": drawn.figure(auc, n=count),
+        "slice_average_precision": drawn.figure(precision, n=count),
+    } | {
+        f"slice_sensitivity_at_specificity_{round(100 * specificity)}": drawn.figure(
+            values, n=int(positive.sum())
+        )
+        for specificity, values in zip(SPECIFICITIES, sensitivity, strict=True)
+    }
+
+
 def detection_curves(slices: Slices) -> dict[str, Curve]:
-    """ROC, precision and recall, reliability; none without probabilities."""
-    ranked = slices.ranked()
-    if ranked is None or slices.probability is None or not len(slices.area):
+    """``roc`` (false against true positive rate), ``precision_recall`` (recall, precision) and
+    ``reliability`` (mean probability and share of tumour in each bin of the ECE), where defined.
+    """
+    scores, positive = slices.probability, slices.positive
+    if scores is None or not len(scores):
         return {}
-    return curves_of(ranked) | {"reliability": reliability(slices.positive, slices.probability)}
+    bins = bins_of(scores)
+    chosen = [bins == k for k in np.unique(bins)]
+    curves = {
+        "reliability": Curve(
+            tuple(float(scores[inside].mean()) for inside in chosen),
+            tuple(float(positive[inside].mean()) for inside in chosen),
+        )
+    }
+    if positive.all() or not positive.any():
+        return curves
+    order, ends = _steps(scores)
+    true, false = np.cumsum(positive[order])[ends], np.cumsum(~positive[order])[ends]
+    kept = np.unique(np.linspace(0, len(true) - 1, MOST_POINTS).round().astype(int))
+    recall, precision = true / true[-1], true / (true + false)
+    return {
+        "roc": Curve((0.0, *(false / false[-1])[kept].tolist()), (0.0, *recall[kept].tolist())),
+        "precision_recall": Curve(tuple(recall[kept].tolist()), tuple(precision[kept].tolist())),
+    } | curves
 
 
-def _count(slices: Slices, chosen: NDArray[np.bool_], drawn: Bootstrap) -> Array:
-    """(patients,) how many of the chosen slices each patient has."""
-    return np.bincount(slices.owner[chosen], minlength=drawn.patients).astype(np.float64)
+def _steps(scores: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Order by falling score, and where in it each group of equal scores ends."""
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(order) else order
+    return order, ends
 
 
-def _halfway(one: Figure, other: Figure, drawn: Bootstrap) -> Figure:
-    n = one.n + other.n
-    if one.value is None or other.value is None or one.drawn is None or other.drawn is None:
-        return Figure(None, None, None, n)
-    found = np.concatenate([[one.value + other.value], one.drawn + other.drawn]) / 2
-    return drawn.figure(found, n=n)
+# --- calibration ---------------------------------------------------------------------------------
+
+
+def calibration_figures(slices: Slices, probability: Array, drawn: Bootstrap) -> dict[str, Figure]:
+    """All figures of calibration. Slope and intercept have no interval.
+
+    ECE comes last: a network that only says 0 and 1 has a small one whenever it is mostly right.
+    """
+    positive = slices.positive
+    label, count = positive.astype(np.float64), len(positive)
+    counts = slices.sums(np.ones(count), drawn)
+    clipped = np.clip(probability, CLIP, 1 - CLIP)
+    loss = -np.log(np.where(positive, clipped, 1 - clipped))
+    slope, intercept = _regression(positive, logit(clipped))
+    unsure = (probability > UNSURE[0]) & (probability < UNSURE[1])
+    return {
+        "brier": drawn.ratio(slices.sums((probability - label) ** 2, drawn), counts),
+        "log_loss": drawn.ratio(slices.sums(loss, drawn), counts),
+        "calibration_slope": Figure(slope, n=count),
+        "calibration_intercept": Figure(intercept, n=count),
+        "ece": _ece(label, probability, slices.owner, drawn),
+        "ece_unsure": _ece(label[unsure], probability[unsure], slices.owner[unsure], drawn),
+    }
+
+
+def _regression(positive: NDArray[np.bool_], logits: Array) -> tuple[float | None, float | None]:
+    """Slope of the logistic regression, and intercept at slope 1; ``None`` where undefined."""
+    if positive.all() or not positive.any():
+        return None, None
+    intercept = brentq(lambda shift: float((positive - expit(logits + shift)).sum()), -50, 50)
+    true, false = logits[positive], logits[~positive]
+    separated = true.min() >= false.max() or true.max() <= false.min()
+    if separated or np.var(logits) <= FLAT * np.mean(logits**2):
+        return None, float(intercept)
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-9)
+    slope = float(model.fit(logits[:, None], positive).coef_[0, 0])
+    return slope if abs(slope) < STEEPEST else None, float(intercept)
+
+
+def bins_of(probability: Array) -> NDArray[np.int64]:
+    """(slices,) bin of each: equal mass, equal values in one."""
+    first = np.searchsorted(np.sort(probability), probability, side="left")
+    return np.asarray(first * BINS // max(len(probability), 1), dtype=np.int64)
+
+
+def _ece(label: Array, probability: Array, owner: NDArray[np.int64], drawn: Bootstrap) -> Figure:
+    away = np.zeros((drawn.patients, BINS))
+    np.add.at(away, (owner, bins_of(probability)), probability - label)
+    slices = np.bincount(owner, minlength=drawn.patients).astype(np.float64)
+    values = divide(np.abs(drawn.weights @ away).sum(axis=1), drawn.weights @ slices)
+    return drawn.figure(values, n=len(label))

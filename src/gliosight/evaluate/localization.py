@@ -1,168 +1,249 @@
-"""One case in counts, overlaps, surfaces and lesions (evaluate).
+"""Localization: a patient's masks in counts, overlaps, surfaces and lesions, and their figures (evaluate).
 
-In: a `Case`. Out: its `PatientScore` and `SliceTable`. Everything is over the scored slices.
-
-Empty masks, in one rule: a figure of overlap or of surfaces is a patient's with a true lesion. If the
-model marked nothing there, the lesion was missed: Dice, IoU, precision, recall and surface Dice are 0,
-and the Hausdorff distance is the diagonal of the volume. Without a true lesion none of them is defined,
-whatever was marked: such patients are counted apart, by what was falsely marked. So an empty slice or
-patient never counts as a 1.
-
-Surfaces are measured by DeepMind's surface-distance (doi:10.2196/26151): its surface elements carry the
-area they stand for, in the volume with its spacing. Without geometry, or where only some slices are
-scored, nothing is known of the way from one slice to the next. Then surfaces are the contours within
-slices, pooled over the patient; the Hausdorff distance rests on slices that both masks touch, and the
-others are told by the counts of false slices. Surface Dice counts the contours of all slices.
+Everything is over the scored slices: those of the scored part of the split. Figures of overlap and surfaces
+belong to a patient with a true lesion; a missed one counts 0, and its Hausdorff distance is the diagonal of
+the volume. Without a true lesion they are undefined: an empty slice or patient never counts as 1. Surfaces
+are measured by DeepMind's surface-distance (doi:10.2196/26151); without geometry, or where only some slices
+are scored, they are the contours within slices, pooled over the patient.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence as Ordered
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import surface_distance
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
+from scipy.stats import rankdata
 
-from gliosight.evaluate.cases import Case
-from gliosight.evaluate.ranking import auc_of
-from gliosight.evaluate.scores import PatientScore, SliceTable
+from gliosight.data.manifest import SliceRow
+from gliosight.decide import CONNECTED_26
+from gliosight.evaluate.figures import Array, Bootstrap, Figure, exact
+from gliosight.evaluate.predictions import Prediction
 
 Mask = NDArray[np.bool_]
+Spacing = tuple[float, float, float]
 
 # Surfaces nearer than this count as overlapping: mm, or pixels without geometry.
 TOLERANCE = 2.0
 PERCENTILE = 95.0
-CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 
 
 @dataclass(frozen=True)
-class Overlap:
-    """Overlap of two masks; all ``None`` without a true lesion, see the module's rule."""
+class SliceTable:
+    """The scored slices of one patient, as counts: all that figures by slice and overlaps need.
 
+    Parameters
+    ----------
+    numbers : (n,) int array
+        In the manifest.
+    truth_px, predicted_px, both_px : (n,) int arrays
+        Pixels of the true mask, of the predicted one, and of both at once.
+    called : (n,) bool array
+        Called tumour by the model.
+    probability : (n,) float array or None
+    """
+
+    numbers: NDArray[np.int64]
+    truth_px: NDArray[np.int64]
+    predicted_px: NDArray[np.int64]
+    both_px: NDArray[np.int64]
+    called: NDArray[np.bool_]
+    probability: Array | None
+
+
+@dataclass(frozen=True)
+class PatientScore:
+    """One patient: a row of per_patient.csv, and its slices; docs/evaluation.md defines the columns.
+
+    ``None`` where a measure is undefined. Lengths are in mm where there is geometry, else in pixels:
+    ``unit`` says which.
+    """
+
+    patient: str
+    institution: str
+    collection: str
+    sequences: tuple[str, ...]
+    seen: bool
+    slices: int
+    tumour_slices: int
+    unit: str
+    truth_px: int
+    predicted_px: int
+    truth_ml: float | None
+    predicted_ml: float | None
     dice: float | None
     iou: float | None
     precision: float | None
     recall: float | None
+    hd95: float | None
+    surface_dice: float | None
+    slice_dice: float | None
+    volume_error: float | None
+    lesions: int | None
+    lesions_found: int | None
+    false_lesions: int | None
+    false_positive_slices: int
+    false_negative_slices: int
+    slice_auc: float | None
+    score: float | None
+    found: bool
+    table: SliceTable = field(repr=False)
 
 
-@dataclass(frozen=True)
-class Lesions:
-    """Connected bodies (26-connected): true ones, those of them overlapped, and marked ones that
-    overlap none. All ``None`` where only some slices are scored.
+COLUMNS = tuple(column.name for column in fields(PatientScore) if column.name != "table")
+
+
+def score_patient(
+    prediction: Prediction,
+    truth: Mask,
+    rows: Ordered[SliceRow],
+    scored: Mask,
+    spacing: Spacing | None,
+    *,
+    seen: bool = False,
+) -> PatientScore:
+    """Score one patient.
+
+    Parameters
+    ----------
+    truth : (slices, rows, columns) bool array
+    rows : sequence of SliceRow
+        The patient's slices in the manifest.
+    scored : (slices,) bool array
+        Which of them belong to the scored part. The others count nowhere.
+    spacing : tuple of float or None
+        Of slices, rows and columns, mm; ``None`` without geometry.
+    seen : bool
+        The model was trained on this patient: shown, but in no headline.
     """
-
-    true: int | None
-    found: int | None
-    false: int | None
-
-
-def score_case(case: Case) -> tuple[PatientScore, SliceTable]:
-    """Score one case."""
-    table = table_of(case)
-    truth, prediction = case.truth[case.scored], case.prediction[case.scored]
-    whole = bool(case.scored.all())
-    true_px, predicted_px = int(table.truth_px.sum()), int(table.predicted_px.sum())
-    tumour = table.truth_px > 0
-    overlap = overlap_of(true_px, predicted_px, int(table.both_px.sum()))
-    hd95 = surface_dice = None
-    lesions = lesions_of(truth, prediction) if whole else Lesions(None, None, None)
-    if true_px:
-        hd95, surface_dice = surfaces_of(truth, prediction, case.spacing, whole=whole)
-    ml = None if case.spacing is None else float(np.prod(case.spacing)) / 1000
-    return (
-        PatientScore(
-            patient=case.patient,
-            institution=case.institution,
-            collection=case.collection,
-            sequences=case.sequences,
-            seen=case.seen,
-            slices=len(table.numbers),
-            tumour_slices=int(tumour.sum()),
-            unit="px" if case.spacing is None else "mm",
-            truth_px=true_px,
-            predicted_px=predicted_px,
-            truth_ml=None if ml is None else true_px * ml,
-            predicted_ml=None if ml is None else predicted_px * ml,
-            dice=overlap.dice,
-            iou=overlap.iou,
-            precision=overlap.precision,
-            recall=overlap.recall,
-            hd95=hd95,
-            surface_dice=surface_dice,
-            slice_dice=float(slice_dice(table)[tumour].mean()) if true_px else None,
-            volume_error=predicted_px / true_px - 1 if true_px else None,
-            lesions=lesions.true,
-            lesions_found=lesions.found,
-            false_lesions=lesions.false,
-            false_positive_slices=int((table.called & ~tumour).sum()),
-            false_negative_slices=int((~table.called & tumour).sum()),
-            slice_auc=None if table.probability is None else auc_of(tumour, table.probability),
-            score=case.score,
-            found=case.found,
-        ),
-        table,
-    )
-
-
-def table_of(case: Case) -> SliceTable:
-    """Count a case's scored slices."""
-    chosen = case.scored
-    truth, prediction = case.truth[chosen], case.prediction[chosen]
-    probability = case.slice_probability
-    return SliceTable(
-        numbers=case.numbers[chosen],
+    mask = prediction.mask[scored]
+    truth = truth[scored]
+    # Where only masks are known, a slice is called tumour if a pixel is marked.
+    called, probability = np.asarray(mask.any(axis=(1, 2))), None
+    if prediction.slice_probability is not None and prediction.slice_threshold is not None:
+        called = (prediction.slice_probability >= prediction.slice_threshold)[scored]
+        probability = prediction.slice_probability[scored].astype(np.float64)
+    table = SliceTable(
+        numbers=np.array([row.number for row in rows])[scored],
         truth_px=truth.sum(axis=(1, 2)),
-        predicted_px=prediction.sum(axis=(1, 2)),
-        both_px=(truth & prediction).sum(axis=(1, 2)),
-        called=case.called[chosen],
-        probability=None if probability is None else probability[chosen].astype(np.float64),
+        predicted_px=mask.sum(axis=(1, 2)),
+        both_px=(truth & mask).sum(axis=(1, 2)),
+        called=called,
+        probability=probability,
+    )
+    whole, tumour = bool(scored.all()), table.truth_px > 0
+    true_px, predicted_px = int(table.truth_px.sum()), int(table.predicted_px.sum())
+    overlap = overlap_of(true_px, predicted_px, table.both_px.sum())
+    lesions: tuple[int | None, ...] = lesions_of(truth, mask) if whole else (None, None, None)
+    surfaces: tuple[float | None, ...] = (None, None)
+    if true_px:
+        surfaces = surfaces_of(truth, mask, spacing, whole=whole)
+    ml = None if spacing is None else float(np.prod(spacing)) / 1000
+    return PatientScore(
+        patient=prediction.patient,
+        institution=rows[0].institution,
+        collection=rows[0].collection,
+        sequences=rows[0].sequences,
+        seen=seen,
+        slices=len(table.numbers),
+        tumour_slices=int(tumour.sum()),
+        unit="px" if spacing is None else "mm",
+        truth_px=true_px,
+        predicted_px=predicted_px,
+        truth_ml=None if ml is None else true_px * ml,
+        predicted_ml=None if ml is None else predicted_px * ml,
+        **{name: float(value) if true_px else None for name, value in overlap.items()},
+        hd95=surfaces[0],
+        surface_dice=surfaces[1],
+        slice_dice=float(slice_dice(table)[tumour].mean()) if true_px else None,
+        lesions=lesions[0],
+        lesions_found=lesions[1],
+        false_lesions=lesions[2],
+        false_positive_slices=int((table.called & ~tumour).sum()),
+        false_negative_slices=int((~table.called & tumour).sum()),
+        slice_auc=None if probability is None else auc_of(tumour, probability),
+        score=prediction.score,
+        found=prediction.found,
+        table=table,
     )
 
 
-def overlap_of(true_px: int, predicted_px: int, both_px: int) -> Overlap:
-    """Overlap of two masks by their counts."""
-    if true_px == 0:
-        return Overlap(None, None, None, None)
-    return Overlap(
-        dice=2 * both_px / (true_px + predicted_px),
-        iou=both_px / (true_px + predicted_px - both_px),
-        precision=both_px / predicted_px if predicted_px else 0.0,
-        recall=both_px / true_px,
+def overlap_of(true_px: ArrayLike, predicted_px: ArrayLike, both_px: ArrayLike) -> dict[str, Array]:
+    """Overlap by counts of pixels, of one pair of masks or of several; NaN without a true pixel.
+
+    Returns
+    -------
+    dict of str to array
+        ``dice``, ``iou``, ``precision``, ``recall`` and ``volume_error`` (predicted over true, minus 1).
+    """
+    true, predicted, both = (
+        np.asarray(counts, np.float64) for counts in (true_px, predicted_px, both_px)
     )
+
+    def ratio(above: Array, below: Array) -> Array:
+        return np.where(true > 0, above / np.maximum(below, 1), np.nan)
+
+    return {
+        "dice": ratio(2 * both, true + predicted),
+        "iou": ratio(both, true + predicted - both),
+        "precision": ratio(both, predicted),
+        "recall": ratio(both, true),
+        "volume_error": ratio(predicted, true) - 1,
+    }
 
 
 def volume_dice(truth: Mask, prediction: Mask) -> float:
     """Dice of two (slices, rows, columns) masks; NaN where there is no tumour."""
-    counts = (int(one.sum()) for one in (truth, prediction, truth & prediction))
-    found = overlap_of(*counts).dice
-    return np.nan if found is None else found
+    counts = overlap_of(truth.sum(), prediction.sum(), (truth & prediction).sum())
+    return float(counts["dice"])
 
 
-def slice_dice(table: SliceTable) -> NDArray[np.float64]:
+def slice_dice(table: SliceTable) -> Array:
     """(n,) Dice of each slice; NaN where it shows no tumour."""
-    total = (table.truth_px + table.predicted_px).astype(np.float64)
-    found = np.full(len(total), np.nan)
-    np.divide(2.0 * table.both_px, total, out=found, where=table.truth_px > 0)
-    return found
+    return overlap_of(table.truth_px, table.predicted_px, table.both_px)["dice"]
 
 
-def lesions_of(truth: Mask, prediction: Mask) -> Lesions:
-    """Count connected bodies of two (slices, rows, columns) masks."""
+def dice_by_patient(tables: Ordered[SliceTable]) -> Array:
+    """(patients,) Dice of each; NaN where there is no tumour."""
+    return _overlaps(tables)["dice"]
+
+
+def _overlaps(tables: Ordered[SliceTable]) -> dict[str, Array]:
+    columns = ("truth_px", "predicted_px", "both_px")
+    return overlap_of(*([getattr(table, name).sum() for table in tables] for name in columns))
+
+
+def lesions_of(truth: Mask, prediction: Mask) -> tuple[int, int, int]:
+    """Count 26-connected bodies: true ones, those overlapped, and marked ones that overlap none."""
     true_labels, true = ndimage.label(truth, structure=CONNECTED_26)
     marked_labels, marked = ndimage.label(prediction, structure=CONNECTED_26)
     both = truth & prediction
-    found = len(np.unique(true_labels[both]))
-    return Lesions(int(true), found, int(marked) - len(np.unique(marked_labels[both])))
+    return (
+        int(true),
+        len(np.unique(true_labels[both])),
+        int(marked) - len(np.unique(marked_labels[both])),
+    )
+
+
+def auc_of(positive: Mask, scores: NDArray[np.floating]) -> float | None:
+    """Area under the ROC curve (Mann-Whitney); ``None`` with one class only."""
+    positives = int(positive.sum())
+    negatives = len(positive) - positives
+    if not positives or not negatives:
+        return None
+    wins = rankdata(scores)[positive].sum() - positives * (positives + 1) / 2
+    return float(wins / (positives * negatives))
+
+
+# --- surfaces ------------------------------------------------------------------------------------
 
 
 def surfaces_of(
-    truth: Mask,
-    prediction: Mask,
-    spacing: tuple[float, float, float] | None,
-    *,
-    whole: bool = True,
+    truth: Mask, prediction: Mask, spacing: Spacing | None, *, whole: bool = True
 ) -> tuple[float, float]:
     """95 % Hausdorff distance and surface Dice at `TOLERANCE` of a patient with a true lesion.
 
@@ -179,61 +260,115 @@ def surfaces_of(
     tuple of float
         mm or pixels, and a part of 1.
     """
-    if spacing is not None and whole:
-        diagonal = float(np.linalg.norm(np.multiply(truth.shape, spacing)))
-        if not prediction.any():
-            return diagonal, 0.0
-        found = _distances(truth, prediction, spacing)
-        return _robust_hausdorff(found), _surface_dice(found)
-    in_plane = (1.0, 1.0) if spacing is None else spacing[1:]
-    diagonal = float(np.linalg.norm(np.multiply(truth.shape[1:], in_plane)))
+    sides: tuple[float, ...] = (1.0, 1.0, 1.0) if spacing is None else spacing
+    pairs = [(truth, prediction)]
+    if spacing is None or not whole:
+        sides, pairs = sides[1:], list(zip(truth, prediction, strict=True))
+    diagonal = float(np.linalg.norm(np.multiply(truth.shape[-len(sides) :], sides)))
+    if not prediction.any():
+        return diagonal, 0.0
     both, one_sided = [], 0.0
-    for true, marked in zip(truth, prediction, strict=True):
+    for true, marked in pairs:
         if true.any() and marked.any():
-            both.append(_distances(true, marked, in_plane))
+            both.append(_distances(true, marked, sides))
         elif true.any() or marked.any():
             # Against itself, for the length of its contour.
             mask = true | marked
-            one_sided += float(_distances(mask, mask, in_plane)["surfel_areas_gt"].sum())
+            one_sided += float(_distances(mask, mask, sides)["surfel_areas_gt"].sum())
     if not both:
         return diagonal, 0.0
     pooled = _pool(both)
-    return _robust_hausdorff(pooled), _surface_dice(pooled, one_sided)
+    distance = float(surface_distance.compute_robust_hausdorff(pooled, PERCENTILE))
+    share = float(surface_distance.compute_surface_dice_at_tolerance(pooled, TOLERANCE))
+    total = float(pooled["surfel_areas_gt"].sum() + pooled["surfel_areas_pred"].sum())
+    return distance, share * total / (total + one_sided)
 
 
-def _distances(
-    truth: Mask, prediction: Mask, spacing: tuple[float, ...]
-) -> dict[str, NDArray[np.float64]]:
+def _distances(truth: Mask, prediction: Mask, spacing: tuple[float, ...]) -> dict[str, Array]:
     """Distances and areas of surface elements; both masks hold something."""
     with warnings.catch_warnings():
         # The library calls scipy by names that scipy has moved.
         warnings.simplefilter("ignore", DeprecationWarning)
-        found: dict[str, NDArray[np.float64]] = surface_distance.compute_surface_distances(
+        distances: dict[str, Array] = surface_distance.compute_surface_distances(
             np.ascontiguousarray(truth), np.ascontiguousarray(prediction), spacing
         )
-    return found
+    return distances
 
 
-def _pool(parts: list[dict[str, NDArray[np.float64]]]) -> dict[str, NDArray[np.float64]]:
+def _pool(several: list[dict[str, Array]]) -> dict[str, Array]:
     """Surface elements of several slices as of one surface, sorted by distance again."""
     pooled = {}
-    for way, area in (
+    for direction, area in (
         ("distances_gt_to_pred", "surfel_areas_gt"),
         ("distances_pred_to_gt", "surfel_areas_pred"),
     ):
-        distances = np.concatenate([one[way] for one in parts])
+        distances = np.concatenate([distances_of[direction] for distances_of in several])
         order = np.argsort(distances, kind="stable")
-        pooled[way] = distances[order]
-        pooled[area] = np.concatenate([one[area] for one in parts])[order]
+        pooled[direction] = distances[order]
+        pooled[area] = np.concatenate([distances_of[area] for distances_of in several])[order]
     return pooled
 
 
-def _robust_hausdorff(found: dict[str, NDArray[np.float64]]) -> float:
-    return float(surface_distance.compute_robust_hausdorff(found, PERCENTILE))
+# --- figures over patients -----------------------------------------------------------------------
 
 
-def _surface_dice(found: dict[str, NDArray[np.float64]], one_sided: float = 0.0) -> float:
-    """Surface Dice; ``one_sided`` is the contour that has nothing to overlap with."""
-    share = float(surface_distance.compute_surface_dice_at_tolerance(found, TOLERANCE))
-    total = float(found["surfel_areas_gt"].sum() + found["surfel_areas_pred"].sum())
-    return share * total / (total + one_sided)
+def localization_figures(patients: Ordered[PatientScore], drawn: Bootstrap) -> dict[str, Figure]:
+    """Figures of overlap, surfaces and lesions; those in mm stand apart from those in pixels."""
+    figures = overlap_figures([patient.table for patient in patients], drawn)
+    for unit in ("mm", "px"):
+        of_unit = np.array([patient.unit == unit for patient in patients], dtype=bool)
+        distance = np.where(of_unit, _column(patients, "hd95"), np.nan)
+        surface = np.where(of_unit, _column(patients, "surface_dice"), np.nan)
+        if np.isfinite(distance).any():
+            figures[f"hd95_{unit}_mean"] = drawn.mean(distance)
+            figures[f"hd95_{unit}_median"] = drawn.median(distance)
+            figures[f"surface_dice_{TOLERANCE:g}{unit}_mean"] = drawn.mean(surface)
+    lesions, hits, wrong = (
+        _column(patients, name) for name in ("lesions", "lesions_found", "false_lesions")
+    )
+    if np.isfinite(lesions).any():
+        figures["lesion_sensitivity"] = drawn.ratio(np.nan_to_num(hits), np.nan_to_num(lesions))
+        figures["false_lesions_per_patient"] = drawn.mean(wrong)
+    return figures
+
+
+def overlap_figures(tables: Ordered[SliceTable], drawn: Bootstrap) -> dict[str, Figure]:
+    """Figures of overlap and volume, which rest on counts alone."""
+    overlaps = _overlaps(tables)
+    by_slice = [slice_dice(table) for table in tables]
+    return {
+        "dice_mean": drawn.mean(overlaps["dice"]),
+        "dice_median": drawn.median(overlaps["dice"]),
+        "iou_mean": drawn.mean(overlaps["iou"]),
+        "precision_mean": drawn.mean(overlaps["precision"]),
+        "recall_mean": drawn.mean(overlaps["recall"]),
+        "volume_error_median": drawn.median(overlaps["volume_error"]),
+        "volume_error_absolute_mean": drawn.mean(np.abs(overlaps["volume_error"])),
+        "slice_dice_mean": drawn.ratio(
+            np.array([np.nansum(dice) for dice in by_slice], np.float64),
+            np.array([np.isfinite(dice).sum() for dice in by_slice], np.float64),
+        ),
+    }
+
+
+def false_alarm_figures(patients: Ordered[PatientScore], drawn: Bootstrap) -> dict[str, Figure]:
+    """What is marked in patients without a lesion; empty without such patients."""
+    free = np.array([not patient.truth_px for patient in patients], dtype=bool)
+    if not free.any():
+        return {}
+    pixels, volumes = (
+        np.where(free, _column(patients, name), np.nan) for name in ("predicted_px", "predicted_ml")
+    )
+    figures = {
+        "false_alarm_share": exact(int((pixels > 0).sum()), int(free.sum())),
+        "false_alarm_px_mean": drawn.mean(pixels),
+    }
+    if known := int(np.isfinite(volumes).sum()):
+        figures["false_alarm_ml_mean"] = drawn.mean(volumes)
+        figures["false_alarm_ml_largest"] = Figure(float(np.nanmax(volumes)), n=known)
+    return figures
+
+
+def _column(patients: Ordered[PatientScore], name: str) -> Array:
+    """(patients,) a column of per_patient.csv; NaN for a missing value."""
+    return np.array([getattr(patient, name) for patient in patients], dtype=np.float64)

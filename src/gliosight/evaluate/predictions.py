@@ -1,43 +1,73 @@
-"""What a model said of each patient, compactly, and as a file (evaluate).
+"""What networks predicted of each patient, and the ``.npz`` files that keep it, without images (evaluate).
 
-A `Predictions` is made by `predict` (a model) or `masks` (a folder of masks) and scored by `evaluation`.
-Its file, ``predictions.npz``, holds masks as packed bits, probabilities and verdicts, no image: a few
-hundred kB for the 88 patients of the LGG set. So a cross-validated table can be made again, on any
-machine and without the networks, by whoever has the data. What a prediction was made from is kept as a
-digest: it is scored against no other slices.
+``predictions.npz`` holds final masks, slice probabilities and verdicts: with it anybody who has the data can
+make a cross-validated table again, without the networks. ``maps.npz`` holds probabilities before a decision
+rule, which is fitted on them, as 64 levels of their logit from -6 to 6: 0.05 around one half, 0.0005 at the
+ends, never on the other side of one half. Only the box above the lowest level is stored.
+
+Each entry has the digest of the slices it was made from, and is scored against no others. The files are
+hostile until parsed: they hold numbers and text, no object, and their size is checked before it is allocated.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import io
 import json
-from collections.abc import Iterable
+import math
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Ordered
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from gliosight.analysis import RESEARCH_USE
-from gliosight.evaluate.arrays import read_arrays, write_arrays
+from gliosight.analysis import RESEARCH_USE, Decision, Status
+from gliosight.data.manifest import Manifest, SliceRow, write_whole
+from gliosight.data.studies import read_labelled
+from gliosight.decide import SUREST
+from gliosight.errors import DamagedInputError, LimitExceededError, NothingReadableError, printable
+from gliosight.maps import Maps, sigmoid
 
 FORMAT = 1
+# What one file may unpack to (bytes): as masks, some 20,000 patients of the LGG set.
+LARGEST = 2 * 1024**3
+# Columns that hold NaN where a value is not known.
+OPTIONAL = ("slice_threshold", "score", "score_threshold")
+LEVELS = 64
+STEP = 2 * SUREST / LEVELS
+# The probability outside the box of kept maps: that of the lowest level.
+NOTHING = float(sigmoid(-SUREST + STEP / 2))
+# What numpy, zipfile and the parsers below raise on a damaged or hostile file.
+_DAMAGED = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class ModelNote:
-    """What is kept of a model.
+    """What is recorded of a model.
 
-    Parameters
-    ----------
-    name : str
-    kind : str
-        The card's; ``"masks"`` for a folder of them.
-    sha256 : str
-        Of its network; empty without a network.
-    draws : bool
-        Whether it draws masks at all: a detector alone does not.
+    ``kind`` is the card's, or ``"masks"`` for a folder of them; ``sha256`` is its network's, empty without
+    one; ``draws`` says whether it outlines at all: a detector alone does not.
     """
 
     name: str
@@ -48,21 +78,24 @@ class ModelNote:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was said of one patient.
+    """What was predicted of one patient.
 
     Parameters
     ----------
-    patient : str
     rows_sha256 : str
-        Digest of the slices it was made from, see `predict.rows_digest`.
+        Digest of the slices it was made from, see `rows_digest`.
     shape : tuple of int
         Slices, rows, columns.
     bits : (n,) uint8 array
         The final mask, packed.
     slice_probability : (slices,) float32 array or None
-    slice_threshold, score, score_threshold : float or None
+        ``None`` where only masks are known.
+    slice_threshold : float or None
+        The model's own: a slice is called tumour from this probability on.
+    score, score_threshold : float or None
+        Of the study.
     found : bool
-        The verdict; where only masks are known, whether a pixel is marked.
+        The verdict on the study; where only masks are known, whether a pixel is marked.
     seen : bool
         The model was trained on this patient.
     model : int
@@ -71,7 +104,7 @@ class Prediction:
 
     patient: str
     rows_sha256: str
-    shape: tuple[int, int, int]
+    shape: Shape
     bits: NDArray[np.uint8]
     slice_probability: NDArray[np.float32] | None
     slice_threshold: float | None
@@ -84,11 +117,12 @@ class Prediction:
     def __post_init__(self) -> None:
         if len(self.bits) != _packed(self.shape):
             raise ValueError(f"{len(self.bits)} bytes for a mask of {self.shape}")
-        probability = self.slice_probability
-        if probability is not None and probability.shape != self.shape[:1]:
+        if (probability := self.slice_probability) is None:
+            return
+        if probability.shape != self.shape[:1] or self.slice_threshold is None:
             raise ValueError(f"{probability.shape} probabilities for {self.shape[0]} slices")
-        if probability is not None and not ((probability >= 0) & (probability <= 1)).all():
-            raise ValueError("probabilities that are none")
+        if not ((probability >= 0) & (probability <= 1)).all():
+            raise ValueError("probabilities outside 0 to 1")
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -98,14 +132,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictions:
-    """All that one evaluation's models said.
-
-    Parameters
-    ----------
-    models : tuple of ModelNote
-    entries : tuple of Prediction
-        One of each patient.
-    """
+    """The predictions of one or several models, one of each patient."""
 
     models: tuple[ModelNote, ...]
     entries: tuple[Prediction, ...]
@@ -113,7 +140,31 @@ class Predictions:
     @property
     def by_patient(self) -> dict[str, Prediction]:
         """The entries by their patients' names."""
-        return {one.patient: one for one in self.entries}
+        return {entry.patient: entry for entry in self.entries}
+
+
+@dataclass(frozen=True)
+class KeptMaps:
+    """The probability maps of one axial patient (``maps.axis`` is 0).
+
+    ``sides`` are what a voxel's sides stand for, mm, see `gliosight.decide.Scale`; the rest is as in
+    `Prediction`.
+    """
+
+    patient: str
+    rows_sha256: str
+    model: int
+    sides: tuple[float, float, float]
+    maps: Maps
+
+    def __post_init__(self) -> None:
+        if self.maps.axis != 0:
+            raise ValueError("the study is not axial")
+        if not all(math.isfinite(side) and side > 0 for side in self.sides):
+            raise ValueError(f"sides of {self.sides} mm")
+        head = self.maps.slice_head
+        if not ((head >= 0) & (head <= 1)).all():
+            raise ValueError("probabilities outside 0 to 1")
 
 
 def pack(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -121,40 +172,91 @@ def pack(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return np.packbits(mask)
 
 
-def unpack(bits: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """(slices, rows, columns) bool array of packed bits."""
-    return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
+def unpack(bits: NDArray[np.uint8], shape: Shape) -> NDArray[np.bool_]:
+    """The mask of packed bits."""
+    return np.unpackbits(bits, count=math.prod(shape)).reshape(shape).astype(bool)
+
+
+def prediction_of(
+    patient: str, rows_sha256: str, decision: Decision, *, seen: bool, model: int = 0
+) -> Prediction:
+    """What a decision says of a patient."""
+    slices, rows, columns = decision.mask.shape
+    return Prediction(
+        patient=patient,
+        rows_sha256=rows_sha256,
+        shape=(slices, rows, columns),
+        bits=pack(decision.mask),
+        slice_probability=decision.slice_probabilities,
+        slice_threshold=decision.slice_threshold,
+        score=decision.score,
+        score_threshold=decision.score_threshold,
+        found=decision.status is Status.FOUND,
+        seen=seen,
+        model=model,
+    )
+
+
+def patient_hash(patient: str) -> str:
+    """How a card records a training patient's name."""
+    return hashlib.sha256(patient.encode()).hexdigest()
+
+
+def rows_digest(rows: Ordered[SliceRow]) -> str:
+    """Digest of one patient's used images, wherever the files lie."""
+    digest = hashlib.sha256()
+    for row in rows:
+        known = (row.patient, str(row.number), row.sha256, row.t1_sha256, row.t1c_sha256)
+        digest.update(("\0".join(known) + "\n").encode())
+    return digest.hexdigest()
+
+
+def truth_of(kept: KeptMaps, manifest: Manifest) -> NDArray[np.bool_]:
+    """(slices, rows, columns) the true mask of the patient whose maps these are.
+
+    Raises
+    ------
+    DamagedInputError
+        The manifest has no such patient, or other slices.
+    """
+    rows = manifest.by_patient.get(kept.patient)
+    if rows is None or rows_digest(rows) != kept.rows_sha256:
+        what = "is not in the manifest" if rows is None else "has other slices in the manifest"
+        raise DamagedInputError(
+            f"{printable(kept.patient)} {what}", remedy="give the data the maps were made from"
+        )
+    return read_labelled(manifest, kept.patient).truth
+
+
+# --- files ---------------------------------------------------------------------------------------
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
-    """Write ``predictions.npz``; the same predictions give the same bytes.
+    """Write ``predictions.npz``, whole or not at all.
 
     Raises
     ------
     CannotWriteError
     """
     entries = predictions.entries
-    nothing = np.empty(0, np.float32)
-    arrays = {
-        "format": np.array(FORMAT),
-        "note": np.array(RESEARCH_USE),
-        "models": np.array(json.dumps([asdict(one) for one in predictions.models])),
-        "patients": np.array([one.patient for one in entries], dtype=np.str_),
-        "rows_sha256": np.array([one.rows_sha256 for one in entries], dtype=np.str_),
-        "shapes": np.array([one.shape for one in entries], dtype=np.int64).reshape(-1, 3),
-        "model": np.array([one.model for one in entries], dtype=np.int64),
-        "found": np.array([one.found for one in entries], dtype=bool),
-        "seen": np.array([one.seen for one in entries], dtype=bool),
-        "has_probability": np.array([one.slice_probability is not None for one in entries], bool),
-        "probability": np.concatenate(
-            [nothing, *(p for one in entries if (p := one.slice_probability) is not None)]
-        ),
-        "masks": np.concatenate([np.empty(0, np.uint8), *(one.bits for one in entries)]),
-    }
-    for name in ("slice_threshold", "score", "score_threshold"):
-        values = [getattr(one, name) for one in entries]
-        arrays[name] = np.array([np.nan if one is None else one for one in values], np.float64)
-    write_arrays(arrays, path)
+    probabilities = [entry.slice_probability for entry in entries]
+    _write(
+        path,
+        predictions.models,
+        entries,
+        shapes=np.array([entry.shape for entry in entries], np.int64).reshape(-1, 3),
+        model=np.array([entry.model for entry in entries], np.int64),
+        found=np.array([entry.found for entry in entries], bool),
+        seen=np.array([entry.seen for entry in entries], bool),
+        has_probability=np.array([values is not None for values in probabilities], bool),
+        probability=_joined(np.float32, [values for values in probabilities if values is not None]),
+        masks=_joined(np.uint8, [entry.bits for entry in entries]),
+        **{
+            # None becomes NaN.
+            name: np.array([getattr(entry, name) for entry in entries], np.float64)
+            for name in OPTIONAL
+        },
+    )
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -166,75 +268,180 @@ def read_predictions(path: Path) -> Predictions:
     DamagedInputError
         It is no such file, or its parts do not fit together.
     LimitExceededError
-        It claims more than 2 GiB of masks.
+        It claims more than `LARGEST`.
     """
-    return read_arrays(
-        path, _predictions_of, kind="predictions", remedy="write one with --save-predictions"
+    with _opened(path, "predictions", "write one with --save-predictions") as file:
+        models, columns = _parse_header(file)
+        known = file["has_probability"].astype(bool).tolist()
+        slices = [shape[0] * has for shape, has in zip(columns["shape"], known, strict=True)]
+        probabilities = zip(_cut(file["probability"], slices), known, strict=True)
+        columns["slice_probability"] = [values if has else None for values, has in probabilities]
+        columns["bits"] = _cut(file["masks"], [_packed(shape) for shape in columns["shape"]])
+        for name in ("found", "seen"):
+            columns[name] = file[name].astype(bool).tolist()
+        for name in OPTIONAL:
+            values = file[name].astype(np.float64).tolist()
+            columns[name] = [None if math.isnan(value) else value for value in values]
+        return Predictions(models, tuple(Prediction(**row) for row in _rows(columns)))
+
+
+def write_maps(models: Iterable[ModelNote], kept: Iterable[KeptMaps], path: Path) -> None:
+    """Write ``maps.npz``, whole or not at all.
+
+    Raises
+    ------
+    CannotWriteError
+    """
+    entries = list(kept)
+    levels = [to_levels(entry.maps.probability) for entry in entries]
+    boxes = [_box_of(values) for values in levels]
+    _write(
+        path,
+        models,
+        entries,
+        model=np.array([entry.model for entry in entries], np.int64),
+        sides=np.array([entry.sides for entry in entries], np.float64).reshape(-1, 3),
+        shapes=np.array([values.shape for values in levels], np.int64).reshape(-1, 3),
+        boxes=np.array(
+            [[(side.start, side.stop) for side in box] for box in boxes], np.int64
+        ).reshape(-1, 3, 2),
+        head=_joined(np.float32, [entry.maps.slice_head for entry in entries]),
+        levels=_joined(
+            np.uint8, [values[box].ravel() for values, box in zip(levels, boxes, strict=True)]
+        ),
     )
 
 
-def join(parts: Iterable[Predictions]) -> Predictions:
-    """Several models' predictions, each of its own patients, as one."""
-    models: list[ModelNote] = []
-    entries: list[Prediction] = []
-    for one in parts:
-        start = len(models)
-        models += one.models
-        entries += [replace(entry, model=entry.model + start) for entry in one.entries]
-    return Predictions(tuple(models), tuple(entries))
+def read_maps(path: Path) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
+    """Read ``maps.npz``.
+
+    Raises
+    ------
+    NothingReadableError, DamagedInputError, LimitExceededError
+        As `read_predictions`.
+    """
+    with _opened(path, "maps", "make them with benchmarks/cross_validation.py") as file:
+        models, columns = _parse_header(file)
+        shapes, boxes = columns.pop("shape"), file["boxes"]
+        # The volumes are made in full, 4 bytes a voxel, however little of them is in the file.
+        _check_size(sum(4 * math.prod(shape) for shape in shapes), path)
+        low, high = boxes[..., 0], boxes[..., 1]
+        if (low < 0).any() or (high < low).any() or (high > file["shapes"]).any():
+            raise ValueError("boxes outside their volumes")
+        columns["sides"] = [(z, y, x) for z, y, x in file["sides"].tolist()]
+        inner = (high - low).tolist()
+        heads = _cut(file["head"], [shape[0] for shape in shapes])
+        levels = _cut(file["levels"], [math.prod(sides) for sides in inner])
+        columns["maps"] = []
+        for shape, box, sides, head, values in zip(
+            shapes, boxes, inner, heads, levels, strict=True
+        ):
+            probability = np.full(shape, NOTHING, np.float32)
+            inside = tuple(slice(start, stop) for start, stop in box)
+            probability[inside] = from_levels(values).reshape(sides)
+            columns["maps"].append(Maps(probability, head))
+        return models, tuple(KeptMaps(**row) for row in _rows(columns))
 
 
-def only(predictions: Predictions, patients: Ordered[str]) -> Predictions:
-    """The predictions of some patients, in their order."""
-    by_patient = predictions.by_patient
-    return Predictions(predictions.models, tuple(by_patient[name] for name in patients))
+def to_levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Probabilities as levels of their logit."""
+    p = np.clip(probability.astype(np.float64), 1e-6, 1 - 1e-6)
+    level = np.floor((np.log(p / (1 - p)) + SUREST) / STEP)
+    return np.clip(level, 0, LEVELS - 1).astype(np.uint8)
 
 
-def _packed(shape: tuple[int, int, int]) -> int:
-    return (int(np.prod(shape)) + 7) // 8
+def from_levels(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The probability in the middle of each level."""
+    table = sigmoid((np.arange(LEVELS) + 0.5) * STEP - SUREST).astype(np.float32)
+    return np.asarray(table[levels])
 
 
-def _predictions_of(file: Any) -> Predictions:
+def _write(
+    path: Path,
+    models: Iterable[ModelNote],
+    entries: Ordered[Prediction | KeptMaps],
+    **arrays: NDArray[Any],
+) -> None:
+    """Write the columns both files have, then their own."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        allow_pickle=False,
+        format=np.array(FORMAT),
+        note=np.array(RESEARCH_USE),
+        models=np.array(json.dumps([asdict(model) for model in models])),
+        patients=np.array([entry.patient for entry in entries], np.str_),
+        rows_sha256=np.array([entry.rows_sha256 for entry in entries], np.str_),
+        **arrays,
+    )
+    write_whole(path, buffer.getvalue())
+
+
+@contextlib.contextmanager
+def _opened(path: Path, kind: str, remedy: str) -> Iterator[Any]:
+    """Give the arrays of a file; what opening or parsing it raises becomes one of our errors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_size(sum(member.file_size for member in archive.infolist()), path)
+        # Opened here: numpy leaves a broken archive open.
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise NothingReadableError("no such file", where=path.name, remedy=remedy) from error
+    except _DAMAGED as error:
+        raise DamagedInputError(
+            f"no {kind} of gliosight, or damaged ones", where=path.name, remedy=remedy
+        ) from error
+
+
+def _check_size(claimed: int, path: Path) -> None:
+    if claimed > LARGEST:
+        raise LimitExceededError(
+            f"the file claims {claimed:,} bytes unpacked, the limit is {LARGEST:,}",
+            where=path.name,
+            remedy="split it by patients",
+        )
+
+
+def _parse_header(file: Any) -> tuple[tuple[ModelNote, ...], dict[str, list[Any]]]:
+    """The models, and the columns that both files have."""
     if int(file["format"]) != FORMAT:
         raise ValueError("another format")
-    models = tuple(ModelNote(**one) for one in json.loads(str(file["models"])))
-    shapes, has_probability = file["shapes"], file["has_probability"]
-    probability, masks = file["probability"], file["masks"]
-    names = file["patients"].tolist()
-    if len(set(names)) != len(names) or (shapes < 1).any():
+    models = tuple(ModelNote(**note) for note in json.loads(str(file["models"])))
+    names, indices, shapes = file["patients"].tolist(), file["model"], file["shapes"]
+    if len(set(names)) != len(names) or shapes.shape != (len(names), 3) or (shapes < 1).any():
         raise ValueError("patients twice, or empty shapes")
-    columns = {
-        name: file[name].tolist()
-        for name in ("rows_sha256", "found", "seen", "model", "slice_threshold", "score")
-    } | {"score_threshold": file["score_threshold"].tolist()}
-    entries = []
-    said = packed = 0
-    for k, name in enumerate(names):
-        shape = (int(shapes[k, 0]), int(shapes[k, 1]), int(shapes[k, 2]))
-        slices = shape[0] if has_probability[k] else 0
-        size = _packed(shape)
-        entries.append(
-            Prediction(
-                patient=str(name),
-                rows_sha256=str(columns["rows_sha256"][k]),
-                shape=shape,
-                bits=masks[packed : packed + size],
-                slice_probability=probability[said : said + slices] if slices else None,
-                slice_threshold=_known(columns["slice_threshold"][k]),
-                score=_known(columns["score"][k]),
-                score_threshold=_known(columns["score_threshold"][k]),
-                found=bool(columns["found"][k]),
-                seen=bool(columns["seen"][k]),
-                model=int(columns["model"][k]),
-            )
-        )
-        said, packed = said + slices, packed + size
-        if not 0 <= entries[-1].model < len(models):
-            raise ValueError("a model that is not there")
-    if said != len(probability) or packed != len(masks):
+    if not ((indices >= 0) & (indices < len(models))).all():
+        raise ValueError("an unknown model")
+    return models, {
+        "patient": [str(name) for name in names],
+        "rows_sha256": [str(digest) for digest in file["rows_sha256"].tolist()],
+        "model": indices.astype(np.int64).tolist(),
+        "shape": [(int(z), int(y), int(x)) for z, y, x in shapes.tolist()],
+    }
+
+
+def _rows(columns: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    for values in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, values, strict=True))
+
+
+def _joined(dtype: Any, arrays: list[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype), *arrays])
+
+
+def _cut(values: NDArray[Any], sizes: list[int]) -> list[NDArray[Any]]:
+    """Undo `_joined`: consecutive parts of these sizes."""
+    if sum(sizes) != len(values):
         raise ValueError("parts of different length")
-    return Predictions(models, tuple(entries))
+    return np.split(values, np.cumsum(sizes, dtype=np.int64))[:-1]
 
 
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _packed(shape: Shape) -> int:
+    return (math.prod(shape) + 7) // 8
+
+
+def _box_of(levels: NDArray[np.uint8]) -> tuple[slice, ...]:
+    """The smallest box around all above the lowest level; empty where nothing is."""
+    boxes = ndimage.find_objects((levels > 0).astype(np.uint8))
+    return boxes[0] if boxes else (slice(0, 0),) * levels.ndim

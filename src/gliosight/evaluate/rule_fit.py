@@ -1,29 +1,17 @@
-"""The numbers of a decision rule, from what networks said of patients they had not seen (evaluate).
+"""The decision rule fitted on what networks said of patients they had not seen (evaluate).
 
-In: `KeptMaps` and the truth of the same patients. Out: a `DecisionRule`. The rule's form is that of
-`gliosight.decide`; here are only its numbers:
-
-The slice
-    Logistic regression of the slice's label on the logits of head and pixel evidence, then on what that gives
-    and the evidence to either side. A lesion's score knows the first alone.
-The lesion
-    For each pixel threshold asked about, the connected bodies of all patients are labelled true (a fifth of
-    the body or more is tumour) or false, and their score is a logistic regression on what `Lesion` knows of
-    them, held near the rule it starts from: there are few false bodies of any size to learn from.
-The thresholds
-    Of the pixels and of further lesions: those of the highest mean Dice by patient, the mask being what the
-    fitted rule keeps of it. Of the study: that of the highest sum of sensitivity and specificity by patient,
-    of equals the middle of the widest gap between scores. Where every patient has a tumour it stays as in the
-    rule it starts from.
-
-`cross_fit` fits the rule of each model's patients on those of the other models, so that no number was chosen
-on the patients it is scored on.
+Its form is that of `gliosight.decide`. Weights are fitted by logistic regression: of the slice by itself,
+then in its context; of the lesion on all connected bodies at each pixel threshold tried, held near the rule
+it starts from, since there are few false bodies of any size. Thresholds of pixels and of further lesions are
+those of the highest mean Dice by patient. The study's is that of the highest sum of sensitivity and
+specificity by patient, of equals the middle of the widest gap between scores; where every patient has a
+tumour it stays as it was.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,25 +23,33 @@ from scipy import ndimage, optimize
 from gliosight.card import DecisionRule, parse_card, read_card
 from gliosight.decide import CONNECTED_26, Scale, beside, by_itself, evidence_logits, logit
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
-from gliosight.evaluate.kept_maps import KeptMaps
+from gliosight.evaluate.figures import Array
+from gliosight.evaluate.localization import overlap_of
+from gliosight.evaluate.predictions import KeptMaps
 from gliosight.infer.model import find_card, shipped_models
+from gliosight.maps import sigmoid
 
 # What of a rule can be fitted: the slice's weights; the lesion's weights with the pixels' threshold; the
 # threshold of further lesions; that of the study.
 NUMBERS = ("slices", "lesions", "further", "study")
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
-# The last is a limit set by hand: few patients have two tumours, and would teach that no second one is real.
+# The last is a limit set by hand: two tumours are so rare that a fit would reject every second one.
 FURTHER = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
-# Intercept and weights of a slice by itself, and in its context.
+# Intercept and weights of a slice by itself, of a slice in its context, and of a lesion.
 OWN = ("slice_intercept", "slice_head_weight", "slice_pixel_weight")
 CONTEXT = ("context_intercept", "context_own_weight", "context_beside_weight")
+LESION = (
+    "lesion_intercept",
+    "lesion_area_weight",
+    "lesion_extent_weight",
+    "lesion_slice_weight",
+    "lesion_pixel_weight",
+)
 # A body is a true one when this part of it is tumour.
 TRUE_FROM = 0.2
 # How strongly the slice's and the lesion's weights are held near where they start, in units of one slice or
 # body a unit of weight.
 SLICE_RIDGE, LESION_RIDGE = 0.1, 3.0
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -105,8 +101,13 @@ class Observed:
     bodies: Mapping[float, Bodies]
 
 
-def rule_of(name: str) -> DecisionRule:
-    """The rule of a model or its card, or the one fitted on all patients in a ``.json`` file of rules.
+def read_rule(name: str) -> tuple[DecisionRule, frozenset[str]]:
+    """A decision rule, and the hashes of the patients its numbers were fitted on.
+
+    Parameters
+    ----------
+    name : str
+        A model, its card, or a ``.json`` file of rules, of which the one fitted on all patients is taken.
 
     Raises
     ------
@@ -115,44 +116,31 @@ def rule_of(name: str) -> DecisionRule:
     DamagedInputError
         The file holds no such rule.
     """
-    return _read_rule(name)[0]
-
-
-def fitted_on(name: str) -> frozenset[str]:
-    """Hashes of the patients a rule's numbers were fitted on: those of a fit, and a shipped model's own.
-
-    A run's card takes over the shipped model's rule: whose rule it is, its numbers say.
-
-    Raises
-    ------
-    GliosightError
-        See `rule_of`.
-    """
-    rule, fit = _read_rule(name)
-    cards = [read_card(one) for one in shipped_models().values()]
-    return fit.union(*(one.training_patients for one in cards if one.decision == rule))
-
-
-def _read_rule(name: str) -> tuple[DecisionRule, frozenset[str]]:
-    """The rule, and the patients whom its file says it was fitted on."""
-    path = Path(name)
+    path, fitted_on = Path(name), frozenset[str]()
     if path.suffix != ".json":
-        return read_card(find_card(name)).decision, frozenset()
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        if "decision" in record:
-            return parse_card(record).decision, frozenset()
-        numbers, patients = record["all"], record.get("patients_sha256", [])
-        rule = DecisionRule(**{key: float(value) for key, value in numbers.items()})
-        return rule, frozenset(str(one) for one in patients)
-    except OSError as error:
-        raise NothingReadableError("no such rule", where=path.name) from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise DamagedInputError(
-            "no decision rule in it",
-            where=path.name,
-            remedy="give a model, its card or the rules.json of a fit",
-        ) from error
+        rule = read_card(find_card(name)).decision
+    else:
+        try:
+            record = json.loads(path.read_text("utf-8"))
+            if "decision" in record:
+                rule = parse_card(record).decision
+            else:
+                numbers = {key: float(value) for key, value in record["all"].items()}
+                rule = DecisionRule(**numbers)
+                fitted_on = frozenset(map(str, record.get("patients_sha256", [])))
+        except OSError as error:
+            raise NothingReadableError("no such rule", where=path.name) from error
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise DamagedInputError(
+                "no decision rule in it",
+                where=path.name,
+                remedy="give a model, its card or the rules.json of a fit",
+            ) from error
+    # A run's card takes over the shipped model's rule: whose rule it is, its numbers say.
+    cards = [read_card(card) for card in shipped_models().values()]
+    return rule, fitted_on.union(
+        *(card.training_patients for card in cards if card.decision == rule)
+    )
 
 
 def observe(kept: KeptMaps, truth: NDArray[np.bool_], rule: DecisionRule) -> Observed:
@@ -174,8 +162,8 @@ def observe(kept: KeptMaps, truth: NDArray[np.bool_], rule: DecisionRule) -> Obs
         kept.sides[0],
         int(truth.sum()),
         {
-            one: _bodies(maps.probability, truth, scale, one)
-            for one in sorted({*THRESHOLDS, rule.pixel_threshold})
+            threshold: _bodies(maps.probability, truth, scale, threshold)
+            for threshold in sorted({*THRESHOLDS, rule.pixel_threshold})
         },
     )
 
@@ -201,13 +189,13 @@ def _bodies(
 
 
 def fit_rule(
-    patients: Iterable[Observed], start: DecisionRule, numbers: Collection[str] = NUMBERS
+    patients: Ordered[Observed], start: DecisionRule, numbers: Collection[str] = NUMBERS
 ) -> DecisionRule:
     """Fit the rule's numbers, or some of them.
 
     Parameters
     ----------
-    patients : iterable of Observed
+    patients : sequence of Observed
         With and without tumour.
     start : DecisionRule
         What is held near, and what gives the numbers that are not fitted.
@@ -219,28 +207,32 @@ def fit_rule(
     UsageError
         No patient has a tumour, or there are no such numbers.
     """
-    given = list(patients)
-    if not any(one.volume for one in given):
+    ill = [patient for patient in patients if patient.volume]
+    if not ill:
         raise UsageError(
             "there is no tumour to fit a rule on", remedy="give maps of patients who have one"
         )
     check_numbers(numbers)
-    rule = _fit_slices(given, start) if "slices" in numbers else start
+    rule = _fit_slices(patients, start) if "slices" in numbers else start
     rules = [rule]
     if "lesions" in numbers:
-        rules = [_fit_lesions(given, replace(rule, pixel_threshold=one)) for one in given[0].bodies]
+        thresholds = patients[0].bodies
+        rules = [
+            _fit_lesions(patients, replace(rule, pixel_threshold=threshold))
+            for threshold in thresholds
+        ]
     if "further" in numbers:
         keep = {*FURTHER, start.keep_threshold}
-        rules = [replace(rule, keep_threshold=one) for rule in rules for one in keep]
+        rules = [replace(rule, keep_threshold=threshold) for rule in rules for threshold in keep]
     # Of equals the one nearest to where it started.
-    rules.sort(key=lambda one: abs(one.keep_threshold - start.keep_threshold))
-    rules.sort(key=lambda one: abs(one.pixel_threshold - start.pixel_threshold))
+    rules.sort(key=lambda tried: abs(tried.keep_threshold - start.keep_threshold))
+    rules.sort(key=lambda tried: abs(tried.pixel_threshold - start.pixel_threshold))
     best, best_dice = rules[0], -1.0
     for tried in rules:
-        dice = float(np.mean([dice_of(one, tried) for one in given if one.volume]))
+        dice = float(np.mean([dice_of(patient, tried) for patient in ill]))
         if dice > best_dice + 1e-6:
             best, best_dice = tried, dice
-    return _fit_study(given, best) if "study" in numbers else best
+    return _fit_study(patients, best) if "study" in numbers else best
 
 
 def check_numbers(numbers: Collection[str]) -> None:
@@ -252,7 +244,7 @@ def check_numbers(numbers: Collection[str]) -> None:
     """
     if unknown := sorted(set(numbers) - set(NUMBERS)):
         raise UsageError(
-            f"a rule has no numbers called {', '.join(repr(printable(one)) for one in unknown)}",
+            f"a rule has no numbers called {', '.join(repr(printable(name)) for name in unknown)}",
             remedy=f"choose of {', '.join(NUMBERS)}",
         )
 
@@ -267,114 +259,86 @@ def cross_fit(
     UsageError
         There are no others, or no patient of theirs has a tumour.
     """
-    models = sorted({one.model for one in patients})
+    models = sorted({patient.model for patient in patients})
     if len(models) < 2:
         raise UsageError(
             "the maps are those of one model, and no other's patients are there to fit its rule on",
             remedy="give the maps of two folds or more",
         )
     return {
-        model: fit_rule([one for one in patients if one.model != model], start, numbers)
+        model: fit_rule([patient for patient in patients if patient.model != model], start, numbers)
         for model in models
     }
 
 
-def dice_of(one: Observed, rule: DecisionRule) -> float:
-    """Dice of the mask that a rule draws; as `gliosight.decide` draws it."""
-    bodies = one.bodies[rule.pixel_threshold]
-    scores = _scores(one, bodies, rule)
+def dice_of(patient: Observed, rule: DecisionRule) -> float:
+    """Dice of the mask that a rule draws, as `gliosight.decide` draws it; NaN without tumour."""
+    bodies = patient.bodies[rule.pixel_threshold]
+    scores = _scores(patient, rule)
     best = scores.max(initial=0.0)
     kept = (scores >= min(rule.keep_threshold, best)) & (best >= rule.study_threshold)
-    marked = int(bodies.size[kept].sum())
-    return 2 * int(bodies.overlap[kept].sum()) / max(marked + one.volume, 1)
+    overlap = overlap_of(patient.volume, bodies.size[kept].sum(), bodies.overlap[kept].sum())
+    return float(overlap["dice"])
 
 
-def _lesion_features(one: Observed, bodies: Bodies, rule: DecisionRule) -> Array:
+def _scores(patient: Observed, rule: DecisionRule) -> Array:
+    """(bodies,) probability of each, as in `gliosight.decide.lesion_score`."""
+    intercept, *weights = _weights(rule, LESION)
+    logits = intercept + _lesion_features(patient, rule) @ np.array(weights)
+    return np.asarray(sigmoid(logits), dtype=np.float64)
+
+
+def _lesion_features(patient: Observed, rule: DecisionRule) -> Array:
     """(bodies, 4): area, extent, best slice, mean pixel; as in `gliosight.decide.lesion_score`."""
-    said = by_itself(one.head, one.evidence, rule)
+    bodies = patient.bodies[rule.pixel_threshold]
+    own = by_itself(patient.head, patient.evidence, rule)
     # A probability within 1e-5 of 0 or 1 counts as that far, as in `decide`.
     edge = float(logit(np.float32(1.0)))
-    best = [said[low:high].max() for low, high in bodies.slices]
-    best_slice = np.clip(np.array(best, dtype=np.float64).reshape(-1), -edge, edge)
-    return np.column_stack([bodies.features[:, :2], best_slice, bodies.features[:, 2]])
+    best = np.array([own[low:high].max() for low, high in bodies.slices], dtype=np.float64)
+    features = bodies.features
+    return np.column_stack([features[:, :2], np.clip(best, -edge, edge), features[:, 2]])
 
 
-def _weights(rule: DecisionRule) -> Array:
-    return np.array(
-        [
-            rule.lesion_intercept,
-            rule.lesion_area_weight,
-            rule.lesion_extent_weight,
-            rule.lesion_slice_weight,
-            rule.lesion_pixel_weight,
-        ]
-    )
+def _weights(rule: DecisionRule, names: tuple[str, ...]) -> Array:
+    return np.array([getattr(rule, name) for name in names])
 
 
-def _scores(one: Observed, bodies: Bodies, rule: DecisionRule) -> Array:
-    weights = _weights(rule)
-    said = weights[0] + _lesion_features(one, bodies, rule) @ weights[1:]
-    return np.asarray(1 / (1 + np.exp(-np.clip(said, -30, 30))))
-
-
-def _fit_slices(patients: list[Observed], rule: DecisionRule) -> DecisionRule:
-    """By itself first, then in its context."""
-    labels = np.concatenate([one.label for one in patients])
-    for names, features_of in ((OWN, _own_features), (CONTEXT, _context_features)):
-        fitted = _logistic(
-            np.concatenate([features_of(one, rule) for one in patients]),
-            labels,
-            np.array([getattr(rule, name) for name in names]),
-            SLICE_RIDGE,
+def _fit_slices(patients: Ordered[Observed], rule: DecisionRule) -> DecisionRule:
+    """By itself first, then in its context; as in `gliosight.decide`."""
+    labels = [patient.label for patient in patients]
+    own = [np.column_stack([patient.head, patient.evidence]) for patient in patients]
+    rule = _fitted(rule, OWN, own, labels, SLICE_RIDGE)
+    context = [
+        np.column_stack(
+            [
+                by_itself(patient.head, patient.evidence, rule),
+                beside(patient.evidence, patient.spacing_mm, rule.context_mm),
+            ]
         )
-        rule = replace(rule, **dict(zip(names, fitted, strict=True)))
-    return rule
+        for patient in patients
+    ]
+    return _fitted(rule, CONTEXT, context, labels, SLICE_RIDGE)
 
 
-def _own_features(one: Observed, _: DecisionRule) -> Array:
-    """(slices, 2): as in `gliosight.decide.by_itself`."""
-    return np.column_stack([one.head, one.evidence])
+def _fit_lesions(patients: Ordered[Observed], rule: DecisionRule) -> DecisionRule:
+    features = [_lesion_features(patient, rule) for patient in patients]
+    bodies = [patient.bodies[rule.pixel_threshold] for patient in patients]
+    labels = [body.overlap >= TRUE_FROM * body.size for body in bodies]
+    return _fitted(rule, LESION, features, labels, LESION_RIDGE)
 
 
-def _context_features(one: Observed, rule: DecisionRule) -> Array:
-    """(slices, 2): as in `gliosight.decide.in_context`."""
-    around = beside(one.evidence, one.spacing_mm, rule.context_mm)
-    return np.column_stack([by_itself(one.head, one.evidence, rule), around])
-
-
-def _fit_lesions(patients: list[Observed], rule: DecisionRule) -> DecisionRule:
-    features, labels = [], []
-    for one in patients:
-        bodies = one.bodies[rule.pixel_threshold]
-        features.append(_lesion_features(one, bodies, rule))
-        labels.append(bodies.overlap >= TRUE_FROM * bodies.size)
-    fitted = _logistic(
-        np.concatenate(features), np.concatenate(labels), _weights(rule), LESION_RIDGE
-    )
-    return replace(
-        rule,
-        lesion_intercept=fitted[0],
-        lesion_area_weight=fitted[1],
-        lesion_extent_weight=fitted[2],
-        lesion_slice_weight=fitted[3],
-        lesion_pixel_weight=fitted[4],
-    )
-
-
-def _fit_study(patients: list[Observed], rule: DecisionRule) -> DecisionRule:
-    scores = np.array(
-        [_scores(one, one.bodies[rule.pixel_threshold], rule).max(initial=0.0) for one in patients]
-    )
-    tumour = np.array([one.volume > 0 for one in patients])
+def _fit_study(patients: Ordered[Observed], rule: DecisionRule) -> DecisionRule:
+    scores = np.array([_scores(patient, rule).max(initial=0.0) for patient in patients])
+    tumour = np.array([patient.volume > 0 for patient in patients])
     if tumour.all():
         return rule
-    said = logit(np.unique(np.concatenate([scores, [0.0, 1.0]])).astype(np.float32))
-    gaps = np.diff(said)
-    middles = [1 / (1 + float(np.exp(-one))) for one in (said[1:] + said[:-1]) / 2]
+    logits = logit(np.unique(np.concatenate([scores, [0.0, 1.0]])).astype(np.float32))
+    gaps = np.diff(logits)
+    middles = [1 / (1 + float(np.exp(-middle))) for middle in (logits[1:] + logits[:-1]) / 2]
 
     def right(threshold: float) -> float:
-        found = (scores[tumour] >= threshold).mean() + (scores[~tumour] < threshold).mean()
-        return round(float(found), 9)
+        both = (scores[tumour] >= threshold).mean() + (scores[~tumour] < threshold).mean()
+        return round(float(both), 9)
 
     best = max(range(len(middles)), key=lambda k: (right(middles[k]), float(gaps[k])))
     # Two digits are what a reader sees; more of them only where two would decide otherwise.
@@ -383,12 +347,18 @@ def _fit_study(patients: list[Observed], rule: DecisionRule) -> DecisionRule:
     return replace(rule, study_threshold=short if same else exact)
 
 
-def _logistic(
-    features: Array, labels: NDArray[np.bool_], start: Array, ridge: float
-) -> list[float]:
-    """Intercept and weights of a logistic regression, held near where they start."""
-    design = np.column_stack([np.ones(len(features)), features])
-    sign = np.where(labels, 1.0, -1.0)
+def _fitted(
+    rule: DecisionRule,
+    names: tuple[str, ...],
+    features: Ordered[NDArray[np.floating]],
+    labels: list[NDArray[np.bool_]],
+    ridge: float,
+) -> DecisionRule:
+    """The rule with these numbers by logistic regression, held near where they start."""
+    start = _weights(rule, names)
+    stacked = np.concatenate(features)
+    design = np.column_stack([np.ones(len(stacked)), stacked])
+    sign = np.where(np.concatenate(labels), 1.0, -1.0)
 
     def loss(weights: Array) -> tuple[float, Array]:
         margin = sign * (design @ weights)
@@ -397,5 +367,5 @@ def _logistic(
         slope = -(sign / (1 + np.exp(np.clip(margin, -50, 50)))) @ design + ridge * away
         return float(value), slope
 
-    found = optimize.minimize(loss, start, jac=True, method="L-BFGS-B")
-    return [round(float(one), 4) for one in found.x]
+    weights = optimize.minimize(loss, start, jac=True, method="L-BFGS-B").x
+    return replace(rule, **{k: round(float(v), 4) for k, v in zip(names, weights, strict=True)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gliosight.evaluate.bootstrap import Bootstrap, difference, draw, exact
+from gliosight.evaluate.figures import Bootstrap, difference, draw, exact
 
 VALUES = np.array([0.9, 0.2, np.nan, 0.4, 0.7])
 

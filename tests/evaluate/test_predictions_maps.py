@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from gliosight.errors import DamagedInputError, LimitExceededError, NothingReadableError
-from gliosight.evaluate.kept_maps import (
+from gliosight.evaluate.predictions import (
     NOTHING,
     KeptMaps,
+    ModelNote,
     from_levels,
     read_maps,
     to_levels,
     write_maps,
 )
-from gliosight.evaluate.predictions import ModelNote
 from gliosight.maps import Maps
 
 NOTES = (ModelNote("fold 0", "joint", "a" * 64), ModelNote("fold 1", "joint", "b" * 64))

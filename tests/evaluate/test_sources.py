@@ -16,9 +16,8 @@ from gliosight import pipeline
 from gliosight.data.manifest import Manifest
 from gliosight.data.studies import read_labelled
 from gliosight.errors import DamagedInputError, NothingReadableError
-from gliosight.evaluate.masks import note_of, read_prediction, training_patients
-from gliosight.evaluate.predict import MaskSource
 from gliosight.evaluate.predictions import ModelNote
+from gliosight.evaluate.sources import read_prediction, source_of_masks
 from gliosight.infer.model import Model
 from gliosight.phantom import Phantom, write_lgg
 from gliosight.study import Geometry, Sequence, Study, Volume
@@ -129,11 +128,9 @@ def test_results_of_this_tool_bring_probabilities_and_what_was_learnt_from(
     assert (found.mask == analysis.mask).all()
     assert found.slice_probability == pytest.approx(analysis.decision.slice_probabilities, abs=1e-5)
     assert found.slice_threshold == analysis.decision.slice_threshold
-    note = note_of(tmp_path / "results")
-    assert note.name == "joint-4"
-    seen = training_patients(note)
-    assert seen is not None
-    assert len(seen) == model.card.about["training"]["patients"]
+    source = source_of_masks(tmp_path / "results")
+    assert source.notes[0].name == "joint-4"
+    assert len(source.seen) == model.card.about["training"]["patients"]
     # A slice fewer than the folder had, as where the manifest excludes one: found by name.
     shorter = Study(
         study.study_id,
@@ -149,9 +146,10 @@ def test_results_of_this_tool_bring_probabilities_and_what_was_learnt_from(
 
 
 def test_masks_of_nobody_knows_what_have_seen_nobody(tmp_path: Path) -> None:
-    assert note_of(tmp_path) == ModelNote(tmp_path.name, "masks", "")
-    assert training_patients(note_of(tmp_path)) is None
-    assert not MaskSource(tmp_path).unknown
+    source = source_of_masks(tmp_path)
+    assert source.notes == (ModelNote(tmp_path.name, "masks", ""),)
+    assert not source.seen
+    assert not source.training_unknown
 
 
 def test_results_of_a_model_of_one_s_own_do_not_say_whom_it_has_seen(tmp_path: Path) -> None:
@@ -159,5 +157,6 @@ def test_results_of_a_model_of_one_s_own_do_not_say_whom_it_has_seen(tmp_path: P
     result.mkdir()
     model = {"name": "mine", "sha256": "ab" * 32}
     (result / "result.json").write_text(json.dumps({"provenance": {"model": model}}))
-    assert note_of(tmp_path) == ModelNote("mine", "masks", "ab" * 32)
-    assert MaskSource(tmp_path).unknown
+    source = source_of_masks(tmp_path)
+    assert source.notes == (ModelNote("mine", "masks", "ab" * 32),)
+    assert source.training_unknown

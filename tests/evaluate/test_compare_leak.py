@@ -12,13 +12,14 @@ import pytest
 from gliosight.data.manifest import Manifest
 from gliosight.data.split import PATIENT, SLICE, Split
 from gliosight.errors import UsageError
-from gliosight.evaluate.leak import Side, leak_audit
+from gliosight.evaluate.compare import leak_audit
+from gliosight.evaluate.evaluation import Request
 from gliosight.evaluate.page import render_page
-from gliosight.evaluate.predict import FileSource, ModelSource
 from gliosight.evaluate.record import load_schema, record_of
+from gliosight.evaluate.sources import Source, source_of_model
 from gliosight.infer.model import Model
 from gliosight.pipeline import Settings
-from tests.evaluate.builders import make_predictions, square, write_data
+from tests.evaluate.builders import source_of, square, write_data
 
 TRUTHS = {f"P{k}": square(8, range(2, 6), corner=4 + k) for k in range(6)}
 
@@ -40,27 +41,28 @@ def _by_patient(manifest: Manifest) -> Split:
     return Split(PATIENT, 1, manifest.sha256, groups)
 
 
-def _source(manifest: Manifest, masks: dict[str, np.ndarray]) -> FileSource:
-    return FileSource(make_predictions(manifest, masks), "made.npz")
+def _request(
+    manifest: Manifest, source: Source | dict[str, np.ndarray], split: Split, draws: int = 10
+) -> Request:
+    if isinstance(source, dict):
+        source = source_of(manifest, source)
+    return Request(manifest, [source], split, draws=draws)
 
 
 def test_what_the_leak_is_worth(manifest: Manifest) -> None:
     # By slice all is remembered; by patient half of each lesion is found.
     halves = {name: mask & square(8, (2, 3), corner=0, side=24) for name, mask in TRUTHS.items()}
-    audit = leak_audit(
-        manifest,
-        Side(_source(manifest, TRUTHS), _by_slice(manifest)),
-        Side(_source(manifest, halves), _by_patient(manifest)),
-        draws=100,
+    evaluation, _ = leak_audit(
+        _request(manifest, TRUTHS, _by_slice(manifest), draws=100),
+        _request(manifest, halves, _by_patient(manifest), draws=100),
     )
-    evaluation = audit.evaluation
     assert [one.part for one in evaluation.parts] == ["by_slice", "by_patient"]
     assert evaluation.leak is not None
-    dice = evaluation.leak.figures["dice_mean"]
+    dice = evaluation.leak["dice_mean"]
     assert dice["by_slice"].value == 1
     assert dice["by_patient"].value == pytest.approx(2 / 3)
     assert dice["difference"].value == pytest.approx(1 / 3)
-    assert evaluation.leak.figures["slice_accuracy"]["difference"].value == pytest.approx(0.25)
+    assert evaluation.leak["slice_accuracy"]["difference"].value == pytest.approx(0.25)
     assert "nearest_slice" in evaluation.parts[0].baselines
     assert "nearest_slice" not in evaluation.parts[1].baselines
     assert any(one.startswith("by_slice: the split is by slice") for one in evaluation.warnings)
@@ -74,68 +76,57 @@ def test_what_the_leak_is_worth(manifest: Manifest) -> None:
 def test_the_two_are_not_paired(manifest: Manifest) -> None:
     """Other slices, other patients: the same figure on both sides still has a difference to doubt."""
     shifted = {name: np.roll(mask, int(name[1]), axis=1) for name, mask in TRUTHS.items()}
-    source = _source(manifest, shifted)
-    audit = leak_audit(
-        manifest,
-        Side(source, _by_slice(manifest)),
-        Side(source, _by_patient(manifest)),
-        draws=200,
+    evaluation, _ = leak_audit(
+        _request(manifest, shifted, _by_slice(manifest), draws=200),
+        _request(manifest, shifted, _by_patient(manifest), draws=200),
     )
-    assert audit.evaluation.leak is not None
-    found = audit.evaluation.leak.figures["dice_mean"]["difference"]
+    assert evaluation.leak is not None
+    found = evaluation.leak["dice_mean"]["difference"]
     assert found.low is not None
     assert found.high is not None
     assert found.high - found.low > 0.1
 
 
 def test_splits_of_the_wrong_kind(manifest: Manifest) -> None:
-    source = _source(manifest, TRUTHS)
     for one, other in (
         (_by_patient(manifest), _by_patient(manifest)),
         (_by_slice(manifest), _by_slice(manifest)),
         (_by_patient(manifest), _by_slice(manifest)),
     ):
         with pytest.raises(UsageError, match="one split by slice and one by patient"):
-            leak_audit(manifest, Side(source, one), Side(source, other))
+            leak_audit(_request(manifest, TRUTHS, one), _request(manifest, TRUTHS, other))
 
 
 def test_models_that_were_trained_otherwise_are_refused(manifest: Manifest, model: Model) -> None:
     """A run's card says how its data were split: no table where that is not what is scored."""
     by_slice, by_patient = _by_slice(manifest), _by_patient(manifest)
 
-    def trained(split: Split) -> ModelSource:
+    def trained(split: Split) -> Source:
         about = {"run": {"split": {"by": split.by, "sha256": split.sha256}}}
-        return ModelSource(replace(model, card=replace(model.card, about=about)), Settings())
+        return source_of_model(replace(model, card=replace(model.card, about=about)), Settings())
 
     with pytest.raises(
         UsageError, match=r"trained with a split by patient.*scored with one by slice"
     ):
         leak_audit(
-            manifest,
-            Side(trained(by_patient), by_slice),
-            Side(trained(by_patient), by_patient),
-            draws=10,
+            _request(manifest, trained(by_patient), by_slice),
+            _request(manifest, trained(by_patient), by_patient),
         )
     with pytest.raises(
         UsageError, match=r"trained with a split by slice.*scored with one by patient"
     ):
         leak_audit(
-            manifest,
-            Side(_source(manifest, TRUTHS), by_slice),
-            Side(trained(by_slice), by_patient),
-            draws=10,
+            _request(manifest, TRUTHS, by_slice),
+            _request(manifest, trained(by_slice), by_patient),
         )
 
 
 def test_one_bar_for_both(manifest: Manifest) -> None:
     told: list[tuple[int, int]] = []
-    source = _source(manifest, TRUTHS)
     leak_audit(
-        manifest,
-        Side(source, _by_slice(manifest)),
-        Side(source, _by_patient(manifest)),
-        draws=10,
-        progress=lambda done, total: told.append((done, total)),
+        _request(manifest, TRUTHS, _by_slice(manifest)),
+        _request(manifest, TRUTHS, _by_patient(manifest)),
+        lambda done, total: told.append((done, total)),
     )
     assert told[-1] == (96, 96)
     assert [one for one, _ in told] == sorted(one for one, _ in told)
