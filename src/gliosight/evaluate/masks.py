@@ -25,11 +25,12 @@ from gliosight.card import read_card
 from gliosight.data.pixels import read_labels, read_mask
 from gliosight.errors import DamagedInputError, NothingReadableError, printable
 from gliosight.evaluate.predictions import ModelNote, Prediction, pack
+from gliosight.files import safe_name
 from gliosight.infer.model import shipped_models
 from gliosight.read.affines import grid_distance
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.study import Geometry, Study
-from gliosight.write.staging import RESULT_FILE, safe_name
+from gliosight.write.staging import RESULT_FILE
 
 KIND = "masks"
 VOLUMES = (".nii.gz", ".nii")
