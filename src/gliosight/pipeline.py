@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import threading
@@ -401,10 +402,11 @@ def export_result(
         )
     limits = limits or Limits()
     digest = result["source"]["series"]["FLAIR"]["frames_digest"]
-    if not source.exists():
-        raise NothingReadableError(
-            "no such file or folder", where=source.name or str(source), remedy="check --source"
-        )
+    for path, option in ((source, "--source"), (mask, "--mask")):
+        if path is not None and not path.exists():
+            raise NothingReadableError(
+                "no such file or folder", where=path.name or str(path), remedy=f"check {option}"
+            )
     with opened(source, limits) as inside:
         candidates = [one for one in find(inside, limits) if isinstance(one, DicomCandidate)]
         fitting = [one for one in candidates if one.study.study_id == result["study_id"]]
@@ -415,9 +417,11 @@ def export_result(
                 remedy="give the folder that the result was made from",
             )
         study = without_pixels(fitting[0].study, digest)
-        if mask is not None:  # the sides of its findings need the head
-            whole = fitting[0].read(Options(limits))
-            study = whole if whole.source["frames"]["FLAIR"] == digest else study
+        # The sides of corrected findings need the head: pixels, where the rules take the same series again.
+        if mask is not None:
+            with contextlib.suppress(UnsupportedInputError):
+                whole = fitting[0].read(Options(limits))
+                study = whole if whole.source["frames"]["FLAIR"] == digest else study
     values = read_mask(mask or mask_in(folder), study)
     unknown = np.broadcast_to(np.float32(np.nan), study.shape)
     origin = f"{study.study_id}/{result['provenance']['model']['sha256']}"

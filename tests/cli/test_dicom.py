@@ -299,8 +299,8 @@ def test_a_corrected_mask_on_another_grid_is_refused(
     call = ["export", str(result), "--to", "seg", "--source", str(study), "-o", str(tmp_path / "x")]
     assert run([*call, "--mask", str(corrected)]) == 4
     assert "affine" in capsys.readouterr().err
-    assert run([*call, "--mask", str(tmp_path / "nowhere.nii.gz")]) == 4
-    assert "no such mask" in capsys.readouterr().err
+    assert run([*call, "--mask", str(tmp_path / "nowhere.nii.gz")]) == 3
+    assert "no such file or folder (nowhere.nii.gz)" in capsys.readouterr().err
     assert not (tmp_path / "x.dcm").exists()
 
 

@@ -186,7 +186,11 @@ def origin_of(analysis: Analysis) -> Origin:
     with quietly():
         headers = {index: source.headers[index] for index in sorted({k for k, _ in source.frames})}
         first = headers[source.frames[0][0]]
-        _check_grid(study, source, headers.values())
+        for header in headers.values():
+            matrix = tuple(text_of(header, keyword) for keyword in ("Rows", "Columns"))
+            if matrix != tuple(str(size) for size in study.shape[1:]):
+                where = instance_words(header)
+                raise InternalError("a study has another matrix than its source", where=where)
         studies = {_uid(header, "StudyInstanceUID") for header in headers.values()}
         if len(studies) > 1:
             raise UnsupportedInputError(
@@ -271,17 +275,6 @@ def _uid(header: Dataset, keyword: str) -> str:
             remedy="nothing can refer to that instance; export the series again from its archive",
         )
     return value
-
-
-def _check_grid(study: Study, source: DicomSource, headers: Iterable[Dataset]) -> None:
-    slices, rows, columns = study.shape
-    if len(source.frames) != slices:
-        raise InternalError("a study has other slices than its source", where="DICOM source")
-    for header in headers:
-        if (text_of(header, "Rows"), text_of(header, "Columns")) != (str(rows), str(columns)):
-            raise InternalError(
-                "a study has another matrix than its source", where=instance_words(header)
-            )
 
 
 def _attributes(header: Dataset) -> tuple[dict[str, str], tuple[str, ...]]:
