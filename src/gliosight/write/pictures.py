@@ -30,7 +30,7 @@ WINDOW = (0.5, 99.5)
 JPEG_QUALITY = 84
 # Below this probability the heat picture is transparent.
 HEAT_FROM = 0.05
-# Steps of the heat scale: more are not told apart by eye, and fewer compress better.
+# Steps of the heat scale: the eye distinguishes no more, and fewer compress better.
 HEAT_STEPS = 20
 # A second edge letter is given where a picture is turned by more than about 15 degrees.
 SECOND_LETTER_FROM = 0.26

@@ -45,7 +45,7 @@ SCHEMA_VERSION = "1.2"
 # Digits kept of a number: more than any input holds, fewer than two machines agree on.
 DIGITS = 6
 ANALYSE_AGAIN = "analyse the study again"
-# What values of another type than expected raise, and JSON that is none.
+# What values of an unexpected type raise, and text that is not JSON.
 _UNEXPECTED = (
     ValueError,
     TypeError,
@@ -67,7 +67,7 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         Path relative to the result folder: what it is.
     """
     decision, study = analysis.decision, analysis.study
-    # The mask of a study that was not assessed is empty, but that is no measure of 0.
+    # The mask of a study that was not assessed is empty, but measures nothing.
     assessed = analysis.status is not Status.NOT_ASSESSED
     pixel = None if study.geometry is None else study.geometry.pixel_area
     slices = [
@@ -132,7 +132,7 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
 def write_result(result: Mapping[str, Any], path: Path) -> None:
     """Write ``result.json``; a number that is not finite is a bug and raises ``ValueError``."""
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    # A file name that is no UTF-8 holds lone surrogates: as \\udcNN they are JSON, as bytes they are not.
+    # A file name that is not UTF-8 holds lone surrogates, which are written as \\udcNN.
     path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
 
 

@@ -49,7 +49,7 @@ def write_dicom(
     Raises
     ------
     UnsupportedInputError
-        The study is no DICOM study.
+        The study was not DICOM.
     """
     if analysis.status is Status.NOT_ASSESSED:
         return {}, (), ()
@@ -58,7 +58,7 @@ def write_dicom(
     flags: list[Flag] = []
     errors: list[InternalError] = []
     origin: Origin | None = None
-    # Where there is none, each object says why it cannot be written.
+    # Where the headers do not allow one, each object says why.
     with contextlib.suppress(Exception):
         origin = origin_of(analysis)
 

@@ -60,7 +60,7 @@ def write_report(
     Raises
     ------
     UnsupportedInputError
-        The study is no DICOM study, was not assessed, or its headers name no instances.
+        The study was not DICOM, was not assessed, or its headers name no instances.
     InternalError
         What was written is not what was found. The file is removed.
     """

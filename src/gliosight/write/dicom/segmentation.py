@@ -61,7 +61,7 @@ def write_segmentation(analysis: Analysis, path: Path, origin: Origin | None = N
     Raises
     ------
     UnsupportedInputError
-        The study is no DICOM study, was not assessed, or its headers do not allow a SEG; see
+        The study was not DICOM, was not assessed, or its headers do not allow a SEG; see
         `why_not`.
     InternalError
         What was written is not what was found. The file is removed.
