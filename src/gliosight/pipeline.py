@@ -408,19 +408,23 @@ def export_result(
                 "no such file or folder", where=path.name or str(path), remedy=f"check {option}"
             )
     with opened(source, limits) as inside:
-        candidates = [one for one in find(inside, limits) if isinstance(one, DicomCandidate)]
-        fitting = [one for one in candidates if one.study.study_id == result["study_id"]]
-        if not fitting:
+        candidates = {
+            candidate.study.study_id: candidate
+            for candidate in find(inside, limits)
+            if isinstance(candidate, DicomCandidate)
+        }
+        candidate = candidates.get(result["study_id"])
+        if candidate is None:
             raise UnsupportedInputError(
                 f"study {result['study_id']} is not among the {len(candidates)} DICOM studies there",
                 where=source.name or str(source),
                 remedy="give the folder that the result was made from",
             )
-        study = without_pixels(fitting[0].study, digest)
+        study = without_pixels(candidate.study, digest)
         # The sides of corrected findings need the head: pixels, where the rules take the same series again.
         if mask is not None:
             with contextlib.suppress(UnsupportedInputError):
-                whole = fitting[0].read(Options(limits))
+                whole = candidate.read(Options(limits))
                 study = whole if whole.source["frames"]["FLAIR"] == digest else study
     values = read_mask(mask or mask_in(folder), study)
     unknown = np.broadcast_to(np.float32(np.nan), study.shape)
