@@ -13,7 +13,9 @@ PACKAGE = Path(gliosight.__file__).parent
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "flags.md"
 
 
-@pytest.mark.parametrize("stage", ["prepare.py", "decide.py", "write/dicom/__init__.py"])
+@pytest.mark.parametrize(
+    "stage", ["prepare.py", "decide.py", "write/dicom/__init__.py", "write/result.py"]
+)
 def test_every_flag_has_its_heading(stage: str) -> None:
     text = (PACKAGE / stage).read_text("utf-8")
     codes = set(re.findall(r'(?:Flag|_warning)\(\s*f?"([A-Z_{}a-z.0-9]+)"', text))

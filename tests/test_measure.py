@@ -16,7 +16,7 @@ from tests.conftest import make_geometry, make_study
 
 
 def _measure(study: Study, mask: np.ndarray) -> tuple:
-    return measure(study, mask, np.where(mask, 0.9, 0.1).astype(np.float32), origin="test")
+    return measure(study, mask, np.where(mask, 0.9, 0.1).astype(np.float32), origin="test")[1]
 
 
 def _box(shape: tuple[int, int, int], *boxes: tuple[slice, slice, slice]) -> np.ndarray:
@@ -92,7 +92,7 @@ def test_tracking_uids_follow_mask_and_origin() -> None:
     study = make_study(np.zeros(mask.shape))
     values = np.zeros(mask.shape, np.float32)
     uids = [
-        measure(study, m, values, origin=origin)[0].tracking_uid
+        measure(study, m, values, origin=origin)[1][0].tracking_uid
         for m, origin in ((mask, "a"), (mask, "a"), (other, "a"), (mask, "b"))
     ]
     assert uids[0] == uids[1]
@@ -148,3 +148,19 @@ def test_a_centroid_is_the_mean_of_the_voxels_places_also_between_uneven_slices(
     (found,) = _measure(study, mask)
     assert found.centroid_mm is not None
     assert found.centroid_mm[2] == pytest.approx((16 * 5 + 25) / 17, abs=1e-9)
+
+
+def test_labels_are_the_findings_numbers() -> None:
+    """Two lesions of one box and size, an L broken off a ring: what tells them apart is their voxels."""
+    mask = np.zeros((6, 30, 30), dtype=bool)
+    mask[2, 10:19, 10] = mask[2, 10, 10:19] = mask[2, 10, 18] = True
+    mask[2, 12:19, 18] = mask[2, 18, 12:19] = True
+    mask[4] = mask[2][::-1, ::-1]
+    study = make_study(np.zeros(mask.shape))
+    labels, findings = measure(study, mask, mask.astype(np.float32), origin="test")
+    assert len(findings) == 4
+    assert ((labels > 0) == mask).all()
+    for finding in findings:
+        voxels = np.argwhere(labels == finding.id)
+        assert len(voxels) == finding.volume_px
+        assert voxels.mean(axis=0) == pytest.approx(finding.centroid_voxel)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ LIMITS = (
     "Trained on glioma before treatment, mostly lower-grade, in adults. Not trained for post-operative "
     "studies, children, metastases or other lesions: it can miss them or call them tumour."
 )
+Side: TypeAlias = Literal["left", "right", "midline", "unknown"]
 
 
 class Status(str, Enum):
@@ -77,7 +78,7 @@ class Finding:
 
     id: int
     tracking_uid: str
-    side: Literal["left", "right", "midline", "unknown"]
+    side: Side
     centroid_voxel: tuple[float, float, float]
     centroid_mm: tuple[float, float, float] | None
     bounding_box_voxel: tuple[tuple[int, int, int], tuple[int, int, int]]  # half-open
@@ -119,6 +120,8 @@ class Analysis:
     study : Study
     maps : Maps
     decision : Decision
+    labels : (slices, rows, columns) array of unsigned integers
+        For each voxel the ``id`` of the finding it belongs to, 0 outside the mask.
     findings : tuple of Finding
         Largest first.
     flags : tuple of Flag
@@ -129,6 +132,7 @@ class Analysis:
     study: Study
     maps: Maps
     decision: Decision
+    labels: NDArray[np.unsignedinteger[Any]]
     findings: tuple[Finding, ...]
     flags: tuple[Flag, ...]
     provenance: Provenance

@@ -1,8 +1,8 @@
 """Mask and geometry to findings (stage: measure).
 
-In: the decided mask, the probability map, the study's geometry and the head's midplane. Out: one `Finding`
-for each connected lesion, largest first. Without geometry lengths stay ``None``: pixels are counted, no
-millimetre is invented.
+In: the decided mask, the probability map, the study's geometry and the head's midplane. Out: the lesion of
+each voxel, and one `Finding` for each connected lesion, largest first. Without geometry lengths stay
+``None``: pixels are counted, no millimetre is invented.
 
 A lesion's diameters are taken as a reader would with a ruler on its largest axial slice (RANO,
 https://doi.org/10.1200/JCO.2009.26.3541): the longest chord between two corners of its pixels, and its
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +39,8 @@ def measure(
     probability: NDArray[np.float32],
     *,
     origin: str,
-) -> tuple[Finding, ...]:
-    """Measure every lesion of a mask.
+) -> tuple[NDArray[np.unsignedinteger[Any]], tuple[Finding, ...]]:
+    """Label and measure every lesion of a mask.
 
     Parameters
     ----------
@@ -52,12 +53,15 @@ def measure(
 
     Returns
     -------
-    tuple of Finding
+    labels : (slices, rows, columns) array of unsigned integers
+        The ``id`` of the finding that each voxel belongs to, 0 outside.
+    findings : tuple of Finding
         Largest first; ``id`` counts from 1.
     """
     labels, count = ndimage.label(mask, structure=CONNECTED_26)
+    numbered = np.zeros(mask.shape, np.min_scalar_type(count))
     if count == 0:
-        return ()
+        return numbered, ()
     boxes = ndimage.find_objects(labels)
     sizes = [int(np.count_nonzero(labels[box] == k + 1)) for k, box in enumerate(boxes)]
     # By size; the order of equals is that of their first voxel, which does not change between runs.
@@ -74,6 +78,7 @@ def measure(
     for number, k in enumerate(by_size, start=1):
         box = boxes[k]
         inside = labels[box] == k + 1
+        numbered[box][inside] = number
         areas = inside.sum(axis=(1, 2))
         largest = int(areas.argmax())
         values = probability[box][inside]
@@ -122,7 +127,7 @@ def measure(
                 small=sizes[k] < SMALL_PX if volume is None else volume < SMALL_ML,
             )
         )
-    return tuple(findings)
+    return numbered, tuple(findings)
 
 
 def _middles(inside: NDArray[np.bool_], areas: NDArray[np.int64]) -> NDArray[np.float64]:

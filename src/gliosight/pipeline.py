@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import threading
@@ -13,13 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 import gliosight
-from gliosight.analysis import Analysis, Provenance, Status
+from gliosight.analysis import Analysis, Provenance
 from gliosight.decide import decide, not_assessed
 from gliosight.errors import (
     InternalError,
@@ -27,21 +28,26 @@ from gliosight.errors import (
     UnsupportedInputError,
     UsageError,
 )
-from gliosight.files import whole_file
+from gliosight.files import safe_name, whole_file
 from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.maps import Maps
 from gliosight.measure import measure
 from gliosight.prepare import prepare
-from gliosight.read import Limits, Request, find, from_arrays, opened, read
+from gliosight.read import Limits, Options, Request, find, from_arrays, opened, read
 from gliosight.read.candidates import DicomCandidate
 from gliosight.study import Flag, Sequence, Study
-from gliosight.write.masks import copy_mask, write_mask, write_probability
+from gliosight.write.masks import mask_in, read_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.report import write_report
-from gliosight.write.restore import check_findings, read_analysis, read_mask, read_record
-from gliosight.write.result import result_of, write_findings, write_result
-from gliosight.write.staging import RESULT_FILE, check_out, safe_name, staged
+from gliosight.write.result import (
+    read_result,
+    restore,
+    result_of,
+    write_findings,
+    write_result,
+)
+from gliosight.write.staging import RESULT_FILE, check_out, staged
 
 __all__ = [
     "Limits",
@@ -266,7 +272,7 @@ def analyze_study(
         clock = _lap(timings, "infer", clock)
         decision = not_assessed(study.shape, card.decision, _reason(odd))
     clock = _lap(timings, "decide", clock)
-    findings = measure(
+    labels, findings = measure(
         study, decision.mask, maps.probability, origin=f"{study.study_id}/{card.sha256}"
     )
     _lap(timings, "measure", clock)
@@ -287,7 +293,7 @@ def analyze_study(
         environment={"python": platform.python_version(), "system": platform.system()},
     )
     flags = (*study.flags, *odd, *decision.flags)
-    return Analysis(study, maps, decision, findings, flags, provenance)
+    return Analysis(study, maps, decision, labels, findings, flags, provenance)
 
 
 def write_analysis(
@@ -349,78 +355,84 @@ def write_analysis(
 
 
 def export_result(
-    folder: Path, kind: str, out: Path, *, source: Path | None = None, limits: Limits | None = None
+    folder: Path,
+    kind: Literal["seg", "sr"],
+    source: Path,
+    out: Path | None = None,
+    *,
+    mask: Path | None = None,
+    limits: Limits | None = None,
 ) -> Path:
-    """Write a result that exists in another form, without running the network again.
+    """Write the DICOM segmentation or report of a result, or of a mask that was corrected since.
 
     Parameters
     ----------
     folder : Path
         What `write_analysis` wrote.
-    kind : {"seg", "sr", "nifti"}
-        DICOM segmentation, DICOM structured report, or the mask as NIfTI.
-    out : Path
-        File to write; it does not exist.
-    source : Path, optional
-        Where the DICOM study lies; its headers are found again by their UIDs.
+    kind : {"seg", "sr"}
+        DICOM segmentation or DICOM structured report.
+    source : Path
+        Where the DICOM study lies; the images that were analysed are found by their UIDs.
+    out : Path, optional
+        File to write; it does not exist. By default it is named by the study, in the working folder.
+    mask : Path, optional
+        The corrected mask, see `gliosight.write.masks.read_mask`, instead of the result's.
     limits : Limits, optional
+
+    Returns
+    -------
+    Path
+        The file.
 
     Raises
     ------
     UnsupportedInputError
-        The study has no DICOM identity, or no grid that NIfTI can hold; or it is not at ``source``.
-    CannotWriteError, DamagedInputError, NothingReadableError, UsageError
+        The study has no DICOM identity, was not assessed, or is not at ``source``.
+    CannotWriteError, DamagedInputError, NothingReadableError
     """
-    record = read_record(folder)
-    where = folder.name or str(folder)
-    if kind == "nifti":
-        if "mask.nii.gz" in record["files"] or (folder / "mask.nii.gz").exists():
-            read_mask(folder, record)  # copied only if it is the one that the result describes
-        return copy_mask(folder, out)
-    if record["source"]["kind"] != "dicom":
-        raise UnsupportedInputError(
-            f"the study was read from {record['source']['kind']}, which has no identity for DICOM",
-            where=where,
-            remedy="export --to nifti, or analyse the DICOM study itself",
-        )
-    if source is None:
-        raise UsageError(
-            "a DICOM object refers to the images it was made from",
-            remedy="say where they lie with --source PATH",
-        )
     from gliosight.read.dicom.study import without_pixels
     from gliosight.write.dicom import write_report, write_segmentation
 
-    limits = limits or Limits()
-    if not source.exists():
-        raise NothingReadableError(
-            "no such file or folder", where=source.name or str(source), remedy="check --source"
+    result = read_result(folder)
+    if result["source"]["kind"] != "dicom":
+        raise UnsupportedInputError(
+            f"the study was read from {result['source']['kind']}, which has no identity for DICOM",
+            where=folder.name or str(folder),
+            remedy="analyse the DICOM study itself",
         )
+    limits = limits or Limits()
+    digest = result["source"]["series"]["FLAIR"]["frames_digest"]
+    for path, option in ((source, "--source"), (mask, "--mask")):
+        if path is not None and not path.exists():
+            raise NothingReadableError(
+                "no such file or folder", where=path.name or str(path), remedy=f"check {option}"
+            )
     with opened(source, limits) as inside:
-        studies = [
-            candidate.study
+        candidates = {
+            candidate.study.study_id: candidate
             for candidate in find(inside, limits)
             if isinstance(candidate, DicomCandidate)
-        ]
-        fitting = [study for study in studies if study.study_id == record["study_id"]]
-        if not fitting:
+        }
+        candidate = candidates.get(result["study_id"])
+        if candidate is None:
             raise UnsupportedInputError(
-                f"study {record['study_id']} is not among the {len(studies)} DICOM studies there",
+                f"study {result['study_id']} is not among the {len(candidates)} DICOM studies there",
                 where=source.name or str(source),
                 remedy="give the folder that the result was made from",
             )
-        study = without_pixels(fitting[0], record["source"]["series"]["FLAIR"]["frames_digest"])
-    analysis = read_analysis(folder, study)
-    if analysis.status is Status.NOT_ASSESSED:
-        raise UnsupportedInputError(
-            "the study was not assessed: an empty object would claim that nothing is there",
-            where=where,
-            remedy="see the reason in its report",
-        )
-    origin = f"{study.study_id}/{analysis.provenance.model_sha256}"
-    check_findings(
-        analysis, measure(study, analysis.mask, analysis.maps.probability, origin=origin)
-    )
+        study = without_pixels(candidate.study, digest)
+        # The sides of corrected findings need the head: pixels, where the rules take the same series again.
+        if mask is not None:
+            with contextlib.suppress(UnsupportedInputError):
+                whole = candidate.read(Options(limits))
+                study = whole if whole.source["frames"]["FLAIR"] == digest else study
+    values = read_mask(mask or mask_in(folder), study)
+    unknown = np.broadcast_to(np.float32(np.nan), study.shape)
+    origin = f"{study.study_id}/{result['provenance']['model']['sha256']}"
+    labels, findings = measure(study, values, unknown, origin=origin)
+    analysis = restore(result, study, values, labels, findings, corrected=mask is not None)
+    name = "segmentation" if kind == "seg" else "report"
+    out = out or Path(f"{safe_name(study.study_id)}-{name}.dcm")
     with whole_file(out) as partial:
         (write_segmentation if kind == "seg" else write_report)(analysis, partial)
     return out

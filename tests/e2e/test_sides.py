@@ -56,7 +56,7 @@ def world_centroid(truth: NDArray[np.bool_], geometry: Geometry) -> NDArray[np.f
 
 def check(study: Study, truth: NDArray[np.bool_], side: str, world: NDArray[np.float64]) -> None:
     assert study.geometry is not None
-    findings = measure(study, truth, truth.astype(np.float32), origin="test")
+    _, findings = measure(study, truth, truth.astype(np.float32), origin="test")
     assert findings[0].side == side
     assert findings[0].volume_px > 0.9 * truth.sum()
     here = world_centroid(truth, study.geometry)

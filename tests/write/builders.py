@@ -185,4 +185,4 @@ def make_analysis(
         environment={"python": "3.11.9", "system": "Linux"},
     )
     maps = Maps(probability, per_slice.astype(np.float32))
-    return Analysis(study, maps, decision, findings, flags, provenance)
+    return Analysis(study, maps, decision, mask.astype(np.uint8), findings, flags, provenance)

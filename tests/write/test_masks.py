@@ -13,8 +13,9 @@ import pytest
 import tifffile
 
 from gliosight.analysis import Analysis
+from gliosight.errors import DamagedInputError
 from gliosight.read import Request, read
-from gliosight.write.masks import write_mask, write_probability
+from gliosight.write.masks import mask_in, read_mask, write_mask, write_probability
 from tests.read.builders import write_nifti
 from tests.write.builders import make_analysis
 
@@ -232,3 +233,25 @@ def test_arrays_with_an_affine_become_nifti(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         nibabel.affines.apply_affine(image.affine, voxel[::-1]), geometry.to_world(voxel), atol=1e-4
     )
+
+
+@pytest.mark.parametrize("geometry", ["axial", "coronal transposed", None])
+def test_a_mask_is_read_as_it_was_written(geometry: str | None, tmp_path: Path) -> None:
+    analysis = make_analysis(SHAPE, geometry=geometry)
+    write_mask(analysis, tmp_path)
+    np.testing.assert_array_equal(read_mask(mask_in(tmp_path), analysis.study), analysis.mask)
+
+
+def test_a_mask_of_other_slices_is_damaged(tmp_path: Path) -> None:
+    analysis = make_analysis(SHAPE, geometry=None)
+    write_mask(analysis, tmp_path)
+    paths = sorted((tmp_path / "mask").iterdir())
+    tifffile.imwrite(paths[2], np.zeros((7, 9), np.uint8))
+    with pytest.raises(DamagedInputError, match=r"slice is \(7, 9\)"):
+        read_mask(tmp_path / "mask", analysis.study)
+    paths[2].write_bytes(b"II*")
+    with pytest.raises(DamagedInputError, match="cannot be read"):
+        read_mask(tmp_path / "mask", analysis.study)
+    paths[2].unlink()
+    with pytest.raises(DamagedInputError, match="no such mask"):
+        read_mask(tmp_path / "mask", analysis.study)

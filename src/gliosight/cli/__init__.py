@@ -49,7 +49,7 @@ COMMANDS = {
     "models": "List the shipped models.",
     "data": "Index, look at, audit and split a data set for training.",
     "train": "Train a network (extra: train).",
-    "export": "Make SEG, SR or NIfTI of a result; a model of runs.",
+    "export": "Make SEG or SR of a result; a model of runs.",
     "evaluate": "Score a model, a run or anybody's masks (extra: evaluate).",
     "compare-models": "Hold two evaluations against each other (extra: evaluate).",
 }

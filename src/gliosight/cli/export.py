@@ -1,11 +1,11 @@
-"""``gliosight export``: a result to another form, finished runs to a model (layer: cli)."""
+"""``gliosight export``: a result to a DICOM object, finished runs to a model (layer: cli)."""
 
 from __future__ import annotations
 
 import json
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -16,23 +16,22 @@ from gliosight.cli.options import PATH
 from gliosight.cli.output import print_text
 from gliosight.data.manifest import check_file
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
-from gliosight.write.restore import read_record
-from gliosight.write.staging import RESULT_FILE, safe_name
-
-# What a result is turned into: the file's name behind the study's, when nobody gave one.
-FORMS = {"seg": "segmentation.dcm", "sr": "report.dcm", "nifti": "mask.nii.gz"}
+from gliosight.write.staging import RESULT_FILE
 
 
 @click.command("export")
-@click.argument("given", type=PATH, nargs=-1, required=True, metavar="RESULT|RUN...")
+@click.argument("sources", type=PATH, nargs=-1, required=True, metavar="RESULT|RUN...")
 @click.option(
     "--to",
     "form",
-    type=click.Choice(list(FORMS)),
-    help="What to make of a RESULT: DICOM segmentation, DICOM structured report, or NIfTI mask.",
+    type=click.Choice(["seg", "sr"]),
+    help="What to make of a RESULT: DICOM segmentation or DICOM structured report.",
 )
+@click.option("--source", type=PATH, help="Where the DICOM study of the RESULT lies.")
 @click.option(
-    "--source", type=PATH, help="For seg and sr: where the DICOM study of the RESULT lies."
+    "--mask",
+    type=PATH,
+    help="Corrected mask to take instead of the RESULT's: NIfTI, or a folder of its slices.",
 )
 @click.option(
     "-o",
@@ -44,55 +43,56 @@ FORMS = {"seg": "segmentation.dcm", "sr": "report.dcm", "nifti": "mask.nii.gz"}
 @click.option("--about", type=PATH, help="JSON file with what the model's card says to people.")
 @click.option("--overwrite", is_flag=True, help="Replace a model of that name.")
 def command(
-    given: tuple[Path, ...],
-    form: str | None,
+    sources: tuple[Path, ...],
+    form: Literal["seg", "sr"] | None,
     source: Path | None,
+    mask: Path | None,
     out: Path | None,
     name: str,
     about: Path | None,
     overwrite: bool,
 ) -> None:
-    """Turn a result into another form, or finished training runs into a model.
+    """Turn a result into a DICOM object, or finished training runs into a model.
 
-    A result that analyze wrote becomes a DICOM segmentation, a DICOM report or a NIfTI mask, without
-    running the network again. A finished run becomes a model; a detector's run and a localizer's become a
-    cascade (extra: train). A joint network's card takes over the shipped model's decision rule; fit it anew
-    for your data, see docs/decision.md. Then: gliosight analyze STUDY --model OUT/NAME.json
+    A result that analyze wrote becomes a DICOM segmentation or a DICOM report without running the network
+    again; with --mask of a mask that you corrected. A finished run becomes a model; a detector's run and a
+    localizer's become a cascade (extra: train). A joint network's card takes over the shipped model's
+    decision rule; fit it anew for your data, see docs/decision.md. Then: gliosight analyze STUDY --model
+    OUT/NAME.json
 
     \b
-    gliosight export patient01-gliosight --to seg --source patient01/
+    gliosight export patient01-gliosight --to seg --source patient01/ --mask corrected.nii.gz
     gliosight export runs/mine -o models
     """  # noqa: D301 - click wants the character \b before lines it shall not join
     if form is not None:
-        _result(given, form, source, out)
+        _result(sources, form, source, mask, out)
         return
-    if any((one / RESULT_FILE).is_file() for one in given):
-        raise UsageError("a result without --to", remedy="say --to seg, --to sr or --to nifti")
+    if any((path / RESULT_FILE).is_file() for path in sources):
+        raise UsageError("a result without --to", remedy="say --to seg or --to sr")
     if out is None:
         raise UsageError("no folder for the model", remedy="name one with -o")
-    _model(given, out, name, about, overwrite=overwrite)
+    _model(sources, out, name, about, overwrite=overwrite)
 
 
-def _result(given: tuple[Path, ...], form: str, source: Path | None, out: Path | None) -> None:
-    if len(given) > 1:
-        raise UsageError(f"{len(given)} results", remedy="export one at a time")
-    if out is None:
-        target = Path(f"{safe_name(read_record(given[0])['study_id'])}-{FORMS[form]}")
-    else:
-        target = _with_suffix(out, ".nii.gz" if form == "nifti" else ".dcm")
-    written = pipeline.export_result(given[0], form, target, source=source)
-    print_text(f"{RESEARCH_USE}\n{printable(str(written))}")
-
-
-def _with_suffix(out: Path, suffix: str) -> Path:
-    """OUT with the form's suffix where it has none; a number behind a dot is part of a name."""
-    if not out.suffix or out.suffix[1:].isdigit():
-        return out.with_name(f"{out.name}{suffix}")
-    if suffix == ".nii.gz" and not out.name.lower().endswith(suffix):
+def _result(
+    sources: tuple[Path, ...],
+    form: Literal["seg", "sr"],
+    source: Path | None,
+    mask: Path | None,
+    out: Path | None,
+) -> None:
+    if len(sources) > 1:
+        raise UsageError(f"{len(sources)} results", remedy="export one at a time")
+    if source is None:
         raise UsageError(
-            f"a mask that is called {out.suffix}", remedy="give -o a name that ends in .nii.gz"
+            "a DICOM object refers to the images it was made from",
+            remedy="say where they lie with --source PATH",
         )
-    return out
+    # A number behind a dot is part of a name.
+    if out is not None and (not out.suffix or out.suffix[1:].isdigit()):
+        out = out.with_name(f"{out.name}.dcm")
+    written = pipeline.export_result(sources[0], form, source, out, mask=mask)
+    print_text(f"{RESEARCH_USE}\n{printable(str(written))}")
 
 
 def _model(
@@ -107,14 +107,14 @@ def _model(
         raise UsageError(f"{len(runs)} runs", remedy="give one, or a detector's and a localizer's")
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise UsageError(f"the name {name!r}", remedy="use letters, digits, '-', '_' and '.'")
-    told = _read_about(about) if about else {}
+    texts = _read_about(about) if about else {}
     _check_free(out, name, overwrite=overwrite)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, of its own insides
         if len(runs) == 1:
-            card = export_run(runs[0], out, name, about=told)
+            card = export_run(runs[0], out, name, about=texts)
         else:
-            card = export_cascade(runs[0], runs[1], out, name, about=told)
+            card = export_cascade(runs[0], runs[1], out, name, about=texts)
     print_text(f"model: {printable(str(card))}")
 
 
@@ -127,7 +127,7 @@ def _check_free(out: Path, name: str, *, overwrite: bool) -> None:
 
 def _read_about(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text("utf-8"))
+        texts = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise NothingReadableError(
             f"cannot read it: {error.strerror}", where=path.name, remedy="check --about"
@@ -136,6 +136,6 @@ def _read_about(path: Path) -> dict[str, Any]:
         raise DamagedInputError(
             f"not JSON: {error}", where=path.name, remedy="check --about"
         ) from error
-    if not isinstance(told, dict):
+    if not isinstance(texts, dict):
         raise DamagedInputError("no JSON object", where=path.name, remedy="check --about")
-    return told
+    return texts

@@ -41,7 +41,7 @@ from gliosight.infer.model import RUN_CARD, Model, shipped_models
 from gliosight.read.affines import grid_distance
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.study import Geometry, Study
-from gliosight.write.staging import RESULT_FILE, safe_name
+from gliosight.write.staging import RESULT_FILE
 
 # Gets how much is done and how much there is, in slices.
 Progress = Callable[[int, int], None]

@@ -2,12 +2,12 @@
 
 A NIfTI study gets ``mask.nii.gz`` with the header's own grid, a DICOM study one in the scanner's
 coordinates; slices, and DICOM slices that no affine describes, get ``mask/<slice>_mask.tif``, 0 and 255, one
-for each slice, in the input's size. An empty mask is written like any other.
+for each slice, in the input's size.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from gliosight.analysis import RESEARCH_USE, Analysis
-from gliosight.errors import UnsupportedInputError
-from gliosight.files import safe_names, whole_file
+from gliosight.errors import DamagedInputError, GliosightError
+from gliosight.files import safe_names
 from gliosight.study import Study
 
 # NIfTI-1 counts the voxels of an axis in 16 bits; NIfTI-2 in 64.
@@ -27,90 +27,132 @@ MOST_OF_NIFTI1 = 32_767
 
 def write_mask(analysis: Analysis, folder: Path) -> dict[str, str]:
     """Write the mask into a result folder; return the written paths and what they are."""
-    mask = analysis.mask
-    if _as_nifti(analysis.study):
-        _write_nifti(analysis.study, mask.astype(np.uint8), folder / "mask.nii.gz")
+    values = analysis.mask.astype(np.uint8)
+    if _write_nifti(analysis.study, values, folder / "mask.nii.gz"):
         return {"mask.nii.gz": "mask on FLAIR's grid, 1 inside"}
-    _write_slices(analysis.study, mask.astype(np.uint8) * 255, folder / "mask", "mask")
+    _write_slices(analysis.study, values * 255, folder / "mask")
     return {"mask/": "mask of each slice, 255 inside"}
 
 
 def write_probability(analysis: Analysis, folder: Path) -> dict[str, str]:
     """Write the probability map into a result folder, float32 in [0, 1]."""
     values = analysis.maps.probability
-    if _as_nifti(analysis.study):
-        _write_nifti(analysis.study, values, folder / "probability.nii.gz")
+    if _write_nifti(analysis.study, values, folder / "probability.nii.gz"):
         return {"probability.nii.gz": "tumour probability per pixel, 0 to 1"}
-    _write_slices(analysis.study, values, folder / "probability", "probability")
+    _write_slices(analysis.study, values, folder / "probability")
     return {"probability/": "tumour probability per pixel of each slice, 0 to 1"}
 
 
-def copy_mask(folder: Path, out: Path) -> Path:
-    """Give the mask of a result folder as a NIfTI file of its own.
+def mask_in(folder: Path) -> Path:
+    """Where the mask lies in a result folder: a NIfTI file, or a folder of slices."""
+    whole = folder / "mask.nii.gz"
+    return whole if os.path.lexists(whole) else folder / "mask"
+
+
+def read_mask(path: Path, study: Study) -> NDArray[np.bool_]:
+    """Read a mask that was written for a study, or changed since by another program.
+
+    Parameters
+    ----------
+    path : Path
+        A NIfTI file, or a folder with ``<slice>_mask.tif`` for each slice. What is above 0 is inside.
+    study : Study
+
+    Returns
+    -------
+    (slices, rows, columns) bool array
 
     Raises
     ------
-    UnsupportedInputError
-        The mask lies there as slices: no affine describes their grid.
-    CannotWriteError
+    DamagedInputError
+        It is missing or cannot be read, or its grid is not the study's.
     """
-    whole = folder / "mask.nii.gz"
-    if not whole.is_file():
-        raise UnsupportedInputError(
-            "the slices have no grid that NIfTI could hold",
-            where=folder.name or str(folder),
-            remedy="take the masks of the slices in its folder mask",
-        )
-    with whole_file(out) as partial:
-        shutil.copyfile(whole, partial)
-    return out
+    try:
+        if not path.is_dir():
+            return _read_nifti(path, study)
+        names = [f"{name}_mask.tif" for name in safe_names(study.slice_names)]
+        return np.stack([_read_plane(path / name, study.shape[1:]) for name in names])
+    except (GliosightError, MemoryError):
+        raise
+    except Exception as error:  # whatever nibabel and tifffile raise for a broken file
+        raise _damaged(f"the mask cannot be read: {type(error).__name__}", path) from error
 
 
-def _as_nifti(study: Study) -> bool:
-    if "nifti" in study.source:
-        return True
-    return (
-        study.kind in ("arrays", "dicom")
-        and study.geometry is not None
-        and study.geometry.affine is not None
+def _read_nifti(path: Path, study: Study) -> NDArray[np.bool_]:
+    image = nibabel.load(_regular(path))
+    if image.get_data_dtype().kind not in "biuf":
+        raise _damaged(f"the mask's voxels are of type {image.get_data_dtype()}", path)
+    # Before anything of its size is allocated.
+    if image.shape != study.shape[::-1]:
+        raise _damaged(f"the mask's grid is {image.shape}, the study's {study.shape[::-1]}", path)
+    # Saved by another program it may be mirrored, and only the affine says so.
+    geometry = study.geometry
+    if (
+        geometry is None
+        or geometry.affine is None
+        or not np.allclose(image.affine, geometry.affine[:, [2, 1, 0, 3]], rtol=0, atol=1e-3)
+    ):
+        raise _damaged("the mask's affine is not the study's", path)
+    return np.asarray(image.dataobj).transpose(2, 1, 0) > 0
+
+
+def _read_plane(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    with tifffile.TiffFile(_regular(path)) as file:
+        page = file.pages[0]
+        if page.shape != shape:  # before anything of its size is allocated
+            raise _damaged(f"the mask's slice is {page.shape}, the study's {shape}", path)
+        return np.asarray(page.asarray()) > 0
+
+
+def _regular(path: Path) -> Path:
+    if not path.is_file():  # opening a FIFO would wait for ever
+        raise _damaged("there is no such mask", path)
+    return path
+
+
+def _damaged(what: str, path: Path) -> DamagedInputError:
+    return DamagedInputError(
+        what, where=path.name, remedy="give a mask on the grid of the one that gliosight wrote"
     )
 
 
-def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> None:
-    turned = np.ascontiguousarray(values.transpose(2, 1, 0))
-    source = study.source.get("nifti")
-    header = _new_header(study, turned.shape) if source is None else source["header"].copy()
+def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> bool:
+    """Write values on the study's grid; ``False`` where NIfTI cannot hold that."""
+    header = _nifti_header(study)
+    if header is None:
+        return False
     header.set_data_dtype(values.dtype)
     header["cal_max"] = 1
     header["descrip"] = b"gliosight, research use only"
     two = isinstance(header, nibabel.Nifti2Header)
     kind = nibabel.Nifti2Image if two else nibabel.Nifti1Image
     # Without an affine of its own the image keeps the header's forms as they are, broken ones, too.
-    nibabel.save(kind(turned, None, header), path)
+    nibabel.save(kind(np.ascontiguousarray(values.transpose(2, 1, 0)), None, header), path)
+    return True
 
 
-def _new_header(study: Study, shape: tuple[int, ...]) -> Any:
-    """The header of a grid that came from no NIfTI file."""
-    geometry = study.geometry
-    if geometry is None or geometry.affine is None:
-        raise ValueError("a study without an affine has no NIfTI form")
-    affine = geometry.affine[:, [2, 1, 0, 3]]  # from (slice, row, column) to NIfTI's (i, j, k)
-    two = max(shape) > MOST_OF_NIFTI1
+def _nifti_header(study: Study) -> Any:
+    """The header of the study's own NIfTI file, or one made from its affine, or ``None``."""
+    if "nifti" in study.source:
+        return study.source["nifti"]["header"].copy()
+    affine = None if study.geometry is None else study.geometry.affine
+    if affine is None or study.kind not in ("arrays", "dicom"):
+        return None
+    affine = affine[:, [2, 1, 0, 3]]  # from (slice, row, column) to NIfTI's (i, j, k)
+    two = max(study.shape) > MOST_OF_NIFTI1
     header = nibabel.Nifti2Header() if two else nibabel.Nifti1Header()
-    header.set_data_shape(shape)
+    header.set_data_shape(study.shape[::-1])
     scanner = study.kind == "dicom"
-    header.set_qform(
-        affine, code="scanner" if scanner else 0
-    )  # loses a tilt, which the sform keeps
+    header.set_qform(affine, code="scanner" if scanner else 0)  # loses a tilt, the sform keeps it
     header.set_sform(affine, code="scanner" if scanner else "aligned")
     return header
 
 
-def _write_slices(study: Study, values: NDArray[Any], folder: Path, suffix: str) -> None:
+def _write_slices(study: Study, values: NDArray[Any], folder: Path) -> None:
     folder.mkdir()
     for name, plane in zip(safe_names(study.slice_names), values, strict=True):
         tifffile.imwrite(
-            folder / f"{name}_{suffix}.tif",
+            folder / f"{name}_{folder.name}.tif",
             plane,
             photometric="minisblack",
             compression="zlib",

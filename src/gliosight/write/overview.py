@@ -1,9 +1,8 @@
-"""The contact sheet for people who would rather look than read (stage: write).
+"""The contact sheet ``overview.png`` (stage: write).
 
-What comes in is an `Analysis`; what goes out is ``overview.png``: FLAIR slices with the outline,
-radiological where the sides are known, the verdict above them and what it is worth below. The air
-around the head is cut away, and of more slices than there is room for those without head are left
-out; the mask is always shown whole.
+FLAIR slices with the outline, radiological where the sides are known, the verdict above them and what it is
+worth below. The air around the head is cut away, and of more slices than there is room for those without head
+are left out; the mask is always shown whole.
 """
 
 from __future__ import annotations
@@ -56,19 +55,7 @@ STATUS_COLOUR = {
 
 
 def write_overview(analysis: Analysis, path: Path) -> None:
-    """Write ``overview.png``.
-
-    Parameters
-    ----------
-    analysis : Analysis
-    path : Path
-        Of the PNG file; its folder exists.
-
-    Raises
-    ------
-    OSError
-        The file cannot be written.
-    """
+    """Write ``overview.png`` into a folder that exists."""
     draw_overview(analysis).save(path, "PNG", compress_level=5)
 
 
@@ -77,7 +64,7 @@ def draw_overview(analysis: Analysis) -> Image.Image:
     flair = analysis.study.flair.values
     slices, *box = find_box(flair, analysis.mask)
     seen = range(analysis.study.shape[0])[slices if len(flair) > MOST_SLICES else slice(None)]
-    always = [one.largest_slice for one in analysis.findings] or [start_slice(analysis)]
+    always = [finding.largest_slice for finding in analysis.findings] or [start_slice(analysis)]
     chosen = choose_slices(len(seen), MOST_SLICES, [k - seen[0] for k in always if k in seen])
     indices = [seen[k] for k in chosen]
     shape = (len(flair), *flair[0][box[0], box[1]].shape)
@@ -150,25 +137,17 @@ def _draw_loops(
 
 def _letter_cell(cell: Image.Image, display: Display, index: str, place: str) -> None:
     pen = ImageDraw.Draw(cell)
-    size = 17 if cell.width >= 150 else 13
     width, height = cell.size
-
-    def put(at: tuple[float, float], text: str, anchor: str, colour: tuple[int, int, int]) -> None:
-        pen.text(
-            at,
-            text,
-            fill=colour,
-            font=_font(size),
-            anchor=anchor,
-            stroke_width=2,
-            stroke_fill=(0, 0, 0),
-        )
-
-    put((6, 5), index, "la", INK)
-    if place and width >= 150:
-        put((width - 6, 5), place, "ra", QUIET)
-    put((6, (CAPTION + height) / 2), display.left, "lm", INK)
-    put((width - 6, (CAPTION + height) / 2), display.right, "rm", INK)
+    wide = width >= 150
+    middle = (CAPTION + height) / 2
+    for at, text, anchor, colour in (
+        ((6, 5), index, "la", INK),
+        ((width - 6, 5), place if wide else "", "ra", QUIET),
+        ((6, middle), display.left, "lm", INK),
+        ((width - 6, middle), display.right, "rm", INK),
+    ):
+        font = _font(17 if wide else 13)
+        pen.text(at, text, colour, font, anchor, stroke_width=2, stroke_fill=(0, 0, 0))
 
 
 def fact_words(analysis: Analysis, shown: int) -> list[str]:
@@ -196,7 +175,7 @@ def _write_head(sheet: Image.Image, analysis: Analysis, shown: int) -> None:
     name = _shorten(drawable(analysis.study.study_id), WIDTH - MARGIN - left, 24)
     pen.text((WIDTH - MARGIN, 40), name, fill=INK, font=_font(24), anchor="ra")
     facts = _plain("   ·   ".join(fact_words(analysis, shown)))
-    line = _shorten(drawable(facts), WIDTH - 2 * MARGIN, 22)
+    line = _shorten(facts, WIDTH - 2 * MARGIN, 22)
     pen.text((MARGIN, 88), line, fill=QUIET, font=_font(22))
 
 
@@ -204,16 +183,13 @@ def _write_foot(sheet: Image.Image, display: Display, top: int) -> None:
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, top), RESEARCH_USE, fill=AMBER, font=_font(22), stroke_width=0.3)
     meaning = f"{MASK_MEANING} {display_note(display)}"
-    line = _shorten(drawable(_plain(meaning)), WIDTH - 2 * MARGIN, 18)
+    line = _shorten(_plain(meaning), WIDTH - 2 * MARGIN, 18)
     pen.text((MARGIN, top + 38), line, fill=QUIET, font=_font(18))
 
 
 def drawable(text: str) -> str:
     """Text the font can draw; all else becomes visible escapes, so that no two names look alike."""
-    return "".join(
-        one if _has_glyph(one) else one.encode("unicode_escape").decode("ascii")
-        for one in printable(text)
-    )
+    return printable(text).encode("ascii", "backslashreplace").decode()
 
 
 def _plain(text: str) -> str:
@@ -237,12 +213,3 @@ def _shorten(text: str, room: float, size: int) -> str:
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size=size)
-
-
-@cache
-def _has_glyph(character: str) -> bool:
-    font = _font(24)
-    if character.isascii() or character == "·":
-        return True
-    # The bundled font draws what it does not have as the same empty box.
-    return bytes(font.getmask(character)) != bytes(font.getmask("\uffff"))

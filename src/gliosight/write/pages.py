@@ -1,7 +1,6 @@
-"""HTML pages from templates: what the report, the evaluation and the data set's page share (stage: write).
+"""The Jinja2 environment of all HTML pages: all is escaped, and a missing name is an error (stage: write).
 
-In: a package's folder of templates and a file's name. Out: its text, and the one Jinja2 environment all
-pages are rendered with: everything is escaped, and a name that is missing is an error.
+Apart because the report, the evaluation and the data set's page share it.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 """Native slices as pictures for people (stage: write; used by the report and the overview).
 
-What comes in are native arrays and their `Geometry`; what goes out are grey pictures, outlines and
-the letters at their edges, in radiological display: one looks at the patient from the feet or from
-the front, so that the patient's right is on the left of the picture.
+Grey pictures, outlines and the letters at their edges, in radiological display: one looks at the patient from
+the feet or from the front, so that the patient's right is on the left of the picture.
 
-Words: the *display* is how native planes are turned to be looked at; an *edge letter* (R, L, A, P,
-S, I) says which side of the patient an edge of the picture shows; a *loop* is a closed outline
-along pixel borders. Display points are ``(x, y)`` in displayed pixels, ``(0, 0)`` being the
-picture's upper left corner, not the centre of its first pixel.
+Words: the *display* is how native planes are turned to be looked at; an *edge letter* (R, L, A, P, S, I) says
+which side of the patient an edge of the picture shows; a *loop* is a closed outline along pixel borders.
+Display points are ``(x, y)`` in displayed pixels, ``(0, 0)`` being the picture's upper left corner, not the
+centre of its first pixel.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ WINDOW = (0.5, 99.5)
 JPEG_QUALITY = 84
 # Below this probability the heat picture is transparent.
 HEAT_FROM = 0.05
-# Steps of the heat scale: more are not told apart by eye, and fewer compress better.
+# Steps of the heat scale: the eye distinguishes no more, and fewer compress better.
 HEAT_STEPS = 20
 # A second edge letter is given where a picture is turned by more than about 15 degrees.
 SECOND_LETTER_FROM = 0.26
@@ -166,7 +165,10 @@ def slice_places(geometry: Geometry | None) -> tuple[str, ...] | None:
     axis = int(np.abs(normal).argmax())
     along = geometry.slice_positions * (1.0 if normal[axis] > 0 else -1.0)
     minus, plus = _LETTERS[axis]
-    return tuple(f"{plus if one > 0 else minus} {abs(one):.1f} mm" for one in np.round(along, 1))
+    return tuple(
+        f"{plus if position > 0 else minus} {abs(position):.1f} mm"
+        for position in np.round(along, 1)
+    )
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,7 @@ def find_box(values: NDArray[Any], mask: NDArray[np.bool_]) -> tuple[slice, slic
     head = find_head(sample)
     box = []
     for axis, (size, step) in enumerate(zip(values.shape, steps, strict=True)):
-        others = tuple(one for one in range(3) if one != axis)
+        others = tuple(other for other in range(3) if other != axis)
         inside = np.flatnonzero(head.any(axis=others)) * step
         inside = np.concatenate([inside, np.flatnonzero(mask.any(axis=others))])
         margin = max(step, size // 24) if axis else step
@@ -271,7 +273,7 @@ def heat_colours() -> list[tuple[int, int, int, int]]:
     at = (0.0, 0.35, 0.7, 1.0)
     stops = ((76, 20, 110, 80), (190, 40, 95, 105), (245, 125, 20, 120), (253, 235, 140, 130))
     scale = np.arange(1, HEAT_STEPS + 1) / HEAT_STEPS
-    parts = [np.interp(scale, at, [one[k] for one in stops]) for k in range(4)]
+    parts = [np.interp(scale, at, [stop[k] for stop in stops]) for k in range(4)]
     colours = [(int(r), int(g), int(b), int(a)) for r, g, b, a in zip(*parts, strict=True)]
     return [(0, 0, 0, 0), *colours]
 
@@ -291,11 +293,10 @@ def trace(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
 
     Notes
     -----
-    Corners of the outline are the lattice points around which an odd number of the four pixels is
-    set (once) and those where two diagonal ones are (twice: two loops touch there). Along a lattice
-    row consecutive corners are the ends of one straight run, and along a lattice column likewise; a
-    loop is a walk that takes a run across and a run down in turn. Only corners are visited one by
-    one.
+    A corner is a lattice point around which an odd number of the four pixels is set, or two diagonal
+    ones: then two loops touch there, and it counts twice. Along each lattice row consecutive corners
+    are the ends of one straight run, and along each lattice column likewise; a loop takes a run
+    across and a run down in turn.
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if len(rows) == 0:
@@ -338,7 +339,7 @@ def svg_path(loops: Iterable[NDArray[np.int64]]) -> str:
     """Loops as the ``d`` of an SVG path, in relative runs across and down."""
     parts = []
     for loop in loops:
-        x, y = (int(one) for one in loop[0])
+        x, y = (int(value) for value in loop[0])
         parts.append(f"M{x} {y}")
         steps = np.diff(loop, axis=0)
         parts += [f"h{dx}" if dx else f"v{dy}" for dx, dy in steps.tolist()]
@@ -357,7 +358,7 @@ def choose_slices(count: int, limit: int, always: Iterable[int] = ()) -> list[in
     wanted = limit - len(chosen)
     # Evenly spread candidates, more of them as long as they fall on slices already chosen.
     for n in range(wanted, count + 1):
-        spread = {int(one) for one in np.round((np.arange(n) + 0.5) * count / max(n, 1) - 0.5)}
+        spread = {int(index) for index in np.round((np.arange(n) + 0.5) * count / max(n, 1) - 0.5)}
         if len(spread - chosen) >= wanted:
             return sorted(chosen | set(sorted(spread - chosen)[:wanted]))
     return sorted(chosen)

@@ -1,13 +1,12 @@
 """The report a person opens: one self-contained HTML file (stage: write).
 
-What comes in is an `Analysis`; what goes out is ``report.html``, with its pictures, style and
-script inside: readable offline, on a phone, printed, and without JavaScript. The page's words and
-numbers are written here, in ``words.py`` and in ``templates/report.html.j2``; the script only moves
-through what is already there.
+``report.html`` holds its pictures, style and script: readable offline, on a phone, printed, and without
+JavaScript. Words and numbers are written here, in ``words.py`` and in ``templates/report.html.j2``; the
+script only moves through what is there.
 
-Everything that comes from the study (its id, slice names, flags) is hostile text: the template
-escapes it, the data block escapes what could end it, and a content security policy allows this
-page's own style and script by hash, pictures as data, and nothing else.
+Everything that comes from the study (its id, slice names, flags) is hostile text: the template escapes it,
+the data block escapes what could end it, and a content security policy allows this page's own style and
+script by hash, pictures as data, and nothing else.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
@@ -72,20 +72,14 @@ UNDER_WAY = "in result.json: it was still under way when this page was made"
 def write_report(
     analysis: Analysis, path: Path, *, files: Mapping[str, str] = MappingProxyType({})
 ) -> None:
-    """Write ``report.html``.
+    """Write ``report.html`` into a folder that exists.
 
     Parameters
     ----------
     analysis : Analysis
     path : Path
-        Of the HTML file; its folder exists.
     files : mapping of str to str, optional
         The other outputs beside it: name relative to the report, and what it is.
-
-    Raises
-    ------
-    OSError
-        The file cannot be written.
     """
     # Lone surrogates, from names that are no UTF-8, become visible escapes.
     path.write_text(
@@ -103,21 +97,22 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
     )
     display = plan_display(analysis.study.geometry, analysis.study.shape)
     pictures = _draw(analysis, display)
-    numbers = _style_numbers(analysis, display)
+    # In an element of their own, since the policy forbids style attributes.
+    numbers = f":root{{--aspect:{display.aspect:.5f};--slices:{analysis.study.shape[0]}}}"
     context = {
         "policy": _policy(styles=(style, numbers), scripts=(early, script)),
-        "style": Markup(style),  # noqa: S704 - our own file
-        "script": Markup(script),  # noqa: S704 - our own file
-        "early": Markup(early),  # noqa: S704 - our own file
-        "numbers": Markup(numbers),  # noqa: S704 - digits only
-        "data": Markup(embed_json(_data(analysis, display, pictures))),  # noqa: S704 - escaped
+        "style": style,
+        "script": script,
+        "early": early,
+        "numbers": numbers,
+        "data": embed_json(_data(analysis, pictures)),
         "research_use": RESEARCH_USE,
         "mask_meaning": MASK_MEANING,
         "limits": LIMITS,
         "dash": DASH,
-        "study_id": printable(analysis.study.study_id),
+        "study_id": analysis.study.study_id,
         "verdict": _verdict(analysis),
-        "findings": [_finding_row(one) for one in analysis.findings],
+        "findings": [_finding_row(finding) for finding in analysis.findings],
         "unknown_measures": unknown_measures(analysis),
         "display": display,
         "display_note": display_note(display),
@@ -131,28 +126,22 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
         "key_slices": _key_pictures(analysis, pictures),
         "start_picture": _data_uri(pictures.sequences[Sequence.FLAIR.value][start_slice(analysis)]),
         "outlines": pictures.outlines,
-        "flags": [
-            {
-                "warning": one.severity == "warning",
-                "code": one.code,
-                "message": printable(one.message),
-            }
-            for one in sorted(analysis.flags, key=lambda one: one.severity != "warning")
-        ],
-        "chosen": {
-            name: printable(why) for name, why in analysis.study.source.get("chosen", {}).items()
-        },
+        "flags": sorted(analysis.flags, key=lambda flag: flag.severity != "warning"),
+        "chosen": analysis.study.source.get("chosen", {}),
         "provenance": _provenance(analysis),
         "files": [
-            {
-                "href": "./" + quote(name, errors="surrogateescape"),
-                "name": printable(name),
-                "what": what,
-            }
+            {"href": "./" + quote(name, errors="surrogateescape"), "name": name, "what": what}
             for name, what in files.items()
         ],
     }
-    return environment().from_string(template_text("write", "report.html.j2")).render(context)
+    # Whatever the template prints has its control codes and lone surrogates made visible.
+    page = environment().overlay(finalize=_made_visible)
+    return page.from_string(template_text("write", "report.html.j2")).render(context)
+
+
+def _made_visible(value: Any) -> Any:
+    plain = isinstance(value, str) and not isinstance(value, Markup)
+    return printable(value) if plain and not value.isprintable() else value
 
 
 def start_slice(analysis: Analysis) -> int:
@@ -165,9 +154,6 @@ def start_slice(analysis: Analysis) -> int:
     return len(probabilities) // 2
 
 
-# --- what the template is given ------------------------------------------------------------------
-
-
 def _verdict(analysis: Analysis) -> dict[str, Any]:
     decision = analysis.decision
     volume, volume_remark = volume_words(analysis)
@@ -178,7 +164,7 @@ def _verdict(analysis: Analysis) -> dict[str, Any]:
     return {
         "status": analysis.status.value.capitalize(),
         "kind": analysis.status.name.lower().replace("_", "-"),
-        "reason": printable(decision.reason),
+        "reason": decision.reason,
         "score": score,
         "threshold": threshold,
         "meter": None if decision.score is None else 200 * min(max(decision.score, 0.0), 1.0),
@@ -218,20 +204,18 @@ def _finding_row(finding: Finding) -> dict[str, Any]:
 
 
 def _bars(analysis: Analysis) -> dict[str, Any]:
-    decision = analysis.decision
-    areas = analysis.areas_px
-    top = max(int(areas.max()), 1)
-    shown, told = _areas_told(analysis), _probabilities_told(analysis)
+    decision, areas = analysis.decision, analysis.areas_px
+    probability_texts, area_texts = _slice_texts(analysis)
     bars = [
         {
             "index": index,
-            "height": f"{100 * min(max(float(p), 0.0), 1.0):.1f}".removesuffix(".0"),
-            "above": bool(p >= decision.slice_threshold),
-            "area_height": f"{100 * area / top:.1f}".removesuffix(".0"),
-            "label": f"Slice {index}: probability {word}, area {words}",
+            "height": _percent(float(probability)),
+            "above": bool(probability >= decision.slice_threshold),
+            "area_height": _percent(area / max(int(areas.max()), 1)),
+            "label": f"Slice {index}: probability {probability_texts[index]}, area {area_texts[index]}",
         }
-        for index, (p, area, words, word) in enumerate(
-            zip(decision.slice_probabilities, areas.tolist(), shown, told, strict=True)
+        for index, (probability, area) in enumerate(
+            zip(decision.slice_probabilities, areas.tolist(), strict=True)
         )
     ]
     return {
@@ -239,20 +223,25 @@ def _bars(analysis: Analysis) -> dict[str, Any]:
         "threshold": against(0.0, decision.slice_threshold)[1],
         "threshold_y": f"{100 - 100 * min(max(decision.slice_threshold, 0.0), 1.0):.2f}",
         "largest": _area_words(analysis, int(areas.max())),
-        "any_area": bool(areas.any()),
     }
 
 
-def _probabilities_told(analysis: Analysis) -> list[str]:
-    if analysis.status is Status.NOT_ASSESSED:
-        return [DASH] * analysis.study.shape[0]  # a 0 would claim a negative
-    return [probability_words(float(one)) for one in analysis.decision.slice_probabilities]
+def _percent(part: float) -> str:
+    return f"{100 * min(max(part, 0.0), 1.0):.1f}".removesuffix(".0")
 
 
-def _areas_told(analysis: Analysis) -> list[str]:
-    if analysis.status is Status.NOT_ASSESSED:
-        return [DASH] * analysis.study.shape[0]
-    return [_area_words(analysis, int(one)) for one in analysis.areas_px]
+def _slice_texts(analysis: Analysis) -> tuple[list[str], list[str]]:
+    """Probability and area of each slice in words."""
+    if analysis.status is Status.NOT_ASSESSED:  # a 0 would claim a negative
+        unknown = [DASH] * analysis.study.shape[0]
+        return unknown, unknown
+    return (
+        [
+            probability_words(float(probability))
+            for probability in analysis.decision.slice_probabilities
+        ],
+        [_area_words(analysis, int(area)) for area in analysis.areas_px],
+    )
 
 
 def _area_words(analysis: Analysis, pixels: int) -> str:
@@ -264,7 +253,7 @@ def _area_words(analysis: Analysis, pixels: int) -> str:
 
 def _key_pictures(analysis: Analysis, pictures: _Pictures) -> list[dict[str, Any]]:
     count = analysis.study.shape[0]
-    always = [one.largest_slice for one in analysis.findings] or [start_slice(analysis)]
+    always = [finding.largest_slice for finding in analysis.findings] or [start_slice(analysis)]
     if analysis.findings:  # how far the largest lesion goes, too
         first, last = analysis.findings[0].slices
         always += [round(first + (last - first) * part) for part in (0.25, 0.75, 0.0, 1.0)]
@@ -272,7 +261,7 @@ def _key_pictures(analysis: Analysis, pictures: _Pictures) -> list[dict[str, Any
     return [
         {
             "index": index,
-            "name": printable(analysis.study.slice_names[index]),
+            "name": analysis.study.slice_names[index],
             "place": places[index] if places else "",
             "picture": _data_uri(pictures.sequences[Sequence.FLAIR.value][index]),
             "outline": pictures.outlines[index],
@@ -283,7 +272,11 @@ def _key_pictures(analysis: Analysis, pictures: _Pictures) -> list[dict[str, Any
 
 
 def _findings_on(analysis: Analysis, index: int) -> list[int]:
-    return [one.id for one in analysis.findings if one.slices[0] <= index <= one.slices[1]]
+    return [
+        finding.id
+        for finding in analysis.findings
+        if finding.slices[0] <= index <= finding.slices[1]
+    ]
 
 
 def _provenance(analysis: Analysis) -> dict[str, Any]:
@@ -307,17 +300,14 @@ def _provenance(analysis: Analysis) -> dict[str, Any]:
         height, width = geometry.spacing
         facts["Pixel size, slice spacing"] = f"{height:.3g} × {width:.3g} mm, {between}"
     return {
-        "facts": {name: printable(value) for name, value in facts.items()},
+        "facts": facts,
         "settings": dict(setting_words(origin.settings)),
         "timings": {
-            **{printable(k): f"{v:,.0f} ms" for k, v in origin.timings_ms.items()},
+            **{stage: f"{ms:,.0f} ms" for stage, ms in origin.timings_ms.items()},
             **({} if "write" in origin.timings_ms else {"write": UNDER_WAY}),
         },
-        "environment": {printable(k): printable(v) for k, v in origin.environment.items()},
+        "environment": origin.environment,
     }
-
-
-# --- pictures and data ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -331,7 +321,7 @@ class _Pictures:
 
 def _draw(analysis: Analysis, display: Display) -> _Pictures:
     study = analysis.study
-    present = [one for one in Sequence if one in study.sequences]
+    present = [sequence for sequence in Sequence if sequence in study.sequences]
     count, rows, columns = study.shape
     longest = LONGEST_SIDE
     shrink = LONGEST_SIDE / max(rows, columns, LONGEST_SIDE)
@@ -340,8 +330,7 @@ def _draw(analysis: Analysis, display: Display) -> _Pictures:
         side = min(LONGEST_SIDE, max(rows, columns))
         longest = max(SMALLEST_SIDE, int(side * math.sqrt(MOST_PIXELS / pixels)))
 
-    def draw_grey(job: tuple[Sequence, int]) -> bytes:
-        sequence, index = job
+    def draw_grey(sequence: Sequence, index: int) -> bytes:
         plane = display.turn(study.sequences[sequence].values[index])
         return encode_grey(windows[sequence].apply(plane), longest)
 
@@ -350,42 +339,32 @@ def _draw(analysis: Analysis, display: Display) -> _Pictures:
 
     # Pillow and numpy let go of the interpreter while they work: threads pay, up to a few.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        windows = dict(
-            zip(
-                present,
-                pool.map(find_window, [study.sequences[one].values for one in present]),
-                strict=True,
-            )
-        )
-        drawn = list(pool.map(draw_grey, [(one, k) for one in present for k in range(count)]))
+        volumes = [study.sequences[sequence].values for sequence in present]
+        windows = dict(zip(present, pool.map(find_window, volumes), strict=True))
+        drawn = {
+            sequence.value: list(pool.map(partial(draw_grey, sequence), range(count)))
+            for sequence in present
+        }
         heat = list(pool.map(draw_heat, range(count)))
-    outlines = [svg_path(trace(display.turn(plane))) for plane in analysis.mask]
-    return _Pictures(
-        {one.value: drawn[k * count : (k + 1) * count] for k, one in enumerate(present)},
-        heat,
-        outlines,
-    )
+    return _Pictures(drawn, heat, [svg_path(trace(display.turn(plane))) for plane in analysis.mask])
 
 
-def _data(analysis: Analysis, display: Display, pictures: _Pictures) -> dict[str, Any]:
+def _data(analysis: Analysis, pictures: _Pictures) -> dict[str, Any]:
     """What the script needs; pictures as base64 without their ``data:`` prefix."""
-    areas = analysis.areas_px.tolist()
-    places = slice_places(analysis.study.geometry)
+    probabilities, areas = _slice_texts(analysis)
     return {
         "start": start_slice(analysis),
-        "rows": display.rows,
-        "columns": display.columns,
-        "names": [printable(one) for one in analysis.study.slice_names],
-        "places": places,
-        "probabilities": _probabilities_told(analysis),
-        "areas": _areas_told(analysis),
+        "names": [printable(name) for name in analysis.study.slice_names],
+        "places": slice_places(analysis.study.geometry),
+        "probabilities": probabilities,
+        "areas": areas,
         "findings": [_findings_on(analysis, index) for index in range(len(areas))],
         "outlines": pictures.outlines,
         "sequences": {
-            name: [b64encode(one).decode("ascii") for one in drawn]
+            name: [b64encode(picture).decode("ascii") for picture in drawn]
             for name, drawn in pictures.sequences.items()
         },
-        "heat": [one and b64encode(one).decode("ascii") for one in pictures.heat],
+        "heat": [picture and b64encode(picture).decode("ascii") for picture in pictures.heat],
     }
 
 
@@ -400,18 +379,10 @@ def _data_uri(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + b64encode(jpeg).decode("ascii")
 
 
-def _style_numbers(analysis: Analysis, display: Display) -> str:
-    """Numbers for the style; in an element, since the policy forbids style attributes."""
-    return (
-        f":root{{--aspect:{display.aspect:.5f};--slices:{analysis.study.shape[0]};"
-        f"--outline-unit:{max(display.rows, display.columns)}}}"
-    )
-
-
 def _policy(*, styles: tuple[str, ...], scripts: tuple[str, ...]) -> str:
     def hashes(texts: tuple[str, ...]) -> str:
         digests = (b64encode(sha256(text.encode()).digest()).decode("ascii") for text in texts)
-        return " ".join(f"'sha256-{one}'" for one in digests)
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
 
     return (
         f"default-src 'none'; img-src data:; style-src {hashes(styles)}; "

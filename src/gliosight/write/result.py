@@ -1,4 +1,4 @@
-"""The answer for machines: ``result.json`` and ``findings.csv`` (stage: write).
+"""The answer for machines: ``result.json``, written and read again, and ``findings.csv`` (stage: write).
 
 The JSON follows ``result.schema.json`` beside this file; docs/result.md explains it field by field. Numbers
 that are not known are ``null``, never 0 and never left out.
@@ -6,20 +6,54 @@ that are not known are ``null``, never 0 and never left out.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
-from gliosight.errors import printable
+import numpy as np
+from numpy.typing import NDArray
+
+from gliosight.analysis import (
+    MASK_MEANING,
+    RESEARCH_USE,
+    Analysis,
+    Decision,
+    Finding,
+    Provenance,
+    Side,
+    Status,
+)
+from gliosight.errors import (
+    DamagedInputError,
+    GliosightError,
+    NothingReadableError,
+    UnsupportedInputError,
+    printable,
+)
+from gliosight.maps import Maps
+from gliosight.study import Flag, Study
+from gliosight.write.staging import LARGEST_RECORD, RESULT_FILE
 
 SCHEMA_VERSION = "1.2"
 # Digits kept of a number: more than any input holds, fewer than two machines agree on.
 DIGITS = 6
+ANALYSE_AGAIN = "analyse the study again"
+# What values of an unexpected type raise, and text that is not JSON.
+_UNEXPECTED = (
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 # A table program takes a cell that begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
@@ -33,7 +67,7 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         Path relative to the result folder: what it is.
     """
     decision, study = analysis.decision, analysis.study
-    # The mask of a study that was not assessed is empty, but that is no measure of 0.
+    # The mask of a study that was not assessed is empty, but measures nothing.
     assessed = analysis.status is not Status.NOT_ASSESSED
     pixel = None if study.geometry is None else study.geometry.pixel_area
     slices = [
@@ -63,11 +97,11 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
             "rules": list(decision.rules),
             "slices": slices,
         },
-        "findings": [asdict(one) for one in analysis.findings],
+        "findings": [asdict(finding) for finding in analysis.findings],
         "volume_ml": analysis.volume_ml if assessed else None,
         "volume_px": analysis.volume_px if assessed else None,
         "mask_meaning": MASK_MEANING,
-        "flags": [asdict(one) for one in analysis.flags],
+        "flags": [asdict(flag) for flag in analysis.flags],
         "source": {
             "kind": study.kind,
             "path": study.source.get("path"),
@@ -92,15 +126,164 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         },
         "files": dict(files),
     }
-    rounded: dict[str, Any] = _rounded(result)
-    return rounded
+    return dict(rounded(result))
 
 
 def write_result(result: Mapping[str, Any], path: Path) -> None:
     """Write ``result.json``; a number that is not finite is a bug and raises ``ValueError``."""
     text = json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False)
-    # A file name that is no UTF-8 holds lone surrogates: as \\udcNN they are JSON, as bytes they are not.
+    # A file name that is not UTF-8 holds lone surrogates, which are written as \\udcNN.
     path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What ``result.json`` of a result folder says, as far as DICOM objects are made of it.
+
+    Raises
+    ------
+    NothingReadableError
+        There is no result.
+    DamagedInputError
+        gliosight did not write it, or it was changed since.
+    UnsupportedInputError
+        A version with another schema wrote it.
+    """
+    path = folder / RESULT_FILE
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_RECORD:
+            raise _damaged("no regular file, or far larger than any result")
+        with _reading():
+            result = json.loads(path.read_text("utf-8"))
+            version = str(result["schema_version"])
+            if re.fullmatch(r"[0-9]+\.[0-9]+", version) and version != SCHEMA_VERSION:
+                raise UnsupportedInputError(
+                    f"a result of schema {version}, this version reads {SCHEMA_VERSION}",
+                    where=RESULT_FILE,
+                    remedy=ANALYSE_AGAIN,
+                )
+            provenance, source = result["provenance"], result["source"]
+            texts = [
+                result["study_id"],
+                source["kind"],
+                *(provenance[key] for key in ("version", "engine", "precision")),
+                *(provenance["model"][key] for key in ("name", "sha256")),
+                *provenance["channels"],
+            ]
+            if source["kind"] == "dicom":
+                texts.append(source["series"]["FLAIR"]["frames_digest"])
+            if not all(isinstance(text, str) for text in texts):
+                raise TypeError
+    except OSError as error:
+        raise NothingReadableError(
+            f"no result of gliosight there: {error.strerror}",
+            where=folder.name or str(folder),
+            remedy="give the folder that gliosight analyze wrote",
+        ) from error
+    return dict(result)
+
+
+def restore(
+    result: Mapping[str, Any],
+    study: Study,
+    mask: NDArray[np.bool_],
+    labels: NDArray[np.unsignedinteger[Any]],
+    findings: tuple[Finding, ...],
+    *,
+    corrected: bool,
+) -> Analysis:
+    """The analysis that a result was written from, without its probability maps.
+
+    Parameters
+    ----------
+    result : mapping
+        What `read_result` gave.
+    study : Study
+        The study that was analysed.
+    mask, labels, findings
+        The result's mask, or one that was corrected since, measured by the study's geometry.
+    corrected : bool
+        Whether the mask may be another than the result's. Then its findings have no probability (NaN),
+        and the analysis has the flag MASK_CORRECTED.
+
+    Raises
+    ------
+    DamagedInputError
+        The mask is not the one that the result describes, or the result contradicts itself.
+    """
+    with _reading():
+        detection, provenance = result["detection"], result["provenance"]
+        status, score = Status(result["status"]), detection["score"]
+        flags = tuple(Flag(**flag) for flag in result["flags"])
+        recorded = {finding["tracking_uid"]: finding for finding in result["findings"]}
+        # These UIDs are made from the mask's voxels.
+        if [finding.tracking_uid for finding in findings] == list(recorded):
+            findings = tuple(
+                _recorded(finding, recorded[finding.tracking_uid]) for finding in findings
+            )
+            threshold = detection["score_threshold"]
+            # Both are rounded; equal within the last digit they decide nothing.
+            decisive = score is not None and not abs(score - threshold) <= 10.0**-DIGITS
+            if decisive and (status is Status.FOUND) != (score > threshold):
+                raise _damaged("the score contradicts the status")
+            if findings and status is not Status.FOUND:
+                raise _damaged("the findings contradict the status")
+        elif corrected:
+            status = Status.FOUND if findings else Status.NOT_FOUND
+            message = "The mask was changed after the analysis; its probabilities are not known."
+            flags = (*flags, Flag("MASK_CORRECTED", "warning", message))
+        else:
+            raise _damaged("the mask is not the one that the result describes", "mask")
+        unknown = np.full(study.shape[0], np.nan, np.float32)
+        return Analysis(
+            study=study,
+            maps=Maps(np.broadcast_to(np.float32(np.nan), study.shape), unknown),
+            decision=Decision(
+                mask=mask,
+                slice_probabilities=unknown,
+                score=score,
+                score_threshold=float(detection["score_threshold"]),
+                slice_threshold=float(detection["threshold"]),
+                status=status,
+                reason=result["reason"],
+                rules=tuple(detection["rules"]),
+            ),
+            labels=labels,
+            findings=findings,
+            flags=flags,
+            provenance=Provenance(
+                version=provenance["version"],
+                model=provenance["model"]["name"],
+                model_sha256=provenance["model"]["sha256"],
+                engine=provenance["engine"],
+                precision=provenance["precision"],
+                channels=tuple(provenance["channels"]),
+                settings=dict(provenance["settings"]),
+            ),
+        )
+
+
+def _recorded(finding: Finding, record: Mapping[str, Any]) -> Finding:
+    """A finding with the side and the probabilities that its record has: they need the pixels."""
+    mean, peak = record["mean_probability"], record["peak_probability"]
+    if record["side"] not in get_args(Side) or not 0 <= mean <= peak <= 1:
+        raise ValueError
+    return replace(finding, side=record["side"], mean_probability=mean, peak_probability=peak)
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Whatever the values of a result raise means that gliosight did not write it."""
+    try:
+        yield
+    except GliosightError:
+        raise
+    except _UNEXPECTED as error:
+        raise _damaged("not what gliosight writes") from error
+
+
+def _damaged(what: str, where: str = RESULT_FILE) -> DamagedInputError:
+    return DamagedInputError(what, where=where, remedy=ANALYSE_AGAIN)
 
 
 def load_schema() -> dict[str, Any]:
@@ -112,9 +295,11 @@ def load_schema() -> dict[str, Any]:
 
 def write_findings(analysis: Analysis, path: Path) -> None:
     """Write ``findings.csv``: one row per finding, tuples spread over columns, unknown values empty."""
-    rows = [{"study_id": analysis.study.study_id, **_flat(one)} for one in analysis.findings]
-    header = ["study_id", *_flat_names()]
-    write_table(rows, header, path)
+    rows = [
+        {"study_id": analysis.study.study_id, **_flat(finding)} for finding in analysis.findings
+    ]
+    columns = [column for field in fields(Finding) for column in _columns(field.name)]
+    write_table(rows, ["study_id", *columns], path)
 
 
 def write_table(rows: list[dict[str, Any]], header: list[str], path: Path) -> None:
@@ -141,32 +326,22 @@ _SPREAD = {
 }
 
 
-def _flat_names() -> list[str]:
-    return [name for one in fields(Finding) for name in _SPREAD.get(one.name, (one.name,))]
+def _columns(field: str) -> tuple[str, ...]:
+    return _SPREAD.get(field, (field,))
 
 
 def _flat(finding: Finding) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, value in asdict(finding).items():
-        if name not in _SPREAD:
-            out[name] = value
-            continue
-        flat = _leaves(value)
-        out.update(zip(_SPREAD[name], flat or [None] * len(_SPREAD[name]), strict=True))
-    return out
-
-
-def _leaves(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    if isinstance(value, (list, tuple)):
-        return [leaf for one in value for leaf in _leaves(one)]
-    return [value]
+    row: dict[str, Any] = {}
+    for field, value in asdict(finding).items():
+        columns = _columns(field)
+        flat = [value] if field not in _SPREAD else np.ravel(value).tolist()
+        row.update(zip(columns, flat if value is not None else [None] * len(columns), strict=True))
+    return row
 
 
 def _cell(value: Any) -> Any:
     if isinstance(value, float):
-        return _round(value)
+        return rounded(value)
     if isinstance(value, str):
         # Control codes, and characters that turn the text round, are made visible.
         text = printable(value)
@@ -174,15 +349,12 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _round(value: float) -> float:
-    return round(value, DIGITS) + 0.0  # never -0.0
-
-
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """A JSON value whose numbers have `DIGITS` digits behind the point, and no negative zero."""
     if isinstance(value, float):
-        return _round(value)
-    if isinstance(value, dict):
-        return {str(key): _rounded(one) for key, one in value.items()}
+        return round(value, DIGITS) + 0.0
+    if isinstance(value, Mapping):
+        return {str(key): rounded(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_rounded(one) for one in value]
+        return [rounded(item) for item in value]
     return value

@@ -1,7 +1,7 @@
 """Which OUT may be written or replaced (stage: write).
 
-A result folder appears whole or not at all (`gliosight.files`). An earlier result is replaced only as it was
-written: what somebody put into it is never removed.
+Apart from `gliosight.files`, which makes a folder appear whole or not at all: this knows what a result is. An
+earlier result is replaced only as it was written; what somebody put into it is never removed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from gliosight.errors import CannotWriteError, printable
 from gliosight.files import (
@@ -21,20 +20,9 @@ from gliosight.files import (
     is_empty,
     nearest,
     recover,
-    safe_name,
     safe_names,
     whole_folder,
 )
-
-__all__ = [
-    "LARGEST_RECORD",
-    "NOBODYS",
-    "RESULT_FILE",
-    "check_out",
-    "safe_name",
-    "safe_names",
-    "staged",
-]
 
 # What makes a folder one of ours: nothing else is ever replaced.
 RESULT_FILE = "result.json"
@@ -44,6 +32,7 @@ OUR_KEYS = ("schema_version", "research_use_only")
 LARGEST_RECORD = 2**26
 # What file browsers put into every folder they show.
 NOBODYS = (".DS_Store", "Thumbs.db", "desktop.ini")
+_ELSEWHERE = "choose another -o"
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
@@ -64,71 +53,17 @@ def check_out(out: Path, *, overwrite: bool) -> None:
 
 
 def check_place(out: Path, *, overwrite: bool) -> None:
-    """`check_out` without a look for what killed runs left, for who is writing there.
+    """`check_out` without a look for what killed runs left, and for who is writing there.
 
     Raises
     ------
     CannotWriteError
     """
     with _as_cannot_write(out) as where:
-        _check_content(absolute(out), where, overwrite=overwrite)
-        _check_place(absolute(out), where)
-
-
-@contextlib.contextmanager
-def _as_cannot_write(out: Path) -> Iterator[str]:
-    """Give OUT's name for messages; what the system says of OUT becomes one of our errors."""
-    where = printable(out.name or str(out))
-    try:
-        where = printable(absolute(out).name or str(out))
-        yield where
-    except CannotWriteError:
-        raise
-    except (OSError, ValueError) as error:  # a name too long, no permission to look
-        raise CannotWriteError(
-            f"cannot write there: {getattr(error, 'strerror', None) or error}",
-            where=where,
-            remedy="choose another -o",
-        ) from error
-
-
-def _check_content(out: Path, where: str, *, overwrite: bool) -> None:
-    if "\0" in str(out):
-        raise ValueError("a name cannot hold a NUL")
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise CannotWriteError(
-            "a file is in the way of the output folder",
-            where=where,
-            remedy="choose another -o",
-        )
-    if out.is_dir() and not is_empty(out):
-        if not overwrite:
-            raise CannotWriteError(
-                "the output folder is not empty",
-                where=where,
-                remedy="choose another -o, or replace it with --overwrite",
-            )
-        _check_ours(out, where)
-        if out.is_mount():
-            raise CannotWriteError(
-                "the result to replace is a mount point",
-                where=where,
-                remedy="choose a folder in it with -o",
-            )
-
-
-def _check_place(out: Path, where: str) -> None:
-    check_working_folder(out)  # raises where its longer name does not fit any more
-    fills = out.is_dir() and is_empty(out)
-    above = out if fills else nearest(out)
-    if not above.is_dir():
-        raise CannotWriteError(
-            f"{above.name} is not a folder", where=where, remedy="choose another -o"
-        )
-    if not os.access(above, os.W_OK | os.X_OK):
-        raise CannotWriteError(
-            "no permission to write there", where=where, remedy="choose another -o"
-        )
+        objection = _objection(absolute(out), overwrite=overwrite)
+        if objection is not None:
+            what, remedy = objection
+            raise CannotWriteError(what, where=where, remedy=remedy)
 
 
 @contextlib.contextmanager
@@ -146,67 +81,93 @@ def staged(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield folder
 
 
-def _check_ours(out: Path, where: str) -> None:
-    """Refuse to replace a folder unless it is a result and nothing but a result."""
-    record = _read_record(out / RESULT_FILE)
-    if record is None:
+@contextlib.contextmanager
+def _as_cannot_write(out: Path) -> Iterator[str]:
+    """Give OUT's name for messages; what the system says of OUT becomes one of our errors."""
+    where = printable(out.name or str(out))
+    try:
+        where = printable(absolute(out).name or str(out))
+        yield where
+    except CannotWriteError:
+        raise
+    except (OSError, ValueError) as error:  # a name too long, no permission to look
         raise CannotWriteError(
+            f"cannot write there: {getattr(error, 'strerror', None) or error}",
+            where=where,
+            remedy=_ELSEWHERE,
+        ) from error
+
+
+def _objection(out: Path, *, overwrite: bool) -> tuple[str, str] | None:
+    """Why OUT cannot be written, and the remedy."""
+    if "\0" in str(out):
+        return "a name cannot hold a NUL", _ELSEWHERE
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        return "a file is in the way of the output folder", _ELSEWHERE
+    fills = out.is_dir() and is_empty(out)
+    if out.is_dir() and not fills:
+        if not overwrite:
+            remedy = f"{_ELSEWHERE}, or replace it with --overwrite"
+            return "the output folder is not empty", remedy
+        objection = _objection_to_replace(out)
+        if objection is not None:
+            return objection
+    check_working_folder(out)  # raises where its longer name does not fit any more
+    above = out if fills else nearest(out)
+    if not above.is_dir():
+        return f"{above.name} is not a folder", _ELSEWHERE
+    if not os.access(above, os.W_OK | os.X_OK):
+        return "no permission to write there", _ELSEWHERE
+    return None
+
+
+def _objection_to_replace(out: Path) -> tuple[str, str] | None:
+    own = _paths_of_result(out)
+    if own is None:
+        return (
             "the output folder holds something else than a result",
-            where=where,
-            remedy="choose another -o; --overwrite replaces results of gliosight only",
+            f"{_ELSEWHERE}; --overwrite replaces results of gliosight only",
         )
-    foreign = next(_foreign(out, record), None)
+    foreign = next(_foreign(out, own), None)
     if foreign is not None:
-        raise CannotWriteError(
+        return (
             f"the output folder holds something that is not part of the result: {foreign}",
-            where=where,
-            remedy="move that elsewhere, or choose another -o",
+            f"move that elsewhere, or {_ELSEWHERE}",
         )
-    if _holds_working_folder(out):
-        raise CannotWriteError(
-            "the result to replace is the working folder",
-            where=where,
-            remedy="go to another folder first, or choose another -o",
-        )
+    with contextlib.suppress(OSError):  # the working folder has been removed
+        here = Path.cwd().resolve()
+        if out.resolve() in (here, *here.parents):
+            return (
+                "the result to replace is the working folder",
+                f"go to another folder first, or {_ELSEWHERE}",
+            )
+    if out.is_mount():
+        return "the result to replace is a mount point", "choose a folder in it with -o"
+    return None
 
 
-def _read_record(path: Path) -> dict[str, Any] | None:
-    """The record of a result, or nothing if gliosight did not write it."""
+def _paths_of_result(out: Path) -> set[str] | None:
+    """The paths that a result's record names; ``None`` where gliosight did not write it."""
+    path = out / RESULT_FILE
     if not path.is_file() or path.stat().st_size > LARGEST_RECORD:
         return None
     try:
         record = json.loads(path.read_bytes())
+        slices = safe_names([item["name"] for item in record["detection"]["slices"]])
+        paths = set(dict(record["files"]))
         ours = all(key in record for key in OUR_KEYS)
-        names = [one["name"] for one in record["detection"]["slices"]]
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
-    if not ours or not isinstance(record.get("files"), dict):
-        return None
-    return record if all(isinstance(one, str) for one in names) else None
+    folders = [path for path in paths if path.endswith("/")]
+    paths |= {f"{folder}{name}_{folder[:-1]}.tif" for folder in folders for name in slices}
+    return paths if ours else None
 
 
-def _foreign(out: Path, record: dict[str, Any]) -> Iterator[str]:
+def _foreign(out: Path, own: set[str]) -> Iterator[str]:
     """What is in a result's folder without belonging to the result, as paths below it."""
-    slices = safe_names([one["name"] for one in record["detection"]["slices"]])
     for path in sorted(out.iterdir()):
-        if path.name in NOBODYS:
-            continue
-        if not path.is_dir() or path.is_symlink():
-            if path.name not in record["files"]:
-                yield path.name
-        elif f"{path.name}/" not in record["files"]:
-            yield f"{path.name}/"
-        else:
-            written = {f"{one}_{path.name}.tif" for one in slices}
-            inside = sorted(one.name for one in path.iterdir())
-            yield from (
-                f"{path.name}/{one}" for one in inside if one not in written and one not in NOBODYS
-            )
-
-
-def _holds_working_folder(out: Path) -> bool:
-    try:
-        here = Path.cwd().resolve()
-    except OSError:  # it has been removed
-        return False
-    return out.resolve() in (here, *here.parents)
+        folder = path.is_dir() and not path.is_symlink()
+        name = f"{path.name}/" if folder else path.name
+        inside = sorted(path.iterdir()) if folder and name in own else []
+        names = [name, *(f"{name}{child.name}" for child in inside)]
+        yield from (path for path in names if path not in own and Path(path).name not in NOBODYS)

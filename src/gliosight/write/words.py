@@ -1,7 +1,6 @@
-"""What is said of an analysis, and how numbers are told (stage: write; used by the report and the overview).
+"""Numbers and facts of an analysis in words, the same in report and overview (stage: write).
 
-What comes in are an `Analysis`, its settings or a number; what goes out are words for people, the same
-wherever they stand. A measure that is not known is a dash, never a zero.
+Apart because both use them. A measure that is not known is a dash, never a zero.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gliosight.analysis import Analysis, Status
-from gliosight.errors import printable
 from gliosight.write.pictures import Display
 
 DASH = "—"
@@ -82,9 +80,12 @@ def display_note(display: Display) -> str:
 def unknown_measures(analysis: Analysis) -> str:
     """Why some measures are not given; empty when all are."""
     missing = []
-    if any(one.volume_ml is None or one.largest_area_mm2 is None for one in analysis.findings):
+    if any(
+        finding.volume_ml is None or finding.largest_area_mm2 is None
+        for finding in analysis.findings
+    ):
         missing.append("volumes need the slice spacing")
-    if any(one.longest_diameter_mm is None for one in analysis.findings):
+    if any(finding.longest_diameter_mm is None for finding in analysis.findings):
         missing.append("diameters need axial slices")
     if missing and analysis.study.geometry is None:
         return "not known: the input has no geometry, so there are no millimetres"
@@ -94,7 +95,7 @@ def unknown_measures(analysis: Analysis) -> str:
 def setting_words(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
     """Names and values of all settings, those in groups one by one."""
     for key, value in settings.items():
-        name = above + printable(str(key)).replace("_", " ")
+        name = above + str(key).replace("_", " ")
         if isinstance(value, Mapping):
             yield from setting_words(value, f"{name}: ")
         else:
@@ -109,5 +110,5 @@ def _value_words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_value_words(one) for one in value) or DASH
-    return printable(str(value))
+        return ", ".join(_value_words(item) for item in value) or DASH
+    return str(value)

@@ -186,11 +186,12 @@ def make_analysis(
         status=status,
         reason="Made for a test.",
     )
-    findings = measure(study, mask, probability, origin="made")
+    labels, findings = measure(study, mask, probability, origin="made")
     return Analysis(
         study,
         Maps(probability, probability.max(axis=(1, 2))),
         decision,
+        labels,
         findings,
         flags,
         replace(made_by, **provenance),

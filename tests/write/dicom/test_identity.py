@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from gliosight.study import DicomSource
 from gliosight.write.dicom import write_dicom, write_segmentation
-from gliosight.write.dicom.headers import has_value
+from gliosight.write.dicom.source import has_value
 from tests.write.dicom.builders import make_analysis, make_source
 
 

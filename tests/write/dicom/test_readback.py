@@ -18,13 +18,13 @@ from gliosight.analysis import Analysis
 from gliosight.errors import InternalError
 from gliosight.study import Geometry
 from gliosight.write.dicom import write_dicom, write_probability, write_report, write_segmentation
-from gliosight.write.dicom.identity import origin_of
 from gliosight.write.dicom.readback import (
     check_probability,
     check_report,
     check_segmentation,
     checked,
 )
+from gliosight.write.dicom.source import origin_of
 from gliosight.write.dicom.uids import uids_of
 from tests.write.dicom.builders import (
     OBLIQUE,
@@ -195,7 +195,7 @@ SEGMENTATIONS: dict[str, tuple[Corrupt, str]] = {
     "columns mirrored by orientation": (_turned(1, 1, 1, -1, -1, -1), "place of frame"),
     "moved by a hundredth of a millimetre": (_moved(0.01, 0, 0), "place of frame"),
     "a position that was never turned to LPS": (_as_ras, "place of frame"),
-    "segments swapped": (_swap_segments, "segment 1"),
+    "segments swapped": (_swap_segments, "mask"),
     "a frame lost": (_fewer_frames, "mask"),
     "a frame twice": (_doubled_frame, "pairs"),
     "another tracking": (_tracking, "tracking"),

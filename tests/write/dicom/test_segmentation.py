@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from gliosight.analysis import RESEARCH_USE, Status
-from gliosight.errors import InternalError, UnsupportedInputError
+from gliosight.errors import UnsupportedInputError
 from gliosight.write.dicom import write_probability, write_segmentation
-from gliosight.write.dicom.segmentation import finding_labels
 from tests.write.dicom.builders import (
     CORONAL,
     OBLIQUE,
@@ -210,6 +209,15 @@ def _code(sequence: Any) -> str:
     return str(one.CodeValue)
 
 
+def test_more_findings_than_a_byte_counts(tmp_path: Path) -> None:
+    mask = np.zeros((1, 40, 36), dtype=bool)
+    mask[0, ::2, ::2] = True
+    write_segmentation(make_analysis(make_source((1, 40, 36)), mask), tmp_path / "seg.dcm")
+    seg = _read(tmp_path / "seg.dcm")
+    assert len(seg.SegmentSequence) == 360
+    assert np.array_equal(seg.pixel_array.any(axis=0), mask[0])
+
+
 def test_what_it_says_of_itself(tmp_path: Path) -> None:
     write_segmentation(make_analysis(make_source()), tmp_path / "seg.dcm")
     assert (tmp_path / "seg.dcm").read_bytes()[:132] == b"\0" * 128 + b"DICM"
@@ -378,28 +386,6 @@ def test_refused_by_name(name: str, write: Any, tmp_path: Path) -> None:
     assert caught.value.exit_code == 5
     assert "Phantom" not in caught.value.line()
     assert not list(tmp_path.iterdir())
-
-
-def test_findings_that_are_not_the_mask_are_a_bug() -> None:
-    analysis = make_analysis(make_source(), blobs(count=2))
-    for findings in (analysis.findings[:1], (analysis.findings[0],) * 2):
-        with pytest.raises(InternalError):
-            finding_labels(replace(analysis, findings=findings))
-
-
-def test_lesions_of_one_box_and_size_keep_their_numbers() -> None:
-    """A ring broken into two halves that interlock: same box, same size, other centres."""
-    mask = np.zeros(SHAPE, dtype=bool)
-    mask[2, 10:19, 10] = mask[2, 10, 10:19] = mask[2, 10, 18] = True
-    mask[2, 12:19, 18] = mask[2, 18, 12:19] = True
-    mask[2, 20, 20] = False
-    mask[4] = mask[2][::-1, ::-1]
-    analysis = make_analysis(make_source(), mask)
-    labels = finding_labels(analysis)
-    for finding in analysis.findings:
-        where = np.argwhere(labels == finding.id)
-        assert where.mean(axis=0) == pytest.approx(finding.centroid_voxel)
-    assert (labels > 0).tolist() == mask.tolist()
 
 
 def test_a_full_disk_is_no_bug_of_ours_and_leaves_nothing(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from gliosight.analysis import Analysis, Status
 from gliosight.errors import UnsupportedInputError
 from gliosight.write.dicom import write_dicom
-from gliosight.write.dicom.segmentation import finding_labels
+from gliosight.write.dicom.segmentation import _build as build
 from tests.counting import steps
 from tests.write.dicom.builders import (
     SERIES_UID,
@@ -84,8 +84,8 @@ def _quoting(*_: Any, **__: Any) -> Any:
     raise ValueError("Phantom^Walter is no name")
 
 
-def _mirrored(analysis: Analysis) -> Any:
-    return finding_labels(analysis)[:, :, ::-1].copy()
+def _mirrored(analysis: Analysis, origin: Any, pixels: Any, *given: Any, **options: Any) -> Any:
+    return build(analysis, origin, pixels[:, :, ::-1].copy(), *given, **options)
 
 
 SEGMENTATION = "gliosight.write.dicom.segmentation"
@@ -99,7 +99,7 @@ BUGS: dict[str, tuple[str, Any, list[str], list[str], str]] = {
         "ValueError at write/dicom/segmentation.py:",
     ),
     "a mirrored segmentation": (
-        f"{SEGMENTATION}.finding_labels",
+        f"{SEGMENTATION}._build",
         _mirrored,
         ["SEG_NOT_WRITTEN"],
         ["report.dcm"],
@@ -120,11 +120,11 @@ BUGS: dict[str, tuple[str, Any, list[str], list[str], str]] = {
         "ValueError at write/dicom/report.py:",
     ),
     "the headers break our own code": (
-        "gliosight.write.dicom.identity._loss",
+        "gliosight.write.dicom.source._loss",
         _quoting,
         ["SEG_NOT_WRITTEN", "SR_NOT_WRITTEN"],
         [],
-        "ValueError at write/dicom/identity.py:",
+        "ValueError at write/dicom/source.py:",
     ),
 }
 

@@ -1,23 +1,23 @@
 """DICOM results: segmentation, probability and report of a DICOM study (stage: write).
 
-``identity`` says what is taken over from the source, ``uids`` names what is made, ``codes`` holds the words
-of the standard, ``segmentation`` and ``report`` build, and ``readback`` reads each file again on another path
-before it is handed over. highdicom is imported only when something is written: with all it needs it takes a
-third of a second.
+``source`` collects what is taken from the source's headers, ``uids`` names what is made, ``codes`` holds the
+codes of the standard, ``segmentation`` and ``report`` build, and ``readback`` reads each file again before it
+is handed over. highdicom is imported only when something is written: that takes a third of a second.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 from gliosight.analysis import Analysis, Status
 from gliosight.errors import InternalError, UnsupportedInputError, printable
 from gliosight.study import Flag
-from gliosight.write.dicom.identity import dicom_source, origin_of
 from gliosight.write.dicom.report import write_report
 from gliosight.write.dicom.segmentation import write_probability, write_segmentation
+from gliosight.write.dicom.source import Origin, dicom_source, origin_of
 
 __all__ = ["write_dicom", "write_probability", "write_report", "write_segmentation"]
 
@@ -49,19 +49,24 @@ def write_dicom(
     Raises
     ------
     UnsupportedInputError
-        The study is no DICOM study.
+        The study was not DICOM.
     """
     if analysis.status is Status.NOT_ASSESSED:
         return {}, (), ()
-    dicom_source(analysis)
+    dicom_source(analysis.study)
     files: dict[str, str] = {}
     flags: list[Flag] = []
     errors: list[InternalError] = []
+    origin: Origin | None = None
+    # Where the headers do not allow one, each object says why.
+    with contextlib.suppress(Exception):
+        origin = origin_of(analysis)
 
-    def write(title: str, name: str, content: str, writer: Callable[[Path], None]) -> bool:
-        kind = "SR" if name == "report.dcm" else "SEG"
+    def write(
+        name: str, title: str, content: str, writer: Callable[..., None], **options: Any
+    ) -> bool:
         try:
-            writer(folder / name)
+            writer(analysis, folder / name, origin, **options)
         except UnsupportedInputError as error:
             reason = error.what
         except InternalError as error:
@@ -70,39 +75,35 @@ def write_dicom(
         else:
             files[name] = content
             return True
-        flags.append(
-            Flag(f"{kind}_NOT_WRITTEN", "warning", f"No DICOM {title} was written: {reason}.")
-        )
+        kind = "SR" if name == "report.dcm" else "SEG"
+        message = f"No DICOM {title} was written: {reason}."
+        flags.append(Flag(f"{kind}_NOT_WRITTEN", "warning", message))
         return False
 
     segmented = write(
-        "segmentation",
         "segmentation.dcm",
+        "segmentation",
         "DICOM segmentation, one segment per finding",
-        partial(write_segmentation, analysis),
+        write_segmentation,
     )
     if probability and segmented:
         write(
-            "segmentation of the probability",
             "probability.dcm",
+            "segmentation of the probability",
             "DICOM segmentation, tumour probability of each pixel",
-            partial(write_probability, analysis),
+            write_probability,
         )
     reported = write(
-        "report",
         "report.dcm",
+        "report",
         "DICOM structured report, one group per finding",
-        # A report never refers to a segmentation that is not there.
-        partial(write_report, analysis, segmented=segmented),
+        write_report,
+        segmented=segmented,  # it never refers to a segmentation that is not there
     )
-    left_empty = origin_of(analysis).left_empty if segmented or reported else ()
-    if left_empty:
-        flags.append(
-            Flag(
-                "IDENTITY_INCOMPLETE",
-                "info",
-                "Values that DICOM does not allow were left empty in our objects: "
-                f"{', '.join(left_empty)}.",
-            )
+    if origin is not None and origin.left_empty and (segmented or reported):
+        message = (
+            "Values that DICOM does not allow were left empty in our objects: "
+            f"{', '.join(origin.left_empty)}."
         )
+        flags.append(Flag("IDENTITY_INCOMPLETE", "info", message))
     return files, tuple(flags), tuple(errors)

@@ -1,8 +1,7 @@
 """The codes of our DICOM objects, by their names in the standard (stage: write).
 
-In: nothing. Out: coded concepts that segmentation, report and read-back share; the table with the reasons
-is in docs/dicom.md. They come from pydicom's dictionaries, so that a wrong number cannot be typed; what is
-not in them stands below with its source.
+They come from pydicom's dictionaries, so that a wrong number cannot be typed; what is not in them stands
+below with its source. Apart because the table in docs/dicom.md is made from this module.
 """
 
 from __future__ import annotations

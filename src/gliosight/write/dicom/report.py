@@ -1,25 +1,25 @@
 """The findings as a DICOM structured report (stage: write).
 
-In: an `Analysis` of a DICOM study. Out: a Comprehensive 3D SR after TID 1500 (PS3.16): first a measurement
-group for the whole study, which says whether a tumour is present and what the answer may be used for, then
-one for each finding with its segment, its side and its measures. A measure that is not known is left out.
-
-A study without a tumour gets a report that says Absent; one that was not assessed gets none.
+A Comprehensive 3D SR after TID 1500 (PS3.16): a measurement group for the whole study, which says whether a
+tumour is present and what the answer may be used for, then one for each finding with its segment, side and
+measures. A measure that is not known is left out.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
-from gliosight.dicom import quietly
+from gliosight.dicom import new_dataset, quietly
 from gliosight.errors import UnsupportedInputError, printable
 from gliosight.write.dicom import codes
-from gliosight.write.dicom.identity import UTF_8, Origin, origin_of
 from gliosight.write.dicom.readback import check_report, checked
 from gliosight.write.dicom.segmentation import (
     MANUFACTURER,
@@ -30,20 +30,29 @@ from gliosight.write.dicom.segmentation import (
     tracking_id,
     why_not,
 )
+from gliosight.write.dicom.source import UTF_8, Origin, origin_of
 from gliosight.write.dicom.uids import Uids, device_uid, uids_of
-from gliosight.write.result import DIGITS
+from gliosight.write.result import rounded
 
-# Flags of this folder: a result exported later has them, the one written at once not yet.
+# Flags of writing: a result that is read again has them, the one just analysed not yet.
 OURS = ("SEG_NOT_WRITTEN", "SR_NOT_WRITTEN")
 
 
-def write_report(analysis: Analysis, path: Path, *, segmented: bool | None = None) -> None:
+def write_report(
+    analysis: Analysis,
+    path: Path,
+    origin: Origin | None = None,
+    *,
+    segmented: bool | None = None,
+) -> None:
     """Write the report; read back before it stays.
 
     Parameters
     ----------
     analysis : Analysis
     path : Path
+    origin : Origin, optional
+        The analysis' own, where it is known already.
     segmented : bool, optional
         Whether the findings refer to the SEG's segments. By default they do where a SEG can be written;
         else to the slices they are largest on.
@@ -51,12 +60,12 @@ def write_report(analysis: Analysis, path: Path, *, segmented: bool | None = Non
     Raises
     ------
     UnsupportedInputError
-        The study is no DICOM study, was not assessed, or its headers name no instances.
+        The study was not DICOM, was not assessed, or its headers name no instances.
     InternalError
         What was written is not what was found. The file is removed.
     """
     with checked(path):
-        origin = origin_of(analysis)
+        origin = origin or origin_of(analysis)
         if analysis.status is Status.NOT_ASSESSED:
             raise UnsupportedInputError(
                 "no report object can be written: the study was not assessed",
@@ -77,14 +86,14 @@ def _build(analysis: Analysis, origin: Origin, seg: Uids | None) -> Dataset:
 
     uids = uids_of(analysis, "report" if seg else "report without segmentation")
     groups = [_study_group(analysis, uids.group)]
-    groups += [_finding_group(analysis, origin, one, seg) for one in analysis.findings]
+    groups += [_finding_group(analysis, origin, finding, seg) for finding in analysis.findings]
     content = MeasurementReport(
         observation_context=ObservationContext(observer_device_context=_observer(analysis)),
         procedure_reported=codes.BRAIN_MRI,
         imaging_measurements=groups,
     )
     evidence = _evidence(origin, seg)
-    if not all(one.isascii() for one in _warnings(analysis)):
+    if not all(warning.isascii() for warning in _warnings(analysis)):
         evidence[0].SpecificCharacterSet = UTF_8
     return Comprehensive3DSR(
         evidence=evidence,
@@ -105,21 +114,27 @@ def _build(analysis: Analysis, origin: Origin, seg: Uids | None) -> Dataset:
 
 
 def _evidence(origin: Origin, seg: Uids | None) -> list[Dataset]:
-    out: list[Dataset] = []
-    for instance in origin.instances:
-        # Patient and study are taken from the first alone.
-        one = Dataset() if out else origin.dataset()
-        one.StudyInstanceUID, one.SeriesInstanceUID = origin.study, instance.series
-        one.SOPClassUID = instance.sop_class
-        one.SOPInstanceUID = instance.sop_instance
-        out.append(one)
+    """The images and the SEG that the report refers to; patient and study are taken from the first."""
+    images = [
+        new_dataset(
+            StudyInstanceUID=origin.study,
+            SeriesInstanceUID=instance.series,
+            SOPClassUID=instance.sop_class,
+            SOPInstanceUID=instance.sop_instance,
+        )
+        for instance in origin.instances
+    ]
+    images[0].update(origin.dataset())
     if seg is not None:
-        one = Dataset()
-        one.StudyInstanceUID, one.SeriesInstanceUID = origin.study, seg.series
-        one.SOPClassUID = SegmentationStorage
-        one.SOPInstanceUID = seg.instance
-        out.append(one)
-    return out
+        images.append(
+            new_dataset(
+                StudyInstanceUID=origin.study,
+                SeriesInstanceUID=seg.series,
+                SOPClassUID=SegmentationStorage,
+                SOPInstanceUID=seg.instance,
+            )
+        )
+    return images
 
 
 def _observer(analysis: Analysis) -> Any:
@@ -137,15 +152,13 @@ def _observer(analysis: Analysis) -> Any:
     )
 
 
-def _algorithm(analysis: Analysis, *, whole: bool) -> Any:
-    """What found it; ``whole`` says with which parameters, once a report is enough."""
+def _algorithm(analysis: Analysis, parameters: Mapping[str, str] = MappingProxyType({})) -> Any:
     from highdicom.sr import AlgorithmIdentification
 
-    parameters = algorithm_parameters(analysis).items() if whole else ()
     return AlgorithmIdentification(
         name=short(analysis.provenance.model),
         version=short(analysis.provenance.version),
-        parameters=[f"{key}={value}" for key, value in parameters],
+        parameters=[f"{key}={value}" for key, value in parameters.items()],
         family=codes.ARTIFICIAL_INTELLIGENCE,
     )
 
@@ -163,7 +176,7 @@ def _study_group(analysis: Analysis, uid: str) -> Any:
         tracking_identifier=TrackingIdentifier(uid=uid, identifier="Study"),
         finding_type=codes.TUMOUR,
         finding_sites=[FindingSite(codes.BRAIN)],
-        algorithm_id=_algorithm(analysis, whole=True),
+        algorithm_id=_algorithm(analysis, algorithm_parameters(analysis)),
         qualitative_evaluations=[
             QualitativeEvaluation(codes.PRESENCE, codes.PRESENT if present else codes.ABSENT)
         ],
@@ -174,8 +187,10 @@ def _study_group(analysis: Analysis, uid: str) -> Any:
 
 def _warnings(analysis: Analysis) -> list[str]:
     """What limits the answer, such as missing slices, which make every volume a lower bound."""
-    warnings = [one for one in analysis.flags if one.severity == "warning" and one.code not in OURS]
-    return [printable(f"{one.code}: {one.message}") for one in warnings]
+    warnings = [
+        flag for flag in analysis.flags if flag.severity == "warning" and flag.code not in OURS
+    ]
+    return [printable(f"{flag.code}: {flag.message}") for flag in warnings]
 
 
 def _finding_group(analysis: Analysis, origin: Origin, finding: Finding, seg: Uids | None) -> Any:
@@ -195,7 +210,7 @@ def _finding_group(analysis: Analysis, origin: Origin, finding: Finding, seg: Ui
         "finding_category": codes.ABNORMAL,
         "finding_type": codes.PRIMARY_NEOPLASM,
         "finding_sites": [FindingSite(codes.BRAIN, laterality=codes.LATERALITY.get(finding.side))],
-        "algorithm_id": _algorithm(analysis, whole=False),
+        "algorithm_id": _algorithm(analysis),
         "measurements": _measurements(finding),
     }
     if seg is not None:
@@ -238,33 +253,30 @@ def _sources(origin: Origin) -> dict[str, Any]:
 def _measurements(finding: Finding) -> list[Any]:
     from highdicom.sr import Measurement
 
-    rows: tuple[tuple[Any, float | None, Any, dict[str, Any]], ...] = (
-        (codes.VOLUME, finding.volume_ml, codes.MILLILITRE, {"method": codes.VOLUME_METHOD}),
-        (codes.LONG_AXIS, finding.longest_diameter_mm, codes.MILLIMETRE, {}),
-        (codes.SHORT_AXIS, finding.perpendicular_diameter_mm, codes.MILLIMETRE, {}),
-        (
-            codes.AREA,
-            finding.largest_area_mm2,
-            codes.SQUARE_MILLIMETRE,
-            {"derivation": codes.MAXIMUM},
-        ),
-        (
-            codes.CERTAINTY,
-            # Rounded before, as in result.json: one read back from there says the same.
-            100 * round(finding.mean_probability, DIGITS),
-            codes.PERCENT,
-            {"derivation": codes.MEAN},
-        ),
+    # Rounded before, as in result.json, so that a result read from there gives the same.
+    certainty = 100 * rounded(finding.mean_probability)
+    rows: tuple[tuple[Any, float | None, Any, Any, Any], ...] = (
+        (codes.VOLUME, finding.volume_ml, codes.MILLILITRE, codes.VOLUME_METHOD, None),
+        (codes.LONG_AXIS, finding.longest_diameter_mm, codes.MILLIMETRE, None, None),
+        (codes.SHORT_AXIS, finding.perpendicular_diameter_mm, codes.MILLIMETRE, None, None),
+        (codes.AREA, finding.largest_area_mm2, codes.SQUARE_MILLIMETRE, None, codes.MAXIMUM),
+        (codes.CERTAINTY, certainty, codes.PERCENT, None, codes.MEAN),
     )
     return [
-        Measurement(name=name, value=round(float(value), DIGITS), unit=unit, **more)
-        for name, value, unit, more in rows
-        if value is not None
+        Measurement(
+            name=name,
+            value=rounded(float(value)),
+            unit=unit,
+            method=method,
+            derivation=derivation,
+        )
+        for name, value, unit, method, derivation in rows
+        if value is not None and math.isfinite(value)
     ]
 
 
 def _comment(group: Any, *sentences: str) -> None:
-    """Add sentences for people; the template is extensible, and has no place of its own for them."""
+    """Add sentences for people; the template is extensible and has no item of its own for them."""
     from highdicom.sr import RelationshipTypeValues, TextContentItem
 
     for sentence in sentences:

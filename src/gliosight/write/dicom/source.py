@@ -1,0 +1,423 @@
+"""The DICOM source of a study, as our objects refer to it: identity, images, places, loss (stage: write).
+
+Headers may lack anything or hold nonsense. A value that its attribute does not allow is left empty, never
+altered: an archive can fill in an empty name, but a changed one is another patient.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydicom import config
+from pydicom.datadict import dictionary_VR
+from pydicom.dataset import Dataset
+from pydicom.uid import HTJ2K, JPEG2000, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless
+from pydicom.valuerep import DA, TM, validate_value
+
+from gliosight.analysis import Analysis
+from gliosight.dicom import (
+    UNREADABLE,
+    group_of,
+    instance_words,
+    quietly,
+    text_of,
+    value_of,
+    values_of,
+)
+from gliosight.errors import InternalError, UnsupportedInputError
+from gliosight.study import DicomSource, Study
+
+# Whatever the source's character set was, what is not ASCII is written in this one.
+UTF_8 = "ISO_IR 192"
+# Type 2 attributes of the Patient and General Study modules (PS3.3, C.7.1.1 and C.7.2.1): always there.
+REQUIRED = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+    "StudyID",
+    "AccessionNumber",
+)
+# Copied where they are there and valid.
+OPTIONAL = (
+    "IssuerOfPatientID",
+    "PatientAge",
+    "PatientSize",
+    "PatientWeight",
+    "StudyDescription",
+    "LongitudinalTemporalInformationModified",
+)
+# Values that a text attribute may have, where DICOM lists them.
+LISTED = {
+    "PatientSex": ("M", "F", "O"),
+    "LongitudinalTemporalInformationModified": ("UNMODIFIED", "MODIFIED", "REMOVED"),
+}
+# Numbers and times, which pydicom's validation does not look at closely enough.
+PARSED: Mapping[str, Callable[[str], Any]] = {"DA": DA, "TM": TM, "DS": float}
+# pydicom's own rule refuses components with leading zeros, which sources have.
+UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)+")
+
+# Transfer syntaxes that lose something always, and unless the header says otherwise.
+ALWAYS_LOSSY = (JPEGBaseline8Bit, JPEGExtended12Bit)
+MOSTLY_LOSSY = (JPEG2000, HTJ2K, JPEGLSNearLossless)
+
+# Cosines this near to those of perpendicular unit vectors are exact: headers keep six digits of them.
+EXACT_COSINE = 1e-4
+LPS = np.array([-1.0, -1.0, 1.0])
+# (3,) position, (2, 3) directions along a row and down a column, (2,) distance of rows and of columns.
+Plane: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class SourceFrame:
+    """The image that a native slice was read from: its UIDs, and its number among several frames."""
+
+    sop_class: str
+    sop_instance: str
+    series: str
+    number: int | None  # from 1; None where the instance is a single frame
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Identity, references and places of the source, as our objects write them.
+
+    Parameters
+    ----------
+    study : str
+        Its UID.
+    attributes : mapping of str to str
+        Patient and study attributes by keyword; those of Type 2 are all there, empty or not.
+    left_empty : tuple of str
+        Keywords of the attributes whose value is not allowed.
+    frames : tuple of SourceFrame
+        One for each native slice.
+    frame_of_reference : str or None
+        ``None`` where the source has none, or several.
+    position_reference : str
+    thickness : float or None
+        Slice thickness as the first frame states it, mm.
+    loss : mapping of str to object
+        The attributes that say the source's pixels were compressed with loss; empty if they were not.
+    corners : mapping of int to (3, 3) array
+        Where the slices lie by their own headers, see `frame_corners`; those without a place are left out.
+    imprecise_mm : float
+        How far the slices lie from there where the headers are not exact, else 0: a reader straightens
+        cosines that are no unit vectors, and takes one direction and pixel size for a stack.
+    """
+
+    study: str
+    attributes: dict[str, str]
+    left_empty: tuple[str, ...]
+    frames: tuple[SourceFrame, ...]
+    frame_of_reference: str | None
+    position_reference: str
+    thickness: float | None
+    loss: dict[str, Any]
+    corners: Mapping[int, NDArray[np.float64]]
+    imprecise_mm: float
+
+    @property
+    def instances(self) -> tuple[SourceFrame, ...]:
+        """The source's instances, each once."""
+        return tuple({frame.sop_instance: frame for frame in self.frames}.values())
+
+    @property
+    def series(self) -> dict[str, list[SourceFrame]]:
+        """The instances by SeriesInstanceUID: several where an anonymiser gave each slice its own."""
+        series: dict[str, list[SourceFrame]] = {}
+        for instance in self.instances:
+            series.setdefault(instance.series, []).append(instance)
+        return series
+
+    def dataset(self) -> Dataset:
+        """A data set with the patient's and the study's attributes and their character set."""
+        out = Dataset()
+        out.StudyInstanceUID = self.study
+        out.SeriesInstanceUID = self.frames[0].series
+        for keyword, value in self.attributes.items():
+            setattr(out, keyword, value)
+        if not all(value.isascii() for value in self.attributes.values()):
+            out.SpecificCharacterSet = UTF_8
+        return out
+
+
+def dicom_source(study: Study) -> DicomSource:
+    """The DICOM source of a study.
+
+    Raises
+    ------
+    UnsupportedInputError
+        The input was not DICOM: it has no identity that an object could be filed under.
+    """
+    source = study.source.get("dicom")
+    if study.kind != "dicom" or not isinstance(source, DicomSource):
+        raise UnsupportedInputError(
+            f"DICOM results need a DICOM study, and this one was {study.kind}: it has no "
+            "identity to be filed under",
+            where=study.study_id,
+            remedy="analyse the DICOM study itself",
+        )
+    return source
+
+
+def origin_of(analysis: Analysis) -> Origin:
+    """Collect what our objects need from the source's headers.
+
+    Raises
+    ------
+    UnsupportedInputError
+        No DICOM input, or headers without the UIDs that a reference is made of.
+    InternalError
+        The study's grid is not that of its headers.
+    """
+    study = analysis.study
+    source = dicom_source(study)
+    with quietly():
+        headers = {index: source.headers[index] for index in sorted({k for k, _ in source.frames})}
+        first = headers[source.frames[0][0]]
+        for header in headers.values():
+            matrix = tuple(text_of(header, keyword) for keyword in ("Rows", "Columns"))
+            if matrix != tuple(str(size) for size in study.shape[1:]):
+                where = instance_words(header)
+                raise InternalError("a study has another matrix than its source", where=where)
+        studies = {_uid(header, "StudyInstanceUID") for header in headers.values()}
+        if len(studies) > 1:
+            raise UnsupportedInputError(
+                f"the slices have {len(studies)} StudyInstanceUIDs, and an object belongs to one study",
+                where=instance_words(first),
+                remedy="export the series again without changing its UIDs",
+            )
+        frames = tuple(
+            SourceFrame(
+                _uid(headers[k], "SOPClassUID"),
+                _uid(headers[k], "SOPInstanceUID"),
+                _uid(headers[k], "SeriesInstanceUID"),
+                number if "NumberOfFrames" in headers[k] else None,
+            )
+            for k, number in source.frames
+        )
+        if len({(frame.sop_instance, frame.number) for frame in frames}) < len(frames):
+            raise UnsupportedInputError(
+                "several slices have one SOPInstanceUID",
+                where=instance_words(first),
+                remedy="nothing can tell them apart; export the series again from its archive",
+            )
+        attributes, left_empty = _attributes(first)
+        references = {text_of(header, "FrameOfReferenceUID") for header in headers.values()}
+        reference = references.pop() if len(references) == 1 else ""
+        planes = _planes(source)
+        corners = {k: frame_corners(*plane, *study.shape[1:]) for k, plane in planes.items()}
+        return Origin(
+            study=studies.pop(),
+            attributes=attributes,
+            left_empty=left_empty,
+            frames=frames,
+            frame_of_reference=reference if UID.fullmatch(reference) else None,
+            position_reference=_allowed("PositionReferenceIndicator", first),
+            thickness=_thickness(first, source.frames[0][1]),
+            loss=_loss(headers.values()),
+            corners=corners,
+            imprecise_mm=_imprecise_mm(study, planes, corners),
+        )
+
+
+def frame_corners(
+    position: ArrayLike, directions: ArrayLike, spacing: ArrayLike, rows: int, columns: int
+) -> NDArray[np.float64]:
+    """Where a frame lies, by its attributes (PS3.3, C.7.6.2.1.1).
+
+    Returns
+    -------
+    (3, 3) array
+        LPS mm of its first pixel, the last of its first row, the last of its first column.
+    """
+    origin = np.asarray(position, dtype=np.float64)
+    along_row, along_column = np.asarray(directions, dtype=np.float64).reshape(2, 3)
+    between_rows, between_columns = np.asarray(spacing, dtype=np.float64)
+    return np.stack(
+        [
+            origin,
+            origin + along_row * between_columns * (columns - 1),
+            origin + along_column * between_rows * (rows - 1),
+        ]
+    )
+
+
+def study_corners(study: Study) -> NDArray[np.float64]:
+    """(slices, 3, 3) corners of the study's slices by its geometry, see `frame_corners`."""
+    if study.geometry is None:
+        raise InternalError("a DICOM object of slices without geometry")
+    slices, rows, columns = study.shape
+    voxels = np.zeros((slices, 3, 3))
+    voxels[:, :, 0] = np.arange(slices)[:, None]
+    voxels[:, 1, 2] = columns - 1
+    voxels[:, 2, 1] = rows - 1
+    return np.asarray(study.geometry.to_world(voxels) * LPS)
+
+
+def _uid(header: Dataset, keyword: str) -> str:
+    value = text_of(header, keyword)
+    if not UID.fullmatch(value):
+        raise UnsupportedInputError(
+            f"a header has no usable {keyword}",
+            where=instance_words(header),
+            remedy="nothing can refer to that instance; export the series again from its archive",
+        )
+    return value
+
+
+def _attributes(header: Dataset) -> tuple[dict[str, str], tuple[str, ...]]:
+    out: dict[str, str] = {}
+    left_empty = []
+    for keyword in (*REQUIRED, *OPTIONAL):
+        value = _allowed(keyword, header)
+        if value or keyword in REQUIRED:
+            out[keyword] = value
+        if not value and has_value(header, keyword):
+            left_empty.append(keyword)
+    # Type 1C: who says that the identity was removed has to say how.
+    method = _deidentification(header)
+    if text_of(header, "PatientIdentityRemoved") == "YES" and method:
+        out |= {"PatientIdentityRemoved": "YES", "DeidentificationMethod": method}
+    return out, tuple(left_empty)
+
+
+def has_value(header: Dataset, keyword: str) -> bool:
+    """Whether an attribute has a value, readable or not; 0 is a value, padding is not."""
+    element = header.get_item(keyword)
+    if element is None or element.value is None:
+        return False
+    if isinstance(element.value, bytes):  # not parsed yet, or in vain
+        return bool(element.value.strip(b" \0"))
+    return not element.is_empty and bool(str(element.value).strip(" \0"))
+
+
+def _deidentification(header: Dataset) -> str:
+    method = _allowed("DeidentificationMethod", header)
+    if method:
+        return method
+    value = value_of(header, "DeidentificationMethodCodeSequence")
+    try:
+        meanings = [text_of(item, "CodeMeaning") for item in value or ()]
+    except UNREADABLE:
+        return ""
+    return "; ".join(meaning for meaning in meanings if _is_plain(meaning))[:64].strip()
+
+
+def _allowed(keyword: str, header: Dataset) -> str:
+    value = text_of(header, keyword)
+    return value if _is_valid(keyword, value) else ""
+
+
+def _is_valid(keyword: str, value: str) -> bool:
+    """Whether an attribute may hold a value: pydicom's rules, and what they leave out (PS3.5, 6.2)."""
+    vr = dictionary_VR(keyword)
+    try:
+        validate_value(vr, value, config.RAISE)
+        number = PARSED.get(vr, len)(value)
+    except ValueError:
+        return False
+    if vr == "DS":  # weight, size, ratio
+        return bool(0 <= number < math.inf)
+    if vr == "PN" and any(group.count("^") > 4 for group in value.split("=")):
+        return False
+    return value in LISTED.get(keyword, (value,)) and _is_plain(value)
+
+
+def _is_plain(value: str) -> bool:
+    """No control character, backslash or lone surrogate."""
+    return not re.search(r"[\\\x00-\x1f\x7f-\x9f\ud800-\udfff]", value)
+
+
+def _thickness(header: Dataset, frame: int) -> float | None:
+    for holder in (group_of(header, frame, "PixelMeasuresSequence"), header):
+        if holder is not None:
+            with contextlib.suppress(ValueError):
+                value = float(text_of(holder, "SliceThickness"))
+                if 0 < value < 1000:
+                    return value
+    return None
+
+
+def _planes(source: DicomSource) -> dict[int, Plane]:
+    """Where the slices lie, as far as their own headers say it."""
+    out: dict[int, Plane] = {}
+    for k, (index, frame) in enumerate(source.frames):
+        header = source.headers[index]
+        with contextlib.suppress(*UNREADABLE):
+            position, directions, spacing = (
+                np.array([float(x) for x in _own(header, frame, group, keyword)]).reshape(shape)
+                for group, keyword, shape in (
+                    ("PlanePositionSequence", "ImagePositionPatient", (3,)),
+                    ("PlaneOrientationSequence", "ImageOrientationPatient", (2, 3)),
+                    ("PixelMeasuresSequence", "PixelSpacing", (2,)),
+                )
+            )
+            out[k] = position, directions, spacing
+    return out
+
+
+def _own(header: Dataset, frame: int, group: str, keyword: str) -> Any:
+    holder = group_of(header, frame, group)
+    value = None if holder is None else value_of(holder, keyword)
+    return value_of(header, keyword) if value is None else value
+
+
+def _imprecise_mm(
+    study: Study, planes: Mapping[int, Plane], corners: Mapping[int, NDArray[np.float64]]
+) -> float:
+    if study.geometry is None or not planes:
+        return 0.0
+    directions = np.array([plane[1] for plane in planes.values()])
+    spacings = np.array([plane[2] for plane in planes.values()])
+    exact = (
+        float(np.abs(directions @ directions.transpose(0, 2, 1) - np.eye(2)).max()) < EXACT_COSINE
+        and float(np.abs(directions - directions[0]).max()) < EXACT_COSINE
+        and np.allclose(spacings, spacings[0], rtol=EXACT_COSINE)
+    )
+    if exact:
+        return 0.0
+    ours = study_corners(study)
+    return max(float(np.abs(ours[k] - theirs).max()) for k, theirs in corners.items())
+
+
+def _loss(headers: Iterable[Dataset]) -> dict[str, Any]:
+    """What a derived image has to say of its source's loss (PS3.3, C.7.6.1.1.5)."""
+    lossy = next((header for header in headers if _is_lossy(header)), None)
+    if lossy is None:
+        return {}
+    out: dict[str, Any] = {"LossyImageCompression": "01"}
+    ratios, methods = (
+        [value for value in values_of(lossy, keyword) if value and _is_valid(keyword, value)]
+        for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
+    )
+    ratios = [ratio for ratio in ratios if float(ratio) > 0]
+    if not methods and _syntax(lossy) in ALWAYS_LOSSY:
+        methods = ["ISO_10918_1"]
+    # One value for each step of compression in both, or in none: unequal lists say nothing.
+    if ratios:
+        out["LossyImageCompressionRatio"] = ratios
+    if methods and len(methods) == (len(ratios) or 1):
+        out["LossyImageCompressionMethod"] = methods
+    return out
+
+
+def _is_lossy(header: Dataset) -> bool:
+    stated = text_of(header, "LossyImageCompression")
+    syntax = _syntax(header)
+    return stated == "01" or syntax in ALWAYS_LOSSY or (syntax in MOSTLY_LOSSY and stated != "00")
+
+
+def _syntax(header: Dataset) -> str:
+    return text_of(getattr(header, "file_meta", None) or Dataset(), "TransferSyntaxUID")
