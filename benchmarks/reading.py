@@ -20,8 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.support.dicom_phantom import DicomSpec, write_dicom
+
 from gliosight.phantom import PhantomSpec, make_phantom
-from gliosight.phantom.dicom import DicomSpec, write_dicom
 from gliosight.pipeline import read_study
 
 SPACING_MM = 1.0
