@@ -20,10 +20,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.support.dicom_phantom import DicomSpec, write_dicom
-
 from gliosight.phantom import PhantomSpec, make_phantom
 from gliosight.pipeline import read_study
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.support.dicom_phantom import DicomSpec, write_dicom
 
 SPACING_MM = 1.0
 # What three plain series of so many slices may take, s.
