@@ -16,13 +16,12 @@ from gliosight.errors import UsageError, printable
 if TYPE_CHECKING:
     from gliosight.phantom.dicom import Placement
 
-_TRUE_OR_FALSE = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False}
 # How each value of --set is read; `Placement` checks what comes out.
 _SETTINGS: Mapping[str, Callable[[str], Any]] = {
     "oblique": float,
     "shift": float,
     "order": int,
-    "flips": lambda text: _TRUE_OR_FALSE[text.lower()],
+    "flips": click.BOOL,
 }
 
 
@@ -138,7 +137,7 @@ def _placement(settings: tuple[str, ...]) -> Placement:
             raise UsageError(f"{name} is set twice", where="--set", remedy="give it once")
         try:
             values[name] = tuple(map(_SETTINGS[name], value.split(",")))
-        except (ValueError, KeyError) as error:
+        except (ValueError, click.BadParameter) as error:
             raise UsageError(
                 f"{name} cannot be {value!r}", where="--set", remedy="see docs/phantom.md"
             ) from error
