@@ -87,26 +87,22 @@ def pixels_of(ds: Any) -> np.ndarray:
     return ds.pixel_array
 
 
-@pytest.mark.parametrize("syntax", SYNTAXES)
-def test_a_syntax_gives_its_pixels_back_and_says_whether_it_lost_any(
-    tmp_path: Path, syntax: str
-) -> None:
-    # An odd number of columns, so that frames need padding.
+@pytest.mark.parametrize("syntax", [name for name, one in SYNTAXES.items() if one.lossy])
+def test_lossy_syntaxes_come_close_and_say_so(tmp_path: Path, syntax: str) -> None:
+    """The others give every value back: reading them is tested in ``tests/hostile``."""
     phantom = make_phantom(
         PhantomSpec(seed=3, slices=3, matrix=67, pixel_mm=2.0, slice_spacing_mm=6)
     )
     spec = DicomSpec(syntax=syntax, traps=NO_TRAPS)
     flair = sorted_by_position(by_series(write_dicom(phantom, tmp_path, spec))[1])
-    assert {ds.file_meta.TransferSyntaxUID for ds in flair} == {SYNTAXES[syntax].uid}
     wanted = volume_of(phantom, spec, Sequence.FLAIR).astype(float)
     error = np.abs(np.stack([pixels_of(ds) for ds in flair]) - wanted)
-    if SYNTAXES[syntax].lossy is None:
-        assert error.max() == 0
-        assert all("LossyImageCompression" not in ds for ds in flair)
-    else:
-        assert 0 < error.mean() < MEAN_ERROR * wanted.max()
-        assert {ds.LossyImageCompression for ds in flair} == {"01"}
-        assert {ds.LossyImageCompressionMethod for ds in flair} == {SYNTAXES[syntax].lossy}
+    assert 0 < error.mean() < MEAN_ERROR * wanted.max()
+    for ds in flair:
+        assert ds.file_meta.TransferSyntaxUID == SYNTAXES[syntax].uid
+        assert ds.LossyImageCompression == "01"
+        assert ds.LossyImageCompressionMethod == SYNTAXES[syntax].lossy
+        assert float(ds.LossyImageCompressionRatio) > 1
 
 
 @pytest.mark.parametrize(
