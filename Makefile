@@ -1,14 +1,13 @@
 # make demo   install the tool alone and analyse a synthetic study
 # make check  what has to pass before a commit: lint, types, layers, fast tests
 # make test   everything
-# make phantom-pairs   every two settings of the DICOM phantom together (half an hour)
 # make tutorial DATA=FOLDER   the LGG tutorial on its data set, start to end (hours)
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo check lint test bench bench-training phantom-pairs tutorial clean
+.PHONY: demo check lint test bench bench-training tutorial clean
 
 demo: $(VENV)/.core
 	$(BIN)/gliosight demo -o demo-gliosight --overwrite
@@ -34,9 +33,6 @@ bench: $(VENV)/.dev
 # Slices per second of training against a plain loop; docs/results.md quotes them.
 bench-training: $(VENV)/.dev
 	$(BIN)/python benchmarks/training.py $(if $(DATA),--data $(DATA))
-
-phantom-pairs: $(VENV)/.dev
-	ALL_PAIRS=1 $(BIN)/python -m pytest -q -n 2 tests/phantom/test_dicom_pairs.py
 
 tutorial: $(VENV)/.dev
 	test -n "$(DATA)" || { echo "give the data set's folder: make tutorial DATA=FOLDER"; exit 2; }

@@ -21,8 +21,11 @@ import time
 from pathlib import Path
 
 from gliosight.phantom import PhantomSpec, make_phantom
-from gliosight.phantom.dicom import DicomSpec, write_dicom
 from gliosight.pipeline import read_study
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.support.dicom_phantom import DicomSpec, write_dicom
 
 SPACING_MM = 1.0
 # What three plain series of so many slices may take, s.

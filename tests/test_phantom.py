@@ -14,8 +14,7 @@ import tifffile
 from gliosight.errors import CannotWriteError
 from gliosight.head import find_head
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
-from gliosight.phantom.anatomy import build
-from gliosight.phantom.fields import make_grid
+from gliosight.phantom.anatomy import build, make_grid
 from gliosight.phantom.files import to_bytes
 from gliosight.study import Sequence
 

@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 
 from gliosight.measure import measure
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_nifti
-from gliosight.phantom.dicom import (
+from gliosight.pipeline import Settings, analyze_study, read_study, write_analysis
+from gliosight.study import Geometry, Sequence, Study
+from tests.support.dicom_phantom import (
     DicomSpec,
     geometry_of,
     truth_of,
@@ -27,8 +29,6 @@ from gliosight.phantom.dicom import (
     volume_of,
     write_dicom,
 )
-from gliosight.pipeline import Settings, analyze_study, read_study, write_analysis
-from gliosight.study import Geometry, Sequence, Study
 
 # Nothing is resampled on the way: what DICOM's decimal strings and NIfTI's float32 leave.
 SAME_PLACE_MM = 1e-3

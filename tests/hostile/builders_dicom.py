@@ -12,8 +12,8 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
-from gliosight.phantom.dicom import DicomSpec, write_dicom
 from gliosight.study import Sequence
+from tests.support.dicom_phantom import DicomSpec, write_dicom
 
 FLAIR_ONLY = (Sequence.FLAIR,)
 HEAD = make_phantom(

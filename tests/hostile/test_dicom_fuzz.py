@@ -19,10 +19,10 @@ import pytest
 
 from gliosight.errors import GliosightError, InternalError
 from gliosight.phantom import PhantomSpec, make_phantom
-from gliosight.phantom.dicom import SYNTAXES, DicomSpec, write_dicom
 from gliosight.read import Limits, Request, find, opened, read
 from gliosight.read.dicom import codec
 from gliosight.study import Sequence
+from tests.support.dicom_phantom import SYNTAXES, DicomSpec, write_dicom
 
 LIMITS = Limits(decoded_bytes=64 * 1024**2, members=200)
 MOST_MEMORY = 2 * 1024**3

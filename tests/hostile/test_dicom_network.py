@@ -16,10 +16,10 @@ import pytest
 from gliosight.cli import run
 from gliosight.infer.model import Model
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
-from gliosight.phantom.dicom import SYNTAXES
 from gliosight.pipeline import Settings, analyze_study
 from gliosight.read import Request, read
 from gliosight.study import Study
+from tests.support.dicom_phantom import SYNTAXES
 
 from .asserting import Capture, tree
 from .builders_dicom import HEAD, OTHER, edit, files, header, preamble, study, wide

@@ -17,13 +17,13 @@ from gliosight.infer.model import Model
 from gliosight.maps import Maps
 from gliosight.measure import measure
 from gliosight.phantom import Phantom
-from gliosight.phantom.dicom import DicomSpec, write_dicom
 from gliosight.pipeline import Settings, analyze_study
 from gliosight.prepare import _shows_something, prepare
 from gliosight.read import Limits, from_arrays
 from gliosight.read.limits import LEAST_BYTES_A_PIXEL, Budget
 from gliosight.study import Geometry
 from tests.counting import little_memory
+from tests.support.dicom_phantom import DicomSpec, write_dicom
 
 from ..conftest import make_study
 from ..read.builders import make_volume, read_path, write_nifti

@@ -19,10 +19,10 @@ from gliosight.errors import (
     UnsupportedInputError,
 )
 from gliosight.phantom import PhantomSpec, make_phantom
-from gliosight.phantom.dicom import DicomSpec, write_dicom
 from gliosight.read import Limits, Options, find
 from gliosight.read.candidates import DicomCandidate
 from gliosight.study import Sequence
+from tests.support.dicom_phantom import DicomSpec, write_dicom
 
 from .builders import codes_of, make_volume, read_path, write_lgg, write_nifti
 

@@ -11,12 +11,12 @@ from PIL import Image
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
-from gliosight.phantom.dicom import TRAPS, DicomSpec, write_dicom
 from gliosight.read import Limits, Request, find, read
 from gliosight.read.inspection import Inspection, grouped, plane_of
 from tests.conftest import make_geometry
 from tests.read.builders import make_volume
 from tests.read.dicom.test_study import untold_mask
+from tests.support.dicom_phantom import TRAPS, DicomSpec, write_dicom
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ import pytest
 
 from gliosight.errors import UnsupportedInputError
 from gliosight.phantom import PhantomSpec, make_phantom
-from gliosight.phantom.dicom import DicomSpec, write_dicom
 from gliosight.read import Limits, Request, find, read
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.dicom.rules import identify
 from gliosight.read.dicom.study import DicomStudy
 from gliosight.read.sidecar import MOST_BYTES, acquisition_in, what_shows
 from gliosight.study import Sequence
+from tests.support.dicom_phantom import DicomSpec, write_dicom
 
 from .builders import codes_of, make_volume, read_path, write_nifti
 

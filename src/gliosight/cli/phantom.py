@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +14,15 @@ from gliosight.cli.output import print_text
 from gliosight.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from gliosight.phantom import Phantom
+    from gliosight.phantom.dicom import Placement
+
+# How each value of --set is read; `Placement` checks what comes out.
+_SETTINGS: Mapping[str, Callable[[str], Any]] = {
+    "oblique": float,
+    "shift": float,
+    "order": int,
+    "flips": click.BOOL,
+}
 
 
 @click.command("phantom")
@@ -32,7 +42,7 @@ if TYPE_CHECKING:
     "settings",
     multiple=True,
     metavar="NAME=VALUE",
-    help="DICOM: vendor=ge, layout=enhanced, syntax=j2k, traps=roi,mask, tilt_degrees=12 and so on; "
+    help="DICOM: oblique=10,20,5 (degrees), shift=0,0,50 (mm), order=2,0,1, flips=no,yes,no; "
     "see docs/phantom.md.",
 )
 @click.option(
@@ -79,7 +89,7 @@ def command(
     flair_only: bool,
 ) -> None:
     """Write synthetic studies: a head, with or without a lesion, and the true mask beside it."""
-    from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti
+    from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
     from gliosight.study import Sequence
 
     if as_dicom and kind not in (None, "dicom"):
@@ -87,6 +97,11 @@ def command(
     kind = "dicom" if as_dicom else kind or "lgg"
     if settings and kind != "dicom":
         raise UsageError("--set without --dicom", remedy="give both, or neither")
+    write: Callable[[Phantom, Path], Path] = write_lgg if kind == "lgg" else write_nifti
+    if kind == "dicom":
+        from gliosight.phantom.dicom import write_dicom
+
+        write = partial(write_dicom, placement=_placement(settings))
     chosen = {
         "lesion": lesion,
         "lesion_side": side,
@@ -96,27 +111,37 @@ def command(
         "skull": not strip,
         "sequences": (Sequence.FLAIR,) if flair_only else None,
     }
-    given = {name: value for name, value in chosen.items() if value is not None}
+    fields = {name: value for name, value in chosen.items() if value is not None}
     for number in range(count):
         try:
-            spec = PhantomSpec(seed=seed + number, **given)  # type: ignore[arg-type]
+            spec = PhantomSpec(seed=seed + number, **fields)  # type: ignore[arg-type]
         except ValueError as error:
             raise UsageError(str(error), remedy="see gliosight phantom --help") from error
         phantom = make_phantom(spec)
-        if kind == "dicom":
-            path = _write_dicom(phantom, out, settings)
-        else:
-            path = (write_lgg if kind == "lgg" else write_nifti)(phantom, out)
+        path = write(phantom, out)
         what = f"lesion {phantom.volume_ml:.1f} ml" if lesion else "no lesion"
         print_text(f"{printable(str(path))}  {what}")
 
 
-def _write_dicom(phantom: Phantom, out: Path, settings: tuple[str, ...]) -> Path:
-    from gliosight.phantom.dicom import parse_settings, write_dicom
+def _placement(settings: tuple[str, ...]) -> Placement:
+    """Read the texts of --set."""
+    from gliosight.phantom.dicom import Placement
 
+    values: dict[str, Any] = {}
+    for text in settings:
+        name, _, value = text.partition("=")
+        if name not in _SETTINGS:
+            names = ", ".join(_SETTINGS)
+            raise UsageError(f"no setting {name!r}", where="--set", remedy=f"choose from {names}")
+        if name in values:
+            raise UsageError(f"{name} is set twice", where="--set", remedy="give it once")
+        try:
+            values[name] = tuple(map(_SETTINGS[name], value.split(",")))
+        except (ValueError, click.BadParameter) as error:
+            raise UsageError(
+                f"{name} cannot be {value!r}", where="--set", remedy="see docs/phantom.md"
+            ) from error
     try:
-        return write_dicom(phantom, out, parse_settings(settings))
+        return Placement(**values)
     except ValueError as error:
-        if isinstance(error, UsageError):
-            raise
-        raise UsageError(str(error), remedy="see docs/phantom.md") from error
+        raise UsageError(str(error), where="--set", remedy="see docs/phantom.md") from error

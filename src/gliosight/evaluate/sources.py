@@ -37,6 +37,7 @@ from gliosight.evaluate.predictions import (
     read_predictions,
     rows_digest,
 )
+from gliosight.files import safe_name
 from gliosight.infer.model import RUN_CARD, Model, shipped_models
 from gliosight.read.affines import grid_distance
 from gliosight.read.limits import DEFAULT_LIMITS, Budget

@@ -1,36 +1,36 @@
-"""The head: where skull, brain, ventricles, sulci and the lesion are (phantom layer).
+"""The head as depth fields: skull, brain, ventricles, sulci and the lesion (phantom layer).
 
-In: a seed, the lesion's side and size, and the box to cover. Out: an `Anatomy`, a stack of depth
-fields (see ``fields``) that ``signal`` reads off slice by slice and turns into brightness.
+A *depth* is the distance in mm from a surface, positive inside. It is smooth, so a coarse grid holds it;
+the surface appears when the depth, interpolated at the pixels, becomes the part of a pixel that lies
+inside. Noise is smooth, too: random numbers on a lattice, with cubic interpolation between. Lattices are
+fixed in the world, so the same seed is the same head, however it is sliced.
 
-*Head coordinates* are mm from the anterior commissure's neighbourhood, x to the right, y to the
-front, z up, in a head of standard size; the pose, size and asymmetry of one head lie in the way
-from the world to them. All shapes are hand-made to the proportions of an adult's head; none comes
-from a patient.
+Arrays have the index order (z, y, x), positions are world coordinates (RAS+ mm). *Head coordinates* are mm
+from the anterior commissure's neighbourhood, x to the right, y to the front, z up, in a head of standard
+size; pose, size and asymmetry of one head lie between them and the world. All shapes are made by hand to
+the proportions of an adult's head; none comes from a patient.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
 
-from gliosight.phantom.fields import (
-    Array,
-    Grid,
-    band_noise,
-    chain,
-    cubic_weights,
-    ellipsoid,
-    interpolate,
-    join,
-    ramp,
-    smooth_noise,
-)
+# Single precision throughout; NumPy's types do not follow it through arithmetic with numbers.
+Array = NDArray[np.floating]
+Positions = NDArray[np.float64]
+Point = tuple[float, float, float]
 
+# Distance of the coarse grid's nodes, mm. Half as much changes the picture by less than its noise.
+STEP = 2.5
+# Half the side of the cube that noise lattices fill, mm; beyond, their last value goes on.
+REACH = 135.0
 VAULT_CENTRE = (0.0, -6.0, 8.0)
 VAULT_RADII = (68.0, 87.0, 68.0)  # inner table of the skull
 SKULL_MM = 7.5
@@ -55,49 +55,55 @@ _VENTRICLE = (
 _TEMPORAL_HORN = ((25.0, -42.0, 11.0, 5.5), (32.0, -29.0, -6.0, 2.6), (31.0, -10.0, -17.0, 1.4))
 
 
+class Grid(NamedTuple):
+    """A regular grid: node positions along z, y and x."""
+
+    z: Positions
+    y: Positions
+    x: Positions
+
+
 @dataclass(frozen=True)
 class Pose:
     """How one head lies in the scanner: ``head = matrix @ (world - shift)``; ``inverse`` back."""
 
-    matrix: NDArray[np.float64]
-    inverse: NDArray[np.float64]
-    shift: NDArray[np.float64]
+    matrix: Positions
+    inverse: Positions
+    shift: Positions
 
-    def to_world(self, point: tuple[float, float, float]) -> NDArray[np.float64]:
+    def to_world(self, point: Point) -> Positions:
         """World position of a point in head coordinates, the asymmetry left out."""
         return np.asarray(self.inverse @ np.asarray(point) + self.shift)
 
 
 @dataclass(frozen=True)
-class Person:
-    """What differs between heads besides shape; factors about 1 and lengths in mm."""
-
-    ventricle_mm: float
-    sulcus_mm: float
-    skull_mm: float
-    cortex_mm: float
-
-
-@dataclass(frozen=True)
 class Anatomy:
-    """Depth fields on a coarse grid; see `build` for their names."""
+    """Depth fields of one head on a coarse grid; see `build` for their names."""
 
     grid: Grid
     pose: Pose
-    person: Person
+    skull_mm: float
+    cortex_mm: float
+    sulcus_mm: float
     names: tuple[str, ...]
     fields: Array  # (z, x, y, fields)
-    has_lesion: bool
 
-    def slice_at(
-        self, z: float, rows: NDArray[np.float64], columns: NDArray[np.float64]
-    ) -> dict[str, Array]:
+    def slice_at(self, z: float, rows: Positions, columns: Positions) -> dict[str, Array]:
         """Every field on the pixels of one infinitely thin slice, by name, each (rows, columns)."""
         across = cubic_weights(self.grid.z, np.array([z]))
         plane = interpolate(across, self.fields)[..., 0]  # (x, y, fields)
         by_column = interpolate(cubic_weights(self.grid.x, columns), plane)  # (y, fields, columns)
         values = interpolate(cubic_weights(self.grid.y, rows), by_column)  # (fields, columns, rows)
-        return {name: one.T for name, one in zip(self.names, values, strict=True)}
+        return {name: value.T for name, value in zip(self.names, values, strict=True)}
+
+
+def make_grid(low: Point, high: Point) -> Grid:
+    """Cover a box given as (z, y, x), with two nodes to spare, on multiples of `STEP`."""
+    z, y, x = (
+        STEP * np.arange(np.floor(a / STEP) - 2, np.ceil(b / STEP) + 3)
+        for a, b in zip(low, high, strict=True)
+    )
+    return Grid(z, y, x)
 
 
 def build(seed: int, grid: Grid, lesion_radius: float | None, lesion_side: str) -> Anatomy:
@@ -112,31 +118,30 @@ def build(seed: int, grid: Grid, lesion_radius: float | None, lesion_side: str) 
         mm; ``None`` for a head without.
     lesion_side : {"left", "right"}
 
-    Notes ----- The lesion has random numbers of its own, so the head around it stays the same.
-    Fields: ``x y z`` (head coordinates), ``head``, ``cranium`` (inside of the skull), ``cerebrum``,
-    ``cerebellum``, ``stem``, ``ventricle``, ``vault`` (depths), ``sulcus`` (signed distance from
-    the nearest sheet), ``bottom`` (how far from the vault sulci reach), ``coarse`` and ``fine``
-    (noise for textures), and ``lesion`` (depth) with ``patch`` (noise) where there is one.
+    Notes
+    -----
+    The lesion has random numbers of its own, so the head around it stays the same. Fields: ``x y z`` (head
+    coordinates), ``head``, ``cranium`` (inside of the skull), ``cerebrum``, ``cerebellum``, ``stem``,
+    ``ventricle``, ``vault`` (depths), ``sulcus`` (signed distance from the nearest sheet), ``bottom`` (how
+    far from the vault sulci reach), ``coarse`` and ``fine`` (noise for textures), and ``lesion`` (depth)
+    with ``patch`` (noise) where there is one.
     """
     generator = np.random.default_rng([seed, 1])
     pose = _draw_pose(generator)
-    person = Person(
-        ventricle_mm=float(generator.uniform(-1.0, 1.2)),
-        sulcus_mm=float(generator.uniform(0.55, 0.95)),
-        skull_mm=float(SKULL_MM + generator.uniform(-1, 1)),
-        cortex_mm=float(generator.uniform(2.5, 3.0)),
-    )
+    ventricle_mm = float(generator.uniform(-1.0, 1.2))
+    sulcus_mm = float(generator.uniform(0.55, 0.95))
+    skull_mm = float(SKULL_MM + generator.uniform(-1, 1))
+    cortex_mm = float(generator.uniform(2.5, 3.0))
     x, y, z = _head_coordinates(generator, grid, pose)
     coarse, fine = smooth_noise(generator, grid, 14.0), smooth_noise(generator, grid, 7.0)
-    vault = ellipsoid(*_egg(x, y, z), VAULT_CENTRE, VAULT_RADII)
+    # Bent along x, an ellipsoid becomes a skull: blunt at both ends, and narrower in front.
+    t = np.clip((y + 10) / 88, -1.1, 1.2)
+    vault = ellipsoid(x * (1 + 0.06 * t - 0.12 * t * t), y, z, VAULT_CENTRE, VAULT_RADII)
     floor = _floor(x, y)
     stem = _stem(x, y, z)
     cranium = _cranium(x, y, z, vault, floor, stem)
-    tilt_y, tilt_x = np.gradient(
-        floor, *(float(a[1] - a[0]) for a in (grid.y, grid.x)), axis=(1, 2)
-    )
+    tilt_y, tilt_x = np.gradient(floor, _step(grid.y), _step(grid.x), axis=(1, 2))
     above = (z - floor) / np.sqrt(1 + tilt_x**2 + tilt_y**2)
-    cerebrum = np.minimum(vault - 2.2 - 0.5 * coarse, above)
     fields: dict[str, Array] = {
         "x": x,
         "y": y,
@@ -144,10 +149,10 @@ def build(seed: int, grid: Grid, lesion_radius: float | None, lesion_side: str) 
         "head": _outline(x, y, z, vault),
         "vault": vault,
         "cranium": cranium,
-        "cerebrum": cerebrum,
+        "cerebrum": np.minimum(vault - 2.2 - 0.5 * coarse, above),
         "cerebellum": _cerebellum(x, y, z, above, cranium),
         "stem": stem,
-        "ventricle": _ventricle(x, y, z) + np.float32(person.ventricle_mm) + 0.5 * coarse,
+        "ventricle": _ventricle(x, y, z) + np.float32(ventricle_mm) + 0.5 * coarse,
         "sulcus": _sulci(generator, grid, x, y, z, vault),
         "bottom": np.clip(13 + 6 * smooth_noise(generator, grid, 24.0), 4, 24),
         "coarse": coarse,
@@ -155,17 +160,11 @@ def build(seed: int, grid: Grid, lesion_radius: float | None, lesion_side: str) 
     }
     if lesion_radius is not None:
         fields |= _lesion(seed, grid, fields, lesion_radius, lesion_side)
-    return Anatomy(
-        grid,
-        pose,
-        person,
-        tuple(fields),
-        # In C order: `Anatomy.slice_at` would copy it all for every slice otherwise.
-        np.ascontiguousarray(
-            np.stack([one.transpose(0, 2, 1) for one in fields.values()], axis=-1)
-        ),
-        lesion_radius is not None,
+    # In C order: `Anatomy.slice_at` would copy it all for every slice otherwise.
+    stacked = np.ascontiguousarray(
+        np.stack([field.transpose(0, 2, 1) for field in fields.values()], axis=-1)
     )
+    return Anatomy(grid, pose, skull_mm, cortex_mm, sulcus_mm, tuple(fields), stacked)
 
 
 def _draw_pose(generator: np.random.Generator) -> Pose:
@@ -185,7 +184,7 @@ def _head_coordinates(
 ) -> tuple[Array, Array, Array]:
     z, y, x = (
         (axis - shift).astype(np.float32)
-        for axis, shift in zip(grid.axes, pose.shift[::-1], strict=True)
+        for axis, shift in zip(grid, pose.shift[::-1], strict=True)
     )
     z, y, x = z[:, None, None], y[None, :, None], x[None, None, :]
     m = pose.matrix.astype(np.float32)
@@ -195,12 +194,6 @@ def _head_coordinates(
         for k, scale in enumerate((1.3, 1.8, 1.8))
     )
     return hx, hy, hz
-
-
-def _egg(x: Array, y: Array, z: Array) -> tuple[Array, Array, Array]:
-    """Bend x, so that an ellipsoid becomes a skull: blunt at both ends, and narrower in front."""
-    t = np.clip((y + 10) / 88, -1.1, 1.2)
-    return x * (1 + 0.06 * t - 0.12 * t * t), y, z
 
 
 def _floor(x: Array, y: Array) -> Array:
@@ -218,7 +211,7 @@ def _floor(x: Array, y: Array) -> Array:
 def _stem(x: Array, y: Array, z: Array) -> Array:
     midbrain = ellipsoid(x, y, z, (0, -21, -9), (16, 12, 13))
     pons = ellipsoid(x, y, z, (0, -20, -29), (16, 13, 14))
-    cord = chain(x, y, z, ((0, -25, -36, 9.5), (0, -32, -58, 6.5), (0, -36, -130, 5.5)))
+    cord = tube(x, y, z, ((0, -25, -36, 9.5), (0, -32, -58, 6.5), (0, -36, -130, 5.5)))
     return join(join(midbrain, pons, 5), cord, 5)
 
 
@@ -240,7 +233,7 @@ def _cerebellum(x: Array, y: Array, z: Array, above: Array, cranium: Array) -> A
 
 def _ventricle(x: Array, y: Array, z: Array) -> Array:
     side = np.abs(x)
-    lateral = np.maximum(chain(side, y, z, _VENTRICLE), chain(side, y, z, _TEMPORAL_HORN))
+    lateral = np.maximum(tube(side, y, z, _VENTRICLE), tube(side, y, z, _TEMPORAL_HORN))
     third = ellipsoid(x, y, z, (0, -5, 1), (2.2, 14, 11))
     fourth = ellipsoid(x, y, z, (0, -38, -31), (7, 5.5, 8))
     # The septum keeps the lateral ventricles apart.
@@ -252,26 +245,30 @@ def _sulci(
 ) -> Array:
     """Signed distance from sheets that run inwards from the surface of the brain.
 
-    Noise is read where a voxel's ray meets the surface, so its zero lines on the surface become
-    sheets going in. Reading it elsewhere the deeper a voxel lies makes the sheets curve, as real
-    sulci do.
+    The zero lines of noise with one dominant wavelength, read where a voxel's ray meets the surface, become
+    sheets going in. Reading it elsewhere the deeper a voxel lies makes the sheets curve, as real sulci do.
     """
     step, half = 2.0, 92.0
-    noise = band_noise(generator, FOLD_MM, step, half)
+    noise = generator.standard_normal((2 * int(np.ceil(half / step)) + 1,) * 3, dtype=np.float32)
+    wide = ndimage.gaussian_filter(noise, FOLD_MM / step, truncate=3.0)
+    noise = wide - ndimage.gaussian_filter(wide, 1.5 * FOLD_MM / step, truncate=2.5)
+    noise = np.asarray(noise / noise.std(), dtype=np.float32)
     u, v, w = x, y - VAULT_CENTRE[1], z - VAULT_CENTRE[2]
     ray = np.sqrt((u / VAULT_RADII[0]) ** 2 + (v / VAULT_RADII[1]) ** 2 + (w / VAULT_RADII[2]) ** 2)
     depth = np.clip(vault, 0, 30)
-    places = [
-        one / np.clip(ray, 0.2, None) + 0.33 * depth * smooth_noise(generator, grid, 34.0)
-        for one in (w, v, u)
+    read_at = [
+        axis / np.clip(ray, 0.2, None) + 0.33 * depth * smooth_noise(generator, grid, 34.0)
+        for axis in (w, v, u)
     ]
     value = ndimage.map_coordinates(
-        noise, np.stack(places) / step + half / step, order=1, mode="nearest"
+        noise, np.stack(read_at) / step + half / step, order=1, mode="nearest"
     )
-    slopes = np.gradient(value, *(float(axis[1] - axis[0]) for axis in grid.axes))
-    steepness = np.sqrt(sum(one * one for one in slopes))
-    distance = np.clip(value / (steepness + 0.03), -9, 9)
-    return np.asarray(distance, dtype=np.float32)
+    steepness = np.sqrt(sum(slope**2 for slope in np.gradient(value, *map(_step, grid))))
+    return np.asarray(np.clip(value / (steepness + 0.03), -9, 9), dtype=np.float32)
+
+
+def _step(axis: Positions) -> float:
+    return float(axis[1] - axis[0])
 
 
 def _outline(x: Array, y: Array, z: Array, vault: Array) -> Array:
@@ -295,17 +292,105 @@ def _lesion(
     sign = -1.0 if side == "left" else 1.0
     stretch = np.exp(generator.uniform(-0.18, 0.18, size=3))
     stretch /= np.prod(stretch) ** (1 / 3)
-    across, along, up = radius * stretch
-    x, y, z = fields["x"], fields["y"], fields["z"]
-    body = ellipsoid(
-        x, y, z, (sign * site[0], site[1], site[2]), (float(across), float(along), float(up))
-    )
+    across, along, up = (float(value) for value in radius * stretch)
+    centre = (sign * site[0], site[1], site[2])
+    depth = ellipsoid(fields["x"], fields["y"], fields["z"], centre, (across, along, up))
     # Lobes as wide as the lesion, and fingers of oedema between the fibres.
-    depth = body + radius * 0.13 * smooth_noise(generator, grid, 1.4 * radius)
+    depth = depth + radius * 0.13 * smooth_noise(generator, grid, 1.4 * radius)
     depth = depth + min(1.6, 0.12 * radius) * smooth_noise(generator, grid, 11.0)
     # It grows in the cerebrum of its side and stops before the falx.
-    depth = np.minimum(np.minimum(depth, sign * x - 3), fields["cerebrum"] - 1)
+    depth = np.minimum(np.minimum(depth, sign * fields["x"] - 3), fields["cerebrum"] - 1)
     return {
         "lesion": depth.astype(np.float32),
         "patch": smooth_noise(generator, grid, 12.0),
     }
+
+
+def cubic_weights(nodes: Positions, at: Positions) -> sparse.csr_array:
+    """Catmull-Rom weights, (positions, nodes): ``weights @ values`` interpolates even nodes.
+
+    Sparse, since a position needs four nodes only, and since SciPy's sparse product, unlike a BLAS, adds in
+    one order on one thread: the same result everywhere, and no fight over a busy machine's cores.
+    """
+    index = np.clip((at - nodes[0]) / (nodes[1] - nodes[0]), 0, len(nodes) - 1)
+    base = np.minimum(index.astype(np.int64), len(nodes) - 2)
+    t = index - base
+    taps = 0.5 * np.stack(
+        [
+            -t + 2 * t**2 - t**3,
+            2 - 5 * t**2 + 3 * t**3,
+            t + 4 * t**2 - 3 * t**3,
+            t**3 - t**2,
+        ]
+    )
+    columns = np.clip(base + np.arange(-1, 3)[:, None], 0, len(nodes) - 1)
+    rows = np.broadcast_to(np.arange(len(at)), columns.shape)
+    weights = sparse.coo_array(
+        (taps.ravel().astype(np.float32), (rows.ravel(), columns.ravel())),
+        shape=(len(at), len(nodes)),
+    )
+    return weights.tocsr()
+
+
+def interpolate(weights: sparse.csr_array, values: Array) -> Array:
+    """Interpolate along the first axis, which then goes last: three times turns a volume round."""
+    flat = values.reshape(len(values), -1)
+    out = np.asarray(weights @ flat, dtype=np.float32)
+    return np.moveaxis(out.reshape(len(out), *values.shape[1:]), 0, -1)
+
+
+def smooth_noise(generator: np.random.Generator, grid: Grid, wavelength: float) -> Array:
+    """Draw noise of mean 0 and standard deviation about 1 that varies over ``wavelength`` mm."""
+    nodes = (wavelength / 2) * np.arange(np.ceil(2 * REACH / wavelength) * 2 + 1)
+    nodes -= nodes[-1] / 2
+    out: Array = generator.standard_normal((len(nodes),) * 3, dtype=np.float32)
+    for axis in grid:
+        out = interpolate(cubic_weights(nodes, axis), out)
+    # Between nodes, interpolation averages; this brings the deviation back to about 1.
+    return np.ascontiguousarray(np.float32(1.35) * out)
+
+
+def ellipsoid(x: Array, y: Array, z: Array, centre: Point, radii: Point) -> Array:
+    """Depth below an ellipsoid's surface: exact at the surface, near it elsewhere."""
+    a, b, c = (
+        ((axis - np.float32(middle)) / np.float32(radius)) ** 2
+        for axis, middle, radius in zip((x, y, z), centre, radii, strict=True)
+    )
+    level = np.sqrt(a + b + c)
+    slope = np.sqrt(a / radii[0] ** 2 + b / radii[1] ** 2 + c / radii[2] ** 2)
+    depth: Array = level * (1 - level) / (slope + np.float32(1e-4))
+    return depth
+
+
+def tube(
+    x: Array, y: Array, z: Array, beads: tuple[tuple[float, float, float, float], ...]
+) -> Array:
+    """Depth below the surface of a tube through beads ``(x, y, z, radius)``."""
+    out = np.full(x.shape, -1e3, dtype=np.float32)
+    for (ax, ay, az, ar), (bx, by, bz, br) in pairwise(beads):
+        dx, dy, dz = bx - ax, by - ay, bz - az
+        length = dx * dx + dy * dy + dz * dz
+        px, py, pz = x - np.float32(ax), y - np.float32(ay), z - np.float32(az)
+        t = np.clip((px * dx + py * dy + pz * dz) * np.float32(1 / length), 0, 1)
+        distance = np.sqrt((px - t * dx) ** 2 + (py - t * dy) ** 2 + (pz - t * dz) ** 2)
+        np.maximum(out, ar + t * (br - ar) - distance, out=out)
+    return out
+
+
+def join(a: Array, b: Array, blend: float) -> Array:
+    """Unite two bodies, their seam rounded over ``blend`` mm."""
+    near = np.clip(1 - np.abs(a - b) / np.float32(blend), 0, 1)
+    out: Array = np.maximum(a, b) + near * near * np.float32(blend / 4)
+    return out
+
+
+def ramp(value: Array, middle: float, width: float) -> Array:
+    """From 0 to 1 over about ``width`` on either side of ``middle``, smooth."""
+    out: Array = 0.5 + 0.5 * np.tanh((value - np.float32(middle)) / np.float32(width))
+    return out
+
+
+def part(depth: Array, width: float = 1.0) -> Array:
+    """How much of a pixel lies inside: 0 to 1 over ``width`` mm around depth 0."""
+    out: Array = np.clip(depth * np.float32(1 / width) + np.float32(0.5), 0, 1)
+    return out

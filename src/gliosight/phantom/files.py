@@ -1,11 +1,12 @@
-"""Write a phantom as the files a user would have: LGG layout or NIfTI (phantom layer).
+"""A phantom as files: slices in the LGG layout, or NIfTI (phantom layer).
 
-In: a `Phantom` and a folder. Out: ``<folder>/<study_id>/``, which did not exist or was empty.
+A module of its own, as each format is: ``dicom`` alone needs pydicom.
 """
 
 from __future__ import annotations
 
-import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
@@ -14,8 +15,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from gliosight.errors import CannotWriteError
-from gliosight.phantom.spec import CHANNELS
-from gliosight.phantom.studies import UNITS_PER_BYTE, Phantom
+from gliosight.files import is_empty, whole_folder
+from gliosight.phantom.scanner import CHANNELS, UNITS_PER_BYTE, Phantom
 from gliosight.study import Sequence
 
 _NIFTI_NAMES = {Sequence.FLAIR: "flair", Sequence.T1: "t1", Sequence.T1C: "t1ce"}
@@ -29,9 +30,8 @@ def to_bytes(values: NDArray[np.uint16]) -> NDArray[np.uint8]:
 def write_lgg(phantom: Phantom, folder: Path) -> Path:
     """Write slices in the LGG layout.
 
-    ``<study_id>_<n>.tif``, n from 1, inferior to superior: (rows, columns, 3) uint8 of T1, FLAIR,
-    T1C, a missing sequence filled with FLAIR as that data set does; ``<study_id>_<n>_mask.tif``: 0
-    or 255. Rows run from anterior to posterior and columns from the patient's right to left, so the
+    ``<study_id>_<n>.tif``, n from 1, inferior to superior: (rows, columns, 3) uint8 of T1, FLAIR, T1C, a
+    missing sequence filled with FLAIR as that data set does; ``<study_id>_<n>_mask.tif``: 0 or 255. The
     patient's left is on the right of the picture. The layout has no geometry: it is lost.
 
     Returns
@@ -44,28 +44,24 @@ def write_lgg(phantom: Phantom, folder: Path) -> Path:
     CannotWriteError
         The study's folder holds something already, or cannot be written.
     """
-    target = new_folder(phantom, folder)
     name = phantom.spec.study_id
     flair = phantom.sequences[Sequence.FLAIR]
-    channels = [to_bytes(phantom.sequences.get(one, flair)) for one in CHANNELS]
+    channels = [to_bytes(phantom.sequences.get(channel, flair)) for channel in CHANNELS]
     slices = np.stack(channels, axis=-1)
     masks = np.where(phantom.truth, 255, 0).astype(np.uint8)
-    try:
+    with study_folder(phantom, folder) as target:
         for number, (picture, mask) in enumerate(zip(slices, masks, strict=True), start=1):
             tifffile.imwrite(target / f"{name}_{number}.tif", picture, photometric="rgb")
             tifffile.imwrite(target / f"{name}_{number}_mask.tif", mask, photometric="minisblack")
-    except OSError as error:
-        shutil.rmtree(target, ignore_errors=True)  # half a study would pass for a shorter one
-        raise cannot_write(target, error) from error
-    return target
+    return folder / name
 
 
 def write_nifti(phantom: Phantom, folder: Path) -> Path:
     """Write one NIfTI file for each sequence and one for the truth.
 
-    ``<study_id>_flair.nii.gz``, ``_t1``, ``_t1ce`` (uint16) and ``_seg`` (uint8, 0 or 1). Arrays
-    have the index order (column, row, slice), so that the first index runs to the patient's left
-    and the second to posterior; sform and qform (both: scanner) lead to RAS+ millimetres.
+    ``<study_id>_flair.nii.gz``, ``_t1``, ``_t1ce`` (uint16) and ``_seg`` (uint8, 0 or 1). Arrays have the
+    index order (column, row, slice), so that the first index runs to the patient's left and the second to
+    posterior; sform and qform (both: scanner) lead to RAS+ millimetres.
 
     Returns
     -------
@@ -77,49 +73,41 @@ def write_nifti(phantom: Phantom, folder: Path) -> Path:
     CannotWriteError
         The study's folder holds something already, or cannot be written.
     """
-    target = new_folder(phantom, folder)
-    # NIfTI counts the fastest index first; the geometry's affine starts with the slices.
-    native = phantom.geometry.affine
-    if native is None:
-        raise ValueError("the phantom's slices are uneven: no affine describes them")
-    affine = native[:, [2, 1, 0, 3]]
+    # NIfTI counts the fastest index first; the phantom's affine starts with the slices.
+    affine = phantom.affine[:, [2, 1, 0, 3]]
     arrays: dict[str, NDArray[np.generic]] = {
         _NIFTI_NAMES[name]: values for name, values in phantom.sequences.items()
     }
     arrays["seg"] = phantom.truth.astype(np.uint8)
-    try:
+    with study_folder(phantom, folder) as target:
         for name, values in arrays.items():
             image = nibabel.Nifti1Image(values.transpose(2, 1, 0), affine)
             image.header.set_xyzt_units("mm")
             image.set_sform(affine, code="scanner")
             image.set_qform(affine, code="scanner")
             nibabel.save(image, target / f"{phantom.spec.study_id}_{name}.nii.gz")
-    except OSError as error:
-        shutil.rmtree(target, ignore_errors=True)
-        raise cannot_write(target, error) from error
-    return target
+    return folder / phantom.spec.study_id
 
 
-def new_folder(phantom: Phantom, folder: Path) -> Path:
-    """Make the study's own folder, unless there is one with something in it."""
+@contextmanager
+def study_folder(phantom: Phantom, folder: Path) -> Iterator[Path]:
+    """Give a folder to write a study into, which at the end becomes ``folder/<study_id>``.
+
+    Raises
+    ------
+    CannotWriteError
+        There is something in that folder, or it cannot be written.
+    """
     target = folder / phantom.spec.study_id
-    try:
-        target.mkdir(parents=True, exist_ok=True)
+
+    def check() -> None:
         # Slices of a longer phantom left over from before would pass as this one's.
-        occupied = any(target.iterdir())
-    except OSError as error:
-        raise cannot_write(target, error) from error
-    if occupied:
-        raise CannotWriteError(
-            "the folder of the phantom is not empty", where=target.name, remedy="choose another one"
-        )
-    return target
+        if target.exists() and not is_empty(target):
+            raise CannotWriteError(
+                "the folder of the phantom is not empty",
+                where=target.name,
+                remedy="choose another one",
+            )
 
-
-def cannot_write(target: Path, error: OSError) -> CannotWriteError:
-    """Say why the phantom cannot be written, in the system's words."""
-    return CannotWriteError(
-        f"cannot write the phantom: {error.strerror or error}",
-        where=target.name,
-        remedy="choose another folder",
-    )
+    with whole_folder(target, check) as work:
+        yield work

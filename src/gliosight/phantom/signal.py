@@ -1,24 +1,28 @@
 """From anatomy to brightness: what each tissue looks like in each sequence (phantom layer).
 
-In: an `Anatomy` and the positions of pixels and slices. Out: noiseless pictures and the part of
-every voxel that is lesion. A thick slice is the mean of thin ones, and in each of those a tissue
-fills a part of a pixel: so both kinds of partial volume are there. Tissues are painted over one
-another, from the outside of the head inwards.
-
+A thick slice is the mean of thin ones, and in each of those a tissue fills a part of a pixel: so both kinds
+of partial volume are there. Tissues are painted over one another, from the outside of the head inwards.
 Brightness is in the units of the LGG layout's bytes: 0 is air, 255 the brightest fat.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Ordered
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliosight.phantom.anatomy import SCALP_MM, Anatomy
-from gliosight.phantom.fields import Array, ellipsoid, part, ramp
+from gliosight.phantom.anatomy import (
+    SCALP_MM,
+    Anatomy,
+    Array,
+    Point,
+    Positions,
+    ellipsoid,
+    part,
+    ramp,
+)
 
 # Longest step between the thin slices that make a thick one, mm.
 SUBSLICE_MM = 1.7
@@ -51,7 +55,7 @@ TISSUE: dict[str, tuple[float, float, float]] = {
     "tumour": (43, 132, 47),
 }
 _WHITE_FLAIR = TISSUE["white"][1]
-Point = tuple[float, float, float]
+Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -118,10 +122,10 @@ _VESSELS = (
 
 def render(
     anatomy: Anatomy,
-    positions: NDArray[np.float64],
+    positions: Positions,
     spacing: float,
-    rows: NDArray[np.float64],
-    columns: NDArray[np.float64],
+    rows: Positions,
+    columns: Positions,
     pixel: float,
     *,
     skull: bool,
@@ -156,57 +160,50 @@ def render(
     for k, position in enumerate(positions):
         for step in steps:
             scene = _Scene(anatomy, float(position + step), rows, columns, pixel)
-            picture, share = scene.paint(skull=skull)
-            pictures[:, k] += picture
-            if share is not None:
-                lesion[k] += share
+            scene.paint(skull=skull)
+            pictures[:, k] += scene.canvas
+            lesion[k] += scene.lesion
     pictures /= count
     lesion /= count
     spread = (0, 0, SPREAD_PIXELS, SPREAD_PIXELS)
     return np.asarray(ndimage.gaussian_filter(pictures, spread, truncate=3.0)), lesion
 
 
+@dataclass
 class _Scene:
     """One infinitely thin slice while it is painted."""
 
-    def __init__(
-        self,
-        anatomy: Anatomy,
-        z: float,
-        rows: NDArray[np.float64],
-        columns: NDArray[np.float64],
-        pixel: float,
-    ) -> None:
-        self.anatomy = anatomy
-        self.height = z
-        self.rows, self.columns = rows, columns
-        self.pixel = pixel
-        self.field = anatomy.slice_at(z, rows, columns)
-        self.canvas = np.zeros((3, len(rows), len(columns)), dtype=np.float32)
+    anatomy: Anatomy
+    height: float
+    rows: Positions
+    columns: Positions
+    pixel: float
 
-    def paint(self, *, skull: bool) -> tuple[Array, Array | None]:
-        if not (self.field["head"] > -1).any():
-            return self.canvas, None
+    def __post_init__(self) -> None:
+        self.field = self.anatomy.slice_at(self.height, self.rows, self.columns)
+        self.canvas = np.zeros((3, len(self.rows), len(self.columns)), dtype=np.float32)
+        self.lesion: Array = np.zeros(self.canvas.shape[1:], dtype=np.float32)
+
+    def paint(self, *, skull: bool) -> None:
+        f = self.field
+        if not (f["head"] > -1).any():
+            return
         if skull:
             self._outside()
             self._skull()
-        f = self.field
         self._cover("csf", part(f["cranium"], self.pixel))
-        share: Array | None = None
         if (f["cranium"] > -1).any():
-            share = self._brain()
+            self._brain()
         if not skull:
             brain = np.maximum(np.maximum(f["cerebrum"], f["cerebellum"]), f["stem"])
             self.canvas *= part(np.minimum(brain + 1.0, f["cranium"]), self.pixel)
-        return self.canvas, share
 
-    def _cover(self, tissue: str, alpha: Array, window: tuple[slice, slice] | None = None) -> None:
+    def _cover(self, tissue: str, alpha: Array, window: Window = np.s_[:, :]) -> None:
         """Paint a tissue over what is there, where and as far as ``alpha`` says."""
-        target = self.canvas if window is None else self.canvas[:, window[0], window[1]]
-        for k, value in enumerate(TISSUE[tissue]):
-            target[k] += alpha * (np.float32(value) - target[k])
+        for canvas, value in zip(self.canvas, TISSUE[tissue], strict=True):
+            canvas[window] += alpha * (value - canvas[window])
 
-    def _cover_blobs(self, blobs: Ordered[Blob], limit: Array | None = None) -> None:
+    def _cover_blobs(self, blobs: Iterable[Blob], limit: Array) -> None:
         for blob in blobs:
             for sign in (1.0, -1.0) if blob.pair else (1.0,):
                 centre = (sign * blob.centre[0], blob.centre[1], blob.centre[2])
@@ -215,15 +212,13 @@ class _Scene:
                     continue
                 x, y, z = (self.field[axis][window] for axis in "xyz")
                 alpha = part(ellipsoid(x, y, z, centre, blob.radii), max(blob.soft, self.pixel))
-                if limit is not None:
-                    alpha *= limit[window]
-                self._cover(blob.tissue, alpha, window)
+                self._cover(blob.tissue, alpha * limit[window], window)
 
-    def _window(self, centre: Point, radii: Point) -> tuple[slice, slice] | None:
+    def _window(self, centre: Point, radii: Point) -> Window | None:
         """Rows and columns an ellipsoid can reach, pose and warp allowed for; ``None`` if none."""
         cx, cy, cz = self.anatomy.pose.to_world(centre)
         # The head is turned by a few degrees and bent by a few millimetres at most.
-        rx, ry, rz = (1.05 * one + 0.08 * max(radii) + 5 for one in radii)
+        rx, ry, rz = (1.05 * radius + 0.08 * max(radii) + 5 for radius in radii)
         if abs(cz - self.height) > rz:
             return None
         rows = np.flatnonzero(np.abs(self.rows - cy) < ry)
@@ -239,7 +234,7 @@ class _Scene:
         lobules = np.clip(0.92 + 0.14 * f["fine"] + 0.1 * f["coarse"], 0.5, 1)
         self._cover("fat", part(f["head"] - 1.6, 1.5) * lobules)
         # The scalp's muscles and tendon lie on the bone, thinly.
-        thick = self.anatomy.person.skull_mm
+        thick = self.anatomy.skull_mm
         self._cover("muscle", 0.7 * part(f["cranium"] + thick + 1.2 + 0.4 * f["coarse"], 1.5))
         # Muscles lie deeper than the scalp's fat, with sheets of fat between them.
         deep = part(f["head"] - SCALP_MM - 1.5 - f["coarse"], 2.0) * part(-f["cranium"] - 3, 3.0)
@@ -252,10 +247,9 @@ class _Scene:
         f = self.field
         # Thick in the vault, thin under the frontal and temporal lobes.
         base = ramp(-f["z"], 12, 3.0) * ramp(f["y"], -12, 4.0)
-        thick = np.float32(self.anatomy.person.skull_mm) * (1 - 0.6 * base)
+        thick = np.float32(self.anatomy.skull_mm) * (1 - 0.6 * base)
         outer = f["cranium"] + thick + 0.5 * f["coarse"]
-        # Below the brain the bone is full of marrow and air cells; above, marrow lies between
-        # plates.
+        # Below the brain the bone is full of marrow and air cells; above, marrow lies between plates.
         self._cover("bone", part(outer, 1.3))
         middle = np.clip(1.25 - np.abs(f["cranium"] + 0.5 * thick) / (0.23 * thick), 0, 1)
         self._cover("diploe", middle * np.clip(0.75 + 0.3 * f["coarse"], 0.2, 1))
@@ -268,22 +262,25 @@ class _Scene:
                 if window is not None:
                     self._cover("air", 0.8 * cells[window], window)
 
-    def _brain(self) -> Array | None:
+    def _brain(self) -> None:
         f = self.field
         self._cover("dura", 0.5 * np.clip(1 - np.abs(f["cranium"] - 0.5) / 0.9, 0, 1))
         if (f["stem"] > -1).any():
             self._cover("stem", part(f["stem"], self.pixel))
         if (f["cerebellum"] > -1).any():
             self._cerebellum()
-        share = None
         if (f["cerebrum"] > -1).any():
-            share = self._cerebrum()
+            self._cerebrum()
         # Blood: small, and mostly outside the brain.
         falx = np.clip(1 - np.abs(f["x"]) / 0.8, 0, 1) * part(f["cranium"], 1.0)
         self._cover("dura", 0.6 * falx * ramp(self._fissure_level(), 1.35, 0.08))
         self._cover_blobs(_VESSELS, part(f["cranium"] + 1.5, 1.5))
-        self._sagittal_sinus()
-        return share
+        # Superior sagittal sinus: a triangle under the vault along the midline.
+        depth = np.minimum(
+            4.5 - np.abs(f["cranium"] - 1), 3.2 - np.abs(f["x"]) - 0.35 * f["cranium"]
+        )
+        back = ramp(-f["y"], -60, 4.0) * ramp(f["z"], -12, 4.0)
+        self._cover("sinus", part(depth, 1.5) * back)
 
     def _cerebellum(self) -> None:
         f = self.field
@@ -327,10 +324,10 @@ class _Scene:
         out: Array = np.minimum(between, np.minimum(cleft - 1.0, insula - 0.6))
         return out
 
-    def _cerebrum(self) -> Array | None:
-        f, person = self.field, self.anatomy.person
+    def _cerebrum(self) -> None:
+        f = self.field
         surface = np.minimum(f["cerebrum"], self._from_fissures())
-        width = person.sulcus_mm + 0.9 * np.clip(1 - f["vault"] / 9, 0, 1)
+        width = self.anatomy.sulcus_mm + 0.9 * np.clip(1 - f["vault"] / 9, 0, 1)
         if "lesion" in f:
             # A swelling closes the sulci in it.
             width -= 0.8 * part(f["lesion"] - 1, 6.0)
@@ -343,21 +340,19 @@ class _Scene:
         matter = np.minimum(surface, sulcus)
         solid = part(matter, self.pixel) * part(f["cerebrum"], self.pixel)
         self._cover("grey", solid)
-        ribbon = matter - np.float32(person.cortex_mm) - 0.35 * f["fine"]
+        ribbon = matter - np.float32(self.anatomy.cortex_mm) - 0.35 * f["fine"]
         self._cover("white", part(ribbon, 1.4) * solid)
         if -30 < self.height < 45:
             self._cover_blobs(_DEEP, solid)
         ventricle = part(f["ventricle"], self.pixel) * part(f["z"] + 24, 2.0)
-        share: Array | None = None
         if "lesion" in f:
-            share = self._tumour(matter) * solid * (1 - ventricle)
+            self.lesion = self._tumour(matter) * solid * (1 - ventricle)
         # A thin bright lining of the ventricles is normal in FLAIR.
         lining = np.clip(1 - np.abs(f["ventricle"] + 0.8) / 1.2, 0, 1) * solid
         self.canvas[1] += (0.10 * _WHITE_FLAIR) * lining
         self._cover("csf", ventricle * part(f["cerebrum"] + 3, 2.0))
         mottle = 1 + (0.018 * f["coarse"] + 0.012 * f["fine"]) * solid
         self.canvas *= mottle
-        return share
 
     def _tumour(self, matter: Array) -> Array:
         """Cover the lesion; returns the part of each pixel it holds before CSF is taken off."""
@@ -369,21 +364,9 @@ class _Scene:
             return np.zeros_like(alpha)
         inner = ramp(depth, 5.5, 2.5)
         tone = 0.80 + 0.17 * inner + 0.07 * f["coarse"] + 0.04 * f["patch"]
-        here = alpha * np.clip(tone, 0.5, 1.15)
-        t1, flair, t1c = TISSUE["tumour"]
         # CSF in sulci keeps its brightness: only parenchyma turns.
         solid = part(matter, self.pixel)
-        for k, value in enumerate((t1, flair, t1c)):
-            self.canvas[k] += here * solid * (value - self.canvas[k])
+        self._cover("tumour", alpha * np.clip(tone, 0.5, 1.15) * solid)
         enhancing = alpha * inner * np.clip(f["patch"] - 1.0, 0, 1) * solid
         self.canvas[2] += 40 * enhancing
         return alpha
-
-    def _sagittal_sinus(self) -> None:
-        """Superior sagittal sinus: a triangle under the vault along the midline."""
-        f = self.field
-        depth = np.minimum(
-            4.5 - np.abs(f["cranium"] - 1), 3.2 - np.abs(f["x"]) - 0.35 * f["cranium"]
-        )
-        back = ramp(-f["y"], -60, 4.0) * ramp(f["z"], -12, 4.0)
-        self._cover("sinus", part(depth, 1.5) * back)

@@ -12,7 +12,6 @@ import pytest
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
-from gliosight.phantom.dicom import DicomSpec, geometry_of, volume_of, write_dicom
 from gliosight.read import Limits, Options, Request, find, join, read
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.dicom import discover
@@ -21,6 +20,7 @@ from gliosight.read.dicom.study import DicomStudy, digest_of, without_pixels
 from gliosight.read.dicom.study import joined as joined_studies
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.study import Sequence, Study
+from tests.support.dicom_phantom import DicomSpec, geometry_of, volume_of, write_dicom
 
 
 @pytest.fixture(scope="module")

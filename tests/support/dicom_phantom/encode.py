@@ -1,8 +1,6 @@
-"""Pixels in every transfer syntax that is read (phantom layer).
+"""Pixels in every transfer syntax that is read.
 
-In: one picture as whole numbers, and a syntax by name. Out: its bytes. Here stands the table of
-syntaxes; the encoders are those of the packages the reader depends on where they are right, else
-imagecodecs', which only tests and this need and which is imported when it is.
+The encoders are those of the packages the reader depends on where they are right, else imagecodecs'.
 """
 
 from __future__ import annotations
@@ -12,11 +10,14 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
+import gdcm
+import imagecodecs
 import numpy as np
+import openjpeg
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom import uid
-
-from gliosight.errors import UsageError
+from pydicom.pixels import get_encoder
 
 Picture = NDArray[np.generic]
 Encoder = Callable[[Picture, int], bytes]
@@ -33,66 +34,26 @@ HTJ2K_STEP = 1e-4
 
 @dataclass(frozen=True)
 class Syntax:
-    """One transfer syntax.
-
-    Parameters
-    ----------
-    uid : str
-    encoder : callable, optional
-        (picture, bits stored) to the bytes of one frame; ``None``: not encapsulated.
-    lossy : str, optional
-        LossyImageCompressionMethod (PS3.3 C.7.6.1.1.5.1); ``None``: every value comes back.
-    bits : tuple of int
-        Values of BitsStored it can hold.
-    any_type : bool
-        Whether signed values and colours can be written, too.
-    """
-
     uid: str
-    encoder: Encoder | None = None
-    lossy: str | None = None
-    bits: tuple[int, ...] = (8, 12, 16)
-    any_type: bool = False
+    encoder: Encoder | None = None  # of one frame; None: not encapsulated
+    lossy: str | None = None  # LossyImageCompressionMethod (PS3.3 C.7.6.1.1.5.1)
+    bits: tuple[int, ...] = (8, 12, 16)  # values of BitsStored it can hold
 
 
 def encode(picture: Picture, bits: int, syntax: Syntax) -> bytes:
-    """Encode one frame.
-
-    Parameters
-    ----------
-    picture : (rows, columns) array
-        uint8 for 8 bits, else uint16 or int16.
-    bits : int
-        BitsStored.
-    syntax : Syntax
-
-    Raises
-    ------
-    UsageError
-        The encoder is in a package that is not installed, or cannot write a picture of this size.
-    """
+    """Encode one frame: uint8 for 8 bits, else uint16 or int16."""
     if syntax.encoder is None:
         big = syntax.uid == uid.ExplicitVRBigEndian
         return picture.astype(picture.dtype.newbyteorder(">" if big else "<")).tobytes()
-    try:
-        data = syntax.encoder(np.ascontiguousarray(picture), bits)
-    except RuntimeError as error:
-        rows, columns = picture.shape[:2]
-        raise UsageError(
-            f"{uid.UID(syntax.uid).name} cannot be written with {rows} x {columns} pixels",
-            where="syntax",
-            remedy="choose another syntax, or more slices",
-        ) from error
+    data = syntax.encoder(np.ascontiguousarray(picture), bits)
     # Fragments have an even length (PS3.5 A.4).
     return data + b"\0" * (len(data) % 2)
 
 
-def _gdcm(kind: str, setting: Callable[[Any], Any] | None = None) -> Encoder:
+def _gdcm(kind: str, setting: Callable[[], Any] | None = None) -> Encoder:
     """Make an encoder of gdcm's syntax ``kind``; ``setting`` makes the codec where it needs one."""
 
     def encoder(picture: Picture, bits: int) -> bytes:
-        import gdcm
-
         writer = gdcm.ImageWriter()  # it owns the image, so it has to outlive it
         image = writer.GetImage()
         image.SetNumberOfDimensions(2)
@@ -111,7 +72,7 @@ def _gdcm(kind: str, setting: Callable[[Any], Any] | None = None) -> Encoder:
         image.SetDataElement(element)
         change = gdcm.ImageChangeTransferSyntax()
         change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, kind)))
-        codec = setting(gdcm) if setting else None
+        codec = setting() if setting else None
         if codec is not None:
             change.SetUserCodec(codec)
         change.SetInput(image)
@@ -132,8 +93,6 @@ def _rle(picture: Picture, bits: int) -> bytes:
     if picture.nbytes % 2 == 0:
         return _gdcm("RLELossless")(picture, bits)
     # gdcm 3.2.6 pads such a frame and then ends the process over its length.
-    from pydicom.pixels import get_encoder
-
     return bytes(
         get_encoder(uid.RLELossless).encode(
             picture,
@@ -152,14 +111,12 @@ def _rle(picture: Picture, bits: int) -> bytes:
 
 def _jpeg_baseline(picture: Picture, bits: int) -> bytes:
     del bits
-    from PIL import Image
-
     out = BytesIO()
     Image.fromarray(picture).save(out, "JPEG", quality=JPEG_QUALITY)
     return out.getvalue()
 
 
-def _near(gdcm: Any) -> Any:
+def _near() -> Any:
     codec = gdcm.JPEGLSCodec()
     codec.SetLossless(False)
     codec.SetLossyError(NEAR)
@@ -171,7 +128,7 @@ def _j2k(**settings: Any) -> Encoder:
         narrow = min(picture.shape[:2])
         if narrow < OPENJPEG_SIDE:
             # openjpeg.encode halves the picture five times, and cannot be asked for fewer.
-            data = _imagecodecs().jpeg2k_encode(
+            data = imagecodecs.jpeg2k_encode(
                 picture,
                 level=J2K_DB if settings else None,
                 codecformat="J2K",
@@ -180,8 +137,6 @@ def _j2k(**settings: Any) -> Encoder:
                 bitspersample=bits,
             )
             return bytes(data)
-        import openjpeg
-
         return bytes(openjpeg.encode(picture, bits_stored=bits, **settings))
 
     return encoder
@@ -189,37 +144,25 @@ def _j2k(**settings: Any) -> Encoder:
 
 def _jpeg_extended(picture: Picture, bits: int) -> bytes:
     # gdcm 3.2.6 writes a precision of 16 into this stream, which no JPEG process with loss has.
-    return bytes(_imagecodecs().jpeg_encode(picture, level=JPEG_QUALITY, bitspersample=bits))
+    return bytes(imagecodecs.jpeg_encode(picture, level=JPEG_QUALITY, bitspersample=bits))
 
 
 def _htj2k(**settings: Any) -> Encoder:
     def encoder(picture: Picture, bits: int) -> bytes:
         del bits  # the stream says 8 or 16, as the array's type does
-        return bytes(_imagecodecs().htj2k_encode(picture, **settings))
+        return bytes(imagecodecs.htj2k_encode(picture, **settings))
 
     return encoder
-
-
-def _imagecodecs() -> Any:
-    try:
-        import imagecodecs
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            "this transfer syntax is written with the package imagecodecs, which is missing",
-            where="syntax",
-            remedy="pip install imagecodecs, or choose another one",
-        ) from error
-    return imagecodecs
 
 
 _JPEG, _JPEG_LS, _J2K, _HTJ2K = "ISO_10918_1", "ISO_14495_1", "ISO_15444_1", "ISO_15444_15"
 
 SYNTAXES: Mapping[str, Syntax] = {
-    "implicit-le": Syntax(uid.ImplicitVRLittleEndian, any_type=True),
-    "explicit-le": Syntax(uid.ExplicitVRLittleEndian, any_type=True),
-    "deflated": Syntax(uid.DeflatedExplicitVRLittleEndian, any_type=True),
-    "explicit-be": Syntax(uid.ExplicitVRBigEndian, any_type=True),
-    "rle": Syntax(uid.RLELossless, _rle, any_type=True),
+    "implicit-le": Syntax(uid.ImplicitVRLittleEndian),
+    "explicit-le": Syntax(uid.ExplicitVRLittleEndian),
+    "deflated": Syntax(uid.DeflatedExplicitVRLittleEndian),
+    "explicit-be": Syntax(uid.ExplicitVRBigEndian),
+    "rle": Syntax(uid.RLELossless, _rle),
     "jpeg-baseline": Syntax(uid.JPEGBaseline8Bit, _jpeg_baseline, _JPEG, bits=(8,)),
     "jpeg-extended": Syntax(uid.JPEGExtended12Bit, _jpeg_extended, _JPEG, bits=(12,)),
     "jpeg-lossless": Syntax(uid.JPEGLossless, _gdcm("JPEGLosslessProcess14"), bits=(12, 16)),
