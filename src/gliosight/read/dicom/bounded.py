@@ -26,21 +26,11 @@ HEADER_COST = 256 * 1024**2
 AGAIN = "fetch the file again from where it came"
 
 
-class Inflated:
+class _Inflated:
     """A deflated data set as a file, inflated as far as it was read and never beyond the limits.
 
-    Parameters
-    ----------
-    handle : binary file
-    start : int
-        Where the deflated bytes begin. Positions are counted as if they were inflated in place.
-    budget : Budget
-        Its limits hold for the inflated bytes. They are not taken from it: they are dropped again.
-    where : str
-
-    References
-    ----------
-    DICOM PS3.5, A.5: a raw deflate stream (RFC 1951) after the meta header.
+    It is a raw deflate stream (RFC 1951) after the meta header (PS3.5, A.5). Positions are counted as if it
+    was inflated in place. Nothing is taken from the budget: the inflated bytes are dropped again.
     """
 
     def __init__(self, handle: BinaryIO, start: int, budget: Budget, where: str) -> None:
@@ -56,7 +46,6 @@ class Inflated:
         self._packed = 0
 
     def read(self, size: int, /) -> bytes:
-        """Read up to ``size`` bytes."""
         first = self._position - self._start
         self.reaches(self._position + size)
         data = bytes(self._data[first : first + size])
@@ -64,17 +53,14 @@ class Inflated:
         return data
 
     def seek(self, offset: int, whence: int = SEEK_SET, /) -> int:
-        """Set the position, from the file's beginning or from here."""
         offset += self._position if whence == SEEK_CUR else 0
         self._position = max(self._start, offset)
         return self._position
 
     def tell(self) -> int:
-        """Where the next read begins."""
         return self._position
 
     def reaches(self, end: int) -> bool:
-        """Inflate up to ``end`` and say whether there are so many bytes."""
         while len(self._data) < end - self._start and not self._engine.eof:
             if not self._pending:
                 self._pending = self._handle.read(CHUNK)
@@ -91,11 +77,11 @@ class Inflated:
 
 
 class BoundedFile:
-    """A file whose reads are counted and checked.
+    """A file whose reads are counted and checked; see `bounded`.
 
     Parameters
     ----------
-    source : binary file or Inflated
+    source : binary file
     reaches : callable
         Whether the source holds so many bytes from its beginning.
     where : str
@@ -104,7 +90,7 @@ class BoundedFile:
     """
 
     def __init__(
-        self, source: BinaryIO | Inflated, reaches: Callable[[int], bool], where: str, left: int
+        self, source: BinaryIO | _Inflated, reaches: Callable[[int], bool], where: str, left: int
     ) -> None:
         self._read = source.read
         self.seek = source.seek
@@ -148,7 +134,7 @@ def bounded(
     """Bound an open file of ``size`` bytes, inflated from ``deflated_from`` on."""
     if deflated_from is None:
         return BoundedFile(handle, lambda end: end <= size, where, cost)
-    source = Inflated(handle, deflated_from, budget, where)
+    source = _Inflated(handle, deflated_from, budget, where)
     return BoundedFile(source, source.reaches, where, cost)
 
 

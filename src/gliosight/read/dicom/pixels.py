@@ -68,32 +68,17 @@ _NEEDED = (
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How an instance's pixels are stored.
-
-    Parameters
-    ----------
-    rows, columns, frames : int
-    dtype : numpy.dtype
-        Of the values, in native byte order.
-    stored, low : int
-        Bits of a sample, and the lowest of them in its cell.
-    inverted : bool
-        More is darker.
-    swapped : bool
-        Bytes stand pairwise the wrong way round (8 bits in big endian words).
-    syntax : Syntax
-    element : PixelElement
-    """
+class _Layout:
+    """How an instance's pixels are stored."""
 
     rows: int
     columns: int
     frames: int
-    dtype: np.dtype[Any]
-    stored: int
-    low: int
-    inverted: bool
-    swapped: bool
+    dtype: np.dtype[Any]  # of the values, in native byte order
+    stored: int  # bits of a sample
+    low: int  # the lowest of them in its cell
+    inverted: bool  # more is darker
+    swapped: bool  # bytes stand pairwise the wrong way round: 8 bits in big endian words
     syntax: Syntax
     element: PixelElement
 
@@ -105,12 +90,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class _Part:
-    """Frames of one instance: their numbers, from 1, and their indices in the array."""
+    """Frames of one instance."""
 
     instance: Instance
-    layout: Layout
-    numbers: list[int]
-    slices: list[int]
+    layout: _Layout
+    numbers: list[int]  # in the instance, from 1
+    slices: list[int]  # their indices in the array
 
 
 def read_pixels(frames: Sequence[Frame], budget: Budget, decoder: DecoderProcess) -> NDArray[Any]:
@@ -149,7 +134,7 @@ def read_pixels(frames: Sequence[Frame], budget: Budget, decoder: DecoderProcess
     Budget(budget.limits).take(least, frames[0].instance.where, packed=None, pixels=least)
     rescale = np.empty((len(frames), 2))
     for part in parts:
-        rescale[part.slices] = rescales_of(part.instance, part.numbers)
+        rescale[part.slices] = _rescales(part.instance, part.numbers)
     _check_slopes(rescale[:, 0], frames)
     stored = np.dtype(np.result_type(*[part.layout.dtype for part in parts]))
     rescaled = bool((rescale != (1.0, 0.0)).any()) or stored == np.float64
@@ -176,7 +161,7 @@ def _parts_of(frames: Sequence[Frame]) -> list[_Part]:
     for indices in slices.values():
         instance = frames[indices[0]].instance
         numbers = [frames[index].number for index in indices]
-        parts.append(_Part(instance, layout_of(instance), numbers, indices))
+        parts.append(_Part(instance, _layout_of(instance), numbers, indices))
     first = parts[0].layout
     for part in parts:
         layout = part.layout
@@ -222,16 +207,8 @@ def unreadable_value(instance: Instance) -> DamagedInputError | None:
     return None
 
 
-def layout_of(instance: Instance) -> Layout:
-    """How an instance's pixels are stored, if they are of a kind that is read.
-
-    Raises
-    ------
-    DamagedInputError
-        No pixels, or a header that does not say how they are stored.
-    UnsupportedInputError
-        Colour, masks of 1 bit, transfer syntaxes and depths that are not read.
-    """
+def _layout_of(instance: Instance) -> _Layout:
+    """How an instance's pixels are stored; an error where they are of a kind that is not read."""
     where, header, element = instance.where, instance.header, instance.pixels
     if (unreadable := unreadable_value(instance)) is not None:
         raise unreadable
@@ -259,7 +236,7 @@ def layout_of(instance: Instance) -> Layout:
         raise damaged("floating-point pixels in a compressed syntax", where)
     if syntax.native and element.length is None:
         raise damaged("the pixels are compressed, the header does not say how", where)
-    return Layout(
+    return _Layout(
         rows=rows,
         columns=columns,
         frames=_whole(header, "NumberOfFrames", where, 1),
@@ -317,20 +294,8 @@ def _number(header: Any, keyword: str, where: str, absent: float | None) -> floa
     return number
 
 
-def rescales_of(instance: Instance, numbers: Sequence[int]) -> list[tuple[float, float]]:
-    """Rescale slope and intercept of an instance's frames; (1, 0) where absent.
-
-    Raises
-    ------
-    DamagedInputError
-        A slope of 0, or a value that is not a number.
-    UnsupportedInputError
-        A table in their place.
-
-    References
-    ----------
-    DICOM PS3.3, C.11.1 and C.7.6.16.2.9 (Pixel Value Transformation Macro).
-    """
+def _rescales(instance: Instance, numbers: Sequence[int]) -> list[tuple[float, float]]:
+    """Rescale slope and intercept of frames (PS3.3, C.11.1 and C.7.6.16.2.9); (1, 0) where absent."""
     header, where = instance.header, instance.where
     if header.get("ModalityLUTSequence"):
         raise UnsupportedInputError(
@@ -376,7 +341,7 @@ def _read_frames(part: _Part, budget: Budget, decoder: DecoderProcess) -> Iterat
         raise cannot_read(error, where) from error
 
 
-def _native(file: BoundedFile, layout: Layout, number: int, where: str) -> NDArray[Any]:
+def _native(file: BoundedFile, layout: _Layout, number: int, where: str) -> NDArray[Any]:
     """Read a frame that is not compressed."""
     first = (number - 1) * layout.frame_bytes
     # Where bytes are swapped in pairs, an odd frame begins in the middle of one.
@@ -396,7 +361,7 @@ def _native(file: BoundedFile, layout: Layout, number: int, where: str) -> NDArr
     return _values(cells.reshape(layout.rows, layout.columns), layout, layout.stored, layout.low)
 
 
-def _fragments_of(file: BoundedFile, layout: Layout, where: str) -> list[list[int]]:
+def _fragments_of(file: BoundedFile, layout: _Layout, where: str) -> list[list[int]]:
     """The positions of each frame's fragments (PS3.5, A.4: an offset table, then fragments)."""
     file.seek(layout.element.start)
     try:
@@ -445,7 +410,7 @@ def _compressed(file: BoundedFile, fragments: list[int], where: str) -> bytes:
 
 
 def _decoded(
-    frame: bytes, layout: Layout, decoder: DecoderProcess, where: str, limits: Limits
+    frame: bytes, layout: _Layout, decoder: DecoderProcess, where: str, limits: Limits
 ) -> NDArray[Any]:
     """Decode a compressed frame."""
     syntax, rows, columns = layout.syntax, layout.rows, layout.columns
@@ -502,7 +467,7 @@ def _decoded(
     return _values(cells, layout, bits, low)
 
 
-def _values(cells: NDArray[Any], layout: Layout, bits: int, low: int) -> NDArray[Any]:
+def _values(cells: NDArray[Any], layout: _Layout, bits: int, low: int) -> NDArray[Any]:
     """Samples out of their cells: masked, with their sign, and more is brighter."""
     kind, itemsize = layout.dtype.kind, cells.dtype.itemsize
     if kind == "f":
