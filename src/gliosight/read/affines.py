@@ -44,13 +44,7 @@ class UnusableAffineError(ValueError):
 
 
 class ShearedAffineError(UnusableAffineError):
-    """Rows and columns are not perpendicular; ``degrees`` says how far off a right angle they are."""
-
-    def __init__(self, cosine: float) -> None:
-        self.degrees = float(np.degrees(np.arcsin(abs(cosine))))
-        super().__init__(
-            f"rows and columns are {self.degrees:.2g}° off a right angle, not perpendicular"
-        )
+    """Rows and columns are not perpendicular."""
 
 
 def check_extent(geometry: Geometry, plane: tuple[int, int]) -> None:
@@ -163,7 +157,10 @@ def geometry_of(
         _check_spacing(slices=between_slices)
     if abs(cosine) > PERPENDICULAR_WITHIN:
         if not straighten or abs(cosine) > MOST_SHEAR:
-            raise ShearedAffineError(cosine)
+            degrees = float(np.degrees(np.arcsin(abs(cosine))))
+            raise ShearedAffineError(
+                f"rows and columns are {degrees:.2g}° off a right angle, not perpendicular"
+            )
         row, column = _straightened(row, column)
         shrunk = (1 - cosine**2) ** 0.25  # the area of the unit rhombus is the sine
         between_rows, between_columns = between_rows * shrunk, between_columns * shrunk

@@ -68,11 +68,14 @@ def from_images(images: Mapping[Sequence, Any], *, limits: Limits | None = None)
     for sequence, image in images.items():
         name = sequence.value
         read = _from_nibabel if hasattr(image, "dataobj") else _from_itk
-        values, fields, shape = read(image, name, budget)
-        values, odd = numbers_of(values.reshape(shape).transpose(2, 1, 0), name)
+        values, fields = read(image, name, budget)
+        i, j, k = (int(length) for length in fields["dim"][1:4])
+        values, odd = numbers_of(values.reshape(i, j, k).transpose(2, 1, 0), name)
         flags += odd
         forms, units = forms_of(fields)
-        header = Header(fields, shape, 1, values.dtype, 0, None, forms, paired=False, flags=units)
+        header = Header(
+            fields, (i, j, k), 1, values.dtype, 0, None, forms, paired=False, flags=units
+        )
         ready[sequence] = Image(values, header, *place(header, name))
     flair = images[Sequence.FLAIR]
     path = flair.get_filename() if hasattr(flair, "get_filename") else None
@@ -86,10 +89,8 @@ def from_images(images: Mapping[Sequence, Any], *, limits: Limits | None = None)
     )
 
 
-def _from_nibabel(
-    image: Any, name: str, budget: Budget
-) -> tuple[NDArray[Any], Any, tuple[int, int, int]]:
-    """Values by (i, j, k), a NIfTI header that places them, and their shape."""
+def _from_nibabel(image: Any, name: str, budget: Budget) -> tuple[NDArray[Any], Any]:
+    """Values by (i, j, k), and a NIfTI header with their shape that places them."""
     if isinstance(image, nib.AnalyzeImage) and not isinstance(image, nib.Nifti1Pair):
         raise UnsupportedInputError(
             "an Analyze 7.5 image does not say which side is left",
@@ -114,18 +115,16 @@ def _from_nibabel(
     affine = None if image.affine is None else np.asarray(image.affine, dtype=np.float64)
     header = image.header
     if not isinstance(header, nib.Nifti1Header):
-        return values, _header(shape, affine), shape
+        return values, _header(shape, affine)
     if int(header["intent_code"]) == LABEL_INTENT:
         raise label_image(name)
     fields = for_writers(header, shape)
     if affine is not None and not np.allclose(affine, fields.get_best_affine(), atol=1e-4):
         fields = _header(shape, affine)  # moved since it was loaded
-    return values, fields, shape
+    return values, fields
 
 
-def _from_itk(
-    image: Any, name: str, budget: Budget
-) -> tuple[NDArray[Any], Any, tuple[int, int, int]]:
+def _from_itk(image: Any, name: str, budget: Budget) -> tuple[NDArray[Any], Any]:
     """As `_from_nibabel`."""
     size = tuple(int(length) for length in image.GetSize())
     if int(image.GetNumberOfComponentsPerPixel()) != 1:
@@ -145,7 +144,7 @@ def _from_itk(
         affine[:3, :3] = direction[:3, :3] * np.asarray(image.GetSpacing())[:3]
         affine[:3, 3] = np.asarray(image.GetOrigin())[:3]
         affine = LPS_TO_RAS @ affine
-    return values, _header(shape, affine), shape
+    return values, _header(shape, affine)
 
 
 def _single(shape: tuple[int, ...], name: str, remedy: str) -> tuple[int, int, int]:

@@ -38,7 +38,7 @@ ORIENTATION_TAG = 274  # the same number in EXIF and in TIFF
 MOST_SCANS, MOST_SCANNED_PIXELS = 100, 2**31
 # Chunks of a PNG, segments of a JPEG. Encoders write a chunk for each 8 KiB or more.
 MOST_PARTS = 100_000
-# In all scans together. The noise before each of them takes 32 bytes.
+# In all scans together. The noise in front of each takes 32 bytes.
 MOST_RESTARTS = 2**22
 
 _JPEG_STARTS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
@@ -58,7 +58,6 @@ _PNG_STARTS = b"\x89PNG\r\n\x1a\n"
 # row, step along columns, step along rows (section 8.2).
 _PNG_GREY, _PNG_PALETTE = 0, 3
 _PNG_CHANNELS = {_PNG_GREY: 1, 2: 3, _PNG_PALETTE: 1, 4: 2, 6: 4}
-_WHOLE = ((0, 0, 1, 1),)
 _ADAM7 = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
@@ -250,7 +249,7 @@ def _decode_png(
             notes.add("ALPHA_DROPPED")
         pixels = _pixels_of(image, where)
     missing = 0  # bytes of all rows, each with its filter's byte
-    for left, top, right, down in _ADAM7 if interlaced else _WHOLE:
+    for left, top, right, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
         columns, rows = -((left - width) // right), -((top - height) // down)
         if columns > 0 < rows:
             missing += rows * (1 + -(-columns * depth * _PNG_CHANNELS[colour] // 8))
