@@ -22,8 +22,7 @@ from gliosight.errors import (
 )
 from gliosight.read import tiff
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
-from gliosight.read.tiff_segments import unpack_lzw
-from tests.counting import little_memory
+from tests.counting import little_memory, steps
 
 from .builders import make_volume, read_path
 
@@ -393,11 +392,22 @@ def test_lzw_streams_of_every_length() -> None:
     for size in (1, 2, 3, 254, 255, 256, 257, 600, 3000, 9000, 40_000):
         for high in (1, 2, 256):
             raw = chance.integers(0, high, size, dtype=np.uint8).tobytes()
-            assert unpack_lzw(imagecodecs.lzw_encode(raw), size) == raw
+            assert tiff.unpack_lzw(imagecodecs.lzw_encode(raw), size) == raw
     for _ in range(300):
         hostile = chance.bytes(int(chance.integers(0, 60)))
         with pytest.raises((ValueError, IndexError, OSError)):
-            unpack_lzw(hostile, 10_000)
+            tiff.unpack_lzw(hostile, 10_000)
+
+
+def test_lzw_that_clears_its_table_all_the_time() -> None:
+    """Each CLEAR costs as much as thousands of codes, and gives no pixel."""
+    clears = np.packbits(np.tile([1, 0, 0, 0, 0, 0, 0, 0, 0], 20_000)).tobytes()
+
+    def unpack() -> None:
+        with pytest.raises(ValueError, match="data"):
+            tiff.unpack_lzw(clears, 10_000)
+
+    assert steps(unpack) < 100_000
 
 
 def directory(entries: bytes, following: int, count: int | None = None) -> bytes:

@@ -1,8 +1,7 @@
 """From an affine to a `Geometry`, or the reason why not (read stage, for NIfTI and arrays).
 
-In: a (4, 4) affine from ``(slice, row, column, 1)`` to RAS+ millimetres. Out: a `Geometry` with one
-origin per slice. An affine is refused as a whole when a part of it cannot be trusted: half a
-geometry would give millimetres nobody can believe.
+An affine is refused as a whole when a part of it cannot be trusted: half a geometry would give
+millimetres nobody can believe.
 """
 
 from __future__ import annotations
@@ -36,11 +35,7 @@ ALIKE_FROM = 0.5
 class UnusableAffineError(ValueError):
     """No geometry can be made of this affine; the text says why, as part of a sentence.
 
-    Parameters
-    ----------
-    reason : str
-    empty : bool
-        The affine says nothing at all (not finite, or singular), rather than something odd.
+    ``empty``: the affine says nothing at all (not finite, or singular), rather than something odd.
     """
 
     def __init__(self, reason: str, *, empty: bool = False) -> None:
@@ -49,13 +44,7 @@ class UnusableAffineError(ValueError):
 
 
 class ShearedAffineError(UnusableAffineError):
-    """Rows and columns are not perpendicular; ``degrees`` says how far off a right angle they are."""
-
-    def __init__(self, cosine: float) -> None:
-        self.degrees = float(np.degrees(np.arcsin(abs(cosine))))
-        super().__init__(
-            f"rows and columns are {self.degrees:.2g}° off a right angle, not perpendicular"
-        )
+    """Rows and columns are not perpendicular."""
 
 
 def check_extent(geometry: Geometry, plane: tuple[int, int]) -> None:
@@ -101,13 +90,11 @@ def default_affine(name: str) -> Flag:
 
 
 @np.errstate(all="ignore")
-def sides_differ(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
-    """Whether two affines of one grid say different things of which side is left."""
-    first, second = (
-        affine[0, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (one, other)
-    )
-    lengths = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return bool(float(first @ second) < ALIKE_FROM * lengths)
+def sides_differ(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
+    """Whether two affines of one grid disagree on which side is left."""
+    lateral = [affine[0, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (first, second)]
+    lengths = float(np.linalg.norm(lateral[0]) * np.linalg.norm(lateral[1]))
+    return bool(float(lateral[0] @ lateral[1]) < ALIKE_FROM * lengths)
 
 
 # Headers hold anything: overflow and NaN are looked for in the results, not warned of.
@@ -165,19 +152,17 @@ def geometry_of(
         raise UnusableAffineError("the affine is singular", empty=True)
     if float(np.abs(origin).max()) > FARTHEST:
         raise UnusableAffineError(f"the affine lies more than {FARTHEST / 1000:g} m away")
-    _check_spacing("rows", between_rows)
-    _check_spacing("columns", between_columns)
-    if between_slices > 0:
-        _check_spacing("slices", between_slices)
+    _check_spacing(rows=between_rows, columns=between_columns)
+    if between_slices > 0:  # a single slice may have no step
+        _check_spacing(slices=between_slices)
     if abs(cosine) > PERPENDICULAR_WITHIN:
         if not straighten or abs(cosine) > MOST_SHEAR:
-            raise ShearedAffineError(cosine)
-        # The two diagonals of the unit rhombus are perpendicular; half-way between them lie the axes
-        # nearest to its sides. Its area is the sine.
-        along, across = row + column, row - column
-        along, across = along / np.linalg.norm(along), across / np.linalg.norm(across)
-        row, column = (along + across) / np.sqrt(2), (along - across) / np.sqrt(2)
-        shrunk = (1 - cosine**2) ** 0.25
+            degrees = float(np.degrees(np.arcsin(abs(cosine))))
+            raise ShearedAffineError(
+                f"rows and columns are {degrees:.2g}° off a right angle, not perpendicular"
+            )
+        row, column = _straightened(row, column)
+        shrunk = (1 - cosine**2) ** 0.25  # the area of the unit rhombus is the sine
         between_rows, between_columns = between_rows * shrunk, between_columns * shrunk
         half = row * between_rows * (rows - 1) + column * between_columns * (columns - 1)
         origin = middle - half / 2
@@ -195,18 +180,29 @@ def geometry_of(
 
 @np.errstate(all="ignore")
 def grid_distance(
-    one: NDArray[np.float64], other: NDArray[np.float64], shape: tuple[int, ...]
+    first: NDArray[np.float64], second: NDArray[np.float64], shape: tuple[int, ...]
 ) -> float:
     """Largest distance between the corners of two grids of the same shape, in the affines' unit."""
     corners = np.array(
         [[*corner, 1.0] for corner in np.ndindex(2, 2, 2)] * np.array([*shape, 1]), dtype=np.float64
     )
-    return float(np.linalg.norm((corners @ (one - other).T)[:, :3], axis=1).max())
+    return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())
 
 
-def _check_spacing(what: str, value: float) -> None:
-    # A little slack: headers hold float32, and 0.1 or 20 itself is allowed.
-    if not SMALLEST_SPACING * (1 - 1e-4) <= value <= LARGEST_SPACING * (1 + 1e-4):
-        raise UnusableAffineError(
-            f"{what} are {value:g} mm apart, not {SMALLEST_SPACING:g} to {LARGEST_SPACING:g} mm"
-        )
+def _straightened(
+    row: NDArray[np.float64], column: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The perpendicular unit vectors nearest to two others: half-way between their diagonals."""
+    along, across = row + column, row - column
+    along, across = along / np.linalg.norm(along), across / np.linalg.norm(across)
+    return (along + across) / np.sqrt(2), (along - across) / np.sqrt(2)
+
+
+def _check_spacing(**spacings: float) -> None:
+    for what, spacing in spacings.items():
+        # A little slack: headers hold float32, and 0.1 or 20 itself is allowed.
+        if not SMALLEST_SPACING * (1 - 1e-4) <= spacing <= LARGEST_SPACING * (1 + 1e-4):
+            raise UnusableAffineError(
+                f"{what} are {spacing:g} mm apart, not {SMALLEST_SPACING:g} to "
+                f"{LARGEST_SPACING:g} mm"
+            )

@@ -1,8 +1,7 @@
-"""Gzip, read as a stream that cannot burst (read stage; apart, since `detect` needs it, too).
+"""Gzip as a stream that cannot burst (read stage; apart, since `detect` and `nifti_file` share it).
 
-In: an open file that begins with gzip's magic bytes. Out: bytes, as many as asked for, never more.
-The standard library's `gzip` would do but for two things: it loops through empty members for as long
-as there are any, and it raises on the padding after the last member that `gunzip` ignores.
+The standard library's `gzip` reads on through empty members for as long as there are any, and raises on
+the padding after the last member that `gunzip` ignores.
 """
 
 from __future__ import annotations
@@ -12,12 +11,10 @@ from typing import BinaryIO
 
 MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 20
-# Stored bytes taken at a time: after each member what is left of them is copied.
+# Stored bytes read at a time: after each member the rest of them is copied.
 PIECE = 1 << 14
-# How much may follow the wanted bytes before we stop looking for the checksum.
-TRAILER = 1 << 16
-# Stored bytes may exceed the unpacked ones by this much beyond twice their number: empty members, empty
-# blocks and long header fields go on for ever, and no compressor writes them.
+# Stored bytes may exceed twice the unpacked ones by this much: empty members, empty blocks and long
+# header fields could go on for ever, and no compressor writes so many.
 IDLE_BYTES = 2 << 20
 
 
@@ -47,7 +44,6 @@ class GzipStream:
         Raises
         ------
         DamagedGzipError
-            Truncated, not deflate, a checksum that does not fit, or stored bytes that hold nothing.
         """
         out = bytearray()
         while len(out) < size and not self._ended:
@@ -61,10 +57,6 @@ class GzipStream:
             passed += count
         return passed
 
-    def finish(self) -> None:
-        """Go on to the checksum, if it is near; raises `DamagedGzipError` where it is wrong."""
-        self.read(TRAILER)
-
     def _step(self, most: int) -> bytes:
         self._pending = self._pending or self._handle.read(PIECE)
         if not self._pending:
@@ -74,19 +66,14 @@ class GzipStream:
             out = self._engine.decompress(self._pending, most)
         except zlib.error as error:
             raise DamagedGzipError("the compressed data are corrupt") from error
-        self._pending = self._engine.unconsumed_tail
-        if self._engine.eof:
-            self._pending = self._engine.unused_data
+        self._pending = self._engine.unconsumed_tail or self._engine.unused_data
         self._idle += before - len(self._pending) - 2 * len(out)
         if self._idle > 0:
             raise DamagedGzipError("megabytes of the compressed data hold nothing")
         if self._engine.eof:
-            self._next_member()
+            if len(self._pending) < len(MAGIC):
+                self._pending += self._handle.read(PIECE)
+            # What follows a member and is no member is padding, for gunzip, too.
+            self._ended = not self._pending.startswith(MAGIC)
+            self._engine = zlib.decompressobj(wbits=31)
         return out
-
-    def _next_member(self) -> None:
-        if len(self._pending) < len(MAGIC):
-            self._pending += self._handle.read(PIECE)
-        # What follows a member and is no member is padding, as gunzip sees it, too.
-        self._ended = not self._pending.startswith(MAGIC)
-        self._engine = zlib.decompressobj(wbits=31)

@@ -1,8 +1,7 @@
 """A study of image objects, for Python callers: nibabel's and SimpleITK's (read stage).
 
-In: images by sequence. Out: a `Study` on FLAIR's grid, by the rules that hold for NIfTI files: the
-image says where its voxels lie, T1 and T1C on another grid are resampled. Neither library is imported
-here: whoever has such an image has it loaded.
+The rules for NIfTI files hold: the image says where its voxels lie, T1 and T1C on another grid are
+resampled. SimpleITK is not imported here: whoever has such an image has it loaded.
 """
 
 from __future__ import annotations
@@ -29,7 +28,15 @@ from gliosight.read.arrays import numbers_of
 from gliosight.read.limits import RAISE_IN_PYTHON, Budget, Limits
 from gliosight.read.naming import stem
 from gliosight.read.nifti import join
-from gliosight.read.nifti_file import LABEL_INTENT, Header, Image, for_writers, forms_of, place
+from gliosight.read.nifti_file import (
+    LABEL_INTENT,
+    Header,
+    Image,
+    for_writers,
+    forms_of,
+    label_image,
+    place,
+)
 from gliosight.study import Flag, Sequence, Study
 
 # ITK's world grows to the patient's left and back, ours to the right and front.
@@ -58,23 +65,32 @@ def from_images(images: Mapping[Sequence, Any], *, limits: Limits | None = None)
     budget = Budget(limits or Limits(), RAISE_IN_PYTHON)
     ready: dict[Sequence, Image] = {}
     flags: list[Flag] = []
-    for name, image in images.items():
-        convert = _from_nibabel if hasattr(image, "dataobj") else _from_itk
-        ready[name], odd = convert(image, name.value, budget)
+    for sequence, image in images.items():
+        name = sequence.value
+        read = _from_nibabel if hasattr(image, "dataobj") else _from_itk
+        values, fields = read(image, name, budget)
+        i, j, k = (int(length) for length in fields["dim"][1:4])
+        values, odd = numbers_of(values.reshape(i, j, k).transpose(2, 1, 0), name)
         flags += odd
+        forms, units = forms_of(fields)
+        header = Header(
+            fields, (i, j, k), 1, values.dtype, 0, None, forms, paired=False, flags=units
+        )
+        ready[sequence] = Image(values, header, *place(header, name))
     flair = images[Sequence.FLAIR]
     path = flair.get_filename() if hasattr(flair, "get_filename") else None
     return join(
         ready,
         stem(Path(path).name) if isinstance(path, str) else "image",
         budget,
-        places={name: name.value for name in ready},
+        places={sequence: sequence.value for sequence in ready},
         kind="nifti" if isinstance(flair, nib.Nifti1Pair) else "arrays",
         flags=flags,
     )
 
 
-def _from_nibabel(image: Any, name: str, budget: Budget) -> tuple[Image, tuple[Flag, ...]]:
+def _from_nibabel(image: Any, name: str, budget: Budget) -> tuple[NDArray[Any], Any]:
+    """Values by (i, j, k), and a NIfTI header with their shape that places them."""
     if isinstance(image, nib.AnalyzeImage) and not isinstance(image, nib.Nifti1Pair):
         raise UnsupportedInputError(
             "an Analyze 7.5 image does not say which side is left",
@@ -99,20 +115,17 @@ def _from_nibabel(image: Any, name: str, budget: Budget) -> tuple[Image, tuple[F
     affine = None if image.affine is None else np.asarray(image.affine, dtype=np.float64)
     header = image.header
     if not isinstance(header, nib.Nifti1Header):
-        return _image(values, shape, _placed(shape, affine), name)
+        return values, _header(shape, affine)
     if int(header["intent_code"]) == LABEL_INTENT:
-        raise DamagedInputError(
-            "the header says that this is a label image, a mask",
-            where=name,
-            remedy="give the MR image, not its mask",
-        )
+        raise label_image(name)
     fields = for_writers(header, shape)
     if affine is not None and not np.allclose(affine, fields.get_best_affine(), atol=1e-4):
-        fields = _placed(shape, affine)  # moved since it was loaded
-    return _image(values, shape, fields, name)
+        fields = _header(shape, affine)  # moved since it was loaded
+    return values, fields
 
 
-def _from_itk(image: Any, name: str, budget: Budget) -> tuple[Image, tuple[Flag, ...]]:
+def _from_itk(image: Any, name: str, budget: Budget) -> tuple[NDArray[Any], Any]:
+    """As `_from_nibabel`."""
     size = tuple(int(length) for length in image.GetSize())
     if int(image.GetNumberOfComponentsPerPixel()) != 1:
         raise UnsupportedInputError(
@@ -126,13 +139,12 @@ def _from_itk(image: Any, name: str, budget: Budget) -> tuple[Image, tuple[Flag,
     budget.take(max(values.nbytes, 4 * values.size), name, packed=None)
     affine = None
     if len(size) >= 3:
-        dimension = len(size)
-        direction = np.reshape(np.asarray(image.GetDirection()), (dimension, dimension))
+        direction = np.reshape(np.asarray(image.GetDirection()), (len(size), len(size)))
         affine = np.eye(4)
         affine[:3, :3] = direction[:3, :3] * np.asarray(image.GetSpacing())[:3]
         affine[:3, 3] = np.asarray(image.GetOrigin())[:3]
         affine = LPS_TO_RAS @ affine
-    return _image(values, shape, _placed(shape, affine), name)
+    return values, _header(shape, affine)
 
 
 def _single(shape: tuple[int, ...], name: str, remedy: str) -> tuple[int, int, int]:
@@ -149,7 +161,7 @@ def _single(shape: tuple[int, ...], name: str, remedy: str) -> tuple[int, int, i
     return i, j, k
 
 
-def _placed(shape: tuple[int, int, int], affine: NDArray[np.float64] | None) -> Any:
+def _header(shape: tuple[int, int, int], affine: NDArray[np.float64] | None) -> Any:
     """A NIfTI header with this affine; without an affine neither sform nor qform is set."""
     fields = (nib.Nifti2Header if max(shape) > MOST_OF_NIFTI1 else nib.Nifti1Header)()
     fields["dim"] = [3, *shape, 1, 1, 1, 1]
@@ -159,13 +171,3 @@ def _placed(shape: tuple[int, int, int], affine: NDArray[np.float64] | None) -> 
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         fields["pixdim"][1:4] = np.where(np.isfinite(lengths) & (lengths > 0), lengths, 1)
     return fields
-
-
-def _image(
-    values: NDArray[Any], shape: tuple[int, int, int], fields: Any, name: str
-) -> tuple[Image, tuple[Flag, ...]]:
-    ours, odd = numbers_of(values.reshape(shape).transpose(2, 1, 0), name)
-    forms, flags = forms_of(fields)
-    header = Header(fields, shape, 1, ours.dtype, 0, None, forms, paired=False, flags=flags)
-    used, geometry, flags = place(header, name)
-    return Image(ours, header, used, geometry, flags), odd

@@ -1,13 +1,12 @@
-"""One NIfTI file: what its header says, its pixels in our order, and where they lie (read stage).
+"""One NIfTI file: its header, its pixels in our order, and their geometry (read stage).
 
-In: a path that `detect` recognised as NIfTI. Out: an `Image`, or an error. nibabel knows the fields;
-whether what they say can be true is checked here, before a byte of pixels is read. Memory grows only
-with the bytes that are there, whatever the header claims. The file's order is (i, j, k) with i fastest,
-so that its bytes, read as (k, j, i), are our (slice, row, column) without moving one of them. Fields and
-rules: nifti1.h (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h), nifti2.h.
+nibabel unpacks the header. Whether it can be true is checked here before a pixel is read, and memory grows
+only with the bytes that are there. The file's order is (i, j, k) with i fastest: its bytes, read as
+(k, j, i), are our (slice, row, column). Rules: nifti1.h and nifti2.h
+(https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h).
 
-Words: a *form* is a way the header places the voxels in the world, the *sform* by a matrix, the
-*qform* by a rotation; its *code* names the world (1 scanner, 2 another image, 3 Talairach, 4 MNI).
+Terms: a *form* places the voxels in the world, the *sform* by a matrix, the *qform* by a rotation; its
+*code* names the world (1 scanner, 2 another image, 3 Talairach, 4 MNI).
 """
 
 from __future__ import annotations
@@ -53,12 +52,8 @@ from gliosight.study import Flag, Geometry
 # sform and qform agree when no corner of the volume differs by more than this part of a voxel.
 FORMS_AGREE_WITHIN = 0.1
 LABEL_INTENT = 1002
-# Spatial unit codes of xyzt_units, in millimetres; 0 (unknown) means millimetres by custom.
-MILLIMETRES = {1: 1000.0, 3: 0.001}
-SPATIAL_UNIT = 0x07
-UNIT_NAMES = {1: "metres", 3: "micrometres"}
-# nibabel tells its own logger, which prints, what it repairs.
-QUIET, NEVER = logging.Logger("quiet", level=logging.CRITICAL + 1), 100
+# Spatial units of xyzt_units other than millimetres: name and length in mm. 0 counts as millimetres.
+UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
 NOT_READ = {1: "single bits", 128: "RGB colours", 1536: "128-bit numbers", 2304: "RGBA colours"}
 # What a mask of the same grid takes over of a header. Not the free text: it may hold a name.
 FORM_FIELDS = {
@@ -66,6 +61,10 @@ FORM_FIELDS = {
     "qform": ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
 }
 PLACE_FIELDS = ("pixdim", "xyzt_units", "qform_code", "sform_code", *sum(FORM_FIELDS.values(), ()))
+# Unpacked bytes behind the volume within which the checksum of a gzip is looked for.
+TRAILER = 1 << 16
+# nibabel logs what it repairs.
+_SILENT = logging.Logger("silent", level=logging.CRITICAL + 1)
 
 
 @dataclass(frozen=True)
@@ -79,86 +78,47 @@ class Form:
 
 @dataclass(frozen=True)
 class Header:
-    """What is needed to read the pixels and place them.
+    """What is needed to read the pixels and place them."""
 
-    Parameters
-    ----------
-    fields : nibabel header
-        Of a single volume, with the file's forms and nothing else of it, for the writers.
-    shape : tuple of int
-        ``(i, j, k)``, the order of the file.
-    volumes : int
-        Length of the fourth dimension.
-    numbers : numpy dtype
-        With the file's byte order.
-    offset : int
-        Where the pixels begin in the file that holds them.
-    scaling : tuple of float or None
-        Slope and intercept, or ``None`` where the stored numbers are the values.
-    forms : tuple of Form
-        Those with a code, the sform first.
-    paired : bool
-        The pixels are in an ``.img`` file of their own.
-    flags : tuple of Flag
-    """
-
+    # nibabel's, of a single volume, with the file's forms and nothing else of it: for the writers.
     fields: Any
-    shape: tuple[int, int, int]
-    volumes: int
-    numbers: np.dtype[Any]
-    offset: int
-    scaling: tuple[float, float] | None
-    forms: tuple[Form, ...]
-    paired: bool
+    shape: tuple[int, int, int]  # (i, j, k), the order of the file
+    volumes: int  # length of the fourth dimension
+    numbers: np.dtype[Any]  # with the file's byte order
+    offset: int  # where the pixels begin in the file that holds them
+    scaling: tuple[float, float] | None  # slope and intercept, where the numbers are not the values
+    forms: tuple[Form, ...]  # those with a code, the sform first
+    paired: bool  # the pixels are in an .img file of their own
     flags: tuple[Flag, ...]
-
-    @property
-    def volume_bytes(self) -> int:
-        """Bytes of one volume, as the header claims."""
-        return math.prod(self.shape) * self.numbers.itemsize
 
 
 @dataclass(frozen=True)
 class Image:
-    """One sequence as its file holds it.
+    """One sequence as its file holds it."""
 
-    Parameters
-    ----------
-    values : (slices, rows, columns) array
-        The file's integers, or float32.
-    header : Header
-    used : Form or None
-        The form the geometry comes from.
-    geometry : Geometry or None
-    flags : tuple of Flag
-    """
-
-    values: NDArray[Any]
+    values: NDArray[Any]  # (slices, rows, columns), the file's integers or float32
     header: Header
-    used: Form | None
+    used: Form | None  # the form that the geometry comes from
     geometry: Geometry | None
     flags: tuple[Flag, ...]
 
 
 def read_nifti_file(path: Path, where: str, budget: Budget, volume_index: int | None) -> Image:
-    """Read one NIfTI file.
+    """Read one NIfTI file; of several volumes the one with this index, from 0.
 
     Raises
     ------
     NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError, UsageError
     """
-    with _errors_named(where):
-        with open_regular(path, where) as (handle, size):
-            header = understand(_head(handle), where)
-            index = _choose_volume(header, volume_index, where)
-            if not header.paired:
-                data = _pixels(handle, size, index, header, where, budget)
-        if header.paired:
-            beside = pixels_beside(path)
-            where_beside = str(Path(where).with_name(beside.name))
-            with open_regular(beside, where_beside) as (handle, size):
-                data = _pixels(handle, size, index, header, where_beside, budget)
-        values = _values(data, header)
+    header = read_nifti_header(path, where)
+    index = _choose_volume(header, volume_index, where)
+    if header.paired:
+        path = pixels_beside(path)
+        pixels_where = str(Path(where).with_name(path.name))
+    else:
+        pixels_where = where
+    with _errors_named(where), open_regular(path, pixels_where) as (handle, size):
+        values = _values(_pixels(handle, size, index, header, pixels_where, budget), header)
     used, geometry, flags = place(header, where)
     if header.volumes > 1:
         message = f"Volume {index} of {header.volumes} (counted from 0) was chosen with --volume."
@@ -171,38 +131,29 @@ def read_nifti_header(path: Path, where: str) -> Header:
 
     Raises
     ------
-    NothingReadableError, DamagedInputError, UnsupportedInputError
-    """
-    with _errors_named(where), open_regular(path, where) as (handle, _):
-        return understand(_head(handle), where)
-
-
-def understand(head: bytes, where: str) -> Header:
-    """Understand the first 540 bytes (348 are enough for NIfTI-1) of a NIfTI file.
-
-    Raises
-    ------
+    NothingReadableError
     DamagedInputError
         The header contradicts itself or the standard, or says that this is a label image.
     UnsupportedInputError
         Complex, RGB and other numbers; five and more dimensions; one dimension.
     """
+    with _errors_named(where), open_regular(path, where) as (handle, _):
+        head = handle.read(HEAD_BYTES)
+        if head.startswith(GZIP):
+            handle.seek(0)
+            head = bytes(GzipStream(handle).read(HEAD_BYTES))
     fields = _fields(head, where)
     shape, volumes = _shape(fields, where)
     numbers = _numbers(fields, where)
     if int(fields["intent_code"]) == LABEL_INTENT:
-        raise DamagedInputError(
-            "the header says that this is a label image, a mask",
-            where=where,
-            remedy="give the MR image, not its mask",
-        )
-    paired = bytes(fields["magic"])[:3] in (b"ni1", b"ni2")
+        raise label_image(where)
     try:
         slope, intercept = fields.get_slope_inter()
     except HeaderDataError as error:
         slope = float(fields["scl_slope"])
         raise damaged(f"its scaling has a slope of {slope:g} and no intercept", where) from error
     forms, flags = forms_of(fields)
+    paired = bytes(fields["magic"])[:3] in (b"ni1", b"ni2")
     return Header(
         fields=for_writers(fields, shape),
         shape=shape,
@@ -216,48 +167,105 @@ def understand(head: bytes, where: str) -> Header:
     )
 
 
-@np.errstate(all="ignore")  # any bits may stand in a header, signalling NaN among them
-def forms_of(fields: Any) -> tuple[tuple[Form, ...], tuple[Flag, ...]]:
-    """The forms of a nibabel NIfTI header, in millimetres; a broken qform is all NaN."""
-    unit = int(fields["xyzt_units"]) & SPATIAL_UNIT
-    scale = np.diag([MILLIMETRES.get(unit, 1.0)] * 3 + [1.0])
-    affines: dict[Literal["sform", "qform"], NDArray[np.float64]] = {}
-    if int(fields["sform_code"]) > 0:
-        affines["sform"] = fields.get_sform().astype(np.float64)
-    if int(fields["qform_code"]) > 0:
-        copy = fields.copy()
-        # pixdim[0] is -1 for a left-handed grid; anything else, 0 above all, means +1.
-        copy["pixdim"] = np.abs(fields["pixdim"])
-        copy["pixdim"][0] = -1 if fields["pixdim"][0] < 0 else 1
-        try:
-            affines["qform"] = copy.get_qform().astype(np.float64)
-        except ValueError:  # no rotation
-            affines["qform"] = np.full((4, 4), np.nan)
-    if fields["dim"][0] < 3 or fields["dim"][3] == 1:
-        for affine in affines.values():
-            _complete(affine, abs(float(fields["pixdim"][3])))
-    forms = [
-        Form(name, int(fields[f"{name}_code"]), scale @ affine) for name, affine in affines.items()
-    ]
-    if unit not in UNIT_NAMES or not forms:
-        return tuple(forms), ()
-    message = f"The header gives lengths in {UNIT_NAMES[unit]}; they were turned into millimetres."
-    return tuple(forms), (flag("UNITS_CONVERTED", message),)
+def damaged(what: str, where: str) -> DamagedInputError:
+    """The error for a NIfTI file that cannot be true."""
+    return DamagedInputError(
+        f"damaged NIfTI, {what}", where=where, remedy="copy or export the file again"
+    )
 
 
-def _complete(affine: NDArray[np.float64], thickness: float) -> None:
-    """Give the form of a lone slice the slice axis it may lack."""
-    if np.isfinite(affine).all() and not affine[:3, 2].any():
-        normal = np.cross(affine[:3, 0], affine[:3, 1])
-        length = float(np.linalg.norm(normal))
-        if length > 0 and np.isfinite(thickness):
-            affine[:3, 2] = normal / length * thickness
+def label_image(where: str) -> DamagedInputError:
+    """The error for an image whose intent code is that of labels."""
+    return DamagedInputError(
+        "the header says that this is a label image, a mask",
+        where=where,
+        remedy="give the MR image, not its mask",
+    )
+
+
+# --- the header ----------------------------------------------------------------------------------
+
+
+def _fields(head: bytes, where: str) -> Any:
+    for kind, size in ((nib.Nifti1Header, NIFTI1_SIZE), (nib.Nifti2Header, NIFTI2_SIZE)):
+        for order in "<>":
+            if len(head) >= size and struct.unpack(f"{order}i", head[:4]) == (size,):
+                return kind(head[:size], endianness=order, check=False)
+    raise damaged("the header is cut off or its size is wrong", where)
+
+
+def _shape(fields: Any, where: str) -> tuple[tuple[int, int, int], int]:
+    count, *sides = (int(length) for length in fields["dim"])
+    if not 1 <= count <= 7:
+        raise damaged(f"it claims {count} dimensions", where)
+    # FSL and others leave a 0 behind the three axes of space; nifti1_io.c reads it as 1, too.
+    sides = [*sides[: min(count, 3)], *(length or 1 for length in sides[3:count])]
+    if min(sides) < 1:
+        raise damaged(f"it claims the shape {tuple(sides)}", where)
+    if count == 1:
+        raise UnsupportedInputError(
+            "a NIfTI of one dimension is not an image", where=where, remedy="give a FLAIR volume"
+        )
+    i, j, k, volumes, *more = [*sides, 1, 1, 1][: max(count, 4)]
+    if math.prod(more) > 1:
+        raise UnsupportedInputError(
+            f"a NIfTI of the shape {tuple(sides)} holds several numbers a voxel",
+            where=where,
+            remedy="give a volume with one number a voxel; --volume N picks among four dimensions",
+        )
+    return (i, j, k), volumes
+
+
+def _numbers(fields: Any, where: str) -> np.dtype[Any]:
+    code, bits = int(fields["datatype"]), int(fields["bitpix"])
+    try:
+        numbers: np.dtype[Any] = fields.get_data_dtype()
+    except (HeaderDataError, KeyError) as error:
+        raise damaged(f"datatype {code} does not exist", where) from error
+    if code in NOT_READ or numbers.kind == "c":
+        raise UnsupportedInputError(
+            f"a NIfTI of {NOT_READ.get(code, 'complex numbers')} is not read",
+            where=where,
+            remedy="give the magnitude image, with one number a voxel",
+        )
+    if numbers.kind not in "iuf":
+        raise damaged(f"datatype {code} does not exist", where)
+    if bits not in (0, 8 * numbers.itemsize):  # many writers leave 0 there
+        raise damaged(f"datatype {code} and bitpix {bits} contradict each other", where)
+    return numbers
+
+
+def _offset(fields: Any, where: str, *, paired: bool) -> int:
+    claimed = float(fields["vox_offset"])
+    if not claimed.is_integer() or claimed < 0:
+        raise damaged(f"its pixels begin at byte {claimed:g}", where)
+    # Four bytes behind the header say whether extensions follow.
+    first = 0 if paired else int(fields["sizeof_hdr"]) + 4
+    if 0 < claimed < first:
+        raise damaged(f"its pixels begin at byte {claimed:g}, inside the header", where)
+    return int(claimed) or first
+
+
+def _choose_volume(header: Header, index: int | None, where: str) -> int:
+    if index is None and header.volumes > 1:
+        raise UnsupportedInputError(
+            f"a 4-D NIfTI of {header.volumes} volumes, one is read",
+            where=where,
+            remedy=f"choose one with --volume N, N from 0 to {header.volumes - 1}",
+        )
+    if not 0 <= (index or 0) < header.volumes:
+        raise UsageError(
+            f"there is no volume {index}",
+            where=where,
+            remedy=f"--volume goes from 0 to {header.volumes - 1} here",
+        )
+    return index or 0
 
 
 def for_writers(fields: Any, shape: tuple[int, int, int]) -> Any:
     """A header of one volume for a mask of the same grid: the forms and nothing else.
 
-    A form with numbers that are none has no code there: no tool could open the mask.
+    A form that is not finite loses its code: no tool could open the mask.
     """
     two = isinstance(fields, nib.Nifti2Header)
     header = (nib.Nifti2Header if two else nib.Nifti1Header)(endianness=fields.endianness)
@@ -266,14 +274,47 @@ def for_writers(fields: Any, shape: tuple[int, int, int]) -> Any:
     header["dim"] = [3, *shape, 1, 1, 1, 1]
     for form in forms_of(fields)[0]:
         if not np.isfinite(form.affine).all():
-            header[f"{form.name}_code"] = 0
-            for name in FORM_FIELDS[form.name]:
+            for name in (f"{form.name}_code", *FORM_FIELDS[form.name]):
                 header[name] = 0
     distances = header["pixdim"][1:]
     distances[~np.isfinite(distances)] = 1
     # As every reader of the source does: distances of 0 become 1, codes that do not exist 0.
-    header.check_fix(logger=QUIET, error_level=NEVER)
+    header.check_fix(logger=_SILENT, error_level=100)
     return header
+
+
+# --- the geometry --------------------------------------------------------------------------------
+
+
+@np.errstate(all="ignore")  # any bits may stand in a header, signalling NaN among them
+def forms_of(fields: Any) -> tuple[tuple[Form, ...], tuple[Flag, ...]]:
+    """The forms of a nibabel NIfTI header, in millimetres; a broken qform is all NaN."""
+    unit, length = UNITS.get(int(fields["xyzt_units"]) & 0x07, ("millimetres", 1.0))
+    forms: list[Form] = []
+    if (code := int(fields["sform_code"])) > 0:
+        forms.append(Form("sform", code, fields.get_sform().astype(np.float64)))
+    if (code := int(fields["qform_code"])) > 0:
+        copy = fields.copy()
+        # pixdim[0] is -1 for a left-handed grid; anything else, 0 above all, means +1.
+        copy["pixdim"] = np.abs(fields["pixdim"])
+        copy["pixdim"][0] = -1 if fields["pixdim"][0] < 0 else 1
+        try:
+            forms.append(Form("qform", code, copy.get_qform().astype(np.float64)))
+        except ValueError:  # no rotation
+            forms.append(Form("qform", code, np.full((4, 4), np.nan)))
+    thickness = abs(float(fields["pixdim"][3]))
+    for form in forms:
+        affine = form.affine
+        if (fields["dim"][0] < 3 or fields["dim"][3] == 1) and not affine[:3, 2].any():
+            # A single slice may lack the step to the next one.
+            normal = np.cross(affine[:3, 0], affine[:3, 1])
+            step = normal / np.linalg.norm(normal) * thickness
+            affine[:3, 2] = step if np.isfinite(step).all() else 0
+        affine[:3] = affine[:3] * length + 0.0  # no -0.0
+    if length == 1 or not forms:
+        return tuple(forms), ()
+    message = f"The header gives lengths in {unit}; they were turned into millimetres."
+    return tuple(forms), (flag("UNITS_CONVERTED", message),)
 
 
 def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tuple[Flag, ...]]:
@@ -320,113 +361,21 @@ def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tupl
     return None, None, tuple(flags)
 
 
-def damaged(what: str, where: str) -> DamagedInputError:
-    """The error for a NIfTI file that cannot be true."""
-    return DamagedInputError(
-        f"damaged NIfTI, {what}", where=where, remedy="copy or export the file again"
-    )
-
-
-# --- the header ----------------------------------------------------------------------------------
-
-
-def _fields(head: bytes, where: str) -> Any:
-    for kind, size in ((nib.Nifti1Header, NIFTI1_SIZE), (nib.Nifti2Header, NIFTI2_SIZE)):
-        for order in "<>":
-            if len(head) >= size and struct.unpack(f"{order}i", head[:4]) == (size,):
-                return kind(head[:size], endianness=order, check=False)
-    raise damaged("the header is cut off or its size is wrong", where)
-
-
-def _shape(fields: Any, where: str) -> tuple[tuple[int, int, int], int]:
-    count, *sides = (int(length) for length in fields["dim"])
-    if not 1 <= count <= 7:
-        raise damaged(f"it claims {count} dimensions", where)
-    # FSL and others leave a 0 behind the three axes of space, which nifti1_io.c reads as 1, too.
-    sides = [*sides[: min(count, 3)], *(length or 1 for length in sides[3:count])]
-    if min(sides) < 1:
-        raise damaged(f"it claims the shape {tuple(sides)}", where)
-    if count == 1:
-        raise UnsupportedInputError(
-            "a NIfTI of one dimension is not an image", where=where, remedy="give a FLAIR volume"
-        )
-    i, j, k, volumes, *more = [*sides, 1, 1, 1][: max(count, 4)]
-    if math.prod(more) > 1:
-        raise UnsupportedInputError(
-            f"a NIfTI of the shape {tuple(sides)} holds several numbers a voxel",
-            where=where,
-            remedy="give a volume with one number a voxel; --volume N picks among four dimensions",
-        )
-    return (i, j, k), volumes
-
-
-def _numbers(fields: Any, where: str) -> np.dtype[Any]:
-    code = int(fields["datatype"])
-    try:
-        numbers: np.dtype[Any] = fields.get_data_dtype()
-    except (HeaderDataError, KeyError) as error:
-        raise damaged(f"datatype {code} does not exist", where) from error
-    if code not in NOT_READ and numbers.kind in "iuf":
-        bits = int(fields["bitpix"])
-        if bits not in (0, 8 * numbers.itemsize):  # many writers leave 0 there
-            raise damaged(f"datatype {code} and bitpix {bits} contradict each other", where)
-        return numbers
-    if numbers.kind != "c" and code not in NOT_READ:
-        raise damaged(f"datatype {code} does not exist", where)
-    raise UnsupportedInputError(
-        f"a NIfTI of {NOT_READ.get(code, 'complex numbers')} is not read",
-        where=where,
-        remedy="give the magnitude image, with one number a voxel",
-    )
-
-
-def _offset(fields: Any, where: str, *, paired: bool) -> int:
-    claimed = float(fields["vox_offset"])
-    if not math.isfinite(claimed) or claimed < 0 or claimed != int(claimed):
-        raise damaged(f"its pixels begin at byte {claimed:g}", where)
-    if paired:
-        return int(claimed)
-    first = int(fields["sizeof_hdr"]) + 4  # four bytes say whether extensions follow
-    if 0 < claimed < first:
-        raise damaged(f"its pixels begin at byte {claimed:g}, inside the header", where)
-    return int(claimed) or first
-
-
-def _choose_volume(header: Header, index: int | None, where: str) -> int:
-    if index is None:
-        if header.volumes > 1:
-            raise UnsupportedInputError(
-                f"a 4-D NIfTI of {header.volumes} volumes, one is read",
-                where=where,
-                remedy=f"choose one with --volume N, N from 0 to {header.volumes - 1}",
-            )
-        return 0
-    if not 0 <= index < header.volumes:
-        raise UsageError(
-            f"there is no volume {index}",
-            where=where,
-            remedy=f"--volume goes from 0 to {header.volumes - 1} here",
-        )
-    return index
-
-
 def _compare_forms(header: Header, geometry: Geometry, name: str) -> tuple[Geometry, list[Flag]]:
     """The sform's geometry, without sides where the qform contradicts them, and the flag for it."""
-    if len(header.forms) < 2:
+    if not (
+        len(header.forms) == 2 and all(np.isfinite(form.affine).all() for form in header.forms)
+    ):
         return geometry, []
-    sform, qform = header.forms
-    if not (np.isfinite(qform.affine).all() and np.isfinite(sform.affine).all()):
-        return geometry, []
-    if not is_default(qform.affine) and sides_differ(sform.affine, qform.affine):
+    sform, qform = (form.affine for form in header.forms)
+    if not is_default(qform) and sides_differ(sform, qform):
         message = (
             f"sform and qform of {name} disagree on which side is left; the sform is used, and no side "
             "is given."
         )
         return replace(geometry, believed="all but sides"), [flag("FORMS_DISAGREE", message)]
-    last = tuple(side - 1 for side in header.shape)
-    away = grid_distance(sform.affine, qform.affine, last)
-    smallest = min(*geometry.spacing, geometry.slice_spacing or np.inf)
-    if away <= FORMS_AGREE_WITHIN * smallest:
+    away = grid_distance(sform, qform, tuple(side - 1 for side in header.shape))
+    if away <= FORMS_AGREE_WITHIN * min(*geometry.spacing, geometry.slice_spacing or np.inf):
         return geometry, []
     message = f"sform and qform of {name} differ by up to {away:.1f} mm; the sform is used."
     return geometry, [flag("FORMS_DISAGREE", message)]
@@ -440,6 +389,8 @@ def _errors_named(where: str) -> Iterator[None]:
     """Turn what goes wrong with a file into one of our errors."""
     try:
         yield
+    except GliosightError:
+        raise
     except DamagedGzipError as error:
         raise damaged(str(error), where) from error
     except MemoryError as error:
@@ -447,48 +398,36 @@ def _errors_named(where: str) -> Iterator[None]:
             "not enough memory for its pixels", where=where, remedy="give a smaller volume"
         ) from error
     except OSError as error:
-        if isinstance(error, GliosightError):
-            raise
         raise cannot_read(error, where) from error
-
-
-def _head(handle: BinaryIO) -> bytes:
-    """The first bytes, unpacked; the file stands at its start again."""
-    head = handle.read(HEAD_BYTES)
-    handle.seek(0)
-    if head.startswith(GZIP):
-        head = bytes(GzipStream(handle).read(HEAD_BYTES))
-        handle.seek(0)
-    return head
 
 
 def _pixels(
     handle: BinaryIO, size: int, index: int, header: Header, where: str, budget: Budget
 ) -> bytes | bytearray:
-    wanted = header.volume_bytes
-    skip = header.offset + index * wanted
+    """The bytes of one volume."""
+    voxels = math.prod(header.shape)
+    wanted = voxels * header.numbers.itemsize
+    begin = header.offset + index * wanted
     packed = handle.read(len(GZIP)) == GZIP
-    pixels = math.prod(header.shape)
-    budget.take(wanted, where, packed=size if packed else None, pixels=pixels)
+    budget.take(wanted, where, packed=size if packed else None, pixels=voxels)
+    data: bytes | bytearray = b""
     if packed:
-        # Whatever lies before the volume must be unpacked, too.
-        budget.check_ratio(skip + wanted, where, packed=size)
+        # What lies before the volume is unpacked, too.
+        budget.check_ratio(begin + wanted, where, packed=size)
         handle.seek(0)
         stream = GzipStream(handle)
-        have = stream.skip(skip)
-        data: bytes | bytearray = stream.read(wanted) if have == skip else b""
+        size = stream.skip(begin)
+        if size == begin:
+            data = stream.read(wanted)
+            size += len(data)
         if len(data) == wanted:
-            stream.finish()
-        have += len(data)
-    else:
-        # Never ask for what the file cannot hold: it would be allocated.
-        have, data = size, b""
-        if size >= skip + wanted:
-            handle.seek(skip)
-            data = handle.read(wanted)
-            have = skip + len(data)
+            stream.skip(TRAILER)  # to the checksum
+    elif size >= begin + wanted:  # else more would be allocated than the file holds
+        handle.seek(begin)
+        data = handle.read(wanted)
+        size = begin + len(data)
     if len(data) < wanted:
-        raise damaged(f"it is truncated: {have:,} of {skip + wanted:,} bytes are there", where)
+        raise damaged(f"it is truncated: {size:,} of {begin + wanted:,} bytes are there", where)
     return data
 
 

@@ -1,17 +1,13 @@
 """Pixels of one PNG or JPEG, and what all picture files have in common (read stage).
 
-In: a file's bytes. Out: a `Picture` with one or three channels, upright, or an error. Which channel
-is which sequence is left to `slices`; TIFF has its own module, `tiff`.
-
-Pillow sees only what makes the pixels: text, colour profiles, thumbnails and EXIF are taken out
-before, so nothing of them is inflated, parsed or warned about. Pixels that are missing, which Pillow
-fills, are an error here.
+Pillow decodes the pixels. It gets nothing else: text, colour profiles, thumbnails and EXIF are taken
+out before, so that none of them is inflated, parsed or warned about. Pillow fills pixels that are
+missing; here they are an error. TIFF has its own module, `tiff`.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
 import re
 import struct
 import zlib
@@ -38,34 +34,30 @@ from gliosight.read.intensities import as_float32
 from gliosight.read.limits import Budget
 
 ORIENTATION_TAG = 274  # the same number in EXIF and in TIFF
-
 # Encoders write about ten scans into a progressive JPEG; each is a pass over all pixels.
 MOST_SCANS, MOST_SCANNED_PIXELS = 100, 2**31
 # Chunks of a PNG, segments of a JPEG. Encoders write a chunk for each 8 KiB or more.
 MOST_PARTS = 100_000
-# In all scans together. The noise before each of them takes 32 bytes.
+# In all scans together. The noise in front of each takes 32 bytes.
 MOST_RESTARTS = 2**22
+
 _JPEG_STARTS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
-_SOS, _EOI, _EXIF, _ADOBE = 0xDA, 0xD9, 0xE1, 0xEE
+_SOS, _EXIF, _ADOBE = 0xDA, 0xE1, 0xEE
 # What is stored besides the pixels: application segments after JFIF's, and comments.
-_BESIDES = (frozenset(range(0xE1, 0xF0)) | {0xFE}) - {_ADOBE}
+_BESIDES = frozenset({*range(0xE1, 0xF0), 0xFE}) - {_ADOBE}
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_HUFFMAN, _ARITHMETIC = frozenset({0xC0, 0xC1, 0xC2}), frozenset({0xC9, 0xCA})
+_HUFFMAN, _ARITHMETIC = (0xC0, 0xC1, 0xC2), (0xC9, 0xCA)
 _FILL = re.compile(rb"\xff*")
-# Inside coded data FF is followed by 00 or by a restart marker.
+# In coded data FF is followed by 00 or by a restart marker.
 _SCAN_ENDS = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _RESTART = re.compile(rb"(?=\xff[\xd0-\xd7])")
-_RESTARTS = tuple(bytes([0xFF, marker]) for marker in range(0xD0, 0xD8))
 _NOISE = bytes.fromhex("5a93c61e78b4d20f6ae1359c47d8b02b") * 2
 
 _PNG_STARTS = b"\x89PNG\r\n\x1a\n"
-_PNG_PIXELS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
-_PNG_ONCE = frozenset({b"PLTE", b"tRNS", b"acTL"})
 # Channels of each colour type (PNG, section 11.2.2), and each interlace pass's first column, first
 # row, step along columns, step along rows (section 8.2).
-_PNG_PALETTE = 3
-_PNG_CHANNELS = {0: 1, 2: 3, _PNG_PALETTE: 1, 4: 2, 6: 4}
-_WHOLE = ((0, 0, 1, 1),)
+_PNG_GREY, _PNG_PALETTE = 0, 3
+_PNG_CHANNELS = {_PNG_GREY: 1, 2: 3, _PNG_PALETTE: 1, 4: 2, 6: 4}
 _ADAM7 = (
     *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
     *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
@@ -88,23 +80,6 @@ class Picture:
     notes: frozenset[str] = frozenset()
 
 
-@contextmanager
-def library(name: str, where: str) -> Iterator[None]:
-    """Turn whatever a decoder throws into one of our errors."""
-    try:
-        yield
-    except GliosightError:
-        raise
-    except MemoryError as error:
-        raise LimitExceededError(
-            "not enough memory to decode it", where=where, remedy="give fewer or smaller images"
-        ) from error
-    except Exception as error:
-        # Decoders meet hostile bytes with anything from struct.error to RecursionError; all of it
-        # says the same: these bytes are no sound image.
-        raise damaged(name, "it cannot be decoded", where) from error
-
-
 def decode_picture(data: bytes, kind: Kind, where: str, budget: Budget) -> Picture:
     """Decode a PNG or JPEG.
 
@@ -119,10 +94,13 @@ def decode_picture(data: bytes, kind: Kind, where: str, budget: Budget) -> Pictu
         else:
             pixels, exif = decode_jpeg(data, where, budget)
             notes.add("LOSSY_SOURCE")
-        pages, turned = upright(pixels[None], _exif_orientation(exif))
+        pixels, turned = upright(pixels, _exif_orientation(exif))
     if turned:
         notes.add("TURNED_UPRIGHT")
-    return Picture(pages, frozenset(notes))
+    return Picture(pixels[None], frozenset(notes))
+
+
+# --- JPEG ----------------------------------------------------------------------------------------
 
 
 class _Segment(NamedTuple):
@@ -138,13 +116,13 @@ def decode_jpeg(
 ) -> tuple[NDArray[Any], bytes]:
     """Decode a JPEG stream.
 
-    libjpeg fills what is missing with grey and does not say so. So the stream is decoded once more
-    with noise behind its coded data: nobody reads that unless pixels are missing, which then differ.
+    libjpeg fills what is missing with grey, without an error. So the stream is decoded once more with
+    noise behind its coded data: that is only read where pixels are missing, which then differ.
 
     Parameters
     ----------
     transform : int, optional
-        The colour model where the file around the stream says it: 0 for RGB, 1 for YCbCr.
+        The colour model where the file around the stream has it: 0 for RGB, 1 for YCbCr.
 
     Returns
     -------
@@ -157,12 +135,7 @@ def decode_jpeg(
     DamagedInputError, UnsupportedInputError, LimitExceededError
     """
     segments = list(_jpeg_segments(data, where))
-    frame = _check_frame(segments, len(data), where, budget)
-    exif = [
-        one.header[10:]
-        for one in segments
-        if one.marker == _EXIF and one.header.startswith(b"Exif\0\0", 4)
-    ]
+    _check_jpeg(segments, len(data), where, budget)
     start, besides = _JPEG_STARTS, _BESIDES
     if transform is not None:
         start += b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0" + bytes([transform])
@@ -170,28 +143,32 @@ def decode_jpeg(
 
     def decoded(noise: bytes) -> NDArray[Any]:
         parts = [start]
-        for one in segments:
-            if one.marker in besides:
+        for marker, header, coded in segments:
+            if marker in besides:
                 continue
-            coded = one.coded
-            if noise and coded:
-                coded, restarts = _RESTART.subn(noise, coded)
-                coded += noise + bytes([0xFF, 0xD0 + restarts % 8]) + noise
-            parts += [one.header, coded]
+            parts += [header, coded]
+            if coded and noise:
+                parts[-1], restarts = _RESTART.subn(noise, coded)
+                parts += [noise, bytes([0xFF, 0xD0 + restarts % 8]), noise]
         with JpegImageFile(io.BytesIO(b"".join([*parts, _JPEG_ENDS]))) as image:
             return _pixels_of(image, where)
 
     pixels = decoded(b"")
-    if frame in _HUFFMAN and not np.array_equal(pixels, decoded(_NOISE)):
+    huffman = any(segment.marker in _HUFFMAN for segment in segments)
+    if huffman and not np.array_equal(pixels, decoded(_NOISE)):
         raise damaged("JPEG", "pixels are missing", where)
-    return pixels, exif[0] if exif else b""
+    exif = (
+        header[10:]
+        for marker, header, _ in segments
+        if marker == _EXIF and header.startswith(b"Exif\0\0", 4)
+    )
+    return pixels, next(exif, b"")
 
 
 def _jpeg_segments(data: bytes, where: str) -> Iterator[_Segment]:
     """The segments between start and end of image (ITU-T T.81, annex B)."""
     at = len(_JPEG_STARTS)
-    for count in itertools.count():
-        _check_parts(count, "segments", where)
+    for _ in range(MOST_PARTS):
         fill = _FILL.match(data, at)
         at = max(at, fill.end() - 1) if fill else at
         header = data[at : at + 2]
@@ -209,56 +186,55 @@ def _jpeg_segments(data: bytes, where: str) -> Iterator[_Segment]:
             raise damaged("JPEG", "it is truncated", where)
         yield _Segment(_SOS, data[begins:at], data[at : end.start()].rstrip(b"\xff"))
         at = end.start()
+    raise _too_much(f"more than {MOST_PARTS:,} segments", where)
 
 
-def _check_frame(segments: list[_Segment], stored: int, where: str, budget: Budget) -> int:
-    """The marker of the frame header; refuses what Pillow does not decode, and endless scans."""
-    frames = [one for one in segments if one.marker in _FRAME_HEADERS]
+def _check_jpeg(segments: list[_Segment], stored: int, where: str, budget: Budget) -> None:
+    """Refuse what Pillow does not decode, what lacks coefficients, and scans without end."""
+    frames = [segment for segment in segments if segment.marker in _FRAME_HEADERS]
     if len(frames) != 1:
         raise damaged("JPEG", f"it has {len(frames)} frame headers", where)
-    marker = frames[0].marker
-    precision, rows, columns = struct.unpack_from(">BHH", frames[0].header, 4)
-    if precision != 8 or marker not in _HUFFMAN | _ARITHMETIC:
+    marker, header, _ = frames[0]
+    precision, rows, columns, components = struct.unpack_from(">BHHB", header, 4)
+    if precision != 8 or marker not in _HUFFMAN + _ARITHMETIC:
         raise unsupported(f"a JPEG of {precision} bits, or without loss,", where)
     _take(rows * columns, stored, "JPEG", where, budget)
-    scans = [one.header for one in segments if one.marker == _SOS]
+    scans = [segment for segment in segments if segment.marker == _SOS]
     if len(scans) > MOST_SCANS or len(scans) * rows * columns > MOST_SCANNED_PIXELS:
-        raise LimitExceededError(
-            f"a JPEG of {len(scans):,} scans over {columns:,} x {rows:,} pixels, the limit is "
+        raise _too_much(
+            f"{len(scans):,} scans over {columns:,} x {rows:,} pixels, the limit is "
             f"{MOST_SCANS} scans and {MOST_SCANNED_PIXELS:,} pixels in all of them",
-            where=where,
-            remedy="save it again as PNG, if it is to be trusted",
+            where,
         )
-    restarts = [sum(one.coded.count(marker) for marker in _RESTARTS) for one in segments]
-    if max(restarts) > -(-rows // 8) * -(-columns // 8):
+    restarts = [sum(1 for _ in _RESTART.finditer(scan.coded)) for scan in scans]
+    if max(restarts, default=0) > -(-rows // 8) * -(-columns // 8):
         raise damaged("JPEG", "it has more restart markers than blocks", where)
     if sum(restarts) > MOST_RESTARTS:
-        raise _too_many(f"{MOST_RESTARTS:,} restart markers", where)
+        raise _too_much(f"more than {MOST_RESTARTS:,} restart markers", where)
     # Of each 8 x 8 block all 64 coefficients are coded, in the end to their last bit.
     coded: set[tuple[int, int]] = set()
-    for header in scans:
+    for _, header, _ in scans:
         names = header[5 : 5 + 2 * header[4] : 2]
         first, last, bits = header[5 + 2 * header[4] : 8 + 2 * header[4]]
         if bits & 15 == 0:
             coded.update((name, index) for name in names for index in range(first, last + 1))
-    if len(coded) < 64 * frames[0].header[9]:
+    if len(coded) < 64 * components:
         raise damaged("JPEG", "pixels are missing", where)
-    return marker
+
+
+# --- PNG -----------------------------------------------------------------------------------------
 
 
 def _decode_png(
     data: bytes, where: str, budget: Budget, notes: set[str]
 ) -> tuple[NDArray[Any], bytes]:
     """Pixels, and EXIF where there is any."""
-    chunks = list(_png_chunks(data, where))
-    clean = b"".join(chunk for kind, _, chunk in chunks if kind in _PNG_PIXELS)
-    bodies: dict[bytes, bytes] = {}
-    for kind, body, _ in chunks:
-        bodies.setdefault(kind, body)
+    chunks = _png_chunks(data, where)
+    bodies = {kind: chunk[8:-4] for kind, chunk in reversed(chunks)}
     if int.from_bytes(bodies.get(b"acTL", b"")[:4], "big") > 1:
         raise unsupported("an animated PNG", where)
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", bodies[b"IHDR"])
-    if depth == 16 and colour != 0:
+    if depth == 16 and colour != _PNG_GREY:
         # Pillow reads the upper byte only, and of 12-bit data that leaves 16 grey levels.
         raise UnsupportedInputError(
             "a PNG with more than one channel of 16 bits is not read",
@@ -266,13 +242,23 @@ def _decode_png(
             remedy="save the slice as a 16-bit TIFF",
         )
     _take(width * height, len(data), "PNG", where, budget)
+    pixel_kinds = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+    clean = b"".join(chunk for kind, chunk in chunks if kind in pixel_kinds)
     with PngImageFile(io.BytesIO(_PNG_STARTS + clean)) as image:
         if "transparency" in image.info or image.mode in ("LA", "RGBA"):
             notes.add("ALPHA_DROPPED")
         pixels = _pixels_of(image, where)
-    needed = _png_size(width, height, depth * _PNG_CHANNELS[colour], interlaced=bool(interlaced))
-    packed = b"".join(body for kind, body, _ in chunks if kind == b"IDAT")
-    if _inflated_size(packed, needed) < needed:
+    missing = 0  # bytes of all rows, each with its filter's byte
+    for left, top, right, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -((left - width) // right), -((top - height) // down)
+        if columns > 0 < rows:
+            missing += rows * (1 + -(-columns * depth * _PNG_CHANNELS[colour] // 8))
+    engine = zlib.decompressobj()
+    packed = b"".join(chunk[8:-4] for kind, chunk in chunks if kind == b"IDAT")
+    for begin in range(0, len(packed), 2**14):  # which inflate to 16 MiB at most
+        if missing > 0:
+            missing -= len(engine.decompress(packed[begin : begin + 2**14]))
+    if missing > 0:
         raise damaged("PNG", "pixels are missing", where)
     if colour == _PNG_PALETTE:
         table = np.frombuffer(bodies[b"PLTE"], np.uint8).reshape(-1, 3)
@@ -280,63 +266,74 @@ def _decode_png(
     return pixels, bodies.get(b"eXIf", b"")
 
 
-def _png_chunks(data: bytes, where: str) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Type, body and whole of each chunk to the end, with its checksum (PNG, section 5.3)."""
-    at, kind, seen = len(_PNG_STARTS), b"", set[bytes]()
-    for count in itertools.count():
-        _check_parts(count, "chunks", where)
+def _png_chunks(data: bytes, where: str) -> list[tuple[bytes, bytes]]:
+    """Type and bytes of each chunk, its checksum verified (PNG, section 5.3)."""
+    chunks: list[tuple[bytes, bytes]] = []
+    at, kind = len(_PNG_STARTS), b""
+    while kind != b"IEND":
+        if len(chunks) > MOST_PARTS:
+            raise _too_much(f"more than {MOST_PARTS:,} chunks", where)
         length = int.from_bytes(data[at : at + 4], "big")
         chunk = data[at : at + length + 12]
         if len(chunk) < length + 12:
             raise damaged("PNG", "it is truncated", where)
-        kind, body = chunk[4:8], chunk[8:-4]
+        kind = chunk[4:8]
         if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
             raise damaged("PNG", "a checksum is wrong", where)
-        # Pillow believes the last of several headers, and whoever checks before it the first.
-        if (kind == b"IHDR") != (count == 0):
-            raise damaged(
-                "PNG", "its header (IHDR) is not its first chunk, or not the only one", where
-            )
-        if kind in _PNG_ONCE and kind in seen:
-            raise damaged("PNG", f"it has two {kind.decode()} chunks", where)
-        seen.add(kind)
-        yield kind, body, chunk
-        if kind == b"IEND":
-            return
+        chunks.append((kind, chunk))
         at += len(chunk)
+    kinds = [kind for kind, _ in chunks]
+    # Pillow takes the last of several headers, and whoever checks before it the first.
+    if kinds[0] != b"IHDR":
+        raise damaged("PNG", "its header (IHDR) is not its first chunk", where)
+    for single in (b"IHDR", b"PLTE", b"tRNS", b"acTL"):
+        if kinds.count(single) > 1:
+            what = "headers" if single == b"IHDR" else f"{single.decode()} chunks"
+            raise damaged("PNG", f"it has two {what}", where)
+    return chunks
 
 
-def _check_parts(count: int, what: str, where: str) -> None:
-    """Refuse chunks or segments without end; raises `LimitExceededError`."""
-    if count > MOST_PARTS:
-        raise _too_many(f"{MOST_PARTS:,} {what}", where)
+# --- all kinds of picture ------------------------------------------------------------------------
 
 
-def _too_many(what: str, where: str) -> LimitExceededError:
-    return LimitExceededError(
-        f"it has more than {what}",
-        where=where,
-        remedy="save it again as PNG, if it is to be trusted",
+@contextmanager
+def library(name: str, where: str) -> Iterator[None]:
+    """Turn whatever a decoder raises into one of our errors."""
+    try:
+        yield
+    except GliosightError:
+        raise
+    except MemoryError as error:
+        raise LimitExceededError(
+            "not enough memory to decode it", where=where, remedy="give fewer or smaller images"
+        ) from error
+    except Exception as error:
+        # Hostile bytes raise anything from struct.error to RecursionError.
+        raise damaged(name, "it cannot be decoded", where) from error
+
+
+def damaged(kind: str, what: str, where: str) -> DamagedInputError:
+    """The error for a broken picture."""
+    return DamagedInputError(
+        f"damaged {kind}, {what}", where=where, remedy="copy or export the file again"
     )
 
 
-def _png_size(width: int, height: int, bits: int, *, interlaced: bool) -> int:
-    """Bytes of all rows before packing, each with its filter's byte."""
-    size = 0
-    for left, top, right, down in _ADAM7 if interlaced else _WHOLE:
-        columns, rows = -((left - width) // right), -((top - height) // down)
-        size += rows * (1 + (columns * bits + 7) // 8) if columns > 0 < rows else 0
-    return size
+def unsupported(what: str, where: str) -> UnsupportedInputError:
+    """The error for a sound picture of a kind that is not read."""
+    return UnsupportedInputError(
+        f"{what} is not read",
+        where=where,
+        remedy="save the slice as grey PNG or TIFF, or with T1, FLAIR, T1C as its three channels",
+    )
 
 
-def _inflated_size(packed: bytes, at_most: int) -> int:
-    """How many bytes there are, counted up to a bound and not kept."""
-    engine, size = zlib.decompressobj(), 0
-    for begin in range(0, len(packed), 2**14):  # which inflate to 16 MiB at most
-        if size >= at_most:
-            break
-        size += len(engine.decompress(packed[begin : begin + 2**14]))
-    return size
+def _too_much(what: str, where: str) -> LimitExceededError:
+    return LimitExceededError(
+        f"it has {what}",
+        where=where,
+        remedy="save it again as PNG, if it is to be trusted",
+    )
 
 
 def _take(pixels: int, stored: int, kind: str, where: str, budget: Budget) -> None:
@@ -361,7 +358,7 @@ def native(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind == "f" and values.dtype.itemsize < 8:
         return as_float32(values)
     if values.dtype.kind == "b":
-        return np.where(values, np.uint8(255), np.uint8(0))
+        return values * np.uint8(255)
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
@@ -374,40 +371,24 @@ def looked_up(indices: NDArray[Any], table: NDArray[Any], kind: str, where: str)
     return np.asarray(first if (colours == first).all() else colours)
 
 
-def upright(pages: NDArray[Any], orientation: int) -> tuple[NDArray[Any], bool]:
-    """Turn (pages, rows, columns, channels) as EXIF's orientation says, and say if that did any.
+def upright(pixels: NDArray[Any], orientation: int) -> tuple[NDArray[Any], bool]:
+    """Turn (rows, columns, channels) as the orientation says, and tell whether that did anything.
 
     Orientation 1 to 8 as in EXIF 2.32, tag 274; anything else counts as 1.
     """
     if orientation not in range(2, 9):
-        return pages, False
+        return pixels, False
     if orientation >= 5:
-        pages = pages.swapaxes(1, 2)
+        pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
-        pages = pages[:, ::-1]
+        pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):
-        pages = pages[:, :, ::-1]
-    return np.ascontiguousarray(pages), True
-
-
-def damaged(kind: str, what: str, where: str) -> DamagedInputError:
-    """The error for a broken picture."""
-    return DamagedInputError(
-        f"damaged {kind}, {what}", where=where, remedy="copy or export the file again"
-    )
-
-
-def unsupported(what: str, where: str) -> UnsupportedInputError:
-    """The error for a sound picture of a kind that is not read."""
-    return UnsupportedInputError(
-        f"{what} is not read",
-        where=where,
-        remedy="save the slice as grey PNG or TIFF, or with T1, FLAIR, T1C as its three channels",
-    )
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels), True
 
 
 def orientation_of(page: tifffile.TiffPage) -> int:
-    """The orientation that a TIFF directory says; 1 where it says none."""
+    """The orientation of a TIFF directory; 1 where it has none."""
     value = page.tags.valueof(ORIENTATION_TAG)
     return value if isinstance(value, int) else 1
 
