@@ -156,7 +156,9 @@ def test_robustness_under_another_rule(
     from gliosight.evaluate.rule_fit import read_rule
 
     strict = tmp_path / "strict.json"
-    strict.write_text(json.dumps({"all": asdict(read_rule("joint-4")[0]) | {"study_threshold": 1.0}}))
+    strict.write_text(
+        json.dumps({"all": asdict(read_rule("joint-4")[0]) | {"study_threshold": 1.0}})
+    )
     given = ["--data", str(patients), "--split", str(folds), "--folds", "1", "--threads", "1"]
     means = []
     for rule in ("joint-4", str(strict)):
