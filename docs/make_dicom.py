@@ -28,7 +28,7 @@ SAYS = {True: "contrast", False: "none", None: "nothing"}
 def syntaxes() -> str:
     """Transfer syntaxes that are read."""
     rows = [
-        f"| {one.name} | {one.uid} | {'yes' if one.lossy else 'no'} | {one.decoder.value} |"
+        f"| {one.name} | {one.uid} | {'yes' if one.lossy else 'no'} | {one.decoder} |"
         for one in SYNTAXES.values()
     ]
     return _table("transfer syntax | UID | may lose | decoded by", rows)

@@ -70,7 +70,7 @@ _READERS = (
         f"gliosight.read.{name}"
         for name in ("nifti", "sidecar", "slices", "zipped", "images", "inspection")
     ),
-    *(f"gliosight.read.dicom.{name}" for name in ("study", "decoding", "encapsulated")),
+    "gliosight.read.dicom.study",
     *("encodings.ascii", "encodings.cp437"),
 )
 _IMPORTING = threading.RLock()

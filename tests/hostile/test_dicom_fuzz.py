@@ -21,7 +21,6 @@ from gliosight.errors import GliosightError, InternalError
 from gliosight.phantom import PhantomSpec, make_phantom
 from gliosight.phantom.dicom import SYNTAXES, DicomSpec, write_dicom
 from gliosight.read import Limits, Request, find, opened, read
-from gliosight.read.dicom import codec
 from gliosight.study import Sequence
 
 LIMITS = Limits(decoded_bytes=64 * 1024**2, members=200)
@@ -103,15 +102,7 @@ def peak() -> int:
     """The largest memory this process or a decoder has had, bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    ended = unit * max(resource.getrusage(one).ru_maxrss for one in whose)
-    with (
-        codec.shared() as living
-    ):  # of a child that lives on the system tells only where it has /proc
-        status = Path(f"/proc/{living._child.pid}/status") if living._child is not None else None
-        if status is None or not status.is_file():
-            return ended
-        (line,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
-    return max(ended, 1024 * int(line))
+    return unit * max(resource.getrusage(one).ru_maxrss for one in whose)
 
 
 def looked_at(path: Path) -> None:

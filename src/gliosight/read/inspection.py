@@ -33,6 +33,7 @@ from gliosight.read.recognise import Found
 from gliosight.study import Flag, Geometry, Sequence
 
 if TYPE_CHECKING:
+    from gliosight.read.dicom.decoder import DecoderProcess
     from gliosight.read.dicom.series import Series
     from gliosight.read.dicom.study import DicomStudy
 
@@ -246,16 +247,18 @@ class _Taken:
 
 
 def _dicom(study: DicomStudy, limits: Limits, *, pixels: bool) -> Inspection:
+    from gliosight.read.dicom.decoder import DecoderProcess
     from gliosight.read.dicom.study import frames_digest
 
     taken = _taken_by_headers(study)
     if pixels and taken.error is None:
         # Pixels may overrule headers: a stored mask is skipped, a T1C that does not enhance left out.
         taken = _taken_by_pixels(study, limits)
-    rows = [
-        _series(one, taken.names.get(frames_digest(one)), limits, pixels=pixels)
-        for one in sorted(study.series, key=lambda one: (one.number is None, one.number or 0))
-    ]
+    with DecoderProcess() as decoder:
+        rows = [
+            _series(one, taken.names.get(frames_digest(one)), limits, decoder if pixels else None)
+            for one in sorted(study.series, key=lambda one: (one.number is None, one.number or 0))
+        ]
     return Inspection(
         study.study_id,
         "dicom",
@@ -307,7 +310,9 @@ def _taken_by_pixels(study: DicomStudy, limits: Limits) -> _Taken:
     )
 
 
-def _series(series: Series, taken_as: str | None, limits: Limits, *, pixels: bool) -> SeenSeries:
+def _series(
+    series: Series, taken_as: str | None, limits: Limits, decoder: DecoderProcess | None
+) -> SeenSeries:
     from gliosight.read.dicom.pixels import read_pixels
     from gliosight.read.dicom.syntaxes import name_of
 
@@ -317,9 +322,9 @@ def _series(series: Series, taken_as: str | None, limits: Limits, *, pixels: boo
         problem = series.error.what
     elif not series.usable:
         problem = "never analysed"
-    elif pixels:
+    elif decoder is not None:
         try:
-            values = read_pixels(series.frames, Budget(limits))
+            values = read_pixels(series.frames, Budget(limits), decoder)
         except GliosightError as error:
             problem = error.what
         else:

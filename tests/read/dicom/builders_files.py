@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import io
 import struct
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.pixels import get_encoder
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
+from gliosight.read.dicom.decoder import DecoderProcess
 from gliosight.read.dicom.instances import Instance, read_instance
 from gliosight.read.dicom.pixels import read_pixels
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits
@@ -39,6 +41,8 @@ LOSSLESS = (
     uid.HTJ2KLosslessRPCL,
 )
 LOSSY = (uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K)
+DECODER = DecoderProcess()  # one for all tests: each child takes a third of a second to start
+atexit.register(DECODER.__exit__)
 PIXEL_HEAD = b"\xe0\x7f\x10\x00OW\0\0"  # where the pixels of an explicit file begin
 
 
@@ -146,7 +150,7 @@ def pixels(
     """Read frames by their numbers, from each file in turn: (frames, rows, columns)."""
     instances = [read(path) for path in paths]
     frames = [OneFrame(one, number) for one in instances for number in numbers]
-    return read_pixels(frames, Budget(limits))  # type: ignore[arg-type]
+    return read_pixels(frames, Budget(limits), DECODER)  # type: ignore[arg-type]
 
 
 def name_of(one: object) -> str:

@@ -22,6 +22,7 @@ from gliosight.read.dicom.pixels import read_pixels
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits
 
 from .builders_files import (
+    DECODER,
     NATIVE,
     PIXEL_HEAD,
     OneFrame,
@@ -123,7 +124,7 @@ def outcome(path: Path) -> int:
     try:
         got = read(path)
         assert [str(one.value) for one in got.header.iterall()]
-        read_pixels([OneFrame(got)], Budget(Limits(decoded_bytes=1 << 26)))  # type: ignore[list-item]
+        read_pixels([OneFrame(got)], Budget(Limits(decoded_bytes=1 << 26)), DECODER)  # type: ignore[list-item]
     except GliosightError as error:
         return error.exit_code
     return 0

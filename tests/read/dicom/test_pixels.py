@@ -19,6 +19,7 @@ from gliosight.read.dicom.pixels import read_pixels
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 
 from .builders_files import (
+    DECODER,
     NATIVE,
     OneFrame,
     make_dataset,
@@ -208,7 +209,7 @@ def test_absurdly_many_frames(tmp_path: Path) -> None:
     instance = read(path)
     frames = [OneFrame(instance, 1)] * 1_200_000
     with pytest.raises(LimitExceededError):
-        read_pixels(frames, Budget(DEFAULT_LIMITS))  # type: ignore[arg-type]
+        read_pixels(frames, Budget(DEFAULT_LIMITS), DECODER)  # type: ignore[arg-type]
     with pytest.raises(DamagedInputError, match="end before frame"):
         pixels(path, numbers=(1_999_999_999,))
 
@@ -312,6 +313,6 @@ def test_a_slope_beside_which_the_other_slices_vanish(tmp_path: Path, slope: flo
         )
         paths.append(write(tmp_path / f"{number}.dcm", made))
     frames = [OneFrame(read(path), 1) for path in paths]
-    read_pixels(frames[:2], Budget(DEFAULT_LIMITS))
+    read_pixels(frames[:2], Budget(DEFAULT_LIMITS), DECODER)
     with pytest.raises(DamagedInputError, match="that of most slices"):
-        read_pixels(frames, Budget(DEFAULT_LIMITS))
+        read_pixels(frames, Budget(DEFAULT_LIMITS), DECODER)

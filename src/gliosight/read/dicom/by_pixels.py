@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gliosight.errors import UnsupportedInputError, within
 from gliosight.read.dicom.choose import Choice, choose
 from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
+from gliosight.read.dicom.decoder import DecoderProcess
 from gliosight.read.dicom.pixels import read_pixels
 from gliosight.read.dicom.series import Series
 from gliosight.read.flags import flag
@@ -25,7 +26,10 @@ from gliosight.study import Flag, Sequence
 
 
 def choose_images(
-    series: abc.Sequence[Series], budget: Budget, wanted: Mapping[Sequence, str]
+    series: abc.Sequence[Series],
+    budget: Budget,
+    wanted: Mapping[Sequence, str],
+    decoder: DecoderProcess,
 ) -> tuple[Choice, dict[Sequence, NDArray[Any]], list[Flag]]:
     """Choose, and read; a stored mask with the header of an image is skipped.
 
@@ -41,7 +45,7 @@ def choose_images(
             if id(one) in done:
                 continue
             try:
-                done[id(one)] = _values(one, name, budget)
+                done[id(one)] = _values(one, name, budget, decoder)
             except UnsupportedInputError as error:
                 if name is Sequence.FLAIR:
                     raise
@@ -128,12 +132,12 @@ def _turned_round(choice: Choice) -> Choice:
 
 
 def _values(
-    series: Series, name: Sequence, budget: Budget
+    series: Series, name: Sequence, budget: Budget, decoder: DecoderProcess
 ) -> tuple[NDArray[Any], tuple[Flag, ...]]:
     if series.error is not None:
         raise series.error
     where = series.frames[0].instance.where
-    return make_finite(read_pixels(series.frames, budget), name.value, where)
+    return make_finite(read_pixels(series.frames, budget, decoder), name.value, where)
 
 
 def _capital(text: str) -> str:

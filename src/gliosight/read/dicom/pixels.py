@@ -1,42 +1,104 @@
-"""Frames to one array (read stage, DICOM).
+"""The frames of a stack as one array of the modality's values (read stage, DICOM).
 
-In: the frames of one stack, in their order. Out: a (slices, rows, columns) array of the file's integer
-type, or float32 where values are rescaled. Only the frames that are asked for are read and unpacked, each
-straight into its place; what they will need is asked of the budget before.
-
-What comes out is the modality's value (PS3.3, C.11.1): bits that are no part of a sample are masked,
-MONOCHROME1 is turned round so that more is brighter, Rescale Slope and Intercept are applied frame by frame.
-Private scaling is left alone.
+Headers say how pixels are stored; only the frames that are asked for are read. Bits that are not part of a
+sample are masked, MONOCHROME1 is inverted so that more is brighter, Rescale Slope and Intercept are applied
+frame by frame (PS3.3, C.11.1). Private scaling is not applied.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import SEEK_CUR
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import uid
+from pydicom.encaps import parse_basic_offsets, parse_fragments
 
-from gliosight.errors import DamagedInputError
-from gliosight.read.dicom.bounded import AGAIN, BoundedFile
-from gliosight.read.dicom.codec import Codec, shared
-from gliosight.read.dicom.instances import Instance, open_pixels
-from gliosight.read.dicom.layouts import Layout, layout_of, rescales_of
-from gliosight.read.dicom.syntaxes import Decoder
+from gliosight.dicom import quietly
+from gliosight.errors import DamagedInputError, LimitExceededError, UnsupportedInputError
+from gliosight.read.dicom.bounded import BoundedFile, damaged
+from gliosight.read.dicom.decoder import DecodeError, DecoderProcess, decode_frame, describe
+from gliosight.read.dicom.elements import first_item, items
+from gliosight.read.dicom.instances import Instance, PixelElement, open_pixels
+from gliosight.read.dicom.syntaxes import SYNTAXES, Syntax, refusal
 from gliosight.read.intensities import from_doubles
-from gliosight.read.limits import Budget, cannot_read
+from gliosight.read.limits import Budget, Limits, cannot_read, size_in_words
 
 if TYPE_CHECKING:
-    from gliosight.read.dicom.decoding import Unpacked
     from gliosight.read.dicom.frames import Frame
 
-# Slopes of one series, of which each slice may have its own, differ by so much at most.
+# The slices of one series may have slopes of their own, which differ by so much at most.
 MOST_SLOPES = 1e6
+# What a decoder may take, bytes: an eighth of the decoded bytes that are allowed, but at least
+MEMORY = 256 * 1024**2
+# and this for each sample of the frame. gdcm takes up to 16, openjpeg 8 (measured on 2048 x 2048 pixels).
+SAMPLE_COST = 32
+# An RLE segment grows by 1 in 128 where nothing repeats, and the frame has a header of 64 bytes.
+_RLE_GROWTH, _RLE_HEADER = 1.02, 1024
+
+# pydicom's plugins. It would take any that is installed, also libjpeg, whose licence is the GPL.
+_PLUGINS = {"pydicom": "pydicom", "gdcm": "gdcm", "openjpeg": "pylibjpeg"}
+# gdcm's JPEG decoder takes its depth from the frame. pydicom refuses 12 bits before it is asked, but not
+# under the name of the lossless syntax, which has the same decoder.
+_DECODED_AS = {uid.JPEGExtended12Bit: uid.JPEGLossless}
+_END_OF_IMAGE = b"\xff\xd9"
+_FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
+# A value of these that is not a number is not the same as none.
+_NEEDED = (
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "RescaleSlope",
+    "RescaleIntercept",
+)
 
 
-def read_pixels(frames: Sequence[Frame], budget: Budget) -> NDArray[Any]:
+@dataclass(frozen=True)
+class _Layout:
+    """How an instance's pixels are stored."""
+
+    rows: int
+    columns: int
+    frames: int
+    dtype: np.dtype[Any]  # of the values, in native byte order
+    stored: int  # bits of a sample
+    low: int  # the lowest of them in its cell
+    inverted: bool  # more is darker
+    swapped: bool  # bytes stand pairwise the wrong way round: 8 bits in big endian words
+    syntax: Syntax
+    element: PixelElement
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of one frame, decoded."""
+        return self.rows * self.columns * self.dtype.itemsize
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Frames of one instance."""
+
+    instance: Instance
+    layout: _Layout
+    numbers: list[int]  # in the instance, from 1
+    slices: list[int]  # their indices in the array
+
+
+def read_pixels(frames: Sequence[Frame], budget: Budget, decoder: DecoderProcess) -> NDArray[Any]:
     """Read the pixels of frames of one or several instances.
 
     Parameters
@@ -45,11 +107,13 @@ def read_pixels(frames: Sequence[Frame], budget: Budget) -> NDArray[Any]:
         In the order of the slices wanted, of one size.
     budget : Budget
         Asked for the decoded bytes before they are allocated.
+    decoder : DecoderProcess
+        Decodes compressed frames, except RLE.
 
     Returns
     -------
     (slices, rows, columns) array
-        The integer type of the files, or float32.
+        The integer type of the files, or float32 where values are rescaled.
 
     Raises
     ------
@@ -63,177 +127,364 @@ def read_pixels(frames: Sequence[Frame], budget: Budget) -> NDArray[Any]:
     """
     if not frames:
         raise ValueError("no frames to read")
-    wanted: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    instances: dict[int, Instance] = {}
-    for place, frame in enumerate(frames):
-        instances[id(frame.instance)] = frame.instance
-        wanted[id(frame.instance)].append((place, frame.number))
-    layouts = {key: layout_of(one) for key, one in instances.items()}
-    _same_size(frames, layouts)
-    shape = next((one.rows, one.columns) for one in layouts.values())
-    # Before anything is done for each frame: even as integers they may be too many.
-    least = len(frames) * shape[0] * shape[1]
+    parts = _parts_of(frames)
+    rows, columns = parts[0].layout.rows, parts[0].layout.columns
+    # Before anything is done for each frame: even as bytes they may be too many.
+    least = len(frames) * rows * columns
     Budget(budget.limits).take(least, frames[0].instance.where, packed=None, pixels=least)
-    scales = {
-        key: rescales_of(instances[key], [number for _, number in numbers])
-        for key, numbers in wanted.items()
-    }
-    _check_slopes(scales, instances)
-    rescaled = any(one != (1.0, 0.0) for some in scales.values() for one in some)
-    stored = np.dtype(np.result_type(*[one.dtype for one in layouts.values()]))
-    rescaled = rescaled or stored == np.float64
-    dtype = np.dtype(np.float32) if rescaled or stored.kind == "f" else stored
-    for key, numbers in wanted.items():
-        pixels = len(numbers) * shape[0] * shape[1]
-        packed = _packed(instances[key], layouts[key])
-        budget.take(pixels * dtype.itemsize, instances[key].where, packed=packed, pixels=pixels)
-        _check_there(instances[key], layouts[key], max(number for _, number in numbers))
-    out = np.empty((len(frames), *shape), stored if rescaled else dtype)
-    lines = np.empty((len(frames), 2))
-    with shared() as codec:
-        for key, numbers in wanted.items():
-            with _frames_of(instances[key], layouts[key], budget, codec) as frame_of:
-                for (place, number), line in zip(numbers, scales[key], strict=True):
-                    out[place], lines[place] = frame_of(number), line
-    return from_doubles(out, *lines.T) if rescaled else out
+    rescale = np.empty((len(frames), 2))
+    for part in parts:
+        rescale[part.slices] = _rescales(part.instance, part.numbers)
+    _check_slopes(rescale[:, 0], frames)
+    stored = np.dtype(np.result_type(*[part.layout.dtype for part in parts]))
+    rescaled = bool((rescale != (1.0, 0.0)).any()) or stored == np.float64
+    itemsize = 4 if rescaled else stored.itemsize
+    for part in parts:
+        pixels = len(part.slices) * rows * columns
+        compressed = not part.layout.syntax.native or part.instance.deflated_from is not None
+        packed = part.instance.size if compressed else None
+        budget.take(pixels * itemsize, part.instance.where, packed=packed, pixels=pixels)
+        _check_length(part)
+    values = np.empty((len(frames), rows, columns), stored)
+    for part in parts:
+        read = _read_frames(part, budget, decoder)
+        for slice_index, frame_values in zip(part.slices, read, strict=True):
+            values[slice_index] = frame_values
+    return from_doubles(values, *rescale.T) if rescaled else values
 
 
-def _same_size(frames: Sequence[Frame], layouts: dict[int, Layout]) -> None:
-    first = frames[0].instance
-    size = layouts[id(first)].rows, layouts[id(first)].columns
-    for frame in frames:
-        one = layouts[id(frame.instance)]
-        if (one.rows, one.columns) != size:
+def _parts_of(frames: Sequence[Frame]) -> list[_Part]:
+    slices: dict[int, list[int]] = defaultdict(list)
+    for slice_index, frame in enumerate(frames):
+        slices[id(frame.instance)].append(slice_index)
+    parts = []
+    for indices in slices.values():
+        instance = frames[indices[0]].instance
+        numbers = [frames[index].number for index in indices]
+        parts.append(_Part(instance, _layout_of(instance), numbers, indices))
+    first = parts[0].layout
+    for part in parts:
+        layout = part.layout
+        if (layout.rows, layout.columns) != (first.rows, first.columns):
             raise DamagedInputError(
-                f"{one.rows} x {one.columns} pixels, {first.where} has {size[0]} x {size[1]}",
-                where=frame.instance.where,
+                f"{layout.rows} x {layout.columns} pixels, {parts[0].instance.where} has "
+                f"{first.rows} x {first.columns}",
+                where=part.instance.where,
                 remedy="give one series whose slices are of one size",
             )
+    return parts
 
 
-def _check_slopes(
-    scales: dict[int, list[tuple[float, float]]], instances: dict[int, Instance]
-) -> None:
+def _check_slopes(slopes: NDArray[np.float64], frames: Sequence[Frame]) -> None:
     """Refuse a slope beside which nothing of the other slices, or of its own, would be left."""
-    slopes = {key: [abs(slope) for slope, _ in lines if slope] for key, lines in scales.items()}
-    usual = float(np.median([slope for some in slopes.values() for slope in some] or [1.0]))
-    for key, some in slopes.items():
-        for slope in some:
-            if not usual / MOST_SLOPES <= slope <= usual * MOST_SLOPES:
-                raise DamagedInputError(
-                    f"RescaleSlope is {slope:g}, that of most slices {usual:g}",
-                    where=instances[key].where,
-                    remedy=AGAIN,
-                )
-
-
-def _check_there(instance: Instance, layout: Layout, number: int) -> None:
-    """Whether the pixels are as many as the header claims, as far as that is known unread.
-
-    Padding of less than a row may follow them.
-    """
-    if not layout.syntax.native:
-        return
-    length = layout.element.length or 0
-    size = f"{layout.rows} x {layout.columns}"
-    if number * layout.frame_bytes > length:
-        what = f"the pixels end before frame {number} of {size}"
-    elif length - layout.frames * layout.frame_bytes >= max(layout.frame_bytes // layout.rows, 2):
-        what = f"there are more pixels than {layout.frames} of {size}"
-    else:
-        return
-    raise DamagedInputError(what, where=instance.where, remedy=AGAIN)
-
-
-def _packed(instance: Instance, layout: Layout) -> int | None:
-    """Stored bytes that the pixels come out of; ``None`` where they are not packed."""
-    if layout.syntax.native and instance.deflated_from is None:
-        return None
-    return instance.size
-
-
-@contextmanager
-def _frames_of(
-    instance: Instance, layout: Layout, budget: Budget, codec: Codec
-) -> Iterator[Callable[[int], NDArray[Any]]]:
-    """A function that gives an instance's frames by number, while its file is open."""
-    try:
-        with open_pixels(instance, budget) as file:
-            if layout.syntax.native:
-                yield lambda number: _native(file, layout, number, instance.where)
-                return
-            from gliosight.read.dicom.decoding import decode
-            from gliosight.read.dicom.encapsulated import index
-
-            packed = index(
-                file, layout.element.start, layout.frames, instance.header, instance.where
+    usual = float(np.median(np.abs(slopes)))
+    for slope, frame in zip(np.abs(slopes), frames, strict=True):
+        if not usual / MOST_SLOPES <= slope <= usual * MOST_SLOPES:
+            raise damaged(
+                f"RescaleSlope is {slope:g}, that of most slices {usual:g}", frame.instance.where
             )
 
-            def unpack(number: int) -> NDArray[Any]:
-                unpacked = decode(
-                    packed.frame(number),
-                    codec,
-                    layout.syntax,
-                    layout.rows,
-                    layout.columns,
-                    layout.allocated,
-                    instance.where,
-                    budget.limits,
-                )
-                return _unpacked_values(unpacked, layout)
 
-            yield unpack
-    except OSError as error:
-        raise cannot_read(error, instance.where) from error
+def _check_length(part: _Part) -> None:
+    """Refuse fewer or more pixels than the header claims; padding of less than a row is allowed."""
+    layout = part.layout
+    if not layout.syntax.native:
+        return
+    length, number = layout.element.length or 0, max(part.numbers)
+    padding = length - layout.frames * layout.frame_bytes
+    size = f"{layout.rows} x {layout.columns}"
+    if number * layout.frame_bytes > length:
+        raise damaged(f"the pixels end before frame {number} of {size}", part.instance.where)
+    if padding >= max(layout.frame_bytes // layout.rows, 2):
+        raise damaged(f"there are more pixels than {layout.frames} of {size}", part.instance.where)
 
 
-def _unpacked_values(unpacked: Unpacked, layout: Layout) -> NDArray[Any]:
-    """Values of a packed frame."""
-    if layout.syntax.decoder is Decoder.RLE:  # it packs cells, the others samples
-        return _values(unpacked.samples, layout, layout.stored, layout.low)
-    # What is above the bits stored is junk, but lossy samples may overshoot them, where it can be told.
-    overshoots = layout.syntax.lossy and (layout.kind == "u" or unpacked.signed)
-    bits = unpacked.bits if overshoots else min(unpacked.bits, layout.stored)
-    return _values(unpacked.samples, layout, bits, 0)
+def unreadable_value(instance: Instance) -> DamagedInputError | None:
+    """The error for a value that an image needs and that is not a number; else ``None``."""
+    for keyword in _NEEDED:
+        if keyword in instance.unreadable:
+            return damaged(f"{keyword} is not a number", instance.where)
+    return None
 
 
-def _native(file: BoundedFile, layout: Layout, number: int, where: str) -> NDArray[Any]:
-    """A frame that is not packed."""
-    first = (number - 1) * layout.frame_bytes
-    last = first + layout.frame_bytes
-    # Where bytes are swapped in pairs, an odd frame begins in the middle of one.
-    begin, end = (first & ~1, last + (last & 1)) if layout.swapped else (first, last)
-    short = DamagedInputError("cut short: the pixels end too early", where=where, remedy=AGAIN)
-    if number < 1 or not file.reaches(layout.element.start + end):
-        raise short
-    file.seek(layout.element.start + begin)
-    raw = file.read(end - begin)
-    if len(raw) < end - begin:
-        raise short
-    cells: NDArray[Any]
-    if layout.swapped:
-        cells = np.frombuffer(raw, "<u2").byteswap().view("u1")
-        cells = cells[first - begin : first - begin + layout.frame_bytes]
+def _layout_of(instance: Instance) -> _Layout:
+    """How an instance's pixels are stored; an error where they are of a kind that is not read."""
+    where, header, element = instance.where, instance.header, instance.pixels
+    if (unreadable := unreadable_value(instance)) is not None:
+        raise unreadable
+    if element is None:
+        raise DamagedInputError("there are no pixels", where=where, remedy="leave it out")
+    if (unsupported := refusal(instance.syntax, where)) is not None:
+        raise unsupported
+    syntax = SYNTAXES[instance.syntax]
+    photometric = str(header.get("PhotometricInterpretation", "") or "MONOCHROME2").strip()
+    channels = _whole(header, "SamplesPerPixel", where, 1)
+    if channels != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        raise UnsupportedInputError(
+            f"a colour picture ({photometric[:16]})",
+            where=where,
+            remedy="give the MR image, not a screenshot or a coloured map of it",
+        )
+    rows, columns = _whole(header, "Rows", where), _whole(header, "Columns", where)
+    if element.keyword in _FLOATS:
+        allocated = stored = _FLOATS[element.keyword]
+        high, kind = allocated - 1, "f"
     else:
-        kind = "f" if layout.kind == "f" else "u"
-        order = "<" if layout.little else ">"
-        cells = np.frombuffer(raw, f"{order}{kind}{layout.allocated // 8}")
+        allocated, stored, high = _bits(header, where)
+        kind = "i" if _whole(header, "PixelRepresentation", where, 0, least=0) else "u"
+    if kind == "f" and not syntax.native:
+        raise damaged("floating-point pixels in a compressed syntax", where)
+    if syntax.native and element.length is None:
+        raise damaged("the pixels are compressed, the header does not say how", where)
+    return _Layout(
+        rows=rows,
+        columns=columns,
+        frames=_whole(header, "NumberOfFrames", where, 1),
+        dtype=np.dtype(f"{kind}{allocated // 8}"),
+        stored=stored,
+        low=high + 1 - stored,
+        inverted=photometric == "MONOCHROME1",
+        swapped=syntax.uid == uid.ExplicitVRBigEndian and allocated == 8 and element.vr == "OW",
+        syntax=syntax,
+        element=element,
+    )
+
+
+def _bits(header: Any, where: str) -> tuple[int, int, int]:
+    """BitsAllocated, BitsStored and HighBit."""
+    allocated = _whole(header, "BitsAllocated", where)
+    if allocated == 1:
+        raise UnsupportedInputError(
+            "a stored mask of 1 bit, not an image", where=where, remedy="give the MR image"
+        )
+    if allocated not in (8, 16, 32):
+        raise UnsupportedInputError(
+            f"pixels of {allocated} bits",
+            where=where,
+            remedy="export the series again, with 8, 16 or 32 bits allocated",
+        )
+    stored = _whole(header, "BitsStored", where, allocated)
+    high = _whole(header, "HighBit", where, stored - 1, least=0)
+    if not stored <= high + 1 <= allocated:
+        raise damaged(f"{stored} bits stored up to bit {high}, of {allocated}", where)
+    return allocated, stored, high
+
+
+def _whole(
+    header: Any, keyword: str, where: str, absent: int | None = None, *, least: int = 1
+) -> int:
+    """A whole number of the header; ``absent`` where it has none."""
+    number = _number(header, keyword, where, absent)
+    # Bytes of another value representation may be digits.
+    if number < least or isinstance(header.get(keyword), bytes):
+        raise damaged(f"{keyword} is not a number that makes an image", where)
+    return int(number)
+
+
+def _number(header: Any, keyword: str, where: str, absent: float | None) -> float:
+    value = header.get(keyword)
+    missing = value is None or value == ""
+    if missing and absent is not None:
+        return absent
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = np.nan
+    if not np.isfinite(number):
+        raise damaged(f"{keyword} is {'missing' if missing else 'not a number'}", where)
+    return number
+
+
+def _rescales(instance: Instance, numbers: Sequence[int]) -> list[tuple[float, float]]:
+    """Rescale slope and intercept of frames (PS3.3, C.11.1 and C.7.6.16.2.9); (1, 0) where absent."""
+    header, where = instance.header, instance.where
+    if header.get("ModalityLUTSequence"):
+        raise UnsupportedInputError(
+            "values given by a table (Modality LUT)",
+            where=where,
+            remedy="export the series again, without derived images",
+        )
+    groups = items(header, "PerFrameFunctionalGroupsSequence")
+    shared = first_item(header, "SharedFunctionalGroupsSequence")
+    common = _rescale(_transformation(shared) or header, where)
+    rescales = []
+    for number in numbers:
+        own = _transformation(groups[number - 1]) if number <= len(groups) else None
+        rescales.append(common if own is None else _rescale(own, where))
+    return rescales
+
+
+def _transformation(group: Any) -> Any:
+    return None if group is None else first_item(group, "PixelValueTransformationSequence")
+
+
+def _rescale(holder: Any, where: str) -> tuple[float, float]:
+    slope = _number(holder, "RescaleSlope", where, 1.0)
+    if slope == 0:
+        raise damaged("RescaleSlope is 0", where)
+    return slope, _number(holder, "RescaleIntercept", where, 0.0)
+
+
+def _read_frames(part: _Part, budget: Budget, decoder: DecoderProcess) -> Iterator[NDArray[Any]]:
+    """Yield the values of an instance's frames."""
+    layout, where = part.layout, part.instance.where
+    try:
+        with open_pixels(part.instance, budget) as file:
+            if layout.syntax.native:
+                for number in part.numbers:
+                    yield _native(file, layout, number, where)
+                return
+            fragments = _fragments_of(file, layout, where)
+            for number in part.numbers:
+                frame = _compressed(file, fragments[number - 1], where)
+                yield _decoded(frame, layout, decoder, where, budget.limits)
+    except OSError as error:
+        raise cannot_read(error, where) from error
+
+
+def _native(file: BoundedFile, layout: _Layout, number: int, where: str) -> NDArray[Any]:
+    """Read a frame that is not compressed."""
+    first = (number - 1) * layout.frame_bytes
+    # Where bytes are swapped in pairs, an odd frame begins in the middle of one.
+    begin = first & ~1 if layout.swapped else first
+    size = first + layout.frame_bytes - begin
+    size += size & 1 if layout.swapped else 0
+    file.seek(layout.element.start + begin)
+    raw = file.read(size)
+    if len(raw) < size:
+        raise _cut_short(where)
+    if layout.swapped:
+        swapped = np.frombuffer(raw, "<u2").byteswap().view("u1")
+        cells = swapped[first - begin : first - begin + layout.frame_bytes]
+    else:
+        big = layout.syntax.uid == uid.ExplicitVRBigEndian
+        cells = np.frombuffer(raw, layout.dtype.newbyteorder(">" if big else "<"))
     return _values(cells.reshape(layout.rows, layout.columns), layout, layout.stored, layout.low)
 
 
-def _values(cells: NDArray[Any], layout: Layout, bits: int, low: int) -> NDArray[Any]:
+def _fragments_of(file: BoundedFile, layout: _Layout, where: str) -> list[list[int]]:
+    """The positions of each frame's fragments (PS3.5, A.4: an offset table, then fragments)."""
+    file.seek(layout.element.start)
+    try:
+        offsets = parse_basic_offsets(file)
+        first = file.tell()
+        _, fragments = parse_fragments(file)
+    except (ValueError, struct.error) as error:
+        raise damaged("the compressed pixels are corrupt", where) from error
+    if not fragments:
+        raise _cut_short(where)
+    if layout.frames == 1:
+        return [fragments]
+    if len(fragments) == layout.frames:
+        return [[fragment] for fragment in fragments]
+    if offsets:
+        index_of = {position: index for index, position in enumerate(fragments)}
+        begins = [index_of.get(first + offset, -1) for offset in offsets]
+        if begins[0] != 0 or any(end <= begin for begin, end in pairwise(begins)):
+            raise damaged("the table of frames leads elsewhere than to frames", where)
+    else:
+        ends = [_ends_image(file, fragment) for fragment in fragments[:-1]]
+        begins = [0, *(index + 1 for index, end in enumerate(ends) if end)]
+    if len(begins) != layout.frames:
+        raise damaged(f"{len(begins)} compressed frames, the header says {layout.frames}", where)
+    return [fragments[begin:end] for begin, end in pairwise([*begins, len(fragments)])]
+
+
+def _ends_image(file: BoundedFile, fragment: int) -> bool:
+    """Whether a fragment ends with an end-of-image marker and some padding."""
+    file.seek(fragment + 4)
+    length = int.from_bytes(file.read(4), "little")
+    file.seek(max(length - 10, 0), SEEK_CUR)
+    return _END_OF_IMAGE in file.read(min(length, 10))
+
+
+def _compressed(file: BoundedFile, fragments: list[int], where: str) -> bytes:
+    """Read the bytes of a compressed frame."""
+    parts = []
+    for fragment in fragments:
+        file.seek(fragment + 4)
+        length = int.from_bytes(file.read(4), "little")
+        parts.append(file.read(length))
+        if len(parts[-1]) < length:
+            raise _cut_short(where)
+    return b"".join(parts)
+
+
+def _decoded(
+    frame: bytes, layout: _Layout, decoder: DecoderProcess, where: str, limits: Limits
+) -> NDArray[Any]:
+    """Decode a compressed frame."""
+    syntax, rows, columns = layout.syntax, layout.rows, layout.columns
+    memory = max(MEMORY, limits.decoded_bytes // 8) + SAMPLE_COST * rows * columns
+    low = 0
+    try:
+        if syntax.decoder == "pydicom":  # RLE encodes cells, the others samples
+            coded, bits, low = 8 * layout.dtype.itemsize, layout.stored, layout.low
+            if len(frame) > layout.frame_bytes * _RLE_GROWTH + _RLE_HEADER:
+                raise damaged(f"a {syntax.name} frame is longer than its pixels", where)
+        else:
+            stream = describe(frame)
+            if (stream.rows, stream.columns, stream.components) != (rows, columns, 1):
+                raise damaged(
+                    f"a compressed frame says {stream.columns} x {stream.rows} pixels of "
+                    f"{stream.components} channels, the header says {columns} x {rows} and grey",
+                    where,
+                )
+            frame, coded, bits = stream.frame, stream.precision, stream.precision
+            # Bits above those stored are junk, but lossy samples may overshoot, where that can be told.
+            if not syntax.lossy or (layout.dtype.kind == "i" and not stream.signed):
+                bits = min(bits, layout.stored)
+        cell = 8 if coded <= 8 else 16 if coded <= 16 else 32
+        settings = {
+            "syntax": _DECODED_AS.get(syntax.uid, syntax.uid),
+            "decoding_plugin": _PLUGINS[syntax.decoder],
+            "rows": rows,
+            "columns": columns,
+            "bits_allocated": cell,
+            "bits_stored": coded,
+        }
+        if syntax.decoder == "pydicom":  # in Python, so in this process
+            with quietly():
+                samples = decode_frame(frame, settings)
+        else:
+            samples = decoder.decode(frame, settings, memory)
+    except DecodeError as error:
+        raise damaged(f"a {syntax.name} frame cannot be decoded, {error}", where) from error
+    except MemoryError as error:
+        raise LimitExceededError(
+            f"a {syntax.name} frame of {columns} x {rows} pixels takes more than "
+            f"{size_in_words(memory)} of memory to decode",
+            where=where,
+            remedy="raise it with --max-decoded if the file is to be trusted",
+        ) from error
+    except OSError as error:
+        raise LimitExceededError(
+            f"a {syntax.name} frame cannot be decoded, no process for it, "
+            f"{(error.strerror or '').lower()}",
+            where=where,
+            remedy="end other programs, or allow more processes or memory, and try again",
+        ) from error
+    cells = np.frombuffer(samples, f"<u{cell // 8}").reshape(rows, columns)
+    return _values(cells, layout, bits, low)
+
+
+def _values(cells: NDArray[Any], layout: _Layout, bits: int, low: int) -> NDArray[Any]:
     """Samples out of their cells: masked, with their sign, and more is brighter."""
-    if layout.kind == "f":
+    kind, itemsize = layout.dtype.kind, cells.dtype.itemsize
+    if kind == "f":
         return -cells if layout.inverted else cells
-    width = 8 * cells.dtype.itemsize
-    native = cells.astype(f"u{cells.dtype.itemsize}", copy=False)
-    if bits < width:
-        # Up against the top of the cell, then down again with or without the sign.
-        native = native << (width - bits - low)
-    signed = native.view(f"i{cells.dtype.itemsize}") if layout.kind == "i" else native
-    if bits < width:
-        signed = signed >> (width - bits)
+    values: NDArray[Any] = cells.astype(f"u{itemsize}", copy=False)
+    unused = 8 * itemsize - bits
+    if unused:  # up against the top of the cell, then down again with or without the sign
+        values = values << (unused - low)
+    values = values.view(f"{kind}{itemsize}")
+    if unused:
+        values = values >> unused
     if not layout.inverted:
-        return signed
+        return values
     top = (1 << layout.stored) - 1
-    return ~signed if layout.kind == "i" else top - np.minimum(signed, top)
+    return ~values if kind == "i" else top - np.minimum(values, top)
+
+
+def _cut_short(where: str) -> DamagedInputError:
+    return damaged("cut short: the pixels end too early", where)

@@ -18,7 +18,7 @@ from gliosight.read.dicom.elements import integer, stored
 from gliosight.read.dicom.frames import MR_IMAGES, Frame, frame_count, frames_of
 from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
 from gliosight.read.dicom.instances import Instance, is_mr_image
-from gliosight.read.dicom.layouts import unreadable_value
+from gliosight.read.dicom.pixels import unreadable_value
 from gliosight.read.dicom.rules import Identified, identify
 from gliosight.read.dicom.splitting import Part, image_kind, order_of, split
 from gliosight.read.dicom.stacks import gaps_of, geometry_of, in_order, why_no_stack

@@ -26,6 +26,7 @@ from gliosight.errors import (
 )
 from gliosight.read.copies import OTHERS, keep_real
 from gliosight.read.dicom.by_pixels import choose_images, confirm_order
+from gliosight.read.dicom.decoder import DecoderProcess
 from gliosight.read.dicom.discover import (
     discover,
     is_dicomdir,
@@ -246,7 +247,8 @@ def read_dicom(
     """
     if source.problem is not None:
         raise source.problem
-    choice, values, noted = choose_images(source.series, budget, wanted or {})
+    with DecoderProcess() as decoder:
+        choice, values, noted = choose_images(source.series, budget, wanted or {}, decoder)
     flair = choice.chosen[Sequence.FLAIR]
     noted += choice.flags
     arrays = {Sequence.FLAIR: values[Sequence.FLAIR]}
