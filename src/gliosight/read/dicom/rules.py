@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -27,9 +27,7 @@ Confidence = Literal["certain", "likely", "guess"]
 Range = tuple[float, float]
 
 # Ranges of FLAIR, ms. Above 1.5 T and in portable scanners at low field the inversion time differs.
-FLUID_TI: Range = (1400, 3400)
-FLUID_TR: Range = (3500, 20_000)
-FLUID_TE: Range = (60, 700)
+FLUID: Mapping[str, Range] = {"ti": (1400, 3400), "tr": (3500, 20_000), "te": (60, 700)}
 # T1 of cerebrospinal fluid, ms; it hardly depends on the field.
 FLUID_T1 = 4300.0
 # What is never acquired with an inversion that nulls fluid, a long TR and a long TE.
@@ -46,6 +44,7 @@ FLAIR, T1 = Sequence.FLAIR, Sequence.T1
 PROCESSED = "derived-without-timing"
 AFTER_CONTRAST = "T1 after contrast"
 
+_CONTRADICTED = "; the description says {}, which these values contradict"
 _RANK: tuple[Confidence, ...] = ("certain", "likely", "guess")
 
 
@@ -93,7 +92,7 @@ class Rule(NamedTuple):
 
     name: str
     shows: Sequence | str
-    holds: Callable[[Acquisition], bool | None]
+    holds: Callable[[Acquisition], bool]
     why: str = "{values}"
     confidence: Confidence = "certain"
     usable: bool = True
@@ -126,22 +125,10 @@ class ContrastRule(NamedTuple):
 # What the rules ask of an acquisition.
 
 
-def _times(
-    a: Acquisition,
-    ti: Range | None = None,
-    tr: Range | None = None,
-    te: Range | None = None,
-    flip: Range | None = None,
-    *,
-    absent: bool = False,
-) -> bool:
-    """Whether each of these is within its range, or ``absent`` where that is allowed."""
-    asked = ((a.inversion, ti), (a.repetition, tr), (a.echo, te), (a.flip, flip))
-    return all(
-        absent if value is None else limits[0] <= value <= limits[1]
-        for value, limits in asked
-        if limits is not None
-    )
+def _times(a: Acquisition, **ranges: Range) -> bool:
+    """Whether those asked for of ``ti``, ``tr``, ``te`` and ``flip`` are known and within their ranges."""
+    values = {"ti": a.inversion, "tr": a.repetition, "te": a.echo, "flip": a.flip}
+    return all(least <= (values[name] or -1) <= most for name, (least, most) in ranges.items())
 
 
 def _typed(a: Acquisition, kind: str) -> bool:
@@ -176,16 +163,22 @@ def _is_subtracted(a: Acquisition) -> bool:
     return a.derived and bool(re.search(r"(\b|_)sub(\b|_|t)", a.description.lower()))
 
 
-def _gradient(a: Acquisition) -> bool:
-    return "GR" in a.scanning and "SE" not in a.scanning
+def _inverted(a: Acquisition, **ranges: Range) -> bool:
+    return a.inversion_recovery is True and _times(a, **ranges)
 
 
-def _fluid_times(a: Acquisition, *, absent: bool = False) -> bool:
-    return _times(a, ti=FLUID_TI, tr=FLUID_TR, te=FLUID_TE, absent=absent)
+def _gradient_echo(a: Acquisition, **ranges: Range) -> bool:
+    return "GR" in a.scanning and "SE" not in a.scanning and _times(a, **ranges)
 
 
 def _may_null_fluid(a: Acquisition) -> bool:
-    return a.inversion_recovery is not False and _fluid_times(a) and "EP" not in a.scanning
+    return a.inversion_recovery is not False and _times(a, **FLUID) and "EP" not in a.scanning
+
+
+def _may_null_fluid_as_far_as_known(a: Acquisition) -> bool:
+    known = {"tr": a.repetition, "te": a.echo}
+    ranges = {name: FLUID[name] for name, value in known.items() if value is not None}
+    return len(ranges) < len(known) and _inverted(a, ti=FLUID["ti"], **ranges)
 
 
 def fluid_ratio(acquisition: Acquisition) -> float | None:
@@ -305,46 +298,35 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "stir",
         "STIR",
-        lambda a: (
-            a.inversion_recovery
-            and _times(a, ti=(80, 300))
-            and ("SE" in a.scanning or not _times(a, te=(0, 10)))
-        ),
+        lambda a: _inverted(a, ti=(80, 300)) and ("SE" in a.scanning or not _times(a, te=(0, 10))),
     ),
     Rule(
         "t1-prepared-gradient-echo",
         T1,
-        lambda a: (
-            a.inversion_recovery
-            and "SE" not in a.scanning
-            and _times(a, ti=(250, 1500), te=(0, 10))
-        ),
+        lambda a: _inverted(a, ti=(250, 1500), te=(0, 10)) and "SE" not in a.scanning,
     ),
     Rule(
         "t1-flair",
         T1,
-        lambda a: a.inversion_recovery and _times(a, ti=(400, 1300), te=(0, 45)),
+        lambda a: _inverted(a, ti=(400, 1300), te=(0, 45)),
         "inversion for T1, not for fluid: {values}",
     ),
     Rule(
         "flair",
         FLAIR,
-        lambda a: a.inversion_recovery and _fluid_times(a) and 0.65 <= (fluid_ratio(a) or 0) <= 1.2,
+        lambda a: _inverted(a, **FLUID) and 0.65 <= (fluid_ratio(a) or 0) <= 1.2,
     ),
     Rule(
         "flair-unusual",
         FLAIR,
-        lambda a: a.inversion_recovery and _fluid_times(a) and a.named == "FLAIR",
+        lambda a: _inverted(a, **FLUID) and a.named == "FLAIR",
         "{values}; the inversion time is unusual for nulling fluid, the description says FLAIR",
         "likely",
     ),
     Rule(
         "flair-incomplete",
         FLAIR,
-        lambda a: (
-            (a.inversion_recovery and a.inversion is not None and None in (a.repetition, a.echo))
-            and _fluid_times(a, absent=True)
-        ),
+        _may_null_fluid_as_far_as_known,
         "{values}, the rest is absent",
         "likely",
     ),
@@ -352,9 +334,8 @@ RULES: tuple[Rule, ...] = (
         "flair-without-ti",
         FLAIR,
         lambda a: (
-            (a.inversion_recovery is not False and a.inversion is None)
-            and _times(a, tr=FLUID_TR, te=FLUID_TE)
-            and a.named == "FLAIR"
+            (a.inversion_recovery is not False and a.inversion is None and a.named == "FLAIR")
+            and _times(a, tr=FLUID["tr"], te=FLUID["te"])
         ),
         "{values}, no TI; the description says FLAIR",
         "likely",
@@ -363,14 +344,13 @@ RULES: tuple[Rule, ...] = (
         "flair-by-times",
         FLAIR,
         lambda a: (
-            (a.inversion_recovery and a.inversion is None)
-            and _times(a, tr=(6000, 20_000), te=(80, 700))
+            (_inverted(a, tr=(6000, 20_000), te=(80, 700)) and a.inversion is None)
             and a.named in (None, "T2")
         ),
         "{values}, no TI",
         "guess",
     ),
-    Rule("inversion-recovery", "other inversion recovery", lambda a: a.inversion_recovery),
+    Rule("inversion-recovery", "other inversion recovery", _inverted),
     # Gradient echo.
     Rule(
         "steady-state",
@@ -383,12 +363,12 @@ RULES: tuple[Rule, ...] = (
         lambda a: "SE" not in a.scanning and _called(a, "susceptibility"),
         "made for susceptibility, {values}",
     ),
-    Rule("t2-star", "T2*", lambda a: _gradient(a) and (a.echo or 0) >= 12),
+    Rule("t2-star", "T2*", lambda a: _gradient_echo(a, te=(12, math.inf))),
     Rule(
         "t1-gradient-echo",
         T1,
         lambda a: (
-            (_gradient(a) and _times(a, tr=(2, 60), te=(0, 15), flip=(8, 90)))
+            _gradient_echo(a, tr=(2, 60), te=(0, 15), flip=(8, 90))
             and (a.named == "T1" or "SP" in a.variant or "MP" in a.variant)
         ),
     ),
@@ -396,9 +376,8 @@ RULES: tuple[Rule, ...] = (
         "t1-prepared-by-variant",
         T1,
         lambda a: (
-            (_gradient(a) and "MP" in a.variant)
-            and _times(a, tr=(1200, 3500), te=(0, 6))
-            and a.named == "T1"
+            _gradient_echo(a, tr=(1200, 3500), te=(0, 6))
+            and ("MP" in a.variant and a.named == "T1")
         ),
         "{values}, no TI",
         "likely",
@@ -406,9 +385,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "t1-small-flip",
         T1,
-        lambda a: (
-            _gradient(a) and _times(a, tr=(2, 60), te=(0, 10), flip=(4, 8)) and a.named == "T1"
-        ),
+        lambda a: _gradient_echo(a, tr=(2, 60), te=(0, 10), flip=(4, 8)) and a.named == "T1",
         "{values}; the description says T1",
         "likely",
     ),
@@ -416,12 +393,11 @@ RULES: tuple[Rule, ...] = (
         "t1-gradient-echo-2d",
         T1,
         lambda a: (
-            (_gradient(a) and _times(a, tr=(60, 700), te=(0, 8), flip=(40, 120)))
-            and a.named in (None, "T1")
+            _gradient_echo(a, tr=(60, 700), te=(0, 8), flip=(40, 120)) and a.named in (None, "T1")
         ),
         confidence="likely",
     ),
-    Rule("gradient-echo", "gradient echo", _gradient),
+    Rule("gradient-echo", "gradient echo", _gradient_echo),
     # Spin echo, and headers that do not say how the echo was made.
     Rule(
         "t1-spin-echo", T1, lambda a: "SE" in a.scanning and _times(a, tr=(200, 1100), te=(0, 40))
@@ -492,29 +468,20 @@ def identify(acquisition: Acquisition) -> Identified:
     rule = _rule_of(acquisition)
     words = _words(acquisition)
     kind, why = rule.kind.format_map(words), rule.why.format_map(words)
+    name, sequence, contrast, otherwise = rule.name, rule.sequence, None, None
+    confidences = [rule.confidence]
     if not rule.usable:
         otherwise = _rule_of(replace(acquisition, description="")).sequence
-        return Identified(
-            None,
-            printable(kind),
-            False,
-            rule.name,
-            printable(why),
-            "certain" if otherwise is None else "likely",
-            but_for_a_word=otherwise,
-        )
-    confidences = [rule.confidence]
-    if acquisition.derived:
-        confidences.append("likely")
-        why += ", derived from other images"
-    contradicted = [" and ".join(sorted(acquisition.hints & NEVER_NULL_FLUID))]
-    if contradicted[0]:
-        confidences.append("likely")
-    if rule.kind != "unknown" and acquisition.named != rule.kind:
-        contradicted.append(acquisition.named or "")
-    for said in filter(None, contradicted):
-        why += f"; the description says {said}, which these values contradict"
-    sequence, name, contrast = rule.sequence, rule.name, None
+        confidences += ["likely"] if otherwise else []
+    else:
+        if acquisition.derived:
+            why += ", derived from other images"
+            confidences.append("likely")
+        if excluding := acquisition.hints & NEVER_NULL_FLUID:
+            why += _CONTRADICTED.format(" and ".join(sorted(excluding)))
+            confidences.append("likely")
+        if acquisition.named not in (None, kind) and kind != "unknown":
+            why += _CONTRADICTED.format(acquisition.named)
     if sequence is not None:
         medium = _contrast_rule_of(acquisition)
         contrast = medium.contrast
@@ -527,11 +494,12 @@ def identify(acquisition: Acquisition) -> Identified:
     return Identified(
         sequence,
         printable(kind),
-        True,
+        rule.usable,
         name,
         printable(why),
         max(confidences, key=_RANK.index),
         contrast,
+        otherwise,
     )
 
 
