@@ -153,7 +153,7 @@ def _contrast(
     bolus: str,
     acquired: str,
 ) -> bool | None:
-    # PS3.3 sections C.7.6.4 and C.7.6.16.2.12.
+    """Whether contrast medium was there, by PS3.3 sections C.7.6.4 and C.7.6.16.2.12."""
     if administered.upper() == "NO":
         return False
     if phase:
@@ -167,7 +167,7 @@ def _contrast(
 
 
 def _acquired(*texts: str) -> float | None:
-    """The first time that a header holds, frame before series (DT, TM: PS3.5 section 6.2)."""
+    """The first time that a header holds, of two DT, three DA and three TM (PS3.5 section 6.2)."""
     moments, dates, times = texts[:2], texts[2:5], texts[5:]
     for moment in moments:
         day, seconds = _day(moment[:8]), _seconds(moment[8:])
@@ -321,24 +321,20 @@ class Acquisition:
         return contrast_hint(self.description)
 
 
-_ATTRIBUTES = {
-    attribute.name: attribute.metadata for attribute in fields(Acquisition) if attribute.metadata
-}
+_READ: list[tuple[str, Callable[..., Any], tuple[str, ...]]] = [
+    (attribute.name, attribute.metadata["read"], attribute.metadata["keywords"])
+    for attribute in fields(Acquisition)
+    if attribute.metadata
+]
 # What is read of each frame.
-KEYWORDS: tuple[str, ...] = tuple(
-    dict.fromkeys(keyword for one in _ATTRIBUTES.values() for keyword in one["keywords"])
-)
-# Name of the attribute, how it is read, and where its values are among those of `KEYWORDS`.
-_READERS: tuple[tuple[str, Callable[..., Any], tuple[int, ...]], ...] = tuple(
-    (name, one["read"], tuple(map(KEYWORDS.index, one["keywords"])))
-    for name, one in _ATTRIBUTES.items()
-)
+KEYWORDS = tuple(dict.fromkeys(keyword for _, _, keywords in _READ for keyword in keywords))
+_READ_AT = [(name, read, tuple(map(KEYWORDS.index, keywords))) for name, read, keywords in _READ]
 
 
 @lru_cache(maxsize=2048)
 def acquisition_of(values: tuple[str, ...]) -> Acquisition:
     """The acquisition that values in the order of `KEYWORDS` describe; remembers the last ones."""
-    return Acquisition(**{name: read(*[values[i] for i in at]) for name, read, at in _READERS})
+    return Acquisition(**{name: read(*[values[i] for i in at]) for name, read, at in _READ_AT})
 
 
 def stored_values(dataset: object) -> tuple[str, ...]:

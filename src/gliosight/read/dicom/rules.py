@@ -122,7 +122,7 @@ class ContrastRule(NamedTuple):
     why: str
 
 
-# What the rules ask of an acquisition.
+# What the rules ask of an acquisition ``a``.
 
 
 def _times(a: Acquisition, **ranges: Range) -> bool:
@@ -175,7 +175,7 @@ def _may_null_fluid(a: Acquisition) -> bool:
     return a.inversion_recovery is not False and _times(a, **FLUID) and "EP" not in a.scanning
 
 
-def _may_null_fluid_as_far_as_known(a: Acquisition) -> bool:
+def _nulls_fluid_as_far_as_known(a: Acquisition) -> bool:
     known = {"tr": a.repetition, "te": a.echo}
     ranges = {name: FLUID[name] for name, value in known.items() if value is not None}
     return len(ranges) < len(known) and _inverted(a, ti=FLUID["ti"], **ranges)
@@ -326,7 +326,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "flair-incomplete",
         FLAIR,
-        _may_null_fluid_as_far_as_known,
+        _nulls_fluid_as_far_as_known,
         "{values}, the rest is absent",
         "likely",
     ),
