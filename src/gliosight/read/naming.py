@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePath
 
-from gliosight.read.dicom.hints import HINTS, contrast_hint, without_minus
+from gliosight.read.dicom.words import HINTS, contrast_hint, without_minus
 from gliosight.study import Sequence
 
 # Suffixes that promise something this tool reads; a file with one is mislabelled when its bytes

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gliosight.errors import GliosightError
+from gliosight.read.dicom.acquisition import is_dated
 from gliosight.read.dicom.ranking import Merit, is_axial, merit_of
 from gliosight.read.dicom.series import Series
-from gliosight.read.dicom.times import is_dated
 from gliosight.read.resample import LEAST_COVERED
 from gliosight.study import Geometry, Sequence
 

@@ -31,7 +31,7 @@ from gliosight.read.intensities import from_doubles
 from gliosight.read.limits import Budget, Limits, cannot_read, size_in_words
 
 if TYPE_CHECKING:
-    from gliosight.read.dicom.frames import Frame
+    from gliosight.read.dicom.acquisition import Frame
 
 # The slices of one series may have slopes of their own, which differ by so much at most.
 MOST_SLOPES = 1e6

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from gliosight.read.dicom.rule import Confidence
+from gliosight.read.dicom.rules import Confidence
 from gliosight.read.dicom.series import Series
 from gliosight.study import Geometry
 
