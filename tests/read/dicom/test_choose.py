@@ -52,12 +52,12 @@ def test_a_usual_study() -> None:
 
 
 BETTER: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
-    ("certain before likely", {}, {"InversionTime": None, "SeriesDescription": "flair"}, "surer"),
+    ("certain before likely", {}, {"InversionTime": None, "SeriesDescription": "flair"}, "confidence"),
     (
         "original before derived",
         {"slices": 20},
         {"slices": 40, "step": 3.0, "ImageType": ["DERIVED", "SECONDARY", "MPR"]},
-        "surer",
+        "confidence",
     ),
     (
         "axial before sagittal, though that has more slices",

@@ -120,7 +120,7 @@ def test_where_every_t1_claims_contrast_medium_it_is_told() -> None:
         stack(20, 4, **T1_SE, **GIVEN, time="110000"), stack(20, 5, **T1_SE, **GIVEN, time="113000")
     )
     assert numbers(choice) == {T1C: 5}
-    assert "every T1 says that it is after contrast" in told(choice)["T1_LEFT_OUT"]
+    assert "every T1 is after contrast medium by its header" in told(choice)["T1_LEFT_OUT"]
 
 
 def test_a_t1_that_only_a_word_excludes_is_told_and_can_be_named() -> None:
