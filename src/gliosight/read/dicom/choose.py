@@ -197,32 +197,31 @@ def _choose_t1(
     flair: Series, study: Stacks, named: Mapping[Sequence, Series]
 ) -> tuple[dict[Sequence, Picked], bool, bool]:
     """T1 and T1C among series that are neither FLAIR nor named; ``by_order`` and ``dated`` of `Choice`."""
-    weighted = [series for series in study if series.identified.sequence in (T1, T1C)]
+    weighted = [*_showing(study, T1), *_showing(study, T1C)]
     singles = _single_slices(flair, weighted)
     candidates = [
         series for series in weighted if series not in singles and _obstacle(series, flair) is None
     ]
-    after = [series for series in candidates if series.identified.sequence is T1C]
-    # Once contrast medium is known to be in, every later T1 shows it, whatever its header says.
+    after = _showing(candidates, T1C)
+    # Once contrast medium was given, every later T1 shows it, whatever its header says.
     known = [*after, *(series for name, series in named.items() if name is T1C)]
     before = [
         series
-        for series in candidates
-        if series.identified.sequence is T1
-        and not (_is_silent(series) and any(is_later(other, series) for other in known))
+        for series in _showing(candidates, T1)
+        if not (_is_silent(series) and any(_is_later(other, series) for other in known))
     ]
     picked = {}
     if after and T1C not in named:
         picked[T1C] = _nearest(flair, after)
     if before and T1 not in named:
         stated = [series for series in before if not _is_silent(series)]
-        earliest = [one for one in before if not any(is_later(other, one) for other in before)]
+        earliest = [one for one in before if not any(_is_later(other, one) for other in before)]
         picked[T1] = _nearest(flair, before if known else stated or earliest or before)
     first = None if known else named.get(T1) or _first_of_pair(flair, before)
     repeated = [series for series in before if first is not None and _repeats(first, series)]
     if first is None or not repeated:
         return picked, False, False
-    last = reduce(lambda last, series: series if is_later(last, series) else last, repeated)
+    last = reduce(lambda last, series: series if _is_later(last, series) else last, repeated)
     if T1 not in named:
         picked[T1] = first, _because(first, "the earlier of two T1 of one kind")
     words = "the later of two T1 of one kind, so probably after contrast medium"
@@ -233,11 +232,9 @@ def _choose_t1(
 
 def _single_slices(flair: Series, weighted: Stacks) -> list[Series]:
     """Slices that are a series each, one of which would stand for the whole head."""
-    single = [
-        series
-        for series in weighted
-        if series.usable and series.shape[0] == 1 and flair.shape[0] > 1
-    ]
+    if flair.shape[0] == 1:
+        return []
+    single = [series for series in weighted if series.usable and series.shape[0] == 1]
     counts = Counter(series.identified.sequence for series in single)
     return [series for series in single if counts[series.identified.sequence] > 1]
 
@@ -248,14 +245,14 @@ def _first_of_pair(flair: Series, candidates: Stacks) -> Series | None:
         series
         for series in candidates
         if any(_repeats(series, other) for other in candidates)
-        and not any(_repeats(other, series) and is_later(other, series) for other in candidates)
+        and not any(_repeats(other, series) and _is_later(other, series) for other in candidates)
     ]
     return max(firsts, key=lambda series: _nearness(flair, series), default=None)
 
 
 def _repeats(first: Series, second: Series) -> bool:
     """Whether the second is the same protocol once more, not known to be earlier, contrast not stated."""
-    later = is_later(first, second)
+    later = _is_later(first, second)
     if first is second or not _is_silent(second) or later is False:
         return False
     # Stacks of one series differ in much that is no repetition: only a later time makes them two.
@@ -288,18 +285,19 @@ def _nearest(flair: Series, candidates: Stacks) -> Picked:
 
 def _nearness(flair: Series, series: Series) -> tuple[bool, bool, bool, Merit]:
     """What makes a T1 suit FLAIR: its sequence is no guess, its grid, its direction, its merit."""
-    parallel = (
-        flair.geometry is not None
-        and series.geometry is not None
-        and _parallel(flair.geometry, series.geometry)
-    )
     sure = series.identified.confidence != "guess"
+    parallel = _parallel(flair.geometry, series.geometry)
     return sure, same_grid(flair, series), parallel, _merit(series)
 
 
 def _because(series: Series, words: str) -> str:
     header = series.identified
     return f"{series.place} is {header.kind} ({header.confidence}), {words}: {header.why}."
+
+
+def _showing(study: Stacks, name: Sequence) -> list[Series]:
+    """The series that show a sequence by their headers."""
+    return [series for series in study if series.identified.sequence is name]
 
 
 def _is_silent(series: Series) -> bool:
@@ -309,7 +307,7 @@ def _is_silent(series: Series) -> bool:
 
 def _why_not_used(name: Sequence, flair: Series, study: Stacks, first: Series | None) -> str | None:
     """Why no series was taken for T1 or T1C; ``None`` if the study holds none. ``first`` is T1."""
-    shown = [series for series in study if series.identified.sequence is name]
+    shown = _showing(study, name)
     if singles := _single_slices(flair, shown):
         return f"{len(singles)} single {name.value} slices cannot be joined to a series"
     if shown:
@@ -321,7 +319,7 @@ def _why_not_used(name: Sequence, flair: Series, study: Stacks, first: Series | 
 
 def _perhaps_t1(study: Stacks) -> str | None:
     """Where a T1 may hide: under a claim of contrast medium, or under a word that excludes it."""
-    after = [series for series in study if series.usable and series.identified.sequence is T1C]
+    after = [series for series in _showing(study, T1C) if series.usable]
     for series in after:
         if any(_same_protocol(series, other) for other in after if other is not series):
             return f"every T1 is after contrast medium by its header, such as {series.place}"
@@ -334,7 +332,7 @@ def _perhaps_t1(study: Stacks) -> str | None:
 
 def _perhaps_t1c(flair: Series, study: Stacks, first: Series | None) -> str | None:
     """Why a further T1, which may be after contrast medium, was not taken for T1C."""
-    silent = [series for series in study if series.identified.sequence is T1 and _is_silent(series)]
+    silent = [series for series in _showing(study, T1) if _is_silent(series)]
     if singles := _single_slices(flair, silent):
         count = len(singles)
         return f"{count} single T1 slices, perhaps after contrast, cannot be joined to a series"
@@ -344,7 +342,7 @@ def _perhaps_t1c(flair: Series, study: Stacks, first: Series | None) -> str | No
             # Unreadable and joined from several series, it may hold T1 and T1C.
             if series.error is not None and series.whole.joined > 1:
                 return f"{what} {_obstacle(series, flair)}"
-        elif series is not first and is_later(first, series) is not False:
+        elif series is not first and _is_later(first, series) is not False:
             protocol = f"is of another protocol than T1 ({first.beside(series)})"
             return f"{what} {_obstacle(series, flair) or protocol}"
     return None
@@ -379,7 +377,7 @@ def same_grid(flair: Series, other: Series) -> bool:
     return flair.geometry.coincides(other.geometry, flair.shape[1:])
 
 
-def is_later(first: Series, second: Series) -> bool | None:
+def _is_later(first: Series, second: Series) -> bool | None:
     """Whether the second was acquired after the first; ``None`` where nothing tells.
 
     By time where both have one, with a date or without; what has the same time is the same acquisition.
@@ -394,7 +392,7 @@ def is_later(first: Series, second: Series) -> bool | None:
 
 
 def _choose_flair(candidates: Stacks, study: Stacks) -> tuple[Series, str, list[Flag]]:
-    flairs = [series for series in candidates if series.identified.sequence is FLAIR]
+    flairs = _showing(candidates, FLAIR)
     merits = {
         series: _merit(series, after_contrast=_after_contrast(series, study))
         for series in flairs
@@ -431,7 +429,7 @@ def _after_contrast(flair: Series, study: Stacks) -> bool:
     """Whether a FLAIR says that it is after contrast medium, or was acquired after a T1 that says so."""
     if flair.identified.contrast is not None:
         return flair.identified.contrast
-    return any(is_later(series, flair) for series in study if series.identified.sequence is T1C)
+    return any(_is_later(series, flair) for series in _showing(study, T1C))
 
 
 def _beside(best: Series, others: Stacks) -> str:
@@ -532,7 +530,9 @@ def _merit(series: Series, *, after_contrast: bool = False) -> Merit:
     )
 
 
-def _parallel(first: Geometry, second: Geometry) -> bool:
+def _parallel(first: Geometry | None, second: Geometry | None) -> bool:
+    if first is None or second is None:
+        return False
     return abs(float(first.normal @ second.normal)) >= SAME_DIRECTION
 
 
