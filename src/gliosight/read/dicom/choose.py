@@ -739,9 +739,9 @@ def confirm_order(
 
     Where no date makes the order sure, they may also reverse it. ``arrays`` and ``left_out`` are changed.
     """
-    if not choice.by_order or T1 not in arrays or T1C not in arrays:
+    if not choice.by_order or T1C not in arrays:
         return choice, []
-    enhanced = enhancement(arrays[T1], arrays[T1C])
+    enhanced = enhancement(arrays[T1], arrays[T1C]) if T1 in arrays else 0.0
     if enhanced < -ENHANCES_FROM and not choice.dated:
         enhanced = -enhanced
         arrays[T1], arrays[T1C] = arrays[T1C], arrays[T1]
@@ -761,10 +761,14 @@ def confirm_order(
         return choice, [flag("T1C_BY_ORDER", message)]
     del arrays[T1C]
     left_out.append(T1C)
-    darker = enhanced < -ENHANCES_FROM
-    how = "darkens against the earlier one" if darker else "does not clearly enhance"
+    if T1 not in arrays:
+        why = "there is no T1 to compare the later one with"
+    elif enhanced < -ENHANCES_FROM:
+        why = "the later one darkens against the earlier one"
+    else:
+        why = "the later one does not clearly enhance"
     message = (
-        f"T1C is left out: no header says which T1 is after contrast medium, and the later one {how}. "
+        f"T1C is left out: no header says which T1 is after contrast medium, and {why}. "
         "Name it with --t1c if you know it."
     )
     return choice, [flag("T1C_LEFT_OUT", message)]
