@@ -280,15 +280,6 @@ def test_one_t1_with_unknown_contrast_is_t1() -> None:
     assert not choice.by_order
 
 
-def test_a_t1_later_than_known_contrast_is_no_t1() -> None:
-    choice = chosen(
-        stack(20, 1, **FLAIR),
-        stack(20, 2, **T1_SE, **GIVEN, time="100000"),
-        stack(20, 3, **T1_SE, time="101000"),
-    )
-    assert numbers(choice) == {F: 1, T1C: 2}
-
-
 def test_another_frame_of_reference_is_left_out_and_said() -> None:
     choice = chosen(
         stack(20, 1, **FLAIR),
