@@ -51,7 +51,7 @@ from gliosight.read.resample import LEAST_COVERED
 from gliosight.study import Flag, Geometry, Sequence
 
 FLAIR, T1, T1C = Sequence.FLAIR, Sequence.T1, Sequence.T1C
-# Slices are axial within 45 degrees, and two series have one direction within 10 degrees.
+# Cosines: slices are axial within 45 degrees, two series have one direction within 10 degrees.
 AXIAL_FROM = float(np.cos(np.deg2rad(45.0)))
 SAME_DIRECTION = float(np.cos(np.deg2rad(10.0)))
 # Isotropic: slices no further apart than this (mm), and no more than this many times the pixel.
@@ -305,8 +305,8 @@ def _is_silent(series: Series) -> bool:
     return series.identified.contrast is None
 
 
-def _why_not_used(name: Sequence, flair: Series, study: Stacks, first: Series | None) -> str | None:
-    """Why no series was taken for T1 or T1C; ``None`` if the study holds none. ``first`` is T1."""
+def _why_not_used(name: Sequence, flair: Series, study: Stacks, t1: Series | None) -> str | None:
+    """Why no series was taken for T1 or T1C beside ``t1``; ``None`` if the study holds none."""
     shown = _showing(study, name)
     if singles := _single_slices(flair, shown):
         return f"{len(singles)} single {name.value} slices cannot be joined to a series"
@@ -314,7 +314,7 @@ def _why_not_used(name: Sequence, flair: Series, study: Stacks, first: Series | 
         best = max(shown, key=_merit)
         silent = "was acquired after contrast medium, though its header does not say so"
         return f"{name.value} ({best.place}) {_obstacle(best, flair) or silent}"
-    return _perhaps_t1(study) if name is T1 else _perhaps_t1c(flair, study, first)
+    return _perhaps_t1(study) if name is T1 else _perhaps_t1c(flair, study, t1)
 
 
 def _perhaps_t1(study: Stacks) -> str | None:
@@ -330,7 +330,7 @@ def _perhaps_t1(study: Stacks) -> str | None:
     return None
 
 
-def _perhaps_t1c(flair: Series, study: Stacks, first: Series | None) -> str | None:
+def _perhaps_t1c(flair: Series, study: Stacks, t1: Series | None) -> str | None:
     """Why a further T1, which may be after contrast medium, was not taken for T1C."""
     silent = [series for series in _showing(study, T1) if _is_silent(series)]
     if singles := _single_slices(flair, silent):
@@ -338,12 +338,12 @@ def _perhaps_t1c(flair: Series, study: Stacks, first: Series | None) -> str | No
         return f"{count} single T1 slices, perhaps after contrast, cannot be joined to a series"
     for series in silent:
         what = f"{series.place}, a T1 perhaps after contrast,"
-        if first is None:
+        if t1 is None:
             # Unreadable and joined from several series, it may hold T1 and T1C.
             if series.error is not None and series.whole.joined > 1:
                 return f"{what} {_obstacle(series, flair)}"
-        elif series is not first and _is_later(first, series) is not False:
-            protocol = f"is of another protocol than T1 ({first.beside(series)})"
+        elif series is not t1 and _is_later(t1, series) is not False:
+            protocol = f"is of another protocol than T1 ({t1.beside(series)})"
             return f"{what} {_obstacle(series, flair) or protocol}"
     return None
 
@@ -426,7 +426,7 @@ def _choose_flair(candidates: Stacks, study: Stacks) -> tuple[Series, str, list[
 
 
 def _after_contrast(flair: Series, study: Stacks) -> bool:
-    """Whether a FLAIR says that it is after contrast medium, or was acquired after a T1 that says so."""
+    """Whether a FLAIR is after contrast medium: by its header, or since it is later than a T1C."""
     if flair.identified.contrast is not None:
         return flair.identified.contrast
     return any(_is_later(series, flair) for series in _showing(study, T1C))
@@ -438,7 +438,7 @@ def _beside(best: Series, others: Stacks) -> str:
 
 
 def _goes_on(best: Series, others: Stacks) -> list[Flag]:
-    """A flag where the slices of another FLAIR go on beyond those of one that is less than a head."""
+    """A flag where FLAIR covers less than a head, and another FLAIR has slices beyond it."""
     geometry = best.geometry
     if geometry is None or _coverage_mm(geometry) >= COMPLETE_MM:
         return []
@@ -476,7 +476,7 @@ def _refuse_unsafe(ranked: Stacks, study: Stacks, *, equal: bool) -> None:
 
 
 def _unreadable(error: GliosightError, flair: Series, study: Stacks) -> GliosightError:
-    """Why the only FLAIR cannot be read, with the option that takes it all the same where there is one."""
+    """The error of the only FLAIR, with the option that takes it nevertheless, if there is one."""
     option = _option(flair, FLAIR, study)
     if not (flair.unplaced and option and _proposable(flair, FLAIR, study)):
         return error
@@ -565,16 +565,14 @@ def named_in(study: Stacks, text: str) -> list[Series]:
     """
     match = _NAME_AND_PART.fullmatch(text.strip())
     name, part = match.groups() if match is not None else ("", None)
-    named = [series for series in study if name and name in series.uids]
-    if not named:
-        named = [
-            series for series in study if series.number is not None and str(series.number) == name
-        ]
+    by_uid = [series for series in study if name and name in series.uids]
+    numbered = [series for series in study if series.number is not None]
+    named = by_uid or [series for series in numbered if str(series.number) == name]
     return [series for series in named if part is None or series.part.lower() == part.lower()]
 
 
 def _find_named(study: Stacks, name: Sequence, text: str) -> Picked:
-    """The series a user names for a sequence; see `choose` for what is raised."""
+    """The series that the user names for a sequence; raises as `choose`."""
     option = f"--{name.value.lower()}"
     what = f"{option} {text.strip()[:MOST_TYPED]} names"
     named = named_in(study, text)
@@ -593,12 +591,11 @@ def _find_named(study: Stacks, name: Sequence, text: str) -> Picked:
     if not nameable:
         header = named[0].identified
         others = [series for series in study if _proposable(series, name, study)]
+        another = f"name another series: {_listing(others)}"
         raise UnsupportedInputError(
             f"{option} names {header.kind}, which is never analysed: {header.why}",
             where=named[0].place,
-            remedy=f"name another series: {_listing(others)}"
-            if others
-            else "give a study with FLAIR",
+            remedy=another if others else "give a study with FLAIR",
         )
     fitting = [series for series in nameable if series.identified.sequence is name] or nameable
     if len(fitting) > 1:
@@ -609,11 +606,10 @@ def _find_named(study: Stacks, name: Sequence, text: str) -> Picked:
     series = fitting[0]
     if series.error is not None:
         raise series.error
-    stacks = f"; one of {len(named)} stacks" if len(named) > 1 else ""
-    why = (
-        f"{series.place} was named with {option} ({series.identified.kind} by its header{stacks})."
-    )
-    return series, why
+    header_and_stacks = f"{series.identified.kind} by its header"
+    if len(named) > 1:
+        header_and_stacks += f"; one of {len(named)} stacks"
+    return series, f"{series.place} was named with {option} ({header_and_stacks})."
 
 
 def _listing(study: Stacks) -> str:
@@ -680,17 +676,31 @@ def _proposable(series: Series, name: Sequence, study: Stacks) -> bool:
 
 
 def _says_after_contrast(series: Series) -> bool:
-    """Whether header or description say so, also of what is no T1 and no FLAIR by them."""
+    """Whether header or description say so, of any kind of series."""
     return bool(series.identified.contrast or series.frames[0].acquisition.contrast)
 
 
 def choose_images(
     study: Stacks, budget: Budget, wanted: Mapping[Sequence, str], decoder: DecoderProcess
 ) -> tuple[Choice, dict[Sequence, NDArray[Any]], list[Flag]]:
-    """Choose, and read; a stored mask with the header of an image is skipped.
+    """Choose the series of one study, read their pixels, and choose again without stored masks.
 
-    Workstations store masks under a copy of the image's header: only the pixels tell. T1 or T1C of a kind
-    of pixels that is not read is not among the values, with its flag; damage is an error as in FLAIR.
+    Workstations store masks under a copy of the image's header, so that only the pixels tell them apart.
+
+    Returns
+    -------
+    choice : Choice
+    arrays : dict of Sequence to (slices, rows, columns) array
+        Without a T1 or T1C whose kind of pixels is not supported.
+    flags : list of Flag
+        Of pixels alone, not those of ``choice``.
+
+    Raises
+    ------
+    DamagedInputError
+        Damaged pixels; a mask that the user named, or that is the only FLAIR.
+    UnsupportedInputError, UsageError, GliosightError
+        As `choose`; FLAIR's kind of pixels is not supported.
     """
     left = list(study)
     flags: list[Flag] = []
@@ -735,9 +745,17 @@ def _read(
 def confirm_order(
     choice: Choice, arrays: dict[Sequence, NDArray[Any]], left_out: list[Sequence]
 ) -> tuple[Choice, list[Flag]]:
-    """Let the pixels confirm a T1C that only came after a T1; leave it out where they do not.
+    """Leave out a T1C known by the order of acquisition alone, unless it enhances against T1.
 
-    Where no date makes the order sure, they may also reverse it. ``arrays`` and ``left_out`` are changed.
+    Where no dates make that order sure, T1 and T1C are swapped if T1 enhances against T1C instead.
+
+    Parameters
+    ----------
+    choice : Choice
+    arrays : dict of Sequence to (slices, rows, columns) array
+        On one grid; changed accordingly.
+    left_out : list of Sequence
+        T1C is added where it is left out.
     """
     if not choice.by_order or T1C not in arrays:
         return choice, []
