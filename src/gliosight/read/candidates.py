@@ -752,15 +752,14 @@ class _Finder:
         for folder, group in groups:
             files = {Sequence.FLAIR: group.files}
             notes, used = list(flags), list(group.files)
-            series_of_flair = {series for series, _ in slice_places(group.files)}
+            own_series = {series for series, _ in slice_places(group.files)}
             for name in (Sequence.T1, Sequence.T1C):
                 folders = by_sequence.get(name, {})
                 if len(folders) == len(flairs) == 1:
                     (pictures,) = folders.values()
-                    series = [series for series, _ in slice_places(pictures)]
-                    placed = list(zip(series, pictures, strict=True))
-                    own = tuple(file for series, file in placed if series in series_of_flair)
-                    rest = [file.where for series, file in placed if series not in all_series]
+                    named = list(zip(slice_places(pictures), pictures, strict=True))
+                    own = tuple(file for (series, _), file in named if series in own_series)
+                    rest = [file.where for (series, _), file in named if series not in all_series]
                     if own:
                         notes += _ignored("Pictures called otherwise than FLAIR", _listed(rest))
                     # Those that do not fit are left out when they are read, and the flag says why.
