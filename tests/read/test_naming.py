@@ -320,7 +320,8 @@ def test_folders(name: str, sequence: Sequence | str | None, mask: bool, structu
         ("t1_study/P1", None),  # what lies above the study says nothing of it
         ("t1_study", None),
         ("T1/FLAIR", FLAIR),
-        ("FLAIR/P1/images", None),
+        ("FLAIR/P1/images", FLAIR),
+        ("FLAIR_study/P1/images", None),
         ("", None),
     ],
 )

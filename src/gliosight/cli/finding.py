@@ -13,7 +13,7 @@ from gliosight.errors import GliosightError, within
 from gliosight.files import remove_abandoned_temporaries
 from gliosight.read import Candidate, Limits, find, join, opened
 from gliosight.read.candidates import told_apart
-from gliosight.read.recognise import folder_name
+from gliosight.read.detect import folder_name
 from gliosight.study import Flag
 
 

@@ -35,8 +35,8 @@ from gliosight.errors import (
     UnsupportedInputError,
     printable,
 )
-from gliosight.read.detect import Kind
-from gliosight.read.folders import FileGroup, flair_groups, mode_of, refuse_result
+from gliosight.read.detect import InputFile, Kind, folder_name
+from gliosight.read.folders import FileGroup, flair_groups, is_result, mode_of
 from gliosight.read.limits import cannot_read, open_regular
 from gliosight.read.naming import (
     is_mask,
@@ -49,7 +49,6 @@ from gliosight.read.naming import (
     stem,
 )
 from gliosight.read.nifti import assign
-from gliosight.read.recognise import Found, folder_name
 from gliosight.study import Sequence
 
 TABLE = "data_mask.csv"
@@ -233,7 +232,7 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[Path], tuple[Path, Path] | No
         folder = waiting.pop()
         try:
             status = folder.stat()
-            if (status.st_dev, status.st_ino) in visited or _is_result(folder):
+            if (status.st_dev, status.st_ino) in visited or is_result(folder):
                 continue
             visited.add((status.st_dev, status.st_ino))
             files, folders = _listed(folder)
@@ -268,14 +267,6 @@ def _listed(folder: Path) -> tuple[list[Path], list[Path]]:
         [folder / name for name in sorted(files, key=natural_key)],
         [folder / name for name in sorted(folders, key=natural_key)],
     )
-
-
-def _is_result(folder: Path) -> bool:
-    try:
-        refuse_result(folder)
-    except NothingReadableError:
-        return True
-    return folder.name.endswith("-gliosight")
 
 
 def _is_nifti(path: Path) -> bool:
@@ -402,7 +393,7 @@ def _same(path: Path | None, other: Path | None) -> bool:
 def _volumes(folder: Path, paths: list[Path], root: Path) -> list[Case]:
     """The cases of one folder: one for each FLAIR; none where there is no FLAIR."""
     images = [
-        Found(path, Kind.NIFTI, path.relative_to(root).as_posix())
+        InputFile(path, Kind.NIFTI, path.relative_to(root).as_posix())
         for path in paths
         if not is_mask(path.name)
     ]

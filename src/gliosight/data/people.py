@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
-from gliosight.read.recognise import folder_name
+from gliosight.read.detect import folder_name
 
 COLUMNS = ("patient", "person", "collection")
 REMEDY = f"with the columns {', '.join(COLUMNS)}"

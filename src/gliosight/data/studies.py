@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from gliosight.data.manifest import NIFTI, REMEDY, Manifest, SliceRow
 from gliosight.errors import DamagedInputError, UnsupportedInputError, printable
 from gliosight.read import Request, read
-from gliosight.read.detect import HEAD_BYTES, SLICES, Kind, recognise, sniff
+from gliosight.read.detect import HEAD_BYTES, SLICES, InputFile, Kind, recognise, sniff
 from gliosight.read.intensities import make_finite
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, open_regular, read_file
 from gliosight.read.nifti_file import Image, read_nifti_file
 from gliosight.read.pictures import decode_picture
-from gliosight.read.recognise import Found
 from gliosight.read.slices import read_slices
 from gliosight.read.tiff import decode_tiff
 from gliosight.study import Study
@@ -219,7 +218,7 @@ def _read_pictures(
     manifest: Manifest, patient: str, rows: tuple[SliceRow, ...], budget: Budget
 ) -> tuple[Study, NDArray[np.bool_]]:
     paths = [(manifest.path(row.image), row.image) for row in rows]
-    files = [Found(path, sniff(path, where), where) for path, where in paths]
+    files = [InputFile(path, sniff(path, where), where) for path, where in paths]
     study = read_slices(files, patient, budget, labelled=True)
     empty = np.zeros(study.shape[1:], dtype=bool)
     masks = [

@@ -2,7 +2,7 @@
 
 `candidates` finds the studies that lie at a path; each candidate reads itself with the module of its format
 (`nifti`, `slices`, the folder `dicom`; `arrays` for Python callers), within `limits`. docs/input.md and
-docs/dicom.md are the user's side of this, docs/flags.md explains the flags.
+docs/dicom.md describe what is read, docs/flags.md the flags.
 """
 
 from __future__ import annotations

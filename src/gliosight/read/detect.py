@@ -1,23 +1,44 @@
-"""What a file is, by its first bytes and never by its name (read stage).
+"""What a file is, by its first bytes: a `Kind`, and an `InputFile` with its path and error (read stage).
 
-In: a path. Out: a `Kind`. A file whose suffix promises an image that its bytes do not hold is the
-caller's to report; here it is simply `Kind.UNKNOWN`.
+A name never makes a file an image. It says which error a file has whose bytes hold no such image.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import string
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from gliosight.errors import UnsupportedInputError
+from gliosight.errors import (
+    DamagedInputError,
+    GliosightError,
+    NothingReadableError,
+    UnsupportedInputError,
+)
 from gliosight.read.gzipped import MAGIC as GZIP
 from gliosight.read.gzipped import DamagedGzipError, GzipStream
 from gliosight.read.limits import open_regular
+from gliosight.read.naming import (
+    promises_archive,
+    sequence_folder,
+    sequence_of,
+    sequence_of_folder,
+    stem,
+)
+from gliosight.study import Sequence
 
+if TYPE_CHECKING:
+    from gliosight.read.sidecar import Shown
+
+_LETTERS = re.compile(r"[^\W\d_]+")
+LOOKED_FOR = "DICOM, NIfTI, TIFF, PNG or JPEG"
 # Enough for a NIfTI-2 header, a DICOM preamble and tar's magic.
 HEAD_BYTES = 1024
 NIFTI1 = (b"n+1\0", b"ni1\0")
@@ -57,7 +78,7 @@ class Kind(str, Enum):
     UNKNOWN = "unknown"
 
 
-# Not the image that their name may promise, but text that stands in its place.
+# Text that stands in the place of an image: what it is, and what to do.
 STAND_INS: Mapping[Kind, tuple[str, str]] = {
     Kind.GIT_LFS: ("holds a Git LFS pointer, not the image itself", "fetch it with: git lfs pull"),
     Kind.GIT_ANNEX: (
@@ -71,7 +92,7 @@ STAND_INS: Mapping[Kind, tuple[str, str]] = {
 }
 
 _SLICER = "convert it to NIfTI (.nii.gz) first, with 3D Slicer or SimpleITK"
-# Formats that are recognised and not read: what to convert them with.
+# Image formats that are recognised and not read: what to convert them with.
 _CONVERTERS: Mapping[Kind, str] = {
     Kind.ANALYZE: "it does not say which side is left; convert it to NIfTI (.nii.gz) with a tool that knows "
     "where it came from",
@@ -86,46 +107,55 @@ _CONVERTERS: Mapping[Kind, str] = {
     Kind.MATLAB: "save the image as NIfTI (.nii.gz) first, with niftiwrite",
     Kind.VTK: _SLICER,
 }
+# Other files that are recognised and not read: what is wrong, and what to do.
+_NOT_READ: Mapping[Kind, tuple[str, str]] = {
+    Kind.ZIP: ("a zip inside a folder is not opened", "give the zip itself"),
+    Kind.ARCHIVE: ("only zip archives are read", "unpack it first, then give the folder"),
+    Kind.OTHER_IMAGE: (
+        "this kind of picture is not read",
+        "save it as PNG or TIFF, or better give the NIfTI it came from",
+    ),
+    **{kind: (f"{kind.value} files are not read", tool) for kind, tool in _CONVERTERS.items()},
+}
 
 SLICES = frozenset({Kind.TIFF, Kind.PNG, Kind.JPEG})
+# The kind that a suffix promises. Most DICOM files have no suffix.
+_PROMISES: Mapping[str, Kind] = {
+    ".dcm": Kind.DICOM,
+    ".nii": Kind.NIFTI,
+    ".nii.gz": Kind.NIFTI,
+    ".png": Kind.PNG,
+    ".jpg": Kind.JPEG,
+    ".jpeg": Kind.JPEG,
+    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), Kind.TIFF),
+}
 
-_STARTS: tuple[tuple[bytes, Kind], ...] = (
-    (b"\x89PNG\r\n\x1a\n", Kind.PNG),
-    (b"\xff\xd8\xff", Kind.JPEG),
-    (b"II*\0", Kind.TIFF),
-    (b"MM\0*", Kind.TIFF),
-    (b"II+\0", Kind.TIFF),
-    (b"MM\0+", Kind.TIFF),
-    (b"PK\x03\x04", Kind.ZIP),
-    (b"PK\x05\x06", Kind.ZIP),
-    (b"PK\x07\x08PK\x03\x04", Kind.ZIP),
-    (b"PK00PK\x03\x04", Kind.ZIP),
-    (b"7z\xbc\xaf\x27\x1c", Kind.ARCHIVE),
-    (b"Rar!\x1a\x07", Kind.ARCHIVE),
-    (b"\xfd7zXZ\0", Kind.ARCHIVE),
-    (b"BZh", Kind.ARCHIVE),
-    (b"\x28\xb5\x2f\xfd", Kind.ARCHIVE),
-    (b"GIF8", Kind.OTHER_IMAGE),
-    (b"\0\0\0\x0cjP  ", Kind.OTHER_IMAGE),
-    (b"\xff\x4f\xff\x51", Kind.OTHER_IMAGE),
-    (b"\xff\x0a", Kind.OTHER_IMAGE),
-    (b"8BPS", Kind.OTHER_IMAGE),
-    (b"%PDF-", Kind.OTHER_IMAGE),
-    (b"NRRD000", Kind.NRRD),
-    (b"ObjectType = Image", Kind.META_IMAGE),
-    (b"NDims = ", Kind.META_IMAGE),
-    (b"\x89HDF\r\n\x1a\n", Kind.HDF5),
-    (b"CDF\x01", Kind.MINC1),
-    (b"CDF\x02", Kind.MINC1),
-    (b"# === DATA DESCRIPTION FILE", Kind.PAR_REC),
-    (b"<PRIDE_V5", Kind.PAR_REC),
-    (b"\x93NUMPY", Kind.NUMPY),
-    (b"MATLAB 5.0 MAT-file", Kind.MATLAB),
-    (b"# vtk DataFile", Kind.VTK),
-    (b"<VTKFile", Kind.VTK),
-    (b"version https://git-lfs.github.com/spec/", Kind.GIT_LFS),
-    (b"/annex/objects/", Kind.GIT_ANNEX),
-)
+_STARTS: Mapping[Kind, tuple[bytes, ...]] = {
+    Kind.PNG: (b"\x89PNG\r\n\x1a\n",),
+    Kind.JPEG: (b"\xff\xd8\xff",),
+    Kind.TIFF: (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    Kind.ZIP: (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04"),
+    # 7-Zip, RAR, xz, bzip2, Zstandard.
+    Kind.ARCHIVE: (
+        *(b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\0", b"BZh"),
+        b"\x28\xb5\x2f\xfd",
+    ),
+    # GIF, JPEG 2000, JPEG XL, Photoshop, PDF.
+    Kind.OTHER_IMAGE: (
+        *(b"GIF8", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"\xff\x0a"),
+        *(b"8BPS", b"%PDF-"),
+    ),
+    Kind.NRRD: (b"NRRD000",),
+    Kind.META_IMAGE: (b"ObjectType = Image", b"NDims = "),
+    Kind.HDF5: (b"\x89HDF\r\n\x1a\n",),
+    Kind.MINC1: (b"CDF\x01", b"CDF\x02"),
+    Kind.PAR_REC: (b"# === DATA DESCRIPTION FILE", b"<PRIDE_V5"),
+    Kind.NUMPY: (b"\x93NUMPY",),
+    Kind.MATLAB: (b"MATLAB 5.0 MAT-file",),
+    Kind.VTK: (b"# vtk DataFile", b"<VTKFile"),
+    Kind.GIT_LFS: (b"version https://git-lfs.github.com/spec/",),
+    Kind.GIT_ANNEX: (b"/annex/objects/",),
+}
 # Text may begin with blank lines and a byte order mark.
 _TEXTS: tuple[tuple[re.Pattern[bytes], Kind], ...] = (
     # A page, XML, or JSON: what sites answer with in place of a file.
@@ -141,12 +171,82 @@ _TEXTS: tuple[tuple[re.Pattern[bytes], Kind], ...] = (
 # Pixels without a magic number, whose header lies in another file.
 _HEADLESS = {".rec": Kind.PAR_REC, ".brik": Kind.AFNI, ".brik.gz": Kind.AFNI}
 
-# Windows, Linux, and a script: what unpacks itself.
+# Windows, Linux, and a script: they may unpack themselves.
 _PROGRAMS = (b"MZ", b"\x7fELF", b"#!")
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """A file of a known kind, or one whose suffix promises an image that it does not hold.
+
+    Parameters
+    ----------
+    path : Path
+    kind : Kind
+        By the first bytes; where there is an error, by the suffix.
+    where : str
+        The path relative to the input.
+    error : GliosightError, optional
+        Why it cannot be read; then neither can the study that it belongs to by its name.
+    """
+
+    path: Path
+    kind: Kind
+    where: str
+    error: GliosightError | None = field(default=None, compare=False)
+
+    @cached_property
+    def sequence_folder(self) -> str:
+        """The name of the folder that says its sequence, see `naming.sequence_folder`."""
+        inside = PurePosixPath(self.where).parent.parts
+        folders = self.path.absolute().parent.parts
+        return sequence_folder(inside, folders[: len(folders) - len(inside)])
+
+    @property
+    def name(self) -> str:
+        """The file's name; where it says no sequence and a folder does, with the folder's before it."""
+        if not self.sequence_folder or sequence_of(self.path.name) is not None:
+            return self.path.name
+        return f"{self.sequence_folder}_{self.path.name}"
+
+    @property
+    def sequence(self) -> Sequence | str | None:
+        """The sequence that its own name says, else its folder's."""
+        return sequence_of(self.path.name) or sequence_of_folder(self.sequence_folder)
+
+    @property
+    def is_other_image(self) -> bool:
+        """Whether its name or folder says a sequence that is not FLAIR, T1 or T1C."""
+        return self.sequence is not None and not isinstance(self.sequence, Sequence)
+
+    @property
+    def is_unused(self) -> bool:
+        """Whether its name or folder surely says a sequence that is never used, such as T2.
+
+        A code in front of a number may be a patient's: ``PD_003``, ``CT_12``.
+        """
+        sequence = self.sequence
+        if not self.is_other_image or " and " in str(sequence):
+            return False
+        whole = stem(self.path.name)
+        code = _LETTERS.match(whole)
+        patient = (
+            code is not None and sequence_of(code[0]) == sequence and any(map(str.isdigit, whole))
+        )
+        return sequence == "T2" or not patient
+
+    @cached_property
+    def shown(self) -> Shown:
+        """What a NIfTI shows by its name, its folder and its sidecar, which is opened once."""
+        from gliosight.read.sidecar import what_shows
+
+        return what_shows(self.path, self.sequence_folder)
 
 
 def sniff(path: Path, where: str) -> Kind:
     """Recognise a regular file.
+
+    An archive counts as such only if its name does not say otherwise: a ``.docx`` is a zip, too.
 
     Raises
     ------
@@ -158,28 +258,108 @@ def sniff(path: Path, where: str) -> Kind:
             return Kind.EMPTY
         try:
             head = handle.read(HEAD_BYTES)
-            if not head.startswith(GZIP):
-                return recognise(head, size)
-            handle.seek(0)
-            inside = bytes(GzipStream(handle).read(HEAD_BYTES))
+            if head.startswith(GZIP):
+                handle.seek(0)
+                kind = _inside_gzip(bytes(GzipStream(handle).read(HEAD_BYTES)))
+            else:
+                kind = recognise(head, size)
         except (DamagedGzipError, OSError):
             return Kind.UNKNOWN
-    return _inside_gzip(inside)
+    if kind in (Kind.ZIP, Kind.ARCHIVE) and not promises_archive(path.name):
+        return Kind.UNKNOWN
+    return kind
 
 
-def is_self_extracting(path: Path, where: str) -> bool:
-    """Whether a program or a shell script is a zip archive at its end.
+def is_zip(path: Path) -> bool:
+    """Whether a file is a zip archive by its first bytes and its name, or a program that ends with one."""
+    try:
+        with open_regular(path, path.name) as (handle, size):
+            head = handle.read(HEAD_BYTES)
+            if head.startswith(_PROGRAMS):
+                return zipfile.is_zipfile(handle)
+            return recognise(head, size) is Kind.ZIP and promises_archive(path.name)
+    except (GliosightError, OSError):
+        return False
+
+
+def input_file(path: Path, root: Path) -> InputFile | None:
+    """The file if it is of a known kind, or if its name promises so; ``None`` for any other."""
+    where = relative(path, root)
+    promised = _promised(path.name)
+    error: GliosightError
+    try:
+        kind = sniff(path, where)
+    except NothingReadableError as unreadable:
+        error = unreadable
+    else:
+        if kind not in (Kind.UNKNOWN, Kind.EMPTY, *STAND_INS):
+            return InputFile(path, kind, where)
+        error = _mislabelled(path.name, kind, where)
+    return None if promised is None else InputFile(path, promised, where, error)
+
+
+def named_file(path: Path) -> InputFile:
+    """A file that the user named, of a kind that is read; of a NIfTI pair, the header.
 
     Raises
     ------
-    NothingReadableError
-        It cannot be opened.
+    NothingReadableError, DamagedInputError, UnsupportedInputError
     """
-    with open_regular(path, where) as (handle, _):
-        try:
-            return handle.read(4).startswith(_PROGRAMS) and zipfile.is_zipfile(handle)
-        except OSError:
-            return False
+    where = folder_name(path)
+    kind = sniff(path, where)
+    # The pixels of a pair have no magic number.
+    if kind not in (Kind.NIFTI, Kind.DICOM) and (header := _header_beside(path)) is not None:
+        header_kind = sniff(header, header.name)
+        if header_kind is Kind.NIFTI:
+            return InputFile(header, header_kind, header.name)
+        kind = header_kind if header_kind is Kind.ANALYZE else kind
+    if kind in (Kind.NIFTI, Kind.DICOM) or kind in SLICES:
+        return InputFile(path, kind, where)
+    headless = (known for suffix, known in _HEADLESS.items() if path.name.lower().endswith(suffix))
+    for refused in (kind, *headless):
+        if (error := not_read(refused, where)) is not None:
+            raise error
+    if _promised(path.name) is not None:
+        raise _mislabelled(path.name, kind, where)
+    # Text without an image's name need not stand in the place of one: it may be any JSON or XML file.
+    what = "not an image of a known kind"
+    if kind is Kind.EMPTY:
+        what = "the file is empty"
+    elif kind in (Kind.GIT_LFS, Kind.GIT_ANNEX):
+        what = STAND_INS[kind][0]
+    raise NothingReadableError(
+        what, where=where, remedy=f"give a {LOOKED_FOR} file, or a folder of them"
+    )
+
+
+def not_read(kind: Kind, where: str) -> UnsupportedInputError | None:
+    """The error for a recognised kind that is not read; ``None`` for any other."""
+    if kind not in _NOT_READ:
+        return None
+    what, remedy = _NOT_READ[kind]
+    return UnsupportedInputError(what, where=where, remedy=remedy)
+
+
+def relative(path: Path, root: Path) -> str:
+    """A path as seen from the input; the input itself by its name."""
+    if path == root:
+        return folder_name(path)
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.name
+
+
+def folder_name(path: Path) -> str:
+    """The name of a folder, also of ``.`` and ``..``."""
+    # Not resolve(): a link's own name is the one the user knows.
+    return Path(os.path.abspath(path)).name or "study"  # noqa: PTH100
+
+
+def suffix_of(name: str) -> str:
+    """What messages count files by."""
+    suffix = name[len(stem(name)) :] or Path(name).suffix
+    return suffix.lower() or "files without suffix"
 
 
 def recognise(head: bytes, size: int) -> Kind:
@@ -187,8 +367,8 @@ def recognise(head: bytes, size: int) -> Kind:
     # First: the preamble before it may make the file a TIFF, too, or a program.
     if head[128:132] == b"DICM":
         return Kind.DICOM
-    for start, kind in _STARTS:
-        if head.startswith(start):
+    for kind, starts in _STARTS.items():
+        if head.startswith(starts):
             return kind
     if head[344:348] in NIFTI1 or head[4:12] in NIFTI2:
         return Kind.NIFTI
@@ -206,56 +386,42 @@ def recognise(head: bytes, size: int) -> Kind:
     return next((kind for pattern, kind in _TEXTS if pattern.match(head)), Kind.UNKNOWN)
 
 
-def headless(name: str) -> Kind:
-    """The format whose pixels, without a header, have such a name; `Kind.UNKNOWN` for all others."""
-    return next(
-        (kind for suffix, kind in _HEADLESS.items() if name.lower().endswith(suffix)), Kind.UNKNOWN
-    )
-
-
 def pixels_beside(header: Path) -> Path:
     """Where the pixels of a pair lie, given its ``.hdr``: compressed or not, as that or otherwise."""
-    stem = header.with_suffix("") if header.suffix.lower() == ".gz" else header
-    suffix = ".IMG" if stem.suffix.isupper() else ".img"
-    plain = stem.with_suffix(suffix)
+    plain_header = header.with_suffix("") if header.suffix.lower() == ".gz" else header
+    plain = plain_header.with_suffix(".IMG" if plain_header.suffix.isupper() else ".img")
     packed = plain.with_name(plain.name + ".gz")
-    both = (packed, plain) if stem != header else (plain, packed)
+    both = (packed, plain) if plain_header != header else (plain, packed)
     return next((path for path in both if path.exists()), both[0])
 
 
-def header_beside(pixels: Path) -> Path | None:
-    """The header of a pair, given its ``.img``, which has no magic; ``None`` if the header is missing."""
-    stem = pixels.with_suffix("") if pixels.suffix.lower() == ".gz" else pixels
-    if stem.suffix.lower() != ".img":
+def _header_beside(pixels: Path) -> Path | None:
+    """The header of a pair, given its ``.img``; ``None`` if the header is missing."""
+    plain_pixels = pixels.with_suffix("") if pixels.suffix.lower() == ".gz" else pixels
+    if plain_pixels.suffix.lower() != ".img":
         return None
-    plain = stem.with_suffix(".HDR" if stem.suffix.isupper() else ".hdr")
+    plain = plain_pixels.with_suffix(".HDR" if plain_pixels.suffix.isupper() else ".hdr")
     both = (plain, plain.with_name(plain.name + ".gz"))
     return next((path for path in both if path.is_file()), None)
 
 
-def unreadable(kind: Kind, where: str) -> UnsupportedInputError | None:
-    """The error for a recognised kind that is not read, ``None`` for one that is or is unknown."""
-    if kind is Kind.ZIP:
-        return UnsupportedInputError(
-            "a zip inside a folder is not opened", where=where, remedy="give the zip itself"
-        )
-    if kind is Kind.ARCHIVE:
-        return UnsupportedInputError(
-            "only zip archives are read",
-            where=where,
-            remedy="unpack it first, then give the folder",
-        )
-    if kind is Kind.OTHER_IMAGE:
-        return UnsupportedInputError(
-            "this kind of picture is not read",
-            where=where,
-            remedy="save it as PNG or TIFF, or better give the NIfTI it came from",
-        )
-    if kind in _CONVERTERS:
-        return UnsupportedInputError(
-            f"{kind.value} files are not read", where=where, remedy=_CONVERTERS[kind]
-        )
-    return None
+def _promised(name: str) -> Kind | None:
+    """The kind that a suffix promises; ``None`` where it promises none that is read."""
+    lower = name.lower()
+    return next((kind for suffix, kind in _PROMISES.items() if lower.endswith(suffix)), None)
+
+
+def _mislabelled(name: str, kind: Kind, where: str) -> DamagedInputError:
+    """The error for a file whose suffix promises an image that its bytes do not hold."""
+    remedy = "copy or export the file again, or take it out of the folder"
+    if kind in STAND_INS:
+        what, remedy = STAND_INS[kind]
+        what = f"named {suffix_of(name)}, but {what}"
+    elif kind is Kind.EMPTY:
+        what = "the file is empty"
+    else:
+        what = f"named {suffix_of(name)}, but its content is not such an image, or it is cut off at the start"
+    return DamagedInputError(what, where=where, remedy=remedy)
 
 
 def _inside_gzip(inside: bytes) -> Kind:

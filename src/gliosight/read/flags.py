@@ -1,7 +1,6 @@
-"""The flags reading can raise, and how grave each is (read stage, shared by its modules).
+"""The flags of reading and the severity of each; apart, since every module of the read stage imports it.
 
-In: a code and a plain sentence. Out: a `Flag`. Each code has its cause and remedy in docs/flags.md;
-a test compares the two lists.
+Each code has its cause and remedy in docs/flags.md; a test compares the two lists.
 """
 
 from __future__ import annotations
@@ -63,5 +62,5 @@ SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
 
 
 def flag(code: str, message: str) -> Flag:
-    """Make the flag of a listed code; an unlisted one is a ``KeyError``: the docs stay whole."""
+    """Make the flag of a listed code; raises `KeyError` for any other, which the docs would not have."""
     return Flag(code, SEVERITIES[code], message)

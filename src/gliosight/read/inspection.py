@@ -1,13 +1,12 @@
-"""What is there, and what an analysis would take, without one (read stage).
+"""What a candidate holds and what an analysis would take of it, for ``gliosight inspect`` (read stage).
 
-A candidate becomes an `Inspection`: every series or file with what it shows and why, the choice, and what
-reading would complain of. Headers alone are read; with ``pixels`` also the pixels, which tell masks, copies
-and constant images from pictures.
+Headers alone are read; with ``pixels`` also the pixels, which tell masks, copies and constant images from
+pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass, field, replace
 from itertools import groupby
@@ -25,21 +24,20 @@ from gliosight.read.candidates import (
     Options,
     SlicesCandidate,
 )
+from gliosight.read.detect import InputFile
 from gliosight.read.intensities import few_values, is_constant, is_labels
 from gliosight.read.limits import Budget, Limits
 from gliosight.read.naming import is_mask
 from gliosight.read.nifti_file import place, read_nifti_header
-from gliosight.read.recognise import Found
 from gliosight.study import Flag, Geometry, Sequence
 
 if TYPE_CHECKING:
     from gliosight.read.dicom.decoder import DecoderProcess
     from gliosight.read.dicom.series import Series
-    from gliosight.read.dicom.study import DicomStudy
 
 # A normal or a row this far from an axis (cosine) makes a stack oblique.
 STRAIGHT = 0.985
-# Decimals of a spacing in mm: positions are written with no more sense than that.
+# Decimals of a spacing in mm: positions are not written more exactly.
 DIGITS = 4
 # Modes of Pillow with one channel; a palette may hold colours.
 _GREY = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
@@ -174,8 +172,59 @@ def describe_slices(candidate: SlicesCandidate, limits: Limits, *, pixels: bool)
 
 def describe_dicom(candidate: DicomCandidate, limits: Limits, *, pixels: bool) -> Inspection:
     """Look at the series of a DICOM study."""
-    seen = _dicom(candidate.study, limits, pixels=pixels)
-    return replace(seen, folder=candidate.source, flags=(*candidate.flags, *seen.flags))
+    from gliosight.read.dicom.decoder import DecoderProcess
+    from gliosight.read.dicom.study import frames_digest
+
+    seen, taken = _chosen_by_headers(candidate)
+    if pixels and seen.error is None:
+        # Pixels may overrule headers: a stored mask is skipped, a T1C that does not enhance left out.
+        seen, taken = _chosen_by_pixels(candidate, limits)
+    by_number = sorted(
+        candidate.study.series, key=lambda series: (series.number is None, series.number or 0)
+    )
+    with DecoderProcess() as decoder:
+        rows = tuple(
+            _series(series, taken.get(frames_digest(series)), limits, decoder if pixels else None)
+            for series in by_number
+        )
+    return replace(seen, series=rows)
+
+
+def _chosen_by_headers(candidate: DicomCandidate) -> tuple[Inspection, dict[str, str]]:
+    """The choice of series, and the sequence each is taken for, by the digest of its frames."""
+    from gliosight.read.dicom.choose import choose
+    from gliosight.read.dicom.study import frames_digest
+
+    study = candidate.study
+    flags = (*candidate.flags, *study.flags)
+    seen = Inspection(candidate.title, "dicom", candidate.source, error=study.problem, flags=flags)
+    try:
+        choice = choose(study.series)
+    except GliosightError as error:
+        return replace(seen, error=study.problem or error), {}
+    joined = [
+        replace(note, message=f"{name.value}: {note.message}")
+        for name, series in choice.chosen.items()
+        for note in series.flags
+        if note.code == "SERIES_JOINED"
+    ]
+    reasons = {name.value: why for name, why in choice.reasons.items()}
+    taken = {frames_digest(series): name.value for name, series in choice.chosen.items()}
+    return replace(seen, reasons=reasons, flags=(*flags, *joined, *choice.flags)), taken
+
+
+def _chosen_by_pixels(
+    candidate: DicomCandidate, limits: Limits
+) -> tuple[Inspection, dict[str, str]]:
+    """As `_chosen_by_headers`, of what an analysis reads."""
+    seen = Inspection(candidate.title, "dicom", candidate.source)
+    try:
+        study = candidate.read(Options(limits))
+    except GliosightError as error:
+        flags = (*candidate.flags, *candidate.study.flags)
+        return replace(seen, error=error, flags=flags), {}
+    taken = {digest: name for name, digest in study.source["frames"].items()}
+    return replace(seen, reasons=dict(study.source["chosen"]), flags=study.flags), taken
 
 
 def _with_pixels(seen: Inspection, candidate: Candidate, limits: Limits) -> Inspection:
@@ -193,31 +242,26 @@ def grouped(series: Iterable[SeenSeries]) -> list[SeenSeries]:
 
     A dynamic series has dozens of them. What is taken stands for itself.
     """
-    return [_together(list(alike)) for _, alike in groupby(series, key=_likeness)]
 
+    def likeness(row: SeenSeries) -> tuple[object, ...]:
+        uid = row.uid or row.name.partition(",")[0]
+        own_name = row.name if row.taken_as or row.uid is None else ""
+        return uid, row.shows, row.shape, row.why, row.problem, own_name
 
-def _likeness(one: SeenSeries) -> tuple[object, ...]:
-    apart = one.name if one.taken_as or one.uid is None else ""
-    return (
-        one.uid or one.name.partition(",")[0],
-        one.shows,
-        one.shape,
-        one.why,
-        one.problem,
-        apart,
-    )
+    return [_together(list(alike)) for _, alike in groupby(series, key=likeness)]
 
 
 def _together(alike: list[SeenSeries]) -> SeenSeries:
+    first = alike[0]
     if len(alike) == 1:
-        return alike[0]
-    name, _, part = alike[0].name.partition(", ")
+        return first
+    name, _, part = first.name.partition(", ")
     last = alike[-1].name.partition(", ")[2]
-    planes = {one.plane for one in alike}
+    same_plane = len({row.plane for row in alike}) == 1
     return replace(
-        alike[0],
+        first,
         name=f"{name}, {len(alike)} parts: {part}, ..., {last}",
-        plane=alike[0].plane if len(planes) == 1 else "several planes",
+        plane=first.plane if same_plane else "several planes",
     )
 
 
@@ -228,86 +272,6 @@ def plane_of(geometry: Geometry | None) -> str | None:
     normal = np.abs(geometry.normal)
     plane = _PLANES[int(normal.argmax())]
     return plane if normal.max() >= STRAIGHT else f"oblique {plane}"
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """What an analysis would take of a DICOM study.
-
-    Parameters
-    ----------
-    names : dict of str to str
-        The sequence each stack is taken for, by the digest of its frames.
-    """
-
-    names: dict[str, str] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
-    error: GliosightError | None = None
-    flags: tuple[Flag, ...] = ()
-
-
-def _dicom(study: DicomStudy, limits: Limits, *, pixels: bool) -> Inspection:
-    from gliosight.read.dicom.decoder import DecoderProcess
-    from gliosight.read.dicom.study import frames_digest
-
-    taken = _taken_by_headers(study)
-    if pixels and taken.error is None:
-        # Pixels may overrule headers: a stored mask is skipped, a T1C that does not enhance left out.
-        taken = _taken_by_pixels(study, limits)
-    with DecoderProcess() as decoder:
-        rows = [
-            _series(one, taken.names.get(frames_digest(one)), limits, decoder if pixels else None)
-            for one in sorted(study.series, key=lambda one: (one.number is None, one.number or 0))
-        ]
-    return Inspection(
-        study.study_id,
-        "dicom",
-        series=tuple(rows),
-        reasons=taken.reasons,
-        error=taken.error,
-        flags=taken.flags,
-    )
-
-
-def _taken_by_headers(study: DicomStudy) -> _Taken:
-    from gliosight.read.dicom.choose import choose
-    from gliosight.read.dicom.study import frames_digest
-
-    try:
-        choice = choose(study.series)
-    except GliosightError as error:
-        return _Taken(error=study.problem or error, flags=study.flags)
-    return _Taken(
-        {frames_digest(one): name.value for name, one in choice.chosen.items()},
-        {name.value: why for name, why in choice.reasons.items()},
-        study.problem,
-        (*study.flags, *_joined_of(choice.chosen), *choice.flags),
-    )
-
-
-def _joined_of(chosen: Mapping[Sequence, Series]) -> list[Flag]:
-    """What is said of the series that were taken and name several."""
-    return [
-        replace(note, message=f"{name.value}: {note.message}")
-        for name, series in chosen.items()
-        for note in series.flags
-        if note.code == "SERIES_JOINED"
-    ]
-
-
-def _taken_by_pixels(study: DicomStudy, limits: Limits) -> _Taken:
-    from gliosight.read.dicom.study import read_dicom
-
-    try:
-        read_study = read_dicom(study, Budget(limits))
-    except GliosightError as error:
-        return _Taken(error=error, flags=study.flags)
-    source = read_study.source
-    return _Taken(
-        {digest: name for name, digest in source["frames"].items()},
-        dict(source["chosen"]),
-        flags=read_study.flags,
-    )
 
 
 def _series(
@@ -354,27 +318,25 @@ def _series(
 def _spacing(geometry: Geometry | None) -> tuple[float, float, float] | None:
     if geometry is None or geometry.slice_spacing is None:
         return None
-    slices, rows, columns = (
-        round(one, DIGITS) for one in (geometry.slice_spacing, *geometry.spacing)
-    )
-    return slices, rows, columns
+    rows, columns = geometry.spacing
+    return round(geometry.slice_spacing, DIGITS), round(rows, DIGITS), round(columns, DIGITS)
 
 
-def _nifti(one: Found) -> SeenSeries:
-    shown = one.shown
+def _nifti(file: InputFile) -> SeenSeries:
+    shown = file.shown
     row = SeenSeries(
-        name=one.path.name,
-        shows="mask, by its name" if is_mask(one.path.name) else shown.words,
+        name=file.path.name,
+        shows="mask, by its name" if is_mask(file.path.name) else shown.words,
         stored="NIfTI",
         confidence=shown.confidence,
         rule=shown.rule,
         why="" if shown.basis == "nothing" else shown.why,
     )
-    if one.error is not None:
-        return replace(row, problem=one.error.what)
     try:
-        header = read_nifti_header(one.path, one.where)
-        _, geometry, flags = place(header, one.path.name)
+        if file.error is not None:
+            raise file.error
+        header = read_nifti_header(file.path, file.where)
+        _, geometry, flags = place(header, file.path.name)
     except GliosightError as error:
         return replace(row, problem=error.what)
     return replace(
@@ -386,7 +348,7 @@ def _nifti(one: Found) -> SeenSeries:
     )
 
 
-def _slices(files: Ordered[Found], sequence: Sequence) -> SeenSeries:
+def _slices(files: Ordered[InputFile], sequence: Sequence) -> SeenSeries:
     first, last = files[0], files[-1]
     header = _header(first)
     several = len(files) > 1
@@ -402,8 +364,8 @@ def _slices(files: Ordered[Found], sequence: Sequence) -> SeenSeries:
     )
 
 
-def _clash(files: Ordered[Found], *, flair: bool) -> GliosightError | None:
-    """What makes pictures no slices of one sequence, as far as their headers and names say."""
+def _clash(files: Ordered[InputFile], *, flair: bool) -> GliosightError | None:
+    """Why pictures are not slices of one sequence, by their names and headers alone."""
     from gliosight.read.slices import differ, in_order, refuse_other_sequence
 
     try:
@@ -417,12 +379,12 @@ def _clash(files: Ordered[Found], *, flair: bool) -> GliosightError | None:
         return error
     known = [(where, header) for where, header in headers if header is not None]
     for where, header in known:
-        place, first = known[0]
+        first_where, first = known[0]
         if header.size != first.size:
             sizes = [f"{rows} x {columns}" for rows, columns in (first.size, header.size)]
-            return differ("size", place, where, *sizes)
+            return differ("size", first_where, where, *sizes)
         if first.depth and header.depth and header.depth != first.depth:
-            return differ("depth", place, where, first.depth, header.depth)
+            return differ("depth", first_where, where, first.depth, header.depth)
     return None
 
 
@@ -435,7 +397,7 @@ class _Header(NamedTuple):
     depth: str
 
 
-def _header(file: Found) -> _Header | None:
+def _header(file: InputFile) -> _Header | None:
     """``None`` where Pillow does not know the kind of picture."""
     try:
         with Image.open(file.path) as picture:

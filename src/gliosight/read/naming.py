@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise, takewhile
 from pathlib import PurePath
 
 from gliosight.read.dicom.words import HINTS, contrast_hint, without_minus
@@ -304,26 +305,29 @@ def sequence_of_folder(name: str) -> Sequence | str | None:
 
 
 def sequence_folder(inside: Iterable[str], above: Iterable[str] = ()) -> str:
-    """The innermost folder of a file that says a sequence; empty where none does.
+    """The name of the folder that says a file's sequence, as ``4_FLAIR`` or ``T2w``; empty without one.
+
+    Another sequence than FLAIR is said by the innermost such folder below the path that was given, else by
+    one above, if no folder between tells one study from another. FLAIR is said by the folder that tells the
+    file's study from others (``p1_FLAIR``), or by one anywhere above that is called by nothing else. A place
+    such as ``FLAIR_study/p1`` or ``t1_study`` above the given path says nothing of one image.
 
     Parameters
     ----------
     inside : iterable of str
         Names of the folders below the path that was given, from the outermost to the one that holds the file.
     above : iterable of str
-        Those above. They count only as long as none tells one study from another: what a user calls a place
-        where data lie (``t1_study``) says nothing of one image.
+        Those above.
     """
-    within = list(inside)
-    for name in reversed(within):
-        if _is_of_a_sequence(name):
-            return name
-    for name in (*reversed(within), *reversed(tuple(above))):
-        if not is_structural_folder(name):
-            return ""
-        if _is_of_a_sequence(name):
-            return name
-    return ""
+    inner = list(inside)[::-1]
+    folders = [*inner, *list(above)[::-1]]
+    near = list(takewhile(is_structural_folder, folders))
+    said = next(filter(_is_of_a_sequence, (*inner, *near[len(inner) :])), "")
+    if said and sequence_of_folder(said) is not Sequence.FLAIR:
+        return said
+    may_say = (*inner[: len(near) + 1], *filter(is_structural_folder, folders))
+    named = next(filter(_is_of_a_sequence, may_say), "")
+    return named if sequence_of_folder(named) is Sequence.FLAIR else ""
 
 
 def _is_of_a_sequence(name: str) -> bool:
@@ -375,6 +379,31 @@ def is_time_point(name: str, said: Collection[Sequence | str | None]) -> bool:
     return any(isinstance(one, Sequence) and one not in own for one in said)
 
 
+def _tells_study(name: str, above: str) -> bool:
+    """Whether a folder's name may tell one study from another."""
+    return not is_series_folder(name, above) and not is_structural_folder(name)
+
+
+def series_depth(parts: Iterable[str]) -> int:
+    """How many of the innermost folders are those of a series within its study.
+
+    Counted up to the outermost that is called by a sequence or by the number of a series, as long as none
+    tells studies apart: 2 of ``patient/4_FLAIR/NIFTI``, 2 of ``patient/scans/4/NIFTI``.
+
+    Parameters
+    ----------
+    parts : iterable of str
+        Names of folders, from the outermost to the one that holds the files.
+    """
+    depth = 0
+    for level, (above, name) in enumerate(reversed(list(pairwise(["", *parts]))), 1):
+        if _tells_study(name, above):
+            break
+        if is_series_folder(name, above) or sequence_of_folder(name) is not None:
+            depth = level
+    return depth
+
+
 def telling_name(parts: Iterable[str]) -> str | None:
     """The name of the innermost folder that tells studies apart, ``None`` if no name does.
 
@@ -386,11 +415,7 @@ def telling_name(parts: Iterable[str]) -> str | None:
     parts : iterable of str
         Names of folders, from the outermost to the one that holds the files.
     """
-    above, telling = "", list[str]()
-    for name in parts:
-        if not is_series_folder(name, above) and not is_structural_folder(name):
-            telling.append(name)
-        above = name
+    telling = [name for above, name in pairwise(["", *parts]) if _tells_study(name, above)]
     if len(telling) > 1 and (_VISIT.fullmatch(telling[-1]) or _DATE.fullmatch(telling[-1])):
         return "_".join(telling[-2:])
     return telling[-1] if telling else None

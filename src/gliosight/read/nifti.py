@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gliosight.errors import UnsupportedInputError
 from gliosight.read.arrays import doubts_of_axes, slices_lie_elsewhere
 from gliosight.read.copies import OTHERS, keep_real
+from gliosight.read.detect import InputFile
 from gliosight.read.flags import flag
 from gliosight.read.intensities import make_finite, refuse_mask
 from gliosight.read.limits import Budget
@@ -31,7 +32,6 @@ from gliosight.read.naming import (
     shared_tokens,
 )
 from gliosight.read.nifti_file import Image, read_nifti_file
-from gliosight.read.recognise import Found
 from gliosight.read.regrid import onto_grid
 from gliosight.study import Flag, Sequence, Study, Volume
 
@@ -49,7 +49,7 @@ MERITS = (
 
 
 def read_nifti(
-    files: Mapping[Sequence, Found],
+    files: Mapping[Sequence, InputFile],
     study_id: str,
     budget: Budget,
     *,
@@ -61,7 +61,7 @@ def read_nifti(
 
     Parameters
     ----------
-    files : mapping of Sequence to Found
+    files : mapping of Sequence to InputFile
     study_id : str
     budget : Budget
     volume_index : int, optional
@@ -170,21 +170,21 @@ def join(
 
 
 def assign(
-    group: Ordered[Found], where: str, doubtful: Ordered[Found] = ()
-) -> tuple[dict[Sequence, Found], tuple[Flag, ...], tuple[Sequence, ...]]:
+    group: Ordered[InputFile], where: str, doubtful: Ordered[InputFile] = ()
+) -> tuple[dict[Sequence, InputFile], tuple[Flag, ...], tuple[Sequence, ...]]:
     """Decide by their names and sidecars which file of a study is which sequence.
 
     Parameters
     ----------
-    group : sequence of Found
+    group : sequence of InputFile
         The files of one study, see `naming.group_by_flair`.
     where : str
-    doubtful : sequence of Found
+    doubtful : sequence of InputFile
         T1 and T1C that may belong to this study or to another; they are left out, flagged.
 
     Returns
     -------
-    files : dict of Sequence to Found
+    files : dict of Sequence to InputFile
     flags : tuple of Flag
     explained : tuple of Sequence
         Sequences that were there but could not be told apart; they have a flag.
@@ -233,7 +233,7 @@ def assign(
     return files, (*flags, *_flags_of(group, files)), tuple(explained)
 
 
-def assign_single(file: Found) -> tuple[Flag, ...]:
+def assign_single(file: InputFile) -> tuple[Flag, ...]:
     """Judge a single file given as a study by its name and its sidecar.
 
     Raises
@@ -254,7 +254,7 @@ def assign_single(file: Found) -> tuple[Flag, ...]:
     )
 
 
-def check_named(file: Found, sequence: Sequence) -> tuple[Flag, ...]:
+def check_named(file: InputFile, sequence: Sequence) -> tuple[Flag, ...]:
     """The flag for a file that was given as one sequence and is another by its name or its sidecar."""
     other = another_than(sequence, file.shown.kind)
     if is_mask(file.path.name):
@@ -270,7 +270,7 @@ def check_named(file: Found, sequence: Sequence) -> tuple[Flag, ...]:
     return (flag("NAME_CONTRADICTS", message),)
 
 
-def _said_with(group: Ordered[Found]) -> frozenset[Found]:
+def _said_with(group: Ordered[InputFile]) -> frozenset[InputFile]:
     """The files called ``w`` contrast medium, if another one is called ``wo``: alone it says nothing."""
     agents = {file: read_name(file.path.name).agent for file in group}
     if False not in agents.values():
@@ -280,14 +280,14 @@ def _said_with(group: Ordered[Found]) -> frozenset[Found]:
     )
 
 
-def _kind(file: Found, with_agent: frozenset[Found]) -> Sequence | str | None:
+def _kind(file: InputFile, with_agent: frozenset[InputFile]) -> Sequence | str | None:
     kind = file.shown.kind
     return Sequence.T1C if kind is Sequence.T1 and file in with_agent else kind
 
 
 def _choose_flair(
-    group: Ordered[Found], where: str, with_agent: frozenset[Found]
-) -> tuple[Found, list[Flag]]:
+    group: Ordered[InputFile], where: str, with_agent: frozenset[InputFile]
+) -> tuple[InputFile, list[Flag]]:
     """The FLAIR of a study; of several, the best by its name."""
     flairs = [file for file in group if file.shown.kind is Sequence.FLAIR]
     if not flairs:
@@ -315,8 +315,8 @@ def _choose_flair(
 
 
 def _choose_beside(
-    flair: Found, candidates: list[Found], *, by_words: bool
-) -> tuple[Found | None, str]:
+    flair: InputFile, candidates: list[InputFile], *, by_words: bool
+) -> tuple[InputFile | None, str]:
     """The T1 or T1C that goes with FLAIR, or why it is missing; by names where they tell patients apart."""
     if not candidates:
         return None, ""
@@ -330,7 +330,7 @@ def _choose_beside(
     if not fitting:
         return None, "its name is of another patient or visit"
 
-    def fit(file: Found) -> tuple[Any, ...]:
+    def fit(file: InputFile) -> tuple[Any, ...]:
         other = read_name(file.name)
         return (
             other.identity != name.identity,
@@ -348,7 +348,7 @@ def _choose_beside(
     return fitting[0], ""
 
 
-def _merit(file: Found, with_agent: frozenset[Found]) -> tuple[Any, ...]:
+def _merit(file: InputFile, with_agent: frozenset[InputFile]) -> tuple[Any, ...]:
     """`NiftiName.merit`, then the series number: a later one may be after contrast medium."""
     name, number = read_name(file.name), file.shown.series_number
     contrast, *others = name.merit
@@ -357,7 +357,7 @@ def _merit(file: Found, with_agent: frozenset[Found]) -> tuple[Any, ...]:
     return (after, *others, numbers)
 
 
-def _flags_of(group: Iterable[Found], files: Mapping[Sequence, Found]) -> tuple[Flag, ...]:
+def _flags_of(group: Iterable[InputFile], files: Mapping[Sequence, InputFile]) -> tuple[Flag, ...]:
     """What is odd of the files that are taken, and of those whose name promised a sequence."""
     flags = [note for file in files.values() for note in file.shown.flags]
     others = [file for file in group if file not in files.values()]
@@ -378,13 +378,13 @@ def _flags_of(group: Iterable[Found], files: Mapping[Sequence, Found]) -> tuple[
     return (*flags, *contradicting[:NAMED])
 
 
-def _names(files: Ordered[Found]) -> str:
+def _names(files: Ordered[InputFile]) -> str:
     """Names for a message."""
     more = ", ..." if len(files) > NAMED else ""
     return ", ".join(file.where for file in files[:NAMED]) + more
 
 
-def _listed(files: Ordered[Found]) -> str:
+def _listed(files: Ordered[InputFile]) -> str:
     """Names for a message, with what each shows."""
     words = [
         f"{file.path.name} ({file.shown.words}{' by its sidecar' if file.shown.basis == 'sidecar' else ''})"

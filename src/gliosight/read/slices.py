@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError
 from gliosight.read.copies import keep_real
-from gliosight.read.detect import Kind
+from gliosight.read.detect import InputFile, Kind
 from gliosight.read.flags import flag
 from gliosight.read.folders import slice_places
 from gliosight.read.intensities import make_finite, refuse_mask
@@ -29,7 +29,6 @@ from gliosight.read.likeness import check_one_head, refuse_other_colours
 from gliosight.read.limits import Budget, read_file
 from gliosight.read.naming import natural_key, sequence_of, slice_number, stem
 from gliosight.read.pictures import Picture, decode_picture
-from gliosight.read.recognise import Found
 from gliosight.read.tiff import decode_tiff
 from gliosight.study import Flag, Sequence, Study, Volume
 
@@ -58,25 +57,25 @@ class _Slice:
 
 
 def read_slices(
-    found: Ordered[Found],
+    found: Ordered[InputFile],
     study_id: str,
     budget: Budget,
     flags: Ordered[Flag] = (),
     *,
-    others: Mapping[Sequence, Ordered[Found]] = MappingProxyType({}),
+    others: Mapping[Sequence, Ordered[InputFile]] = MappingProxyType({}),
     labelled: bool = False,
 ) -> Study:
     """Read the slices of one study.
 
     Parameters
     ----------
-    found : sequence of Found
+    found : sequence of InputFile
         All of one series, or a single file.
     study_id : str
     budget : Budget
     flags : sequence of Flag
         Flags of finding them.
-    others : mapping of Sequence to sequence of Found
+    others : mapping of Sequence to sequence of InputFile
         The slices of T1 and T1C where each sequence has a folder of its own. What does not have FLAIR's
         names, numbers and size is left out, flagged.
     labelled : bool
@@ -141,7 +140,7 @@ def read_slices(
 
 
 def _beside(
-    found: Ordered[Found], beside: Ordered[Found], flair: NDArray[Any], budget: Budget
+    found: Ordered[InputFile], beside: Ordered[InputFile], flair: NDArray[Any], budget: Budget
 ) -> tuple[NDArray[Any] | None, str]:
     """The slices of another sequence, (slices, rows, columns), or why they do not fit those of FLAIR."""
     if reason := unlike_names(found, beside):
@@ -157,7 +156,7 @@ def _beside(
     return (None if reason else stacked), reason
 
 
-def unlike_names(files: Ordered[Found], flair: Ordered[Found]) -> str:
+def unlike_names(files: Ordered[InputFile], flair: Ordered[InputFile]) -> str:
     """Why pictures do not go with those of FLAIR by their names; empty where they do."""
     places, wanted = (
         {(_SERIES.sub("", series), number) for series, number in slice_places(group)}
@@ -183,14 +182,14 @@ def left_out_flag(name: Sequence, reason: str) -> Flag:
     return flag(f"{name.value}_LEFT_OUT", f"{name.value} is left out: {reason}.")
 
 
-def _decode(one: Found, budget: Budget) -> Picture:
+def _decode(one: InputFile, budget: Budget) -> Picture:
     data = read_file(one.path, one.where, budget)
     if one.kind is Kind.TIFF:
         return decode_tiff(data, one.where, budget)
     return decode_picture(data, one.kind, one.where, budget)
 
 
-def _pages(one: Found, picture: Picture, *, alone: bool) -> list[_Slice]:
+def _pages(one: InputFile, picture: Picture, *, alone: bool) -> list[_Slice]:
     count = len(picture.pages)
     if count == 1:
         return [_Slice(stem(one.path.name), one.where, picture.pages[0])]
@@ -206,7 +205,7 @@ def _pages(one: Found, picture: Picture, *, alone: bool) -> list[_Slice]:
     ]
 
 
-def in_order(found: Ordered[Found]) -> tuple[list[Found], tuple[Flag, ...]]:
+def in_order(found: Ordered[InputFile]) -> tuple[list[InputFile], tuple[Flag, ...]]:
     """Sort slices by their number, or by name where there are no numbers.
 
     Raises
@@ -230,14 +229,14 @@ def in_order(found: Ordered[Found]) -> tuple[list[Found], tuple[Flag, ...]]:
     return [one for _, one in pairs], _missing([number for number, _ in pairs])
 
 
-def _numbers(found: Ordered[Found]) -> list[int] | None:
+def _numbers(found: Ordered[InputFile]) -> list[int] | None:
     """The slices' numbers; ``None`` where one has none."""
     numbers = [slice_number(one.path.name)[1] for one in found]
     known = [number for number in numbers if number is not None]
     return known if len(known) == len(numbers) else None
 
 
-def _refuse_same(pairs: Ordered[tuple[object, Found]], what: str) -> None:
+def _refuse_same(pairs: Ordered[tuple[object, InputFile]], what: str) -> None:
     for (key, one), (next_key, other) in pairwise(pairs):
         if key == next_key:
             raise DamagedInputError(
@@ -262,7 +261,7 @@ def _missing(numbers: list[int]) -> tuple[Flag, ...]:
     return (flag("MISSING_SLICES", message),)
 
 
-def refuse_other_sequence(found: Ordered[Found], *, colour: bool) -> None:
+def refuse_other_sequence(found: Ordered[InputFile], *, colour: bool) -> None:
     """Grey pictures whose name, and any whose folder, says another sequence are not FLAIR.
 
     Raises

@@ -13,13 +13,12 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from gliosight.errors import DamagedInputError, LimitExceededError, NothingReadableError
-from gliosight.read.detect import Kind
+from gliosight.read.detect import InputFile, Kind
 from gliosight.read.dicom import discover as discover_module
 from gliosight.read.dicom.discover import EXPORTED_TWICE, discover, read_dicomdir, summed_up
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.study import studies_in
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits
-from gliosight.read.recognise import Found
 
 from .builders_files import make_dataset, write
 
@@ -91,7 +90,7 @@ def test_a_series_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
     ]
     assert problems[0][1].where == "series 3, instance 1"
     studies, alone = studies_in(
-        [Found(path, Kind.DICOM, path.name) for path in paths], tmp_path, budget()
+        [InputFile(path, Kind.DICOM, path.name) for path in paths], tmp_path, budget()
     )
     assert [str(one.problem) for one in studies] == [str(problems[0][1])]
     assert len(alone) == 1
@@ -101,7 +100,9 @@ def test_a_series_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
 def test_a_dicomdir_that_leads_nowhere_is_one_problem(tmp_path: Path) -> None:
     names = [["A", f"S{number // 100}", f"I{number}"] for number in range(1200)]
     directory = dicomdir(tmp_path / "DICOMDIR", names)
-    studies, problems = studies_in([Found(directory, Kind.DICOM, "DICOMDIR")], tmp_path, budget())
+    studies, problems = studies_in(
+        [InputFile(directory, Kind.DICOM, "DICOMDIR")], tmp_path, budget()
+    )
     assert studies == []
     ((path, problem),) = problems
     assert path == directory

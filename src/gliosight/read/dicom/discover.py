@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gliosight.errors import DamagedInputError, GliosightError
+from gliosight.read.detect import relative
 from gliosight.read.dicom.acquisition import acquisition_of, stored_values
 from gliosight.read.dicom.bounded import AGAIN, SMALL
 from gliosight.read.dicom.elements import numbers, stored
@@ -31,7 +32,6 @@ from gliosight.read.dicom.instances import (
 )
 from gliosight.read.dicom.mixtures import SAME_POSITION
 from gliosight.read.limits import Budget, cannot_read
-from gliosight.read.recognise import relative
 
 __all__ = ["Discovered", "discover", "is_dicomdir", "read_dicomdir", "summed_up", "without_copies"]
 

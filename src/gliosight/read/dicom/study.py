@@ -25,6 +25,7 @@ from gliosight.errors import (
     UnsupportedInputError,
 )
 from gliosight.read.copies import OTHERS, keep_real
+from gliosight.read.detect import InputFile, relative
 from gliosight.read.dicom.choose import choose_images, confirm_order, same_grid
 from gliosight.read.dicom.decoder import DecoderProcess
 from gliosight.read.dicom.discover import (
@@ -39,7 +40,6 @@ from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
 from gliosight.read.limits import Budget
-from gliosight.read.recognise import Found, relative
 from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
 from gliosight.study import DicomSource, Flag, Geometry, Sequence, Study, Volume
 
@@ -88,13 +88,13 @@ def digest_of(uid: str) -> str:
 
 
 def studies_in(
-    files: Iterable[Found], root: Path, budget: Budget, tell: Tell | None = None
+    files: Iterable[InputFile], root: Path, budget: Budget, tell: Tell | None = None
 ) -> tuple[list[DicomStudy], list[tuple[Path, GliosightError]]]:
     """Read every header once and sort the files into studies.
 
     Parameters
     ----------
-    files : iterable of Found
+    files : iterable of InputFile
         A DICOMDIR given alone stands for the files it names.
     root : Path
         What places in messages are relative to.
