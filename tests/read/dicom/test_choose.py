@@ -52,7 +52,12 @@ def test_a_usual_study() -> None:
 
 
 BETTER: list[tuple[str, dict[str, Any], dict[str, Any], str]] = [
-    ("certain before likely", {}, {"InversionTime": None, "SeriesDescription": "flair"}, "confidence"),
+    (
+        "certain before likely",
+        {},
+        {"InversionTime": None, "SeriesDescription": "flair"},
+        "confidence",
+    ),
     (
         "original before derived",
         {"slices": 20},
