@@ -40,7 +40,6 @@ SCOUT_PLANES, SCOUT_SLICES = 3, 15
 # More times of one place than a repetition would explain.
 DYNAMIC_FROM = 4
 
-FLAIR, T1 = Sequence.FLAIR, Sequence.T1
 PROCESSED = "derived-without-timing"
 AFTER_CONTRAST = "T1 after contrast"
 
@@ -88,10 +87,10 @@ class Identified:
 
 
 class Rule(NamedTuple):
-    """One line of the table; ``shows`` and ``why`` are templates for the words that `_words` gives."""
+    """One line of the table; ``kind`` and ``why`` are templates for the words that `_words` gives."""
 
     name: str
-    shows: Sequence | str
+    kind: str
     holds: Callable[[Acquisition], bool]
     why: str = "{values}"
     confidence: Confidence = "certain"
@@ -100,12 +99,7 @@ class Rule(NamedTuple):
     @property
     def sequence(self) -> Sequence | None:
         """FLAIR, T1, or ``None`` for all else."""
-        return self.shows if isinstance(self.shows, Sequence) else None
-
-    @property
-    def kind(self) -> str:
-        """What is shown, in words."""
-        return self.shows.value if isinstance(self.shows, Sequence) else self.shows
+        return Sequence(self.kind) if self.kind in ("FLAIR", "T1") else None
 
 
 class ContrastRule(NamedTuple):
@@ -281,8 +275,8 @@ RULES: tuple[Rule, ...] = (
         "derived, and neither TR nor TE although it claims to be MR",
     ),
     # Headers without timing: the description alone.
-    Rule("flair-word", FLAIR, lambda a: not a.timed and a.named == "FLAIR", _BY_WORD, "guess"),
-    Rule("t1-word", T1, lambda a: not a.timed and a.named == "T1", _BY_WORD, "guess"),
+    Rule("flair-word", "FLAIR", lambda a: not a.timed and a.named == "FLAIR", _BY_WORD, "guess"),
+    Rule("t1-word", "T1", lambda a: not a.timed and a.named == "T1", _BY_WORD, "guess"),
     Rule("t2-word", "T2", lambda a: not a.timed and a.named == "T2", _BY_WORD, "guess"),
     Rule("pd-word", "PD", lambda a: not a.timed and a.named == "PD", _BY_WORD, "guess"),
     Rule(
@@ -302,37 +296,37 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "t1-prepared-gradient-echo",
-        T1,
+        "T1",
         lambda a: _inverted(a, ti=(250, 1500), te=(0, 10)) and "SE" not in a.scanning,
     ),
     Rule(
         "t1-flair",
-        T1,
+        "T1",
         lambda a: _inverted(a, ti=(400, 1300), te=(0, 45)),
         "inversion for T1, not for fluid: {values}",
     ),
     Rule(
         "flair",
-        FLAIR,
+        "FLAIR",
         lambda a: _inverted(a, **FLUID) and 0.65 <= (fluid_ratio(a) or 0) <= 1.2,
     ),
     Rule(
         "flair-unusual",
-        FLAIR,
+        "FLAIR",
         lambda a: _inverted(a, **FLUID) and a.named == "FLAIR",
         "{values}; the inversion time is unusual for nulling fluid, the description says FLAIR",
         "likely",
     ),
     Rule(
         "flair-incomplete",
-        FLAIR,
+        "FLAIR",
         _nulls_fluid_as_far_as_known,
         "{values}, the rest is absent",
         "likely",
     ),
     Rule(
         "flair-without-ti",
-        FLAIR,
+        "FLAIR",
         lambda a: (
             (a.inversion_recovery is not False and a.inversion is None and a.named == "FLAIR")
             and _times(a, tr=FLUID["tr"], te=FLUID["te"])
@@ -342,7 +336,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "flair-by-times",
-        FLAIR,
+        "FLAIR",
         lambda a: (
             (_inverted(a, tr=(6000, 20_000), te=(80, 700)) and a.inversion is None)
             and a.named in (None, "T2")
@@ -366,7 +360,7 @@ RULES: tuple[Rule, ...] = (
     Rule("t2-star", "T2*", lambda a: _gradient_echo(a, te=(12, math.inf))),
     Rule(
         "t1-gradient-echo",
-        T1,
+        "T1",
         lambda a: (
             _gradient_echo(a, tr=(2, 60), te=(0, 15), flip=(8, 90))
             and (a.named == "T1" or "SP" in a.variant or "MP" in a.variant)
@@ -374,7 +368,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "t1-prepared-by-variant",
-        T1,
+        "T1",
         lambda a: (
             _gradient_echo(a, tr=(1200, 3500), te=(0, 6))
             and ("MP" in a.variant and a.named == "T1")
@@ -384,14 +378,14 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "t1-small-flip",
-        T1,
+        "T1",
         lambda a: _gradient_echo(a, tr=(2, 60), te=(0, 10), flip=(4, 8)) and a.named == "T1",
         "{values}; the description says T1",
         "likely",
     ),
     Rule(
         "t1-gradient-echo-2d",
-        T1,
+        "T1",
         lambda a: (
             _gradient_echo(a, tr=(60, 700), te=(0, 8), flip=(40, 120)) and a.named in (None, "T1")
         ),
@@ -400,11 +394,11 @@ RULES: tuple[Rule, ...] = (
     Rule("gradient-echo", "gradient echo", _gradient_echo),
     # Spin echo, and headers that do not say how the echo was made.
     Rule(
-        "t1-spin-echo", T1, lambda a: "SE" in a.scanning and _times(a, tr=(200, 1100), te=(0, 40))
+        "t1-spin-echo", "T1", lambda a: "SE" in a.scanning and _times(a, tr=(200, 1100), te=(0, 40))
     ),
     Rule(
         "t1-by-times",
-        T1,
+        "T1",
         lambda a: (
             (_times(a, tr=(200, 1100), te=(0, 40)) or _times(a, tr=(2, 60), te=(0, 10)))
             and "SE" not in a.scanning
@@ -485,9 +479,9 @@ def identify(acquisition: Acquisition) -> Identified:
     if sequence is not None:
         medium = _contrast_rule_of(acquisition)
         contrast = medium.contrast
-        if contrast or sequence is T1:
+        if contrast or sequence is Sequence.T1:
             why += f"; {medium.why}"
-        if sequence is T1:
+        if sequence is Sequence.T1:
             confidences.append(medium.confidence)
             if contrast:
                 sequence, kind, name = Sequence.T1C, AFTER_CONTRAST, f"{name} + {medium.name}"
