@@ -196,7 +196,7 @@ def _is_open(series: Series, name: Sequence) -> bool:
 def _choose_t1(
     flair: Series, study: Stacks, named: Mapping[Sequence, Series]
 ) -> tuple[dict[Sequence, Picked], bool, bool]:
-    """T1 and T1C among series that are neither FLAIR nor named; ``by_order`` and ``dated`` of `Choice`."""
+    """T1 and T1C of series that are neither FLAIR nor named, with ``by_order`` and ``dated`` of `Choice`."""
     weighted = [*_showing(study, T1), *_showing(study, T1C)]
     singles = _single_slices(flair, weighted)
     candidates = [
@@ -215,7 +215,9 @@ def _choose_t1(
         picked[T1C] = _nearest(flair, after)
     if before and T1 not in named:
         stated = [series for series in before if not _is_silent(series)]
-        earliest = [one for one in before if not any(_is_later(other, one) for other in before)]
+        earliest = [
+            series for series in before if not any(_is_later(other, series) for other in before)
+        ]
         picked[T1] = _nearest(flair, before if known else stated or earliest or before)
     first = None if known else named.get(T1) or _first_of_pair(flair, before)
     repeated = [series for series in before if first is not None and _repeats(first, series)]
@@ -226,8 +228,8 @@ def _choose_t1(
         picked[T1] = first, _because(first, "the earlier of two T1 of one kind")
     words = "the later of two T1 of one kind, so probably after contrast medium"
     picked[T1C] = last, _because(last, words)
-    dated = all(one.acquired is not None and is_dated(one.acquired) for one in (first, last))
-    return picked, True, dated
+    times = first.acquired, last.acquired
+    return picked, True, all(time is not None and is_dated(time) for time in times)
 
 
 def _single_slices(flair: Series, weighted: Stacks) -> list[Series]:
@@ -262,8 +264,8 @@ def _repeats(first: Series, second: Series) -> bool:
 
 
 def _same_protocol(first: Series, second: Series) -> bool:
-    one, other = first.frames[0].acquisition, second.frames[0].acquisition
-    pairs = [(one.repetition, other.repetition), (one.echo, other.echo)]
+    header, other = first.frames[0].acquisition, second.frames[0].acquisition
+    pairs = [(header.repetition, other.repetition), (header.echo, other.echo)]
     if first.geometry is not None and second.geometry is not None:
         if not _parallel(first.geometry, second.geometry):
             return False
@@ -383,9 +385,9 @@ def _is_later(first: Series, second: Series) -> bool | None:
     By time where both have one, with a date or without; what has the same time is the same acquisition.
     Else by number, which scanners count up.
     """
-    one, other = first.acquired, second.acquired
-    if one is not None and other is not None and is_dated(one) == is_dated(other):
-        return one < other
+    time, other = first.acquired, second.acquired
+    if time is not None and other is not None and is_dated(time) == is_dated(other):
+        return time < other
     if first.number is None or second.number is None or first.number == second.number:
         return None
     return first.number < second.number
@@ -399,9 +401,8 @@ def _choose_flair(candidates: Stacks, study: Stacks) -> tuple[Series, str, list[
         if series.usable
     }
     if not merits:
-        raise next(
-            (_unreadable(one.error, one, study) for one in flairs if one.error), _no_flair(study)
-        )
+        errors = (_unreadable(series.error, series, study) for series in flairs if series.error)
+        raise next(errors, _no_flair(study))
     best, *others = ranked = sorted(merits, key=merits.__getitem__)[::-1]
     reason = f"{best.place} is FLAIR ({best.identified.confidence}): {best.identified.why}"
     comparisons = []
@@ -541,10 +542,8 @@ def _is_axial(geometry: Geometry) -> bool:
 
 
 def _is_isotropic(geometry: Geometry) -> bool:
-    spacing = geometry.slice_spacing
-    if spacing is None or spacing > ISOTROPIC_MM:
-        return False
-    return max(spacing, *geometry.spacing) <= ISOTROPIC_RATIO * min(spacing, *geometry.spacing)
+    sides = (geometry.slice_spacing or np.inf, *geometry.spacing)
+    return sides[0] <= ISOTROPIC_MM and max(sides) <= ISOTROPIC_RATIO * min(sides)
 
 
 def _coverage_mm(geometry: Geometry) -> float:
