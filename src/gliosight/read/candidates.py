@@ -529,16 +529,18 @@ def join(
         for index, candidate in enumerate(listed)
         if isinstance(candidate, DicomCandidate)
     ]
-    whole: dict[int, tuple[Candidate, tuple[int, ...]]] = {
-        index: (candidate, (index,)) for index, candidate in enumerate(listed)
-    }
     if len(dicom) < 2:
-        return list(whole.values())
+        return [(candidate, (index,)) for index, candidate in enumerate(listed)]
     from gliosight.read.dicom.study import joined
 
+    whole: list[tuple[Candidate, tuple[int, ...]]] = [
+        (candidate, (index,))
+        for index, candidate in enumerate(listed)
+        if not isinstance(candidate, DicomCandidate)
+    ]
     for indices, study in joined([candidate.study for _, candidate in dicom], Budget(limits)):
         parts = [dicom[index] for index in indices]
-        first, candidate = parts[0]
+        candidate = parts[0][1]
         if study is not candidate.study:
             candidate = replace(
                 candidate,
@@ -547,10 +549,8 @@ def join(
                 flags=tuple(dict.fromkeys(note for _, part in parts for note in part.flags)),
                 study=study,
             )
-        for index, _ in parts:
-            del whole[index]
-        whole[first] = candidate, tuple(index for index, _ in parts)
-    return [whole[index] for index in sorted(whole)]
+        whole.append((candidate, tuple(index for index, _ in parts)))
+    return sorted(whole, key=lambda pair: pair[1])
 
 
 def told_apart(candidates: Iterable[Candidate], ways: Iterable[str]) -> list[Candidate]:
