@@ -15,8 +15,7 @@ from pydicom.sr.coding import Code
 
 from gliosight.errors import GliosightError
 from gliosight.read import Limits, Options, find
-from gliosight.read.dicom.rules import RULES
-from gliosight.read.dicom.sequences import CONTRAST_RULES
+from gliosight.read.dicom.rules import CONTRAST_RULES, RULES
 from gliosight.read.dicom.syntaxes import SYNTAXES
 from gliosight.read.inspection import Inspection, grouped
 from gliosight.write.dicom import codes as of
@@ -47,7 +46,7 @@ def rules() -> str:
 def contrast() -> str:
     """The rules that tell a T1 after contrast medium from one before."""
     rows = [
-        f"| `{one.name}` | {SAYS[one.fields]} | {SAYS[one.said]} | "
+        f"| `{one.name}` | {SAYS[one.header]} | {SAYS[one.description]} | "
         f"{ {True: 'T1C', False: 'T1', None: 'open'}[one.contrast] } | {one.confidence} |"
         for one in CONTRAST_RULES
     ]

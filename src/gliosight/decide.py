@@ -44,7 +44,7 @@ CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 SUREST = 6.0
 # The slice classifier contradicts the mask from this probability on, or below one minus it.
 SURE = 0.9
-# A study's score this near to its threshold, as logits, is borderline: around 0.87 that is 0.75 to 0.94.
+# A study's score this near to its threshold, as logits, is borderline: around 0.88 that is 0.77 to 0.94.
 BORDERLINE = 0.8
 # More slices, or runs of slices, than this are not named one by one.
 MOST_NAMED = 5

@@ -280,7 +280,7 @@ class DicomCandidate(Candidate):
 
     def has_series(self, text: str) -> bool:
         """Whether a SeriesInstanceUID or SeriesNumber is one of its series."""
-        from gliosight.read.dicom.wanted import named_in
+        from gliosight.read.dicom.choose import named_in
 
         return bool(named_in(self.study.series, text))
 

@@ -20,7 +20,7 @@ from functools import lru_cache
 from itertools import pairwise, takewhile
 from pathlib import PurePath
 
-from gliosight.read.dicom.hints import HINTS, contrast_hint, without_minus
+from gliosight.read.dicom.words import HINTS, contrast_hint, without_minus
 from gliosight.study import Sequence
 
 # Suffixes that promise something this tool reads; a file with one is mislabelled when its bytes

@@ -110,15 +110,18 @@ def read_nifti_file(path: Path, where: str, budget: Budget, volume_index: int | 
     ------
     NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError, UsageError
     """
-    header = read_nifti_header(path, where)
-    index = _choose_volume(header, volume_index, where)
-    if header.paired:
-        path = pixels_beside(path)
-        pixels_where = str(Path(where).with_name(path.name))
-    else:
-        pixels_where = where
-    with _errors_named(where), open_regular(path, pixels_where) as (handle, size):
-        values = _values(_pixels(handle, size, index, header, pixels_where, budget), header)
+    with _errors_named(where):
+        with open_regular(path, where) as (handle, size):
+            header = _header(handle, where)
+            index = _choose_volume(header, volume_index, where)
+            if not header.paired:
+                data = _pixels(handle, size, index, header, where, budget)
+        if header.paired:
+            beside = pixels_beside(path)
+            where_beside = str(Path(where).with_name(beside.name))
+            with open_regular(beside, where_beside) as (handle, size):
+                data = _pixels(handle, size, index, header, where_beside, budget)
+        values = _values(data, header)
     used, geometry, flags = place(header, where)
     if header.volumes > 1:
         message = f"Volume {index} of {header.volumes} (counted from 0) was chosen with --volume."
@@ -138,10 +141,15 @@ def read_nifti_header(path: Path, where: str) -> Header:
         Complex, RGB and other numbers; five and more dimensions; one dimension.
     """
     with _errors_named(where), open_regular(path, where) as (handle, _):
-        head = handle.read(HEAD_BYTES)
-        if head.startswith(GZIP):
-            handle.seek(0)
-            head = bytes(GzipStream(handle).read(HEAD_BYTES))
+        return _header(handle, where)
+
+
+def _header(handle: BinaryIO, where: str) -> Header:
+    head = handle.read(HEAD_BYTES)
+    handle.seek(0)
+    if head.startswith(GZIP):
+        head = bytes(GzipStream(handle).read(HEAD_BYTES))
+        handle.seek(0)
     fields = _fields(head, where)
     shape, volumes = _shape(fields, where)
     numbers = _numbers(fields, where)

@@ -33,6 +33,7 @@ from gliosight.read.detect import Kind
 from gliosight.read.intensities import as_float32
 from gliosight.read.limits import Budget
 
+SAVE_OTHERWISE = "save the slice as grey PNG or TIFF, or with T1, FLAIR, T1C as its three channels"
 ORIENTATION_TAG = 274  # the same number in EXIF and in TIFF
 # Encoders write about ten scans into a progressive JPEG; each is a pass over all pixels.
 MOST_SCANS, MOST_SCANNED_PIXELS = 100, 2**31
@@ -236,11 +237,11 @@ def _decode_png(
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", bodies[b"IHDR"])
     if depth == 16 and colour != _PNG_GREY:
         # Pillow reads the upper byte only, and of 12-bit data that leaves 16 grey levels.
-        raise UnsupportedInputError(
-            "a PNG with more than one channel of 16 bits is not read",
-            where=where,
-            remedy="save the slice as a 16-bit TIFF",
+        what, remedy = (
+            "a PNG with more than one channel of 16 bits",
+            "save the slice as a 16-bit TIFF",
         )
+        raise unsupported(what, where, remedy)
     _take(width * height, len(data), "PNG", where, budget)
     pixel_kinds = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
     clean = b"".join(chunk for kind, chunk in chunks if kind in pixel_kinds)
@@ -319,13 +320,9 @@ def damaged(kind: str, what: str, where: str) -> DamagedInputError:
     )
 
 
-def unsupported(what: str, where: str) -> UnsupportedInputError:
+def unsupported(what: str, where: str, remedy: str = SAVE_OTHERWISE) -> UnsupportedInputError:
     """The error for a sound picture of a kind that is not read."""
-    return UnsupportedInputError(
-        f"{what} is not read",
-        where=where,
-        remedy="save the slice as grey PNG or TIFF, or with T1, FLAIR, T1C as its three channels",
-    )
+    return UnsupportedInputError(f"{what} is not read", where=where, remedy=remedy)
 
 
 def _too_much(what: str, where: str) -> LimitExceededError:

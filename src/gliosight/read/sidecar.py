@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gliosight.errors import GliosightError, printable
-from gliosight.read.dicom.hints import contrast_hint, said_sequence
+from gliosight.read.dicom.words import contrast_hint, named_sequence
 from gliosight.read.flags import flag
 from gliosight.read.limits import open_regular, size_in_words
 from gliosight.read.naming import (
@@ -124,7 +124,7 @@ def what_shows(path: Path, folder: str = "") -> Shown:
     except (OSError, ValueError) as error:
         message = f"The sidecar {sidecar.name} was not used: {_reason(error)}."
         return replace(by_name, flags=(flag("SIDECAR_UNREADABLE", message),))
-    own = acquisition_in(fields).said
+    own = acquisition_in(fields).named
     shown = _judge(path.name, by_name, acquisition_in(fields, named), described=own is not None)
     return replace(shown, series_number=_series_number_in(fields))
 
@@ -213,7 +213,7 @@ def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bo
             f"({reason}); the sidecar decides."
         )
         flags = (flag("NAME_CONTRADICTS", message),)
-    contrast = acquisition.said_contrast if acquisition.contrast is None else acquisition.contrast
+    contrast = acquisition.contrast_named if acquisition.contrast is None else acquisition.contrast
     return Shown(kind, "sidecar", why, identified.confidence, identified.rule, contrast, flags)
 
 
@@ -242,7 +242,7 @@ def _with_name(description: str, named: Sequence | str | None) -> str:
         return description
     word = "FLAIR" if named is Sequence.FLAIR else "T1"
     both = f"{description} {word}".strip()
-    if said_sequence(both) != word:
+    if named_sequence(both) != word:
         return description
     if named is Sequence.T1C and contrast_hint(both) is None:
         both += " +C"

@@ -207,11 +207,8 @@ def _check_kind(page: tifffile.TiffPage, where: str) -> None:
     unpacked |= dict.fromkeys(PACKED, predicted.get(page.predictor, ()))
     if bits not in unpacked.get(packing, ()):
         name = getattr(packing, "name", f"unknown ({packing})")
-        raise UnsupportedInputError(
-            f"TIFF with {name} compression and this kind of pixels is not read",
-            where=where,
-            remedy="save it uncompressed or with deflate",
-        )
+        what = f"TIFF with {name} compression and this kind of pixels"
+        raise unsupported(what, where, "save it uncompressed or with deflate")
     together = 1 if page.planarconfig == SEPARATE else page.samplesperpixel
     if packing == JPEG and together not in (1, 3):
         raise unsupported(f"JPEG with {together} channels in TIFF", where)
@@ -318,11 +315,8 @@ def _calibrated(stack: NDArray[Any], tif: tifffile.TiffFile, where: str) -> NDAr
     if function == _CALIBRATION["cf"]:
         return stack
     if function != _STRAIGHT_LINE:
-        raise UnsupportedInputError(
-            "a stack of ImageJ whose calibration is not linear is not read",
-            where=where,
-            remedy="convert it to 32 bits in ImageJ, and save that",
-        )
+        what = "a stack of ImageJ whose calibration is not linear"
+        raise unsupported(what, where, "convert it to 32 bits in ImageJ, and save that")
     offset, slope = (float(number) for number in line)
     if not np.isfinite([offset, slope]).all() or slope == 0:
         raise damaged("TIFF", "its calibration by ImageJ is no line", where)

@@ -12,7 +12,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 
-from gliosight.read.dicom.frames import frames_of
+from gliosight.read.dicom.acquisition import frames_of
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.rules import Identified, identify
 from gliosight.read.dicom.series import Series, series_of

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from gliosight.read.dicom.rules import RULES
+import pytest
+
+from gliosight.read.dicom.acquisition import frames_of
+from gliosight.read.dicom.rules import RULES, fluid_ratio
 from gliosight.study import Sequence
 
-from .builders_series import FLAIR, STRIPPED, T1_SE, identified
+from .builders_series import FLAIR, STRIPPED, T1_SE, identified, instance
 from .test_rules_images import IMAGES
 from .test_rules_never import NEVER
 
@@ -54,3 +57,9 @@ def test_every_rule_is_met_by_the_tables() -> None:
     ]
     met |= {identified(**one).rule.split(" + ")[0] for one in more}
     assert met == {one.name for one in RULES}
+
+
+def test_fluid_is_nulled_as_textbooks_say() -> None:
+    # TR 9000 ms, TI 2500 ms: Siemens' own protocol at 3 T.
+    ratio = fluid_ratio(frames_of(instance(**FLAIR))[0].acquisition)
+    assert ratio == pytest.approx(1.0, abs=0.03)

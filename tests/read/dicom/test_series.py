@@ -12,8 +12,8 @@ from pydicom import uid
 
 from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError
 from gliosight.read.dicom import series as series_module
+from gliosight.read.dicom.acquisition import Frame
 from gliosight.read.dicom.choose import choose
-from gliosight.read.dicom.frames import Frame
 from gliosight.read.dicom.headers import Pool
 from gliosight.read.dicom.instances import Instance, read_instance
 from gliosight.read.dicom.series import Series, series_of

@@ -10,7 +10,7 @@ import pytest
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError
 from gliosight.read.dicom import splitting
-from gliosight.read.dicom.frames import Frame
+from gliosight.read.dicom.acquisition import Frame
 from gliosight.study import Sequence
 
 from .builders_series import (

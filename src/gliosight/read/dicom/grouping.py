@@ -25,8 +25,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gliosight.read.dicom.acquisition import frame_count, frames_of
 from gliosight.read.dicom.elements import number, numbers, stored
-from gliosight.read.dicom.frames import frame_count, frames_of
 from gliosight.read.dicom.instances import Instance, is_mr_image
 from gliosight.read.dicom.stacks import MM_APART, why_no_stack
 

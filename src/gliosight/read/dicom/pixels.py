@@ -31,7 +31,7 @@ from gliosight.read.intensities import from_doubles
 from gliosight.read.limits import Budget, Limits, cannot_read, size_in_words
 
 if TYPE_CHECKING:
-    from gliosight.read.dicom.frames import Frame
+    from gliosight.read.dicom.acquisition import Frame
 
 # The slices of one series may have slopes of their own, which differ by so much at most.
 MOST_SLOPES = 1e6
@@ -283,14 +283,15 @@ def _whole(
 
 def _number(header: Any, keyword: str, where: str, absent: float | None) -> float:
     value = header.get(keyword)
-    if absent is not None and (value is None or value == ""):
+    missing = value is None or value == ""
+    if missing and absent is not None:
         return absent
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         number = np.nan
     if not np.isfinite(number):
-        raise damaged(f"{keyword} is missing or not a number", where)
+        raise damaged(f"{keyword} is {'missing' if missing else 'not a number'}", where)
     return number
 
 

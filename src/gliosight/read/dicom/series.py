@@ -13,17 +13,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError, printable
+from gliosight.read.dicom.acquisition import (
+    Frame,
+    across_midnight,
+    earliest,
+    frame_count,
+    frames_of,
+)
 from gliosight.read.dicom.discover import EXPORTED_TWICE
 from gliosight.read.dicom.elements import integer, stored
-from gliosight.read.dicom.frames import MR_IMAGES, Frame, frame_count, frames_of
 from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
-from gliosight.read.dicom.instances import Instance, is_mr_image
+from gliosight.read.dicom.instances import MR_IMAGES, Instance, is_mr_image
 from gliosight.read.dicom.pixels import unreadable_value
 from gliosight.read.dicom.rules import Identified, identify
 from gliosight.read.dicom.splitting import Part, image_kind, order_of, split
 from gliosight.read.dicom.stacks import gaps_of, geometry_of, in_order, why_no_stack
 from gliosight.read.dicom.syntaxes import is_lossy, refusal
-from gliosight.read.dicom.times import across_midnight, first_of
 from gliosight.read.flags import flag
 from gliosight.study import Flag, Geometry
 
@@ -215,7 +220,7 @@ def _stack(
         frames=frames,
         geometry=geometry,
         frame_of_reference=(worlds.pop() or None) if len(worlds) == 1 else None,
-        acquired=first_of(one.acquisition.acquired for one in frames),
+        acquired=earliest(one.acquisition.acquired for one in frames),
         shape=(len(frames), rows, columns),
         identified=identified,
         error=error or _order_error(frames, image=image),

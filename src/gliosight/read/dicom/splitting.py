@@ -19,16 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError
-from gliosight.read.dicom.acquisition import Acquisition
+from gliosight.read.dicom.acquisition import Acquisition, Frame, frame_count
 from gliosight.read.dicom.elements import number, stored
-from gliosight.read.dicom.frames import Frame, frame_count
-from gliosight.read.dicom.matching import FIELDS, MAPS, MASKS, PROJECTIONS
 from gliosight.read.dicom.mixtures import (
     LEAST_SLICES,
     SAME_POSITION,
     acquisitions_of,
     protocols_of,
 )
+from gliosight.read.dicom.words import IMAGE_TYPES
 
 # Directions within this angle are one.
 SAME_DIRECTION = np.cos(np.deg2rad(1.0))
@@ -37,7 +36,9 @@ SAME_SPACING = 0.002
 # With more directions than this, the frames are no stacks but turned views.
 MOST_DIRECTIONS = 12
 
-_TOLD_APART = frozenset((*MASKS, *FIELDS, *MAPS, *PROJECTIONS))
+_TOLD_APART = frozenset().union(
+    *(IMAGE_TYPES[kind] for kind in ("mask", "field map", "map", "projection"))
+)
 _COMPONENTS = {"P": "phase", "R": "real part", "I": "imaginary part"}
 
 

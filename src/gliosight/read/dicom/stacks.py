@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.read.affines import UnusableAffineError, check_extent
+from gliosight.read.dicom.acquisition import Frame
 from gliosight.read.dicom.elements import number, stored
-from gliosight.read.dicom.frames import Frame
 from gliosight.read.dicom.mixtures import SAME_POSITION
 from gliosight.read.dicom.splitting import is_parallel, normal_of, order_of
 from gliosight.read.flags import flag

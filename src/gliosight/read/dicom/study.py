@@ -26,7 +26,7 @@ from gliosight.errors import (
 )
 from gliosight.read.copies import OTHERS, keep_real
 from gliosight.read.detect import InputFile, relative
-from gliosight.read.dicom.by_pixels import choose_images, confirm_order
+from gliosight.read.dicom.choose import choose_images, confirm_order, same_grid
 from gliosight.read.dicom.decoder import DecoderProcess
 from gliosight.read.dicom.discover import (
     discover,
@@ -37,7 +37,6 @@ from gliosight.read.dicom.discover import (
 )
 from gliosight.read.dicom.grouping import StudyKey
 from gliosight.read.dicom.instances import Instance
-from gliosight.read.dicom.pairing import same_grid
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
 from gliosight.read.limits import Budget

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gliosight.read.dicom.hints import contrast_hint, said_sequence
+from gliosight.read.dicom.words import contrast_hint, named_sequence
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from gliosight.read.dicom.hints import contrast_hint, said_sequence
     ],
 )
 def test_what_a_description_says(text: str, said: str | None) -> None:
-    assert said_sequence(text) == said
+    assert named_sequence(text) == said
 
 
 BEFORE = (

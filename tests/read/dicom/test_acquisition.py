@@ -1,4 +1,4 @@
-"""Frames: classic, enhanced, legacy converted, and headers that hold nonsense."""
+"""What headers say: classic, enhanced, legacy converted, nonsense, and times across midnight."""
 
 from __future__ import annotations
 
@@ -10,20 +10,30 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from gliosight.read.dicom import frames
+from gliosight.read.dicom import acquisition
+from gliosight.read.dicom.acquisition import (
+    DAY,
+    MOST_FRAMES,
+    across_midnight,
+    earliest,
+    frames_of,
+    is_dated,
+)
 from gliosight.read.dicom.elements import integer, numbers, stored
-from gliosight.read.dicom.frames import MOST_FRAMES, frames_of
 from gliosight.read.dicom.instances import Instance
 
 from .builders_series import (
     AXIAL,
     ENHANCED_FLAIR,
     FLAIR,
+    T1_SE,
     dataset,
     enhanced,
     enhanced_frame,
     group,
     instance,
+    series_in,
+    stack,
 )
 
 
@@ -238,13 +248,13 @@ def test_times_without_a_date_sort_within_their_day() -> None:
 
 def test_many_enhanced_frames_cost_no_more_each(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    real = frames.stored
+    real = acquisition.stored
 
     def counted(header: Any, keyword: str) -> str:
         looked.append(keyword)
         return real(header, keyword)
 
-    monkeypatch.setattr(frames, "stored", counted)
+    monkeypatch.setattr(acquisition, "stored", counted)
 
     def looks(count: int) -> int:
         looked.clear()
@@ -254,3 +264,37 @@ def test_many_enhanced_frames_cost_no_more_each(monkeypatch: pytest.MonkeyPatch)
 
     few, many = looks(100), looks(800)
     assert many <= 8 * few  # values of the whole object are looked up once
+
+
+HOUR = 3600.0
+DATED = 738_000 * DAY
+
+
+def test_hours_after_midnight_are_the_next_day_s() -> None:
+    assert across_midnight([23.8 * HOUR, 0.2 * HOUR]) == (23.8 * HOUR, 0.2 * HOUR + DAY)
+    assert across_midnight([8 * HOUR, 9 * HOUR]) == (8 * HOUR, 9 * HOUR)
+    # Three hours on both sides: whichever comes first in the list.
+    assert across_midnight([1 * HOUR, 22 * HOUR]) == (1 * HOUR + DAY, 22 * HOUR)
+    assert across_midnight([DATED + 23 * HOUR, DATED + DAY]) == (DATED + 23 * HOUR, DATED + DAY)
+    assert across_midnight([]) == ()
+
+
+def test_the_earliest_a_series_times() -> None:
+    assert earliest([0.1 * HOUR, None, 23.9 * HOUR]) == 23.9 * HOUR
+    assert earliest([5 * HOUR, DATED + 6 * HOUR]) == DATED + 6 * HOUR
+    assert earliest([None]) is None
+
+
+@pytest.mark.parametrize(("time", "dated"), [(0.0, False), (DAY + HOUR, False), (DATED, True)])
+def test_a_date_is_seen(time: float, dated: bool) -> None:
+    assert is_dated(time) is dated
+
+
+def test_a_study_across_midnight_without_dates_is_in_order() -> None:
+    bare = {"AcquisitionDate": None}
+    evening, night = series_in(
+        [*stack(3, 1, **FLAIR, time="235000", **bare), *stack(3, 2, **T1_SE, time="001000", **bare)]
+    )
+    assert evening.acquired is not None
+    assert night.acquired is not None
+    assert night.acquired - evening.acquired == 20 * 60

@@ -1,8 +1,8 @@
-"""What a series description hints at (read stage, DICOM).
+"""Words that say what an image shows: of descriptions, and of ImageType (read stage, DICOM).
 
-In: a SeriesDescription or ProtocolName (PS3.3 section C.7.3.1), free text in any language. Out: the names of
-hints found in it. A hint excludes and breaks ties; it never proves a sequence, since descriptions are
-typed by hand, copied from other protocols, and lost on anonymisation.
+Apart from `rules`, since the names of NIfTI files are judged by the same words, without pydicom. Descriptions
+(SeriesDescription, ProtocolName: PS3.3 section C.7.3.1) are typed by hand, copied from other protocols, and
+lost on anonymisation: their words exclude and break ties, they never prove a sequence.
 """
 
 from __future__ import annotations
@@ -52,6 +52,47 @@ HINTS: Mapping[str, re.Pattern[str]] = MappingProxyType(
         }.items()
     }
 )
+
+# Values of ImageType by kind (PS3.3 sections C.7.6.1.1.2, C.8.3.1.1.1, C.8.13.3.1.1, and what vendors add).
+IMAGE_TYPES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        name: frozenset(values.split("|"))
+        for name, values in {
+            "capture": "SCREEN SAVE|SCREENSHOT|SCREEN_SAVE",
+            "mosaic": "MOSAIC",
+            "mask": "MASK|ROI|SEGMENTATION|LABEL|LABELMAP|BINARY|CONTOUR|OVERLAY",
+            "localizer": "LOCALIZER",
+            "field map": "FIELD_MAP|FIELD MAP|FIELDMAP|B0 MAP|B0_MAP|B1|B1 MAP|B1_MAP|SHIM",
+            "map": "ADC|EADC|FA|RA|VR|TENSOR|TENSOR_B0|EXPONENTIAL|TTEST|ZSCORE|CBF|RCBF|CBV|RCBV|MTT|RMTT"
+            "|TTP|TMAX|PBP|GBP|KTRANS|VE|IAUC|UNI|RATIO|MTR|DIV|STDDEV|T2*|T2STAR|R2STAR|QSM|VELOCITY",
+            "projection": "MIP|MINIP|MNIP|PROJECTION IMAGE|MAX_IP|MIN_IP|MIP_SW|VRT|RENDERED|CSA MIP"
+            "|SUB|SUBTRACTION|SUBTRACT|SUBTRACTED",
+            "diffusion": "DIFFUSION|DWI|TRACE|TRACEW|DIFF|DIFFUSION_ANISO",
+            "perfusion": "PERFUSION|ASL|FMRI|BOLD|DYNAMIC_CONTRAST|TIME COURSE",
+            "angiography": "ANGIO|TOF",
+            "susceptibility": "SWI|SWAN|QSM",
+        }.items()
+    }
+)
+
+# Modality, where it is not MR or a word already.
+MODALITIES: Mapping[str, str] = {
+    "PT": "PET",
+    "US": "ultrasound",
+    "NM": "nuclear medicine",
+    "SR": "structured report",
+    "SEG": "segmentation",
+    "PR": "presentation state",
+    "KO": "key object selection",
+    "RTSTRUCT": "RT structure set",
+    "RTDOSE": "RT dose",
+    "RTPLAN": "RT plan",
+    "REG": "registration",
+    "OT": "secondary capture",
+    "SC": "secondary capture",
+    "DOC": "document",
+    "RWV": "real world values",
+}
 
 # Words for contrast medium; and for before or without it: alone, only with such a word, or behind it.
 _AGENT = r"contrast\w*|kontras\w*|enh\w*|gd\w*|gad\w*|gbca|km|kl|ku|cm|ce|c|civ|kontrastmittel|inj\w*|mdc|con"
@@ -108,12 +149,12 @@ def contrast_hint(text: str) -> bool | None:
 
 
 @lru_cache(maxsize=1024)
-def said_sequence(text: str) -> str | None:
-    """The one sequence a description names: FLAIR, T1, T2 or PD.
+def named_sequence(text: str) -> str | None:
+    """The only sequence that a description names: FLAIR, T1, T2, PD, STIR or DIR.
 
     T2 beside FLAIR is FLAIR; any other two say nothing.
     """
-    found = hints_of(text) & {"FLAIR", "T1", "T2", "PD", "STIR", "DIR"}
-    if "FLAIR" in found:
-        found -= {"T2"}
-    return next(iter(found)) if len(found) == 1 else None
+    names = hints_of(text) & {"FLAIR", "T1", "T2", "PD", "STIR", "DIR"}
+    if "FLAIR" in names:
+        names -= {"T2"}
+    return next(iter(names)) if len(names) == 1 else None

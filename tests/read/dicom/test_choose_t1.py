@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gliosight.errors import UnsupportedInputError, UsageError
-from gliosight.read.dicom.choose import Choice, choose
+from gliosight.read.dicom.choose import Choice, choose, confirm_order
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import series_of
 from gliosight.study import Sequence
@@ -77,6 +78,23 @@ def test_where_nothing_tells_the_order_the_pixels_are_asked() -> None:
     assert (choice.by_order, choice.dated) == (True, False)
 
 
+def test_where_times_and_numbers_contradict_each_other_a_t1_is_still_taken() -> None:
+    choice = chosen(
+        stack(20, 3, **T1_SE, time="110000"),
+        stack(20, 4, **{**T1_SE, "RepetitionTime": 800, "AcquisitionTime": None}),
+        stack(20, 5, **MPRAGE, time="100000"),
+    )
+    assert set(numbers(choice)) == {T1}
+
+
+def test_a_t1c_by_order_needs_a_t1_that_confirms_it() -> None:
+    choice = chosen(stack(20, 3, **T1_SE, time="100000"), stack(20, 4, **T1_SE, time="103000"))
+    arrays, left_out = {T1C: np.zeros((20, 64, 64))}, list[Sequence]()
+    _, (note,) = confirm_order(choice, arrays, left_out)
+    assert (set(arrays), left_out, note.code) == (set(), [T1C], "T1C_LEFT_OUT")
+    assert "no T1 to compare" in note.message
+
+
 def test_two_stacks_of_one_time_are_no_pair() -> None:
     choice = chosen(stack(20, 3, **T1_SE, time="110000"), stack(20, 4, **T1_SE, time="110000"))
     assert T1C not in choice.chosen
@@ -120,7 +138,7 @@ def test_where_every_t1_claims_contrast_medium_it_is_told() -> None:
         stack(20, 4, **T1_SE, **GIVEN, time="110000"), stack(20, 5, **T1_SE, **GIVEN, time="113000")
     )
     assert numbers(choice) == {T1C: 5}
-    assert "every T1 says that it is after contrast" in told(choice)["T1_LEFT_OUT"]
+    assert "every T1 is after contrast medium by its header" in told(choice)["T1_LEFT_OUT"]
 
 
 def test_a_t1_that_only_a_word_excludes_is_told_and_can_be_named() -> None:
