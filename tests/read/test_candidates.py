@@ -19,7 +19,7 @@ from gliosight.errors import (
     UnsupportedInputError,
 )
 from gliosight.phantom import PhantomSpec, make_phantom
-from gliosight.read import Limits, Options, find
+from gliosight.read import Limits, Options, find, join
 from gliosight.read.candidates import DicomCandidate
 from gliosight.study import Sequence
 from tests.support.dicom_phantom import DicomSpec, write_dicom
@@ -726,6 +726,16 @@ def test_several_dicom_studies_of_one_folder_or_zip(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedInputError, match=r"2 studies.*\(export\.zip\)") as raised:
         read_path(Path(archive))
     assert raised.value.remedy == f"read all of them with: gliosight analyze {archive}"
+
+
+def test_a_dicom_study_given_twice_is_one(tmp_path: Path) -> None:
+    head = make_phantom(PhantomSpec(seed=2, slices=3, matrix=32, pixel_mm=3.0))
+    folder = write_dicom(head, tmp_path / "p")
+    write_tree(tmp_path, ["q/flair.nii.gz"])
+    candidates = [*find(folder, Limits()), *find(tmp_path, Limits())]
+    assert len(candidates) == 3
+    assert {candidate.title for candidate, _ in join(candidates)} == {candidates[0].title, "q"}
+    assert len(join(candidates)) == 2
 
 
 def test_masks_beside_dicom_are_flagged(tmp_path: Path) -> None:

@@ -529,14 +529,18 @@ def join(
         for index, candidate in enumerate(listed)
         if isinstance(candidate, DicomCandidate)
     ]
-    whole = {index: (candidate, (index,)) for index, candidate in enumerate(listed)}
     if len(dicom) < 2:
-        return list(whole.values())
+        return [(candidate, (index,)) for index, candidate in enumerate(listed)]
     from gliosight.read.dicom.study import joined
 
+    whole: list[tuple[Candidate, tuple[int, ...]]] = [
+        (candidate, (index,))
+        for index, candidate in enumerate(listed)
+        if not isinstance(candidate, DicomCandidate)
+    ]
     for indices, study in joined([candidate.study for _, candidate in dicom], Budget(limits)):
         parts = [dicom[index] for index in indices]
-        first, candidate = parts[0]
+        candidate = parts[0][1]
         if study is not candidate.study:
             candidate = replace(
                 candidate,
@@ -545,10 +549,8 @@ def join(
                 flags=tuple(dict.fromkeys(note for _, part in parts for note in part.flags)),
                 study=study,
             )
-        for index, _ in parts:
-            del whole[index]
-        whole[first] = candidate, tuple(index for index, _ in parts)
-    return [whole[index] for index in sorted(whole)]
+        whole.append((candidate, tuple(index for index, _ in parts)))
+    return sorted(whole, key=lambda pair: pair[1])
 
 
 def told_apart(candidates: Iterable[Candidate], ways: Iterable[str]) -> list[Candidate]:
@@ -744,35 +746,35 @@ class _Finder:
         if count := sum(len(folder.readable) for folder in loose):
             flags += _ignored("Pictures beside the folders of the sequences", str(count))
         groups = [
-            (folder, group)
-            for folder, files in flairs.items()
-            for group in _titled(slice_groups(files))
+            (path, group)
+            for path, pictures in flairs.items()
+            for group in _titled(slice_groups(pictures))
         ]
         all_series = {series for _, group in groups for series, _ in slice_places(group.files)}
-        for folder, group in groups:
+        for path, group in groups:
             files = {Sequence.FLAIR: group.files}
             notes, used = list(flags), list(group.files)
             own_series = {series for series, _ in slice_places(group.files)}
             for name in (Sequence.T1, Sequence.T1C):
                 folders = by_sequence.get(name, {})
                 if len(folders) == len(flairs) == 1:
-                    (pictures,) = folders.values()
-                    named = list(zip(slice_places(pictures), pictures, strict=True))
+                    (others,) = folders.values()
+                    named = list(zip(slice_places(others), others, strict=True))
                     own = tuple(file for (series, _), file in named if series in own_series)
                     rest = [file.where for (series, _), file in named if series not in all_series]
                     if own:
                         notes += _ignored("Pictures called otherwise than FLAIR", _listed(rest))
                     # Those that do not fit are left out when they are read, and the flag says why.
-                    files[name] = own or tuple(pictures)
+                    files[name] = own or tuple(others)
                     used += own
                 elif folders:
                     words = f"{len(flairs)} folders say FLAIR and {len(folders)} {name.value}"
                     reason = f"{words}; nothing says which belong together"
                     notes.append(left_out_flag(name, reason))
-            base = home if len(flairs) == 1 else folder
+            base = home if len(flairs) == 1 else path
             yield SlicesCandidate(
                 source=relative(base / group.title, self.root),
-                path=folder / group.title if group.title else base,
+                path=path / group.title if group.title else base,
                 study_id=group.title or study_name(home, self.ceiling),
                 flags=tuple(notes),
                 error=next((file.error for file in used if file.error is not None), None),

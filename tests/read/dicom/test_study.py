@@ -39,7 +39,8 @@ def only(path: Path) -> DicomStudy:
 
 
 def read_headers(source: DicomStudy, series: Mapping[Sequence, str] | None = None) -> Study:
-    return DicomCandidate("study", Path(), source).read(Options(series=series or {}))
+    candidate = DicomCandidate(source="study", path=Path(), study=source)
+    return candidate.read(Options(series=series or {}))
 
 
 def test_three_sequences_on_one_grid(head: Phantom, tmp_path: Path) -> None:
