@@ -277,9 +277,6 @@ def test_a_missing_package_is_named_with_its_extra(command: str, here: Path) -> 
     assert not (here / "never").exists()
 
 
-# --- compare-models ------------------------------------------------------------------------------
-
-
 def test_compare_models(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("good", "poor"):
         call = ["evaluate", f"{name}.npz", "--data", "manifest.csv", "-q", "--no-pictures"]
@@ -330,9 +327,6 @@ def test_both_sides_are_opened_before_one_is_scored(
         assert run(["compare-models", "good.npz", wrong, "--data", "manifest.csv"]) == 3
     assert scored == []
     assert len(capsys.readouterr().err.splitlines()) == 2
-
-
-# --- real data -----------------------------------------------------------------------------------
 
 
 @pytest.mark.data

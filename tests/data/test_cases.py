@@ -271,9 +271,6 @@ def test_results_of_ours_are_no_data_set(tmp_path: Path) -> None:
     assert set(_slices(find_cases(tmp_path))) == {CS, DU}
 
 
-# --- whose slice a picture is --------------------------------------------------------------------
-
-
 def _patients(root: Path, *names: str) -> dict[str, list[tuple[int, str]]]:
     slices = _slices(find_cases(_files(root, *names)))
     return {

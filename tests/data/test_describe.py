@@ -167,9 +167,6 @@ def test_hostile_names_are_text_on_the_page(manifest: Manifest) -> None:
     assert "alert(1)" in parsed.text
 
 
-# --- the figure ----------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def figure() -> Any:
     return pytest.importorskip("gliosight.data.figures", exc_type=ImportError)

@@ -201,8 +201,6 @@ def test_progress_counts_to_the_end(tmp_path: Path) -> None:
     assert told == [(k, 12) for k in range(1, 13)]
 
 
-# --- volumes -------------------------------------------------------------------------------------
-
 AFFINE = np.diag([1.0, 1.0, 5.0, 1.0])
 
 
@@ -331,8 +329,6 @@ def test_real_brats_cases(data: Path, tmp_path: Path) -> None:
     assert {row.sequences for row in rows} == {("T1", "FLAIR", "T1C")}
     assert sum(row.tumour for row in rows) == 112
 
-
-# --- several data sets ----------------------------------------------------------------------------
 
 CS, HT = "TCGA_CS_0001_20000101", "TCGA_HT_0003_20000103"
 

@@ -172,8 +172,6 @@ def test_a_person_with_two_studies_stays_on_one_side() -> None:
         assert len(side) == 20
 
 
-# --- collections ---------------------------------------------------------------------------------
-
 WHOLE = ("isbi", "mni", "ms")
 
 

@@ -130,9 +130,6 @@ def test_a_patient_without_a_training_slice_gets_an_empty_copy(manifest: Manifes
     assert not table.called.any()
 
 
-# --- the brightest body --------------------------------------------------------------------------
-
-
 def _head(bright: float) -> tuple[np.ndarray, np.ndarray]:
     """A disc of tissue with noise, in it a bright square, round it a brighter rim as of scalp."""
     generator = np.random.default_rng(1)

@@ -160,9 +160,6 @@ def test_groups(manifest: Manifest) -> None:
     assert sum(one["patients"].n for one in volumes.values()) == 5
 
 
-# --- splits --------------------------------------------------------------------------------------
-
-
 def test_a_test_part_is_scored_alone(manifest: Manifest) -> None:
     groups = {"train": ("AA_0", "AA_1", "BB_0"), "validation": (), "test": ("AA_2", "BB_1")}
     split = Split(PATIENT, 1, manifest.sha256, {**groups, "validation": ("BB_free",)})
@@ -212,9 +209,6 @@ def test_by_slice_only_the_scored_slices_count(manifest: Manifest) -> None:
     # Scored slices without tumour do not make a patient without one.
     assert "false_alarm_share" not in part.localization
     assert "patient_specificity" not in part.detection
-
-
-# --- collections ---------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -304,9 +298,6 @@ def test_a_person_is_seen_by_any_name(collections: Manifest) -> None:
     part = _evaluate(collections, source).parts[0]
     assert {one.patient for one in part.patients if one.seen} == {"AA_0", "B_1"}
     assert part.localization["dice_mean"].n == 2
-
-
-# --- what does not fit together ------------------------------------------------------------------
 
 
 def test_models_and_folds_that_do_not_fit(manifest: Manifest) -> None:
@@ -399,9 +390,6 @@ def test_progress_ends_at_all_slices(manifest: Manifest) -> None:
     evaluate(request, lambda done, total: told.append((done, total)))
     assert told[-1] == (48, 48)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
-
-
-# --- the network ---------------------------------------------------------------------------------
 
 
 def test_what_is_scored_is_what_a_user_gets(

@@ -83,9 +83,6 @@ def test_dice_of_a_slice_without_tumour_is_not_1() -> None:
     assert found[1:4].tolist() == [1, 1, 0]
 
 
-# --- surfaces ------------------------------------------------------------------------------------
-
-
 def test_surfaces_of_equal_masks() -> None:
     assert surfaces_of(TRUTH, TRUTH, (5.0, 1.0, 1.0)) == (0, 1)
     assert surfaces_of(TRUTH, TRUTH, None) == (0, 1)
@@ -133,9 +130,6 @@ def test_surface_dice_counts_what_is_nearer_than_two() -> None:
     assert surfaces_of(square(1, (0,)), far, None)[1] == 0
 
 
-# --- lesions -------------------------------------------------------------------------------------
-
-
 def test_lesions_are_counted_26_connected() -> None:
     truth = np.zeros((3, 12, 12), dtype=bool)
     truth[0, 2, 2] = truth[1, 3, 3] = True  # a corner in common: one lesion
@@ -151,9 +145,6 @@ def test_lesions_of_empty_masks() -> None:
     empty = np.zeros((2, 6, 6), dtype=bool)
     found = lesions_of(empty, empty)
     assert found == (0, 0, 0)
-
-
-# --- what is scored ------------------------------------------------------------------------------
 
 
 def test_only_scored_slices_count() -> None:

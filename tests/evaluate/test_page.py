@@ -169,9 +169,6 @@ def test_a_leak_stands_on_top(evaluation: Evaluation) -> None:
     assert _Reader(page).open == []
 
 
-# --- plots ---------------------------------------------------------------------------------------
-
-
 def test_plots_are_drawn_twice_and_told_in_words(evaluation: Evaluation) -> None:
     plots = plots_of(evaluation.parts[0])
     assert [one.title for one in plots] == [
@@ -206,9 +203,6 @@ def test_a_model_that_only_draws_has_no_curves(manifest: Manifest) -> None:
     titles = [one.title for one in plots_of(part)]
     assert "ROC by slice" not in titles
     assert "Dice of each patient" in titles
-
-
-# --- pictures ------------------------------------------------------------------------------------
 
 
 def test_the_worst_come_first_and_false_alarms_count(

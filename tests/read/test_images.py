@@ -275,9 +275,6 @@ def test_what_is_no_affine(affine: Any) -> None:
         read_study(FLAIR, affine=np.eye(4))
 
 
-# --- whose affine is it? -------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def heads() -> dict[str, tuple[NDArray[Any], NDArray[np.float64]]]:
     """FLAIR as nibabel gives it, (i, j, k), with its affine."""
@@ -372,9 +369,6 @@ def test_noise_and_single_slices_are_not_doubted(shape: tuple[int, int, int]) ->
     values = np.random.default_rng(0).integers(0, 900, shape)
     for affine in (np.diag([5.0, 1, 1, 1]), np.diag([1.0, 1, 1, 1]), np.diag([3.0, 0.9, 1, 1])):
         assert "AFFINE_DOUBTED" not in codes_of(read_study(values, affine=affine))
-
-
-# --- masked arrays -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "float64"])

@@ -570,8 +570,6 @@ def test_forms_that_disagree_on_sides_give_none(tmp_path: Path, turn: NDArray[An
     assert study.geometry.believed == "all but sides"
 
 
-# --- an identity is what programs write where no affine is given --------------------------------
-
 IDENTITIES = {"numpy's": np.eye(4), "ITK's": np.diag([-1.0, -1, 1, 1])}
 # A head in 1 mm: slices, rows, columns.
 WHOLE = (104, 128, 112)

@@ -145,9 +145,6 @@ def audit(manifest: Manifest, split: Split | None = None, tell: Tell | None = No
     return Audit(tuple(sorted(problems, key=lambda problem: order.index(problem.check))))
 
 
-# --- rows alone ----------------------------------------------------------------------------------
-
-
 def _in_rows(patient: str, rows: tuple[SliceRow, ...]) -> Iterator[Problem]:
     missing = sum(second.number - first.number - 1 for first, second in pairwise(rows))
     if missing:
@@ -188,9 +185,6 @@ def names_patient(path: str, patient: str) -> bool:
     end = r"(?![A-Za-z0-9])" if patient[-1:].isdigit() else r"(?![A-Za-z])"
     inside = re.search(rf"(?<![A-Za-z0-9]){re.escape(patient)}{end}", name)
     return patient in folders or inside is not None
-
-
-# --- files ---------------------------------------------------------------------------------------
 
 
 def _in_pictures(
@@ -285,8 +279,6 @@ def _unreadable(row: SliceRow, error: GliosightError) -> Problem:
     return Problem("unreadable", row.key, f"{error.what}: {error.where or row.image}")
 
 
-# --- across patients -----------------------------------------------------------------------------
-
 # A problem, and the two slices of it that are one picture or nearly so.
 _Twins = tuple[Problem, SliceRow, SliceRow]
 
@@ -378,9 +370,6 @@ def near_pairs(
                 first, second = start + int(i), other + int(j)
                 if first < second:
                     yield first, second, min(float(alike[i, j]), 1.0)
-
-
-# --- the split -----------------------------------------------------------------------------------
 
 
 def _in_split(

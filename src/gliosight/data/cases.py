@@ -165,9 +165,6 @@ def _pictures_of(layout: Layout) -> set[Path]:
     return {picture.image for files in pictures for picture in files}
 
 
-# --- folders -------------------------------------------------------------------------------------
-
-
 def _of_folder(root: Path) -> Layout:
     pictures: list[Files] = []
     cases: list[Case] = []
@@ -316,9 +313,6 @@ def _without_word(name: str) -> str:
     return match[1] if match else name
 
 
-# --- pictures and their patients -----------------------------------------------------------------
-
-
 def _by_patient(
     pictures: Iterable[Files], root: Path, gathering: AbstractSet[Path]
 ) -> tuple[list[Case], list[str]]:
@@ -387,9 +381,6 @@ def _same(path: Path | None, other: Path | None) -> bool:
         return False
 
 
-# --- volumes -------------------------------------------------------------------------------------
-
-
 def _volumes(folder: Path, paths: list[Path], root: Path) -> list[Case]:
     """The cases of one folder: one for each FLAIR; none where there is no FLAIR."""
     images = [
@@ -424,9 +415,6 @@ def _volumes(folder: Path, paths: list[Path], root: Path) -> list[Case]:
 def _volume(patient: str, files: Files) -> Case:
     excluded = files.excluded or ("" if files.mask else NO_MASK)
     return Case(patient, is_volume=True, files=(replace(files, excluded=excluded),))
-
-
-# --- tables of slices ----------------------------------------------------------------------------
 
 
 def _of_table(files: list[Files], path: Path) -> Layout:

@@ -105,9 +105,6 @@ def render_page(manifest: Manifest, name: str, summary: Summary, look: Look) -> 
     return text.encode("utf-8", "backslashreplace")
 
 
-# --- plots of the page ---------------------------------------------------------------------------
-
-
 def draw_plots(manifest: Manifest) -> list[tuple[str, str, str]]:
     """Title, explanation and source (an SVG as data URL) of each plot, from the manifest's numbers alone."""
     with mpl.rc_context(_STYLE):
@@ -205,9 +202,6 @@ def _saved(figure: Figure, kind: str, **options: Any) -> bytes:
         warnings.filterwarnings("ignore", message="Glyph")  # a name in a script the font lacks
         figure.savefig(out, format=kind, **options)
     return out.getvalue()
-
-
-# --- the figure of slices ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

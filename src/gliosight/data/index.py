@@ -197,9 +197,6 @@ def _writer(root: Path, folder: Path) -> Writer:
     return lambda path: "" if path is None else (way / path.relative_to(root)).as_posix()
 
 
-# --- pictures ------------------------------------------------------------------------------------
-
-
 def _picture_rows(
     case: Case, patient: SliceRow, write: Writer, step: Callable[[], None]
 ) -> list[SliceRow]:
@@ -280,9 +277,6 @@ def _shape_of(picture: Pixels) -> str:
     return f"{size_text(picture.values.shape[:2])} {picture.values.dtype}"
 
 
-# --- volumes -------------------------------------------------------------------------------------
-
-
 def _volume_rows(
     files: Files, patient: SliceRow, write: Writer
 ) -> tuple[list[SliceRow], list[str]]:
@@ -359,9 +353,6 @@ def _same_grid(flair: Image, mask: Image) -> bool:
     # The name of a sequence is for flags, which are not used here.
     placed = onto_grid(flair, mask, Sequence.T1.value, "mask", Budget(DEFAULT_LIMITS))
     return placed.values is mask.values
-
-
-# --- the patient as a whole ----------------------------------------------------------------------
 
 
 def _with_sequences(

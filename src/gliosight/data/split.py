@@ -336,9 +336,6 @@ def _split_of(value: Any, *, strict: bool) -> Split:
     )
 
 
-# --- the rule ------------------------------------------------------------------------------------
-
-
 def _deal(
     manifest: Manifest,
     patients: Ordered[str],

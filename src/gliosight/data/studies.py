@@ -128,9 +128,6 @@ def size_text(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-# --- a patient ------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class LabelledStudy:
     """One patient.

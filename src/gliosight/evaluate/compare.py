@@ -58,9 +58,6 @@ def _side_by_side(first: Figures, second: Figures, sides: Ordered[str]) -> dict[
     }
 
 
-# --- the same patients ---------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Side:
     """One of the two models: tables by patient, and which patients it was trained on."""
@@ -250,9 +247,6 @@ def _among(table: SliceTable, numbers: NDArray[np.int64]) -> SliceTable:
         name: None if values is None else values[inside] for name, values in vars(table).items()
     }
     return SliceTable(**columns)
-
-
-# --- split by slice and by patient ---------------------------------------------------------------
 
 
 def leak_audit(

@@ -177,9 +177,6 @@ def areas_of(slices: Slices, drawn: Bootstrap) -> tuple[AreaRow, ...]:
     return tuple(rows)
 
 
-# --- ranking -------------------------------------------------------------------------------------
-
-
 def ranked_figures(slices: Slices, scores: Array, drawn: Bootstrap) -> dict[str, Figure]:
     """``slice_auc``, ``slice_average_precision`` and ``slice_sensitivity_at_specificity_NN``."""
     count, size = len(scores), len(drawn.weights)
@@ -246,9 +243,6 @@ def _steps(scores: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     ordered = scores[order]
     ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(order) else order
     return order, ends
-
-
-# --- calibration ---------------------------------------------------------------------------------
 
 
 def calibration_figures(slices: Slices, probability: Array, drawn: Bootstrap) -> dict[str, Figure]:

@@ -158,9 +158,6 @@ def _figure(values: Array, n: int, *, interval: bool) -> Figure:
     return Figure(float(value), float(low), float(high), n, drawn)
 
 
-# --- names and digits ----------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Name:
     """How a figure is named.

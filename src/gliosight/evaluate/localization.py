@@ -239,9 +239,6 @@ def auc_of(positive: Mask, scores: NDArray[np.floating]) -> float | None:
     return float(wins / (positives * negatives))
 
 
-# --- surfaces ------------------------------------------------------------------------------------
-
-
 def surfaces_of(
     truth: Mask, prediction: Mask, spacing: Spacing | None, *, whole: bool = True
 ) -> tuple[float, float]:
@@ -307,9 +304,6 @@ def _pool(several: list[dict[str, Array]]) -> dict[str, Array]:
         pooled[direction] = distances[order]
         pooled[area] = np.concatenate([distances_of[area] for distances_of in several])[order]
     return pooled
-
-
-# --- figures over patients -----------------------------------------------------------------------
 
 
 def localization_figures(patients: Ordered[PatientScore], drawn: Bootstrap) -> dict[str, Figure]:

@@ -260,9 +260,6 @@ def _policy(*styles: str) -> str:
     return f"default-src 'none'; img-src data:; style-src {hashes}; base-uri 'none'; form-action 'none'"
 
 
-# --- the worst cases -----------------------------------------------------------------------------
-
-
 def worst_cases(part: PartScores, manifest: Manifest, predictions: Predictions) -> list[WorstCase]:
     """The patients of a part with the lowest Dice that the model has not seen.
 

@@ -228,9 +228,6 @@ def truth_of(kept: KeptMaps, manifest: Manifest) -> NDArray[np.bool_]:
     return read_labelled(manifest, kept.patient).truth
 
 
-# --- files ---------------------------------------------------------------------------------------
-
-
 def write_predictions(predictions: Predictions, path: Path) -> None:
     """Write ``predictions.npz``, whole or not at all.
 

@@ -270,9 +270,6 @@ def _missing(sequences: Ordered[str]) -> str:
     return f"without {' and '.join(missing)}" if missing else "all three"
 
 
-# --- what others have reported on the LGG set ----------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Published:
     """One reported figure."""

@@ -186,9 +186,6 @@ def refuse_seen(model: Model, patients: Ordered[str]) -> None:
         )
 
 
-# --- a folder of masks ---------------------------------------------------------------------------
-
-
 def source_of_masks(folder: Path) -> Source:
     """A folder of masks; where it holds results of gliosight, they name the model."""
     note = ModelNote(folder.name, "masks", "")

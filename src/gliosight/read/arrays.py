@@ -236,9 +236,6 @@ def _placed(affine: ArrayLike, values: NDArray[Any]) -> tuple[Geometry | None, t
     return geometry, tuple(flags)
 
 
-# --- are the axes (slice, row, column), or nibabel's (i, j, k)? ----------------------------------
-
-
 def slices_lie_elsewhere(shape: tuple[int, ...]) -> bool:
     """Whether another axis than the first is clearly that of the slices, by the numbers of voxels alone."""
     axis = int(np.argmin(shape))

@@ -191,9 +191,6 @@ def label_image(where: str) -> DamagedInputError:
     )
 
 
-# --- the header ----------------------------------------------------------------------------------
-
-
 def _fields(head: bytes, where: str) -> Any:
     for kind, size in ((nib.Nifti1Header, NIFTI1_SIZE), (nib.Nifti2Header, NIFTI2_SIZE)):
         for order in "<>":
@@ -291,9 +288,6 @@ def for_writers(fields: Any, shape: tuple[int, int, int]) -> Any:
     return header
 
 
-# --- the geometry --------------------------------------------------------------------------------
-
-
 @np.errstate(all="ignore")  # any bits may stand in a header, signalling NaN among them
 def forms_of(fields: Any) -> tuple[tuple[Form, ...], tuple[Flag, ...]]:
     """The forms of a nibabel NIfTI header, in millimetres; a broken qform is all NaN."""
@@ -387,9 +381,6 @@ def _compare_forms(header: Header, geometry: Geometry, name: str) -> tuple[Geome
         return geometry, []
     message = f"sform and qform of {name} differ by up to {away:.1f} mm; the sform is used."
     return geometry, [flag("FORMS_DISAGREE", message)]
-
-
-# --- the pixels ----------------------------------------------------------------------------------
 
 
 @contextmanager

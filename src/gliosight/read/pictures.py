@@ -101,9 +101,6 @@ def decode_picture(data: bytes, kind: Kind, where: str, budget: Budget) -> Pictu
     return Picture(pixels[None], frozenset(notes))
 
 
-# --- JPEG ----------------------------------------------------------------------------------------
-
-
 class _Segment(NamedTuple):
     """A JPEG marker segment, and the coded data behind it where it begins a scan."""
 
@@ -223,9 +220,6 @@ def _check_jpeg(segments: list[_Segment], stored: int, where: str, budget: Budge
         raise damaged("JPEG", "pixels are missing", where)
 
 
-# --- PNG -----------------------------------------------------------------------------------------
-
-
 def _decode_png(
     data: bytes, where: str, budget: Budget, notes: set[str]
 ) -> tuple[NDArray[Any], bytes]:
@@ -292,9 +286,6 @@ def _png_chunks(data: bytes, where: str) -> list[tuple[bytes, bytes]]:
             what = "headers" if single == b"IHDR" else f"{single.decode()} chunks"
             raise damaged("PNG", f"it has two {what}", where)
     return chunks
-
-
-# --- all kinds of picture ------------------------------------------------------------------------
 
 
 @contextmanager

@@ -155,9 +155,6 @@ def _directories(data: bytes, where: str, budget: Budget) -> list[int]:
     return list(offsets)
 
 
-# --- pixels --------------------------------------------------------------------------------------
-
-
 def _decode_page(
     page: tifffile.TiffPage, data: bytes, where: str, budget: Budget, notes: set[str]
 ) -> NDArray[Any]:
@@ -327,9 +324,6 @@ def _calibrated(stack: NDArray[Any], tif: tifffile.TiffFile, where: str) -> NDAr
     return np.stack([as_float32(page * slope + offset) for page in stack])
 
 
-# --- strips and tiles ----------------------------------------------------------------------------
-
-
 def _unpack(
     page: tifffile.TiffPage,
     stored: bytes,
@@ -418,9 +412,6 @@ def unpack_lzw(packed: bytes, size: int) -> bytes:
     blocks = [gif[begin : begin + 255] for begin in range(0, len(gif), 255)]
     framed = b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
     return Image.frombytes("L", (size, 1), framed, "gif", 8, 0).tobytes()
-
-
-# --- stacks with more dimensions -----------------------------------------------------------------
 
 
 def _refuse_hyperstack(tif: tifffile.TiffFile, pages: int, where: str) -> None:

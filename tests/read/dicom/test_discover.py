@@ -277,9 +277,6 @@ def test_too_many_files(tmp_path: Path) -> None:
         discover(files, tmp_path, budget(members=3))
 
 
-# --- DICOMDIR ------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("on_disc", "reference"),
     [
