@@ -18,8 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Collection
-from collections.abc import Sequence as Ordered
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ from gliosight.prepare import prepare
 
 
 def keep_maps(
-    models: list[str], manifest: Manifest, patients: Ordered[Ordered[str]], threads: int | None
+    models: list[str], manifest: Manifest, patients: Sequence[Sequence[str]], threads: int | None
 ) -> tuple[list[ModelNote], list[KeptMaps]]:
     """What each model says of its own patients."""
     notes: list[ModelNote] = []
@@ -138,7 +137,7 @@ def mean_of(voices: list[KeptMaps]) -> KeptMaps:
 
 
 def fit(
-    maps: Path, manifest: Manifest, start: str, out: Path, numbers: Ordered[str] = NUMBERS
+    maps: Path, manifest: Manifest, start: str, out: Path, numbers: Sequence[str] = NUMBERS
 ) -> dict[str, float]:
     """Fit, write, and say what each rule gives on patients it was not fitted on.
 

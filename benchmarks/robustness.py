@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
-from collections.abc import Sequence as Ordered
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,10 +34,10 @@ from gliosight.evaluate.sources import refuse_seen
 from gliosight.head import find_head
 from gliosight.infer.model import Model, load_model
 from gliosight.pipeline import Settings, analyze_study
-from gliosight.study import Sequence, Volume
+from gliosight.study import MrSequence, Volume
 
 Floats = NDArray[np.float32]
-Images = dict[Sequence, Floats]
+Images = dict[MrSequence, Floats]
 Truth = NDArray[np.bool_]
 Change = Callable[[Images, Truth, np.random.Generator], tuple[Images, Truth]]
 DRAWS = 2000
@@ -160,7 +159,7 @@ def _skip(images: Images, truth: Truth, _rng: np.random.Generator) -> tuple[Imag
     return _each(images, lambda one: one[::2]), truth[::2]
 
 
-def _without(*names: Sequence) -> Change:
+def _without(*names: MrSequence) -> Change:
     return lambda images, truth, _rng: (
         {name: one for name, one in images.items() if name not in names},
         truth,
@@ -172,14 +171,14 @@ def _strip(images: Images, truth: Truth, _rng: np.random.Generator) -> tuple[Ima
 
     But for tumour: a tool that strips leaves the brain, and at the surface this cut would not.
     """
-    head = find_head(images[Sequence.FLAIR])
+    head = find_head(images[MrSequence.FLAIR])
     inside = np.stack([ndimage.distance_transform_edt(one) > 12 for one in head])
     return _each(images, lambda one: np.where(inside | truth, one, one.min())), truth
 
 
 def _crop(images: Images, truth: Truth, _rng: np.random.Generator) -> tuple[Images, Truth]:
     """To the head's own box, without any air around it."""
-    head = find_head(images[Sequence.FLAIR])
+    head = find_head(images[MrSequence.FLAIR])
     box = tuple(
         slice(at[0], at[-1] + 1)
         for at in (np.flatnonzero(head.any(axis=a)) for a in ((0, 2), (0, 1)))
@@ -187,7 +186,7 @@ def _crop(images: Images, truth: Truth, _rng: np.random.Generator) -> tuple[Imag
     return _each(images, lambda one: one[:, box[0], box[1]]), truth[:, box[0], box[1]]
 
 
-T1, T1C = Sequence.T1, Sequence.T1C
+T1, T1C = MrSequence.T1, MrSequence.T1C
 VARIATIONS: tuple[Variation, ...] = (
     Variation("unchanged", lambda images, truth, _rng: (images, truth), in_place=True),
     Variation("turned by 10 degrees", _turn(10)),
@@ -250,7 +249,7 @@ def dice(model: Model, labelled: LabelledStudy) -> float:
 
 
 def measure(
-    models: Ordered[tuple[Model, Ordered[str]]],
+    models: Sequence[tuple[Model, Sequence[str]]],
     manifest: Manifest,
     variations: tuple[Variation, ...],
 ) -> NDArray[np.float64]:
@@ -292,7 +291,7 @@ def table(
     return rows
 
 
-def chosen(names: Ordered[str] | None) -> tuple[Variation, ...]:
+def chosen(names: Sequence[str] | None) -> tuple[Variation, ...]:
     """The unchanged picture and the changes of these names.
 
     Raises

@@ -14,7 +14,7 @@ import pytest
 from gliosight.infer.model import Model
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.pipeline import Settings
-from gliosight.study import Geometry, Sequence, Study, Volume
+from gliosight.study import Geometry, MrSequence, Study, Volume
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DATA = REPOSITORY.parent / "shared" / "data"
@@ -91,4 +91,4 @@ def make_geometry(
 def make_study(values: np.ndarray, geometry: Geometry | None = None) -> Study:
     """A study of FLAIR alone."""
     names = tuple(f"s{k}" for k in range(len(values)))
-    return Study("made", {Sequence.FLAIR: Volume(values, geometry)}, names, "arrays")
+    return Study("made", {MrSequence.FLAIR: Volume(values, geometry)}, names, "arrays")

@@ -136,14 +136,14 @@ def test_a_sequence_can_be_taken_from_a_study_with_geometry() -> None:
     from gliosight.data.studies import LabelledStudy
     from gliosight.errors import UsageError
     from gliosight.phantom import PhantomSpec, make_phantom
-    from gliosight.study import Sequence
+    from gliosight.study import MrSequence
 
     made = runpy.run_path(str(SCRIPT.with_name("robustness.py")))
     case = make_phantom(PhantomSpec(seed=1, slices=6))
     labelled = LabelledStudy(case.study(), case.truth)
     coarse, flair_only = made["chosen"](["pixels twice as wide", "FLAIR only"])[1:]
     left = made["changed"](labelled, flair_only, 0).study
-    assert list(left.sequences) == [Sequence.FLAIR]
+    assert list(left.sequences) == [MrSequence.FLAIR]
     assert left.geometry == case.geometry
     with pytest.raises(UsageError, match="geometry"):
         made["changed"](labelled, coarse, 0)

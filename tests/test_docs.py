@@ -36,3 +36,15 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_readme_and_pages_say_what_it_is_for() -> None:
     assert "Research use only" in PAGES[0].read_text("utf-8")
     assert "Research use only" in REPOSITORY.joinpath("docs/model-card.md").read_text("utf-8")
+
+
+def test_architecture_names_modules_that_exist() -> None:
+    text = (REPOSITORY / "docs" / "architecture.md").read_text("utf-8")
+    package = REPOSITORY / "src" / "gliosight"
+    files = {path.name for path in package.rglob("*.*")}
+    named = re.findall(r"`([\w./]+(?:\.py|\.json|/))`", text)
+    assert len(named) > 40
+    for name in named:
+        # In a list, a module of the room that was named before stands by its name alone.
+        places = (package / name, REPOSITORY / name)
+        assert any(place.exists() for place in places) or name in files, name

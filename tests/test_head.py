@@ -7,12 +7,12 @@ import pytest
 
 from gliosight.head import find_head, fit_midplane, head_box, measure_intensity
 from gliosight.phantom import Phantom
-from gliosight.study import Geometry, Sequence
+from gliosight.study import Geometry, MrSequence
 from tests.conftest import make_geometry
 
 
 def _flair(phantom: Phantom) -> np.ndarray:
-    return phantom.sequences[Sequence.FLAIR].astype(np.float32)
+    return phantom.sequences[MrSequence.FLAIR].astype(np.float32)
 
 
 def test_head_is_found_in_a_phantom(phantom: Phantom) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gliosight.measure import measure
 from gliosight.phantom import Phantom
-from gliosight.study import Geometry, Sequence, Study, Volume
+from gliosight.study import Geometry, MrSequence, Study, Volume
 from tests.conftest import make_geometry, make_study
 
 
@@ -108,11 +108,11 @@ def test_side_is_the_patients_wherever_he_lay(
     geometry = phantom.geometry
     origins = geometry.origins + np.array([moved, 0, 0])
     shifted = Geometry(origins, geometry.row_direction, geometry.column_direction, geometry.spacing)
-    flair, mask = phantom.sequences[Sequence.FLAIR], phantom.truth
+    flair, mask = phantom.sequences[MrSequence.FLAIR], phantom.truth
     if mirrored:
         flair, mask = flair[:, :, ::-1], mask[:, :, ::-1]
     names = tuple(map(str, range(len(flair))))
-    study = Study("x", {Sequence.FLAIR: Volume(flair, shifted)}, names, "arrays")
+    study = Study("x", {MrSequence.FLAIR: Volume(flair, shifted)}, names, "arrays")
     found = _measure(study, mask)[0]
     assert found.side == ("right" if mirrored else "left")
 
@@ -121,7 +121,7 @@ def test_side_is_the_patients_wherever_he_lay(
 def test_sides_that_are_not_believed_are_unknown(
     phantom: Phantom, believed: Literal["sizes", "all but sides"]
 ) -> None:
-    flair, geometry = phantom.sequences[Sequence.FLAIR], phantom.geometry
+    flair, geometry = phantom.sequences[MrSequence.FLAIR], phantom.geometry
     known, finding = (
         _measure(make_study(flair, one), phantom.truth)[0]
         for one in (geometry, replace(geometry, believed=believed))
@@ -144,7 +144,7 @@ def test_a_centroid_is_the_mean_of_the_voxels_places_also_between_uneven_slices(
     mask[1, 4:8, 4:8] = True
     mask[2, 5, 5] = True
     values = np.full(mask.shape, 100, np.uint16)
-    study = Study("x", {Sequence.FLAIR: Volume(values, geometry)}, tuple("abcd"), "arrays")
+    study = Study("x", {MrSequence.FLAIR: Volume(values, geometry)}, tuple("abcd"), "arrays")
     (found,) = _measure(study, mask)
     assert found.centroid_mm is not None
     assert found.centroid_mm[2] == pytest.approx((16 * 5 + 25) / 17, abs=1e-9)

@@ -16,9 +16,9 @@ from gliosight.head import find_head
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
 from gliosight.phantom.anatomy import build, make_grid
 from gliosight.phantom.files import to_bytes
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
-T1, FLAIR, T1C = Sequence.T1, Sequence.FLAIR, Sequence.T1C
+T1, FLAIR, T1C = MrSequence.T1, MrSequence.FLAIR, MrSequence.T1C
 # Skull, midline, ventricles and sulci take from the sphere; a ragged edge gives and takes.
 VOLUME_WITHIN = (0.6, 1.35)
 # Coarse pixels make a head in a quarter of a second; what is tested does not hang on them.

@@ -14,7 +14,7 @@ from gliosight.infer.model import Model
 from gliosight.maps import Maps
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.prepare import choose_slices, orient, prepare
-from gliosight.study import Geometry, Sequence, Study, Volume
+from gliosight.study import Geometry, MrSequence, Study, Volume
 from tests.conftest import make_geometry, make_study
 
 RECIPE = InputRecipe()
@@ -127,7 +127,7 @@ def test_missing_sequences_are_flair_again() -> None:
 def test_a_sequence_without_contrast_is_left_out_with_a_flag() -> None:
     values = np.zeros((2, 64, 64), np.float32)
     values[:, 10:50, 10:50] = np.random.default_rng(1).normal(100, 10, (2, 40, 40))
-    volumes = {Sequence.FLAIR: Volume(values), Sequence.T1: Volume(np.full_like(values, 3))}
+    volumes = {MrSequence.FLAIR: Volume(values), MrSequence.T1: Volume(np.full_like(values, 3))}
     given = prepare(Study("x", volumes, ("a", "b"), "arrays"), RECIPE)
     assert [one.code for one in given.flags] == ["T1_NO_CONTRAST"]
     np.testing.assert_array_equal(given.images[:, 0], given.images[:, 1])
@@ -164,7 +164,7 @@ def test_a_head_longer_than_any_is_told(
             np.array([-1.0, 0.0, 0.0]),
             (pixel, pixel),
         )
-    volumes = {Sequence.FLAIR: Volume(values, geometry)}
+    volumes = {MrSequence.FLAIR: Volume(values, geometry)}
     study = Study("x", volumes, tuple(map(str, range(14))), "arrays")
     assert [flag.code for flag in prepare(study, RECIPE).flags] == flags
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import gliosight
-from gliosight import Sequence, Status, Volume, analyze, read_study
+from gliosight import MrSequence, Status, Volume, analyze, read_study
 from gliosight.errors import GliosightError, LimitExceededError, UsageError, explained
 from gliosight.infer.model import shipped_models
 from gliosight.phantom import Phantom
@@ -31,7 +31,7 @@ def test_every_public_name_loads() -> None:
 
 
 def test_analyze_takes_arrays_with_and_without_an_affine(small_phantom: Phantom) -> None:
-    flair = small_phantom.sequences[Sequence.FLAIR]
+    flair = small_phantom.sequences[MrSequence.FLAIR]
     bare = analyze(flair)
     assert bare.status is Status.FOUND
     assert bare.volume_ml is None

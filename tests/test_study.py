@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gliosight.study import Geometry, Sequence, Study, Volume
+from gliosight.study import Geometry, MrSequence, Study, Volume
 from tests.conftest import make_geometry
 
 
@@ -80,11 +80,11 @@ def test_impossible_geometry_is_refused(change: dict[str, object], message: str)
 def test_study_needs_flair_and_one_grid() -> None:
     flair, other = Volume(np.zeros((2, 3, 4))), Volume(np.zeros((2, 3, 5)))
     with pytest.raises(ValueError, match="FLAIR"):
-        Study("x", {Sequence.T1: flair}, ("a", "b"), "arrays")
+        Study("x", {MrSequence.T1: flair}, ("a", "b"), "arrays")
     with pytest.raises(ValueError, match="T1 is"):
-        Study("x", {Sequence.FLAIR: flair, Sequence.T1: other}, ("a", "b"), "arrays")
+        Study("x", {MrSequence.FLAIR: flair, MrSequence.T1: other}, ("a", "b"), "arrays")
     with pytest.raises(ValueError, match="slice names"):
-        Study("x", {Sequence.FLAIR: flair}, ("a", "a"), "arrays")
+        Study("x", {MrSequence.FLAIR: flair}, ("a", "a"), "arrays")
 
 
 def test_voxels_and_world_are_inverse_of_each_other() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gliosight.analysis import Analysis, Finding, Status
     from gliosight.errors import GliosightError
     from gliosight.pipeline import analyze, read_study, write_analysis
-    from gliosight.study import Flag, Geometry, Sequence, Study, Volume
+    from gliosight.study import Flag, Geometry, MrSequence, Study, Volume
 
 __version__ = "0.1.0"
 
@@ -36,7 +36,7 @@ _HOME = {
     "Status": "gliosight.analysis",
     "Flag": "gliosight.study",
     "Geometry": "gliosight.study",
-    "Sequence": "gliosight.study",
+    "MrSequence": "gliosight.study",
     "Study": "gliosight.study",
     "Volume": "gliosight.study",
     "GliosightError": "gliosight.errors",
@@ -51,7 +51,7 @@ __all__ = [
     "Status",
     "Flag",
     "Geometry",
-    "Sequence",
+    "MrSequence",
     "Study",
     "Volume",
     "GliosightError",
@@ -60,6 +60,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    name = "MrSequence" if name == "Sequence" else name  # what it was called before
     if name not in _HOME:
         raise AttributeError(f"module 'gliosight' has no attribute {name!r}")
     from importlib import import_module

@@ -36,7 +36,7 @@ from gliosight.measure import measure
 from gliosight.prepare import prepare
 from gliosight.read import Limits, Options, Request, find, from_arrays, opened, read
 from gliosight.read.candidates import DicomCandidate
-from gliosight.study import Flag, Sequence, Study
+from gliosight.study import Flag, MrSequence, Study
 from gliosight.write.masks import mask_in, read_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.report import write_report
@@ -217,7 +217,11 @@ def read_study(
     (kind,) = kinds
     if affine is not None and kind != "arrays":
         raise UsageError(f"an affine is given with {kind}", remedy="give it with arrays only")
-    flair, t1, t1c = sources[Sequence.FLAIR], sources.get(Sequence.T1), sources.get(Sequence.T1C)
+    flair, t1, t1c = (
+        sources[MrSequence.FLAIR],
+        sources.get(MrSequence.T1),
+        sources.get(MrSequence.T1C),
+    )
     if kind == "paths":
         if isinstance(source, Mapping):
             return read(
@@ -443,26 +447,26 @@ def default_out(name: str) -> Path:
     return Path(f"{safe_name(name)}-gliosight")
 
 
-def _by_sequence(source: Any) -> dict[Sequence, Any]:
+def _by_sequence(source: Any) -> dict[MrSequence, Any]:
     """FLAIR first, then what else there is."""
     if not isinstance(source, Mapping):
-        return {Sequence.FLAIR: source}
+        return {MrSequence.FLAIR: source}
     names: dict[str, Any] = {}
     for key, value in source.items():
-        name = key.value if isinstance(key, Sequence) else str(key).upper()
+        name = key.value if isinstance(key, MrSequence) else str(key).upper()
         if value is not None and name in names:
             raise UsageError(f"{name} is given twice", remedy="give each sequence once")
         if value is not None:
             names[name] = value
-    if names.keys() - {one.value for one in Sequence} or Sequence.FLAIR.value not in names:
+    if names.keys() - {one.value for one in MrSequence} or MrSequence.FLAIR.value not in names:
         raise UsageError(
             f"a study of {', '.join(sorted(names)) or 'nothing'}",
             remedy="name the sequences FLAIR, and T1 and T1C where there are",
         )
-    return {sequence: names[sequence.value] for sequence in Sequence if sequence.value in names}
+    return {sequence: names[sequence.value] for sequence in MrSequence if sequence.value in names}
 
 
-def _kind(name: Sequence, source: Any) -> str:
+def _kind(name: MrSequence, source: Any) -> str:
     if isinstance(source, (str, os.PathLike)):
         if not os.fspath(source):
             raise UsageError(f"the path of {name.value} is empty", remedy="give a file or a folder")

@@ -24,9 +24,9 @@ from gliosight.card import InputRecipe
 from gliosight.errors import LimitExceededError
 from gliosight.head import find_head, head_box, measure_intensity, unit_range
 from gliosight.maps import NetworkInput, SamplingPlan, resample
-from gliosight.study import Flag, Geometry, Sequence, Study
+from gliosight.study import Flag, Geometry, MrSequence, Study
 
-CHANNELS = (Sequence.T1, Sequence.FLAIR, Sequence.T1C)
+CHANNELS = (MrSequence.T1, MrSequence.FLAIR, MrSequence.T1C)
 # Where the network's slice, row and column axes point, RAS+: up, back, to the patient's left.
 NETWORK_AXES = np.array([[0.0, 0.0, 1.0], [0.0, -1.0, 0.0], [-1.0, 0.0, 0.0]])
 # A neighbour this near to a slice (in parts of their distance) is that slice.
@@ -86,7 +86,7 @@ class Frame:
 def frame_of(study: Study, recipe: InputRecipe) -> Frame:
     """Decide where a study is sampled."""
     order, flipped = orient(study.geometry)
-    flair = _turn(study.sequences[Sequence.FLAIR].values, order, flipped)
+    flair = _turn(study.sequences[MrSequence.FLAIR].values, order, flipped)
     positions, pixel = _grid(study, order, flipped, recipe)
     head = find_head(flair)
     boxes = head_box(head)
@@ -170,9 +170,9 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
         name = CHANNELS[channel]
         turned = frame.turn(study.sequences[name].values) if name in study.sequences else None
         scale = None if turned is None else _scale(turned, frame.head, recipe)
-        if name is Sequence.FLAIR and turned is not None and not _shows_something(turned):
+        if name is MrSequence.FLAIR and turned is not None and not _shows_something(turned):
             scale = None
-        if scale is None and name is Sequence.FLAIR:
+        if scale is None and name is MrSequence.FLAIR:
             flag = Flag(
                 "NO_CONTRAST",
                 "warning",

@@ -28,7 +28,7 @@ EVEN_WITHIN = 0.01
 SAME_WITHIN = 0.05
 
 
-class Sequence(str, Enum):
+class MrSequence(str, Enum):
     """The MR sequences this tool knows, by the names it uses in files and in words."""
 
     FLAIR = "FLAIR"
@@ -288,7 +288,7 @@ class Study:
     ----------
     study_id : str
         Never a name: the folder's or file's name, or a digest of the DICOM study's UID.
-    sequences : mapping of Sequence to Volume
+    sequences : mapping of MrSequence to Volume
         All on FLAIR's grid. FLAIR is always there; a sequence that is missing, or was only a copy of
         FLAIR, is not.
     slice_names : tuple of str
@@ -302,14 +302,14 @@ class Study:
     """
 
     study_id: str
-    sequences: Mapping[Sequence, Volume]
+    sequences: Mapping[MrSequence, Volume]
     slice_names: tuple[str, ...]
     kind: Literal["slices", "nifti", "dicom", "arrays"]
     source: Mapping[str, Any] = field(default_factory=dict)
     flags: tuple[Flag, ...] = ()
 
     def __post_init__(self) -> None:
-        if Sequence.FLAIR not in self.sequences:
+        if MrSequence.FLAIR not in self.sequences:
             raise ValueError("a study needs a FLAIR sequence")
         shape = self.flair.values.shape
         for name, volume in self.sequences.items():
@@ -323,7 +323,7 @@ class Study:
     @property
     def flair(self) -> Volume:
         """The FLAIR volume, whose grid is the study's."""
-        return self.sequences[Sequence.FLAIR]
+        return self.sequences[MrSequence.FLAIR]
 
     @property
     def geometry(self) -> Geometry | None:

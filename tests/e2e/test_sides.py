@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gliosight.measure import measure
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_nifti
 from gliosight.pipeline import Settings, analyze_study, read_study, write_analysis
-from gliosight.study import Geometry, Sequence, Study
+from gliosight.study import Geometry, MrSequence, Study
 from tests.support.dicom_phantom import (
     DicomSpec,
     geometry_of,
@@ -78,7 +78,7 @@ def test_all_48_orientations_as_nifti(heads: dict[str, Phantom], side: str, tmp_
     native = head.geometry.affine
     assert native is not None
     for number, (order, flips) in enumerate(ALL_48):
-        values, truth, affine = head.sequences[Sequence.FLAIR], head.truth, native.copy()
+        values, truth, affine = head.sequences[MrSequence.FLAIR], head.truth, native.copy()
         values, truth = values.transpose(order), truth.transpose(order)
         affine = affine[:, [*order, 3]]
         for axis, flipped in enumerate(flips):
@@ -119,7 +119,7 @@ def test_the_24_proper_orientations_as_dicom(
     for side, head in heads.items():
         folder = write_dicom(head, tmp_path / side, spec)
         study = read_study(folder)
-        for name in Sequence:
+        for name in MrSequence:
             assert np.array_equal(study.sequences[name].values, volume_of(head, spec, name))
         world = world_centroid(head.truth, head.geometry) + np.array(spec.shift)
         check(study, truth_of(head, spec), side, world)
@@ -170,7 +170,7 @@ def test_random_obliques_as_dicom(
     written = geometry_of(head, spec)
     assert study.geometry is not None
     assert np.abs(study.geometry.origins - written.origins).max() < SAME_PLACE_MM
-    stored = volume_of(head, spec, Sequence.FLAIR).astype(float)
+    stored = volume_of(head, spec, MrSequence.FLAIR).astype(float)
     slope = study.flair.values.max() / stored.max()  # one vendor writes its values with a slope
     np.testing.assert_allclose(study.flair.values, stored * slope, rtol=1e-5)
     check(study, truth, side, world_centroid(truth, written))
@@ -184,8 +184,8 @@ def test_what_is_resampled_stays_within_a_quarter_voxel(
     spec = DicomSpec(t1_grid="coronal", rotation=turned(8, -5, 12), shift=(60, 20, -90))
     study = read_study(write_dicom(head, tmp_path, spec))
     assert any(one.code == "T1_RESAMPLED" for one in study.flags)
-    placed = study.sequences[Sequence.T1].values.astype(float)
-    meant = volume_of(head, spec, Sequence.T1).astype(float)
+    placed = study.sequences[MrSequence.T1].values.astype(float)
+    meant = volume_of(head, spec, MrSequence.T1).astype(float)
     slices = slice(2, -2)  # at the ends of the stack linear interpolation has nothing to lean on
     bright = [np.clip(one[slices] - 100, 0, None) for one in (placed, meant)]
     centres = [

@@ -20,7 +20,7 @@ from gliosight.evaluate.predictions import ModelNote
 from gliosight.evaluate.sources import read_prediction, source_of_masks
 from gliosight.infer.model import Model
 from gliosight.phantom import Phantom, write_lgg
-from gliosight.study import Geometry, Sequence, Study, Volume
+from gliosight.study import Geometry, MrSequence, Study, Volume
 from tests.conftest import make_geometry
 from tests.evaluate.builders import SIZE, square, write_data
 
@@ -98,7 +98,7 @@ def test_masks_of_another_size(study: Study, tmp_path: Path) -> None:
 def _placed(geometry: Geometry) -> Study:
     values = np.random.default_rng(0).normal(size=(4, SIZE, SIZE)).astype(np.float32)
     names = tuple(f"s{k}" for k in range(4))
-    return Study("AA_0", {Sequence.FLAIR: Volume(values, geometry)}, names, "arrays")
+    return Study("AA_0", {MrSequence.FLAIR: Volume(values, geometry)}, names, "arrays")
 
 
 def test_a_volume_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:

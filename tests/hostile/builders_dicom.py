@@ -12,10 +12,10 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 from tests.support.dicom_phantom import DicomSpec, write_dicom
 
-FLAIR_ONLY = (Sequence.FLAIR,)
+FLAIR_ONLY = (MrSequence.FLAIR,)
 HEAD = make_phantom(
     PhantomSpec(seed=2, slices=4, matrix=48, pixel_mm=3, slice_spacing_mm=6, sequences=FLAIR_ONLY)
 )

@@ -20,13 +20,13 @@ import pytest
 from gliosight.errors import GliosightError, InternalError
 from gliosight.phantom import PhantomSpec, make_phantom
 from gliosight.read import Limits, Request, find, opened, read
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 from tests.support.dicom_phantom import SYNTAXES, DicomSpec, write_dicom
 
 LIMITS = Limits(decoded_bytes=64 * 1024**2, members=200)
 MOST_MEMORY = 2 * 1024**3
 HEAD = make_phantom(
-    PhantomSpec(seed=2, slices=3, matrix=32, pixel_mm=3, sequences=(Sequence.FLAIR,))
+    PhantomSpec(seed=2, slices=3, matrix=32, pixel_mm=3, sequences=(MrSequence.FLAIR,))
 )
 # The pixels of these are read in this process.
 HERE = ("implicit-le", "explicit-le", "deflated", "explicit-be", "rle")

@@ -18,7 +18,7 @@ import pytest
 from gliosight.cli import run
 from gliosight.phantom import Phantom
 from gliosight.read import Request, read
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .asserting import Capture, inspected, tree
 from .builders_dicom import HEAD, OTHER, WHOLE, edit, edited, files, header, preamble, study, wide
@@ -174,7 +174,7 @@ def test_flair_overrides_the_choice(tmp_path: Path, capsys: Capture) -> None:
     )
     assert other["plane"] == "coronal"
     assert other["name"] in next(x["message"] for x in told["flags"] if x["code"] == "FLAIR_CHOSEN")
-    chosen = read(Request(path, series={Sequence.FLAIR: other["uid"]}))
+    chosen = read(Request(path, series={MrSequence.FLAIR: other["uid"]}))
     assert chosen.flair.values.shape == tuple(other["shape"])
 
 

@@ -13,7 +13,7 @@ from gliosight.errors import CannotWriteError
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.phantom.dicom import Placement, turned, write_dicom
 from gliosight.pipeline import read_study
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .exported import (
     CENTROID_MM,
@@ -61,7 +61,7 @@ def test_a_localizer_and_the_three_sequences_of_nobody(tiny: Phantom, study: Pat
 
 def test_it_is_read_as_it_was_made(tiny: Phantom, study: Path) -> None:
     found = read_study(study)
-    assert set(found.sequences) == set(Sequence)
+    assert set(found.sequences) == set(MrSequence)
     for name, values in tiny.sequences.items():
         assert np.array_equal(found.sequences[name].values, np.minimum(values, 4095))
     assert found.geometry is not None
@@ -79,7 +79,7 @@ def test_it_is_read_as_it_was_made(tiny: Phantom, study: Path) -> None:
     ids=["axial", "sagittal", "coronal, moved", "oblique, moved"],
 )
 def test_the_patient_stays_where_he_is(tiny: Phantom, tmp_path: Path, placement: Placement) -> None:
-    lesion = replace(tiny, sequences={Sequence.FLAIR: tiny.truth.astype(np.uint16)})
+    lesion = replace(tiny, sequences={MrSequence.FLAIR: tiny.truth.astype(np.uint16)})
     flair = sorted_by_position(by_series(write_dicom(lesion, tmp_path, placement))[2])
     mask = np.stack([ds.pixel_array for ds in flair])
     assert mask.sum() == tiny.truth.sum()
@@ -107,7 +107,7 @@ def test_the_same_settings_are_the_same_bytes_and_others_have_other_uids(
 
 
 def test_flair_alone_and_one_slice(tmp_path: Path) -> None:
-    spec = PhantomSpec(slices=1, matrix=32, pixel_mm=3.0, sequences=(Sequence.FLAIR,))
+    spec = PhantomSpec(slices=1, matrix=32, pixel_mm=3.0, sequences=(MrSequence.FLAIR,))
     localizer, flair = by_series(write_dicom(make_phantom(spec), tmp_path)).values()
     assert (len(localizer), len(flair)) == (3, 1)
 

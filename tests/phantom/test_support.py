@@ -11,7 +11,7 @@ import pydicom
 import pytest
 
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 from tests.support.dicom_phantom import (
     SYNTAXES,
     TRAPS,
@@ -95,7 +95,7 @@ def test_lossy_syntaxes_come_close_and_say_so(tmp_path: Path, syntax: str) -> No
     )
     spec = DicomSpec(syntax=syntax, traps=NO_TRAPS)
     flair = sorted_by_position(by_series(write_dicom(phantom, tmp_path, spec))[1])
-    wanted = volume_of(phantom, spec, Sequence.FLAIR).astype(float)
+    wanted = volume_of(phantom, spec, MrSequence.FLAIR).astype(float)
     error = np.abs(np.stack([pixels_of(ds) for ds in flair]) - wanted)
     assert 0 < error.mean() < MEAN_ERROR * wanted.max()
     for ds in flair:
@@ -132,9 +132,9 @@ def test_files_say_where_the_lesion_is(
     centroid = true_centroid(tiny, spec.rotation, spec.shift)
     assert np.abs(header_centroid(flair, truth) - centroid).max() < CENTROID_MM
     pixels = np.stack([ds.pixel_array for ds in flair])
-    assert np.array_equal(pixels, volume_of(tiny, spec, Sequence.FLAIR))
+    assert np.array_equal(pixels, volume_of(tiny, spec, MrSequence.FLAIR))
     # The same voxels are lesion, so the same values are under the mask.
-    inside = np.minimum(tiny.sequences[Sequence.FLAIR], 4095)[tiny.truth]
+    inside = np.minimum(tiny.sequences[MrSequence.FLAIR], 4095)[tiny.truth]
     assert np.array_equal(np.sort(pixels[truth]), np.sort(inside))
     middle = geometry_of(tiny, spec).to_world(np.argwhere(truth)).mean(axis=0)
     assert np.allclose(middle * (-1, -1, 1), centroid, atol=1e-9)

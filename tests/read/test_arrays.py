@@ -9,7 +9,7 @@ import pytest
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
 from gliosight.read import from_arrays
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders import codes_of, make_volume
 from .test_nifti import PLACES
@@ -28,7 +28,7 @@ def test_without_affine_there_is_no_geometry() -> None:
     study = from_arrays(make_volume(), make_volume(seed=1), make_volume(seed=2))
     assert study.geometry is None
     assert study.flags == ()
-    assert set(study.sequences) == set(Sequence)
+    assert set(study.sequences) == set(MrSequence)
 
 
 @pytest.mark.parametrize(("values", "words"), [(2, "two values"), (16, "16 values")])

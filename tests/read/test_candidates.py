@@ -21,7 +21,7 @@ from gliosight.errors import (
 from gliosight.phantom import PhantomSpec, make_phantom
 from gliosight.read import Limits, Options, find, join
 from gliosight.read.candidates import DicomCandidate
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 from tests.support.dicom_phantom import DicomSpec, write_dicom
 
 from .builders import codes_of, make_volume, read_path, write_lgg, write_nifti
@@ -660,7 +660,7 @@ def test_a_broken_t2_costs_nothing(tmp_path: Path) -> None:
     write_tree(tmp_path, ["p1/FLAIR/a.nii.gz", "p1/T1/a.nii.gz"])
     (tmp_path / "p1" / "T2").mkdir()
     (tmp_path / "p1" / "T2" / "a.nii.gz").write_bytes(b"no image")
-    assert set(read_path(tmp_path / "p1").sequences) == {Sequence.FLAIR, Sequence.T1}
+    assert set(read_path(tmp_path / "p1").sequences) == {MrSequence.FLAIR, MrSequence.T1}
     (tmp_path / "p1" / "T1" / "a.nii.gz").write_bytes(b"no image")
     with pytest.raises(DamagedInputError, match=r"T1/a\.nii\.gz"):
         read_path(tmp_path / "p1")

@@ -26,7 +26,7 @@ from gliosight.errors import (
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.pipeline import write_analysis
 from gliosight.read import Limits
-from gliosight.study import Sequence, Study
+from gliosight.study import MrSequence, Study
 
 from .builders import codes_of, make_volume, read_path, write_nifti
 from .test_nifti import PLACES, sheared
@@ -139,7 +139,7 @@ def test_sequences_on_other_grids_are_resampled_as_those_of_files_are(tmp_path: 
     assert "T1_RESAMPLED" in codes_of(images)
     assert same(images, read_path(tmp_path))
     assert same(images, read_study({name: str(path) for name, path in paths.items()}))
-    again = read_study({Sequence[name]: nib.load(path) for name, path in paths.items()})
+    again = read_study({MrSequence[name]: nib.load(path) for name, path in paths.items()})
     assert same(images, again)
 
 
@@ -169,7 +169,7 @@ def test_an_image_without_an_affine_has_no_geometry() -> None:
 
 
 def test_a_sheared_image_is_straightened_and_written_as_it_is(tmp_path: Path) -> None:
-    image = nib.Nifti1Image(make_phantom(PhantomSpec(slices=5)).sequences[Sequence.FLAIR].T, None)
+    image = nib.Nifti1Image(make_phantom(PhantomSpec(slices=5)).sequences[MrSequence.FLAIR].T, None)
     image.set_sform(sheared(0.01), 1)
     analysis = analyze(image)
     assert "AFFINE_STRAIGHTENED" in {one.code for one in analysis.flags}
@@ -185,7 +185,7 @@ def test_the_mask_of_an_image_lies_where_the_image_does(
     geometry = small_phantom.geometry
     assert geometry.affine is not None
     affine = geometry.affine[:, [2, 1, 0, 3]]
-    flair = small_phantom.sequences[Sequence.FLAIR]
+    flair = small_phantom.sequences[MrSequence.FLAIR]
     masks = []
     for number, image in enumerate((nib.Nifti1Image(flair.T, affine), stand_in(flair, affine))):
         analysis = analyze({"flair": image})
@@ -289,7 +289,7 @@ def heads() -> dict[str, tuple[NDArray[Any], NDArray[np.float64]]]:
     for name, spec in specs.items():
         phantom = make_phantom(spec)
         assert phantom.geometry.affine is not None
-        out[name] = phantom.sequences[Sequence.FLAIR].T, phantom.geometry.affine[:, [2, 1, 0, 3]]
+        out[name] = phantom.sequences[MrSequence.FLAIR].T, phantom.geometry.affine[:, [2, 1, 0, 3]]
     return out
 
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from gliosight.errors import DamagedInputError
 from gliosight.read.intensities import from_doubles, make_finite, refuse_mask
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders import codes_of, make_volume, read_path, write_nifti
 
@@ -162,7 +162,7 @@ def test_it_holds_for_every_sequence_before_anything_is_resampled(tmp_path: Path
     study = read_path(tmp_path)
     background = "BACKGROUND_NOT_FINITE"
     assert codes_of(study) == [background, background, "T1_RESAMPLED", "T1C_MISSING"]
-    resampled = study.sequences[Sequence.T1].values
+    resampled = study.sequences[MrSequence.T1].values
     assert np.isfinite(resampled).all()
     assert (resampled[0] == 0).all()
     for name in ("FLAIR", "T1"):

@@ -19,7 +19,7 @@ from gliosight.errors import DamagedInputError, UnsupportedInputError
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.phantom.files import to_bytes
 from gliosight.read.likeness import check_one_head, refuse_other_colours
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders import codes_of, read_path
 
@@ -28,7 +28,7 @@ Pictures = NDArray[np.uint8]
 
 def composites(phantom: Phantom) -> Pictures:
     """(slices, rows, columns, 3) as the LGG layout has them."""
-    order = (Sequence.T1, Sequence.FLAIR, Sequence.T1C)
+    order = (MrSequence.T1, MrSequence.FLAIR, MrSequence.T1C)
     return np.stack([to_bytes(phantom.sequences[name]) for name in order], -1)
 
 
@@ -113,7 +113,7 @@ OTHERS: dict[str, Callable[[Pictures], Pictures]] = {
 @pytest.mark.parametrize("lossy", [False, True], ids=["lossless", "jpeg"])
 @pytest.mark.parametrize("name", OTHERS)
 def test_colour_that_is_no_composite(phantom: Phantom, name: str, lossy: bool) -> None:
-    flair = to_bytes(phantom.sequences[Sequence.FLAIR])[4:24:4]
+    flair = to_bytes(phantom.sequences[MrSequence.FLAIR])[4:24:4]
     pictures = OTHERS[name](flair)
     with pytest.raises(UnsupportedInputError, match="not composites"):
         refuse_other_colours(as_jpeg(pictures) if lossy else pictures, "a")
@@ -121,7 +121,7 @@ def test_colour_that_is_no_composite(phantom: Phantom, name: str, lossy: bool) -
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_one_colour_picture(phantom: Phantom, tmp_path: Path, name: str) -> None:
-    flair = to_bytes(phantom.sequences[Sequence.FLAIR])[14:15]
+    flair = to_bytes(phantom.sequences[MrSequence.FLAIR])[14:15]
     Image.fromarray(OTHERS[name](flair)[0]).save(tmp_path / "flair.png")
     with pytest.raises(UnsupportedInputError, match="not composites"):
         read_path(tmp_path / "flair.png")
@@ -148,13 +148,13 @@ def test_deep_and_floating_composites_are_read(phantom: Phantom) -> None:
 @pytest.fixture(scope="module")
 def people() -> Pictures:
     """A middle slice of each of eight heads."""
-    sequences = (Sequence.FLAIR,)
+    sequences = (MrSequence.FLAIR,)
     slices = []
     for seed in range(8):
         spec = PhantomSpec(
             seed=seed, matrix=96, pixel_mm=2.5, slices=5, slice_spacing_mm=10, sequences=sequences
         )
-        values = to_bytes(make_phantom(spec).sequences[Sequence.FLAIR])
+        values = to_bytes(make_phantom(spec).sequences[MrSequence.FLAIR])
         slices.append(values[2 + seed % 2])
     return np.stack(slices)
 
@@ -174,7 +174,7 @@ def test_a_few_pictures_of_several_people_are_flagged(people: Pictures, tmp_path
 
 @pytest.mark.parametrize("part", [slice(None), slice(None, None, -1), slice(8, 20), slice(12, 16)])
 def test_slices_of_one_head(phantom: Phantom, part: slice) -> None:
-    flair = to_bytes(phantom.sequences[Sequence.FLAIR])[part]
+    flair = to_bytes(phantom.sequences[MrSequence.FLAIR])[part]
     assert check_one_head(flair, None, "a") == ()
 
 

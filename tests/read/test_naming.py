@@ -18,9 +18,9 @@ from gliosight.read.naming import (
     stem,
     telling_name,
 )
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
-FLAIR, T1, T1C = Sequence.FLAIR, Sequence.T1, Sequence.T1C
+FLAIR, T1, T1C = MrSequence.FLAIR, MrSequence.T1, MrSequence.T1C
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ FLAIR, T1, T1C = Sequence.FLAIR, Sequence.T1, Sequence.T1C
         ("scan.nii", None, "scan"),
     ],
 )
-def test_sequences(name: str, sequence: Sequence | str | None, series: str) -> None:
+def test_sequences(name: str, sequence: MrSequence | str | None, series: str) -> None:
     assert sequence_of(name) == sequence
     assert nifti_series(name) == series
 
@@ -109,7 +109,7 @@ SAYS = {
 @pytest.mark.parametrize(
     ("name", "sequence"), [(name, said) for said, names in SAYS.items() for name in names.split()]
 )
-def test_what_names_say(name: str, sequence: Sequence | str | None) -> None:
+def test_what_names_say(name: str, sequence: MrSequence | str | None) -> None:
     assert sequence_of(f"{name}.nii.gz") == sequence
     assert not is_mask(f"{name}.nii.gz")
 
@@ -306,7 +306,9 @@ def test_many_files_cost_no_more_each(monkeypatch: pytest.MonkeyPatch) -> None:
         ("Segovia", None, False, False),
     ],
 )
-def test_folders(name: str, sequence: Sequence | str | None, mask: bool, structural: bool) -> None:
+def test_folders(
+    name: str, sequence: MrSequence | str | None, mask: bool, structural: bool
+) -> None:
     assert sequence_of_folder(name) == sequence
     assert is_mask(name) is mask
     assert is_structural_folder(name) is structural
@@ -325,7 +327,7 @@ def test_folders(name: str, sequence: Sequence | str | None, mask: bool, structu
         ("", None),
     ],
 )
-def test_the_folders_above_what_was_given(path: str, sequence: Sequence | str | None) -> None:
+def test_the_folders_above_what_was_given(path: str, sequence: MrSequence | str | None) -> None:
     folder = sequence_folder((), path.split("/") if path else ())
     assert (sequence_of_folder(folder) if folder else None) == sequence
 
@@ -344,7 +346,7 @@ def test_the_folders_above_what_was_given(path: str, sequence: Sequence | str | 
         ("P1", None),
     ],
 )
-def test_the_folders_below_what_was_given(path: str, sequence: Sequence | str | None) -> None:
+def test_the_folders_below_what_was_given(path: str, sequence: MrSequence | str | None) -> None:
     folder = sequence_folder(path.split("/"))
     assert (sequence_of_folder(folder) if folder else None) == sequence
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
 from gliosight.read import Limits, Request, find, read
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders import codes_of, make_volume, read_path, write_nifti
 
-T1, T1C = Sequence.T1, Sequence.T1C
+T1, T1C = MrSequence.T1, MrSequence.T1C
 WORLD_TOLERANCE_MM = 1e-4
 BOTH_MISSING = ["T1_MISSING", "T1C_MISSING"]
 
@@ -172,7 +172,7 @@ def test_folder_by_names(tmp_path: Path, names: tuple[str, ...]) -> None:
     study = read_path(tmp_path / "case 7")
     assert study.study_id == "case 7"
     assert study.flags == ()
-    for seed, name in enumerate((Sequence.FLAIR, Sequence.T1, Sequence.T1C)):
+    for seed, name in enumerate((MrSequence.FLAIR, MrSequence.T1, MrSequence.T1C)):
         np.testing.assert_array_equal(study.sequences[name].values, make_volume(seed=seed))
 
 
@@ -190,9 +190,9 @@ def test_explicit_files(tmp_path: Path) -> None:
     )
     assert study.study_id == "a"
     assert study.flags == ()
-    assert set(study.sequences) == set(Sequence)
+    assert set(study.sequences) == set(MrSequence)
     study = read(Request(tmp_path / "d_flair.nii", t1=tmp_path / "b.nii"))
-    assert set(study.sequences) == {Sequence.FLAIR, Sequence.T1}
+    assert set(study.sequences) == {MrSequence.FLAIR, MrSequence.T1}
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_explicit_files_whose_names_contradict(
     (found,) = [one for one in study.flags if one.code == "NAME_CONTRADICTS"]
     assert found.severity == "warning"
     assert f"given as {option.upper()} ({name}) is {told} by its name" in found.message
-    assert Sequence(option.upper()) in study.sequences
+    assert MrSequence(option.upper()) in study.sequences
 
 
 def test_a_mask_beside_which_t1_is_named_is_refused(tmp_path: Path) -> None:
@@ -305,13 +305,13 @@ def test_one_of_several_versions_of_flair(
     ],
 )
 def test_with_and_without_contrast_medium(
-    tmp_path: Path, names: str, taken: dict[Sequence, str], codes: list[str]
+    tmp_path: Path, names: str, taken: dict[MrSequence, str], codes: list[str]
 ) -> None:
     files = [f"{name}.nii" for name in names.split("|")]
     write_folder(tmp_path, *files)
     study = read_path(tmp_path)
     assert study.source["files"] == (files[0], *(f"{name}.nii" for name in taken.values()))
-    assert set(study.sequences) == {Sequence.FLAIR, *taken}
+    assert set(study.sequences) == {MrSequence.FLAIR, *taken}
     assert codes_of(study) == codes
     for note in study.flags:
         if note.code == "FILES_IGNORED":
@@ -370,7 +370,7 @@ def test_several_cases_in_one_folder(tmp_path: Path) -> None:
     study = read_path(tmp_path / "all" / "c2")
     assert study.study_id == "c2"
     np.testing.assert_array_equal(study.flair.values, make_volume(seed=2))
-    np.testing.assert_array_equal(study.sequences[Sequence.T1].values, make_volume(seed=3))
+    np.testing.assert_array_equal(study.sequences[MrSequence.T1].values, make_volume(seed=3))
 
 
 def test_two_files_say_flair(tmp_path: Path) -> None:
@@ -508,7 +508,7 @@ def test_sequences_of_one_sheared_grid_stay_on_it(tmp_path: Path) -> None:
         write_nifti(tmp_path / f"{name}.nii", make_volume(seed=seed), sheared(0.01), codes=(1, 0))
     study = read_path(tmp_path)
     assert codes_of(study) == ["AFFINE_STRAIGHTENED", "T1C_MISSING"]
-    np.testing.assert_array_equal(study.sequences[Sequence.T1].values, make_volume(seed=1))
+    np.testing.assert_array_equal(study.sequences[MrSequence.T1].values, make_volume(seed=1))
 
 
 @pytest.mark.parametrize("packed", [False, True])

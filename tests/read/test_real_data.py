@@ -13,7 +13,7 @@ import tifffile
 from gliosight.errors import UnsupportedInputError
 from gliosight.read import Limits, Options, find
 from gliosight.read.candidates import DicomCandidate
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders import SHARED, codes_of, read_path
 
@@ -40,12 +40,12 @@ def unpack(patient: str, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("patient", "present"),
     [
-        ("TCGA_HT_7879_19981009", set(Sequence)),
-        ("TCGA_DU_7013_19860523", {Sequence.FLAIR}),
-        ("TCGA_DU_6407_19860514", {Sequence.FLAIR, Sequence.T1}),
+        ("TCGA_HT_7879_19981009", set(MrSequence)),
+        ("TCGA_DU_7013_19860523", {MrSequence.FLAIR}),
+        ("TCGA_DU_6407_19860514", {MrSequence.FLAIR, MrSequence.T1}),
     ],
 )
-def test_lgg(tmp_path: Path, patient: str, present: set[Sequence]) -> None:
+def test_lgg(tmp_path: Path, patient: str, present: set[MrSequence]) -> None:
     if not (SHARED / "lgg" / f"{patient}.jxl").exists():
         pytest.skip(f"{patient} is not there")
     unpack(patient, tmp_path / patient)
@@ -60,7 +60,7 @@ def test_brats_is_read_as_it_is(case: str) -> None:
     study = read_path(SHARED / "brats" / case)
     assert study.flags == ()
     assert study.shape == (155, 240, 240)
-    for name, suffix in ((Sequence.FLAIR, "flair"), (Sequence.T1C, "t1ce")):
+    for name, suffix in ((MrSequence.FLAIR, "flair"), (MrSequence.T1C, "t1ce")):
         image = nib.load(SHARED / "brats" / case / f"{case}_{suffix}.nii.gz")
         stored = np.asanyarray(image.dataobj).transpose(2, 1, 0)
         np.testing.assert_array_equal(study.sequences[name].values, stored)
@@ -80,7 +80,7 @@ def test_t1_of_another_grid() -> None:
     study = read_path(SHARED / "ms" / "patient01")
     assert codes_of(study) == ["T1_RESAMPLED", "T1C_MISSING"]
     # The same head in both: where FLAIR is air, T1 is dark.
-    flair, t1 = study.flair.values, study.sequences[Sequence.T1].values
+    flair, t1 = study.flair.values, study.sequences[MrSequence.T1].values
     air = flair <= np.percentile(flair, 30)
     assert t1[air].mean() < 0.3 * t1[~air].mean()
 
@@ -108,7 +108,7 @@ def test_a_real_dicom_series_is_read_when_it_is_named(
     (candidate,) = find(SHARED / "dicom" / folder, Limits())
     assert isinstance(candidate, DicomCandidate)
     number = str(candidate.study.series[0].number)
-    study = candidate.read(Options(series={Sequence.FLAIR: number}))
+    study = candidate.read(Options(series={MrSequence.FLAIR: number}))
     assert study.shape == shape
     assert study.geometry is not None
     assert study.geometry.slice_spacing == pytest.approx(side, abs=0.02)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders import codes_of, make_volume, read_path, write_nifti
 from .test_nifti import PLACES
@@ -38,7 +38,7 @@ def test_resampled_where_the_world_is_shared(tmp_path: Path, place: str) -> None
     write_nifti(tmp_path / "t1.nii", t1, t1_affine, codes=(1, 0))
     study = read_path(tmp_path)
     assert codes_of(study) == ["T1_RESAMPLED", "T1C_MISSING"]
-    got = study.sequences[Sequence.T1].values
+    got = study.sequences[MrSequence.T1].values
     np.testing.assert_allclose(got, ramp(shape, flair_affine), atol=0.01)
 
 
@@ -62,7 +62,7 @@ def test_rules(tmp_path: Path, codes: tuple[int, int], shift: float, flags: list
     study = read_path(tmp_path)
     assert codes_of(study) == flags
     if flags == ["T1C_MISSING"]:  # not a value touched
-        np.testing.assert_array_equal(study.sequences[Sequence.T1].values, make_volume(seed=1))
+        np.testing.assert_array_equal(study.sequences[MrSequence.T1].values, make_volume(seed=1))
 
 
 def test_neither_lies_anywhere(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_neither_lies_anywhere(tmp_path: Path) -> None:
         write_nifti(tmp_path / f"{name}.nii", make_volume(seed=seed), codes=(0, 0))
     study = read_path(tmp_path)
     assert codes_of(study) == ["NO_GEOMETRY", "GRID_ASSUMED", "T1C_MISSING"]
-    assert Sequence.T1 in study.sequences
+    assert MrSequence.T1 in study.sequences
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,6 @@ def test_outside_is_air(tmp_path: Path) -> None:
     moved = np.diag([1.0, 1, 5, 1])
     moved[1, 3] = 10.0  # rows 0 to 9 of FLAIR lie outside
     write_nifti(tmp_path / "t1.nii", make_volume(seed=1) + 20, moved)
-    t1 = read_path(tmp_path).sequences[Sequence.T1].values
+    t1 = read_path(tmp_path).sequences[MrSequence.T1].values
     assert (t1[:, :9] == 20).all()
     np.testing.assert_allclose(t1[:, 10:], make_volume(seed=1)[:, :-10] + 20.0)

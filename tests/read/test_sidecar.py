@@ -17,12 +17,12 @@ from gliosight.read.candidates import DicomCandidate
 from gliosight.read.dicom.rules import identify
 from gliosight.read.dicom.study import DicomStudy
 from gliosight.read.sidecar import MOST_BYTES, acquisition_in, what_shows
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 from tests.support.dicom_phantom import DicomSpec, write_dicom
 
 from .builders import codes_of, make_volume, read_path, write_nifti
 
-FLAIR, T1, T1C = Sequence.FLAIR, Sequence.T1, Sequence.T1C
+FLAIR, T1, T1C = MrSequence.FLAIR, MrSequence.T1, MrSequence.T1C
 
 # As dcm2niix writes them: times in seconds, codes in one text.
 SIEMENS_FLAIR = {
@@ -144,7 +144,11 @@ def without(fields: dict[str, Any], *names: str) -> dict[str, Any]:
     ],
 )
 def test_what_a_sidecar_says(
-    tmp_path: Path, name: str, fields: dict[str, Any], kind: Sequence | str | None, codes: list[str]
+    tmp_path: Path,
+    name: str,
+    fields: dict[str, Any],
+    kind: MrSequence | str | None,
+    codes: list[str],
 ) -> None:
     (tmp_path / f"{name}.json").write_text(json.dumps(fields))
     shown = what_shows(tmp_path / f"{name}.nii.gz")
@@ -242,7 +246,7 @@ def test_a_folder_by_its_sidecars(tmp_path: Path) -> None:
     write_pair(tmp_path / "anon_4.nii.gz", T2, seed=3)
     study = read_path(tmp_path)
     assert study.flags == ()
-    assert set(study.sequences) == set(Sequence)
+    assert set(study.sequences) == set(MrSequence)
     assert (study.flair.values == make_volume(seed=0)).all()
     (candidate,) = find(tmp_path, Limits())
     seen = candidate.describe(Limits())
@@ -315,10 +319,10 @@ def test_contrast_medium_alone_makes_a_t1_a_t1c(
     """Too little is known of the sequence for the rules; the name says T1."""
     write_pair(tmp_path / "t1.nii", {"Modality": ["MR"], "ContrastBolusAgent": agent, **more})
     shown = what_shows(tmp_path / "t1.nii")
-    assert (shown.kind, shown.basis, shown.contrast) == (Sequence.T1C, "sidecar", True)
+    assert (shown.kind, shown.basis, shown.contrast) == (MrSequence.T1C, "sidecar", True)
     assert [one.code for one in shown.flags] == ["NAME_CONTRADICTS"]
     write_pair(tmp_path / "t1.nii", {"ContrastBolusAgent": ["NONE"], **more})
-    assert what_shows(tmp_path / "t1.nii").kind is Sequence.T1
+    assert what_shows(tmp_path / "t1.nii").kind is MrSequence.T1
 
 
 @pytest.mark.parametrize("beside", [False, True])

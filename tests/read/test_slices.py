@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image, ImageOps
 
 from gliosight.errors import DamagedInputError, NothingReadableError, UnsupportedInputError
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders import codes_of, make_volume, read_path, write_lgg
 
@@ -27,8 +27,8 @@ def test_lgg_folder(tmp_path: Path) -> None:
     assert study.kind == "slices"
     assert study.geometry is None
     assert study.flags == ()
-    assert list(study.sequences) == [Sequence.FLAIR, Sequence.T1, Sequence.T1C]
-    for channel, name in enumerate((Sequence.T1, Sequence.FLAIR, Sequence.T1C)):
+    assert list(study.sequences) == [MrSequence.FLAIR, MrSequence.T1, MrSequence.T1C]
+    for channel, name in enumerate((MrSequence.T1, MrSequence.FLAIR, MrSequence.T1C)):
         np.testing.assert_array_equal(study.sequences[name].values, stack[..., channel])
     # By number: _2 before _10.
     assert study.slice_names[:3] == tuple(f"TCGA_CS_4941_19960909_{n}" for n in (1, 2, 3))
@@ -127,7 +127,7 @@ def test_copy_of_flair_survives_jpeg(tmp_path: Path) -> None:
     picture = Image.fromarray(np.stack([smooth, smooth, t1c], -1))
     picture.save(tmp_path / "a.jpg", quality=95, subsampling=0)
     study = read_path(tmp_path / "a.jpg")
-    assert set(study.sequences) == {Sequence.FLAIR, Sequence.T1C}
+    assert set(study.sequences) == {MrSequence.FLAIR, MrSequence.T1C}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_tiff_with_three_channels(tmp_path: Path, options: dict[str, object], dt
     pixels = volume if planar else np.moveaxis(volume, 0, -1)
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", **options)
     study = read_path(tmp_path / "a.tif")
-    for channel, name in enumerate((Sequence.T1, Sequence.FLAIR, Sequence.T1C)):
+    for channel, name in enumerate((MrSequence.T1, MrSequence.FLAIR, MrSequence.T1C)):
         np.testing.assert_array_equal(study.sequences[name].values[0], volume[channel])
     wanted = "float32" if dtype.startswith("float") else dtype
     assert study.flair.values.dtype == np.dtype(wanted)
@@ -235,8 +235,8 @@ def test_grey_slices_among_colour_ones(tmp_path: Path) -> None:
     Image.fromarray(colour).save(tmp_path / "p_1.png")
     Image.fromarray(np.zeros((24, 20), np.uint8)).save(tmp_path / "p_2.png")
     study = read_path(tmp_path)
-    assert set(study.sequences) == set(Sequence)
-    assert not study.sequences[Sequence.T1].values[1].any()
+    assert set(study.sequences) == set(MrSequence)
+    assert not study.sequences[MrSequence.T1].values[1].any()
 
 
 def test_order_by_name_where_nothing_is_numbered(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gliosight.analysis import Analysis, Decision, Finding, Provenance, Status
 from gliosight.maps import Maps
-from gliosight.study import Flag, Geometry, Sequence, Study, Volume
+from gliosight.study import Flag, Geometry, MrSequence, Study, Volume
 
 LEFT_LESION = np.array([-32.0, 12.0, 6.0])
 RIGHT_ANTERIOR_MARKER = np.array([48.0, 52.0, 0.0])
@@ -62,7 +62,7 @@ def make_geometry(
 
 def paint(
     shape: tuple[int, int, int], geometry: Geometry, *, lesion: bool = True
-) -> tuple[dict[Sequence, NDArray[np.float32]], NDArray[np.float32]]:
+) -> tuple[dict[MrSequence, NDArray[np.float32]], NDArray[np.float32]]:
     """The head as FLAIR, T1 and T1C, and the lesion's probability, on a geometry's grid."""
     world = geometry.to_world(np.moveaxis(np.indices(shape), 0, -1))
     radius = np.linalg.norm(world / HEAD, axis=-1)
@@ -78,9 +78,9 @@ def paint(
     noise = rng.normal(0, 14, shape)
     painted = {}
     for sequence, (grey, white, fluid, bright) in {
-        Sequence.FLAIR: (430, 60, 110, 260),
-        Sequence.T1: (470, -110, 160, -120),
-        Sequence.T1C: (500, -110, 160, -60),
+        MrSequence.FLAIR: (430, 60, 110, 260),
+        MrSequence.T1: (470, -110, 160, -120),
+        MrSequence.T1C: (500, -110, 160, -60),
     }.items():
         values = brain * (grey + white * texture) + scalp * 620 + bright * inside * brain
         values = np.where(ventricle & brain, fluid, values) + marker * 500 + noise
@@ -129,8 +129,8 @@ def make_analysis(
     flags: tuple[Flag, ...] = (),
     study_id: str = "phantom-0001",
     slice_names: tuple[str, ...] | None = None,
-    sequences: tuple[Sequence, ...] = tuple(Sequence),
-    values: Mapping[Sequence, NDArray[Any]] | None = None,
+    sequences: tuple[MrSequence, ...] = tuple(MrSequence),
+    values: Mapping[MrSequence, NDArray[Any]] | None = None,
     probability: NDArray[np.float32] | None = None,
     findings: tuple[Finding, ...] | None = None,
     reason: str | None = None,

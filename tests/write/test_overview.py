@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gliosight.analysis import Status
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 from gliosight.write.overview import (
     OUTLINE,
     draw_overview,
@@ -69,13 +69,13 @@ def test_no_outline_where_nothing_was_found():
     [((1, 1, 1), True), ((1, 1, 200), False), ((2, 200, 1), True), ((70, 8, 8), False)],
 )
 def test_weird_sizes_work(shape, known):
-    values = {Sequence.FLAIR: np.arange(np.prod(shape), dtype=np.int16).reshape(shape)}
+    values = {MrSequence.FLAIR: np.arange(np.prod(shape), dtype=np.int16).reshape(shape)}
     analysis = make_analysis(
         shape,
         make_geometry(shape) if known else None,
         values=values,
         probability=np.full(shape, 0.9, np.float32),
-        sequences=(Sequence.FLAIR,),
+        sequences=(MrSequence.FLAIR,),
     )
     assert draw_overview(analysis).width == 1600
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Status
-from gliosight.study import Flag, Sequence
+from gliosight.study import Flag, MrSequence
 from gliosight.write.pictures import plan_display, svg_path, trace
 from gliosight.write.report import LONGEST_SIDE, embed_json, render_report, write_report
 from gliosight.write.words import against, millilitres, probability_words, unknown_measures
@@ -254,7 +254,7 @@ def test_a_single_slice_of_unknown_thickness_has_no_millilitres():
 
 def make_values(shape):
     values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
-    return dict.fromkeys(Sequence, values)
+    return dict.fromkeys(MrSequence, values)
 
 
 def test_no_tumour_and_not_assessed_say_so():
@@ -389,11 +389,11 @@ def test_large_matrices_are_shown_smaller_with_their_outline_at_full_resolution(
     shape = (2, 900, 700)
     probability = np.zeros(shape, np.float32)
     probability[1, 500, 333] = 0.9
-    values = {Sequence.FLAIR: np.random.default_rng(0).integers(0, 4000, shape).astype(np.uint16)}
+    values = {MrSequence.FLAIR: np.random.default_rng(0).integers(0, 4000, shape).astype(np.uint16)}
     page = Page(
         render_report(
             make_analysis(
-                shape, None, values=values, probability=probability, sequences=(Sequence.FLAIR,)
+                shape, None, values=values, probability=probability, sequences=(MrSequence.FLAIR,)
             )
         )
     )

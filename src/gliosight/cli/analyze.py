@@ -37,7 +37,7 @@ from gliosight.infer import Model
 from gliosight.read import Options, named_files
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.naming import promises_image
-from gliosight.study import Sequence, Study
+from gliosight.study import MrSequence, Study
 
 # A SeriesInstanceUID, or a series' number, either with the part of it.
 SERIES = re.compile(r"(series +)?[0-9]+(\.[0-9]+)*(,.*)?", re.IGNORECASE)
@@ -113,7 +113,7 @@ def command(
     """  # noqa: D301 - click wants the character \b before lines it shall not join
     limits = limits_of(max_decoded, max_members, max_ratio)
     talks = not (quiet or as_json)
-    series = _series({Sequence.FLAIR: flair, Sequence.T1: t1, Sequence.T1C: t1c}, studies)
+    series = _series({MrSequence.FLAIR: flair, MrSequence.T1: t1, MrSequence.T1C: t1c}, studies)
     with contextlib.ExitStack() as unpacked:  # zips stay unpacked until all is read
         options = Options(limits, volume_index)
         if series is None:
@@ -274,8 +274,8 @@ def _named(
 
 
 def _series(
-    given: Mapping[Sequence, Path | None], studies: tuple[Path, ...]
-) -> dict[Sequence, str] | None:
+    given: Mapping[MrSequence, Path | None], studies: tuple[Path, ...]
+) -> dict[MrSequence, str] | None:
     """The DICOM series that the options name; ``None`` where they name files.
 
     What is no file and not called like one can only be a series, mistyped or not, of a STUDY.
@@ -298,7 +298,7 @@ def _series(
 
 
 def _asked(
-    located: list[Located], options: Options, series: Mapping[Sequence, str]
+    located: list[Located], options: Options, series: Mapping[MrSequence, str]
 ) -> list[_Asked]:
     """The studies, each with those of the series asked for that it has.
 

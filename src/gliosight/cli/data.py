@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -466,14 +465,14 @@ def _print_excluded(excluded: Mapping[str, int]) -> None:
         print_text(f"  {sum(rest):,}  for {_many(len(rest), 'other reason')}, see the manifest")
 
 
-def _print_table(header: Ordered[str], rows: Iterable[Ordered[object]]) -> None:
+def _print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns as wide as they need to be; numbers to the right."""
     columns = [_column(title, cells) for title, *cells in zip(header, *rows, strict=True)]
     for line in zip(*columns, strict=True):
         print_text("  ".join(line).rstrip())
 
 
-def _column(title: object, cells: Ordered[object]) -> list[str]:
+def _column(title: object, cells: Sequence[object]) -> list[str]:
     texts = [
         f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in (title, *cells)
     ]

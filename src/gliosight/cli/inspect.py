@@ -16,7 +16,7 @@ from gliosight.cli.finding import Failure, find_below
 from gliosight.cli.options import PATH, limit_options, limits_of
 from gliosight.cli.output import print_error, print_json, print_text
 from gliosight.errors import NothingReadableError, UsageError, printable
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -148,7 +148,7 @@ def _study(console: Console, seen: Inspection) -> None:
         console.print(_table(seen))
         console.print()
     said = Table.grid(padding=(0, 1))
-    for name in Sequence:
+    for name in MrSequence:
         if name.value in seen.reasons:
             said.add_row(
                 Text(f" {name.value}", style="bold green"),

@@ -90,7 +90,7 @@ def command(
 ) -> None:
     """Write synthetic studies: a head, with or without a lesion, and the true mask beside it."""
     from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
-    from gliosight.study import Sequence
+    from gliosight.study import MrSequence
 
     if as_dicom and kind not in (None, "dicom"):
         raise UsageError(f"both --dicom and --format {kind}", remedy="give one of them")
@@ -109,7 +109,7 @@ def command(
         "slices": slices,
         "slice_spacing_mm": spacing,
         "skull": not strip,
-        "sequences": (Sequence.FLAIR,) if flair_only else None,
+        "sequences": (MrSequence.FLAIR,) if flair_only else None,
     }
     fields = {name: value for name, value in chosen.items() if value is not None}
     for number in range(count):

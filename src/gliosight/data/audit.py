@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from collections.abc import Sequence as Ordered
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
 from pathlib import PurePosixPath
@@ -41,7 +40,7 @@ from gliosight.data.studies import (
 from gliosight.errors import GliosightError
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.read.slices import CHANNELS
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 CHECKS = {
     "unreadable": "files that are missing or cannot be decoded",
@@ -102,7 +101,7 @@ class _Pictures:
     signatures: list[NDArray[np.float32]] = field(default_factory=list)
     by_digest: dict[str, list[SliceRow]] = field(default_factory=lambda: defaultdict(list))
 
-    def add(self, rows: Ordered[SliceRow], planes: list[NDArray[Any]]) -> NDArray[np.float32]:
+    def add(self, rows: Sequence[SliceRow], planes: list[NDArray[Any]]) -> NDArray[np.float32]:
         """Keep the signatures of one patient's slices; give them."""
         span = float(max(map(np.max, planes))) - float(min(map(np.min, planes)))
         signatures = signatures_of(planes, span)
@@ -205,7 +204,7 @@ def _in_pictures(
         if mask is not None:
             yield from _in_picture_mask(row, mask, picture.values.shape[:2])
         colour = picture.values.shape[-1] == len(CHANNELS)
-        planes.append(picture.values[..., CHANNELS.index(Sequence.FLAIR) if colour else 0])
+        planes.append(picture.values[..., CHANNELS.index(MrSequence.FLAIR) if colour else 0])
         sound.append(row)
     if not planes:
         return
@@ -316,7 +315,7 @@ def _many(pairs: int) -> str:
     return "this picture is" if pairs == 1 else f"{pairs:,} pictures of this patient are"
 
 
-def signatures_of(planes: Ordered[NDArray[Any]], span: float) -> NDArray[np.float32]:
+def signatures_of(planes: Sequence[NDArray[Any]], span: float) -> NDArray[np.float32]:
     """The small pictures of one patient's slices, without mean and of length one; blank ones all 0.
 
     Parameters
@@ -348,7 +347,7 @@ def signatures_of(planes: Ordered[NDArray[Any]], span: float) -> NDArray[np.floa
 
 
 def near_pairs(
-    signatures: NDArray[np.float32], owners: Ordered[str]
+    signatures: NDArray[np.float32], owners: Sequence[str]
 ) -> Iterator[tuple[int, int, float]]:
     """Pairs of slices of different owners that are nearly one picture: first, second, correlation.
 

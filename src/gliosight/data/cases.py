@@ -49,7 +49,7 @@ from gliosight.read.naming import (
     stem,
 )
 from gliosight.read.nifti import assign
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 TABLE = "data_mask.csv"
 NEEDED = ("image_path", "mask_path")
@@ -403,9 +403,9 @@ def _volumes(folder: Path, paths: list[Path], root: Path) -> list[Case]:
             by_sequence, _, _ = assign(members, folder.name)
             t1, t1c = (
                 by_sequence[name].path if name in by_sequence else None
-                for name in (Sequence.T1, Sequence.T1C)
+                for name in (MrSequence.T1, MrSequence.T1C)
             )
-            files = Files(by_sequence[Sequence.FLAIR].path, *_the_mask(own), t1=t1, t1c=t1c)
+            files = Files(by_sequence[MrSequence.FLAIR].path, *_the_mask(own), t1=t1, t1c=t1c)
         except UnsupportedInputError as error:
             files = Files(members[0].path, None, error.what)
         cases.append(_volume(series or folder.name, files))

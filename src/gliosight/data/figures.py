@@ -28,7 +28,7 @@ from gliosight.data.studies import read_labels, read_mask, read_picture, read_vo
 from gliosight.errors import UnsupportedInputError, UsageError, printable
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.read.slices import CHANNELS
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 from gliosight.write.pages import environment, template_text
 from gliosight.write.pictures import find_window, plan_display
 
@@ -258,7 +258,7 @@ def read_shown(manifest: Manifest, row: SliceRow, *, flair: bool) -> Shown:
     values = read_picture(manifest.path(row.image), row.image, budget).values
     mask = read_mask(manifest.path(row.mask), row.mask, budget).values != 0
     if flair and values.shape[-1] == len(CHANNELS):
-        channel = CHANNELS.index(Sequence.FLAIR)
+        channel = CHANNELS.index(MrSequence.FLAIR)
         values = values[..., channel : channel + 1]
     return Shown(title, _as_bytes(values), mask, 1.0)
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -46,7 +45,7 @@ from gliosight.read.naming import sequence_of
 from gliosight.read.nifti_file import Image
 from gliosight.read.regrid import onto_grid
 from gliosight.read.slices import CHANNELS
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 Writer = Callable[[Path | None], str]
 
@@ -60,7 +59,7 @@ class Indexed:
 
 
 def index_roots(
-    roots: Ordered[Root],
+    roots: Sequence[Root],
     folder: Path,
     *,
     people: People = NOBODY,
@@ -132,7 +131,7 @@ def index_roots(
 
 
 def _patients(
-    roots: Ordered[Root], layouts: list[Layout], people: People, tumour_free: Iterable[str]
+    roots: Sequence[Root], layouts: list[Layout], people: People, tumour_free: Iterable[str]
 ) -> dict[str, SliceRow]:
     """What is known of each patient without its files, as a row without a slice."""
     free, collections = set(tumour_free), set[str]()
@@ -226,7 +225,7 @@ def _picture_rows(
     elif other := _other_sequence(case):
         return [_excluded(row, f"no FLAIR, the name says {other}") for row in rows]
     else:
-        arrays = {Sequence.FLAIR: stack[..., 0]}
+        arrays = {MrSequence.FLAIR: stack[..., 0]}
     return _with_sequences(rows, arrays, lossy=any(image.lossy for image in good))
 
 
@@ -268,8 +267,8 @@ def _other_sequence(case: Case) -> str:
     """The sequence that names of grey pictures say, if it is not FLAIR; the read stage refuses these."""
     for picture in case.files:
         sequence = sequence_of(picture.image.name)
-        if sequence is not None and sequence is not Sequence.FLAIR:
-            return sequence.value if isinstance(sequence, Sequence) else sequence
+        if sequence is not None and sequence is not MrSequence.FLAIR:
+            return sequence.value if isinstance(sequence, MrSequence) else sequence
     return ""
 
 
@@ -293,9 +292,9 @@ def _volume_rows(
         row = replace(row, sha256=file_sha256(files.image))
     except GliosightError as error:
         return [_excluded(row, f"FLAIR: {error.what}")], []
-    arrays: dict[Sequence, NDArray[Any]] = {Sequence.FLAIR: flair.values}
+    arrays: dict[MrSequence, NDArray[Any]] = {MrSequence.FLAIR: flair.values}
     notes: list[str] = []
-    for name, path in ((Sequence.T1, files.t1), (Sequence.T1C, files.t1c)):
+    for name, path in ((MrSequence.T1, files.t1), (MrSequence.T1C, files.t1c)):
         if path is None:
             continue
         try:
@@ -351,15 +350,15 @@ def _same_grid(flair: Image, mask: Image) -> bool:
     if flair.header.shape != mask.header.shape:
         return False
     # The name of a sequence is for flags, which are not used here.
-    placed = onto_grid(flair, mask, Sequence.T1.value, "mask", Budget(DEFAULT_LIMITS))
+    placed = onto_grid(flair, mask, MrSequence.T1.value, "mask", Budget(DEFAULT_LIMITS))
     return placed.values is mask.values
 
 
 def _with_sequences(
-    rows: list[SliceRow], arrays: Mapping[Sequence, NDArray[Any]], *, lossy: bool
+    rows: list[SliceRow], arrays: Mapping[MrSequence, NDArray[Any]], *, lossy: bool
 ) -> list[SliceRow]:
     """The rows with the sequences that are there, or why the patient cannot be used."""
-    flair = arrays[Sequence.FLAIR]
+    flair = arrays[MrSequence.FLAIR]
     if is_constant(flair):
         return [_excluded(row, "FLAIR has no contrast") for row in rows]
     if is_labels(flair):
@@ -368,8 +367,8 @@ def _with_sequences(
     missing = {
         flag.code.removesuffix("_MISSING") for flag in flags if flag.code.endswith("_MISSING")
     }
-    sequences = tuple(name for name in SEQUENCES if Sequence(name) in real)
-    copies = tuple(name for name in SEQUENCES if Sequence(name) in arrays and name in missing)
+    sequences = tuple(name for name in SEQUENCES if MrSequence(name) in real)
+    copies = tuple(name for name in SEQUENCES if MrSequence(name) in arrays and name in missing)
     return [replace(row, sequences=sequences, copies=copies) for row in rows]
 
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,7 +131,7 @@ def check_collection(name: str) -> str:
     return name
 
 
-def parse_roots(texts: Ordered[str]) -> tuple[Root, ...]:
+def parse_roots(texts: Sequence[str]) -> tuple[Root, ...]:
     """Read ``PATH`` or ``NAME=PATH`` of each data set; raises `UsageError`.
 
     Of several without a NAME, the collection is named after the folder.

@@ -20,8 +20,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -137,7 +136,7 @@ class Split:
         return {part: tuple(dict.fromkeys(row.patient for row in rows[part])) for part in PARTS}
 
     def test_patients(
-        self, manifest: Manifest, models: int, folds: Ordered[str] = ()
+        self, manifest: Manifest, models: int, folds: Sequence[str] = ()
     ) -> tuple[tuple[str, ...], ...]:
         """For each of several models the patients it is tested on: a fold for each, or all for one.
 
@@ -150,7 +149,7 @@ class Split:
         DamagedInputError
             See `rows`.
         """
-        chosen: Ordered[str | None] = folds or (list(self.groups) if self.has_folds else [None])
+        chosen: Sequence[str | None] = folds or (list(self.groups) if self.has_folds else [None])
         if len(chosen) != models:
             raise UsageError(
                 f"{models} models for {len(chosen)} folds",
@@ -188,7 +187,7 @@ def split_parts(
     by: str = PATIENT,
     seed: int = 1,
     shares: Mapping[str, float] | None = None,
-    whole: Ordered[str] = (),
+    whole: Sequence[str] = (),
 ) -> Split:
     """Train, validation and test.
 
@@ -227,7 +226,7 @@ def split_folds(
     *,
     seed: int = 1,
     validation: float = 0.0,
-    whole: Ordered[str] = (),
+    whole: Sequence[str] = (),
 ) -> Split:
     """``folds`` folds by patient.
 
@@ -338,10 +337,10 @@ def _split_of(value: Any, *, strict: bool) -> Split:
 
 def _deal(
     manifest: Manifest,
-    patients: Ordered[str],
+    patients: Sequence[str],
     shares: Mapping[str, float],
-    seed: Ordered[int],
-    whole: Ordered[str],
+    seed: Sequence[int],
+    whole: Sequence[str],
 ) -> Groups:
     """Deal patients out by the rule of the module's first lines; ``shares`` add up to 1."""
     generator = np.random.default_rng(seed)
@@ -380,7 +379,7 @@ def _deal(
 
 
 def _cohorts(
-    manifest: Manifest, persons: Mapping[str, Ordered[str]], whole: Ordered[str]
+    manifest: Manifest, persons: Mapping[str, Sequence[str]], whole: Sequence[str]
 ) -> list[list[str]]:
     """The persons of each whole collection, the largest first; those that share a person are one."""
     cohorts: list[set[str]] = []
@@ -412,7 +411,7 @@ def _with_folds(split: Split, manifest: Manifest) -> Split:
     return split
 
 
-def _refuse_empty(groups: Mapping[str, tuple[str, ...]], needed: Ordered[str]) -> None:
+def _refuse_empty(groups: Mapping[str, tuple[str, ...]], needed: Sequence[str]) -> None:
     if empty := [name for name in needed if not groups[name]]:
         more = f" and {len(empty) - NAMED} more" if len(empty) > NAMED else ""
         raise UsageError(
@@ -422,7 +421,7 @@ def _refuse_empty(groups: Mapping[str, tuple[str, ...]], needed: Ordered[str]) -
         )
 
 
-def _check_whole(manifest: Manifest, whole: Ordered[str]) -> None:
+def _check_whole(manifest: Manifest, whole: Sequence[str]) -> None:
     for name in whole:
         if name not in manifest.collections:
             known = ", ".join(manifest.collections)

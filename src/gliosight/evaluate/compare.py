@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +44,7 @@ AUDITED = (
 )
 
 
-def _side_by_side(first: Figures, second: Figures, sides: Ordered[str]) -> dict[str, Figures]:
+def _side_by_side(first: Figures, second: Figures, sides: Sequence[str]) -> dict[str, Figures]:
     """The figures both have, by key: each side's, and the difference."""
     return {
         key: {

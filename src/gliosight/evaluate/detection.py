@@ -8,7 +8,7 @@ Van Calster et al., doi:10.1186/s12916-019-1466-7.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Ordered
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,7 +84,7 @@ class AreaRow:
     figure: Figure
 
 
-def slices_of(tables: Ordered[SliceTable]) -> Slices:
+def slices_of(tables: Sequence[SliceTable]) -> Slices:
     """Put the patients' slices in a row."""
     known = [table.probability for table in tables if table.probability is not None]
     complete = bool(known) and len(known) == len(tables)
@@ -124,7 +124,7 @@ def threshold_figures(slices: Slices, drawn: Bootstrap) -> dict[str, Figure]:
     }
 
 
-def patient_figures(patients: Ordered[PatientScore]) -> dict[str, Figure]:
+def patient_figures(patients: Sequence[PatientScore]) -> dict[str, Figure]:
     """Sensitivity and specificity of the verdict, with exact intervals, and AUC of the score."""
     ill = [patient for patient in patients if patient.truth_px]
     free = [patient for patient in patients if not patient.truth_px]

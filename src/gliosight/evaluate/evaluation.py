@@ -7,8 +7,7 @@ patient is one the model was trained on.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -66,9 +65,9 @@ class Request:
     """
 
     manifest: Manifest
-    sources: Ordered[Source]
+    sources: Sequence[Source]
     split: Split | None = None
-    parts: Ordered[str] = (TEST,)
+    parts: Sequence[str] = (TEST,)
     fold: str | None = None
     seed: int = 1
     draws: int = DRAWS

@@ -10,7 +10,7 @@ are scored, they are the contours within slices, pooled over the patient.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence as Ordered
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -100,7 +100,7 @@ COLUMNS = tuple(column.name for column in fields(PatientScore) if column.name !=
 def score_patient(
     prediction: Prediction,
     truth: Mask,
-    rows: Ordered[SliceRow],
+    rows: Sequence[SliceRow],
     scored: Mask,
     spacing: Spacing | None,
     *,
@@ -207,12 +207,12 @@ def slice_dice(table: SliceTable) -> Array:
     return overlap_of(table.truth_px, table.predicted_px, table.both_px)["dice"]
 
 
-def dice_by_patient(tables: Ordered[SliceTable]) -> Array:
+def dice_by_patient(tables: Sequence[SliceTable]) -> Array:
     """(patients,) Dice of each; NaN where there is no tumour."""
     return _overlaps(tables)["dice"]
 
 
-def _overlaps(tables: Ordered[SliceTable]) -> dict[str, Array]:
+def _overlaps(tables: Sequence[SliceTable]) -> dict[str, Array]:
     columns = ("truth_px", "predicted_px", "both_px")
     return overlap_of(*([getattr(table, name).sum() for table in tables] for name in columns))
 
@@ -306,7 +306,7 @@ def _pool(several: list[dict[str, Array]]) -> dict[str, Array]:
     return pooled
 
 
-def localization_figures(patients: Ordered[PatientScore], drawn: Bootstrap) -> dict[str, Figure]:
+def localization_figures(patients: Sequence[PatientScore], drawn: Bootstrap) -> dict[str, Figure]:
     """Figures of overlap, surfaces and lesions; those in mm stand apart from those in pixels."""
     figures = overlap_figures([patient.table for patient in patients], drawn)
     for unit in ("mm", "px"):
@@ -326,7 +326,7 @@ def localization_figures(patients: Ordered[PatientScore], drawn: Bootstrap) -> d
     return figures
 
 
-def overlap_figures(tables: Ordered[SliceTable], drawn: Bootstrap) -> dict[str, Figure]:
+def overlap_figures(tables: Sequence[SliceTable], drawn: Bootstrap) -> dict[str, Figure]:
     """Figures of overlap and volume, which rest on counts alone."""
     overlaps = _overlaps(tables)
     by_slice = [slice_dice(table) for table in tables]
@@ -345,7 +345,7 @@ def overlap_figures(tables: Ordered[SliceTable], drawn: Bootstrap) -> dict[str, 
     }
 
 
-def false_alarm_figures(patients: Ordered[PatientScore], drawn: Bootstrap) -> dict[str, Figure]:
+def false_alarm_figures(patients: Sequence[PatientScore], drawn: Bootstrap) -> dict[str, Figure]:
     """What is marked in patients without a lesion; empty without such patients."""
     free = np.array([not patient.truth_px for patient in patients], dtype=bool)
     if not free.any():
@@ -363,6 +363,6 @@ def false_alarm_figures(patients: Ordered[PatientScore], drawn: Bootstrap) -> di
     return figures
 
 
-def _column(patients: Ordered[PatientScore], name: str) -> Array:
+def _column(patients: Sequence[PatientScore], name: str) -> Array:
     """(patients,) a column of per_patient.csv; NaN for a missing value."""
     return np.array([getattr(patient, name) for patient in patients], dtype=np.float64)

@@ -7,8 +7,7 @@ allows this page's own style by hash, pictures as data, and nothing else.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from types import MappingProxyType
@@ -87,7 +86,7 @@ class WorstCase:
     slices: tuple[ShownSlice, ...]
 
 
-Pictures = Mapping[str, Ordered[WorstCase]]
+Pictures = Mapping[str, Sequence[WorstCase]]
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ def _what(part: PartScores) -> str:
     )
 
 
-def _part(part: PartScores, pictures: Ordered[WorstCase]) -> dict[str, Any]:
+def _part(part: PartScores, pictures: Sequence[WorstCase]) -> dict[str, Any]:
     """What the template needs besides the scores themselves."""
     trained_on = {
         baseline.trained_on for name, baseline in part.baselines.items() if name != "empty"

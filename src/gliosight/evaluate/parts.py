@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Ordered
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -55,7 +55,7 @@ class Part:
 def parts_of(
     manifest: Manifest,
     split: Split | None,
-    names: Ordered[str],
+    names: Sequence[str],
     *,
     fold: str | None = None,
     pooled: bool = False,
@@ -108,5 +108,5 @@ def _fold(manifest: Manifest, split: Split, part: str, fold: str | None) -> Fold
     return Fold(fold or "", _by_patient(rows[part]), training or None)
 
 
-def _by_patient(rows: Ordered[SliceRow]) -> dict[str, Rows]:
+def _by_patient(rows: Sequence[SliceRow]) -> dict[str, Rows]:
     return {name: tuple(group) for name, group in groupby(rows, lambda row: row.patient)}

@@ -18,8 +18,7 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
-from collections.abc import Sequence as Ordered
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -202,7 +201,7 @@ def patient_hash(patient: str) -> str:
     return hashlib.sha256(patient.encode()).hexdigest()
 
 
-def rows_digest(rows: Ordered[SliceRow]) -> str:
+def rows_digest(rows: Sequence[SliceRow]) -> str:
     """Digest of one patient's used images, wherever the files lie."""
     digest = hashlib.sha256()
     for row in rows:
@@ -356,7 +355,7 @@ def from_levels(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _write(
     path: Path,
     models: Iterable[ModelNote],
-    entries: Ordered[Prediction | KeptMaps],
+    entries: Sequence[Prediction | KeptMaps],
     **arrays: NDArray[Any],
 ) -> None:
     """Write the columns both files have, then their own."""

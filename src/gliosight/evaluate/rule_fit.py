@@ -11,8 +11,7 @@ tumour it stays as it was.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -189,7 +188,7 @@ def _bodies(
 
 
 def fit_rule(
-    patients: Ordered[Observed], start: DecisionRule, numbers: Collection[str] = NUMBERS
+    patients: Sequence[Observed], start: DecisionRule, numbers: Collection[str] = NUMBERS
 ) -> DecisionRule:
     """Fit the rule's numbers, or some of them.
 
@@ -250,7 +249,7 @@ def check_numbers(numbers: Collection[str]) -> None:
 
 
 def cross_fit(
-    patients: Ordered[Observed], start: DecisionRule, numbers: Collection[str] = NUMBERS
+    patients: Sequence[Observed], start: DecisionRule, numbers: Collection[str] = NUMBERS
 ) -> dict[int, DecisionRule]:
     """For each model the rule that is fitted on the patients of the others.
 
@@ -303,7 +302,7 @@ def _weights(rule: DecisionRule, names: tuple[str, ...]) -> Array:
     return np.array([getattr(rule, name) for name in names])
 
 
-def _fit_slices(patients: Ordered[Observed], rule: DecisionRule) -> DecisionRule:
+def _fit_slices(patients: Sequence[Observed], rule: DecisionRule) -> DecisionRule:
     """By itself first, then in its context; as in `gliosight.decide`."""
     labels = [patient.label for patient in patients]
     own = [np.column_stack([patient.head, patient.evidence]) for patient in patients]
@@ -320,14 +319,14 @@ def _fit_slices(patients: Ordered[Observed], rule: DecisionRule) -> DecisionRule
     return _fitted(rule, CONTEXT, context, labels, SLICE_RIDGE)
 
 
-def _fit_lesions(patients: Ordered[Observed], rule: DecisionRule) -> DecisionRule:
+def _fit_lesions(patients: Sequence[Observed], rule: DecisionRule) -> DecisionRule:
     features = [_lesion_features(patient, rule) for patient in patients]
     bodies = [patient.bodies[rule.pixel_threshold] for patient in patients]
     labels = [body.overlap >= TRUE_FROM * body.size for body in bodies]
     return _fitted(rule, LESION, features, labels, LESION_RIDGE)
 
 
-def _fit_study(patients: Ordered[Observed], rule: DecisionRule) -> DecisionRule:
+def _fit_study(patients: Sequence[Observed], rule: DecisionRule) -> DecisionRule:
     scores = np.array([_scores(patient, rule).max(initial=0.0) for patient in patients])
     tumour = np.array([patient.volume > 0 for patient in patients])
     if tumour.all():
@@ -350,7 +349,7 @@ def _fit_study(patients: Ordered[Observed], rule: DecisionRule) -> DecisionRule:
 def _fitted(
     rule: DecisionRule,
     names: tuple[str, ...],
-    features: Ordered[NDArray[np.floating]],
+    features: Sequence[NDArray[np.floating]],
     labels: list[NDArray[np.bool_]],
     ridge: float,
 ) -> DecisionRule:

@@ -6,8 +6,7 @@ the same draws. Keys of the mappings are stable names, defined in docs/evaluatio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +34,7 @@ from gliosight.evaluate.localization import (
     overlap_figures,
 )
 from gliosight.evaluate.parts import Part
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,8 @@ class PartScores:
 
 def score_part(
     part: Part,
-    patients: Ordered[PatientScore],
-    baselines: Mapping[str, Ordered[SliceTable]],
+    patients: Sequence[PatientScore],
+    baselines: Mapping[str, Sequence[SliceTable]],
     *,
     trained_on: str,
     draws_masks: bool = True,
@@ -164,7 +163,7 @@ def score_part(
 
 
 def short_figures(
-    tables: Ordered[SliceTable], drawn: Bootstrap, *, draws_masks: bool
+    tables: Sequence[SliceTable], drawn: Bootstrap, *, draws_masks: bool
 ) -> dict[str, Figure]:
     """The few figures that groups and comparisons of two models have."""
     figures: dict[str, Figure] = {}
@@ -181,7 +180,7 @@ def short_figures(
 
 
 def _score_baseline(
-    name: str, tables: Ordered[SliceTable], drawn: Bootstrap, trained_on: str
+    name: str, tables: Sequence[SliceTable], drawn: Bootstrap, trained_on: str
 ) -> Baseline:
     slices = slices_of(tables)
     detection = slice_figures(slices, drawn)
@@ -198,7 +197,7 @@ def _score_baseline(
 
 
 def _group_figures(
-    patients: Ordered[PatientScore],
+    patients: Sequence[PatientScore],
     drawn: Bootstrap,
     *,
     draws_masks: bool,
@@ -217,7 +216,7 @@ def _group_figures(
     return figures
 
 
-def _members(patients: Ordered[PatientScore]) -> dict[str, dict[str, list[int]]]:
+def _members(patients: Sequence[PatientScore]) -> dict[str, dict[str, list[int]]]:
     """The groups, and the indices of their patients."""
     unseen = [k for k, patient in enumerate(patients) if not patient.seen]
     labels = {
@@ -246,7 +245,7 @@ def _members(patients: Ordered[PatientScore]) -> dict[str, dict[str, list[int]]]
     return members
 
 
-def _terciles(patients: Ordered[PatientScore], unseen: list[int]) -> dict[str, list[int]]:
+def _terciles(patients: Sequence[PatientScore], unseen: list[int]) -> dict[str, list[int]]:
     """Patients with a lesion by its volume, in three groups as even as can be."""
     ill = [k for k in unseen if patients[k].truth_px]
     if len(ill) < 3:
@@ -265,8 +264,8 @@ def _terciles(patients: Ordered[PatientScore], unseen: list[int]) -> dict[str, l
     return groups
 
 
-def _missing(sequences: Ordered[str]) -> str:
-    missing = [sequence.value for sequence in Sequence if sequence.value not in sequences]
+def _missing(sequences: Sequence[str]) -> str:
+    missing = [sequence.value for sequence in MrSequence if sequence.value not in sequences]
     return f"without {' and '.join(missing)}" if missing else "all three"
 
 

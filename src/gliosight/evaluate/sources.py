@@ -7,8 +7,7 @@ masks may be named says docs/evaluation.md; a missing mask is an error, never an
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from collections.abc import Sequence as Ordered
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +45,7 @@ from gliosight.write.staging import RESULT_FILE
 
 # Gets how much is done and how much there is, in slices.
 Progress = Callable[[int, int], None]
-Predict = Callable[[Study, Ordered[SliceRow], Progress | None], Prediction]
+Predict = Callable[[Study, Sequence[SliceRow], Progress | None], Prediction]
 
 VOLUMES = (".nii.gz", ".nii")
 PICTURES = (".tif", ".tiff", ".png")
@@ -135,7 +134,7 @@ def _open_model(name: str, settings: pipeline.Settings) -> Source:
 def source_of_model(model: Model, settings: pipeline.Settings) -> Source:
     """A model that runs now."""
 
-    def predict(study: Study, rows: Ordered[SliceRow], progress: Progress | None) -> Prediction:
+    def predict(study: Study, rows: Sequence[SliceRow], progress: Progress | None) -> Prediction:
         tell = None if progress is None else lambda _, done, total: progress(done, total)
         decision = pipeline.analyze_study(study, model, settings, progress=tell).decision
         return prediction_of(study.study_id, rows_digest(rows), decision, seen=False)
@@ -149,7 +148,7 @@ def source_of_predictions(predictions: Predictions, name: str) -> Source:
     """Predictions that an earlier evaluation has written; ``name`` is the file's."""
     by_patient = predictions.by_patient
 
-    def predict(study: Study, rows: Ordered[SliceRow], _: Progress | None) -> Prediction:
+    def predict(study: Study, rows: Sequence[SliceRow], _: Progress | None) -> Prediction:
         prediction = by_patient.get(study.study_id)
         if prediction is None:
             raise NothingReadableError(
@@ -169,7 +168,7 @@ def source_of_predictions(predictions: Predictions, name: str) -> Source:
     return Source(predictions.models, seen, predict, patients=frozenset(by_patient))
 
 
-def refuse_seen(model: Model, patients: Ordered[str]) -> None:
+def refuse_seen(model: Model, patients: Sequence[str]) -> None:
     """Refuse to score a model on patients of its own training data.
 
     Raises
@@ -299,7 +298,9 @@ def _lies_elsewhere(geometry: Geometry | None, study: Study) -> bool:
     return away > GRIDS_AGREE_WITHIN * min(study.geometry.spacing)
 
 
-def _read_pictures(folders: Ordered[Path], names: Ordered[str], study: Study) -> NDArray[np.bool_]:
+def _read_pictures(
+    folders: Sequence[Path], names: Sequence[str], study: Study
+) -> NDArray[np.bool_]:
     """A picture for every slice, from the first of the folders that has it."""
     mask = np.zeros(study.shape, dtype=bool)
     budget = Budget(DEFAULT_LIMITS)

@@ -21,7 +21,7 @@ from pydicom.valuerep import format_number_as_ds
 
 from gliosight.phantom.files import study_folder
 from gliosight.phantom.scanner import Phantom
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 Positions = NDArray[np.float64]
 Order = tuple[int, int, int]
@@ -201,7 +201,7 @@ def _series(phantom: Phantom, placement: Placement) -> Iterator[tuple[str, list[
     """The series in the order of the scan, each by the name of its protocol."""
     rotation = turned(*placement.oblique)
 
-    def lay(sequence: Sequence, order: Order, flips: Flips, minutes: float) -> list[Plane]:
+    def lay(sequence: MrSequence, order: Order, flips: Flips, minutes: float) -> list[Plane]:
         values = np.minimum(phantom.sequences[sequence], 2**BITS - 1)
         values, origin, steps = arrange(values, phantom.affine, order, flips)
         positions = origin + np.arange(len(values))[:, None] * steps[0]
@@ -209,10 +209,10 @@ def _series(phantom: Phantom, placement: Placement) -> Iterator[tuple[str, list[
 
     planes: list[Plane] = []
     for order, flips in _LOCALIZER:
-        stack = lay(Sequence.FLAIR, order, flips, PROTOCOLS["localizer"].minutes)
+        stack = lay(MrSequence.FLAIR, order, flips, PROTOCOLS["localizer"].minutes)
         planes.append(stack[len(stack) // 2])
     yield "localizer", planes
-    for sequence in Sequence:
+    for sequence in MrSequence:
         if sequence in phantom.sequences:
             minutes = PROTOCOLS[sequence.value].minutes
             yield sequence.value, lay(sequence, placement.order, placement.flips, minutes)

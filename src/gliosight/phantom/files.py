@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from gliosight.errors import CannotWriteError
 from gliosight.files import is_empty, whole_folder
 from gliosight.phantom.scanner import CHANNELS, UNITS_PER_BYTE, Phantom
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
-_NIFTI_NAMES = {Sequence.FLAIR: "flair", Sequence.T1: "t1", Sequence.T1C: "t1ce"}
+_NIFTI_NAMES = {MrSequence.FLAIR: "flair", MrSequence.T1: "t1", MrSequence.T1C: "t1ce"}
 
 
 def to_bytes(values: NDArray[np.uint16]) -> NDArray[np.uint8]:
@@ -45,7 +45,7 @@ def write_lgg(phantom: Phantom, folder: Path) -> Path:
         The study's folder holds something already, or cannot be written.
     """
     name = phantom.spec.study_id
-    flair = phantom.sequences[Sequence.FLAIR]
+    flair = phantom.sequences[MrSequence.FLAIR]
     channels = [to_bytes(phantom.sequences.get(channel, flair)) for channel in CHANNELS]
     slices = np.stack(channels, axis=-1)
     masks = np.where(phantom.truth, 255, 0).astype(np.uint8)

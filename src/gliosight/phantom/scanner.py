@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from gliosight.phantom.anatomy import Array, Grid, build, make_grid, smooth_noise
 from gliosight.phantom.signal import TISSUE, render
-from gliosight.study import Geometry, Sequence, Study, Volume
+from gliosight.study import Geometry, MrSequence, Study, Volume
 
 # The channel order of the LGG layout, used wherever sequences stand in an array.
-CHANNELS = (Sequence.T1, Sequence.FLAIR, Sequence.T1C)
+CHANNELS = (MrSequence.T1, MrSequence.FLAIR, MrSequence.T1C)
 # Stored values per unit of the LGG layout's bytes: 16 bits hold what 8 would round off.
 UNITS_PER_BYTE = 16
 # How far a stack may reach along the body (mm): below, the model has no anatomy.
@@ -65,7 +65,7 @@ class PhantomSpec:
         Standard deviation of the logarithm of the smooth shading.
     skull : bool
         ``False``: everything but the brain is exactly 0, as after skull-stripping.
-    sequences : tuple of Sequence
+    sequences : tuple of MrSequence
         With FLAIR.
 
     Raises
@@ -85,7 +85,7 @@ class PhantomSpec:
     noise: float = 0.03
     bias: float = 0.06
     skull: bool = True
-    sequences: tuple[Sequence, ...] = CHANNELS
+    sequences: tuple[MrSequence, ...] = CHANNELS
 
     def __post_init__(self) -> None:
         # ValueError throughout: a caller catches one kind, whatever is wrong with a field.
@@ -97,8 +97,8 @@ class PhantomSpec:
                 raise ValueError(f"{name} is {value}, not a whole number")
         if self.lesion_side not in ("left", "right"):
             raise ValueError(f"lesion_side is {self.lesion_side!r}, needed: 'left' or 'right'")
-        sequences = tuple(Sequence(name) for name in self.sequences)
-        if Sequence.FLAIR not in sequences or len(set(sequences)) != len(sequences):
+        sequences = tuple(MrSequence(name) for name in self.sequences)
+        if MrSequence.FLAIR not in sequences or len(set(sequences)) != len(sequences):
             names = [sequence.value for sequence in sequences]
             raise ValueError(f"sequences are {names}, needed: FLAIR, and none twice")
         object.__setattr__(self, "sequences", sequences)
@@ -124,14 +124,14 @@ class Phantom:
     Parameters
     ----------
     spec : PhantomSpec
-    sequences : mapping of Sequence to (slices, rows, columns) uint16 array
+    sequences : mapping of MrSequence to (slices, rows, columns) uint16 array
     truth : (slices, rows, columns) bool array
         Voxels that are at least half lesion; CSF in and around it is not.
     geometry : Geometry
     """
 
     spec: PhantomSpec
-    sequences: Mapping[Sequence, NDArray[np.uint16]]
+    sequences: Mapping[MrSequence, NDArray[np.uint16]]
     truth: NDArray[np.bool_]
     geometry: Geometry = field(repr=False)
 

@@ -24,7 +24,7 @@ from gliosight.read.candidates import (
     opened,
 )
 from gliosight.read.limits import DEFAULT_LIMITS, Limits
-from gliosight.study import Sequence, Study
+from gliosight.study import MrSequence, Study
 
 __all__ = [
     "Candidate",
@@ -63,7 +63,7 @@ class Request:
     t1c: Path | None = None
     limits: Limits = DEFAULT_LIMITS
     volume_index: int | None = None
-    series: Mapping[Sequence, str] = field(default_factory=dict)
+    series: Mapping[MrSequence, str] = field(default_factory=dict)
 
 
 def read(request: Request) -> Study:

@@ -26,7 +26,7 @@ from gliosight.read.copies import keep_real
 from gliosight.read.flags import flag
 from gliosight.read.intensities import as_float32, from_doubles, make_finite, refuse_mask
 from gliosight.read.limits import RAISE_IN_PYTHON, Budget, Limits
-from gliosight.study import Flag, Geometry, Sequence, Study, Volume
+from gliosight.study import Flag, Geometry, MrSequence, Study, Volume
 
 # No scanner's field of view is larger, mm.
 LONGEST_SIDE = 500.0
@@ -84,8 +84,8 @@ def from_arrays(
     """
     if flair is None:
         raise UsageError("there is no FLAIR", remedy="give FLAIR as an array")
-    sequences = {Sequence.FLAIR: flair, Sequence.T1: t1, Sequence.T1C: t1c}
-    arrays: dict[Sequence, NDArray[Any]] = {}
+    sequences = {MrSequence.FLAIR: flair, MrSequence.T1: t1, MrSequence.T1C: t1c}
+    arrays: dict[MrSequence, NDArray[Any]] = {}
     flags: list[Flag] = []
     budget = Budget(limits or Limits(), RAISE_IN_PYTHON)
     for name, values in sequences.items():
@@ -101,18 +101,18 @@ def from_arrays(
         refuse_mask(array, name.value, name.value)
         arrays[name] = array
         flags += (*masked, *odd)
-        if array.shape != arrays[Sequence.FLAIR].shape:
+        if array.shape != arrays[MrSequence.FLAIR].shape:
             raise DamagedInputError(
                 f"{name.value} has the shape {array.shape}, "
-                f"FLAIR has {arrays[Sequence.FLAIR].shape}",
+                f"FLAIR has {arrays[MrSequence.FLAIR].shape}",
                 remedy="give all sequences on one grid, or images that say where they lie",
             )
     geometry = None
     if affine is not None:
-        geometry, odd = _placed(affine, arrays[Sequence.FLAIR])
+        geometry, odd = _placed(affine, arrays[MrSequence.FLAIR])
         flags += odd
     if geometry is None or geometry.believed == "sizes":
-        shape = arrays[Sequence.FLAIR].shape
+        shape = arrays[MrSequence.FLAIR].shape
         if slices_lie_elsewhere(shape):
             raise UsageError(
                 f"the last two axes of an array {shape} are rows and columns, and one is by far the "
@@ -120,18 +120,18 @@ def from_arrays(
                 remedy="give the nibabel image itself, or move the axis of the slices to the front, as "
                 "array.transpose(2, 1, 0) does with nibabel's",
             )
-        flags += doubts_of_axes(arrays[Sequence.FLAIR])
+        flags += doubts_of_axes(arrays[MrSequence.FLAIR])
     real, copy_flags = keep_real(arrays)
     return Study(
         study_id=study_id,
         sequences={name: Volume(values, geometry) for name, values in real.items()},
-        slice_names=tuple(f"slice_{index:03d}" for index in range(len(arrays[Sequence.FLAIR]))),
+        slice_names=tuple(f"slice_{index:03d}" for index in range(len(arrays[MrSequence.FLAIR]))),
         kind="arrays",
         flags=(*flags, *copy_flags),
     )
 
 
-def _count(array: Any, name: Sequence, budget: Budget) -> None:
+def _count(array: Any, name: MrSequence, budget: Budget) -> None:
     """Hold an array's size against the limits; what it does not tell is not counted."""
     shape = getattr(array, "shape", ())
     if isinstance(shape, tuple):

@@ -58,7 +58,7 @@ from gliosight.read.folders import (
 from gliosight.read.intensities import is_constant
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
 from gliosight.read.naming import is_mask, slice_number, stem
-from gliosight.study import Flag, Sequence, Study
+from gliosight.study import Flag, MrSequence, Study
 
 if TYPE_CHECKING:
     from gliosight.read.dicom.study import DicomStudy
@@ -77,13 +77,13 @@ class Options:
     limits : Limits
     volume_index : int, optional
         Which volume of a 4-D NIfTI to read, counted from 0.
-    series : mapping of Sequence to str
+    series : mapping of MrSequence to str
         For DICOM: SeriesInstanceUID or SeriesNumber to take instead of the rules' choice.
     """
 
     limits: Limits = DEFAULT_LIMITS
     volume_index: int | None = None
-    series: Mapping[Sequence, str] = field(default_factory=dict)
+    series: Mapping[MrSequence, str] = field(default_factory=dict)
 
     def check(self, kind: str) -> None:
         """Raise `UsageError` for an option that studies of this `Study.kind` do not have."""
@@ -151,7 +151,7 @@ class NiftiCandidate(Candidate):
     ----------
     files : tuple of InputFile
         Those of one FLAIR, and what lies beside it.
-    named : mapping of Sequence to InputFile
+    named : mapping of MrSequence to InputFile
         The files by sequence where the user named them; else their names decide.
     doubtful : tuple of InputFile
         T1 and T1C that may belong to this study or to another.
@@ -160,7 +160,7 @@ class NiftiCandidate(Candidate):
     """
 
     files: tuple[InputFile, ...]
-    named: Mapping[Sequence, InputFile] = field(default_factory=dict)
+    named: Mapping[MrSequence, InputFile] = field(default_factory=dict)
     doubtful: tuple[InputFile, ...] = ()
     other_images: str = ""
 
@@ -181,7 +181,9 @@ class NiftiCandidate(Candidate):
             explained=explained,
         )
 
-    def assign(self) -> tuple[dict[Sequence, InputFile], tuple[Flag, ...], tuple[Sequence, ...]]:
+    def assign(
+        self,
+    ) -> tuple[dict[MrSequence, InputFile], tuple[Flag, ...], tuple[MrSequence, ...]]:
         """Which file is which sequence; see `gliosight.read.nifti.assign`."""
         from gliosight.read.nifti import assign, assign_single
 
@@ -191,7 +193,7 @@ class NiftiCandidate(Candidate):
             (file,) = self.files
             if is_mask(file.path.name):
                 raise _mask_by_name(file.where)
-            return {Sequence.FLAIR: file}, assign_single(file), ()
+            return {MrSequence.FLAIR: file}, assign_single(file), ()
         try:
             return assign(self.files, self.source, self.doubtful)
         except UnsupportedInputError as error:
@@ -216,13 +218,13 @@ class SlicesCandidate(Candidate):
 
     Parameters
     ----------
-    files : mapping of Sequence to tuple of InputFile
+    files : mapping of MrSequence to tuple of InputFile
         The pictures by sequence where each has a folder or a name of its own; else all are FLAIR's.
     named : bool
         Whether names, folders or the layout of the LGG set say that they show FLAIR.
     """
 
-    files: Mapping[Sequence, tuple[InputFile, ...]]
+    files: Mapping[MrSequence, tuple[InputFile, ...]]
     named: bool = True
 
     def read(self, options: Options) -> Study:
@@ -232,8 +234,8 @@ class SlicesCandidate(Candidate):
         options.check("slices")
         if self.error is not None:
             raise self.error
-        others: dict[Sequence, tuple[InputFile, ...]] = dict(self.files)
-        flair = others.pop(Sequence.FLAIR)
+        others: dict[MrSequence, tuple[InputFile, ...]] = dict(self.files)
+        flair = others.pop(MrSequence.FLAIR)
         study = read_slices(flair, self.study_id, Budget(options.limits), self.flags, others=others)
         first = flair[0]
         # An empty mask has one value, so its pixels do not tell it from an image.
@@ -475,9 +477,9 @@ def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: boo
     """
     from gliosight.read.nifti import assign_single, check_named
 
-    files: dict[Sequence, InputFile] = {}
+    files: dict[MrSequence, InputFile] = {}
     flags: list[Flag] = []
-    for name, path in ((Sequence.FLAIR, flair), (Sequence.T1, t1), (Sequence.T1C, t1c)):
+    for name, path in ((MrSequence.FLAIR, flair), (MrSequence.T1, t1), (MrSequence.T1C, t1c)):
         if path is None:
             continue
         mode = mode_of(path)
@@ -495,7 +497,7 @@ def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: boo
                 remedy="--flair, --t1 and --t1c take one NIfTI file each",
             )
         files[name] = file
-        if name is not Sequence.FLAIR or as_flair:
+        if name is not MrSequence.FLAIR or as_flair:
             flags += check_named(file, name)
         elif is_mask(path.name):
             raise _mask_by_name(file.where)
@@ -610,7 +612,7 @@ class _Finder:
             source=name,
             path=self.root,
             study_id=study_id,
-            files={Sequence.FLAIR: (file,)},
+            files={MrSequence.FLAIR: (file,)},
             named=_say_flair([file]),
         )
         return [candidate]
@@ -649,7 +651,7 @@ class _Finder:
                 path = home / group.title
                 # No ``folder/name`` leads to files in a folder for each sequence.
                 deep = group.title and any(file.path.parent != home for file in group.files)
-                flairs = (file.path for file in group.files if file.shown.kind is Sequence.FLAIR)
+                flairs = (file.path for file in group.files if file.shown.kind is MrSequence.FLAIR)
                 candidate = NiftiCandidate(
                     source=relative(path, self.root),
                     path=next(flairs) if deep else path,
@@ -711,7 +713,7 @@ class _Finder:
                     study_id=group.title or study_name(home, self.ceiling),
                     flags=flags,
                     error=error,
-                    files={Sequence.FLAIR: group.files},
+                    files={MrSequence.FLAIR: group.files},
                     named=_say_flair(group.files),
                 )
                 placed.append((number, candidate))
@@ -727,12 +729,12 @@ class _Finder:
         """
         from gliosight.read.slices import left_out_flag
 
-        by_sequence: dict[Sequence | str, dict[Path, list[InputFile]]] = {}
+        by_sequence: dict[MrSequence | str, dict[Path, list[InputFile]]] = {}
         for folder in parts:
             for file in folder.readable:
                 folders = by_sequence.setdefault(file.sequence or "unknown", {})
                 folders.setdefault(folder.path, []).append(file)
-        flairs = by_sequence.pop(Sequence.FLAIR, {})
+        flairs = by_sequence.pop(MrSequence.FLAIR, {})
         if not flairs:
             listed = ", ".join(getattr(name, "value", name) for name in by_sequence)
             error = UnsupportedInputError(
@@ -752,10 +754,10 @@ class _Finder:
         ]
         all_series = {series for _, group in groups for series, _ in slice_places(group.files)}
         for path, group in groups:
-            files = {Sequence.FLAIR: group.files}
+            files = {MrSequence.FLAIR: group.files}
             notes, used = list(flags), list(group.files)
             own_series = {series for series, _ in slice_places(group.files)}
-            for name in (Sequence.T1, Sequence.T1C):
+            for name in (MrSequence.T1, MrSequence.T1C):
                 folders = by_sequence.get(name, {})
                 if len(folders) == len(flairs) == 1:
                     (others,) = folders.values()
@@ -939,14 +941,14 @@ def _titled(groups: list[FileGroup]) -> list[FileGroup]:
 
 def _say_flair(files: Iterable[InputFile]) -> bool:
     """Whether names, folders or the layout of the LGG set say that pictures show FLAIR."""
-    return any(file.sequence is Sequence.FLAIR or in_lgg_layout(file) for file in files)
+    return any(file.sequence is MrSequence.FLAIR or in_lgg_layout(file) for file in files)
 
 
 def _say_all_sequences(files: Iterable[InputFile]) -> bool:
     """Whether each picture's name says its sequence, and there are FLAIR and T1."""
     sequences = {file.sequence for file in files}
-    others = {Sequence.T1, Sequence.T1C} & sequences
-    return Sequence.FLAIR in sequences and None not in sequences and bool(others)
+    others = {MrSequence.T1, MrSequence.T1C} & sequences
+    return MrSequence.FLAIR in sequences and None not in sequences and bool(others)
 
 
 def _is_numbered_tiff(file: InputFile) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gliosight.read.flags import flag
 from gliosight.read.intensities import is_constant
-from gliosight.study import Flag, Sequence
+from gliosight.study import Flag, MrSequence
 
 # Part of a slice's pixels that must agree for the slice to be a copy.
 SAME_PIXELS = 0.999
@@ -24,15 +24,15 @@ SAME_PIXELS_LOSSY, LOSSY_WITHIN = 0.99, 0.03
 # Part of the slices (those that show anything) that must be copies for the volume to be one.
 COPY_FROM, MIXED_FROM = 0.9, 0.05
 
-OTHERS = (Sequence.T1, Sequence.T1C)
+OTHERS = (MrSequence.T1, MrSequence.T1C)
 
 
 def keep_real(
-    arrays: Mapping[Sequence, NDArray[Any]],
+    arrays: Mapping[MrSequence, NDArray[Any]],
     *,
     lossy: bool = False,
-    explained: Iterable[Sequence] = (),
-) -> tuple[dict[Sequence, NDArray[Any]], tuple[Flag, ...]]:
+    explained: Iterable[MrSequence] = (),
+) -> tuple[dict[MrSequence, NDArray[Any]], tuple[Flag, ...]]:
     """Leave out copies of FLAIR, a T1C that is a copy of T1, and sequences without contrast.
 
     The volume decides, not the single slice: a sequence is a copy when nine in ten of its slices
@@ -40,14 +40,14 @@ def keep_real(
 
     Parameters
     ----------
-    arrays : mapping of Sequence to (slices, rows, columns) array
+    arrays : mapping of MrSequence to (slices, rows, columns) array
         On one grid; with FLAIR.
     lossy : bool
         The pixels went through lossy compression, so copies agree only nearly.
-    explained : iterable of Sequence
+    explained : iterable of MrSequence
         Absent sequences that have their flag already.
     """
-    kept = {Sequence.FLAIR: arrays[Sequence.FLAIR]}
+    kept = {MrSequence.FLAIR: arrays[MrSequence.FLAIR]}
     flags: list[Flag] = []
     done = set(explained)
     for name in OTHERS:
@@ -72,12 +72,12 @@ def keep_real(
 
 
 def _copied(
-    name: Sequence,
-    arrays: Mapping[Sequence, NDArray[Any]],
-    kept: Mapping[Sequence, NDArray[Any]],
+    name: MrSequence,
+    arrays: Mapping[MrSequence, NDArray[Any]],
+    kept: Mapping[MrSequence, NDArray[Any]],
     *,
     lossy: bool,
-) -> tuple[float, Sequence]:
+) -> tuple[float, MrSequence]:
     """The largest part of the slices that is copied from a sequence already kept, and which."""
     parts = [(_part_copied(arrays[name], kept[one], lossy=lossy), one) for one in kept]
     return max(parts, key=lambda pair: pair[0])

@@ -32,7 +32,7 @@ from gliosight.read.naming import (
     sequence_of_folder,
     stem,
 )
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 if TYPE_CHECKING:
     from gliosight.read.sidecar import Shown
@@ -210,14 +210,14 @@ class InputFile:
         return f"{self.sequence_folder}_{self.path.name}"
 
     @property
-    def sequence(self) -> Sequence | str | None:
+    def sequence(self) -> MrSequence | str | None:
         """The sequence that its own name says, else its folder's."""
         return sequence_of(self.path.name) or sequence_of_folder(self.sequence_folder)
 
     @property
     def is_other_image(self) -> bool:
         """Whether its name or folder says a sequence that is not FLAIR, T1 or T1C."""
-        return self.sequence is not None and not isinstance(self.sequence, Sequence)
+        return self.sequence is not None and not isinstance(self.sequence, MrSequence)
 
     @property
     def is_unused(self) -> bool:

@@ -37,7 +37,7 @@ from gliosight.read.nifti_file import (
     label_image,
     place,
 )
-from gliosight.study import Flag, Sequence, Study
+from gliosight.study import Flag, MrSequence, Study
 
 # ITK's world grows to the patient's left and back, ours to the right and front.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -45,12 +45,12 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 MOST_OF_NIFTI1 = 32_767
 
 
-def from_images(images: Mapping[Sequence, Any], *, limits: Limits | None = None) -> Study:
+def from_images(images: Mapping[MrSequence, Any], *, limits: Limits | None = None) -> Study:
     """Make a study of image objects; FLAIR is among them.
 
     Parameters
     ----------
-    images : mapping of Sequence to image
+    images : mapping of MrSequence to image
         nibabel's ``SpatialImage`` or SimpleITK's ``Image``.
     limits : Limits, optional
 
@@ -63,7 +63,7 @@ def from_images(images: Mapping[Sequence, Any], *, limits: Limits | None = None)
     LimitExceededError
     """
     budget = Budget(limits or Limits(), RAISE_IN_PYTHON)
-    ready: dict[Sequence, Image] = {}
+    ready: dict[MrSequence, Image] = {}
     flags: list[Flag] = []
     for sequence, image in images.items():
         name = sequence.value
@@ -77,7 +77,7 @@ def from_images(images: Mapping[Sequence, Any], *, limits: Limits | None = None)
             fields, (i, j, k), 1, values.dtype, 0, None, forms, paired=False, flags=units
         )
         ready[sequence] = Image(values, header, *place(header, name))
-    flair = images[Sequence.FLAIR]
+    flair = images[MrSequence.FLAIR]
     path = flair.get_filename() if hasattr(flair, "get_filename") else None
     return join(
         ready,

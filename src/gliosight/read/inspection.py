@@ -6,8 +6,7 @@ pictures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Sequence as Ordered
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
@@ -29,7 +28,7 @@ from gliosight.read.intensities import few_values, is_constant, is_labels
 from gliosight.read.limits import Budget, Limits
 from gliosight.read.naming import is_mask
 from gliosight.read.nifti_file import place, read_nifti_header
-from gliosight.study import Flag, Geometry, Sequence
+from gliosight.study import Flag, Geometry, MrSequence
 
 if TYPE_CHECKING:
     from gliosight.read.dicom.decoder import DecoderProcess
@@ -149,12 +148,12 @@ def describe_slices(candidate: SlicesCandidate, limits: Limits, *, pixels: bool)
     error = candidate.error
     flags = list(candidate.flags)
     for name, files in candidate.files.items():
-        reason = unlike_names(files, candidate.files[Sequence.FLAIR])
-        clash = None if reason else _clash(files, flair=name is Sequence.FLAIR)
+        reason = unlike_names(files, candidate.files[MrSequence.FLAIR])
+        clash = None if reason else _clash(files, flair=name is MrSequence.FLAIR)
         error = error or clash
         if isinstance(clash, UnsupportedInputError):
             rows[name] = replace(rows[name], taken_as=None, problem=clash.what)
-        shape, flair = rows[name].shape, rows[Sequence.FLAIR].shape
+        shape, flair = rows[name].shape, rows[MrSequence.FLAIR].shape
         if not reason and shape and flair:
             reason = unlike_flair(shape, flair)
         if reason:
@@ -348,13 +347,13 @@ def _nifti(file: InputFile) -> SeenSeries:
     )
 
 
-def _slices(files: Ordered[InputFile], sequence: Sequence) -> SeenSeries:
+def _slices(files: Sequence[InputFile], sequence: MrSequence) -> SeenSeries:
     first, last = files[0], files[-1]
     header = _header(first)
     several = len(files) > 1
     return SeenSeries(
         name=f"{first.path.name} to {last.path.name}" if several else first.path.name,
-        shows="slices" if sequence is Sequence.FLAIR else sequence.value,
+        shows="slices" if sequence is MrSequence.FLAIR else sequence.value,
         stored=first.kind.value,
         why="one channel is FLAIR; three are T1, FLAIR, T1C"
         if not first.sequence_folder
@@ -364,7 +363,7 @@ def _slices(files: Ordered[InputFile], sequence: Sequence) -> SeenSeries:
     )
 
 
-def _clash(files: Ordered[InputFile], *, flair: bool) -> GliosightError | None:
+def _clash(files: Sequence[InputFile], *, flair: bool) -> GliosightError | None:
     """Why pictures are not slices of one sequence, by their names and headers alone."""
     from gliosight.read.slices import differ, in_order, refuse_other_sequence
 

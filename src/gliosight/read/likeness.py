@@ -6,7 +6,7 @@ says what they show, so their pixels have to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Ordered
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -158,7 +158,7 @@ def _open_part(pixels: NDArray[Any], channel: int) -> float:
 
 
 def check_one_head(
-    slices: NDArray[Any], numbers: Ordered[int] | None, where: str
+    slices: NDArray[Any], numbers: Sequence[int] | None, where: str
 ) -> tuple[Flag, ...]:
     """Refuse pictures that are not slices of one head; flag where that is doubtful.
 

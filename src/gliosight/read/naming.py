@@ -21,7 +21,7 @@ from itertools import pairwise, takewhile
 from pathlib import PurePath
 
 from gliosight.read.dicom.words import HINTS, contrast_hint, without_minus
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 # Suffixes that promise something this tool reads; a file with one is mislabelled when its bytes
 # differ.
@@ -205,7 +205,7 @@ class NiftiName:
         Whether it says ``w`` or ``wo`` (contrast medium); ``None`` where it says neither or both.
     """
 
-    sequence: Sequence | str | None
+    sequence: MrSequence | str | None
     contrast: bool = False
     identity: tuple[str, ...] = ()
     lead: int = 0
@@ -290,7 +290,7 @@ def read_name(name: str) -> NiftiName:
     return _read(stem(name))
 
 
-def sequence_of(name: str) -> Sequence | str | None:
+def sequence_of(name: str) -> MrSequence | str | None:
     """The sequence a file's name says, another one's name (such as ``"T2"``), or ``None``.
 
     A name that says two of FLAIR, T1 and T2 says neither, ``"T1 and FLAIR"``; but T2 with FLAIR is FLAIR.
@@ -299,7 +299,7 @@ def sequence_of(name: str) -> Sequence | str | None:
     return read_name(name).sequence
 
 
-def sequence_of_folder(name: str) -> Sequence | str | None:
+def sequence_of_folder(name: str) -> MrSequence | str | None:
     """The sequence a folder's name says (``4_FLAIR``, ``T1wCE``), as `sequence_of` says it of a file's."""
     return _read(name).sequence
 
@@ -323,17 +323,17 @@ def sequence_folder(inside: Iterable[str], above: Iterable[str] = ()) -> str:
     folders = [*inner, *list(above)[::-1]]
     near = list(takewhile(is_structural_folder, folders))
     said = next(filter(_is_of_a_sequence, (*inner, *near[len(inner) :])), "")
-    if said and sequence_of_folder(said) is not Sequence.FLAIR:
+    if said and sequence_of_folder(said) is not MrSequence.FLAIR:
         return said
     may_say = (*inner[: len(near) + 1], *filter(is_structural_folder, folders))
     named = next(filter(_is_of_a_sequence, may_say), "")
-    return named if sequence_of_folder(named) is Sequence.FLAIR else ""
+    return named if sequence_of_folder(named) is MrSequence.FLAIR else ""
 
 
 def _is_of_a_sequence(name: str) -> bool:
     says = sequence_of_folder(name)
     # With a number other codes may be a patient's: "PD_001", "CT_12".
-    ours = isinstance(says, Sequence) or says == "T2"
+    ours = isinstance(says, MrSequence) or says == "T2"
     return ours or (says is not None and not any(map(str.isdigit, name)))
 
 
@@ -371,12 +371,12 @@ def is_derived_folder(name: str) -> bool:
     )
 
 
-def is_time_point(name: str, said: Collection[Sequence | str | None]) -> bool:
+def is_time_point(name: str, said: Collection[MrSequence | str | None]) -> bool:
     """Whether a folder called ``T1`` or ``T2`` is a time point, by the sequences of the files in it."""
     if re.fullmatch(r"t[1-9]", name, re.IGNORECASE) is None:
         return False
-    own = (Sequence.T1, Sequence.T1C) if name[1] == "1" else ()
-    return any(isinstance(one, Sequence) and one not in own for one in said)
+    own = (MrSequence.T1, MrSequence.T1C) if name[1] == "1" else ()
+    return any(isinstance(one, MrSequence) and one not in own for one in said)
 
 
 def _tells_study(name: str, above: str) -> bool:
@@ -421,12 +421,12 @@ def telling_name(parts: Iterable[str]) -> str | None:
     return telling[-1] if telling else None
 
 
-def another_than(sequence: Sequence, kind: Sequence | str | None) -> str | None:
+def another_than(sequence: MrSequence, kind: MrSequence | str | None) -> str | None:
     """A kind of image in words if it is not this sequence; ``None`` where it is, or may be."""
     if kind is None or kind is sequence:
         return None
     # "T1 and FLAIR" contradicts neither.
-    words = kind.value if isinstance(kind, Sequence) else kind
+    words = kind.value if isinstance(kind, MrSequence) else kind
     return None if sequence.value in words.split(" and ") else words
 
 
@@ -479,7 +479,7 @@ class NiftiGroup:
 
 def group_by_flair(
     names: Iterable[str],
-    kinds: Mapping[str, Sequence | str | None] | None = None,
+    kinds: Mapping[str, MrSequence | str | None] | None = None,
     series_numbers: Mapping[str, int | None] | None = None,
 ) -> list[NiftiGroup]:
     """Tell the NIfTI files of one folder into studies, one for each patient or visit with a FLAIR.
@@ -508,8 +508,8 @@ def group_by_flair(
     read = {name: read_name(name) for name in names}
     kinds = {name: read[name].sequence for name in read} if kinds is None else kinds
     read = _without_series_numbers(read, series_numbers or {})
-    partners = [name for name in read if kinds[name] in (Sequence.T1, Sequence.T1C)]
-    flairs = _versions([name for name in read if kinds[name] is Sequence.FLAIR], read)
+    partners = [name for name in read if kinds[name] in (MrSequence.T1, MrSequence.T1C)]
+    flairs = _versions([name for name in read if kinds[name] is MrSequence.FLAIR], read)
     by_number = any(
         read[name].identity in flairs and any(map(_NUMBER.fullmatch, read[name].identity))
         for name in partners
@@ -535,7 +535,7 @@ def group_by_flair(
 def _with_partners(
     groups: list[list[str]],
     read: Mapping[str, NiftiName],
-    kinds: Mapping[str, Sequence | str | None],
+    kinds: Mapping[str, MrSequence | str | None],
     *,
     by_number: bool,
 ) -> tuple[list[list[str]], list[list[str]]]:
@@ -549,9 +549,9 @@ def _with_partners(
         for index in fitting:
             if sure:
                 members[index].append(name)
-            elif kinds[name] in (Sequence.T1, Sequence.T1C):
+            elif kinds[name] in (MrSequence.T1, MrSequence.T1C):
                 doubtful[index].append(name)
-        if not fitting and kinds[name] in (Sequence.T1, Sequence.T1C) and len(groups) <= _NEAR:
+        if not fitting and kinds[name] in (MrSequence.T1, MrSequence.T1C) and len(groups) <= _NEAR:
             homeless.append(name)
     for name in homeless:
         # The number of no study, which may be a series' number: whoever lacks its sequence hears of it.
@@ -771,7 +771,7 @@ def _read(whole: str) -> NiftiName:
         sequence, contrast = _sequence_in(tokens[-1][1])  # BIDS: the suffix speaks
     if entities.get("ce") and not _NO_AGENT.fullmatch(entities["ce"]):
         contrast = True
-        sequence = Sequence.T1C if sequence is Sequence.T1 else sequence
+        sequence = MrSequence.T1C if sequence is MrSequence.T1 else sequence
     if entities.get("part", "mag") != "mag":
         sequence = "phase"
     target = "".join(match[0] for match in _TARGET.finditer(whole))
@@ -811,7 +811,7 @@ def _words(token: str) -> str:
     return _CAMEL.sub(" ", token).lower()
 
 
-def _sequence_in(words: str) -> tuple[Sequence | str | None, bool]:
+def _sequence_in(words: str) -> tuple[MrSequence | str | None, bool]:
     """The sequence that words say, and whether they say after contrast medium."""
     hint = contrast_hint(words)
     after = hint is True or (hint is None and bool(_T1C_MORE.search(words)))
@@ -831,13 +831,13 @@ def _sequence_in(words: str) -> tuple[Sequence | str | None, bool]:
     if named == ["T2"] and {"tirm", "stir"}.intersection(others):
         named = []
     if named:
-        return (Sequence(named[0]) if named != ["T2"] else "T2"), after
+        return (MrSequence(named[0]) if named != ["T2"] else "T2"), after
     if others:
         return others[0].upper(), after
-    return (Sequence.T1C if after and _STRONG.search(words) else None), after
+    return (MrSequence.T1C if after and _STRONG.search(words) else None), after
 
 
-def _roles(tokens: list[tuple[str, str]], sequence: Sequence | str | None) -> Iterator[str]:
+def _roles(tokens: list[tuple[str, str]], sequence: MrSequence | str | None) -> Iterator[str]:
     """What each token is for: sequence, contrast, plane, processed, or empty for the identity."""
     after_sequence = False
     for _, words in tokens:
@@ -847,12 +847,12 @@ def _roles(tokens: list[tuple[str, str]], sequence: Sequence | str | None) -> It
 
 
 @lru_cache(maxsize=4096)
-def _role(words: str, sequence: Sequence | str | None, *, after_sequence: bool) -> str:
+def _role(words: str, sequence: MrSequence | str | None, *, after_sequence: bool) -> str:
     each = words.split()
     if not each:
         return ""
     # Before the sequence, short words may be initials, and "post" a visit.
-    t1 = sequence in (Sequence.T1, Sequence.T1C) and not all(map(_LETTER.fullmatch, each))
+    t1 = sequence in (MrSequence.T1, MrSequence.T1C) and not all(map(_LETTER.fullmatch, each))
     roles = (
         ("sequence", _says_sequence(words, sequence)),
         ("plane", all(_AXIAL.fullmatch(word) or _UPRIGHT.fullmatch(word) for word in each)),
@@ -872,13 +872,13 @@ def _role(words: str, sequence: Sequence | str | None, *, after_sequence: bool) 
     return next((role for role, holds in roles if holds), "")
 
 
-def _says_sequence(words: str, sequence: Sequence | str | None) -> bool:
+def _says_sequence(words: str, sequence: MrSequence | str | None) -> bool:
     each = words.split()
     if any(HINTS[name].search(words) for name in ("FLAIR", "T1", "T2")) or _T1_MORE.search(words):
         return True
-    if sequence is Sequence.FLAIR:
+    if sequence is MrSequence.FLAIR:
         return all(word in _FLUID for word in each)
-    if sequence in (Sequence.T1, Sequence.T1C):
+    if sequence in (MrSequence.T1, MrSequence.T1C):
         return all(word in ("mp", "rage") for word in each)
     return sequence is not None and any(map(_OTHER.fullmatch, each))
 

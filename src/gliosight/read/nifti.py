@@ -8,8 +8,7 @@ nibabel header with the file's forms) and ``shape`` (i, j, k).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -33,7 +32,7 @@ from gliosight.read.naming import (
 )
 from gliosight.read.nifti_file import Image, read_nifti_file
 from gliosight.read.regrid import onto_grid
-from gliosight.study import Flag, Sequence, Study, Volume
+from gliosight.study import Flag, MrSequence, Study, Volume
 
 # Files named in a message before it breaks off.
 NAMED = 6
@@ -49,26 +48,26 @@ MERITS = (
 
 
 def read_nifti(
-    files: Mapping[Sequence, InputFile],
+    files: Mapping[MrSequence, InputFile],
     study_id: str,
     budget: Budget,
     *,
     volume_index: int | None = None,
-    flags: Ordered[Flag] = (),
-    explained: Ordered[Sequence] = (),
+    flags: Sequence[Flag] = (),
+    explained: Sequence[MrSequence] = (),
 ) -> Study:
     """Read a study whose files are assigned to sequences; FLAIR is among them.
 
     Parameters
     ----------
-    files : mapping of Sequence to InputFile
+    files : mapping of MrSequence to InputFile
     study_id : str
     budget : Budget
     volume_index : int, optional
         Which volume of a 4-D file, from 0.
     flags : sequence of Flag
         Flags of assigning the files.
-    explained : sequence of Sequence
+    explained : sequence of MrSequence
         Sequences left out that have their flag already.
 
     Raises
@@ -77,7 +76,7 @@ def read_nifti(
     """
     images = {
         name: read_nifti_file(files[name].path, files[name].where, budget, volume_index)
-        for name in (Sequence.FLAIR, *OTHERS)
+        for name in (MrSequence.FLAIR, *OTHERS)
         if name in files
     }
     study = join(
@@ -94,25 +93,25 @@ def read_nifti(
 
 
 def join(
-    images: Mapping[Sequence, Image],
+    images: Mapping[MrSequence, Image],
     study_id: str,
     budget: Budget,
     *,
-    places: Mapping[Sequence, str],
+    places: Mapping[MrSequence, str],
     kind: Literal["nifti", "arrays"],
-    flags: Ordered[Flag] = (),
-    explained: Ordered[Sequence] = (),
+    flags: Sequence[Flag] = (),
+    explained: Sequence[MrSequence] = (),
 ) -> Study:
     """Make a study of images on FLAIR's grid, by the rules for values, grids and copies.
 
     Parameters
     ----------
-    images : mapping of Sequence to Image
+    images : mapping of MrSequence to Image
         FLAIR is among them.
     study_id : str
     budget : Budget
         Asked for what is resampled.
-    places : mapping of Sequence to str
+    places : mapping of MrSequence to str
         What to call each image in an error.
     kind : {"nifti", "arrays"}
         What the study was read from.
@@ -126,8 +125,8 @@ def join(
         No geometry, and axes that are clearly in another order.
     """
     noted: list[Flag] = list(flags)
-    finite: dict[Sequence, Image] = {}
-    for name in (Sequence.FLAIR, *OTHERS):
+    finite: dict[MrSequence, Image] = {}
+    for name in (MrSequence.FLAIR, *OTHERS):
         if name not in images:
             continue
         # Before any interpolation: one NaN would spoil eight voxels.
@@ -135,18 +134,18 @@ def join(
         refuse_mask(values, name.value, places[name])
         finite[name] = replace(images[name], values=values)
         # Only FLAIR's geometry becomes the study's; another one's oddities show when it is regridded.
-        noted += [*(images[name].flags if name is Sequence.FLAIR else ()), *odd]
-    flair = finite[Sequence.FLAIR]
+        noted += [*(images[name].flags if name is MrSequence.FLAIR else ()), *odd]
+    flair = finite[MrSequence.FLAIR]
     if flair.geometry is None or flair.geometry.believed == "sizes":
         if slices_lie_elsewhere(flair.values.shape):
             raise UnsupportedInputError(
                 f"nothing says how a volume of (i, j, k) = {flair.header.shape} lies, and its slices do not "
                 "seem to follow each other along k",
-                where=places[Sequence.FLAIR],
+                where=places[MrSequence.FLAIR],
                 remedy="convert the original DICOM again, or reorder its axes so that k counts the slices",
             )
         noted += doubts_of_axes(flair.values)
-    arrays: dict[Sequence, NDArray[Any]] = {Sequence.FLAIR: flair.values}
+    arrays: dict[MrSequence, NDArray[Any]] = {MrSequence.FLAIR: flair.values}
     left_out = list(explained)
     for name in OTHERS:
         if name not in finite:
@@ -170,8 +169,8 @@ def join(
 
 
 def assign(
-    group: Ordered[InputFile], where: str, doubtful: Ordered[InputFile] = ()
-) -> tuple[dict[Sequence, InputFile], tuple[Flag, ...], tuple[Sequence, ...]]:
+    group: Sequence[InputFile], where: str, doubtful: Sequence[InputFile] = ()
+) -> tuple[dict[MrSequence, InputFile], tuple[Flag, ...], tuple[MrSequence, ...]]:
     """Decide by their names and sidecars which file of a study is which sequence.
 
     Parameters
@@ -184,9 +183,9 @@ def assign(
 
     Returns
     -------
-    files : dict of Sequence to InputFile
+    files : dict of MrSequence to InputFile
     flags : tuple of Flag
-    explained : tuple of Sequence
+    explained : tuple of MrSequence
         Sequences that were there but could not be told apart; they have a flag.
 
     Raises
@@ -195,10 +194,10 @@ def assign(
         No FLAIR, or several of which none is the best by its name.
     """
     if len(group) == 1 and group[0].shown.kind is None:
-        return {Sequence.FLAIR: group[0]}, assign_single(group[0]), ()
+        return {MrSequence.FLAIR: group[0]}, assign_single(group[0]), ()
     with_agent = _said_with(group)
     flair, flags = _choose_flair(group, where, with_agent)
-    files, explained = {Sequence.FLAIR: flair}, list[Sequence]()
+    files, explained = {MrSequence.FLAIR: flair}, list[MrSequence]()
     # "anna_flair" and "anna_t1c" belong together, so "berta_t1" is of somebody else.
     by_words = any(
         read_name(file.name).identity == read_name(flair.name).identity
@@ -245,8 +244,8 @@ def assign_single(file: InputFile) -> tuple[Flag, ...]:
     if shown.kind is None:
         message = "Neither name nor folder says a sequence; the file is taken as FLAIR."
         return (*shown.flags, flag("SEQUENCE_ASSUMED", message))
-    if shown.kind is Sequence.FLAIR:
-        return _flags_of([file], {Sequence.FLAIR: file})
+    if shown.kind is MrSequence.FLAIR:
+        return _flags_of([file], {MrSequence.FLAIR: file})
     raise UnsupportedInputError(
         f"no FLAIR, the {shown.basis} says {shown.words}",
         where=file.where,
@@ -254,7 +253,7 @@ def assign_single(file: InputFile) -> tuple[Flag, ...]:
     )
 
 
-def check_named(file: InputFile, sequence: Sequence) -> tuple[Flag, ...]:
+def check_named(file: InputFile, sequence: MrSequence) -> tuple[Flag, ...]:
     """The flag for a file that was given as one sequence and is another by its name or its sidecar."""
     other = another_than(sequence, file.shown.kind)
     if is_mask(file.path.name):
@@ -270,7 +269,7 @@ def check_named(file: InputFile, sequence: Sequence) -> tuple[Flag, ...]:
     return (flag("NAME_CONTRADICTS", message),)
 
 
-def _said_with(group: Ordered[InputFile]) -> frozenset[InputFile]:
+def _said_with(group: Sequence[InputFile]) -> frozenset[InputFile]:
     """The files called ``w`` contrast medium, if another one is called ``wo``: alone it says nothing."""
     agents = {file: read_name(file.path.name).agent for file in group}
     if False not in agents.values():
@@ -280,16 +279,16 @@ def _said_with(group: Ordered[InputFile]) -> frozenset[InputFile]:
     )
 
 
-def _kind(file: InputFile, with_agent: frozenset[InputFile]) -> Sequence | str | None:
+def _kind(file: InputFile, with_agent: frozenset[InputFile]) -> MrSequence | str | None:
     kind = file.shown.kind
-    return Sequence.T1C if kind is Sequence.T1 and file in with_agent else kind
+    return MrSequence.T1C if kind is MrSequence.T1 and file in with_agent else kind
 
 
 def _choose_flair(
-    group: Ordered[InputFile], where: str, with_agent: frozenset[InputFile]
+    group: Sequence[InputFile], where: str, with_agent: frozenset[InputFile]
 ) -> tuple[InputFile, list[Flag]]:
     """The FLAIR of a study; of several, the best by its name."""
-    flairs = [file for file in group if file.shown.kind is Sequence.FLAIR]
+    flairs = [file for file in group if file.shown.kind is MrSequence.FLAIR]
     if not flairs:
         raise UnsupportedInputError(
             f"no FLAIR, there is {_listed(group)}",
@@ -357,34 +356,36 @@ def _merit(file: InputFile, with_agent: frozenset[InputFile]) -> tuple[Any, ...]
     return (after, *others, numbers)
 
 
-def _flags_of(group: Iterable[InputFile], files: Mapping[Sequence, InputFile]) -> tuple[Flag, ...]:
+def _flags_of(
+    group: Iterable[InputFile], files: Mapping[MrSequence, InputFile]
+) -> tuple[Flag, ...]:
     """What is odd of the files that are taken, and of those whose name promised a sequence."""
     flags = [note for file in files.values() for note in file.shown.flags]
     others = [file for file in group if file not in files.values()]
     contradicting = [
         note for file in others for note in file.shown.flags if note.code == "NAME_CONTRADICTS"
     ]
-    flair = files[Sequence.FLAIR].shown
-    if _merit(files[Sequence.FLAIR], _said_with(list(group)))[0]:
+    flair = files[MrSequence.FLAIR].shown
+    if _merit(files[MrSequence.FLAIR], _said_with(list(group)))[0]:
         message = (
-            f"{files[Sequence.FLAIR].path.name} is FLAIR after contrast medium, and there is none before it; "
-            "the training data are from before."
+            f"{files[MrSequence.FLAIR].path.name} is FLAIR after contrast medium; the network was trained on "
+            "FLAIR before it."
         )
         flags.append(flag("FLAIR_CHOSEN", message))
     if flair.confidence == "guess":
-        name = files[Sequence.FLAIR].path.name
+        name = files[MrSequence.FLAIR].path.name
         message = f"{name} is FLAIR {flair.why}. That is a hint only; it is taken as FLAIR."
         flags.append(flag("SEQUENCE_ASSUMED", message))
     return (*flags, *contradicting[:NAMED])
 
 
-def _names(files: Ordered[InputFile]) -> str:
+def _names(files: Sequence[InputFile]) -> str:
     """Names for a message."""
     more = ", ..." if len(files) > NAMED else ""
     return ", ".join(file.where for file in files[:NAMED]) + more
 
 
-def _listed(files: Ordered[InputFile]) -> str:
+def _listed(files: Sequence[InputFile]) -> str:
     """Names for a message, with what each shows."""
     words = [
         f"{file.path.name} ({file.shown.words}{' by its sidecar' if file.shown.basis == 'sidecar' else ''})"

@@ -28,7 +28,7 @@ from gliosight.read.naming import (
     sequence_of_folder,
     sidecar_of,
 )
-from gliosight.study import Flag, Sequence
+from gliosight.study import Flag, MrSequence
 
 if TYPE_CHECKING:
     from gliosight.read.dicom.acquisition import Acquisition
@@ -89,7 +89,7 @@ class Shown:
         The sidecar's SeriesNumber.
     """
 
-    kind: Sequence | str | None
+    kind: MrSequence | str | None
     basis: Literal["name", "folder", "sidecar", "nothing"]
     why: str
     confidence: Literal["certain", "likely", "guess"] | None = None
@@ -104,9 +104,9 @@ class Shown:
         return "unknown" if self.kind is None else kind_in_words(self.kind)
 
 
-def kind_in_words(kind: Sequence | str) -> str:
+def kind_in_words(kind: MrSequence | str) -> str:
     """The name of a kind of image."""
-    return kind.value if isinstance(kind, Sequence) else kind
+    return kind.value if isinstance(kind, MrSequence) else kind
 
 
 def what_shows(path: Path, folder: str = "") -> Shown:
@@ -142,7 +142,7 @@ def _by_name(path: Path, folder: str) -> Shown:
     return Shown(None, "nothing", "neither name, folder nor sidecar says a sequence")
 
 
-def acquisition_in(fields: Mapping[str, Any], named: Sequence | str | None = None) -> Acquisition:
+def acquisition_in(fields: Mapping[str, Any], named: MrSequence | str | None = None) -> Acquisition:
     """What a sidecar says of how the image was made, for the rules that DICOM series have.
 
     Parameters
@@ -197,7 +197,7 @@ def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bo
     if (
         identified.rule in _SAY_NOTHING
         or (identified.confidence == "guess" and kind == named)
-        or (named is Sequence.FLAIR and kind == "T2" and open_to_flair)
+        or (named is MrSequence.FLAIR and kind == "T2" and open_to_flair)
         or named in COMPUTED  # with the times of what it was made from
     ):
         return _with_contrast(name, by_name, acquisition.contrast)
@@ -206,7 +206,7 @@ def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bo
         reason = reason.replace("the description says", "its name says")
     why = f"by its sidecar: {reason}"
     flags: tuple[Flag, ...] = ()
-    ours = isinstance(named, Sequence) or isinstance(kind, Sequence)
+    ours = isinstance(named, MrSequence) or isinstance(kind, MrSequence)
     if ours and named is not None and _differ(named, kind):
         message = (
             f"{name} is {kind_in_words(named)} {by_name.why} and {kind_in_words(kind)} by its sidecar "
@@ -219,32 +219,34 @@ def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bo
 
 def _with_contrast(name: str, by_name: Shown, contrast: bool | None) -> Shown:
     """What the name says, and the sidecar of contrast medium alone."""
-    if not (contrast and by_name.kind is Sequence.T1):
+    if not (contrast and by_name.kind is MrSequence.T1):
         return replace(by_name, contrast=contrast)
     message = (
         f"{name} is T1 {by_name.why} and T1C by its sidecar (contrast medium); the sidecar decides."
     )
     why = f"{by_name.why}, after contrast medium by its sidecar"
     return Shown(
-        Sequence.T1C, "sidecar", why, contrast=True, flags=(flag("NAME_CONTRADICTS", message),)
+        MrSequence.T1C, "sidecar", why, contrast=True, flags=(flag("NAME_CONTRADICTS", message),)
     )
 
 
-def _differ(named: Sequence | str, kind: Sequence | str) -> bool:
+def _differ(named: MrSequence | str, kind: MrSequence | str) -> bool:
     words = kind_in_words(kind)
     if words in _VAGUE.get(kind_in_words(named), ()):
         return False
-    return named != kind and not (isinstance(kind, Sequence) and another_than(kind, named) is None)
+    return named != kind and not (
+        isinstance(kind, MrSequence) and another_than(kind, named) is None
+    )
 
 
-def _with_name(description: str, named: Sequence | str | None) -> str:
-    if not isinstance(named, Sequence):
+def _with_name(description: str, named: MrSequence | str | None) -> str:
+    if not isinstance(named, MrSequence):
         return description
-    word = "FLAIR" if named is Sequence.FLAIR else "T1"
+    word = "FLAIR" if named is MrSequence.FLAIR else "T1"
     both = f"{description} {word}".strip()
     if named_sequence(both) != word:
         return description
-    if named is Sequence.T1C and contrast_hint(both) is None:
+    if named is MrSequence.T1C and contrast_hint(both) is None:
         both += " +C"
     return both
 

@@ -9,8 +9,7 @@ printer's.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from collections.abc import Sequence as Ordered
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
@@ -30,9 +29,9 @@ from gliosight.read.limits import Budget, read_file
 from gliosight.read.naming import natural_key, sequence_of, slice_number, stem
 from gliosight.read.pictures import Picture, decode_picture
 from gliosight.read.tiff import decode_tiff
-from gliosight.study import Flag, Sequence, Study, Volume
+from gliosight.study import Flag, MrSequence, Study, Volume
 
-CHANNELS = (Sequence.T1, Sequence.FLAIR, Sequence.T1C)
+CHANNELS = (MrSequence.T1, MrSequence.FLAIR, MrSequence.T1C)
 
 _NOTES = {
     "ALPHA_DROPPED": "The pictures have an opacity channel; it was left out.",
@@ -57,12 +56,12 @@ class _Slice:
 
 
 def read_slices(
-    found: Ordered[InputFile],
+    found: Sequence[InputFile],
     study_id: str,
     budget: Budget,
-    flags: Ordered[Flag] = (),
+    flags: Sequence[Flag] = (),
     *,
-    others: Mapping[Sequence, Ordered[InputFile]] = MappingProxyType({}),
+    others: Mapping[MrSequence, Sequence[InputFile]] = MappingProxyType({}),
     labelled: bool = False,
 ) -> Study:
     """Read the slices of one study.
@@ -75,7 +74,7 @@ def read_slices(
     budget : Budget
     flags : sequence of Flag
         Flags of finding them.
-    others : mapping of Sequence to sequence of InputFile
+    others : mapping of MrSequence to sequence of InputFile
         The slices of T1 and T1C where each sequence has a folder of its own. What does not have FLAIR's
         names, numbers and size is left out, flagged.
     labelled : bool
@@ -101,17 +100,17 @@ def read_slices(
     if not colour:
         refuse_other_sequence(ordered, colour=False)
     stacked = _stack(slices)
-    arrays: dict[Sequence, NDArray[Any]] = {Sequence.FLAIR: stacked[..., 0]}
+    arrays: dict[MrSequence, NDArray[Any]] = {MrSequence.FLAIR: stacked[..., 0]}
     equal = False
     if colour:
         arrays = {name: stacked[..., index] for index, name in enumerate(CHANNELS)}
-        equal = all(np.array_equal(one, arrays[Sequence.FLAIR]) for one in arrays.values())
+        equal = all(np.array_equal(one, arrays[MrSequence.FLAIR]) for one in arrays.values())
         refuse_other_sequence(ordered, colour=not equal)
     left_out = [
         name for name in CHANNELS if any(note.code == f"{name.value}_LEFT_OUT" for note in flags)
     ]
     for name, files in others.items():
-        values, reason = _beside(files, found, arrays[Sequence.FLAIR], budget)
+        values, reason = _beside(files, found, arrays[MrSequence.FLAIR], budget)
         if values is not None:
             arrays[name] = values
             continue
@@ -123,7 +122,7 @@ def read_slices(
         if colour and not all(LGG_NAME.fullmatch(stem(one.path.name)) for one in ordered):
             refuse_other_colours(stacked, place)
         if len(ordered) > 1:
-            doubts = check_one_head(arrays[Sequence.FLAIR], _numbers(ordered), place)
+            doubts = check_one_head(arrays[MrSequence.FLAIR], _numbers(ordered), place)
     sequences, pixel_flags = _finish(arrays, place, left_out, lossy="LOSSY_SOURCE" in notes)
     if equal:
         message = "The three channels are equal: they are taken as FLAIR, without T1 and T1C."
@@ -140,7 +139,7 @@ def read_slices(
 
 
 def _beside(
-    found: Ordered[InputFile], beside: Ordered[InputFile], flair: NDArray[Any], budget: Budget
+    found: Sequence[InputFile], beside: Sequence[InputFile], flair: NDArray[Any], budget: Budget
 ) -> tuple[NDArray[Any] | None, str]:
     """The slices of another sequence, (slices, rows, columns), or why they do not fit those of FLAIR."""
     if reason := unlike_names(found, beside):
@@ -156,7 +155,7 @@ def _beside(
     return (None if reason else stacked), reason
 
 
-def unlike_names(files: Ordered[InputFile], flair: Ordered[InputFile]) -> str:
+def unlike_names(files: Sequence[InputFile], flair: Sequence[InputFile]) -> str:
     """Why pictures do not go with those of FLAIR by their names; empty where they do."""
     places, wanted = (
         {(_SERIES.sub("", series), number) for series, number in slice_places(group)}
@@ -177,7 +176,7 @@ def unlike_flair(shape: tuple[int, ...], flair: tuple[int, ...]) -> str:
     return f"its slices are {sizes[0]}, those of FLAIR {sizes[1]}"
 
 
-def left_out_flag(name: Sequence, reason: str) -> Flag:
+def left_out_flag(name: MrSequence, reason: str) -> Flag:
     """The flag for a sequence whose slices do not fit those of FLAIR."""
     return flag(f"{name.value}_LEFT_OUT", f"{name.value} is left out: {reason}.")
 
@@ -205,7 +204,7 @@ def _pages(one: InputFile, picture: Picture, *, alone: bool) -> list[_Slice]:
     ]
 
 
-def in_order(found: Ordered[InputFile]) -> tuple[list[InputFile], tuple[Flag, ...]]:
+def in_order(found: Sequence[InputFile]) -> tuple[list[InputFile], tuple[Flag, ...]]:
     """Sort slices by their number, or by name where there are no numbers.
 
     Raises
@@ -229,14 +228,14 @@ def in_order(found: Ordered[InputFile]) -> tuple[list[InputFile], tuple[Flag, ..
     return [one for _, one in pairs], _missing([number for number, _ in pairs])
 
 
-def _numbers(found: Ordered[InputFile]) -> list[int] | None:
+def _numbers(found: Sequence[InputFile]) -> list[int] | None:
     """The slices' numbers; ``None`` where one has none."""
     numbers = [slice_number(one.path.name)[1] for one in found]
     known = [number for number in numbers if number is not None]
     return known if len(known) == len(numbers) else None
 
 
-def _refuse_same(pairs: Ordered[tuple[object, InputFile]], what: str) -> None:
+def _refuse_same(pairs: Sequence[tuple[object, InputFile]], what: str) -> None:
     for (key, one), (next_key, other) in pairwise(pairs):
         if key == next_key:
             raise DamagedInputError(
@@ -261,7 +260,7 @@ def _missing(numbers: list[int]) -> tuple[Flag, ...]:
     return (flag("MISSING_SLICES", message),)
 
 
-def refuse_other_sequence(found: Ordered[InputFile], *, colour: bool) -> None:
+def refuse_other_sequence(found: Sequence[InputFile], *, colour: bool) -> None:
     """Grey pictures whose name, and any whose folder, says another sequence are not FLAIR.
 
     Raises
@@ -272,7 +271,7 @@ def refuse_other_sequence(found: Ordered[InputFile], *, colour: bool) -> None:
         return
     for one in found:
         name = one.sequence
-        if name is not None and name is not Sequence.FLAIR:
+        if name is not None and name is not MrSequence.FLAIR:
             whose = "name" if sequence_of(one.path.name) else "folder"
             raise UnsupportedInputError(
                 f"no FLAIR, the {whose} says {getattr(name, 'value', name)}",
@@ -281,7 +280,7 @@ def refuse_other_sequence(found: Ordered[InputFile], *, colour: bool) -> None:
             )
 
 
-def _stack(slices: Ordered[_Slice]) -> NDArray[Any]:
+def _stack(slices: Sequence[_Slice]) -> NDArray[Any]:
     """All slices as (slices, rows, columns, channels)."""
     first = slices[0]
     channels = max(one.pixels.shape[-1] for one in slices)
@@ -313,13 +312,13 @@ def _size(one: _Slice) -> str:
 
 
 def _finish(
-    arrays: dict[Sequence, NDArray[Any]], where: str, left_out: list[Sequence], *, lossy: bool
-) -> tuple[dict[Sequence, Volume], tuple[Flag, ...]]:
+    arrays: dict[MrSequence, NDArray[Any]], where: str, left_out: list[MrSequence], *, lossy: bool
+) -> tuple[dict[MrSequence, Volume], tuple[Flag, ...]]:
     flags: list[Flag] = []
     for name, values in arrays.items():
         arrays[name], odd = make_finite(values, name.value, where)
         flags += odd
-    refuse_mask(arrays[Sequence.FLAIR], "FLAIR", where)
+    refuse_mask(arrays[MrSequence.FLAIR], "FLAIR", where)
     kept, copy_flags = keep_real(arrays, lossy=lossy, explained=left_out)
     volumes = {name: Volume(np.ascontiguousarray(values)) for name, values in kept.items()}
     return volumes, (*flags, *copy_flags)

@@ -27,7 +27,7 @@ from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.errors import CannotWriteError, UnsupportedInputError, printable
 from gliosight.head import find_head, head_box, measure_intensity, unit_range
 from gliosight.prepare import CHANNELS, Frame, frame_of
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 from gliosight.train.brain import BORDER, find_brain, signed_distance
 from gliosight.train.white_matter import distance_to, find_ventricles
 
@@ -189,18 +189,18 @@ def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
         images = _images(case, frame)
         arrays["images"][rows] = images
         arrays["masks"][rows] = _masks(case, frame)
-        head = find_head(images[:, CHANNELS.index(Sequence.FLAIR)])
+        head = find_head(images[:, CHANNELS.index(MrSequence.FLAIR)])
         arrays["depth"][rows] = _depth(head)
         arrays["brain"][rows] = signed_distance(
             find_brain(
-                images[:, CHANNELS.index(Sequence.FLAIR)],
+                images[:, CHANNELS.index(MrSequence.FLAIR)],
                 arrays["depth"][rows],
                 arrays["masks"][rows] > 0,
             )
         )
         reach.append(_reach(case, frame))
         ventricles = find_ventricles(
-            images[:, CHANNELS.index(Sequence.FLAIR)],
+            images[:, CHANNELS.index(MrSequence.FLAIR)],
             arrays["brain"][rows],
             arrays["masks"][rows] > 0,
         )
@@ -237,7 +237,7 @@ def _images(case: LabelledStudy, frame: Frame) -> NDArray[np.uint8]:
     sequences = case.study.sequences
     out = np.empty((len(case.truth), len(CHANNELS), SIZE, SIZE), dtype=np.uint8)
     for channel, name in enumerate(CHANNELS):
-        values = frame.turn(sequences[name if name in sequences else Sequence.FLAIR].values)
+        values = frame.turn(sequences[name if name in sequences else MrSequence.FLAIR].values)
         scale = unit_range(values, frame.head)
         if scale is None:
             raise UnsupportedInputError(

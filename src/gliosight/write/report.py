@@ -30,7 +30,7 @@ from markupsafe import Markup
 
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
 from gliosight.errors import printable
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 from gliosight.write.pages import environment, template_text
 from gliosight.write.pictures import (
     HEAT_FROM,
@@ -124,7 +124,9 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
         "heat_from": HEAT_FROM,
         "bars": _bars(analysis),
         "key_slices": _key_pictures(analysis, pictures),
-        "start_picture": _data_uri(pictures.sequences[Sequence.FLAIR.value][start_slice(analysis)]),
+        "start_picture": _data_uri(
+            pictures.sequences[MrSequence.FLAIR.value][start_slice(analysis)]
+        ),
         "outlines": pictures.outlines,
         "flags": sorted(analysis.flags, key=lambda flag: flag.severity != "warning"),
         "chosen": analysis.study.source.get("chosen", {}),
@@ -263,7 +265,7 @@ def _key_pictures(analysis: Analysis, pictures: _Pictures) -> list[dict[str, Any
             "index": index,
             "name": analysis.study.slice_names[index],
             "place": places[index] if places else "",
-            "picture": _data_uri(pictures.sequences[Sequence.FLAIR.value][index]),
+            "picture": _data_uri(pictures.sequences[MrSequence.FLAIR.value][index]),
             "outline": pictures.outlines[index],
             "findings": _findings_on(analysis, index),
         }
@@ -321,7 +323,7 @@ class _Pictures:
 
 def _draw(analysis: Analysis, display: Display) -> _Pictures:
     study = analysis.study
-    present = [sequence for sequence in Sequence if sequence in study.sequences]
+    present = [sequence for sequence in MrSequence if sequence in study.sequences]
     count, rows, columns = study.shape
     longest = LONGEST_SIDE
     shrink = LONGEST_SIDE / max(rows, columns, LONGEST_SIDE)
@@ -330,7 +332,7 @@ def _draw(analysis: Analysis, display: Display) -> _Pictures:
         side = min(LONGEST_SIDE, max(rows, columns))
         longest = max(SMALLEST_SIDE, int(side * math.sqrt(MOST_PIXELS / pixels)))
 
-    def draw_grey(sequence: Sequence, index: int) -> bytes:
+    def draw_grey(sequence: MrSequence, index: int) -> bytes:
         plane = display.turn(study.sequences[sequence].values[index])
         return encode_grey(windows[sequence].apply(plane), longest)
 

@@ -12,22 +12,22 @@ from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInput
 from gliosight.read.dicom.choose import Choice, choose
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import Series, series_of
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders_series import FLAIR, MPRAGE, SAGITTAL, T1_SE, series_in, stack
 
-F, T1, T1C = Sequence.FLAIR, Sequence.T1, Sequence.T1C
+F, T1, T1C = MrSequence.FLAIR, MrSequence.T1, MrSequence.T1C
 T2 = {"ScanningSequence": "SE", "RepetitionTime": 5000, "EchoTime": 100}
 LOCALIZER = {**T1_SE, "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}
 GIVEN = {"ContrastBolusAgent": "Gadovist"}
 
 
-def chosen(*stacks: list[Instance], wanted: dict[Sequence, str] | None = None) -> Choice:
+def chosen(*stacks: list[Instance], wanted: dict[MrSequence, str] | None = None) -> Choice:
     (series,) = series_of(one for group in stacks for one in group).values()
     return choose(series, wanted or {})
 
 
-def numbers(choice: Choice) -> dict[Sequence, int | None]:
+def numbers(choice: Choice) -> dict[MrSequence, int | None]:
     return {name: one.number for name, one in choice.chosen.items()}
 
 
@@ -336,7 +336,7 @@ def test_a_flair_on_a_guess_is_flagged() -> None:
     assert [one.code for one in choice.flags] == ["SEQUENCE_ASSUMED"]
 
 
-WRONG: list[tuple[str, dict[Sequence, str], type[GliosightError], str]] = [
+WRONG: list[tuple[str, dict[MrSequence, str], type[GliosightError], str]] = [
     ("not there", {F: "17"}, UsageError, r"--flair 17 names no series.*series 1 \(FLAIR\)"),
     ("empty", {F: " "}, UsageError, "names no series"),
     ("a localizer", {F: "5"}, UnsupportedInputError, "localizer, which is never analysed"),
@@ -354,7 +354,7 @@ WRONG: list[tuple[str, dict[Sequence, str], type[GliosightError], str]] = [
     ("wanted", "error", "words"), [one[1:] for one in WRONG], ids=[one[0] for one in WRONG]
 )
 def test_what_cannot_be_wanted(
-    wanted: dict[Sequence, str], error: type[GliosightError], words: str
+    wanted: dict[MrSequence, str], error: type[GliosightError], words: str
 ) -> None:
     with pytest.raises(error, match=words):
         chosen(
@@ -443,7 +443,7 @@ NOWHERE = {**FLAIR, "ImagePositionPatient": [0, 0, 0]}
 AT_ONCE = {**FLAIR, "ImagePositionPatient": [-90, -90, 7]}
 UIDS = {"SeriesInstanceUID": "1.2.66"}
 
-PROPOSALS: list[tuple[str, list[list[Instance]], dict[Sequence, str], bool]] = [
+PROPOSALS: list[tuple[str, list[list[Instance]], dict[MrSequence, str], bool]] = [
     ("T1 and T2 alone", [stack(20, 1, **T1_SE), stack(20, 2, **T2)], {}, True),
     ("two series of one number", [stack(20, 1, **T2), stack(20, 1, **T1_SE, **UIDS)], {}, True),
     ("what a word excludes", [stack(20, 1, **FLAIR, SeriesDescription="FLAIR_ROI")], {}, True),
@@ -528,7 +528,7 @@ def proposed(error: GliosightError, series: tuple[Series, ...]) -> list[str]:
     ("stacks", "wanted", "works"), [one[1:] for one in PROPOSALS], ids=[one[0] for one in PROPOSALS]
 )
 def test_what_an_error_proposes_works(
-    stacks: list[list[Instance]], wanted: dict[Sequence, str], works: bool
+    stacks: list[list[Instance]], wanted: dict[MrSequence, str], works: bool
 ) -> None:
     (series,) = series_of(one for group in stacks for one in group).values()
     with pytest.raises(GliosightError) as caught:

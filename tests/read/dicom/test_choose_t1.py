@@ -11,23 +11,23 @@ from gliosight.errors import UnsupportedInputError, UsageError
 from gliosight.read.dicom.choose import Choice, choose, confirm_order
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import series_of
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders_series import FLAIR, MPRAGE, T1_SE, stack
 
-F, T1, T1C = Sequence.FLAIR, Sequence.T1, Sequence.T1C
+F, T1, T1C = MrSequence.FLAIR, MrSequence.T1, MrSequence.T1C
 GIVEN = {"ContrastBolusAgent": "Gadovist"}
 UNDATED = {"AcquisitionDate": None}
 
 
-def chosen(*stacks: list[Instance], wanted: dict[Sequence, str] | None = None) -> Choice:
+def chosen(*stacks: list[Instance], wanted: dict[MrSequence, str] | None = None) -> Choice:
     (series,) = series_of(
         one for group in [stack(20, 1, **FLAIR), *stacks] for one in group
     ).values()
     return choose(series, wanted or {})
 
 
-def numbers(choice: Choice) -> dict[Sequence, int | None]:
+def numbers(choice: Choice) -> dict[MrSequence, int | None]:
     return {name: one.number for name, one in choice.chosen.items() if name is not F}
 
 
@@ -89,7 +89,7 @@ def test_where_times_and_numbers_contradict_each_other_a_t1_is_still_taken() -> 
 
 def test_a_t1c_by_order_needs_a_t1_that_confirms_it() -> None:
     choice = chosen(stack(20, 3, **T1_SE, time="100000"), stack(20, 4, **T1_SE, time="103000"))
-    arrays, left_out = {T1C: np.zeros((20, 64, 64))}, list[Sequence]()
+    arrays, left_out = {T1C: np.zeros((20, 64, 64))}, list[MrSequence]()
     _, (note,) = confirm_order(choice, arrays, left_out)
     assert (set(arrays), left_out, note.code) == (set(), [T1C], "T1C_LEFT_OUT")
     assert "no T1 to compare" in note.message
@@ -257,7 +257,7 @@ def test_an_unreadable_t1_beside_a_good_one_may_be_the_one_after_contrast() -> N
 
 @pytest.mark.parametrize("name", ["FLAIR", "T1"])
 def test_a_number_that_several_stacks_have_is_refused(name: str) -> None:
-    which = Sequence[name]
+    which = MrSequence[name]
     kind: dict[str, Any] = FLAIR if which is F else T1_SE
     two = [
         *stack(20, 6, **kind, TemporalPositionIdentifier=1),

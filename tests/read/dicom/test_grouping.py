@@ -17,7 +17,7 @@ from gliosight.read.dicom.choose import choose
 from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import series_of
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders_series import (
     AXIAL,
@@ -184,11 +184,11 @@ def test_uids_that_change_with_the_slice_leave_one_study(
         }
         assert study.uid == min(str(one.header.StudyInstanceUID) for one in instances)
         choice = choose(found)
-        assert set(choice.chosen) == set(Sequence)
-        assert choice.chosen[Sequence.FLAIR].flags[0].code == "SERIES_JOINED"
+        assert set(choice.chosen) == set(MrSequence)
+        assert choice.chosen[MrSequence.FLAIR].flags[0].code == "SERIES_JOINED"
         # A series that is named by any of its UIDs, since inspect cannot list them all.
-        some = str(choice.chosen[Sequence.T1].frames[3].instance.header.SeriesInstanceUID)
-        assert some in choice.chosen[Sequence.T1].uids
+        some = str(choice.chosen[MrSequence.T1].frames[3].instance.header.SeriesInstanceUID)
+        assert some in choice.chosen[MrSequence.T1].uids
 
 
 def test_one_study_uid_for_each_series_leaves_one_study() -> None:
@@ -197,13 +197,13 @@ def test_one_study_uid_for_each_series_leaves_one_study() -> None:
         one.header.StudyInstanceUID += f".{one.header.SeriesNumber}"
     ((study, found),) = series_of(instances).items()
     assert study.joined == 4
-    assert set(choose(found).chosen) == set(Sequence)
+    assert set(choose(found).chosen) == set(MrSequence)
     assert not any(said.code == "SERIES_JOINED" for one in found for said in one.flags)
     # And a frame of reference for each series: then the place says that they belong together.
     for one in instances:
         one.header.FrameOfReferenceUID += f".{one.header.SeriesNumber}"
     ((study, found),) = series_of(instances).items()
-    assert (study.joined, set(choose(found).chosen)) == (4, set(Sequence))
+    assert (study.joined, set(choose(found).chosen)) == (4, set(MrSequence))
 
 
 def test_only_one_series_has_lost_its_uids() -> None:
@@ -239,7 +239,7 @@ def test_two_visits_that_change_with_the_slice_are_two_studies(
     found = series_of(here + there)
     assert [sum(len(one.frames) for one in group) for group in found.values()] == [33, 33]
     for group in found.values():
-        assert set(choose(group).chosen) == set(Sequence)
+        assert set(choose(group).chosen) == set(MrSequence)
     assert not set(found) & {key._replace(uid="") for key in found}
 
 
@@ -274,7 +274,7 @@ def test_t1_twice_under_one_name(number: str | None, apart: bool) -> None:
     if apart:
         assert [one.shape[0] for one in choice.chosen.values()] == [12, 12, 12]
     else:
-        assert set(choice.chosen) == {Sequence.FLAIR}
+        assert set(choice.chosen) == {MrSequence.FLAIR}
         assert [one.code for one in choice.flags] == ["T1_LEFT_OUT", "T1C_LEFT_OUT"]
         assert all("24 images name 24 series" in one.message for one in choice.flags)
 
@@ -357,7 +357,7 @@ def test_of_single_t1_slices_none_is_chosen(agent: dict[str, Any]) -> None:
         instances += stack(1, index + 5, at=[index], **values, **KNOWN)
     (found,) = series_of(instances).values()
     choice = choose(found)
-    assert set(choice.chosen) == {Sequence.FLAIR}
+    assert set(choice.chosen) == {MrSequence.FLAIR}
     name = "T1C" if agent else "T1"
     assert f"10 single {name} slices cannot be joined" in str(choice.flags)
 
@@ -404,7 +404,7 @@ def test_slices_of_several_people_are_no_stack() -> None:
     ]
     found = series_of(slice_by_slice(instances, *UIDS, "PatientID"))
     assert len(found) == 5
-    assert all(choose(one).chosen[Sequence.FLAIR].shape[0] == 1 for one in found.values())
+    assert all(choose(one).chosen[MrSequence.FLAIR].shape[0] == 1 for one in found.values())
 
 
 def test_a_missing_slice_is_said_and_costs_nothing() -> None:
@@ -427,7 +427,7 @@ def test_of_single_slices_none_is_chosen() -> None:
     ) as e:
         choose(found)
     assert "--flair NUMBER" in e.value.line()
-    assert choose(found, {Sequence.FLAIR: "3"}).chosen[Sequence.FLAIR].number == 3
+    assert choose(found, {MrSequence.FLAIR: "3"}).chosen[MrSequence.FLAIR].number == 3
 
 
 def test_two_visits_of_one_day_stay_two() -> None:
@@ -487,7 +487,7 @@ def test_pieces_of_a_stack_are_one_series(part_of: Any, keywords: tuple[str, ...
         random.Random(seed).shuffle(instances)  # noqa: S311 - an order, no secret
         (found,) = series_of(instances).values()
         choice = choose(found)
-        assert choice.chosen[Sequence.FLAIR].flags[0].code == "SERIES_JOINED"
+        assert choice.chosen[MrSequence.FLAIR].flags[0].code == "SERIES_JOINED"
         assert not {"FLAIR_CHOSEN", "MISSING_SLICES"} & {one.code for one in choice.flags}
         assert [one.shape[0] for one in found] == [20, 20, 20]
 
@@ -587,7 +587,7 @@ def test_what_is_no_image_goes_with_the_study_and_other_slices_do_too() -> None:
     ]
     (found,) = series_of(slice_by_slice(one_visit() + extra, *UIDS)).values()
     assert len(found) == 8
-    assert set(choose(found).chosen) == set(Sequence)
+    assert set(choose(found).chosen) == set(MrSequence)
 
 
 def test_thousands_of_single_images_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import Series
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders_series import FLAIR, T1_SE, series_in, stack
 
@@ -29,7 +29,7 @@ def three(first: float, second: float) -> list[Instance]:
     ]
 
 
-def kinds(series: tuple[Series, ...]) -> list[Sequence | None]:
+def kinds(series: tuple[Series, ...]) -> list[MrSequence | None]:
     return sorted((one.identified.sequence for one in series if one.usable), key=str)
 
 
@@ -38,7 +38,7 @@ def kinds(series: tuple[Series, ...]) -> list[Sequence | None]:
 )
 def test_three_sequences_in_one_series_are_three(first: float, second: float) -> None:
     found = series_in(three(first, second))
-    assert kinds(found) == [Sequence.FLAIR, Sequence.T1, Sequence.T1C]
+    assert kinds(found) == [MrSequence.FLAIR, MrSequence.T1, MrSequence.T1C]
     assert [len(one.frames) for one in found] == [20, 20, 20]
     assert len({one.place for one in found}) == 3
     assert not [flag for one in found for flag in one.flags]
@@ -47,7 +47,7 @@ def test_three_sequences_in_one_series_are_three(first: float, second: float) ->
 def test_another_matrix_is_another_stack() -> None:
     small: dict[str, Any] = {**T1_SE, "Rows": 32, "Columns": 32}
     found = series_in([*stack(20, **FLAIR, **ONE), *stack(20, **small, **ONE, start=40)])
-    assert kinds(found) == [Sequence.FLAIR, Sequence.T1]
+    assert kinds(found) == [MrSequence.FLAIR, MrSequence.T1]
 
 
 @pytest.mark.parametrize("shift", [0.5, 3.0])

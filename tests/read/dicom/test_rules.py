@@ -6,7 +6,7 @@ import pytest
 
 from gliosight.read.dicom.acquisition import frames_of
 from gliosight.read.dicom.rules import RULES, fluid_ratio
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders_series import FLAIR, STRIPPED, T1_SE, identified, instance
 from .test_rules_images import IMAGES
@@ -31,7 +31,8 @@ def test_every_rule_has_a_name_of_its_own_and_the_last_one_takes_all() -> None:
     names = [one.name for one in RULES]
     assert len(set(names)) == len(names)
     assert all(
-        one.sequence in (None, Sequence.FLAIR, Sequence.T1) and (one.usable or one.sequence is None)
+        one.sequence in (None, MrSequence.FLAIR, MrSequence.T1)
+        and (one.usable or one.sequence is None)
         for one in RULES
     )
     assert identified(RepetitionTime=1).rule == "other"

@@ -18,7 +18,7 @@ from gliosight.read.dicom.headers import Pool
 from gliosight.read.dicom.instances import Instance, read_instance
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.limits import Budget, Limits
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders_series import (
     ENHANCED_FLAIR,
@@ -40,7 +40,7 @@ from .builders_series import (
 def test_a_plain_stack() -> None:
     found = one_series(stack(12, 3, **FLAIR, SeriesDescription="ax\x1b[31m flair"))
     assert (found.number, found.part, found.shape) == (3, "", (12, 64, 64))
-    assert found.identified.sequence is Sequence.FLAIR
+    assert found.identified.sequence is MrSequence.FLAIR
     assert found.usable
     assert found.flags == ()
     assert "\x1b" not in found.description
@@ -201,7 +201,7 @@ def test_no_header_makes_it_fail(seed: int) -> None:
             assert one.identified.why
             assert one.geometry is None or one.geometry.slices == len(one.frames) == one.shape[0]
         with suppress(GliosightError):
-            assert choose(found).chosen[Sequence.FLAIR].usable
+            assert choose(found).chosen[MrSequence.FLAIR].usable
 
 
 def read_folder(folder: Path) -> tuple[Series, ...]:
@@ -218,8 +218,8 @@ def read_folder(folder: Path) -> tuple[Series, ...]:
 @pytest.mark.parametrize(
     ("folder", "kinds", "sequence", "shapes"),
     [
-        ("ge_T1_mprage_R22", {"T1"}, Sequence.T1, [(130, 256, 256)]),
-        ("siemens_xa30_enhanced_T1w", {"T1"}, Sequence.T1, [(96, 128, 128)]),
+        ("ge_T1_mprage_R22", {"T1"}, MrSequence.T1, [(130, 256, 256)]),
+        ("siemens_xa30_enhanced_T1w", {"T1"}, MrSequence.T1, [(96, 128, 128)]),
         ("papaya_brain", {"PD"}, None, [(20, 256, 256)]),
         ("agfa_siemens", {"perfusion or EPI"}, None, [(25, 64, 64)] * 4),
         ("enh_mixed/Siemens", {"perfusion or EPI"}, None, [(6, 64, 64)] * 4),
@@ -230,7 +230,7 @@ def test_real_series(
     data: Path,
     folder: str,
     kinds: set[str],
-    sequence: Sequence | None,
+    sequence: MrSequence | None,
     shapes: list[tuple[int, int, int]],
 ) -> None:
     found = read_folder(data / "dicom" / folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Several
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from gliosight.errors import DamagedInputError, UnsupportedInputError
 from gliosight.read.dicom import splitting
 from gliosight.read.dicom.acquisition import Frame
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 from .builders_series import (
     AXIAL,
@@ -44,7 +44,7 @@ def test_unexplained_repetition_is_damage_and_names_both() -> None:
     assert "series 1, instance 3" in found.error.line()
     assert "series 1, instance 50" in found.error.line()
     assert not found.usable
-    assert found.identified.sequence is Sequence.FLAIR
+    assert found.identified.sequence is MrSequence.FLAIR
 
 
 REPEATED: list[tuple[str, list[dict[str, Any]], list[str]]] = [
@@ -204,7 +204,7 @@ def test_enhanced_is_one_series_and_philips_stacks_are_split() -> None:
     found = series_in([enhanced(frames, ENHANCED_FLAIR)])
     assert [one.part for one in found] == ["time 1 of 2", "time 2 of 2"]
     assert [[f.number for f in one.frames] for one in found] == [[2, 3, 1], [5, 6, 4]]
-    assert {one.identified.sequence for one in found} == {Sequence.FLAIR}
+    assert {one.identified.sequence for one in found} == {MrSequence.FLAIR}
 
 
 def test_a_field_map_s_companion_is_none_either() -> None:
@@ -231,7 +231,7 @@ def test_hundreds_of_frames_of_forty_times(monkeypatch: pytest.MonkeyPatch) -> N
     looked: list[int] = []
     real = splitting._places
 
-    def counted(frames: Several[Frame]) -> list[int]:
+    def counted(frames: Sequence[Frame]) -> list[int]:
         looked.append(len(frames))
         return real(frames)
 

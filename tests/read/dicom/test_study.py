@@ -19,7 +19,7 @@ from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
 from gliosight.read.dicom.study import DicomStudy, digest_of, without_pixels
 from gliosight.read.dicom.study import joined as joined_studies
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
-from gliosight.study import Sequence, Study
+from gliosight.study import MrSequence, Study
 from tests.support.dicom_phantom import DicomSpec, geometry_of, volume_of, write_dicom
 
 
@@ -38,7 +38,7 @@ def only(path: Path) -> DicomStudy:
     return candidate.study
 
 
-def read_headers(source: DicomStudy, series: Mapping[Sequence, str] | None = None) -> Study:
+def read_headers(source: DicomStudy, series: Mapping[MrSequence, str] | None = None) -> Study:
     candidate = DicomCandidate(source="study", path=Path(), study=source)
     return candidate.read(Options(series=series or {}))
 
@@ -47,8 +47,8 @@ def test_three_sequences_on_one_grid(head: Phantom, tmp_path: Path) -> None:
     folder = write_dicom(head, tmp_path)
     study = read(Request(folder))
     assert study.kind == "dicom"
-    assert set(study.sequences) == set(Sequence)
-    for name in Sequence:
+    assert set(study.sequences) == set(MrSequence)
+    for name in MrSequence:
         assert np.array_equal(study.sequences[name].values, volume_of(head, DicomSpec(), name))
     assert study.geometry is not None
     assert np.allclose(study.geometry.origins, geometry_of(head).origins, atol=1e-3)
@@ -63,7 +63,7 @@ def test_one_place_without_a_frame_of_reference_is_flagged(head: Phantom, tmp_pa
         del header.FrameOfReferenceUID
         header.save_as(path)
     study = read(Request(folder))
-    assert set(study.sequences) == set(Sequence)
+    assert set(study.sequences) == set(MrSequence)
     said = [one.message for one in study.flags if one.code == "GRID_ASSUMED"]
     assert [name in text for name, text in zip(("T1 ", "T1C "), said, strict=True)] == [True, True]
 
@@ -97,7 +97,7 @@ def test_a_source_leads_back_to_its_frames(head: Phantom, tmp_path: Path) -> Non
 
 def test_t1_of_another_frame_of_reference_is_left_out(head: Phantom, tmp_path: Path) -> None:
     study = read(Request(write_dicom(head, tmp_path, DicomSpec(t1_frame="other"))))
-    assert set(study.sequences) == {Sequence.FLAIR}
+    assert set(study.sequences) == {MrSequence.FLAIR}
     assert {"T1_LEFT_OUT", "T1C_LEFT_OUT"} <= codes(study)
     assert not {"T1_MISSING", "T1C_MISSING"} & codes(study)
 
@@ -108,23 +108,27 @@ def test_without_contrast_fields_the_pixels_confirm_the_order(
     spec = DicomSpec(contrast_tags=False, descriptions="empty")
     study = read(Request(write_dicom(head, tmp_path, spec)))
     assert "T1C_BY_ORDER" in codes(study)
-    assert np.array_equal(study.sequences[Sequence.T1C].values, volume_of(head, spec, Sequence.T1C))
+    assert np.array_equal(
+        study.sequences[MrSequence.T1C].values, volume_of(head, spec, MrSequence.T1C)
+    )
 
 
 def test_a_later_t1_that_does_not_enhance_is_left_out(head: Phantom, tmp_path: Path) -> None:
     # A scan repeated after the patient moved: nothing enhances.
     twice = dict(head.sequences)
-    noise = np.random.default_rng(1).integers(-3, 4, twice[Sequence.T1].shape)
-    twice[Sequence.T1C] = np.clip(twice[Sequence.T1].astype(int) + noise, 0, 4095).astype(np.uint16)
+    noise = np.random.default_rng(1).integers(-3, 4, twice[MrSequence.T1].shape)
+    twice[MrSequence.T1C] = np.clip(twice[MrSequence.T1].astype(int) + noise, 0, 4095).astype(
+        np.uint16
+    )
     spec = DicomSpec(contrast_tags=False, descriptions="empty")
     study = read(Request(write_dicom(replace(head, sequences=twice), tmp_path, spec)))
-    assert Sequence.T1C not in study.sequences
+    assert MrSequence.T1C not in study.sequences
     (said,) = [one for one in study.flags if one.code == "T1C_LEFT_OUT"]
     assert "--t1c" in said.message
 
 
 def test_enhancement_has_a_direction(head: Phantom) -> None:
-    t1, t1c = head.sequences[Sequence.T1], head.sequences[Sequence.T1C]
+    t1, t1c = head.sequences[MrSequence.T1], head.sequences[MrSequence.T1C]
     assert enhancement(t1, t1c) > ENHANCES_FROM
     assert enhancement(t1c, t1) < -ENHANCES_FROM
     assert abs(enhancement(t1, t1)) < 1e-9
@@ -140,20 +144,20 @@ def test_series_can_be_named_by_number_and_by_uid(head: Phantom, tmp_path: Path)
     other = next(
         one
         for one in source.series
-        if one.identified.sequence is Sequence.FLAIR and one.shape != head.truth.shape
+        if one.identified.sequence is MrSequence.FLAIR and one.shape != head.truth.shape
     )
     assert read_headers(source).shape == head.truth.shape
     for name in (other.uid, str(other.number)):
-        study = read_headers(source, {Sequence.FLAIR: name})
+        study = read_headers(source, {MrSequence.FLAIR: name})
         assert study.shape == other.shape
     with pytest.raises(UsageError, match=r"--flair 1\.2\.3\.4 names no series of this study"):
-        read_headers(source, {Sequence.FLAIR: "1.2.3.4"})
+        read_headers(source, {MrSequence.FLAIR: "1.2.3.4"})
 
 
 def test_no_flair_is_said_with_what_there_is(head: Phantom, tmp_path: Path) -> None:
     folder = write_dicom(head, tmp_path)
     for series in only(folder).series:
-        if series.identified.sequence is Sequence.FLAIR:
+        if series.identified.sequence is MrSequence.FLAIR:
             for frame in series.frames:
                 frame.instance.path.unlink()
     with pytest.raises(UnsupportedInputError, match="no FLAIR") as caught:
@@ -163,7 +167,7 @@ def test_no_flair_is_said_with_what_there_is(head: Phantom, tmp_path: Path) -> N
 
 def flair_alone(head: Phantom) -> Phantom:
     """Without a T1C, after which a FLAIR that is stored later would not be the first choice."""
-    return replace(head, sequences={Sequence.FLAIR: head.sequences[Sequence.FLAIR]})
+    return replace(head, sequences={MrSequence.FLAIR: head.sequences[MrSequence.FLAIR]})
 
 
 def untold_mask(head: Phantom, folder: Path) -> tuple[Path, int]:
@@ -184,13 +188,13 @@ def untold_mask(head: Phantom, folder: Path) -> tuple[Path, int]:
 def test_a_mask_with_flairs_own_header_is_passed_over(head: Phantom, tmp_path: Path) -> None:
     folder, mask = untold_mask(head, tmp_path)
     source = only(folder)
-    shown = [one for one in source.series if one.identified.sequence is Sequence.FLAIR]
+    shown = [one for one in source.series if one.identified.sequence is MrSequence.FLAIR]
     assert len(shown) == 2  # by the headers
     study = read_headers(source)
     assert len(np.unique(study.flair.values)) > 100
     assert "MASK_PASSED_OVER" in codes(study)
     with pytest.raises(DamagedInputError, match="mask"):
-        read_headers(source, {Sequence.FLAIR: str(mask)})
+        read_headers(source, {MrSequence.FLAIR: str(mask)})
     masks_only = [one for one in source.series if one not in shown or one.number == mask]
     with pytest.raises(DamagedInputError, match="mask"):
         read_headers(replace(source, series=tuple(masks_only)))
@@ -216,15 +220,15 @@ def edit(folder: Path, kind: str, **values: object) -> set[str]:
 
 def test_a_mask_with_the_header_of_t1_is_passed_over(head: Phantom, tmp_path: Path) -> None:
     binary = dict(head.sequences)
-    binary[Sequence.T1] = (head.truth > 0).astype(np.uint16)
+    binary[MrSequence.T1] = (head.truth > 0).astype(np.uint16)
     study = read(Request(write_dicom(replace(head, sequences=binary), tmp_path)))
-    assert set(study.sequences) == {Sequence.FLAIR, Sequence.T1C}
+    assert set(study.sequences) == {MrSequence.FLAIR, MrSequence.T1C}
     (said,) = [one.message for one in study.flags if one.code == "MASK_PASSED_OVER"]
     assert "looks like T1 by its header" in said
     source = only(tmp_path)
     numbers = [one.number for one in source.series if one.identified.kind == "T1" and one.usable]
     with pytest.raises(DamagedInputError, match="mask"):
-        read_headers(source, {Sequence.T1: str(numbers[0])})
+        read_headers(source, {MrSequence.T1: str(numbers[0])})
 
 
 def test_a_map_of_labels_with_flairs_own_header_is_passed_over(
@@ -234,7 +238,7 @@ def test_a_map_of_labels_with_flairs_own_header_is_passed_over(
     flair = next(
         one
         for one in only(folder).series
-        if one.identified.sequence is Sequence.FLAIR and one.usable
+        if one.identified.sequence is MrSequence.FLAIR and one.usable
     )
     for index, frame in enumerate(flair.frames):
         one = pydicom.dcmread(frame.instance.path)
@@ -251,7 +255,7 @@ def test_a_map_of_labels_with_flairs_own_header_is_passed_over(
     assert "Series 99" in said
     assert "values only" in said
     with pytest.raises(DamagedInputError, match="map of labels"):
-        read(Request(folder, series={Sequence.FLAIR: "99"}))
+        read(Request(folder, series={MrSequence.FLAIR: "99"}))
 
 
 @pytest.mark.parametrize("dated", [True, False], ids=["with dates", "without dates"])
@@ -260,7 +264,7 @@ def test_pixels_turn_an_order_round_only_where_no_date_makes_it_sure(
 ) -> None:
     # Headers in the wrong order: the one that enhances was acquired first.
     turned = dict(head.sequences)
-    turned[Sequence.T1], turned[Sequence.T1C] = turned[Sequence.T1C], turned[Sequence.T1]
+    turned[MrSequence.T1], turned[MrSequence.T1C] = turned[MrSequence.T1C], turned[MrSequence.T1]
     spec = DicomSpec(contrast_tags=False, descriptions="empty")
     folder = write_dicom(replace(head, sequences=turned), tmp_path, spec)
     if not dated:
@@ -271,13 +275,17 @@ def test_pixels_turn_an_order_round_only_where_no_date_makes_it_sure(
             header.save_as(path)
     study = read(Request(folder))
     if dated:
-        assert set(study.sequences) == {Sequence.FLAIR, Sequence.T1}
+        assert set(study.sequences) == {MrSequence.FLAIR, MrSequence.T1}
         (said,) = [one.message for one in study.flags if one.code == "T1C_LEFT_OUT"]
         assert "darkens" in said
         return
     assert "T1C_BY_ORDER" in codes(study)
-    assert np.array_equal(study.sequences[Sequence.T1C].values, volume_of(head, spec, Sequence.T1C))
-    assert np.array_equal(study.sequences[Sequence.T1].values, volume_of(head, spec, Sequence.T1))
+    assert np.array_equal(
+        study.sequences[MrSequence.T1C].values, volume_of(head, spec, MrSequence.T1C)
+    )
+    assert np.array_equal(
+        study.sequences[MrSequence.T1].values, volume_of(head, spec, MrSequence.T1)
+    )
     assert "by its pixels after" in study.source["chosen"]["T1C"]
     assert study.source["series"]["T1"] != study.source["series"]["T1C"]
 
@@ -310,7 +318,7 @@ def test_two_patients_under_one_uid_are_two_studies(head: Phantom, tmp_path: Pat
     assert all("PATIENTS_APART" in codes(one) for one in studies)
     assert len({one.study_id for one in studies}) == 2
     assert "somebody" not in repr([one.flags for one in studies])
-    assert set(read(Request(first)).sequences) == set(Sequence)
+    assert set(read(Request(first)).sequences) == set(MrSequence)
 
 
 def test_without_uids_studies_and_series_still_have_names_of_their_own(
@@ -337,7 +345,7 @@ def test_truncated_pixels_name_series_and_instance(head: Phantom, tmp_path: Path
     flair = next(
         one
         for one in only(folder).series
-        if one.identified.sequence is Sequence.FLAIR and one.usable
+        if one.identified.sequence is MrSequence.FLAIR and one.usable
     )
     path = flair.frames[4].instance.path
     path.write_bytes(path.read_bytes()[:-500])
@@ -409,7 +417,7 @@ def test_each_header_is_read_once(
         return real(path, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(discover, "read_instance", counted)
-    assert set(read(Request(folder)).sequences) == set(Sequence)
+    assert set(read(Request(folder)).sequences) == set(MrSequence)
     there = [one for one in folder.rglob("*") if one.is_file()]
     assert sorted(asked) == sorted(there)
 
@@ -442,7 +450,7 @@ def test_uids_that_change_with_the_slice(
     files = spoil(write_dicom(head, tmp_path / "spoilt"), *keywords)
     study = read(Request(tmp_path / "spoilt"))
     assert codes(study) == codes(whole) | {"SERIES_JOINED"} | more
-    for name in Sequence:
+    for name in MrSequence:
         assert np.array_equal(study.sequences[name].values, whole.sequences[name].values)
     (whole_folder,) = find(tmp_path / "spoilt", Limits())
     seen = whole_folder.describe(Limits(), pixels=False)
@@ -489,7 +497,7 @@ def test_no_slice_of_a_flair_in_pieces_is_lost(
             one.save_as(path)
     study = read(Request(tmp_path / "pieces"))
     assert codes(study) == codes(whole) | more
-    for name in Sequence:
+    for name in MrSequence:
         assert np.array_equal(study.sequences[name].values, whole.sequences[name].values)
 
 

@@ -26,7 +26,7 @@ from gliosight.phantom.dicom import (
     planes_of,
 )
 from gliosight.phantom.files import to_bytes
-from gliosight.study import Geometry, Sequence
+from gliosight.study import Geometry, MrSequence
 
 from .encode import SYNTAXES, Syntax
 from .scanners import VENDORS, Protocol, Vendor, protocol
@@ -41,7 +41,11 @@ STORED = {"roi": 9001, "mask": 9002, "screenshot": 9003}
 WORKSTATION = 3600.0  # s between what it stores
 LOCALIZER_MM, CORONAL_MM = 20.0, 7.5
 MOSAIC_TIMES = 3
-MISLEADING = {Sequence.FLAIR: "T2 TSE ax", Sequence.T1: "FLAIR ax", Sequence.T1C: "T1 ax native"}
+MISLEADING = {
+    MrSequence.FLAIR: "T2 TSE ax",
+    MrSequence.T1: "FLAIR ax",
+    MrSequence.T1C: "T1 ax native",
+}
 
 
 @dataclass(frozen=True)
@@ -90,11 +94,11 @@ class Export:
 
     @property
     def flair(self) -> NDArray[np.uint16]:
-        return self.phantom.sequences[Sequence.FLAIR]
+        return self.phantom.sequences[MrSequence.FLAIR]
 
     @property
     def t1(self) -> NDArray[np.uint16]:
-        return self.phantom.sequences.get(Sequence.T1, self.flair)
+        return self.phantom.sequences.get(MrSequence.T1, self.flair)
 
     def protocol(self, kind: str) -> Protocol:
         return protocol(self.spec.vendor, kind, self.phantom.spec.slice_spacing_mm)
@@ -118,7 +122,7 @@ def all_series(export: Export) -> Iterator[Series]:
     for kind in SCAN:
         if kind in export.phantom.sequences:
             start += INJECTION if kind == "T1C" else 0.0
-            series = sequence_series(export, Sequence(kind), number, start)
+            series = sequence_series(export, MrSequence(kind), number, start)
         elif kind in export.spec.traps:
             series = trap(export, kind, number, start)
         else:
@@ -131,9 +135,9 @@ def all_series(export: Export) -> Iterator[Series]:
             yield trap(export, kind, number, start + WORKSTATION * (k + 1))
 
 
-def sequence_series(export: Export, name: Sequence, number: int, start: float) -> Series:
+def sequence_series(export: Export, name: MrSequence, number: int, start: float) -> Series:
     """FLAIR, T1 or T1C."""
-    spec, flair, after = export.spec, name is Sequence.FLAIR, name is Sequence.T1C
+    spec, flair, after = export.spec, name is MrSequence.FLAIR, name is MrSequence.T1C
     protocol = export.protocol("FLAIR" if flair else "T1")
     if after:
         protocol = replace(protocol, name=protocol.name + export.vendor.after)
@@ -390,7 +394,7 @@ def truth_of(phantom: Phantom, spec: DicomSpec | None = None) -> NDArray[np.bool
     return np.stack([plane.pixels for plane in planes]).astype(bool)
 
 
-def volume_of(phantom: Phantom, spec: DicomSpec, sequence: Sequence) -> Pixels:
+def volume_of(phantom: Phantom, spec: DicomSpec, sequence: MrSequence) -> Pixels:
     """(slices, rows, columns): stored values in the reader's order, before any loss.
 
     T1 and T1C are in FLAIR's order here, whatever `DicomSpec.t1_grid` is.

@@ -7,7 +7,7 @@ and the study's geometry is their RAS+ form. `Made` keeps both, so that a test c
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence as Many
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageS
 from gliosight.analysis import Analysis, Decision, Provenance, Status
 from gliosight.maps import Maps
 from gliosight.measure import measure
-from gliosight.study import DicomSource, Flag, Geometry, Sequence, Study, Volume
+from gliosight.study import DicomSource, Flag, Geometry, MrSequence, Study, Volume
 
 STUDY_UID = "1.2.826.0.1.3680043.8.498.1"
 SERIES_UID = "1.2.826.0.1.3680043.8.498.2"
@@ -35,7 +35,7 @@ CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 OBLIQUE = (0.9659258, -0.2456, 0.0818, 0.2588190, 0.9166, -0.3050)
 
 
-def straightened(orientation: Many[float]) -> NDArray[np.float64]:
+def straightened(orientation: Sequence[float]) -> NDArray[np.float64]:
     """The same directions as perpendicular unit vectors, (2, 3)."""
     row, column = np.array(orientation, dtype=float).reshape(2, 3)
     row = row / np.linalg.norm(row)
@@ -60,9 +60,9 @@ class Made:
 def make_source(
     shape: tuple[int, int, int] = SHAPE,
     *,
-    orientation: Many[float] = AXIAL,
+    orientation: Sequence[float] = AXIAL,
     spacing: tuple[float, float] = (1.1, 0.9),
-    gaps: float | Many[float] = 4.0,
+    gaps: float | Sequence[float] = 4.0,
     tilt_mm: float = 0.0,
     enhanced: int | None = None,
     per_frame_orientation: bool = False,
@@ -161,7 +161,7 @@ def make_analysis(
     values[:, 2:-2, 2:-2] = 300 + rng.uniform(0, 50, (slices, shape[1] - 4, shape[2] - 4))
     study = Study(
         "0123456789ab",
-        {Sequence.FLAIR: Volume(values, where)},
+        {MrSequence.FLAIR: Volume(values, where)},
         tuple(f"slice {k + 1}" for k in range(slices)),
         "dicom",
         source={"dicom": made.source},
@@ -270,7 +270,7 @@ def _single(
 
 def _enhanced(
     shape: tuple[int, int, int],
-    places: Many[NDArray[np.float64]],
+    places: Sequence[NDArray[np.float64]],
     orientation: NDArray[np.float64],
     spacing: tuple[float, float],
     number: int,

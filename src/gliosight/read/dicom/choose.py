@@ -48,9 +48,9 @@ from gliosight.read.flags import flag
 from gliosight.read.intensities import few_values, is_labels, make_finite, refuse_mask
 from gliosight.read.limits import Budget
 from gliosight.read.resample import LEAST_COVERED
-from gliosight.study import Flag, Geometry, Sequence
+from gliosight.study import Flag, Geometry, MrSequence
 
-FLAIR, T1, T1C = Sequence.FLAIR, Sequence.T1, Sequence.T1C
+FLAIR, T1, T1C = MrSequence.FLAIR, MrSequence.T1, MrSequence.T1C
 # Cosines: slices are axial within 45 degrees, two series have one direction within 10 degrees.
 AXIAL_FROM = float(np.cos(np.deg2rad(45.0)))
 SAME_DIRECTION = float(np.cos(np.deg2rad(10.0)))
@@ -72,7 +72,7 @@ MOST_LISTED, MOST_TYPED = 8, 64
 # "3", "series 3, echo 2", "1.2.840.1, echo 2".
 _NAME_AND_PART = re.compile(r"(?:series\s+)?([^,]*?)\s*(?:,\s*(.*))?", re.IGNORECASE)
 _CONFIDENCES: tuple[Confidence, ...] = ("certain", "likely", "guess")
-_NOTHING: Mapping[Sequence, str] = MappingProxyType({})
+_NOTHING: Mapping[MrSequence, str] = MappingProxyType({})
 
 Stacks = abc.Sequence[Series]
 # A series and the sentence that says why it is taken.
@@ -86,9 +86,9 @@ class Choice:
 
     Parameters
     ----------
-    chosen : mapping of Sequence to Series
+    chosen : mapping of MrSequence to Series
         FLAIR is always there.
-    reasons : mapping of Sequence to str
+    reasons : mapping of MrSequence to str
         One plain sentence each.
     by_order : bool
         T1 and T1C were told apart by the order of acquisition alone: pixels have to confirm it.
@@ -97,21 +97,21 @@ class Choice:
     flags : tuple of Flag
     """
 
-    chosen: Mapping[Sequence, Series]
-    reasons: Mapping[Sequence, str]
+    chosen: Mapping[MrSequence, Series]
+    reasons: Mapping[MrSequence, str]
     by_order: bool = False
     dated: bool = False
     flags: tuple[Flag, ...] = ()
 
 
-def choose(study: Stacks, wanted: Mapping[Sequence, str] = _NOTHING) -> Choice:
+def choose(study: Stacks, wanted: Mapping[MrSequence, str] = _NOTHING) -> Choice:
     """Choose the series of one study by their headers.
 
     Parameters
     ----------
     study : sequence of Series
         All series of the study.
-    wanted : mapping of Sequence to str, optional
+    wanted : mapping of MrSequence to str, optional
         What the user wants instead, as text, see `named_in`.
 
     Returns
@@ -146,8 +146,8 @@ def choose(study: Stacks, wanted: Mapping[Sequence, str] = _NOTHING) -> Choice:
         free.remove(flair)
     named_t1 = {name: series for name, (series, _) in named.items() if name is not FLAIR}
     pair, by_order, dated = _choose_t1(flair, free, named_t1)
-    picked: dict[Sequence, Picked] = {FLAIR: (flair, reason)}
-    left_out: dict[Sequence, str | None] = {}
+    picked: dict[MrSequence, Picked] = {FLAIR: (flair, reason)}
+    left_out: dict[MrSequence, str | None] = {}
     for name, series in named_t1.items():
         if obstacle := _obstacle(series, flair):
             left_out[name] = f"{name.value} ({series.place}) {obstacle}"
@@ -168,7 +168,9 @@ def choose(study: Stacks, wanted: Mapping[Sequence, str] = _NOTHING) -> Choice:
     return Choice(chosen, reasons, by_order, dated, tuple(flags))
 
 
-def _doubtful(chosen: Mapping[Sequence, Series], named: Mapping[Sequence, Picked]) -> list[Flag]:
+def _doubtful(
+    chosen: Mapping[MrSequence, Series], named: Mapping[MrSequence, Picked]
+) -> list[Flag]:
     """Flags where a header contradicts the user, or hardly supports the choice of FLAIR."""
     flags = []
     for name, series in chosen.items():
@@ -185,7 +187,7 @@ def _doubtful(chosen: Mapping[Sequence, Series], named: Mapping[Sequence, Picked
     return flags
 
 
-def _is_open(series: Series, name: Sequence) -> bool:
+def _is_open(series: Series, name: MrSequence) -> bool:
     """Whether a header leaves it to the user that the series is this sequence."""
     header = series.identified
     if header.kind == "unknown":
@@ -194,8 +196,8 @@ def _is_open(series: Series, name: Sequence) -> bool:
 
 
 def _choose_t1(
-    flair: Series, study: Stacks, named: Mapping[Sequence, Series]
-) -> tuple[dict[Sequence, Picked], bool, bool]:
+    flair: Series, study: Stacks, named: Mapping[MrSequence, Series]
+) -> tuple[dict[MrSequence, Picked], bool, bool]:
     """T1 and T1C of series that are neither FLAIR nor named, with ``by_order`` and ``dated`` of `Choice`."""
     weighted = [*_showing(study, T1), *_showing(study, T1C)]
     singles = _single_slices(flair, weighted)
@@ -297,7 +299,7 @@ def _because(series: Series, words: str) -> str:
     return f"{series.place} is {header.kind} ({header.confidence}), {words}: {header.why}."
 
 
-def _showing(study: Stacks, name: Sequence) -> list[Series]:
+def _showing(study: Stacks, name: MrSequence) -> list[Series]:
     """The series that show a sequence by their headers."""
     return [series for series in study if series.identified.sequence is name]
 
@@ -307,7 +309,7 @@ def _is_silent(series: Series) -> bool:
     return series.identified.contrast is None
 
 
-def _why_not_used(name: Sequence, flair: Series, study: Stacks, t1: Series | None) -> str | None:
+def _why_not_used(name: MrSequence, flair: Series, study: Stacks, t1: Series | None) -> str | None:
     """Why no series was taken for T1 or T1C beside ``t1``; ``None`` if the study holds none."""
     shown = _showing(study, name)
     if singles := _single_slices(flair, shown):
@@ -570,7 +572,7 @@ def named_in(study: Stacks, text: str) -> list[Series]:
     return [series for series in named if part is None or series.part.lower() == part.lower()]
 
 
-def _find_named(study: Stacks, name: Sequence, text: str) -> Picked:
+def _find_named(study: Stacks, name: MrSequence, text: str) -> Picked:
     """The series that the user names for a sequence; raises as `choose`."""
     option = f"--{name.value.lower()}"
     what = f"{option} {text.strip()[:MOST_TYPED]} names"
@@ -623,7 +625,7 @@ def _listing(study: Stacks) -> str:
     return "; ".join(listed) + more
 
 
-def _how_to_choose(candidates: Stacks, name: Sequence, study: Stacks) -> str:
+def _how_to_choose(candidates: Stacks, name: MrSequence, study: Stacks) -> str:
     """A remedy that takes one of these: by number, by UID, or as stacks of one series by part."""
     names = [_name_of(series, study) for series in candidates]
     if not all(names):
@@ -637,7 +639,7 @@ def _how_to_choose(candidates: Stacks, name: Sequence, study: Stacks) -> str:
     return f"choose one with {_option(working[0], name, study)} or another part"
 
 
-def _option(series: Series, name: Sequence, study: Stacks) -> str:
+def _option(series: Series, name: MrSequence, study: Stacks) -> str:
     """The option that takes this stack for a sequence; ``""`` where nothing means it alone."""
     text = _name_of(series, study)
     if text and series.part and len(_stacks_of(series, study)) > 1:
@@ -663,7 +665,7 @@ def _as_named(series: Series) -> Series:
     return without_positions(series) if series.unplaced else series
 
 
-def _proposable(series: Series, name: Sequence, study: Stacks) -> bool:
+def _proposable(series: Series, name: MrSequence, study: Stacks) -> bool:
     """Whether a message may propose to name it.
 
     As FLAIR no stack after contrast medium is proposed beside stacks of its series that are not.
@@ -680,8 +682,8 @@ def _says_after_contrast(series: Series) -> bool:
 
 
 def choose_images(
-    study: Stacks, budget: Budget, wanted: Mapping[Sequence, str], decoder: DecoderProcess
-) -> tuple[Choice, dict[Sequence, NDArray[Any]], list[Flag]]:
+    study: Stacks, budget: Budget, wanted: Mapping[MrSequence, str], decoder: DecoderProcess
+) -> tuple[Choice, dict[MrSequence, NDArray[Any]], list[Flag]]:
     """Choose the series of one study, read their pixels, and choose again without stored masks.
 
     Workstations store masks under a copy of the image's header, so that only the pixels tell them apart.
@@ -689,7 +691,7 @@ def choose_images(
     Returns
     -------
     choice : Choice
-    arrays : dict of Sequence to (slices, rows, columns) array
+    arrays : dict of MrSequence to (slices, rows, columns) array
         Without a T1 or T1C whose kind of pixels is not supported.
     flags : list of Flag
         Of pixels alone, not those of ``choice``.
@@ -729,7 +731,7 @@ def choose_images(
 
 
 def _read(
-    series: Series, name: Sequence, budget: Budget, decoder: DecoderProcess
+    series: Series, name: MrSequence, budget: Budget, decoder: DecoderProcess
 ) -> tuple[NDArray[Any] | None, tuple[Flag, ...]]:
     where = series.frames[0].instance.where
     try:
@@ -742,7 +744,7 @@ def _read(
 
 
 def confirm_order(
-    choice: Choice, arrays: dict[Sequence, NDArray[Any]], left_out: list[Sequence]
+    choice: Choice, arrays: dict[MrSequence, NDArray[Any]], left_out: list[MrSequence]
 ) -> tuple[Choice, list[Flag]]:
     """Leave out a T1C known by the order of acquisition alone, unless it enhances against T1.
 
@@ -751,9 +753,9 @@ def confirm_order(
     Parameters
     ----------
     choice : Choice
-    arrays : dict of Sequence to (slices, rows, columns) array
+    arrays : dict of MrSequence to (slices, rows, columns) array
         On one grid; changed accordingly.
-    left_out : list of Sequence
+    left_out : list of MrSequence
         T1C is added where it is left out.
     """
     if not choice.by_order or T1C not in arrays:

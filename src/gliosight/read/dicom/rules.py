@@ -21,7 +21,7 @@ from gliosight.errors import printable
 from gliosight.read.dicom.acquisition import Acquisition
 from gliosight.read.dicom.instances import MR_IMAGES
 from gliosight.read.dicom.words import IMAGE_TYPES, MODALITIES
-from gliosight.study import Sequence
+from gliosight.study import MrSequence
 
 Confidence = Literal["certain", "likely", "guess"]
 Range = tuple[float, float]
@@ -70,14 +70,14 @@ class Identified:
         What it would be if its description did not exclude it: nothing else does, and a user may know better.
     """
 
-    sequence: Sequence | None
+    sequence: MrSequence | None
     kind: str
     usable: bool
     rule: str
     why: str
     confidence: Confidence
     contrast: bool | None = None
-    but_for_a_word: Sequence | None = None
+    but_for_a_word: MrSequence | None = None
 
     @property
     def nameable(self) -> bool:
@@ -97,9 +97,9 @@ class Rule(NamedTuple):
     usable: bool = True
 
     @property
-    def sequence(self) -> Sequence | None:
+    def sequence(self) -> MrSequence | None:
         """FLAIR, T1, or ``None`` for all else."""
-        return Sequence(self.kind) if self.kind in ("FLAIR", "T1") else None
+        return MrSequence(self.kind) if self.kind in ("FLAIR", "T1") else None
 
 
 class ContrastRule(NamedTuple):
@@ -479,12 +479,12 @@ def identify(acquisition: Acquisition) -> Identified:
     if sequence is not None:
         medium = _contrast_rule_of(acquisition)
         contrast = medium.contrast
-        if contrast or sequence is Sequence.T1:
+        if contrast or sequence is MrSequence.T1:
             why += f"; {medium.why}"
-        if sequence is Sequence.T1:
+        if sequence is MrSequence.T1:
             confidences.append(medium.confidence)
             if contrast:
-                sequence, kind, name = Sequence.T1C, AFTER_CONTRAST, f"{name} + {medium.name}"
+                sequence, kind, name = MrSequence.T1C, AFTER_CONTRAST, f"{name} + {medium.name}"
     return Identified(
         sequence,
         printable(kind),

@@ -41,7 +41,7 @@ from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
 from gliosight.read.limits import Budget
 from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
-from gliosight.study import DicomSource, Flag, Geometry, Sequence, Study, Volume
+from gliosight.study import DicomSource, Flag, Geometry, MrSequence, Study, Volume
 
 # Hexadecimal digits of the digest that names a study.
 ID_DIGITS = 12
@@ -227,7 +227,7 @@ def _not_all_there(
 
 
 def read_dicom(
-    source: DicomStudy, budget: Budget, wanted: Mapping[Sequence, str] | None = None
+    source: DicomStudy, budget: Budget, wanted: Mapping[MrSequence, str] | None = None
 ) -> Study:
     """Read the pixels of the chosen series.
 
@@ -235,7 +235,7 @@ def read_dicom(
     ----------
     source : DicomStudy
     budget : Budget
-    wanted : mapping of Sequence to str, optional
+    wanted : mapping of MrSequence to str, optional
         SeriesInstanceUID or SeriesNumber of the series to take, instead of the rules' choice.
 
     Raises
@@ -248,10 +248,10 @@ def read_dicom(
         raise source.problem
     with DecoderProcess() as decoder:
         choice, values, noted = choose_images(source.series, budget, wanted or {}, decoder)
-    flair = choice.chosen[Sequence.FLAIR]
+    flair = choice.chosen[MrSequence.FLAIR]
     noted += choice.flags
-    arrays = {Sequence.FLAIR: values[Sequence.FLAIR]}
-    left_out: list[Sequence] = [
+    arrays = {MrSequence.FLAIR: values[MrSequence.FLAIR]}
+    left_out: list[MrSequence] = [
         name for name in OTHERS if any(one.code == f"{name.value}_LEFT_OUT" for one in choice.flags)
     ]
     for name in OTHERS:
@@ -271,7 +271,7 @@ def read_dicom(
     return Study(
         study_id=source.study_id,
         sequences={name: Volume(one, flair.geometry) for name, one in kept.items()},
-        slice_names=_slice_names(len(values[Sequence.FLAIR])),
+        slice_names=_slice_names(len(values[MrSequence.FLAIR])),
         kind="dicom",
         source={
             "dicom": _source(flair),
@@ -283,15 +283,15 @@ def read_dicom(
     )
 
 
-def _of_series(used: Mapping[Sequence, Series]) -> list[Flag]:
+def _of_series(used: Mapping[MrSequence, Series]) -> list[Flag]:
     """What was odd about the series that were used: FLAIR's own words, and what the others add."""
-    out = list(used[Sequence.FLAIR].flags)
+    out = list(used[MrSequence.FLAIR].flags)
     for name, one in used.items():
-        known = {(said.code, said.message) for said in used[Sequence.FLAIR].flags}
+        known = {(said.code, said.message) for said in used[MrSequence.FLAIR].flags}
         out += [
             replace(said, message=f"{name.value}: {said.message}")
             for said in one.flags
-            if name is not Sequence.FLAIR and (said.code, said.message) not in known
+            if name is not MrSequence.FLAIR and (said.code, said.message) not in known
         ]
     return out
 
@@ -321,7 +321,7 @@ def without_pixels(source: DicomStudy, digest: str) -> Study:
     blank = np.broadcast_to(np.uint8(0), flair.shape)
     return Study(
         study_id=source.study_id,
-        sequences={Sequence.FLAIR: Volume(blank, flair.geometry)},
+        sequences={MrSequence.FLAIR: Volume(blank, flair.geometry)},
         slice_names=_slice_names(flair.shape[0]),
         kind="dicom",
         source={"dicom": _source(flair)},
@@ -350,7 +350,7 @@ def _slice_names(count: int) -> tuple[str, ...]:
 
 def _beside(
     series: Series,
-    name: Sequence,
+    name: MrSequence,
     flair: Series,
     values: NDArray[Any] | None,
     budget: Budget,
