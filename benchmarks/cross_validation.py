@@ -70,7 +70,10 @@ def keep_maps(
     for index, (name, mine) in enumerate(zip(models, patients, strict=True)):
         model = load_model(name, threads=threads)
         refuse_seen(model, mine)
-        notes += source_of_model(model, Settings()).notes
+        # A run's card is called "model" in every run.
+        notes += [
+            replace(note, name=Path(name).name) for note in source_of_model(model, Settings()).notes
+        ]
         for patient in mine:
             study = read_labelled(manifest, patient).study
             maps = model.predict(prepare(study, model.card.input))

@@ -6,6 +6,7 @@ the patient's. The mask outlines the FLAIR abnormality: tumour together with its
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -164,3 +165,14 @@ class Analysis:
     def areas_px(self) -> NDArray[np.int64]:
         """(slices,) pixels of the mask in each slice."""
         return np.asarray(self.decision.mask.sum(axis=(1, 2)), dtype=np.int64)
+
+
+def told_apart(value: float, threshold: float) -> tuple[str, str]:
+    """Two numbers with two digits, or with as many as show which is larger."""
+    for digits in range(2, 7):
+        short, bound = round(value, digits), round(threshold, digits)
+        if math.isclose(bound, threshold, rel_tol=1e-3) and (
+            (short > bound) == (value > threshold) and (short < bound) == (value < threshold)
+        ):
+            break
+    return f"{value:.{digits}f}", f"{threshold:.{digits}f}"

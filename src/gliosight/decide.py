@@ -32,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliosight.analysis import Decision, Status
+from gliosight.analysis import Decision, Status, told_apart
 from gliosight.card import DecisionRule, InputRecipe
 from gliosight.maps import Maps, sigmoid
 from gliosight.study import Flag, Geometry
@@ -215,18 +215,19 @@ def decide_at(maps: Maps, scale: Scale, rule: DecisionRule) -> Decision:
     ):  # an index of all would need eight bytes a voxel
         mask[k] = chosen[plane]
     fired = ["mask_by_pixel_threshold"] if lesions else []
+    short, threshold = told_apart(score, rule.study_threshold)
     if not found and lesions:
         fired.append("weak_lesions_dropped")
         reason = (
-            f"The strongest of {_count(len(lesions), 'candidate')} scores {score:.2f}, "
-            f"below {rule.study_threshold:.2f}."
+            f"The strongest of {_count(len(lesions), 'candidate')} scores {short}, "
+            f"below {threshold}."
         )
     elif not found:
         reason = "No pixel reaches the threshold of the mask."
     else:
         if len(kept) < len(lesions):
             fired.append("weak_lesions_dropped")
-        reason = f"The strongest lesion scores {score:.2f}, at or above {rule.study_threshold:.2f}."
+        reason = f"The strongest lesion scores {short}, at or above {threshold}."
     return Decision(
         mask=mask,
         slice_probabilities=slices,
@@ -341,12 +342,13 @@ def _disagreements(
                 f"count as tumour (threshold {rule.slice_threshold:.2f}).",
             )
         )
-    near, threshold = logit(np.array([score, rule.study_threshold], dtype=np.float32))
-    if abs(near - threshold) < BORDERLINE:
+    near, bound = logit(np.array([score, rule.study_threshold], dtype=np.float32))
+    if abs(near - bound) < BORDERLINE:
+        short, threshold = told_apart(score, rule.study_threshold)
         flags.append(
             _warning(
                 "BORDERLINE",
-                f"The score of {score:.2f} is close to the threshold of {rule.study_threshold:.2f}: "
+                f"The score of {short} is close to the threshold of {threshold}: "
                 "the verdict could as well be the other.",
             )
         )

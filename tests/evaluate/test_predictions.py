@@ -16,6 +16,7 @@ from gliosight.evaluate.predictions import (
     Prediction,
     Predictions,
     read_predictions,
+    write_maps,
     write_predictions,
 )
 from tests.evaluate.builders import (
@@ -154,3 +155,9 @@ def test_the_file_holds_no_image_and_says_what_it_is(manifest: Manifest, tmp_pat
     assert json.loads(str(arrays["models"]))[0]["name"] == "made"
     pixels = 6 * 8 * 24 * 24
     assert all(one.nbytes <= pixels // 8 + 200 for name, one in arrays.items() if name != "note")
+
+
+def test_maps_are_named_as_such(tmp_path: Path) -> None:
+    write_maps([], [], tmp_path / "maps.npz")
+    with pytest.raises(DamagedInputError, match="before any decision rule"):
+        read_predictions(tmp_path / "maps.npz")

@@ -114,9 +114,12 @@ def _summary(console: Console, result: dict[str, Any], out: str) -> None:
     console.print(line)
     detection = result["detection"]
     if detection["score"] is not None:
+        from gliosight.analysis import told_apart
+
         marked = sum(one["area_px"] > 0 for one in detection["slices"])
+        score, threshold = told_apart(detection["score"], detection["score_threshold"])
         console.print(
-            f"  score {detection['score']:.2f} (threshold {detection['score_threshold']:.2f})   "
+            f"  score {score} (threshold {threshold})   "
             f"highest slice probability {detection['probability']:.2f}   "
             f"marked slices {marked} of {len(detection['slices'])}"
         )
@@ -127,7 +130,8 @@ def _summary(console: Console, result: dict[str, Any], out: str) -> None:
     for finding in result["findings"]:
         size = describe_volume(finding["volume_ml"], finding["volume_px"])
         first, last = finding["slices"]
-        text = f"  finding {finding['id']}: {finding['side']}, {size}, slices {first} to {last}"
+        side = "side unknown" if finding["side"] == "unknown" else finding["side"]
+        text = f"  finding {finding['id']}: {side}, {size}, slices {first} to {last}"
         if finding["longest_diameter_mm"] is not None:
             text += (
                 f", {finding['longest_diameter_mm']:.0f} x "

@@ -145,5 +145,9 @@ def _initial(given: str | None) -> Path | None:
     if path.is_dir():
         path = path / "weights.safetensors"
     if not path.is_file():
-        raise NothingReadableError("no such weights", where=path.name, remedy="check --init")
+        raise NothingReadableError(
+            "no such weights",
+            where=path.name,
+            remedy="give --init gliosight, a run's folder or a .safetensors file",
+        )
     return path

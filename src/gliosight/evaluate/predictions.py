@@ -31,7 +31,13 @@ from gliosight.analysis import RESEARCH_USE, Decision, Status
 from gliosight.data.manifest import Manifest, SliceRow, write_whole
 from gliosight.data.studies import read_labelled
 from gliosight.decide import SUREST
-from gliosight.errors import DamagedInputError, LimitExceededError, NothingReadableError, printable
+from gliosight.errors import (
+    DamagedInputError,
+    GliosightError,
+    LimitExceededError,
+    NothingReadableError,
+    printable,
+)
 from gliosight.maps import Maps, sigmoid
 
 FORMAT = 1
@@ -267,6 +273,12 @@ def read_predictions(path: Path) -> Predictions:
         It claims more than `LARGEST`.
     """
     with _opened(path, "predictions", "write one with --save-predictions") as file:
+        if "levels" in file:
+            raise DamagedInputError(
+                "these are maps, before any decision rule",
+                where=path.name,
+                remedy="make predictions of them with benchmarks/cross_validation.py apply",
+            )
         models, columns = _parse_header(file)
         known = file["has_probability"].astype(bool).tolist()
         slices = [shape[0] * has for shape, has in zip(columns["shape"], known, strict=True)]
@@ -382,6 +394,8 @@ def _opened(path: Path, kind: str, remedy: str) -> Iterator[Any]:
         # Opened here: numpy leaves a broken archive open.
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             yield file
+    except GliosightError:
+        raise
     except FileNotFoundError as error:
         raise NothingReadableError("no such file", where=path.name, remedy=remedy) from error
     except _DAMAGED as error:

@@ -5,11 +5,10 @@ Apart because both use them. A measure that is not known is a dash, never a zero
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gliosight.analysis import Analysis, Status
+from gliosight.analysis import Analysis, Status, told_apart
 from gliosight.write.pictures import Display
 
 DASH = "—"
@@ -45,16 +44,11 @@ def probability_words(value: float) -> str:
 
 
 def against(value: float, threshold: float) -> tuple[str, str]:
-    """A value and its threshold with so many digits that one sees which is larger."""
-    for digits in range(2, 7):
-        short, bound = round(value, digits), round(threshold, digits)
-        if math.isclose(bound, threshold, rel_tol=1e-3) and (
-            (short > bound) == (value > threshold) and (short < bound) == (value < threshold)
-        ):
-            break
-    if digits == 2 and threshold <= 0.99:
-        return probability_words(value), f"{threshold:.2f}"
-    return f"{value:.{digits}f}", f"{threshold:.{digits}f}"
+    """A probability and its threshold with so many digits that one sees which is larger."""
+    short, bound = told_apart(value, threshold)
+    if bound == f"{threshold:.2f}" and threshold <= 0.99:
+        return probability_words(value), bound
+    return short, bound
 
 
 def score_words(analysis: Analysis) -> tuple[str, str]:
