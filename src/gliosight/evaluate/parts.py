@@ -1,4 +1,4 @@
-"""Which slices are scored, and which train baselines; apart because four modules share it (evaluate)."""
+"""Which slices are scored, and which train the baselines; apart because scores and baselines need it."""
 
 from __future__ import annotations
 

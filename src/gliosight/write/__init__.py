@@ -1,1 +1,1 @@
-"""An analysis as files (stage: write). One module per kind of output; `staging` makes them appear at once."""
+"""An analysis as files (stage: write). One module for each kind of output."""
