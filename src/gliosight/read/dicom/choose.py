@@ -24,10 +24,9 @@ but not used is flagged with the reason.
 
 from __future__ import annotations
 
-import collections.abc as abc
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import combinations
@@ -74,7 +73,7 @@ _NAME_AND_PART = re.compile(r"(?:series\s+)?([^,]*?)\s*(?:,\s*(.*))?", re.IGNORE
 _CONFIDENCES: tuple[Confidence, ...] = ("certain", "likely", "guess")
 _NOTHING: Mapping[MrSequence, str] = MappingProxyType({})
 
-Stacks = abc.Sequence[Series]
+Stacks = Sequence[Series]
 # A series and the sentence that says why it is taken.
 Picked = tuple[Series, str]
 Merit = tuple[tuple[float, str], ...]

@@ -53,7 +53,7 @@ class Identified:
 
     Parameters
     ----------
-    sequence : Sequence or None
+    sequence : MrSequence or None
         ``None`` for everything that is not FLAIR, T1 or T1C.
     kind : str
         In words, such as ``"T1 after contrast"``, ``"derived map"``.
@@ -66,7 +66,7 @@ class Identified:
     confidence : {"certain", "likely", "guess"}
     contrast : bool or None
         Of a T1 or FLAIR: whether it was acquired after contrast medium; ``None`` where nothing says so.
-    but_for_a_word : Sequence or None
+    but_for_a_word : MrSequence or None
         What it would be if its description did not exclude it: nothing else does, and a user may know better.
     """
 

@@ -8,9 +8,8 @@ onto FLAIR's grid where they share its frame of reference, and are left out, fla
 
 from __future__ import annotations
 
-import collections.abc as abc
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -145,9 +144,7 @@ def studies_in(
     return studies, [one for one in problems if one[0].parent not in taken]
 
 
-def joined(
-    parts: abc.Sequence[DicomStudy], budget: Budget
-) -> list[tuple[tuple[int, ...], DicomStudy]]:
+def joined(parts: Sequence[DicomStudy], budget: Budget) -> list[tuple[tuple[int, ...], DicomStudy]]:
     """Studies whose files were found below several paths, sorted anew.
 
     Returns
