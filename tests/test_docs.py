@@ -11,7 +11,10 @@ from gliosight.cli import COMMANDS
 from gliosight.errors import GliosightError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+PAGES = [
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
+]
 
 
 def test_every_command_is_in_the_docs() -> None:
