@@ -148,8 +148,7 @@ def render_page(evaluation: Evaluation, pictures: Pictures = MappingProxyType({}
 
 def _title(evaluation: Evaluation) -> str:
     names = list(dict.fromkeys(printable(note.name) for note in evaluation.models))
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    return ", ".join(names) if len(names) <= NAMED else f"{len(names)} models"
 
 
 def _headline(evaluation: Evaluation) -> dict[str, Any]:
