@@ -302,7 +302,7 @@ def _pair(images: Path, masks: Path) -> tuple[list[Files], int]:
 
 
 def _the_mask(masks: list[Path]) -> tuple[Path | None, str]:
-    """The only one of several masks, or why there is none; without any, nothing is said yet."""
+    """The mask if there is exactly one, and why the picture is excluded if there are several."""
     if len(masks) > 1:
         return None, f"{len(masks)} masks"
     return (masks[0] if masks else None), ""

@@ -40,7 +40,8 @@ class SliceRow:
         The number in the picture's name, or the index along the volume's slice axis, from 0.
     image, t1, t1c, mask : str
         Paths of a picture per slice (three channels are T1, FLAIR, T1C; one is FLAIR), or of volumes, which
-        the rows share. Empty where there is none; not 0 in a mask is tumour.
+        the rows share. Empty if that file does not exist. In a mask, values other
+        than 0 are tumour.
     sequences, copies : tuple of str
         Those of `SEQUENCES` that are really there, and those that are a copy of another, in that order.
     excluded : str

@@ -217,7 +217,7 @@ def _collect(request: Request, parts: tuple[Part, ...], progress: Progress | Non
     manifest = request.manifest
     names = tuple(dict.fromkeys(name for part in parts for name in needed(part)))
     total = sum(len(manifest.by_patient[name]) for name in names)
-    # A person whom a model knows by another name is no stranger to it.
+    # Patients of one person count as seen together: a model may have seen the person by another name.
     hashes: dict[str, set[str]] = {}
     for name in manifest.patients:
         hashes.setdefault(manifest.person_of(name), set()).add(patient_hash(name))

@@ -1,4 +1,4 @@
-"""Which slices are scored, and which train the baselines; apart because scores and baselines need it."""
+"""Which slices are scored, and which train the baselines (evaluate); apart because both need it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def parts_of(
     else:
         chosen = PARTS if ALL in names else tuple(dict.fromkeys(names))
         parts = [Part(name, split.by, (_fold(manifest, split, name, fold),)) for name in chosen]
-        if ALL in names:  # then a part that the split leaves empty is no error
+        if ALL in names:  # then the split may leave a part empty
             parts = [part for part in parts if part.patients]
     for part in parts:
         if not part.patients:

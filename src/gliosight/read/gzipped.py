@@ -73,7 +73,7 @@ class GzipStream:
         if self._engine.eof:
             if len(self._pending) < len(MAGIC):
                 self._pending += self._handle.read(PIECE)
-            # What follows a member and is no member is padding, for gunzip, too.
+            # Bytes after a member that do not begin another are padding; gunzip ignores them, too.
             self._ended = not self._pending.startswith(MAGIC)
             self._engine = zlib.decompressobj(wbits=31)
         return out

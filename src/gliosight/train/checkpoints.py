@@ -1,7 +1,4 @@
-"""How a run keeps where it is: ``last.ckpt`` to go on from, ``best.ckpt`` for its best weights.
-
-(training bench; Lightning)
-"""
+"""Checkpoints of a run: ``last.ckpt`` to go on from, ``best.ckpt`` to export (training bench; Lightning)."""
 
 from __future__ import annotations
 

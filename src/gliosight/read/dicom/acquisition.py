@@ -268,7 +268,7 @@ class Acquisition:
         " ContrastBolusAgentSequence ContrastBolusVolume ContrastBolusTotalDose"
         " ContrastBolusStartTime AcquisitionTime",
     )
-    # Seconds since the year 1, to sort by; seconds of the day where there is no date.
+    # To sort by: seconds since the year 1, or without a date seconds of the day.
     acquired: float | None = _read(
         _acquired,
         "FrameAcquisitionDateTime AcquisitionDateTime AcquisitionDate SeriesDate StudyDate"
@@ -399,7 +399,7 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
     "MRDiffusionSequence/DiffusionGradientDirectionSequence": ("DiffusionGradientOrientation",),
     "CardiacSynchronizationSequence": ("NominalCardiacTriggerDelayTime",),
     "ContrastBolusUsageSequence": ("ContrastBolusAgentAdministered", "ContrastBolusAgentPhase"),
-    # Legacy Converted objects keep here what has no group of its own: any classic attribute.
+    # Legacy Converted objects keep attributes without a functional group here: any classic attribute.
     "UnassignedSharedConvertedAttributesSequence": KEYWORDS,
     "UnassignedPerFrameConvertedAttributesSequence": KEYWORDS,
 }

@@ -258,7 +258,7 @@ def _repeats(first: Series, second: Series) -> bool:
     later = _is_later(first, second)
     if first is second or not _is_silent(second) or later is False:
         return False
-    # Stacks of one series differ in much that is no repetition: only a later time makes them two.
+    # Stacks of one series are one acquisition unless their times differ.
     if later is None and first.whole == second.whole:
         return False
     return _same_protocol(first, second)
@@ -287,7 +287,7 @@ def _nearest(flair: Series, candidates: Stacks) -> Picked:
 
 
 def _nearness(flair: Series, series: Series) -> tuple[bool, bool, bool, Merit]:
-    """What makes a T1 suit FLAIR: its sequence is no guess, its grid, its direction, its merit."""
+    """How well a T1 suits FLAIR: a sequence that is more than a guess, then grid, direction and merit."""
     sure = series.identified.confidence != "guess"
     parallel = _parallel(flair.geometry, series.geometry)
     return sure, same_grid(flair, series), parallel, _merit(series)

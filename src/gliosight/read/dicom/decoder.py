@@ -238,7 +238,7 @@ def _resident(process: int) -> int:
 def main() -> None:
     """Be the child: decode frames from standard input until it ends; the first failure ends it, too."""
     with os.fdopen(os.dup(1), "wb") as samples:
-        os.dup2(2, 1)  # what a library prints is no sample
+        os.dup2(2, 1)  # text that a library prints must not get among the samples
         while line := sys.stdin.buffer.readline():
             length, settings = json.loads(line)
             samples.write(decode_frame(sys.stdin.buffer.read(length), settings))

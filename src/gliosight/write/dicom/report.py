@@ -276,7 +276,7 @@ def _measurements(finding: Finding) -> list[Any]:
 
 
 def _comment(group: Any, *sentences: str) -> None:
-    """Add sentences for people; the template is extensible and has no item of its own for them."""
+    """Add sentences for people as text items: the template is extensible and defines none for them."""
     from highdicom.sr import RelationshipTypeValues, TextContentItem
 
     for sentence in sentences:
