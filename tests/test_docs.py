@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,10 @@ def test_architecture_names_modules_that_exist() -> None:
         # In a list, a module of the room that was named before stands by its name alone.
         places = (package / name, REPOSITORY / name)
         assert any(place.exists() for place in places) or name in files, name
+
+
+def test_the_picture_of_the_layers_is_current() -> None:
+    made = runpy.run_path(str(REPOSITORY / "docs" / "make_architecture.py"))
+    imports = made["imports"]({name for row in made["layers"]() for name in row})
+    drawn = re.findall(r"<title>(\w+) imports (\w+)</title>", made["PICTURE"].read_text("utf-8"))
+    assert set(drawn) == imports, "renew it: python docs/make_architecture.py"
