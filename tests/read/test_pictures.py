@@ -90,9 +90,9 @@ def header(rows: int) -> bytes:
 @pytest.mark.parametrize(
     ("parts", "named"),
     [
-        ([header(24), header(48), "pixels"], "header"),
-        ([header(48), "pixels", header(24)], "header"),
-        ([chunk(b"tEXt", b""), header(48), "pixels"], "header"),
+        ([header(24), header(48), "pixels"], "IHDR"),
+        ([header(48), "pixels", header(24)], "IHDR"),
+        ([chunk(b"tEXt", b""), header(48), "pixels"], "IHDR"),
         ([header(48), chunk(b"PLTE", bytes(3)), chunk(b"PLTE", bytes(6)), "pixels"], "two PLTE"),
     ],
     ids=["two sizes", "behind the pixels", "not first", "two palettes"],

@@ -509,6 +509,7 @@ def test_tiles_are_checked_before_one_is_unpacked(
     data: bytes, error: type[GliosightError], named: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiff, "_unpack", None)
+    monkeypatch.setattr(tiff, "_unpack_jpeg", None)
     with pytest.raises(error) as caught:
         decoded(data)
     assert named in caught.value.line()
