@@ -139,10 +139,10 @@ def looked_up(indices: NDArray[Any], table: NDArray[Any], kind: str, where: str)
 
 def upright(pixels: NDArray[Any], orientation: object, notes: set[str]) -> NDArray[Any]:
     """Turn (rows, columns, channels) as tag 274 of EXIF 2.32 says, whose values are 1 to 8."""
-    if orientation not in range(2, 9):
+    if not isinstance(orientation, int) or not 2 <= orientation <= 8:
         return pixels
     notes.add("TURNED_UPRIGHT")
-    if orientation in (5, 6, 7, 8):
+    if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
@@ -168,15 +168,8 @@ def _exif_orientation(exif: bytes) -> object:
 # step along columns, step along rows (section 8.2).
 _GREY, _PNG_PALETTE = 0, 3
 _PNG_CHANNELS = {_GREY: 1, 2: 3, _PNG_PALETTE: 1, 4: 2, 6: 4}
-_ADAM7 = (
-    (0, 0, 8, 8),
-    (4, 0, 8, 8),
-    (0, 4, 4, 8),
-    (2, 0, 4, 4),
-    (0, 2, 2, 4),
-    (1, 0, 2, 2),
-    (0, 1, 1, 2),
-)
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+          (0, 1, 1, 2))  # fmt: skip
 _PNG_STARTS = b"\x89PNG\r\n\x1a\n"
 # Chunks of a PNG, segments of a JPEG. Encoders write a chunk for each 8 KiB or more.
 MOST_PARTS = 100_000
@@ -193,11 +186,8 @@ def _decode_png(
         raise unsupported("an animated PNG", where)
     if depth == 16 and colour != _GREY:
         # Pillow reads the upper byte only, and of 12-bit data that leaves 16 grey levels.
-        what, remedy = (
-            "a PNG with more than one channel of 16 bits",
-            "save the slice as a 16-bit TIFF",
-        )
-        raise unsupported(what, where, remedy)
+        remedy = "save the slice as a 16-bit TIFF"
+        raise unsupported("a PNG with more than one channel of 16 bits", where, remedy)
     _take(width * height, len(data), "PNG", where, budget)
     if b"tRNS" in chunks or colour in (4, 6):
         notes.add("ALPHA_DROPPED")

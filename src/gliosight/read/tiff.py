@@ -45,21 +45,15 @@ MOST_SHARED = 2**24
 # Bytes of one value by the entry's type; BigTIFF has 16 to 18.
 VALUE_BYTES = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8, 0])
 LEAST_TILE = 16  # TIFF 6.0, section 15
-PACKED = (
-    COMPRESSION.LZW,
-    COMPRESSION.ADOBE_DEFLATE,
-    COMPRESSION.DEFLATE,
-    COMPRESSION.PACKBITS,
-    COMPRESSION.LZMA,
-)
+# Compressions without loss, and colour models, that are read.
+PACKED = {COMPRESSION[name] for name in ("LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA")}
+COLOURS = {PHOTOMETRIC[name] for name in ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE")}
 WHOLE_BYTES = (8, 16, 32, 64)
 # By SampleFormat: numpy's letter, and the depths that are read.
 NUMBERS = {1: ("u", (*range(1, 17), 32, 64)), 2: ("i", WHOLE_BYTES), 3: ("f", WHOLE_BYTES[1:])}
 # Unpacking one strip or tile costs as much as this many pixels, however small it is.
 SEGMENT_COST = {COMPRESSION.NONE: 0, COMPRESSION.JPEG: 16_384} | dict.fromkeys(PACKED, 4096)
 FLIPPED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-
-
 # What tifffile logs about a broken file is an error here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
@@ -123,14 +117,13 @@ def _directories(data: bytes, where: str, budget: Budget) -> list[int]:
     """
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
-    start, width, link, count = (
-        (8, 8, order + "Q", order + "Q") if big else (4, 4, order + "I", order + "H")
-    )
+    width = 8 if big else 4  # of an offset; also where the first one stands
+    link, count = order + ("Q" if big else "I"), order + ("Q" if big else "H")
     entry = np.dtype(f"{order}u2,{order}u2,{order}u{width},V{width}")
     offsets: dict[int, None] = {}
     entries, values = 0, 0.0
     try:
-        (offset,) = struct.unpack_from(link, data, start)
+        (offset,) = struct.unpack_from(link, data, width)
         while offset:
             if offset in offsets:
                 raise damaged("TIFF", "its pages are linked in a circle", where)
@@ -188,12 +181,8 @@ def _decode_page(
 def _check_page(page: tifffile.TiffPage, where: str) -> None:
     """Refuse a sound page of a kind that is not read."""
     colours, packing, bits = page.photometric, page.compression, page.bitspersample
-    if colours not in (
-        PHOTOMETRIC.MINISWHITE,
-        PHOTOMETRIC.MINISBLACK,
-        PHOTOMETRIC.RGB,
-        PHOTOMETRIC.PALETTE,
-    ) and (colours, packing) != (PHOTOMETRIC.YCBCR, COMPRESSION.JPEG):
+    ycbcr = (colours, packing) == (PHOTOMETRIC.YCBCR, COMPRESSION.JPEG)
+    if colours not in COLOURS and not ycbcr:
         name = getattr(colours, "name", str(colours))
         raise unsupported(f"colour model {'CMYK' if name == 'SEPARATED' else name}", where)
     letter, depths = NUMBERS.get(page.sampleformat, ("", ()))
@@ -338,7 +327,7 @@ GIF_BITS = np.arange(16) < GIF_WIDTHS[:, None]
 
 
 def unpack_lzw(packed: bytes, size: int) -> bytes:
-    """Rewrite TIFF's COMPRESSION.LZW as GIF's, which Pillow decodes without libtiff.
+    """Rewrite TIFF's LZW as GIF's, which Pillow decodes without libtiff.
 
     Raises
     ------
