@@ -251,7 +251,7 @@ _BESIDES = frozenset({*range(0xE1, 0xF0), 0xFE}) - {_ADOBE}
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _HUFFMAN, _ARITHMETIC = (0xC0, 0xC1, 0xC2), (0xC9, 0xCA)
 _JPEG_STARTS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
-_FILL = re.compile(rb"\xff*")
+_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 # In coded data FF is followed by 00 or by a restart marker.
 _SCAN_ENDS = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 _RESTART = re.compile(rb"(?=\xff[\xd0-\xd7])")
@@ -302,32 +302,29 @@ def decode_jpeg(
 def _jpeg_segments(data: bytes, where: str) -> Iterator[_Segment]:
     at = len(_JPEG_STARTS)
     for _ in range(MOST_PARTS):
-        fill = _FILL.match(data, at)
-        at = max(at, fill.end() - 1) if fill else at
-        header = data[at : at + 2]
-        if header == _JPEG_ENDS:
+        marker = _MARKER.match(data, at)
+        if marker is not None and marker[1] == _JPEG_ENDS[1:]:
             return
-        if len(header) < 2 or header[0] != 0xFF:
+        begins = marker.end() - 2 if marker else len(data)
+        if begins + 4 > len(data):
             raise damaged("JPEG", "it is truncated", where)
-        (length,) = struct.unpack_from(">H", data, at + 2)
-        begins, at = at, at + 2 + length
+        at = begins + 2 + int.from_bytes(data[begins + 2 : begins + 4], "big")
+        header = data[begins:at]
         if header[1] != _SOS:
-            yield header[1], data[begins:at], b""
+            yield header[1], header, b""
             continue
         end = _SCAN_ENDS.search(data, at)
         if end is None:
             raise damaged("JPEG", "it is truncated", where)
-        yield _SOS, data[begins:at], data[at : end.start()].rstrip(b"\xff")
+        yield _SOS, header, data[at : end.start()].rstrip(b"\xff")
         at = end.start()
     raise _too_much(f"more than {MOST_PARTS:,} segments", where)
 
 
 def _check_jpeg(segments: list[_Segment], stored: int, where: str, budget: Budget) -> None:
     """Refuse what Pillow does not decode, what lacks coefficients, and scans without end."""
-    frames = [(marker, header) for marker, header, _ in segments if marker in _FRAME_HEADERS]
-    if len(frames) != 1:
-        raise damaged("JPEG", f"it has {len(frames)} frame headers", where)
-    ((marker, header),) = frames
+    # Without a frame header, or with two, the unpacking fails.
+    ((marker, header, _),) = [part for part in segments if part[0] in _FRAME_HEADERS]
     precision, rows, columns, components = struct.unpack_from(">BHHB", header, 4)
     if precision != 8 or marker not in _HUFFMAN + _ARITHMETIC:
         raise unsupported(f"a JPEG of {precision} bits, or without loss,", where)

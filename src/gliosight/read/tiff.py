@@ -142,8 +142,6 @@ def _directories(data: bytes, where: str, budget: Budget) -> list[int]:
         raise damaged("TIFF", "it is truncated, a directory is missing", where) from error
     if entries > LARGEST_DIRECTORY + MOST_ENTRIES * len(offsets):
         raise damaged("TIFF", f"its directories have {entries:,} entries", where)
-    if not offsets:
-        raise damaged("TIFF", "it holds no page", where)
     return list(offsets)
 
 
@@ -204,20 +202,17 @@ def _check_page(page: tifffile.TiffPage, where: str) -> None:
         raise unsupported(f"JPEG with {together} channels in TIFF", where)
     if page.imagedepth != 1:
         raise unsupported(f"a TIFF of {page.imagedepth} slices in one page", where)
-    if not page.imagewidth or not page.imagelength or not page.samplesperpixel:
-        raise damaged("TIFF", "a side is zero pixels long", where)
 
 
 def _samples(page: tifffile.TiffPage, data: bytes, where: str, budget: Budget) -> NDArray[Any]:
     """The page's samples as the file has them, (rows, columns, samples)."""
     rows, columns, samples = page.imagelength, page.imagewidth, page.samplesperpixel
-    planes = samples if page.planarconfig == PLANARCONFIG.SEPARATE else 1
-    together = samples // planes
+    planes, together = (samples, 1) if page.planarconfig == PLANARCONFIG.SEPARATE else (1, samples)
     height, width = min(page.rowsperstrip, rows), columns
     if page.is_tiled:
         height, width = page.tilelength, page.tilewidth
-    if not height or not width:
-        raise damaged("TIFF", "its strips or tiles are empty", where)
+    if not rows * columns * samples * height * width:
+        raise damaged("TIFF", "a side is zero pixels long", where)
     down, across = -(-rows // height), -(-columns // width)
     count = planes * down * across
     if page.is_tiled and down * across > 1 and min(height, width) < LEAST_TILE:
