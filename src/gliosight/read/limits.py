@@ -85,12 +85,8 @@ class Budget:
         """
         counted = self._decoded + max(decoded, LEAST_BYTES_A_PIXEL * pixels)
         if counted > self.limits.decoded_bytes:
-            raise _too_large(
-                f"the images need {size_in_words(counted)} decoded",
-                self.limits,
-                where,
-                self._remedy,
-            )
+            what = f"the images need {size_in_words(counted)} decoded"
+            raise too_large(what, self.limits, where, self._remedy)
         if packed is not None:
             self.check_ratio(decoded, where, packed=packed)
         self._decoded = counted
@@ -115,7 +111,10 @@ class Budget:
             )
 
 
-def _too_large(what: str, limits: Limits, where: str, remedy: str) -> LimitExceededError:
+def too_large(
+    what: str, limits: Limits, where: str, remedy: str = RAISE_OPTION
+) -> LimitExceededError:
+    """The error for more bytes than ``limits`` allow; ``what`` says how many there are."""
     limit = size_in_words(limits.decoded_bytes)
     return LimitExceededError(f"{what}, the limit is {limit}", where=where, remedy=remedy)
 
@@ -149,9 +148,7 @@ def read_file(path: Path, where: str, budget: Budget) -> bytes:
     """Read a whole file into memory, unless it is larger than all pixels may be."""
     with open_regular(path, where) as (handle, size):
         if size > budget.limits.decoded_bytes:
-            raise _too_large(
-                f"the file holds {size_in_words(size)}", budget.limits, where, RAISE_OPTION
-            )
+            raise too_large(f"the file holds {size_in_words(size)}", budget.limits, where)
         try:
             return handle.read(size)
         except OSError as error:

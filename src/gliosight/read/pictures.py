@@ -166,11 +166,11 @@ def _exif_orientation(exif: bytes) -> object:
 
 # PNG. Channels of each colour type (PNG, section 11.2.2), and each interlace pass's first column, first row,
 # step along columns, step along rows (section 8.2).
-_GREY, _PNG_PALETTE = 0, 3
-_PNG_CHANNELS = {_GREY: 1, 2: 3, _PNG_PALETTE: 1, 4: 2, 6: 4}
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+GREY, PNG_PALETTE = 0, 3
+PNG_CHANNELS = {GREY: 1, 2: 3, PNG_PALETTE: 1, 4: 2, 6: 4}
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
           (0, 1, 1, 2))  # fmt: skip
-_PNG_STARTS = b"\x89PNG\r\n\x1a\n"
+PNG_STARTS = b"\x89PNG\r\n\x1a\n"
 # Chunks of a PNG, segments of a JPEG. Encoders write a chunk for each 8 KiB or more.
 MOST_PARTS = 100_000
 
@@ -184,7 +184,7 @@ def _decode_png(
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header[8:-4])
     if b"acTL" in chunks and int.from_bytes(chunks[b"acTL"][0][8:12], "big") > 1:
         raise unsupported("an animated PNG", where)
-    if depth == 16 and colour != _GREY:
+    if depth == 16 and colour != GREY:
         # Pillow reads the upper byte only, and of 12-bit data that leaves 16 grey levels.
         remedy = "save the slice as a 16-bit TIFF"
         raise unsupported("a PNG with more than one channel of 16 bits", where, remedy)
@@ -196,12 +196,12 @@ def _decode_png(
         for kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
         for chunk in chunks.get(kind, ())
     ]
-    with PngImageFile(io.BytesIO(_PNG_STARTS + b"".join(clean))) as image:
+    with PngImageFile(io.BytesIO(PNG_STARTS + b"".join(clean))) as image:
         pixels = _pixels_of(image, where)
     missing = 0  # bytes of all rows, each with its filter's byte
-    for left, top, right, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+    for left, top, right, down in ADAM7 if interlaced else ((0, 0, 1, 1),):
         columns, rows = len(range(left, width, right)), len(range(top, height, down))
-        missing += rows * (1 + -(-columns * depth * _PNG_CHANNELS[colour] // 8)) if columns else 0
+        missing += rows * (1 + -(-columns * depth * PNG_CHANNELS[colour] // 8)) if columns else 0
     engine = zlib.decompressobj()
     packed = b"".join(chunk[8:-4] for chunk in chunks[b"IDAT"])
     for begin in range(0, len(packed), 2**14):  # which inflate to 16 MiB at most
@@ -209,7 +209,7 @@ def _decode_png(
             missing -= len(engine.decompress(packed[begin : begin + 2**14]))
     if missing > 0:
         raise damaged("PNG", "pixels are missing", where)
-    if colour == _PNG_PALETTE:
+    if colour == PNG_PALETTE:
         table = np.frombuffer(chunks[b"PLTE"][0][8:-4], np.uint8).reshape(-1, 3)
         pixels = looked_up(pixels[..., 0], table, "PNG", where)
     return pixels, chunks[b"eXIf"][0][8:-4] if b"eXIf" in chunks else b""
@@ -218,7 +218,7 @@ def _decode_png(
 def _png_chunks(data: bytes, where: str) -> dict[bytes, list[bytes]]:
     """The chunks of each type, whole, their checksums verified (PNG, section 5.3)."""
     chunks: dict[bytes, list[bytes]] = {}
-    at = len(_PNG_STARTS)
+    at = len(PNG_STARTS)
     for _ in range(MOST_PARTS):
         length = int.from_bytes(data[at : at + 4], "big")
         chunk = data[at : at + length + 12]
@@ -245,17 +245,17 @@ def _png_chunks(data: bytes, where: str) -> dict[bytes, list[bytes]]:
 MOST_SCANS, MOST_SCANNED_PIXELS = 100, 2**31
 # In all scans together. The noise in front of each takes 32 bytes.
 MOST_RESTARTS = 2**22
-_SOS, _APP1, _ADOBE = 0xDA, 0xE1, 0xEE
+SOS, APP1, ADOBE = 0xDA, 0xE1, 0xEE
 # What is stored besides the pixels: application segments after JFIF's, and comments.
-_BESIDES = frozenset({*range(0xE1, 0xF0), 0xFE}) - {_ADOBE}
-_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_HUFFMAN, _ARITHMETIC = (0xC0, 0xC1, 0xC2), (0xC9, 0xCA)
-_JPEG_STARTS, _JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
-_MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
+BESIDES = frozenset({*range(0xE1, 0xF0), 0xFE}) - {ADOBE}
+FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+HUFFMAN, ARITHMETIC = (0xC0, 0xC1, 0xC2), (0xC9, 0xCA)
+JPEG_STARTS, JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
+MARKER = re.compile(rb"\xff+([^\xff])", re.DOTALL)
 # In coded data FF is followed by 00 or by a restart marker.
-_SCAN_ENDS = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-_RESTART = re.compile(rb"(?=\xff[\xd0-\xd7])")
-_NOISE = bytes.fromhex("5a93c61e78b4d20f6ae1359c47d8b02b") * 2
+SCAN_ENDS = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
+RESTART = re.compile(rb"(?=\xff[\xd0-\xd7])")
+NOISE = bytes.fromhex("5a93c61e78b4d20f6ae1359c47d8b02b") * 2
 # Marker, header, and the coded data behind it where it begins a scan.
 _Segment = tuple[int, bytes, bytes]
 
@@ -270,10 +270,10 @@ def decode_jpeg(
     """
     segments = list(_jpeg_segments(data, where))
     _check_jpeg(segments, len(data), where, budget)
-    start, besides = _JPEG_STARTS, _BESIDES
+    start, besides = JPEG_STARTS, BESIDES
     if transform is not None:
         start += b"\xff\xee\x00\x0eAdobe\x00\x64\0\0\0\0" + bytes([transform])
-        besides |= {_ADOBE}
+        besides |= {ADOBE}
 
     def decoded(noise: bytes) -> NDArray[Any]:
         parts = [start]
@@ -282,41 +282,41 @@ def decode_jpeg(
                 continue
             parts += [header, coded]
             if coded and noise:
-                parts[-1], restarts = _RESTART.subn(noise, coded)
+                parts[-1], restarts = RESTART.subn(noise, coded)
                 parts += [noise, bytes([0xFF, 0xD0 + restarts % 8]), noise]
-        with JpegImageFile(io.BytesIO(b"".join([*parts, _JPEG_ENDS]))) as image:
+        with JpegImageFile(io.BytesIO(b"".join([*parts, JPEG_ENDS]))) as image:
             return _pixels_of(image, where)
 
     pixels = decoded(b"")
-    huffman = any(marker in _HUFFMAN for marker, _, _ in segments)
-    if huffman and not np.array_equal(pixels, decoded(_NOISE)):
+    huffman = any(marker in HUFFMAN for marker, _, _ in segments)
+    if huffman and not np.array_equal(pixels, decoded(NOISE)):
         raise damaged("JPEG", "pixels are missing", where)
     exif = (
         header[10:]
         for marker, header, _ in segments
-        if marker == _APP1 and header.startswith(b"Exif\0\0", 4)
+        if marker == APP1 and header.startswith(b"Exif\0\0", 4)
     )
     return pixels, next(exif, b"")
 
 
 def _jpeg_segments(data: bytes, where: str) -> Iterator[_Segment]:
-    at = len(_JPEG_STARTS)
+    at = len(JPEG_STARTS)
     for _ in range(MOST_PARTS):
-        marker = _MARKER.match(data, at)
-        if marker is not None and marker[1] == _JPEG_ENDS[1:]:
+        marker = MARKER.match(data, at)
+        if marker is not None and marker[1] == JPEG_ENDS[1:]:
             return
         begins = marker.end() - 2 if marker else len(data)
         if begins + 4 > len(data):
             raise damaged("JPEG", "it is truncated", where)
         at = begins + 2 + int.from_bytes(data[begins + 2 : begins + 4], "big")
         header = data[begins:at]
-        if header[1] != _SOS:
+        if header[1] != SOS:
             yield header[1], header, b""
             continue
-        end = _SCAN_ENDS.search(data, at)
+        end = SCAN_ENDS.search(data, at)
         if end is None:
             raise damaged("JPEG", "it is truncated", where)
-        yield _SOS, header, data[at : end.start()].rstrip(b"\xff")
+        yield SOS, header, data[at : end.start()].rstrip(b"\xff")
         at = end.start()
     raise _too_much(f"more than {MOST_PARTS:,} segments", where)
 
@@ -324,19 +324,19 @@ def _jpeg_segments(data: bytes, where: str) -> Iterator[_Segment]:
 def _check_jpeg(segments: list[_Segment], stored: int, where: str, budget: Budget) -> None:
     """Refuse what Pillow does not decode, what lacks coefficients, and scans without end."""
     # Without a frame header, or with two, the unpacking fails.
-    ((marker, header, _),) = [part for part in segments if part[0] in _FRAME_HEADERS]
+    ((marker, header, _),) = [part for part in segments if part[0] in FRAME_HEADERS]
     precision, rows, columns, components = struct.unpack_from(">BHHB", header, 4)
-    if precision != 8 or marker not in _HUFFMAN + _ARITHMETIC:
+    if precision != 8 or marker not in HUFFMAN + ARITHMETIC:
         raise unsupported(f"a JPEG of {precision} bits, or without loss,", where)
     _take(rows * columns, stored, "JPEG", where, budget)
-    scans = [(header, coded) for marker, header, coded in segments if marker == _SOS]
+    scans = [(header, coded) for marker, header, coded in segments if marker == SOS]
     if len(scans) > MOST_SCANS or len(scans) * rows * columns > MOST_SCANNED_PIXELS:
         raise _too_much(
             f"{len(scans):,} scans over {columns:,} x {rows:,} pixels, the limit is "
             f"{MOST_SCANS} scans and {MOST_SCANNED_PIXELS:,} pixels in all of them",
             where,
         )
-    restarts = [sum(1 for _ in _RESTART.finditer(coded)) for _, coded in scans]
+    restarts = [sum(1 for _ in RESTART.finditer(coded)) for _, coded in scans]
     if max(restarts, default=0) > -(-rows // 8) * -(-columns // 8):
         raise damaged("JPEG", "it has more restart markers than blocks", where)
     if sum(restarts) > MOST_RESTARTS:

@@ -28,7 +28,7 @@ from gliosight.errors import (
 from gliosight.files import remove_abandoned_temporaries, safe_name, temporary_folder
 from gliosight.read.detect import HEAD_BYTES, Kind, recognise
 from gliosight.read.gzipped import MAGIC as GZIP
-from gliosight.read.limits import Budget, open_regular, reason, size_in_words
+from gliosight.read.limits import Budget, open_regular, reason, size_in_words, too_large
 
 CHUNK = 1 << 20
 # Bytes of a name, and of a path in the archive: what the file systems of today take.
@@ -186,13 +186,20 @@ class _Unpacking:
 
     def _write(self, source: IO[bytes], head: bytes, target: Path, member: zipfile.ZipInfo) -> None:
         """Write a member's bytes as they are inflated."""
+        limits, where = self._budget.limits, self._where
         written, chunk = 0, head
         try:
             self._make_folder(target.parent)
             with target.open("xb") as out:
                 while chunk:
                     written += len(chunk)
-                    self._count(len(chunk), written, member.compress_size)
+                    self._written += len(chunk)
+                    if self._written > limits.decoded_bytes:
+                        what = f"the archive holds {size_in_words(self._written)} or more"
+                        raise too_large(what, limits, where)
+                    # Of the whole file, since members may share their packed bytes, and of this one.
+                    self._budget.check_ratio(self._written, where, packed=self._size)
+                    self._budget.check_ratio(written, where, packed=member.compress_size)
                     out.write(chunk)
                     chunk = source.read(CHUNK)
         except (FileExistsError, NotADirectoryError) as error:
@@ -201,23 +208,9 @@ class _Unpacking:
                 "file system cannot tell apart"
             ) from error
         except OSError as error:
-            raise _no_room(error, self._where) from error
+            raise _no_room(error, where) from error
         if written != member.file_size:
             raise self._damaged("a member is not as long as it says")
-
-    def _count(self, more: int, member: int, packed: int) -> None:
-        """Count ``more`` bytes of a member that has ``member`` by now; raises at a limit."""
-        self._written += more
-        limit = self._budget.limits.decoded_bytes
-        if self._written > limit:
-            raise LimitExceededError(
-                f"the archive holds more than {size_in_words(limit)}",
-                where=self._where,
-                remedy="raise it with --max-decoded if the archive is to be trusted",
-            )
-        # Of the whole file, since members may share their packed bytes, and of this one.
-        self._budget.check_ratio(self._written, self._where, packed=self._size)
-        self._budget.check_ratio(member, self._where, packed=packed)
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder and those above it, each once."""
