@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import logging
-import os
 import struct
-import threading
-import warnings
 import zlib
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image
 
 from gliosight.errors import DamagedInputError, LimitExceededError, UnsupportedInputError
 from gliosight.read import pictures
 from gliosight.read.detect import Kind
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.read.pictures import decode_picture
-from gliosight.read.tiff import decode_tiff
 from tests.counting import little_memory, steps
 
 from .builders import make_volume
@@ -219,43 +213,3 @@ def test_jpeg_that_is_not_read_is_named(at: int, value: int) -> None:
     data[data.index(b"\xff\xc0") + at] = value
     with pytest.raises(UnsupportedInputError, match=r"JPEG of (8|12) bits"):
         decoded(bytes(data))
-
-
-def _state() -> tuple[Any, ...]:
-    """File descriptor 2, Pillow's settings, warning filters and loggers."""
-    return (
-        os.fstat(2).st_ino,
-        os.fstat(2).st_dev,
-        ImageFile.LOAD_TRUNCATED_IMAGES,
-        Image.MAX_IMAGE_PIXELS,
-        tuple(warnings.filters),
-        warnings.showwarning,
-        logging.getLogger("tifffile").disabled,
-        logging.getLogger("PIL").disabled,
-    )
-
-
-def test_several_threads_leave_the_process_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
-    out = io.BytesIO()
-    Image.fromarray(FLAIR).save(out, "TIFF", compression="tiff_lzw")
-    packed = out.getvalue()
-    files = [packed, packed[:8] + b"\xff" * 30 + packed[38:], WHOLE]
-    files += [png(header(), pixels(FLAIR)), png(header(), pixels(FLAIR[:9]))]
-    before, seen = _state(), set()
-
-    def work() -> None:
-        for data in files * 20:
-            with contextlib.suppress(DamagedInputError):
-                if data[:2] == b"II":
-                    decode_tiff(data, "a.tif", Budget(DEFAULT_LIMITS))
-                else:
-                    decoded(data)
-            seen.add(_state())
-
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert seen == {before}
-    assert capfd.readouterr() == ("", "")

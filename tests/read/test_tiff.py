@@ -349,24 +349,6 @@ def test_missing_pixels_are_not_black(data: bytes) -> None:
         decoded(data)
 
 
-def test_each_page_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many directories are read as there are pages, and the file is opened once."""
-    small = numbers("uint8", (300, 4, 4))
-    data = written(small, photometric="minisblack", compression="lzw", metadata=None)
-    calls: list[str] = []
-    for owner, name in ((tifffile.TiffPage, "__init__"), (tifffile.TiffFile, "__init__")):
-        original = getattr(owner, name)
-
-        def counted(self: Any, *args: Any, _original: Any = original, **kwargs: Any) -> None:
-            calls.append(type(self).__name__)
-            _original(self, *args, **kwargs)
-
-        monkeypatch.setattr(owner, name, counted)
-    assert len(decoded(data)) == 300
-    assert calls.count("TiffFile") == 1
-    assert calls.count("TiffPage") <= 301  # tifffile reads the first on opening
-
-
 def test_lzw_streams_of_every_length() -> None:
     """Through each growth of the codes and several fillings of the table; then hostile ones."""
     imagecodecs = pytest.importorskip("imagecodecs")
