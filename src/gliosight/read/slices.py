@@ -101,9 +101,9 @@ def read_slices(
         refuse_other_sequence(ordered, colour=not equal)
     noted = [*flags, *order_flags]
     for sequence, beside in others.items():
-        values, reason = _beside(beside, files, stacked.shape[:3], budget)
-        if reason:
-            noted.append(left_out_flag(sequence, reason))
+        values = _beside(beside, files, stacked.shape[:3], budget)
+        if isinstance(values, str):
+            noted.append(left_out_flag(sequence, values))
         else:
             arrays[sequence] = values
     where = slices[0].where if len(slices) == 1 else study_id
@@ -159,16 +159,13 @@ def _decode(files: Sequence[InputFile], budget: Budget, notes: set[str]) -> list
 
 
 def _beside(
-    files: Sequence[InputFile],
-    flair: Sequence[InputFile],
-    shape: tuple[int, ...],
-    budget: Budget,
-) -> tuple[NDArray[Any], str]:
-    """The slices of another sequence, (slices, rows, columns), and why they do not fit those of FLAIR."""
+    files: Sequence[InputFile], flair: Sequence[InputFile], shape: tuple[int, ...], budget: Budget
+) -> NDArray[Any] | str:
+    """The slices of another sequence, (slices, rows, columns), or why they do not fit those of FLAIR."""
     if reason := unlike_names(files, flair):
-        return np.empty(0), reason
+        return reason
     values = _stack(_decode(in_order(files)[0], budget, set()))[..., 0]
-    return values, unlike_flair(values.shape, shape)
+    return unlike_flair(values.shape, shape) or values
 
 
 def unlike_names(files: Sequence[InputFile], flair: Sequence[InputFile]) -> str:

@@ -110,7 +110,7 @@ def decode_tiff(data: bytes, where: str, budget: Budget) -> Picture:
 
 
 def _directories(data: bytes, where: str, budget: Budget) -> list[int]:
-    """Offsets of the image directories (section 2; BigTIFF has wider fields).
+    """Offsets of the image directories (TIFF 6.0, section 2; BigTIFF has wider fields).
 
     tifffile gives fewer pages where their chain leaves the file or runs in a circle. It reads every value
     of every directory: where they overlap or share their values, a small file would cost hours.
@@ -287,7 +287,7 @@ def _as_numbers(
 ) -> NDArray[Any]:
     """Lines of bytes as numbers, (lines, width, samples), with the predictor undone.
 
-    The Predictor tag belongs to a compression (section 14): without one it means nothing.
+    The Predictor tag belongs to a compression (TIFF 6.0, section 14): without one it means nothing.
     """
     bits, letter = page.bitspersample, NUMBERS[page.sampleformat][0]
     lines = np.frombuffer(joined, np.uint8).reshape(-1, line)
@@ -312,8 +312,8 @@ def _as_numbers(
     return np.ascontiguousarray(floats).view(f">f{bits // 8}").reshape(-1, width, together)
 
 
-# LZW (section 13): bits of each code after a CLEAR. GIF's codes grow one code later, and have the low bit
-# first; else it is the same. A table holds 4,096 strings.
+# LZW (TIFF 6.0, section 13): bits of each code after a CLEAR. GIF's codes grow one code later, and have the
+# low bit first; else it is the same. A table holds 4,096 strings.
 CLEAR, END = 256, 257
 TIFF_WIDTHS = np.repeat([9, 10, 11, 12], [254, 512, 1024, 2050])
 TIFF_ENDS = np.cumsum(TIFF_WIDTHS)
