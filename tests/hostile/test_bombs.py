@@ -110,14 +110,9 @@ def test_tiff_whose_strip_bursts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["flair.nii", "flair.nii.gz"])
-@pytest.mark.parametrize(
-    "dim",
-    [
-        [3, 2000, 2000, 2000, 1, 1, 1, 1],
-        [3, 32767, 32767, 32767, 1, 1, 1, 1],
-    ],
-)
-def test_nifti_that_claims_to_be_huge(tmp_path: Path, name: str, dim: list[int]) -> None:
+@pytest.mark.parametrize("side", [2000, 32_767])
+def test_nifti_that_claims_to_be_huge(tmp_path: Path, name: str, side: int) -> None:
+    dim = [3, side, side, side, 1, 1, 1, 1]
     plain = write_nifti(tmp_path / "x.nii", make_volume(), dim=dim).read_bytes()
     (tmp_path / name).write_bytes(gzip.compress(plain) if name.endswith("gz") else plain)
     with little_memory(8 * MIB):

@@ -213,6 +213,7 @@ LABELS.header.set_intent("label")
     [
         (nifti(np.zeros((4, 4, 4, 2), "i2")), UnsupportedInputError, "one volume is read.*slicer"),
         (nifti(np.zeros((4, 4, 4), np.complex64)), UnsupportedInputError, "complex"),
+        (nifti(np.zeros((4, 0, 4), "i2")), UnsupportedInputError, "give a volume"),
         (nib.AnalyzeImage(make_volume().T, np.eye(4)), UnsupportedInputError, "which side is left"),
         (StandIn(make_volume(), np.eye(4), components=3), UnsupportedInputError, "several numbers"),
         (nifti(Broken()), DamagedInputError, r"Expected 4800.*a\\x1bb"),

@@ -196,6 +196,12 @@ def _pages_of_two_sizes(folder: Path) -> None:
         tif.write(FLAIR[:-1])
 
 
+def _pages_of_two_colours(folder: Path) -> None:
+    with tifffile.TiffWriter(folder / "a.tif") as tif:
+        tif.write(FLAIR)
+        tif.write(FLAIR, photometric="miniswhite")
+
+
 @pytest.mark.parametrize(
     ("write", "error", "words"),
     [
@@ -213,10 +219,11 @@ def _pages_of_two_sizes(folder: Path) -> None:
         ),
         (_stack_among_slices, UnsupportedInputError, "study of its own"),
         (_pages_of_two_sizes, DamagedInputError, "page 2 is 23 x 20 .* page 1 is 24 x 20"),
+        (_pages_of_two_colours, DamagedInputError, "page 2 is 24 x 20 x 1 uint8, white is zero"),
         (lambda at: GREY.save(at / "p_t2_1.png"), UnsupportedInputError, "the name says T2"),
         (lambda at: (GREY.convert("1")).save(at / "a.png"), DamagedInputError, "mask"),
     ],
-    ids=["CMYK", "CMYK in TIFF", "LAB", "wide", "stack", "pages", "T2", "bilevel"],
+    ids=["CMYK", "CMYK in TIFF", "LAB", "wide", "stack", "sizes", "colours", "T2", "bilevel"],
 )
 def test_refused(tmp_path: Path, write: Any, error: type[GliosightError], words: str) -> None:
     write(tmp_path)

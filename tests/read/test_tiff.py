@@ -96,13 +96,6 @@ def test_packed_is_read_like_its_uncompressed_twin(dtype: str, byteorder: str) -
                     np.testing.assert_array_equal(decoded(data), twin, where)
 
 
-@pytest.mark.parametrize("compression", ["lzw", "packbits", "zlib"])
-def test_strips_over_a_megabyte(compression: str) -> None:
-    values = numbers("uint16", (800, 800))
-    data = written(values, compression=compression, rowsperstrip=800, byteorder=">")
-    np.testing.assert_array_equal(decoded(data)[0, ..., 0], values)
-
-
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 def test_white_is_zero(dtype: str) -> None:
     """Black is white, in steps of the same size."""
@@ -353,7 +346,7 @@ def test_lzw_streams_of_every_length() -> None:
     """Through each growth of the codes and several fillings of the table; then hostile ones."""
     imagecodecs = pytest.importorskip("imagecodecs")
     chance = np.random.default_rng(0)
-    for size in (1, 2, 3, 254, 255, 256, 257, 600, 3000, 9000, 40_000):
+    for size in (1, 2, 3, 254, 255, 256, 257, 600, 3000, 9000, 40_000, 1_500_000):
         for high in (1, 2, 256):
             raw = chance.integers(0, high, size, dtype=np.uint8).tobytes()
             assert tiff.unpack_lzw(imagecodecs.lzw_encode(raw), size) == raw
