@@ -7,6 +7,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,30 +25,57 @@ MIB = 1024**2
 SLICE = make_volume()[2]
 
 
-def png_claiming(width: int, height: int, body: bytes = b"\0" * 100) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
+def png_claiming(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    parts = (b"IHDR", header), (b"IDAT", zlib.compress(body)), (b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in parts)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+
+
+def jpeg_claiming(side: int) -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(SLICE).save(out, "JPEG")
+    data = bytearray(out.getvalue())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", side, side)
+    return bytes(data)
+
+
+def tiff_claiming(side: int, **options: Any) -> bytes:
+    out = io.BytesIO()
+    tifffile.imwrite(out, SLICE, **options)
+    out.seek(0)
+    with tifffile.TiffFile(out, mode="r+b") as tif:
+        for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            tif.pages.first.tags[name].overwrite(side)
+        return out.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "told"),
+    ("name", "data", "words"),
     [
-        (9000, 9000, "the limit is 200 times: raise it with --max-ratio"),
-        (20_000, 20_000, "the limit is 200 times: raise it with --max-ratio"),
-        (100_000, 100_000, "need 37.3 GiB decoded, the limit is 2.0 GiB"),
-        (2**31 - 1, 2**31 - 1, "the limit is 2.0 GiB"),
+        (
+            "a.png",
+            png_claiming(9000, 9000),
+            ("the limit is 200 times", "--max-ratio"),
+        ),
+        ("a.png", png_claiming(20_000, 20_000), ("the limit is 200 times", "--max-ratio")),
+        ("a.png", png_claiming(100_000, 100_000), ("need 37.3 GiB decoded, the limit is 2.0 GiB",)),
+        ("a.png", png_claiming(2**31 - 1, 2**31 - 1), ("the limit is 2.0 GiB",)),
+        ("a.jpg", jpeg_claiming(65_000), ("15.7 GiB", "--max-decoded")),
+        ("a.tif", tiff_claiming(60_000), ("--max-decoded",)),
+        ("a.tif", tiff_claiming(60_000, compression="zlib"), ("--max-",)),
+        ("a.tif", tiff_claiming(60_000, bigtiff=True), ("--max-decoded",)),
     ],
 )
-def test_png_that_claims_to_be_huge(tmp_path: Path, width: int, height: int, told: str) -> None:
-    (tmp_path / "a.png").write_bytes(png_claiming(width, height))
+def test_picture_that_claims_to_be_huge(
+    tmp_path: Path, name: str, data: bytes, words: tuple[str, ...]
+) -> None:
+    (tmp_path / name).write_bytes(data)
     with little_memory(8 * MIB):
-        refused(tmp_path / "a.png", LimitExceededError, "a.png", *told.split(": "))
+        refused(tmp_path / name, LimitExceededError, name, *words)
 
 
 def test_raising_a_limit_of_pictures_raises_it(tmp_path: Path) -> None:
@@ -61,28 +89,6 @@ def test_raising_a_limit_of_pictures_raises_it(tmp_path: Path) -> None:
     limits = Limits(ratio=1e9)
     (tmp_path / "c.png").write_bytes(png_claiming(14_000, 14_000))
     refused(tmp_path / "c.png", DamagedInputError, "c.png", "cannot be decoded", limits=limits)
-
-
-def test_jpeg_that_claims_to_be_huge(tmp_path: Path) -> None:
-    out = io.BytesIO()
-    Image.fromarray(SLICE).save(out, "JPEG")
-    data = bytearray(out.getvalue())
-    at = data.index(b"\xff\xc0") + 5
-    data[at : at + 4] = struct.pack(">HH", 65000, 65000)
-    (tmp_path / "a.jpg").write_bytes(data)
-    with little_memory(8 * MIB):
-        refused(tmp_path / "a.jpg", LimitExceededError, "a.jpg", "15.7 GiB", "--max-decoded")
-
-
-@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}, {"bigtiff": True}], ids=str)
-def test_tiff_that_claims_to_be_huge(tmp_path: Path, options: dict[str, object]) -> None:
-    path = tmp_path / "a.tif"
-    tifffile.imwrite(path, SLICE, **options)
-    with tifffile.TiffFile(path, mode="r+b") as tif:
-        for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
-            tif.pages[0].tags[name].overwrite(60_000)
-    with little_memory(8 * MIB):
-        refused(path, LimitExceededError, "a.tif", "--max-")
 
 
 def test_tiff_whose_strip_bursts(tmp_path: Path) -> None:
@@ -104,14 +110,9 @@ def test_tiff_whose_strip_bursts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["flair.nii", "flair.nii.gz"])
-@pytest.mark.parametrize(
-    "dim",
-    [
-        [3, 2000, 2000, 2000, 1, 1, 1, 1],
-        [3, 32767, 32767, 32767, 1, 1, 1, 1],
-    ],
-)
-def test_nifti_that_claims_to_be_huge(tmp_path: Path, name: str, dim: list[int]) -> None:
+@pytest.mark.parametrize("side", [2000, 32_767])
+def test_nifti_that_claims_to_be_huge(tmp_path: Path, name: str, side: int) -> None:
+    dim = [3, side, side, side, 1, 1, 1, 1]
     plain = write_nifti(tmp_path / "x.nii", make_volume(), dim=dim).read_bytes()
     (tmp_path / name).write_bytes(gzip.compress(plain) if name.endswith("gz") else plain)
     with little_memory(8 * MIB):
@@ -122,22 +123,14 @@ def test_nifti_that_claims_to_be_huge(tmp_path: Path, name: str, dim: list[int])
 LARGE = [3, 700, 700, 700, 1, 1, 1, 1]
 
 
-def test_packed_nifti_that_expands_like_a_bomb(tmp_path: Path) -> None:
-    plain = write_nifti(tmp_path / "x.nii", make_volume(), dim=LARGE).read_bytes()
-    (tmp_path / "flair.nii.gz").write_bytes(gzip.compress(plain))
+def test_what_is_packed_is_a_bomb_and_what_is_not_is_truncated(tmp_path: Path) -> None:
+    plain = write_nifti(tmp_path / "b.nii", make_volume(), dim=LARGE)
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(plain.read_bytes()))
+    (tmp_path / "c.tif").write_bytes(tiff_claiming(20_000))
     with little_memory(8 * MIB):
-        refused(tmp_path / "flair.nii.gz", LimitExceededError, "flair.nii.gz", "--max-ratio")
-
-
-def test_what_is_not_packed_is_truncated_and_no_bomb(tmp_path: Path) -> None:
-    write_nifti(tmp_path / "flair.nii", make_volume(), dim=LARGE)
-    tifffile.imwrite(tmp_path / "a.tif", SLICE)
-    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as tif:
-        for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
-            tif.pages[0].tags[name].overwrite(20_000)
-    with little_memory(8 * MIB):
-        refused(tmp_path / "flair.nii", DamagedInputError, "flair.nii", "truncated: 2,752 of")
-        refused(tmp_path / "a.tif", DamagedInputError, "a.tif", "truncated")
+        refused(tmp_path / "a.nii.gz", LimitExceededError, "a.nii.gz", "--max-ratio")
+        refused(plain, DamagedInputError, "b.nii", "truncated: 2,752 of")
+        refused(tmp_path / "c.tif", DamagedInputError, "c.tif", "truncated")
 
 
 def test_nifti2_whose_size_overflows(tmp_path: Path) -> None:
@@ -151,25 +144,23 @@ def test_nifti2_whose_size_overflows(tmp_path: Path) -> None:
         refused(tmp_path / "flair.nii", LimitExceededError, "flair.nii")
 
 
-def test_gzip_bomb_before_the_pixels(tmp_path: Path) -> None:
-    """The header says that the pixels begin behind half a gigabyte of zeros."""
-    offset = float(2**29)
-    head = write_nifti(tmp_path / "x.nii", make_volume(), vox_offset=offset).read_bytes()[:352]
-    engine = zlib.compressobj(9, wbits=31)
-    parts = [engine.compress(head), *(engine.compress(b"\0" * MIB) for _ in range(40))]
-    (tmp_path / "flair.nii.gz").write_bytes(b"".join(parts) + engine.flush())
-    with little_memory(8 * MIB):
-        refused(tmp_path / "flair.nii.gz", LimitExceededError, "flair.nii.gz", "--max-ratio")
+def test_gzip_bombs_around_the_pixels(tmp_path: Path) -> None:
+    """Pixels behind half a gigabyte of zeros, as the header says; what follows pixels is not unpacked."""
 
+    def packed(start: bytes, mebibytes: int) -> Path:
+        engine = zlib.compressobj(9, wbits=31)
+        parts = [engine.compress(part) for part in (start, *[b"\0" * MIB] * mebibytes)]
+        (tmp_path / "flair.nii.gz").write_bytes(b"".join(parts) + engine.flush())
+        return tmp_path / "flair.nii.gz"
 
-def test_gzip_bomb_behind_the_pixels(tmp_path: Path) -> None:
-    """What follows the pixels is not unpacked."""
     whole = write_nifti(tmp_path / "x.nii", make_volume()).read_bytes()
-    engine = zlib.compressobj(9, wbits=31)
-    parts = [engine.compress(whole), *(engine.compress(b"\0" * MIB) for _ in range(100))]
-    (tmp_path / "flair.nii.gz").write_bytes(b"".join(parts) + engine.flush())
+    head = write_nifti(tmp_path / "x.nii", make_volume(), vox_offset=float(2**29)).read_bytes()
+    before = packed(head[:352], 40)
+    with little_memory(8 * MIB):
+        refused(before, LimitExceededError, "flair.nii.gz", "--max-ratio")
+    behind = packed(whole, 100)
     with little_memory(12 * MIB):
-        assert read_path(tmp_path / "flair.nii.gz").shape == (5, 24, 20)
+        assert read_path(behind).shape == (5, 24, 20)
 
 
 def test_gzip_that_promises_more_than_it_holds(tmp_path: Path) -> None:
@@ -248,17 +239,13 @@ def test_gzip_of_many_members_is_read(tmp_path: Path, size: int, level: int) -> 
 
 def test_limit_counts_the_whole_study(tmp_path: Path) -> None:
     for seed, name in enumerate(("flair", "t1", "t1ce")):
-        write_nifti(tmp_path / f"{name}.nii", make_volume(seed=seed))
-    size = 4 * make_volume().size  # a pixel counts four bytes at least
-    assert read_path(tmp_path, limits=Limits(decoded_bytes=3 * size)).shape == (5, 24, 20)
-    limits = Limits(decoded_bytes=3 * size - 1)
-    refused(tmp_path, LimitExceededError, "t1ce.nii", "--max-decoded", limits=limits)
-
-
-def test_limit_counts_all_slices(tmp_path: Path) -> None:
+        write_nifti(tmp_path / "N" / f"{name}.nii", make_volume(seed=seed))
     write_lgg(tmp_path / "P")
-    limits = Limits(decoded_bytes=4 * 5 * 24 * 20 * 3 - 1)
-    refused(tmp_path / "P", LimitExceededError, "P_5.tif", "--max-decoded", limits=limits)
+    size = 3 * 4 * make_volume().size  # a pixel counts four bytes at least
+    for folder, last in (("N", "t1ce.nii"), ("P", "P_5.tif")):
+        assert read_path(tmp_path / folder, limits=Limits(decoded_bytes=size)).shape == (5, 24, 20)
+        limits = Limits(decoded_bytes=size - 1)
+        refused(tmp_path / folder, LimitExceededError, last, "--max-decoded", limits=limits)
 
 
 def test_file_larger_than_all_pixels_may_be(tmp_path: Path) -> None:
@@ -271,27 +258,19 @@ def test_file_larger_than_all_pixels_may_be(tmp_path: Path) -> None:
 
 
 def test_members(tmp_path: Path) -> None:
+    """Files in a folder, pages in a file, folders in folders."""
     write_lgg(tmp_path / "P")
     limits = Limits(members=9)
     refused(tmp_path / "P", LimitExceededError, "P", "9", "--max-members", limits=limits)
     # Below the path given, one folder of thousands must not cost the others.
     assert [candidate.source for candidate in find(tmp_path, limits)] == ["P"]
     refused(tmp_path, LimitExceededError, "P", "9", "--max-members", limits=limits)
-
-
-def test_pages(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", make_volume(), photometric="minisblack")
-    limits = Limits(members=4)
-    refused(tmp_path / "a.tif", LimitExceededError, "a.tif", "--max-members", limits=limits)
-
-
-def test_many_nested_folders(tmp_path: Path) -> None:
-    folder = tmp_path
-    for _ in range(30):
-        folder = folder / "d"
-    folder.mkdir(parents=True)
+    pages = tmp_path / "a.tif"
+    tifffile.imwrite(pages, make_volume(), photometric="minisblack")
+    refused(pages, LimitExceededError, "a.tif", "--max-members", limits=Limits(members=4))
+    tmp_path.joinpath(*["d"] * 30).mkdir(parents=True)
     with pytest.raises(LimitExceededError):
-        find(tmp_path, Limits(members=20))
+        find(tmp_path / "d", Limits(members=20))
 
 
 def test_blank_images_are_no_bombs(tmp_path: Path) -> None:

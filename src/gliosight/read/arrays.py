@@ -1,9 +1,7 @@
 """A study of numpy arrays, for Python callers (read stage).
 
-In: arrays indexed (slice, row, column) and, if known, one affine from (slice, row, column) to RAS+
-millimetres. Out: a `Study` of kind ``"arrays"``. The same rules as for files hold: finite values,
-no masks, copies of FLAIR left out. Axes in another order, such as nibabel's (i, j, k), are looked for, with
-an affine and without: the answer would be wrong and look right.
+The rules for files hold: finite values, no masks, copies of FLAIR left out. Axes in another order, such as
+nibabel's (i, j, k), are looked for, with an affine and without: the result would be wrong and look right.
 """
 
 from __future__ import annotations
@@ -39,8 +37,6 @@ FEWEST_FOR_SYMMETRY = 12
 # An axis of the pictures with this many times fewer pixels than both others is that of the slices: no side of
 # a head is twice as long as another, and no scanner's pixels are so far from square.
 FAR_FEWER = 2
-# Where the directions are not known, slices count as axial: their columns run from right to left.
-COLUMNS = 2
 
 
 def from_arrays(
@@ -84,27 +80,27 @@ def from_arrays(
     """
     if flair is None:
         raise UsageError("there is no FLAIR", remedy="give FLAIR as an array")
-    sequences = {MrSequence.FLAIR: flair, MrSequence.T1: t1, MrSequence.T1C: t1c}
+    budget = Budget(limits or Limits(), RAISE_IN_PYTHON)
     arrays: dict[MrSequence, NDArray[Any]] = {}
     flags: list[Flag] = []
-    budget = Budget(limits or Limits(), RAISE_IN_PYTHON)
-    for name, values in sequences.items():
+    for sequence, values in zip(MrSequence, (flair, t1, t1c), strict=True):
         if values is None:
             continue
+        name = sequence.value
         # What has no shape, such as a list, is in memory already, and counted as an array.
         if shaped := hasattr(values, "shape"):
             _count(values, name, budget)
-        array, masked = numbers_of(values, name.value)
+        array, masked = numbers_of(values, name)
         if not shaped:
             _count(array, name, budget)
-        array, odd = make_finite(array, name.value, name.value)
-        refuse_mask(array, name.value, name.value)
-        arrays[name] = array
+        array, odd = make_finite(array, name, name)
+        refuse_mask(array, name, name)
+        arrays[sequence] = array
         flags += (*masked, *odd)
-        if array.shape != arrays[MrSequence.FLAIR].shape:
+        shape = arrays[MrSequence.FLAIR].shape
+        if array.shape != shape:
             raise DamagedInputError(
-                f"{name.value} has the shape {array.shape}, "
-                f"FLAIR has {arrays[MrSequence.FLAIR].shape}",
+                f"{name} has the shape {array.shape}, FLAIR has {shape}",
                 remedy="give all sequences on one grid, or images that say where they lie",
             )
     geometry = None
@@ -112,7 +108,6 @@ def from_arrays(
         geometry, odd = _placed(affine, arrays[MrSequence.FLAIR])
         flags += odd
     if geometry is None or geometry.believed == "sizes":
-        shape = arrays[MrSequence.FLAIR].shape
         if slices_lie_elsewhere(shape):
             raise UsageError(
                 f"the last two axes of an array {shape} are rows and columns, and one is by far the "
@@ -124,24 +119,23 @@ def from_arrays(
     real, copy_flags = keep_real(arrays)
     return Study(
         study_id=study_id,
-        sequences={name: Volume(values, geometry) for name, values in real.items()},
-        slice_names=tuple(f"slice_{index:03d}" for index in range(len(arrays[MrSequence.FLAIR]))),
+        sequences={sequence: Volume(values, geometry) for sequence, values in real.items()},
+        slice_names=tuple(f"slice_{index:03d}" for index in range(shape[0])),
         kind="arrays",
         flags=(*flags, *copy_flags),
     )
 
 
-def _count(array: Any, name: MrSequence, budget: Budget) -> None:
+def _count(array: Any, name: str, budget: Budget) -> None:
     """Hold an array's size against the limits; what it does not tell is not counted."""
-    shape = getattr(array, "shape", ())
-    if isinstance(shape, tuple):
+    if isinstance(shape := getattr(array, "shape", ()), tuple):
         pixels = math.prod(shape)
         width = getattr(getattr(array, "dtype", None), "itemsize", 1)
-        budget.take(pixels * width, name.value, packed=None, pixels=pixels)
+        budget.take(pixels * width, name, packed=None, pixels=pixels)
 
 
 def numbers_of(values: ArrayLike, name: str) -> tuple[NDArray[Any], tuple[Flag, ...]]:
-    """A caller's values as a (slices, rows, columns) array of our own, what is masked set to air.
+    """A caller's values as a (slices, rows, columns) array of our own; what is masked is air.
 
     Raises
     ------
@@ -149,70 +143,68 @@ def numbers_of(values: ArrayLike, name: str) -> tuple[NDArray[Any], tuple[Flag, 
         No array at all.
     UnsupportedInputError
         Another number of dimensions, other than real numbers.
+    DamagedInputError
+        Every voxel is masked.
     """
+    shape = "give an array of (slices, rows, columns)"
     try:
         array = np.asanyarray(values)
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors on a GPU, ...
-        raise UsageError(
-            f"{name} is not an array of numbers",
-            remedy="give a numpy array of (slices, rows, columns)",
-        ) from error
+        raise UsageError(f"{name} is not an array of numbers", remedy=shape) from error
     if array.ndim == 2:
         array = array[None]
     if array.ndim != 3 or 0 in array.shape:
-        raise UnsupportedInputError(
-            f"{name} has the shape {array.shape}",
-            remedy="give an array of (slices, rows, columns)",
-        )
+        raise UnsupportedInputError(f"{name} has the shape {array.shape}", remedy=shape)
     if array.dtype.kind not in "biuf":
         raise UnsupportedInputError(
             f"{name} holds {array.dtype} values", remedy="give real numbers, such as float32"
         )
-    array, flags = _unmasked(array, name)
-    if array.dtype.kind == "b":
-        return array.astype(np.uint8), flags
-    if array.dtype.kind in "iu":
-        # A copy: what the caller does to the array later must not change the study.
-        return np.array(array, dtype=array.dtype.newbyteorder("="), order="C"), flags
-    if array.dtype.itemsize > 4:
-        return from_doubles(array), flags
-    return np.ascontiguousarray(as_float32(array)), flags
+    flags: tuple[Flag, ...] = ()
+    if isinstance(array, np.ma.MaskedArray):
+        array, flags = _unmasked(array, name)
+    if array.dtype.kind == "f":
+        if array.dtype.itemsize > 4:
+            return from_doubles(np.asarray(array)), flags
+        return np.ascontiguousarray(as_float32(array)), flags
+    # A copy: what the caller does to the array later must not change the study.
+    dtype = np.uint8 if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
+    return np.array(array, dtype=dtype, order="C"), flags
 
 
-def _unmasked(array: NDArray[Any], name: str) -> tuple[NDArray[Any], tuple[Flag, ...]]:
-    """Plain values; those that a masked array masks are air: 0, or less where values are negative."""
-    if not isinstance(array, np.ma.MaskedArray):
-        return np.asarray(array), ()
-    mask = np.ma.getmaskarray(array)
-    plain = np.array(array.data)
+def _unmasked(
+    array: np.ma.MaskedArray[Any, Any], name: str
+) -> tuple[NDArray[Any], tuple[Flag, ...]]:
+    """Plain values, with the masked ones set to air: 0, or less where values are negative."""
+    mask, values = np.ma.getmaskarray(array), np.array(array.data)
     if not mask.any():
-        return plain, ()
-    shown = plain[~mask]
-    shown = shown[np.isfinite(shown)] if plain.dtype.kind == "f" else shown
+        return values, ()
+    shown = values[~mask]
+    shown = shown[np.isfinite(shown)]
     if not shown.size:
         raise DamagedInputError(
             f"every voxel of {name} is masked", remedy="give an array with voxels that are not"
         )
-    plain[mask] = min(shown.min(), 0)
+    values[mask] = min(shown.min(), 0)
     message = f"{mask.mean():.0%} of the voxels of {name} are masked; they count as air."
-    return plain, (flag("MASKED_AS_AIR", message),)
+    return values, (flag("MASKED_AS_AIR", message),)
 
 
 def _placed(affine: ArrayLike, values: NDArray[Any]) -> tuple[Geometry | None, tuple[Flag, ...]]:
-    remedy = "give a (4, 4) array from (slice, row, column, 1) to RAS+ mm"
     try:
         matrix = np.asarray(affine)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise UsageError("the affine is not an array of numbers", remedy=remedy) from error
-    if matrix.dtype.kind not in "iuf":
-        raise UsageError("the affine is not an array of numbers", remedy=remedy)
-    if matrix.shape != (4, 4):
-        raise UsageError(f"the affine has the shape {matrix.shape}", remedy=remedy)
-    matrix = matrix.astype(np.float64)
-    if matrix[3, :3].any():
+        wrong = "is not an array of numbers" if matrix.dtype.kind not in "iuf" else ""
+    except (TypeError, ValueError, RuntimeError):
+        wrong = "is not an array of numbers"
+    if not wrong and matrix.shape != (4, 4):
+        wrong = f"has the shape {matrix.shape}"
+    elif not wrong and matrix[3, :3].any():
+        wrong = f"has a last row that begins {matrix[3, :3].tolist()}, not with zeros"
+    if wrong:
         raise UsageError(
-            f"the affine's last row begins {matrix[3, :3].tolist()}, not with zeros", remedy=remedy
+            f"the affine {wrong}",
+            remedy="give a (4, 4) array from (slice, row, column, 1) to RAS+ mm",
         )
+    matrix = matrix.astype(np.float64)
     flags: list[Flag] = []
     try:
         try:
@@ -244,7 +236,8 @@ def slices_lie_elsewhere(shape: tuple[int, ...]) -> bool:
 
 def doubts_of_axes(values: NDArray[Any]) -> tuple[Flag, ...]:
     """Doubt that slices of which no header says the direction are axial: AXES_DOUBTED, or nothing."""
-    if not _symmetric_along_another(values, COLUMNS):
+    # The columns of axial slices run from right to left.
+    if not _symmetric_along_another(values, lateral=2):
         return ()
     message = (
         "Nothing says how the slices lie, and they do not look axial: the head is more symmetric along "
@@ -259,17 +252,8 @@ def _doubts_of_order(values: NDArray[Any], affine: NDArray[np.float64]) -> tuple
 
     Three things speak for that: a side of the volume longer than any scanner's field of view, and not
     with the columns in reverse; two axes of as many voxels, but two others with voxels of one length;
-    a head that is not symmetric along the axis said to be left-right, but along another.
-
-    Returns
-    -------
-    flags : tuple of Flag
-        Where one of the last two speaks for it.
-
-    Raises
-    ------
-    UsageError
-        Where the first does, or both of the others do.
+    a head that is not symmetric along the axis said to be left-right, but along another. The first, or
+    both of the others, are an error (`UsageError`); one of the others is a flag.
     """
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or not lengths.all():
@@ -296,7 +280,7 @@ def _doubts_of_order(values: NDArray[Any], affine: NDArray[np.float64]) -> tuple
 
 
 def _odd_axis(values: NDArray[Any]) -> int | None:
-    """The axis that differs, where the other two are alike; ``None`` otherwise."""
+    """The axis that differs, where the other two are alike."""
     for axis in range(3):
         first, second = np.delete(values, axis)
         if abs(first / second - 1) < ALIKE and abs(values[axis] / first - 1) > DIFFERENT:

@@ -1,4 +1,4 @@
-"""A study of image objects, for Python callers: nibabel's and SimpleITK's (read stage).
+"""A study of nibabel's or SimpleITK's images (read stage; apart from `arrays`, since it needs `nifti`).
 
 The rules for NIfTI files hold: the image says where its voxels lie, T1 and T1C on another grid are
 resampled. SimpleITK is not imported here: whoever has such an image has it loaded.
@@ -41,8 +41,6 @@ from gliosight.study import Flag, MrSequence, Study
 
 # ITK's world grows to the patient's left and back, ours to the right and front.
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# NIfTI-1 counts the voxels of an axis in 16 bits.
-MOST_OF_NIFTI1 = 32_767
 
 
 def from_images(images: Mapping[MrSequence, Any], *, limits: Limits | None = None) -> Study:
@@ -98,8 +96,8 @@ def _from_nibabel(image: Any, name: str, budget: Budget) -> tuple[NDArray[Any], 
             remedy="make a nibabel.Nifti1Image of it, with an affine that you know to be right",
         )
     shape = _single(image.shape, name, "choose one with image.slicer[..., N]")
-    numbers = np.dtype(getattr(image.dataobj, "dtype", np.float64))
-    budget.take(math.prod(shape) * max(4, numbers.itemsize), name, packed=None)
+    dtype = np.dtype(getattr(image.dataobj, "dtype", np.float64))
+    budget.take(math.prod(shape) * max(4, dtype.itemsize), name, packed=None)
     try:
         values = np.asanyarray(image.dataobj)
     except MemoryError as error:
@@ -113,12 +111,11 @@ def _from_nibabel(image: Any, name: str, budget: Budget) -> tuple[NDArray[Any], 
             remedy="copy or export the file again, and load it anew",
         ) from error
     affine = None if image.affine is None else np.asarray(image.affine, dtype=np.float64)
-    header = image.header
-    if not isinstance(header, nib.Nifti1Header):
+    if not isinstance(image.header, nib.Nifti1Header):
         return values, _header(shape, affine)
-    if int(header["intent_code"]) == LABEL_INTENT:
+    if int(image.header["intent_code"]) == LABEL_INTENT:
         raise label_image(name)
-    fields = for_writers(header, shape)
+    fields = for_writers(image.header, shape)
     if affine is not None and not np.allclose(affine, fields.get_best_affine(), atol=1e-4):
         fields = _header(shape, affine)  # moved since it was loaded
     return values, fields
@@ -128,42 +125,36 @@ def _from_itk(image: Any, name: str, budget: Budget) -> tuple[NDArray[Any], Any]
     """As `_from_nibabel`."""
     size = tuple(int(length) for length in image.GetSize())
     if int(image.GetNumberOfComponentsPerPixel()) != 1:
-        raise UnsupportedInputError(
-            "an image with several numbers a voxel",
-            where=name,
-            remedy="give one with one number a voxel",
-        )
+        what, remedy = "an image with several numbers a voxel", "give one with one number a voxel"
+        raise UnsupportedInputError(what, where=name, remedy=remedy)
     shape = _single(size, name, "choose one with image[:, :, :, N]")
     library = sys.modules[type(image).__module__.partition(".")[0]]
     values = np.asarray(library.GetArrayFromImage(image)).transpose()  # to (i, j, k)
     budget.take(max(values.nbytes, 4 * values.size), name, packed=None)
-    affine = None
-    if len(size) >= 3:
-        direction = np.reshape(np.asarray(image.GetDirection()), (len(size), len(size)))
-        affine = np.eye(4)
-        affine[:3, :3] = direction[:3, :3] * np.asarray(image.GetSpacing())[:3]
-        affine[:3, 3] = np.asarray(image.GetOrigin())[:3]
-        affine = LPS_TO_RAS @ affine
-    return values, _header(shape, affine)
+    if len(size) < 3:
+        return values, _header(shape, None)
+    direction = np.reshape(np.asarray(image.GetDirection()), (len(size), len(size)))
+    affine = np.eye(4)
+    affine[:3, :3] = direction[:3, :3] * np.asarray(image.GetSpacing())[:3]
+    affine[:3, 3] = np.asarray(image.GetOrigin())[:3]
+    return values, _header(shape, LPS_TO_RAS @ affine)
 
 
 def _single(shape: tuple[int, ...], name: str, remedy: str) -> tuple[int, int, int]:
     """The three sides of one volume."""
+    i, j, k, *more = (*shape, 1, 1, 1)
+    what = f"an image of the shape {shape}"
     if len(shape) < 2 or 0 in shape:
-        raise UnsupportedInputError(
-            f"an image of the shape {shape}", where=name, remedy="give a volume"
-        )
-    i, j, k, *more = (*shape, 1)
+        raise UnsupportedInputError(what, where=name, remedy="give a volume")
     if math.prod(more) > 1:
-        raise UnsupportedInputError(
-            f"an image of the shape {shape}, one volume is read", where=name, remedy=remedy
-        )
+        raise UnsupportedInputError(f"{what}, one volume is read", where=name, remedy=remedy)
     return i, j, k
 
 
 def _header(shape: tuple[int, int, int], affine: NDArray[np.float64] | None) -> Any:
     """A NIfTI header with this affine; without an affine neither sform nor qform is set."""
-    fields = (nib.Nifti2Header if max(shape) > MOST_OF_NIFTI1 else nib.Nifti1Header)()
+    # NIfTI-1 counts the voxels of an axis in 16 bits.
+    fields = (nib.Nifti2Header if max(shape) > 32_767 else nib.Nifti1Header)()
     fields["dim"] = [3, *shape, 1, 1, 1, 1]
     fields.set_xyzt_units("mm")
     if affine is not None:

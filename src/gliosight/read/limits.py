@@ -1,8 +1,7 @@
 """What reading may cost at most, and how files are opened (read stage, below its other modules).
 
-In: the sizes a header claims, before anything is allocated for them. Out: nothing, or a
-`LimitExceededError` that names the limit and the option that raises it. A header is never believed:
-memory grows with the bytes that are really there, and stops at the limit.
+A header is never believed: its claim is checked before anything is allocated, and a `LimitExceededError`
+names the limit and the option that raises it.
 """
 
 from __future__ import annotations
@@ -22,14 +21,8 @@ RATIO_FROM = 64 * 1024**2
 # A pixel counts as many bytes as its probability takes, whatever it is stored in: a study needs up to five
 # times the bytes counted here (measured; docs/input.md), and many times those of one-byte pixels.
 LEAST_BYTES_A_PIXEL = 4
-
-_KINDS = {
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-    stat.S_IFDIR: "a folder",
-}
+RAISE_OPTION = "raise it with --max-decoded if the file is to be trusted"
+RAISE_IN_PYTHON = "give read_study larger limits, gliosight.read.Limits(decoded_bytes=...)"
 
 
 @dataclass(frozen=True)
@@ -62,8 +55,6 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
-RAISE_OPTION = "raise it with --max-decoded if the file is to be trusted"
-RAISE_IN_PYTHON = "give read_study larger limits, gliosight.read.Limits(decoded_bytes=...)"
 
 
 class Budget:
@@ -94,12 +85,8 @@ class Budget:
         """
         counted = self._decoded + max(decoded, LEAST_BYTES_A_PIXEL * pixels)
         if counted > self.limits.decoded_bytes:
-            raise LimitExceededError(
-                f"the images need {size_in_words(counted)} decoded, the limit is "
-                f"{size_in_words(self.limits.decoded_bytes)}",
-                where=where,
-                remedy=self._remedy,
-            )
+            what = f"the images need {size_in_words(counted)} decoded"
+            raise too_large(what, self.limits, where, self._remedy)
         if packed is not None:
             self.check_ratio(decoded, where, packed=packed)
         self._decoded = counted
@@ -122,6 +109,14 @@ class Budget:
                 where=where,
                 remedy="raise it with --max-members, or split the folder",
             )
+
+
+def too_large(
+    what: str, limits: Limits, where: str, remedy: str = RAISE_OPTION
+) -> LimitExceededError:
+    """The error for more bytes than ``limits`` allow; ``what`` says how many there are."""
+    limit = size_in_words(limits.decoded_bytes)
+    return LimitExceededError(f"{what}, the limit is {limit}", where=where, remedy=remedy)
 
 
 @contextmanager
@@ -153,12 +148,7 @@ def read_file(path: Path, where: str, budget: Budget) -> bytes:
     """Read a whole file into memory, unless it is larger than all pixels may be."""
     with open_regular(path, where) as (handle, size):
         if size > budget.limits.decoded_bytes:
-            raise LimitExceededError(
-                f"the file holds {size_in_words(size)}, the limit is "
-                f"{size_in_words(budget.limits.decoded_bytes)}",
-                where=where,
-                remedy=RAISE_OPTION,
-            )
+            raise too_large(f"the file holds {size_in_words(size)}", budget.limits, where)
         try:
             return handle.read(size)
         except OSError as error:
@@ -168,27 +158,26 @@ def read_file(path: Path, where: str, budget: Budget) -> bytes:
 def cannot_read(error: Exception, where: str) -> NothingReadableError:
     """Say in plain words why the system would not give a file or folder."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return NothingReadableError(
-            "no such file or folder",
-            where=where,
-            remedy="check the path, and that the disk is there",
-        )
-    if isinstance(error, PermissionError):
-        return NothingReadableError(
-            "no permission to read",
-            where=where,
-            remedy="ask its owner, or copy it to where you may",
-        )
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return NothingReadableError(
-        f"cannot be read, {reason.lower()}", where=where, remedy="check the path and the disk"
-    )
+        what, remedy = "no such file or folder", "check the path, and that the disk is there"
+    elif isinstance(error, PermissionError):
+        what, remedy = "no permission to read", "ask its owner, or copy it to where you may"
+    else:
+        what, remedy = f"cannot be read, {reason(error)}", "check the path and the disk"
+    return NothingReadableError(what, where=where, remedy=remedy)
+
+
+def reason(error: Exception) -> str:
+    """What the system says of an error, in lower case."""
+    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return words.lower()
 
 
 def not_regular(mode: int, where: str) -> NothingReadableError:
     """Say what stands where a file was expected."""
+    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+    kinds |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device")
     return NothingReadableError(
-        f"{_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file",
+        f"{kinds.get(stat.S_IFMT(mode), 'something else')}, not a file",
         where=where,
         remedy="give an image file or a folder",
     )
@@ -196,9 +185,7 @@ def not_regular(mode: int, where: str) -> NothingReadableError:
 
 def size_in_words(size: int) -> str:
     """Bytes as people write them."""
-    value = float(size)
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if value < 1024 or unit == "TiB":
-            break
-        value /= 1024
-    return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+    if size < 1024:
+        return f"{size:,} bytes"
+    power = min((size.bit_length() - 1) // 10, 4)
+    return f"{size / 1024**power:,.1f} {('KiB', 'MiB', 'GiB', 'TiB')[power - 1]}"

@@ -1,9 +1,7 @@
-"""Slices without geometry: TIFF, PNG and JPEG (read stage).
+"""Slices without geometry: a study of TIFF, PNG and JPEG files (read stage).
 
-In: the picture files of one study, found by `folders`. Out: a `Study` of kind ``"slices"``. One
-channel is FLAIR; three channels are T1, FLAIR and T1C, as in the LGG set. Slices stand in the order
-of their numbers; there is no geometry, and resolution tags are not taken for one: they are the
-printer's.
+One channel is FLAIR; three channels are T1, FLAIR and T1C, as in the LGG set. Slices stand in the order of
+their numbers. Resolution tags are not taken for geometry: they are the printer's.
 """
 
 from __future__ import annotations
@@ -27,13 +25,12 @@ from gliosight.read.intensities import make_finite, refuse_mask
 from gliosight.read.likeness import check_one_head, refuse_other_colours
 from gliosight.read.limits import Budget, read_file
 from gliosight.read.naming import natural_key, sequence_of, slice_number, stem
-from gliosight.read.pictures import Picture, decode_picture
+from gliosight.read.pictures import decode_picture
 from gliosight.read.tiff import decode_tiff
 from gliosight.study import Flag, MrSequence, Study, Volume
 
 CHANNELS = (MrSequence.T1, MrSequence.FLAIR, MrSequence.T1C)
-
-_NOTES = {
+NOTES = {
     "ALPHA_DROPPED": "The pictures have an opacity channel; it was left out.",
     "LOSSY_SOURCE": "The pictures were compressed with loss (JPEG); fine detail may be gone.",
     "TURNED_UPRIGHT": "The pictures say that they lie on their side; they were turned upright.",
@@ -43,7 +40,7 @@ LGG_NAME = re.compile(r"TCGA_[A-Z]{2}_[A-Z0-9]{4}_[0-9]{8}_[0-9]+")
 # Slice numbers named in a message before it breaks off.
 NAMED = 8
 # The number of a series in a picture's name, as viewers export them: "IM-0004-0001.png".
-_SERIES = re.compile(r"^(im|img|image|se|ser|series)[-_ ]?\d+$")
+SERIES = re.compile(r"^(im|img|image|se|ser|series)[-_ ]?\d+$")
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class _Slice:
 
 
 def read_slices(
-    found: Sequence[InputFile],
+    files: Sequence[InputFile],
     study_id: str,
     budget: Budget,
     flags: Sequence[Flag] = (),
@@ -68,7 +65,7 @@ def read_slices(
 
     Parameters
     ----------
-    found : sequence of InputFile
+    files : sequence of InputFile
         All of one series, or a single file.
     study_id : str
     budget : Budget
@@ -89,76 +86,92 @@ def read_slices(
         pictures that are not composites of MR; pictures that are not slices of one head.
     LimitExceededError
     """
-    ordered, order_flags = in_order(found)
-    slices: list[_Slice] = []
+    ordered, order_flags = in_order(files)
     notes: set[str] = set()
-    for one in ordered:
-        picture = _decode(one, budget)
-        notes |= picture.notes
-        slices += _pages(one, picture, alone=len(ordered) == 1)
-    colour = any(one.pixels.shape[-1] == 3 for one in slices)
+    slices = _decode(ordered, budget, notes)
+    colour = any(page.pixels.shape[-1] == 3 for page in slices)
     if not colour:
         refuse_other_sequence(ordered, colour=False)
     stacked = _stack(slices)
     arrays: dict[MrSequence, NDArray[Any]] = {MrSequence.FLAIR: stacked[..., 0]}
     equal = False
     if colour:
-        arrays = {name: stacked[..., index] for index, name in enumerate(CHANNELS)}
-        equal = all(np.array_equal(one, arrays[MrSequence.FLAIR]) for one in arrays.values())
+        arrays = {sequence: stacked[..., index] for index, sequence in enumerate(CHANNELS)}
+        equal = all(np.array_equal(values, stacked[..., 1]) for values in arrays.values())
         refuse_other_sequence(ordered, colour=not equal)
-    left_out = [
-        name for name in CHANNELS if any(note.code == f"{name.value}_LEFT_OUT" for note in flags)
-    ]
-    for name, files in others.items():
-        values, reason = _beside(files, found, arrays[MrSequence.FLAIR], budget)
-        if values is not None:
-            arrays[name] = values
-            continue
-        left_out.append(name)
-        order_flags = (*order_flags, left_out_flag(name, reason))
-    place = slices[0].where if len(slices) == 1 else study_id
-    doubts: tuple[Flag, ...] = ()
+    noted = [*flags, *order_flags]
+    for sequence, beside in others.items():
+        values = _beside(beside, files, stacked.shape[:3], budget)
+        if isinstance(values, str):
+            noted.append(left_out_flag(sequence, values))
+        else:
+            arrays[sequence] = values
+    where = slices[0].where if len(slices) == 1 else study_id
     if not labelled:
-        if colour and not all(LGG_NAME.fullmatch(stem(one.path.name)) for one in ordered):
-            refuse_other_colours(stacked, place)
+        if colour and not all(LGG_NAME.fullmatch(stem(file.path.name)) for file in ordered):
+            refuse_other_colours(stacked, where)
         if len(ordered) > 1:
-            doubts = check_one_head(arrays[MrSequence.FLAIR], _numbers(ordered), place)
-    sequences, pixel_flags = _finish(arrays, place, left_out, lossy="LOSSY_SOURCE" in notes)
+            noted += check_one_head(arrays[MrSequence.FLAIR], _numbers(ordered), where)
+    noted += [flag(code, NOTES[code]) for code in sorted(notes)]
     if equal:
         message = "The three channels are equal: they are taken as FLAIR, without T1 and T1C."
-        pixel_flags = (flag("THREE_EQUAL_CHANNELS", message), *pixel_flags)
-    noted = tuple(flag(code, _NOTES[code]) for code in sorted(notes))
+        noted.append(flag("THREE_EQUAL_CHANNELS", message))
+    for sequence, values in arrays.items():
+        arrays[sequence], odd = make_finite(values, sequence.value, where)
+        noted += odd
+    refuse_mask(arrays[MrSequence.FLAIR], "FLAIR", where)
+    codes = {note.code for note in noted}
+    left_out = [sequence for sequence in CHANNELS if f"{sequence.value}_LEFT_OUT" in codes]
+    real, copy_flags = keep_real(arrays, lossy="LOSSY_SOURCE" in notes, explained=left_out)
     return Study(
         study_id=study_id,
-        sequences=sequences,
-        slice_names=tuple(one.name for one in slices),
+        sequences={name: Volume(np.ascontiguousarray(values)) for name, values in real.items()},
+        slice_names=tuple(page.name for page in slices),
         kind="slices",
-        source={"files": tuple(one.path.name for one in ordered)},
-        flags=(*flags, *order_flags, *doubts, *noted, *pixel_flags),
+        source={"files": tuple(file.path.name for file in ordered)},
+        flags=(*noted, *copy_flags),
     )
 
 
+def _decode(files: Sequence[InputFile], budget: Budget, notes: set[str]) -> list[_Slice]:
+    """The pages of all files; the codes of the flags that are due are added to ``notes``."""
+    slices = []
+    for file in files:
+        data = read_file(file.path, file.where, budget)
+        if file.kind is Kind.TIFF:
+            picture = decode_tiff(data, file.where, budget)
+        else:
+            picture = decode_picture(data, file.kind, file.where, budget)
+        notes |= picture.notes
+        name = stem(file.path.name)
+        if len(picture.pages) == 1:
+            slices.append(_Slice(name, file.where, picture.pages[0]))
+            continue
+        if len(files) > 1:
+            raise UnsupportedInputError(
+                f"a stack of {len(picture.pages)} pages stands among other slices",
+                where=file.where,
+                remedy="a multi-page TIFF is a study of its own, give it alone",
+            )
+        for number, pixels in enumerate(picture.pages, start=1):
+            slices.append(_Slice(f"{name}_p{number:03d}", f"{file.where}, page {number}", pixels))
+    return slices
+
+
 def _beside(
-    found: Sequence[InputFile], beside: Sequence[InputFile], flair: NDArray[Any], budget: Budget
-) -> tuple[NDArray[Any] | None, str]:
+    files: Sequence[InputFile], flair: Sequence[InputFile], shape: tuple[int, ...], budget: Budget
+) -> NDArray[Any] | str:
     """The slices of another sequence, (slices, rows, columns), or why they do not fit those of FLAIR."""
-    if reason := unlike_names(found, beside):
-        return None, reason
-    ordered, _ = in_order(found)
-    slices = [
-        page
-        for file in ordered
-        for page in _pages(file, _decode(file, budget), alone=len(ordered) == 1)
-    ]
-    stacked = _stack(slices)[..., 0]
-    reason = unlike_flair(stacked.shape, flair.shape)
-    return (None if reason else stacked), reason
+    if reason := unlike_names(files, flair):
+        return reason
+    values = _stack(_decode(in_order(files)[0], budget, set()))[..., 0]
+    return unlike_flair(values.shape, shape) or values
 
 
 def unlike_names(files: Sequence[InputFile], flair: Sequence[InputFile]) -> str:
     """Why pictures do not go with those of FLAIR by their names; empty where they do."""
     places, wanted = (
-        {(_SERIES.sub("", series), number) for series, number in slice_places(group)}
+        {(SERIES.sub("", series), number) for series, number in slice_places(group)}
         for group in (files, flair)
     )
     if {series for series, _ in places} != {series for series, _ in wanted}:
@@ -181,66 +194,40 @@ def left_out_flag(name: MrSequence, reason: str) -> Flag:
     return flag(f"{name.value}_LEFT_OUT", f"{name.value} is left out: {reason}.")
 
 
-def _decode(one: InputFile, budget: Budget) -> Picture:
-    data = read_file(one.path, one.where, budget)
-    if one.kind is Kind.TIFF:
-        return decode_tiff(data, one.where, budget)
-    return decode_picture(data, one.kind, one.where, budget)
-
-
-def _pages(one: InputFile, picture: Picture, *, alone: bool) -> list[_Slice]:
-    count = len(picture.pages)
-    if count == 1:
-        return [_Slice(stem(one.path.name), one.where, picture.pages[0])]
-    if not alone:
-        raise UnsupportedInputError(
-            f"a stack of {count} pages stands among other slices",
-            where=one.where,
-            remedy="a multi-page TIFF is a study of its own, give it alone",
-        )
-    return [
-        _Slice(f"{stem(one.path.name)}_p{number:03d}", f"{one.where}, page {number}", pixels)
-        for number, pixels in enumerate(picture.pages, start=1)
-    ]
-
-
-def in_order(found: Sequence[InputFile]) -> tuple[list[InputFile], tuple[Flag, ...]]:
-    """Sort slices by their number, or by name where there are no numbers.
+def in_order(files: Sequence[InputFile]) -> tuple[list[InputFile], tuple[Flag, ...]]:
+    """Sort slices by their number, or by name where one has no number.
 
     Raises
     ------
     DamagedInputError
         Two slices have one number or name.
     """
-    if len(found) == 1:
-        return list(found), ()
-    numbers = _numbers(found)
+    if len(files) == 1:
+        return list(files), ()
+    numbers = _numbers(files)
     if numbers is None:
-        ordered = sorted(found, key=lambda one: natural_key(one.path.name))
-        _refuse_same([(stem(one.path.name), one) for one in ordered], "the name")
+        ordered = sorted(files, key=lambda file: natural_key(file.path.name))
+        _refuse_same([(stem(file.path.name), file) for file in ordered], "the name")
         message = "The names hold no slice numbers; the slices stand in the order of their names."
         return ordered, (flag("ORDER_BY_NAME", message),)
-    pairs = sorted(
-        zip(numbers, found, strict=True),
-        key=lambda pair: pair[0],
-    )
+    pairs = sorted(zip(numbers, files, strict=True), key=lambda pair: pair[0])
     _refuse_same(pairs, "slice number")
-    return [one for _, one in pairs], _missing([number for number, _ in pairs])
+    return [file for _, file in pairs], _missing([number for number, _ in pairs])
 
 
-def _numbers(found: Sequence[InputFile]) -> list[int] | None:
+def _numbers(files: Sequence[InputFile]) -> list[int] | None:
     """The slices' numbers; ``None`` where one has none."""
-    numbers = [slice_number(one.path.name)[1] for one in found]
+    numbers = [slice_number(file.path.name)[1] for file in files]
     known = [number for number in numbers if number is not None]
     return known if len(known) == len(numbers) else None
 
 
 def _refuse_same(pairs: Sequence[tuple[object, InputFile]], what: str) -> None:
-    for (key, one), (next_key, other) in pairwise(pairs):
+    for (key, file), (next_key, other) in pairwise(pairs):
         if key == next_key:
             raise DamagedInputError(
                 f"two files have {what} {key}",
-                where=f"{one.where} and {other.where}",
+                where=f"{file.where} and {other.where}",
                 remedy="keep only one of them",
             )
 
@@ -260,22 +247,22 @@ def _missing(numbers: list[int]) -> tuple[Flag, ...]:
     return (flag("MISSING_SLICES", message),)
 
 
-def refuse_other_sequence(found: Sequence[InputFile], *, colour: bool) -> None:
+def refuse_other_sequence(files: Sequence[InputFile], *, colour: bool) -> None:
     """Grey pictures whose name, and any whose folder, says another sequence are not FLAIR.
 
     Raises
     ------
     UnsupportedInputError
     """
-    if colour and not any(one.sequence_folder for one in found):
+    if colour and not any(file.sequence_folder for file in files):
         return
-    for one in found:
-        name = one.sequence
-        if name is not None and name is not MrSequence.FLAIR:
-            whose = "name" if sequence_of(one.path.name) else "folder"
+    for file in files:
+        sequence = file.sequence
+        if sequence is not None and sequence is not MrSequence.FLAIR:
+            whose = "name" if sequence_of(file.path.name) else "folder"
             raise UnsupportedInputError(
-                f"no FLAIR, the {whose} says {getattr(name, 'value', name)}",
-                where=one.where,
+                f"no FLAIR, the {whose} says {getattr(sequence, 'value', sequence)}",
+                where=file.where,
                 remedy="give the FLAIR slices, or rename them if they are FLAIR",
             )
 
@@ -283,18 +270,18 @@ def refuse_other_sequence(found: Sequence[InputFile], *, colour: bool) -> None:
 def _stack(slices: Sequence[_Slice]) -> NDArray[Any]:
     """All slices as (slices, rows, columns, channels)."""
     first = slices[0]
-    channels = max(one.pixels.shape[-1] for one in slices)
-    for one in slices:
-        if one.pixels.shape[:2] != first.pixels.shape[:2]:
-            raise differ("size", first.where, one.where, _size(first), _size(one))
-        if one.pixels.dtype != first.pixels.dtype:
-            depths = str(first.pixels.dtype), str(one.pixels.dtype)
-            raise differ("depth", first.where, one.where, *depths)
-    # A grey picture among colour ones has three equal channels: PNG optimisers save blank slices
-    # so.
-    return np.stack(
-        [np.broadcast_to(one.pixels, (*one.pixels.shape[:2], channels)) for one in slices]
-    )
+    for page in slices:
+        sizes = [
+            f"{rows} x {columns}" for rows, columns, _ in (first.pixels.shape, page.pixels.shape)
+        ]
+        if sizes[0] != sizes[1]:
+            raise differ("size", first.where, page.where, *sizes)
+        if page.pixels.dtype != first.pixels.dtype:
+            depths = str(first.pixels.dtype), str(page.pixels.dtype)
+            raise differ("depth", first.where, page.where, *depths)
+    # A grey picture among colour ones has three equal channels: PNG optimisers save blank slices so.
+    shape = np.broadcast_shapes(*(page.pixels.shape for page in slices))
+    return np.stack([np.broadcast_to(page.pixels, shape) for page in slices])
 
 
 def differ(what: str, where: str, other: str, first: str, second: str) -> DamagedInputError:
@@ -304,21 +291,3 @@ def differ(what: str, where: str, other: str, first: str, second: str) -> Damage
         where=f"{where} and {other}",
         remedy="give slices of one series only",
     )
-
-
-def _size(one: _Slice) -> str:
-    rows, columns, _ = one.pixels.shape
-    return f"{rows} x {columns}"
-
-
-def _finish(
-    arrays: dict[MrSequence, NDArray[Any]], where: str, left_out: list[MrSequence], *, lossy: bool
-) -> tuple[dict[MrSequence, Volume], tuple[Flag, ...]]:
-    flags: list[Flag] = []
-    for name, values in arrays.items():
-        arrays[name], odd = make_finite(values, name.value, where)
-        flags += odd
-    refuse_mask(arrays[MrSequence.FLAIR], "FLAIR", where)
-    kept, copy_flags = keep_real(arrays, lossy=lossy, explained=left_out)
-    volumes = {name: Volume(np.ascontiguousarray(values)) for name, values in kept.items()}
-    return volumes, (*flags, *copy_flags)

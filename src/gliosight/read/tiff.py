@@ -1,8 +1,7 @@
 """Pixels of one TIFF or BigTIFF; its pages are slices (read stage).
 
-tifffile reads the directories. Strips and tiles are unpacked here, never to more bytes than the image
-needs, and turned into pixels in one way for all compressions: a compressed file gives the pixels of its
-uncompressed twin, with or without imagecodecs. libtiff (Pillow's way) prints to standard error.
+tifffile reads the directories. Strips and tiles are unpacked here, to no more bytes than the image needs and
+in one way for all compressions, with or without imagecodecs. libtiff (Pillow's way) prints to standard error.
 """
 
 from __future__ import annotations
@@ -22,51 +21,39 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
+from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, PREDICTOR
 
-from gliosight.errors import DamagedInputError, LimitExceededError, UnsupportedInputError
+from gliosight.errors import DamagedInputError, LimitExceededError
 from gliosight.read.intensities import as_float32, from_doubles
 from gliosight.read.limits import RATIO_FROM, Budget
 from gliosight.read.pictures import (
+    ORIENTATION,
     Picture,
     damaged,
     decode_jpeg,
-    library,
+    decoding,
     looked_up,
     native,
-    orientation_of,
     unsupported,
     upright,
 )
 
 # Entries of a directory, in one and on average: writers make 10 to 60, and tifffile reads 4,096 at most.
 LARGEST_DIRECTORY, MOST_ENTRIES = 4096, 100
-# Values that several directories may share, such as a description (bytes).
+# Bytes of values that several directories may share, such as a description.
 MOST_SHARED = 2**24
 # Bytes of one value by the entry's type; BigTIFF has 16 to 18.
-_VALUE_BYTES = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8, 0])
+VALUE_BYTES = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8, 8, 8, 0])
 LEAST_TILE = 16  # TIFF 6.0, section 15
-# What a description may claim to be the number of slices, channels or time points.
-MOST_CLAIMED = 10**9
-
-# Values of Compression, PhotometricInterpretation, NewSubfileType, PlanarConfiguration and Predictor.
-NONE, LZW, JPEG, DEFLATE, DEFLATE_OLD, PACKBITS, LZMA = 1, 5, 7, 8, 32946, 32773, 34925
-PACKED = (LZW, DEFLATE, DEFLATE_OLD, PACKBITS, LZMA)
-MIN_IS_WHITE, PALETTE, YCBCR = 0, 3, 6
-COLOURS = (MIN_IS_WHITE, 1, 2, PALETTE)  # black is zero, RGB
-REDUCED, TRANSPARENCY = 1, 4
-SEPARATE = 2
-NO_PREDICTOR, DIFFERENCES, FLOAT_DIFFERENCES = 1, 2, 3
+# Compressions without loss, and colour models, that are read.
+PACKED = {COMPRESSION[name] for name in ("LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA")}
+COLOURS = {PHOTOMETRIC[name] for name in ("MINISWHITE", "MINISBLACK", "RGB", "PALETTE")}
 WHOLE_BYTES = (8, 16, 32, 64)
 # By SampleFormat: numpy's letter, and the depths that are read.
-_NUMBERS = {1: ("u", (*range(1, 17), 32, 64)), 2: ("i", WHOLE_BYTES), 3: ("f", WHOLE_BYTES[1:])}
+NUMBERS = {1: ("u", (*range(1, 17), 32, 64)), 2: ("i", WHOLE_BYTES), 3: ("f", WHOLE_BYTES[1:])}
 # Unpacking one strip or tile costs as much as this many pixels, however small it is.
-_SEGMENT_COST = {NONE: 0, JPEG: 16_384} | dict.fromkeys(PACKED, 4096)
-_FLIPPED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
-# ImageJ's function from stored to real numbers (ij.measure.Calibration), and what stands for none.
-_CALIBRATION, _STRAIGHT_LINE = {"cf": 20, "c0": 0, "c1": 1}, 0
-# Formats of microscopes whose planes are not one page each.
-_MICROSCOPES = ("lsm", "stk", "fluoview", "mmstack", "ndtiff", "nih", "scanimage")
-
+SEGMENT_COST = {COMPRESSION.NONE: 0, COMPRESSION.JPEG: 16_384} | dict.fromkeys(PACKED, 4096)
+FLIPPED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 # What tifffile logs about a broken file is an error here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
@@ -85,73 +72,76 @@ def decode_tiff(data: bytes, where: str, budget: Budget) -> Picture:
     """
     notes: set[str] = set()
     pages: list[NDArray[Any]] = []
-    whites: set[bool] = set()
+    kinds: list[str] = []
     stored = 0
-    with library("TIFF", where), tifffile.TiffFile(io.BytesIO(data)) as tif:
+    with decoding("TIFF", where):
         offsets = _directories(data, where, budget)
-        _refuse_hyperstack(tif, len(offsets), where)
+        tif = tifffile.TiffFile(io.BytesIO(data))
+        _check_stack(tif, len(offsets), where)
         for index, offset in enumerate(offsets):
             tif.filehandle.seek(offset)
             page = tifffile.TiffPage(tif, index=index)
-            if int(page.subfiletype) & (REDUCED | TRANSPARENCY):
+            if page.is_reduced or page.is_mask:
                 continue  # a thumbnail, or the mask of another page
             here = where if len(offsets) == 1 else f"{where}, page {index + 1}"
-            stored += 0 if page.compression == NONE else sum(page.databytecounts)
+            stored += 0 if page.compression == COMPRESSION.NONE else sum(page.databytecounts)
             if stored > len(data):
                 raise damaged("TIFF", "its strips or tiles overlap", here)
-            pages.append(_decode_page(page, data, here, budget, notes))
-            whites.add(page.photometric == MIN_IS_WHITE)
-            _check_alike(pages, whites, where)
+            pixels = _decode_page(page, data, here, budget, notes)
+            white = page.photometric == PHOTOMETRIC.MINISWHITE
+            sides = " x ".join(map(str, pixels.shape))
+            kinds.append(f"{sides} {pixels.dtype}" + ", white is zero" * white)
+            if kinds[-1] != kinds[0]:
+                raise DamagedInputError(
+                    f"page {len(kinds)} is {kinds[-1]}, page 1 is {kinds[0]}",
+                    where=where,
+                    remedy="give slices of one series only",
+                )
+            pages.append(pixels)
         if not pages:
             raise damaged("TIFF", "it holds thumbnails only", where)
         stack = np.stack(pages)
-        if True in whites and stack.dtype.kind == "f":
+        if white and stack.dtype.kind == "f":
             stack = stack.max() - stack
         if stack.dtype == np.float64:
             # A slice in a file of its own keeps its offset: another slice would have another one.
             stack = from_doubles(stack) if len(stack) > 1 else as_float32(stack)
-        stack = _calibrated(stack, tif, where)
-    return Picture(stack, frozenset(notes))
+        return Picture(_calibrated(stack, tif, where), frozenset(notes))
 
 
 def _directories(data: bytes, where: str, budget: Budget) -> list[int]:
-    """Where each image directory begins (TIFF 6.0, section 2; BigTIFF has wider fields).
+    """Offsets of the image directories (TIFF 6.0, section 2; BigTIFF has wider fields).
 
-    The chain of directories may leave the file, run in a circle or never end; tifffile logs that and
-    gives fewer pages. It reads every value of every directory: where they overlap or share their
-    values, a small file would cost hours.
+    tifffile gives fewer pages where their chain leaves the file or runs in a circle. It reads every value
+    of every directory: where they overlap or share their values, a small file would cost hours.
     """
     order = "<" if data[:2] == b"II" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
-    link_at, link, count = (8, "Q", "Q") if big else (4, "I", "H")
-    entry = np.dtype(f"{order}u2,{order}u2,{order}u{8 if big else 4},V{8 if big else 4}")
-
-    def number_at(at: int, letter: str) -> int:
-        if at + struct.calcsize(letter) > len(data):
-            what = f"it ends after {len(data):,} bytes, before its own directory"
-            raise damaged("TIFF", what, where)
-        return int(struct.unpack_from(order + letter, data, at)[0])
-
+    width = 8 if big else 4  # of an offset; also where the first one stands
+    link, count = order + ("Q" if big else "I"), order + ("Q" if big else "H")
+    entry = np.dtype(f"{order}u2,{order}u2,{order}u{width},V{width}")
     offsets: dict[int, None] = {}
     entries, values = 0, 0.0
-    while offset := number_at(link_at, link):
-        if offset in offsets:
-            raise damaged("TIFF", "its pages are linked in a circle", where)
-        offsets[offset] = None
-        budget.check_members(len(offsets), where)
-        here, begins = number_at(offset, count), offset + struct.calcsize(count)
-        link_at = begins + here * entry.itemsize
-        number_at(link_at, link)
-        table = np.frombuffer(data, entry, here, begins)
-        sizes = _VALUE_BYTES[np.minimum(table["f1"], len(_VALUE_BYTES) - 1)]
-        entries += here
-        values += float(np.dot(sizes, table["f2"].astype(float)))
-        if entries * entry.itemsize > len(data) or values > len(data) + MOST_SHARED:
-            raise damaged("TIFF", "its directories overlap or share their values", where)
+    try:
+        (offset,) = struct.unpack_from(link, data, width)
+        while offset:
+            if offset in offsets:
+                raise damaged("TIFF", "its pages are linked in a circle", where)
+            offsets[offset] = None
+            budget.check_members(len(offsets), where)
+            (number,) = struct.unpack_from(count, data, offset)
+            begin = offset + struct.calcsize(count)
+            (offset,) = struct.unpack_from(link, data, begin + number * entry.itemsize)
+            table = np.frombuffer(data, entry, number, begin)
+            sizes = VALUE_BYTES[np.minimum(table["f1"], len(VALUE_BYTES) - 1)]
+            entries += number
+            values += float(np.dot(sizes, table["f2"].astype(float)))
+            if entries * entry.itemsize > len(data) or values > len(data) + MOST_SHARED:
+                raise damaged("TIFF", "its directories overlap or share their values", where)
+    except (struct.error, IndexError) as error:
+        raise damaged("TIFF", "it is truncated, a directory is missing", where) from error
     if entries > LARGEST_DIRECTORY + MOST_ENTRIES * len(offsets):
         raise damaged("TIFF", f"its directories have {entries:,} entries", where)
-    if not offsets:
-        raise damaged("TIFF", "it holds no page", where)
     return list(offsets)
 
 
@@ -159,11 +149,11 @@ def _decode_page(
     page: tifffile.TiffPage, data: bytes, where: str, budget: Budget, notes: set[str]
 ) -> NDArray[Any]:
     """Pixels of one page, upright, (rows, columns, channels)."""
-    _check_kind(page, where)
-    if page.compression == JPEG:
+    _check_page(page, where)
+    if page.compression == COMPRESSION.JPEG:
         notes.add("LOSSY_SOURCE")
     values = _samples(page, data, where, budget)
-    if page.photometric == PALETTE:
+    if page.photometric == PHOTOMETRIC.PALETTE:
         table = np.asarray(page.colormap)
         if values.shape[-1] != 1 or table.ndim != 2 or len(table) != 3:
             raise damaged("TIFF", "its palette does not fit", where)
@@ -177,55 +167,52 @@ def _decode_page(
         values = values[..., :-1]
     if values.shape[-1] not in (1, 3):
         raise unsupported(f"a TIFF with {channels} channels", where)
-    pixels, turned = upright(native(values), orientation_of(page))
-    if turned:
-        notes.add("TURNED_UPRIGHT")
-    if page.photometric == MIN_IS_WHITE and pixels.dtype.kind == "i":
+    pixels = upright(native(values), page.tags.valueof(ORIENTATION), notes)
+    if page.photometric == PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "i":
         return ~pixels
-    if page.photometric == MIN_IS_WHITE and pixels.dtype.kind == "u":
+    if page.photometric == PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "u":
         white = 255 if page.bitspersample == 1 else (1 << page.bitspersample) - 1
         return np.asarray(pixels.dtype.type(white) - pixels)
     return pixels
 
 
-def _check_kind(page: tifffile.TiffPage, where: str) -> None:
+def _check_page(page: tifffile.TiffPage, where: str) -> None:
     """Refuse a sound page of a kind that is not read."""
     colours, packing, bits = page.photometric, page.compression, page.bitspersample
-    if colours not in (*COLOURS, *((YCBCR,) if packing == JPEG else ())):
+    ycbcr = (colours, packing) == (PHOTOMETRIC.YCBCR, COMPRESSION.JPEG)
+    if colours not in COLOURS and not ycbcr:
         name = getattr(colours, "name", str(colours))
         raise unsupported(f"colour model {'CMYK' if name == 'SEPARATED' else name}", where)
-    letter, depths = _NUMBERS.get(page.sampleformat, ("", ()))
+    letter, depths = NUMBERS.get(page.sampleformat, ("", ()))
     if bits not in depths:
         raise unsupported(f"a TIFF with this kind of numbers ({bits} bits)", where)
-    predicted = {NO_PREDICTOR: depths, DIFFERENCES: WHOLE_BYTES}
-    if letter == "f":
-        predicted[FLOAT_DIFFERENCES] = depths
-    unpacked = {NONE: depths, JPEG: (8,)}
-    unpacked |= dict.fromkeys(PACKED, predicted.get(page.predictor, ()))
-    if bits not in unpacked.get(packing, ()):
+    decoded = packing == COMPRESSION.NONE or (packing == COMPRESSION.JPEG and bits == 8)
+    if packing in PACKED:
+        decoded = {
+            PREDICTOR.NONE: True,
+            PREDICTOR.HORIZONTAL: bits in WHOLE_BYTES,
+            PREDICTOR.FLOATINGPOINT: letter == "f",
+        }.get(page.predictor, False)
+    if not decoded:
         name = getattr(packing, "name", f"unknown ({packing})")
         what = f"TIFF with {name} compression and this kind of pixels"
         raise unsupported(what, where, "save it uncompressed or with deflate")
-    together = 1 if page.planarconfig == SEPARATE else page.samplesperpixel
-    if packing == JPEG and together not in (1, 3):
+    together = 1 if page.planarconfig == PLANARCONFIG.SEPARATE else page.samplesperpixel
+    if packing == COMPRESSION.JPEG and together not in (1, 3):
         raise unsupported(f"JPEG with {together} channels in TIFF", where)
     if page.imagedepth != 1:
         raise unsupported(f"a TIFF of {page.imagedepth} slices in one page", where)
-    if not page.imagewidth or not page.imagelength or not page.samplesperpixel:
-        raise damaged("TIFF", "a side is zero pixels long", where)
 
 
 def _samples(page: tifffile.TiffPage, data: bytes, where: str, budget: Budget) -> NDArray[Any]:
     """The page's samples as the file has them, (rows, columns, samples)."""
-    rows, columns = page.imagelength, page.imagewidth
-    planes = page.samplesperpixel if page.planarconfig == SEPARATE else 1
-    together = page.samplesperpixel // planes
+    rows, columns, samples = page.imagelength, page.imagewidth, page.samplesperpixel
+    planes, together = (samples, 1) if page.planarconfig == PLANARCONFIG.SEPARATE else (1, samples)
+    height, width = min(page.rowsperstrip, rows), columns
     if page.is_tiled:
         height, width = page.tilelength, page.tilewidth
-    else:
-        height, width = min(page.rowsperstrip, rows), columns
-    if not height or not width:
-        raise damaged("TIFF", "its strips or tiles are empty", where)
+    if not rows * columns * samples * height * width:
+        raise damaged("TIFF", "a side is zero pixels long", where)
     down, across = -(-rows // height), -(-columns // width)
     count = planes * down * across
     if page.is_tiled and down * across > 1 and min(height, width) < LEAST_TILE:
@@ -233,8 +220,8 @@ def _samples(page: tifffile.TiffPage, data: bytes, where: str, budget: Budget) -
     line = -(-width * together * page.bitspersample // 8)  # bytes
     # Tiles reach over the image's edges: that is allocated, too.
     size = count * height * width * together * max(page.bitspersample // 8, 1)
-    cost = max(rows * columns * page.samplesperpixel, count * _SEGMENT_COST[page.compression])
-    packed = None if page.compression == NONE else sum(page.databytecounts)
+    packed = None if page.compression == COMPRESSION.NONE else sum(page.databytecounts)
+    cost = max(rows * columns * samples, count * SEGMENT_COST[page.compression])
     budget.take(size, where, packed=packed, pixels=cost)
     segments = list(zip(page.dataoffsets, page.databytecounts, strict=False))[:count]
     if len(segments) < count or 0 in page.databytecounts[:count]:
@@ -243,16 +230,56 @@ def _samples(page: tifffile.TiffPage, data: bytes, where: str, budget: Budget) -
         raise damaged("TIFF", "it is truncated", where)
     parts = []
     for index, (begin, length) in enumerate(segments):
+        # The last strip may be shorter.
         lines = height if page.is_tiled else min(height, rows - index % down * height)
-        shape = (lines, width, together)
-        part = _unpack(page, data[begin : begin + length], shape, lines * line, where, budget)
+        part = data[begin : begin + length]
+        if page.compression == COMPRESSION.JPEG:
+            part = _unpack_jpeg(page, part, (lines, width, together), where, budget)
+        else:
+            part = _unpack(page, part, lines * line, where)
         if len(part) < lines * line:
             raise damaged("TIFF", "it is truncated, a strip or tile lacks pixels", where)
-        parts.append(part.ljust(height * line, b"\0"))  # the last strip may be shorter
+        parts.append(part.ljust(height * line, b"\0"))
     values = _as_numbers(page, b"".join(parts), line, width, together)
     values = values.reshape(planes, down, across, height, width, together)
     values = values.transpose(1, 3, 2, 4, 0, 5)  # rows, columns, channels: two axes each
     return values.reshape(down * height, across * width, -1)[:rows, :columns]
+
+
+def _unpack(page: tifffile.TiffPage, stored: bytes, size: int, where: str) -> bytes:
+    """One strip or tile as bytes, of ``size`` at most; fewer where pixels are missing."""
+    if page.fillorder == 2:
+        stored = stored.translate(FLIPPED)
+    if page.compression == COMPRESSION.NONE:
+        return stored[:size]
+    if page.compression == COMPRESSION.LZW:
+        return unpack_lzw(stored, size)
+    if page.compression == COMPRESSION.PACKBITS:
+        return Image.frombytes("L", (size, 1), stored, "packbits", "L").tobytes()
+    if page.compression == COMPRESSION.LZMA:
+        return lzma.LZMADecompressor(memlimit=2**28).decompress(stored, size)
+    engine = zlib.decompressobj()
+    unpacked = engine.decompress(stored, size)
+    if len(engine.unconsumed_tail) * 1032 > RATIO_FROM:  # deflate expands 1,032 times at most
+        engine.decompress(engine.unconsumed_tail, RATIO_FROM)
+        if engine.unconsumed_tail:
+            what = "its compressed pixels inflate far beyond the image"
+            remedy = "do not trust this file; export it again"
+            raise LimitExceededError(what, where=where, remedy=remedy)
+    return unpacked
+
+
+def _unpack_jpeg(
+    page: tifffile.TiffPage, stored: bytes, shape: tuple[int, int, int], where: str, budget: Budget
+) -> bytes:
+    """One strip or tile of JPEG; its tables stand in the directory."""
+    if page.jpegtables:
+        stored = page.jpegtables[:-2] + stored[2:]
+    transform = int(page.photometric == PHOTOMETRIC.YCBCR)
+    pixels, _ = decode_jpeg(stored, where, budget, transform=transform)
+    if pixels.shape[0] < shape[0] or pixels.shape[1:] != shape[1:]:
+        raise damaged("TIFF", "a strip or tile is of another size than the page says", where)
+    return pixels[: shape[0]].tobytes()
 
 
 def _as_numbers(
@@ -262,7 +289,7 @@ def _as_numbers(
 
     The Predictor tag belongs to a compression (TIFF 6.0, section 14): without one it means nothing.
     """
-    bits, letter = page.bitspersample, _NUMBERS[page.sampleformat][0]
+    bits, letter = page.bitspersample, NUMBERS[page.sampleformat][0]
     lines = np.frombuffer(joined, np.uint8).reshape(-1, line)
     if bits not in WHOLE_BYTES:  # packed from the highest bit on, each line for itself
         single = np.unpackbits(lines, axis=1)[:, : width * together * bits]
@@ -272,110 +299,26 @@ def _as_numbers(
             values = values << 1 | single[..., bit]
         return values * np.uint8(255) if bits == 1 else values
     dtype = np.dtype(f"{letter}{bits // 8}").newbyteorder(page.parent.byteorder)
-    if page.compression in (NONE, JPEG) or page.predictor == NO_PREDICTOR:
+    if page.compression in (COMPRESSION.NONE, COMPRESSION.JPEG) or page.predictor == PREDICTOR.NONE:
         return lines.view(dtype).reshape(-1, width, together)
-    if page.predictor == DIFFERENCES:
+    if page.predictor == PREDICTOR.HORIZONTAL:
         whole = np.dtype(f"u{bits // 8}")
         differences = lines.view(whole.newbyteorder(page.parent.byteorder))
         sums = np.cumsum(differences.reshape(-1, width, together), axis=1, dtype=whole)
         return sums.view(dtype.newbyteorder("="))
     # Adobe's Photoshop TIFF Technical Note 3: bytes by significance, then differences of bytes.
     bytewise = np.cumsum(lines.reshape(len(lines), -1, together), axis=1, dtype=np.uint8)
-    samples = bytewise.reshape(len(lines), bits // 8, -1).swapaxes(1, 2)
-    return np.ascontiguousarray(samples).view(f">f{bits // 8}").reshape(-1, width, together)
+    floats = bytewise.reshape(len(lines), bits // 8, -1).swapaxes(1, 2)
+    return np.ascontiguousarray(floats).view(f">f{bits // 8}").reshape(-1, width, together)
 
 
-def _check_alike(pages: list[NDArray[Any]], whites: set[bool], where: str) -> None:
-    first, last = (
-        f"{' x '.join(str(side) for side in page.shape)} {page.dtype}"
-        for page in (pages[0], pages[-1])
-    )
-    if last != first:
-        raise DamagedInputError(
-            f"page {len(pages)} is {last}, page 1 is {first}",
-            where=where,
-            remedy="give slices of one series only",
-        )
-    if len(whites) > 1:
-        raise damaged("TIFF", "white is zero on some of its pages only", where)
-
-
-def _calibrated(stack: NDArray[Any], tif: tifffile.TiffFile, where: str) -> NDArray[Any]:
-    """The numbers that ImageJ shows for the stored ones: it stores signed numbers as unsigned.
-
-    ImageJ's description has them as ``cf``, ``c0`` and ``c1``. They are for grey integers.
-    """
-    words = tif.imagej_metadata if tif.is_imagej else None
-    if not isinstance(words, dict) or stack.dtype.kind != "u" or stack.shape[-1] != 1:
-        return stack
-    function, *line = (words.get(name, usual) for name, usual in _CALIBRATION.items())
-    if function == _CALIBRATION["cf"]:
-        return stack
-    if function != _STRAIGHT_LINE:
-        what = "a stack of ImageJ whose calibration is not linear"
-        raise unsupported(what, where, "convert it to 32 bits in ImageJ, and save that")
-    offset, slope = (float(number) for number in line)
-    if not np.isfinite([offset, slope]).all() or slope == 0:
-        raise damaged("TIFF", "its calibration by ImageJ is no line", where)
-    if (offset, slope) == (0, 1):
-        return stack
-    if (offset, slope) == (-32768, 1) and stack.dtype == np.uint16:
-        return (stack ^ np.uint16(1 << 15)).view(np.int16)
-    return np.stack([as_float32(page * slope + offset) for page in stack])
-
-
-def _unpack(
-    page: tifffile.TiffPage,
-    stored: bytes,
-    shape: tuple[int, int, int],
-    size: int,
-    where: str,
-    budget: Budget,
-) -> bytes:
-    """One strip or tile as bytes, of ``size`` at most; fewer where pixels are missing."""
-    packing = page.compression
-    if packing == JPEG:
-        if page.jpegtables:
-            stored = page.jpegtables[:-2] + stored[2:]
-        transform = int(page.photometric == YCBCR)
-        pixels, _ = decode_jpeg(stored, where, budget, transform=transform)
-        if pixels.shape[0] < shape[0] or pixels.shape[1:] != shape[1:]:
-            raise damaged("TIFF", "a strip or tile is of another size than the page says", where)
-        return pixels[: shape[0]].tobytes()
-    if page.fillorder == 2:
-        stored = stored.translate(_FLIPPED)
-    if packing == NONE:
-        return stored[:size]
-    if packing == LZW:
-        return unpack_lzw(stored, size)
-    if packing == PACKBITS:
-        return Image.frombytes("L", (size, 1), stored, "packbits", "L").tobytes()
-    if packing == LZMA:
-        return lzma.LZMADecompressor(memlimit=2**28).decompress(stored, size)
-    return _unpack_deflate(stored, size, where)
-
-
-def _unpack_deflate(stored: bytes, size: int, where: str) -> bytes:
-    engine = zlib.decompressobj()
-    unpacked = engine.decompress(stored, size)
-    if len(engine.unconsumed_tail) * 1032 > RATIO_FROM:  # deflate expands 1,032 times at most
-        engine.decompress(engine.unconsumed_tail, RATIO_FROM)
-        if engine.unconsumed_tail:
-            raise LimitExceededError(
-                "its compressed pixels inflate far beyond the image",
-                where=where,
-                remedy="do not trust this file; export it again",
-            )
-    return unpacked
-
-
-# LZW (TIFF 6.0, section 13): bits of each code after a CLEAR. GIF's codes grow one code later, and have
-# the low bit first; else it is the same. A table holds 4,096 strings.
-_CLEAR, _END = 256, 257
-_TIFF_WIDTHS = np.repeat([9, 10, 11, 12], [254, 512, 1024, 2050])
-_TIFF_ENDS = np.cumsum(_TIFF_WIDTHS)
-_GIF_WIDTHS = np.repeat([9, 10, 11, 12], [255, 512, 1024, 2049])
-_GIF_BITS = np.arange(16) < _GIF_WIDTHS[:, None]
+# LZW (TIFF 6.0, section 13): bits of each code after a CLEAR. GIF's codes grow one code later, and have the
+# low bit first; else it is the same. A table holds 4,096 strings.
+CLEAR, END = 256, 257
+TIFF_WIDTHS = np.repeat([9, 10, 11, 12], [254, 512, 1024, 2050])
+TIFF_ENDS = np.cumsum(TIFF_WIDTHS)
+GIF_WIDTHS = np.repeat([9, 10, 11, 12], [255, 512, 1024, 2049])
+GIF_BITS = np.arange(16) < GIF_WIDTHS[:, None]
 
 
 def unpack_lzw(packed: bytes, size: int) -> bytes:
@@ -390,37 +333,49 @@ def unpack_lzw(packed: bytes, size: int) -> bytes:
         raise ValueError("LZW as before TIFF 6.0, with the low bit first")
     data = np.frombuffer(packed + b"\0\0", np.uint8)
     tables: list[NDArray[np.uint8]] = []
-    at, code = 0, _CLEAR
-    while code == _CLEAR and len(tables) < 16 + size // 64:
-        ends = at + _TIFF_ENDS[: len(packed)]
+    at, code = 0, CLEAR
+    while code == CLEAR and len(tables) < 16 + size // 64:
+        ends = at + TIFF_ENDS[: len(packed)]
         count = int(np.searchsorted(ends, 8 * len(packed), "right"))
         if count == 0:
             break
-        widths = _TIFF_WIDTHS[:count]
+        widths = TIFF_WIDTHS[:count]
         begins = ends[:count] - widths
         byte, shift = begins >> 3, 24 - widths - (begins & 7)
         first, second, third = (data[byte + index].astype(np.int64) for index in range(3))
         codes = (first << 16 | second << 8 | third) >> shift & (1 << widths) - 1
-        commands = np.flatnonzero((codes == _CLEAR) | (codes == _END))
-        if len(commands) == 0 and count == len(_TIFF_ENDS):
+        commands = np.flatnonzero((codes == CLEAR) | (codes == END))
+        if len(commands) == 0 and count == len(TIFF_ENDS):
             raise ValueError("LZW without a CLEAR where the table is full")
         count = int(commands[0]) + 1 if len(commands) else count
         code, at = int(codes[count - 1]), int(ends[count - 1])
         as_bits = np.unpackbits(codes[:count].astype("<u2").view(np.uint8), bitorder="little")
-        tables.append(as_bits.reshape(-1, 16)[_GIF_BITS[:count]])
+        tables.append(as_bits.reshape(-1, 16)[GIF_BITS[:count]])
     gif = np.packbits(np.concatenate(tables), bitorder="little").tobytes()
     blocks = [gif[begin : begin + 255] for begin in range(0, len(gif), 255)]
     framed = b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
     return Image.frombytes("L", (size, 1), framed, "gif", 8, 0).tobytes()
 
 
-def _refuse_hyperstack(tif: tifffile.TiffFile, pages: int, where: str) -> None:
+# What ImageDescription says of a stack. Values of ij.measure.Calibration, ImageJ's function from stored to
+# real numbers; a number of slices, channels or time points that no file has; formats of microscopes whose
+# planes are not one page each; and the names of the axes.
+STRAIGHT_LINE, NO_FUNCTION = 0, 20
+MOST_CLAIMED = 10**9
+MICROSCOPES = ("lsm", "stk", "fluoview", "mmstack", "ndtiff", "nih", "scanimage")
+OME_AXES = {"channels": "SizeC", "slices": "SizeZ", "time points": "SizeT"}
+IMAGEJ_AXES = {"channels": "channels", "slices": "slices", "time points": "frames"}
+SAVE_STACK = "save FLAIR alone as a TIFF of its own, with one page for each slice, in their order"
+
+
+def _check_stack(tif: tifffile.TiffFile, pages: int, where: str) -> None:
     """Refuse channels, time points, several images, and slices that are not one page each."""
-    for name in _MICROSCOPES:
+    for name in MICROSCOPES:
         if getattr(tif, f"is_{name}", False):
             raise unsupported(f"a microscope's TIFF ({name.upper()})", where)
-    ome = _ome(tif.pages.first)
-    images = _images(tif, ome)
+    ome = _ome(tif.pages.first.description)
+    images = _claimed(tif, ome)
+    slices = [axes["slices"] for axes in images]
     for axes in images:
         if max(axes.values()) > MOST_CLAIMED:
             raise ValueError("no stack is that large")
@@ -428,58 +383,48 @@ def _refuse_hyperstack(tif: tifffile.TiffFile, pages: int, where: str) -> None:
             axes["channels"] = 1  # the samples of each pixel
         if any(size > 1 for axis, size in axes.items() if axis != "slices"):
             sizes = [f"{size} {axis}" for axis, size in axes.items() if size > 1]
-            raise UnsupportedInputError(
-                f"a stack of {' x '.join(sizes)}",
-                where=where,
-                remedy="save one channel and time point as a stack of slices, and give that",
-            )
-    slices = [axes["slices"] for axes in images]
+            raise unsupported(f"a stack of {' x '.join(sizes)}", where, SAVE_STACK)
     if len(images) > 1 and (ome is not None or max(slices) > 1):
-        what = f"a TIFF of {len(images)} images"
-        remedy = "save each image as a file of its own, and give the stack of FLAIR"
-    elif sum(slices) != pages and (sum(slices) > 1 or ome is not None):
-        what = f"a stack of {sum(slices)} slices in {pages} page{'s' if pages > 1 else ''}"
-        remedy = "save it with one page for each slice, without other images beside"
-    elif ome is not None and (reason := _other_planes(ome, pages)):
-        what = f"an OME-TIFF {reason}"
-        remedy = "save it as one file with one page for each slice, in the order of the slices"
-    else:
-        return
-    raise UnsupportedInputError(what, where=where, remedy=remedy)
+        raise unsupported(f"a TIFF of {len(images)} images", where, SAVE_STACK)
+    if sum(slices) != pages and (sum(slices) > 1 or ome is not None):
+        what = f"a stack of {sum(slices)} slices in {pages} page{'s' * (pages > 1)}"
+        raise unsupported(what, where, SAVE_STACK)
+    if ome is not None and (reason := _other_planes(ome, pages)):
+        raise unsupported(f"an OME-TIFF {reason}", where, SAVE_STACK)
 
 
-def _images(tif: tifffile.TiffFile, ome: ElementTree.Element | None) -> list[dict[str, int]]:
-    """The axes of each image that ImageDescription claims, by OME-XML, ImageJ or tifffile."""
+def _claimed(tif: tifffile.TiffFile, ome: ElementTree.Element | None) -> list[dict[str, int]]:
+    """The axes of each image that OME-XML, ImageJ or tifffile's own description claims."""
     if ome is not None:
-        names = {"channels": "SizeC", "slices": "SizeZ", "time points": "SizeT"}
-        claims: list[Mapping[str, Any]] = [pixels.attrib for pixels in ome.iterfind(".//{*}Pixels")]
-    elif tif.is_imagej and isinstance(tif.imagej_metadata, dict):
-        names = {"channels": "channels", "slices": "slices", "time points": "frames"}
-        claims = [tif.imagej_metadata]
-    else:
-        return [_axes(words, tif.pages.first) for words in tif.shaped_metadata or ()]
-    images = [{axis: int(claim.get(name, 1)) for axis, name in names.items()} for claim in claims]
-    if ome is None and prod(images[0].values()) == 1:
-        images[0]["slices"] = int(claims[0].get("images", 1))
-    return images
+        return [
+            {axis: int(pixels.get(name, 1)) for axis, name in OME_AXES.items()}
+            for pixels in ome.iterfind(".//{*}Pixels")
+        ]
+    words = tif.imagej_metadata if tif.is_imagej else None
+    if isinstance(words, dict):
+        axes = {axis: int(words.get(name, 1)) for axis, name in IMAGEJ_AXES.items()}
+        if prod(axes.values()) == 1:
+            axes["slices"] = int(words.get("images", 1))
+        return [axes]
+    return [_axes(words, tif.pages.first.ndim) for words in tif.shaped_metadata or ()]
 
 
-def _axes(words: Mapping[str, Any], page: tifffile.TiffPage) -> dict[str, int]:
-    """Tifffile gives the shape of all pages together, and at times the names of its axes."""
+def _axes(words: Mapping[str, Any], sides: int) -> dict[str, int]:
+    """By tifffile, which describes the shape of all pages together, and at times names its axes."""
     shape, letters = words["shape"], words.get("axes", "")
     if len(letters) != len(shape):
         letters = "Q" * len(shape)
     axes = {"slices": 1}
-    for letter, size in list(zip(letters, shape, strict=True))[: len(shape) - len(page.shape)]:
+    for letter, size in zip(letters[:-sides], shape, strict=False):
         axis = {"C": "channels", "T": "time points"}.get(letter)
         axis = axis or ("slices" if axes["slices"] == 1 else "pages of some kind")
         axes[axis] = axes.get(axis, 1) * int(size)
     return axes
 
 
-def _ome(page: tifffile.TiffPage) -> ElementTree.Element | None:
-    """The root of OME-XML in ImageDescription, known by its start: comments may stand behind it."""
-    text = page.description.strip("\ufeff\0 \t\r\n")
+def _ome(description: str) -> ElementTree.Element | None:
+    """The root of OME-XML, known by its start: comments may stand behind it."""
+    text = description.strip("\ufeff\0 \t\r\n")
     if not text.startswith("<") or "OME" not in text:
         return None
     try:
@@ -501,14 +446,37 @@ def _other_planes(ome: ElementTree.Element, slices: int) -> str:
         return "with planes in another file"
     blocks = []
     for block in ome.iterfind(".//{*}TiffData"):
-        words = block.attrib
-        starts = [int(words.get(name, 0)) for name in ("IFD", "FirstZ", "FirstC", "FirstT")]
+        starts = [int(block.get(name, 0)) for name in ("IFD", "FirstZ", "FirstC", "FirstT")]
         # Without any page all planes are meant, with a page just that one.
-        count = words.get("NumPlanes", 1 if "IFD" in words else slices)
-        blocks.append((*starts, int(words.get("PlaneCount", count))))
+        count = block.get("NumPlanes", 1 if "IFD" in block.attrib else slices)
+        blocks.append((*starts, int(block.get("PlaneCount", count))))
     expected = 0
     for page, first, channel, time, count in sorted(blocks):
         if page != expected or first != expected or channel or time or count < 1:
             return "whose pages are not in the order of its slices"
         expected += count
     return "whose pages are not all of its slices" if blocks and expected != slices else ""
+
+
+def _calibrated(stack: NDArray[Any], tif: tifffile.TiffFile, where: str) -> NDArray[Any]:
+    """The numbers that ImageJ shows for the stored ones: it stores signed numbers as unsigned.
+
+    ImageJ's description has them as ``cf``, ``c0`` and ``c1``. They are for grey integers.
+    """
+    words = tif.imagej_metadata if tif.is_imagej else None
+    if not isinstance(words, dict) or stack.dtype.kind != "u" or stack.shape[-1] != 1:
+        return stack
+    function = words.get("cf", NO_FUNCTION)
+    if function == NO_FUNCTION:
+        return stack
+    if function != STRAIGHT_LINE:
+        what = "a stack of ImageJ whose calibration is not linear"
+        raise unsupported(what, where, "convert it to 32 bits in ImageJ, and save that")
+    offset, slope = float(words.get("c0", 0)), float(words.get("c1", 1))
+    if not np.isfinite([offset, slope]).all() or slope == 0:
+        raise damaged("TIFF", "its calibration by ImageJ is no line", where)
+    if (offset, slope) == (0, 1):
+        return stack
+    if (offset, slope) == (-32768, 1) and stack.dtype == np.uint16:
+        return (stack ^ np.uint16(1 << 15)).view(np.int16)
+    return np.stack([as_float32(page * slope + offset) for page in stack])

@@ -1,9 +1,7 @@
-"""A zip archive as a temporary folder (read stage).
+"""A zip archive as a temporary folder that is gone when the reading is over (read stage).
 
-In: a path. Out: a folder that only we may enter, called like the archive, with the archive's regular files
-under their own names, gone when the reading is over; and what was left out, in words. Nothing is ever written
-outside that folder, whatever a member is called: absolute paths, ``..``, drive letters, links and devices are
-left out, and so are encrypted members and archives in the archive. What counts is what is really inflated;
+Nothing is ever written outside that folder: absolute paths, ``..``, drive letters, links and devices are left
+out, and so are encrypted members and archives in the archive. The limits hold for what is really inflated:
 the directory of a zip is only its own claim.
 """
 
@@ -30,18 +28,16 @@ from gliosight.errors import (
 from gliosight.files import remove_abandoned_temporaries, safe_name, temporary_folder
 from gliosight.read.detect import HEAD_BYTES, Kind, recognise
 from gliosight.read.gzipped import MAGIC as GZIP
-from gliosight.read.limits import Budget, open_regular, size_in_words
+from gliosight.read.limits import Budget, open_regular, reason, size_in_words, too_large
 
 CHUNK = 1 << 20
 # Bytes of a name, and of a path in the archive: what the file systems of today take.
 NAME_BYTES, PATH_BYTES, DEPTH = 255, 1024, 64
-_ENCRYPTED = 0x1
-_UNIX = 3
 # The directory is read at one go; this is room enough for each of the members that are allowed.
 DIRECTORY_ENTRY = 1200
 # Only these are inflated bit by bit; the standard library unpacks the others without bound.
-_METHODS = frozenset({zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED})
-AGAIN = "fetch the archive again from where it came"
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+UNIX = 3  # the system whose file modes stand in the directory
 # Names of members in a message before it breaks off.
 NAMED = 3
 
@@ -86,10 +82,6 @@ def unzipped(path: Path, budget: Budget) -> Iterator[Unzipped]:
         Its limits hold for the sum of all members; nothing is taken from it, since the images in
         them are counted when they are read.
 
-    Yields
-    ------
-    Unzipped
-
     Raises
     ------
     NothingReadableError
@@ -114,53 +106,52 @@ def unzipped(path: Path, budget: Budget) -> Iterator[Unzipped]:
             raise _no_room(error, where) from error
         with open_regular(path, where) as (handle, size):
             unpacking = _Unpacking(folder, budget, size, where)
-            skipped = unpacking.unpack(handle)
-        yield Unzipped(folder, skipped, unpacking.inner)
+            unpacking.unpack(handle)
+        yield Unzipped(folder, tuple(sorted(unpacking.skipped())), unpacking.inner())
 
 
 class _Unpacking:
-    """One archive on its way into a folder, and what was met so far."""
+    """One archive on its way into a folder."""
 
     def __init__(self, folder: Path, budget: Budget, size: int, where: str) -> None:
-        self.folder = folder
-        self.where = where
-        self._budget = budget
-        self._account = _Account(budget, size, where)
+        self._folder, self._budget, self._size, self._where = folder, budget, size, where
+        self._written = 0
         self._taken: dict[str, zipfile.ZipInfo] = {}
         self._folders: set[Path] = {folder}
-        self._skipped: Counter[Reason] = Counter()
+        self._reasons: Counter[Reason] = Counter()
         self._archives: list[str] = []
 
-    def unpack(self, handle: BinaryIO) -> tuple[str, ...]:
-        """Unpack all that may be, and say in words what was left out."""
+    def unpack(self, handle: BinaryIO) -> None:
+        """Unpack all that may be; raises if nothing was."""
         most = max(CHUNK, self._budget.limits.members * DIRECTORY_ENTRY)
         try:
-            archive = zipfile.ZipFile(_Slowly(handle, most, self.where))
+            archive = zipfile.ZipFile(_BoundedFile(handle, most, self._where))
         except (GliosightError, MemoryError):
             raise
         except Exception as error:  # a directory that lies raises nearly anything
-            raise _damaged("not a zip archive, or cut short", self.where) from error
+            raise self._damaged("not a zip archive, or cut short") from error
         with archive:
             members = archive.infolist()
-            self._budget.check_members(len(members), self.where)
+            self._budget.check_members(len(members), self._where)
             for member in members:
                 # What Windows programs write; zipfile itself cuts names at a NUL.
                 name = member.orig_filename.replace("\\", "/")
-                if not name.endswith("/"):
-                    reason = _refused(member, name) or self._member(archive, member, name)
-                    if reason is not None:
-                        self._skipped[reason] += 1
+                if name.endswith("/"):
+                    continue
+                why = _refused(member, name) or self._member(archive, member, name)
+                if why is not None:
+                    self._reasons[why] += 1
         if not self._taken:
             raise self._nothing()
-        return tuple(
-            f"{count} {words[count > 1]}" for words, count in sorted(self._skipped.items())
-        )
 
-    @property
+    def skipped(self) -> list[str]:
+        """What was left out, in words."""
+        return [f"{count} {words[count > 1]}" for words, count in self._reasons.items()]
+
     def inner(self) -> str:
         """The first names of the archives in the archive."""
-        names = ", ".join(printable(name) for name in self._archives[:NAMED])
-        return names + (", ..." if len(self._archives) > NAMED else "")
+        names = [printable(name) for name in self._archives[:NAMED]]
+        return ", ".join(names + ["..."] * (len(self._archives) > NAMED))
 
     def _member(
         self, archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str
@@ -170,53 +161,56 @@ class _Unpacking:
         if not parts:
             return NAMELESS
         name = "/".join(parts)
-        long = any(len(_bytes(part)) > NAME_BYTES for part in parts)
-        if long or len(_bytes(name)) > PATH_BYTES or len(parts) > DEPTH:
-            raise _damaged("a member's name is longer than file systems allow", self.where)
+        longest = max(len(part.encode()) for part in parts)
+        if longest > NAME_BYTES or len(name.encode()) > PATH_BYTES or len(parts) > DEPTH:
+            raise self._damaged("a member's name is longer than file systems allow")
         if (before := self._taken.get(name)) is not None:
             if (before.CRC, before.file_size) == (member.CRC, member.file_size):
                 return TWICE
-            raise _damaged(f"two different members are called {printable(name)}", self.where)
+            raise self._damaged(f"two different members are called {printable(name)}")
         try:
             with archive.open(member) as source:
                 head = source.read(HEAD_BYTES)
-                if _is_archive(head):
+                kind = recognise(head, len(head))
+                # A compressed NIfTI is no archive.
+                if kind in (Kind.ZIP, Kind.ARCHIVE) and not head.startswith(GZIP):
                     self._archives.append(name)
                     return ARCHIVE
                 self._taken[name] = member
-                self._write(source, head, self.folder.joinpath(*parts), member)
+                self._write(source, head, self._folder.joinpath(*parts), member)
         except (GliosightError, MemoryError):
             raise
         except Exception as error:  # zipfile, zlib and struct each have their own ways to say it
-            raise _damaged("a member is corrupt or cut short", self.where) from error
+            raise self._damaged("a member is corrupt or cut short") from error
         return None
 
     def _write(self, source: IO[bytes], head: bytes, target: Path, member: zipfile.ZipInfo) -> None:
         """Write a member's bytes as they are inflated."""
+        limits, where = self._budget.limits, self._where
+        written, chunk = 0, head
         try:
             self._make_folder(target.parent)
-            out = target.open("xb")
-        except (FileExistsError, NotADirectoryError) as error:
-            raise _damaged(
-                "one member is a folder to another, or their names differ in case alone, which this "
-                "file system cannot tell apart",
-                self.where,
-            ) from error
-        except (OSError, ValueError) as error:
-            raise _no_room(error, self.where) from error
-        written = 0
-        with out:
-            chunk = head
-            while chunk:
-                written += len(chunk)
-                self._account.add(len(chunk), written, member.compress_size)
-                try:
+            with target.open("xb") as out:
+                while chunk:
+                    written += len(chunk)
+                    self._written += len(chunk)
+                    if self._written > limits.decoded_bytes:
+                        what = f"the archive holds {size_in_words(self._written)} or more"
+                        raise too_large(what, limits, where)
+                    # Of the whole file, since members may share their packed bytes, and of this one.
+                    self._budget.check_ratio(self._written, where, packed=self._size)
+                    self._budget.check_ratio(written, where, packed=member.compress_size)
                     out.write(chunk)
-                except OSError as error:
-                    raise _no_room(error, self.where) from error
-                chunk = source.read(CHUNK)
+                    chunk = source.read(CHUNK)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise self._damaged(
+                "one member is a folder to another, or their names differ in case alone, which this "
+                "file system cannot tell apart"
+            ) from error
+        except OSError as error:
+            raise _no_room(error, where) from error
         if written != member.file_size:
-            raise _damaged("a member is not as long as it says", self.where)
+            raise self._damaged("a member is not as long as it says")
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder and those above it, each once."""
@@ -224,67 +218,59 @@ class _Unpacking:
             return
         self._make_folder(folder.parent)
         self._folders.add(folder)
-        self._budget.check_members(len(self._folders), self.where)
+        self._budget.check_members(len(self._folders), self._where)
         folder.mkdir(mode=0o700, exist_ok=True)
 
     def _nothing(self) -> GliosightError:
         """The error for an archive of which nothing was unpacked."""
-        reasons = set(self._skipped)
+        reasons = set(self._reasons)
+        kind: type[GliosightError] = UnsupportedInputError
         if not reasons:
-            return NothingReadableError(
-                "the archive is empty", where=self.where, remedy="check what was packed into it"
-            )
-        if reasons == {ENCRYPTED}:
-            return UnsupportedInputError(
-                "the archive is protected by a password",
-                where=self.where,
-                remedy="unpack it with its password, then give the folder",
-            )
-        if reasons == {ARCHIVE}:
-            return UnsupportedInputError(
-                f"the archive holds nothing but archives, {self.inner}",
-                where=self.where,
-                remedy="unpack it, then give one of them, or unpack them all and give the folder",
-            )
-        held = ", ".join(f"{count} {words[count > 1]}" for words, count in self._skipped.items())
-        kind = UnsupportedInputError if reasons <= _UNSUPPORTED else NothingReadableError
-        return kind(
-            f"nothing in the archive may be unpacked: it holds {held}",
-            where=self.where,
-            remedy="unpack it yourself, then give the folder",
+            kind, what = NothingReadableError, "the archive is empty"
+            remedy = "check what was packed into it"
+        elif reasons == {ENCRYPTED}:
+            what = "the archive is protected by a password"
+            remedy = "unpack it with its password, then give the folder"
+        elif reasons == {ARCHIVE}:
+            what = f"the archive holds nothing but archives, {self.inner()}"
+            remedy = "unpack it, then give one of them, or unpack them all and give the folder"
+        else:
+            what = f"nothing in the archive may be unpacked: it holds {', '.join(self.skipped())}"
+            remedy = "unpack it yourself, then give the folder"
+            if not reasons <= {ENCRYPTED, ARCHIVE, UNUSUAL}:
+                kind = NothingReadableError
+        return kind(what, where=self._where, remedy=remedy)
+
+    def _damaged(self, what: str) -> DamagedInputError:
+        return DamagedInputError(
+            what, where=self._where, remedy="fetch the archive again from where it came"
         )
-
-
-_UNSUPPORTED = {ENCRYPTED, ARCHIVE, UNUSUAL}
 
 
 def _refused(member: zipfile.ZipInfo, name: str) -> Reason | None:
     """Why a member is not unpacked."""
-    mode = member.external_attr >> 16 if member.create_system == _UNIX else 0
+    mode = member.external_attr >> 16 if member.create_system == UNIX else 0
     if not member.filename:
         return NAMELESS
-    if member.flag_bits & _ENCRYPTED:
+    if member.flag_bits & 1:
         return ENCRYPTED
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
         return SPECIAL
     parts = name.split("/")
     if not parts[0] or "\0" in name or any(part == ".." or part[1:2] == ":" for part in parts):
         return OUTSIDE
-    return None if member.compress_type in _METHODS else UNUSUAL
+    return None if member.compress_type in METHODS else UNUSUAL
 
 
-class _Slowly:
+class _BoundedFile:
     """The archive's file for zipfile, which would read a directory of any size into objects."""
 
     def __init__(self, handle: BinaryIO, most: int, where: str) -> None:
-        self._read = handle.read
-        self._most = most
-        self._where = where
-        self.seek = handle.seek
-        self.tell = handle.tell
+        self._read, self._most, self._where = handle.read, most, where
+        self.seek, self.tell, self.seekable = handle.seek, handle.tell, handle.seekable
 
     def read(self, size: int = -1) -> bytes:
-        """Give up to ``size`` bytes, unless that is more than any directory needs."""
+        """Up to ``size`` bytes, unless that is more than any directory needs."""
         if size > self._most:
             raise LimitExceededError(
                 "the archive's directory is too large for the members allowed",
@@ -293,54 +279,10 @@ class _Slowly:
             )
         return self._read(size)
 
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-
-class _Account:
-    """What was inflated so far, all members together."""
-
-    def __init__(self, budget: Budget, size: int, where: str) -> None:
-        self._budget = budget
-        self._size = size
-        self._where = where
-        self._total = 0
-
-    def add(self, more: int, member: int, packed: int) -> None:
-        """Count ``more`` bytes of a member that has ``member`` by now; raises at a limit."""
-        self._total += more
-        limit = self._budget.limits.decoded_bytes
-        if self._total > limit:
-            raise LimitExceededError(
-                f"the archive holds more than {size_in_words(limit)}",
-                where=self._where,
-                remedy="raise it with --max-decoded if the archive is to be trusted",
-            )
-        # Of the whole file, since members may share their packed bytes, and of this one.
-        self._budget.check_ratio(self._total, self._where, packed=self._size)
-        self._budget.check_ratio(member, self._where, packed=packed)
-
-
-def _is_archive(head: bytes) -> bool:
-    """Whether this is an archive in the archive; a compressed NIfTI does not count."""
-    if head.startswith(GZIP):
-        return False
-    return recognise(head, len(head)) in (Kind.ZIP, Kind.ARCHIVE)
-
-
-def _bytes(name: str) -> bytes:
-    return name.encode("utf-8", "surrogatepass")
-
-
-def _damaged(what: str, where: str) -> DamagedInputError:
-    return DamagedInputError(what, where=where, remedy=AGAIN)
-
 
 def _no_room(error: Exception, where: str) -> CannotWriteError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return CannotWriteError(
-        f"the archive cannot be unpacked, {reason.lower()}",
+        f"the archive cannot be unpacked, {reason(error)}",
         where=where,
         remedy="make room in the folder for temporary files, or unpack it yourself",
     )
