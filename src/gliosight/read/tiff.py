@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gliosight.errors import DamagedInputError, LimitExceededError, UnsupportedInputError
-from gliosight.read.intensities import as_float32, from_doubles
+from gliosight.read.checks import as_float32, from_doubles
 from gliosight.read.limits import RATIO_FROM, Budget
 from gliosight.read.pictures import (
     Picture,

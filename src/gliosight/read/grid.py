@@ -1,39 +1,43 @@
-"""From an affine to a `Geometry`, or the reason why not (read stage, for NIfTI and arrays).
+"""Grids of voxels: from an affine to a `Geometry`, and values at the voxels of another grid (read stage).
 
-An affine is refused as a whole when a part of it cannot be trusted: half a geometry would give
-millimetres nobody can believe.
+An affine is refused as a whole when a part of it cannot be trusted: half a geometry would give wrong
+millimetres.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from gliosight.read.checks import as_float32
 from gliosight.read.flags import flag
 from gliosight.study import Flag, Geometry
 
-# Distances between pixels or slices that an MR scanner of heads can have, mm.
-SMALLEST_SPACING, LARGEST_SPACING = 0.1, 20.0
-# No scanner shows more at once along any direction, mm: 500 is the most, and pictures are padded. Beyond it
-# the spacing is wrong, though a head may be seen.
-LARGEST_EXTENT = 600.0
-# Cosine between the in-plane axes up to which they count as perpendicular (as `Geometry` has it).
-PERPENDICULAR_WITHIN = 1e-3
-# Cosine up to which an in-plane shear is straightened, 9 degrees: a rounded or fitted header. A registration
-# may give more; such a volume was not resampled, and its voxels are no rectangles that could be drawn.
-MOST_SHEAR = 0.15
+# Distances between pixels or slices that an MR scanner of heads can have, and the largest extent along any
+# direction, mm: scanners see 500, and pictures are padded.
+SMALLEST_SPACING, LARGEST_SPACING, LARGEST_EXTENT = 0.1, 20.0, 600.0
+# Cosine between rows and columns up to which they count as perpendicular (as `Geometry` has it), and up to
+# which they are straightened, 9 degrees: a rounded or fitted header. A registration may give more; such a
+# volume was not resampled, and its voxels are no rectangles that could be drawn.
+PERPENDICULAR_WITHIN, MOST_SHEAR = 1e-3, 0.15
 # Cosine between slice step and normal below which slices hardly follow each other at all.
 LEAST_NORMAL = 0.1
-# An origin farther away than this (mm) is no scanner's; the steps would drown in its rounding.
+# Slice positions would drown in the rounding of an origin farther away than this, mm.
 FARTHEST = 1e5
 # Sides that a volume of a whole head can have if its voxels are 1 mm long, mm.
 SHORTEST_SIDE, LONGEST_SIDE = 100, 300
 # Cosine between two directions below which they are not the same one, 60 degrees.
 ALIKE_FROM = 0.5
+# Part of FLAIR's grid that another image must cover; with less it shows another place.
+LEAST_COVERED = 0.5
 
 
 class UnusableAffineError(ValueError):
-    """No geometry can be made of this affine; the text says why, as part of a sentence.
+    """No geometry can be made of this affine; the text is the reason, as part of a sentence.
 
     ``empty``: the affine says nothing at all (not finite, or singular), rather than something odd.
     """
@@ -48,13 +52,7 @@ class ShearedAffineError(UnusableAffineError):
 
 
 def check_extent(geometry: Geometry, plane: tuple[int, int]) -> None:
-    """Refuse a geometry whose rows, columns or slices reach farther than a scanner sees.
-
-    Raises
-    ------
-    UnusableAffineError
-        More than 600 mm between the outer edges, with slices of ``plane`` (rows, columns) pixels.
-    """
+    """Raise `UnusableAffineError` where slices of ``plane`` (rows, columns) reach over more than 600 mm."""
     sides = {
         "rows": plane[0] * geometry.spacing[0],
         "columns": plane[1] * geometry.spacing[1],
@@ -70,14 +68,12 @@ def check_extent(geometry: Geometry, plane: tuple[int, int]) -> None:
 def is_default(affine: NDArray[np.float64]) -> bool:
     """Whether an affine is what programs write where none was given.
 
-    The first voxel lies at exactly (0, 0, 0), and every axis has steps of 1 mm along one of the world's:
+    The first voxel lies at (0, 0, 0), and every axis has steps of 1 mm along one of the world's:
     ``numpy.eye(4)``, and ITK's identity, whose first two axes run backwards in RAS+.
     """
-    if np.any(affine[:3, 3]):
-        return False
     steps = np.abs(affine[:3, :3])
     once = (steps.sum(axis=0) == 1).all() and (steps.sum(axis=1) == 1).all()
-    return bool(once and np.isin(steps, (0, 1)).all())
+    return bool(once and np.isin(steps, (0, 1)).all() and not affine[:3, 3].any())
 
 
 def default_affine(name: str) -> Flag:
@@ -97,6 +93,15 @@ def sides_differ(first: NDArray[np.float64], second: NDArray[np.float64]) -> boo
     return bool(float(lateral[0] @ lateral[1]) < ALIKE_FROM * lengths)
 
 
+@np.errstate(all="ignore")
+def grid_distance(
+    first: NDArray[np.float64], second: NDArray[np.float64], last: tuple[int, ...]
+) -> float:
+    """Largest distance between the corners of two grids, 0 to ``last``, in the affines' unit."""
+    corners = np.array([[*corner, 1.0] for corner in np.ndindex(2, 2, 2)]) * [*last, 1]
+    return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())
+
+
 # Headers hold anything: overflow and NaN are looked for in the results, not warned of.
 @np.errstate(all="ignore")
 def geometry_of(
@@ -112,13 +117,12 @@ def geometry_of(
     shape : tuple of int
         (slices, rows, columns).
     straighten : bool
-        Turn rows and columns that are up to `MOST_SHEAR` off a right angle to the nearest axes that
-        are perpendicular. The middle of each slice and the volume of a voxel stay.
+        Turn rows and columns up to 9 degrees off a right angle to the nearest axes that are perpendicular.
+        The middle of each slice and the volume of a voxel stay.
 
     Raises
     ------
     ShearedAffineError
-        In-plane axes that are not perpendicular.
     UnusableAffineError
         Not finite, singular, a spacing outside 0.1 to 20 mm, an origin 100 m away, sides longer than any
         scanner's field of view, or a program's default (`is_default`) beside sides that no volume of a whole
@@ -134,34 +138,42 @@ def geometry_of(
             f"{slices} x {rows} x {columns} mm is not possible",
             empty=True,
         )
-    step, row, column = (np.asarray(affine[:3, axis], dtype=np.float64) for axis in range(3))
-    origin = np.asarray(affine[:3, 3], dtype=np.float64)
-    between_rows, between_columns = float(np.linalg.norm(row)), float(np.linalg.norm(column))
-    if between_rows == 0 or between_columns == 0:
-        raise UnusableAffineError("the affine is singular", empty=True)
+    step, row, column, origin = np.array(affine[:3].T, dtype=np.float64)
+    length, between_rows, between_columns = (
+        float(np.linalg.norm(axis)) for axis in (step, row, column)
+    )
     middle = origin + row * (rows - 1) / 2 + column * (columns - 1) / 2
     row, column = row / between_rows, column / between_columns
     cosine = float(row @ column)
-    if abs(cosine) > 1 - PERPENDICULAR_WITHIN:
-        raise UnusableAffineError("the affine is singular", empty=True)
     normal = np.cross(column, row)
-    normal /= np.linalg.norm(normal)
-    between_slices = abs(float(step @ normal))
-    length = float(np.linalg.norm(step))
-    if slices > 1 and (length == 0 or between_slices < LEAST_NORMAL * length):
+    between_slices = abs(float(step @ (normal / np.linalg.norm(normal))))
+    if (
+        min(between_rows, between_columns) == 0
+        or abs(cosine) > 1 - PERPENDICULAR_WITHIN
+        or (slices > 1 and (length == 0 or between_slices < LEAST_NORMAL * length))
+    ):
         raise UnusableAffineError("the affine is singular", empty=True)
     if float(np.abs(origin).max()) > FARTHEST:
         raise UnusableAffineError(f"the affine lies more than {FARTHEST / 1000:g} m away")
-    _check_spacing(rows=between_rows, columns=between_columns)
+    spacings = {"rows": between_rows, "columns": between_columns}
     if between_slices > 0:  # a single slice may have no step
-        _check_spacing(slices=between_slices)
+        spacings["slices"] = between_slices
+    for name, spacing in spacings.items():
+        # A little slack: headers hold float32, and 0.1 or 20 itself is allowed.
+        if not SMALLEST_SPACING * (1 - 1e-4) <= spacing <= LARGEST_SPACING * (1 + 1e-4):
+            raise UnusableAffineError(
+                f"{name} are {spacing:g} mm apart, not {SMALLEST_SPACING:g} to {LARGEST_SPACING:g} mm"
+            )
     if abs(cosine) > PERPENDICULAR_WITHIN:
         if not straighten or abs(cosine) > MOST_SHEAR:
             degrees = float(np.degrees(np.arcsin(abs(cosine))))
             raise ShearedAffineError(
                 f"rows and columns are {degrees:.2g}° off a right angle, not perpendicular"
             )
-        row, column = _straightened(row, column)
+        # The nearest perpendicular vectors lie half-way between the diagonals.
+        along, across = row + column, row - column
+        along, across = along / np.linalg.norm(along), across / np.linalg.norm(across)
+        row, column = (along + across) / np.sqrt(2), (along - across) / np.sqrt(2)
         shrunk = (1 - cosine**2) ** 0.25  # the area of the unit rhombus is the sine
         between_rows, between_columns = between_rows * shrunk, between_columns * shrunk
         half = row * between_rows * (rows - 1) + column * between_columns * (columns - 1)
@@ -178,31 +190,40 @@ def geometry_of(
     return geometry
 
 
-@np.errstate(all="ignore")
-def grid_distance(
-    first: NDArray[np.float64], second: NDArray[np.float64], shape: tuple[int, ...]
-) -> float:
-    """Largest distance between the corners of two grids of the same shape, in the affines' unit."""
-    corners = np.array(
-        [[*corner, 1.0] for corner in np.ndindex(2, 2, 2)] * np.array([*shape, 1]), dtype=np.float64
-    )
-    return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())
+def pixels_of(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """(2, rows * columns) array: row and column of every pixel of a slice of ``shape[1:]``."""
+    return np.indices(shape[1:], dtype=np.float64).reshape(2, -1)
 
 
-def _straightened(
-    row: NDArray[np.float64], column: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The perpendicular unit vectors nearest to two others: half-way between their diagonals."""
-    along, across = row + column, row - column
-    along, across = along / np.linalg.norm(along), across / np.linalg.norm(across)
-    return (along + across) / np.sqrt(2), (along - across) / np.sqrt(2)
+def resample(
+    values: NDArray[Any], places: Callable[[int], NDArray[np.float64]], shape: tuple[int, ...]
+) -> tuple[NDArray[np.float32], float]:
+    """Trilinear values at the voxels of another grid; reading interpolates nowhere else.
 
+    Parameters
+    ----------
+    values : (slices, rows, columns) array
+    places : callable
+        From a slice's number in the wanted grid to (3, rows * columns) continuous indices of ``values``.
+    shape : tuple of int
+        (slices, rows, columns) of the wanted grid.
 
-def _check_spacing(**spacings: float) -> None:
-    for what, spacing in spacings.items():
-        # A little slack: headers hold float32, and 0.1 or 20 itself is allowed.
-        if not SMALLEST_SPACING * (1 - 1e-4) <= spacing <= LARGEST_SPACING * (1 + 1e-4):
-            raise UnusableAffineError(
-                f"{what} are {spacing:g} mm apart, not {SMALLEST_SPACING:g} to "
-                f"{LARGEST_SPACING:g} mm"
-            )
+    Returns
+    -------
+    resampled : array of ``shape``
+        Voxels up to half a voxel outside take the edge's value, those further out the smallest, as air has.
+    covered : float
+        Part of the wanted voxels that lie inside.
+    """
+    last = np.array(values.shape, dtype=np.float64)[:, None] - 0.5
+    air = np.float32(as_float32(values.min()))
+    out = np.empty(shape, dtype=np.float32)
+    inside_count = 0
+    source = values if values.dtype.itemsize <= 4 else as_float32(values)
+    for index in range(shape[0]):  # coordinates for all slices would need six times the volume
+        at = places(index)
+        inside = ((at >= -0.5) & (at <= last)).all(axis=0)
+        plane = ndimage.map_coordinates(source, at, output=np.float32, order=1, mode="nearest")
+        out[index] = np.where(inside, plane, air).reshape(shape[1:])
+        inside_count += int(np.count_nonzero(inside))
+    return out, inside_count / out.size
