@@ -206,9 +206,6 @@ def test_copies_and_sequences_without_contrast_are_left_out() -> None:
     assert flags == ()
 
 
-# Pictures
-
-
 def mapped(colours: Callable[[NDArray[Any]], list[NDArray[Any]]], grey: NDArray[Any]) -> Any:
     return np.rint(255 * np.clip(np.stack(colours(grey / 255), -1), 0, 1)).astype(np.uint8)
 
@@ -231,14 +228,6 @@ def marked(grey: NDArray[Any]) -> Any:
     out[:, 100:120, 100] = out[:, 100:120, 119] = (255, 0, 0)
     out[:, 4:12, 4:60] = (255, 255, 0)
     return out
-
-
-def activated(grey: NDArray[Any]) -> Any:
-    """Blobs of a functional study over grey slices."""
-    rows, columns = np.indices(grey.shape[1:])
-    blob = np.exp(-((rows - 120) ** 2 + (columns - 150) ** 2) / 225)
-    colours = mapped(hot, np.uint8(255 * blob))
-    return np.where(blob[..., None] > 0.3, colours, grey[..., None]).astype(np.uint8)
 
 
 def photograph(_: NDArray[Any]) -> Any:
@@ -278,7 +267,6 @@ OTHERS: dict[str, Callable[[NDArray[Any]], Any]] = {
     "hot": lambda grey: mapped(hot, grey),
     "copper": lambda grey: mapped(copper, grey),
     "marks": marked,
-    "activation": activated,
     "photograph": photograph,
     "light": coloured_light,
     "sharp light": lambda grey: coloured_light(grey, 4),

@@ -22,11 +22,7 @@ OTHERS = (MrSequence.T1, MrSequence.T1C)
 
 # An image has more different values than this.
 MOST_LABELS = 16
-# Part of a slice's pixels that agree in a copy; after lossy compression fewer, within part of the range.
-SAME_PIXELS, SAME_PIXELS_LOSSY, LOSSY_WITHIN = 0.999, 0.99, 0.03
-# Part of the slices with contrast that are copies where the volume is a copy, or partly one.
-COPY_FROM, MIXED_FROM = 0.9, 0.05
-# Channels are binned as finely when two are compared with the third.
+# Bins of each of two channels that are compared with the third.
 BINS = 12
 
 
@@ -170,17 +166,16 @@ def _around(finite: NDArray[np.bool_]) -> NDArray[np.bool_]:
     is_edge[labels[:, 0, 0]] = True
     around: NDArray[np.bool_] = is_edge[labels[:, 1:-1, 1:-1]]
     for axis in range(3):
-        planes = np.moveaxis(around, axis, 0)
         known = np.asarray(np.moveaxis(finite, axis, 0).any(axis=(1, 2)))
         lost = ~known
         lost[: int(known.argmax())] = False
         lost[len(known) - int(known[::-1].argmax()) :] = False
-        planes[lost] = False
+        np.moveaxis(around, axis, 0)[lost] = False
     borders = 0
     for axis in (1, 2):
-        outside, inside = np.moveaxis(around, axis, 0), np.moveaxis(finite, axis, 0)
-        for one, other in ((outside[1:], inside[:-1]), (outside[:-1], inside[1:])):
-            borders += int(np.count_nonzero(one & other))
+        outside, numbers = np.moveaxis(around, axis, 0), np.moveaxis(finite, axis, 0)
+        borders += int(np.count_nonzero(outside[1:] & numbers[:-1]))
+        borders += int(np.count_nonzero(outside[:-1] & numbers[1:]))
     if borders > 1.5 * np.count_nonzero(around):
         around[:] = False
     return around
@@ -259,17 +254,9 @@ def keep_real(
 ) -> tuple[dict[MrSequence, NDArray[Any]], tuple[Flag, ...]]:
     """Leave out copies of FLAIR, a T1C that is a copy of T1, and sequences without contrast.
 
-    The LGG set fills a missing T1 or T1C with FLAIR; only the pixels tell. Every study ends here, so
-    that each absent sequence has exactly one flag.
-
-    Parameters
-    ----------
-    arrays : mapping of MrSequence to (slices, rows, columns) array
-        On one grid; with FLAIR.
-    lossy : bool
-        The pixels went through lossy compression, so copies agree only nearly.
-    explained : iterable of MrSequence
-        Absent sequences that have their flag already.
+    The LGG set fills a missing T1 or T1C with FLAIR; only the pixels tell. ``arrays`` are on one grid, FLAIR
+    among them; after ``lossy`` compression copies agree only nearly. Every study ends here, so that each
+    absent sequence has exactly one flag; those ``explained`` have theirs already.
     """
     real = {MrSequence.FLAIR: arrays[MrSequence.FLAIR]}
     flags: list[Flag] = []
@@ -285,11 +272,11 @@ def keep_real(
             continue
         parts = {other: _part_copied(arrays[name], real[other], lossy=lossy) for other in real}
         original = max(parts, key=parts.__getitem__)
-        if parts[original] >= COPY_FROM:
+        if parts[original] >= 0.9:  # of the slices with contrast
             message = f"{name.value} is missing: its pixels are a copy of {original.value}."
             flags.append(flag(f"{name.value}_MISSING", message))
             continue
-        if parts[original] >= MIXED_FROM:
+        if parts[original] >= 0.05:
             message = f"{parts[original]:.0%} of the slices of {name.value} are copies of {original.value}."
             flags.append(flag(f"{name.value}_PARTLY_COPY", message))
         real[name] = arrays[name]
@@ -301,8 +288,8 @@ def _part_copied(values: NDArray[Any], original: NDArray[Any], *, lossy: bool) -
     slices = [index for index, plane in enumerate(original) if not is_constant(plane)]
     if not slices:
         return float(np.array_equal(values, original))
-    within = LOSSY_WITHIN * (float(original.max()) - float(original.min()))
-    needed = SAME_PIXELS_LOSSY if lossy else SAME_PIXELS
+    within = 0.03 * (float(original.max()) - float(original.min()))
+    needed = 0.99 if lossy else 0.999  # of a slice's pixels
     copies = 0
     for index in slices:
         if lossy:

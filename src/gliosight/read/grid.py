@@ -21,30 +21,19 @@ from gliosight.study import Flag, Geometry
 # direction, mm: scanners see 500, and pictures are padded.
 SMALLEST_SPACING, LARGEST_SPACING, LARGEST_EXTENT = 0.1, 20.0, 600.0
 # Cosine between rows and columns up to which they count as perpendicular (as `Geometry` has it), and up to
-# which they are straightened, 9 degrees: a rounded or fitted header. A registration may give more; such a
-# volume was not resampled, and its voxels are no rectangles that could be drawn.
+# which they are straightened, 9 degrees: a rounded or fitted header. A registration may give more; its voxels
+# are no rectangles that could be drawn.
 PERPENDICULAR_WITHIN, MOST_SHEAR = 1e-3, 0.15
-# Cosine between slice step and normal below which slices hardly follow each other at all.
-LEAST_NORMAL = 0.1
-# Slice positions would drown in the rounding of an origin farther away than this, mm.
-FARTHEST = 1e5
-# Sides that a volume of a whole head can have if its voxels are 1 mm long, mm.
-SHORTEST_SIDE, LONGEST_SIDE = 100, 300
-# Cosine between two directions below which they are not the same one, 60 degrees.
-ALIKE_FROM = 0.5
 # Part of FLAIR's grid that another image must cover; with less it shows another place.
 LEAST_COVERED = 0.5
 
 
 class UnusableAffineError(ValueError):
-    """No geometry can be made of this affine; the text is the reason, as part of a sentence.
+    """No geometry can be made of this affine; the text is the reason, as part of a sentence."""
 
-    ``empty``: the affine says nothing at all (not finite, or singular), rather than something odd.
-    """
 
-    def __init__(self, reason: str, *, empty: bool = False) -> None:
-        self.empty = empty
-        super().__init__(reason)
+class EmptyAffineError(UnusableAffineError):
+    """The affine says nothing at all: it is not finite, singular or a program's default."""
 
 
 class ShearedAffineError(UnusableAffineError):
@@ -87,10 +76,10 @@ def default_affine(name: str) -> Flag:
 
 @np.errstate(all="ignore")
 def sides_differ(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
-    """Whether two affines of one grid disagree on which side is left."""
+    """Whether two affines of one grid disagree on which side is left, by more than 60 degrees."""
     lateral = [affine[0, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (first, second)]
     lengths = float(np.linalg.norm(lateral[0]) * np.linalg.norm(lateral[1]))
-    return bool(float(lateral[0] @ lateral[1]) < ALIKE_FROM * lengths)
+    return bool(float(lateral[0] @ lateral[1]) < 0.5 * lengths)
 
 
 @np.errstate(all="ignore")
@@ -107,36 +96,28 @@ def grid_distance(
 def geometry_of(
     affine: NDArray[np.float64], shape: tuple[int, ...], *, straighten: bool = False
 ) -> Geometry:
-    """Turn an affine into a geometry.
+    """Turn an affine from ``(slice, row, column, 1)`` to RAS+ mm into a geometry of ``shape`` voxels.
 
-    Parameters
-    ----------
-    affine : (4, 4) array
-        From ``(slice, row, column, 1)`` to RAS+ mm. Slices may be sheared against each other (a
-        gantry tilt); rows and columns may not.
-    shape : tuple of int
-        (slices, rows, columns).
-    straighten : bool
-        Turn rows and columns up to 9 degrees off a right angle to the nearest axes that are perpendicular.
-        The middle of each slice and the volume of a voxel stay.
+    Slices may be sheared against each other (a gantry tilt). With ``straighten`` rows and columns up to 9
+    degrees off a right angle are turned to the nearest perpendicular axes; the middle of each slice and the
+    volume of a voxel stay. Of a program's default (`is_default`) only the sizes are believed.
 
     Raises
     ------
+    EmptyAffineError
+        Not finite, singular, or a default beside sides that no volume of a whole head has at 1 mm.
     ShearedAffineError
     UnusableAffineError
-        Not finite, singular, a spacing outside 0.1 to 20 mm, an origin 100 m away, sides longer than any
-        scanner's field of view, or a program's default (`is_default`) beside sides that no volume of a whole
-        head has at 1 mm. Where they can be true, only the sizes are believed.
+        A spacing outside 0.1 to 20 mm, an origin 100 m away, sides longer than any scanner's field of view.
     """
     if not np.isfinite(affine).all():
-        raise UnusableAffineError("the affine holds NaN or infinite numbers", empty=True)
+        raise EmptyAffineError("the affine holds NaN or infinite numbers")
     slices, rows, columns = shape
     default = is_default(affine)
-    if default and not SHORTEST_SIDE <= min(shape) <= max(shape) <= LONGEST_SIDE:
-        raise UnusableAffineError(
+    if default and not 100 <= min(shape) <= max(shape) <= 300:
+        raise EmptyAffineError(
             "the affine is the identity, which programs write where none was given: a head of "
-            f"{slices} x {rows} x {columns} mm is not possible",
-            empty=True,
+            f"{slices} x {rows} x {columns} mm is not possible"
         )
     step, row, column, origin = np.array(affine[:3].T, dtype=np.float64)
     length, between_rows, between_columns = (
@@ -150,11 +131,11 @@ def geometry_of(
     if (
         min(between_rows, between_columns) == 0
         or abs(cosine) > 1 - PERPENDICULAR_WITHIN
-        or (slices > 1 and (length == 0 or between_slices < LEAST_NORMAL * length))
+        or (slices > 1 and (length == 0 or between_slices < 0.1 * length))
     ):
-        raise UnusableAffineError("the affine is singular", empty=True)
-    if float(np.abs(origin).max()) > FARTHEST:
-        raise UnusableAffineError(f"the affine lies more than {FARTHEST / 1000:g} m away")
+        raise EmptyAffineError("the affine is singular")
+    if float(np.abs(origin).max()) > 1e5:  # the slices' positions would drown in its rounding
+        raise UnusableAffineError("the affine lies more than 100 m away")
     spacings = {"rows": between_rows, "columns": between_columns}
     if between_slices > 0:  # a single slice may have no step
         spacings["slices"] = between_slices
@@ -198,22 +179,11 @@ def pixels_of(shape: tuple[int, ...]) -> NDArray[np.float64]:
 def resample(
     values: NDArray[Any], places: Callable[[int], NDArray[np.float64]], shape: tuple[int, ...]
 ) -> tuple[NDArray[np.float32], float]:
-    """Trilinear values at the voxels of another grid; reading interpolates nowhere else.
+    """Trilinear values at the voxels of another grid of ``shape``, and the part of them inside the image.
 
-    Parameters
-    ----------
-    values : (slices, rows, columns) array
-    places : callable
-        From a slice's number in the wanted grid to (3, rows * columns) continuous indices of ``values``.
-    shape : tuple of int
-        (slices, rows, columns) of the wanted grid.
-
-    Returns
-    -------
-    resampled : array of ``shape``
-        Voxels up to half a voxel outside take the edge's value, those further out the smallest, as air has.
-    covered : float
-        Part of the wanted voxels that lie inside.
+    ``places`` leads from a slice's number in that grid to (3, rows * columns) continuous indices of
+    ``values``. Voxels up to half a voxel outside take the edge's value, those further out the smallest, as
+    air has.
     """
     last = np.array(values.shape, dtype=np.float64)[:, None] - 0.5
     air = np.float32(as_float32(values.min()))

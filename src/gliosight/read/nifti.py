@@ -78,17 +78,17 @@ def join(
     UnsupportedInputError
         No geometry, and axes that are clearly in another order.
     """
-    noted = list(flags)
+    notes = list(flags)
     finite: dict[MrSequence, Image] = {}
     for name in MrSequence:
-        if name not in images:
+        if (image := images.get(name)) is None:
             continue
         # Before any interpolation: one NaN would spoil eight voxels.
-        values, odd = make_finite(images[name].values, name.value, images[name].where)
-        refuse_mask(values, name.value, images[name].where)
-        finite[name] = replace(images[name], values=values)
-        # Only FLAIR's geometry becomes the study's; another one's oddities show when it is regridded.
-        noted += [*(images[name].flags if name is MrSequence.FLAIR else ()), *odd]
+        values, of_values = make_finite(image.values, name.value, image.where)
+        refuse_mask(values, name.value, image.where)
+        finite[name] = replace(image, values=values)
+        # Only FLAIR's geometry becomes the study's.
+        notes += [*(image.flags if name is MrSequence.FLAIR else ()), *of_values]
     flair = finite[MrSequence.FLAIR]
     if flair.geometry is None or flair.geometry.believed == "sizes":
         if slices_lie_elsewhere(flair.values.shape):
@@ -98,14 +98,14 @@ def join(
                 where=flair.where,
                 remedy="convert the original DICOM again, or reorder its axes so that k counts the slices",
             )
-        noted += doubts_of_axes(flair.values)
+        notes += doubts_of_axes(flair.values)
     arrays: dict[MrSequence, NDArray[Any]] = {MrSequence.FLAIR: flair.values}
     left_out = list(explained)
     for name in OTHERS:
         if name not in finite:
             continue
-        on_grid, odd = onto_grid(flair, finite[name], name.value, budget)
-        noted += odd
+        on_grid, of_grid = onto_grid(flair, finite[name], name.value, budget)
+        notes += of_grid
         if on_grid is None:
             left_out.append(name)
         else:
@@ -118,7 +118,7 @@ def join(
         slice_names=tuple(f"slice_{index:03d}" for index in range(header.shape[2])),
         kind=kind,
         source={"nifti": {"header": header.fields, "shape": header.shape}},
-        flags=(*noted, *copies),
+        flags=(*notes, *copies),
     )
 
 

@@ -49,6 +49,7 @@ FORM_FIELDS = {
     "sform": ("srow_x", "srow_y", "srow_z"),
     "qform": ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
 }
+PLACE_FIELDS = ("pixdim", "xyzt_units", "qform_code", "sform_code", *sum(FORM_FIELDS.values(), ()))
 # nibabel logs what it repairs.
 _SILENT = logging.Logger("silent", level=logging.CRITICAL + 1)
 
@@ -66,8 +67,7 @@ class Form:
 class Header:
     """What is needed to read the pixels and place them."""
 
-    # nibabel's, of a single volume, with the file's forms and nothing else of it: for the writers.
-    fields: Any
+    fields: Any  # nibabel's, of a single volume, with the file's forms and nothing else: for the writers
     shape: tuple[int, int, int]  # (i, j, k), the order of the file
     volumes: int  # length of the fourth dimension
     numbers: np.dtype[Any]  # with the file's byte order
@@ -118,21 +118,12 @@ def read_nifti_file(path: Path, where: str, budget: Budget, volume_index: int | 
                 remedy=f"--volume goes from 0 to {header.volumes - 1} here",
             )
         if not header.paired:
-            data = _pixels(handle, size, index, header, where, budget)
+            values = _values(handle, size, index, header, where, budget)
     if header.paired:
         beside = pixels_beside(path)
         where_beside = str(Path(where).with_name(beside.name))
         with _errors_named(where_beside), open_regular(beside, where_beside) as (handle, size):
-            data = _pixels(handle, size, index, header, where_beside, budget)
-    with _errors_named(where):
-        # The file's order is (i, j, k) with i fastest: its bytes, read as (k, j, i), are in our order.
-        values = np.frombuffer(data, dtype=header.numbers).reshape(header.shape[::-1])
-        if header.scaling is not None:
-            values = from_doubles(values, *header.scaling)
-        elif header.numbers.kind in "iu":
-            values = values.astype(header.numbers.newbyteorder("="), copy=False)
-        else:
-            values = as_float32(values) if values.itemsize <= 4 else from_doubles(values)
+            values = _values(handle, size, index, header, where_beside, budget)
     used, geometry, flags = place(header, where)
     if header.volumes > 1:
         message = f"Volume {index} of {header.volumes} (counted from 0) was chosen with --volume."
@@ -264,10 +255,10 @@ def _numbers(fields: Any) -> np.dtype[Any]:
     return numbers
 
 
-def _pixels(
+def _values(
     handle: BinaryIO, size: int, index: int, header: Header, where: str, budget: Budget
-) -> bytes | bytearray:
-    """The bytes of one volume; nothing is allocated for bytes that are not there."""
+) -> NDArray[Any]:
+    """The values of one volume as (slice, row, column); nothing is allocated for bytes that are not there."""
     voxels = math.prod(header.shape)
     wanted = voxels * header.numbers.itemsize
     begin = header.offset + index * wanted
@@ -291,7 +282,13 @@ def _pixels(
         size = begin + len(data)
     if len(data) < wanted:
         raise _damaged(f"it is truncated: {size:,} of {begin + wanted:,} bytes are there")
-    return data
+    # The file's order is (i, j, k) with i fastest: its bytes, read as (k, j, i), are in our order.
+    stored = np.frombuffer(data, dtype=header.numbers).reshape(header.shape[::-1])
+    if header.scaling is not None:
+        return from_doubles(stored, *header.scaling)
+    if header.numbers.kind in "iu":
+        return stored.astype(header.numbers.newbyteorder("="), copy=False)
+    return as_float32(stored) if stored.itemsize <= 4 else from_doubles(stored)
 
 
 def for_writers(fields: Any, shape: tuple[int, int, int]) -> Any:
@@ -301,13 +298,7 @@ def for_writers(fields: Any, shape: tuple[int, int, int]) -> Any:
     """
     two = isinstance(fields, nib.Nifti2Header)
     header = (nib.Nifti2Header if two else nib.Nifti1Header)(endianness=fields.endianness)
-    for name in (
-        "pixdim",
-        "xyzt_units",
-        "qform_code",
-        "sform_code",
-        *sum(FORM_FIELDS.values(), ()),
-    ):
+    for name in PLACE_FIELDS:
         header[name] = fields[name]
     header["dim"] = [3, *shape, 1, 1, 1, 1]
     for form in forms_of(fields)[0]:
@@ -356,9 +347,8 @@ def forms_of(fields: Any) -> tuple[tuple[Form, ...], tuple[Flag, ...]]:
 def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tuple[Flag, ...]]:
     """The form to believe, the geometry it gives, and what was odd about it.
 
-    The sform goes before the qform. The qform replaces an sform that says nothing at all (NaN,
-    singular) or whose rows and columns are not perpendicular: a qform cannot be sheared. Where it is
-    unusable as well, a small shear is straightened. What programs write by default goes last.
+    The sform goes before the qform, unless it says nothing or is sheared: a qform cannot be. Where the qform
+    is unusable as well, a small shear is straightened. What programs write by default goes last.
     """
     shape = header.shape[::-1]
     flags = list(header.flags)
@@ -373,9 +363,9 @@ def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tupl
             geometry = grid.geometry_of(form.affine[:, [2, 1, 0, 3]], shape, straighten=straighten)
         except grid.UnusableAffineError as error:
             reasons.append(f"{form.name}: {error}")
-            if form.name == "qform" or error.empty or isinstance(error, grid.ShearedAffineError):
-                continue
-            break  # what the sform says is odd, and no reason to believe the qform
+            if form.name == "sform" and type(error) is grid.UnusableAffineError:
+                break  # what it says is odd, and no reason to believe the qform
+            continue
         if straighten:
             message = f"The affine of {name} is sheared ({reasons[0]}); it was straightened."
             flags.append(flag("AFFINE_STRAIGHTENED", message))

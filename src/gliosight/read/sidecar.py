@@ -50,12 +50,6 @@ _SECONDS = {
     "InversionTime": 20.0,
     "InversionTimes": 20.0,
 }
-# Written as one text, ``"GR_IR"`` and ``"SK\\SP\\MP"``.
-_CODES = ("ScanningSequence", "SequenceVariant")
-# Rules that decide where nothing is known.
-_SAY_NOTHING = ("unknown", "other")
-# What a name may say of an image that its header says more of.
-_VAGUE = {"TIRM": ("FLAIR", "STIR", "T1"), "T2": ("T2",)}
 
 
 @dataclass(frozen=True)
@@ -154,19 +148,15 @@ def _judge(file_name: str, by_name: Shown, fields: Mapping[str, Any]) -> Shown:
     # Without TI and TR nothing tells T2 from FLAIR.
     open_to_flair = acquisition.inversion_recovery is None and acquisition.repetition is None
     if (
-        identified.rule in _SAY_NOTHING
+        identified.rule in ("unknown", "other")  # where nothing is known
         or (identified.confidence == "guess" and kind == named)
         or (named is MrSequence.FLAIR and kind == "T2" and open_to_flair)
         or named in naming.COMPUTED  # with the times of what it was made from
     ):
         if not (contrast and named is MrSequence.T1):
             return replace(by_name, contrast=contrast)
-        message = (
-            f"{file_name} is T1 {by_name.why} and T1C by its sidecar (contrast medium); the sidecar "
-            "decides."
-        )
         why = f"{by_name.why}, after contrast medium by its sidecar"
-        flags = (flag("NAME_CONTRADICTS", message),)
+        flags = _contradiction(file_name, by_name, MrSequence.T1C, "contrast medium")
         return Shown(MrSequence.T1C, "sidecar", why, contrast=True, flags=flags)
     reason = identified.why
     if acquisition_in(fields).named is None:
@@ -188,7 +178,8 @@ def _contradiction(
     """The flag where the sidecar says something else than the name, of FLAIR, T1 or T1C."""
     named = by_name.kind
     ours = isinstance(named, MrSequence) or isinstance(kind, MrSequence)
-    if not ours or named is None or named == kind or _words(kind) in _VAGUE.get(_words(named), ()):
+    vague = named == "TIRM" and _words(kind) in ("FLAIR", "STIR", "T1")
+    if not ours or named is None or named == kind or vague:
         return ()
     if isinstance(kind, MrSequence) and naming.another_than(kind, named) is None:
         return ()
@@ -211,7 +202,8 @@ def _text_of(fields: Mapping[str, Any], keyword: str) -> str:
         text = "\\".join(filter(None, map(_scalar, values)))
         if not text:
             continue
-        if keyword in _CODES or (
+        # Codes are written as one text: "GR_IR", "SK\\SP\\MP", "ORIGINAL_PRIMARY".
+        if keyword in ("ScanningSequence", "SequenceVariant") or (
             keyword == "ImageType" and text.startswith(("ORIGINAL_", "DERIVED_"))
         ):
             return text.replace("_", "\\").replace("/", "\\")
