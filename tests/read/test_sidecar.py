@@ -51,10 +51,20 @@ MPRAGE = {
     "FlipAngle": 9,
 }
 T2 = {"ScanningSequence": "SE", "EchoTime": 0.1, "RepetitionTime": 4.5, "FlipAngle": 150}
-
-
-def without(fields: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if name not in names}
+# Milliseconds, as dumps of DICOM headers have them.
+MILLISECONDS = {
+    "EchoTime": 81,
+    "RepetitionTime": 9000,
+    "InversionTime": 2500,
+    "ScanningSequence": "SE\\IR",
+}
+LONG = {"EchoTime": 0.12, "RepetitionTime": 9}
+ADC = {**SIEMENS_FLAIR, "ImageType": ["DERIVED", "SECONDARY", "ADC"]}
+REFORMAT = {**SIEMENS_FLAIR, "ImageType": ["DERIVED", "SECONDARY", "MPR"]}
+STIR = {**SIEMENS_FLAIR, "InversionTime": 0.15, "SeriesDescription": ""}
+SHORT = {"InversionTime": 0.86, "EchoTime": 0.02, "RepetitionTime": 2.1}
+T1_FLAIR = {**SIEMENS_FLAIR, **SHORT, "SeriesDescription": "", "ProtocolName": ""}
+CONTRADICTS = ["NAME_CONTRADICTS"]
 
 
 @pytest.mark.parametrize(
@@ -65,18 +75,7 @@ def without(fields: dict[str, Any], *names: str) -> dict[str, Any]:
         ("scan", MPRAGE, T1, []),
         ("scan", T2, "T2", []),
         ("scan", {"EchoTime": 0.09, "RepetitionTime": 9, "InversionTime": 2.4}, FLAIR, []),
-        # Milliseconds, as dumps of DICOM headers have them, and values as text.
-        (
-            "scan",
-            {
-                "EchoTime": 81,
-                "RepetitionTime": 9000,
-                "InversionTime": 2500,
-                "ScanningSequence": "SE\\IR",
-            },
-            FLAIR,
-            [],
-        ),
+        ("scan", MILLISECONDS, FLAIR, []),
         ("scan", {"EchoTime": "0.081", "RepetitionTime": "9", "InversionTime": "2.5"}, FLAIR, []),
         # A short TE does not make seconds of milliseconds.
         ("scan", {**MPRAGE, "EchoTime": 3, "RepetitionTime": 8, "InversionTime": 450}, T1, []),
@@ -90,57 +89,38 @@ def without(fields: dict[str, Any], *names: str) -> dict[str, Any]:
         ("scan", {**MPRAGE, "SeriesDescription": "t1_mpr_sag_km"}, T1C, []),
         ("p_t1ce", MPRAGE, T1C, []),
         ("p_t1", MPRAGE, T1, []),
-        ("p_t1", {**MPRAGE, "ContrastBolusAgent": "Gadovist"}, T1C, ["NAME_CONTRADICTS"]),
+        ("p_t1", {**MPRAGE, "ContrastBolusAgent": "Gadovist"}, T1C, CONTRADICTS),
+        # By the field alone: too little is known of the sequence for the rules, and the name says T1.
+        ("t1", {"Modality": ["MR"], "ContrastBolusAgent": ["", "Dotarem 5 ml"]}, T1C, CONTRADICTS),
+        ("t1", {"ContrastBolusAgent": ["Gadovist"] * 2, "EchoTime": [0.009]}, T1C, CONTRADICTS),
+        ("t1", {"ContrastBolusAgent": "Gadovist", "SeriesDescription": None}, T1C, CONTRADICTS),
+        ("t1", {"ContrastBolusAgent": ["NONE"], "EchoTime": [0.009]}, T1, []),
         # The name stands in for the description that anonymised sidecars lack.
-        ("sub-1_FLAIR", {"EchoTime": 0.12, "RepetitionTime": 9, "FlipAngle": 90}, FLAIR, []),
-        (
-            "sub-1_FLAIR",
-            {"SeriesDescription": "AX T2 BRAIN", "EchoTime": 0.12, "RepetitionTime": 9},
-            FLAIR,
-            [],
-        ),
+        ("sub-1_FLAIR", {**LONG, "FlipAngle": 90}, FLAIR, []),
+        ("sub-1_FLAIR", {**LONG, "SeriesDescription": "AX T2 BRAIN"}, FLAIR, []),
         ("sub-1_FLAIR", {"SeriesDescription": "AX T2 BRAIN"}, FLAIR, []),
         ("sub-1_FLAIR", {"MagneticFieldStrength": 3}, FLAIR, []),
         ("sub-1_FLAIR", {"EchoTime": 0.1}, FLAIR, []),  # nothing that tells it from T2
         # The header outweighs the name.
-        ("p_flair", T2, "T2", ["NAME_CONTRADICTS"]),
-        ("p_flair", MPRAGE, T1, ["NAME_CONTRADICTS"]),
-        ("p_flair", {"SeriesDescription": "t1_se_tra"}, T1, ["NAME_CONTRADICTS"]),
-        ("p_flair", {"Modality": "CT"}, "CT", ["NAME_CONTRADICTS"]),
-        (
-            "p_flair",
-            {**SIEMENS_FLAIR, "ImageType": ["DERIVED", "SECONDARY", "ADC"]},
-            "derived map",
-            ["NAME_CONTRADICTS"],
-        ),
-        ("p_t2", SIEMENS_FLAIR, FLAIR, ["NAME_CONTRADICTS"]),
-        ("p_t1", SIEMENS_FLAIR, FLAIR, ["NAME_CONTRADICTS"]),
+        ("p_flair", T2, "T2", CONTRADICTS),
+        ("p_flair", MPRAGE, T1, CONTRADICTS),
+        ("p_flair", {"SeriesDescription": "t1_se_tra"}, T1, CONTRADICTS),
+        ("p_flair", {"Modality": "CT"}, "CT", CONTRADICTS),
+        ("p_flair", ADC, "derived map", CONTRADICTS),
+        ("p_t2", SIEMENS_FLAIR, FLAIR, CONTRADICTS),
+        ("p_t1", SIEMENS_FLAIR, FLAIR, CONTRADICTS),
         # What the name leaves open, the header settles.
         ("t2_tirm_tra", SIEMENS_FLAIR, FLAIR, []),
-        (
-            "t2_tirm_cor",
-            {**SIEMENS_FLAIR, "InversionTime": 0.15, "SeriesDescription": ""},
-            "STIR",
-            [],
-        ),
-        (
-            "ax_t1_flair",
-            without(
-                {**SIEMENS_FLAIR, "InversionTime": 0.86, "EchoTime": 0.02, "RepetitionTime": 2.1},
-                "SeriesDescription",
-                "ProtocolName",
-            ),
-            T1,
-            [],
-        ),
+        ("t2_tirm_cor", STIR, "STIR", []),
+        ("ax_t1_flair", T1_FLAIR, T1, []),
         # What was computed has the times of what it was made from.
         ("t1_sub", MPRAGE, "subtraction", []),
         ("t1_map", MPRAGE, "map", []),
         ("FLAIR_mip", SIEMENS_FLAIR, "projection", []),
         ("flair_deformation", SIEMENS_FLAIR, "deformation", []),
         ("sub-1_part-phase_FLAIR", SIEMENS_FLAIR, "phase", []),
-        # Derived, but with FLAIR's own times: a reformat.
-        ("p_flair", {**SIEMENS_FLAIR, "ImageType": ["DERIVED", "SECONDARY", "MPR"]}, FLAIR, []),
+        # Derived, but with FLAIR's own times.
+        ("p_flair", REFORMAT, FLAIR, []),
     ],
 )
 def test_what_a_sidecar_says(
@@ -208,6 +188,12 @@ def test_hostile_sidecars_cost_a_flag(tmp_path: Path, case: str) -> None:
     assert codes_of(read_path(tmp_path)) == ["SIDECAR_UNREADABLE", "T1_MISSING", "T1C_MISSING"]
 
 
+def test_a_fifo_is_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p_flair.json")
+    shown = what_shows(tmp_path / "p_flair.nii")
+    assert [note.code for note in shown.flags] == ["SIDECAR_UNREADABLE"]
+
+
 @pytest.mark.parametrize("case", ODD)
 def test_odd_values_say_nothing(tmp_path: Path, case: str) -> None:
     (tmp_path / "p_flair.json").write_text(ODD[case])
@@ -221,12 +207,6 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
     text = json.dumps({**T2, "InstitutionName": "Zürich"}, ensure_ascii=False)
     (tmp_path / "scan.json").write_bytes(text.encode(encoding))
     assert what_shows(tmp_path / "scan.nii").kind == "T2"
-
-
-def test_a_fifo_is_never_opened(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "p_flair.json")
-    shown = what_shows(tmp_path / "p_flair.nii")
-    assert [note.code for note in shown.flags] == ["SIDECAR_UNREADABLE"]
 
 
 def write_pair(path: Path, fields: dict[str, Any], **options: Any) -> None:
@@ -282,15 +262,6 @@ def test_the_folder_speaks_where_the_name_does_not(tmp_path: Path) -> None:
     assert "is T2 by its folder" in study.flags[0].message
 
 
-def test_flair_before_contrast_goes_before_one_after(tmp_path: Path) -> None:
-    after = {**SIEMENS_FLAIR, "ContrastBolusAgent": "Gadovist"}
-    write_pair(tmp_path / "anon_flair.nii", after, seed=1)
-    write_pair(tmp_path / "anon_dark-fluid.nii", SIEMENS_FLAIR, seed=2)
-    study = read_path(tmp_path)
-    assert study.source["files"] == ("anon_dark-fluid.nii",)
-    assert "taken for FLAIR, before contrast medium" in study.flags[0].message
-
-
 @pytest.mark.parametrize(
     ("second", "why"),
     [
@@ -309,20 +280,6 @@ def test_the_number_of_a_series_tells_no_patient(
     assert study.source["files"] == ("a_3.nii.gz",)
     (note,) = [note for note in study.flags if note.code == "FLAIR_CHOSEN"]
     assert f"a_3.nii.gz is taken for FLAIR, {why}; there is also a_12.nii.gz" in note.message
-
-
-@pytest.mark.parametrize("agent", ["Gadovist", ["Gadovist", "Gadovist"], ["", "Dotarem 5 ml"]])
-@pytest.mark.parametrize("more", [{}, {"EchoTime": [0.009]}, {"SeriesDescription": None}])
-def test_contrast_medium_alone_makes_a_t1_a_t1c(
-    tmp_path: Path, agent: object, more: dict[str, Any]
-) -> None:
-    """Too little is known of the sequence for the rules; the name says T1."""
-    write_pair(tmp_path / "t1.nii", {"Modality": ["MR"], "ContrastBolusAgent": agent, **more})
-    shown = what_shows(tmp_path / "t1.nii")
-    assert (shown.kind, shown.basis, shown.contrast) == (MrSequence.T1C, "sidecar", True)
-    assert [one.code for one in shown.flags] == ["NAME_CONTRADICTS"]
-    write_pair(tmp_path / "t1.nii", {"ContrastBolusAgent": ["NONE"], **more})
-    assert what_shows(tmp_path / "t1.nii").kind is MrSequence.T1
 
 
 @pytest.mark.parametrize("beside", [False, True])

@@ -7,7 +7,7 @@ A slice is excluded whose picture or mask is missing, damaged or of a kind that 
 another size than its picture, or an image; whose size or depth differs from that of the patient's other
 slices (the most frequent one counts). A patient is excluded whose FLAIR has no contrast, has a few values
 only, or is named as another sequence. Which sequences are really there is decided for the patient as a whole,
-by the rule of `gliosight.read.copies`; T1 and T1C on another grid than FLAIR count where the read stage
+by the rule of `gliosight.read.checks`; T1 and T1C on another grid than FLAIR count where the read stage
 resamples them onto it.
 """
 
@@ -38,12 +38,11 @@ from gliosight.data.studies import (
     size_text,
 )
 from gliosight.errors import DamagedInputError, GliosightError, UsageError, printable
-from gliosight.read.copies import keep_real
-from gliosight.read.intensities import few_values, is_constant, is_labels
+from gliosight.read.checks import few_values, is_constant, is_labels, keep_real
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.read.naming import sequence_of
+from gliosight.read.nifti import onto_grid
 from gliosight.read.nifti_file import Image
-from gliosight.read.regrid import onto_grid
 from gliosight.read.slices import CHANNELS
 from gliosight.study import MrSequence
 
@@ -300,14 +299,14 @@ def _volume_rows(
         try:
             other = read_volume(path, path.name, budget)
             # As the read stage does for a user's study, so that both see the same sequences.
-            placed = onto_grid(flair, other, name.value, path.name, budget)
+            values, flags = onto_grid(flair, other, name.value, budget)
         except GliosightError as error:
             row = _excluded(row, f"{name.value}: {error.what}")
             continue
-        if placed.values is None:
-            notes += [f"{row.patient}: {flag.message}" for flag in placed.flags]
+        if values is None:
+            notes += [f"{row.patient}: {flag.message}" for flag in flags]
             continue
-        arrays[name] = placed.values
+        arrays[name] = values
         column = name.value.lower()
         columns: dict[str, Any] = {
             column: write(path),
@@ -350,8 +349,8 @@ def _same_grid(flair: Image, mask: Image) -> bool:
     if flair.header.shape != mask.header.shape:
         return False
     # The name of a sequence is for flags, which are not used here.
-    placed = onto_grid(flair, mask, MrSequence.T1.value, "mask", Budget(DEFAULT_LIMITS))
-    return placed.values is mask.values
+    values, _ = onto_grid(flair, mask, MrSequence.T1.value, Budget(DEFAULT_LIMITS))
+    return values is mask.values
 
 
 def _with_sequences(

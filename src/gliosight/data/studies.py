@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from gliosight.data.manifest import NIFTI, REMEDY, Manifest, SliceRow
 from gliosight.errors import DamagedInputError, UnsupportedInputError, printable
 from gliosight.read import Request, read
+from gliosight.read.checks import make_finite
 from gliosight.read.detect import HEAD_BYTES, SLICES, InputFile, Kind, recognise, sniff
-from gliosight.read.intensities import make_finite
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, open_regular, read_file
 from gliosight.read.nifti_file import Image, read_nifti_file
 from gliosight.read.pictures import decode_picture

@@ -38,7 +38,7 @@ from gliosight.evaluate.predictions import (
 )
 from gliosight.files import safe_name
 from gliosight.infer.model import RUN_CARD, Model, shipped_models
-from gliosight.read.affines import grid_distance
+from gliosight.read.grid import grid_distance
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.study import Geometry, Study
 from gliosight.write.staging import RESULT_FILE

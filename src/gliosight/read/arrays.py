@@ -13,16 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
-from gliosight.read.affines import (
+from gliosight.read.checks import as_float32, from_doubles, keep_real, make_finite, refuse_mask
+from gliosight.read.flags import flag
+from gliosight.read.grid import (
     ShearedAffineError,
     UnusableAffineError,
     default_affine,
     geometry_of,
     is_default,
 )
-from gliosight.read.copies import keep_real
-from gliosight.read.flags import flag
-from gliosight.read.intensities import as_float32, from_doubles, make_finite, refuse_mask
 from gliosight.read.limits import RAISE_IN_PYTHON, Budget, Limits
 from gliosight.study import Flag, Geometry, MrSequence, Study, Volume
 

@@ -24,6 +24,7 @@ from gliosight.errors import (
     UsageError,
 )
 from gliosight.files import folded, numbered
+from gliosight.read.checks import is_constant
 from gliosight.read.detect import (
     LOOKED_FOR,
     SLICES,
@@ -55,7 +56,6 @@ from gliosight.read.folders import (
     study_name,
     walk,
 )
-from gliosight.read.intensities import is_constant
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
 from gliosight.read.naming import is_mask, slice_number, stem
 from gliosight.study import Flag, MrSequence, Study

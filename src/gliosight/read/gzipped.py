@@ -1,7 +1,7 @@
-"""Gzip as a stream that cannot burst (read stage; apart, since `detect` and `nifti_file` share it).
+"""Gzip as a stream that cannot burst (apart, since `detect` needs it and no nibabel).
 
-The standard library's `gzip` reads on through empty members for as long as there are any, and raises on
-the padding after the last member that `gunzip` ignores.
+The standard library's `gzip` reads on through empty members for ever, and refuses the padding after the last
+member that `gunzip` ignores.
 """
 
 from __future__ import annotations
@@ -13,23 +13,17 @@ MAGIC = b"\x1f\x8b"
 CHUNK = 1 << 20
 # Stored bytes read at a time: after each member the rest of them is copied.
 PIECE = 1 << 14
-# Stored bytes may exceed twice the unpacked ones by this much: empty members, empty blocks and long
-# header fields could go on for ever, and no compressor writes so many.
+# Stored bytes may exceed twice the unpacked ones by this much; no compressor writes so many empty members,
+# empty blocks and long header fields.
 IDLE_BYTES = 2 << 20
 
 
 class DamagedGzipError(Exception):
-    """The stream is truncated, its checksum is wrong, or it holds nothing; the caller names the file."""
+    """The stream is truncated or corrupt, or it holds nothing; the caller names the file."""
 
 
 class GzipStream:
-    """Decompressed bytes of a gzip file of one or several members.
-
-    Parameters
-    ----------
-    handle : binary file
-        Open at the beginning.
-    """
+    """The unpacked bytes of a gzip file of one or several members, from its beginning on."""
 
     def __init__(self, handle: BinaryIO) -> None:
         self._handle = handle
@@ -39,19 +33,14 @@ class GzipStream:
         self._idle = -IDLE_BYTES
 
     def read(self, size: int) -> bytearray:
-        """Up to ``size`` bytes; fewer only at the end of the data.
-
-        Raises
-        ------
-        DamagedGzipError
-        """
+        """Up to ``size`` bytes, fewer only at the end; raises `DamagedGzipError`."""
         out = bytearray()
         while len(out) < size and not self._ended:
             out += self._step(min(CHUNK, size - len(out)))
         return out
 
     def skip(self, size: int) -> int:
-        """Read past up to ``size`` bytes and return how many there were; memory stays small."""
+        """Read past up to ``size`` bytes in little memory; returns how many there were."""
         passed = 0
         while passed < size and (count := len(self.read(min(CHUNK, size - passed)))):
             passed += count
@@ -73,7 +62,6 @@ class GzipStream:
         if self._engine.eof:
             if len(self._pending) < len(MAGIC):
                 self._pending += self._handle.read(PIECE)
-            # Bytes after a member that do not begin another are padding; gunzip ignores them, too.
             self._ended = not self._pending.startswith(MAGIC)
             self._engine = zlib.decompressobj(wbits=31)
         return out

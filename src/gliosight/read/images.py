@@ -74,14 +74,13 @@ def from_images(images: Mapping[MrSequence, Any], *, limits: Limits | None = Non
         header = Header(
             fields, (i, j, k), 1, values.dtype, 0, None, forms, paired=False, flags=units
         )
-        ready[sequence] = Image(values, header, *place(header, name))
+        ready[sequence] = Image(name, values, header, *place(header, name))
     flair = images[MrSequence.FLAIR]
     path = flair.get_filename() if hasattr(flair, "get_filename") else None
     return join(
         ready,
         stem(Path(path).name) if isinstance(path, str) else "image",
         budget,
-        places={sequence: sequence.value for sequence in ready},
         kind="nifti" if isinstance(flair, nib.Nifti1Pair) else "arrays",
         flags=flags,
     )

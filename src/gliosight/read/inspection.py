@@ -23,8 +23,8 @@ from gliosight.read.candidates import (
     Options,
     SlicesCandidate,
 )
+from gliosight.read.checks import few_values, is_constant, is_labels
 from gliosight.read.detect import InputFile
-from gliosight.read.intensities import few_values, is_constant, is_labels
 from gliosight.read.limits import Budget, Limits
 from gliosight.read.naming import is_mask
 from gliosight.read.nifti_file import place, read_nifti_header

@@ -1,38 +1,28 @@
-"""A study of NIfTI files (read stage).
+"""A study of NIfTI files: which file is which sequence, and all of them on FLAIR's grid (read stage).
 
-In: the file of each sequence, named by the user, or by the files' names and sidecars. Out: a `Study` of kind
-``"nifti"`` on the FLAIR file's own grid: its k is our slice, its j our row, its i our column.
-``study.source["nifti"]`` holds what a mask needs to be written in the same geometry: ``header`` (a
-nibabel header with the file's forms) and ``shape`` (i, j, k).
+The study's slice is the file's k, its row j, its column i. ``study.source["nifti"]`` holds what a mask in the
+same geometry needs: ``header`` (a nibabel header with the file's forms) and ``shape`` (i, j, k).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.errors import UnsupportedInputError
+from gliosight.read import grid, naming
 from gliosight.read.arrays import doubts_of_axes, slices_lie_elsewhere
-from gliosight.read.copies import OTHERS, keep_real
+from gliosight.read.checks import OTHERS, keep_real, make_finite, refuse_mask
 from gliosight.read.detect import InputFile
 from gliosight.read.flags import flag
-from gliosight.read.intensities import make_finite, refuse_mask
 from gliosight.read.limits import Budget
-from gliosight.read.naming import (
-    another_than,
-    are_apart,
-    begin_apart,
-    is_mask,
-    read_name,
-    series_numbers_in,
-    shared_tokens,
-)
-from gliosight.read.nifti_file import Image, read_nifti_file
-from gliosight.read.regrid import onto_grid
-from gliosight.study import Flag, MrSequence, Study, Volume
+from gliosight.read.nifti_file import Form, Header, Image, read_nifti_file
+from gliosight.study import SAME_WITHIN, Flag, MrSequence, Study, Volume
 
 # Files named in a message before it breaks off.
 NAMED = 6
@@ -58,37 +48,16 @@ def read_nifti(
 ) -> Study:
     """Read a study whose files are assigned to sequences; FLAIR is among them.
 
-    Parameters
-    ----------
-    files : mapping of MrSequence to InputFile
-    study_id : str
-    budget : Budget
-    volume_index : int, optional
-        Which volume of a 4-D file, from 0.
-    flags : sequence of Flag
-        Flags of assigning the files.
-    explained : sequence of MrSequence
-        Sequences left out that have their flag already.
-
-    Raises
-    ------
-    DamagedInputError, UnsupportedInputError, LimitExceededError, NothingReadableError, UsageError
+    ``volume_index`` says which volume of a 4-D file, from 0; for the others see `join`. Raises as
+    `read_nifti_file` and `join`.
     """
     images = {
         name: read_nifti_file(files[name].path, files[name].where, budget, volume_index)
-        for name in (MrSequence.FLAIR, *OTHERS)
+        for name in MrSequence
         if name in files
     }
-    study = join(
-        images,
-        study_id,
-        budget,
-        places={name: one.where for name, one in files.items()},
-        kind="nifti",
-        flags=flags,
-        explained=explained,
-    )
-    names = tuple(one.path.name for one in files.values())
+    study = join(images, study_id, budget, kind="nifti", flags=flags, explained=explained)
+    names = tuple(file.path.name for file in files.values())
     return replace(study, source={**study.source, "files": names})
 
 
@@ -97,26 +66,11 @@ def join(
     study_id: str,
     budget: Budget,
     *,
-    places: Mapping[MrSequence, str],
     kind: Literal["nifti", "arrays"],
     flags: Sequence[Flag] = (),
     explained: Sequence[MrSequence] = (),
 ) -> Study:
-    """Make a study of images on FLAIR's grid, by the rules for values, grids and copies.
-
-    Parameters
-    ----------
-    images : mapping of MrSequence to Image
-        FLAIR is among them.
-    study_id : str
-    budget : Budget
-        Asked for what is resampled.
-    places : mapping of MrSequence to str
-        What to call each image in an error.
-    kind : {"nifti", "arrays"}
-        What the study was read from.
-    flags, explained
-        See `read_nifti`.
+    """Make a study of images on FLAIR's grid; ``explained`` sequences are left out and have their flag.
 
     Raises
     ------
@@ -124,39 +78,39 @@ def join(
     UnsupportedInputError
         No geometry, and axes that are clearly in another order.
     """
-    noted: list[Flag] = list(flags)
+    notes = list(flags)
     finite: dict[MrSequence, Image] = {}
-    for name in (MrSequence.FLAIR, *OTHERS):
-        if name not in images:
+    for name in MrSequence:
+        if (image := images.get(name)) is None:
             continue
         # Before any interpolation: one NaN would spoil eight voxels.
-        values, odd = make_finite(images[name].values, name.value, places[name])
-        refuse_mask(values, name.value, places[name])
-        finite[name] = replace(images[name], values=values)
-        # Only FLAIR's geometry becomes the study's; another one's oddities show when it is regridded.
-        noted += [*(images[name].flags if name is MrSequence.FLAIR else ()), *odd]
+        values, of_values = make_finite(image.values, name.value, image.where)
+        refuse_mask(values, name.value, image.where)
+        finite[name] = replace(image, values=values)
+        # Only FLAIR's geometry becomes the study's.
+        notes += [*(image.flags if name is MrSequence.FLAIR else ()), *of_values]
     flair = finite[MrSequence.FLAIR]
     if flair.geometry is None or flair.geometry.believed == "sizes":
         if slices_lie_elsewhere(flair.values.shape):
             raise UnsupportedInputError(
                 f"nothing says how a volume of (i, j, k) = {flair.header.shape} lies, and its slices do not "
                 "seem to follow each other along k",
-                where=places[MrSequence.FLAIR],
+                where=flair.where,
                 remedy="convert the original DICOM again, or reorder its axes so that k counts the slices",
             )
-        noted += doubts_of_axes(flair.values)
+        notes += doubts_of_axes(flair.values)
     arrays: dict[MrSequence, NDArray[Any]] = {MrSequence.FLAIR: flair.values}
     left_out = list(explained)
     for name in OTHERS:
         if name not in finite:
             continue
-        placed = onto_grid(flair, finite[name], name.value, places[name], budget)
-        noted += placed.flags
-        if placed.values is None:
+        on_grid, of_grid = onto_grid(flair, finite[name], name.value, budget)
+        notes += of_grid
+        if on_grid is None:
             left_out.append(name)
         else:
-            arrays[name] = placed.values
-    real, copy_flags = keep_real(arrays, explained=left_out)
+            arrays[name] = on_grid
+    real, copies = keep_real(arrays, explained=left_out)
     header = flair.header
     return Study(
         study_id=study_id,
@@ -164,8 +118,69 @@ def join(
         slice_names=tuple(f"slice_{index:03d}" for index in range(header.shape[2])),
         kind=kind,
         source={"nifti": {"header": header.fields, "shape": header.shape}},
-        flags=(*noted, *copy_flags),
+        flags=(*notes, *copies),
     )
+
+
+def onto_grid(
+    flair: Image, other: Image, sequence: str, budget: Budget
+) -> tuple[NDArray[Any] | None, tuple[Flag, ...]]:
+    """T1 or T1C on FLAIR's grid: its own array where the grids are one, else interpolated.
+
+    ``None`` where it is left out: the grids differ, and they hardly overlap or no valid form of one code, not
+    a program's default, places both in the same world.
+    """
+    shape = flair.header.shape
+    if shape == other.header.shape:
+        if flair.used is not None and other.used is not None and flair.geometry is not None:
+            smallest = min(*flair.geometry.spacing, flair.geometry.slice_spacing or np.inf)
+            last = tuple(side - 1 for side in shape)
+            away = grid.grid_distance(flair.used.affine, other.used.affine, last)
+            if away <= SAME_WITHIN * smallest:
+                return other.values, ()
+        forms = (*flair.header.forms, *other.header.forms)
+        if all(grid.is_default(form.affine) for form in forms):
+            message = (
+                f"Neither FLAIR nor {sequence} says where it lies; being of one shape, "
+                "they are taken as one grid."
+            )
+            return other.values, (flag("GRID_ASSUMED", message),)
+    pairs = product(_usable_forms(flair.header), _usable_forms(other.header))
+    own, their = next((pair for pair in pairs if pair[0].code == pair[1].code), (None, None))
+    if own is None or their is None:
+        message = (
+            f"{sequence} lies on another grid than FLAIR and the headers share no world; "
+            f"{sequence} is left out."
+        )
+        return None, (flag(f"{sequence}_LEFT_OUT", message),)
+    budget.take(4 * flair.values.size, other.where, packed=None)
+    to_other = np.linalg.inv(their.affine) @ own.affine
+    matrix = to_other[:3, :3][::-1, ::-1]  # from (i, j, k) to (slice, row, column), on both sides
+    in_plane = matrix[:, 1:] @ grid.pixels_of(flair.values.shape) + to_other[:3, 3:][::-1]
+    values, covered = grid.resample(
+        other.values, lambda index: in_plane + matrix[:, :1] * index, flair.values.shape
+    )
+    if covered < grid.LEAST_COVERED:
+        message = f"{sequence} covers only {covered:.0%} of FLAIR's volume and is left out."
+        return None, (flag(f"{sequence}_LEFT_OUT", message),)
+    message = f"{sequence} lies on another grid than FLAIR and was resampled onto it."
+    return values, (flag(f"{sequence}_RESAMPLED", message),)
+
+
+def _usable_forms(header: Header) -> list[Form]:
+    """Those that place the image; a sheared one can be interpolated in all the same."""
+    forms = []
+    i, j, k = header.shape
+    for form in header.forms:
+        try:
+            grid.geometry_of(form.affine[:, [2, 1, 0, 3]], (max(k, 2), j, i))
+        except grid.ShearedAffineError:
+            pass
+        except grid.UnusableAffineError:
+            continue
+        if not grid.is_default(form.affine):
+            forms.append(form)
+    return forms
 
 
 def assign(
@@ -173,20 +188,9 @@ def assign(
 ) -> tuple[dict[MrSequence, InputFile], tuple[Flag, ...], tuple[MrSequence, ...]]:
     """Decide by their names and sidecars which file of a study is which sequence.
 
-    Parameters
-    ----------
-    group : sequence of InputFile
-        The files of one study, see `naming.group_by_flair`.
-    where : str
-    doubtful : sequence of InputFile
-        T1 and T1C that may belong to this study or to another; they are left out, flagged.
-
-    Returns
-    -------
-    files : dict of MrSequence to InputFile
-    flags : tuple of Flag
-    explained : tuple of MrSequence
-        Sequences that were there but could not be told apart; they have a flag.
+    ``doubtful`` T1 and T1C may belong to this study or to another (see `naming.group_by_flair`); they are
+    left out, flagged. The third value are the sequences that were there but could not be told apart; they
+    have a flag.
 
     Raises
     ------
@@ -195,22 +199,24 @@ def assign(
     """
     if len(group) == 1 and group[0].shown.kind is None:
         return {MrSequence.FLAIR: group[0]}, assign_single(group[0]), ()
-    with_agent = _said_with(group)
+    with_agent = _with_agent(group)
     flair, flags = _choose_flair(group, where, with_agent)
     files, explained = {MrSequence.FLAIR: flair}, list[MrSequence]()
     # "anna_flair" and "anna_t1c" belong together, so "berta_t1" is of somebody else.
     by_words = any(
-        read_name(file.name).identity == read_name(flair.name).identity
+        naming.read_name(file.name).identity == naming.read_name(flair.name).identity
         for file in group
         if file.shown.kind in OTHERS
     )
+    kinds = {file: file.shown.kind for file in group}
+    kinds |= {file: MrSequence.T1C for file in with_agent if kinds[file] is MrSequence.T1}
     for sequence in OTHERS:
-        candidates = [file for file in group if _kind(file, with_agent) is sequence]
+        candidates = [file for file in group if kinds[file] is sequence]
         if not candidates:  # GE's T1 with nulled fluid: beside FLAIR it is nothing else
             words = f"{sequence.value} and FLAIR"
             candidates = [file for file in group if file.shown.kind == words]
         chosen, why = _choose_beside(flair, candidates, by_words=by_words)
-        unsure = [file for file in doubtful if _kind(file, with_agent) is sequence]
+        unsure = [file for file in doubtful if file.shown.kind is sequence]
         if chosen is not None:
             files[sequence] = chosen
             if unused := [file for file in candidates if file is not chosen] + unsure:
@@ -229,7 +235,7 @@ def assign(
             )
             flags.append(flag(f"{sequence.value}_LEFT_OUT", message))
             explained.append(sequence)
-    return files, (*flags, *_flags_of(group, files)), tuple(explained)
+    return files, (*flags, *_flags_of(group, files, with_agent)), tuple(explained)
 
 
 def assign_single(file: InputFile) -> tuple[Flag, ...]:
@@ -245,7 +251,7 @@ def assign_single(file: InputFile) -> tuple[Flag, ...]:
         message = "Neither name nor folder says a sequence; the file is taken as FLAIR."
         return (*shown.flags, flag("SEQUENCE_ASSUMED", message))
     if shown.kind is MrSequence.FLAIR:
-        return _flags_of([file], {MrSequence.FLAIR: file})
+        return _flags_of([file], {MrSequence.FLAIR: file}, frozenset())
     raise UnsupportedInputError(
         f"no FLAIR, the {shown.basis} says {shown.words}",
         where=file.where,
@@ -255,8 +261,8 @@ def assign_single(file: InputFile) -> tuple[Flag, ...]:
 
 def check_named(file: InputFile, sequence: MrSequence) -> tuple[Flag, ...]:
     """The flag for a file that was given as one sequence and is another by its name or its sidecar."""
-    other = another_than(sequence, file.shown.kind)
-    if is_mask(file.path.name):
+    other = naming.another_than(sequence, file.shown.kind)
+    if naming.is_mask(file.path.name):
         instead = "a mask or label map by its name"
     elif other is not None:
         instead = f"{other} by its {file.shown.basis}"
@@ -269,19 +275,14 @@ def check_named(file: InputFile, sequence: MrSequence) -> tuple[Flag, ...]:
     return (flag("NAME_CONTRADICTS", message),)
 
 
-def _said_with(group: Sequence[InputFile]) -> frozenset[InputFile]:
+def _with_agent(group: Sequence[InputFile]) -> frozenset[InputFile]:
     """The files called ``w`` contrast medium, if another one is called ``wo``: alone it says nothing."""
-    agents = {file: read_name(file.path.name).agent for file in group}
+    agents = {file: naming.read_name(file.path.name).agent for file in group}
     if False not in agents.values():
         return frozenset()
     return frozenset(
         file for file, agent in agents.items() if agent and file.shown.contrast is None
     )
-
-
-def _kind(file: InputFile, with_agent: frozenset[InputFile]) -> MrSequence | str | None:
-    kind = file.shown.kind
-    return MrSequence.T1C if kind is MrSequence.T1 and file in with_agent else kind
 
 
 def _choose_flair(
@@ -290,27 +291,38 @@ def _choose_flair(
     """The FLAIR of a study; of several, the best by its name."""
     flairs = [file for file in group if file.shown.kind is MrSequence.FLAIR]
     if not flairs:
+        words = [
+            f"{file.path.name} ({file.shown.words}{' by its sidecar' * (file.shown.basis == 'sidecar')})"
+            for file in group
+        ]
         raise UnsupportedInputError(
-            f"no FLAIR, there is {_listed(group)}",
+            f"no FLAIR, there is {_listed(words)}",
             where=where,
             remedy="name the file that is FLAIR with --flair FILE",
         )
     flairs.sort(key=lambda file: _merit(file, with_agent))
-    if len(flairs) == 1:
-        return flairs[0], []
-    best, next_best = (_merit(file, with_agent) for file in flairs[:2])
-    if best == next_best:
+    flair, *others = flairs
+    if not others:
+        return flair, []
+    merits = zip(MERITS, _merit(flair, with_agent), _merit(others[0], with_agent), strict=True)
+    why = next((words for words, best, second in merits if best != second), None)
+    if why is None:
         raise UnsupportedInputError(
             f"{len(flairs)} files say FLAIR ({_names(flairs)})",
             where=where,
             remedy="choose one with --flair FILE",
         )
-    differing = [this != that for this, that in zip(best, next_best, strict=True)]
-    why = MERITS[differing.index(True)]
-    message = (
-        f"{flairs[0].path.name} is taken for FLAIR, {why}; there is also {_names(flairs[1:])}."
-    )
-    return flairs[0], [flag("FLAIR_CHOSEN", message)]
+    message = f"{flair.path.name} is taken for FLAIR, {why}; there is also {_names(others)}."
+    return flair, [flag("FLAIR_CHOSEN", message)]
+
+
+def _merit(file: InputFile, with_agent: frozenset[InputFile]) -> tuple[Any, ...]:
+    """`NiftiName.merit`, then the series number: a later one may be after contrast medium."""
+    name, number = naming.read_name(file.name), file.shown.series_number
+    contrast, *others = name.merit
+    numbers = naming.series_numbers_in(name.identity) if number is None else (number,)
+    after = contrast or file.shown.contrast is True or file in with_agent
+    return (after, *others, numbers)
 
 
 def _choose_beside(
@@ -319,76 +331,62 @@ def _choose_beside(
     """The T1 or T1C that goes with FLAIR, or why it is missing; by names where they tell patients apart."""
     if not candidates:
         return None, ""
-    name = read_name(flair.name)
-    fitting = [
-        file
-        for file in candidates
-        if not are_apart(name, read_name(file.name))
-        and not (by_words and begin_apart(name, read_name(file.name)))
-    ]
-    if not fitting:
-        return None, "its name is of another patient or visit"
-
-    def fit(file: InputFile) -> tuple[Any, ...]:
-        other = read_name(file.name)
-        return (
+    name = naming.read_name(flair.name)
+    fitting = []
+    for file in candidates:
+        other = naming.read_name(file.name)
+        if naming.are_apart(name, other) or (by_words and naming.begin_apart(name, other)):
+            continue
+        words, numbers = naming.shared_tokens(name, other)
+        fit = (
             other.identity != name.identity,
-            *(-count for count in shared_tokens(name, other)),
+            -words,
+            -numbers,
             not other.onto_flair,
             bool(other.processed) != bool(name.processed),
             other.processed,
             other.plane,
             -other.run,
         )
-
-    fitting.sort(key=fit)
-    if len(fitting) > 1 and fit(fitting[0]) == fit(fitting[1]):
+        fitting.append((fit, file))
+    if not fitting:
+        return None, "its name is of another patient or visit"
+    fitting.sort(key=lambda pair: pair[0])
+    if len(fitting) > 1 and fitting[0][0] == fitting[1][0]:
         return None, "several files say so"
-    return fitting[0], ""
-
-
-def _merit(file: InputFile, with_agent: frozenset[InputFile]) -> tuple[Any, ...]:
-    """`NiftiName.merit`, then the series number: a later one may be after contrast medium."""
-    name, number = read_name(file.name), file.shown.series_number
-    contrast, *others = name.merit
-    numbers = series_numbers_in(name.identity) if number is None else (number,)
-    after = contrast or file.shown.contrast is True or file in with_agent
-    return (after, *others, numbers)
+    return fitting[0][1], ""
 
 
 def _flags_of(
-    group: Iterable[InputFile], files: Mapping[MrSequence, InputFile]
+    group: Sequence[InputFile],
+    files: Mapping[MrSequence, InputFile],
+    with_agent: frozenset[InputFile],
 ) -> tuple[Flag, ...]:
     """What is odd of the files that are taken, and of those whose name promised a sequence."""
     flags = [note for file in files.values() for note in file.shown.flags]
-    others = [file for file in group if file not in files.values()]
     contradicting = [
-        note for file in others for note in file.shown.flags if note.code == "NAME_CONTRADICTS"
+        note
+        for file in group
+        if file not in files.values()
+        for note in file.shown.flags
+        if note.code == "NAME_CONTRADICTS"
     ]
-    flair = files[MrSequence.FLAIR].shown
-    if _merit(files[MrSequence.FLAIR], _said_with(list(group)))[0]:
+    flair = files[MrSequence.FLAIR]
+    if _merit(flair, with_agent)[0]:
         message = (
-            f"{files[MrSequence.FLAIR].path.name} is FLAIR after contrast medium; the network was trained on "
-            "FLAIR before it."
+            f"{flair.path.name} is FLAIR after contrast medium; the network was trained on FLAIR "
+            "before it."
         )
         flags.append(flag("FLAIR_CHOSEN", message))
-    if flair.confidence == "guess":
-        name = files[MrSequence.FLAIR].path.name
-        message = f"{name} is FLAIR {flair.why}. That is a hint only; it is taken as FLAIR."
+    if flair.shown.confidence == "guess":
+        message = f"{flair.path.name} is FLAIR {flair.shown.why}. That is a hint only; it is taken as FLAIR."
         flags.append(flag("SEQUENCE_ASSUMED", message))
     return (*flags, *contradicting[:NAMED])
 
 
 def _names(files: Sequence[InputFile]) -> str:
-    """Names for a message."""
-    more = ", ..." if len(files) > NAMED else ""
-    return ", ".join(file.where for file in files[:NAMED]) + more
+    return _listed([file.where for file in files])
 
 
-def _listed(files: Sequence[InputFile]) -> str:
-    """Names for a message, with what each shows."""
-    words = [
-        f"{file.path.name} ({file.shown.words}{' by its sidecar' if file.shown.basis == 'sidecar' else ''})"
-        for file in files[:NAMED]
-    ]
-    return ", ".join(words) + (", ..." if len(files) > NAMED else "")
+def _listed(words: Sequence[str]) -> str:
+    return ", ".join(words[:NAMED]) + (", ..." if len(words) > NAMED else "")

@@ -1,8 +1,7 @@
-"""One NIfTI file: its header, its pixels in our order, and their geometry (read stage).
+"""One NIfTI file: its header, its pixels as (slice, row, column), and their geometry (read stage).
 
 nibabel unpacks the header. Whether it can be true is checked here before a pixel is read, and memory grows
-only with the bytes that are there. The file's order is (i, j, k) with i fastest: its bytes, read as
-(k, j, i), are our (slice, row, column). Rules: nifti1.h and nifti2.h
+only with the bytes that are there. Rules: nifti1.h and nifti2.h
 (https://nifti.nimh.nih.gov/pub/dist/src/niftilib/nifti1.h).
 
 Terms: a *form* places the voxels in the world, the *sform* by a matrix, the *qform* by a rotation; its
@@ -31,38 +30,26 @@ from gliosight.errors import (
     LimitExceededError,
     UnsupportedInputError,
     UsageError,
+    within,
 )
-from gliosight.read.affines import (
-    ShearedAffineError,
-    UnusableAffineError,
-    default_affine,
-    geometry_of,
-    grid_distance,
-    is_default,
-    sides_differ,
-)
+from gliosight.read import grid
+from gliosight.read.checks import as_float32, from_doubles
 from gliosight.read.detect import HEAD_BYTES, NIFTI1_SIZE, NIFTI2_SIZE, pixels_beside
 from gliosight.read.flags import flag
 from gliosight.read.gzipped import MAGIC as GZIP
 from gliosight.read.gzipped import DamagedGzipError, GzipStream
-from gliosight.read.intensities import as_float32, from_doubles
 from gliosight.read.limits import Budget, cannot_read, open_regular
 from gliosight.study import Flag, Geometry
 
-# sform and qform agree when no corner of the volume differs by more than this part of a voxel.
-FORMS_AGREE_WITHIN = 0.1
 LABEL_INTENT = 1002
 # Spatial units of xyzt_units other than millimetres: name and length in mm. 0 counts as millimetres.
 UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
 NOT_READ = {1: "single bits", 128: "RGB colours", 1536: "128-bit numbers", 2304: "RGBA colours"}
-# What a mask of the same grid takes over of a header. Not the free text: it may hold a name.
 FORM_FIELDS = {
     "sform": ("srow_x", "srow_y", "srow_z"),
     "qform": ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
 }
 PLACE_FIELDS = ("pixdim", "xyzt_units", "qform_code", "sform_code", *sum(FORM_FIELDS.values(), ()))
-# Unpacked bytes behind the volume within which the checksum of a gzip is looked for.
-TRAILER = 1 << 16
 # nibabel logs what it repairs.
 _SILENT = logging.Logger("silent", level=logging.CRITICAL + 1)
 
@@ -80,8 +67,7 @@ class Form:
 class Header:
     """What is needed to read the pixels and place them."""
 
-    # nibabel's, of a single volume, with the file's forms and nothing else of it: for the writers.
-    fields: Any
+    fields: Any  # nibabel's, of a single volume, with the file's forms and nothing else: for the writers
     shape: tuple[int, int, int]  # (i, j, k), the order of the file
     volumes: int  # length of the fourth dimension
     numbers: np.dtype[Any]  # with the file's byte order
@@ -96,6 +82,7 @@ class Header:
 class Image:
     """One sequence as its file holds it."""
 
+    where: str  # what errors call it
     values: NDArray[Any]  # (slices, rows, columns), the file's integers or float32
     header: Header
     used: Form | None  # the form that the geometry comes from
@@ -108,81 +95,72 @@ def read_nifti_file(path: Path, where: str, budget: Budget, volume_index: int | 
 
     Raises
     ------
-    NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError, UsageError
+    NothingReadableError
+    DamagedInputError
+        Truncated, corrupt, a header that contradicts itself or the standard, a label image.
+    UnsupportedInputError
+        Numbers other than real ones; one dimension, or five and more; several volumes and no index.
+    UsageError
+        No such volume.
+    LimitExceededError
     """
-    with _errors_named(where):
-        with open_regular(path, where) as (handle, size):
-            header = _header(handle, where)
-            index = _choose_volume(header, volume_index, where)
-            if not header.paired:
-                data = _pixels(handle, size, index, header, where, budget)
-        if header.paired:
-            beside = pixels_beside(path)
-            where_beside = str(Path(where).with_name(beside.name))
-            with open_regular(beside, where_beside) as (handle, size):
-                data = _pixels(handle, size, index, header, where_beside, budget)
-        values = _values(data, header)
+    with _errors_named(where), open_regular(path, where) as (handle, size):
+        header = _header(handle)
+        index = volume_index or 0
+        if volume_index is None and header.volumes > 1:
+            raise UnsupportedInputError(
+                f"a 4-D NIfTI of {header.volumes} volumes, one is read",
+                remedy=f"choose one with --volume N, N from 0 to {header.volumes - 1}",
+            )
+        if not 0 <= index < header.volumes:
+            raise UsageError(
+                f"there is no volume {volume_index}",
+                remedy=f"--volume goes from 0 to {header.volumes - 1} here",
+            )
+        if not header.paired:
+            values = _values(handle, size, index, header, where, budget)
+    if header.paired:
+        beside = pixels_beside(path)
+        where_beside = str(Path(where).with_name(beside.name))
+        with _errors_named(where_beside), open_regular(beside, where_beside) as (handle, size):
+            values = _values(handle, size, index, header, where_beside, budget)
     used, geometry, flags = place(header, where)
     if header.volumes > 1:
         message = f"Volume {index} of {header.volumes} (counted from 0) was chosen with --volume."
         flags = (flag("VOLUME_CHOSEN", message), *flags)
-    return Image(values, header, used, geometry, flags)
+    return Image(where, values, header, used, geometry, flags)
 
 
 def read_nifti_header(path: Path, where: str) -> Header:
-    """Read only what stands before the pixels.
-
-    Raises
-    ------
-    NothingReadableError
-    DamagedInputError
-        The header contradicts itself or the standard, or says that this is a label image.
-    UnsupportedInputError
-        Complex, RGB and other numbers; five and more dimensions; one dimension.
-    """
+    """Read only what stands before the pixels; raises as `read_nifti_file`."""
     with _errors_named(where), open_regular(path, where) as (handle, _):
-        return _header(handle, where)
+        return _header(handle)
 
 
-def _header(handle: BinaryIO, where: str) -> Header:
-    head = handle.read(HEAD_BYTES)
-    handle.seek(0)
-    if head.startswith(GZIP):
-        head = bytes(GzipStream(handle).read(HEAD_BYTES))
-        handle.seek(0)
-    fields = _fields(head, where)
-    shape, volumes = _shape(fields, where)
-    numbers = _numbers(fields, where)
-    if int(fields["intent_code"]) == LABEL_INTENT:
-        raise label_image(where)
+@contextmanager
+def _errors_named(where: str) -> Iterator[None]:
+    """Say of every error in which file it is."""
     try:
-        slope, intercept = fields.get_slope_inter()
-    except HeaderDataError as error:
-        slope = float(fields["scl_slope"])
-        raise damaged(f"its scaling has a slope of {slope:g} and no intercept", where) from error
-    forms, flags = forms_of(fields)
-    paired = bytes(fields["magic"])[:3] in (b"ni1", b"ni2")
-    return Header(
-        fields=for_writers(fields, shape),
-        shape=shape,
-        volumes=volumes,
-        numbers=numbers,
-        offset=_offset(fields, where, paired=paired),
-        scaling=None if slope is None or (slope, intercept) == (1, 0) else (slope, intercept),
-        forms=forms,
-        paired=paired,
-        flags=flags,
-    )
+        yield
+    except GliosightError as error:
+        if error.where:
+            raise
+        raise within(error, where) from error
+    except DamagedGzipError as error:
+        raise within(_damaged(str(error)), where) from error
+    except MemoryError as error:
+        raise LimitExceededError(
+            "not enough memory for its pixels", where=where, remedy="give a smaller volume"
+        ) from error
+    except OSError as error:
+        raise cannot_read(error, where) from error
 
 
-def damaged(what: str, where: str) -> DamagedInputError:
-    """The error for a NIfTI file that cannot be true."""
-    return DamagedInputError(
-        f"damaged NIfTI, {what}", where=where, remedy="copy or export the file again"
-    )
+def _damaged(what: str) -> DamagedInputError:
+    return DamagedInputError(f"damaged NIfTI, {what}", remedy="copy or export the file again")
 
 
-def label_image(where: str) -> DamagedInputError:
+def label_image(where: str | None = None) -> DamagedInputError:
     """The error for an image whose intent code is that of labels."""
     return DamagedInputError(
         "the header says that this is a label image, a mask",
@@ -191,84 +169,130 @@ def label_image(where: str) -> DamagedInputError:
     )
 
 
-def _fields(head: bytes, where: str) -> Any:
+def _header(handle: BinaryIO) -> Header:
+    head = handle.read(HEAD_BYTES)
+    handle.seek(0)
+    if head.startswith(GZIP):
+        head = bytes(GzipStream(handle).read(HEAD_BYTES))
+        handle.seek(0)
     for kind, size in ((nib.Nifti1Header, NIFTI1_SIZE), (nib.Nifti2Header, NIFTI2_SIZE)):
         for order in "<>":
-            if len(head) >= size and struct.unpack(f"{order}i", head[:4]) == (size,):
-                return kind(head[:size], endianness=order, check=False)
-    raise damaged("the header is cut off or its size is wrong", where)
+            if len(head) >= size and head.startswith(struct.pack(f"{order}i", size)):
+                return _checked(kind(head[:size], endianness=order, check=False))
+    raise _damaged("the header is cut off or its size is wrong")
 
 
-def _shape(fields: Any, where: str) -> tuple[tuple[int, int, int], int]:
+def _checked(fields: Any) -> Header:
+    """The header, if it can be true."""
+    shape, volumes = _shape(fields)
+    numbers = _numbers(fields)
+    if int(fields["intent_code"]) == LABEL_INTENT:
+        raise label_image()
+    try:
+        slope, intercept = fields.get_slope_inter()
+    except HeaderDataError as error:
+        slope = float(fields["scl_slope"])
+        raise _damaged(f"its scaling has a slope of {slope:g} and no intercept") from error
+    forms, flags = forms_of(fields)
+    paired = bytes(fields["magic"])[:3] in (b"ni1", b"ni2")
+    offset = float(fields["vox_offset"])
+    if not offset.is_integer() or offset < 0:
+        raise _damaged(f"its pixels begin at byte {offset:g}")
+    # Four bytes behind the header say whether extensions follow.
+    first = 0 if paired else int(fields["sizeof_hdr"]) + 4
+    if 0 < offset < first:
+        raise _damaged(f"its pixels begin at byte {offset:g}, inside the header")
+    return Header(
+        fields=for_writers(fields, shape),
+        shape=shape,
+        volumes=volumes,
+        numbers=numbers,
+        offset=int(offset) or first,
+        scaling=None if slope is None or (slope, intercept) == (1, 0) else (slope, intercept),
+        forms=forms,
+        paired=paired,
+        flags=flags,
+    )
+
+
+def _shape(fields: Any) -> tuple[tuple[int, int, int], int]:
+    """The sides of a volume and the number of volumes."""
     count, *sides = (int(length) for length in fields["dim"])
     if not 1 <= count <= 7:
-        raise damaged(f"it claims {count} dimensions", where)
+        raise _damaged(f"it claims {count} dimensions")
     # FSL and others leave a 0 behind the three axes of space; nifti1_io.c reads it as 1, too.
     sides = [*sides[: min(count, 3)], *(length or 1 for length in sides[3:count])]
     if min(sides) < 1:
-        raise damaged(f"it claims the shape {tuple(sides)}", where)
+        raise _damaged(f"it claims the shape {tuple(sides)}")
     if count == 1:
         raise UnsupportedInputError(
-            "a NIfTI of one dimension is not an image", where=where, remedy="give a FLAIR volume"
+            "a NIfTI of one dimension is not an image", remedy="give a FLAIR volume"
         )
     i, j, k, volumes, *more = [*sides, 1, 1, 1][: max(count, 4)]
     if math.prod(more) > 1:
         raise UnsupportedInputError(
             f"a NIfTI of the shape {tuple(sides)} holds several numbers a voxel",
-            where=where,
             remedy="give a volume with one number a voxel; --volume N picks among four dimensions",
         )
     return (i, j, k), volumes
 
 
-def _numbers(fields: Any, where: str) -> np.dtype[Any]:
+def _numbers(fields: Any) -> np.dtype[Any]:
     code, bits = int(fields["datatype"]), int(fields["bitpix"])
     try:
         numbers: np.dtype[Any] = fields.get_data_dtype()
     except (HeaderDataError, KeyError) as error:
-        raise damaged(f"datatype {code} does not exist", where) from error
+        raise _damaged(f"datatype {code} does not exist") from error
     if code in NOT_READ or numbers.kind == "c":
         raise UnsupportedInputError(
             f"a NIfTI of {NOT_READ.get(code, 'complex numbers')} is not read",
-            where=where,
             remedy="give the magnitude image, with one number a voxel",
         )
     if numbers.kind not in "iuf":
-        raise damaged(f"datatype {code} does not exist", where)
+        raise _damaged(f"datatype {code} does not exist")
     if bits not in (0, 8 * numbers.itemsize):  # many writers leave 0 there
-        raise damaged(f"datatype {code} and bitpix {bits} contradict each other", where)
+        raise _damaged(f"datatype {code} and bitpix {bits} contradict each other")
     return numbers
 
 
-def _offset(fields: Any, where: str, *, paired: bool) -> int:
-    claimed = float(fields["vox_offset"])
-    if not claimed.is_integer() or claimed < 0:
-        raise damaged(f"its pixels begin at byte {claimed:g}", where)
-    # Four bytes behind the header say whether extensions follow.
-    first = 0 if paired else int(fields["sizeof_hdr"]) + 4
-    if 0 < claimed < first:
-        raise damaged(f"its pixels begin at byte {claimed:g}, inside the header", where)
-    return int(claimed) or first
-
-
-def _choose_volume(header: Header, index: int | None, where: str) -> int:
-    if index is None and header.volumes > 1:
-        raise UnsupportedInputError(
-            f"a 4-D NIfTI of {header.volumes} volumes, one is read",
-            where=where,
-            remedy=f"choose one with --volume N, N from 0 to {header.volumes - 1}",
-        )
-    if not 0 <= (index or 0) < header.volumes:
-        raise UsageError(
-            f"there is no volume {index}",
-            where=where,
-            remedy=f"--volume goes from 0 to {header.volumes - 1} here",
-        )
-    return index or 0
+def _values(
+    handle: BinaryIO, size: int, index: int, header: Header, where: str, budget: Budget
+) -> NDArray[Any]:
+    """The values of one volume as (slice, row, column); nothing is allocated for bytes that are not there."""
+    voxels = math.prod(header.shape)
+    wanted = voxels * header.numbers.itemsize
+    begin = header.offset + index * wanted
+    packed = handle.read(len(GZIP)) == GZIP
+    budget.take(wanted, where, packed=size if packed else None, pixels=voxels)
+    data: bytes | bytearray = b""
+    if packed:
+        # What lies before the volume is unpacked, too.
+        budget.check_ratio(begin + wanted, where, packed=size)
+        handle.seek(0)
+        stream = GzipStream(handle)
+        size = stream.skip(begin)
+        if size == begin:
+            data = stream.read(wanted)
+            size += len(data)
+        if len(data) == wanted:
+            stream.skip(1 << 16)  # to the checksum, if it is not far behind
+    elif size >= begin + wanted:
+        handle.seek(begin)
+        data = handle.read(wanted)
+        size = begin + len(data)
+    if len(data) < wanted:
+        raise _damaged(f"it is truncated: {size:,} of {begin + wanted:,} bytes are there")
+    # The file's order is (i, j, k) with i fastest: its bytes, read as (k, j, i), are in our order.
+    stored = np.frombuffer(data, dtype=header.numbers).reshape(header.shape[::-1])
+    if header.scaling is not None:
+        return from_doubles(stored, *header.scaling)
+    if header.numbers.kind in "iu":
+        return stored.astype(header.numbers.newbyteorder("="), copy=False)
+    return as_float32(stored) if stored.itemsize <= 4 else from_doubles(stored)
 
 
 def for_writers(fields: Any, shape: tuple[int, int, int]) -> Any:
-    """A header of one volume for a mask of the same grid: the forms and nothing else.
+    """A header of one volume for a mask of the same grid: the forms, and no free text, which may hold a name.
 
     A form that is not finite loses its code: no tool could open the mask.
     """
@@ -296,14 +320,15 @@ def forms_of(fields: Any) -> tuple[tuple[Form, ...], tuple[Flag, ...]]:
     if (code := int(fields["sform_code"])) > 0:
         forms.append(Form("sform", code, fields.get_sform().astype(np.float64)))
     if (code := int(fields["qform_code"])) > 0:
-        copy = fields.copy()
+        sound = fields.copy()
         # pixdim[0] is -1 for a left-handed grid; anything else, 0 above all, means +1.
-        copy["pixdim"] = np.abs(fields["pixdim"])
-        copy["pixdim"][0] = -1 if fields["pixdim"][0] < 0 else 1
+        sound["pixdim"] = np.abs(fields["pixdim"])
+        sound["pixdim"][0] = -1 if fields["pixdim"][0] < 0 else 1
         try:
-            forms.append(Form("qform", code, copy.get_qform().astype(np.float64)))
+            affine = sound.get_qform().astype(np.float64)
         except ValueError:  # no rotation
-            forms.append(Form("qform", code, np.full((4, 4), np.nan)))
+            affine = np.full((4, 4), np.nan)
+        forms.append(Form("qform", code, affine))
     thickness = abs(float(fields["pixdim"][3]))
     for form in forms:
         affine = form.affine
@@ -322,26 +347,25 @@ def forms_of(fields: Any) -> tuple[tuple[Form, ...], tuple[Flag, ...]]:
 def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tuple[Flag, ...]]:
     """The form to believe, the geometry it gives, and what was odd about it.
 
-    The sform goes before the qform. The qform replaces an sform that says nothing at all (NaN,
-    singular) or whose rows and columns are not perpendicular: a qform cannot be sheared. Where it is
-    unusable as well, a small shear is straightened. What programs write by default goes last.
+    The sform goes before the qform, unless it says nothing or is sheared: a qform cannot be. Where the qform
+    is unusable as well, a small shear is straightened. What programs write by default goes last.
     """
     shape = header.shape[::-1]
     flags = list(header.flags)
     reasons: list[str] = []
-    forms = sorted(header.forms, key=lambda form: is_default(form.affine))
+    forms = sorted(header.forms, key=lambda form: grid.is_default(form.affine))
     if forms != list(header.forms):
         reasons.append("sform: it is the identity, which programs write where none was given")
     attempts = [(form, False) for form in forms]
     attempts += [(form, True) for form in header.forms if form.name == "sform"]
     for form, straighten in attempts:
         try:
-            geometry = geometry_of(form.affine[:, [2, 1, 0, 3]], shape, straighten=straighten)
-        except UnusableAffineError as error:
+            geometry = grid.geometry_of(form.affine[:, [2, 1, 0, 3]], shape, straighten=straighten)
+        except grid.UnusableAffineError as error:
             reasons.append(f"{form.name}: {error}")
-            if form.name == "qform" or error.empty or isinstance(error, ShearedAffineError):
-                continue
-            break  # what the sform says is odd, and no reason to believe the qform
+            if form.name == "sform" and type(error) is grid.UnusableAffineError:
+                break  # what it says is odd, and no reason to believe the qform
+            continue
         if straighten:
             message = f"The affine of {name} is sheared ({reasons[0]}); it was straightened."
             flags.append(flag("AFFINE_STRAIGHTENED", message))
@@ -352,7 +376,7 @@ def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tupl
             geometry, disagreement = _compare_forms(header, geometry, name)
             flags += disagreement
         if geometry.believed == "sizes":
-            flags.append(default_affine(name))
+            flags.append(grid.default_affine(name))
         if shape[0] == 1 and geometry.slice_thickness is not None:
             message = f"There is one slice; it counts as {geometry.slice_thickness:g} mm thick."
             flags.append(flag("SINGLE_SLICE", message))
@@ -365,76 +389,17 @@ def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tupl
 
 def _compare_forms(header: Header, geometry: Geometry, name: str) -> tuple[Geometry, list[Flag]]:
     """The sform's geometry, without sides where the qform contradicts them, and the flag for it."""
-    if not (
-        len(header.forms) == 2 and all(np.isfinite(form.affine).all() for form in header.forms)
-    ):
+    if len(header.forms) < 2 or not all(np.isfinite(form.affine).all() for form in header.forms):
         return geometry, []
     sform, qform = (form.affine for form in header.forms)
-    if not is_default(qform) and sides_differ(sform, qform):
+    if not grid.is_default(qform) and grid.sides_differ(sform, qform):
         message = (
             f"sform and qform of {name} disagree on which side is left; the sform is used, and no side "
             "is given."
         )
         return replace(geometry, believed="all but sides"), [flag("FORMS_DISAGREE", message)]
-    away = grid_distance(sform, qform, tuple(side - 1 for side in header.shape))
-    if away <= FORMS_AGREE_WITHIN * min(*geometry.spacing, geometry.slice_spacing or np.inf):
+    away = grid.grid_distance(sform, qform, tuple(side - 1 for side in header.shape))
+    if away <= 0.1 * min(*geometry.spacing, geometry.slice_spacing or np.inf):
         return geometry, []
     message = f"sform and qform of {name} differ by up to {away:.1f} mm; the sform is used."
     return geometry, [flag("FORMS_DISAGREE", message)]
-
-
-@contextmanager
-def _errors_named(where: str) -> Iterator[None]:
-    """Turn what goes wrong with a file into one of our errors."""
-    try:
-        yield
-    except GliosightError:
-        raise
-    except DamagedGzipError as error:
-        raise damaged(str(error), where) from error
-    except MemoryError as error:
-        raise LimitExceededError(
-            "not enough memory for its pixels", where=where, remedy="give a smaller volume"
-        ) from error
-    except OSError as error:
-        raise cannot_read(error, where) from error
-
-
-def _pixels(
-    handle: BinaryIO, size: int, index: int, header: Header, where: str, budget: Budget
-) -> bytes | bytearray:
-    """The bytes of one volume."""
-    voxels = math.prod(header.shape)
-    wanted = voxels * header.numbers.itemsize
-    begin = header.offset + index * wanted
-    packed = handle.read(len(GZIP)) == GZIP
-    budget.take(wanted, where, packed=size if packed else None, pixels=voxels)
-    data: bytes | bytearray = b""
-    if packed:
-        # What lies before the volume is unpacked, too.
-        budget.check_ratio(begin + wanted, where, packed=size)
-        handle.seek(0)
-        stream = GzipStream(handle)
-        size = stream.skip(begin)
-        if size == begin:
-            data = stream.read(wanted)
-            size += len(data)
-        if len(data) == wanted:
-            stream.skip(TRAILER)  # to the checksum
-    elif size >= begin + wanted:  # else more would be allocated than the file holds
-        handle.seek(begin)
-        data = handle.read(wanted)
-        size = begin + len(data)
-    if len(data) < wanted:
-        raise damaged(f"it is truncated: {size:,} of {begin + wanted:,} bytes are there", where)
-    return data
-
-
-def _values(data: bytes | bytearray, header: Header) -> NDArray[Any]:
-    """The numbers as (slice, row, column), scaled where the header says so."""
-    stored = np.frombuffer(data, dtype=header.numbers).reshape(header.shape[::-1])
-    if header.scaling is not None:
-        return from_doubles(stored, *header.scaling)
-    if header.numbers.kind in "iu":
-        return stored.astype(header.numbers.newbyteorder("="), copy=False)
-    return as_float32(stored) if header.numbers.itemsize <= 4 else from_doubles(stored)

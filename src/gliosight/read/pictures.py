@@ -28,8 +28,8 @@ from gliosight.errors import (
     LimitExceededError,
     UnsupportedInputError,
 )
+from gliosight.read.checks import as_float32
 from gliosight.read.detect import Kind
-from gliosight.read.intensities import as_float32
 from gliosight.read.limits import Budget
 
 SAVE_OTHERWISE = "save the slice as grey PNG or TIFF, or with T1, FLAIR, T1C as its three channels"

@@ -1,10 +1,8 @@
-"""What the JSON file beside a NIfTI says (read stage).
+"""What a NIfTI shows by its name, its folder and the JSON file beside it (read stage).
 
-In: a NIfTI's path. Out: `Shown`, what it shows by its name and its sidecar, and why. dcm2niix and BIDS keep
-what they know of the DICOM header in ``NAME.json``; it is judged by the rules that DICOM has
-(`read.dicom.rules`), with the name as one more description. BIDS gives times in seconds, DICOM in
-milliseconds. A sidecar is a stranger's: it is read once, up to `MOST_BYTES`, and one that is broken costs
-nothing but a flag.
+dcm2niix and BIDS keep what they know of the DICOM header in ``NAME.json``; it is judged by the rules for
+DICOM (`read.dicom.rules`), with the name as one more description. It is read once, up to `MOST_BYTES`; a
+broken one costs a flag.
 """
 
 from __future__ import annotations
@@ -18,16 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gliosight.errors import GliosightError, printable
+from gliosight.read import naming
 from gliosight.read.dicom.words import contrast_hint, named_sequence
 from gliosight.read.flags import flag
 from gliosight.read.limits import open_regular, size_in_words
-from gliosight.read.naming import (
-    COMPUTED,
-    another_than,
-    sequence_of,
-    sequence_of_folder,
-    sidecar_of,
-)
 from gliosight.study import Flag, MrSequence
 
 if TYPE_CHECKING:
@@ -50,7 +42,7 @@ _RENAMED: Mapping[str, tuple[str, ...]] = {
         "RepetitionTimeExcitation",
     ),
 }
-# By keyword: as many seconds as no such time has; what is more is in milliseconds already.
+# BIDS gives times in seconds. By keyword: as many seconds as no such time has; more are milliseconds.
 _SECONDS = {
     "EchoTime": 1.0,
     "EffectiveEchoTime": 1.0,
@@ -58,55 +50,26 @@ _SECONDS = {
     "InversionTime": 20.0,
     "InversionTimes": 20.0,
 }
-# Written as one text, ``"GR_IR"`` and ``"SK\\SP\\MP"``.
-_CODES = ("ScanningSequence", "SequenceVariant")
-# Rules that decide where nothing is known.
-_SAY_NOTHING = ("unknown", "other")
-# What a name may say of an image that its header says more of.
-_VAGUE = {"TIRM": ("FLAIR", "STIR", "T1"), "T2": ("T2",)}
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a NIfTI shows, and how that is known.
+    """What a NIfTI shows, and how that is known."""
 
-    Parameters
-    ----------
-    kind : Sequence, str or None
-        As `naming.sequence_of` says it; ``None`` where neither name nor sidecar says anything.
-    basis : {"name", "folder", "sidecar", "nothing"}
-    why : str
-        One clause for people.
-    confidence : {"certain", "likely", "guess"} or None
-        Of the sidecar's rule; ``None`` where the name decided.
-    rule : str
-        The name of the sidecar's rule.
-    contrast : bool or None
-        Whether the sidecar says after contrast medium; ``None`` where it does not say.
-    flags : tuple of Flag
-        SIDECAR_UNREADABLE, and NAME_CONTRADICTS where the sidecar outweighs the name.
-    series_number : int or None
-        The sidecar's SeriesNumber.
-    """
-
-    kind: MrSequence | str | None
+    kind: MrSequence | str | None  # as `naming.sequence_of` gives it
     basis: Literal["name", "folder", "sidecar", "nothing"]
-    why: str
+    why: str  # one clause for people
+    # Of the sidecar's rule; not where the name decided.
     confidence: Literal["certain", "likely", "guess"] | None = None
     rule: str = ""
-    contrast: bool | None = None
+    contrast: bool | None = None  # after contrast medium by the sidecar; None where it does not say
     flags: tuple[Flag, ...] = ()
-    series_number: int | None = None
+    series_number: int | None = None  # the sidecar's
 
     @property
     def words(self) -> str:
         """The kind for people."""
-        return "unknown" if self.kind is None else kind_in_words(self.kind)
-
-
-def kind_in_words(kind: MrSequence | str) -> str:
-    """The name of a kind of image."""
-    return kind.value if isinstance(kind, MrSequence) else kind
+        return "unknown" if self.kind is None else _words(self.kind)
 
 
 def what_shows(path: Path, folder: str = "") -> Shown:
@@ -114,67 +77,37 @@ def what_shows(path: Path, folder: str = "") -> Shown:
 
     ``folder`` is the name of the folder that says the sequence, see `naming.sequence_folder`.
     """
-    by_name = _by_name(path, folder)
-    named = by_name.kind
-    sidecar = path.with_name(sidecar_of(path.name))
+    by_name = Shown(None, "nothing", "neither name, folder nor sidecar says a sequence")
+    if (named := naming.sequence_of(path.name)) is not None:
+        by_name = Shown(named, "name", "by its name")
+    elif folder:
+        by_name = Shown(naming.sequence_of_folder(folder), "folder", "by its folder's name")
+    sidecar = path.with_name(naming.sidecar_of(path.name))
     try:
         if not sidecar.exists():
             return by_name
         fields = _load(sidecar)
-    except (OSError, ValueError) as error:
-        message = f"The sidecar {sidecar.name} was not used: {_reason(error)}."
+    except (GliosightError, OSError, ValueError) as error:
+        reason = getattr(error, "what", None) or getattr(error, "strerror", None) or str(error)
+        message = f"The sidecar {sidecar.name} was not used: {reason[:1].lower()}{reason[1:]}."
         return replace(by_name, flags=(flag("SIDECAR_UNREADABLE", message),))
-    own = acquisition_in(fields).named
-    shown = _judge(path.name, by_name, acquisition_in(fields, named), described=own is not None)
-    return replace(shown, series_number=_series_number_in(fields))
-
-
-def _series_number_in(fields: Mapping[str, Any]) -> int | None:
-    text = _text_of(fields, "SeriesNumber").removesuffix(".0")
-    return int(text) if re.fullmatch(r"[0-9]{1,9}", text) else None
-
-
-def _by_name(path: Path, folder: str) -> Shown:
-    if (named := sequence_of(path.name)) is not None:
-        return Shown(named, "name", "by its name")
-    if folder:
-        return Shown(sequence_of_folder(folder), "folder", "by its folder's name")
-    return Shown(None, "nothing", "neither name, folder nor sidecar says a sequence")
-
-
-def acquisition_in(fields: Mapping[str, Any], named: MrSequence | str | None = None) -> Acquisition:
-    """What a sidecar says of how the image was made, for the rules that DICOM series have.
-
-    Parameters
-    ----------
-    fields : mapping
-        The JSON object.
-    named : Sequence, str or None
-        What the file's name says; it joins a description that it does not contradict.
-    """
-    # Only where there is a sidecar: pydicom takes a tenth of a second to import.
-    from gliosight.read.dicom.acquisition import KEYWORDS, acquisition_of
-
-    values = {keyword: _text_of(fields, keyword) for keyword in KEYWORDS}
-    values["Modality"] = values["Modality"] or "MR"
-    description = values["SeriesDescription"] or values["ProtocolName"]
-    values["SeriesDescription"] = _with_name(description, named)
-    return acquisition_of(tuple(values.values()))
+    number = _text_of(fields, "SeriesNumber").removesuffix(".0")
+    return replace(
+        _judge(path.name, by_name, fields),
+        series_number=int(number) if re.fullmatch(r"[0-9]{1,9}", number) else None,
+    )
 
 
 def _load(sidecar: Path) -> dict[str, Any]:
-    """The JSON object of a file; raises `ValueError` or `OSError` if it cannot be read."""
+    """The JSON object of a file; raises `GliosightError`, `ValueError` or `OSError`."""
+    with open_regular(sidecar, sidecar.name) as (handle, size):
+        if size > MOST_BYTES:
+            raise ValueError(
+                f"it holds {size_in_words(size)}, more than {size_in_words(MOST_BYTES)}"
+            )
+        data = handle.read(MOST_BYTES)
     try:
-        with open_regular(sidecar, sidecar.name) as (handle, size):
-            if size > MOST_BYTES:
-                raise ValueError(
-                    f"it holds {size_in_words(size)}, more than {size_in_words(MOST_BYTES)}"
-                )
-            data = handle.read(MOST_BYTES)
-    except GliosightError as error:
-        raise ValueError(error.what) from error
-    try:
-        fields = json.loads(data.decode(json.detect_encoding(data), "replace").lstrip("\ufeff"))
+        fields = json.loads(data.decode(json.detect_encoding(data), "replace"))
     except (ValueError, RecursionError) as error:
         raise ValueError("it is not JSON, or nested too deep") from error
     if not isinstance(fields, dict):
@@ -182,91 +115,100 @@ def _load(sidecar: Path) -> dict[str, Any]:
     return fields
 
 
-def _reason(error: Exception) -> str:
-    reason = str(getattr(error, "strerror", None) or error)
-    return reason[:1].lower() + reason[1:]
+def acquisition_in(fields: Mapping[str, Any], named: MrSequence | str | None = None) -> Acquisition:
+    """How the image was made by a sidecar's JSON object, for the rules for DICOM series.
+
+    ``named``, what the file's name says, joins a description that it does not contradict.
+    """
+    # Only where there is a sidecar: pydicom takes a tenth of a second to import.
+    from gliosight.read.dicom.acquisition import KEYWORDS, acquisition_of
+
+    values = {keyword: _text_of(fields, keyword) for keyword in KEYWORDS}
+    values["Modality"] = values["Modality"] or "MR"
+    description = values["SeriesDescription"] or values["ProtocolName"]
+    if isinstance(named, MrSequence):
+        word = "FLAIR" if named is MrSequence.FLAIR else "T1"
+        both = f"{description} {word}".strip()
+        if named_sequence(both) == word:
+            unsaid = named is MrSequence.T1C and contrast_hint(both) is None
+            description = f"{both} +C" if unsaid else both
+    values["SeriesDescription"] = description
+    return acquisition_of(tuple(values.values()))
 
 
-def _judge(name: str, by_name: Shown, acquisition: Acquisition, *, described: bool) -> Shown:
+def _judge(file_name: str, by_name: Shown, fields: Mapping[str, Any]) -> Shown:
+    """Weigh the sidecar against the name."""
     from gliosight.read.dicom.rules import identify
 
+    named = by_name.kind
+    acquisition = acquisition_in(fields, named)
+    contrast = acquisition.contrast
     identified = identify(acquisition)
-    named, kind = by_name.kind, identified.sequence or identified.kind
+    kind = identified.sequence or identified.kind
     # Without TI and TR nothing tells T2 from FLAIR.
     open_to_flair = acquisition.inversion_recovery is None and acquisition.repetition is None
     if (
-        identified.rule in _SAY_NOTHING
+        identified.rule in ("unknown", "other")  # where nothing is known
         or (identified.confidence == "guess" and kind == named)
         or (named is MrSequence.FLAIR and kind == "T2" and open_to_flair)
-        or named in COMPUTED  # with the times of what it was made from
+        or named in naming.COMPUTED  # with the times of what it was made from
     ):
-        return _with_contrast(name, by_name, acquisition.contrast)
+        if not (contrast and named is MrSequence.T1):
+            return replace(by_name, contrast=contrast)
+        why = f"{by_name.why}, after contrast medium by its sidecar"
+        flags = _contradiction(file_name, by_name, MrSequence.T1C, "contrast medium")
+        return Shown(MrSequence.T1C, "sidecar", why, contrast=True, flags=flags)
     reason = identified.why
-    if not described:
+    if acquisition_in(fields).named is None:
         reason = reason.replace("the description says", "its name says")
-    why = f"by its sidecar: {reason}"
-    flags: tuple[Flag, ...] = ()
-    ours = isinstance(named, MrSequence) or isinstance(kind, MrSequence)
-    if ours and named is not None and _differ(named, kind):
-        message = (
-            f"{name} is {kind_in_words(named)} {by_name.why} and {kind_in_words(kind)} by its sidecar "
-            f"({reason}); the sidecar decides."
-        )
-        flags = (flag("NAME_CONTRADICTS", message),)
-    contrast = acquisition.contrast_named if acquisition.contrast is None else acquisition.contrast
-    return Shown(kind, "sidecar", why, identified.confidence, identified.rule, contrast, flags)
-
-
-def _with_contrast(name: str, by_name: Shown, contrast: bool | None) -> Shown:
-    """What the name says, and the sidecar of contrast medium alone."""
-    if not (contrast and by_name.kind is MrSequence.T1):
-        return replace(by_name, contrast=contrast)
-    message = (
-        f"{name} is T1 {by_name.why} and T1C by its sidecar (contrast medium); the sidecar decides."
-    )
-    why = f"{by_name.why}, after contrast medium by its sidecar"
     return Shown(
-        MrSequence.T1C, "sidecar", why, contrast=True, flags=(flag("NAME_CONTRADICTS", message),)
+        kind,
+        "sidecar",
+        f"by its sidecar: {reason}",
+        identified.confidence,
+        identified.rule,
+        acquisition.contrast_named if contrast is None else contrast,
+        _contradiction(file_name, by_name, kind, reason),
     )
 
 
-def _differ(named: MrSequence | str, kind: MrSequence | str) -> bool:
-    words = kind_in_words(kind)
-    if words in _VAGUE.get(kind_in_words(named), ()):
-        return False
-    return named != kind and not (
-        isinstance(kind, MrSequence) and another_than(kind, named) is None
+def _contradiction(
+    file_name: str, by_name: Shown, kind: MrSequence | str, reason: str
+) -> tuple[Flag, ...]:
+    """The flag where the sidecar says something else than the name, of FLAIR, T1 or T1C."""
+    named = by_name.kind
+    ours = isinstance(named, MrSequence) or isinstance(kind, MrSequence)
+    vague = named == "TIRM" and _words(kind) in ("FLAIR", "STIR", "T1")
+    if not ours or named is None or named == kind or vague:
+        return ()
+    if isinstance(kind, MrSequence) and naming.another_than(kind, named) is None:
+        return ()
+    message = (
+        f"{file_name} is {_words(named)} {by_name.why} and {_words(kind)} by its sidecar ({reason}); the "
+        "sidecar decides."
     )
+    return (flag("NAME_CONTRADICTS", message),)
 
 
-def _with_name(description: str, named: MrSequence | str | None) -> str:
-    if not isinstance(named, MrSequence):
-        return description
-    word = "FLAIR" if named is MrSequence.FLAIR else "T1"
-    both = f"{description} {word}".strip()
-    if named_sequence(both) != word:
-        return description
-    if named is MrSequence.T1C and contrast_hint(both) is None:
-        both += " +C"
-    return both
+def _words(kind: MrSequence | str) -> str:
+    return kind.value if isinstance(kind, MrSequence) else kind
 
 
 def _text_of(fields: Mapping[str, Any], keyword: str) -> str:
     """A value as DICOM would write it."""
     for key in _RENAMED.get(keyword, (keyword,)):
         value = fields.get(key)
-        values = [
-            _scalar(one) for one in (value if isinstance(value, list) else [value])[:MOST_VALUES]
-        ]
-        text = "\\".join(one for one in values if one)
+        values = value[:MOST_VALUES] if isinstance(value, list) else [value]
+        text = "\\".join(filter(None, map(_scalar, values)))
         if not text:
             continue
-        if keyword in _CODES or (
+        # Codes are written as one text: "GR_IR", "SK\\SP\\MP", "ORIGINAL_PRIMARY".
+        if keyword in ("ScanningSequence", "SequenceVariant") or (
             keyword == "ImageType" and text.startswith(("ORIGINAL_", "DERIVED_"))
         ):
             return text.replace("_", "\\").replace("/", "\\")
         if keyword in _SECONDS:
-            return _milliseconds(text, _SECONDS[keyword], fields)
+            return _milliseconds(text, _SECONDS[keyword], fields.get("EchoTime"))
         return text
     return ""
 
@@ -281,13 +223,12 @@ def _scalar(value: Any) -> str:
     return printable(value.replace("\0", " ")[:LONGEST]).strip() if isinstance(value, str) else ""
 
 
-def _milliseconds(text: str, most: float, fields: Mapping[str, Any]) -> str:
-    """Seconds as milliseconds; what is too long for seconds is in milliseconds."""
+def _milliseconds(text: str, most: float, echo_time: Any) -> str:
+    """Seconds as milliseconds; where a time is too long for seconds, they are milliseconds already."""
     from gliosight.read.dicom.elements import numbers
 
-    echo = fields.get("EchoTime")
-    known = isinstance(echo, int | float) and echo >= _SECONDS["EchoTime"]
     times = numbers(text)
+    known = isinstance(echo_time, int | float) and echo_time >= _SECONDS["EchoTime"]
     if known or any(time >= most for time in times):
         return text
     return "\\".join(f"{time * 1000:.10g}" for time in times)

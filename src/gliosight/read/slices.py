@@ -17,12 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError
-from gliosight.read.copies import keep_real
+from gliosight.read.checks import (
+    check_one_head,
+    keep_real,
+    make_finite,
+    refuse_mask,
+    refuse_other_colours,
+)
 from gliosight.read.detect import InputFile, Kind
 from gliosight.read.flags import flag
 from gliosight.read.folders import slice_places
-from gliosight.read.intensities import make_finite, refuse_mask
-from gliosight.read.likeness import check_one_head, refuse_other_colours
 from gliosight.read.limits import Budget, read_file
 from gliosight.read.naming import natural_key, sequence_of, slice_number, stem
 from gliosight.read.pictures import decode_picture

@@ -24,7 +24,7 @@ from PIL import Image
 from tifffile import COMPRESSION, PHOTOMETRIC, PLANARCONFIG, PREDICTOR
 
 from gliosight.errors import DamagedInputError, LimitExceededError
-from gliosight.read.intensities import as_float32, from_doubles
+from gliosight.read.checks import as_float32, from_doubles
 from gliosight.read.limits import RATIO_FROM, Budget
 from gliosight.read.pictures import (
     ORIENTATION,

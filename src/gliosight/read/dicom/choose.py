@@ -37,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.errors import GliosightError, UnsupportedInputError, UsageError
+from gliosight.read.checks import few_values, is_labels, make_finite, refuse_mask
 from gliosight.read.dicom.acquisition import is_dated
 from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
 from gliosight.read.dicom.decoder import DecoderProcess
@@ -44,9 +45,8 @@ from gliosight.read.dicom.pixels import read_pixels
 from gliosight.read.dicom.rules import Confidence
 from gliosight.read.dicom.series import Series, without_positions
 from gliosight.read.flags import flag
-from gliosight.read.intensities import few_values, is_labels, make_finite, refuse_mask
+from gliosight.read.grid import LEAST_COVERED
 from gliosight.read.limits import Budget
-from gliosight.read.resample import LEAST_COVERED
 from gliosight.study import Flag, Geometry, MrSequence
 
 FLAIR, T1, T1C = MrSequence.FLAIR, MrSequence.T1, MrSequence.T1C

@@ -22,12 +22,12 @@ from pydicom.encaps import parse_basic_offsets, parse_fragments
 
 from gliosight.dicom import quietly
 from gliosight.errors import DamagedInputError, LimitExceededError, UnsupportedInputError
+from gliosight.read.checks import from_doubles
 from gliosight.read.dicom.bounded import BoundedFile, damaged
 from gliosight.read.dicom.decoder import DecodeError, DecoderProcess, decode_frame, describe
 from gliosight.read.dicom.elements import first_item, items
 from gliosight.read.dicom.instances import Instance, PixelElement, open_pixels
 from gliosight.read.dicom.syntaxes import SYNTAXES, Syntax, refusal
-from gliosight.read.intensities import from_doubles
 from gliosight.read.limits import Budget, Limits, cannot_read, size_in_words
 
 if TYPE_CHECKING:

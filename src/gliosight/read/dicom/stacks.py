@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.read.affines import UnusableAffineError, check_extent
 from gliosight.read.dicom.acquisition import Frame
 from gliosight.read.dicom.elements import number, stored
 from gliosight.read.dicom.mixtures import SAME_POSITION
 from gliosight.read.dicom.splitting import is_parallel, normal_of, order_of
 from gliosight.read.flags import flag
+from gliosight.read.grid import UnusableAffineError, check_extent
 from gliosight.study import EVEN_WITHIN, Flag, Geometry
 
 LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])

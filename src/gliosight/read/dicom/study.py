@@ -23,7 +23,7 @@ from gliosight.errors import (
     NothingReadableError,
     UnsupportedInputError,
 )
-from gliosight.read.copies import OTHERS, keep_real
+from gliosight.read.checks import OTHERS, keep_real
 from gliosight.read.detect import InputFile, relative
 from gliosight.read.dicom.choose import choose_images, confirm_order, same_grid
 from gliosight.read.dicom.decoder import DecoderProcess
@@ -38,8 +38,8 @@ from gliosight.read.dicom.grouping import StudyKey
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
+from gliosight.read.grid import LEAST_COVERED, pixels_of, resample
 from gliosight.read.limits import Budget
-from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
 from gliosight.study import DicomSource, Flag, Geometry, MrSequence, Study, Volume
 
 # Hexadecimal digits of the digest that names a study.
