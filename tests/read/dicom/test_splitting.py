@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError
-from gliosight.read.dicom import splitting
+from gliosight.read.dicom import split
 from gliosight.read.dicom.acquisition import Frame
 from gliosight.study import MrSequence
 
@@ -229,13 +229,13 @@ def test_hundreds_of_frames_of_forty_times(monkeypatch: pytest.MonkeyPatch) -> N
         for z in range(12)
     ]
     looked: list[int] = []
-    real = splitting._places
+    real = split._places
 
     def counted(frames: Sequence[Frame]) -> list[int]:
         looked.append(len(frames))
         return real(frames)
 
-    monkeypatch.setattr(splitting, "_places", counted)
+    monkeypatch.setattr(split, "_places", counted)
     found = series_in([enhanced(frames, ENHANCED_FLAIR)])
     assert len(found) == 40
     # Each frame a few times, and not once for every time of all.

@@ -15,7 +15,7 @@ from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.read import Limits, Options, Request, find, join, read
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.dicom import discover
-from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
+from gliosight.read.dicom.choose import ENHANCES_FROM, enhancement
 from gliosight.read.dicom.study import DicomStudy, digest_of, without_pixels
 from gliosight.read.dicom.study import joined as joined_studies
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
