@@ -8,8 +8,9 @@ is there too, with the reason. Nothing is resampled and nothing is filled in.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError, printable
 from gliosight.read.dicom.acquisition import (
@@ -141,34 +142,27 @@ def _stacks(key: SeriesKey, instances: Sequence[Instance]) -> list[Series]:
     kinds = [image_kind(part.frames[0].acquisition) for part in parts]
     fields = any("field" in kind or kind.startswith("b0") for kind in kinds)
     turns = {word for part in parts for word in part.words if word.startswith("orientation")}
+    of_series = {
+        "orientations": max(1, len(turns)),
+        "companions": frozenset({"field map"} if fields else ()),
+    }
     error, missing = _whole_error(instances), _missing_parts(instances)
-    stacks = []
-    for part in parts:
-        ordered = in_order(part.frames)
-        acquisition = ordered[len(ordered) // 2].acquisition
-        identified = identify(
-            replace(
-                acquisition,
-                orientations=max(1, len(turns)),
-                slices=len(ordered),
-                companions=frozenset({"field map"} if fields else ()),
-                temporal_count=max(part.times, acquisition.temporal_count or 1),
-            )
-        )
-        stacks.append(_stack(key, replace(part, frames=ordered), identified, error, missing))
-    return stacks
+    return [_stack(key, part, of_series, error, missing) for part in parts]
 
 
 def _stack(
     key: SeriesKey,
     part: Part,
-    identified: Identified,
+    of_series: Mapping[str, Any],
     whole_error: GliosightError | None,
     missing: list[Flag],
 ) -> Series:
-    """One stack, its frames in order; only images have geometry, flags and errors of their own."""
-    frames, middle = part.frames, part.frames[len(part.frames) // 2]
+    """One stack; only images have geometry, flags and errors of their own."""
+    frames = in_order(part.frames)
+    middle = frames[len(frames) // 2]
     header, acquisition = middle.instance.header, middle.acquisition
+    times = max(part.times, acquisition.temporal_count or 1)
+    described = replace(acquisition, slices=len(frames), temporal_count=times, **of_series)
     worlds = _values(frames, "FrameOfReferenceUID")
     geometry, error, flags = None, part.error, list(missing)
     if is_mr_image(middle.instance):
@@ -201,7 +195,7 @@ def _stack(
         frame_of_reference=(worlds.pop() or None) if len(worlds) == 1 else None,
         acquired=earliest(frame.acquisition.acquired for frame in frames),
         shape=(len(frames), acquisition.rows or 0, acquisition.columns or 0),
-        identified=identified,
+        identified=identify(described),
         error=error,
         flags=tuple(flags),
         unplaced=part.unplaced,
