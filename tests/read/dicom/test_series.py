@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydicom import uid
@@ -47,13 +46,6 @@ def test_a_plain_stack() -> None:
     assert found.place == "series 3"
 
 
-def test_one_uid_at_two_places_is_two_images() -> None:
-    instances = stack(6, **FLAIR)
-    for one in instances:
-        one.header.SOPInstanceUID = "1.2.3.4"  # what a careless anonymiser writes
-    assert one_series(instances).shape[0] == 6
-
-
 def test_what_comes_from_headers_is_printable() -> None:
     instances = stack(3, **FLAIR, StackID="a\x1b") + stack(3, start=11, **FLAIR, StackID="b\x1b")
     odd = instance(SeriesNumber=2, SOPClassUID=uid.CTImageStorage)
@@ -63,62 +55,58 @@ def test_what_comes_from_headers_is_printable() -> None:
         assert (one.part + one.place + one.identified.kind + one.identified.why).isprintable()
 
 
-def concatenated(parts: list[int], total: int = 2) -> list[Instance]:
-    out = []
-    for part in parts:
-        one = enhanced(
+def concatenated(parts: list[int], total: int) -> list[Instance]:
+    return [
+        enhanced(
             [enhanced_frame(20 * part + 5 * k) for k in range(4)],
             ENHANCED_FLAIR,
             ConcatenationUID="1.2.3.77",
             InConcatenationNumber=part,
             InConcatenationTotalNumber=total,
+            SOPInstanceUID=f"{STUDY}.1.{part}",
         )
-        one.header.SOPInstanceUID = f"{STUDY}.1.{part}"
-        out.append(one)
-    return out
+        for part in parts
+    ]
 
 
-def test_concatenations_are_joined() -> None:
-    found = one_series(concatenated([1, 2]))
-    assert found.shape[0] == 8
-    assert found.flags == ()
+def test_concatenations_are_joined_and_a_missing_part_is_flagged() -> None:
+    whole = one_series(concatenated([1, 2], total=2))
+    assert (whole.shape[0], whole.flags) == (8, ())
+    broken = one_series(concatenated([1, 3], total=3))
+    assert codes(broken)[0] == "MISSING_SLICES"
+    assert "3 files only 2" in broken.flags[0].message
 
 
-def test_a_missing_part_of_a_concatenation_is_flagged() -> None:
-    found = one_series(concatenated([1, 3], total=3))
-    assert codes(found)[0] == "MISSING_SLICES"
-    assert "3 files only 2" in found.flags[0].message
+UNREADABLE: dict[str, tuple[Instance, type[Exception], str]] = {
+    "mpeg": (instance(**FLAIR, syntax=uid.MPEG2MPML), UnsupportedInputError, "MPEG2"),
+    "rgb": (
+        instance(**FLAIR, SamplesPerPixel=3, PhotometricInterpretation="RGB"),
+        UnsupportedInputError,
+        "RGB",
+    ),
+    "palette": (
+        instance(**FLAIR, PhotometricInterpretation="PALETTE COLOR"),
+        UnsupportedInputError,
+        "PALETTE COLOR",
+    ),
+    "no pixels": (instance(**FLAIR, pixels=False), DamagedInputError, "no pixels"),
+    "no rows": (instance(**FLAIR, Rows=None), DamagedInputError, "no rows"),
+    "fewer frames than claimed": (
+        enhanced([enhanced_frame(0)], ENHANCED_FLAIR, NumberOfFrames=9),
+        DamagedInputError,
+        "claims 9 frames and describes 1",
+    ),
+}
 
 
-def test_an_enhanced_object_that_describes_fewer_frames_than_it_claims() -> None:
-    found = one_series([enhanced([enhanced_frame(0)], ENHANCED_FLAIR, NumberOfFrames=9)])
-    assert isinstance(found.error, DamagedInputError)
-    assert "claims 9 frames and describes 1" in found.error.line()
-
-
-@pytest.mark.parametrize(
-    ("values", "error", "words"),
-    [
-        ({"syntax": uid.MPEG2MPML}, UnsupportedInputError, "MPEG2"),
-        (
-            {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"},
-            UnsupportedInputError,
-            "RGB",
-        ),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, UnsupportedInputError, "PALETTE COLOR"),
-        ({"pixels": False}, DamagedInputError, "no pixels"),
-        ({"Rows": None}, DamagedInputError, "no rows"),
-    ],
-    ids=["mpeg", "rgb", "palette", "no pixels", "no rows"],
-)
+@pytest.mark.parametrize(("image", "error", "words"), UNREADABLE.values(), ids=UNREADABLE)
 def test_images_that_cannot_be_read_say_why(
-    values: dict[str, Any], error: type[Exception], words: str
+    image: Instance, error: type[Exception], words: str
 ) -> None:
-    instances = [instance(**{**FLAIR, **values})]
-    found = one_series(instances)
-    assert isinstance(found.error, error)
-    assert words in str(found.error)
-    assert not found.usable
+    series = one_series([image])
+    assert isinstance(series.error, error)
+    assert words in str(series.error)
+    assert not series.usable
 
 
 def test_loss_and_oddities_are_flagged() -> None:

@@ -217,11 +217,8 @@ def _is_later(first: Series, second: Series) -> bool | None:
 
 def _choose_flair(candidates: Stacks, study: Stacks) -> tuple[Series, str, list[Flag]]:
     flairs = _showing(candidates, FLAIR)
-    merits = {
-        series: _merit(series, after_contrast=_after_contrast(series, study))
-        for series in flairs
-        if series.usable
-    }
+    t1c = _showing(study, T1C)
+    merits = {series: _merit(series, t1c) for series in flairs if series.usable}
     if not merits:
         errors = (_unreadable(series.error, series, study) for series in flairs if series.error)
         raise next(errors, _no_flair(study))
@@ -246,13 +243,6 @@ def _choose_flair(candidates: Stacks, study: Stacks) -> tuple[Series, str, list[
         flags.append(flag("FLAIR_CHOSEN", message))
     flags += _goes_on(best, [series for series in flairs if series is not best])
     return best, f"{reason}.", flags
-
-
-def _after_contrast(flair: Series, study: Stacks) -> bool:
-    """Whether a FLAIR is after contrast medium: by its header, or since it is later than a T1C."""
-    if flair.identified.contrast is not None:
-        return flair.identified.contrast
-    return any(_is_later(series, flair) for series in _showing(study, T1C))
 
 
 def _beside(best: Series, others: Stacks) -> str:
@@ -331,9 +321,11 @@ def _no_flair(study: Stacks) -> UnsupportedInputError:
     return UnsupportedInputError(f"no FLAIR among {count} series: {listed}", remedy=remedy)
 
 
-def _merit(series: Series, *, after_contrast: bool = False) -> Merit:
+def _merit(series: Series, t1c: Stacks = ()) -> Merit:
     """What speaks for a series, the weightiest first: values to compare, each with its words."""
-    geometry = series.geometry
+    geometry, after_contrast = series.geometry, series.identified.contrast
+    if after_contrast is None:  # whatever its header says, what is later than a T1C shows it
+        after_contrast = any(_is_later(other, series) for other in t1c)
     sides = (np.inf,) if geometry is None else (geometry.slice_spacing or np.inf, *geometry.spacing)
     isotropic = sides[0] <= ISOTROPIC_MM and max(sides) <= ISOTROPIC_RATIO * min(sides)
     return (
@@ -343,7 +335,6 @@ def _merit(series: Series, *, after_contrast: bool = False) -> Merit:
         (not series.frames[0].acquisition.derived, "is original, not derived"),
         (isotropic or (geometry is not None and _is_axial(geometry)), "is axial or isotropic"),
         (geometry is None or _coverage_mm(geometry) >= WHOLE_HEAD_MM, "covers more of the head"),
-        # Of FLAIR alone: the training data are before contrast medium.
         (not after_contrast, "is not after contrast medium, like the training data"),
         (series.shape[0], "has more slices"),
         (-1.0 if series.acquired is None else series.acquired, "was acquired later"),

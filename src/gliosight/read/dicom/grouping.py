@@ -225,13 +225,8 @@ def _joined_slices(groups: Groups) -> Groups:
 
 
 def _told_apart(slices: Groups, value: Callable[[_Group], str]) -> list[Groups]:
-    """Parts by a value, where it tells series apart and does not change with the slice."""
+    """Parts by a value, unless it changes with the slice, maybe alike in several series."""
     parts = list(by_key(slices, value).values())
-    return [slices] if _counts_places(parts) else parts
-
-
-def _counts_places(parts: list[Groups]) -> bool:
-    """Whether a value that makes these parts changes with the slice, maybe alike in several series."""
     # The positions of each part by their orientation.
     stacks = [
         {
@@ -241,8 +236,7 @@ def _counts_places(parts: list[Groups]) -> bool:
         for part in parts
     ]
     distinct = sum(len(places) for stack in stacks for places in stack.values())
-    if distinct < IMAGES_TO_A_NUMBER * len(parts):
-        return True
+    least = IMAGES_TO_A_NUMBER * len(parts)
     # Stacks in several planes whose slices are numbered alike; localizers have few slices in each plane.
     planes: dict[str, set[str]] = {}
     for stack in stacks:
@@ -250,7 +244,8 @@ def _counts_places(parts: list[Groups]) -> bool:
             planes.setdefault(plane, set()).update(places)
     within = sum(max(map(len, stack.values())) for stack in stacks)
     most = max(map(len, planes.values()))
-    return within < IMAGES_TO_A_NUMBER * len(parts) and most >= max(LEAST_UNSURE, len(parts))
+    in_planes = within < least and most >= max(LEAST_UNSURE, len(parts))
+    return [slices] if distinct < least or in_planes else parts
 
 
 def _of_one_visit(slices: Groups) -> list[tuple[Groups, str]]:
@@ -442,17 +437,12 @@ def _common(visit: Groups, keyword: str) -> str:
     return value if value.strip("0.") else ""
 
 
-_Box = tuple[NDArray[np.float64], NDArray[np.float64]]
-
-
-def _overlap(box: _Box | None, other: _Box | None) -> bool:
-    if box is None or other is None:
-        return False
+def _overlap(box: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     return bool((np.maximum(box[0], other[0]) <= np.minimum(box[1], other[1])).all())
 
 
-def _box(visit: Groups) -> _Box | None:
-    """The corners of all slices: lowest and highest coordinates, mm."""
+def _box(visit: Groups) -> NDArray[np.float64]:
+    """Lowest and highest coordinates of the corners of all slices, mm; NaN where they have no place."""
     corners = []
     for header in (image.header for group in visit for image in group.instances):
         position, turn, spacing = (
@@ -464,4 +454,6 @@ def _box(visit: Groups) -> _Box | None:
         down = turn[3:] * spacing[0] * (number(stored(header, "Rows")) or 0)
         across = turn[:3] * spacing[1] * (number(stored(header, "Columns")) or 0)
         corners += [position, position + down, position + across, position + down + across]
-    return (np.min(corners, axis=0), np.max(corners, axis=0)) if corners else None
+    return np.array(
+        [np.min(corners, axis=0), np.max(corners, axis=0)] if corners else [[np.nan] * 3] * 2
+    )

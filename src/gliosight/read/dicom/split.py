@@ -82,7 +82,7 @@ class Part:
 class Reason(NamedTuple):
     """A tag that may explain why a position is there several times."""
 
-    value: Callable[[Acquisition], Hashable]  # None where it says nothing
+    value: Callable[[Acquisition], Hashable]  # all of one type, or None where it says nothing
     words: str  # of a value, its rank from 1 and how many there are
     repeats: bool = False  # whether its values are repetitions in time
 
@@ -193,7 +193,10 @@ def _directions(frames: Sequence[Frame]) -> list[Hashable]:
 
 
 def _spacings(frames: Sequence[Frame]) -> list[Hashable]:
-    return _alike([frame.spacing for frame in frames], _is_one_spacing, len(frames))[0]
+    def same(spacing: tuple[float, float], other: tuple[float, float]) -> bool:
+        return max(abs(a / b - 1) for a, b in zip(spacing, other, strict=True)) < SAME_SPACING
+
+    return _alike([frame.spacing for frame in frames], same, len(frames))[0]
 
 
 def _alike(
@@ -217,10 +220,6 @@ def _is_one_direction(first: NDArray[np.float64], second: NDArray[np.float64]) -
     if first is second:
         return True
     return bool(min(first[:3] @ second[:3], first[3:] @ second[3:]) >= SAME_DIRECTION)
-
-
-def _is_one_spacing(first: tuple[float, float], second: tuple[float, float]) -> bool:
-    return max(abs(a / b - 1) for a, b in zip(first, second, strict=True)) < SAME_SPACING
 
 
 # Sequences that an export has thrown into one series. Some anonymisers give all series of a study one UID and
@@ -345,7 +344,7 @@ def _by_repetition(part: Part) -> list[Part]:
         return [_unplaced(part)]
     for reason in REASONS:
         values = [reason.value(frame.acquisition) for frame in part.frames]
-        ranked = sorted(set(values), key=_order)
+        ranked = sorted(set(values), key=_rank)
         if not 1 < len(ranked) <= most or not _tells_apart(places, values):
             continue
         times = len(ranked) if reason.repeats else part.times
@@ -385,9 +384,8 @@ def _unplaced(part: Part) -> Part:
     return replace(part, frames=frames, error=error, unplaced=True)
 
 
-def _order(value: Hashable) -> tuple[bool, int, float, str]:
-    number = float(value) if isinstance(value, int | float) else 0.0
-    return value is not None, isinstance(value, str | tuple), number, str(value)
+def _rank(value: Any) -> tuple[bool, Any]:
+    return value is not None, str(value) if isinstance(value, tuple) else value
 
 
 def _tells_apart(places: Sequence[int], values: Sequence[Hashable]) -> bool:

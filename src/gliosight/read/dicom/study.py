@@ -40,7 +40,7 @@ from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
 from gliosight.read.limits import Budget
 from gliosight.read.resample import LEAST_COVERED, pixels_of, resample
-from gliosight.study import DicomSource, Flag, Geometry, MrSequence, Study, Volume
+from gliosight.study import DicomSource, Flag, MrSequence, Study, Volume
 
 # Hexadecimal digits of the digest that names a study.
 ID_DIGITS = 12
@@ -333,23 +333,16 @@ def _on_grid(
     if flair.geometry is None or series.geometry is None:
         raise ValueError("a series without geometry was paired")
     budget.take(4 * int(np.prod(flair.shape)), series.frames[0].instance.where, packed=None)
-    places = _places(flair.geometry, series.geometry, flair.shape)
+    world, other, plane = flair.geometry, series.geometry, pixels_of(flair.shape)
+
+    def places(index: int) -> NDArray[np.float64]:
+        """Where the pixels of a FLAIR slice lie among the other's voxels."""
+        voxels = np.vstack([np.full(plane.shape[1], float(index)), plane]).T
+        return other.to_voxels(world.to_world(voxels)).T
+
     placed, covered = resample(values, places, flair.shape)
     if covered < LEAST_COVERED:  # about what its headers say, so this is rare
         message = f"{whose} covers only {covered:.0%} of FLAIR's volume and is left out."
         return None, [flag(f"{name.value}_LEFT_OUT", message)]
     message = f"{whose} lies on another grid than FLAIR and was resampled onto it."
     return placed, [flag(f"{name.value}_RESAMPLED", message)]
-
-
-def _places(
-    flair: Geometry, other: Geometry, shape: tuple[int, int, int]
-) -> Callable[[int], NDArray[np.float64]]:
-    """Where the pixels of a FLAIR slice lie among the other's voxels."""
-    plane = pixels_of(shape)
-
-    def places(index: int) -> NDArray[np.float64]:
-        voxels = np.vstack([np.full(plane.shape[1], float(index)), plane]).T
-        return other.to_voxels(flair.to_world(voxels)).T
-
-    return places
