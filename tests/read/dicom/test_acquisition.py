@@ -37,13 +37,13 @@ from .builders_series import (
 )
 
 
-def with_raw(one: Instance, keyword: str, value: Any) -> Instance:
+def with_raw(image: Instance, keyword: str, value: Any) -> Instance:
     """The same instance with a value that pydicom would not let in."""
-    if keyword not in one.header:
-        setattr(one.header, keyword, None)
-    element = one.header[keyword]
+    if keyword not in image.header:
+        setattr(image.header, keyword, None)
+    element = image.header[keyword]
     element._value = value
-    return one
+    return image
 
 
 def test_a_classic_image_is_one_frame() -> None:
@@ -138,8 +138,8 @@ def test_frames_that_are_not_described_are_left_out_and_counts_are_not_believed(
     assert len(frames_of(enhanced([enhanced_frame(0)], NumberOfFrames=2**31 - 1))) == 1
     assert len(frames_of(instance(NumberOfFrames=2**31 - 1))) == MOST_FRAMES
     assert len(frames_of(instance(NumberOfFrames=-3))) == 1
-    one = instance(SOPClassUID=uid.CTImageStorage, Modality="CT", NumberOfFrames=2**31 - 1)
-    assert len(frames_of(one)) == 1
+    image = instance(SOPClassUID=uid.CTImageStorage, Modality="CT", NumberOfFrames=2**31 - 1)
+    assert len(frames_of(image)) == 1
 
 
 def test_several_frames_of_a_classic_image_have_no_place() -> None:
@@ -216,8 +216,8 @@ def test_many_enhanced_frames_cost_no_more_each(monkeypatch: pytest.MonkeyPatch)
 
     def looks(count: int) -> int:
         looked.clear()
-        one = enhanced([enhanced_frame(z) for z in range(count)], ENHANCED_FLAIR)
-        assert len(frames_of(one)) == count
+        image = enhanced([enhanced_frame(z) for z in range(count)], ENHANCED_FLAIR)
+        assert len(frames_of(image)) == count
         return len(looked)
 
     few, many = looks(100), looks(800)

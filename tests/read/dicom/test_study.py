@@ -292,18 +292,6 @@ def test_a_map_of_labels_with_flairs_own_header_is_passed_over(
 # What is chosen and said.
 
 
-def test_series_can_be_named_by_number_and_by_uid(head: Phantom, tmp_path: Path) -> None:
-    source = only(write_dicom(head, tmp_path, DicomSpec(traps=frozenset({"coronal"}))))
-    (other,) = [
-        s for s in source.series if s.identified.sequence is F and s.shape != head.truth.shape
-    ]
-    assert read_headers(source).shape == head.truth.shape
-    for name in (other.uid, str(other.number)):
-        assert read_headers(source, {F: name}).shape == other.shape
-    with pytest.raises(UsageError, match=r"--flair 1\.2\.3\.4 names no series of this study"):
-        read_headers(source, {F: "1.2.3.4"})
-
-
 def test_what_is_odd_about_t1_is_said_with_its_name(head: Phantom, tmp_path: Path) -> None:
     def lossy(header: Dataset, _: int) -> None:
         if header.SeriesInstanceUID in changed:

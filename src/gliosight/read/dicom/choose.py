@@ -100,13 +100,7 @@ class Choice:
 
 
 def choose(study: Stacks, wanted: Mapping[MrSequence, str] = _NOTHING) -> Choice:
-    """Choose the series of one study by their headers.
-
-    Parameters
-    ----------
-    study : sequence of Series
-    wanted : mapping of MrSequence to str, optional
-        What the user wants instead, as text, see `named_in`.
+    """Choose the series of one study by their headers, or by ``wanted``, a text for `named_in`.
 
     Raises
     ------
@@ -683,20 +677,22 @@ def choose_images(
         As `choose`; damaged pixels; FLAIR's kind of pixels is not supported; a mask that the user named, or
         that is the only FLAIR.
     """
-    left = list(study)
-    flags: list[Flag] = []
+    left, flags = list(study), list[Flag]()
     read: dict[int, tuple[NDArray[Any] | None, tuple[Flag, ...]]] = {}
     while True:
         choice = choose(left, wanted)
+        arrays: dict[MrSequence, NDArray[Any]] = {}
+        notes: list[Flag] = []
         for name, series in choice.chosen.items():
             if id(series.frames) not in read:
                 read[id(series.frames)] = _read(series, name, budget, decoder)
-        contents = {name: read[id(series.frames)] for name, series in choice.chosen.items()}
-        arrays = {name: values for name, (values, _) in contents.items() if values is not None}
+            values, noted = read[id(series.frames)]
+            notes += noted
+            if values is not None:
+                arrays[name] = values
         masks = [name for name, values in arrays.items() if is_labels(values)]
         if not masks:
-            flags += [note for _, notes in contents.values() for note in notes]
-            return choice, arrays, flags
+            return choice, arrays, [*flags, *notes]
         name, series, values = masks[0], choice.chosen[masks[0]], arrays[masks[0]]
         left = [other for other in left if other is not series]
         another = any(other.usable and other.identified.sequence is name for other in left)
@@ -728,15 +724,8 @@ def confirm_order(
 ) -> tuple[Choice, list[Flag]]:
     """Leave out a T1C known by the order of acquisition alone, unless it enhances against T1.
 
-    Where no dates make that order sure, T1 and T1C are swapped if T1 enhances against T1C instead.
-
-    Parameters
-    ----------
-    choice : Choice
-    arrays : dict of MrSequence to (slices, rows, columns) array
-        On one grid; changed accordingly.
-    left_out : list of MrSequence
-        T1C is added where it is left out.
+    Where no dates make that order sure, T1 and T1C are swapped if T1 enhances against T1C instead. The
+    arrays, on one grid, are changed accordingly, and what is left out is added to ``left_out``.
     """
     if not choice.by_order or T1C not in arrays:
         return choice, []
@@ -774,21 +763,12 @@ def confirm_order(
 
 
 def enhancement(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """How much more the second T1 enhances than the first.
+    """How much more the second T1 enhances than the first, on one grid of (slices, rows, columns).
 
     Vessels, choroid plexus and mucosa take up contrast medium in every head, with or without a tumour: small
     bright places in the logarithm of the ratio, without what varies slowly (coil, gain, fat suppression).
-
-    Parameters
-    ----------
-    first, second : (slices, rows, columns) array
-        On one grid.
-
-    Returns
-    -------
-    float
-        Sum of the 0.5th and the 99.5th percentile of the logarithm of their ratio inside the head, without
-        slow variation. It changes its sign when the two are swapped; 0 without a head.
+    The sum of its 0.5th and 99.5th percentile inside the head changes its sign when the two are swapped; it
+    is 0 without a head.
     """
     quarter = len(first) // 4
     step = max(1, -(-(len(first) - 2 * quarter) // MOST_SLICES))

@@ -193,19 +193,14 @@ def _has_one_place(instances: Sequence[Instance]) -> bool:
 
 # Each tells series apart, unless it changes with the slice.
 _TELLING: tuple[Callable[[_Group], str], ...] = (
-    *(
-        methodcaller("value", keyword)
-        for keyword in (
-            "SeriesTime",
-            "SeriesDescription",
-            "ProtocolName",
-            "StudyID",
-            "AccessionNumber",
-            "SeriesNumber",
-            "StudyInstanceUID",
-            "SeriesInstanceUID",
-        )
-    ),
+    methodcaller("value", "SeriesTime"),
+    methodcaller("value", "SeriesDescription"),
+    methodcaller("value", "ProtocolName"),
+    methodcaller("value", "StudyID"),
+    methodcaller("value", "AccessionNumber"),
+    methodcaller("value", "SeriesNumber"),
+    methodcaller("value", "StudyInstanceUID"),
+    methodcaller("value", "SeriesInstanceUID"),
     attrgetter("folder_if_unnamed"),
 )
 
@@ -227,25 +222,18 @@ def _joined_slices(groups: Groups) -> Groups:
 def _told_apart(slices: Groups, value: Callable[[_Group], str]) -> list[Groups]:
     """Parts by a value, unless it changes with the slice, maybe alike in several series."""
     parts = list(by_key(slices, value).values())
-    # The positions of each part by their orientation.
-    stacks = [
-        {
-            plane: {group.value(_POSITION) or str(group.key) for group in groups}
-            for plane, groups in by_key(part, lambda group: group.value(_ORIENTATION)).items()
-        }
-        for part in parts
-    ]
-    distinct = sum(len(places) for stack in stacks for places in stack.values())
     least = IMAGES_TO_A_NUMBER * len(parts)
+    places = {
+        (value(group), group.value(_ORIENTATION), group.value(_POSITION) or str(group.key))
+        for group in slices
+    }
     # Stacks in several planes whose slices are numbered alike; localizers have few slices in each plane.
-    planes: dict[str, set[str]] = {}
-    for stack in stacks:
-        for plane, places in stack.items():
-            planes.setdefault(plane, set()).update(places)
-    within = sum(max(map(len, stack.values())) for stack in stacks)
-    most = max(map(len, planes.values()))
-    in_planes = within < least and most >= max(LEAST_UNSURE, len(parts))
-    return [slices] if distinct < least or in_planes else parts
+    within: Counter[str] = Counter()
+    for (text, _), count in Counter(place[:2] for place in places).items():
+        within[text] = max(within[text], count)
+    most = max(Counter(plane for plane, _ in {place[1:] for place in places}).values())
+    in_planes = within.total() < least and most >= max(LEAST_UNSURE, len(parts))
+    return [slices] if len(places) < least or in_planes else parts
 
 
 def _of_one_visit(slices: Groups) -> list[tuple[Groups, str]]:
