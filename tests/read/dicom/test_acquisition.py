@@ -70,9 +70,7 @@ def test_an_enhanced_image_has_its_values_from_its_groups() -> None:
             "PlanePositionSequence": group(ImagePositionPatient=[1, 2, z]),
             "PlaneOrientationSequence": group(ImageOrientationPatient=list(AXIAL)),
             "FrameContentSequence": group(
-                StackID="1",
-                TemporalPositionIndex=2,
-                FrameAcquisitionDateTime="20240102101500.25",
+                StackID="1", TemporalPositionIndex=2, FrameAcquisitionDateTime="20240102101500.25"
             ),
             "MRImageFrameTypeSequence": group(
                 FrameType=["ORIGINAL", "PRIMARY", "FLAIR", "M"], ComplexImageComponent="MAGNITUDE"

@@ -33,6 +33,14 @@ AT_ONCE = {**FLAIR, "ImagePositionPatient": [-90, -90, 7]}
 TR_800 = {**T1_SE, "RepetitionTime": 800}
 
 
+def flair(number: int, slices: int = 20, **values: Any) -> list[Instance]:
+    return stack(slices, number, **{**FLAIR, **values})
+
+
+def t1(number: int, slices: int = 20, **values: Any) -> list[Instance]:
+    return stack(slices, number, **{**T1_SE, **values})
+
+
 def series_in(*stacks: list[Instance]) -> tuple[Series, ...]:
     (series,) = series_of(image for images in stacks for image in images).values()
     return series
@@ -44,7 +52,7 @@ def chosen(*stacks: list[Instance], wanted: dict[MrSequence, str] | None = None)
 
 def beside_flair(*stacks: list[Instance], wanted: dict[MrSequence, str] | None = None) -> Choice:
     """The choice among a FLAIR, number 1, and others."""
-    return chosen(stack(20, 1, **FLAIR), *stacks, wanted=wanted)
+    return chosen(flair(1), *stacks, wanted=wanted)
 
 
 def numbers(choice: Choice) -> dict[MrSequence, int | None]:
@@ -69,11 +77,11 @@ def two_echoes(number: int | None = 1, **values: Any) -> list[Instance]:
 def test_a_usual_study() -> None:
     choice = chosen(
         stack(3, 1, **LOCALIZER),
-        stack(20, 2, **T1_SE, time="100000"),
+        t1(2, time="100000"),
         stack(20, 3, **T2),
-        stack(20, 4, **FLAIR),
-        stack(20, 5, **T1_SE, **GIVEN, time="102000"),
-        stack(20, 1004, **FLAIR, SeriesDescription="FLAIR_ROI", time="120000"),
+        flair(4),
+        t1(5, **GIVEN, time="102000"),
+        flair(1004, SeriesDescription="FLAIR_ROI", time="120000"),
     )
     assert numbers(choice) == {F: 4, T1: 2, T1C: 5}
     assert choice.flags == ()
@@ -138,8 +146,8 @@ def test_the_better_flair_is_taken_and_the_flag_names_the_other(
 
 
 def test_a_flair_later_than_t1c_is_after_contrast_whatever_its_header_says() -> None:
-    series = [stack(20, 3, **FLAIR, time="100000"), stack(20, 9, **FLAIR, time="110000")]
-    t1c = stack(20, 5, **T1_SE, **GIVEN, time="103000")
+    series = [flair(3, time="100000"), flair(9, time="110000")]
+    t1c = t1(5, **GIVEN, time="103000")
     assert numbers(chosen(*series))[F] == 9  # nothing speaks of contrast medium: the later one
     choice = chosen(*series, t1c)
     assert numbers(choice) == {F: 3, T1C: 5}
@@ -162,8 +170,8 @@ def test_no_flair_lists_what_is_there_and_takes_nothing_else() -> None:
     with pytest.raises(UnsupportedInputError) as caught:
         chosen(
             stack(3, 1, **LOCALIZER),
-            stack(20, 2, **T1_SE),
-            stack(20, 3, **T1_SE),
+            t1(2),
+            t1(3),
             stack(20, 4, **T2, SeriesDescription="Doe FLAIR"),
         )
     assert caught.value.exit_code == 5
@@ -176,7 +184,7 @@ def test_no_flair_lists_what_is_there_and_takes_nothing_else() -> None:
 def test_a_damaged_flair_is_the_error_or_named_beside_a_whole_one() -> None:
     damaged = [*stack(6, 2, **FLAIR), *stack(1, 2, at=[2], start=50, **FLAIR)]
     with pytest.raises(DamagedInputError, match="one place"):
-        chosen(damaged, stack(20, 3, **T1_SE))
+        chosen(damaged, t1(3))
     choice = beside_flair(damaged)
     assert numbers(choice)[F] == 1
     assert "series 2 cannot be read" in choice.flags[0].message
@@ -193,7 +201,7 @@ def test_a_flair_that_goes_on_in_another_series_is_flagged() -> None:
 
 def test_series_of_one_number_are_told_apart() -> None:
     again = {**FLAIR, **OTHER_UID, "AcquisitionTime": "120000"}
-    choice = chosen(stack(20, 3, **FLAIR), stack(19, 3, start=30, **again))
+    choice = chosen(flair(3), stack(19, 3, start=30, **again))
     assert "series 3 was taken, rather than another series 3 (19 slices)" in str(choice.flags)
     assert "rather than another series 3 (19 slices)" in choice.reasons[F]
 
@@ -203,14 +211,14 @@ def test_series_of_one_number_are_told_apart() -> None:
     ["AX FLAIR Cal", "FLAIR resolve", "FLAIR cor (B0)", "FLAIR_ax_perfusion protocol", "survey"],
 )
 def test_a_word_does_not_outweigh_flair_s_physics(words: str) -> None:
-    choice = chosen(stack(20, 1, **FLAIR, SeriesDescription=words))
+    choice = chosen(flair(1, SeriesDescription=words))
     assert choice.chosen[F].identified.confidence == "likely"
     assert "which these values contradict" in choice.reasons[F]
 
 
 @pytest.mark.parametrize("words", ["FLAIR MIP range 3", "FLAIR synthetic", "FLAIR_ROI"])
 def test_what_may_be_made_from_flair_is_taken_only_when_it_is_named(words: str) -> None:
-    series = series_in(stack(20, 1, **FLAIR, SeriesDescription=words))
+    series = series_in(flair(1, SeriesDescription=words))
     with pytest.raises(UnsupportedInputError, match="name it with --flair"):
         choose(series)
     assert choose(series, {F: "1"}).chosen[F].number == 1
@@ -222,39 +230,31 @@ ONE_UID = {"SeriesInstanceUID": "1.2.9"}
 FINER: Values = {"slices": 160, "step": 1.0, "orientation": SAGITTAL, "Rows": 160}
 # What lies beside FLAIR, what is taken of it, and by which order, if any.
 PAIRS: dict[str, tuple[list[list[Instance]], dict[MrSequence, int], str]] = {
-    "one with unknown contrast is T1": ([stack(20, 2, **T1_SE)], {T1: 2}, ""),
+    "one with unknown contrast is T1": ([t1(2)], {T1: 2}, ""),
     "on FLAIR's grid before finer": (
         [
             stack(number=2, origin=(-45.0, -110.0, 80.0), **MPRAGE, **FINER),
-            stack(20, 3, **T1_SE),
-            stack(20, 4, **T1_SE, **GIVEN, time="110000"),  # so both are before contrast medium
+            t1(3),
+            t1(4, **GIVEN, time="110000"),  # so both are before contrast medium
         ],
         {T1: 3, T1C: 4},
         "",
     ),
     "of two alike the later is after contrast": (
-        [stack(20, 9, **T1_SE, time="100000"), stack(20, 3, **T1_SE, time="103000")],
+        [t1(9, time="100000"), t1(3, time="103000")],
         {T1: 9, T1C: 3},
         "dated",
     ),
     "without times the numbers are the order": (
-        [stack(20, 9, **T1_SE | UNTIMED), stack(20, 3, **T1_SE | UNTIMED)],
+        [t1(9, **UNTIMED), t1(3, **UNTIMED)],
         {T1: 3, T1C: 9},
         "undated",
     ),
-    "one has no time: the numbers": (
-        [stack(20, 7, **T1_SE | UNTIMED), stack(20, 3, **T1_SE)],
-        {T1: 3, T1C: 7},
-        "undated",
-    ),
-    "of one time they are no pair": (
-        [stack(20, 3, **T1_SE, time="110000"), stack(20, 4, **T1_SE, time="110000")],
-        {T1: 4},
-        "",
-    ),
+    "one has no time: the numbers": ([t1(7, **UNTIMED), t1(3)], {T1: 3, T1C: 7}, "undated"),
+    "of one time they are no pair": ([t1(3, time="110000"), t1(4, time="110000")], {T1: 4}, ""),
     "times and numbers contradict each other": (
         [
-            stack(20, 3, **T1_SE, time="110000"),
+            t1(3, time="110000"),
             stack(20, 4, **TR_800 | {"AcquisitionTime": None}),
             stack(20, 5, **MPRAGE, time="100000"),
         ],
@@ -262,26 +262,17 @@ PAIRS: dict[str, tuple[list[list[Instance]], dict[MrSequence, int], str]] = {
         "",
     ),
     "said to be before, though an earlier one says nothing": (
-        [
-            stack(20, 4, **T1_SE, time="110000", step=5.0),
-            stack(20, 5, **T1_SE, time="113000", SeriesDescription="t1 pre"),
-        ],
+        [t1(4, time="110000", step=5.0), t1(5, time="113000", SeriesDescription="t1 pre")],
         {T1: 5},
         "",
     ),
     "all series under one UID": (
-        [
-            stack(20, 2, **T1_SE, **ONE_UID, time="100000"),
-            stack(20, 3, **T1_SE, **GIVEN, **ONE_UID, time="103000"),
-        ],
+        [t1(2, **ONE_UID, time="100000"), t1(3, **GIVEN, **ONE_UID, time="103000")],
         {T1: 2, T1C: 3},
         "",
     ),
     "across midnight": (
-        [
-            stack(20, 2, **T1_SE, AcquisitionDate=None, time="235500"),
-            stack(20, 3, **T1_SE, AcquisitionDate=None, time="001000"),
-        ],
+        [t1(2, AcquisitionDate=None, time="235500"), t1(3, AcquisitionDate=None, time="001000")],
         {T1: 2, T1C: 3},
         "undated",
     ),
@@ -310,16 +301,15 @@ def test_t1_and_t1c(
 )
 def test_two_that_are_not_alike_are_no_pair(second: Values) -> None:
     choice = beside_flair(
-        stack(20, 2, **T1_SE, time="100000"),
-        stack(**{"slices": 20, "number": 3, "time": "103000", **second}),
+        t1(2, time="100000"), stack(**{"slices": 20, "number": 3, "time": "103000", **second})
     )
     assert (T1 in choice.chosen, T1C in choice.chosen, choice.by_order) == (True, False, False)
 
 
 def test_before_and_after_contrast_in_one_series_are_a_pair() -> None:
     choice = beside_flair(
-        stack(20, 5, **T1_SE, **ONE_UID, time="103000", AcquisitionNumber=2, start=30),
-        stack(20, 5, **T1_SE, **ONE_UID, time="100000", AcquisitionNumber=1),
+        t1(5, **ONE_UID, time="103000", AcquisitionNumber=2, start=30),
+        t1(5, **ONE_UID, time="100000", AcquisitionNumber=1),
     )
     assert (choice.by_order, choice.dated) == (True, True)
     first, second = choice.chosen[T1], choice.chosen[T1C]
@@ -342,17 +332,15 @@ def test_where_nothing_tells_the_order_the_pixels_are_asked() -> None:
 
 
 def test_a_t1c_by_order_needs_a_t1_that_confirms_it() -> None:
-    choice = beside_flair(
-        stack(20, 3, **T1_SE, time="100000"), stack(20, 4, **T1_SE, time="103000")
-    )
+    choice = beside_flair(t1(3, time="100000"), t1(4, time="103000"))
     arrays, left_out = {T1C: np.zeros((20, 64, 64))}, list[MrSequence]()
     _, (note,) = confirm_order(choice, arrays, left_out)
     assert (set(arrays), left_out, note.code) == (set(), [T1C], "T1C_LEFT_OUT")
     assert "no T1 to compare" in note.message
 
 
-DOUBLED = [*stack(20, 3, **T1_SE), *stack(1, 3, at=[2], start=50, **T1_SE)]
-TWO_SIZES = [*stack(20, 3, **T1_SE), *stack(1, 3, at=[30], start=50, **T1_SE, Rows=32)]
+DOUBLED = [*t1(3), *stack(1, 3, at=[2], start=50, **T1_SE)]
+TWO_SIZES = [*t1(3), *stack(1, 3, at=[30], start=50, **T1_SE, Rows=32)]
 EARLY, LATE = {"time": "110000"}, {"time": "113000"}
 # What lies beside FLAIR, what is taken of it, and the words of each flag.
 LEFT_OUT: dict[str, tuple[list[list[Instance]], dict[MrSequence, int], dict[str, str]]] = {
@@ -362,53 +350,41 @@ LEFT_OUT: dict[str, tuple[list[list[Instance]], dict[MrSequence, int], dict[str,
         {"T1": "series 3) cannot be read: two images lie at one place"},
     ),
     "two sizes": ([TWO_SIZES], {}, {"T1": "32 x 64"}),
-    "no pixels": ([stack(20, 3, **T1_SE, pixels=False)], {}, {"T1": "has no pixels"}),
-    "after contrast, no pixels": (
-        [stack(20, 3, **T1_SE, **GIVEN, pixels=False)],
-        {},
-        {"T1C": "has no pixels"},
-    ),
-    "in another place": (
-        [stack(20, 3, **T1_SE, origin=(0.0, 0.0, 60.0))],
-        {},
-        {"T1": "covers only"},
-    ),
+    "no pixels": ([t1(3, pixels=False)], {}, {"T1": "has no pixels"}),
+    "after contrast, no pixels": ([t1(3, **GIVEN, pixels=False)], {}, {"T1C": "has no pixels"}),
+    "in another place": ([t1(3, origin=(0.0, 0.0, 60.0))], {}, {"T1": "covers only"}),
     "in another frame of reference": (
-        [stack(20, 2, **T1_SE, **OTHER_WORLD), stack(20, 3, **T1_SE, **GIVEN, **OTHER_WORLD)],
+        [t1(2, **OTHER_WORLD), t1(3, **GIVEN, **OTHER_WORLD)],
         {},
         {"T1": "series 2", "T1C": "FLAIR is analysed without T1C"},
     ),
     "silent after contrast": (
-        [stack(20, 2, **T1_SE, **GIVEN, time="100000"), stack(20, 3, **T1_SE, time="101000")],
+        [t1(2, **GIVEN, time="100000"), t1(3, time="101000")],
         {T1C: 2},
         {"T1": "series 3) was acquired after contrast medium"},
     ),
     "every T1 claims contrast": (
-        [stack(20, 4, **T1_SE, **GIVEN, **EARLY), stack(20, 5, **T1_SE, **GIVEN, **LATE)],
+        [t1(4, **GIVEN, **EARLY), t1(5, **GIVEN, **LATE)],
         {T1C: 5},
         {"T1": "every T1 is after contrast medium by its header"},
     ),
     "another TR": (
-        [stack(20, 4, **T1_SE, **EARLY), stack(20, 5, **TR_800, **LATE)],
+        [t1(4, **EARLY), stack(20, 5, **TR_800, **LATE)],
         {T1: 4},
         {"T1C": "series 5, a T1 perhaps after contrast, is of another protocol"},
     ),
     "unreadable beside a good one": (
-        [stack(20, 2, **T1_SE, time="100000"), DOUBLED],
+        [t1(2, time="100000"), DOUBLED],
         {T1: 2},
         {"T1C": "perhaps after contrast"},
     ),
     "nothing to miss where T1C is at hand": (
-        [
-            stack(20, 2, **T1_SE, time="100000"),
-            stack(20, 4, **T1_SE, **GIVEN, time="103000"),
-            DOUBLED,
-        ],
+        [t1(2, time="100000"), t1(4, **GIVEN, time="103000"), DOUBLED],
         {T1: 2, T1C: 4},
         {},
     ),
     "excluded by a word": (
-        [stack(20, 4, **T1_SE, SeriesDescription="t1 mprage mask")],
+        [t1(4, SeriesDescription="t1 mprage mask")],
         {},
         {"T1": "description says stored mask"},
     ),
@@ -428,15 +404,15 @@ def test_what_is_there_and_not_used_is_said(
 
 def test_without_frame_of_reference_only_the_same_grid_counts() -> None:
     bare = {"FrameOfReferenceUID": None}
-    flair = stack(20, 1, **FLAIR, **bare)
-    choice = chosen(flair, stack(20, 2, **T1_SE, **bare), stack(20, 3, step=5.0, **T1_SE))
+    bare_flair = flair(1, **bare)
+    choice = chosen(bare_flair, t1(2, **bare), stack(20, 3, step=5.0, **T1_SE))
     assert numbers(choice) == {F: 1, T1: 2}
-    choice = chosen(flair, stack(20, 2, step=5.0, **T1_SE, **bare))
+    choice = chosen(bare_flair, stack(20, 2, step=5.0, **T1_SE, **bare))
     assert (numbers(choice), codes(choice)) == ({F: 1}, ["T1_LEFT_OUT"])
 
 
 def test_slices_of_several_frames_of_reference_have_none() -> None:
-    mixed, far = stack(20, 3, **T1_SE), stack(20, 3, step=5.0, **T1_SE)
+    mixed, far = t1(3), stack(20, 3, step=5.0, **T1_SE)
     for images in (mixed, far):
         images[0].header.FrameOfReferenceUID = "1.2.3.77"
     series = beside_flair(mixed).chosen[T1]
@@ -449,12 +425,7 @@ def test_slices_of_several_frames_of_reference_have_none() -> None:
 
 
 def test_a_wanted_series_by_number_and_by_uid() -> None:
-    stacks = [
-        stack(20, 1, **FLAIR),
-        stack(24, 2, **FLAIR),
-        stack(20, 3, **T1_SE),
-        stack(20, 4, **T2),
-    ]
+    stacks = [flair(1), stack(24, 2, **FLAIR), t1(3), stack(20, 4, **T2)]
     assert numbers(chosen(*stacks, wanted={F: "1"}))[F] == 1
     choice = chosen(*stacks, wanted={F: stacks[3][0].header.SeriesInstanceUID, T1C: "3"})
     assert numbers(choice) == {F: 4, T1C: 3}
@@ -469,14 +440,14 @@ def test_a_wanted_series_by_number_and_by_uid() -> None:
 
 
 def test_a_wanted_t1() -> None:
-    far = stack(20, 2, **T1_SE, **OTHER_WORLD)
+    far = t1(2, **OTHER_WORLD)
     choice = beside_flair(far, wanted={T1: "2"})
     assert (numbers(choice), codes(choice)) == ({F: 1}, ["T1_LEFT_OUT"])
     # It has its partner by order.
-    pair = stack(20, 2, **T1_SE, time="100000"), stack(20, 3, **T1_SE, time="103000")
+    pair = t1(2, time="100000"), t1(3, time="103000")
     choice = beside_flair(*pair, wanted={T1: "2"})
     assert (numbers(choice), choice.by_order) == ({F: 1, T1: 2, T1C: 3}, True)
-    masked = stack(20, 4, **T1_SE, SeriesDescription="t1 mprage mask")
+    masked = t1(4, SeriesDescription="t1 mprage mask")
     assert numbers(beside_flair(masked, wanted={T1: "4"})) == {F: 1, T1: 4}
 
 
@@ -503,14 +474,14 @@ def test_a_number_of_several_stacks_is_refused_and_their_parts_are_proposed() ->
 
 
 def test_the_one_stack_that_a_number_can_mean_is_taken() -> None:
-    phase = stack(20, 1, **FLAIR, ImageType=["ORIGINAL", "PRIMARY", "P"])
+    phase = flair(1, ImageType=["ORIGINAL", "PRIMARY", "P"])
     choice = chosen(phase, stack(20, 1, start=40, **FLAIR), wanted={F: "1"})
     assert choice.chosen[F].part == "magnitude"
     assert "one of 2 stacks" in choice.reasons[F]
 
 
 def test_a_wanted_series_that_cannot_be_read_is_its_own_error() -> None:
-    broken = [replace(image, syntax=uid.MPEG2MPML) for image in stack(20, 2, **FLAIR)]
+    broken = [replace(image, syntax=uid.MPEG2MPML) for image in flair(2)]
     with pytest.raises(UnsupportedInputError, match="MPEG"):
         beside_flair(broken, wanted={F: "2"})
 
@@ -546,8 +517,8 @@ def test_what_cannot_be_wanted(
     with pytest.raises(error, match=words):
         beside_flair(
             stack(3, 5, **LOCALIZER),
-            stack(20, 6, **T1_SE),
-            stack(20, 6, **T1_SE, **OTHER_UID, origin=(0.0, 0.0, 0.0)),
+            t1(6),
+            t1(6, **OTHER_UID, origin=(0.0, 0.0, 0.0)),
             wanted=wanted,
         )
 
@@ -578,24 +549,20 @@ LOCATED = [
 ]
 # A study that is refused, what is wanted of it, and whether the error names what would do.
 PROPOSALS: dict[str, tuple[list[list[Instance]], dict[MrSequence, str], bool]] = {
-    "T1 and T2 alone": ([stack(20, 1, **T1_SE), stack(20, 2, **T2)], {}, True),
-    "two of one number": ([stack(20, 1, **T2), stack(20, 1, **T1_SE, **OTHER_UID)], {}, True),
-    "excluded by a word": ([stack(20, 1, **FLAIR, SeriesDescription="FLAIR_ROI")], {}, True),
+    "T1 and T2 alone": ([t1(1), stack(20, 2, **T2)], {}, True),
+    "two of one number": ([stack(20, 1, **T2), t1(1, **OTHER_UID)], {}, True),
+    "excluded by a word": ([flair(1, SeriesDescription="FLAIR_ROI")], {}, True),
     "processed": ([stack(20, 1, **DERIVED, SeriesDescription="FLAIR")], {}, True),
     "a localizer": ([stack(3, 1, **LOCALIZER)], {}, False),
-    "a mask": ([stack(20, 1, **FLAIR, ImageType=["DERIVED", "PRIMARY", "MASK"])], {}, False),
+    "a mask": ([flair(1, ImageType=["DERIVED", "PRIMARY", "MASK"])], {}, False),
     "two guesses": ([stack(20, 1, **GUESS), stack(20, 2, **GUESS)], {}, True),
     "equals, and a T1 that has the number of one of them": (
-        [
-            stack(20, 1, **FLAIR | UNTIMED),
-            stack(20, 1, **FLAIR | UNTIMED, **OTHER_UID),
-            stack(20, 1, **T1_SE, SeriesInstanceUID="1.2.67"),
-        ],
+        [flair(1, **UNTIMED), flair(1, **UNTIMED, **OTHER_UID), t1(1, SeriesInstanceUID="1.2.67")],
         {},
         True,
     ),
     "guesses, and a T1 that has the number of one of them": (
-        [stack(20, 1, **GUESS), stack(20, 2, **GUESS), stack(20, 1, **T1_SE, **OTHER_UID)],
+        [stack(20, 1, **GUESS), stack(20, 2, **GUESS), t1(1, **OTHER_UID)],
         {},
         True,
     ),
@@ -604,7 +571,7 @@ PROPOSALS: dict[str, tuple[list[list[Instance]], dict[MrSequence, str], bool]] =
     "one position, and no order": ([stack(20, 1, **NOWHERE, InstanceNumber=1)], {}, False),
     "one position, and SliceLocation": ([LOCATED], {}, True),
     "no position, and no order": (
-        [stack(20, 1, **FLAIR, ImagePositionPatient=None, InstanceNumber=None)],
+        [flair(1, ImagePositionPatient=None, InstanceNumber=None)],
         {},
         False,
     ),
@@ -613,10 +580,10 @@ PROPOSALS: dict[str, tuple[list[list[Instance]], dict[MrSequence, str], bool]] =
         {},
         False,
     ),
-    "a series that is not there": ([stack(20, 1, **FLAIR)], {F: "17"}, True),
-    "a localizer, named": ([stack(20, 1, **FLAIR), stack(3, 2, **LOCALIZER)], {F: "2"}, True),
+    "a series that is not there": ([flair(1)], {F: "17"}, True),
+    "a localizer, named": ([flair(1), stack(3, 2, **LOCALIZER)], {F: "2"}, True),
     "a localizer and nothing else": ([stack(3, 2, **LOCALIZER)], {F: "2"}, False),
-    "a number of two": ([stack(20, 1, **T2), stack(20, 1, **FLAIR, **OTHER_UID)], {F: "1"}, True),
+    "a number of two": ([stack(20, 1, **T2), flair(1, **OTHER_UID)], {F: "1"}, True),
 }
 
 

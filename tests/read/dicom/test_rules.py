@@ -18,11 +18,7 @@ Header = dict[str, Any]
 # A header without ImageType and timing.
 STRIPPED: Header = {"ImageType": None}
 GIVEN = {"ContrastBolusAgent": "Gadovist"}
-SEQUENCES = {
-    "FLAIR": MrSequence.FLAIR,
-    "T1": MrSequence.T1,
-    "T1 after contrast": MrSequence.T1C,
-}
+SEQUENCES = {"FLAIR": MrSequence.FLAIR, "T1": MrSequence.T1, "T1 after contrast": MrSequence.T1C}
 
 
 def mr(scanning: str | None, tr: float, te: float, ti: float = 0, **more: Any) -> Header:

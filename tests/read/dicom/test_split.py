@@ -75,10 +75,7 @@ REPEATED: dict[str, tuple[list[Values], list[str]]] = {
         [{"ImageType": [*PRIMARY, "A"]}, {"ImageType": [*PRIMARY, "B"]}],
         ["image type 1", "image type 2"],
     ),
-    "pixel spacings": (
-        [{}, {"PixelSpacing": [0.5, 0.5]}],
-        ["pixel spacing 1", "pixel spacing 2"],
-    ),
+    "pixel spacings": ([{}, {"PixelSpacing": [0.5, 0.5]}], ["pixel spacing 1", "pixel spacing 2"]),
 }
 
 
@@ -281,10 +278,7 @@ LEFT_ALONE: dict[str, list[Instance]] = {
         for k in range(12)
         for image in stack(at=[k], **{**FLAIR, **ONE, "RepetitionTime": 9000 + 40 * k}, start=k)
     ],
-    "slices missing": [
-        *stack(at=[0, 1, 2, 5, 6, 9], **FIRST),
-        *stack(at=[3, 7, 8], **SECOND),
-    ],
+    "slices missing": [*stack(at=[0, 1, 2, 5, 6, 9], **FIRST), *stack(at=[3, 7, 8], **SECOND)],
     "acquisition numbers that count slices": [
         image
         for k in range(8)
