@@ -325,15 +325,6 @@ def test_every_pixel_of_an_oblique_stack_lies_where_the_standard_says(seed: int)
         np.testing.assert_allclose(world, (frame.position + across + down) * (-1, -1, 1), atol=1e-4)
 
 
-def test_geometry_is_ras_with_rows_down_the_second_triple() -> None:
-    # LPS: rows grow to the feet, columns to the back. RAS: the same, signs turned.
-    geometry = one_series(stack(5, orientation=SAGITTAL, **FLAIR)).geometry
-    assert geometry is not None
-    np.testing.assert_allclose(geometry.row_direction, (0, 0, -1), atol=1e-9)
-    np.testing.assert_allclose(geometry.column_direction, (0, -1, 0), atol=1e-9)
-    assert geometry.spacing == (0.9, 0.8)
-
-
 def test_numbers_and_names_never_decide_the_order() -> None:
     instances = stack(8, **FLAIR)
     for index, image in enumerate(instances):

@@ -433,32 +433,6 @@ def test_uids_that_change_with_the_slice(
     assert parts == tuple(range(len(files)))
 
 
-PIECES: dict[str, tuple[int, tuple[str, ...], set[str]]] = {
-    "a series for each three slices": (3, ("SeriesInstanceUID",), set()),
-    "a study for each two": (2, ("SeriesInstanceUID", "StudyInstanceUID"), {"STUDIES_JOINED"}),
-    "packages with numbers of their own": (4, ("SeriesInstanceUID", "SeriesNumber"), set()),
-}
-
-
-@pytest.mark.parametrize(("slices", "keywords", "more"), PIECES.values(), ids=PIECES)
-def test_no_slice_of_a_flair_in_pieces_is_lost(
-    head: Phantom, tmp_path: Path, slices: int, keywords: tuple[str, ...], more: set[str]
-) -> None:
-    def in_pieces(header: Dataset, _: int) -> None:
-        piece = (int(header.get("InstanceNumber") or 1) - 1) // slices
-        if "tirm" not in str(header.get("SeriesDescription")) or not piece:
-            return
-        for keyword in keywords:
-            own = 300 + piece if keyword == "SeriesNumber" else f"{header.get(keyword)}.{piece}"
-            setattr(header, keyword, own)
-
-    whole = read(Request(write_dicom(head, tmp_path / "whole")))
-    rewrite(write_dicom(head, tmp_path / "pieces"), in_pieces)
-    study = read(Request(tmp_path / "pieces"))
-    assert codes(study) == codes(whole) | {"SERIES_JOINED"} | more
-    assert same_values(study, whole)
-
-
 def test_where_joining_is_refused_no_study_is_said_to_be_joined(
     head: Phantom, tmp_path: Path
 ) -> None:

@@ -43,7 +43,7 @@ from gliosight.read.dicom.acquisition import is_dated
 from gliosight.read.dicom.decoder import DecoderProcess
 from gliosight.read.dicom.pixels import read_pixels
 from gliosight.read.dicom.rules import CONFIDENCES
-from gliosight.read.dicom.series import Series, without_positions
+from gliosight.read.dicom.series import Series, as_named
 from gliosight.read.flags import flag
 from gliosight.read.intensities import few_values, is_labels, make_finite, refuse_mask
 from gliosight.read.limits import Budget
@@ -78,7 +78,6 @@ ENHANCES_FROM = 0.05
 MOST_SLICES, SLOW, RIM, LEAST_VOXELS, LEAST_RATIO = 16, 0.12, 0.06, 1000, 0.05
 # "3", "series 3, echo 2", "1.2.840.1, echo 2".
 _NAME_AND_PART = re.compile(r"(?:series\s+)?([^,]*?)\s*(?:,\s*(.*))?", re.IGNORECASE)
-_NOTHING: Mapping[MrSequence, str] = MappingProxyType({})
 
 Stacks = Sequence[Series]
 # A series and the sentence that says why it is taken.
@@ -99,7 +98,7 @@ class Choice:
     flags: tuple[Flag, ...] = ()
 
 
-def choose(study: Stacks, wanted: Mapping[MrSequence, str] = _NOTHING) -> Choice:
+def choose(study: Stacks, wanted: Mapping[MrSequence, str] = MappingProxyType({})) -> Choice:
     """Choose the series of one study by their headers, or by ``wanted``, a text for `named_in`.
 
     Raises
@@ -565,7 +564,7 @@ def _find_named(study: Stacks, name: MrSequence, text: str) -> Picked:
             f"{what} several series: {_listing(wholes)}",
             remedy=_how_to_choose(wholes, name, study),
         )
-    nameable = [_as_named(series) for series in named if series.identified.nameable]
+    nameable = [as_named(series) for series in named if series.identified.nameable]
     if not nameable:
         header = named[0].identified
         others = [series for series in study if _proposable(series, name, study)]
@@ -632,11 +631,6 @@ def _name_of(series: Series, study: Stacks) -> str:
     return ""
 
 
-def _as_named(series: Series) -> Series:
-    """A series as it is if the user names it: without positions where it has none of its own."""
-    return without_positions(series) if series.unplaced else series
-
-
 def _stacks_of(series: Series, study: Stacks) -> list[Series]:
     """The stacks of its series that may be named, whether they can be read or not."""
     return [other for other in study if other.whole == series.whole and other.identified.nameable]
@@ -647,7 +641,7 @@ def _proposable(series: Series, name: MrSequence, study: Stacks) -> bool:
 
     As FLAIR no stack after contrast medium is proposed beside stacks of its series that are not.
     """
-    if not series.identified.nameable or _as_named(series).error is not None:
+    if not series.identified.nameable or as_named(series).error is not None:
         return False
     after = name is FLAIR and _says_after_contrast(series)
     return not after or all(map(_says_after_contrast, _stacks_of(series, study)))

@@ -65,9 +65,7 @@ class Series:
     identified: Identified
     error: GliosightError | None  # why it cannot be analysed although it is an image
     flags: tuple[Flag, ...]
-    unplaced: bool = (
-        False  # its images have one position, which is the error; see `without_positions`
-    )
+    unplaced: bool = False  # its images have one position, which is the error; see `as_named`
 
     @property
     def usable(self) -> bool:
@@ -202,8 +200,10 @@ def _stack(
     )
 
 
-def without_positions(series: Series) -> Series:
-    """A series whose images all have one position, as a stack without geometry; for who names it."""
+def as_named(series: Series) -> Series:
+    """A series as it is if the user names it: without geometry where its images all have one position."""
+    if not series.unplaced:
+        return series
     _, problem = geometry_of(series.frames)
     error = _order_error(series.frames) or _pixel_error(series.frames)
     flags = (problem, *series.flags) if problem else series.flags
