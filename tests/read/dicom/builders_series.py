@@ -50,7 +50,6 @@ MPRAGE = {
     "InversionTime": 900,
     "FlipAngle": 9,
 }
-STRIPPED = {"ImageType": None, "Modality": "MR"}
 
 
 def dataset(**values: Any) -> Dataset:
