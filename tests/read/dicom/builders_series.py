@@ -50,7 +50,6 @@ MPRAGE = {
     "InversionTime": 900,
     "FlipAngle": 9,
 }
-STRIPPED = {"ImageType": None, "Modality": "MR"}
 
 
 def dataset(**values: Any) -> Dataset:
@@ -131,7 +130,7 @@ def stack(
             "AcquisitionDate": "20240102",
             "AcquisitionTime": time,
             "ImageOrientationPatient": list(orientation),
-            "ImagePositionPatient": [float(f"{one:.6f}") for one in position],
+            "ImagePositionPatient": [float(f"{mm:.6f}") for mm in position],
         }
         out.append(instance(f"series {number}, instance {count}", **{**usual, **values}))
     return out
@@ -194,16 +193,16 @@ def series_in(instances: list[Instance]) -> tuple[Series, ...]:
     """The series of one study, given in a shuffled order."""
     shuffled = list(instances)
     random.Random(7).shuffle(shuffled)  # noqa: S311 - an order, no secret
-    (found,) = series_of(shuffled).values()
-    return found
+    (series,) = series_of(shuffled).values()
+    return series
 
 
 def one_series(instances: list[Instance]) -> Series:
     """The only series of one study."""
-    (found,) = series_in(instances)
-    return found
+    (series,) = series_in(instances)
+    return series
 
 
 def codes(series: Series) -> list[str]:
     """The codes of a series' flags."""
-    return [one.code for one in series.flags]
+    return [note.code for note in series.flags]

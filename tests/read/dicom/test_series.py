@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pydicom import uid
@@ -38,20 +37,13 @@ from .builders_series import (
 
 
 def test_a_plain_stack() -> None:
-    found = one_series(stack(12, 3, **FLAIR, SeriesDescription="ax\x1b[31m flair"))
-    assert (found.number, found.part, found.shape) == (3, "", (12, 64, 64))
-    assert found.identified.sequence is MrSequence.FLAIR
-    assert found.usable
-    assert found.flags == ()
-    assert "\x1b" not in found.description
-    assert found.place == "series 3"
-
-
-def test_one_uid_at_two_places_is_two_images() -> None:
-    instances = stack(6, **FLAIR)
-    for one in instances:
-        one.header.SOPInstanceUID = "1.2.3.4"  # what a careless anonymiser writes
-    assert one_series(instances).shape[0] == 6
+    series = one_series(stack(12, 3, **FLAIR, SeriesDescription="ax\x1b[31m flair"))
+    assert (series.number, series.part, series.shape) == (3, "", (12, 64, 64))
+    assert series.identified.sequence is MrSequence.FLAIR
+    assert series.usable
+    assert series.flags == ()
+    assert "\x1b" not in series.description
+    assert series.place == "series 3"
 
 
 def test_what_comes_from_headers_is_printable() -> None:
@@ -59,74 +51,71 @@ def test_what_comes_from_headers_is_printable() -> None:
     odd = instance(SeriesNumber=2, SOPClassUID=uid.CTImageStorage)
     odd.header["Modality"]._value = "X\x1b"
     instances.append(odd)
-    for one in series_in(instances):
-        assert (one.part + one.place + one.identified.kind + one.identified.why).isprintable()
+    for series in series_in(instances):
+        shows = series.identified
+        assert (series.part + series.place + shows.kind + shows.why).isprintable()
 
 
-def concatenated(parts: list[int], total: int = 2) -> list[Instance]:
-    out = []
-    for part in parts:
-        one = enhanced(
+def concatenated(parts: list[int], total: int) -> list[Instance]:
+    return [
+        enhanced(
             [enhanced_frame(20 * part + 5 * k) for k in range(4)],
             ENHANCED_FLAIR,
             ConcatenationUID="1.2.3.77",
             InConcatenationNumber=part,
             InConcatenationTotalNumber=total,
+            SOPInstanceUID=f"{STUDY}.1.{part}",
         )
-        one.header.SOPInstanceUID = f"{STUDY}.1.{part}"
-        out.append(one)
-    return out
+        for part in parts
+    ]
 
 
-def test_concatenations_are_joined() -> None:
-    found = one_series(concatenated([1, 2]))
-    assert found.shape[0] == 8
-    assert found.flags == ()
+def test_concatenations_are_joined_and_a_missing_part_is_flagged() -> None:
+    whole = one_series(concatenated([1, 2], total=2))
+    assert (whole.shape[0], whole.flags) == (8, ())
+    broken = one_series(concatenated([1, 3], total=3))
+    assert codes(broken)[0] == "MISSING_SLICES"
+    assert "3 files only 2" in broken.flags[0].message
 
 
-def test_a_missing_part_of_a_concatenation_is_flagged() -> None:
-    found = one_series(concatenated([1, 3], total=3))
-    assert codes(found)[0] == "MISSING_SLICES"
-    assert "3 files only 2" in found.flags[0].message
+UNREADABLE: dict[str, tuple[Instance, type[Exception], str]] = {
+    "mpeg": (instance(**FLAIR, syntax=uid.MPEG2MPML), UnsupportedInputError, "MPEG2"),
+    "rgb": (
+        instance(**FLAIR, SamplesPerPixel=3, PhotometricInterpretation="RGB"),
+        UnsupportedInputError,
+        "RGB",
+    ),
+    "palette": (
+        instance(**FLAIR, PhotometricInterpretation="PALETTE COLOR"),
+        UnsupportedInputError,
+        "PALETTE COLOR",
+    ),
+    "no pixels": (instance(**FLAIR, pixels=False), DamagedInputError, "no pixels"),
+    "no rows": (instance(**FLAIR, Rows=None), DamagedInputError, "no rows"),
+    "fewer frames than claimed": (
+        enhanced([enhanced_frame(0)], ENHANCED_FLAIR, NumberOfFrames=9),
+        DamagedInputError,
+        "claims 9 frames and describes 1",
+    ),
+}
 
 
-def test_an_enhanced_object_that_describes_fewer_frames_than_it_claims() -> None:
-    found = one_series([enhanced([enhanced_frame(0)], ENHANCED_FLAIR, NumberOfFrames=9)])
-    assert isinstance(found.error, DamagedInputError)
-    assert "claims 9 frames and describes 1" in found.error.line()
-
-
-@pytest.mark.parametrize(
-    ("values", "error", "words"),
-    [
-        ({"syntax": uid.MPEG2MPML}, UnsupportedInputError, "MPEG2"),
-        (
-            {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"},
-            UnsupportedInputError,
-            "RGB",
-        ),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, UnsupportedInputError, "PALETTE COLOR"),
-        ({"pixels": False}, DamagedInputError, "no pixels"),
-        ({"Rows": None}, DamagedInputError, "no rows"),
-    ],
-    ids=["mpeg", "rgb", "palette", "no pixels", "no rows"],
-)
+@pytest.mark.parametrize(("image", "error", "words"), UNREADABLE.values(), ids=UNREADABLE)
 def test_images_that_cannot_be_read_say_why(
-    values: dict[str, Any], error: type[Exception], words: str
+    image: Instance, error: type[Exception], words: str
 ) -> None:
-    instances = [instance(**{**FLAIR, **values})]
-    found = one_series(instances)
-    assert isinstance(found.error, error)
-    assert words in str(found.error)
-    assert not found.usable
+    series = one_series([image])
+    assert isinstance(series.error, error)
+    assert words in str(series.error)
+    assert not series.usable
 
 
 def test_loss_and_oddities_are_flagged() -> None:
-    found = one_series(
+    series = one_series(
         [instance(syntax=uid.JPEGBaseline8Bit, oddities=("no preamble", "no meta header"), **FLAIR)]
     )
-    assert codes(found) == ["SINGLE_SLICE", "LOSSY_SOURCE", "NONSTANDARD_FILE"]
-    assert "no preamble" in found.flags[2].message
+    assert codes(series) == ["SINGLE_SLICE", "LOSSY_SOURCE", "NONSTANDARD_FILE"]
+    assert "no preamble" in series.flags[2].message
 
 
 def test_objects_without_pixels_are_listed_with_no_error_of_their_own() -> None:
@@ -138,9 +127,9 @@ def test_objects_without_pixels_are_listed_with_no_error_of_their_own() -> None:
         pixels=False,
         ImagePositionPatient=None,
     )
-    found = one_series([report])
-    assert (found.shape, found.error, found.flags) == ((1, 0, 0), None, ())
-    assert found.identified.kind == "structured report"
+    series = one_series([report])
+    assert (series.shape, series.error, series.flags) == ((1, 0, 0), None, ())
+    assert series.identified.kind == "structured report"
 
 
 def test_a_capture_in_a_series_of_slices_costs_it_nothing() -> None:
@@ -151,28 +140,27 @@ def test_a_capture_in_a_series_of_slices_costs_it_nothing() -> None:
         ImagePositionPatient=None,
         Rows=512,
     )
-    found = series_in([*stack(5, **FLAIR), capture])
-    assert sorted(one.usable for one in found) == [False, True]
-    assert next(one for one in found if one.usable).geometry is not None
+    series = series_in([*stack(5, **FLAIR), capture])
+    assert sorted(part.usable for part in series) == [False, True]
+    assert next(part for part in series if part.usable).geometry is not None
 
 
 def test_studies_are_apart_and_missing_uids_are_not_mixed() -> None:
     other = stack(3, 2, **FLAIR, StudyInstanceUID="1.2.3.2")
-    bare = stack(3, 3, **FLAIR, SeriesInstanceUID=None) + stack(
-        3, 4, **T1_SE, SeriesInstanceUID=None
-    )
-    found = series_of([*stack(3, 1, **FLAIR), *other, *bare])
-    assert {key.uid: len(one) for key, one in found.items()} == {STUDY: 3, "1.2.3.2": 1}
+    nameless = {"SeriesInstanceUID": None}
+    bare = stack(3, 3, **FLAIR, **nameless) + stack(3, 4, **T1_SE, **nameless)
+    studies = series_of([*stack(3, 1, **FLAIR), *other, *bare])
+    assert {key.uid: len(series) for key, series in studies.items()} == {STUDY: 3, "1.2.3.2": 1}
 
 
 def test_each_frame_of_a_study_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    instances = [one for number in (1, 2, 3) for one in stack(155, number, 1.0, **FLAIR)]
+    instances = [image for k in (1, 2, 3) for image in stack(155, k, 1.0, **FLAIR)]
     looked: list[Instance] = []
     real = series_module.frames_of
 
-    def counted(one: Instance) -> tuple[Frame, ...]:
-        looked.append(one)
-        return real(one)
+    def counted(image: Instance) -> tuple[Frame, ...]:
+        looked.append(image)
+        return real(image)
 
     monkeypatch.setattr(series_module, "frames_of", counted)
     assert len(series_in(instances)) == 3
@@ -186,9 +174,9 @@ def test_no_header_makes_it_fail(seed: int) -> None:
     frames = [enhanced_frame(z, FrameContentSequence=group(StackID="1")) for z in (0, 5, 10)]
     instances = [*stack(3, 1, **FLAIR), *stack(3, 2, **MPRAGE), enhanced(frames, ENHANCED_FLAIR, 3)]
     junk = (None, "", "nan", "1e400", "-1", "0", "x\\y", ["1", "2"], ["a"] * 70, 2**70, b"\xff\x00")
-    for one in instances:
-        headers = [one.header, *one.header.get("PerFrameFunctionalGroupsSequence", [])]
-        headers += one.header.get("SharedFunctionalGroupsSequence", [])
+    for image in instances:
+        headers = [image.header, *image.header.get("PerFrameFunctionalGroupsSequence", [])]
+        headers += image.header.get("SharedFunctionalGroupsSequence", [])
         for header in headers:
             for element in list(header):
                 dice = rng.random()
@@ -196,12 +184,13 @@ def test_no_header_makes_it_fail(seed: int) -> None:
                     del header[element.tag]
                 elif dice < 0.3 and element.VR != "SQ":
                     element._value = rng.choice(junk)
-    for found in series_of(instances).values():
-        for one in found:
-            assert one.identified.why
-            assert one.geometry is None or one.geometry.slices == len(one.frames) == one.shape[0]
+    for study in series_of(instances).values():
+        for series in study:
+            count, geometry = series.shape[0], series.geometry
+            assert series.identified.why
+            assert geometry is None or geometry.slices == len(series.frames) == count
         with suppress(GliosightError):
-            assert choose(found).chosen[MrSequence.FLAIR].usable
+            assert choose(study).chosen[MrSequence.FLAIR].usable
 
 
 def read_folder(folder: Path) -> tuple[Series, ...]:
@@ -211,7 +200,7 @@ def read_folder(folder: Path) -> tuple[Series, ...]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     ]
-    return tuple(one for group in series_of(instances).values() for one in group)
+    return tuple(series for study in series_of(instances).values() for series in study)
 
 
 @pytest.mark.data
@@ -233,9 +222,9 @@ def test_real_series(
     sequence: MrSequence | None,
     shapes: list[tuple[int, int, int]],
 ) -> None:
-    found = read_folder(data / "dicom" / folder)
-    assert {one.identified.kind for one in found} == kinds
-    assert {one.identified.sequence for one in found} == {sequence}
-    assert all(one.usable for one in found) == (kinds <= {"T1", "PD"})
-    assert [one.shape for one in found] == shapes
-    assert all(one.error is None and one.geometry is not None for one in found)
+    series = read_folder(data / "dicom" / folder)
+    assert {part.identified.kind for part in series} == kinds
+    assert {part.identified.sequence for part in series} == {sequence}
+    assert all(part.usable for part in series) == (kinds <= {"T1", "PD"})
+    assert [part.shape for part in series] == shapes
+    assert all(part.error is None and part.geometry is not None for part in series)

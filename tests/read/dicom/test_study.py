@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 
-from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
+from gliosight.errors import (
+    DamagedInputError,
+    LimitExceededError,
+    UnsupportedInputError,
+    UsageError,
+)
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.read import Limits, Options, Request, find, join, read
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.dicom import discover
-from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
+from gliosight.read.dicom.choose import ENHANCES_FROM, enhancement
+from gliosight.read.dicom.series import Series
 from gliosight.read.dicom.study import DicomStudy, digest_of, without_pixels
 from gliosight.read.dicom.study import joined as joined_studies
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.study import MrSequence, Study
 from tests.support.dicom_phantom import DicomSpec, geometry_of, volume_of, write_dicom
+
+F, T1, T1C = MrSequence.FLAIR, MrSequence.T1, MrSequence.T1C
+# T1C is known by its pixels alone.
+UNTOLD = DicomSpec(contrast_tags=False, descriptions="empty")
+UIDS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +41,28 @@ def head() -> Phantom:
     return make_phantom(PhantomSpec(seed=2, slices=9, matrix=96, pixel_mm=2.2))
 
 
+@pytest.fixture(scope="module")
+def small() -> Phantom:
+    return make_phantom(PhantomSpec(seed=8, slices=5, matrix=64, pixel_mm=3.0))
+
+
+def with_sequences(head: Phantom, **arrays: np.ndarray) -> Phantom:
+    return replace(
+        head, sequences={**head.sequences, **{MrSequence[k]: v for k, v in arrays.items()}}
+    )
+
+
+def flair_alone(head: Phantom) -> Phantom:
+    """Without a T1C, after which a FLAIR that is stored later would not be the first choice."""
+    return replace(head, sequences={F: head.sequences[F]})
+
+
 def codes(study: Study) -> set[str]:
-    return {one.code for one in study.flags}
+    return {note.code for note in study.flags}
+
+
+def messages(study: Study, code: str) -> list[str]:
+    return [note.message for note in study.flags if note.code == code]
 
 
 def only(path: Path) -> DicomStudy:
@@ -38,14 +71,47 @@ def only(path: Path) -> DicomStudy:
     return candidate.study
 
 
+def usable(source: DicomStudy, kind: str) -> Series:
+    return next(s for s in source.series if s.identified.kind == kind and s.usable)
+
+
 def read_headers(source: DicomStudy, series: Mapping[MrSequence, str] | None = None) -> Study:
     candidate = DicomCandidate(source="study", path=Path(), study=source)
     return candidate.read(Options(series=series or {}))
 
 
+def files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def rewrite(folder: Path, change: Callable[[Dataset, int], None]) -> list[Path]:
+    """Change the header of every file, given with its number; the files."""
+    for index, path in enumerate(files := files_in(folder)):
+        header = pydicom.dcmread(path)
+        change(header, index)
+        header.save_as(path)
+    return files
+
+
+def own_uids(*keywords: str) -> Callable[[Dataset, int], None]:
+    """A change that gives every file UIDs of its own."""
+
+    def change(header: Dataset, index: int) -> None:
+        for keyword in keywords:
+            setattr(header, keyword, f"{header.get(keyword)}.{index}")
+
+    return change
+
+
+def same_values(study: Study, other: Study) -> bool:
+    return all(
+        np.array_equal(study.sequences[name].values, other.sequences[name].values)
+        for name in MrSequence
+    )
+
+
 def test_three_sequences_on_one_grid(head: Phantom, tmp_path: Path) -> None:
-    folder = write_dicom(head, tmp_path)
-    study = read(Request(folder))
+    study = read(Request(write_dicom(head, tmp_path)))
     assert study.kind == "dicom"
     assert set(study.sequences) == set(MrSequence)
     for name in MrSequence:
@@ -57,20 +123,23 @@ def test_three_sequences_on_one_grid(head: Phantom, tmp_path: Path) -> None:
 
 
 def test_one_place_without_a_frame_of_reference_is_flagged(head: Phantom, tmp_path: Path) -> None:
-    folder = write_dicom(head, tmp_path)
-    for path in [one for one in folder.rglob("*") if one.is_file()]:
-        header = pydicom.dcmread(path)
-        del header.FrameOfReferenceUID
-        header.save_as(path)
-    study = read(Request(folder))
+    rewrite(write_dicom(head, tmp_path), lambda header, _: header.pop("FrameOfReferenceUID"))
+    study = read(Request(tmp_path))
     assert set(study.sequences) == set(MrSequence)
-    said = [one.message for one in study.flags if one.code == "GRID_ASSUMED"]
-    assert [name in text for name, text in zip(("T1 ", "T1C "), said, strict=True)] == [True, True]
+    t1, t1c = messages(study, "GRID_ASSUMED")
+    assert ("T1 " in t1, "T1C " in t1c) == (True, True)
+
+
+def test_t1_of_another_frame_of_reference_is_left_out(head: Phantom, tmp_path: Path) -> None:
+    study = read(Request(write_dicom(head, tmp_path, DicomSpec(t1_frame="other"))))
+    assert set(study.sequences) == {F}
+    assert {"T1_LEFT_OUT", "T1C_LEFT_OUT"} <= codes(study)
+    assert not {"T1_MISSING", "T1C_MISSING"} & codes(study)
 
 
 def test_a_volume_of_dicom_cannot_be_asked_for(head: Phantom, tmp_path: Path) -> None:
     folder = write_dicom(head, tmp_path)
-    for path in (folder, next(one for one in folder.rglob("*") if one.is_file())):
+    for path in (folder, files_in(folder)[0]):
         with pytest.raises(UsageError, match="--volume 1 is for 4-D NIfTI"):
             read(Request(path, volume_index=1))
 
@@ -81,54 +150,33 @@ def test_the_study_is_named_by_a_digest_and_nothing_else(head: Phantom, tmp_path
     uid = str(source.series[0].frames[0].instance.header.StudyInstanceUID)
     assert study.study_id == digest_of(uid)
     assert len(study.study_id) == 12
-    told = repr((study.study_id, study.slice_names, study.flags, study.source["chosen"]))
-    assert "PHANTOM" not in told.upper()
+    shown = repr((study.study_id, study.slice_names, study.flags, study.source["chosen"]))
+    assert "PHANTOM" not in shown.upper()
 
 
-def test_a_source_leads_back_to_its_frames(head: Phantom, tmp_path: Path) -> None:
-    for layout in ("classic", "enhanced"):
-        spec = DicomSpec(layout=layout, numbering="shuffled", shuffled_names=layout == "classic")
-        study = read(Request(write_dicom(head, tmp_path / layout, spec)))
-        origin = study.source["dicom"]
-        assert len(origin.frames) == study.shape[0]
-        assert len(origin.headers) == (1 if layout == "enhanced" else study.shape[0])
-        assert not any("PixelData" in one for one in origin.headers)
+@pytest.mark.parametrize("layout", ["classic", "enhanced"])
+def test_a_source_leads_back_to_its_frames(head: Phantom, tmp_path: Path, layout: str) -> None:
+    spec = DicomSpec(layout=layout, numbering="shuffled", shuffled_names=layout == "classic")
+    source = only(write_dicom(head, tmp_path, spec))
+    whole = read_headers(source)
+    origin = whole.source["dicom"]
+    assert len(origin.frames) == whole.shape[0]
+    assert len(origin.headers) == (1 if layout == "enhanced" else whole.shape[0])
+    assert not any("PixelData" in header for header in origin.headers)
+    # And headers alone make the same grid.
+    bare = without_pixels(source, whole.source["frames"]["FLAIR"])
+    assert (bare.shape, bare.slice_names) == (whole.shape, whole.slice_names)
+    assert bare.source["dicom"].frames == origin.frames
+    assert np.array_equal(bare.geometry.origins, whole.geometry.origins)  # type: ignore[union-attr]
+    with pytest.raises(UnsupportedInputError, match="not among"):
+        without_pixels(source, "0" * 12)
 
 
-def test_t1_of_another_frame_of_reference_is_left_out(head: Phantom, tmp_path: Path) -> None:
-    study = read(Request(write_dicom(head, tmp_path, DicomSpec(t1_frame="other"))))
-    assert set(study.sequences) == {MrSequence.FLAIR}
-    assert {"T1_LEFT_OUT", "T1C_LEFT_OUT"} <= codes(study)
-    assert not {"T1_MISSING", "T1C_MISSING"} & codes(study)
-
-
-def test_without_contrast_fields_the_pixels_confirm_the_order(
-    head: Phantom, tmp_path: Path
-) -> None:
-    spec = DicomSpec(contrast_tags=False, descriptions="empty")
-    study = read(Request(write_dicom(head, tmp_path, spec)))
-    assert "T1C_BY_ORDER" in codes(study)
-    assert np.array_equal(
-        study.sequences[MrSequence.T1C].values, volume_of(head, spec, MrSequence.T1C)
-    )
-
-
-def test_a_later_t1_that_does_not_enhance_is_left_out(head: Phantom, tmp_path: Path) -> None:
-    # A scan repeated after the patient moved: nothing enhances.
-    twice = dict(head.sequences)
-    noise = np.random.default_rng(1).integers(-3, 4, twice[MrSequence.T1].shape)
-    twice[MrSequence.T1C] = np.clip(twice[MrSequence.T1].astype(int) + noise, 0, 4095).astype(
-        np.uint16
-    )
-    spec = DicomSpec(contrast_tags=False, descriptions="empty")
-    study = read(Request(write_dicom(replace(head, sequences=twice), tmp_path, spec)))
-    assert MrSequence.T1C not in study.sequences
-    (said,) = [one for one in study.flags if one.code == "T1C_LEFT_OUT"]
-    assert "--t1c" in said.message
+# Contrast medium by pixels.
 
 
 def test_enhancement_has_a_direction(head: Phantom) -> None:
-    t1, t1c = head.sequences[MrSequence.T1], head.sequences[MrSequence.T1C]
+    t1, t1c = head.sequences[T1], head.sequences[T1C]
     assert enhancement(t1, t1c) > ENHANCES_FROM
     assert enhancement(t1c, t1) < -ENHANCES_FROM
     assert abs(enhancement(t1, t1)) < 1e-9
@@ -138,201 +186,170 @@ def test_enhancement_has_a_direction(head: Phantom) -> None:
     assert enhancement(np.zeros_like(t1), t1) == 0
 
 
-def test_series_can_be_named_by_number_and_by_uid(head: Phantom, tmp_path: Path) -> None:
-    folder = write_dicom(head, tmp_path, DicomSpec(traps=frozenset({"coronal"})))
-    source = only(folder)
-    other = next(
-        one
-        for one in source.series
-        if one.identified.sequence is MrSequence.FLAIR and one.shape != head.truth.shape
-    )
-    assert read_headers(source).shape == head.truth.shape
-    for name in (other.uid, str(other.number)):
-        study = read_headers(source, {MrSequence.FLAIR: name})
-        assert study.shape == other.shape
-    with pytest.raises(UsageError, match=r"--flair 1\.2\.3\.4 names no series of this study"):
-        read_headers(source, {MrSequence.FLAIR: "1.2.3.4"})
-
-
-def test_no_flair_is_said_with_what_there_is(head: Phantom, tmp_path: Path) -> None:
-    folder = write_dicom(head, tmp_path)
-    for series in only(folder).series:
-        if series.identified.sequence is MrSequence.FLAIR:
-            for frame in series.frames:
-                frame.instance.path.unlink()
-    with pytest.raises(UnsupportedInputError, match="no FLAIR") as caught:
-        read(Request(folder))
-    assert "T1" in caught.value.line()
-
-
-def flair_alone(head: Phantom) -> Phantom:
-    """Without a T1C, after which a FLAIR that is stored later would not be the first choice."""
-    return replace(head, sequences={MrSequence.FLAIR: head.sequences[MrSequence.FLAIR]})
-
-
-def untold_mask(head: Phantom, folder: Path) -> tuple[Path, int]:
-    """A study with a stored mask that nothing but its pixels tells from FLAIR; the mask's number."""
-    written = write_dicom(flair_alone(head), folder, DicomSpec(traps=frozenset({"mask"})))
-    numbers = set()
-    for path in written.rglob("*"):
-        if path.is_file():
-            one = pydicom.dcmread(path)
-            if one.SeriesDescription.endswith("seg"):
-                one.SeriesDescription = one.ProtocolName = ""
-                one.save_as(path)
-                numbers.add(int(one.SeriesNumber))
-    (number,) = numbers
-    return written, number
-
-
-def test_a_mask_with_flairs_own_header_is_passed_over(head: Phantom, tmp_path: Path) -> None:
-    folder, mask = untold_mask(head, tmp_path)
-    source = only(folder)
-    shown = [one for one in source.series if one.identified.sequence is MrSequence.FLAIR]
-    assert len(shown) == 2  # by the headers
-    study = read_headers(source)
-    assert len(np.unique(study.flair.values)) > 100
-    assert "MASK_PASSED_OVER" in codes(study)
-    with pytest.raises(DamagedInputError, match="mask"):
-        read_headers(source, {MrSequence.FLAIR: str(mask)})
-    masks_only = [one for one in source.series if one not in shown or one.number == mask]
-    with pytest.raises(DamagedInputError, match="mask"):
-        read_headers(replace(source, series=tuple(masks_only)))
-
-
-def edit(folder: Path, kind: str, **values: object) -> set[str]:
-    """Change headers of the series of a kind; ``None`` takes an element out. Gives their SeriesUIDs."""
-    done = set()
-    for series in only(folder).series:
-        if series.identified.kind != kind or not series.usable:
-            continue
-        done.add(series.uid)
-        for frame in series.frames:
-            one = pydicom.dcmread(frame.instance.path)
-            for keyword, value in values.items():
-                if value is None:
-                    one.pop(keyword, None)
-                else:
-                    setattr(one, keyword, value)
-            one.save_as(frame.instance.path)
-    return done
-
-
-def test_a_mask_with_the_header_of_t1_is_passed_over(head: Phantom, tmp_path: Path) -> None:
-    binary = dict(head.sequences)
-    binary[MrSequence.T1] = (head.truth > 0).astype(np.uint16)
-    study = read(Request(write_dicom(replace(head, sequences=binary), tmp_path)))
-    assert set(study.sequences) == {MrSequence.FLAIR, MrSequence.T1C}
-    (said,) = [one.message for one in study.flags if one.code == "MASK_PASSED_OVER"]
-    assert "looks like T1 by its header" in said
-    source = only(tmp_path)
-    numbers = [one.number for one in source.series if one.identified.kind == "T1" and one.usable]
-    with pytest.raises(DamagedInputError, match="mask"):
-        read_headers(source, {MrSequence.T1: str(numbers[0])})
-
-
-def test_a_map_of_labels_with_flairs_own_header_is_passed_over(
+def test_without_contrast_fields_the_pixels_confirm_the_order(
     head: Phantom, tmp_path: Path
 ) -> None:
-    folder = write_dicom(flair_alone(head), tmp_path)
-    flair = next(
-        one
-        for one in only(folder).series
-        if one.identified.sequence is MrSequence.FLAIR and one.usable
-    )
-    for index, frame in enumerate(flair.frames):
-        one = pydicom.dcmread(frame.instance.path)
-        pixels = one.pixel_array
-        labels = (pixels > 300).astype(np.uint16) + (pixels > 900) + 2 * (pixels > 1200)
-        one.PixelData = labels.astype(np.uint16).tobytes()
-        one.SeriesInstanceUID, one.SeriesNumber = "1.2.3.99", 99
-        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.99.{index}"
-        one.AcquisitionTime = one.SeriesTime = "235500"
-        one.save_as(folder / f"labels{index}.dcm")
-    study = read(Request(folder))
-    assert study.source["series"]["FLAIR"] == digest_of(flair.uid)
-    (said,) = [one.message for one in study.flags if one.code == "MASK_PASSED_OVER"]
-    assert "Series 99" in said
-    assert "values only" in said
-    with pytest.raises(DamagedInputError, match="map of labels"):
-        read(Request(folder, series={MrSequence.FLAIR: "99"}))
+    study = read(Request(write_dicom(head, tmp_path / "told", UNTOLD)))
+    assert "T1C_BY_ORDER" in codes(study)
+    assert np.array_equal(study.sequences[T1C].values, volume_of(head, UNTOLD, T1C))
+    # A scan repeated after the patient moved: nothing enhances.
+    t1 = head.sequences[T1].astype(int)
+    noise = np.random.default_rng(1).integers(-3, 4, t1.shape)
+    twice = with_sequences(head, T1C=np.clip(t1 + noise, 0, 4095).astype(np.uint16))
+    study = read(Request(write_dicom(twice, tmp_path / "twice", UNTOLD)))
+    assert T1C not in study.sequences
+    (message,) = messages(study, "T1C_LEFT_OUT")
+    assert "--t1c" in message
 
 
 @pytest.mark.parametrize("dated", [True, False], ids=["with dates", "without dates"])
 def test_pixels_turn_an_order_round_only_where_no_date_makes_it_sure(
     head: Phantom, tmp_path: Path, dated: bool
 ) -> None:
+    def undate(header: Dataset, _: int) -> None:
+        for keyword in ("AcquisitionDate", "SeriesDate", "StudyDate", "AcquisitionDateTime"):
+            header.pop(keyword, None)
+
     # Headers in the wrong order: the one that enhances was acquired first.
-    turned = dict(head.sequences)
-    turned[MrSequence.T1], turned[MrSequence.T1C] = turned[MrSequence.T1C], turned[MrSequence.T1]
-    spec = DicomSpec(contrast_tags=False, descriptions="empty")
-    folder = write_dicom(replace(head, sequences=turned), tmp_path, spec)
+    turned = with_sequences(head, T1=head.sequences[T1C], T1C=head.sequences[T1])
+    folder = write_dicom(turned, tmp_path, UNTOLD)
     if not dated:
-        for path in [one for one in folder.rglob("*") if one.is_file()]:
-            header = pydicom.dcmread(path)
-            for keyword in ("AcquisitionDate", "SeriesDate", "StudyDate", "AcquisitionDateTime"):
-                header.pop(keyword, None)
-            header.save_as(path)
+        rewrite(folder, undate)
     study = read(Request(folder))
     if dated:
-        assert set(study.sequences) == {MrSequence.FLAIR, MrSequence.T1}
-        (said,) = [one.message for one in study.flags if one.code == "T1C_LEFT_OUT"]
-        assert "darkens" in said
+        assert set(study.sequences) == {F, T1}
+        (message,) = messages(study, "T1C_LEFT_OUT")
+        assert "darkens" in message
         return
     assert "T1C_BY_ORDER" in codes(study)
-    assert np.array_equal(
-        study.sequences[MrSequence.T1C].values, volume_of(head, spec, MrSequence.T1C)
-    )
-    assert np.array_equal(
-        study.sequences[MrSequence.T1].values, volume_of(head, spec, MrSequence.T1)
-    )
+    for name in (T1, T1C):
+        assert np.array_equal(study.sequences[name].values, volume_of(head, UNTOLD, name))
     assert "by its pixels after" in study.source["chosen"]["T1C"]
     assert study.source["series"]["T1"] != study.source["series"]["T1C"]
 
 
-def test_what_is_odd_about_t1_is_said_with_its_name(head: Phantom, tmp_path: Path) -> None:
-    folder = write_dicom(head, tmp_path)
-    t1 = next(one for one in only(folder).series if one.identified.kind == "T1" and one.usable)
-    t1.frames[3].instance.path.unlink()
-    edit(folder, "T1", LossyImageCompression="01")
+# Stored masks.
+
+
+def test_a_mask_with_flairs_own_header_is_passed_over(head: Phantom, tmp_path: Path) -> None:
+    def unnamed(header: Dataset, _: int) -> None:
+        if header.SeriesDescription.endswith("seg"):
+            header.SeriesDescription = header.ProtocolName = ""
+            masks.add(int(header.SeriesNumber))
+
+    masks: set[int] = set()
+    spec = DicomSpec(traps=frozenset({"mask"}))
+    rewrite(write_dicom(flair_alone(head), tmp_path, spec), unnamed)
+    source, (mask,) = only(tmp_path), masks
+    shown = [series for series in source.series if series.identified.sequence is F]
+    assert len(shown) == 2  # by the headers
+    study = read_headers(source)
+    assert len(np.unique(study.flair.values)) > 100
+    assert "MASK_PASSED_OVER" in codes(study)
+    with pytest.raises(DamagedInputError, match="mask"):
+        read_headers(source, {F: str(mask)})
+    masks_only = [
+        series for series in source.series if series not in shown or series.number == mask
+    ]
+    with pytest.raises(DamagedInputError, match="mask"):
+        read_headers(replace(source, series=tuple(masks_only)))
+
+
+def test_a_mask_with_the_header_of_t1_is_passed_over(head: Phantom, tmp_path: Path) -> None:
+    binary = with_sequences(head, T1=(head.truth > 0).astype(np.uint16))
+    source = only(write_dicom(binary, tmp_path))
+    study = read_headers(source)
+    assert set(study.sequences) == {F, T1C}
+    (message,) = messages(study, "MASK_PASSED_OVER")
+    assert "looks like T1 by its header" in message
+    with pytest.raises(DamagedInputError, match="mask"):
+        read_headers(source, {T1: str(usable(source, "T1").number)})
+
+
+def test_a_map_of_labels_with_flairs_own_header_is_passed_over(
+    head: Phantom, tmp_path: Path
+) -> None:
+    folder = write_dicom(flair_alone(head), tmp_path)
+    flair = usable(only(folder), "FLAIR")
+    for index, frame in enumerate(flair.frames):
+        image = pydicom.dcmread(frame.instance.path)
+        pixels = image.pixel_array
+        labels = (pixels > 300).astype(np.uint16) + (pixels > 900) + 2 * (pixels > 1200)
+        image.PixelData = labels.astype(np.uint16).tobytes()
+        image.SeriesInstanceUID, image.SeriesNumber = "1.2.3.99", 99
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.99.{index}"
+        image.AcquisitionTime = image.SeriesTime = "235500"
+        image.save_as(folder / f"labels{index}.dcm")
     study = read(Request(folder))
-    told = {one.code: one.message for one in study.flags}
-    assert told["MISSING_SLICES"].startswith("T1: 1 slice is missing")
-    assert told["LOSSY_SOURCE"].startswith("T1: ")
+    assert study.source["series"]["FLAIR"] == digest_of(flair.uid)
+    (message,) = messages(study, "MASK_PASSED_OVER")
+    assert "Series 99" in message
+    assert "values only" in message
+    with pytest.raises(DamagedInputError, match="map of labels"):
+        read(Request(folder, series={F: "99"}))
+
+
+# What is chosen and said.
+
+
+def test_what_is_odd_about_t1_is_said_with_its_name(head: Phantom, tmp_path: Path) -> None:
+    def lossy(header: Dataset, _: int) -> None:
+        if header.SeriesInstanceUID in changed:
+            header.LossyImageCompression = "01"
+
+    source = only(write_dicom(head, tmp_path))
+    t1 = usable(source, "T1")
+    t1.frames[3].instance.path.unlink()
+    changed = {t1.uid}
+    rewrite(tmp_path, lossy)
+    study = read(Request(tmp_path))
+    assert messages(study, "MISSING_SLICES")[0].startswith("T1: 1 slice is missing")
+    assert messages(study, "LOSSY_SOURCE")[0].startswith("T1: ")
     # What all of them have in common is said once.
-    for kind in ("FLAIR", "T1", "T1 post-contrast"):
-        edit(folder, kind, LossyImageCompression="01")
-    told_all = [one.message for one in read(Request(folder)).flags if one.code == "LOSSY_SOURCE"]
-    assert len(told_all) == 1
-    assert not told_all[0].startswith("T1")
+    changed = {series.uid for series in source.series}
+    rewrite(tmp_path, lossy)
+    (message,) = messages(read(Request(tmp_path)), "LOSSY_SOURCE")
+    assert not message.startswith("T1")
+
+
+def test_truncated_pixels_and_unreadable_files_are_errors(head: Phantom, tmp_path: Path) -> None:
+    flair = usable(only(write_dicom(head, tmp_path)), "FLAIR")
+    path = flair.frames[4].instance.path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-500])
+    with pytest.raises(DamagedInputError, match=rf"series {flair.number}, instance \d+"):
+        read(Request(tmp_path))
+    # A file beside a study may be one of its slices.
+    path.write_bytes(whole)
+    (path.parent / "cut.dcm").write_bytes(whole[:400])
+    with pytest.raises(DamagedInputError, match=r"cut\.dcm"):
+        read(Request(tmp_path))
+
+
+# Several studies, and one of several names.
 
 
 def test_two_patients_under_one_uid_are_two_studies(head: Phantom, tmp_path: Path) -> None:
     first, second = (write_dicom(head, tmp_path / name) for name in ("a", "b"))
-    for path in [one for one in second.rglob("*") if one.is_file()]:
-        header = pydicom.dcmread(path)
-        header.PatientID = "somebody else"
-        header.save_as(path)
+    rewrite(second, lambda header, _: setattr(header, "PatientID", "somebody else"))
     studies = [candidate.read(Options()) for candidate in find(tmp_path, Limits())]
-    assert len(studies) == 2
-    assert all("PATIENTS_APART" in codes(one) for one in studies)
-    assert len({one.study_id for one in studies}) == 2
-    assert "somebody" not in repr([one.flags for one in studies])
+    assert len({study.study_id for study in studies}) == len(studies) == 2
+    assert all("PATIENTS_APART" in codes(study) for study in studies)
+    assert "somebody" not in repr([study.flags for study in studies])
     assert set(read(Request(first)).sequences) == set(MrSequence)
 
 
 def test_without_uids_studies_and_series_still_have_names_of_their_own(
-    head: Phantom, tmp_path: Path
+    head: Phantom, small: Phantom, tmp_path: Path
 ) -> None:
-    other = make_phantom(PhantomSpec(seed=8, slices=5, matrix=64, pixel_mm=3.0))
+    def nameless(header: Dataset, _: int) -> None:
+        for keyword in UIDS:
+            header.pop(keyword, None)
+
     ids = []
-    for name, phantom in (("a", head), ("b", other)):
+    for name, phantom in (("a", head), ("b", small)):
         folder = write_dicom(phantom, tmp_path / name)
-        for path in [one for one in folder.rglob("*") if one.is_file()]:
-            header = pydicom.dcmread(path)
-            for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-                header.pop(keyword, None)
-            header.save_as(path)
+        rewrite(folder, nameless)
         study = read(Request(folder))
         ids += [study.study_id, *study.source["series"].values()]
         assert read(Request(folder)).study_id == study.study_id
@@ -340,43 +357,9 @@ def test_without_uids_studies_and_series_still_have_names_of_their_own(
     assert digest_of("") not in ids
 
 
-def test_truncated_pixels_name_series_and_instance(head: Phantom, tmp_path: Path) -> None:
-    folder = write_dicom(head, tmp_path)
-    flair = next(
-        one
-        for one in only(folder).series
-        if one.identified.sequence is MrSequence.FLAIR and one.usable
-    )
-    path = flair.frames[4].instance.path
-    path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(DamagedInputError, match=rf"series {flair.number}, instance \d+"):
-        read(Request(folder))
-
-
-def test_an_unreadable_file_beside_a_study_is_its_problem(head: Phantom, tmp_path: Path) -> None:
-    folder = write_dicom(head, tmp_path)
-    some = next(path for path in folder.rglob("*") if path.is_file())
-    (some.parent / "cut.dcm").write_bytes(some.read_bytes()[:400])
-    with pytest.raises(DamagedInputError, match=r"cut\.dcm"):
-        read(Request(folder))
-
-
-def test_headers_alone_make_the_same_grid(head: Phantom, tmp_path: Path) -> None:
-    source = only(write_dicom(head, tmp_path, DicomSpec(layout="enhanced")))
-    whole = read_headers(source)
-    bare = without_pixels(source, whole.source["frames"]["FLAIR"])
-    assert bare.shape == whole.shape
-    assert bare.slice_names == whole.slice_names
-    assert bare.source["dicom"].frames == whole.source["dicom"].frames
-    assert np.array_equal(bare.geometry.origins, whole.geometry.origins)  # type: ignore[union-attr]
-    with pytest.raises(UnsupportedInputError, match="not among"):
-        without_pixels(source, "0" * 12)
-
-
-def test_two_studies_under_one_folder(head: Phantom, tmp_path: Path) -> None:
-    other = make_phantom(PhantomSpec(seed=8, slices=5, matrix=64, pixel_mm=3.0))
+def test_two_studies_under_one_folder(head: Phantom, small: Phantom, tmp_path: Path) -> None:
     write_dicom(head, tmp_path)
-    write_dicom(other, tmp_path)
+    write_dicom(small, tmp_path)
     studies = [candidate.read(Options()) for candidate in find(tmp_path, Limits())]
     assert {study.shape[0] for study in studies} == {9, 5}
     with pytest.raises(UnsupportedInputError, match="2 studies"):
@@ -384,19 +367,15 @@ def test_two_studies_under_one_folder(head: Phantom, tmp_path: Path) -> None:
 
 
 def test_a_zip_and_a_dicomdir_give_the_same_study(head: Phantom, tmp_path: Path) -> None:
-    import shutil
-
     folder = write_dicom(head, tmp_path / "a", DicomSpec(dicomdir=True))
     archive = Path(shutil.make_archive(str(tmp_path / "export"), "zip", folder))
-    whole, zipped, listed = (read(Request(one)) for one in (folder, archive, folder / "DICOMDIR"))
-    assert whole.study_id == zipped.study_id == listed.study_id
-    for one in (zipped, listed):
-        assert np.array_equal(one.flair.values, whole.flair.values)
+    whole, *others = (read(Request(path)) for path in (folder, archive, folder / "DICOMDIR"))
+    for study in others:
+        assert study.study_id == whole.study_id
+        assert np.array_equal(study.flair.values, whole.flair.values)
 
 
 def test_a_budget_bounds_all_series_together(head: Phantom, tmp_path: Path) -> None:
-    from gliosight.errors import LimitExceededError
-
     folder = write_dicom(head, tmp_path)
     enough = 3 * 4 * head.truth.size
     read(Request(folder, limits=Limits(decoded_bytes=enough)))
@@ -418,22 +397,10 @@ def test_each_header_is_read_once(
 
     monkeypatch.setattr(discover, "read_instance", counted)
     assert set(read(Request(folder)).sequences) == set(MrSequence)
-    there = [one for one in folder.rglob("*") if one.is_file()]
-    assert sorted(asked) == sorted(there)
+    assert sorted(asked) == files_in(folder)
 
 
-def spoil(folder: Path, *keywords: str) -> list[Path]:
-    """Give every file UIDs of its own; the files."""
-    files = sorted(one for one in folder.rglob("*") if one.is_file())
-    for index, path in enumerate(files):
-        one = pydicom.dcmread(path)
-        for keyword in keywords:
-            setattr(one, keyword, f"{one.get(keyword)}.{index}")
-        one.save_as(path)
-    return files
-
-
-SPOILT = {
+SPOILT: dict[str, tuple[tuple[str, ...], set[str]]] = {
     "series": (("SeriesInstanceUID",), set()),
     "all": (
         ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
@@ -447,14 +414,15 @@ def test_uids_that_change_with_the_slice(
     head: Phantom, tmp_path: Path, keywords: tuple[str, ...], more: set[str]
 ) -> None:
     whole = read(Request(write_dicom(head, tmp_path / "whole")))
-    files = spoil(write_dicom(head, tmp_path / "spoilt"), *keywords)
-    study = read(Request(tmp_path / "spoilt"))
+    folder = write_dicom(head, tmp_path / "spoilt")
+    files = rewrite(folder, own_uids(*keywords))
+    study = read(Request(folder))
     assert codes(study) == codes(whole) | {"SERIES_JOINED"} | more
-    for name in MrSequence:
-        assert np.array_equal(study.sequences[name].values, whole.sequences[name].values)
-    (whole_folder,) = find(tmp_path / "spoilt", Limits())
-    seen = whole_folder.describe(Limits(), pixels=False)
-    assert "FLAIR: The " in next(one.message for one in seen.flags if one.code == "SERIES_JOINED")
+    assert same_values(study, whole)
+    (candidate,) = find(folder, Limits())
+    seen = candidate.describe(Limits(), pixels=False)
+    joined_flags = [note.message for note in seen.flags if note.code == "SERIES_JOINED"]
+    assert "FLAIR: The " in joined_flags[0]
     # Also where each file is given by itself.
     candidates = [candidate for path in files for candidate in find(path, Limits())]
     ((joined, parts),) = join(candidates)
@@ -465,65 +433,25 @@ def test_uids_that_change_with_the_slice(
     assert parts == tuple(range(len(files)))
 
 
-PIECES = {
-    "a series for each three slices": (3, ("SeriesInstanceUID",), {"SERIES_JOINED"}),
-    "a study for each two": (
-        2,
-        ("SeriesInstanceUID", "StudyInstanceUID"),
-        {"SERIES_JOINED", "STUDIES_JOINED"},
-    ),
-    "packages with numbers of their own": (
-        4,
-        ("SeriesInstanceUID", "SeriesNumber"),
-        {"SERIES_JOINED"},
-    ),
-}
-
-
-@pytest.mark.parametrize(("slices", "keywords", "more"), PIECES.values(), ids=PIECES)
-def test_no_slice_of_a_flair_in_pieces_is_lost(
-    head: Phantom, tmp_path: Path, slices: int, keywords: tuple[str, ...], more: set[str]
-) -> None:
-    whole = read(Request(write_dicom(head, tmp_path / "whole")))
-    for path in write_dicom(head, tmp_path / "pieces").rglob("*"):
-        if path.is_dir():
-            continue
-        one = pydicom.dcmread(path)
-        piece = (int(one.get("InstanceNumber") or 1) - 1) // slices
-        if "tirm" in str(one.get("SeriesDescription")) and piece:
-            for keyword in keywords:
-                own = 300 + piece if keyword == "SeriesNumber" else f"{one.get(keyword)}.{piece}"
-                setattr(one, keyword, own)
-            one.save_as(path)
-    study = read(Request(tmp_path / "pieces"))
-    assert codes(study) == codes(whole) | more
-    for name in MrSequence:
-        assert np.array_equal(study.sequences[name].values, whole.sequences[name].values)
-
-
 def test_where_joining_is_refused_no_study_is_said_to_be_joined(
     head: Phantom, tmp_path: Path
 ) -> None:
-    files = spoil(write_dicom(head, tmp_path), "SeriesInstanceUID", "StudyInstanceUID")
-    for index, path in enumerate(files):
-        one = pydicom.dcmread(path)
-        one.PatientID = f"P{index}"
-        one.save_as(path)
+    write_dicom(head, tmp_path)
+    rewrite(tmp_path, own_uids("SeriesInstanceUID", "StudyInstanceUID", "PatientID"))
     for candidate in find(tmp_path, Limits()):
         seen = candidate.describe(Limits(), pixels=False)
         assert seen.error is not None
-        assert "STUDIES_JOINED" not in {one.code for one in seen.flags}
+        assert "STUDIES_JOINED" not in {note.code for note in seen.flags}
 
 
 @pytest.mark.parametrize("layout", ["classic", "enhanced"])
 def test_a_study_exported_twice_is_one(head: Phantom, tmp_path: Path, layout: str) -> None:
-    whole = read(Request(write_dicom(head, tmp_path / "a", DicomSpec(layout=layout))))
-    again = write_dicom(head, tmp_path / "b", DicomSpec(layout=layout))
-    for path in [one for one in again.rglob("*") if one.is_file()]:
-        header = pydicom.dcmread(path)
-        for keyword in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+    def renamed(header: Dataset, _: int) -> None:
+        for keyword in UIDS:
             setattr(header, keyword, f"{header.get(keyword)}.7")
-        header.save_as(path)
+
+    whole = read(Request(write_dicom(head, tmp_path / "a", DicomSpec(layout=layout))))
+    rewrite(write_dicom(head, tmp_path / "b", DicomSpec(layout=layout)), renamed)
     study = read(Request(tmp_path))
     assert codes(study) == codes(whole) | {"EXPORTED_TWICE"}
     assert study.study_id == whole.study_id

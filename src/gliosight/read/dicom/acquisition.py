@@ -1,8 +1,8 @@
-"""What headers say of each picture: how it was acquired, and where it lies (read stage, DICOM).
+"""What headers say of each frame: how it was acquired, and where it lies (read stage, DICOM).
 
-In: an `Instance`. Out: its `Frame`s, each with an `Acquisition`: timing, pulses, kind of image and contrast
-medium, the same for classic MR (PS3.3 section C.8.3) and enhanced MR (C.8.13). Values that are absent or
-absurd are ``None`` or empty; nothing here raises.
+An `Instance` becomes `Frame`s, each with an `Acquisition`: timing, pulses, kind of image and contrast medium,
+the same for classic MR (PS3.3 section C.8.3) and enhanced MR (C.8.13). Values that are absent or absurd are
+``None`` or empty; nothing here raises.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from gliosight.read.limits import DEFAULT_LIMITS
 T = TypeVar("T")
 
 DAY = 86_400.0
-# A header may claim any number of frames: no more are read than this, or than the file has room for. The
-# smallest frame and its description take so many bytes; deflated it may be less, but not much.
+# A header may claim any number of frames: no more are read than this, or than the file has room for at so
+# many bytes a frame and its description.
 MOST_FRAMES = DEFAULT_LIMITS.members
 LEAST_FRAME_BYTES = 16
 # Direction cosines may depart from perpendicular unit vectors by this much.
@@ -39,15 +39,14 @@ _NO_AGENT = re.compile(
     r"(?: (contrast|km|agent|kontrastmittel))?|[\W_]*",
     re.IGNORECASE,
 )
-# Names Siemens and others give to inversion recovery sequences: "*tir2d1_16", "*spcir_278ns", "h3tir".
+# Names that Siemens and others give to sequences: "*tir2d1_16", "*spcir_278ns", "h3tir".
 _INVERSION_NAME = re.compile(r"(^|[*_ ])(h\d)?(tir|spc_?ir|ir\d?d?|irm)|flair|t?ir_?(tse|fse|se)")
 _EPI_NAME = re.compile(r"(^|[*_ ])(ep\d?d?(fid|se|ir)?|epfid|epse|epi|ep_b\d)")
 _DIFFUSION_NAME = re.compile(r"(^|[*_ ])(ep|re|h|tse|ir)\w*_?b\d+(#|t|$|_)")
 _STEADY_NAME = re.compile(r"(^|[*_ ])(ci3d|tfi|trufi|fiesta|b-?ffe|b-?tfe)")
 
 
-# How a field of an acquisition is made of the values of its keywords, text each (see `elements.stored`). The
-# frames of a series repeat most of them.
+# Readers: each makes a field of `Acquisition` of the values of its keywords, as text (see `elements.stored`).
 
 
 def _text(*texts: str) -> str:
@@ -71,7 +70,7 @@ def _codes(*texts: str) -> tuple[str, ...]:
 
 
 def _first(read: Callable[[str], T | None]) -> Callable[..., T | None]:
-    """The first value that is known and not zero, else the last one."""
+    """A reader of the first value that is known and not zero, else of the last one."""
 
     def first(*texts: str) -> T | None:
         value = None
@@ -87,11 +86,6 @@ def _up_to(most: float) -> Callable[..., float | None]:
     return _first(lambda text: number(text, 0, most) or None)
 
 
-def _count(text: str) -> int | None:
-    value = integer(text)
-    return value if value is not None and 0 < value < 1_000_000 else None
-
-
 def _inversions(*texts: str) -> tuple[float, ...]:
     times = next(filter(None, map(numbers, texts)), ())
     return tuple(time for time in times if 0 < time <= 20_000)
@@ -99,31 +93,26 @@ def _inversions(*texts: str) -> tuple[float, ...]:
 
 @lru_cache
 def _component(component: str, *image_types: str) -> str:
-    words = {"PHASE": "P", "REAL": "R", "IMAGINARY": "I", "MAGNITUDE": "M"}
-    if component.upper() in words:
-        return words[component.upper()]
+    if component.upper() in ("PHASE", "REAL", "IMAGINARY", "MAGNITUDE"):
+        return component[0].upper()
     values = _codes(*image_types)[2:]  # the first two never say it
-    if any(value in ("P", "PHASE", "PHASE MAP", "PHASE_MAP") for value in values):
+    if not {"P", "PHASE", "PHASE MAP", "PHASE_MAP"}.isdisjoint(values):
         return "P"
     parts = [value[0] for value in values if value in ("R", "I", "REAL", "IMAGINARY")]
     return parts[0] if parts else "M" if "M" in values else ""
 
 
 @lru_cache
-def _scanning(
-    codes: str, pulse: str, echo_planar: str, inversion: str, options: str, *names: str
-) -> tuple[str, ...]:
-    scanning = [*_codes(codes)]
-    scanning += {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]}.get(pulse.upper(), [])
-    if (
-        echo_planar.upper() == "YES"
-        or "EPI_GEMS" in options.upper()
-        or _EPI_NAME.search(_lower(*names))
-    ):
-        scanning.append("EP")
-    if inversion.upper() == "YES":
-        scanning.append("IR")
-    return tuple(dict.fromkeys(scanning))
+def _scanning(codes: str, pulse: str, planar: str, inversion: str, *others: str) -> tuple[str, ...]:
+    options, *names = others
+    echo_planar = planar.upper() == "YES" or "EPI_GEMS" in options.upper()
+    more = {
+        "SE": pulse.upper() in ("SPIN", "BOTH"),
+        "GR": pulse.upper() in ("GRADIENT", "BOTH"),
+        "EP": echo_planar or _EPI_NAME.search(_lower(*names)),
+        "IR": inversion.upper() == "YES",
+    }
+    return tuple(dict.fromkeys([*_codes(codes), *(code for code in more if more[code])]))
 
 
 @lru_cache
@@ -143,17 +132,9 @@ def _angiographic(flag: str, phase_contrast: str, time_of_flight: str, variant: 
     return flag.upper() == "Y" or "YES" in contrasts or "TOF" in _codes(variant)
 
 
-def _contrast(
-    administered: str,
-    phase: str,
-    agent: str,
-    agents: str,
-    volume: str,
-    dose: str,
-    bolus: str,
-    acquired: str,
-) -> bool | None:
+def _contrast(administered: str, phase: str, *bolus: str) -> bool | None:
     """Whether contrast medium was there, by PS3.3 sections C.7.6.4 and C.7.6.16.2.12."""
+    agent, agents, volume, dose, start, acquired = bolus
     if administered.upper() == "NO":
         return False
     if phase:
@@ -162,29 +143,28 @@ def _contrast(
         return None
     if agent and _NO_AGENT.fullmatch(agent.strip()):
         return False
-    start, time = _seconds(bolus), _seconds(acquired)
-    return start is None or time is None or time >= start
+    given, time = _seconds(start), _seconds(acquired)
+    return given is None or time is None or time >= given
 
 
 def _acquired(*texts: str) -> float | None:
     """The first time that a header holds, of two DT, three DA and three TM (PS3.5 section 6.2)."""
-    moments, dates, times = texts[:2], texts[2:5], texts[5:]
-    for moment in moments:
+    for moment in texts[:2]:
         day, seconds = _day(moment[:8]), _seconds(moment[8:])
         if day is not None and seconds is not None:
             return day + seconds
-    seconds = next((time for time in map(_seconds, times) if time is not None), None)
-    day = next((day for day in map(_day, dates) if day is not None), 0)
+    day = next((day for day in map(_day, texts[2:5]) if day is not None), 0)
+    seconds = next((time for time in map(_seconds, texts[5:]) if time is not None), None)
     return None if seconds is None else day + seconds
 
 
 @lru_cache(maxsize=64)
 def _day(text: str) -> float | None:
     digits = text.replace(".", "").replace("-", "")
-    if not (len(digits) == 8 and digits.isascii() and digits.isdigit()):
+    if not re.fullmatch(r"[0-9]{8}", digits):
         return None
     try:
-        return datetime.date(int(digits[:4]), int(digits[4:6]), int(digits[6:])).toordinal() * DAY
+        return datetime.date.fromisoformat(digits).toordinal() * DAY
     except ValueError:
         return None
 
@@ -199,17 +179,16 @@ def _seconds(text: str) -> float | None:
 
 
 def _read(read: Callable[..., T], keywords: str) -> T:
-    """A field of `Acquisition`: what ``read`` makes of the values of these keywords, parted by blanks."""
+    """A field that ``read`` makes of the values of these keywords, separated by blanks."""
     names = tuple(keywords.split())
-    default = read(*("" for _ in names))
-    return field(default=default, metadata={"read": read, "keywords": names})
+    return field(default=read(*[""] * len(names)), metadata={"read": read, "keywords": names})
 
 
 @dataclass(frozen=True)
 class Acquisition:
-    """What the header of one frame says of how it was made.
+    """What the header of one frame says of how it was made; each field beside its reader and keywords.
 
-    Each field stands beside the keywords that it is read from. Absent values are ``None``, ``""`` or ``()``.
+    The order of the keywords is that of precedence, where a reader takes the first.
     """
 
     sop_class: str = _read(_text, "SOPClassUID")
@@ -256,7 +235,10 @@ class Acquisition:
     temporal: int | None = _read(
         _first(integer), "TemporalPositionIndex TemporalPositionIdentifier"
     )
-    temporal_count: int | None = _read(_count, "NumberOfTemporalPositions")
+    temporal_count: int | None = _read(
+        lambda text: n if (n := integer(text)) and 0 < n < 1_000_000 else None,
+        "NumberOfTemporalPositions",
+    )
     trigger: float | None = _read(_first(number), "NominalCardiacTriggerDelayTime TriggerTime")
     acquisition: int | None = _read(_first(integer), "FrameAcquisitionNumber AcquisitionNumber")
     stack: str = _read(_text, "StackID")
@@ -321,20 +303,22 @@ class Acquisition:
         return contrast_hint(self.description)
 
 
-_READ: list[tuple[str, Callable[..., Any], tuple[str, ...]]] = [
+_FIELDS = [
     (attribute.name, attribute.metadata["read"], attribute.metadata["keywords"])
     for attribute in fields(Acquisition)
     if attribute.metadata
 ]
-# What is read of each frame.
-KEYWORDS = tuple(dict.fromkeys(keyword for _, _, keywords in _READ for keyword in keywords))
-_READ_AT = [(name, read, tuple(map(KEYWORDS.index, keywords))) for name, read, keywords in _READ]
+# What is read of each frame: first what makes its acquisition, then where it lies.
+KEYWORDS = tuple(dict.fromkeys(keyword for _, _, keywords in _FIELDS for keyword in keywords))
+_PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
+_INDEX = {keyword: index for index, keyword in enumerate((*KEYWORDS, *_PLACE))}
+_READERS = [(name, read, [_INDEX[word] for word in keywords]) for name, read, keywords in _FIELDS]
 
 
 @lru_cache(maxsize=2048)
 def acquisition_of(values: tuple[str, ...]) -> Acquisition:
-    """The acquisition that values in the order of `KEYWORDS` describe; remembers the last ones."""
-    return Acquisition(**{name: read(*[values[i] for i in at]) for name, read, at in _READ_AT})
+    """The acquisition that values in the order of `KEYWORDS` describe."""
+    return Acquisition(**{name: read(*[values[i] for i in at]) for name, read, at in _READERS})
 
 
 def stored_values(dataset: object) -> tuple[str, ...]:
@@ -344,31 +328,16 @@ def stored_values(dataset: object) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture of an instance.
-
-    Parameters
-    ----------
-    instance : Instance
-    number : int
-        In its instance, from 1.
-    position : (3,) array or None
-        ImagePositionPatient: centre of the first pixel, LPS, mm.
-    orientation : (6,) array or None
-        ImageOrientationPatient: the direction in which the column index grows, then the one in which the
-        row index grows; perpendicular unit vectors within 1 %, LPS.
-    spacing : tuple of float or None
-        Between rows and between columns, mm.
-    thickness : float or None
-        Nominal, mm.
-    acquisition : Acquisition
-    """
+    """One picture of an instance; coordinates are LPS, lengths mm (PS3.3 section C.7.6.2.1.1)."""
 
     instance: Instance
-    number: int
-    position: NDArray[np.float64] | None
+    number: int  # in its instance, from 1
+    position: NDArray[np.float64] | None  # (3,) ImagePositionPatient: the centre of the first pixel
+    # (6,) ImageOrientationPatient: the direction in which the column index grows, then the one in which the
+    # row index grows; perpendicular unit vectors within 1 %.
     orientation: NDArray[np.float64] | None
-    spacing: tuple[float, float] | None
-    thickness: float | None
+    spacing: tuple[float, float] | None  # between rows and between columns
+    thickness: float | None  # nominal
     acquisition: Acquisition
 
     @property
@@ -378,8 +347,6 @@ class Frame:
         return f"{self.instance.where}, frame {self.number}" if many else self.instance.where
 
 
-_PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
-_INDEX = {keyword: index for index, keyword in enumerate((*KEYWORDS, *_PLACE))}
 # Functional groups and what they hold of what is read here (PS3.3 sections C.7.6.16.2 and C.8.13.5).
 _GROUPS: Mapping[str, tuple[str, ...]] = {
     "PlanePositionSequence": ("ImagePositionPatient",),
@@ -411,17 +378,12 @@ def frame_count(instance: Instance) -> int:
 
 
 def frames_of(instance: Instance) -> tuple[Frame, ...]:
-    """The frames of an instance.
+    """The frames of an instance: at least one, those that are described.
 
     A classic MR image (PS3.3 section A.4) is one frame. Enhanced MR (A.36) and Legacy Converted Enhanced MR
     (A.70) keep what differs between frames in functional groups (C.7.6.16): a value is looked for in the
     frame's own group, then in the shared one, then at the top level, where vendors leave classic copies.
-
-    Returns
-    -------
-    tuple of Frame
-        At least one. An object of another SOP class has one frame without place, whatever it claims. Of an
-        enhanced object whose groups are fewer than the frames it claims, those that are described.
+    An object of another SOP class has one frame without place, whatever it claims.
     """
     header = instance.header
     sop_class = stored(header, "SOPClassUID")
@@ -457,21 +419,18 @@ def _overlay(values: list[str], groups: Any) -> None:
 
 
 def _frame(instance: Instance, count: int, values: list[str], *, placed: bool) -> Frame:
-    position, orientation, spacing, thickness = values[len(KEYWORDS) :]
+    *described, position_text, orientation_text, spacing_text, thickness = values
+    position, spacing = numbers(position_text), numbers(spacing_text)
+    known = placed and len(position) == 3 and max(map(abs, position)) < 1e5
     return Frame(
         instance=instance,
         number=count,
-        position=_position(position) if placed else None,
-        orientation=_orientation(orientation) if placed else None,
-        spacing=_spacing(spacing),
+        position=np.array(position) if known else None,
+        orientation=_orientation(orientation_text) if placed else None,
+        spacing=(spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else None,
         thickness=number(thickness, 1e-3, 1e3),
-        acquisition=acquisition_of(tuple(values[: len(KEYWORDS)])),
+        acquisition=acquisition_of(tuple(described)),
     )
-
-
-def _position(text: str) -> NDArray[np.float64] | None:
-    position = numbers(text)
-    return np.array(position) if len(position) == 3 and max(map(abs, position)) < 1e5 else None
 
 
 @lru_cache(maxsize=2048)
@@ -485,11 +444,6 @@ def _orientation(text: str) -> NDArray[np.float64] | None:
         return None
     cosines.setflags(write=False)
     return cosines
-
-
-def _spacing(text: str) -> tuple[float, float] | None:
-    spacing = numbers(text)
-    return (spacing[0], spacing[1]) if len(spacing) == 2 and min(spacing) > 0 else None
 
 
 def is_dated(time: float) -> bool:

@@ -35,15 +35,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from gliosight.errors import GliosightError, UnsupportedInputError, UsageError
+from gliosight.head import find_head
 from gliosight.read.checks import few_values, is_labels, make_finite, refuse_mask
 from gliosight.read.dicom.acquisition import is_dated
-from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
 from gliosight.read.dicom.decoder import DecoderProcess
 from gliosight.read.dicom.pixels import read_pixels
-from gliosight.read.dicom.rules import Confidence
-from gliosight.read.dicom.series import Series, without_positions
+from gliosight.read.dicom.rules import CONFIDENCES
+from gliosight.read.dicom.series import Series, as_named
 from gliosight.read.flags import flag
 from gliosight.read.grid import LEAST_COVERED
 from gliosight.read.limits import Budget
@@ -54,8 +55,7 @@ FLAIR, T1, T1C = MrSequence.FLAIR, MrSequence.T1, MrSequence.T1C
 AXIAL_FROM = float(np.cos(np.deg2rad(45.0)))
 SAME_DIRECTION = float(np.cos(np.deg2rad(10.0)))
 # Isotropic: slices no further apart than this (mm), and no more than this many times the pixel.
-ISOTROPIC_MM = 1.5
-ISOTROPIC_RATIO = 1.6
+ISOTROPIC_MM, ISOTROPIC_RATIO = 1.5, 1.6
 # Slices that cover less are no whole head, however many they are, mm.
 WHOLE_HEAD_MM = 80.0
 # Slices are missing where FLAIR covers less, and another FLAIR reaches so far beyond it, mm.
@@ -68,10 +68,16 @@ SAME_PROTOCOL = 0.15
 COVERAGE_POINTS = 24
 # Series that a message lists, characters of the user's text that it repeats.
 MOST_LISTED, MOST_TYPED = 8, 64
+# `enhancement` of a T1C against its T1. On the 81 of 88 LGG patients that have both it is above this in 86 %,
+# and in 10 % with the two swapped (two of those are probably swapped in the data set itself): good enough to
+# confirm an order of acquisition, not to replace it.
+ENHANCES_FROM = 0.05
+# How it is measured: in slices of the middle half of the stack, without what varies slowly (over this part of
+# the rows) and without the scalp, which fat suppression changes (part of the head's diameter). Values below
+# a part of the head's median are raised to it before the logarithm.
+MOST_SLICES, SLOW, RIM, LEAST_VOXELS, LEAST_RATIO = 16, 0.12, 0.06, 1000, 0.05
 # "3", "series 3, echo 2", "1.2.840.1, echo 2".
 _NAME_AND_PART = re.compile(r"(?:series\s+)?([^,]*?)\s*(?:,\s*(.*))?", re.IGNORECASE)
-_CONFIDENCES: tuple[Confidence, ...] = ("certain", "likely", "guess")
-_NOTHING: Mapping[MrSequence, str] = MappingProxyType({})
 
 Stacks = Sequence[Series]
 # A series and the sentence that says why it is taken.
@@ -81,41 +87,19 @@ Merit = tuple[tuple[float, str], ...]
 
 @dataclass(frozen=True)
 class Choice:
-    """The series to analyse.
+    """The series to analyse."""
 
-    Parameters
-    ----------
-    chosen : mapping of MrSequence to Series
-        FLAIR is always there.
-    reasons : mapping of MrSequence to str
-        One plain sentence each.
-    by_order : bool
-        T1 and T1C were told apart by the order of acquisition alone: pixels have to confirm it.
-    dated : bool
-        That order is sure, both have a date and a time: pixels may refuse it, but not reverse it.
-    flags : tuple of Flag
-    """
-
-    chosen: Mapping[MrSequence, Series]
-    reasons: Mapping[MrSequence, str]
+    chosen: Mapping[MrSequence, Series]  # FLAIR is always there
+    reasons: Mapping[MrSequence, str]  # one plain sentence each
+    # T1 and T1C were told apart by the order of acquisition alone: pixels have to confirm it.
     by_order: bool = False
+    # That order is sure, both have a date and a time: pixels may refuse it, but not reverse it.
     dated: bool = False
     flags: tuple[Flag, ...] = ()
 
 
-def choose(study: Stacks, wanted: Mapping[MrSequence, str] = _NOTHING) -> Choice:
-    """Choose the series of one study by their headers.
-
-    Parameters
-    ----------
-    study : sequence of Series
-        All series of the study.
-    wanted : mapping of MrSequence to str, optional
-        What the user wants instead, as text, see `named_in`.
-
-    Returns
-    -------
-    Choice
+def choose(study: Stacks, wanted: Mapping[MrSequence, str] = MappingProxyType({})) -> Choice:
+    """Choose the series of one study by their headers, or by ``wanted``, a text for `named_in`.
 
     Raises
     ------
@@ -161,18 +145,16 @@ def choose(study: Stacks, wanted: Mapping[MrSequence, str] = _NOTHING) -> Choice
         if why is not None:
             message = f"{why}; FLAIR is analysed without {name.value}."
             flags.append(flag(f"{name.value}_LEFT_OUT", message))
+    flags += _doubts(picked, named)
     chosen = {name: series for name, (series, _) in picked.items()}
     reasons = {name: reason for name, (_, reason) in picked.items()}
-    flags += _doubtful(chosen, named)
     return Choice(chosen, reasons, by_order, dated, tuple(flags))
 
 
-def _doubtful(
-    chosen: Mapping[MrSequence, Series], named: Mapping[MrSequence, Picked]
-) -> list[Flag]:
+def _doubts(picked: Mapping[MrSequence, Picked], named: Mapping[MrSequence, Picked]) -> list[Flag]:
     """Flags where a header contradicts the user, or hardly supports the choice of FLAIR."""
     flags = []
-    for name, series in chosen.items():
+    for name, (series, _) in picked.items():
         header = series.identified
         if name in named and header.sequence is not name and not _is_open(series, name):
             message = (
@@ -192,6 +174,185 @@ def _is_open(series: Series, name: MrSequence) -> bool:
     if header.kind == "unknown":
         return name is not FLAIR or not _says_after_contrast(series)
     return {name, header.sequence} == {T1, T1C} and header.contrast is None
+
+
+def _showing(study: Stacks, name: MrSequence) -> list[Series]:
+    """The series that show a sequence by their headers."""
+    return [series for series in study if series.identified.sequence is name]
+
+
+def _is_silent(series: Series) -> bool:
+    """Whether neither header nor description mentions contrast medium."""
+    return series.identified.contrast is None
+
+
+def _says_after_contrast(series: Series) -> bool:
+    """Whether header or description say so, of any kind of series."""
+    return bool(series.identified.contrast or series.frames[0].acquisition.contrast)
+
+
+def _is_later(first: Series, second: Series) -> bool | None:
+    """Whether the second was acquired after the first; ``None`` where nothing tells.
+
+    By time where both have one, with a date or without; what has the same time is the same acquisition.
+    Else by number, which scanners count up.
+    """
+    time, other = first.acquired, second.acquired
+    if time is not None and other is not None and is_dated(time) == is_dated(other):
+        return time < other
+    if first.number is None or second.number is None or first.number == second.number:
+        return None
+    return first.number < second.number
+
+
+# FLAIR.
+
+
+def _choose_flair(candidates: Stacks, study: Stacks) -> tuple[Series, str, list[Flag]]:
+    flairs = _showing(candidates, FLAIR)
+    t1c = _showing(study, T1C)
+    merits = {series: _merit(series, t1c) for series in flairs if series.usable}
+    if not merits:
+        errors = (_unreadable(series.error, series, study) for series in flairs if series.error)
+        raise next(errors, _no_flair(study))
+    best, *others = ranked = sorted(merits, key=merits.__getitem__)[::-1]
+    reason = f"{best.place} is FLAIR ({best.identified.confidence}): {best.identified.why}"
+    comparisons = []
+    if others:
+        second = others[0]
+        _refuse_unsafe(ranked, study, equal=merits[best] == merits[second])
+        pairs = zip(merits[best], merits[second], strict=True)
+        better = next(words for (value, words), (other, _) in pairs if value != other)
+        reason += f"; rather than {second.beside(best)}, since it {better}"
+        comparisons.append(f"rather than {_beside(best, others)}, since it {better}")
+    if broken := [series for series in flairs if not series.usable]:
+        comparisons.append(f"although {_beside(best, broken)} cannot be read")
+    flags = []
+    if comparisons:
+        message = (
+            f"Several series are FLAIR; {best.place} was taken, {', '.join(comparisons)}"
+            f"{'; --flair takes another' if others else ''}."
+        )
+        flags.append(flag("FLAIR_CHOSEN", message))
+    flags += _goes_on(best, [series for series in flairs if series is not best])
+    return best, f"{reason}.", flags
+
+
+def _beside(best: Series, others: Stacks) -> str:
+    names = ", ".join(series.beside(best) for series in others[:MOST_LISTED])
+    return f"{names} and others" if len(others) > MOST_LISTED else names
+
+
+def _goes_on(best: Series, others: Stacks) -> list[Flag]:
+    """A flag where FLAIR covers less than a head, and another FLAIR has slices beyond it."""
+    geometry = best.geometry
+    if geometry is None or _coverage_mm(geometry) >= COMPLETE_MM:
+        return []
+    lowest, highest = geometry.slice_positions[[0, -1]]
+    for series in others:
+        if series.geometry is None or not _parallel(series.geometry, geometry):
+            continue
+        positions = series.geometry.origins @ geometry.normal
+        beyond = max(lowest - positions.min(), positions.max() - highest)
+        if beyond >= BEYOND_MM and best.frame_of_reference == series.frame_of_reference:
+            message = (
+                f"FLAIR ({best.place}) covers {_coverage_mm(geometry):.0f} mm, and {series.beside(best)} "
+                f"reaches {beyond:.0f} mm beyond it; those slices are not analysed."
+            )
+            return [flag("MISSING_SLICES", message)]
+    return []
+
+
+def _refuse_unsafe(ranked: Stacks, study: Stacks, *, equal: bool) -> None:
+    """Raise where the best of several is no better than the next, or only guessed."""
+    best, remedy = ranked[0], _how_to_choose(ranked, FLAIR, study)
+    most = max(series.shape[0] for series in ranked)
+    if most == 1 or (most < LEAST_SLICES and best.whole.joined > 1):
+        # Any of them would stand for the whole head.
+        content = "a single slice" if most == 1 else f"at most {most} slices"
+        what = f"{len(ranked)} series may be FLAIR, and each holds {content}"
+        remedy = f"export them again as one series, or {remedy}"
+    elif best.identified.confidence == "guess":
+        what = "several series may be FLAIR, and none of their headers proves it"
+    elif equal:
+        what = "several FLAIR series are equally good"
+    else:
+        return
+    raise UnsupportedInputError(f"{what}: {_listing(ranked)}", remedy=remedy)
+
+
+def _unreadable(error: GliosightError, flair: Series, study: Stacks) -> GliosightError:
+    """The error of the only FLAIR, with the option that takes it nevertheless, if there is one."""
+    option = _option(flair, FLAIR, study)
+    if not (flair.unplaced and option and _proposable(flair, FLAIR, study)):
+        return error
+    remedy = f"{error.remedy}, or name it with {option} to have its slices ordered without them"
+    return type(error)(error.what, where=error.where, remedy=remedy)
+
+
+def _no_flair(study: Stacks) -> UnsupportedInputError:
+    if not study:
+        return UnsupportedInputError("no series at all", remedy="give a study with FLAIR")
+    # Stacks of one series and kind are one for the user.
+    kinds = {(series.whole, series.identified.kind) for series in study}
+    counts = Counter(kind for _, kind in sorted(kinds, key=str))
+    listed = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(MOST_LISTED))
+    if len(counts) > MOST_LISTED:
+        listed += " and others"
+    names = {
+        _option(series, FLAIR, study): _name_of(series, study)
+        for series in study
+        if _proposable(series, FLAIR, study)
+    }
+    by_number = [option for option, name in names.items() if name.isdigit()]
+    remedy = "give a study with FLAIR"
+    if by_number:
+        remedy += f"; if a header misleads, name it with {' or '.join(by_number[:MOST_LISTED])}"
+    elif any(names):
+        remedy += "; if a header misleads, name it with --flair UID, see gliosight inspect"
+    count = len({series.whole for series in study})
+    return UnsupportedInputError(f"no FLAIR among {count} series: {listed}", remedy=remedy)
+
+
+def _merit(series: Series, t1c: Stacks = ()) -> Merit:
+    """What speaks for a series, the weightiest first: values to compare, each with its words."""
+    geometry, after_contrast = series.geometry, series.identified.contrast
+    if after_contrast is None:  # whatever its header says, what is later than a T1C shows it
+        after_contrast = any(_is_later(other, series) for other in t1c)
+    sides = (np.inf,) if geometry is None else (geometry.slice_spacing or np.inf, *geometry.spacing)
+    isotropic = sides[0] <= ISOTROPIC_MM and max(sides) <= ISOTROPIC_RATIO * min(sides)
+    return (
+        (series.shape[0] > 1, "has several slices"),
+        (-CONFIDENCES.index(series.identified.confidence), "was identified with more confidence"),
+        (geometry is not None, "has geometry"),
+        (not series.frames[0].acquisition.derived, "is original, not derived"),
+        (isotropic or (geometry is not None and _is_axial(geometry)), "is axial or isotropic"),
+        (geometry is None or _coverage_mm(geometry) >= WHOLE_HEAD_MM, "covers more of the head"),
+        (not after_contrast, "is not after contrast medium, like the training data"),
+        (series.shape[0], "has more slices"),
+        (-1.0 if series.acquired is None else series.acquired, "was acquired later"),
+        # Scanners count up.
+        (-1 if series.number is None else series.number, "has the higher number"),
+    )
+
+
+def _parallel(first: Geometry | None, second: Geometry | None) -> bool:
+    if first is None or second is None:
+        return False
+    return abs(float(first.normal @ second.normal)) >= SAME_DIRECTION
+
+
+def _is_axial(geometry: Geometry) -> bool:
+    return bool(abs(geometry.normal[2]) >= AXIAL_FROM)
+
+
+def _coverage_mm(geometry: Geometry) -> float:
+    """From the first slice to the last."""
+    positions = geometry.slice_positions
+    return float(positions[-1] - positions[0]) + (geometry.slice_spacing or 0.0)
+
+
+# T1 and T1C.
 
 
 def _choose_t1(
@@ -298,14 +459,33 @@ def _because(series: Series, words: str) -> str:
     return f"{series.place} is {header.kind} ({header.confidence}), {words}: {header.why}."
 
 
-def _showing(study: Stacks, name: MrSequence) -> list[Series]:
-    """The series that show a sequence by their headers."""
-    return [series for series in study if series.identified.sequence is name]
+def same_grid(flair: Series, other: Series) -> bool:
+    """Whether two series have one grid, by what their headers say of their positions."""
+    if flair.geometry is None or other.geometry is None or flair.shape != other.shape:
+        return False
+    return flair.geometry.coincides(other.geometry, flair.shape[1:])
 
 
-def _is_silent(series: Series) -> bool:
-    """Whether neither header nor description mentions contrast medium."""
-    return series.identified.contrast is None
+def _obstacle(series: Series, flair: Series) -> str | None:
+    """What keeps a series from being used beside FLAIR: it cannot be read, or lies elsewhere."""
+    if series.error is not None:
+        return f"cannot be read: {series.error.what}"
+    if series.geometry is None:
+        return "has no geometry"
+    if flair.geometry is None:
+        return "cannot be aligned with FLAIR, which has no geometry"
+    if not (series.frame_of_reference and flair.frame_of_reference):
+        if same_grid(flair, series):
+            return None
+        return "lies on another grid than FLAIR, and no common frame of reference is stated"
+    if series.frame_of_reference != flair.frame_of_reference:
+        return "lies in another frame of reference than FLAIR"
+    sides = [np.linspace(0, count - 1, min(count, COVERAGE_POINTS)) for count in flair.shape]
+    voxels = np.stack(np.meshgrid(*sides, indexing="ij")).reshape(3, -1).T
+    there = series.geometry.to_voxels(flair.geometry.to_world(voxels))
+    inside = (there >= -0.5) & (there <= np.array(series.shape) - 0.5)
+    part = float(inside.all(axis=1).mean())
+    return f"covers only {part:.0%} of FLAIR's volume" if part < LEAST_COVERED else None
 
 
 def _why_not_used(name: MrSequence, flair: Series, study: Stacks, t1: Series | None) -> str | None:
@@ -351,217 +531,14 @@ def _perhaps_t1c(flair: Series, study: Stacks, t1: Series | None) -> str | None:
     return None
 
 
-def _obstacle(series: Series, flair: Series) -> str | None:
-    """What keeps a series from being used beside FLAIR: it cannot be read, or lies elsewhere."""
-    if series.error is not None:
-        return f"cannot be read: {series.error.what}"
-    if series.geometry is None:
-        return "has no geometry"
-    if flair.geometry is None:
-        return "cannot be aligned with FLAIR, which has no geometry"
-    if not (series.frame_of_reference and flair.frame_of_reference):
-        if same_grid(flair, series):
-            return None
-        return "lies on another grid than FLAIR, and no common frame of reference is stated"
-    if series.frame_of_reference != flair.frame_of_reference:
-        return "lies in another frame of reference than FLAIR"
-    sides = [np.linspace(0, count - 1, min(count, COVERAGE_POINTS)) for count in flair.shape]
-    voxels = np.stack(np.meshgrid(*sides, indexing="ij")).reshape(3, -1).T
-    there = series.geometry.to_voxels(flair.geometry.to_world(voxels))
-    inside = (there >= -0.5) & (there <= np.array(series.shape) - 0.5)
-    part = float(inside.all(axis=1).mean())
-    return f"covers only {part:.0%} of FLAIR's volume" if part < LEAST_COVERED else None
-
-
-def same_grid(flair: Series, other: Series) -> bool:
-    """Whether two series have one grid, by what their headers say of their positions."""
-    if flair.geometry is None or other.geometry is None or flair.shape != other.shape:
-        return False
-    return flair.geometry.coincides(other.geometry, flair.shape[1:])
-
-
-def _is_later(first: Series, second: Series) -> bool | None:
-    """Whether the second was acquired after the first; ``None`` where nothing tells.
-
-    By time where both have one, with a date or without; what has the same time is the same acquisition.
-    Else by number, which scanners count up.
-    """
-    time, other = first.acquired, second.acquired
-    if time is not None and other is not None and is_dated(time) == is_dated(other):
-        return time < other
-    if first.number is None or second.number is None or first.number == second.number:
-        return None
-    return first.number < second.number
-
-
-def _choose_flair(candidates: Stacks, study: Stacks) -> tuple[Series, str, list[Flag]]:
-    flairs = _showing(candidates, FLAIR)
-    merits = {
-        series: _merit(series, after_contrast=_after_contrast(series, study))
-        for series in flairs
-        if series.usable
-    }
-    if not merits:
-        errors = (_unreadable(series.error, series, study) for series in flairs if series.error)
-        raise next(errors, _no_flair(study))
-    best, *others = ranked = sorted(merits, key=merits.__getitem__)[::-1]
-    reason = f"{best.place} is FLAIR ({best.identified.confidence}): {best.identified.why}"
-    comparisons = []
-    if others:
-        second = others[0]
-        _refuse_unsafe(ranked, study, equal=merits[best] == merits[second])
-        pairs = zip(merits[best], merits[second], strict=True)
-        better = next(words for (value, words), (other, _) in pairs if value != other)
-        reason += f"; rather than {second.beside(best)}, since it {better}"
-        comparisons.append(f"rather than {_beside(best, others)}, since it {better}")
-    if broken := [series for series in flairs if not series.usable]:
-        comparisons.append(f"although {_beside(best, broken)} cannot be read")
-    flags = []
-    if comparisons:
-        message = (
-            f"Several series are FLAIR; {best.place} was taken, {', '.join(comparisons)}"
-            f"{'; --flair takes another' if others else ''}."
-        )
-        flags.append(flag("FLAIR_CHOSEN", message))
-    flags += _goes_on(best, [series for series in flairs if series is not best])
-    return best, f"{reason}.", flags
-
-
-def _after_contrast(flair: Series, study: Stacks) -> bool:
-    """Whether a FLAIR is after contrast medium: by its header, or since it is later than a T1C."""
-    if flair.identified.contrast is not None:
-        return flair.identified.contrast
-    return any(_is_later(series, flair) for series in _showing(study, T1C))
-
-
-def _beside(best: Series, others: Stacks) -> str:
-    names = ", ".join(series.beside(best) for series in others[:MOST_LISTED])
-    return f"{names} and others" if len(others) > MOST_LISTED else names
-
-
-def _goes_on(best: Series, others: Stacks) -> list[Flag]:
-    """A flag where FLAIR covers less than a head, and another FLAIR has slices beyond it."""
-    geometry = best.geometry
-    if geometry is None or _coverage_mm(geometry) >= COMPLETE_MM:
-        return []
-    lowest, highest = geometry.slice_positions[[0, -1]]
-    for series in others:
-        if series.geometry is None or not _parallel(series.geometry, geometry):
-            continue
-        positions = series.geometry.origins @ geometry.normal
-        beyond = max(lowest - positions.min(), positions.max() - highest)
-        if beyond >= BEYOND_MM and best.frame_of_reference == series.frame_of_reference:
-            message = (
-                f"FLAIR ({best.place}) covers {_coverage_mm(geometry):.0f} mm, and {series.beside(best)} "
-                f"reaches {beyond:.0f} mm beyond it; those slices are not analysed."
-            )
-            return [flag("MISSING_SLICES", message)]
-    return []
-
-
-def _refuse_unsafe(ranked: Stacks, study: Stacks, *, equal: bool) -> None:
-    """Raise where the best of several is no better than the next, or only guessed."""
-    best, remedy = ranked[0], _how_to_choose(ranked, FLAIR, study)
-    most = max(series.shape[0] for series in ranked)
-    if most == 1 or (most < LEAST_SLICES and best.whole.joined > 1):
-        # Any of them would stand for the whole head.
-        content = "a single slice" if most == 1 else f"at most {most} slices"
-        what = f"{len(ranked)} series may be FLAIR, and each holds {content}"
-        remedy = f"export them again as one series, or {remedy}"
-    elif best.identified.confidence == "guess":
-        what = "several series may be FLAIR, and none of their headers proves it"
-    elif equal:
-        what = "several FLAIR series are equally good"
-    else:
-        return
-    raise UnsupportedInputError(f"{what}: {_listing(ranked)}", remedy=remedy)
-
-
-def _unreadable(error: GliosightError, flair: Series, study: Stacks) -> GliosightError:
-    """The error of the only FLAIR, with the option that takes it nevertheless, if there is one."""
-    option = _option(flair, FLAIR, study)
-    if not (flair.unplaced and option and _proposable(flair, FLAIR, study)):
-        return error
-    remedy = f"{error.remedy}, or name it with {option} to have its slices ordered without them"
-    return type(error)(error.what, where=error.where, remedy=remedy)
-
-
-def _no_flair(study: Stacks) -> UnsupportedInputError:
-    if not study:
-        return UnsupportedInputError("no series at all", remedy="give a study with FLAIR")
-    # Stacks of one series and kind are one for the user.
-    kinds = {(series.whole, series.identified.kind) for series in study}
-    counts = Counter(kind for _, kind in sorted(kinds, key=str))
-    listed = ", ".join(f"{count} {kind}" for kind, count in counts.most_common(MOST_LISTED))
-    if len(counts) > MOST_LISTED:
-        listed += " and others"
-    names = {
-        _option(series, FLAIR, study): _name_of(series, study)
-        for series in study
-        if _proposable(series, FLAIR, study)
-    }
-    by_number = [option for option, name in names.items() if name.isdigit()]
-    remedy = "give a study with FLAIR"
-    if by_number:
-        remedy += f"; if a header misleads, name it with {' or '.join(by_number[:MOST_LISTED])}"
-    elif any(names):
-        remedy += "; if a header misleads, name it with --flair UID, see gliosight inspect"
-    count = len({series.whole for series in study})
-    return UnsupportedInputError(f"no FLAIR among {count} series: {listed}", remedy=remedy)
-
-
-def _merit(series: Series, *, after_contrast: bool = False) -> Merit:
-    """What speaks for a series, the weightiest first: values to compare, each with its words."""
-    geometry = series.geometry
-    return (
-        (series.shape[0] > 1, "has several slices"),
-        (-_CONFIDENCES.index(series.identified.confidence), "was identified with more confidence"),
-        (geometry is not None, "has geometry"),
-        (not series.frames[0].acquisition.derived, "is original, not derived"),
-        (
-            geometry is not None and (_is_axial(geometry) or _is_isotropic(geometry)),
-            "is axial or isotropic",
-        ),
-        (geometry is None or _coverage_mm(geometry) >= WHOLE_HEAD_MM, "covers more of the head"),
-        # Of FLAIR alone: the training data are before contrast medium.
-        (not after_contrast, "is not after contrast medium, like the training data"),
-        (series.shape[0], "has more slices"),
-        (-1.0 if series.acquired is None else series.acquired, "was acquired later"),
-        # Scanners count up.
-        (-1 if series.number is None else series.number, "has the higher number"),
-    )
-
-
-def _parallel(first: Geometry | None, second: Geometry | None) -> bool:
-    if first is None or second is None:
-        return False
-    return abs(float(first.normal @ second.normal)) >= SAME_DIRECTION
-
-
-def _is_axial(geometry: Geometry) -> bool:
-    return bool(abs(geometry.normal[2]) >= AXIAL_FROM)
-
-
-def _is_isotropic(geometry: Geometry) -> bool:
-    sides = (geometry.slice_spacing or np.inf, *geometry.spacing)
-    return sides[0] <= ISOTROPIC_MM and max(sides) <= ISOTROPIC_RATIO * min(sides)
-
-
-def _coverage_mm(geometry: Geometry) -> float:
-    """From the first slice to the last."""
-    positions = geometry.slice_positions
-    return float(positions[-1] - positions[0]) + (geometry.slice_spacing or 0.0)
+# Series that the user names.
 
 
 def named_in(study: Stacks, text: str) -> list[Series]:
     """The stacks that a text names, of one series or, by a number that is used twice, of several.
 
-    Parameters
-    ----------
-    study : sequence of Series
-    text : str
-        As ``gliosight inspect`` prints it: SeriesInstanceUID or SeriesNumber, and for one stack of a series
-        its part after a comma (``3, echo 2``).
+    The text is as ``gliosight inspect`` prints it: SeriesInstanceUID or SeriesNumber, and for one stack of a
+    series its part after a comma (``3, echo 2``).
     """
     match = _NAME_AND_PART.fullmatch(text.strip())
     name, part = match.groups() if match is not None else ("", None)
@@ -587,7 +564,7 @@ def _find_named(study: Stacks, name: MrSequence, text: str) -> Picked:
             f"{what} several series: {_listing(wholes)}",
             remedy=_how_to_choose(wholes, name, study),
         )
-    nameable = [_as_named(series) for series in named if series.identified.nameable]
+    nameable = [as_named(series) for series in named if series.identified.nameable]
     if not nameable:
         header = named[0].identified
         others = [series for series in study if _proposable(series, name, study)]
@@ -659,25 +636,18 @@ def _stacks_of(series: Series, study: Stacks) -> list[Series]:
     return [other for other in study if other.whole == series.whole and other.identified.nameable]
 
 
-def _as_named(series: Series) -> Series:
-    """A series as it is if the user names it: without positions where it has none of its own."""
-    return without_positions(series) if series.unplaced else series
-
-
 def _proposable(series: Series, name: MrSequence, study: Stacks) -> bool:
     """Whether a message may propose to name it.
 
     As FLAIR no stack after contrast medium is proposed beside stacks of its series that are not.
     """
-    if not series.identified.nameable or _as_named(series).error is not None:
+    if not series.identified.nameable or as_named(series).error is not None:
         return False
     after = name is FLAIR and _says_after_contrast(series)
     return not after or all(map(_says_after_contrast, _stacks_of(series, study)))
 
 
-def _says_after_contrast(series: Series) -> bool:
-    """Whether header or description say so, of any kind of series."""
-    return bool(series.identified.contrast or series.frames[0].acquisition.contrast)
+# What pixels say.
 
 
 def choose_images(
@@ -697,25 +667,26 @@ def choose_images(
 
     Raises
     ------
-    DamagedInputError
-        Damaged pixels; a mask that the user named, or that is the only FLAIR.
-    UnsupportedInputError, UsageError, GliosightError
-        As `choose`; FLAIR's kind of pixels is not supported.
+    GliosightError
+        As `choose`; damaged pixels; FLAIR's kind of pixels is not supported; a mask that the user named, or
+        that is the only FLAIR.
     """
-    left = list(study)
-    flags: list[Flag] = []
+    left, flags = list(study), list[Flag]()
     read: dict[int, tuple[NDArray[Any] | None, tuple[Flag, ...]]] = {}
     while True:
         choice = choose(left, wanted)
+        arrays: dict[MrSequence, NDArray[Any]] = {}
+        notes: list[Flag] = []
         for name, series in choice.chosen.items():
             if id(series.frames) not in read:
                 read[id(series.frames)] = _read(series, name, budget, decoder)
-        contents = {name: read[id(series.frames)] for name, series in choice.chosen.items()}
-        arrays = {name: values for name, (values, _) in contents.items() if values is not None}
+            values, noted = read[id(series.frames)]
+            notes += noted
+            if values is not None:
+                arrays[name] = values
         masks = [name for name, values in arrays.items() if is_labels(values)]
         if not masks:
-            flags += [note for _, notes in contents.values() for note in notes]
-            return choice, arrays, flags
+            return choice, arrays, [*flags, *notes]
         name, series, values = masks[0], choice.chosen[masks[0]], arrays[masks[0]]
         left = [other for other in left if other is not series]
         another = any(other.usable and other.identified.sequence is name for other in left)
@@ -747,15 +718,8 @@ def confirm_order(
 ) -> tuple[Choice, list[Flag]]:
     """Leave out a T1C known by the order of acquisition alone, unless it enhances against T1.
 
-    Where no dates make that order sure, T1 and T1C are swapped if T1 enhances against T1C instead.
-
-    Parameters
-    ----------
-    choice : Choice
-    arrays : dict of MrSequence to (slices, rows, columns) array
-        On one grid; changed accordingly.
-    left_out : list of MrSequence
-        T1C is added where it is left out.
+    Where no dates make that order sure, T1 and T1C are swapped if T1 enhances against T1C instead. The
+    arrays, on one grid, are changed accordingly, and what is left out is added to ``left_out``.
     """
     if not choice.by_order or T1C not in arrays:
         return choice, []
@@ -790,3 +754,35 @@ def confirm_order(
         "Name it with --t1c if you know it."
     )
     return choice, [flag("T1C_LEFT_OUT", message)]
+
+
+def enhancement(first: NDArray[Any], second: NDArray[Any]) -> float:
+    """How much more the second T1 enhances than the first, on one grid of (slices, rows, columns).
+
+    Vessels, choroid plexus and mucosa take up contrast medium in every head, with or without a tumour: small
+    bright places in the logarithm of the ratio, without what varies slowly (coil, gain, fat suppression).
+    The sum of its 0.5th and 99.5th percentile inside the head changes its sign when the two are swapped; it
+    is 0 without a head.
+    """
+    quarter = len(first) // 4
+    step = max(1, -(-(len(first) - 2 * quarter) // MOST_SLICES))
+    middle = slice(quarter, len(first) - quarter, step)
+    before, after = (
+        np.clip(values[middle].astype(np.float64), 0, None) for values in (first, second)
+    )
+    inside = find_head(before)
+    for index, plane in enumerate(inside):
+        if plane.any():
+            depth = ndimage.distance_transform_edt(plane)
+            inside[index] = depth > RIM * np.sqrt(np.count_nonzero(plane))
+    if np.count_nonzero(inside) < LEAST_VOXELS:
+        return 0.0
+    medians = float(np.median(before[inside])), float(np.median(after[inside]))
+    if min(medians) <= 0:
+        return 0.0
+    ratio = np.log(np.maximum(after / medians[1], LEAST_RATIO)) - np.log(
+        np.maximum(before / medians[0], LEAST_RATIO)
+    )
+    side = max(3, round(SLOW * first.shape[1]))
+    fast = ratio - ndimage.uniform_filter(ratio, (1, side, side))
+    return float(np.percentile(fast[inside], (0.5, 99.5)).sum())

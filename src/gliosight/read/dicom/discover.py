@@ -30,7 +30,7 @@ from gliosight.read.dicom.instances import (
     open_pixels,
     read_instance,
 )
-from gliosight.read.dicom.mixtures import SAME_POSITION
+from gliosight.read.dicom.split import SAME_POSITION
 from gliosight.read.limits import Budget, cannot_read
 
 __all__ = ["Discovered", "discover", "is_dicomdir", "read_dicomdir", "summed_up", "without_copies"]
