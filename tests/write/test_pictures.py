@@ -17,7 +17,6 @@ from gliosight.write.pictures import (
     encode_heat,
     find_box,
     find_window,
-    fit_within,
     plan_display,
     slice_places,
     svg_path,
@@ -243,11 +242,9 @@ def test_the_box_cuts_air_away_but_never_the_mask():
 
 
 def test_pictures_are_shrunk_never_enlarged():
-    assert fit_within(512, 256, 384) == (384, 192)
-    assert fit_within(100, 50, 384) == (100, 50)
-    assert fit_within(1, 5000, 384) == (1, 384)
-    jpeg = encode_grey(np.zeros((512, 256), np.uint8), 384)
-    assert Image.open(io.BytesIO(jpeg)).size == (192, 384)
+    for shape, size in (((512, 256), (192, 384)), ((100, 50), (50, 100)), ((1, 5000), (384, 1))):
+        jpeg = encode_grey(np.zeros(shape, np.uint8), 384)
+        assert Image.open(io.BytesIO(jpeg)).size == size
 
 
 def test_heat_is_clear_where_there_is_nothing_and_opaque_with_probability():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gliosight.analysis import Analysis, Status
-from gliosight.write.dicom.uids import device_uid, uid_from, uids_of
+from gliosight.write.dicom.uids import uid_from, uids_of
 from gliosight.write.result import result_of
 from tests.write.dicom.builders import SHAPE, blobs, make_analysis, make_source
 
@@ -69,7 +69,6 @@ def test_kinds_and_parts_all_differ() -> None:
     analysis = make_analysis(make_source())
     made = [uids_of(analysis, kind) for kind in ("segmentation", "probability", "report")]
     every = [uid for one in made for uid in (one.instance, one.series, one.dimensions, one.group)]
-    every.append(device_uid(analysis))
     assert len(set(every)) == len(every)
 
 
