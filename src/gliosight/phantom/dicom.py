@@ -124,29 +124,14 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Plane:
-    """One picture of a series: pixels, and where they lie in LPS mm.
+    """One picture of a series: pixels, and where they lie in LPS mm."""
 
-    Parameters
-    ----------
-    pixels : (rows, columns) array
-    position : (3,) array
-        ImagePositionPatient.
-    orientation : (6,) array
-        ImageOrientationPatient: first the direction in which the column index grows.
-    spacing : (float, float)
-        Between rows, between columns, mm.
-    step : float
-        Between slices; their thickness as well.
-    seconds : float
-        When it is acquired, from the beginning of the series.
-    """
-
-    pixels: NDArray[np.generic]
-    position: Positions
-    orientation: Positions
-    spacing: tuple[float, float]
-    step: float
-    seconds: float = 0.0
+    pixels: NDArray[np.generic]  # (rows, columns)
+    position: Positions  # (3,), ImagePositionPatient
+    orientation: Positions  # (6,), ImageOrientationPatient: first where the column index grows
+    spacing: tuple[float, float]  # between rows, between columns
+    step: float  # between slices; their thickness as well
+    seconds: float = 0.0  # when it is acquired, from the beginning of the series
 
 
 def write_dicom(phantom: Phantom, folder: Path, placement: Placement | None = None) -> Path:
@@ -234,15 +219,7 @@ def turned(x: float, y: float, z: float) -> Positions:
 def arrange(
     values: NDArray[np.generic], affine: Positions, order: Order, flips: Flips
 ) -> tuple[NDArray[np.generic], Positions, Positions]:
-    """Permute and flip the axes of a volume; every voxel stays in its place.
-
-    Parameters
-    ----------
-    values : (slices, rows, columns) array
-    affine : (4, 4) array
-        RAS+ mm.
-    order, flips
-        As in `Placement`.
+    """Permute and flip the axes of a volume as in `Placement`; every voxel stays in its place.
 
     Returns
     -------

@@ -1,7 +1,4 @@
-"""A phantom as files: slices in the LGG layout, or NIfTI (phantom layer).
-
-A module of its own, as each format is: ``dicom`` alone needs pydicom.
-"""
+"""A phantom as slices in the LGG layout, or NIfTI; apart from ``dicom``, which alone needs pydicom."""
 
 from __future__ import annotations
 
@@ -62,16 +59,7 @@ def write_nifti(phantom: Phantom, folder: Path) -> Path:
     ``<study_id>_flair.nii.gz``, ``_t1``, ``_t1ce`` (uint16) and ``_seg`` (uint8, 0 or 1). Arrays have the
     index order (column, row, slice), so that the first index runs to the patient's left and the second to
     posterior; sform and qform (both: scanner) lead to RAS+ millimetres.
-
-    Returns
-    -------
-    Path
-        The folder of the study.
-
-    Raises
-    ------
-    CannotWriteError
-        The study's folder holds something already, or cannot be written.
+    As `write_lgg` it returns the study's folder, or raises `CannotWriteError`.
     """
     # NIfTI counts the fastest index first; the phantom's affine starts with the slices.
     affine = phantom.affine[:, [2, 1, 0, 3]]

@@ -290,7 +290,7 @@ def _identity(header: Dataset) -> tuple[dict[str, str], tuple[str, ...]]:
     """The attributes to copy, and the keywords of those whose value is not allowed."""
     values = {keyword: _allowed(keyword, header) for keyword in (*REQUIRED, *OPTIONAL)}
     left_empty = tuple(
-        keyword for keyword, value in values.items() if not value and has_value(header, keyword)
+        keyword for keyword, value in values.items() if not value and _has_value(header, keyword)
     )
     out = {keyword: value for keyword, value in values.items() if value or keyword in REQUIRED}
     # Type 1C: who says that the identity was removed has to say how.
@@ -300,7 +300,7 @@ def _identity(header: Dataset) -> tuple[dict[str, str], tuple[str, ...]]:
     return out, left_empty
 
 
-def has_value(header: Dataset, keyword: str) -> bool:
+def _has_value(header: Dataset, keyword: str) -> bool:
     """Whether an attribute has a value, readable or not; 0 is a value, padding is not."""
     element = header.get_item(keyword)
     if element is None or element.value is None:
