@@ -1,4 +1,4 @@
-"""Display, window, outline and the choice of slices: left stays left, and a pixel stays a pixel."""
+"""Pictures: left stays left, a pixel stays a pixel, and the contact sheet is proof against names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageDraw
 
+from gliosight.analysis import Status
+from gliosight.study import Geometry, MrSequence
+from gliosight.write.overview import (
+    OUTLINE,
+    draw_overview,
+    drawable,
+    fact_words,
+    write_overview,
+)
 from gliosight.write.pictures import (
     HEAT_FROM,
     choose_slices,
@@ -23,13 +32,7 @@ from gliosight.write.pictures import (
     trace,
 )
 
-from .builders import (
-    LEFT_LESION,
-    ORIENTATIONS,
-    RIGHT_ANTERIOR_MARKER,
-    make_analysis,
-    make_geometry,
-)
+from .builders import ORIENTATIONS, make_analysis, make_geometry
 
 SHAPE = (24, 96, 80)
 EDGES = {
@@ -39,17 +42,6 @@ EDGES = {
 }
 
 
-def displayed_point(geometry, display, world):
-    """Where a world point is on its displayed slice, as parts (down, across) of the picture."""
-    relative = world - geometry.origins[0]
-    row = relative @ geometry.row_direction / geometry.spacing[0]
-    column = relative @ geometry.column_direction / geometry.spacing[1]
-    native = np.zeros(SHAPE[1:], dtype=bool)
-    native[round(row), round(column)] = True
-    (at,) = np.argwhere(display.turn(native))
-    return at / display.turn(native).shape
-
-
 @pytest.mark.parametrize("tilt", [0, 20, -20])
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_every_orientation_is_shown_the_radiological_way(orientation, tilt):
@@ -57,35 +49,25 @@ def test_every_orientation_is_shown_the_radiological_way(orientation, tilt):
     display = plan_display(geometry, SHAPE)
     assert display.plane == orientation.split()[0]
     letters = (display.top, display.bottom, display.left, display.right)
-    assert tuple(one[0] for one in letters) == EDGES[display.plane]
+    assert tuple(edge[0] for edge in letters) == EDGES[display.plane]
     # A tilt about the R axis leaves R and L alone, and adds a second letter to the others.
-    for one in letters:
-        assert len(one) == (1 if one[0] in "RL" or tilt == 0 else 2)
+    for edge in letters:
+        assert len(edge) == (1 if edge[0] in "RL" or tilt == 0 else 2)
     # The letters are true: the lesion is left, the marker right and anterior, wherever it is shown.
-    lesion = displayed_point(geometry, display, LEFT_LESION)
-    marker = displayed_point(geometry, display, RIGHT_ANTERIOR_MARKER)
-    if display.plane in ("axial", "coronal"):
-        assert lesion[1] > 0.5 > marker[1]
-    if display.plane == "axial":
-        assert marker[0] < 0.5
-    if display.plane == "sagittal":
-        assert marker[1] < 0.5
-
-
-@pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_the_lesions_pixels_lie_on_the_side_the_letters_say(orientation):
-    analysis = make_analysis(SHAPE, orientation)
-    display = plan_display(analysis.study.geometry, SHAPE)
+    analysis = make_analysis(SHAPE, geometry)
     index = int(analysis.areas_px.argmax())
     _, columns = np.nonzero(display.turn(analysis.mask[index]))
-    if "sagittal" not in orientation:
-        assert "L" in display.right
-        assert columns.mean() > display.columns / 2
-    else:
-        # The slice itself is left of the middle.
-        assert slice_places(analysis.study.geometry)[index].startswith("L")
-        assert "A" in display.left
+    if display.plane == "sagittal":  # the slice itself is left of the middle
+        assert slice_places(geometry)[index].startswith("L")
         assert columns.mean() < display.columns / 2
+    else:
+        assert columns.mean() > display.columns / 2
+    if display.plane == "axial" and tilt == 0:
+        brightest = analysis.study.flair.values.argmax()
+        marker = np.arange(np.prod(SHAPE)).reshape(SHAPE) == brightest
+        ((row, column),) = np.argwhere(display.turn(marker.any(axis=0)))
+        assert row < display.rows / 2
+        assert column < display.columns / 2
 
 
 def test_double_oblique_names_the_nearest_plane():
@@ -93,7 +75,7 @@ def test_double_oblique_names_the_nearest_plane():
     across = np.cross(down, [0.1, 0.2, 1.0])
     down, across = down / np.linalg.norm(down), across / np.linalg.norm(across)
     step = np.cross(across, down)
-    geometry = type(make_geometry())(np.arange(4)[:, None] * step * 5, down, across, (1.0, 1.0))
+    geometry = Geometry(np.arange(4)[:, None] * step * 5, down, across, (1.0, 1.0))
     display = plan_display(geometry, (4, 10, 10))
     assert (display.plane, display.oblique) == ("axial", True)
     assert display.plane_words == "oblique axial"
@@ -174,14 +156,6 @@ def test_an_outline_filled_again_is_the_mask_to_the_pixel(mask):
         steps = np.diff(np.vstack([loop, loop[:1]]), axis=0)
         assert ((steps != 0).sum(axis=1) == 1).all()
         assert (np.diff(np.flatnonzero(steps[:, 0])) == 2).all()
-
-
-def test_outline_follows_every_display():
-    analysis = make_analysis(SHAPE, "coronal transposed")
-    display = plan_display(analysis.study.geometry, SHAPE)
-    for plane in analysis.mask:
-        turned = display.turn(plane)
-        assert np.array_equal(fill(trace(turned), turned.shape), turned)
 
 
 def test_svg_path_leads_through_the_same_corners():
@@ -274,3 +248,94 @@ def test_slices_are_chosen_evenly_and_always_the_ones_asked_for(count, limit, al
     assert set(list(dict.fromkeys(always))[:limit]) <= set(chosen)
     assert chosen[0] >= 0
     assert chosen[-1] < count
+
+
+def outline_columns(sheet, width=1.0):
+    """Where on the sheet outline-coloured pixels are, as parts of its width."""
+    pixels = np.asarray(sheet).astype(int)
+    near = np.abs(pixels - OUTLINE).sum(axis=-1) < 60
+    return np.nonzero(near)[1] / pixels.shape[1]
+
+
+def test_the_sheet_is_a_picture(tmp_path):
+    write_overview(make_analysis(), tmp_path / "overview.png")
+    with Image.open(tmp_path / "overview.png") as sheet:
+        sheet.load()
+        assert sheet.format == "PNG"
+        assert sheet.width == 1600
+        assert 500 < sheet.height < 2600
+
+
+@pytest.mark.parametrize("orientation", ["axial", "axial flipped", "coronal", "axial transposed"])
+def test_the_outline_is_on_the_side_of_the_lesion(orientation):
+    # One slice: its left is the sheet's left, and the lesion is the patient's left, shown right.
+    whole = make_analysis(geometry=orientation)
+    index = whole.findings[0].largest_slice
+    geometry = whole.study.geometry
+    thin = Geometry(
+        geometry.origins[index : index + 1],
+        geometry.row_direction,
+        geometry.column_direction,
+        geometry.spacing,
+        slice_thickness=6.0,
+    )
+    cut = {k: v.values[index : index + 1] for k, v in whole.study.sequences.items()}
+    analysis = make_analysis(
+        (1, *whole.study.shape[1:]),
+        thin,
+        values=cut,
+        probability=whole.maps.probability[index : index + 1],
+    )
+    at = outline_columns(draw_overview(analysis))
+    assert len(at) > 100
+    assert at.mean() > 0.52
+
+
+def test_no_outline_where_nothing_was_found():
+    assert len(outline_columns(draw_overview(make_analysis(lesion=False)))) == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "known"),
+    [((1, 1, 1), True), ((1, 1, 200), False), ((2, 200, 1), True), ((70, 8, 8), False)],
+)
+def test_weird_sizes_have_a_sheet(shape, known):
+    values = {MrSequence.FLAIR: np.arange(np.prod(shape), dtype=np.int16).reshape(shape)}
+    analysis = make_analysis(
+        shape,
+        make_geometry(shape) if known else None,
+        values=values,
+        probability=np.full(shape, 0.9, np.float32),
+        sequences=(MrSequence.FLAIR,),
+    )
+    assert draw_overview(analysis).width == 1600
+
+
+def test_what_the_font_lacks_is_an_escape():
+    assert drawable("日本 ünï a–b\x1b") == r"\u65e5\u672c \xfcn\xef a\u2013b\x1b"
+    assert drawable("\U0001f9e0\udce9") == r"\U0001f9e0\udce9"
+
+
+def test_names_of_any_kind_do_not_hurt_and_never_look_alike():
+    names = ["脑部", "研究", "ünï", "uni", "üni", "a–b", "a-b", "a—b", "???", "", "x" * 5000]
+    names += ["\ud800\udcff", "a\nb\x1b[2J\x00", "مرحبا"]
+    sheets = {
+        draw_overview(make_analysis((1, 8, 8), study_id=name, status=Status.NOT_ASSESSED)).tobytes()
+        for name in names
+    }
+    assert len(sheets) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("slices", "lesion", "words"),
+    [
+        (1, False, ["1 slice"]),
+        (2, False, ["2 slices"]),
+        (70, False, ["40 of 70 slices shown"]),
+        (24, True, ["1 finding", "24 slices"]),
+    ],
+)
+def test_numbers_and_words_agree(slices, lesion, words):
+    analysis = make_analysis((slices, 24, 20), lesion=lesion)
+    facts = fact_words(analysis, min(slices, 40))
+    assert facts[2:] == words
