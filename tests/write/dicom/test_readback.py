@@ -121,7 +121,6 @@ def _turned(*signs: int) -> Corrupt:
 SPACING = ("PixelMeasuresSequence", "PixelSpacing")
 SEGMENTATIONS: dict[str, tuple[Corrupt, str]] = {
     "mirrored left to right": (_pixels(lambda planes: planes[:, :, ::-1]), "mask"),
-    "upside down": (_pixels(lambda planes: planes[:, ::-1]), "mask"),
     "slices in reverse": (_pixels(lambda planes: planes[::-1]), "mask"),
     "shifted by a pixel": (_pixels(lambda planes: np.roll(planes, 1, axis=2)), "mask"),
     "one voxel more": (_one_voxel(1), "mask"),
@@ -136,12 +135,7 @@ SEGMENTATIONS: dict[str, tuple[Corrupt, str]] = {
         "source of frame 1",
     ),
     "spacing transposed": (_shared(*SPACING, lambda spacing: spacing[::-1]), "place of frame"),
-    "spacing a hundredth off": (
-        _shared(*SPACING, lambda spacing: np.add(spacing, (0, 0.01))),
-        "place of frame",
-    ),
     "rows mirrored by orientation": (_turned(-1, -1, -1, 1, 1, 1), "place of frame"),
-    "columns mirrored by orientation": (_turned(1, 1, 1, -1, -1, -1), "place of frame"),
     "moved by a hundredth of a millimetre": (
         _positions(lambda position: np.add(position, (0.01, 0, 0))),
         "place of frame",
@@ -160,12 +154,10 @@ SEGMENTATIONS: dict[str, tuple[Corrupt, str]] = {
     "another frame of reference": (_set(FrameOfReferenceUID="1.2.3"), "frame of reference"),
     "another patient": (_set(PatientID="SOMEBODY"), "PatientID"),
     "another study": (_set(StudyInstanceUID="1.2.3"), "study"),
-    "no name": (_set(PatientName=""), "PatientName"),
     "another type": (_set(SegmentationType="FRACTIONAL"), "type"),
 }
 PROBABILITIES: dict[str, tuple[Corrupt, str]] = {
     "slices in reverse": (_pixels(lambda planes: planes[::-1]), "slice"),
-    "mirrored": (_pixels(lambda planes: planes[:, :, ::-1]), "slice"),
     "of another scale": (_set(MaximumFractionalValue=100), "slice"),
     "occupancy": (_set(SegmentationFractionalType="OCCUPANCY"), "type"),
     "a slice lost": (_fewer_frames, "frames"),
@@ -278,45 +270,37 @@ def test_saving_again_is_no_corruption(file: str, written: Path, tmp_path: Path)
     CHECKS[file](path, _analysis(), origin_of(_analysis()))
 
 
-@pytest.mark.parametrize("wrong", [4, None])
-def test_frames_of_an_enhanced_source(wrong: int | None, tmp_path: Path) -> None:
-    def corrupt(seg: Dataset) -> None:
-        del _source(seg, 0).ReferencedFrameNumber
-        if wrong is not None:
-            number = int(_source(seg, 1).ReferencedFrameNumber)
-            _source(seg, 0).ReferencedFrameNumber = number
-
-    analysis = make_analysis(make_source(enhanced=1))
-    write_segmentation(analysis, tmp_path / "good.dcm")
-    path = _corrupted(tmp_path / "good.dcm", corrupt, tmp_path)
-    with pytest.raises(InternalError, match="of frame 1"):
-        check_segmentation(path, analysis, origin_of(analysis))
-
-
-def test_an_empty_segmentation_has_every_slice(tmp_path: Path) -> None:
-    analysis = make_analysis(make_source(), np.zeros(SHAPE, dtype=bool))
-    write_segmentation(analysis, tmp_path / "good.dcm")
-    path = _corrupted(tmp_path / "good.dcm", _fewer_frames, tmp_path)
-    with pytest.raises(InternalError, match="frames"):
-        check_segmentation(path, analysis, origin_of(analysis))
+def test_frames_of_an_enhanced_source_and_slices_of_an_empty_segmentation(tmp_path: Path) -> None:
+    found = make_analysis(make_source(enhanced=1))
+    empty = make_analysis(make_source(), np.zeros(SHAPE, dtype=bool))
+    other = _swapped(_source, "ReferencedFrameNumber")
+    none: Corrupt = lambda seg: _source(seg, 0).pop("ReferencedFrameNumber")  # noqa: E731
+    for analysis, corrupt, word in (
+        (found, other, "place of frame 1"),
+        (found, none, "source of frame 1"),
+        (empty, _fewer_frames, "frames"),
+    ):
+        write_segmentation(analysis, tmp_path / "good.dcm")
+        path = _corrupted(tmp_path / "good.dcm", corrupt, tmp_path)
+        with pytest.raises(InternalError, match=word):
+            check_segmentation(path, analysis, origin_of(analysis))
 
 
 BYTES: dict[str, Callable[[bytes], bytes]] = {
     "a preamble": lambda raw: b"MZ" + raw[2:],
-    "cut short": lambda raw: raw[: len(raw) // 2],
     "cut in its pixels": lambda raw: raw[:-40],
     "empty": lambda _: b"",
     "no DICOM": lambda _: b"\0" * 128 + b"DICM" + b"\xff" * 400,
 }
 
 
-@pytest.mark.parametrize("name", BYTES)
-def test_a_file_that_is_not_dicom_is_caught(name: str, written: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_dicom_is_caught(written: Path, tmp_path: Path) -> None:
     path = tmp_path / "segmentation.dcm"
-    path.write_bytes(BYTES[name]((written / "segmentation.dcm").read_bytes()))
-    with pytest.raises(InternalError), checked(path):
-        check_segmentation(path, _analysis(), origin_of(_analysis()))
-    assert not path.exists()
+    for change in BYTES.values():
+        path.write_bytes(change((written / "segmentation.dcm").read_bytes()))
+        with pytest.raises(InternalError), checked(path):
+            check_segmentation(path, _analysis(), origin_of(_analysis()))
+        assert not path.exists()
 
 
 def _mirrored(geometry: Geometry) -> Geometry:
