@@ -236,10 +236,7 @@ def test_without_geometry_there_are_pixels_and_no_sides():
 
 def test_a_single_slice_of_unknown_thickness_has_no_millilitres():
     shape = (1, 40, 40)
-    geometry = make_geometry(shape)
-    bare = type(geometry)(
-        geometry.origins, geometry.row_direction, geometry.column_direction, geometry.spacing
-    )
+    bare = replace(make_geometry(shape), slice_thickness=None)
     probability = np.zeros(shape, np.float32)
     probability[0, 10:20, 10:30] = 0.9
     analysis = make_analysis(shape, bare, values=make_values(shape), probability=probability)
@@ -345,8 +342,10 @@ def test_remarks_and_several_findings():
     assert page.data["findings"][small.largest_slice] == [1, 2]
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9), (3, 1, 1), (2, 300, 1), (5, 16, 12)])
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("shape", "known"),
+    [((1, 1, 1), True), ((1, 1, 9), False), ((3, 1, 1), True), ((2, 300, 1), True)],
+)
 def test_weird_sizes_work(shape, known):
     geometry = make_geometry(shape) if known else None
     probability = np.full(shape, 0.9, np.float32)
@@ -360,13 +359,9 @@ def test_large_matrices_are_shown_smaller_with_their_outline_at_full_resolution(
     probability = np.zeros(shape, np.float32)
     probability[1, 500, 333] = 0.9
     values = {MrSequence.FLAIR: np.random.default_rng(0).integers(0, 4000, shape).astype(np.uint16)}
-    page = Page(
-        render_report(
-            make_analysis(
-                shape, None, values=values, probability=probability, sequences=(MrSequence.FLAIR,)
-            )
-        )
-    )
+    flair = (MrSequence.FLAIR,)
+    analysis = make_analysis(shape, None, values=values, probability=probability, sequences=flair)
+    page = Page(render_report(analysis))
     picture = Image.open(io.BytesIO(b64decode(page.data["sequences"]["FLAIR"][0])))
     assert max(picture.size) == LONGEST_SIDE
     assert page.data["outlines"][1].startswith("M333 500")

@@ -23,7 +23,7 @@ from gliosight.write.pictures import (
     find_box,
     find_window,
     plan_display,
-    slice_places,
+    position_words,
     trace,
 )
 from gliosight.write.report import start_slice
@@ -39,7 +39,7 @@ HEAD, FOOT = 132, 116
 # Wide or tall pictures get a cell no flatter or narrower than this: weird sizes must stay visible.
 ASPECT_LIMITS = (0.4, 2.5)
 TALLEST_CELL = 620
-# Room above a picture for its index and place: they must not cover a lesion.
+# Room above a picture for its index and position: they must not cover a lesion.
 CAPTION = 26
 # Outlines are drawn this much larger and shrunk: Pillow does not smooth lines itself.
 SMOOTHING = 2
@@ -65,12 +65,14 @@ def draw_overview(analysis: Analysis) -> Image.Image:
     """The contact sheet as a picture; see `write_overview`."""
     flair = analysis.study.flair.values
     slices, *box = find_box(flair, analysis.mask)
-    seen = range(len(flair))[slices if len(flair) > MOST_SLICES else slice(None)]
+    visible = range(len(flair))[slices if len(flair) > MOST_SLICES else slice(None)]
     always = [finding.largest_slice for finding in analysis.findings] or [start_slice(analysis)]
-    chosen = choose_slices(len(seen), MOST_SLICES, [k - seen[0] for k in always if k in seen])
-    indices = [seen[k] for k in chosen]
+    chosen = choose_slices(
+        len(visible), MOST_SLICES, [k - visible[0] for k in always if k in visible]
+    )
+    indices = [visible[k] for k in chosen]
     window = find_window(flair)
-    places = slice_places(analysis.study.geometry)
+    positions = position_words(analysis.study.geometry)
     shape = (len(flair), *flair[0][box[0], box[1]].shape)
     display = plan_display(analysis.study.geometry, shape)
     aspect = min(max(display.aspect, ASPECT_LIMITS[0]), ASPECT_LIMITS[1])
@@ -91,7 +93,7 @@ def draw_overview(analysis: Analysis) -> Image.Image:
         cell.paste(
             picture, ((width - picture.width) // 2, CAPTION + (height - picture.height) // 2)
         )
-        _letter(cell, display, str(index), places[index] if places else "")
+        _letter(cell, display, str(index), positions[index] if positions else "")
         row, column = divmod(k, columns)
         sheet.paste(cell, (inset + column * (width + GAP), HEAD + row * (CAPTION + height + GAP)))
     _write_head(sheet, analysis, len(indices))
@@ -124,14 +126,14 @@ def _outlined(
     return picture.resize((width, height), Image.Resampling.BOX)
 
 
-def _letter(cell: Image.Image, display: Display, index: str, place: str) -> None:
-    """Write the slice's index and place above it, and edge letters at its sides."""
+def _letter(cell: Image.Image, display: Display, index: str, position: str) -> None:
+    """Write the slice's index and position above it, and edge letters at its sides."""
     pen = ImageDraw.Draw(cell)
     width, height = cell.size
     font, middle = _font(17 if width >= 150 else 13), (CAPTION + height) / 2
     for at, text, anchor, colour in (
         ((6, 5), index, "la", INK),
-        ((width - 6, 5), place if width >= 150 else "", "ra", QUIET),
+        ((width - 6, 5), position if width >= 150 else "", "ra", QUIET),
         ((6, middle), display.left, "lm", INK),
         ((width - 6, middle), display.right, "rm", INK),
     ):

@@ -142,7 +142,7 @@ def _edge_letters(direction: NDArray[np.float64]) -> str:
     return letters
 
 
-def slice_places(geometry: Geometry | None) -> tuple[str, ...] | None:
+def position_words(geometry: Geometry | None) -> tuple[str, ...] | None:
     """Where each slice lies along the normal: ``"S 34.2 mm"`` is superior of the origin."""
     if geometry is None or geometry.believed != "all":
         return None

@@ -41,7 +41,7 @@ from gliosight.write.pictures import (
     find_window,
     heat_colours,
     plan_display,
-    slice_places,
+    position_words,
     svg_path,
     trace,
 )
@@ -96,7 +96,7 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
             {
                 "start": start,
                 "names": [printable(name) for name in study.slice_names],
-                "places": slice_places(study.geometry),
+                "places": position_words(study.geometry),
                 "probabilities": [row["probability"] for row in slices],
                 "areas": [row["area"] for row in slices],
                 "findings": [row["findings"] for row in slices],
@@ -157,7 +157,7 @@ def start_slice(analysis: Analysis) -> int:
 
 def _slices(analysis: Analysis, outlines: list[str]) -> list[dict[str, Any]]:
     """What the page says of each slice: words, heights of the bars in percent, outline, findings."""
-    places = slice_places(analysis.study.geometry) or [""] * len(outlines)
+    positions = position_words(analysis.study.geometry) or [""] * len(outlines)
     probabilities = analysis.decision.slice_probabilities.tolist()
     above = (analysis.decision.slice_probabilities >= analysis.decision.slice_threshold).tolist()
     areas = analysis.areas_px.tolist()
@@ -171,7 +171,7 @@ def _slices(analysis: Analysis, outlines: list[str]) -> list[dict[str, Any]]:
             {
                 "index": index,
                 "name": analysis.study.slice_names[index],
-                "place": places[index],
+                "position": positions[index],
                 "probability": probability_text,
                 "area": area_text,
                 "label": f"Slice {index}: probability {probability_text}, area {area_text}",

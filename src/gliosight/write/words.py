@@ -85,9 +85,9 @@ def display_note(display: Display) -> str:
 def unknown_measures(analysis: Analysis) -> str:
     """Why some measures are not given; empty when all are."""
     missing = []
-    if any(None in (one.volume_ml, one.largest_area_mm2) for one in analysis.findings):
+    if any(None in (finding.volume_ml, finding.largest_area_mm2) for finding in analysis.findings):
         missing.append("volumes need the slice spacing")
-    if any(one.longest_diameter_mm is None for one in analysis.findings):
+    if any(finding.longest_diameter_mm is None for finding in analysis.findings):
         missing.append("diameters need axial slices")
     if missing and analysis.study.geometry is None:
         return "not known: the input has no geometry, so there are no millimetres"

@@ -127,22 +127,22 @@ SEGMENTATIONS: dict[str, tuple[Corrupt, str]] = {
     "one voxel less": (_one_voxel(0), "mask"),
     "positions swapped": (
         _swapped(lambda seg, k: _frames(seg)[k].PlanePositionSequence[0], "ImagePositionPatient"),
-        "place of frame 1",
+        "position of frame 1",
     ),
-    "references swapped": (_swapped(_source, "ReferencedSOPInstanceUID"), "place of frame 1"),
+    "references swapped": (_swapped(_source, "ReferencedSOPInstanceUID"), "position of frame 1"),
     "a reference to nothing": (
         lambda seg: setattr(_source(seg, 0), "ReferencedSOPInstanceUID", "1.2.3"),
         "source of frame 1",
     ),
-    "spacing transposed": (_shared(*SPACING, lambda spacing: spacing[::-1]), "place of frame"),
-    "rows mirrored by orientation": (_turned(-1, -1, -1, 1, 1, 1), "place of frame"),
+    "spacing transposed": (_shared(*SPACING, lambda spacing: spacing[::-1]), "position of frame"),
+    "rows mirrored by orientation": (_turned(-1, -1, -1, 1, 1, 1), "position of frame"),
     "moved by a hundredth of a millimetre": (
         _positions(lambda position: np.add(position, (0.01, 0, 0))),
-        "place of frame",
+        "position of frame",
     ),
     "a position that was never turned to LPS": (
         _positions(lambda position: position * (-1, -1, 1)),
-        "place of frame",
+        "position of frame",
     ),
     "segments swapped": (_swap_segments, "mask"),
     "a frame lost": (_fewer_frames, "mask"),
@@ -161,7 +161,7 @@ PROBABILITIES: dict[str, tuple[Corrupt, str]] = {
     "of another scale": (_set(MaximumFractionalValue=100), "slice"),
     "occupancy": (_set(SegmentationFractionalType="OCCUPANCY"), "type"),
     "a slice lost": (_fewer_frames, "frames"),
-    "moved": (_positions(lambda position: np.add(position, (0, 0, 0.5))), "place"),
+    "moved": (_positions(lambda position: np.add(position, (0, 0, 0.5))), "position"),
 }
 
 
@@ -276,7 +276,7 @@ def test_frames_of_an_enhanced_source_and_slices_of_an_empty_segmentation(tmp_pa
     other = _swapped(_source, "ReferencedFrameNumber")
     none: Corrupt = lambda seg: _source(seg, 0).pop("ReferencedFrameNumber")  # noqa: E731
     for analysis, corrupt, word in (
-        (found, other, "place of frame 1"),
+        (found, other, "position of frame 1"),
         (found, none, "source of frame 1"),
         (empty, _fewer_frames, "frames"),
     ):

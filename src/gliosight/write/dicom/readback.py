@@ -73,7 +73,7 @@ def check_segmentation(path: Path, analysis: Analysis, origin: Origin) -> None:
     _same("its type", seg.SegmentationType, "BINARY")
     _same(
         "its segments or their tracking",
-        [(int(one.SegmentNumber), one.get("TrackingUID")) for one in seg.SegmentSequence],
+        [(int(item.SegmentNumber), item.get("TrackingUID")) for item in seg.SegmentSequence],
         [(finding.id, finding.tracking_uid) for finding in analysis.findings] or [(1, None)],
     )
     labels = np.zeros_like(analysis.labels)
@@ -125,8 +125,8 @@ def check_report(path: Path, analysis: Analysis, origin: Origin, seg: Uids | Non
             for item in _children(group, "Referenced Segment")
             for reference in item.ReferencedSOPSequence
         ]
-        wanted = [(seg.instance, finding.id)] if seg else []
-        _same(f"the segment of finding {finding.id}", segments, wanted)
+        expected = [(seg.instance, finding.id)] if seg else []
+        _same(f"the segment of finding {finding.id}", segments, expected)
 
 
 def _children(item: Dataset, meaning: str) -> list[Dataset]:
@@ -144,19 +144,21 @@ def _read(path: Path) -> Dataset:
     return pydicom.dcmread(path)
 
 
-def _differs(what: str, found: object, wanted: object) -> InternalError:
-    return InternalError(f"a DICOM object read back differs in {what}: {found} instead of {wanted}")
+def _differs(what: str, actual: object, expected: object) -> InternalError:
+    return InternalError(
+        f"a DICOM object read back differs in {what}: {actual} instead of {expected}"
+    )
 
 
-def _same(what: str, found: Any, wanted: Any) -> None:
-    if found != wanted:
-        raise _differs(what, found, wanted)
+def _same(what: str, actual: Any, expected: Any) -> None:
+    if actual != expected:
+        raise _differs(what, actual, expected)
 
 
 def _near(
-    what: str, found: NDArray[np.float64], wanted: NDArray[np.float64], within: float
+    what: str, actual: NDArray[np.float64], expected: NDArray[np.float64], within: float
 ) -> None:
-    apart = float(np.abs(found - wanted).max())
+    apart = float(np.abs(actual - expected).max())
     if not apart <= within:
         raise _differs(what, f"{apart:.3f} mm off", f"at most {within} mm")
 
@@ -222,7 +224,7 @@ def _frames(
             measures.PixelSpacing,
             matrix,
         )
-        _near(f"the place of frame {k + 1}", corners, geometry_corners[index], EXACT_MM)
+        _near(f"the position of frame {k + 1}", corners, geometry_corners[index], EXACT_MM)
         if not np.isnan(origin.corners[index]).any():
             _near(f"frame {k + 1} against its source", corners, origin.corners[index], SOURCE_MM)
         frames.append((int(segment.ReferencedSegmentNumber), index, plane))

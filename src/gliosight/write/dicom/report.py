@@ -123,7 +123,7 @@ def _build(analysis: Analysis, origin: Origin, seg: Uids | None) -> Dataset:
 
 def _evidence(origin: Origin, seg: Uids | None) -> list[Dataset]:
     """The images and the SEG that the report refers to; patient and study are taken from the first."""
-    references = [(one.series, one.sop_class, one.sop_instance) for one in origin.instances]
+    references = [(image.series, image.sop_class, image.sop_instance) for image in origin.instances]
     if seg is not None:
         references.append((seg.series, SegmentationStorage, seg.instance))
     evidence = [

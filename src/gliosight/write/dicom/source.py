@@ -137,6 +137,7 @@ def dicom_source(study: Study) -> DicomSource:
     return source
 
 
+@quietly()
 def origin_of(analysis: Analysis) -> Origin:
     """Collect what our objects need from the source's headers.
 
@@ -149,56 +150,56 @@ def origin_of(analysis: Analysis) -> Origin:
     """
     study = analysis.study
     source = dicom_source(study)
-    with quietly():
-        headers = {index: source.headers[index] for index in sorted({k for k, _ in source.frames})}
-        first = headers[source.frames[0][0]]
-        for header in headers.values():
-            matrix = tuple(text_of(header, keyword) for keyword in ("Rows", "Columns"))
-            if matrix != tuple(str(size) for size in study.shape[1:]):
-                where = instance_words(header)
-                raise InternalError("a study has another matrix than its source", where=where)
-        studies = {_uid(header, "StudyInstanceUID") for header in headers.values()}
-        if len(studies) > 1:
-            raise UnsupportedInputError(
-                f"the slices have {len(studies)} StudyInstanceUIDs, and an object belongs to one study",
-                where=instance_words(first),
-                remedy="export the series again without changing its UIDs",
-            )
-        frames = tuple(
-            SourceFrame(
-                _uid(headers[k], "SOPClassUID"),
-                _uid(headers[k], "SOPInstanceUID"),
-                _uid(headers[k], "SeriesInstanceUID"),
-                number if "NumberOfFrames" in headers[k] else None,
-            )
-            for k, number in source.frames
+    headers = {index: source.headers[index] for index in sorted({k for k, _ in source.frames})}
+    first = headers[source.frames[0][0]]
+    for header in headers.values():
+        matrix = tuple(text_of(header, keyword) for keyword in ("Rows", "Columns"))
+        if matrix != tuple(str(size) for size in study.shape[1:]):
+            where = instance_words(header)
+            raise InternalError("a study has another matrix than its source", where=where)
+    studies = {_uid(header, "StudyInstanceUID") for header in headers.values()}
+    if len(studies) > 1:
+        raise UnsupportedInputError(
+            f"the slices have {len(studies)} StudyInstanceUIDs, and an object belongs to one study",
+            where=instance_words(first),
+            remedy="export the series again without changing its UIDs",
         )
-        if len({(frame.sop_instance, frame.number) for frame in frames}) < len(frames):
-            raise UnsupportedInputError(
-                "several slices have one SOPInstanceUID",
-                where=instance_words(first),
-                remedy="nothing can tell them apart; export the series again from its archive",
-            )
-        attributes, left_empty = _identity(first)
-        references = {text_of(header, "FrameOfReferenceUID") for header in headers.values()}
-        reference = references.pop() if len(references) == 1 else ""
-        planes = _planes(source)
-        directions = planes[:, 3:9].reshape(-1, 2, 3)
-        corners = corners_of(planes[:, :3], directions, planes[:, 9:], study.shape[1:])
-        return Origin(
-            study=studies.pop(),
-            attributes=attributes,
-            left_empty=left_empty,
-            frames=frames,
-            frame_of_reference=reference if UID.fullmatch(reference) else None,
-            position_reference=_allowed("PositionReferenceIndicator", first),
-            thickness=_thickness(first, source.frames[0][1]),
-            loss=_loss(headers.values()),
-            corners=corners,
-            imprecise_mm=0.0
-            if study.geometry is None or _are_exact(planes)
-            else float(np.nanmax(np.abs(study_corners(study) - corners))),
+    frames = tuple(
+        SourceFrame(
+            _uid(headers[k], "SOPClassUID"),
+            _uid(headers[k], "SOPInstanceUID"),
+            _uid(headers[k], "SeriesInstanceUID"),
+            number if "NumberOfFrames" in headers[k] else None,
         )
+        for k, number in source.frames
+    )
+    if len({(frame.sop_instance, frame.number) for frame in frames}) < len(frames):
+        raise UnsupportedInputError(
+            "several slices have one SOPInstanceUID",
+            where=instance_words(first),
+            remedy="nothing can tell them apart; export the series again from its archive",
+        )
+    attributes, left_empty = _identity(first)
+    references = {text_of(header, "FrameOfReferenceUID") for header in headers.values()}
+    reference = references.pop() if len(references) == 1 else ""
+    planes = _planes(source)
+    directions = planes[:, 3:9].reshape(-1, 2, 3)
+    corners = corners_of(planes[:, :3], directions, planes[:, 9:], study.shape[1:])
+    imprecise_mm = 0.0
+    if study.geometry is not None and not _are_exact(planes):
+        imprecise_mm = float(np.nanmax(np.abs(study_corners(study) - corners)))
+    return Origin(
+        study=studies.pop(),
+        attributes=attributes,
+        left_empty=left_empty,
+        frames=frames,
+        frame_of_reference=reference if UID.fullmatch(reference) else None,
+        position_reference=_allowed("PositionReferenceIndicator", first),
+        thickness=_thickness(first, source.frames[0][1]),
+        loss=_loss(headers.values()),
+        corners=corners,
+        imprecise_mm=imprecise_mm,
+    )
 
 
 def corners_of(
