@@ -18,11 +18,11 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from gliosight.analysis import Analysis, Decision, Provenance, Status
+from gliosight.analysis import Analysis, Status
 from gliosight.dicom import new_dataset
-from gliosight.maps import Maps
 from gliosight.measure import measure
-from gliosight.study import DicomSource, Flag, Geometry, MrSequence, Study, Volume
+from gliosight.study import DicomSource, Flag, Geometry, MrSequence
+from tests.write import builders
 
 STUDY_UID = "1.2.826.0.1.3680043.8.498.1"
 SERIES_UID = "1.2.826.0.1.3680043.8.498.2"
@@ -131,56 +131,42 @@ def make_analysis(
     status: Status | None = None,
     geometry: bool = True,
     flags: tuple[Flag, ...] = (),
-    probability: NDArray[np.float32] | None = None,
     **provenance: Any,
 ) -> Analysis:
     """An analysis of a source whose mask is given, with the findings that `measure` makes of it."""
-    slices = len(made.source.frames)
     first = made.source.headers[0]
-    shape = (slices, int(first.Rows), int(first.Columns))
+    shape = (len(made.source.frames), int(first.Rows), int(first.Columns))
     mask = blobs(shape) if mask is None else mask
-    where = made.geometry if geometry else None
     rng = np.random.default_rng(11)
-    if probability is None:
-        probability = np.where(mask, 0.75, 0.02).astype(np.float32)
-        probability += rng.uniform(0, 0.1, shape).astype(np.float32)
+    probability = np.where(mask, 0.75, 0.02).astype(np.float32)
+    probability += rng.uniform(0, 0.1, shape).astype(np.float32)
     values = np.full(shape, 5.0, dtype=np.float32)
-    values[:, 2:-2, 2:-2] = 300 + rng.uniform(0, 50, (slices, shape[1] - 4, shape[2] - 4))
-    study = Study(
-        "0123456789ab",
-        {MrSequence.FLAIR: Volume(values, where)},
-        tuple(f"slice {k + 1}" for k in range(slices)),
-        "dicom",
-        source={"dicom": made.source},
-    )
-    status = status or (Status.FOUND if mask.any() else Status.NOT_FOUND)
-    made_by = Provenance(
-        version="0.1.0",
-        model="joint-test",
-        model_sha256="0f" * 32,
-        engine="onnxruntime",
-        precision="float32",
-        channels=("FLAIR", "FLAIR", "FLAIR"),
-        settings={"threads": 2, "decision": {"pixel_threshold": 0.5}},
-    )
-    decision = Decision(
-        mask=mask,
-        slice_probabilities=probability.max(axis=(1, 2)),
-        score=None if status is Status.NOT_ASSESSED else float(probability.max()),
-        score_threshold=0.5,
-        slice_threshold=0.4,
+    values[:, 2:-2, 2:-2] = 300 + rng.uniform(0, 50, (shape[0], shape[1] - 4, shape[2] - 4))
+    analysis = builders.make_analysis(
+        shape,
+        made.geometry if geometry else None,
+        values={MrSequence.FLAIR: values},
+        probability=probability,
+        sequences=(MrSequence.FLAIR,),
         status=status,
-        reason="Made for a test.",
+        findings=(),
+        flags=flags,
     )
+    source = {"dicom": made.source}
+    study = replace(analysis.study, study_id="0123456789ab", kind="dicom", source=source)
     labels, findings = measure(study, mask, probability, origin="made")
-    return Analysis(
-        study,
-        Maps(probability, probability.max(axis=(1, 2))),
-        decision,
-        labels,
-        findings,
-        flags,
-        replace(made_by, **provenance),
+    made_by: dict[str, Any] = {
+        "model": "joint-test",
+        "channels": ("FLAIR",) * 3,
+        "settings": {"threads": 2, "decision": {"pixel_threshold": 0.5}},
+        **provenance,
+    }
+    return replace(
+        analysis,
+        study=study,
+        labels=labels,
+        findings=findings,
+        provenance=replace(analysis.provenance, **made_by),
     )
 
 
