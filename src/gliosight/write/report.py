@@ -161,9 +161,10 @@ def _slices(analysis: Analysis, outlines: list[str]) -> list[dict[str, Any]]:
     probabilities = analysis.decision.slice_probabilities.tolist()
     above = (analysis.decision.slice_probabilities >= analysis.decision.slice_threshold).tolist()
     areas = analysis.areas_px.tolist()
+    largest = max(*areas, 1)
     rows = []
     for index, (probability, area) in enumerate(zip(probabilities, areas, strict=True)):
-        probability_text, area_text = words.DASH, words.DASH
+        probability_text = area_text = words.DASH
         if analysis.status is not Status.NOT_ASSESSED:  # a 0 would claim a negative
             probability_text = words.probability_words(probability)
             area_text = words.area_words(analysis, area)
@@ -177,7 +178,7 @@ def _slices(analysis: Analysis, outlines: list[str]) -> list[dict[str, Any]]:
                 "label": f"Slice {index}: probability {probability_text}, area {area_text}",
                 "height": _percent(probability),
                 "above": above[index],
-                "area_height": _percent(area / max(*areas, 1)),
+                "area_height": _percent(area / largest),
                 "outline": outlines[index],
                 "findings": [
                     finding.id
