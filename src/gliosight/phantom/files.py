@@ -54,12 +54,11 @@ def write_lgg(phantom: Phantom, folder: Path) -> Path:
 
 
 def write_nifti(phantom: Phantom, folder: Path) -> Path:
-    """Write one NIfTI file for each sequence and one for the truth.
+    """Write one NIfTI file for each sequence and one for the truth; otherwise as `write_lgg`.
 
     ``<study_id>_flair.nii.gz``, ``_t1``, ``_t1ce`` (uint16) and ``_seg`` (uint8, 0 or 1). Arrays have the
     index order (column, row, slice), so that the first index runs to the patient's left and the second to
     posterior; sform and qform (both: scanner) lead to RAS+ millimetres.
-    As `write_lgg` it returns the study's folder, or raises `CannotWriteError`.
     """
     # NIfTI counts the fastest index first; the phantom's affine starts with the slices.
     affine = phantom.affine[:, [2, 1, 0, 3]]
@@ -79,13 +78,7 @@ def write_nifti(phantom: Phantom, folder: Path) -> Path:
 
 @contextmanager
 def study_folder(phantom: Phantom, folder: Path) -> Iterator[Path]:
-    """Give a folder to write a study into, which at the end becomes ``folder/<study_id>``.
-
-    Raises
-    ------
-    CannotWriteError
-        There is something in that folder, or it cannot be written.
-    """
+    """Give a folder to write into, which becomes ``folder/<study_id>``; raises `CannotWriteError`."""
     target = folder / phantom.spec.study_id
 
     def check() -> None:
