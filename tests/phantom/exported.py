@@ -32,10 +32,7 @@ def by_series(folder: Path) -> dict[int, list[Any]]:
 
 
 def complaints(tool: str, folder: Path) -> set[str]:
-    """What dciodvfy (Debian: dicom3tools) finds wrong with the last file of each series.
-
-    The last: parts of a concatenation differ at the end, if anywhere.
-    """
+    """What dciodvfy finds wrong with the last file of each series: parts differ at the end, if anywhere."""
     out = set()
     for headers in by_series(folder).values():
         call = [tool, headers[-1].filename]
@@ -57,12 +54,12 @@ def sorted_by_position(headers: Iterable[Any]) -> list[Any]:
 def header_centroid(headers: list[Any], mask: np.ndarray) -> np.ndarray:
     """World centroid (LPS) of a mask on sorted slices, by PS3.3 C.7.6.2.1.1 and nothing of ours."""
     points = []
-    for ds, one in zip(headers, mask, strict=True):
+    for ds, plane in zip(headers, mask, strict=True):
         across, down = np.array(ds.ImageOrientationPatient, dtype=float).reshape(2, 3)
         between_rows, between_columns = (float(v) for v in ds.PixelSpacing)
         start = np.array(ds.ImagePositionPatient, dtype=float)
         steps = np.stack([down * between_rows, across * between_columns])
-        points.append(start + np.argwhere(one) @ steps)
+        points.append(start + np.argwhere(plane) @ steps)
     return np.concatenate(points).mean(axis=0)
 
 

@@ -31,11 +31,10 @@ def study(tiny: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dicom(tiny, tmp_path_factory.mktemp("plain"))
 
 
-def test_dciodvfy_finds_no_errors(dciodvfy: str, study: Path) -> None:
+def test_a_localizer_and_the_three_sequences_of_nobody(
+    tiny: Phantom, study: Path, dciodvfy: str
+) -> None:
     assert complaints(dciodvfy, study) == set()
-
-
-def test_a_localizer_and_the_three_sequences_of_nobody(tiny: Phantom, study: Path) -> None:
     localizer, flair, t1, t1c = by_series(study).values()
     assert len({tuple(ds.ImageOrientationPatient) for ds in localizer}) == 3
     assert [len(headers) for headers in (flair, t1, t1c)] == [5, 5, 5]
@@ -47,23 +46,18 @@ def test_a_localizer_and_the_three_sequences_of_nobody(tiny: Phantom, study: Pat
         assert ds.SOPClassUID == MRImageStorage
         assert ds.file_meta.TransferSyntaxUID == ExplicitVRLittleEndian
         assert (str(ds.PatientName), ds.PatientID) == ("PHANTOM^SYNTHETIC", "PHANTOM-0004")
-    for name, count in {
-        "StudyInstanceUID": 1,
-        "FrameOfReferenceUID": 1,
-        "SeriesInstanceUID": 4,
-        "SOPInstanceUID": 18,
-    }.items():
+    counts = {"StudyInstanceUID": 1, "FrameOfReferenceUID": 1}
+    counts |= {"SeriesInstanceUID": 4, "SOPInstanceUID": 18}
+    for name, count in counts.items():
         uids = {getattr(ds, name) for ds in headers}
         assert len(uids) == count
         assert all(UID(uid).is_valid for uid in uids)
     assert files_of(study)[0].parent.name == "LOCALIZER_1"
-
-
-def test_it_is_read_as_it_was_made(tiny: Phantom, study: Path) -> None:
+    # It is read as it was made.
     found = read_study(study)
     assert set(found.sequences) == set(MrSequence)
-    for name, values in tiny.sequences.items():
-        assert np.array_equal(found.sequences[name].values, np.minimum(values, 4095))
+    for sequence, values in tiny.sequences.items():
+        assert np.array_equal(found.sequences[sequence].values, np.minimum(values, 4095))
     assert found.geometry is not None
     np.testing.assert_allclose(found.geometry.origins, tiny.geometry.origins, atol=1e-6)
 
@@ -71,12 +65,10 @@ def test_it_is_read_as_it_was_made(tiny: Phantom, study: Path) -> None:
 @pytest.mark.parametrize(
     "placement",
     [
-        Placement(),
-        Placement(order=(2, 0, 1), flips=(False, True, False)),
         Placement(order=(1, 0, 2), flips=(True, True, True), shift=(0.0, -200.0, 60.0)),
         Placement(oblique=(10.0, 20.0, 5.0), shift=(150.0, 0.0, -80.0)),
     ],
-    ids=["axial", "sagittal", "coronal, moved", "oblique, moved"],
+    ids=["coronal, moved", "oblique, moved"],
 )
 def test_the_patient_stays_where_he_is(tiny: Phantom, tmp_path: Path, placement: Placement) -> None:
     lesion = replace(tiny, sequences={MrSequence.FLAIR: tiny.truth.astype(np.uint16)})
@@ -86,10 +78,6 @@ def test_the_patient_stays_where_he_is(tiny: Phantom, tmp_path: Path, placement:
     rotation = turned(*placement.oblique)
     away = header_centroid(flair, mask) - true_centroid(tiny, rotation, placement.shift)
     assert np.abs(away).max() < CENTROID_MM
-
-
-def test_turned_is_right_handed_and_in_order() -> None:
-    assert np.allclose(turned(0, 0, 90) @ (1, 0, 0), (0, 1, 0))
     assert np.allclose(turned(90, 0, 90) @ (0, 1, 0), (0, 0, 1))  # first about x, then about z
 
 
@@ -106,24 +94,18 @@ def test_the_same_settings_are_the_same_bytes_and_others_have_other_uids(
     assert not uids[0] & uids[1]
 
 
-def test_flair_alone_and_one_slice(tmp_path: Path) -> None:
-    spec = PhantomSpec(slices=1, matrix=32, pixel_mm=3.0, sequences=(MrSequence.FLAIR,))
-    localizer, flair = by_series(write_dicom(make_phantom(spec), tmp_path)).values()
-    assert (len(localizer), len(flair)) == (3, 1)
-
-
-def test_an_occupied_folder_is_left_alone_and_a_full_disk_leaves_nothing(
-    tiny: Phantom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_flair_alone_one_slice_and_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = files_of(write_dicom(tiny, tmp_path / "a"))
-    with pytest.raises(CannotWriteError, match="not empty"):
-        write_dicom(tiny, tmp_path / "a")
-    assert files_of(tmp_path / "a") == before
+    spec = PhantomSpec(slices=1, matrix=32, pixel_mm=3.0, sequences=(MrSequence.FLAIR,))
+    head = make_phantom(spec)
+    localizer, flair = by_series(write_dicom(head, tmp_path / "a")).values()
+    assert (len(localizer), len(flair)) == (3, 1)
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pydicom.Dataset.save_as", full)
     with pytest.raises(CannotWriteError, match="No space left"):
-        write_dicom(tiny, tmp_path / "b")
+        write_dicom(head, tmp_path / "b")
     assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -1,4 +1,4 @@
-"""Display, window, outline and the choice of slices: left stays left, and a pixel stays a pixel."""
+"""Pictures: left stays left, a pixel stays a pixel, and the contact sheet is proof against names."""
 
 from __future__ import annotations
 
@@ -10,6 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageDraw
 
+from gliosight.analysis import Status
+from gliosight.study import Geometry, MrSequence
+from gliosight.write.overview import (
+    OUTLINE,
+    draw_overview,
+    drawable,
+    fact_words,
+    write_overview,
+)
 from gliosight.write.pictures import (
     HEAT_FROM,
     choose_slices,
@@ -17,20 +26,13 @@ from gliosight.write.pictures import (
     encode_heat,
     find_box,
     find_window,
-    fit_within,
     plan_display,
-    slice_places,
+    position_words,
     svg_path,
     trace,
 )
 
-from .builders import (
-    LEFT_LESION,
-    ORIENTATIONS,
-    RIGHT_ANTERIOR_MARKER,
-    make_analysis,
-    make_geometry,
-)
+from .builders import ORIENTATIONS, make_analysis, make_geometry
 
 SHAPE = (24, 96, 80)
 EDGES = {
@@ -40,17 +42,6 @@ EDGES = {
 }
 
 
-def displayed_point(geometry, display, world):
-    """Where a world point is on its displayed slice, as parts (down, across) of the picture."""
-    relative = world - geometry.origins[0]
-    row = relative @ geometry.row_direction / geometry.spacing[0]
-    column = relative @ geometry.column_direction / geometry.spacing[1]
-    native = np.zeros(SHAPE[1:], dtype=bool)
-    native[round(row), round(column)] = True
-    (at,) = np.argwhere(display.turn(native))
-    return at / display.turn(native).shape
-
-
 @pytest.mark.parametrize("tilt", [0, 20, -20])
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_every_orientation_is_shown_the_radiological_way(orientation, tilt):
@@ -58,35 +49,25 @@ def test_every_orientation_is_shown_the_radiological_way(orientation, tilt):
     display = plan_display(geometry, SHAPE)
     assert display.plane == orientation.split()[0]
     letters = (display.top, display.bottom, display.left, display.right)
-    assert tuple(one[0] for one in letters) == EDGES[display.plane]
+    assert tuple(edge[0] for edge in letters) == EDGES[display.plane]
     # A tilt about the R axis leaves R and L alone, and adds a second letter to the others.
-    for one in letters:
-        assert len(one) == (1 if one[0] in "RL" or tilt == 0 else 2)
+    for edge in letters:
+        assert len(edge) == (1 if edge[0] in "RL" or tilt == 0 else 2)
     # The letters are true: the lesion is left, the marker right and anterior, wherever it is shown.
-    lesion = displayed_point(geometry, display, LEFT_LESION)
-    marker = displayed_point(geometry, display, RIGHT_ANTERIOR_MARKER)
-    if display.plane in ("axial", "coronal"):
-        assert lesion[1] > 0.5 > marker[1]
-    if display.plane == "axial":
-        assert marker[0] < 0.5
-    if display.plane == "sagittal":
-        assert marker[1] < 0.5
-
-
-@pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_the_lesions_pixels_lie_on_the_side_the_letters_say(orientation):
-    analysis = make_analysis(SHAPE, orientation)
-    display = plan_display(analysis.study.geometry, SHAPE)
+    analysis = make_analysis(SHAPE, geometry)
     index = int(analysis.areas_px.argmax())
     _, columns = np.nonzero(display.turn(analysis.mask[index]))
-    if "sagittal" not in orientation:
-        assert "L" in display.right
-        assert columns.mean() > display.columns / 2
-    else:
-        # The slice itself is left of the middle.
-        assert slice_places(analysis.study.geometry)[index].startswith("L")
-        assert "A" in display.left
+    if display.plane == "sagittal":  # the slice itself is left of the middle
+        assert position_words(geometry)[index].startswith("L")
         assert columns.mean() < display.columns / 2
+    else:
+        assert columns.mean() > display.columns / 2
+    if display.plane == "axial" and tilt == 0:
+        brightest = analysis.study.flair.values.argmax()
+        marker = np.arange(np.prod(SHAPE)).reshape(SHAPE) == brightest
+        ((row, column),) = np.argwhere(display.turn(marker.any(axis=0)))
+        assert row < display.rows / 2
+        assert column < display.columns / 2
 
 
 def test_double_oblique_names_the_nearest_plane():
@@ -94,7 +75,7 @@ def test_double_oblique_names_the_nearest_plane():
     across = np.cross(down, [0.1, 0.2, 1.0])
     down, across = down / np.linalg.norm(down), across / np.linalg.norm(across)
     step = np.cross(across, down)
-    geometry = type(make_geometry())(np.arange(4)[:, None] * step * 5, down, across, (1.0, 1.0))
+    geometry = Geometry(np.arange(4)[:, None] * step * 5, down, across, (1.0, 1.0))
     display = plan_display(geometry, (4, 10, 10))
     assert (display.plane, display.oblique) == ("axial", True)
     assert display.plane_words == "oblique axial"
@@ -118,7 +99,7 @@ def test_sides_that_are_not_believed_are_not_shown(believed):
     assert display.plane is None
     assert not any((display.top, display.bottom, display.left, display.right))
     assert display.aspect == pytest.approx(80 * 3 / 96)
-    assert slice_places(geometry) is None
+    assert position_words(geometry) is None
 
 
 def test_pixel_aspect_is_the_patients_and_turns_with_the_picture():
@@ -131,12 +112,12 @@ def test_pixel_aspect_is_the_patients_and_turns_with_the_picture():
 
 
 def test_places_do_not_depend_on_the_way_the_slices_are_numbered():
-    up = slice_places(make_geometry(SHAPE, "axial"))
-    down = slice_places(make_geometry(SHAPE, "axial from above"))
+    up = position_words(make_geometry(SHAPE, "axial"))
+    down = position_words(make_geometry(SHAPE, "axial from above"))
     assert up == down[::-1]
     assert up[0] == "I 69.0 mm"
     assert up[-1] == "S 69.0 mm"
-    assert slice_places(None) is None
+    assert position_words(None) is None
 
 
 def fill(loops, shape):
@@ -175,14 +156,6 @@ def test_an_outline_filled_again_is_the_mask_to_the_pixel(mask):
         steps = np.diff(np.vstack([loop, loop[:1]]), axis=0)
         assert ((steps != 0).sum(axis=1) == 1).all()
         assert (np.diff(np.flatnonzero(steps[:, 0])) == 2).all()
-
-
-def test_outline_follows_every_display():
-    analysis = make_analysis(SHAPE, "coronal transposed")
-    display = plan_display(analysis.study.geometry, SHAPE)
-    for plane in analysis.mask:
-        turned = display.turn(plane)
-        assert np.array_equal(fill(trace(turned), turned.shape), turned)
 
 
 def test_svg_path_leads_through_the_same_corners():
@@ -243,11 +216,9 @@ def test_the_box_cuts_air_away_but_never_the_mask():
 
 
 def test_pictures_are_shrunk_never_enlarged():
-    assert fit_within(512, 256, 384) == (384, 192)
-    assert fit_within(100, 50, 384) == (100, 50)
-    assert fit_within(1, 5000, 384) == (1, 384)
-    jpeg = encode_grey(np.zeros((512, 256), np.uint8), 384)
-    assert Image.open(io.BytesIO(jpeg)).size == (192, 384)
+    for shape, size in (((512, 256), (192, 384)), ((100, 50), (50, 100)), ((1, 5000), (384, 1))):
+        jpeg = encode_grey(np.zeros(shape, np.uint8), 384)
+        assert Image.open(io.BytesIO(jpeg)).size == size
 
 
 def test_heat_is_clear_where_there_is_nothing_and_opaque_with_probability():
@@ -277,3 +248,87 @@ def test_slices_are_chosen_evenly_and_always_the_ones_asked_for(count, limit, al
     assert set(list(dict.fromkeys(always))[:limit]) <= set(chosen)
     assert chosen[0] >= 0
     assert chosen[-1] < count
+
+
+def outline_columns(sheet):
+    """Where on the sheet outline-coloured pixels are, as parts of its width."""
+    pixels = np.asarray(sheet).astype(int)
+    near = np.abs(pixels - OUTLINE).sum(axis=-1) < 60
+    return np.nonzero(near)[1] / pixels.shape[1]
+
+
+def test_the_sheet_is_a_picture(tmp_path):
+    write_overview(make_analysis(), tmp_path / "overview.png")
+    with Image.open(tmp_path / "overview.png") as sheet:
+        sheet.load()
+        assert sheet.format == "PNG"
+        assert sheet.width == 1600
+        assert 500 < sheet.height < 2600
+
+
+@pytest.mark.parametrize("orientation", ["axial flipped", "coronal", "axial transposed"])
+def test_the_outline_is_on_the_side_of_the_lesion(orientation):
+    # One slice: its left is the sheet's left, and the lesion is the patient's left, shown right.
+    whole = make_analysis(geometry=orientation)
+    index = whole.findings[0].largest_slice
+    cut = slice(index, index + 1)
+    geometry = whole.study.geometry
+    analysis = make_analysis(
+        (1, *whole.study.shape[1:]),
+        replace(geometry, origins=geometry.origins[cut]),
+        values={name: volume.values[cut] for name, volume in whole.study.sequences.items()},
+        probability=whole.maps.probability[cut],
+    )
+    columns = outline_columns(draw_overview(analysis))
+    assert len(columns) > 100
+    assert columns.mean() > 0.52
+
+
+def test_no_outline_where_nothing_was_found():
+    assert len(outline_columns(draw_overview(make_analysis(lesion=False)))) == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "known"),
+    [((1, 1, 1), True), ((1, 1, 200), False), ((2, 200, 1), True), ((70, 8, 8), False)],
+)
+def test_weird_sizes_have_a_sheet(shape, known):
+    values = {MrSequence.FLAIR: np.arange(np.prod(shape), dtype=np.int16).reshape(shape)}
+    analysis = make_analysis(
+        shape,
+        make_geometry(shape) if known else None,
+        values=values,
+        probability=np.full(shape, 0.9, np.float32),
+        sequences=(MrSequence.FLAIR,),
+    )
+    assert draw_overview(analysis).width == 1600
+
+
+def test_what_the_font_lacks_is_an_escape():
+    assert drawable("日本 ünï a–b\x1b") == r"\u65e5\u672c \xfcn\xef a\u2013b\x1b"
+    assert drawable("\U0001f9e0\udce9") == r"\U0001f9e0\udce9"
+
+
+def test_names_of_any_kind_do_not_hurt_and_never_look_alike():
+    names = ["脑部", "研究", "ünï", "uni", "üni", "a–b", "a-b", "a—b", "???", "", "x" * 5000]
+    names += ["\ud800\udcff", "a\nb\x1b[2J\x00", "مرحبا"]
+    sheets = {
+        draw_overview(make_analysis((1, 8, 8), study_id=name, status=Status.NOT_ASSESSED)).tobytes()
+        for name in names
+    }
+    assert len(sheets) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("slices", "lesion", "words"),
+    [
+        (1, False, ["1 slice"]),
+        (2, False, ["2 slices"]),
+        (70, False, ["40 of 70 slices shown"]),
+        (24, True, ["1 finding", "24 slices"]),
+    ],
+)
+def test_numbers_and_words_agree(slices, lesion, words):
+    analysis = make_analysis((slices, 24, 20), lesion=lesion)
+    facts = fact_words(analysis, min(slices, 40))
+    assert facts[2:] == words

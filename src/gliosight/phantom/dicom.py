@@ -46,28 +46,19 @@ _LOCALIZER: tuple[tuple[Order, Flips], ...] = (
 class Placement:
     """How the patient lies in the scanner, and how the slices lie in the patient.
 
-    Parameters
-    ----------
-    oblique : (x, y, z)
-        Degrees by which patient and slices are turned about the RAS+ axes, first about x; before the shift.
-    shift : (x, y, z)
-        RAS+ mm by which the patient is moved, up to 200 each.
-    order : permutation of (0, 1, 2)
-        ``order[k]`` is the phantom's axis (slice, row, column) that becomes axis k of the files; the
-        patient stays where he is: (1, 0, 2) is coronal, (2, 0, 1) sagittal.
-    flips : three bools
-        Whether each axis of the files runs the other way.
-
     Raises
     ------
     ValueError
         Naming the field, the value found and the value needed.
     """
 
+    # Degrees by which patient and slices are turned about the RAS+ axes, first about x; before the shift.
     oblique: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0)  # of the patient, RAS+ mm
+    # ``order[k]`` is the phantom's axis (slice, row, column) that becomes axis k of the files; the patient
+    # stays where he is: (1, 0, 2) is coronal, (2, 0, 1) sagittal.
     order: Order = (0, 1, 2)
-    flips: Flips = (False, False, False)
+    flips: Flips = (False, False, False)  # whether each axis of the files runs the other way
 
     def __post_init__(self) -> None:
         if len(self.oblique) != 3 or not all(map(math.isfinite, self.oblique)):
@@ -124,40 +115,18 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Plane:
-    """One picture of a series: pixels, and where they lie in LPS mm.
+    """One picture of a series: pixels, and where they lie in LPS mm."""
 
-    Parameters
-    ----------
-    pixels : (rows, columns) array
-    position : (3,) array
-        ImagePositionPatient.
-    orientation : (6,) array
-        ImageOrientationPatient: first the direction in which the column index grows.
-    spacing : (float, float)
-        Between rows, between columns, mm.
-    step : float
-        Between slices; their thickness as well.
-    seconds : float
-        When it is acquired, from the beginning of the series.
-    """
-
-    pixels: NDArray[np.generic]
-    position: Positions
-    orientation: Positions
-    spacing: tuple[float, float]
-    step: float
-    seconds: float = 0.0
+    pixels: NDArray[np.generic]  # (rows, columns)
+    position: Positions  # (3,), ImagePositionPatient
+    orientation: Positions  # (6,), ImageOrientationPatient: first where the column index grows
+    spacing: tuple[float, float]  # between rows, between columns
+    step: float  # between slices; their thickness as well
+    seconds: float = 0.0  # when it is acquired, from the beginning of the series
 
 
 def write_dicom(phantom: Phantom, folder: Path, placement: Placement | None = None) -> Path:
-    """Write a whole study.
-
-    The same phantom and placement give the same bytes, UIDs included.
-
-    Returns
-    -------
-    Path
-        The folder of the study.
+    """Write a whole study and return its folder; the same settings give the same bytes, UIDs included.
 
     Raises
     ------
@@ -234,15 +203,7 @@ def turned(x: float, y: float, z: float) -> Positions:
 def arrange(
     values: NDArray[np.generic], affine: Positions, order: Order, flips: Flips
 ) -> tuple[NDArray[np.generic], Positions, Positions]:
-    """Permute and flip the axes of a volume; every voxel stays in its place.
-
-    Parameters
-    ----------
-    values : (slices, rows, columns) array
-    affine : (4, 4) array
-        RAS+ mm.
-    order, flips
-        As in `Placement`.
+    """Permute and flip the axes of a volume as in `Placement`; every voxel stays in its place.
 
     Returns
     -------
@@ -322,30 +283,24 @@ def window_of(planes: Iterable[Plane]) -> tuple[str, str]:
 def put_study(ds: Any, phantom: Phantom) -> None:
     """Patient, study and equipment (PS3.3 C.7.1, C.7.2, C.7.5): nobody's name, Siemens' words."""
     ds.SpecificCharacterSet = "ISO_IR 100"
-    ds.PatientName = "PHANTOM^SYNTHETIC"
-    ds.PatientID = f"PHANTOM-{phantom.spec.seed:04d}"
-    ds.PatientBirthDate = "19000101"
-    ds.PatientSex = "O"
+    ds.PatientName, ds.PatientID = "PHANTOM^SYNTHETIC", f"PHANTOM-{phantom.spec.seed:04d}"
+    ds.PatientBirthDate, ds.PatientSex = "19000101", "O"
     ds.PatientAge, ds.PatientWeight, ds.PatientSize = "000Y", "0", "0"
     ds.StudyDate, ds.StudyTime = STUDY_DATE, clock(0)
-    ds.StudyID = f"{phantom.spec.seed % 10000}"
+    ds.StudyID, ds.StudyDescription = f"{phantom.spec.seed % 10000}", "Synthetic head"
     ds.AccessionNumber = ds.ReferringPhysicianName = ""
-    ds.StudyDescription = "Synthetic head"
     ds.Manufacturer, ds.ManufacturerModelName = "SIEMENS", "Phantom Skyra"
-    ds.InstitutionName = "Synthetic"
-    ds.StationName, ds.DeviceSerialNumber = "MRC00000", "00000"
-    ds.SoftwareVersions = "syngo MR E11"
+    ds.InstitutionName, ds.StationName = "Synthetic", "MRC00000"
+    ds.DeviceSerialNumber, ds.SoftwareVersions = "00000", "syngo MR E11"
 
 
 def put_series(ds: Any, description: str, number: int, start: float) -> None:
     """Series and frame of reference (PS3.3 C.7.3, C.7.4), without their UIDs."""
-    ds.Modality = "MR"
-    ds.SeriesNumber = number
+    ds.Modality, ds.SeriesNumber = "MR", number
     ds.SeriesDescription = ds.ProtocolName = description
     ds.SeriesDate = ds.ContentDate = STUDY_DATE
     ds.SeriesTime = clock(start)
-    ds.BodyPartExamined = "HEAD"
-    ds.PatientPosition = "HFS"
+    ds.BodyPartExamined, ds.PatientPosition = "HEAD", "HFS"
     ds.PositionReferenceIndicator = ""
 
 
@@ -357,30 +312,22 @@ def put_protocol(ds: Any, protocol: Protocol) -> None:
     ds.ScanningSequence = list(protocol.scanning)
     ds.SequenceVariant = list(protocol.variant)
     ds.ScanOptions = list(protocol.options)
-    ds.MRAcquisitionType = "2D"
-    ds.AngioFlag = "N"
-    ds.RepetitionTime = decimal(protocol.tr)
+    ds.MRAcquisitionType, ds.AngioFlag = "2D", "N"
+    ds.RepetitionTime, ds.FlipAngle = decimal(protocol.tr), decimal(protocol.flip)
     if protocol.ti is not None:
         ds.InversionTime = decimal(protocol.ti)
-    ds.NumberOfAverages = "1"
-    ds.ImagingFrequency = "123.25"
-    ds.ImagedNucleus = "1H"
-    ds.MagneticFieldStrength = "3"
-    ds.EchoTrainLength = protocol.train
+    ds.NumberOfAverages, ds.EchoTrainLength = "1", protocol.train
+    ds.ImagingFrequency, ds.ImagedNucleus, ds.MagneticFieldStrength = "123.25", "1H", "3"
     ds.PercentSampling = ds.PercentPhaseFieldOfView = "100"
-    ds.PixelBandwidth = "220"
-    ds.ReceiveCoilName = "Head_32"
-    ds.FlipAngle = decimal(protocol.flip)
+    ds.PixelBandwidth, ds.ReceiveCoilName = "220", "Head_32"
     ds.InPlanePhaseEncodingDirection = "ROW"
 
 
 def put_contrast(ds: Any, start: float) -> None:
     """Contrast/Bolus (PS3.3 C.7.6.4)."""
-    ds.ContrastBolusAgent = "Gadolinium"
-    ds.ContrastBolusRoute = "IV"
-    ds.ContrastBolusVolume = "7.5"
+    ds.ContrastBolusAgent, ds.ContrastBolusIngredient = "Gadolinium", "GADOLINIUM"
+    ds.ContrastBolusRoute, ds.ContrastBolusVolume = "IV", "7.5"
     ds.ContrastBolusStartTime = clock(start - INJECTION)
-    ds.ContrastBolusIngredient = "GADOLINIUM"
 
 
 def put_plane(ds: Any, protocol: Protocol, plane: Plane, start: float) -> None:

@@ -1,7 +1,4 @@
-"""A phantom as files: slices in the LGG layout, or NIfTI (phantom layer).
-
-A module of its own, as each format is: ``dicom`` alone needs pydicom.
-"""
+"""A phantom as slices in the LGG layout, or NIfTI; apart from ``dicom``, which alone needs pydicom."""
 
 from __future__ import annotations
 
@@ -57,21 +54,11 @@ def write_lgg(phantom: Phantom, folder: Path) -> Path:
 
 
 def write_nifti(phantom: Phantom, folder: Path) -> Path:
-    """Write one NIfTI file for each sequence and one for the truth.
+    """Write one NIfTI file for each sequence and one for the truth; otherwise as `write_lgg`.
 
     ``<study_id>_flair.nii.gz``, ``_t1``, ``_t1ce`` (uint16) and ``_seg`` (uint8, 0 or 1). Arrays have the
     index order (column, row, slice), so that the first index runs to the patient's left and the second to
     posterior; sform and qform (both: scanner) lead to RAS+ millimetres.
-
-    Returns
-    -------
-    Path
-        The folder of the study.
-
-    Raises
-    ------
-    CannotWriteError
-        The study's folder holds something already, or cannot be written.
     """
     # NIfTI counts the fastest index first; the phantom's affine starts with the slices.
     affine = phantom.affine[:, [2, 1, 0, 3]]
@@ -91,13 +78,7 @@ def write_nifti(phantom: Phantom, folder: Path) -> Path:
 
 @contextmanager
 def study_folder(phantom: Phantom, folder: Path) -> Iterator[Path]:
-    """Give a folder to write a study into, which at the end becomes ``folder/<study_id>``.
-
-    Raises
-    ------
-    CannotWriteError
-        There is something in that folder, or it cannot be written.
-    """
+    """Give a folder to write into, which becomes ``folder/<study_id>``; raises `CannotWriteError`."""
     target = folder / phantom.spec.study_id
 
     def check() -> None:

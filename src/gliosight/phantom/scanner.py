@@ -11,8 +11,15 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.phantom.anatomy import Array, Grid, build, make_grid, smooth_noise
-from gliosight.phantom.signal import TISSUE, render
+from gliosight.phantom.anatomy import (
+    TISSUE,
+    Array,
+    Grid,
+    build,
+    make_grid,
+    render,
+    smooth_noise,
+)
 from gliosight.study import Geometry, MrSequence, Study, Volume
 
 # The channel order of the LGG layout, used wherever sequences stand in an array.
@@ -41,32 +48,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 class PhantomSpec:
     """What is asked of a synthetic study.
 
-    Parameters
-    ----------
-    seed : int
-        Decides the head, the lesion's place and shape, the scanner's field and the noise. The same seed
-        with and without a lesion is the same head under the same noise.
-    lesion : bool
-    lesion_side : {"left", "right"}
-        The patient's side.
-    lesion_radius_mm : float
-        Radius of the sphere whose volume the lesion has before skull, midline, ventricles and sulci cut
-        into it; 4 to 35.
-    slices : int
-    slice_spacing_mm : float
-        Between slices; they stand for all of it. 0.5 to 10.
-    pixel_mm : float
-        0.4 to 3.
-    matrix : int
-        Rows and columns.
-    noise : float
-        Standard deviation of the noise in each receiver channel, as a part of white matter's brightness.
-    bias : float
-        Standard deviation of the logarithm of the smooth shading.
-    skull : bool
-        ``False``: everything but the brain is exactly 0, as after skull-stripping.
-    sequences : tuple of MrSequence
-        With FLAIR.
+    The same seed with and without a lesion is the same head under the same noise.
 
     Raises
     ------
@@ -74,18 +56,19 @@ class PhantomSpec:
         Naming the field, the value found and the value needed.
     """
 
-    seed: int = 1
+    seed: int = 1  # decides the head, the lesion's position and shape, the shading and the noise
     lesion: bool = True
-    lesion_side: Literal["left", "right"] = "left"
+    lesion_side: Literal["left", "right"] = "left"  # the patient's
+    # Of the sphere whose volume the lesion has before skull, midline, ventricles and sulci cut into it.
     lesion_radius_mm: float = 17.0
     slices: int = 28
-    slice_spacing_mm: float = 5.0
+    slice_spacing_mm: float = 5.0  # slices stand for all of it
     pixel_mm: float = 0.9375
-    matrix: int = 256
-    noise: float = 0.03
-    bias: float = 0.06
-    skull: bool = True
-    sequences: tuple[MrSequence, ...] = CHANNELS
+    matrix: int = 256  # rows and columns
+    noise: float = 0.03  # standard deviation in each receiver channel, in white matter's brightness
+    bias: float = 0.06  # standard deviation of the logarithm of the smooth shading
+    skull: bool = True  # False: everything but the brain is exactly 0, as after skull-stripping
+    sequences: tuple[MrSequence, ...] = CHANNELS  # with FLAIR
 
     def __post_init__(self) -> None:
         # ValueError throughout: a caller catches one kind, whatever is wrong with a field.

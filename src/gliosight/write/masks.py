@@ -23,6 +23,8 @@ from gliosight.study import Study
 
 # NIfTI-1 counts the voxels of an axis in 16 bits; NIfTI-2 in 64.
 MOST_OF_NIFTI1 = 32_767
+# Columns of an affine of (slice, row, column) in the order of NIfTI's (i, j, k).
+XYZ = [2, 1, 0, 3]
 
 
 def write_mask(analysis: Analysis, folder: Path) -> dict[str, str]:
@@ -71,7 +73,7 @@ def read_mask(path: Path, study: Study) -> NDArray[np.bool_]:
         if not path.is_dir():
             return _read_nifti(path, study)
         names = [f"{name}_mask.tif" for name in safe_names(study.slice_names)]
-        return np.stack([_read_plane(path / name, study.shape[1:]) for name in names])
+        return np.stack([_read_slice(path / name, study.shape[1:]) for name in names])
     except (GliosightError, MemoryError):
         raise
     except Exception as error:  # whatever nibabel and tifffile raise for a broken file
@@ -79,48 +81,54 @@ def read_mask(path: Path, study: Study) -> NDArray[np.bool_]:
 
 
 def _read_nifti(path: Path, study: Study) -> NDArray[np.bool_]:
-    image = nibabel.load(_regular(path))
+    _check_regular(path)
+    image = nibabel.load(path)
     if image.get_data_dtype().kind not in "biuf":
         raise _damaged(f"the mask's voxels are of type {image.get_data_dtype()}", path)
     # Before anything of its size is allocated.
     if image.shape != study.shape[::-1]:
         raise _damaged(f"the mask's grid is {image.shape}, the study's {study.shape[::-1]}", path)
     # Saved by another program it may be mirrored, and only the affine says so.
-    geometry = study.geometry
-    if (
-        geometry is None
-        or geometry.affine is None
-        or not np.allclose(image.affine, geometry.affine[:, [2, 1, 0, 3]], rtol=0, atol=1e-3)
-    ):
+    affine = None if study.geometry is None else study.geometry.affine
+    if affine is None or not np.allclose(image.affine, affine[:, XYZ], rtol=0, atol=1e-3):
         raise _damaged("the mask's affine is not the study's", path)
     return np.asarray(image.dataobj).transpose(2, 1, 0) > 0
 
 
-def _read_plane(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    with tifffile.TiffFile(_regular(path)) as file:
+def _read_slice(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    _check_regular(path)
+    with tifffile.TiffFile(path) as file:
         page = file.pages[0]
         if page.shape != shape:  # before anything of its size is allocated
             raise _damaged(f"the mask's slice is {page.shape}, the study's {shape}", path)
         return np.asarray(page.asarray()) > 0
 
 
-def _regular(path: Path) -> Path:
+def _check_regular(path: Path) -> None:
     if not path.is_file():  # opening a FIFO would wait for ever
         raise _damaged("there is no such mask", path)
-    return path
 
 
 def _damaged(what: str, path: Path) -> DamagedInputError:
-    return DamagedInputError(
-        what, where=path.name, remedy="give a mask on the grid of the one that gliosight wrote"
-    )
+    remedy = "give a mask on the grid of the one that gliosight wrote"
+    return DamagedInputError(what, where=path.name, remedy=remedy)
 
 
 def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> bool:
     """Write values on the study's grid; ``False`` where NIfTI cannot hold that."""
-    header = _nifti_header(study)
-    if header is None:
+    affine = None if study.geometry is None else study.geometry.affine
+    if "nifti" in study.source:
+        header = study.source["nifti"]["header"].copy()
+    elif affine is None or study.kind not in ("arrays", "dicom"):
         return False
+    else:
+        header = (
+            nibabel.Nifti2Header if max(study.shape) > MOST_OF_NIFTI1 else nibabel.Nifti1Header
+        )()
+        header.set_data_shape(study.shape[::-1])
+        scanner = study.kind == "dicom"
+        header.set_qform(affine[:, XYZ], code="scanner" if scanner else 0)  # loses a tilt
+        header.set_sform(affine[:, XYZ], code="scanner" if scanner else "aligned")
     header.set_data_dtype(values.dtype)
     header["cal_max"] = 1
     header["descrip"] = b"gliosight, research use only"
@@ -129,23 +137,6 @@ def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> bool:
     # Without an affine of its own the image keeps the header's forms as they are, broken ones, too.
     nibabel.save(kind(np.ascontiguousarray(values.transpose(2, 1, 0)), None, header), path)
     return True
-
-
-def _nifti_header(study: Study) -> Any:
-    """The header of the study's own NIfTI file, or one made from its affine, or ``None``."""
-    if "nifti" in study.source:
-        return study.source["nifti"]["header"].copy()
-    affine = None if study.geometry is None else study.geometry.affine
-    if affine is None or study.kind not in ("arrays", "dicom"):
-        return None
-    affine = affine[:, [2, 1, 0, 3]]  # from (slice, row, column) to NIfTI's (i, j, k)
-    two = max(study.shape) > MOST_OF_NIFTI1
-    header = nibabel.Nifti2Header() if two else nibabel.Nifti1Header()
-    header.set_data_shape(study.shape[::-1])
-    scanner = study.kind == "dicom"
-    header.set_qform(affine, code="scanner" if scanner else 0)  # loses a tilt, the sform keeps it
-    header.set_sform(affine, code="scanner" if scanner else "aligned")
-    return header
 
 
 def _write_slices(study: Study, values: NDArray[Any], folder: Path) -> None:

@@ -23,7 +23,7 @@ from gliosight.write.pictures import (
     find_box,
     find_window,
     plan_display,
-    slice_places,
+    position_words,
     trace,
 )
 from gliosight.write.report import start_slice
@@ -34,10 +34,12 @@ MOST_SLICES = 40
 WIDTH = 1600
 MARGIN = 36
 GAP = 8
+# What is above and below the slices.
+HEAD, FOOT = 132, 116
 # Wide or tall pictures get a cell no flatter or narrower than this: weird sizes must stay visible.
 ASPECT_LIMITS = (0.4, 2.5)
 TALLEST_CELL = 620
-# Room above a picture for its index and place: they must not cover a lesion.
+# Room above a picture for its index and position: they must not cover a lesion.
 CAPTION = 26
 # Outlines are drawn this much larger and shrunk: Pillow does not smooth lines itself.
 SMOOTHING = 2
@@ -63,90 +65,78 @@ def draw_overview(analysis: Analysis) -> Image.Image:
     """The contact sheet as a picture; see `write_overview`."""
     flair = analysis.study.flair.values
     slices, *box = find_box(flair, analysis.mask)
-    seen = range(analysis.study.shape[0])[slices if len(flair) > MOST_SLICES else slice(None)]
+    visible = range(len(flair))[slices if len(flair) > MOST_SLICES else slice(None)]
     always = [finding.largest_slice for finding in analysis.findings] or [start_slice(analysis)]
-    chosen = choose_slices(len(seen), MOST_SLICES, [k - seen[0] for k in always if k in seen])
-    indices = [seen[k] for k in chosen]
+    chosen = choose_slices(
+        len(visible), MOST_SLICES, [k - visible[0] for k in always if k in visible]
+    )
+    indices = [visible[k] for k in chosen]
+    window = find_window(flair)
+    positions = position_words(analysis.study.geometry)
     shape = (len(flair), *flair[0][box[0], box[1]].shape)
     display = plan_display(analysis.study.geometry, shape)
-    columns, width, height = _plan_grid(len(indices), display)
-    rows = math.ceil(len(indices) / columns)
-    head, foot = 132, 116
-    sheet = Image.new("RGB", (WIDTH, head + rows * (CAPTION + height + GAP) - GAP + foot), PAPER)
-    _write_head(sheet, analysis, len(indices))
-    window = find_window(flair)
-    places = slice_places(analysis.study.geometry)
-    inset = (WIDTH - columns * (width + GAP) + GAP) // 2
-    for k, index in enumerate(indices):
-        cell = _draw_cell(
-            display,
-            window.apply(flair[index][box[0], box[1]]),
-            analysis.mask[index][box[0], box[1]],
-            (width, height),
-        )
-        _letter_cell(cell, display, str(index), places[index] if places else "")
-        row, column = divmod(k, columns)
-        sheet.paste(cell, (inset + column * (width + GAP), head + row * (CAPTION + height + GAP)))
-    _write_foot(sheet, display, sheet.height - foot + 22)
-    return sheet
-
-
-def _plan_grid(count: int, display: Display) -> tuple[int, int, int]:
-    """Columns of the sheet, and width and height of a cell."""
     aspect = min(max(display.aspect, ASPECT_LIMITS[0]), ASPECT_LIMITS[1])
     # A sheet about as high as three quarters of its width.
-    columns = max(1, min(count, round(math.sqrt(count / aspect / 0.75))))
+    columns = max(1, min(len(indices), round(math.sqrt(len(indices) / aspect / 0.75))))
     width = (WIDTH - 2 * MARGIN - (columns - 1) * GAP) // columns
     height = round(width / aspect)
     if height > TALLEST_CELL:
         width, height = max(1, round(TALLEST_CELL * aspect)), TALLEST_CELL
-    return columns, width, height
+    rows = math.ceil(len(indices) / columns)
+    bottom = HEAD + rows * (CAPTION + height + GAP) - GAP
+    sheet = Image.new("RGB", (WIDTH, bottom + FOOT), PAPER)
+    inset = (WIDTH - columns * (width + GAP) + GAP) // 2
+    for k, index in enumerate(indices):
+        cell = Image.new("RGB", (width, CAPTION + height), (0, 0, 0))
+        grey = window.apply(flair[index][box[0], box[1]])
+        picture = _outlined(display, grey, analysis.mask[index][box[0], box[1]], (width, height))
+        cell.paste(
+            picture, ((width - picture.width) // 2, CAPTION + (height - picture.height) // 2)
+        )
+        _letter(cell, display, str(index), positions[index] if positions else "")
+        row, column = divmod(k, columns)
+        sheet.paste(cell, (inset + column * (width + GAP), HEAD + row * (CAPTION + height + GAP)))
+    _write_head(sheet, analysis, len(indices))
+    pen = ImageDraw.Draw(sheet)
+    pen.text((MARGIN, bottom + 22), RESEARCH_USE, AMBER, _font(22), stroke_width=0.3)
+    meaning = _shorten(_plain(f"{MASK_MEANING} {display_note(display)}"), WIDTH - 2 * MARGIN, 18)
+    pen.text((MARGIN, bottom + 60), meaning, QUIET, _font(18))
+    return sheet
 
 
-def _draw_cell(
+def _outlined(
     display: Display, grey: NDArray[np.uint8], mask: NDArray[np.bool_], size: tuple[int, int]
 ) -> Image.Image:
-    """One slice with its outline, whole and undistorted, centred in its cell."""
-    cell = Image.new("RGB", (size[0], CAPTION + size[1]), (0, 0, 0))
-    aspect = display.aspect
-    width = max(1, round(min(size[0], size[1] * aspect)))
-    height = max(1, round(min(size[1], size[0] / aspect)))
+    """One slice with its outline, whole and undistorted, as large as its cell allows."""
+    width = max(1, round(min(size[0], size[1] * display.aspect)))
+    height = max(1, round(min(size[1], size[0] / display.aspect)))
     loops = trace(display.turn(mask))
+    large = (width * SMOOTHING, height * SMOOTHING) if loops else (width, height)
     picture = Image.fromarray(np.ascontiguousarray(display.turn(grey)))
+    picture = picture.resize(large, Image.Resampling.BICUBIC).convert("RGB")
     if not loops:
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC).convert("RGB")
-    else:
-        large = (width * SMOOTHING, height * SMOOTHING)
-        picture = picture.resize(large, Image.Resampling.BICUBIC).convert("RGB")
-        _draw_loops(picture, loops, (large[0] / display.columns, large[1] / display.rows))
-        picture = picture.resize((width, height), Image.Resampling.BOX)
-    cell.paste(picture, ((size[0] - width) // 2, CAPTION + (size[1] - height) // 2))
-    return cell
-
-
-def _draw_loops(
-    picture: Image.Image, loops: list[NDArray[np.int64]], scale: tuple[float, float]
-) -> None:
+        return picture
     pen = ImageDraw.Draw(picture)
-    for colour, width in (((0, 0, 0), 7), (OUTLINE, 3)):
+    scale = (large[0] / display.columns, large[1] / display.rows)
+    for colour, thickness in (((0, 0, 0), 7), (OUTLINE, 3)):
         for loop in loops:
             points = [(float(x) * scale[0], float(y) * scale[1]) for x, y in loop.tolist()]
             # Two more points close the joint where the loop begins.
-            pen.line([*points, *points[:2]], fill=colour, width=width, joint="curve")
+            pen.line([*points, *points[:2]], fill=colour, width=thickness, joint="curve")
+    return picture.resize((width, height), Image.Resampling.BOX)
 
 
-def _letter_cell(cell: Image.Image, display: Display, index: str, place: str) -> None:
+def _letter(cell: Image.Image, display: Display, index: str, position: str) -> None:
+    """Write the slice's index and position above it, and edge letters at its sides."""
     pen = ImageDraw.Draw(cell)
     width, height = cell.size
-    wide = width >= 150
-    middle = (CAPTION + height) / 2
+    font, middle = _font(17 if width >= 150 else 13), (CAPTION + height) / 2
     for at, text, anchor, colour in (
         ((6, 5), index, "la", INK),
-        ((width - 6, 5), place if wide else "", "ra", QUIET),
+        ((width - 6, 5), position if width >= 150 else "", "ra", QUIET),
         ((6, middle), display.left, "lm", INK),
         ((width - 6, middle), display.right, "rm", INK),
     ):
-        font = _font(17 if wide else 13)
         pen.text(at, text, colour, font, anchor, stroke_width=2, stroke_fill=(0, 0, 0))
 
 
@@ -154,37 +144,26 @@ def fact_words(analysis: Analysis, shown: int) -> list[str]:
     """The facts below the verdict, ``shown`` being the number of slices on the sheet."""
     score, threshold = score_words(analysis)
     volume, remark = volume_words(analysis)
-    facts = [f"score {score}, threshold {threshold}", f"volume {volume}"]
-    if remark:
-        facts[-1] += f" ({remark})"
+    facts = [
+        f"score {score}, threshold {threshold}",
+        f"volume {volume}" + (f" ({remark})" if remark else ""),
+    ]
     if analysis.findings:
         facts.append(count_words(len(analysis.findings), "finding"))
-    count = analysis.study.shape[0]
-    slices = count_words(count, "slice")
-    facts.append(slices if shown == count else f"{shown} of {slices} shown")
-    return facts
+    slices = count_words(analysis.study.shape[0], "slice")
+    return [*facts, slices if shown == analysis.study.shape[0] else f"{shown} of {slices} shown"]
 
 
 def _write_head(sheet: Image.Image, analysis: Analysis, shown: int) -> None:
     pen = ImageDraw.Draw(sheet)
-    status = analysis.status.value.capitalize()
-    pen.text(
-        (MARGIN, 30), status, fill=STATUS_COLOUR[analysis.status], font=_font(44), stroke_width=0.5
-    )
-    left = MARGIN + pen.textlength(status, font=_font(44)) + 60
-    name = _shorten(drawable(analysis.study.study_id), WIDTH - MARGIN - left, 24)
-    pen.text((WIDTH - MARGIN, 40), name, fill=INK, font=_font(24), anchor="ra")
-    facts = _plain("   ·   ".join(fact_words(analysis, shown)))
-    line = _shorten(facts, WIDTH - 2 * MARGIN, 22)
-    pen.text((MARGIN, 88), line, fill=QUIET, font=_font(22))
-
-
-def _write_foot(sheet: Image.Image, display: Display, top: int) -> None:
-    pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, top), RESEARCH_USE, fill=AMBER, font=_font(22), stroke_width=0.3)
-    meaning = f"{MASK_MEANING} {display_note(display)}"
-    line = _shorten(_plain(meaning), WIDTH - 2 * MARGIN, 18)
-    pen.text((MARGIN, top + 38), line, fill=QUIET, font=_font(18))
+    status, font = analysis.status.value.capitalize(), _font(44)
+    pen.text((MARGIN, 30), status, STATUS_COLOUR[analysis.status], font, stroke_width=0.5)
+    room = WIDTH - 2 * MARGIN
+    left = pen.textlength(status, font=font) + 60
+    name = _shorten(drawable(analysis.study.study_id), room - left, 24)
+    pen.text((WIDTH - MARGIN, 40), name, INK, _font(24), "ra")
+    facts = _shorten(_plain("   ·   ".join(fact_words(analysis, shown))), room, 22)
+    pen.text((MARGIN, 88), facts, QUIET, _font(22))
 
 
 def drawable(text: str) -> str:

@@ -1,6 +1,6 @@
-"""The Jinja2 environment of all HTML pages: all is escaped, and a missing name is an error (stage: write).
+"""The Jinja2 environment of all HTML pages; apart because three kinds of pages share it.
 
-Apart because the report, the evaluation and the data set's page share it.
+All is escaped, and a missing name is an error (stage: write).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import cache
 from importlib import resources
 
-from jinja2 import BaseLoader, Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 
 
 @cache
@@ -22,9 +22,5 @@ def template_text(package: str, name: str) -> str:
 def environment() -> Environment:
     """The environment of all pages."""
     return Environment(
-        loader=BaseLoader(),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

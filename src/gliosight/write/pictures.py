@@ -54,30 +54,20 @@ _CONVENTION: tuple[tuple[Plane, NDArray[np.float64], NDArray[np.float64]], ...] 
 class Display:
     """How the native planes of a study are turned to be looked at.
 
-    Parameters
-    ----------
-    plane : {"axial", "coronal", "sagittal"} or None
-        ``None`` where the sides are unknown: shown as given.
-    oblique : bool
-        Whether the plane is tilted against the patient's axes.
-    transpose, flip_rows, flip_columns : bool
-        Rows and columns change places first, then the displayed rows and columns are reversed.
-    rows, columns : int
-        Size of the displayed picture in pixels.
-    pixel : tuple of float
-        Height and width of a displayed pixel: mm, or (1, 1) without geometry.
-    top, bottom, left, right : str
-        Edge letters, the strongest direction first; empty where the sides are unknown.
+    Rows and columns change places first (``transpose``), then the displayed rows and columns are reversed.
+    Edge letters have the strongest direction first; they are empty where the sides are unknown.
     """
 
-    plane: Plane | None
-    oblique: bool
-    transpose: bool
-    flip_rows: bool
-    flip_columns: bool
-    rows: int
+    rows: int  # size of the displayed picture in pixels
     columns: int
-    pixel: tuple[float, float]
+    pixel: tuple[
+        float, float
+    ]  # height and width of a displayed pixel: mm, or (1, 1) without geometry
+    plane: Plane | None = None  # None where the sides are unknown: shown as given
+    oblique: bool = False  # tilted against the patient's axes
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_columns: bool = False
     top: str = ""
     bottom: str = ""
     left: str = ""
@@ -113,51 +103,46 @@ def plan_display(geometry: Geometry | None, shape: tuple[int, int, int]) -> Disp
         Slices, rows, columns of the native grid.
     """
     rows, columns = shape[1:]
-    if geometry is None:
-        return Display(None, False, False, False, False, rows, columns, (1.0, 1.0))
-    if geometry.believed != "all":
-        return Display(None, False, False, False, False, rows, columns, geometry.spacing)
+    pixel = (1.0, 1.0) if geometry is None else geometry.spacing
+    if geometry is None or geometry.believed != "all":
+        return Display(rows, columns, pixel)
     normal = np.abs(geometry.normal)
-    name, to_right, to_bottom = _CONVENTION[int(normal.argmax())]
+    plane, to_right, to_bottom = _CONVENTION[int(normal.argmax())]
     down, across = geometry.row_direction, geometry.column_direction
-    pixel = geometry.spacing
     straight = abs(down @ to_bottom) + abs(across @ to_right)
     crossed = abs(down @ to_right) + abs(across @ to_bottom)
     transpose = bool(crossed > straight)
     if transpose:
-        down, across = across, down
-        rows, columns = columns, rows
-        pixel = (pixel[1], pixel[0])
+        down, across, rows, columns, pixel = across, down, columns, rows, (pixel[1], pixel[0])
     flip_rows, flip_columns = bool(down @ to_bottom < 0), bool(across @ to_right < 0)
     down = -down if flip_rows else down
     across = -across if flip_columns else across
     return Display(
-        plane=name,
+        rows,
+        columns,
+        (float(pixel[0]), float(pixel[1])),
+        plane=plane,
         oblique=bool(normal.max() < OBLIQUE_BELOW),
         transpose=transpose,
         flip_rows=flip_rows,
         flip_columns=flip_columns,
-        rows=rows,
-        columns=columns,
-        pixel=(float(pixel[0]), float(pixel[1])),
-        top=edge_letters(-down),
-        bottom=edge_letters(down),
-        left=edge_letters(-across),
-        right=edge_letters(across),
+        top=_edge_letters(-down),
+        bottom=_edge_letters(down),
+        left=_edge_letters(-across),
+        right=_edge_letters(across),
     )
 
 
-def edge_letters(direction: NDArray[np.float64]) -> str:
+def _edge_letters(direction: NDArray[np.float64]) -> str:
     """One or two letters for a unit vector in RAS+: ``"AS"`` is anterior and a bit superior."""
-    order = np.argsort(-np.abs(direction), kind="stable")
-    first, second = int(order[0]), int(order[1])
+    first, second = np.argsort(-np.abs(direction), kind="stable")[:2]
     letters = _LETTERS[first][int(direction[first] > 0)]
     if abs(direction[second]) > SECOND_LETTER_FROM:
         letters += _LETTERS[second][int(direction[second] > 0)]
     return letters
 
 
-def slice_places(geometry: Geometry | None) -> tuple[str, ...] | None:
+def position_words(geometry: Geometry | None) -> tuple[str, ...] | None:
     """Where each slice lies along the normal: ``"S 34.2 mm"`` is superior of the origin."""
     if geometry is None or geometry.believed != "all":
         return None
@@ -229,19 +214,21 @@ def _sample(values: NDArray[Any]) -> tuple[NDArray[np.float64], list[int]]:
     return values[:: steps[0], :: steps[1], :: steps[2]].astype(np.float64), steps
 
 
-def fit_within(rows: int, columns: int, longest: int) -> tuple[int, int]:
-    """Rows and columns, shrunk if the longer side has more than ``longest`` pixels."""
-    shrink = min(1.0, longest / max(rows, columns))
-    return max(1, round(rows * shrink)), max(1, round(columns * shrink))
+def _shrunk(picture: Image.Image, longest: int, filter_: Image.Resampling) -> Image.Image:
+    """The picture, its longer side at most ``longest`` pixels; never enlarged."""
+    shrink = min(1.0, longest / max(picture.size))
+    width, height = (max(1, round(side * shrink)) for side in picture.size)
+    if (width, height) == picture.size:
+        return picture
+    gap = 3.0 if filter_ is Image.Resampling.LANCZOS else None
+    return picture.resize((width, height), filter_, reducing_gap=gap)
 
 
 def encode_grey(grey: NDArray[np.uint8], longest: int) -> bytes:
     """A displayed plane as JPEG, its longer side at most ``longest`` pixels."""
     picture = Image.fromarray(np.ascontiguousarray(grey))
-    rows, columns = fit_within(grey.shape[0], grey.shape[1], longest)
-    if (rows, columns) != grey.shape:
-        picture = picture.resize((columns, rows), Image.Resampling.LANCZOS, reducing_gap=3.0)
     buffer = io.BytesIO()
+    picture = _shrunk(picture, longest, Image.Resampling.LANCZOS)
     picture.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return buffer.getvalue()
 
@@ -251,10 +238,7 @@ def encode_heat(probability: NDArray[np.float32], longest: int) -> bytes | None:
     if not probability.max() >= HEAT_FROM:
         return None
     picture = Image.fromarray(np.ascontiguousarray(probability, dtype=np.float32))
-    rows, columns = fit_within(probability.shape[0], probability.shape[1], longest)
-    if (rows, columns) != probability.shape:
-        picture = picture.resize((columns, rows), Image.Resampling.BOX)
-    level = np.asarray(picture)
+    level = np.asarray(_shrunk(picture, longest, Image.Resampling.BOX))
     step = np.where(level < HEAT_FROM, 0, np.clip(np.ceil(level * HEAT_STEPS), 1, HEAT_STEPS))
     indexed = Image.fromarray(step.astype(np.uint8))
     indexed.putpalette([part for colour in heat_colours() for part in colour[:3]])
@@ -298,51 +282,38 @@ def trace(mask: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     are the ends of one straight run, and along each lattice column likewise; a loop takes a run
     across and a run down in turn.
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if len(rows) == 0:
+    if not mask.any():
         return []
-    top, left = int(rows[0]), int(columns[0])
-    box = np.pad(mask[top : rows[-1] + 1, left : columns[-1] + 1], 1)
+    box = np.pad(mask, 1)
     a, b, c, d = box[:-1, :-1], box[:-1, 1:], box[1:, :-1], box[1:, 1:]
-    single = a ^ b ^ c ^ d
     double = (a == d) & (b == c) & (a != b)
-    y, x = np.nonzero(single | double)  # sorted by row, then column
-    twice = np.where(double[y, x], 2, 1)
-    x, y = np.repeat(x, twice), np.repeat(y, twice)
-    across = _partners(np.arange(len(x)))
-    down = _partners(np.lexsort((np.arange(len(x)), y, x)))
-    points = np.column_stack([x + left, y + top])
+    y, x = np.nonzero((a ^ b ^ c ^ d) | double)  # sorted by row, then column
+    y, x = (np.repeat(part, np.where(double[y, x], 2, 1)) for part in (y, x))
+    # The other end of each corner's run: the corners of a row, or column, are paired two by two.
+    across, down = np.arange(len(x)) ^ 1, np.empty(len(x), dtype=np.int64)
+    by_column = np.lexsort((np.arange(len(x)), y, x))
+    down[by_column[0::2]], down[by_column[1::2]] = by_column[1::2], by_column[0::2]
+    points = np.column_stack([x, y])
     loops = []
     seen = np.zeros(len(x), dtype=bool)
     for start in range(len(x)):
-        if seen[start]:
-            continue
         loop, here = [], start
         while not seen[here]:
             there = int(across[here])
             seen[here] = seen[there] = True
             loop += [here, there]
             here = int(down[there])
-        loops.append(points[loop])
+        if loop:
+            loops.append(points[loop])
     return loops
-
-
-def _partners(order: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The other end of each corner's run, the corners being paired two by two in this order."""
-    partner = np.empty(len(order), dtype=np.int64)
-    partner[order[0::2]] = order[1::2]
-    partner[order[1::2]] = order[0::2]
-    return partner
 
 
 def svg_path(loops: Iterable[NDArray[np.int64]]) -> str:
     """Loops as the ``d`` of an SVG path, in relative runs across and down."""
     parts = []
     for loop in loops:
-        x, y = (int(value) for value in loop[0])
-        parts.append(f"M{x} {y}")
-        steps = np.diff(loop, axis=0)
-        parts += [f"h{dx}" if dx else f"v{dy}" for dx, dy in steps.tolist()]
+        parts.append(f"M{loop[0, 0]} {loop[0, 1]}")
+        parts += [f"h{dx}" if dx else f"v{dy}" for dx, dy in np.diff(loop, axis=0).tolist()]
         parts.append("z")
     return "".join(parts)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import json
 import re
 import stat
@@ -45,15 +46,6 @@ SCHEMA_VERSION = "1.2"
 # Digits kept of a number: more than any input holds, fewer than two machines agree on.
 DIGITS = 6
 ANALYSE_AGAIN = "analyse the study again"
-# What values of an unexpected type raise, and text that is not JSON.
-_UNEXPECTED = (
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RecursionError,
-)
 # A table program takes a cell that begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
@@ -149,38 +141,34 @@ def read_result(folder: Path) -> dict[str, Any]:
         A version with another schema wrote it.
     """
     path = folder / RESULT_FILE
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_RECORD:
-            raise _damaged("no regular file, or far larger than any result")
-        with _reading():
-            result = json.loads(path.read_text("utf-8"))
-            version = str(result["schema_version"])
-            if re.fullmatch(r"[0-9]+\.[0-9]+", version) and version != SCHEMA_VERSION:
-                raise UnsupportedInputError(
-                    f"a result of schema {version}, this version reads {SCHEMA_VERSION}",
-                    where=RESULT_FILE,
-                    remedy=ANALYSE_AGAIN,
-                )
-            provenance, source = result["provenance"], result["source"]
-            texts = [
-                result["study_id"],
-                source["kind"],
-                *(provenance[key] for key in ("version", "engine", "precision")),
-                *(provenance["model"][key] for key in ("name", "sha256")),
-                *provenance["channels"],
-            ]
-            if source["kind"] == "dicom":
-                texts.append(source["series"]["FLAIR"]["frames_digest"])
-            if not all(isinstance(text, str) for text in texts):
-                raise TypeError
-    except OSError as error:
-        raise NothingReadableError(
-            f"no result of gliosight there: {error.strerror}",
-            where=folder.name or str(folder),
-            remedy="give the folder that gliosight analyze wrote",
-        ) from error
-    return dict(result)
+    with _written_by_us():
+        try:
+            status = path.stat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_RECORD:
+                raise _damaged("no regular file, or far larger than any result")
+            result: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        except OSError as error:
+            raise NothingReadableError(
+                f"no result of gliosight there: {error.strerror}",
+                where=folder.name or str(folder),
+                remedy="give the folder that gliosight analyze wrote",
+            ) from error
+        version = str(result["schema_version"])
+        if re.fullmatch(r"[0-9]+\.[0-9]+", version) and version != SCHEMA_VERSION:
+            raise UnsupportedInputError(
+                f"a result of schema {version}, this version reads {SCHEMA_VERSION}",
+                where=RESULT_FILE,
+                remedy=ANALYSE_AGAIN,
+            )
+        made_by, source = result["provenance"], result["source"]
+        texts = [result["study_id"], source["kind"], *made_by["channels"]]
+        texts += [made_by[key] for key in ("version", "engine", "precision")]
+        texts += [made_by["model"][key] for key in ("name", "sha256")]
+        if source["kind"] == "dicom":
+            texts.append(source["series"]["FLAIR"]["frames_digest"])
+        if not all(isinstance(text, str) for text in texts):
+            raise _damaged("not what gliosight writes")
+        return result
 
 
 def restore(
@@ -211,15 +199,15 @@ def restore(
     DamagedInputError
         The mask is not the one that the result describes, or the result contradicts itself.
     """
-    with _reading():
-        detection, provenance = result["detection"], result["provenance"]
+    with _written_by_us():
+        detection, made_by = result["detection"], result["provenance"]
         status, score = Status(result["status"]), detection["score"]
         flags = tuple(Flag(**flag) for flag in result["flags"])
-        recorded = {finding["tracking_uid"]: finding for finding in result["findings"]}
+        records = {record["tracking_uid"]: record for record in result["findings"]}
         # These UIDs are made from the mask's voxels.
-        if [finding.tracking_uid for finding in findings] == list(recorded):
+        if [finding.tracking_uid for finding in findings] == list(records):
             findings = tuple(
-                _recorded(finding, recorded[finding.tracking_uid]) for finding in findings
+                _recorded(finding, records[finding.tracking_uid]) for finding in findings
             )
             threshold = detection["score_threshold"]
             # Both are rounded; equal within the last digit they decide nothing.
@@ -235,50 +223,45 @@ def restore(
         else:
             raise _damaged("the mask is not the one that the result describes", "mask")
         unknown = np.full(study.shape[0], np.nan, np.float32)
-        return Analysis(
-            study=study,
-            maps=Maps(np.broadcast_to(np.float32(np.nan), study.shape), unknown),
-            decision=Decision(
-                mask=mask,
-                slice_probabilities=unknown,
-                score=score,
-                score_threshold=float(detection["score_threshold"]),
-                slice_threshold=float(detection["threshold"]),
-                status=status,
-                reason=result["reason"],
-                rules=tuple(detection["rules"]),
-            ),
-            labels=labels,
-            findings=findings,
-            flags=flags,
-            provenance=Provenance(
-                version=provenance["version"],
-                model=provenance["model"]["name"],
-                model_sha256=provenance["model"]["sha256"],
-                engine=provenance["engine"],
-                precision=provenance["precision"],
-                channels=tuple(provenance["channels"]),
-                settings=dict(provenance["settings"]),
-            ),
+        decision = Decision(
+            mask=mask,
+            slice_probabilities=unknown,
+            score=score,
+            score_threshold=float(detection["score_threshold"]),
+            slice_threshold=float(detection["threshold"]),
+            status=status,
+            reason=result["reason"],
+            rules=tuple(detection["rules"]),
         )
+        provenance = Provenance(
+            version=made_by["version"],
+            model=made_by["model"]["name"],
+            model_sha256=made_by["model"]["sha256"],
+            engine=made_by["engine"],
+            precision=made_by["precision"],
+            channels=tuple(made_by["channels"]),
+            settings=dict(made_by["settings"]),
+        )
+        maps = Maps(np.broadcast_to(np.float32(np.nan), study.shape), unknown)
+        return Analysis(study, maps, decision, labels, findings, flags, provenance)
 
 
 def _recorded(finding: Finding, record: Mapping[str, Any]) -> Finding:
     """A finding with the side and the probabilities that its record has: they need the pixels."""
     mean, peak = record["mean_probability"], record["peak_probability"]
     if record["side"] not in get_args(Side) or not 0 <= mean <= peak <= 1:
-        raise ValueError
+        raise _damaged("not what gliosight writes")
     return replace(finding, side=record["side"], mean_probability=mean, peak_probability=peak)
 
 
 @contextlib.contextmanager
-def _reading() -> Iterator[None]:
+def _written_by_us() -> Iterator[None]:
     """Whatever the values of a result raise means that gliosight did not write it."""
     try:
         yield
-    except GliosightError:
+    except (GliosightError, MemoryError):
         raise
-    except _UNEXPECTED as error:
+    except Exception as error:  # JSON of any shape can be there
         raise _damaged("not what gliosight writes") from error
 
 
@@ -293,13 +276,28 @@ def load_schema() -> dict[str, Any]:
     return schema
 
 
+# Columns of findings.csv for the fields of `Finding` that have several values.
+_SPREAD = {
+    "centroid_voxel": ("centroid_slice", "centroid_row", "centroid_column"),
+    "centroid_mm": ("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"),
+    "bounding_box_voxel": (
+        *("box_slice_from", "box_row_from", "box_column_from"),
+        *("box_slice_to", "box_row_to", "box_column_to"),
+    ),
+    "slices": ("first_slice", "last_slice"),
+}
+
+
 def write_findings(analysis: Analysis, path: Path) -> None:
     """Write ``findings.csv``: one row per finding, tuples spread over columns, unknown values empty."""
-    rows = [
-        {"study_id": analysis.study.study_id, **_flat(finding)} for finding in analysis.findings
-    ]
-    columns = [column for field in fields(Finding) for column in _columns(field.name)]
-    write_table(rows, ["study_id", *columns], path)
+    columns = {field.name: _SPREAD.get(field.name, (field.name,)) for field in fields(Finding)}
+    rows = []
+    for finding in analysis.findings:
+        row: dict[str, Any] = {"study_id": analysis.study.study_id}
+        for name, value in asdict(finding).items():
+            row.update(zip(columns[name], np.ravel(value).tolist(), strict=value is not None))
+        rows.append(row)
+    write_table(rows, ["study_id", *itertools.chain(*columns.values())], path)
 
 
 def write_table(rows: list[dict[str, Any]], header: list[str], path: Path) -> None:
@@ -311,42 +309,12 @@ def write_table(rows: list[dict[str, Any]], header: list[str], path: Path) -> No
             writer.writerow({key: _cell(row.get(key)) for key in header})
 
 
-_SPREAD = {
-    "centroid_voxel": ("centroid_slice", "centroid_row", "centroid_column"),
-    "centroid_mm": ("centroid_x_mm", "centroid_y_mm", "centroid_z_mm"),
-    "bounding_box_voxel": (
-        "box_slice_from",
-        "box_row_from",
-        "box_column_from",
-        "box_slice_to",
-        "box_row_to",
-        "box_column_to",
-    ),
-    "slices": ("first_slice", "last_slice"),
-}
-
-
-def _columns(field: str) -> tuple[str, ...]:
-    return _SPREAD.get(field, (field,))
-
-
-def _flat(finding: Finding) -> dict[str, Any]:
-    row: dict[str, Any] = {}
-    for field, value in asdict(finding).items():
-        columns = _columns(field)
-        flat = [value] if field not in _SPREAD else np.ravel(value).tolist()
-        row.update(zip(columns, flat if value is not None else [None] * len(columns), strict=True))
-    return row
-
-
 def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return rounded(value)
     if isinstance(value, str):
         # Control codes, and characters that turn the text round, are made visible.
         text = printable(value)
         return "'" + text if text.startswith(FORMULA) else text
-    return value
+    return rounded(value)
 
 
 def rounded(value: Any) -> Any:

@@ -1,6 +1,6 @@
-"""Numbers and facts of an analysis in words, the same in report and overview (stage: write).
+"""Numbers and facts of an analysis in words; apart because report and overview both use them (stage: write).
 
-Apart because both use them. A measure that is not known is a dash, never a zero.
+A measure that is not known is a dash, never a zero.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ def volume_words(analysis: Analysis) -> tuple[str, str]:
     return pixels, "slice thickness not in the input: pixels only"
 
 
+def area_words(analysis: Analysis, pixels: int) -> str:
+    """An area on a slice."""
+    geometry = analysis.study.geometry
+    if geometry is None:
+        return count_words(pixels, "pixel")
+    return f"{pixels * geometry.pixel_area:,.0f} mm²"
+
+
 def count_words(number: int, word: str) -> str:
     """A number and what it counts."""
     return f"{number:,} {word}" + ("" if number == 1 else "s")
@@ -34,6 +42,11 @@ def count_words(number: int, word: str) -> str:
 def millilitres(volume: float) -> str:
     """A volume with as many digits as mean something."""
     return f"{volume:.2f} ml" if 0 < volume < 1 else f"{volume:.1f} ml"
+
+
+def part(value: float) -> float:
+    """The length of a bar for a value between 0 and 1."""
+    return min(max(value, 0.0), 1.0)
 
 
 def probability_words(value: float) -> str:
@@ -53,10 +66,8 @@ def against(value: float, threshold: float) -> tuple[str, str]:
 
 def score_words(analysis: Analysis) -> tuple[str, str]:
     """The study's score and the threshold it is held against."""
-    decision = analysis.decision
-    if decision.score is None:
-        return DASH, against(0.0, decision.score_threshold)[1]
-    return against(decision.score, decision.score_threshold)
+    score, bound = against(analysis.decision.score or 0.0, analysis.decision.score_threshold)
+    return (DASH if analysis.decision.score is None else score), bound
 
 
 def display_note(display: Display) -> str:
@@ -74,10 +85,7 @@ def display_note(display: Display) -> str:
 def unknown_measures(analysis: Analysis) -> str:
     """Why some measures are not given; empty when all are."""
     missing = []
-    if any(
-        finding.volume_ml is None or finding.largest_area_mm2 is None
-        for finding in analysis.findings
-    ):
+    if any(None in (finding.volume_ml, finding.largest_area_mm2) for finding in analysis.findings):
         missing.append("volumes need the slice spacing")
     if any(finding.longest_diameter_mm is None for finding in analysis.findings):
         missing.append("diameters need axial slices")
@@ -104,5 +112,5 @@ def _value_words(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_value_words(item) for item in value) or DASH
+        return ", ".join(map(_value_words, value)) or DASH
     return str(value)

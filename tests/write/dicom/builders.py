@@ -18,10 +18,11 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from gliosight.analysis import Analysis, Decision, Provenance, Status
-from gliosight.maps import Maps
+from gliosight.analysis import Analysis, Status
+from gliosight.dicom import new_dataset
 from gliosight.measure import measure
-from gliosight.study import DicomSource, Flag, Geometry, MrSequence, Study, Volume
+from gliosight.study import DicomSource, Flag, Geometry, MrSequence
+from tests.write import builders
 
 STUDY_UID = "1.2.826.0.1.3680043.8.498.1"
 SERIES_UID = "1.2.826.0.1.3680043.8.498.2"
@@ -45,16 +46,13 @@ def straightened(orientation: Sequence[float]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Made:
-    """A source and where its slices lie.
-
-    ``positions`` (slices, 3) and ``orientation`` (2, 3) are LPS; ``spacing`` is between rows, columns.
-    """
+    """A source and where its slices lie."""
 
     source: DicomSource
     geometry: Geometry | None
-    positions: NDArray[np.float64]
-    orientation: NDArray[np.float64]
-    spacing: tuple[float, float]
+    positions: NDArray[np.float64]  # (slices, 3), LPS
+    orientation: NDArray[np.float64]  # (2, 3), LPS
+    spacing: tuple[float, float]  # between rows, between columns
 
 
 def make_source(
@@ -69,22 +67,11 @@ def make_source(
     shuffled: bool = True,
     **changes: Any,
 ) -> Made:
-    """A series.
+    """A series of single frames, or of ``enhanced`` instances with several frames each.
 
-    Parameters
-    ----------
-    gaps : float or sequence of float
-        Between slices, mm.
-    tilt_mm : float
-        How far each slice is shifted down its columns against the one before: a gantry's tilt.
-    enhanced : int, optional
-        Write so many enhanced instances with several frames each, in place of single frames.
-    per_frame_orientation : bool
-        Whether enhanced frames each have their orientation and measures, as some vendors write them.
-    shuffled : bool
-        Whether instances and frames come in an order that says nothing of their position.
-    **changes
-        Attributes of every header by keyword; ``None`` removes one.
+    ``gaps`` are between slices; by ``tilt_mm`` each slice is shifted down its columns, as by a gantry's tilt.
+    ``shuffled``: instances and frames come in an order that says nothing of their position. ``changes`` are
+    attributes of every header by keyword; ``None`` removes one.
     """
     slices = shape[0]
     row, column = straightened(orientation)
@@ -94,7 +81,7 @@ def make_source(
     corner = np.array([-31.5, 22.25, 7.125])
     positions = corner + along[:, None] * normal + np.arange(slices)[:, None] * tilt_mm * column
     # Digits a header holds; the reader sees no more.
-    positions = np.array([[float(_ds(x)) for x in one] for one in positions])
+    positions = np.array([[float(_ds(x)) for x in position] for position in positions])
     told = np.array([float(_ds(x)) for x in np.concatenate([row, column])]).reshape(2, 3)
     to_ras = np.array([-1.0, -1.0, 1.0])
     geometry = Geometry(
@@ -144,57 +131,42 @@ def make_analysis(
     status: Status | None = None,
     geometry: bool = True,
     flags: tuple[Flag, ...] = (),
-    probability: NDArray[np.float32] | None = None,
     **provenance: Any,
 ) -> Analysis:
     """An analysis of a source whose mask is given, with the findings that `measure` makes of it."""
-    slices = len(made.source.frames)
     first = made.source.headers[0]
-    shape = (slices, int(first.Rows), int(first.Columns))
+    shape = (len(made.source.frames), int(first.Rows), int(first.Columns))
     mask = blobs(shape) if mask is None else mask
-    where = made.geometry if geometry else None
     rng = np.random.default_rng(11)
-    if probability is None:
-        probability = np.where(mask, 0.75, 0.02).astype(np.float32)
-        probability += rng.uniform(0, 0.1, shape).astype(np.float32)
+    probability = np.where(mask, 0.75, 0.02).astype(np.float32)
+    probability += rng.uniform(0, 0.1, shape).astype(np.float32)
     values = np.full(shape, 5.0, dtype=np.float32)
-    values[:, 2:-2, 2:-2] = 300 + rng.uniform(0, 50, (slices, shape[1] - 4, shape[2] - 4))
-    study = Study(
-        "0123456789ab",
-        {MrSequence.FLAIR: Volume(values, where)},
-        tuple(f"slice {k + 1}" for k in range(slices)),
-        "dicom",
-        source={"dicom": made.source},
-    )
-    if status is None:
-        status = Status.FOUND if mask.any() else Status.NOT_FOUND
-    made_by = Provenance(
-        version="0.1.0",
-        model="joint-test",
-        model_sha256="0f" * 32,
-        engine="onnxruntime",
-        precision="float32",
-        channels=("FLAIR", "FLAIR", "FLAIR"),
-        settings={"threads": 2, "decision": {"pixel_threshold": 0.5}},
-    )
-    decision = Decision(
-        mask=mask,
-        slice_probabilities=probability.max(axis=(1, 2)),
-        score=None if status is Status.NOT_ASSESSED else float(probability.max()),
-        score_threshold=0.5,
-        slice_threshold=0.4,
+    values[:, 2:-2, 2:-2] = 300 + rng.uniform(0, 50, (shape[0], shape[1] - 4, shape[2] - 4))
+    analysis = builders.make_analysis(
+        shape,
+        made.geometry if geometry else None,
+        values={MrSequence.FLAIR: values},
+        probability=probability,
+        sequences=(MrSequence.FLAIR,),
         status=status,
-        reason="Made for a test.",
+        findings=(),
+        flags=flags,
     )
+    source = {"dicom": made.source}
+    study = replace(analysis.study, study_id="0123456789ab", kind="dicom", source=source)
     labels, findings = measure(study, mask, probability, origin="made")
-    return Analysis(
-        study,
-        Maps(probability, probability.max(axis=(1, 2))),
-        decision,
-        labels,
-        findings,
-        flags,
-        replace(made_by, **provenance),
+    made_by: dict[str, Any] = {
+        "model": "joint-test",
+        "channels": ("FLAIR",) * 3,
+        "settings": {"threads": 2, "decision": {"pixel_threshold": 0.5}},
+        **provenance,
+    }
+    return replace(
+        analysis,
+        study=study,
+        labels=labels,
+        findings=findings,
+        provenance=replace(analysis.provenance, **made_by),
     )
 
 
@@ -223,78 +195,80 @@ def _ds(value: float) -> str:
     return f"{value:.6f}"
 
 
-def _patient(sop_class: str, number: int) -> Dataset:
-    out = Dataset()
+def _patient(sop_class: str, shape: tuple[int, int, int], number: int) -> Dataset:
+    out = new_dataset(
+        SpecificCharacterSet="ISO_IR 100",
+        PatientName="Phantom^Walter",
+        PatientID="PHANTOM-7",
+        PatientBirthDate="19700203",
+        PatientSex="M",
+        StudyInstanceUID=STUDY_UID,
+        StudyDate="20240102",
+        StudyTime="101112",
+        ReferringPhysicianName="Doctor^Ruth",
+        StudyID="S1",
+        AccessionNumber="A1",
+        StudyDescription="Head",
+        SeriesInstanceUID=SERIES_UID,
+        SeriesNumber=4,
+        Modality="MR",
+        FrameOfReferenceUID=REFERENCE_UID,
+        PositionReferenceIndicator="",
+        Manufacturer="Phantom works",
+        SOPClassUID=sop_class,
+        SOPInstanceUID=f"{SERIES_UID}.{number + 1}",
+        InstanceNumber=number + 1,
+        ImageType=["ORIGINAL", "PRIMARY", "M", "NONE"],
+        Rows=shape[1],
+        Columns=shape[2],
+    )
     out.file_meta = FileMetaDataset()
     out.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    out.SpecificCharacterSet = "ISO_IR 100"
-    out.PatientName = "Phantom^Walter"
-    out.PatientID = "PHANTOM-7"
-    out.PatientBirthDate = "19700203"
-    out.PatientSex = "M"
-    out.StudyInstanceUID = STUDY_UID
-    out.StudyDate = "20240102"
-    out.StudyTime = "101112"
-    out.ReferringPhysicianName = "Doctor^Ruth"
-    out.StudyID = "S1"
-    out.AccessionNumber = "A1"
-    out.StudyDescription = "Head"
-    out.SeriesInstanceUID = SERIES_UID
-    out.SeriesNumber = 4
-    out.Modality = "MR"
-    out.FrameOfReferenceUID = REFERENCE_UID
-    out.PositionReferenceIndicator = ""
-    out.Manufacturer = "Phantom works"
-    out.SOPClassUID = sop_class
-    out.SOPInstanceUID = f"{SERIES_UID}.{number + 1}"
-    out.InstanceNumber = number + 1
     return out
+
+
+def _groups(
+    orientation: NDArray[np.float64], spacing: tuple[float, float]
+) -> tuple[Dataset, Dataset]:
+    """Plane orientation and pixel measures, as the functional groups hold them."""
+    turn = new_dataset(ImageOrientationPatient=[_ds(x) for x in orientation.ravel()])
+    return turn, new_dataset(PixelSpacing=[str(x) for x in spacing], SliceThickness="3.5")
 
 
 def _single(
     shape: tuple[int, int, int],
-    place: NDArray[np.float64],
+    position: NDArray[np.float64],
     orientation: NDArray[np.float64],
     spacing: tuple[float, float],
     number: int,
 ) -> Dataset:
-    out = _patient(MRImageStorage, number)
-    out.ImageType = ["ORIGINAL", "PRIMARY", "M"]
-    out.Rows, out.Columns = shape[1:]
-    out.ImagePositionPatient = [_ds(x) for x in place]
-    out.ImageOrientationPatient = [_ds(x) for x in orientation.ravel()]
-    out.PixelSpacing = [str(x) for x in spacing]
-    out.SliceThickness = "3.5"
+    out = _patient(MRImageStorage, shape, number)
+    for group in _groups(orientation, spacing):
+        out.update(group)
+    out.ImagePositionPatient = [_ds(x) for x in position]
     return out
 
 
 def _enhanced(
     shape: tuple[int, int, int],
-    places: Sequence[NDArray[np.float64]],
+    positions: Sequence[NDArray[np.float64]],
     orientation: NDArray[np.float64],
     spacing: tuple[float, float],
     number: int,
     per_frame_orientation: bool,
 ) -> Dataset:
-    out = _patient(EnhancedMRImageStorage, number)
-    out.ImageType = ["ORIGINAL", "PRIMARY", "M", "NONE"]
-    out.Rows, out.Columns = shape[1:]
-    out.NumberOfFrames = len(places)
-    shared, turn, size = Dataset(), Dataset(), Dataset()
-    turn.ImageOrientationPatient = [_ds(x) for x in orientation.ravel()]
-    size.PixelSpacing = [str(x) for x in spacing]
-    size.SliceThickness = "3.5"
-    if not per_frame_orientation:
-        shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [turn], [size]
+    out = _patient(EnhancedMRImageStorage, shape, number)
+    out.NumberOfFrames = len(positions)
+    frames = [
+        new_dataset(
+            PlanePositionSequence=[new_dataset(ImagePositionPatient=[_ds(x) for x in position])]
+        )
+        for position in positions
+    ]
+    shared = Dataset()
+    for holder in frames if per_frame_orientation else [shared]:
+        turn, size = _groups(orientation, spacing)
+        holder.PlaneOrientationSequence, holder.PixelMeasuresSequence = [turn], [size]
     out.SharedFunctionalGroupsSequence = [shared]
-    frames = []
-    for place in places:
-        frame, position = Dataset(), Dataset()
-        position.ImagePositionPatient = [_ds(x) for x in place]
-        frame.PlanePositionSequence = [position]
-        if per_frame_orientation:
-            frame.PlaneOrientationSequence = [copy.deepcopy(turn)]
-            frame.PixelMeasuresSequence = [copy.deepcopy(size)]
-        frames.append(frame)
     out.PerFrameFunctionalGroupsSequence = frames
     return out

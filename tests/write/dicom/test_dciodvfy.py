@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pydicom
 import pytest
 
 from gliosight.write.dicom import write_dicom
@@ -20,71 +20,54 @@ from tests.write.dicom.builders import (
     with_side,
 )
 
-STRIPPED = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-    "StudyID",
-    "AccessionNumber",
-    "StudyDescription",
-    "Manufacturer",
-    "PositionReferenceIndicator",
-    "SpecificCharacterSet",
-    "SliceThickness",
+STRIPPED = dict.fromkeys(
+    (
+        *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"),
+        *("ReferringPhysicianName", "StudyID", "AccessionNumber", "StudyDescription"),
+        *("Manufacturer", "PositionReferenceIndicator", "SpecificCharacterSet", "SliceThickness"),
+    )
 )
-NOTHING = np.zeros(SHAPE, dtype=bool)
 ONE = (1, 40, 36)
-
-CASES: dict[str, Any] = {
-    "one lesion": lambda: with_side(make_analysis(make_source()), "left"),
-    "many": lambda: with_side(
-        make_analysis(make_source(), blobs(count=4)), "left", "right", "midline", "unknown"
-    ),
-    "none": lambda: make_analysis(make_source(), NOTHING),
-    "none, enhanced": lambda: make_analysis(make_source(enhanced=2), NOTHING),
-    "one slice": lambda: make_analysis(make_source(ONE)),
-    "one slice, none": lambda: make_analysis(make_source(ONE), np.zeros(ONE, dtype=bool)),
-    "oblique": lambda: make_analysis(make_source(orientation=OBLIQUE)),
-    "coronal": lambda: make_analysis(make_source(orientation=CORONAL)),
-    "uneven": lambda: make_analysis(make_source(gaps=[4, 4, 4, 9, 4, 4, 4, 4])),
-    "tilted": lambda: make_analysis(make_source(tilt_mm=1.2)),
-    "enhanced": lambda: make_analysis(make_source(enhanced=1)),
-    "enhanced, several": lambda: make_analysis(make_source(enhanced=3, per_frame_orientation=True)),
-    "stripped": lambda: make_analysis(make_source(**dict.fromkeys(STRIPPED))),
-    "stripped, one slice": lambda: make_analysis(make_source(ONE, **dict.fromkeys(STRIPPED))),
-    "stripped, enhanced": lambda: make_analysis(make_source(enhanced=1, **dict.fromkeys(STRIPPED))),
-    "no frame of reference": lambda: make_analysis(make_source(FrameOfReferenceUID=None)),
-    "lossy": lambda: make_analysis(
-        make_source(
-            LossyImageCompression="01",
-            LossyImageCompressionRatio="10",
-            LossyImageCompressionMethod="ISO_10918_1",
-        )
-    ),
-    "lossy, no more said": lambda: make_analysis(make_source(LossyImageCompression="01")),
-    "Japanese": lambda: make_analysis(
-        make_source(SpecificCharacterSet="ISO_IR 192", PatientName="Yamada^Tarou=山田^太郎")
-    ),
-    "nonsense": lambda: make_analysis(
-        make_source(
-            PatientSex="Female",
-            PatientBirthDate="long ago",
-            StudyTime="noon",
-            StudyID="x" * 20,
-            PatientID="y" * 70,
-            PatientAge="old",
-        )
-    ),
-    "de-identified": lambda: make_analysis(
-        make_source(PatientIdentityRemoved="YES", DeidentificationMethod="by hand")
-    ),
+LOSSY = {
+    "LossyImageCompression": "01",
+    "LossyImageCompressionRatio": "10",
+    "LossyImageCompressionMethod": "ISO_10918_1",
 }
-OBJECTS = {
-    "no frame of reference": ["report.dcm"],
+# Values that DICOM does not allow.
+NONSENSE = {
+    "PatientSex": "Female",
+    "PatientBirthDate": "long ago",
+    "StudyTime": "noon",
+    "StudyID": "x" * 20,
+    "PatientID": "y" * 70,
+    "PatientAge": "old",
+}
+# The source, and whether there is a lesion in it.
+CASES: dict[str, tuple[dict[str, Any], bool]] = {
+    "none": ({}, False),
+    "none, enhanced": ({"enhanced": 2}, False),
+    "one slice": ({"shape": ONE}, True),
+    "one slice, none": ({"shape": ONE}, False),
+    "oblique": ({"orientation": OBLIQUE}, True),
+    "coronal": ({"orientation": CORONAL}, True),
+    "uneven": ({"gaps": [4, 4, 4, 9, 4, 4, 4, 4]}, True),
+    "tilted": ({"tilt_mm": 1.2}, True),
+    "enhanced": ({"enhanced": 1}, True),
+    "enhanced, several": ({"enhanced": 3, "per_frame_orientation": True}, True),
+    "stripped": (STRIPPED, True),
+    "stripped, enhanced": ({"enhanced": 1, **STRIPPED}, True),
+    "no frame of reference": ({"FrameOfReferenceUID": None}, True),
+    "lossy": (LOSSY, True),
+    "lossy, no more said": ({"LossyImageCompression": "01"}, True),
+    "Japanese": (
+        {"SpecificCharacterSet": "ISO_IR 192", "PatientName": "Yamada^Tarou=山田^太郎"},
+        True,
+    ),
+    "nonsense": (NONSENSE, True),
+    "de-identified": (
+        {"PatientIdentityRemoved": "YES", "DeidentificationMethod": "by hand"},
+        True,
+    ),
 }
 
 
@@ -93,29 +76,33 @@ def dciodvfy_errors(dciodvfy: str, path: Path) -> list[str]:
     run = subprocess.run(
         [dciodvfy, "-new", str(path)], capture_output=True, text=True, check=False, errors="replace"
     )
-    told = (run.stderr + run.stdout).splitlines()
+    lines = (run.stderr + run.stdout).splitlines()
     # It says what it took the file for; a file it cannot read has no such line.
-    assert any(line in ("Segmentation", "Comprehensive3DSR") for line in told), told
-    return [line for line in told if line.startswith("Error")]
+    assert any(line in ("Segmentation", "Comprehensive3DSR") for line in lines), lines
+    return [line for line in lines if line.startswith("Error")]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_nodciodvfy_errors(name: str, dciodvfy: str, tmp_path: Path) -> None:
-    write_dicom(CASES[name](), tmp_path, probability=True)
-    paths = sorted(tmp_path.iterdir())
-    assert [one.name for one in paths] == OBJECTS.get(
-        name, ["probability.dcm", "report.dcm", "segmentation.dcm"]
-    )
-    for path in paths:
+def test_no_errors_in_any_object(name: str, dciodvfy: str, tmp_path: Path) -> None:
+    changes, lesion = CASES[name]
+    made = make_source(**changes)
+    shape = changes.get("shape", SHAPE)
+    write_dicom(make_analysis(made, blobs(shape) & lesion), tmp_path, probability=True)
+    names = ["probability.dcm", "report.dcm", "segmentation.dcm"]
+    if name == "no frame of reference":
+        names = ["report.dcm"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for path in tmp_path.iterdir():
         assert dciodvfy_errors(dciodvfy, path) == [], path.name
 
 
-def test_it_does_finddciodvfy_errors(dciodvfy: str, tmp_path: Path) -> None:
+def test_no_errors_in_many_findings_and_it_does_find_errors(dciodvfy: str, tmp_path: Path) -> None:
     """What it says nothing about would be no proof."""
-    import pydicom
-
-    write_dicom(make_analysis(make_source()), tmp_path, probability=False)
+    analysis = make_analysis(make_source(), blobs(count=4))
+    analysis = with_side(analysis, "left", "right", "midline", "unknown")
+    write_dicom(analysis, tmp_path, probability=True)
     for path in tmp_path.iterdir():
+        assert dciodvfy_errors(dciodvfy, path) == [], path.name
         dataset = pydicom.dcmread(path)
         del dataset.PatientID
         dataset.save_as(path)

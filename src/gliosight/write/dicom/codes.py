@@ -1,7 +1,7 @@
-"""The codes of our DICOM objects, by their names in the standard (stage: write).
+"""The codes of our DICOM objects (stage: write); apart because the table in docs/dicom.md is made from it.
 
-They come from pydicom's dictionaries, so that a wrong number cannot be typed; what is not in them stands
-below with its source. Apart because the table in docs/dicom.md is made from this module.
+They come from pydicom's dictionaries by their names in the standard, so that a wrong number cannot be typed;
+what is not in them stands below with its source.
 """
 
 from __future__ import annotations

@@ -8,30 +8,29 @@ measures. A measure that is not known is left out.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
+import highdicom as hd
 from pydicom.dataset import Dataset
 from pydicom.uid import SegmentationStorage
 
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
-from gliosight.dicom import new_dataset, quietly
+from gliosight.dicom import new_dataset
 from gliosight.errors import UnsupportedInputError, printable
 from gliosight.write.dicom import codes
 from gliosight.write.dicom.readback import check_report, checked
 from gliosight.write.dicom.segmentation import (
     MANUFACTURER,
-    SERIES_NUMBERS,
     algorithm_parameters,
+    equipment,
     save,
     short,
     tracking_id,
     why_not,
 )
 from gliosight.write.dicom.source import UTF_8, Origin, origin_of
-from gliosight.write.dicom.uids import Uids, device_uid, uids_of
+from gliosight.write.dicom.uids import Uids, uid_from, uids_of
 from gliosight.write.result import rounded
 
 # Flags of writing: a result that is read again has them, the one just analysed not yet.
@@ -75,87 +74,73 @@ def write_report(
         if segmented is None:
             segmented = why_not(analysis, origin) is None
         seg = uids_of(analysis, "segmentation") if segmented else None
-        with quietly():
-            report = _build(analysis, origin, seg)
-        save(report, path, analysis)
+        save(_build(analysis, origin, seg), path, analysis)
         check_report(path, analysis, origin, seg)
 
 
 def _build(analysis: Analysis, origin: Origin, seg: Uids | None) -> Dataset:
-    from highdicom.sr import Comprehensive3DSR, MeasurementReport, ObservationContext
-
+    made_by = analysis.provenance
     uids = uids_of(analysis, "report" if seg else "report without segmentation")
-    groups = [_study_group(analysis, uids.group)]
-    groups += [_finding_group(analysis, origin, finding, seg) for finding in analysis.findings]
-    content = MeasurementReport(
-        observation_context=ObservationContext(observer_device_context=_observer(analysis)),
+    # The observer is this version with this model, on whatever machine it ran.
+    observer = hd.sr.DeviceObserverIdentifyingAttributes(
+        uid=uid_from(f"gliosight/{made_by.version}/{made_by.model_sha256}"),
+        name="gliosight",
+        manufacturer_name=MANUFACTURER,
+        model_name=short(made_by.model),
+        serial_number=short(made_by.model_sha256),
+    )
+    # What limits the answer, such as missing slices, which make every volume a lower bound.
+    warnings = [
+        printable(f"{flag.code}: {flag.message}")
+        for flag in analysis.flags
+        if flag.severity == "warning" and flag.code not in OURS
+    ]
+    content = hd.sr.MeasurementReport(
+        observation_context=hd.sr.ObservationContext(
+            observer_device_context=hd.sr.ObserverContext(
+                observer_type=codes.DEVICE, observer_identifying_attributes=observer
+            )
+        ),
         procedure_reported=codes.BRAIN_MRI,
-        imaging_measurements=groups,
+        imaging_measurements=[
+            _study_group(analysis, uids.group, warnings),
+            *(_finding_group(analysis, origin, finding, seg) for finding in analysis.findings),
+        ],
     )
     evidence = _evidence(origin, seg)
-    if not all(warning.isascii() for warning in _warnings(analysis)):
+    if not all(warning.isascii() for warning in warnings):
         evidence[0].SpecificCharacterSet = UTF_8
-    return Comprehensive3DSR(
+    return hd.sr.Comprehensive3DSR(
         evidence=evidence,
         content=content[0],
-        series_instance_uid=uids.series,
-        series_number=SERIES_NUMBERS["report"],
-        sop_instance_uid=uids.instance,
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name="gliosight",
-        software_versions=short(analysis.provenance.version),
-        device_serial_number=short(analysis.provenance.model_sha256),
         series_description="Glioma findings, research use only",
         is_complete=True,
         is_final=False,
         is_verified=False,
+        **equipment(analysis, uids, "report"),
     )
 
 
 def _evidence(origin: Origin, seg: Uids | None) -> list[Dataset]:
     """The images and the SEG that the report refers to; patient and study are taken from the first."""
-    images = [
+    references = [(image.series, image.sop_class, image.sop_instance) for image in origin.instances]
+    if seg is not None:
+        references.append((seg.series, SegmentationStorage, seg.instance))
+    evidence = [
         new_dataset(
             StudyInstanceUID=origin.study,
-            SeriesInstanceUID=instance.series,
-            SOPClassUID=instance.sop_class,
-            SOPInstanceUID=instance.sop_instance,
+            SeriesInstanceUID=series,
+            SOPClassUID=sop_class,
+            SOPInstanceUID=sop_instance,
         )
-        for instance in origin.instances
+        for series, sop_class, sop_instance in references
     ]
-    images[0].update(origin.dataset())
-    if seg is not None:
-        images.append(
-            new_dataset(
-                StudyInstanceUID=origin.study,
-                SeriesInstanceUID=seg.series,
-                SOPClassUID=SegmentationStorage,
-                SOPInstanceUID=seg.instance,
-            )
-        )
-    return images
+    evidence[0].update(origin.dataset())
+    return evidence
 
 
-def _observer(analysis: Analysis) -> Any:
-    from highdicom.sr import DeviceObserverIdentifyingAttributes, ObserverContext
-
-    return ObserverContext(
-        observer_type=codes.DEVICE,
-        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
-            uid=device_uid(analysis),
-            name="gliosight",
-            manufacturer_name=MANUFACTURER,
-            model_name=short(analysis.provenance.model),
-            serial_number=short(analysis.provenance.model_sha256),
-        ),
-    )
-
-
-def _algorithm(analysis: Analysis, parameters: Mapping[str, str] = MappingProxyType({})) -> Any:
-    from highdicom.sr import AlgorithmIdentification
-
-    return AlgorithmIdentification(
+def _algorithm(analysis: Analysis, parameters: dict[str, str]) -> Any:
+    return hd.sr.AlgorithmIdentification(
         name=short(analysis.provenance.model),
         version=short(analysis.provenance.version),
         parameters=[f"{key}={value}" for key, value in parameters.items()],
@@ -163,96 +148,67 @@ def _algorithm(analysis: Analysis, parameters: Mapping[str, str] = MappingProxyT
     )
 
 
-def _study_group(analysis: Analysis, uid: str) -> Any:
-    from highdicom.sr import (
-        FindingSite,
-        MeasurementsAndQualitativeEvaluations,
-        QualitativeEvaluation,
-        TrackingIdentifier,
-    )
-
-    present = analysis.status is Status.FOUND
-    group = MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=TrackingIdentifier(uid=uid, identifier="Study"),
+def _study_group(analysis: Analysis, uid: str, warnings: list[str]) -> Any:
+    verdict = codes.PRESENT if analysis.status is Status.FOUND else codes.ABSENT
+    group = hd.sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=hd.sr.TrackingIdentifier(uid=uid, identifier="Study"),
         finding_type=codes.TUMOUR,
-        finding_sites=[FindingSite(codes.BRAIN)],
+        finding_sites=[hd.sr.FindingSite(codes.BRAIN)],
         algorithm_id=_algorithm(analysis, algorithm_parameters(analysis)),
-        qualitative_evaluations=[
-            QualitativeEvaluation(codes.PRESENCE, codes.PRESENT if present else codes.ABSENT)
-        ],
+        qualitative_evaluations=[hd.sr.QualitativeEvaluation(codes.PRESENCE, verdict)],
     )
-    _comment(group, RESEARCH_USE, MASK_MEANING, LIMITS, *_warnings(analysis))
+    _comment(group, RESEARCH_USE, MASK_MEANING, LIMITS, *warnings)
     return group
 
 
-def _warnings(analysis: Analysis) -> list[str]:
-    """What limits the answer, such as missing slices, which make every volume a lower bound."""
-    warnings = [
-        flag for flag in analysis.flags if flag.severity == "warning" and flag.code not in OURS
-    ]
-    return [printable(f"{flag.code}: {flag.message}") for flag in warnings]
-
-
 def _finding_group(analysis: Analysis, origin: Origin, finding: Finding, seg: Uids | None) -> Any:
-    from highdicom.sr import (
-        FindingSite,
-        MeasurementsAndQualitativeEvaluations,
-        ReferencedSegment,
-        SourceImageForMeasurementGroup,
-        TrackingIdentifier,
-        VolumetricROIMeasurementsAndQualitativeEvaluations,
-    )
-
+    side = codes.LATERALITY.get(finding.side)
     common: dict[str, Any] = {
-        "tracking_identifier": TrackingIdentifier(
-            uid=finding.tracking_uid, identifier=tracking_id(finding.id)
+        "tracking_identifier": hd.sr.TrackingIdentifier(
+            uid=finding.tracking_uid, identifier=tracking_id(finding)
         ),
         "finding_category": codes.ABNORMAL,
         "finding_type": codes.PRIMARY_NEOPLASM,
-        "finding_sites": [FindingSite(codes.BRAIN, laterality=codes.LATERALITY.get(finding.side))],
-        "algorithm_id": _algorithm(analysis),
+        "finding_sites": [hd.sr.FindingSite(codes.BRAIN, laterality=side)],
+        "algorithm_id": _algorithm(analysis, {}),
         "measurements": _measurements(finding),
     }
     if seg is not None:
         # By parts: highdicom's from_segmentation fails on a SEG with one segment (0.28.2).
-        group = VolumetricROIMeasurementsAndQualitativeEvaluations(
-            referenced_segment=ReferencedSegment(
-                sop_class_uid=SegmentationStorage,
-                sop_instance_uid=seg.instance,
-                segment_number=finding.id,
-                **_sources(origin),
-            ),
-            **common,
+        segment = hd.sr.ReferencedSegment(
+            sop_class_uid=SegmentationStorage,
+            sop_instance_uid=seg.instance,
+            segment_number=finding.id,
+            **_sources(origin),
+        )
+        group = hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+            referenced_segment=segment, **common
         )
     else:
         frame = origin.frames[finding.largest_slice]
-        group = MeasurementsAndQualitativeEvaluations(
-            source_images=[
-                SourceImageForMeasurementGroup(
-                    referenced_sop_class_uid=frame.sop_class,
-                    referenced_sop_instance_uid=frame.sop_instance,
-                    referenced_frame_numbers=None if frame.number is None else [frame.number],
-                )
-            ],
-            **common,
+        image = hd.sr.SourceImageForMeasurementGroup(
+            referenced_sop_class_uid=frame.sop_class,
+            referenced_sop_instance_uid=frame.sop_instance,
+            referenced_frame_numbers=None if frame.number is None else [frame.number],
         )
+        group = hd.sr.MeasurementsAndQualitativeEvaluations(source_images=[image], **common)
     _comment(group, MASK_MEANING)
     return group
 
 
 def _sources(origin: Origin) -> dict[str, Any]:
     """What a segment was drawn on: the series, or the images where they are in several."""
-    from highdicom.sr import SourceImageForSegmentation, SourceSeriesForSegmentation
-
     if len(origin.series) == 1:
-        return {"source_series": SourceSeriesForSegmentation(origin.frames[0].series)}
-    images = [SourceImageForSegmentation(x.sop_class, x.sop_instance) for x in origin.instances]
-    return {"source_images": images}
+        return {"source_series": hd.sr.SourceSeriesForSegmentation(origin.frames[0].series)}
+    return {
+        "source_images": [
+            hd.sr.SourceImageForSegmentation(image.sop_class, image.sop_instance)
+            for image in origin.instances
+        ]
+    }
 
 
 def _measurements(finding: Finding) -> list[Any]:
-    from highdicom.sr import Measurement
-
     # Rounded before, as in result.json, so that a result read from there gives the same.
     certainty = 100 * rounded(finding.mean_probability)
     rows: tuple[tuple[Any, float | None, Any, Any, Any], ...] = (
@@ -263,12 +219,8 @@ def _measurements(finding: Finding) -> list[Any]:
         (codes.CERTAINTY, certainty, codes.PERCENT, None, codes.MEAN),
     )
     return [
-        Measurement(
-            name=name,
-            value=rounded(float(value)),
-            unit=unit,
-            method=method,
-            derivation=derivation,
+        hd.sr.Measurement(
+            name, value=rounded(float(value)), unit=unit, method=method, derivation=derivation
         )
         for name, value, unit, method, derivation in rows
         if value is not None and math.isfinite(value)
@@ -277,13 +229,8 @@ def _measurements(finding: Finding) -> list[Any]:
 
 def _comment(group: Any, *sentences: str) -> None:
     """Add sentences for people as text items: the template is extensible and defines none for them."""
-    from highdicom.sr import RelationshipTypeValues, TextContentItem
-
-    for sentence in sentences:
-        group[0].ContentSequence.append(
-            TextContentItem(
-                name=codes.COMMENT,
-                value=sentence,
-                relationship_type=RelationshipTypeValues.CONTAINS,
-            )
-        )
+    contains = hd.sr.RelationshipTypeValues.CONTAINS
+    group[0].ContentSequence.extend(
+        hd.sr.TextContentItem(codes.COMMENT, sentence, relationship_type=contains)
+        for sentence in sentences
+    )

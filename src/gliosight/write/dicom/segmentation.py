@@ -11,10 +11,10 @@ study's geometry; then the references to the stand-ins are replaced by those to 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
@@ -23,7 +23,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, RLELossless
 from pydicom.valuerep import DS
 
 from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
-from gliosight.dicom import new_dataset, quietly
+from gliosight.dicom import new_dataset
 from gliosight.errors import InternalError, UnsupportedInputError
 from gliosight.study import Geometry
 from gliosight.write.dicom import codes
@@ -38,8 +38,6 @@ from gliosight.write.dicom.uids import Uids, uid_from, uids_of
 from gliosight.write.result import rounded
 
 MANUFACTURER = "gliosight"
-CREATOR = "Gliosight^AI"
-IMPLEMENTATION_CLASS = uid_from("gliosight implementation class")
 SERIES_NUMBERS = {"segmentation": 9001, "probability": 9002, "report": 9003}
 # What a fractional segmentation's 1.0 is stored as.
 FRACTIONS = 255
@@ -109,8 +107,7 @@ def write_probability(analysis: Analysis, path: Path, origin: Origin | None = No
         )
         # Not by highdicom, which would take GDCM where that is installed: GDCM aborts the process on
         # frames of an odd number of pixels (3.2.6).
-        with quietly():
-            compress(seg, RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+        compress(seg, RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
         save(seg, path, analysis)
         check_probability(path, analysis, origin)
 
@@ -148,14 +145,27 @@ def why_not(analysis: Analysis, origin: Origin) -> str | None:
     return None
 
 
+def equipment(analysis: Analysis, uids: Uids, kind: str) -> dict[str, Any]:
+    """What the constructors of all our objects take: who made it, and its own UIDs and numbers."""
+    return {
+        "series_instance_uid": uids.series,
+        "series_number": SERIES_NUMBERS[kind],
+        "sop_instance_uid": uids.instance,
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": "gliosight",
+        "software_versions": short(analysis.provenance.version),
+        "device_serial_number": short(analysis.provenance.model_sha256),
+    }
+
+
 def save(dataset: Dataset, path: Path, analysis: Analysis) -> None:
     """Write a data set as a DICOM file; the preamble is zero, the writer is named (PS3.10, 7.1)."""
-    with quietly():
-        dataset.preamble = b"\0" * 128
-        dataset.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS
-        version = short(f"GLIOSIGHT {analysis.provenance.version}", 16)
-        dataset.file_meta.ImplementationVersionName = version
-        dataset.save_as(path, enforce_file_format=True)
+    dataset.preamble = b"\0" * 128
+    dataset.file_meta.ImplementationClassUID = uid_from("gliosight implementation class")
+    version = short(f"GLIOSIGHT {analysis.provenance.version}", 16)
+    dataset.file_meta.ImplementationVersionName = version
+    dataset.save_as(path, enforce_file_format=True)
 
 
 def algorithm_parameters(analysis: Analysis) -> dict[str, str]:
@@ -170,50 +180,42 @@ def algorithm_parameters(analysis: Analysis) -> dict[str, str]:
 
 def short(text: str, longest: int = 64) -> str:
     """Text that a DICOM string attribute takes."""
-    clean = "".join(
-        character if character.isprintable() and character != "\\" else "_" for character in text
-    )
+    clean = "".join(char if char.isprintable() and char != "\\" else "_" for char in text)
     return clean.encode("ascii", "replace").decode()[:longest].strip() or "unknown"
 
 
-def _segment(analysis: Analysis, number: int, label: str, finding: Finding | None = None) -> Any:
-    from highdicom import AlgorithmIdentificationSequence
-    from highdicom.color import CIELabColor
-    from highdicom.seg import SegmentDescription
-    from highdicom.sr import CodedConcept
+def tracking_id(finding: Finding) -> str:
+    """What people call a finding, in SEG and SR alike."""
+    return f"Finding {finding.id}"
 
+
+def _segment(analysis: Analysis, number: int, label: str, finding: Finding | None = None) -> Any:
     made_by = analysis.provenance
     corrected = any(flag.code == "MASK_CORRECTED" for flag in analysis.flags)
-    algorithm = AlgorithmIdentificationSequence(
-        name=short(made_by.model),
-        family=codes.ARTIFICIAL_INTELLIGENCE,
-        version=short(made_by.version),
-        source=MANUFACTURER,
-        parameters=algorithm_parameters(analysis),
-    )
-    region = CodedConcept.from_code(codes.BRAIN)
-    if finding is not None and finding.side in codes.LATERALITY:
-        side = CodedConcept.from_code(codes.LATERALITY[finding.side])
-        region.AnatomicRegionModifierSequence = [side]
-    segment = SegmentDescription(
+    segment = hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=label,
         segmented_property_category=codes.ABNORMAL,
         segmented_property_type=codes.PRIMARY_NEOPLASM,
         algorithm_type="SEMIAUTOMATIC" if corrected else "AUTOMATIC",
-        algorithm_identification=algorithm,
-        tracking_uid=None if finding is None else finding.tracking_uid,
-        tracking_id=None if finding is None else tracking_id(finding.id),
-        display_color=CIELabColor.from_string("red"),
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name=short(made_by.model),
+            family=codes.ARTIFICIAL_INTELLIGENCE,
+            version=short(made_by.version),
+            source=MANUFACTURER,
+            parameters=algorithm_parameters(analysis),
+        ),
+        tracking_uid=finding and finding.tracking_uid,
+        tracking_id=finding and tracking_id(finding),
+        display_color=hd.color.CIELabColor.from_string("red"),
     )
+    region = hd.sr.CodedConcept.from_code(codes.BRAIN)
+    if finding is not None and finding.side in codes.LATERALITY:
+        side = hd.sr.CodedConcept.from_code(codes.LATERALITY[finding.side])
+        region.AnatomicRegionModifierSequence = [side]
     segment.AnatomicRegionSequence = [region]
     segment.SegmentDescription = f"{MASK_MEANING} {RESEARCH_USE}"
     return segment
-
-
-def tracking_id(number: int) -> str:
-    """What people call a finding, in SEG and SR alike."""
-    return f"Finding {number}"
 
 
 def _build(
@@ -224,84 +226,71 @@ def _build(
     kind: str,
     **options: Any,
 ) -> Dataset:
-    from highdicom.seg import Segmentation
-
     geometry = analysis.study.geometry
     if geometry is None:
         raise InternalError("a segmentation object without geometry")
     uids = uids_of(analysis, kind)
-    with quietly():
-        seg = Segmentation(
-            source_images=_stand_ins(analysis.study.shape, origin, geometry),
-            pixel_array=pixels,
-            segment_descriptions=segments,
-            transfer_syntax_uid=ExplicitVRLittleEndian,
-            series_instance_uid=uids.series,
-            series_number=SERIES_NUMBERS[kind],
-            sop_instance_uid=uids.instance,
-            instance_number=1,
-            manufacturer=MANUFACTURER,
-            manufacturer_model_name="gliosight",
-            software_versions=short(analysis.provenance.version),
-            device_serial_number=short(analysis.provenance.model_sha256),
-            content_creator_name=CREATOR,
-            **options,
-        )
-        _refer(seg, origin, uids)
-        measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-        # highdicom says 1 mm of a single slice. Uneven gaps have no one spacing: positions tell.
-        measures.pop("SpacingBetweenSlices", None)
-        if geometry.slices > 1 and geometry.evenly_spaced:
-            measures.SpacingBetweenSlices = DS(geometry.slice_spacing, auto_format=True)
-        if "SliceThickness" in measures and measures.SliceThickness is None:
-            del measures.SliceThickness
-        for keyword, value in origin.loss.items():
-            setattr(seg, keyword, value)
+    seg = hd.seg.Segmentation(
+        source_images=_stand_ins(analysis.study.shape, origin, geometry),
+        pixel_array=pixels,
+        segment_descriptions=segments,
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        content_creator_name="Gliosight^AI",
+        **equipment(analysis, uids, kind),
+        **options,
+    )
+    _refer(seg, origin, uids)
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    # highdicom says 1 mm of a single slice. Uneven gaps have no one spacing: positions tell.
+    measures.pop("SpacingBetweenSlices", None)
+    if geometry.slices > 1 and geometry.evenly_spaced:
+        measures.SpacingBetweenSlices = DS(geometry.slice_spacing, auto_format=True)
+    if "SliceThickness" in measures and measures.SliceThickness is None:
+        del measures.SliceThickness
+    seg.update(new_dataset(**origin.loss))
     return seg
 
 
 def _stand_ins(shape: tuple[int, int, int], origin: Origin, geometry: Geometry) -> list[Dataset]:
     """One single-frame header for each slice; its SOP Instance UID ends in the slice's number."""
-    positions = geometry.origins * LPS + 0.0  # no -0.0
-    directions = (geometry.column_direction * LPS, geometry.row_direction * LPS)
+
+    def decimals(values: Any) -> list[DS]:
+        return [DS(float(value) + 0.0, auto_format=True) for value in values]  # no -0.0
+
     thickness = origin.thickness or geometry.slice_thickness or geometry.slice_spacing
-    shared = origin.dataset()
-    shared.SOPClassUID = MRImageStorage
-    shared.Modality = "MR"
-    shared.Rows, shared.Columns = shape[1:]
-    shared.FrameOfReferenceUID = origin.frame_of_reference
-    shared.PositionReferenceIndicator = origin.position_reference
-    shared.ImageOrientationPatient = _decimals(np.concatenate(directions) + 0.0)
-    shared.PixelSpacing = _decimals(geometry.spacing)
-    shared.SliceThickness = None if thickness is None else DS(float(thickness), auto_format=True)
+    directions = (geometry.column_direction * LPS, geometry.row_direction * LPS)
+    shared = new_dataset(
+        SOPClassUID=MRImageStorage,
+        Modality="MR",
+        Rows=shape[1],
+        Columns=shape[2],
+        FrameOfReferenceUID=origin.frame_of_reference,
+        PositionReferenceIndicator=origin.position_reference,
+        ImageOrientationPatient=decimals(np.concatenate(directions)),
+        PixelSpacing=decimals(geometry.spacing),
+        SliceThickness=None if thickness is None else decimals([thickness])[0],
+    )
+    shared.update(origin.dataset())
     out = []
-    for k, position in enumerate(positions):
-        own = new_dataset(SOPInstanceUID=_stand_in_uid(k), ImagePositionPatient=_decimals(position))
-        own.update(shared)
-        out.append(own)
+    for k, position in enumerate(geometry.origins * LPS):
+        stand_in = new_dataset(
+            SOPInstanceUID=f"2.25.0.{k}", ImagePositionPatient=decimals(position)
+        )
+        stand_in.update(shared)
+        out.append(stand_in)
     return out
-
-
-def _decimals(numbers: Iterable[float]) -> list[DS]:
-    return [DS(float(number), auto_format=True) for number in numbers]
-
-
-def _stand_in_uid(index: int) -> str:
-    return f"2.25.0.{index}"
 
 
 def _refer(seg: Dataset, origin: Origin, uids: Uids) -> None:
     """Replace the references to stand-ins by those to the source's instances and frames."""
-    real = {_stand_in_uid(k): frame for k, frame in enumerate(origin.frames)}
+    real = {f"2.25.0.{k}": frame for k, frame in enumerate(origin.frames)}
     for group in seg.PerFrameFunctionalGroupsSequence:
         source = group.DerivationImageSequence[0].SourceImageSequence[0]
         frame = real.get(source.ReferencedSOPInstanceUID)
-        if frame is None:  # the item of a slice is the same object in all its segments
-            continue
-        source.ReferencedSOPClassUID = frame.sop_class
-        source.ReferencedSOPInstanceUID = frame.sop_instance
-        if frame.number is not None:
-            source.ReferencedFrameNumber = frame.number
+        if frame is not None:  # the item of a slice is the same object in all its segments
+            source.update(_reference(frame))
+            if frame.number is not None:
+                source.ReferencedFrameNumber = frame.number
     seg.ReferencedSeriesSequence = [
         new_dataset(
             SeriesInstanceUID=uid,
@@ -310,9 +299,8 @@ def _refer(seg: Dataset, origin: Origin, uids: Uids) -> None:
         for uid, instances in origin.series.items()
     ]
     seg.SourceImageSequence = [_reference(instance) for instance in origin.instances]
-    seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = uids.dimensions
-    for index in seg.DimensionIndexSequence:
-        index.DimensionOrganizationUID = uids.dimensions
+    for dimension in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
+        dimension.DimensionOrganizationUID = uids.dimensions
 
 
 def _reference(instance: SourceFrame) -> Dataset:

@@ -1,4 +1,4 @@
-"""The DICOM source of a study, as our objects refer to it: identity, images, places, loss (stage: write).
+"""The DICOM source of a study, as our objects refer to it: identity, images, positions, loss (stage: write).
 
 Headers may lack anything or hold nonsense. A value that its attribute does not allow is left empty, never
 altered: an archive can fill in an empty name, but a changed one is another patient.
@@ -9,9 +9,9 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,32 +38,19 @@ from gliosight.study import DicomSource, Study
 UTF_8 = "ISO_IR 192"
 # Type 2 attributes of the Patient and General Study modules (PS3.3, C.7.1.1 and C.7.2.1): always there.
 REQUIRED = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-    "StudyID",
-    "AccessionNumber",
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("StudyDate", "StudyTime", "ReferringPhysicianName", "StudyID", "AccessionNumber"),
 )
 # Copied where they are there and valid.
 OPTIONAL = (
-    "IssuerOfPatientID",
-    "PatientAge",
-    "PatientSize",
-    "PatientWeight",
-    "StudyDescription",
-    "LongitudinalTemporalInformationModified",
+    *("IssuerOfPatientID", "PatientAge", "PatientSize", "PatientWeight"),
+    *("StudyDescription", "LongitudinalTemporalInformationModified"),
 )
 # Values that a text attribute may have, where DICOM lists them.
 LISTED = {
     "PatientSex": ("M", "F", "O"),
     "LongitudinalTemporalInformationModified": ("UNMODIFIED", "MODIFIED", "REMOVED"),
 }
-# Numbers and times, which pydicom's validation does not look at closely enough.
-PARSED: Mapping[str, Callable[[str], Any]] = {"DA": DA, "TM": TM, "DS": float}
 # pydicom's own rule refuses components with leading zeros, which sources have.
 UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)+")
 
@@ -74,8 +61,6 @@ MOSTLY_LOSSY = (JPEG2000, HTJ2K, JPEGLSNearLossless)
 # Cosines this near to those of perpendicular unit vectors are exact: headers keep six digits of them.
 EXACT_COSINE = 1e-4
 LPS = np.array([-1.0, -1.0, 1.0])
-# (3,) position, (2, 3) directions along a row and down a column, (2,) distance of rows and of columns.
-Plane: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -90,47 +75,23 @@ class SourceFrame:
 
 @dataclass(frozen=True)
 class Origin:
-    """Identity, references and places of the source, as our objects write them.
+    """Identity, references and positions of the source, as our objects write them."""
 
-    Parameters
-    ----------
-    study : str
-        Its UID.
-    attributes : mapping of str to str
-        Patient and study attributes by keyword; those of Type 2 are all there, empty or not.
-    left_empty : tuple of str
-        Keywords of the attributes whose value is not allowed.
-    frames : tuple of SourceFrame
-        One for each native slice.
-    frame_of_reference : str or None
-        ``None`` where the source has none, or several.
-    position_reference : str
-    thickness : float or None
-        Slice thickness as the first frame states it, mm.
-    loss : mapping of str to object
-        The attributes that say the source's pixels were compressed with loss; empty if they were not.
-    corners : mapping of int to (3, 3) array
-        Where the slices lie by their own headers, see `frame_corners`; those without a place are left out.
-    imprecise_mm : float
-        How far the slices lie from there where the headers are not exact, else 0: a reader straightens
-        cosines that are no unit vectors, and takes one direction and pixel size for a stack.
-    """
-
-    study: str
+    study: str  # its UID
+    # Patient and study attributes by keyword; those of Type 2 are all there, empty or not.
     attributes: dict[str, str]
-    left_empty: tuple[str, ...]
-    frames: tuple[SourceFrame, ...]
-    frame_of_reference: str | None
+    left_empty: tuple[str, ...]  # keywords of the attributes whose value is not allowed
+    frames: tuple[SourceFrame, ...]  # one for each native slice
+    frame_of_reference: str | None  # None where the source has none, or several
     position_reference: str
-    thickness: float | None
+    thickness: float | None  # of a slice, as the first frame states it, mm
+    # What says that the source's pixels were compressed with loss; empty if they were not.
     loss: dict[str, Any]
-    corners: Mapping[int, NDArray[np.float64]]
+    # (slices, 3, 3): where the slices lie by their own headers, see `corners_of`; NaN where unknown.
+    corners: NDArray[np.float64]
+    # How far the slices lie from there where the headers are not exact, else 0, mm: a reader straightens
+    # cosines that are no unit vectors, and takes one direction and pixel size for a stack.
     imprecise_mm: float
-
-    @property
-    def instances(self) -> tuple[SourceFrame, ...]:
-        """The source's instances, each once."""
-        return tuple({frame.sop_instance: frame for frame in self.frames}.values())
 
     @property
     def series(self) -> dict[str, list[SourceFrame]]:
@@ -139,6 +100,11 @@ class Origin:
         for instance in self.instances:
             series.setdefault(instance.series, []).append(instance)
         return series
+
+    @property
+    def instances(self) -> tuple[SourceFrame, ...]:
+        """The source's instances, each once."""
+        return tuple({frame.sop_instance: frame for frame in self.frames}.values())
 
     def dataset(self) -> Dataset:
         """A data set with the patient's and the study's attributes and their character set."""
@@ -171,6 +137,7 @@ def dicom_source(study: Study) -> DicomSource:
     return source
 
 
+@quietly()
 def origin_of(analysis: Analysis) -> Origin:
     """Collect what our objects need from the source's headers.
 
@@ -183,79 +150,86 @@ def origin_of(analysis: Analysis) -> Origin:
     """
     study = analysis.study
     source = dicom_source(study)
-    with quietly():
-        headers = {index: source.headers[index] for index in sorted({k for k, _ in source.frames})}
-        first = headers[source.frames[0][0]]
-        for header in headers.values():
-            matrix = tuple(text_of(header, keyword) for keyword in ("Rows", "Columns"))
-            if matrix != tuple(str(size) for size in study.shape[1:]):
-                where = instance_words(header)
-                raise InternalError("a study has another matrix than its source", where=where)
-        studies = {_uid(header, "StudyInstanceUID") for header in headers.values()}
-        if len(studies) > 1:
-            raise UnsupportedInputError(
-                f"the slices have {len(studies)} StudyInstanceUIDs, and an object belongs to one study",
-                where=instance_words(first),
-                remedy="export the series again without changing its UIDs",
-            )
-        frames = tuple(
-            SourceFrame(
-                _uid(headers[k], "SOPClassUID"),
-                _uid(headers[k], "SOPInstanceUID"),
-                _uid(headers[k], "SeriesInstanceUID"),
-                number if "NumberOfFrames" in headers[k] else None,
-            )
-            for k, number in source.frames
+    headers = {index: source.headers[index] for index in sorted({k for k, _ in source.frames})}
+    first = headers[source.frames[0][0]]
+    for header in headers.values():
+        matrix = tuple(text_of(header, keyword) for keyword in ("Rows", "Columns"))
+        if matrix != tuple(str(size) for size in study.shape[1:]):
+            where = instance_words(header)
+            raise InternalError("a study has another matrix than its source", where=where)
+    studies = {_uid(header, "StudyInstanceUID") for header in headers.values()}
+    if len(studies) > 1:
+        raise UnsupportedInputError(
+            f"the slices have {len(studies)} StudyInstanceUIDs, and an object belongs to one study",
+            where=instance_words(first),
+            remedy="export the series again without changing its UIDs",
         )
-        if len({(frame.sop_instance, frame.number) for frame in frames}) < len(frames):
-            raise UnsupportedInputError(
-                "several slices have one SOPInstanceUID",
-                where=instance_words(first),
-                remedy="nothing can tell them apart; export the series again from its archive",
-            )
-        attributes, left_empty = _attributes(first)
-        references = {text_of(header, "FrameOfReferenceUID") for header in headers.values()}
-        reference = references.pop() if len(references) == 1 else ""
-        planes = _planes(source)
-        corners = {k: frame_corners(*plane, *study.shape[1:]) for k, plane in planes.items()}
-        return Origin(
-            study=studies.pop(),
-            attributes=attributes,
-            left_empty=left_empty,
-            frames=frames,
-            frame_of_reference=reference if UID.fullmatch(reference) else None,
-            position_reference=_allowed("PositionReferenceIndicator", first),
-            thickness=_thickness(first, source.frames[0][1]),
-            loss=_loss(headers.values()),
-            corners=corners,
-            imprecise_mm=_imprecise_mm(study, planes, corners),
+    frames = tuple(
+        SourceFrame(
+            _uid(headers[k], "SOPClassUID"),
+            _uid(headers[k], "SOPInstanceUID"),
+            _uid(headers[k], "SeriesInstanceUID"),
+            number if "NumberOfFrames" in headers[k] else None,
         )
-
-
-def frame_corners(
-    position: ArrayLike, directions: ArrayLike, spacing: ArrayLike, rows: int, columns: int
-) -> NDArray[np.float64]:
-    """Where a frame lies, by its attributes (PS3.3, C.7.6.2.1.1).
-
-    Returns
-    -------
-    (3, 3) array
-        LPS mm of its first pixel, the last of its first row, the last of its first column.
-    """
-    origin = np.asarray(position, dtype=np.float64)
-    along_row, along_column = np.asarray(directions, dtype=np.float64).reshape(2, 3)
-    between_rows, between_columns = np.asarray(spacing, dtype=np.float64)
-    return np.stack(
-        [
-            origin,
-            origin + along_row * between_columns * (columns - 1),
-            origin + along_column * between_rows * (rows - 1),
-        ]
+        for k, number in source.frames
+    )
+    if len({(frame.sop_instance, frame.number) for frame in frames}) < len(frames):
+        raise UnsupportedInputError(
+            "several slices have one SOPInstanceUID",
+            where=instance_words(first),
+            remedy="nothing can tell them apart; export the series again from its archive",
+        )
+    attributes, left_empty = _identity(first)
+    references = {text_of(header, "FrameOfReferenceUID") for header in headers.values()}
+    reference = references.pop() if len(references) == 1 else ""
+    planes = _planes(source)
+    directions = planes[:, 3:9].reshape(-1, 2, 3)
+    corners = corners_of(planes[:, :3], directions, planes[:, 9:], study.shape[1:])
+    imprecise_mm = 0.0
+    if study.geometry is not None and not _are_exact(planes):
+        imprecise_mm = float(np.nanmax(np.abs(study_corners(study) - corners)))
+    return Origin(
+        study=studies.pop(),
+        attributes=attributes,
+        left_empty=left_empty,
+        frames=frames,
+        frame_of_reference=reference if UID.fullmatch(reference) else None,
+        position_reference=_allowed("PositionReferenceIndicator", first),
+        thickness=_thickness(first, source.frames[0][1]),
+        loss=_loss(headers.values()),
+        corners=corners,
+        imprecise_mm=imprecise_mm,
     )
 
 
+def corners_of(
+    position: ArrayLike, directions: ArrayLike, spacing: ArrayLike, matrix: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Where frames lie, by their attributes (PS3.3, C.7.6.2.1.1).
+
+    Parameters
+    ----------
+    position : (..., 3) array
+        ImagePositionPatient.
+    directions : (..., 2, 3) array
+        ImageOrientationPatient: along a row, down a column.
+    spacing : (..., 2) array
+        PixelSpacing: between rows, between columns.
+    matrix : (rows, columns)
+
+    Returns
+    -------
+    (..., 3, 3) array
+        LPS mm of the first pixel, the last of the first row, the last of the first column.
+    """
+    first = np.asarray(position, dtype=np.float64)[..., None, :]
+    lengths = np.asarray(spacing, dtype=np.float64)[..., ::-1] * (matrix[1] - 1, matrix[0] - 1)
+    far = first + np.asarray(directions, dtype=np.float64) * lengths[..., None]
+    return np.concatenate([first, far], axis=-2)
+
+
 def study_corners(study: Study) -> NDArray[np.float64]:
-    """(slices, 3, 3) corners of the study's slices by its geometry, see `frame_corners`."""
+    """(slices, 3, 3) corners of the study's slices by its geometry, see `corners_of`."""
     if study.geometry is None:
         raise InternalError("a DICOM object of slices without geometry")
     slices, rows, columns = study.shape
@@ -264,6 +238,42 @@ def study_corners(study: Study) -> NDArray[np.float64]:
     voxels[:, 1, 2] = columns - 1
     voxels[:, 2, 1] = rows - 1
     return np.asarray(study.geometry.to_world(voxels) * LPS)
+
+
+def _planes(source: DicomSource) -> NDArray[np.float64]:
+    """(slices, 11) position, directions and spacing by the slices' own headers; NaN where they are not."""
+    planes = np.full((len(source.frames), 11), np.nan)
+    for k, (index, frame) in enumerate(source.frames):
+        header = source.headers[index]
+        with contextlib.suppress(*UNREADABLE):
+            planes[k] = [
+                float(number)
+                for group, keyword in (
+                    ("PlanePositionSequence", "ImagePositionPatient"),
+                    ("PlaneOrientationSequence", "ImageOrientationPatient"),
+                    ("PixelMeasuresSequence", "PixelSpacing"),
+                )
+                for number in _own(header, frame, group, keyword)
+            ]
+    return planes
+
+
+def _own(header: Dataset, frame: int, group: str, keyword: str) -> Any:
+    holder = group_of(header, frame, group)
+    value = None if holder is None else value_of(holder, keyword)
+    return value_of(header, keyword) if value is None else value
+
+
+def _are_exact(planes: NDArray[np.float64]) -> bool:
+    """Whether one direction and pixel size, and cosines of unit vectors, describe all slices."""
+    planes = planes[~np.isnan(planes).any(axis=1)]
+    directions = planes[:, 3:9].reshape(-1, 2, 3)
+    products = directions @ directions.transpose(0, 2, 1)
+    return len(planes) == 0 or bool(
+        np.abs(products - np.eye(2)).max() < EXACT_COSINE
+        and np.abs(directions - directions[0]).max() < EXACT_COSINE
+        and np.allclose(planes[:, 9:], planes[0, 9:], rtol=EXACT_COSINE)
+    )
 
 
 def _uid(header: Dataset, keyword: str) -> str:
@@ -277,23 +287,21 @@ def _uid(header: Dataset, keyword: str) -> str:
     return value
 
 
-def _attributes(header: Dataset) -> tuple[dict[str, str], tuple[str, ...]]:
-    out: dict[str, str] = {}
-    left_empty = []
-    for keyword in (*REQUIRED, *OPTIONAL):
-        value = _allowed(keyword, header)
-        if value or keyword in REQUIRED:
-            out[keyword] = value
-        if not value and has_value(header, keyword):
-            left_empty.append(keyword)
+def _identity(header: Dataset) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The attributes to copy, and the keywords of those whose value is not allowed."""
+    values = {keyword: _allowed(keyword, header) for keyword in (*REQUIRED, *OPTIONAL)}
+    left_empty = tuple(
+        keyword for keyword, value in values.items() if not value and _has_value(header, keyword)
+    )
+    out = {keyword: value for keyword, value in values.items() if value or keyword in REQUIRED}
     # Type 1C: who says that the identity was removed has to say how.
     method = _deidentification(header)
     if text_of(header, "PatientIdentityRemoved") == "YES" and method:
         out |= {"PatientIdentityRemoved": "YES", "DeidentificationMethod": method}
-    return out, tuple(left_empty)
+    return out, left_empty
 
 
-def has_value(header: Dataset, keyword: str) -> bool:
+def _has_value(header: Dataset, keyword: str) -> bool:
     """Whether an attribute has a value, readable or not; 0 is a value, padding is not."""
     element = header.get_item(keyword)
     if element is None or element.value is None:
@@ -305,14 +313,12 @@ def has_value(header: Dataset, keyword: str) -> bool:
 
 def _deidentification(header: Dataset) -> str:
     method = _allowed("DeidentificationMethod", header)
-    if method:
-        return method
-    value = value_of(header, "DeidentificationMethodCodeSequence")
-    try:
-        meanings = [text_of(item, "CodeMeaning") for item in value or ()]
-    except UNREADABLE:
-        return ""
-    return "; ".join(meaning for meaning in meanings if _is_plain(meaning))[:64].strip()
+    with contextlib.suppress(*UNREADABLE):
+        if not method:
+            codes = value_of(header, "DeidentificationMethodCodeSequence") or ()
+            meanings = [text_of(code, "CodeMeaning") for code in codes]
+            method = "; ".join(meaning for meaning in meanings if _is_plain(meaning))[:64].strip()
+    return method
 
 
 def _allowed(keyword: str, header: Dataset) -> str:
@@ -325,11 +331,12 @@ def _is_valid(keyword: str, value: str) -> bool:
     vr = dictionary_VR(keyword)
     try:
         validate_value(vr, value, config.RAISE)
-        number = PARSED.get(vr, len)(value)
+        if vr in ("DA", "TM"):
+            (DA if vr == "DA" else TM)(value)
+        if vr == "DS" and not 0 <= float(value) < math.inf:  # weight, size, ratio
+            return False
     except ValueError:
         return False
-    if vr == "DS":  # weight, size, ratio
-        return bool(0 <= number < math.inf)
     if vr == "PN" and any(group.count("^") > 4 for group in value.split("=")):
         return False
     return value in LISTED.get(keyword, (value,)) and _is_plain(value)
@@ -350,60 +357,24 @@ def _thickness(header: Dataset, frame: int) -> float | None:
     return None
 
 
-def _planes(source: DicomSource) -> dict[int, Plane]:
-    """Where the slices lie, as far as their own headers say it."""
-    out: dict[int, Plane] = {}
-    for k, (index, frame) in enumerate(source.frames):
-        header = source.headers[index]
-        with contextlib.suppress(*UNREADABLE):
-            position, directions, spacing = (
-                np.array([float(x) for x in _own(header, frame, group, keyword)]).reshape(shape)
-                for group, keyword, shape in (
-                    ("PlanePositionSequence", "ImagePositionPatient", (3,)),
-                    ("PlaneOrientationSequence", "ImageOrientationPatient", (2, 3)),
-                    ("PixelMeasuresSequence", "PixelSpacing", (2,)),
-                )
-            )
-            out[k] = position, directions, spacing
-    return out
-
-
-def _own(header: Dataset, frame: int, group: str, keyword: str) -> Any:
-    holder = group_of(header, frame, group)
-    value = None if holder is None else value_of(holder, keyword)
-    return value_of(header, keyword) if value is None else value
-
-
-def _imprecise_mm(
-    study: Study, planes: Mapping[int, Plane], corners: Mapping[int, NDArray[np.float64]]
-) -> float:
-    if study.geometry is None or not planes:
-        return 0.0
-    directions = np.array([plane[1] for plane in planes.values()])
-    spacings = np.array([plane[2] for plane in planes.values()])
-    exact = (
-        float(np.abs(directions @ directions.transpose(0, 2, 1) - np.eye(2)).max()) < EXACT_COSINE
-        and float(np.abs(directions - directions[0]).max()) < EXACT_COSINE
-        and np.allclose(spacings, spacings[0], rtol=EXACT_COSINE)
-    )
-    if exact:
-        return 0.0
-    ours = study_corners(study)
-    return max(float(np.abs(ours[k] - theirs).max()) for k, theirs in corners.items())
-
-
 def _loss(headers: Iterable[Dataset]) -> dict[str, Any]:
     """What a derived image has to say of its source's loss (PS3.3, C.7.6.1.1.5)."""
-    lossy = next((header for header in headers if _is_lossy(header)), None)
-    if lossy is None:
+    for header in headers:
+        stated = text_of(header, "LossyImageCompression")
+        meta = getattr(header, "file_meta", None) or Dataset()
+        syntax = text_of(meta, "TransferSyntaxUID")
+        always = syntax in ALWAYS_LOSSY
+        if stated == "01" or always or (syntax in MOSTLY_LOSSY and stated != "00"):
+            break
+    else:
         return {}
     out: dict[str, Any] = {"LossyImageCompression": "01"}
     ratios, methods = (
-        [value for value in values_of(lossy, keyword) if value and _is_valid(keyword, value)]
+        [value for value in values_of(header, keyword) if value and _is_valid(keyword, value)]
         for keyword in ("LossyImageCompressionRatio", "LossyImageCompressionMethod")
     )
     ratios = [ratio for ratio in ratios if float(ratio) > 0]
-    if not methods and _syntax(lossy) in ALWAYS_LOSSY:
+    if not methods and always:
         methods = ["ISO_10918_1"]
     # One value for each step of compression in both, or in none: unequal lists say nothing.
     if ratios:
@@ -411,13 +382,3 @@ def _loss(headers: Iterable[Dataset]) -> dict[str, Any]:
     if methods and len(methods) == (len(ratios) or 1):
         out["LossyImageCompressionMethod"] = methods
     return out
-
-
-def _is_lossy(header: Dataset) -> bool:
-    stated = text_of(header, "LossyImageCompression")
-    syntax = _syntax(header)
-    return stated == "01" or syntax in ALWAYS_LOSSY or (syntax in MOSTLY_LOSSY and stated != "00")
-
-
-def _syntax(header: Dataset) -> str:
-    return text_of(getattr(header, "file_meta", None) or Dataset(), "TransferSyntaxUID")

@@ -1,10 +1,10 @@
-"""UIDs of our DICOM objects, made from what went into them (stage: write).
+"""UIDs of our DICOM objects, made from what went into them; apart because every object needs them.
 
 UIDs under ``2.25.`` (PS3.5, B.2) from a UUIDv5 of the source's SOP instances and frames, the mask, the model,
 the version, the settings and the kind of object. Two runs agree, so a result that is sent twice is stored
 once; another threshold, model or version gives others. Engine and precision count, since they change the last
 digits; threads do not. Numbers are rounded as in ``result.json``, so that a result read from there gives the
-same UIDs. Apart because segmentation, report and read-back all need it.
+same UIDs.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ import numpy as np
 from gliosight.analysis import Analysis
 from gliosight.write.result import rounded
 
-# Settings that change nothing in the answer.
-WITHOUT_EFFECT = ("threads",)
-
 
 @dataclass(frozen=True)
 class Uids:
@@ -35,31 +32,11 @@ class Uids:
 
 def uids_of(analysis: Analysis, kind: str) -> Uids:
     """The UIDs of the object of a kind, such as ``segmentation``, that belongs to an analysis."""
-    origin = _digest(analysis)
-    parts = ("instance", "series", "dimensions", "group")
-    return Uids(*(uid_from(f"{origin}/{kind}/{part}") for part in parts))
-
-
-def device_uid(analysis: Analysis) -> str:
-    """The UID of the observer: this version with this model, on whatever machine it ran."""
-    made_by = analysis.provenance
-    return uid_from(f"gliosight/{made_by.version}/{made_by.model_sha256}")
-
-
-def uid_from(name: str) -> str:
-    """A UID that is always the same for the same text."""
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}"
-
-
-def _digest(analysis: Analysis) -> str:
-    source = analysis.study.source["dicom"]
-    made_by = analysis.provenance
-    frames = [
-        [str(source.headers[index].SOPInstanceUID), number] for index, number in source.frames
-    ]
-    settings = {key: value for key, value in made_by.settings.items() if key not in WITHOUT_EFFECT}
+    source, made_by = analysis.study.source["dicom"], analysis.provenance
     content = {
-        "frames": frames,
+        "frames": [
+            [str(source.headers[index].SOPInstanceUID), number] for index, number in source.frames
+        ],
         "shape": list(analysis.study.shape),
         "mask": hashlib.sha256(np.packbits(analysis.mask).data).hexdigest(),
         "status": analysis.status.value,
@@ -67,7 +44,14 @@ def _digest(analysis: Analysis) -> str:
         "version": made_by.version,
         "engine": [made_by.engine, made_by.precision],
         "channels": list(made_by.channels),
-        "settings": rounded(settings),
+        "settings": rounded({k: v for k, v in made_by.settings.items() if k != "threads"}),
     }
     text = json.dumps(content, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    parts = ("instance", "series", "dimensions", "group")
+    return Uids(*(uid_from(f"{digest}/{kind}/{part}") for part in parts))
+
+
+def uid_from(name: str) -> str:
+    """A UID that is always the same for the same text."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}"
