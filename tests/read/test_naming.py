@@ -10,7 +10,6 @@ from gliosight.read.naming import (
     is_mask,
     is_structural_folder,
     nifti_series,
-    promises_archive,
     sequence_folder,
     sequence_of,
     sequence_of_folder,
@@ -202,18 +201,15 @@ GROUPS: list[tuple[str, list[str]]] = [
 
 @pytest.mark.parametrize(("names", "studies"), GROUPS)
 def test_studies_of_one_folder(names: str, studies: list[str]) -> None:
-    groups = group_by_flair(f"{name}.nii" for name in names.split())
+    groups = group_by_flair({f"{name}.nii": (sequence_of(name), None) for name in names.split()})
     told = [
-        " ".join(
-            name.removesuffix(".nii")
-            for name in (*group.names, *"?"[: len(group.doubtful)], *group.doubtful)
-        )
-        for group in groups
+        " ".join(name.removesuffix(".nii") for name in (*own, *"?"[: len(doubtful)], *doubtful))
+        for _, own, doubtful in groups
     ]
     assert [sorted(one.split()) for one in told] == [sorted(one.split()) for one in studies]
-    titles = [group.title for group in groups]
+    titles = [title for title, _, _ in groups]
     assert len(set(titles)) == len(titles)
-    members = [name for group in groups for name in group.names]
+    members = [name for _, own, _ in groups for name in own]
     assert len(set(members)) == len(members)
 
 
@@ -230,16 +226,15 @@ def test_studies_of_one_folder(names: str, studies: list[str]) -> None:
 def test_numbers_that_are_of_series_tell_no_patient(
     numbers: dict[str, int | None], studies: list[str]
 ) -> None:
-    kinds = dict(zip(numbers, (FLAIR, FLAIR, T1), strict=True))
-    groups = group_by_flair(kinds, kinds, numbers)
-    told = [(*group.names, *"?"[: len(group.doubtful)], *group.doubtful) for group in groups]
+    kinds = zip(numbers, (FLAIR, FLAIR, T1), strict=True)
+    groups = group_by_flair({name: (kind, numbers[name]) for name, kind in kinds})
+    told = [(*own, *"?"[: len(doubtful)], *doubtful) for _, own, doubtful in groups]
     assert [sorted(one) for one in told] == [sorted(one.split()) for one in studies]
 
 
 def test_a_sidecar_tells_the_kinds() -> None:
-    kinds = {"a_5.nii": FLAIR, "a_7.nii": T1, "b_5.nii": FLAIR}
-    groups = group_by_flair(kinds, kinds)
-    assert [group.names for group in groups] == [("a_5.nii", "a_7.nii"), ("b_5.nii",)]
+    shown = {"a_5.nii": (FLAIR, None), "a_7.nii": (T1, None), "b_5.nii": (FLAIR, None)}
+    assert [own for _, own, _ in group_by_flair(shown)] == [["a_5.nii", "a_7.nii"], ["b_5.nii"]]
 
 
 def test_many_files_cost_no_more_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +243,7 @@ def test_many_files_cost_no_more_each(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(naming, "are_apart", lambda *names: bool(compared.append(names)))
     names = [f"p_{number:04d}_flair.nii" for number in range(400)]
     names += [f"p_{number:04d}x_t1.nii" for number in range(400)]
-    assert len(group_by_flair(names)) == 400
+    assert len(group_by_flair({name: (sequence_of(name), None) for name in names})) == 400
     assert len(compared) <= 400
 
 
@@ -419,18 +414,3 @@ def test_stems() -> None:
     assert stem("a.b.NII.GZ") == "a.b"
     assert stem(".nii") == ".nii"
     assert stem("v1.2") == "v1.2"
-
-
-@pytest.mark.parametrize(
-    ("name", "promised"),
-    [
-        ("a.zip", True),
-        ("a.nii.ZIP", True),
-        ("a.tar.gz", True),
-        ("download", True),  # nothing denies it
-        ("letter.docx", False),
-        ("a.png", False),
-    ],
-)
-def test_archives_by_name(name: str, promised: bool) -> None:
-    assert promises_archive(name) is promised

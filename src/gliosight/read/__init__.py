@@ -13,16 +13,8 @@ from pathlib import Path
 
 from gliosight.errors import UsageError
 from gliosight.read.arrays import from_arrays
-from gliosight.read.candidates import (
-    Candidate,
-    Opened,
-    Options,
-    find,
-    find_one,
-    join,
-    named_files,
-    opened,
-)
+from gliosight.read.candidates import Candidate, Options, find, find_one, join, named_files
+from gliosight.read.folders import Opened, opened
 from gliosight.read.limits import DEFAULT_LIMITS, Limits
 from gliosight.study import MrSequence, Study
 

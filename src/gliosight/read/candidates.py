@@ -11,8 +11,10 @@ import stat
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +27,13 @@ from gliosight.errors import (
 )
 from gliosight.files import folded, numbered
 from gliosight.read.detect import (
+    ARCHIVES,
     LOOKED_FOR,
     SLICES,
     STAND_INS,
     InputFile,
     Kind,
     folder_name,
-    is_zip,
     named_file,
     not_read,
     relative,
@@ -41,23 +43,27 @@ from gliosight.read.folders import (
     NAMED,
     FileGroup,
     Folder,
+    Opened,
     flair_groups,
-    has_series,
-    in_lgg_layout,
+    holds_result,
     is_annexed,
     list_folder,
     mode_of,
     nothing_in,
-    refuse_result,
     slice_groups,
     slice_places,
-    study_folder,
-    study_name,
     walk,
 )
 from gliosight.read.intensities import is_constant
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
-from gliosight.read.naming import is_mask, slice_number, stem
+from gliosight.read.naming import (
+    is_mask,
+    nifti_series,
+    series_depth,
+    slice_number,
+    stem,
+    telling_name,
+)
 from gliosight.study import Flag, MrSequence, Study
 
 if TYPE_CHECKING:
@@ -66,6 +72,10 @@ if TYPE_CHECKING:
 
 # Called with how many DICOM headers are read, of how many.
 HeaderProgress = Callable[[int, int], None]
+# A candidate, and the number of the folder that it was found in.
+Placed = tuple[int, "Candidate"]
+# How the LGG set and what is made of it call their patients.
+_LGG_PATIENT = "TCGA_"
 
 
 @dataclass(frozen=True)
@@ -87,13 +97,13 @@ class Options:
 
     def check(self, kind: str) -> None:
         """Raise `UsageError` for an option that studies of this `Study.kind` do not have."""
-        if kind != "dicom":
-            for name, text in self.series.items():
-                raise UsageError(
-                    f"--{name.value.lower()} {text[:64]} names neither a file nor a series; only DICOM has "
-                    "series",
-                    remedy="give --flair, --t1 and --t1c a NIfTI file each",
-                )
+        if kind != "dicom" and self.series:
+            name, text = next(iter(self.series.items()))
+            raise UsageError(
+                f"--{name.value.lower()} {text[:64]} names neither a file nor a series; only DICOM has "
+                "series",
+                remedy="give --flair, --t1 and --t1c a NIfTI file each",
+            )
         if kind != "nifti" and self.volume_index is not None:
             words, remedy = "of slices", "leave it out"
             if kind == "dicom":
@@ -144,6 +154,23 @@ class Candidate(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnreadableCandidate(Candidate):
+    """A file or folder that belongs to no study and cannot be read: other studies are read without it."""
+
+    error: GliosightError
+
+    def read(self, options: Options) -> Study:  # noqa: ARG002 - as any candidate
+        """Raise what is wrong with it."""
+        raise self.error
+
+    def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:  # noqa: ARG002
+        """Say what is wrong with it."""
+        from gliosight.read.inspection import Inspection
+
+        return Inspection(self.source, "unknown", error=self.error)
+
+
+@dataclass(frozen=True, kw_only=True)
 class NiftiCandidate(Candidate):
     """NIfTI files of one study; see also `Candidate`.
 
@@ -163,6 +190,56 @@ class NiftiCandidate(Candidate):
     named: Mapping[MrSequence, InputFile] = field(default_factory=dict)
     doubtful: tuple[InputFile, ...] = ()
     other_images: str = ""
+
+    @classmethod
+    def of_file(cls, file: InputFile, tree: _Tree) -> list[Candidate]:
+        """The study of a single file."""
+        return [
+            cls(source=file.where, path=tree.root, study_id=stem(tree.root.name), files=(file,))
+        ]
+
+    @classmethod
+    def in_folders(cls, tree: _Tree) -> list[Placed]:
+        """A candidate for every FLAIR of the folders that hold NIfTI files."""
+        placed: list[Placed] = []
+        for home, parts in tree.by_study(Kind.NIFTI).items():
+            groups, stray = tree.studies(parts, flair_groups)
+            flags = tree.files_ignored(home, parts)
+            for group, error in groups:
+                path = home / group.title
+                # No ``folder/name`` leads to files in a folder for each sequence.
+                deep = group.title and any(file.path.parent != home for file in group.files)
+                flairs = (file.path for file in group.files if file.shown.kind is MrSequence.FLAIR)
+                candidate = cls(
+                    source=relative(path, tree.root),
+                    path=next(flairs) if deep else path,
+                    study_id=group.title or tree.study_name(home),
+                    flags=flags,
+                    error=error,
+                    files=group.files,
+                    doubtful=group.doubtful,
+                    other_images=_other_images(parts),
+                )
+                placed.append((parts[0].number, candidate))
+            placed += stray
+        # What holds no FLAIR, T1 or T1C is dropped where another folder has the study of that name.
+        studies = {
+            candidate.study_id
+            for _, candidate in placed
+            if isinstance(candidate, cls) and not candidate.is_other
+        }
+        return [
+            (number, candidate)
+            for number, candidate in placed
+            if not isinstance(candidate, cls)
+            or not candidate.is_other
+            or candidate.study_id not in studies
+        ]
+
+    @property
+    def is_other(self) -> bool:
+        """Whether none of the files is FLAIR, T1 or T1C by its name or folder."""
+        return all(file.is_other_image for file in self.files)
 
     def read(self, options: Options) -> Study:
         """Read the pixels; see `Candidate`."""
@@ -213,55 +290,6 @@ class NiftiCandidate(Candidate):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlicesCandidate(Candidate):
-    """TIFF, PNG or JPEG slices of one study; see also `Candidate`.
-
-    Parameters
-    ----------
-    files : mapping of MrSequence to tuple of InputFile
-        The pictures by sequence where each has a folder or a name of its own; else all are FLAIR's.
-    named : bool
-        Whether names, folders or the layout of the LGG set say that they show FLAIR.
-    """
-
-    files: Mapping[MrSequence, tuple[InputFile, ...]]
-    named: bool = True
-
-    def read(self, options: Options) -> Study:
-        """Read the pixels; see `Candidate`."""
-        from gliosight.read.slices import read_slices
-
-        options.check("slices")
-        if self.error is not None:
-            raise self.error
-        others: dict[MrSequence, tuple[InputFile, ...]] = dict(self.files)
-        flair = others.pop(MrSequence.FLAIR)
-        study = read_slices(flair, self.study_id, Budget(options.limits), self.flags, others=others)
-        first = flair[0]
-        # An empty mask has one value, so its pixels do not tell it from an image.
-        if is_mask(first.path.name) and is_constant(study.flair.values):
-            raise _mask_by_name(first.where)
-        return replace(study, flags=(*study.flags, *self.assumed))
-
-    @property
-    def assumed(self) -> tuple[Flag, ...]:
-        """The flag for pictures whose names and folders say nothing."""
-        if self.named:
-            return ()
-        message = (
-            "Neither names nor folders say what the pictures show; one channel is taken as FLAIR, three "
-            "channels as T1, FLAIR and T1C."
-        )
-        return (flag("SEQUENCE_ASSUMED", message),)
-
-    def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:
-        """Say what is there; see `Candidate`."""
-        from gliosight.read.inspection import describe_slices
-
-        return describe_slices(self, limits, pixels=pixels)
-
-
-@dataclass(frozen=True, kw_only=True)
 class DicomCandidate(Candidate):
     """The series of one DICOM study; its path is the deepest folder that holds all its files."""
 
@@ -271,6 +299,42 @@ class DicomCandidate(Candidate):
     def title(self) -> str:
         """The id of the study."""
         return self.study_id
+
+    @classmethod
+    def of_file(cls, file: InputFile, tree: _Tree) -> list[Candidate]:
+        """The study of a single file; of a DICOMDIR, those it names."""
+        studies, problems = cls._read_headers([file], tree, tree.root.parent)
+        for _, error in problems:
+            raise error
+        return list(studies)
+
+    @classmethod
+    def in_folders(cls, tree: _Tree) -> list[Placed]:
+        """A candidate for every DICOM study: only headers say which file belongs to which."""
+        parts = {folder.path: folder for folder in tree.holding(Kind.DICOM)}
+        files = [file for folder in parts.values() for file in folder.readable]
+        if not files:
+            return []
+        studies, problems = cls._read_headers(files, tree, tree.root)
+        candidates: list[Candidate] = [tree.unreadable(path, error) for path, error in problems]
+        for candidate in studies:
+            own = [parts[folder] for folder in candidate.study.folders if folder in parts]
+            candidates.append(replace(candidate, flags=tree.files_ignored(candidate.path, own)))
+        return [(len(tree.folders), candidate) for candidate in candidates]
+
+    @classmethod
+    def _read_headers(
+        cls, files: list[InputFile], tree: _Tree, root: Path
+    ) -> tuple[list[DicomCandidate], list[tuple[Path, GliosightError]]]:
+        from gliosight.read.dicom.study import studies_in
+
+        studies, problems = studies_in(files, root, tree.budget, tree.progress)
+        candidates = []
+        for study in studies:
+            path = Path(os.path.commonpath(study.folders))
+            source = relative(path, tree.root)
+            candidates.append(cls(source=source, path=path, study_id=study.study_id, study=study))
+        return candidates, problems
 
     def read(self, options: Options) -> Study:
         """Read the pixels; see `Candidate`."""
@@ -294,82 +358,299 @@ class DicomCandidate(Candidate):
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnreadableCandidate(Candidate):
-    """A file or folder that belongs to no study and cannot be read: other studies are read without it."""
-
-    error: GliosightError
-
-    def read(self, options: Options) -> Study:  # noqa: ARG002 - as any candidate
-        """Raise what is wrong with it."""
-        raise self.error
-
-    def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:  # noqa: ARG002
-        """Say what is wrong with it."""
-        from gliosight.read.inspection import Inspection
-
-        return Inspection(self.source, "unknown", error=self.error)
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What a path leads to once it is unpacked.
+class SlicesCandidate(Candidate):
+    """TIFF, PNG or JPEG slices of one study; see also `Candidate`.
 
     Parameters
     ----------
-    path : Path
-        The path itself, or the folder that a zip was unpacked into.
-    flags : tuple of Flag
-    archive : Path, optional
-        The zip.
-    inner : str
-        Archives in the zip, which stay packed, in words.
+    files : mapping of MrSequence to tuple of InputFile
+        The pictures by sequence where each has a folder or a name of its own; else all are FLAIR's.
+    named : bool
+        Whether names, folders or the layout of the LGG set say that they show FLAIR.
     """
 
-    path: Path
-    flags: tuple[Flag, ...] = ()
-    archive: Path | None = None
-    inner: str = ""
+    files: Mapping[MrSequence, tuple[InputFile, ...]]
+    named: bool = True
+
+    @classmethod
+    def of_file(cls, file: InputFile, tree: _Tree) -> list[Candidate]:
+        """The study of a single picture or stack."""
+        candidate = cls(
+            source=file.where,
+            path=tree.root,
+            study_id=stem(tree.root.name),
+            files={MrSequence.FLAIR: (file,)},
+            named=_say_flair([file]),
+        )
+        return [candidate]
+
+    @classmethod
+    def in_folders(cls, tree: _Tree) -> list[Placed]:
+        """A candidate for every series of pictures.
+
+        Among DICOM or NIfTI studies, pictures are previews, icons and logos: there they count only if
+        something says that they are FLAIR, or if they are numbered TIFFs.
+        """
+        among_studies = bool(tree.holding(Kind.NIFTI, Kind.DICOM))
+        placed: list[Placed] = []
+        for home, parts in tree.by_study(*SLICES).items():
+            files = [file for folder in parts for file in folder.readable]
+            if among_studies and not (_say_flair(files) or any(map(_is_numbered_tiff, files))):
+                continue
+            number = parts[0].number
+            below = [folder for folder in parts if folder.path != home]
+            loose = [folder for folder in parts if folder.path == home]
+            if not below and _say_all_sequences(files):
+                placed += ((number, study) for study in cls._by_sequence(tree, home, loose, []))
+                continue
+            if below and (not loose or any(_say_flair(folder.readable) for folder in below)):
+                placed += ((number, study) for study in cls._by_sequence(tree, home, below, loose))
+                continue
+            groups, stray = tree.studies(loose, slice_groups)
+            flags = tree.files_ignored(home, loose)
+            flags += _ignored(
+                "Folders beside the slices", ", ".join(folder.path.name for folder in below)
+            )
+            for group, error in groups:
+                candidate = cls(
+                    source=relative(home / group.title, tree.root),
+                    path=home / group.title,
+                    study_id=group.title or tree.study_name(home),
+                    flags=flags,
+                    error=error,
+                    files={MrSequence.FLAIR: group.files},
+                    named=_say_flair(group.files),
+                )
+                placed.append((number, candidate))
+            placed += stray
+        return placed
+
+    @classmethod
+    def _by_sequence(
+        cls, tree: _Tree, home: Path, parts: list[Folder], loose: list[Folder]
+    ) -> Iterator[Candidate]:
+        """The study whose sequences have a folder or a name of their own; every series of FLAIR is one.
+
+        Pictures that lie loose beside the folders are previews or the like.
+        """
+        from gliosight.read.slices import left_out_flag
+
+        by_sequence: dict[MrSequence | str, dict[Path, list[InputFile]]] = {}
+        for folder in parts:
+            for file in folder.readable:
+                folders = by_sequence.setdefault(file.sequence or "unknown", {})
+                folders.setdefault(folder.path, []).append(file)
+        flairs = by_sequence.pop(MrSequence.FLAIR, {})
+        if not flairs:
+            listed = ", ".join(getattr(name, "value", name) for name in by_sequence)
+            error = UnsupportedInputError(
+                f"no FLAIR, the folders say {listed}",
+                where=relative(home, tree.root),
+                remedy="give the folder of FLAIR, or rename it if it is FLAIR",
+            )
+            yield tree.unreadable(home, error)
+            return
+        flags = tree.files_ignored(home, [*parts, *loose])
+        if count := sum(len(folder.readable) for folder in loose):
+            flags += _ignored("Pictures beside the folders of the sequences", str(count))
+        groups = [
+            (path, group)
+            for path, pictures in flairs.items()
+            for group in _titled(slice_groups(pictures))
+        ]
+        all_series = {series for _, group in groups for series, _ in slice_places(group.files)}
+        for path, group in groups:
+            files = {MrSequence.FLAIR: group.files}
+            used, notes = list(group.files), list(flags)
+            own_series = {series for series, _ in slice_places(group.files)}
+            for name in (MrSequence.T1, MrSequence.T1C):
+                folders = by_sequence.get(name, {})
+                if len(folders) == len(flairs) == 1:
+                    (others,) = folders.values()
+                    places = list(zip(slice_places(others), others, strict=True))
+                    own = tuple(file for (series, _), file in places if series in own_series)
+                    if own:
+                        rest = [file.where for (text, _), file in places if text not in all_series]
+                        notes += _ignored("Pictures called otherwise than FLAIR", _listed(rest))
+                    # Those that do not fit are left out when they are read, and the flag says why.
+                    files[name] = own or tuple(others)
+                    used += own
+                elif folders:
+                    words = f"{len(flairs)} folders say FLAIR and {len(folders)} {name.value}"
+                    reason = f"{words}; nothing says which belong together"
+                    notes.append(left_out_flag(name, reason))
+            base = home if len(flairs) == 1 else path
+            yield cls(
+                source=relative(base / group.title, tree.root),
+                path=path / group.title if group.title else base,
+                study_id=group.title or tree.study_name(home),
+                flags=tuple(notes),
+                error=next((file.error for file in used if file.error is not None), None),
+                files=files,
+            )
+
+    def read(self, options: Options) -> Study:
+        """Read the pixels; see `Candidate`."""
+        from gliosight.read.slices import read_slices
+
+        options.check("slices")
+        if self.error is not None:
+            raise self.error
+        others: dict[MrSequence, tuple[InputFile, ...]] = dict(self.files)
+        flair = others.pop(MrSequence.FLAIR)
+        study = read_slices(flair, self.study_id, Budget(options.limits), self.flags, others=others)
+        # An empty mask has one value, so its pixels do not tell it from an image.
+        if is_mask(flair[0].path.name) and is_constant(study.flair.values):
+            raise _mask_by_name(flair[0].where)
+        return replace(study, flags=(*study.flags, *self.assumed))
 
     @property
-    def ceiling(self) -> Path | None:
-        """The temporary folder above what was unpacked, whose name means nothing."""
-        return self.path.parent if self.archive else None
+    def assumed(self) -> tuple[Flag, ...]:
+        """The flag for pictures whose names and folders say nothing."""
+        if self.named:
+            return ()
+        message = (
+            "Neither names nor folders say what the pictures show; one channel is taken as FLAIR, three "
+            "channels as T1, FLAIR and T1C."
+        )
+        return (flag("SEQUENCE_ASSUMED", message),)
 
-    def explained(self, error: GliosightError) -> GliosightError:
-        """An error in what was unpacked: named after the archive, with what was not unpacked of it."""
-        if not self.archive:
-            return error
-        where = self.archive.name if error.where == self.path.name else error.where
-        if not self.flags or not isinstance(error, NothingReadableError):
-            return type(error)(error.what, where=where, remedy=error.remedy)
-        skipped = self.flags[0].message.rstrip(".")
-        what = f"{error.what}; {skipped[0].lower()}{skipped[1:]}"
-        if not self.inner:
-            return NothingReadableError(what, where=where, remedy=error.remedy)
-        return UnsupportedInputError(
-            what, where=where, remedy=f"unpack the zip, then give the archive in it, {self.inner}"
+    def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:
+        """Say what is there; see `Candidate`."""
+        from gliosight.read.inspection import describe_slices
+
+        return describe_slices(self, limits, pixels=pixels)
+
+
+# By the kind of its files, in the order in which candidates of one folder are listed. Which files of a folder
+# are read, `Folder.readable` says.
+FORMATS: Mapping[Kind, type[NiftiCandidate | DicomCandidate | SlicesCandidate]] = {
+    Kind.NIFTI: NiftiCandidate,
+    Kind.DICOM: DicomCandidate,
+    **dict.fromkeys(SLICES, SlicesCandidate),
+}
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """The folders at and below one path, which places in titles and messages are relative to."""
+
+    root: Path
+    budget: Budget
+    ceiling: Path | None = None
+    progress: HeaderProgress | None = None
+    folders: tuple[Folder, ...] = ()
+
+    @cached_property
+    def mask_folders(self) -> dict[Path, tuple[str, ...]]:
+        return {folder.path: folder.mask_folders for folder in self.folders}
+
+    def holding(self, *kinds: Kind) -> list[Folder]:
+        """The folders whose files are read as one of these kinds."""
+        return [
+            folder
+            for folder in self.folders
+            if folder.readable and folder.readable[0].kind in kinds
+        ]
+
+    def by_study(self, *kinds: Kind) -> dict[Path, list[Folder]]:
+        """Folders by the folder of their study: its sequences may have a folder each.
+
+        Of ``patient/4_FLAIR/NIFTI`` that is ``patient``, of ``patient/scans/4/NIFTI`` ``patient/scans``. A
+        folder called by more than a sequence, such as ``patient7_FLAIR`` or ``t1_study``, is a study's own.
+        """
+        homes: dict[Path, list[Folder]] = {}
+        for folder in self.holding(*kinds):
+            path = folder.path
+            below_root = len(path.relative_to(self.root).parts)
+            depth = 0 if folder.is_visit else series_depth(self._names(path))
+            homes.setdefault([path, *path.parents][min(depth, below_root)], []).append(folder)
+        return homes
+
+    def study_name(self, folder: Path) -> str:
+        """What to call the study of a folder: by the nearest folder that tells one study from another."""
+        return telling_name(self._names(folder)) or folder_name(folder)
+
+    def _names(self, folder: Path) -> tuple[str, ...]:
+        """The names of a folder and of those above it, from the outermost below the ceiling."""
+        # Not resolve(): the names that a user sees are those of the links.
+        path = Path(os.path.abspath(folder))  # noqa: PTH100
+        return (path.relative_to(self.ceiling) if self.ceiling is not None else path).parts
+
+    def studies(
+        self,
+        parts: list[Folder],
+        group_by_name: Callable[[Iterable[InputFile]], list[FileGroup]],
+    ) -> tuple[list[tuple[FileGroup, GliosightError | None]], list[Placed]]:
+        """The studies of a folder, each with what is wrong with it, and bad files that belong to none.
+
+        A group without a title is the whole folder.
+        """
+        listed = [file for folder in parts for file in folder.files]
+        files = [file for folder in parts for file in folder.readable]
+        # A picture beside NIfTI files is not part of the study, whatever is wrong with it.
+        pictures = files[0].kind in SLICES
+        bad = [
+            file
+            for file in listed
+            if file.error is not None and (pictures or file.kind not in SLICES)
+        ]
+        # A damaged T2 costs no study.
+        costly = {file.path: file.error for file in bad if not file.is_other_image}
+        sound = any(file.error is None and file.kind in {Kind.NIFTI, *SLICES} for file in listed)
+        groups = _titled(group_by_name(files))
+        studies: list[tuple[FileGroup, GliosightError | None]] = []
+        # Without a sound file, but with subfolders, it is a folder of studies rather than one of them.
+        if sound or not any(folder.subfolders for folder in parts):
+            if len(groups) < 2:
+                return [(FileGroup("", tuple(files)), next(iter(costly.values()), None))], []
+            for group in groups:
+                errors = (costly.get(file.path) for file in group.files)
+                studies.append((group, next(filter(None, errors), None)))
+        grouped = {file.path for group, _ in studies for file in group.files}
+        stray: list[Placed] = [
+            (parts[0].number, self.unreadable(file.path, file.error))
+            for file in bad
+            if not file.is_unused and not (file.path in costly and file.path in grouped)
+        ]
+        return studies, stray
+
+    def files_ignored(self, home: Path, parts: list[Folder]) -> tuple[Flag, ...]:
+        """What lies beside a study's files and is not read: other images, folders of masks."""
+        paths = dict.fromkeys([home, *(folder.path for folder in parts), home.parent])
+        masks = [name for path in paths for name in self.mask_folders.get(path, ())]
+        damaged = [
+            file.where
+            for folder in parts
+            for file in folder.files
+            if file.error is not None and file.is_other_image
+        ]
+        what = "Folders of masks, previews or derivatives beside the images"
+        return (
+            *_ignored("Other images in the folder", _other_images(parts)),
+            *_ignored(what, ", ".join(masks)),
+            *_ignored("Damaged files of other sequences", _listed(damaged)),
         )
 
+    def unreadable(self, path: Path, error: GliosightError | None) -> UnreadableCandidate:
+        error = error or NothingReadableError("cannot be read")
+        return UnreadableCandidate(source=relative(path, self.root), path=path, error=error)
 
-@contextmanager
-def opened(path: Path, limits: Limits) -> Iterator[Opened]:
-    """Unpack a zip for as long as its studies are read; any other path stays as it is.
-
-    Raises
-    ------
-    DamagedInputError, LimitExceededError, NothingReadableError, UnsupportedInputError
-    """
-    if not is_zip(path):
-        yield Opened(path)
-        return
-    from gliosight.read.zipped import unzipped
-
-    with unzipped(path, Budget(limits)) as inside:
-        flags: tuple[Flag, ...] = ()
-        if inside.skipped:
-            message = f"Members of the zip were not unpacked: {', '.join(inside.skipped)}."
-            flags = (flag("MEMBERS_SKIPPED", message),)
-        yield Opened(inside.folder, flags, path, inside.inner)
+    def unread(self) -> Iterator[Placed]:
+        """A candidate for every folder that holds images of formats that are not read, and no study."""
+        studies = {folder.path for folder in self.folders if folder.readable}
+        above = {parent for path in studies for parent in path.parents}
+        for folder in self.folders:
+            path = folder.path
+            if path in above or not studies.isdisjoint((path, *path.parents)):
+                continue
+            files = [file for file in folder.files if file.kind in ARCHIVES]
+            if folder.seen.total() != len(files):  # beside other files archives may be a viewer's
+                skipped = (Kind.OTHER_IMAGE, *ARCHIVES)
+                files = [file for file in folder.files if file.kind not in skipped]
+            errors = filter(None, (not_read(file.kind, file.where) for file in files))
+            if (error := next(errors, None)) is not None:
+                yield folder.number, self.unreadable(path, error)
 
 
 def find(
@@ -398,31 +679,51 @@ def find(
     """
     inside = path if isinstance(path, Opened) else Opened(path)
     try:
-        return _find(inside, limits, progress)
+        return _find(inside, Budget(limits), progress)
     except GliosightError as error:
         raise inside.explained(error) from error
 
 
-def _find(inside: Opened, limits: Limits, progress: HeaderProgress | None) -> list[Candidate]:
+def _find(inside: Opened, budget: Budget, progress: HeaderProgress | None) -> list[Candidate]:
     path = inside.path
     mode = mode_of(path)
     if mode is None:
-        return _named_like(path, limits)
-    finder = _Finder(path, Budget(limits), inside.ceiling, progress)
-    if stat.S_ISDIR(mode):
-        return finder.in_folder()
+        return _named_like(path, budget)
+    tree = _Tree(path, budget, inside.ceiling, progress)
     if stat.S_ISREG(mode):
-        return finder.in_file()
-    raise not_regular(mode, path.name or str(path))
+        file = named_file(path)
+        return FORMATS[file.kind].of_file(file, tree)
+    if not stat.S_ISDIR(mode):
+        raise not_regular(mode, path.name or str(path))
+    if holds_result(path):
+        raise NothingReadableError(
+            "a result of gliosight, not a study",
+            where=path.name or str(path),
+            remedy="give the study it was made from",
+        )
+    tree = replace(tree, folders=walk(path, budget))
+    placed: list[Placed] = [
+        (folder.number, tree.unreadable(folder.path, folder.error))
+        for folder in tree.folders
+        if folder.error is not None
+    ]
+    for candidate_type in dict.fromkeys(FORMATS.values()):
+        placed += candidate_type.in_folders(tree)
+    if not placed:
+        raise nothing_in(path, tree.folders)
+    placed += tree.unread()
+    candidates = [candidate for _, candidate in sorted(placed, key=itemgetter(0))]
+    return told_apart(candidates, [candidate.source for candidate in candidates])
 
 
-def _named_like(path: Path, limits: Limits) -> list[Candidate]:
+def _named_like(path: Path, budget: Budget) -> list[Candidate]:
     """The studies of a folder that are called like a path where no file is: ``folder/patient``."""
     folder = path.parent
-    if path.name and has_series(folder, path.name):
-        finder = _Finder(folder, Budget(limits))
-        if candidates := finder.named(path.name):
-            return candidates
+    if path.name and _has_series(folder, path.name):
+        tree = _Tree(folder, budget, folders=(list_folder(folder, folder, budget),))
+        placed = chain(NiftiCandidate.in_folders(tree), SlicesCandidate.in_folders(tree))
+        if named := [candidate for _, candidate in placed if candidate.title == path.name]:
+            return named
     if is_annexed(path):
         what, remedy = STAND_INS[Kind.GIT_ANNEX]
         raise NothingReadableError(what, where=path.name, remedy=remedy)
@@ -431,6 +732,22 @@ def _named_like(path: Path, limits: Limits) -> list[Candidate]:
         where=str(path),
         remedy=f"check the path; looked for {LOOKED_FOR} files",
     )
+
+
+def _has_series(folder: Path, series: str) -> bool:
+    """Whether a file of the folder could belong to the series, by the names alone.
+
+    Most paths that are not there are mistyped; then the files beside them do not matter, neither their
+    number nor what is wrong with them.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return any(
+                series in (nifti_series(entry.name), slice_number(entry.name)[0], stem(entry.name))
+                for entry in entries
+            )
+    except (OSError, ValueError):
+        return False
 
 
 def find_one(opened_path: Opened, limits: Limits) -> Candidate:
@@ -462,6 +779,27 @@ def find_one(opened_path: Opened, limits: Limits) -> Candidate:
     return replace(own[0], flags=(*own[0].flags, ignored))
 
 
+def _several(candidates: list[Candidate], inside: Opened) -> UnsupportedInputError:
+    holding = Counter(
+        path for candidate in candidates for path in (candidate.path, *candidate.path.parents)
+    )
+    alone = [
+        candidate.path
+        for candidate in candidates
+        if holding[candidate.path] == 1 and not isinstance(candidate, UnreadableCandidate)
+    ]
+    given = inside.archive or inside.path
+    remedy = f"read all of them with: gliosight analyze {inside.archive or folder_name(given)}"
+    if inside.archive is None and alone:
+        remedy = f"name one of them, as in {alone[0]}"
+    titles = _listed([candidate.title for candidate in candidates])
+    return UnsupportedInputError(
+        f"there are {len(candidates)} studies ({titles}), one is read at a time",
+        where=folder_name(given),
+        remedy=remedy,
+    )
+
+
 def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: bool) -> Candidate:
     """The study whose NIfTI files the user named by sequence.
 
@@ -482,20 +820,13 @@ def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: boo
     for name, path in ((MrSequence.FLAIR, flair), (MrSequence.T1, t1), (MrSequence.T1C, t1c)):
         if path is None:
             continue
-        mode = mode_of(path)
-        if mode is not None and stat.S_ISDIR(mode):
-            raise UsageError(
-                f"{name.value} is a folder",
-                where=folder_name(path),
-                remedy="--flair, --t1 and --t1c take one NIfTI file each",
-            )
+        remedy = "--flair, --t1 and --t1c take one NIfTI file each"
+        if stat.S_ISDIR(mode_of(path) or 0):
+            raise UsageError(f"{name.value} is a folder", where=folder_name(path), remedy=remedy)
         file = named_file(path)
         if file.kind is not Kind.NIFTI:
-            raise UnsupportedInputError(
-                f"{name.value} is {file.kind.value}, not NIfTI",
-                where=file.where,
-                remedy="--flair, --t1 and --t1c take one NIfTI file each",
-            )
+            what = f"{name.value} is {file.kind.value}, not NIfTI"
+            raise UnsupportedInputError(what, where=file.where, remedy=remedy)
         files[name] = file
         if name is not MrSequence.FLAIR or as_flair:
             flags += check_named(file, name)
@@ -525,21 +856,17 @@ def join(
     list of (Candidate, tuple of int)
         Each with the indices of those that it is made of, in the order of the first of them.
     """
-    listed = list(candidates)
-    dicom = [
-        (index, candidate)
-        for index, candidate in enumerate(listed)
-        if isinstance(candidate, DicomCandidate)
-    ]
+    whole: list[tuple[Candidate, tuple[int, ...]]] = []
+    dicom: list[tuple[int, DicomCandidate]] = []
+    for index, candidate in enumerate(candidates):
+        whole.append((candidate, (index,)))
+        if isinstance(candidate, DicomCandidate):
+            dicom.append((index, candidate))
     if len(dicom) < 2:
-        return [(candidate, (index,)) for index, candidate in enumerate(listed)]
+        return whole
     from gliosight.read.dicom.study import joined
 
-    whole: list[tuple[Candidate, tuple[int, ...]]] = [
-        (candidate, (index,))
-        for index, candidate in enumerate(listed)
-        if not isinstance(candidate, DicomCandidate)
-    ]
+    whole = [pair for pair in whole if not isinstance(pair[0], DicomCandidate)]
     for indices, study in joined([candidate.study for _, candidate in dicom], Budget(limits)):
         parts = [dicom[index] for index in indices]
         candidate = parts[0][1]
@@ -552,7 +879,7 @@ def join(
                 study=study,
             )
         whole.append((candidate, tuple(index for index, _ in parts)))
-    return sorted(whole, key=lambda pair: pair[1])
+    return sorted(whole, key=itemgetter(1))
 
 
 def told_apart(candidates: Iterable[Candidate], ways: Iterable[str]) -> list[Candidate]:
@@ -576,362 +903,6 @@ def told_apart(candidates: Iterable[Candidate], ways: Iterable[str]) -> list[Can
     return apart
 
 
-# A candidate, and the number of the folder that it was found in.
-Placed = tuple[int, Candidate]
-
-
-class _Finder:
-    """Makes the candidates of one path, which places in titles and messages are relative to."""
-
-    def __init__(
-        self,
-        root: Path,
-        budget: Budget,
-        ceiling: Path | None = None,
-        progress: HeaderProgress | None = None,
-    ) -> None:
-        self.root = root
-        self.budget = budget
-        self.ceiling = ceiling
-        self.progress = progress
-        self.folders: tuple[Folder, ...] = ()
-        self.mask_folders: dict[Path, tuple[str, ...]] = {}
-
-    def in_file(self) -> list[Candidate]:
-        """The study of a single file; of a DICOMDIR, those it names."""
-        file = named_file(self.root)
-        if file.kind is Kind.DICOM:
-            studies, problems = self._read_headers([file], self.root.parent)
-            for _, error in problems:
-                raise error
-            return list(studies)
-        name, study_id = file.where, stem(self.root.name)
-        if file.kind is Kind.NIFTI:
-            return [NiftiCandidate(source=name, path=self.root, study_id=study_id, files=(file,))]
-        candidate = SlicesCandidate(
-            source=name,
-            path=self.root,
-            study_id=study_id,
-            files={MrSequence.FLAIR: (file,)},
-            named=_say_flair([file]),
-        )
-        return [candidate]
-
-    def in_folder(self) -> list[Candidate]:
-        """The studies of a folder and of all below it, in the order of the folders."""
-        refuse_result(self.root)
-        self.folders = walk(self.root, self.budget)
-        self.mask_folders = {folder.path: folder.mask_folders for folder in self.folders}
-        placed: list[Placed] = [
-            (folder.number, self._unreadable(folder.path, folder.error))
-            for folder in self.folders
-            if folder.error is not None
-        ]
-        for candidates_of in FORMATS.values():
-            placed += candidates_of(self)
-        if not placed:
-            raise nothing_in(self.root, self.folders)
-        placed += self._unread()
-        candidates = [candidate for _, candidate in sorted(placed, key=lambda pair: pair[0])]
-        return told_apart(candidates, [candidate.source for candidate in candidates])
-
-    def named(self, name: str) -> list[Candidate]:
-        """The studies of that name among the files of the folder itself."""
-        self.folders = (list_folder(self.root, self.root, self.budget),)
-        placed = [*self.nifti(), *self.slices()]
-        return [candidate for _, candidate in placed if candidate.title == name]
-
-    def nifti(self) -> list[Placed]:
-        """A candidate for every FLAIR of the folders that hold NIfTI files."""
-        placed: list[Placed] = []
-        for home, parts in self._by_study_folder(Kind.NIFTI).items():
-            groups, stray = self._groups(parts, flair_groups)
-            other_images, flags = _other_images(parts), self._files_ignored(home, parts)
-            for group, error in groups:
-                path = home / group.title
-                # No ``folder/name`` leads to files in a folder for each sequence.
-                deep = group.title and any(file.path.parent != home for file in group.files)
-                flairs = (file.path for file in group.files if file.shown.kind is MrSequence.FLAIR)
-                candidate = NiftiCandidate(
-                    source=relative(path, self.root),
-                    path=next(flairs) if deep else path,
-                    study_id=group.title or study_name(home, self.ceiling),
-                    flags=flags,
-                    error=error,
-                    files=group.files,
-                    doubtful=group.doubtful,
-                    other_images=other_images,
-                )
-                placed.append((parts[0].number, candidate))
-            placed += stray
-        return _without_other_images(placed)
-
-    def dicom(self) -> list[Placed]:
-        """A candidate for every DICOM study: only headers say which file belongs to which."""
-        parts = {folder.path: folder for folder in self._of(Kind.DICOM)}
-        files = [file for folder in parts.values() for file in folder.readable]
-        if not files:
-            return []
-        studies, problems = self._read_headers(files, self.root)
-        candidates: list[Candidate] = [self._unreadable(path, error) for path, error in problems]
-        for candidate in studies:
-            own = [parts[folder] for folder in candidate.study.folders if folder in parts]
-            candidates.append(replace(candidate, flags=self._files_ignored(candidate.path, own)))
-        return [(len(self.folders), candidate) for candidate in candidates]
-
-    def slices(self) -> list[Placed]:
-        """A candidate for every series of pictures.
-
-        Among DICOM or NIfTI studies, pictures are previews, icons and logos: there they count only if
-        something says that they are FLAIR, or if they are numbered TIFFs.
-        """
-        among_studies = bool(self._of(Kind.NIFTI, Kind.DICOM))
-        placed: list[Placed] = []
-        for home, parts in self._by_study_folder(*SLICES).items():
-            files = [file for folder in parts for file in folder.readable]
-            if among_studies and not (_say_flair(files) or any(map(_is_numbered_tiff, files))):
-                continue
-            number = parts[0].number
-            below = [folder for folder in parts if folder.path != home]
-            loose = [folder for folder in parts if folder.path == home]
-            if not below and _say_all_sequences(files):
-                placed += [(number, one) for one in self._for_each_sequence(home, loose, [])]
-                continue
-            if below and (not loose or any(_say_flair(folder.readable) for folder in below)):
-                placed += [(number, one) for one in self._for_each_sequence(home, below, loose)]
-                continue
-            groups, stray = self._groups(loose, slice_groups)
-            flags = self._files_ignored(home, loose)
-            if below:
-                names = ", ".join(folder.path.name for folder in below)
-                flags += _ignored("Folders beside the slices", names)
-            for group, error in groups:
-                path = home / group.title
-                candidate = SlicesCandidate(
-                    source=relative(path, self.root),
-                    path=path,
-                    study_id=group.title or study_name(home, self.ceiling),
-                    flags=flags,
-                    error=error,
-                    files={MrSequence.FLAIR: group.files},
-                    named=_say_flair(group.files),
-                )
-                placed.append((number, candidate))
-            placed += stray
-        return placed
-
-    def _for_each_sequence(
-        self, home: Path, parts: list[Folder], loose: list[Folder]
-    ) -> Iterator[Candidate]:
-        """The study whose sequences have a folder or a name of their own; every series of FLAIR is one.
-
-        Pictures that lie loose beside the folders are previews or the like.
-        """
-        from gliosight.read.slices import left_out_flag
-
-        by_sequence: dict[MrSequence | str, dict[Path, list[InputFile]]] = {}
-        for folder in parts:
-            for file in folder.readable:
-                folders = by_sequence.setdefault(file.sequence or "unknown", {})
-                folders.setdefault(folder.path, []).append(file)
-        flairs = by_sequence.pop(MrSequence.FLAIR, {})
-        if not flairs:
-            listed = ", ".join(getattr(name, "value", name) for name in by_sequence)
-            error = UnsupportedInputError(
-                f"no FLAIR, the folders say {listed}",
-                where=relative(home, self.root),
-                remedy="give the folder of FLAIR, or rename it if it is FLAIR",
-            )
-            yield self._unreadable(home, error)
-            return
-        flags = self._files_ignored(home, [*parts, *loose])
-        if count := sum(len(folder.readable) for folder in loose):
-            flags += _ignored("Pictures beside the folders of the sequences", str(count))
-        groups = [
-            (path, group)
-            for path, pictures in flairs.items()
-            for group in _titled(slice_groups(pictures))
-        ]
-        all_series = {series for _, group in groups for series, _ in slice_places(group.files)}
-        for path, group in groups:
-            files = {MrSequence.FLAIR: group.files}
-            notes, used = list(flags), list(group.files)
-            own_series = {series for series, _ in slice_places(group.files)}
-            for name in (MrSequence.T1, MrSequence.T1C):
-                folders = by_sequence.get(name, {})
-                if len(folders) == len(flairs) == 1:
-                    (others,) = folders.values()
-                    named = list(zip(slice_places(others), others, strict=True))
-                    own = tuple(file for (series, _), file in named if series in own_series)
-                    rest = [file.where for (series, _), file in named if series not in all_series]
-                    if own:
-                        notes += _ignored("Pictures called otherwise than FLAIR", _listed(rest))
-                    # Those that do not fit are left out when they are read, and the flag says why.
-                    files[name] = own or tuple(others)
-                    used += own
-                elif folders:
-                    words = f"{len(flairs)} folders say FLAIR and {len(folders)} {name.value}"
-                    reason = f"{words}; nothing says which belong together"
-                    notes.append(left_out_flag(name, reason))
-            base = home if len(flairs) == 1 else path
-            yield SlicesCandidate(
-                source=relative(base / group.title, self.root),
-                path=path / group.title if group.title else base,
-                study_id=group.title or study_name(home, self.ceiling),
-                flags=tuple(notes),
-                error=next((file.error for file in used if file.error is not None), None),
-                files=files,
-            )
-
-    def _unread(self) -> list[Placed]:
-        """A candidate for every folder that holds images of formats that are not read, and no study."""
-        studies = {folder.path for folder in self.folders if folder.readable}
-        above = {parent for path in studies for parent in path.parents}
-        placed: list[Placed] = []
-        for folder in self.folders:
-            path = folder.path
-            if path in above or not studies.isdisjoint((path, *path.parents)):
-                continue
-            packed = [file for file in folder.files if file.kind in (Kind.ZIP, Kind.ARCHIVE)]
-            files = [
-                file
-                for file in folder.files
-                if file.kind not in (Kind.OTHER_IMAGE, Kind.ZIP, Kind.ARCHIVE)
-            ]
-            if folder.seen.total() == len(packed):  # beside other files it may be a viewer's
-                files = packed
-            errors = filter(None, (not_read(file.kind, file.where) for file in files))
-            if (error := next(errors, None)) is not None:
-                placed.append((folder.number, self._unreadable(path, error)))
-        return placed
-
-    def _of(self, *kinds: Kind) -> list[Folder]:
-        """The folders whose files are read as one of these kinds."""
-        return [
-            folder
-            for folder in self.folders
-            if folder.readable and folder.readable[0].kind in kinds
-        ]
-
-    def _by_study_folder(self, *kinds: Kind) -> dict[Path, list[Folder]]:
-        """Folders by the folder of their study: its sequences may have a folder each."""
-        homes: dict[Path, list[Folder]] = {}
-        for folder in self._of(*kinds):
-            home = folder.path
-            if not folder.is_visit:
-                home = study_folder(home, self.root, self.ceiling)
-            homes.setdefault(home, []).append(folder)
-        return homes
-
-    def _groups(
-        self,
-        parts: list[Folder],
-        group_by_name: Callable[[Iterable[InputFile]], list[FileGroup]],
-    ) -> tuple[list[tuple[FileGroup, GliosightError | None]], list[Placed]]:
-        """The studies of a folder, each with what is wrong with it, and bad files that belong to none.
-
-        A group without a title is the whole folder.
-        """
-        listed = [file for folder in parts for file in folder.files]
-        files = [file for folder in parts for file in folder.readable]
-        # A picture beside NIfTI files is not part of the study, whatever is wrong with it.
-        pictures = files[0].kind in SLICES
-        bad = [
-            file
-            for file in listed
-            if file.error is not None and (pictures or file.kind not in SLICES)
-        ]
-        # A damaged T2 costs no study.
-        costly = {file.path: file.error for file in bad if not file.is_other_image}
-        sound = any(file.error is None and file.kind in {Kind.NIFTI, *SLICES} for file in listed)
-        groups = _titled(group_by_name(files))
-        studies: list[tuple[FileGroup, GliosightError | None]] = []
-        # Without a sound file, but with subfolders, it is a folder of studies rather than one of them.
-        if sound or not any(folder.subfolders for folder in parts):
-            if len(groups) < 2:
-                whole = FileGroup("", tuple(files))
-                return [(whole, next(iter(costly.values()), None))], []
-            for group in groups:
-                errors = (costly.get(file.path) for file in group.files)
-                studies.append((group, next(filter(None, errors), None)))
-        grouped = {file.path for group, _ in studies for file in group.files}
-        stray: list[Placed] = [
-            (parts[0].number, self._unreadable(file.path, file.error))
-            for file in bad
-            if not file.is_unused and not (file.path in costly and file.path in grouped)
-        ]
-        return studies, stray
-
-    def _read_headers(
-        self, files: list[InputFile], root: Path
-    ) -> tuple[list[DicomCandidate], list[tuple[Path, GliosightError]]]:
-        from gliosight.read.dicom.study import studies_in
-
-        studies, problems = studies_in(files, root, self.budget, self.progress)
-        candidates = []
-        for study in studies:
-            path = Path(os.path.commonpath(study.folders))
-            source = relative(path, self.root)
-            candidates.append(
-                DicomCandidate(source=source, path=path, study_id=study.study_id, study=study)
-            )
-        return candidates, problems
-
-    def _files_ignored(self, home: Path, parts: list[Folder]) -> tuple[Flag, ...]:
-        """What lies beside a study's files and is not read: other images, folders of masks."""
-        paths = dict.fromkeys([home, *(folder.path for folder in parts), home.parent])
-        names = [name for path in paths for name in self.mask_folders.get(path, ())]
-        damaged = [
-            file.where
-            for folder in parts
-            for file in folder.files
-            if file.error is not None and file.is_other_image
-        ]
-        return (
-            *_ignored("Other images in the folder", _other_images(parts)),
-            *_ignored(
-                "Folders of masks, previews or derivatives beside the images", ", ".join(names)
-            ),
-            *_ignored("Damaged files of other sequences", _listed(damaged)),
-        )
-
-    def _unreadable(self, path: Path, error: GliosightError | None) -> UnreadableCandidate:
-        return UnreadableCandidate(
-            source=relative(path, self.root),
-            path=path,
-            error=error or NothingReadableError("cannot be read"),
-        )
-
-
-# How studies are found, by the format of their files: an input format is added here, with its `Kind`. Which
-# format of a folder is read, `Folder.readable` says.
-FORMATS: Mapping[str, Callable[[_Finder], list[Placed]]] = {
-    "nifti": _Finder.nifti,
-    "dicom": _Finder.dicom,
-    "slices": _Finder.slices,
-}
-
-
-def _without_other_images(placed: list[Placed]) -> list[Placed]:
-    """The same, without what holds no FLAIR, T1 or T1C of a study that another folder has by that name."""
-
-    def is_other(candidate: Candidate) -> bool:
-        return isinstance(candidate, NiftiCandidate) and all(
-            file.is_other_image for file in candidate.files
-        )
-
-    studies = {
-        candidate.study_id
-        for _, candidate in placed
-        if isinstance(candidate, NiftiCandidate) and not is_other(candidate)
-    }
-    return [
-        (number, candidate)
-        for number, candidate in placed
-        if not is_other(candidate) or candidate.study_id not in studies
-    ]
-
-
 def _titled(groups: list[FileGroup]) -> list[FileGroup]:
     """The same, each of several with a title, and one alone without."""
     if len(groups) < 2:
@@ -941,7 +912,14 @@ def _titled(groups: list[FileGroup]) -> list[FileGroup]:
 
 def _say_flair(files: Iterable[InputFile]) -> bool:
     """Whether names, folders or the layout of the LGG set say that pictures show FLAIR."""
-    return any(file.sequence is MrSequence.FLAIR or in_lgg_layout(file) for file in files)
+    return any(file.sequence is MrSequence.FLAIR or _in_lgg_layout(file) for file in files)
+
+
+def _in_lgg_layout(file: InputFile) -> bool:
+    """Whether a picture is called as in the LGG set: ``<patient>/<patient>_<slice>.tif``."""
+    patient = slice_number(file.path.name)[0]
+    of_folder = patient == file.path.parent.name or patient.startswith(_LGG_PATIENT)
+    return _is_numbered_tiff(file) and of_folder
 
 
 def _say_all_sequences(files: Iterable[InputFile]) -> bool:
@@ -965,35 +943,11 @@ def _ignored(what: str, names: str) -> tuple[Flag, ...]:
     return (flag("FILES_IGNORED", f"{what} were not read: {names}."),) if names else ()
 
 
-def _mask_by_name(where: str) -> DamagedInputError:
-    return DamagedInputError(
-        "by its name a mask, not an image",
-        where=where,
-        remedy="give the MR image, not its mask",
-    )
-
-
-def _several(candidates: list[Candidate], inside: Opened) -> UnsupportedInputError:
-    holding = Counter(
-        path for candidate in candidates for path in (candidate.path, *candidate.path.parents)
-    )
-    alone = [
-        candidate.path
-        for candidate in candidates
-        if holding[candidate.path] == 1 and not isinstance(candidate, UnreadableCandidate)
-    ]
-    remedy = (
-        f"read all of them with: gliosight analyze {inside.archive or folder_name(inside.path)}"
-    )
-    if inside.archive is None and alone:
-        remedy = f"name one of them, as in {alone[0]}"
-    titles = _listed([candidate.title for candidate in candidates])
-    return UnsupportedInputError(
-        f"there are {len(candidates)} studies ({titles}), one is read at a time",
-        where=folder_name(inside.archive or inside.path),
-        remedy=remedy,
-    )
-
-
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+def _mask_by_name(where: str) -> DamagedInputError:
+    return DamagedInputError(
+        "by its name a mask, not an image", where=where, remedy="give the MR image, not its mask"
+    )

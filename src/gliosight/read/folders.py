@@ -1,4 +1,4 @@
-"""What folders hold, and which of their files belong together by their names (read stage).
+"""What a folder or a zip holds, and which of its files belong together by their names (read stage).
 
 Names and first bytes alone are looked at. Which files make a study, `candidates` decides; what a name says,
 `naming`.
@@ -10,7 +10,8 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from gliosight.errors import (
     DamagedInputError,
     GliosightError,
     NothingReadableError,
+    UnsupportedInputError,
 )
 from gliosight.read.detect import (
     LOOKED_FOR,
@@ -28,34 +30,68 @@ from gliosight.read.detect import (
     Kind,
     folder_name,
     input_file,
+    is_zip,
     not_read,
     relative,
     suffix_of,
 )
-from gliosight.read.limits import Budget, cannot_read
+from gliosight.read.flags import flag
+from gliosight.read.limits import Budget, Limits, cannot_read
 from gliosight.read.naming import (
     group_by_flair,
     is_derived_folder,
     is_mask,
     is_mask_folder,
-    is_time_point,
     natural_key,
     nifti_series,
     promises_image,
     sequence_of,
-    series_depth,
     sidecar_of,
     slice_number,
-    stem,
-    telling_name,
 )
+from gliosight.study import Flag, MrSequence
 
 # Suffixes counted, and studies named, in a message before it breaks off.
 NAMED = 6
-# How the LGG set and what is made of it call their patients.
-LGG_PATIENT = "TCGA_"
 _DIGITS = re.compile(r"[0-9]+")
 _PLURAL = re.compile(r"(?<=folder|device|socket)s\b|(?<=link|mask|file|FIFO)(?<!of mask)s\b")
+
+
+def mode_of(path: Path) -> int | None:
+    """What stands at a path, links followed; ``None`` where there is nothing.
+
+    Raises
+    ------
+    NothingReadableError
+        It may not be looked at.
+    """
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise cannot_read(error, str(path)) from error
+
+
+def is_annexed(path: Path) -> bool:
+    """Whether a link leads to where git-annex would keep the file once it is fetched."""
+    try:
+        return "annex/objects" in os.readlink(path).replace("\\", "/")  # noqa: PTH115
+    except OSError:
+        return False
+
+
+def is_result(folder: Path) -> bool:
+    """Whether a run of gliosight has written a folder, which must not be taken for input."""
+    return folder.name.endswith("-gliosight") or holds_result(folder)
+
+
+def holds_result(folder: Path) -> bool:
+    """As `is_result`, whatever the folder is called."""
+    try:
+        return (folder / "result.json").is_file() and (folder / "report.html").is_file()
+    except OSError:  # no permission: not ours, then
+        return False
 
 
 @dataclass(frozen=True)
@@ -105,9 +141,11 @@ class Folder:
     @property
     def is_visit(self) -> bool:
         """Whether it is called ``T1`` or ``T2`` and holds other sequences: then it is a time point."""
-        return is_time_point(
-            self.path.name, {sequence_of(file.path.name) for file in self.readable}
-        )
+        if re.fullmatch(r"t[1-9]", self.path.name, re.IGNORECASE) is None:
+            return False
+        own = (MrSequence.T1, MrSequence.T1C) if self.path.name[1] == "1" else ()
+        sequences = {sequence_of(file.path.name) for file in self.readable}
+        return any(isinstance(name, MrSequence) and name not in own for name in sequences)
 
 
 def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
@@ -163,10 +201,22 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
     return Folder(folder, tuple(files), tuple(subfolders), seen)
 
 
-def _cut_off(unknown: list[Path], files: list[InputFile], root: Path) -> list[InputFile]:
+def _names(folder: Path, where: str, budget: Budget) -> list[str]:
+    names: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    names.append(entry.name)
+                    budget.check_members(len(names), where)
+    except OSError as error:
+        raise cannot_read(error, where) from error
+    return sorted(names, key=natural_key)
+
+
+def _cut_off(unknown: list[Path], files: list[InputFile], root: Path) -> Iterator[InputFile]:
     """Unknown files called like the DICOM files beside them: slices that were cut off."""
     patterns = {_DIGITS.sub("#", file.path.name) for file in files if file.kind is Kind.DICOM}
-    cut: list[InputFile] = []
     for path in unknown:
         pattern = _DIGITS.sub("#", path.name)
         if pattern in patterns and pattern != path.name:
@@ -176,8 +226,7 @@ def _cut_off(unknown: list[Path], files: list[InputFile], root: Path) -> list[In
                 where=where,
                 remedy="copy or export the file again, or take it out of the folder",
             )
-            cut.append(InputFile(path, Kind.DICOM, where, error))
-    return cut
+            yield InputFile(path, Kind.DICOM, where, error)
 
 
 def walk(root: Path, budget: Budget) -> tuple[Folder, ...]:
@@ -200,7 +249,6 @@ def walk(root: Path, budget: Budget) -> tuple[Folder, ...]:
     waiting = [root]
     while waiting:
         path = waiting.pop()
-        number = len(folders)
         try:
             status = path.stat()
             if (status.st_dev, status.st_ino) in visited:
@@ -208,23 +256,24 @@ def walk(root: Path, budget: Budget) -> tuple[Folder, ...]:
             visited.add((status.st_dev, status.st_ino))
             folder = list_folder(path, root, budget)
         except GliosightError as error:
-            folders.append(Folder(path, error=error, number=number))
-            continue
+            folder = Folder(path, error=error)
         except OSError as error:
-            problem = cannot_read(error, relative(path, root))
-            folders.append(Folder(path, error=problem, number=number))
-            continue
+            folder = Folder(path, error=cannot_read(error, relative(path, root)))
         listed += folder.seen.total()
         budget.check_members(listed, relative(root, root))
         inside, masks = _worth_entering(folder)
         entered = [subfolder for subfolder in inside if not _leads_away(subfolder, root)]
-        skipped = Counter(
-            {"folders of masks": len(masks), "links to other places": len(inside) - len(entered)}
+        skipped = {
+            "folders of masks": len(masks),
+            "links to other places": len(inside) - len(entered),
+        }
+        folder = replace(
+            folder,
+            seen=folder.seen + Counter(skipped),
+            mask_folders=tuple(mask.name for mask in masks),
+            number=len(folders),
         )
-        names = tuple(mask.name for mask in masks)
-        folders.append(
-            replace(folder, seen=folder.seen + skipped, mask_folders=names, number=number)
-        )
+        folders.append(folder)
         waiting += reversed(entered)
     return tuple(folders)
 
@@ -257,33 +306,6 @@ def _leads_away(folder: Path, root: Path) -> bool:
         return True
 
 
-def is_result(folder: Path) -> bool:
-    """Whether a run of gliosight has written a folder, which must not be taken for input."""
-    return folder.name.endswith("-gliosight") or _holds_result(folder)
-
-
-def refuse_result(folder: Path) -> None:
-    """Refuse a folder that a run of this tool has written: its pictures are not slices.
-
-    Raises
-    ------
-    NothingReadableError
-    """
-    if _holds_result(folder):
-        raise NothingReadableError(
-            "a result of gliosight, not a study",
-            where=folder.name or str(folder),
-            remedy="give the study it was made from",
-        )
-
-
-def _holds_result(folder: Path) -> bool:
-    try:
-        return (folder / "result.json").is_file() and (folder / "report.html").is_file()
-    except OSError:  # no permission: not ours, then
-        return False
-
-
 def nothing_in(root: Path, folders: Iterable[Folder]) -> GliosightError:
     """The error for a folder without anything that is read."""
     seen: Counter[str] = Counter()
@@ -292,75 +314,22 @@ def nothing_in(root: Path, folders: Iterable[Folder]) -> GliosightError:
             if (error := not_read(file.kind, file.where)) is not None:
                 return error
         seen += folder.seen
-    name = folder_name(root)
-    if not seen:
-        return NothingReadableError(
-            "the folder is empty", where=name, remedy=f"give a folder with {LOOKED_FOR} files"
-        )
-    counts = [
-        f"{count} {_PLURAL.sub('', what) if count == 1 else what}"
-        for what, count in seen.most_common(NAMED)
-    ]
-    more = ", ..." if len(seen) > NAMED else ""
-    return NothingReadableError(
-        f"no {LOOKED_FOR} image there, only {', '.join(counts)}{more}",
-        where=name,
-        remedy="check the path; masks are not read as images",
-    )
-
-
-def study_folder(folder: Path, root: Path, ceiling: Path | None) -> Path:
-    """The folder of the study that a folder's files belong to.
-
-    Of ``patient/4_FLAIR/NIFTI`` that is ``patient``, and of ``patient/scans/4/NIFTI`` ``patient/scans``. A
-    folder called by more than a sequence, such as ``patient7_FLAIR`` or ``t1_study``, is a study's own.
-
-    Parameters
-    ----------
-    folder : Path
-    root : Path
-        The path that was given; the study's folder is not above it.
-    ceiling : Path, optional
-        A folder above ``root``; it and what lies above it say nothing.
-    """
-    below_root = len(folder.relative_to(root).parts)
-    depth = min(series_depth(_folder_names(folder, ceiling)), below_root)
-    return [folder, *folder.parents][depth]
-
-
-def study_name(folder: Path, ceiling: Path | None) -> str:
-    """What to call the study of a folder: by the nearest folder that tells one study from another."""
-    return telling_name(_folder_names(folder, ceiling)) or folder_name(folder)
-
-
-def _folder_names(folder: Path, ceiling: Path | None) -> tuple[str, ...]:
-    """The names of a folder and of those above it, from the outermost below ``ceiling``."""
-    # Not resolve(): the names that a user sees are those of the links.
-    path = Path(os.path.abspath(folder))  # noqa: PTH100
-    return (path.relative_to(ceiling) if ceiling is not None else path).parts
-
-
-def in_lgg_layout(file: InputFile) -> bool:
-    """Whether a picture is called as in the LGG set: ``<patient>/<patient>_<slice>.tif``."""
-    series, number = slice_number(file.path.name)
-    patient = file.path.parent.name
-    return (
-        file.kind is Kind.TIFF
-        and number is not None
-        and (series == patient or series.startswith(LGG_PATIENT))
-    )
+    what, remedy = "the folder is empty", f"give a folder with {LOOKED_FOR} files"
+    if seen:
+        counts = [
+            f"{count} {_PLURAL.sub('', name) if count == 1 else name}"
+            for name, count in seen.most_common(NAMED)
+        ]
+        more = ", ..." if len(seen) > NAMED else ""
+        what = f"no {LOOKED_FOR} image there, only {', '.join(counts)}{more}"
+        remedy = "check the path; masks are not read as images"
+    return NothingReadableError(what, where=folder_name(root), remedy=remedy)
 
 
 class FileGroup(NamedTuple):
-    """Files that belong together by their names.
+    """Files that belong together by their names; ``title`` is what these share, and may be empty.
 
-    Parameters
-    ----------
-    title : str
-        What the names share; may be empty.
-    files : tuple of InputFile
-    doubtful : tuple of InputFile
-        T1 and T1C that may belong to this study or to another.
+    ``doubtful`` are T1 and T1C that may belong to this study or to another.
     """
 
     title: str
@@ -371,11 +340,10 @@ class FileGroup(NamedTuple):
 def slice_groups(files: Iterable[InputFile]) -> list[FileGroup]:
     """Slices by series; pictures without a number are one series if nothing has a number."""
     groups: dict[str, list[InputFile]] = {}
-    named = [(slice_number(file.path.name), file) for file in files]
-    numbered = any(number is not None for (_, number), _ in named)
-    for (series, number), file in named:
-        key = "" if number is None and not numbered else series
-        groups.setdefault(key, []).append(file)
+    named = [(*slice_number(file.path.name), file) for file in files]
+    numbered = any(number is not None for _, number, _ in named)
+    for series, number, file in named:
+        groups.setdefault("" if number is None and not numbered else series, []).append(file)
     return [FileGroup(series, tuple(group)) for series, group in groups.items()]
 
 
@@ -389,7 +357,7 @@ def slice_places(files: Iterable[InputFile]) -> list[tuple[str, int | None]]:
 
 
 def flair_groups(files: Iterable[InputFile]) -> list[FileGroup]:
-    """NIfTI files by the study that they belong to, see `naming.group_by_flair`."""
+    """NIfTI files by the study that they belong to, see `group_by_flair`."""
     listed = list(files)
     alike = len({file.name for file in listed}) < len(listed)
     by_name: dict[str, InputFile] = {}
@@ -398,69 +366,72 @@ def flair_groups(files: Iterable[InputFile]) -> list[FileGroup]:
         while name in by_name:  # "FLAIR/p1" beside "FLAIR_p1"
             name = f"_{name}"
         by_name[name] = file
-    groups = group_by_flair(
-        by_name,
-        {name: file.shown.kind for name, file in by_name.items()},
-        {name: file.shown.series_number for name, file in by_name.items()},
-    )
+    shown = {name: (file.shown.kind, file.shown.series_number) for name, file in by_name.items()}
     return [
         FileGroup(
-            group.title,
-            tuple(by_name[name] for name in group.names),
-            tuple(by_name[name] for name in group.doubtful),
+            title, tuple(map(by_name.__getitem__, names)), tuple(map(by_name.__getitem__, doubtful))
         )
-        for group in groups
+        for title, names, doubtful in group_by_flair(shown)
     ]
 
 
-def has_series(folder: Path, series: str) -> bool:
-    """Whether a file of the folder could belong to the series, by the names alone.
+@dataclass(frozen=True)
+class Opened:
+    """What a path leads to once it is unpacked.
 
-    Most paths that are not there are mistyped; then the files beside them do not matter, neither their
-    number nor what is wrong with them.
+    Parameters
+    ----------
+    path : Path
+        The path itself, or the folder that a zip was unpacked into.
+    flags : tuple of Flag
+    archive : Path, optional
+        The zip.
+    inner : str
+        Archives in the zip, which stay packed, in words.
     """
-    try:
-        with os.scandir(folder) as entries:
-            return any(
-                series in (nifti_series(entry.name), slice_number(entry.name)[0], stem(entry.name))
-                for entry in entries
-            )
-    except (OSError, ValueError):
-        return False
+
+    path: Path
+    flags: tuple[Flag, ...] = ()
+    archive: Path | None = None
+    inner: str = ""
+
+    @property
+    def ceiling(self) -> Path | None:
+        """The temporary folder above what was unpacked, whose name means nothing."""
+        return self.path.parent if self.archive else None
+
+    def explained(self, error: GliosightError) -> GliosightError:
+        """An error in what was unpacked: named after the archive, with what was not unpacked of it."""
+        if not self.archive:
+            return error
+        where = self.archive.name if error.where == self.path.name else error.where
+        if not self.flags or not isinstance(error, NothingReadableError):
+            return type(error)(error.what, where=where, remedy=error.remedy)
+        skipped = self.flags[0].message.rstrip(".")
+        what = f"{error.what}; {skipped[0].lower()}{skipped[1:]}"
+        if not self.inner:
+            return NothingReadableError(what, where=where, remedy=error.remedy)
+        return UnsupportedInputError(
+            what, where=where, remedy=f"unpack the zip, then give the archive in it, {self.inner}"
+        )
 
 
-def is_annexed(path: Path) -> bool:
-    """Whether a link leads to where git-annex would keep the file once it is fetched."""
-    try:
-        return "annex/objects" in os.readlink(path).replace("\\", "/")  # noqa: PTH115
-    except OSError:
-        return False
-
-
-def mode_of(path: Path) -> int | None:
-    """What stands at a path, links followed; ``None`` where there is nothing.
+@contextmanager
+def opened(path: Path, limits: Limits) -> Iterator[Opened]:
+    """Unpack a zip for as long as its studies are read; any other path stays as it is.
 
     Raises
     ------
-    NothingReadableError
-        It may not be looked at.
+    DamagedInputError, LimitExceededError, NothingReadableError, UnsupportedInputError
     """
-    try:
-        return path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        raise cannot_read(error, str(path)) from error
+    if not is_zip(path):
+        yield Opened(path)
+        return
+    from gliosight.read.zipped import unzipped
 
-
-def _names(folder: Path, where: str, budget: Budget) -> list[str]:
-    names: list[str] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    names.append(entry.name)
-                    budget.check_members(len(names), where)
-    except OSError as error:
-        raise cannot_read(error, where) from error
-    return sorted(names, key=natural_key)
+    with unzipped(path, Budget(limits)) as inside:
+        flags: tuple[Flag, ...] = ()
+        if inside.skipped:
+            message = f"Members of the zip were not unpacked: {', '.join(inside.skipped)}."
+            flags = (flag("MEMBERS_SKIPPED", message),)
+        yield Opened(inside.folder, flags, path, inside.inner)
