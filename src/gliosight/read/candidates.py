@@ -10,13 +10,12 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from gliosight.errors import (
     DamagedInputError,
@@ -27,7 +26,6 @@ from gliosight.errors import (
 )
 from gliosight.files import folded, numbered
 from gliosight.read.detect import (
-    ARCHIVES,
     LOOKED_FOR,
     SLICES,
     STAND_INS,
@@ -35,43 +33,38 @@ from gliosight.read.detect import (
     Kind,
     folder_name,
     named_file,
-    not_read,
     relative,
 )
 from gliosight.read.flags import flag
 from gliosight.read.folders import (
-    NAMED,
-    FileGroup,
     Folder,
+    HeaderProgress,
     Opened,
+    Tree,
     flair_groups,
     holds_result,
+    ignored,
     is_annexed,
     list_folder,
+    listed,
     mode_of,
     nothing_in,
+    other_images,
     slice_groups,
     slice_places,
+    studies_of,
+    titled,
     walk,
 )
 from gliosight.read.intensities import is_constant
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
-from gliosight.read.naming import (
-    is_mask,
-    nifti_series,
-    series_depth,
-    slice_number,
-    stem,
-    telling_name,
-)
+from gliosight.read.naming import is_mask, nifti_series, slice_number, stem
 from gliosight.study import Flag, MrSequence, Study
 
 if TYPE_CHECKING:
     from gliosight.read.dicom.study import DicomStudy
     from gliosight.read.inspection import Inspection
 
-# Called with how many DICOM headers are read, of how many.
-HeaderProgress = Callable[[int, int], None]
 # A candidate, and the number of the folder that it was found in.
 Placed = tuple[int, "Candidate"]
 # How the LGG set and what is made of it call their patients.
@@ -97,14 +90,14 @@ class Options:
 
     def check(self, kind: str) -> None:
         """Raise `UsageError` for an option that studies of this `Study.kind` do not have."""
-        if kind != "dicom" and self.series:
+        if kind not in ("dicom", "unknown") and self.series:
             name, text = next(iter(self.series.items()))
             raise UsageError(
                 f"--{name.value.lower()} {text[:64]} names neither a file nor a series; only DICOM has "
                 "series",
                 remedy="give --flair, --t1 and --t1c a NIfTI file each",
             )
-        if kind != "nifti" and self.volume_index is not None:
+        if kind not in ("nifti", "unknown") and self.volume_index is not None:
             words, remedy = "of slices", "leave it out"
             if kind == "dicom":
                 words = "DICOM"
@@ -133,6 +126,7 @@ class Candidate(ABC):
         What is wrong with a file of the study.
     """
 
+    kind: ClassVar[Literal["nifti", "dicom", "slices", "unknown"]]
     source: str
     path: Path
     study_id: str = ""
@@ -144,30 +138,32 @@ class Candidate(ABC):
         """What people call it: where it lies, or the id of a DICOM study."""
         return self.source
 
-    @abstractmethod
     def read(self, options: Options) -> Study:
         """Read the pixels; raises a `GliosightError` that says why it cannot be read."""
+        options.check(self.kind)
+        if self.error is not None:
+            raise self.error
+        return self._read(options)
 
-    @abstractmethod
     def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:
         """Say what is there and what `read` would take of it."""
+        from gliosight.read.inspection import describe
+
+        return describe(self, limits, pixels=pixels)
+
+    @abstractmethod
+    def _read(self, options: Options) -> Study: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class UnreadableCandidate(Candidate):
     """A file or folder that belongs to no study and cannot be read: other studies are read without it."""
 
+    kind = "unknown"
     error: GliosightError
 
-    def read(self, options: Options) -> Study:  # noqa: ARG002 - as any candidate
-        """Raise what is wrong with it."""
+    def _read(self, options: Options) -> Study:  # noqa: ARG002 - as any candidate
         raise self.error
-
-    def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:  # noqa: ARG002
-        """Say what is wrong with it."""
-        from gliosight.read.inspection import Inspection
-
-        return Inspection(self.source, "unknown", error=self.error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,26 +182,28 @@ class NiftiCandidate(Candidate):
         Images of other kinds in the folder, in words.
     """
 
+    kind = "nifti"
     files: tuple[InputFile, ...]
     named: Mapping[MrSequence, InputFile] = field(default_factory=dict)
     doubtful: tuple[InputFile, ...] = ()
     other_images: str = ""
 
     @classmethod
-    def of_file(cls, file: InputFile, tree: _Tree) -> list[Candidate]:
+    def of_file(cls, file: InputFile, tree: Tree) -> list[Candidate]:
         """The study of a single file."""
         return [
             cls(source=file.where, path=tree.root, study_id=stem(tree.root.name), files=(file,))
         ]
 
     @classmethod
-    def in_folders(cls, tree: _Tree) -> list[Placed]:
+    def in_folders(cls, tree: Tree) -> list[Placed]:
         """A candidate for every FLAIR of the folders that hold NIfTI files."""
         placed: list[Placed] = []
+        others: list[Placed] = []
         for home, parts in tree.by_study(Kind.NIFTI).items():
-            groups, stray = tree.studies(parts, flair_groups)
-            flags = tree.files_ignored(home, parts)
-            for group, error in groups:
+            groups, stray = studies_of(parts, flair_groups)
+            flags = tree.ignored(home, parts)
+            for group in groups:
                 path = home / group.title
                 # No ``folder/name`` leads to files in a folder for each sequence.
                 deep = group.title and any(file.path.parent != home for file in group.files)
@@ -215,39 +213,23 @@ class NiftiCandidate(Candidate):
                     path=next(flairs) if deep else path,
                     study_id=group.title or tree.study_name(home),
                     flags=flags,
-                    error=error,
+                    error=group.error,
                     files=group.files,
                     doubtful=group.doubtful,
-                    other_images=_other_images(parts),
+                    other_images=other_images(parts),
                 )
-                placed.append((parts[0].number, candidate))
-            placed += stray
+                is_other = all(file.is_other_image for file in group.files)
+                (others if is_other else placed).append((parts[0].number, candidate))
+            placed += (
+                (parts[0].number, _unreadable(tree, file.path, file.error)) for file in stray
+            )
         # What holds no FLAIR, T1 or T1C is dropped where another folder has the study of that name.
-        studies = {
-            candidate.study_id
-            for _, candidate in placed
-            if isinstance(candidate, cls) and not candidate.is_other
-        }
-        return [
-            (number, candidate)
-            for number, candidate in placed
-            if not isinstance(candidate, cls)
-            or not candidate.is_other
-            or candidate.study_id not in studies
-        ]
+        studies = {candidate.study_id for _, candidate in placed}
+        return placed + [other for other in others if other[1].study_id not in studies]
 
-    @property
-    def is_other(self) -> bool:
-        """Whether none of the files is FLAIR, T1 or T1C by its name or folder."""
-        return all(file.is_other_image for file in self.files)
-
-    def read(self, options: Options) -> Study:
-        """Read the pixels; see `Candidate`."""
+    def _read(self, options: Options) -> Study:
         from gliosight.read.nifti import read_nifti
 
-        options.check("nifti")
-        if self.error is not None:
-            raise self.error
         files, assigned, explained = self.assign()
         return read_nifti(
             files,
@@ -282,17 +264,12 @@ class NiftiCandidate(Candidate):
                 remedy=f"{error.remedy}, or put each study's files into a folder of its own",
             ) from error
 
-    def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:
-        """Say what is there; see `Candidate`."""
-        from gliosight.read.inspection import describe_nifti
-
-        return describe_nifti(self, limits, pixels=pixels)
-
 
 @dataclass(frozen=True, kw_only=True)
 class DicomCandidate(Candidate):
     """The series of one DICOM study; its path is the deepest folder that holds all its files."""
 
+    kind = "dicom"
     study: DicomStudy
 
     @property
@@ -301,7 +278,7 @@ class DicomCandidate(Candidate):
         return self.study_id
 
     @classmethod
-    def of_file(cls, file: InputFile, tree: _Tree) -> list[Candidate]:
+    def of_file(cls, file: InputFile, tree: Tree) -> list[Candidate]:
         """The study of a single file; of a DICOMDIR, those it names."""
         studies, problems = cls._read_headers([file], tree, tree.root.parent)
         for _, error in problems:
@@ -309,22 +286,22 @@ class DicomCandidate(Candidate):
         return list(studies)
 
     @classmethod
-    def in_folders(cls, tree: _Tree) -> list[Placed]:
+    def in_folders(cls, tree: Tree) -> list[Placed]:
         """A candidate for every DICOM study: only headers say which file belongs to which."""
         parts = {folder.path: folder for folder in tree.holding(Kind.DICOM)}
         files = [file for folder in parts.values() for file in folder.readable]
         if not files:
             return []
         studies, problems = cls._read_headers(files, tree, tree.root)
-        candidates: list[Candidate] = [tree.unreadable(path, error) for path, error in problems]
+        candidates: list[Candidate] = [_unreadable(tree, *problem) for problem in problems]
         for candidate in studies:
             own = [parts[folder] for folder in candidate.study.folders if folder in parts]
-            candidates.append(replace(candidate, flags=tree.files_ignored(candidate.path, own)))
+            candidates.append(replace(candidate, flags=tree.ignored(candidate.path, own)))
         return [(len(tree.folders), candidate) for candidate in candidates]
 
     @classmethod
     def _read_headers(
-        cls, files: list[InputFile], tree: _Tree, root: Path
+        cls, files: list[InputFile], tree: Tree, root: Path
     ) -> tuple[list[DicomCandidate], list[tuple[Path, GliosightError]]]:
         from gliosight.read.dicom.study import studies_in
 
@@ -336,11 +313,9 @@ class DicomCandidate(Candidate):
             candidates.append(cls(source=source, path=path, study_id=study.study_id, study=study))
         return candidates, problems
 
-    def read(self, options: Options) -> Study:
-        """Read the pixels; see `Candidate`."""
+    def _read(self, options: Options) -> Study:
         from gliosight.read.dicom.study import read_dicom
 
-        options.check("dicom")
         study = read_dicom(self.study, Budget(options.limits), options.series)
         return replace(study, flags=(*self.flags, *study.flags))
 
@@ -349,12 +324,6 @@ class DicomCandidate(Candidate):
         from gliosight.read.dicom.choose import named_in
 
         return bool(named_in(self.study.series, text))
-
-    def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:
-        """Say what is there; see `Candidate`."""
-        from gliosight.read.inspection import describe_dicom
-
-        return describe_dicom(self, limits, pixels=pixels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -369,11 +338,12 @@ class SlicesCandidate(Candidate):
         Whether names, folders or the layout of the LGG set say that they show FLAIR.
     """
 
+    kind = "slices"
     files: Mapping[MrSequence, tuple[InputFile, ...]]
     named: bool = True
 
     @classmethod
-    def of_file(cls, file: InputFile, tree: _Tree) -> list[Candidate]:
+    def of_file(cls, file: InputFile, tree: Tree) -> list[Candidate]:
         """The study of a single picture or stack."""
         candidate = cls(
             source=file.where,
@@ -385,7 +355,7 @@ class SlicesCandidate(Candidate):
         return [candidate]
 
     @classmethod
-    def in_folders(cls, tree: _Tree) -> list[Placed]:
+    def in_folders(cls, tree: Tree) -> list[Placed]:
         """A candidate for every series of pictures.
 
         Among DICOM or NIfTI studies, pictures are previews, icons and logos: there they count only if
@@ -406,28 +376,28 @@ class SlicesCandidate(Candidate):
             if below and (not loose or any(_say_flair(folder.readable) for folder in below)):
                 placed += ((number, study) for study in cls._by_sequence(tree, home, below, loose))
                 continue
-            groups, stray = tree.studies(loose, slice_groups)
-            flags = tree.files_ignored(home, loose)
-            flags += _ignored(
+            groups, stray = studies_of(loose, slice_groups)
+            flags = tree.ignored(home, loose)
+            flags += ignored(
                 "Folders beside the slices", ", ".join(folder.path.name for folder in below)
             )
-            for group, error in groups:
+            for group in groups:
                 candidate = cls(
                     source=relative(home / group.title, tree.root),
                     path=home / group.title,
                     study_id=group.title or tree.study_name(home),
                     flags=flags,
-                    error=error,
+                    error=group.error,
                     files={MrSequence.FLAIR: group.files},
                     named=_say_flair(group.files),
                 )
                 placed.append((number, candidate))
-            placed += stray
+            placed += ((number, _unreadable(tree, file.path, file.error)) for file in stray)
         return placed
 
     @classmethod
     def _by_sequence(
-        cls, tree: _Tree, home: Path, parts: list[Folder], loose: list[Folder]
+        cls, tree: Tree, home: Path, parts: list[Folder], loose: list[Folder]
     ) -> Iterator[Candidate]:
         """The study whose sequences have a folder or a name of their own; every series of FLAIR is one.
 
@@ -442,21 +412,21 @@ class SlicesCandidate(Candidate):
                 folders.setdefault(folder.path, []).append(file)
         flairs = by_sequence.pop(MrSequence.FLAIR, {})
         if not flairs:
-            listed = ", ".join(getattr(name, "value", name) for name in by_sequence)
+            names = ", ".join(getattr(name, "value", name) for name in by_sequence)
             error = UnsupportedInputError(
-                f"no FLAIR, the folders say {listed}",
+                f"no FLAIR, the folders say {names}",
                 where=relative(home, tree.root),
                 remedy="give the folder of FLAIR, or rename it if it is FLAIR",
             )
-            yield tree.unreadable(home, error)
+            yield _unreadable(tree, home, error)
             return
-        flags = tree.files_ignored(home, [*parts, *loose])
+        flags = tree.ignored(home, [*parts, *loose])
         if count := sum(len(folder.readable) for folder in loose):
-            flags += _ignored("Pictures beside the folders of the sequences", str(count))
+            flags += ignored("Pictures beside the folders of the sequences", str(count))
         groups = [
             (path, group)
             for path, pictures in flairs.items()
-            for group in _titled(slice_groups(pictures))
+            for group in titled(slice_groups(pictures))
         ]
         all_series = {series for _, group in groups for series, _ in slice_places(group.files)}
         for path, group in groups:
@@ -471,7 +441,7 @@ class SlicesCandidate(Candidate):
                     own = tuple(file for (series, _), file in places if series in own_series)
                     if own:
                         rest = [file.where for (text, _), file in places if text not in all_series]
-                        notes += _ignored("Pictures called otherwise than FLAIR", _listed(rest))
+                        notes += ignored("Pictures called otherwise than FLAIR", listed(rest))
                     # Those that do not fit are left out when they are read, and the flag says why.
                     files[name] = own or tuple(others)
                     used += own
@@ -489,13 +459,9 @@ class SlicesCandidate(Candidate):
                 files=files,
             )
 
-    def read(self, options: Options) -> Study:
-        """Read the pixels; see `Candidate`."""
+    def _read(self, options: Options) -> Study:
         from gliosight.read.slices import read_slices
 
-        options.check("slices")
-        if self.error is not None:
-            raise self.error
         others: dict[MrSequence, tuple[InputFile, ...]] = dict(self.files)
         flair = others.pop(MrSequence.FLAIR)
         study = read_slices(flair, self.study_id, Budget(options.limits), self.flags, others=others)
@@ -515,12 +481,6 @@ class SlicesCandidate(Candidate):
         )
         return (flag("SEQUENCE_ASSUMED", message),)
 
-    def describe(self, limits: Limits, *, pixels: bool = False) -> Inspection:
-        """Say what is there; see `Candidate`."""
-        from gliosight.read.inspection import describe_slices
-
-        return describe_slices(self, limits, pixels=pixels)
-
 
 # By the kind of its files, in the order in which candidates of one folder are listed. Which files of a folder
 # are read, `Folder.readable` says.
@@ -531,144 +491,14 @@ FORMATS: Mapping[Kind, type[NiftiCandidate | DicomCandidate | SlicesCandidate]] 
 }
 
 
-@dataclass(frozen=True)
-class _Tree:
-    """The folders at and below one path, which places in titles and messages are relative to."""
-
-    root: Path
-    budget: Budget
-    ceiling: Path | None = None
-    progress: HeaderProgress | None = None
-    folders: tuple[Folder, ...] = ()
-
-    @cached_property
-    def mask_folders(self) -> dict[Path, tuple[str, ...]]:
-        return {folder.path: folder.mask_folders for folder in self.folders}
-
-    def holding(self, *kinds: Kind) -> list[Folder]:
-        """The folders whose files are read as one of these kinds."""
-        return [
-            folder
-            for folder in self.folders
-            if folder.readable and folder.readable[0].kind in kinds
-        ]
-
-    def by_study(self, *kinds: Kind) -> dict[Path, list[Folder]]:
-        """Folders by the folder of their study: its sequences may have a folder each.
-
-        Of ``patient/4_FLAIR/NIFTI`` that is ``patient``, of ``patient/scans/4/NIFTI`` ``patient/scans``. A
-        folder called by more than a sequence, such as ``patient7_FLAIR`` or ``t1_study``, is a study's own.
-        """
-        homes: dict[Path, list[Folder]] = {}
-        for folder in self.holding(*kinds):
-            path = folder.path
-            below_root = len(path.relative_to(self.root).parts)
-            depth = 0 if folder.is_visit else series_depth(self._names(path))
-            homes.setdefault([path, *path.parents][min(depth, below_root)], []).append(folder)
-        return homes
-
-    def study_name(self, folder: Path) -> str:
-        """What to call the study of a folder: by the nearest folder that tells one study from another."""
-        return telling_name(self._names(folder)) or folder_name(folder)
-
-    def _names(self, folder: Path) -> tuple[str, ...]:
-        """The names of a folder and of those above it, from the outermost below the ceiling."""
-        # Not resolve(): the names that a user sees are those of the links.
-        path = Path(os.path.abspath(folder))  # noqa: PTH100
-        return (path.relative_to(self.ceiling) if self.ceiling is not None else path).parts
-
-    def studies(
-        self,
-        parts: list[Folder],
-        group_by_name: Callable[[Iterable[InputFile]], list[FileGroup]],
-    ) -> tuple[list[tuple[FileGroup, GliosightError | None]], list[Placed]]:
-        """The studies of a folder, each with what is wrong with it, and bad files that belong to none.
-
-        A group without a title is the whole folder.
-        """
-        listed = [file for folder in parts for file in folder.files]
-        files = [file for folder in parts for file in folder.readable]
-        # A picture beside NIfTI files is not part of the study, whatever is wrong with it.
-        pictures = files[0].kind in SLICES
-        bad = [
-            file
-            for file in listed
-            if file.error is not None and (pictures or file.kind not in SLICES)
-        ]
-        # A damaged T2 costs no study.
-        costly = {file.path: file.error for file in bad if not file.is_other_image}
-        sound = any(file.error is None and file.kind in {Kind.NIFTI, *SLICES} for file in listed)
-        groups = _titled(group_by_name(files))
-        studies: list[tuple[FileGroup, GliosightError | None]] = []
-        # Without a sound file, but with subfolders, it is a folder of studies rather than one of them.
-        if sound or not any(folder.subfolders for folder in parts):
-            if len(groups) < 2:
-                return [(FileGroup("", tuple(files)), next(iter(costly.values()), None))], []
-            for group in groups:
-                errors = (costly.get(file.path) for file in group.files)
-                studies.append((group, next(filter(None, errors), None)))
-        grouped = {file.path for group, _ in studies for file in group.files}
-        stray: list[Placed] = [
-            (parts[0].number, self.unreadable(file.path, file.error))
-            for file in bad
-            if not file.is_unused and not (file.path in costly and file.path in grouped)
-        ]
-        return studies, stray
-
-    def files_ignored(self, home: Path, parts: list[Folder]) -> tuple[Flag, ...]:
-        """What lies beside a study's files and is not read: other images, folders of masks."""
-        paths = dict.fromkeys([home, *(folder.path for folder in parts), home.parent])
-        masks = [name for path in paths for name in self.mask_folders.get(path, ())]
-        damaged = [
-            file.where
-            for folder in parts
-            for file in folder.files
-            if file.error is not None and file.is_other_image
-        ]
-        what = "Folders of masks, previews or derivatives beside the images"
-        return (
-            *_ignored("Other images in the folder", _other_images(parts)),
-            *_ignored(what, ", ".join(masks)),
-            *_ignored("Damaged files of other sequences", _listed(damaged)),
-        )
-
-    def unreadable(self, path: Path, error: GliosightError | None) -> UnreadableCandidate:
-        error = error or NothingReadableError("cannot be read")
-        return UnreadableCandidate(source=relative(path, self.root), path=path, error=error)
-
-    def unread(self) -> Iterator[Placed]:
-        """A candidate for every folder that holds images of formats that are not read, and no study."""
-        studies = {folder.path for folder in self.folders if folder.readable}
-        above = {parent for path in studies for parent in path.parents}
-        for folder in self.folders:
-            path = folder.path
-            if path in above or not studies.isdisjoint((path, *path.parents)):
-                continue
-            files = [file for file in folder.files if file.kind in ARCHIVES]
-            if folder.seen.total() != len(files):  # beside other files archives may be a viewer's
-                skipped = (Kind.OTHER_IMAGE, *ARCHIVES)
-                files = [file for file in folder.files if file.kind not in skipped]
-            errors = filter(None, (not_read(file.kind, file.where) for file in files))
-            if (error := next(errors, None)) is not None:
-                yield folder.number, self.unreadable(path, error)
-
-
 def find(
     path: Path | Opened, limits: Limits, *, progress: HeaderProgress | None = None
 ) -> list[Candidate]:
-    """All studies at or below a path.
+    """All studies at or below a path, which is no zip: see `opened`.
 
-    A file that cannot be read is a candidate, too: reading it raises its error, and other studies are read
+    ``folder/name``, where no such file exists, is the study of that name among the files of the folder. A
+    file that cannot be read is a candidate, too: reading it raises its error, and other studies are read
     without it. Each file is opened once here (DICOM: once more for its header).
-
-    Parameters
-    ----------
-    path : Path or Opened
-        Not a zip: see `opened`. ``folder/name``, where no such file exists, is the study of that name
-        among the files of the folder.
-    limits : Limits
-    progress : callable, optional
-        Called with how many DICOM headers are read, of how many.
 
     Raises
     ------
@@ -689,7 +519,8 @@ def _find(inside: Opened, budget: Budget, progress: HeaderProgress | None) -> li
     mode = mode_of(path)
     if mode is None:
         return _named_like(path, budget)
-    tree = _Tree(path, budget, inside.ceiling, progress)
+    # The temporary folder above what was unpacked has a name that means nothing.
+    tree = Tree(path, budget, path.parent if inside.archive else None, progress)
     if stat.S_ISREG(mode):
         file = named_file(path)
         return FORMATS[file.kind].of_file(file, tree)
@@ -703,7 +534,7 @@ def _find(inside: Opened, budget: Budget, progress: HeaderProgress | None) -> li
         )
     tree = replace(tree, folders=walk(path, budget))
     placed: list[Placed] = [
-        (folder.number, tree.unreadable(folder.path, folder.error))
+        (folder.number, _unreadable(tree, folder.path, folder.error))
         for folder in tree.folders
         if folder.error is not None
     ]
@@ -711,16 +542,23 @@ def _find(inside: Opened, budget: Budget, progress: HeaderProgress | None) -> li
         placed += candidate_type.in_folders(tree)
     if not placed:
         raise nothing_in(path, tree.folders)
-    placed += tree.unread()
+    placed += (
+        (folder.number, _unreadable(tree, folder.path, error)) for folder, error in tree.not_read()
+    )
     candidates = [candidate for _, candidate in sorted(placed, key=itemgetter(0))]
     return told_apart(candidates, [candidate.source for candidate in candidates])
+
+
+def _unreadable(tree: Tree, path: Path, error: GliosightError | None) -> UnreadableCandidate:
+    error = error or NothingReadableError("cannot be read")
+    return UnreadableCandidate(source=relative(path, tree.root), path=path, error=error)
 
 
 def _named_like(path: Path, budget: Budget) -> list[Candidate]:
     """The studies of a folder that are called like a path where no file is: ``folder/patient``."""
     folder = path.parent
     if path.name and _has_series(folder, path.name):
-        tree = _Tree(folder, budget, folders=(list_folder(folder, folder, budget),))
+        tree = Tree(folder, budget, folders=(list_folder(folder, folder, budget),))
         placed = chain(NiftiCandidate.in_folders(tree), SlicesCandidate.in_folders(tree))
         if named := [candidate for _, candidate in placed if candidate.title == path.name]:
             return named
@@ -737,8 +575,8 @@ def _named_like(path: Path, budget: Budget) -> list[Candidate]:
 def _has_series(folder: Path, series: str) -> bool:
     """Whether a file of the folder could belong to the series, by the names alone.
 
-    Most paths that are not there are mistyped; then the files beside them do not matter, neither their
-    number nor what is wrong with them.
+    Most paths that are not there are mistyped: neither the number of the files beside them matters then, nor
+    what is wrong with them.
     """
     try:
         with os.scandir(folder) as entries:
@@ -751,16 +589,9 @@ def _has_series(folder: Path, series: str) -> bool:
 
 
 def find_one(opened_path: Opened, limits: Limits) -> Candidate:
-    """The study at a path where one is asked for.
+    """The study at a path where one is asked for; raises `UnsupportedInputError` for several.
 
     Of a folder with files of one study and studies below, that is the study of its own files, flagged.
-
-    Raises
-    ------
-    UnsupportedInputError
-        There are several studies.
-    GliosightError
-        As `find`.
     """
     candidates = find(opened_path, limits)
     if len(candidates) == 1:
@@ -792,7 +623,7 @@ def _several(candidates: list[Candidate], inside: Opened) -> UnsupportedInputErr
     remedy = f"read all of them with: gliosight analyze {inside.archive or folder_name(given)}"
     if inside.archive is None and alone:
         remedy = f"name one of them, as in {alone[0]}"
-    titles = _listed([candidate.title for candidate in candidates])
+    titles = listed([candidate.title for candidate in candidates])
     return UnsupportedInputError(
         f"there are {len(candidates)} studies ({titles}), one is read at a time",
         where=folder_name(given),
@@ -803,11 +634,7 @@ def _several(candidates: list[Candidate], inside: Opened) -> UnsupportedInputErr
 def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: bool) -> Candidate:
     """The study whose NIfTI files the user named by sequence.
 
-    Parameters
-    ----------
-    flair, t1, t1c : Path
-    as_flair : bool
-        Whether FLAIR was named as such; else its name must not say another sequence.
+    ``as_flair`` says whether FLAIR was named as such; else its name must not say another sequence.
 
     Raises
     ------
@@ -849,12 +676,8 @@ def join(
 ) -> list[tuple[Candidate, tuple[int, ...]]]:
     """The same candidates, but a DICOM study that lies below several paths is one.
 
-    NIfTI files and slices do not say whose they are.
-
-    Returns
-    -------
-    list of (Candidate, tuple of int)
-        Each with the indices of those that it is made of, in the order of the first of them.
+    NIfTI files and slices do not say whose they are. Each comes with the indices of those that it is made
+    of, in the order of the first of them.
     """
     whole: list[tuple[Candidate, tuple[int, ...]]] = []
     dicom: list[tuple[int, DicomCandidate]] = []
@@ -885,29 +708,20 @@ def join(
 def told_apart(candidates: Iterable[Candidate], ways: Iterable[str]) -> list[Candidate]:
     """The same, but studies of one name are called by the way to them, with a number where that is taken.
 
-    DICOM studies keep their digests. Names count as one that a file system may take for one.
+    DICOM studies keep their digests. Names are the same that a file system may take for the same.
     """
-    listed = list(candidates)
-    counts = Counter(folded(candidate.study_id) for candidate in listed)
+    candidates = list(candidates)
+    counts = Counter(folded(candidate.study_id) for candidate in candidates)
     taken = {name for name, count in counts.items() if count == 1}
-    taken |= {folded(study.study_id) for study in listed if isinstance(study, DicomCandidate)}
+    taken |= {folded(study.study_id) for study in candidates if isinstance(study, DicomCandidate)}
     apart: list[Candidate] = []
-    for candidate, way in zip(listed, ways, strict=True):
-        renamed = isinstance(candidate, NiftiCandidate | SlicesCandidate)
-        if renamed and counts[folded(candidate.study_id)] > 1:
-            name = numbered(way.replace("/", "_"), taken)
-            taken.add(folded(name))
-            apart.append(replace(candidate, study_id=name))
-        else:
-            apart.append(candidate)
+    for candidate, way in zip(candidates, ways, strict=True):
+        study_id = candidate.study_id
+        if candidate.kind in ("nifti", "slices") and counts[folded(study_id)] > 1:
+            study_id = numbered(way.replace("/", "_"), taken)
+            taken.add(folded(study_id))
+        apart.append(replace(candidate, study_id=study_id))
     return apart
-
-
-def _titled(groups: list[FileGroup]) -> list[FileGroup]:
-    """The same, each of several with a title, and one alone without."""
-    if len(groups) < 2:
-        return [group._replace(title="") for group in groups]
-    return [group._replace(title=group.title or stem(group.files[0].path.name)) for group in groups]
 
 
 def _say_flair(files: Iterable[InputFile]) -> bool:
@@ -931,20 +745,6 @@ def _say_all_sequences(files: Iterable[InputFile]) -> bool:
 
 def _is_numbered_tiff(file: InputFile) -> bool:
     return file.kind is Kind.TIFF and slice_number(file.path.name)[1] is not None
-
-
-def _other_images(parts: Iterable[Folder]) -> str:
-    """The images of other kinds in the folders, in words."""
-    return ", ".join(dict.fromkeys(filter(None, (folder.other_images for folder in parts))))
-
-
-def _ignored(what: str, names: str) -> tuple[Flag, ...]:
-    """The flag for files that were not read; none without names."""
-    return (flag("FILES_IGNORED", f"{what} were not read: {names}."),) if names else ()
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _mask_by_name(where: str) -> DamagedInputError:

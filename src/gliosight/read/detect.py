@@ -379,23 +379,26 @@ def suffix_of(name: str) -> str:
     return suffix.lower() or "files without suffix"
 
 
+def _pair(path: Path, suffix: str) -> list[Path]:
+    """What stands beside half of a NIfTI pair may be called, given its suffix: plain, and packed."""
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    other = plain.with_suffix(suffix.upper() if plain.suffix.isupper() else suffix)
+    return [other, other.with_name(f"{other.name}.gz")]
+
+
 def pixels_beside(header: Path) -> Path:
     """Where the pixels of a pair lie, given its ``.hdr``: compressed or not, as that or otherwise."""
-    plain_header = header.with_suffix("") if header.suffix.lower() == ".gz" else header
-    plain = plain_header.with_suffix(".IMG" if plain_header.suffix.isupper() else ".img")
-    packed = plain.with_name(plain.name + ".gz")
-    both = (packed, plain) if plain_header != header else (plain, packed)
+    both = _pair(header, ".img")
+    if header.suffix.lower() == ".gz":
+        both.reverse()
     return next((path for path in both if path.exists()), both[0])
 
 
 def _header_beside(pixels: Path) -> Path | None:
     """The header of a pair, given its ``.img``; ``None`` if the header is missing."""
-    plain_pixels = pixels.with_suffix("") if pixels.suffix.lower() == ".gz" else pixels
-    if plain_pixels.suffix.lower() != ".img":
+    if not pixels.name.lower().endswith((".img", ".img.gz")):
         return None
-    plain = plain_pixels.with_suffix(".HDR" if plain_pixels.suffix.isupper() else ".hdr")
-    both = (plain, plain.with_name(plain.name + ".gz"))
-    return next((path for path in both if path.is_file()), None)
+    return next((path for path in _pair(pixels, ".hdr") if path.is_file()), None)
 
 
 def relative(path: Path, root: Path) -> str:

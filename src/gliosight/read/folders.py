@@ -1,7 +1,6 @@
-"""What a folder or a zip holds, and which of its files belong together by their names (read stage).
+"""What folders and zips hold, and which of their files belong together (read stage).
 
-Names and first bytes alone are looked at. Which files make a study, `candidates` decides; what a name says,
-`naming`.
+Names and first bytes alone are looked at. `candidates` makes studies of it; what a name says, `naming` knows.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,6 +23,7 @@ from gliosight.errors import (
     UnsupportedInputError,
 )
 from gliosight.read.detect import (
+    ARCHIVES,
     LOOKED_FOR,
     SLICES,
     InputFile,
@@ -46,11 +46,16 @@ from gliosight.read.naming import (
     nifti_series,
     promises_image,
     sequence_of,
+    series_depth,
     sidecar_of,
     slice_number,
+    stem,
+    telling_name,
 )
 from gliosight.study import Flag, MrSequence
 
+# Called with how many DICOM headers are read, of how many.
+HeaderProgress = Callable[[int, int], None]
 # Suffixes counted, and studies named, in a message before it breaks off.
 NAMED = 6
 _DIGITS = re.compile(r"[0-9]+")
@@ -58,13 +63,7 @@ _PLURAL = re.compile(r"(?<=folder|device|socket)s\b|(?<=link|mask|file|FIFO)(?<!
 
 
 def mode_of(path: Path) -> int | None:
-    """What stands at a path, links followed; ``None`` where there is nothing.
-
-    Raises
-    ------
-    NothingReadableError
-        It may not be looked at.
-    """
+    """What stands at a path, links followed; ``None`` for nothing; may raise `NothingReadableError`."""
     try:
         return path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -109,8 +108,7 @@ class Folder:
     error : GliosightError, optional
         Why the folder cannot be listed.
     mask_folders : tuple of str
-        Names of subfolders that were skipped: they hold masks, previews or what was computed of the images
-        beside them.
+        Subfolders that were skipped: masks, previews or what was computed of the images beside them.
     number : int
         Its place in the order in which `walk` visits folders.
     """
@@ -143,30 +141,20 @@ class Folder:
         """Whether it is called ``T1`` or ``T2`` and holds other sequences: then it is a time point."""
         if re.fullmatch(r"t[1-9]", self.path.name, re.IGNORECASE) is None:
             return False
-        own = (MrSequence.T1, MrSequence.T1C) if self.path.name[1] == "1" else ()
+        own = {MrSequence.T1, MrSequence.T1C} if self.path.name[1] == "1" else set()
         sequences = {sequence_of(file.path.name) for file in self.readable}
-        return any(isinstance(name, MrSequence) and name not in own for name in sequences)
+        return not sequences.intersection(MrSequence).issubset(own)
 
 
 def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
     """Look at the files of one folder, not of those below it.
 
     FIFOs, devices, sockets and broken links are counted and never opened; hidden files (and the
-    ``._`` companions that macOS leaves) are skipped.
-
-    Parameters
-    ----------
-    folder : Path
-    root : Path
-        What places in messages are relative to.
-    budget : Budget
+    ``._`` companions that macOS leaves) are skipped. Places in messages are relative to ``root``.
 
     Raises
     ------
-    NothingReadableError
-        The folder may not be read.
-    LimitExceededError
-        More entries than ``members``.
+    NothingReadableError, LimitExceededError
     """
     files: list[InputFile] = []
     subfolders: list[Path] = []
@@ -237,11 +225,7 @@ def walk(root: Path, budget: Budget) -> tuple[Folder, ...]:
     folder is visited once, so links in a circle end. A link to a folder is followed, but neither out of the
     given folder into another file system nor to a folder above. A folder that cannot be listed, or that alone
     holds more than ``members`` files, has its error in its `Folder`; the others are listed all the same.
-
-    Raises
-    ------
-    LimitExceededError
-        More than ``members`` files and folders in all.
+    Raises `LimitExceededError` for more than ``members`` files and folders in all.
     """
     folders: list[Folder] = []
     listed = 0
@@ -327,14 +311,23 @@ def nothing_in(root: Path, folders: Iterable[Folder]) -> GliosightError:
 
 
 class FileGroup(NamedTuple):
-    """Files that belong together by their names; ``title`` is what these share, and may be empty.
+    """Files that belong together by their names.
 
-    ``doubtful`` are T1 and T1C that may belong to this study or to another.
+    ``title`` is what the names share, and may be empty; ``doubtful`` are T1 and T1C that may belong to this
+    study or to another; ``error`` is what is wrong with one of the files.
     """
 
     title: str
     files: tuple[InputFile, ...]
     doubtful: tuple[InputFile, ...] = ()
+    error: GliosightError | None = None
+
+
+def titled(groups: list[FileGroup]) -> list[FileGroup]:
+    """The same, each of several with a title, and one alone without."""
+    if len(groups) < 2:
+        return [group._replace(title="") for group in groups]
+    return [group._replace(title=group.title or stem(group.files[0].path.name)) for group in groups]
 
 
 def slice_groups(files: Iterable[InputFile]) -> list[FileGroup]:
@@ -376,29 +369,145 @@ def flair_groups(files: Iterable[InputFile]) -> list[FileGroup]:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What a path leads to once it is unpacked.
+class Tree:
+    """The folders at and below one path, which places in titles and messages are relative to.
 
-    Parameters
-    ----------
-    path : Path
-        The path itself, or the folder that a zip was unpacked into.
-    flags : tuple of Flag
-    archive : Path, optional
-        The zip.
-    inner : str
-        Archives in the zip, which stay packed, in words.
+    The name of ``ceiling``, a folder above the path, and of all above it says nothing.
+    """
+
+    root: Path
+    budget: Budget
+    ceiling: Path | None = None
+    progress: HeaderProgress | None = None
+    folders: tuple[Folder, ...] = ()
+
+    def holding(self, *kinds: Kind) -> list[Folder]:
+        """The folders whose files are read as one of these kinds."""
+        return [
+            folder
+            for folder in self.folders
+            if folder.readable and folder.readable[0].kind in kinds
+        ]
+
+    def by_study(self, *kinds: Kind) -> dict[Path, list[Folder]]:
+        """Folders by the folder of their study: its sequences may have a folder each.
+
+        Of ``patient/4_FLAIR/NIFTI`` that is ``patient``, of ``patient/scans/4/NIFTI`` ``patient/scans``. A
+        folder called by more than a sequence, such as ``patient7_FLAIR`` or ``t1_study``, is a study's own.
+        """
+        homes: dict[Path, list[Folder]] = {}
+        for folder in self.holding(*kinds):
+            path = folder.path
+            below_root = len(path.relative_to(self.root).parts)
+            depth = 0 if folder.is_visit else series_depth(self._names(path))
+            homes.setdefault([path, *path.parents][min(depth, below_root)], []).append(folder)
+        return homes
+
+    def study_name(self, folder: Path) -> str:
+        """What to call the study of a folder: by the nearest folder that tells one study from another."""
+        return telling_name(self._names(folder)) or folder_name(folder)
+
+    def _names(self, folder: Path) -> tuple[str, ...]:
+        """The names of a folder and of those above it, from the outermost below the ceiling."""
+        # Not resolve(): the names that a user sees are those of the links.
+        path = Path(os.path.abspath(folder))  # noqa: PTH100
+        return (path.relative_to(self.ceiling) if self.ceiling is not None else path).parts
+
+    @cached_property
+    def _mask_folders(self) -> dict[Path, tuple[str, ...]]:
+        return {folder.path: folder.mask_folders for folder in self.folders}
+
+    def ignored(self, home: Path, parts: list[Folder]) -> tuple[Flag, ...]:
+        """The flags for what lies beside a study's files and is not read."""
+        paths = dict.fromkeys([home, *(folder.path for folder in parts), home.parent])
+        masks = [name for path in paths for name in self._mask_folders.get(path, ())]
+        files = [file for folder in parts for file in folder.files]
+        damaged = [file.where for file in files if file.error is not None and file.is_other_image]
+        return (
+            *ignored("Other images in the folder", other_images(parts)),
+            *ignored(
+                "Folders of masks, previews or derivatives beside the images", ", ".join(masks)
+            ),
+            *ignored("Damaged files of other sequences", listed(damaged)),
+        )
+
+    def not_read(self) -> Iterator[tuple[Folder, GliosightError]]:
+        """The folders that hold images of formats that are not read, and no study."""
+        studies = {folder.path for folder in self.folders if folder.readable}
+        above = {parent for path in studies for parent in path.parents}
+        for folder in self.folders:
+            if folder.path in above or not studies.isdisjoint((folder.path, *folder.path.parents)):
+                continue
+            files = [file for file in folder.files if file.kind in ARCHIVES]
+            if folder.seen.total() != len(files):  # beside other files archives may be a viewer's
+                skipped = (Kind.OTHER_IMAGE, *ARCHIVES)
+                files = [file for file in folder.files if file.kind not in skipped]
+            errors = filter(None, (not_read(file.kind, file.where) for file in files))
+            if (error := next(errors, None)) is not None:
+                yield folder, error
+
+
+def studies_of(
+    parts: list[Folder], group_by_name: Callable[[Iterable[InputFile]], list[FileGroup]]
+) -> tuple[list[FileGroup], list[InputFile]]:
+    """The studies among the files of folders, and the bad files that belong to none of them.
+
+    A study without a title is all there is.
+    """
+    all_files = [file for folder in parts for file in folder.files]
+    files = [file for folder in parts for file in folder.readable]
+    # A picture beside NIfTI files is not part of the study, whatever is wrong with it.
+    pictures = files[0].kind in SLICES
+    bad = [file for file in all_files if file.error and (pictures or file.kind not in SLICES)]
+    # A damaged T2 costs no study.
+    costly = {file.path: file.error for file in bad if not file.is_other_image}
+    sound = any(file.error is None and file.kind in {Kind.NIFTI, *SLICES} for file in all_files)
+    groups = titled(group_by_name(files))
+    # Without a sound file, but with subfolders, it is a folder of studies rather than one of them.
+    if not sound and any(folder.subfolders for folder in parts):
+        groups = []
+    elif len(groups) < 2:
+        return [FileGroup("", tuple(files), error=next(iter(costly.values()), None))], []
+    errors = [(costly.get(file.path) for file in group.files) for group in groups]
+    groups = [
+        group._replace(error=next(filter(None, each), None))
+        for group, each in zip(groups, errors, strict=True)
+    ]
+    grouped = {file.path for group in groups for file in group.files}
+    stray = [
+        file
+        for file in bad
+        if not file.is_unused and not (file.path in costly and file.path in grouped)
+    ]
+    return groups, stray
+
+
+def other_images(parts: Iterable[Folder]) -> str:
+    """The images of other kinds in the folders, in words."""
+    return ", ".join(dict.fromkeys(filter(None, (folder.other_images for folder in parts))))
+
+
+def ignored(what: str, names: str) -> tuple[Flag, ...]:
+    """The flag for files that were not read; none without names."""
+    return (flag("FILES_IGNORED", f"{what} were not read: {names}."),) if names else ()
+
+
+def listed(names: list[str]) -> str:
+    """Names for a message."""
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a path leads to once it is unpacked: the path itself, or the folder that a zip was unpacked into.
+
+    ``archive`` is the zip, ``inner`` names the archives in it, which stay packed.
     """
 
     path: Path
     flags: tuple[Flag, ...] = ()
     archive: Path | None = None
     inner: str = ""
-
-    @property
-    def ceiling(self) -> Path | None:
-        """The temporary folder above what was unpacked, whose name means nothing."""
-        return self.path.parent if self.archive else None
 
     def explained(self, error: GliosightError) -> GliosightError:
         """An error in what was unpacked: named after the archive, with what was not unpacked of it."""
@@ -418,12 +527,7 @@ class Opened:
 
 @contextmanager
 def opened(path: Path, limits: Limits) -> Iterator[Opened]:
-    """Unpack a zip for as long as its studies are read; any other path stays as it is.
-
-    Raises
-    ------
-    DamagedInputError, LimitExceededError, NothingReadableError, UnsupportedInputError
-    """
+    """Unpack a zip for as long as its studies are read, see `unzipped`; any other path stays as it is."""
     if not is_zip(path):
         yield Opened(path)
         return
