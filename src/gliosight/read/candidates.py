@@ -334,25 +334,16 @@ class SlicesCandidate(Candidate):
     ----------
     files : mapping of MrSequence to tuple of InputFile
         The pictures by sequence where each has a folder or a name of its own; else all are FLAIR's.
-    named : bool
-        Whether names, folders or the layout of the LGG set say that they show FLAIR.
     """
 
     kind = "slices"
     files: Mapping[MrSequence, tuple[InputFile, ...]]
-    named: bool = True
 
     @classmethod
     def of_file(cls, file: InputFile, tree: Tree) -> list[Candidate]:
         """The study of a single picture or stack."""
-        candidate = cls(
-            source=file.where,
-            path=tree.root,
-            study_id=stem(tree.root.name),
-            files={MrSequence.FLAIR: (file,)},
-            named=_say_flair([file]),
-        )
-        return [candidate]
+        files = {MrSequence.FLAIR: (file,)}
+        return [cls(source=file.where, path=tree.root, study_id=stem(tree.root.name), files=files)]
 
     @classmethod
     def in_folders(cls, tree: Tree) -> list[Placed]:
@@ -370,11 +361,11 @@ class SlicesCandidate(Candidate):
             number = parts[0].number
             below = [folder for folder in parts if folder.path != home]
             loose = [folder for folder in parts if folder.path == home]
-            if not below and _say_all_sequences(files):
-                placed += ((number, study) for study in cls._by_sequence(tree, home, loose, []))
-                continue
-            if below and (not loose or any(_say_flair(folder.readable) for folder in below)):
-                placed += ((number, study) for study in cls._by_sequence(tree, home, below, loose))
+            by_sequence = below and (not loose or any(_say_flair(part.readable) for part in below))
+            if by_sequence or (not below and _say_all_sequences(files)):
+                beside = loose if below else []
+                studies = cls._by_sequence(tree, home, below or loose, beside)
+                placed += ((number, study) for study in studies)
                 continue
             groups, stray = studies_of(loose, slice_groups)
             flags = tree.ignored(home, loose)
@@ -389,7 +380,6 @@ class SlicesCandidate(Candidate):
                     flags=flags,
                     error=group.error,
                     files={MrSequence.FLAIR: group.files},
-                    named=_say_flair(group.files),
                 )
                 placed.append((number, candidate))
             placed += ((number, _unreadable(tree, file.path, file.error)) for file in stray)
@@ -473,7 +463,7 @@ class SlicesCandidate(Candidate):
     @property
     def assumed(self) -> tuple[Flag, ...]:
         """The flag for pictures whose names and folders say nothing."""
-        if self.named:
+        if _say_flair(self.files[MrSequence.FLAIR]):
             return ()
         message = (
             "Neither names nor folders say what the pictures show; one channel is taken as FLAIR, three "
