@@ -202,7 +202,7 @@ class NiftiCandidate(Candidate):
         others: list[Placed] = []
         for home, parts in tree.by_study(Kind.NIFTI).items():
             groups, stray = studies_of(parts, flair_groups)
-            flags = tree.ignored(home, parts)
+            flags, beside = tree.ignored(home, parts), other_images(parts)
             for group in groups:
                 path = home / group.title
                 # No ``folder/name`` leads to files in a folder for each sequence.
@@ -216,7 +216,7 @@ class NiftiCandidate(Candidate):
                     error=group.error,
                     files=group.files,
                     doubtful=group.doubtful,
-                    other_images=other_images(parts),
+                    other_images=beside,
                 )
                 is_other = all(file.is_other_image for file in group.files)
                 (others if is_other else placed).append((parts[0].number, candidate))
@@ -700,17 +700,15 @@ def told_apart(candidates: Iterable[Candidate], ways: Iterable[str]) -> list[Can
 
     DICOM studies keep their digests. Names are the same that a file system may take for the same.
     """
-    candidates = list(candidates)
-    counts = Counter(folded(candidate.study_id) for candidate in candidates)
+    apart = list(candidates)
+    counts = Counter(folded(candidate.study_id) for candidate in apart)
     taken = {name for name, count in counts.items() if count == 1}
-    taken |= {folded(study.study_id) for study in candidates if isinstance(study, DicomCandidate)}
-    apart: list[Candidate] = []
-    for candidate, way in zip(candidates, ways, strict=True):
-        study_id = candidate.study_id
-        if candidate.kind in ("nifti", "slices") and counts[folded(study_id)] > 1:
-            study_id = numbered(way.replace("/", "_"), taken)
-            taken.add(folded(study_id))
-        apart.append(replace(candidate, study_id=study_id))
+    taken |= {folded(candidate.study_id) for candidate in apart if candidate.kind == "dicom"}
+    for index, (candidate, way) in enumerate(zip(apart, ways, strict=True)):
+        if candidate.kind in ("nifti", "slices") and counts[folded(candidate.study_id)] > 1:
+            name = numbered(way.replace("/", "_"), taken)
+            taken.add(folded(name))
+            apart[index] = replace(candidate, study_id=name)
     return apart
 
 

@@ -468,17 +468,11 @@ def studies_of(
         groups = []
     elif len(groups) < 2:
         return [FileGroup("", tuple(files), error=next(iter(costly.values()), None))], []
-    errors = [(costly.get(file.path) for file in group.files) for group in groups]
-    groups = [
-        group._replace(error=next(filter(None, each), None))
-        for group, each in zip(groups, errors, strict=True)
-    ]
-    grouped = {file.path for group in groups for file in group.files}
-    stray = [
-        file
-        for file in bad
-        if not file.is_unused and not (file.path in costly and file.path in grouped)
-    ]
+    for index, group in enumerate(groups):
+        errors = [costly[file.path] for file in group.files if file.path in costly]
+        groups[index] = group._replace(error=next(iter(errors), None))
+    grouped = {file.path for group in groups for file in group.files if file.path in costly}
+    stray = [file for file in bad if not file.is_unused and file.path not in grouped]
     return groups, stray
 
 

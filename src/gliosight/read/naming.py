@@ -433,7 +433,7 @@ def group_by_flair(
         {name: read_name(name) for name in shown},
         {name: number for name, (_, number) in shown.items() if number is not None},
     )
-    partners = [name for name in read if kinds[name] in (MrSequence.T1, MrSequence.T1C)]
+    partners = {name for name in read if kinds[name] in (MrSequence.T1, MrSequence.T1C)}
     flairs = _versions([name for name in read if kinds[name] is MrSequence.FLAIR], read)
     by_number = any(
         read[name].identity in flairs and any(map(_NUMBER.fullmatch, read[name].identity))
@@ -490,7 +490,7 @@ def _joined(
 def _with_partners(
     groups: list[list[str]],
     read: Mapping[str, NiftiName],
-    partners: list[str],
+    partners: set[str],
     *,
     by_number: bool,
     kinds: Mapping[str, MrSequence | str | None],
