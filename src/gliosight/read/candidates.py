@@ -41,9 +41,9 @@ from gliosight.read.folders import (
     HeaderProgress,
     Opened,
     Tree,
+    files_ignored,
     flair_groups,
     holds_result,
-    ignored,
     is_annexed,
     list_folder,
     listed,
@@ -369,7 +369,7 @@ class SlicesCandidate(Candidate):
                 continue
             groups, stray = studies_of(loose, slice_groups)
             flags = tree.ignored(home, loose)
-            flags += ignored(
+            flags += files_ignored(
                 "Folders beside the slices", ", ".join(folder.path.name for folder in below)
             )
             for group in groups:
@@ -412,7 +412,7 @@ class SlicesCandidate(Candidate):
             return
         flags = tree.ignored(home, [*parts, *loose])
         if count := sum(len(folder.readable) for folder in loose):
-            flags += ignored("Pictures beside the folders of the sequences", str(count))
+            flags += files_ignored("Pictures beside the folders of the sequences", str(count))
         groups = [
             (path, group)
             for path, pictures in flairs.items()
@@ -431,7 +431,7 @@ class SlicesCandidate(Candidate):
                     own = tuple(file for (series, _), file in places if series in own_series)
                     if own:
                         rest = [file.where for (text, _), file in places if text not in all_series]
-                        notes += ignored("Pictures called otherwise than FLAIR", listed(rest))
+                        notes += files_ignored("Pictures called otherwise than FLAIR", listed(rest))
                     # Those that do not fit are left out when they are read, and the flag says why.
                     files[name] = own or tuple(others)
                     used += own
@@ -533,7 +533,7 @@ def _find(inside: Opened, budget: Budget, progress: HeaderProgress | None) -> li
     if not placed:
         raise nothing_in(path, tree.folders)
     placed += (
-        (folder.number, _unreadable(tree, folder.path, error)) for folder, error in tree.not_read()
+        (folder.number, _unreadable(tree, folder.path, error)) for folder, error in tree.foreign()
     )
     candidates = [candidate for _, candidate in sorted(placed, key=itemgetter(0))]
     return told_apart(candidates, [candidate.source for candidate in candidates])
@@ -589,8 +589,7 @@ def find_one(opened_path: Opened, limits: Limits) -> Candidate:
     own = [
         candidate
         for candidate in candidates
-        if isinstance(candidate, NiftiCandidate | SlicesCandidate)
-        and candidate.path == opened_path.path
+        if candidate.kind in ("nifti", "slices") and candidate.path == opened_path.path
     ]
     if len(own) != 1:
         raise _several(candidates, opened_path)
@@ -607,16 +606,16 @@ def _several(candidates: list[Candidate], inside: Opened) -> UnsupportedInputErr
     alone = [
         candidate.path
         for candidate in candidates
-        if holding[candidate.path] == 1 and not isinstance(candidate, UnreadableCandidate)
+        if holding[candidate.path] == 1 and candidate.kind != "unknown"
     ]
-    given = inside.archive or inside.path
-    remedy = f"read all of them with: gliosight analyze {inside.archive or folder_name(given)}"
+    name = folder_name(inside.archive or inside.path)
+    remedy = f"read all of them with: gliosight analyze {inside.archive or name}"
     if inside.archive is None and alone:
         remedy = f"name one of them, as in {alone[0]}"
     titles = listed([candidate.title for candidate in candidates])
     return UnsupportedInputError(
         f"there are {len(candidates)} studies ({titles}), one is read at a time",
-        where=folder_name(given),
+        where=name,
         remedy=remedy,
     )
 

@@ -130,13 +130,6 @@ class Folder:
         return ()
 
     @property
-    def other_images(self) -> str:
-        """In words, the recognised images that are not part of the study; empty if there are none."""
-        used = {file.kind for file in self.readable}
-        kinds = Counter(file.kind.value for file in self.files if file.kind not in used)
-        return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-
-    @property
     def is_visit(self) -> bool:
         """Whether it is called ``T1`` or ``T2`` and holds other sequences: then it is a time point."""
         if re.fullmatch(r"t[1-9]", self.path.name, re.IGNORECASE) is None:
@@ -283,9 +276,9 @@ def _leads_away(folder: Path, root: Path) -> bool:
     if not folder.is_symlink():
         return False
     try:
-        target, given = folder.resolve(), root.resolve()
-        above = given.is_relative_to(target) and given != target
-        return above or target.stat().st_dev != given.stat().st_dev
+        target, start = folder.resolve(), root.resolve()
+        above = start.is_relative_to(target) and start != target
+        return above or target.stat().st_dev != start.stat().st_dev
     except (OSError, RuntimeError):
         return True
 
@@ -351,10 +344,10 @@ def slice_places(files: Iterable[InputFile]) -> list[tuple[str, int | None]]:
 
 def flair_groups(files: Iterable[InputFile]) -> list[FileGroup]:
     """NIfTI files by the study that they belong to, see `group_by_flair`."""
-    listed = list(files)
-    alike = len({file.name for file in listed}) < len(listed)
+    files = list(files)
+    alike = len({file.name for file in files}) < len(files)
     by_name: dict[str, InputFile] = {}
-    for file in listed:
+    for file in files:
         name = file.where.replace("/", "_") if alike else file.name
         while name in by_name:  # "FLAIR/p1" beside "FLAIR_p1"
             name = f"_{name}"
@@ -362,9 +355,9 @@ def flair_groups(files: Iterable[InputFile]) -> list[FileGroup]:
     shown = {name: (file.shown.kind, file.shown.series_number) for name, file in by_name.items()}
     return [
         FileGroup(
-            title, tuple(map(by_name.__getitem__, names)), tuple(map(by_name.__getitem__, doubtful))
+            title, tuple(by_name[name] for name in own), tuple(by_name[name] for name in doubtful)
         )
-        for title, names, doubtful in group_by_flair(shown)
+        for title, own, doubtful in group_by_flair(shown)
     ]
 
 
@@ -424,14 +417,14 @@ class Tree:
         files = [file for folder in parts for file in folder.files]
         damaged = [file.where for file in files if file.error is not None and file.is_other_image]
         return (
-            *ignored("Other images in the folder", other_images(parts)),
-            *ignored(
+            *files_ignored("Other images in the folder", other_images(parts)),
+            *files_ignored(
                 "Folders of masks, previews or derivatives beside the images", ", ".join(masks)
             ),
-            *ignored("Damaged files of other sequences", listed(damaged)),
+            *files_ignored("Damaged files of other sequences", listed(damaged)),
         )
 
-    def not_read(self) -> Iterator[tuple[Folder, GliosightError]]:
+    def foreign(self) -> Iterator[tuple[Folder, GliosightError]]:
         """The folders that hold images of formats that are not read, and no study."""
         studies = {folder.path for folder in self.folders if folder.readable}
         above = {parent for path in studies for parent in path.parents}
@@ -477,11 +470,16 @@ def studies_of(
 
 
 def other_images(parts: Iterable[Folder]) -> str:
-    """The images of other kinds in the folders, in words."""
-    return ", ".join(dict.fromkeys(filter(None, (folder.other_images for folder in parts))))
+    """The recognised images in folders that are not part of their studies, in words."""
+    texts = []
+    for folder in parts:
+        used = {file.kind for file in folder.readable}
+        kinds = Counter(file.kind.value for file in folder.files if file.kind not in used)
+        texts.append(", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
+    return ", ".join(dict.fromkeys(filter(None, texts)))
 
 
-def ignored(what: str, names: str) -> tuple[Flag, ...]:
+def files_ignored(what: str, names: str) -> tuple[Flag, ...]:
     """The flag for files that were not read; none without names."""
     return (flag("FILES_IGNORED", f"{what} were not read: {names}."),) if names else ()
 

@@ -297,7 +297,7 @@ def _of_dicom(candidate: DicomCandidate, limits: Limits, *, pixels: bool) -> Ins
         else:
             seen = replace(seen, reasons=dict(read.source["chosen"]), flags=read.flags)
             taken = {digest: name for name, digest in read.source["frames"].items()}
-    by_number = sorted(study.series, key=lambda one: (one.number is None, one.number or 0))
+    by_number = sorted(study.series, key=lambda series: (series.number is None, series.number or 0))
     with DecoderProcess() as decoder:
         rows = [
             _series(series, taken.get(frames_digest(series)), limits, decoder if pixels else None)
