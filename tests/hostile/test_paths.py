@@ -50,11 +50,8 @@ def test_nothing_recognised_says_what_was_seen(tmp_path: Path) -> None:
     error = refused(tmp_path, NothingReadableError, "NIfTI, TIFF, PNG or JPEG", "2 .csv")
     assert "1 file without suffix, 1 folder" in error.line()
     refused(tmp_path / "a.csv", NothingReadableError, "a.csv", "not an image")
-
-
-def test_only_masks(tmp_path: Path) -> None:
-    write_nifti(tmp_path / "p_seg.nii.gz", (make_volume() > 100).astype("uint8"))
-    refused(tmp_path, NothingReadableError, "1 .nii.gz mask")
+    write_nifti(tmp_path / "sub" / "p_seg.nii.gz", (make_volume() > 100).astype("uint8"))
+    refused(tmp_path / "sub", NothingReadableError, "1 .nii.gz mask")
 
 
 def test_system_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,17 +76,14 @@ def test_special_files_are_never_opened(tmp_path: Path, monkeypatch: pytest.Monk
     assert study.flags == ()
 
 
-@pytest.mark.parametrize("kind", ["FIFO", "device"])
-def test_special_file_as_study(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / "x.nii"
-    if kind == "FIFO":
-        os.mkfifo(path)
-    else:
-        path.symlink_to("/dev/zero")
-    refused(path, NothingReadableError, f"a {kind}")
-    refused(None, NothingReadableError, "x.nii", flair=path)
-    with pytest.raises(NothingReadableError):
-        find(path, Limits())
+def test_special_file_as_study(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.nii")
+    (tmp_path / "b.nii").symlink_to("/dev/zero")
+    for name, kind in (("a.nii", "FIFO"), ("b.nii", "device")):
+        refused(tmp_path / name, NothingReadableError, f"a {kind}")
+        refused(None, NothingReadableError, name, flair=tmp_path / name)
+        with pytest.raises(NothingReadableError):
+            find(tmp_path / name, Limits())
 
 
 def test_links(tmp_path: Path) -> None:

@@ -22,26 +22,22 @@ from gliosight.study import MrSequence
 FLAIR, T1, T1C = MrSequence.FLAIR, MrSequence.T1, MrSequence.T1C
 
 
-@pytest.mark.parametrize(
-    ("name", "sequence", "series"),
-    [
-        ("BraTS2021_00006_t1ce.nii.gz", T1C, "BraTS2021_00006"),
-        ("sub-01_ce-gadolinium_T1w.nii.gz", T1C, "sub-01"),
-        ("sub-01_acq-x_T1w.nii.gz", T1, "sub-01"),  # entities tell no patient
-        ("sub-01_space-T1w_FLAIR.nii.gz", FLAIR, "sub-01"),  # FLAIR on T1's grid
-        ("p_T1_to_FLAIR.nii", T1, "p"),  # the other way round
-        ("p_T1_FLAIR.nii", "T1 and FLAIR", "p"),  # either, or a T1-FLAIR: not guessed
-        ("MD_001_t2_flair.nii", FLAIR, "MD_001"),  # MD is somebody's code here
-        ("case_2_t1.nii", T1, "case_2"),
-        ("axT2FLAIR.nii", FLAIR, ""),
-        ("3D_SPACE_FLAIR.nii", FLAIR, "3D_SPACE"),  # the pulse sequence, not BIDS' entity
-        ("t1_t2_ratio.nii", "T1 and T2", "ratio"),
-        ("scan.nii", None, "scan"),
-    ],
-)
-def test_series(name: str, sequence: MrSequence | str | None, series: str) -> None:
-    assert sequence_of(name) == sequence
-    assert nifti_series(name) == series
+SERIES = {
+    "BraTS2021_00006_t1ce.nii.gz": "BraTS2021_00006",
+    "sub-01_ce-gadolinium_T1w.nii.gz": "sub-01",  # entities tell no patient
+    "sub-01_space-T1w_FLAIR.nii.gz": "sub-01",
+    "p_T1_to_FLAIR.nii": "p",
+    "MD_001_t2_flair.nii": "MD_001",  # MD is somebody's code here
+    "case_2_t1.nii": "case_2",
+    "axT2FLAIR.nii": "",
+    "3D_SPACE_FLAIR.nii": "3D_SPACE",  # the pulse sequence, not BIDS' entity
+    "t1_t2_ratio.nii": "ratio",
+    "scan.nii": "scan",
+}
+
+
+def test_what_the_files_of_a_study_share() -> None:
+    assert {name: nifti_series(name) for name in SERIES} == SERIES
 
 
 # By what the names have in common; each line is a convention of a scanner, a tool or a data set.
@@ -56,13 +52,13 @@ SAYS = {
         PD_flair CE_002_FLAIR FLAIR.prenorm TCGA-02-0006_1996.08.23_flair
         3DFLAIR VSD.Brain.XX.O.MR_Flair.54512
         PatientID_0003_Timepoint_1_brain_t2f FLAIR_subA FLAIR_sub_A flair_time01_on_middle_space MAP_001_FLAIR
-        training01_01_flair_pp
+        training01_01_flair_pp MD_001_t2_flair axT2FLAIR 3D_SPACE_FLAIR sub-01_space-T1w_FLAIR
     """,
     T1C: """
         t1_mpr_ns_sag_km T1_C+ T1+C +C ax_+C gad T1_SE_GAD T1GD t1_mpr_+c T1wCE T1_KM t1_vibe_fs_tra_KM mpr_KM
         CT1 cT1 ceT1 CE-T1 T1w_ce T1Post postContrastT1 T1ce_n4 t1c+ t1c BraTS-GLI-1-000-t1c
         UPENN-GBM-00001_11_T1GD UCSF-PDGM-0001_T1gad_bias ReMIND-001_PreOP_T1post preop_T1_gd T1-Gd-DTPA
-        T1_inj
+        T1_inj BraTS2021_00006_t1ce sub-01_ce-gadolinium_T1w
         ce-gad_T1w ses-1_ce-GD_T1w 3DT1GADO GADO_preprocessed patient01_T1WKS
         UCSD-PTGBM-0002_01_T1post 3DT1Gd T1W_3D_TFE_Gd_SENSE_8_1
         T1_AX_po_kontrascie T1_AX_POS T1_CIV T1_GBCA T1_AX_KU
@@ -78,12 +74,13 @@ SAYS = {
         sub-01_T1w sub01_t1 sub_01_t1 t1_sub01 t1_sub-01 sub_t1
         T1_AX_bez_kontrastu T1_sem_contraste T1_zonder_contrast t1_before_gd T1_prima_mdc T1_KM- T1C_minus
         T1_ce_none p1_T1_Gd-_ax
-        IR-FSPGR MP-RAGE sag_mprage T1_w_wo week-001_T1 T1_brain
+        IR-FSPGR MP-RAGE sag_mprage T1_w_wo week-001_T1 T1_brain case_2_t1 sub-01_acq-x_T1w
     """,
     "T2": "T2w t2_tse_tra BraTS-GLI-1-000-t2w sub-01_acq-T1c_T2w T2_gd",
     "TIRM": "t2_tirm_tra tirm_cor",  # may be STIR as well as FLAIR
     "STIR": "STIR cor_stir t2_stir",
-    "T1 and FLAIR": "T1_FLAIR Ax_T1_FLAIR",  # T1-weighted with nulled fluid
+    "T1 and T2": "t1_t2_ratio",
+    "T1 and FLAIR": "T1_FLAIR Ax_T1_FLAIR p_T1_FLAIR",  # T1-weighted with nulled fluid
     "FLAIR and T1": "FLAIR_T1_reg",  # moved onto it
     "BOLD": "sub-01_task-flair_bold",
     "T1MAP": "T1map",
@@ -284,18 +281,16 @@ def test_the_telling_folder(path: str, name: str | None) -> None:
     assert telling_name(filter(None, path.split("/"))) == name
 
 
-@pytest.mark.parametrize(
-    ("name", "series", "number"),
-    [
-        ("TCGA_CS_4941_19960909_7.tif", "TCGA_CS_4941_19960909", 7),
-        ("slice_003_flair.png", "slice_flair", 3),
-        ("001.png", "", 1),
-        ("IM-0001-0023.jpg", "IM-0001", 23),
-        ("scan_T1w.png", "scan_T1w", None),
-    ],
-)
-def test_slice_numbers(name: str, series: str, number: int | None) -> None:
-    assert slice_number(name) == (series, number)
+def test_slice_numbers() -> None:
+    numbers = {
+        "TCGA_CS_4941_19960909_7.tif": ("TCGA_CS_4941_19960909", 7),
+        "slice_003_flair.png": ("slice_flair", 3),
+        "001.png": ("", 1),
+        "IM-0001-0023.jpg": ("IM-0001", 23),
+        "scan_T1w.png": ("scan_T1w", None),
+    }
+    assert {name: slice_number(name) for name in numbers} == numbers
+    assert [stem(name) for name in ("a.b.NII.GZ", ".nii", "v1.2")] == ["a.b", ".nii", "v1.2"]
 
 
 MASKS = """
@@ -315,7 +310,3 @@ NOT_MASKS = """
 def test_masks() -> None:
     assert [name for name in MASKS.split() if not is_mask(name)] == []
     assert [name for name in NOT_MASKS.split() if is_mask(name)] == []
-
-
-def test_stems() -> None:
-    assert [stem(name) for name in ("a.b.NII.GZ", ".nii", "v1.2")] == ["a.b", ".nii", "v1.2"]

@@ -67,6 +67,8 @@ class Kind(str, Enum):
 
 
 SLICES = frozenset({Kind.TIFF, Kind.PNG, Kind.JPEG})
+# What is read: of a folder that holds several, the first.
+READ = (frozenset({Kind.NIFTI}), frozenset({Kind.DICOM}), SLICES)
 ARCHIVES = frozenset({Kind.ZIP, Kind.ARCHIVE})
 # The kind that a suffix promises. Most DICOM files have no suffix.
 _PROMISES: Mapping[str, Kind] = {
@@ -329,7 +331,7 @@ def named_file(path: Path) -> InputFile:
         if header_kind is Kind.NIFTI:
             return InputFile(header, header_kind, header.name)
         kind = header_kind if header_kind is Kind.ANALYZE else kind
-    if kind in (Kind.NIFTI, Kind.DICOM, *SLICES):
+    if any(kind in kinds for kinds in READ):
         return InputFile(path, kind, where)
     headless = (known for suffix, known in _HEADLESS.items() if path.name.lower().endswith(suffix))
     for refused in (kind, *headless):

@@ -25,6 +25,7 @@ from gliosight.errors import (
 from gliosight.read.detect import (
     ARCHIVES,
     LOOKED_FOR,
+    READ,
     SLICES,
     InputFile,
     Kind,
@@ -124,7 +125,7 @@ class Folder:
     @cached_property
     def readable(self) -> tuple[InputFile, ...]:
         """The files a study would be made of: NIfTI before DICOM before slices, never mixed."""
-        for kinds in ({Kind.NIFTI}, {Kind.DICOM}, SLICES):
+        for kinds in READ:
             if files := tuple(file for file in self.files if file.kind in kinds):
                 return files
         return ()
