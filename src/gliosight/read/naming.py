@@ -168,6 +168,10 @@ _MIDDLE = re.compile(
 # More studies than this that a name would fit, and it says nothing.
 _NEAR = 32
 
+# A sequence of ours, or the name of another kind of image.
+ImageKind = MrSequence | str | None
+Identity = tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class NiftiName:
@@ -194,9 +198,9 @@ class NiftiName:
         ``w`` or ``wo`` contrast medium; ``None`` for neither or both.
     """
 
-    sequence: MrSequence | str | None
+    sequence: ImageKind
     contrast: bool = False
-    identity: tuple[str, ...] = ()
+    identity: Identity = ()
     lead: int = 0
     processed: int = 0
     plane: int = 1
@@ -211,17 +215,13 @@ class NiftiName:
         return sum(token.startswith(("sub-", "ses-")) for token in self.identity)
 
     @property
-    def before(self) -> tuple[str, ...]:
+    def before(self) -> Identity:
         """The part of the identity before the sequence, BIDS entities apart."""
         return self.identity[self.labels : self.labels + self.lead]
 
     @property
     def merit(self) -> tuple[bool, int, int, int, int]:
-        """Sort key among several files of one sequence of one patient: the smallest is taken.
-
-        Before contrast medium, the original before what was made from it, axial or three-dimensional
-        before others, the last run, the shorter name.
-        """
+        """Sort key among several files of one sequence of one patient: the smallest is taken."""
         return self.contrast, self.processed, self.plane, -self.run, len(self.identity)
 
 
@@ -264,12 +264,8 @@ def read_name(name: str) -> NiftiName:
     return _read(stem(name))
 
 
-def sequence_of(name: str) -> MrSequence | str | None:
-    """The sequence a file's name says, see `NiftiName`.
-
-    A name that says two of FLAIR, T1 and T2 says neither, ``"T1 and FLAIR"``; but T2 with FLAIR is FLAIR.
-    Other codes beside one of ours (MD, PD, CT) count as part of the patient's.
-    """
+def sequence_of(name: str) -> ImageKind:
+    """The sequence a file's name says; of two of FLAIR, T1 and T2 both, but T2 with FLAIR is FLAIR."""
     return _read(stem(name)).sequence
 
 
@@ -278,7 +274,7 @@ def nifti_series(name: str) -> str:
     return _read(stem(name)).series
 
 
-def another_than(sequence: MrSequence, kind: MrSequence | str | None) -> str | None:
+def another_than(sequence: MrSequence, kind: ImageKind) -> str | None:
     """A kind of image in words if it is not this sequence; ``None`` where it is, or may be."""
     if kind is None or kind is sequence:
         return None
@@ -298,7 +294,7 @@ def is_mask(name: str) -> bool:
     return any(map(_MASK.fullmatch, words)) or bool(tokens and _PART.fullmatch(tokens[-1].lower()))
 
 
-def sequence_of_folder(name: str) -> MrSequence | str | None:
+def sequence_of_folder(name: str) -> ImageKind:
     """The sequence a folder's name says (``4_FLAIR``, ``T1wCE``), as `sequence_of` says it of a file's."""
     return _read(name).sequence
 
@@ -332,20 +328,16 @@ def is_structural_folder(name: str) -> bool:
     """Whether a folder's name says nothing of the study that it holds.
 
     Such are names of sequences, masks, formats and levels (``4_FLAIR``, ``NIFTI``, ``anat``, ``scans``).
-    A number alone may be a patient's: see `telling_name`.
     """
     if is_mask_folder(name):
         return True
     read = _read(name)
-    if read.sequence is None:  # a number would tell "scan_1" from "scan_2"
-        return bool(read.identity) and all(
-            _STRUCTURE.fullmatch(token) or _LEVEL.fullmatch(token) for token in read.identity
-        )
+    rest = [token for token in read.identity if not _STRUCTURE.fullmatch(token)]
+    if read.sequence is None:  # a number would tell "scan_1" from "scan_2", or may be a patient's
+        return bool(read.identity) and all(map(_LEVEL.fullmatch, rest))
     return all(
-        _STRUCTURE.fullmatch(token)
-        or _PROTOCOL.fullmatch(token)
-        or _SERIES_NUMBER.fullmatch(token.removeprefix("0"))
-        for token in read.identity
+        _PROTOCOL.fullmatch(token) or _SERIES_NUMBER.fullmatch(token.removeprefix("0"))
+        for token in rest
     )
 
 
@@ -413,7 +405,7 @@ def telling_name(parts: Iterable[str]) -> str | None:
 
 
 def group_by_flair(
-    shown: Mapping[str, tuple[MrSequence | str | None, int | None]],
+    shown: Mapping[str, tuple[ImageKind, int | None]],
 ) -> list[tuple[str, list[str], list[str]]]:
     """Tell the NIfTI files of one folder into studies, one for each patient or visit with a FLAIR.
 
@@ -454,10 +446,10 @@ def group_by_flair(
     return list(zip(titles, members, doubtful, strict=True))
 
 
-def _versions(flairs: list[str], read: Mapping[str, NiftiName]) -> dict[tuple[str, ...], list[str]]:
+def _versions(flairs: list[str], read: Mapping[str, NiftiName]) -> dict[Identity, list[str]]:
     """FLAIR files by identity; ``p_FLAIR_filled`` is a version of ``p_FLAIR`` where that is there."""
     identities = {read[name].identity for name in flairs}
-    versions: dict[tuple[str, ...], list[str]] = {}
+    versions: dict[Identity, list[str]] = {}
     for name in flairs:
         key = identity = read[name].identity
         first = read[name].lead + read[name].labels
@@ -469,13 +461,13 @@ def _versions(flairs: list[str], read: Mapping[str, NiftiName]) -> dict[tuple[st
 
 
 def _joined(
-    flairs: Mapping[tuple[str, ...], list[str]], read: Mapping[str, NiftiName]
-) -> dict[tuple[str, ...], list[str]]:
+    flairs: Mapping[Identity, list[str]], read: Mapping[str, NiftiName]
+) -> dict[Identity, list[str]]:
     """FLAIR files by identity, joined over series numbers where one is the best or all have one date."""
-    alike: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    alike: dict[Identity, list[Identity]] = {}
     for identity in flairs:
         alike.setdefault(_without_numbers(identity), []).append(identity)
-    joined: dict[tuple[str, ...], list[str]] = {}
+    joined: dict[Identity, list[str]] = {}
     for words, identities in alike.items():
         one_visit = any(word.startswith("date") for word in words)
         together = [name for identity in identities for name in flairs[identity]]
@@ -493,7 +485,7 @@ def _with_partners(
     partners: set[str],
     *,
     by_number: bool,
-    kinds: Mapping[str, MrSequence | str | None],
+    kinds: Mapping[str, ImageKind],
 ) -> tuple[list[list[str]], list[list[str]]]:
     """The files of each of several studies, and the T1 and T1C that may be of it or of another."""
     fitting_studies = _matcher([[read[name] for name in group] for group in groups], by_number)
@@ -529,7 +521,7 @@ def _matcher(
             holders.setdefault(token, set()).add(index)
 
     @cache
-    def holding(telling: tuple[str, ...]) -> set[int]:
+    def holding(telling: Identity) -> set[int]:
         """The studies that hold most of the tokens."""
         studies: set[int] = set()
         # Words first: a number may be of a patient here and of a series there.
@@ -608,12 +600,12 @@ def is_part_of(series: str, other: str) -> bool:
     return all(first == second for first, second in zip(*tokens, strict=False))
 
 
-def series_numbers_in(identity: tuple[str, ...]) -> tuple[int, ...]:
+def series_numbers_in(identity: Identity) -> tuple[int, ...]:
     """The numbers in an identity that may be of series."""
     return tuple(_value(token) for token in identity if _SERIES_NUMBER.fullmatch(token))
 
 
-def _without_numbers(identity: tuple[str, ...]) -> tuple[str, ...]:
+def _without_numbers(identity: Identity) -> Identity:
     """An identity without what may be numbers of series; ``007`` is a patient's."""
     return tuple(token for token in identity if not _SERIES_NUMBER.fullmatch(token))
 
@@ -699,7 +691,7 @@ def _read(whole: str) -> NiftiName:
     )
 
 
-def _without_entities(whole: str, but: tuple[str, ...] = ()) -> tuple[str, dict[str, str]]:
+def _without_entities(whole: str, but: Identity = ()) -> tuple[str, dict[str, str]]:
     """A stem without its BIDS entities (``but`` those with these keys), and all of them by their keys."""
     entities: dict[str, str] = {}
     bids = whole.lower().startswith("sub-")
@@ -731,7 +723,7 @@ def _plane_of(words: str) -> int:
     return 1
 
 
-def _sequence_in(words: str) -> tuple[MrSequence | str | None, bool]:
+def _sequence_in(words: str) -> tuple[ImageKind, bool]:
     """The sequence that words say, and whether they say after contrast medium."""
     hint = contrast_hint(words)
     after = hint is True or (hint is None and bool(_T1C_MORE.search(words)))
@@ -757,7 +749,7 @@ def _sequence_in(words: str) -> tuple[MrSequence | str | None, bool]:
 
 
 @lru_cache(maxsize=4096)
-def _role(words: str, sequence: MrSequence | str | None, *, after_sequence: bool) -> str:
+def _role(words: str, sequence: ImageKind, *, after_sequence: bool) -> str:
     """What a token is for: sequence, contrast, plane, processed, or empty for the identity."""
     each = words.split()
     if not each:
@@ -776,7 +768,7 @@ def _role(words: str, sequence: MrSequence | str | None, *, after_sequence: bool
     return "processed" if long_enough and all(map(_PROCESSED.fullmatch, each)) else ""
 
 
-def _says_sequence(words: str, sequence: MrSequence | str | None) -> bool:
+def _says_sequence(words: str, sequence: ImageKind) -> bool:
     each = words.split()
     if any(HINTS[name].search(words) for name in ("FLAIR", "T1", "T2")) or _T1_MORE.search(words):
         return True
