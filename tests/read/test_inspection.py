@@ -73,27 +73,22 @@ def test_series_without_uids_are_told_apart(head: Phantom, tmp_path: Path, pixel
     assert taken == ["FLAIR", "T1", "T1C"]
 
 
-def test_parts_in_several_planes_are_told_so(head: Phantom, tmp_path: Path) -> None:
+def test_parts_in_several_planes_are_one_row(head: Phantom, tmp_path: Path) -> None:
     seen = look(write_dicom(head, tmp_path))
     rows = grouped(one for one in seen.series if one.shows == "localizer")
     assert [one.plane for one in rows] == ["several planes"]
     assert [one.plane for one in grouped(seen.series) if one.taken_as == "FLAIR"] == ["axial"]
 
 
-def test_nifti_says_sequence_size_and_spacing(head: Phantom, tmp_path: Path) -> None:
+def test_files_say_sequence_size_and_spacing(head: Phantom, tmp_path: Path) -> None:
     seen = look(write_nifti(head, tmp_path))
     assert (seen.kind, seen.error) == ("nifti", None)
     rows = {one.shows: one for one in seen.series}
     assert set(rows) == {"FLAIR", "T1", "T1C"}
-    assert rows["FLAIR"].shape == (7, 64, 64)
+    assert (rows["FLAIR"].shape, rows["FLAIR"].taken_as) == ((7, 64, 64), "FLAIR")
     assert rows["FLAIR"].spacing_mm == pytest.approx((5.0, 3.0, 3.0))
-    assert rows["FLAIR"].taken_as == "FLAIR"
-
-
-def test_slices_say_how_many(head: Phantom, tmp_path: Path) -> None:
-    seen = look(write_lgg(head, tmp_path))
-    assert seen.kind == "slices"
-    assert seen.series[0].shape == (7, 64, 64)
+    seen = look(write_lgg(head, tmp_path / "slices"))
+    assert (seen.kind, seen.series[0].shape) == ("slices", (7, 64, 64))
 
 
 def write_slices(folder: Path, count: int, mode: str = "L") -> None:
@@ -104,7 +99,7 @@ def write_slices(folder: Path, count: int, mode: str = "L") -> None:
 
 @pytest.mark.parametrize(
     ("name", "mode"),
-    [("T2w", "L"), ("T2w", "RGB"), ("t2_001.png", "L"), ("t2_001.tif", "L"), ("dwi.jpg", "L")],
+    [("T2w", "L"), ("T2w", "RGB"), ("t2_001.png", "L"), ("dwi.jpg", "L"), ("t2_001.png", "RGB")],
 )
 def test_pictures_of_another_sequence(tmp_path: Path, name: str, mode: str) -> None:
     """The error of an analysis, from headers and names."""
@@ -116,19 +111,13 @@ def test_pictures_of_another_sequence(tmp_path: Path, name: str, mode: str) -> N
         write_slices(path, 3, mode)
     with pytest.raises(UnsupportedInputError, match="no FLAIR") as raised:
         read(Request(path))
-    for pixels in (False, True):
+    # Grey in all but the way it is stored, which only the pixels say.
+    equal_channels = mode == "RGB" and path.suffix
+    for pixels in (True,) if equal_channels else (False, True):
         seen = look(path, pixels=pixels)
         assert str(seen.error) == str(raised.value)
         assert seen.flags == ()
-        assert [row.taken_as for row in seen.series] == [None]
-
-
-def test_equal_channels_of_another_sequence(tmp_path: Path) -> None:
-    """Grey in all but the way it is stored, which only the pixels say."""
-    Image.fromarray(make_volume((1, 64, 64))[0]).convert("RGB").save(tmp_path / "t2_001.png")
-    seen = look(tmp_path / "t2_001.png", pixels=True)
-    assert isinstance(seen.error, UnsupportedInputError)
-    assert seen.flags == ()
+        assert equal_channels or [row.taken_as for row in seen.series] == [None]
 
 
 def test_a_folder_that_does_not_fit_flair(tmp_path: Path) -> None:
@@ -141,12 +130,22 @@ def test_a_folder_that_does_not_fit_flair(tmp_path: Path) -> None:
     assert "9 x 64 x 64" in seen.series[1].problem
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_slices_of_two_depths(tmp_path: Path, suffix: str) -> None:
-    for number, values in enumerate(make_volume((4, 64, 64)), start=1):
-        deep = values.astype(np.uint16) * 16 if number == 3 else values
-        Image.fromarray(deep).save(tmp_path / f"flair_{number}.{suffix}")
-    with pytest.raises(DamagedInputError, match="depth, uint8 and uint16") as raised:
+@pytest.mark.parametrize(
+    ("names", "error"),
+    [
+        ("a_1.png a_2.png:narrow", "differ in size, 9 x 8 and 9 x 7"),
+        ("a_1.png a_01.png", "two files have slice number 1"),
+        ("flair_1.png flair_2.png:deep", "depth, uint8 and uint16"),
+        ("flair_1.tif flair_2.tif:deep", "depth, uint8 and uint16"),
+    ],
+)
+def test_pictures_that_clash_are_not_called_ready(names: str, error: str, tmp_path: Path) -> None:
+    for each in names.split():
+        name, _, how = each.partition(":")
+        values = make_volume((1, 9, 7 if how == "narrow" else 8))[0]
+        values = values.astype(np.uint16) * 16 if how == "deep" else values
+        Image.fromarray(values).save(tmp_path / name)
+    with pytest.raises(DamagedInputError, match=error) as raised:
         read(Request(tmp_path))
     assert str(look(tmp_path).error) == str(raised.value)
 

@@ -60,52 +60,49 @@ def command(
     limits = limits_of(max_decoded, max_members, max_ratio)
     with contextlib.ExitStack() as unpacked:  # zips stay unpacked until all is read
         located, failed, flags = find_below(paths, limits, unpacked, shown=not as_json)
-        seen = [
+        studies = [
             replace(study.candidate.describe(limits, pixels=pixels), study=study.title)
             for study in located
         ]
     unreadable = [
-        Failure(study.title, study.source, one.error)
-        for study, one in zip(located, seen, strict=True)
-        if one.kind == "unknown" and one.error is not None
+        Failure(place.title, place.source, study.error)
+        for place, study in zip(located, studies, strict=True)
+        if study.kind == "unknown" and study.error is not None
     ]
-    if (bad := [*failed, *unreadable]) and len(unreadable) == len(seen):
+    if (bad := [*failed, *unreadable]) and len(unreadable) == len(studies):
         raise bad[0].error
     # A path without a study is left out; a damaged study is listed.
-    failed += [one for one in unreadable if isinstance(one.error, NothingReadableError)]
+    failed += [study for study in unreadable if isinstance(study.error, NothingReadableError)]
     errors = [failure.error for failure in failed]
-    seen = [one for one in seen if one.error not in errors]
+    studies = [study for study in studies if study.error not in errors]
     if as_json:
         print_json(
             {
-                "studies": [_as_json(one) for one in seen],
-                "flags": [asdict(one) for one in flags],
-                "errors": [{"study": one.title, **one.error.as_object()} for one in failed],
+                "studies": [_as_json(study) for study in studies],
+                "flags": [asdict(flag) for flag in flags],
+                "errors": [{"study": bad.title, **bad.error.as_object()} for bad in failed],
             }
         )
     else:
-        _print(seen, [one.message for one in flags], pixels=pixels)
+        _print(studies, [flag.message for flag in flags], pixels=pixels)
         for error in errors:
             print_error(error, as_json=False)
     return errors[0].exit_code if errors else 0
 
 
-def _as_json(seen: Inspection) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "study": printable(seen.study),
-        "kind": seen.kind,
-        "folder": printable(seen.folder),
-        "series": [asdict(one) for one in seen.series],
-        "reasons": dict(seen.reasons),
-        "error": None,
-        "flags": [asdict(one) for one in seen.flags],
+def _as_json(study: Inspection) -> dict[str, Any]:
+    return {
+        "study": printable(study.study),
+        "kind": study.kind,
+        "folder": printable(study.folder),
+        "series": [asdict(series) for series in study.series],
+        "reasons": dict(study.reasons),
+        "error": None if study.error is None else study.error.as_object(),
+        "flags": [asdict(flag) for flag in study.flags],
     }
-    if seen.error is not None:
-        value["error"] = seen.error.as_object()
-    return value
 
 
-def _print(seen: list[Inspection], notes: list[str], *, pixels: bool) -> None:
+def _print(studies: list[Inspection], notes: list[str], *, pixels: bool) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -116,56 +113,49 @@ def _print(seen: list[Inspection], notes: list[str], *, pixels: bool) -> None:
     with console.capture() as captured:
         for note in notes:
             console.print(f"! {printable(note)}", markup=False)
-        for one in seen:
-            _study(console, one)
-        count = len(seen)
-        ready = sum(one.error is None for one in seen)
-        studies = "1 study" if count == 1 else f"{count} studies"
-        console.print(f"{studies}, {ready} ready for gliosight analyze.", markup=False)
+        for study in studies:
+            _print_study(console, study)
+        ready = sum(study.error is None for study in studies)
+        count = "1 study" if len(studies) == 1 else f"{len(studies)} studies"
+        console.print(f"{count}, {ready} ready for gliosight analyze.", markup=False)
         if not pixels:
             console.print("Headers only; --pixels reads the images, too.", markup=False)
     lines = captured.get().splitlines()
     print_text("\n".join(line.rstrip() for line in lines).rstrip("\n"))
 
 
-def _study(console: Console, seen: Inspection) -> None:
+def _print_study(console: Console, study: Inspection) -> None:
     from rich.table import Table
     from rich.text import Text
 
     # Parts of a series without UID share its name; a file is itself.
-    count = len(
-        {
-            one.name if one.uid is None else one.uid or one.name.partition(",")[0]
-            for one in seen.series
-        }
-    )
-    series = f"{count} series"
-    title = Text(printable(seen.study), style="bold")
-    where = f", in {printable(seen.folder)}" if seen.folder else ""
-    title.append(f"   {KINDS[seen.kind]}, {series}{where}", style="not bold")
+    names = {
+        series.name if series.uid is None else series.uid or series.name.partition(",")[0]
+        for series in study.series
+    }
+    title = Text(printable(study.study), style="bold")
+    where = f", in {printable(study.folder)}" if study.folder else ""
+    title.append(f"   {KINDS[study.kind]}, {len(names)} series{where}", style="not bold")
     console.print(title)
-    if seen.series:
-        console.print(_table(seen))
+    if study.series:
+        console.print(_table(study))
         console.print()
-    said = Table.grid(padding=(0, 1))
+    notes = Table.grid(padding=(0, 1))
     for name in MrSequence:
-        if name.value in seen.reasons:
-            said.add_row(
-                Text(f" {name.value}", style="bold green"),
-                Text(printable(seen.reasons[name.value])),
-            )
-    for one in seen.flags:
-        mark = Text(" !" if one.severity == "warning" else " i", style="yellow")
-        said.add_row(mark, Text(f"{one.code}: {printable(one.message)}"))
-    if said.row_count:
-        console.print(said)
-    if seen.error is not None:
-        line = NOT_OURS.sub("with gliosight analyze --", seen.error.line())
+        if (reason := study.reasons.get(name.value)) is not None:
+            notes.add_row(Text(f" {name.value}", style="bold green"), Text(printable(reason)))
+    for flag in study.flags:
+        mark = Text(" !" if flag.severity == "warning" else " i", style="yellow")
+        notes.add_row(mark, Text(f"{flag.code}: {printable(flag.message)}"))
+    if notes.row_count:
+        console.print(notes)
+    if study.error is not None:
+        line = NOT_OURS.sub("with gliosight analyze --", study.error.line())
         console.print(Text(f"  cannot be analysed: {line}", style="red"))
     console.print()
 
 
-def _table(seen: Inspection) -> Table:
+def _table(study: Inspection) -> Table:
     """One entry a series: what it is taken for, its name, and what is known of it."""
     from rich.table import Table
     from rich.text import Text
@@ -176,35 +166,34 @@ def _table(seen: Inspection) -> Table:
     table.add_column(width=6)
     table.add_column(max_width=22, overflow="fold")
     table.add_column(overflow="fold")
-    rows = grouped(seen.series)
-    twice = Counter(one.name for one in rows)
-    for one in rows:
-        told = Text(one.shows, style="bold" if one.taken_as else "")
-        if one.confidence not in (None, "certain"):
-            told.append(f" ({one.confidence})")
-        for part in (_size(one), f"“{printable(one.description)}”" if one.description else ""):
-            told.append(f"   {part}" if part else "", style="not bold")
-        if why := _why(one):
-            told.append(f"\n{why}", style="not bold dim")
-        if one.uid and (twice[one.name] > 1 or "without" in one.name):
-            told.append(f"\n{printable(one.uid)}", style="not bold dim")
-        taken = Text(f" {one.taken_as or ''}", style="bold green")
-        table.add_row(taken, Text(printable(one.name)), told)
+    rows = grouped(study.series)
+    counts = Counter(series.name for series in rows)
+    for series in rows:
+        facts = Text(series.shows, style="bold" if series.taken_as else "")
+        if series.confidence not in (None, "certain"):
+            facts.append(f" ({series.confidence})")
+        description = f"“{printable(series.description)}”" if series.description else ""
+        for part in filter(None, (_size(series), description)):
+            facts.append(f"   {part}", style="not bold")
+        if why := _why(series):
+            facts.append(f"\n{why}", style="not bold dim")
+        if series.uid and (counts[series.name] > 1 or "without" in series.name):
+            facts.append(f"\n{printable(series.uid)}", style="not bold dim")
+        taken = Text(f" {series.taken_as or ''}", style="bold green")
+        table.add_row(taken, Text(printable(series.name)), facts)
     return table
 
 
-def _size(one: SeenSeries) -> str:
-    parts = [" × ".join(str(side) for side in one.shape)] if one.shape else []
-    if one.spacing_mm is not None:
-        parts.append(" × ".join(f"{side:.3g}" for side in one.spacing_mm) + " mm")
-    if one.plane:
-        parts.append(one.plane)
+def _size(series: SeenSeries) -> str:
+    parts = [" × ".join(map(str, series.shape))] if series.shape else []
+    if series.spacing_mm is not None:
+        parts.append(" × ".join(f"{side:.3g}" for side in series.spacing_mm) + " mm")
+    if series.plane:
+        parts.append(series.plane)
     return ", ".join(parts)
 
 
-def _why(one: SeenSeries) -> str:
-    parts = [printable(one.why)] if one.why else []
-    if one.problem:
-        parts.append(printable(one.problem))
-    parts += [printable(flag.message) for flag in one.flags if flag.severity == "warning"]
+def _why(series: SeenSeries) -> str:
+    warnings = [flag.message for flag in series.flags if flag.severity == "warning"]
+    parts = map(printable, filter(None, (series.why, series.problem, *warnings)))
     return "; ".join(part.rstrip(".") for part in parts)

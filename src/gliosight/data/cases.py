@@ -393,7 +393,7 @@ def _volumes(folder: Path, paths: list[Path], root: Path) -> list[Case]:
     if not groups and len(images) == 1 and sequence_of(images[0].path.name) is None:
         groups = [FileGroup(nifti_series(images[0].path.name), tuple(images))]
     cases: list[Case] = []
-    for series, members, _ in groups:
+    for series, members, *_ in groups:
         own = masks
         if len(groups) > 1:
             own = [path for path in masks if is_part_of(series, _without_word(stem(path.name)))]

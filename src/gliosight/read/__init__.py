@@ -13,16 +13,8 @@ from pathlib import Path
 
 from gliosight.errors import UsageError
 from gliosight.read.arrays import from_arrays
-from gliosight.read.candidates import (
-    Candidate,
-    Opened,
-    Options,
-    find,
-    find_one,
-    join,
-    named_files,
-    opened,
-)
+from gliosight.read.candidates import Candidate, Options, find, find_one, join, named_files
+from gliosight.read.folders import Opened, opened
 from gliosight.read.limits import DEFAULT_LIMITS, Limits
 from gliosight.study import MrSequence, Study
 
@@ -71,16 +63,8 @@ def read(request: Request) -> Study:
 
     Raises
     ------
-    UsageError
-        Options that contradict each other, a volume that is not there.
-    NothingReadableError
-        No such path, no permission, an empty folder, nothing recognised.
-    DamagedInputError
-        Truncated, corrupt or mislabelled files; files that contradict each other; masks.
-    UnsupportedInputError
-        No FLAIR, several studies, archives but zip, kinds of pixels that are not read.
-    LimitExceededError
-        More than ``request.limits`` allow.
+    UsageError, NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError
+        See `gliosight.errors` and docs/input.md.
     """
     options = Options(request.limits, request.volume_index, request.series)
     if request.flair or request.t1 or request.t1c:

@@ -25,28 +25,16 @@ from gliosight.errors import (
 from gliosight.read.gzipped import MAGIC as GZIP
 from gliosight.read.gzipped import DamagedGzipError, GzipStream
 from gliosight.read.limits import open_regular
-from gliosight.read.naming import (
-    promises_archive,
-    sequence_folder,
-    sequence_of,
-    sequence_of_folder,
-    stem,
-)
+from gliosight.read.naming import sequence_folder, sequence_of, sequence_of_folder, stem
 from gliosight.study import MrSequence
 
 if TYPE_CHECKING:
     from gliosight.read.sidecar import Shown
 
-_LETTERS = re.compile(r"[^\W\d_]+")
 LOOKED_FOR = "DICOM, NIfTI, TIFF, PNG or JPEG"
 # Enough for a NIfTI-2 header, a DICOM preamble and tar's magic.
 HEAD_BYTES = 1024
-NIFTI1 = (b"n+1\0", b"ni1\0")
-NIFTI2 = (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")
 NIFTI1_SIZE, NIFTI2_SIZE = 348, 540
-# FreeSurfer's .mgh and .mgz: the version, and at byte 20 the type of the values.
-MGH_VERSION = b"\0\0\0\x01"
-MGH_TYPES = (b"\0\0\0\0", b"\0\0\0\x01", b"\0\0\0\x03", b"\0\0\0\x04", b"\0\0\0\x0a")
 
 
 class Kind(str, Enum):
@@ -78,6 +66,24 @@ class Kind(str, Enum):
     UNKNOWN = "unknown"
 
 
+SLICES = frozenset({Kind.TIFF, Kind.PNG, Kind.JPEG})
+# What is read: of a folder that holds several, the first.
+READ = (frozenset({Kind.NIFTI}), frozenset({Kind.DICOM}), SLICES)
+ARCHIVES = frozenset({Kind.ZIP, Kind.ARCHIVE})
+# The kind that a suffix promises. Most DICOM files have no suffix.
+_PROMISES: Mapping[str, Kind] = {
+    ".dcm": Kind.DICOM,
+    ".nii": Kind.NIFTI,
+    ".nii.gz": Kind.NIFTI,
+    ".png": Kind.PNG,
+    ".jpg": Kind.JPEG,
+    ".jpeg": Kind.JPEG,
+    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), Kind.TIFF),
+}
+# What an archive is called, so that one which is packed inside only is not taken for it.
+_ARCHIVE_SUFFIXES = (
+    *(".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".txz", ".bz2", ".tbz2", ".zst"),
+)
 # Text that stands in the place of an image: what it is, and what to do.
 STAND_INS: Mapping[Kind, tuple[str, str]] = {
     Kind.GIT_LFS: ("holds a Git LFS pointer, not the image itself", "fetch it with: git lfs pull"),
@@ -90,24 +96,21 @@ STAND_INS: Mapping[Kind, tuple[str, str]] = {
         "download the file again; the site may want you to log in first",
     ),
 }
-
-_SLICER = "convert it to NIfTI (.nii.gz) first, with 3D Slicer or SimpleITK"
 # Image formats that are recognised and not read: what to convert them with.
+_CONVERT = "convert it to NIfTI (.nii.gz) first, with "
 _CONVERTERS: Mapping[Kind, str] = {
     Kind.ANALYZE: "it does not say which side is left; convert it to NIfTI (.nii.gz) with a tool that knows "
     "where it came from",
-    Kind.NRRD: _SLICER,
-    Kind.META_IMAGE: _SLICER,
-    Kind.HDF5: "if it is MINC, convert it to NIfTI (.nii.gz) first, with mnc2nii",
-    Kind.MINC1: "convert it to NIfTI (.nii.gz) first, with mnc2nii",
-    Kind.MGH: "convert it to NIfTI (.nii.gz) first, with mri_convert",
-    Kind.PAR_REC: "convert it to NIfTI (.nii.gz) first, with dcm2niix or nibabel's parrec2nii",
-    Kind.AFNI: "convert it to NIfTI (.nii.gz) first, with 3dAFNItoNIFTI",
+    **dict.fromkeys((Kind.NRRD, Kind.META_IMAGE, Kind.VTK), f"{_CONVERT}3D Slicer or SimpleITK"),
+    Kind.HDF5: f"if it is MINC, {_CONVERT}mnc2nii",
+    Kind.MINC1: f"{_CONVERT}mnc2nii",
+    Kind.MGH: f"{_CONVERT}mri_convert",
+    Kind.PAR_REC: f"{_CONVERT}dcm2niix or nibabel's parrec2nii",
+    Kind.AFNI: f"{_CONVERT}3dAFNItoNIFTI",
     Kind.NUMPY: "give the array to gliosight.analyze in Python",
     Kind.MATLAB: "save the image as NIfTI (.nii.gz) first, with niftiwrite",
-    Kind.VTK: _SLICER,
 }
-# Other files that are recognised and not read: what is wrong, and what to do.
+# Files that are recognised and not read: what is wrong, and what to do.
 _NOT_READ: Mapping[Kind, tuple[str, str]] = {
     Kind.ZIP: ("a zip inside a folder is not opened", "give the zip itself"),
     Kind.ARCHIVE: ("only zip archives are read", "unpack it first, then give the folder"),
@@ -118,61 +121,46 @@ _NOT_READ: Mapping[Kind, tuple[str, str]] = {
     **{kind: (f"{kind.value} files are not read", tool) for kind, tool in _CONVERTERS.items()},
 }
 
-SLICES = frozenset({Kind.TIFF, Kind.PNG, Kind.JPEG})
-# The kind that a suffix promises. Most DICOM files have no suffix.
-_PROMISES: Mapping[str, Kind] = {
-    ".dcm": Kind.DICOM,
-    ".nii": Kind.NIFTI,
-    ".nii.gz": Kind.NIFTI,
-    ".png": Kind.PNG,
-    ".jpg": Kind.JPEG,
-    ".jpeg": Kind.JPEG,
-    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), Kind.TIFF),
-}
-
-_STARTS: Mapping[Kind, tuple[bytes, ...]] = {
-    Kind.PNG: (b"\x89PNG\r\n\x1a\n",),
-    Kind.JPEG: (b"\xff\xd8\xff",),
-    Kind.TIFF: (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    Kind.ZIP: (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04"),
-    # 7-Zip, RAR, xz, bzip2, Zstandard.
-    Kind.ARCHIVE: (
-        *(b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\0", b"BZh"),
-        b"\x28\xb5\x2f\xfd",
-    ),
-    # GIF, JPEG 2000, JPEG XL, Photoshop, PDF.
-    Kind.OTHER_IMAGE: (
-        *(b"GIF8", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"\xff\x0a"),
-        *(b"8BPS", b"%PDF-"),
-    ),
-    Kind.NRRD: (b"NRRD000",),
-    Kind.META_IMAGE: (b"ObjectType = Image", b"NDims = "),
-    Kind.HDF5: (b"\x89HDF\r\n\x1a\n",),
-    Kind.MINC1: (b"CDF\x01", b"CDF\x02"),
-    Kind.PAR_REC: (b"# === DATA DESCRIPTION FILE", b"<PRIDE_V5"),
-    Kind.NUMPY: (b"\x93NUMPY",),
-    Kind.MATLAB: (b"MATLAB 5.0 MAT-file",),
-    Kind.VTK: (b"# vtk DataFile", b"<VTKFile"),
-    Kind.GIT_LFS: (b"version https://git-lfs.github.com/spec/",),
-    Kind.GIT_ANNEX: (b"/annex/objects/",),
-}
-# Text may begin with blank lines and a byte order mark.
-_TEXTS: tuple[tuple[re.Pattern[bytes], Kind], ...] = (
-    # A page, XML, or JSON: what sites answer with in place of a file.
-    (
-        re.compile(
-            rb"(\xef\xbb\xbf)?\s*(<(!doctype|html|head|body|\?xml|error|!--)|[{\[]\s*[\"{}\]])",
-            re.IGNORECASE,
-        ),
-        Kind.WEB_PAGE,
-    ),
-    (re.compile(rb"\s*type\s*=\s*(string|integer|float)-attribute"), Kind.AFNI),
+# What files hold from an offset on. DICOM first: its preamble may make it a TIFF, too, or a program.
+_SIGNATURES: tuple[tuple[Kind, int, tuple[bytes, ...]], ...] = (
+    (Kind.DICOM, 128, (b"DICM",)),
+    (Kind.PNG, 0, (b"\x89PNG\r\n\x1a\n",)),
+    (Kind.JPEG, 0, (b"\xff\xd8\xff",)),
+    (Kind.TIFF, 0, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    (Kind.ZIP, 0, (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08PK\x03\x04", b"PK00PK\x03\x04")),
+    # 7-Zip, RAR, xz; bzip2, Zstandard.
+    (Kind.ARCHIVE, 0, (b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07", b"\xfd7zXZ\0")),
+    (Kind.ARCHIVE, 0, (b"BZh", b"\x28\xb5\x2f\xfd")),
+    # GIF, JPEG 2000, JPEG XL; Photoshop, PDF.
+    (Kind.OTHER_IMAGE, 0, (b"GIF8", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51", b"\xff\x0a")),
+    (Kind.OTHER_IMAGE, 0, (b"8BPS", b"%PDF-")),
+    (Kind.NRRD, 0, (b"NRRD000",)),
+    (Kind.META_IMAGE, 0, (b"ObjectType = Image", b"NDims = ")),
+    (Kind.HDF5, 0, (b"\x89HDF\r\n\x1a\n",)),
+    (Kind.MINC1, 0, (b"CDF\x01", b"CDF\x02")),
+    (Kind.PAR_REC, 0, (b"# === DATA DESCRIPTION FILE", b"<PRIDE_V5")),
+    (Kind.NUMPY, 0, (b"\x93NUMPY",)),
+    (Kind.MATLAB, 0, (b"MATLAB 5.0 MAT-file",)),
+    (Kind.VTK, 0, (b"# vtk DataFile", b"<VTKFile")),
+    (Kind.GIT_LFS, 0, (b"version https://git-lfs.github.com/spec/",)),
+    (Kind.GIT_ANNEX, 0, (b"/annex/objects/",)),
+    (Kind.NIFTI, 344, (b"n+1\0", b"ni1\0")),
+    (Kind.NIFTI, 4, (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")),
 )
+# FreeSurfer's .mgh and .mgz: the version, and at byte 20 the type of the values.
+_MGH, _MGH_TYPES = b"\0\0\0\x01", tuple(b"\0\0\0" + bytes([code]) for code in (0, 1, 3, 4, 10))
+# A page, XML, or JSON, behind blank lines and a byte order mark: what sites answer with in place of a file.
+_PAGE = re.compile(
+    rb"(\xef\xbb\xbf)?\s*(<(!doctype|html|head|body|\?xml|error|!--)|[{\[]\s*[\"{}\]])",
+    re.IGNORECASE,
+)
+_AFNI = re.compile(rb"\s*type\s*=\s*(string|integer|float)-attribute")
 # Pixels without a magic number, whose header lies in another file.
 _HEADLESS = {".rec": Kind.PAR_REC, ".brik": Kind.AFNI, ".brik.gz": Kind.AFNI}
-
 # Windows, Linux, and a script: they may unpack themselves.
 _PROGRAMS = (b"MZ", b"\x7fELF", b"#!")
+
+_LETTERS = re.compile(r"[^\W\d_]+")
 
 
 @dataclass(frozen=True)
@@ -230,9 +218,7 @@ class InputFile:
             return False
         whole = stem(self.path.name)
         code = _LETTERS.match(whole)
-        patient = (
-            code is not None and sequence_of(code[0]) == sequence and any(map(str.isdigit, whole))
-        )
+        patient = code and sequence_of(code[0]) == sequence and any(map(str.isdigit, whole))
         return sequence == "T2" or not patient
 
     @cached_property
@@ -243,15 +229,40 @@ class InputFile:
         return what_shows(self.path, self.sequence_folder)
 
 
+def recognise(head: bytes, size: int) -> Kind:
+    """Recognise the first `HEAD_BYTES` of a file of ``size`` bytes that is not gzip."""
+    for kind, offset, starts in _SIGNATURES:
+        if head.startswith(starts, offset):
+            return kind
+    if _is_bare_dicom(head):
+        return Kind.DICOM
+    if head[257:262] == b"ustar":
+        return Kind.ARCHIVE
+    if head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c") and size == NIFTI1_SIZE:
+        return Kind.ANALYZE
+    bitmap = head.startswith(b"BM") and head[6:10] == b"\0\0\0\0"
+    if bitmap or (head.startswith(b"RIFF") and head[8:12] == b"WEBP"):
+        return Kind.OTHER_IMAGE
+    if head.startswith(_MGH) and head.startswith(_MGH_TYPES, 20):
+        return Kind.MGH
+    if _PAGE.match(head):
+        return Kind.WEB_PAGE
+    return Kind.AFNI if _AFNI.match(head) else Kind.UNKNOWN
+
+
+def _is_bare_dicom(head: bytes) -> bool:
+    """Whether this looks like a DICOM data set without preamble: group 2 or 8, little endian."""
+    if len(head) < 8 or head[:2] not in (b"\x02\0", b"\x08\0") or head[3] != 0 or head[2] > 0x60:
+        return False
+    letters = string.ascii_uppercase.encode()
+    explicit = head[4] in letters and head[5] in letters
+    return explicit or (head[6:8] == b"\0\0" and head[5] == 0)
+
+
 def sniff(path: Path, where: str) -> Kind:
-    """Recognise a regular file.
+    """Recognise a regular file; raises `NothingReadableError` if it cannot be opened.
 
     An archive counts as such only if its name does not say otherwise: a ``.docx`` is a zip, too.
-
-    Raises
-    ------
-    NothingReadableError
-        It cannot be opened.
     """
     with open_regular(path, where) as (handle, size):
         if size == 0:
@@ -260,14 +271,17 @@ def sniff(path: Path, where: str) -> Kind:
             head = handle.read(HEAD_BYTES)
             if head.startswith(GZIP):
                 handle.seek(0)
-                kind = _inside_gzip(bytes(GzipStream(handle).read(HEAD_BYTES)))
+                head = bytes(GzipStream(handle).read(HEAD_BYTES))
+                kind = recognise(head, len(head))
+                if kind not in (Kind.NIFTI, Kind.UNKNOWN, *_CONVERTERS):
+                    kind = (
+                        Kind.ARCHIVE
+                    )  # a tar, or a single file of a kind that is only read unpacked
             else:
                 kind = recognise(head, size)
         except (DamagedGzipError, OSError):
             return Kind.UNKNOWN
-    if kind in (Kind.ZIP, Kind.ARCHIVE) and not promises_archive(path.name):
-        return Kind.UNKNOWN
-    return kind
+    return Kind.UNKNOWN if kind in ARCHIVES and not _may_be_archive(path.name) else kind
 
 
 def is_zip(path: Path) -> bool:
@@ -277,9 +291,13 @@ def is_zip(path: Path) -> bool:
             head = handle.read(HEAD_BYTES)
             if head.startswith(_PROGRAMS):
                 return zipfile.is_zipfile(handle)
-            return recognise(head, size) is Kind.ZIP and promises_archive(path.name)
+            return recognise(head, size) is Kind.ZIP and _may_be_archive(path.name)
     except (GliosightError, OSError):
         return False
+
+
+def _may_be_archive(name: str) -> bool:
+    return not Path(name).suffix or name.lower().endswith(_ARCHIVE_SUFFIXES)
 
 
 def input_file(path: Path, root: Path) -> InputFile | None:
@@ -313,7 +331,7 @@ def named_file(path: Path) -> InputFile:
         if header_kind is Kind.NIFTI:
             return InputFile(header, header_kind, header.name)
         kind = header_kind if header_kind is Kind.ANALYZE else kind
-    if kind in (Kind.NIFTI, Kind.DICOM) or kind in SLICES:
+    if any(kind in kinds for kinds in READ):
         return InputFile(path, kind, where)
     headless = (known for suffix, known in _HEADLESS.items() if path.name.lower().endswith(suffix))
     for refused in (kind, *headless):
@@ -327,9 +345,8 @@ def named_file(path: Path) -> InputFile:
         what = "the file is empty"
     elif kind in (Kind.GIT_LFS, Kind.GIT_ANNEX):
         what = STAND_INS[kind][0]
-    raise NothingReadableError(
-        what, where=where, remedy=f"give a {LOOKED_FOR} file, or a folder of them"
-    )
+    remedy = f"give a {LOOKED_FOR} file, or a folder of them"
+    raise NothingReadableError(what, where=where, remedy=remedy)
 
 
 def not_read(kind: Kind, where: str) -> UnsupportedInputError | None:
@@ -338,6 +355,52 @@ def not_read(kind: Kind, where: str) -> UnsupportedInputError | None:
         return None
     what, remedy = _NOT_READ[kind]
     return UnsupportedInputError(what, where=where, remedy=remedy)
+
+
+def _promised(name: str) -> Kind | None:
+    """The kind that a suffix promises; ``None`` where it promises none that is read."""
+    lower = name.lower()
+    return next((kind for suffix, kind in _PROMISES.items() if lower.endswith(suffix)), None)
+
+
+def _mislabelled(name: str, kind: Kind, where: str) -> DamagedInputError:
+    """The error for a file whose suffix promises an image that its bytes do not hold."""
+    what = f"named {suffix_of(name)}, but its content is not such an image, or it is cut off at the start"
+    remedy = "copy or export the file again, or take it out of the folder"
+    if kind in STAND_INS:
+        what, remedy = STAND_INS[kind]
+        what = f"named {suffix_of(name)}, but {what}"
+    elif kind is Kind.EMPTY:
+        what = "the file is empty"
+    return DamagedInputError(what, where=where, remedy=remedy)
+
+
+def suffix_of(name: str) -> str:
+    """What messages count files by."""
+    suffix = name[len(stem(name)) :] or Path(name).suffix
+    return suffix.lower() or "files without suffix"
+
+
+def _pair(path: Path, suffix: str) -> list[Path]:
+    """What stands beside half of a NIfTI pair may be called, given its suffix: plain, and packed."""
+    plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
+    other = plain.with_suffix(suffix.upper() if plain.suffix.isupper() else suffix)
+    return [other, other.with_name(f"{other.name}.gz")]
+
+
+def pixels_beside(header: Path) -> Path:
+    """Where the pixels of a pair lie, given its ``.hdr``: compressed or not, as that or otherwise."""
+    both = _pair(header, ".img")
+    if header.suffix.lower() == ".gz":
+        both.reverse()
+    return next((path for path in both if path.exists()), both[0])
+
+
+def _header_beside(pixels: Path) -> Path | None:
+    """The header of a pair, given its ``.img``; ``None`` if the header is missing."""
+    if not pixels.name.lower().endswith((".img", ".img.gz")):
+        return None
+    return next((path for path in _pair(pixels, ".hdr") if path.is_file()), None)
 
 
 def relative(path: Path, root: Path) -> str:
@@ -354,88 +417,3 @@ def folder_name(path: Path) -> str:
     """The name of a folder, also of ``.`` and ``..``."""
     # Not resolve(): a link's own name is the one the user knows.
     return Path(os.path.abspath(path)).name or "study"  # noqa: PTH100
-
-
-def suffix_of(name: str) -> str:
-    """What messages count files by."""
-    suffix = name[len(stem(name)) :] or Path(name).suffix
-    return suffix.lower() or "files without suffix"
-
-
-def recognise(head: bytes, size: int) -> Kind:
-    """Recognise the first `HEAD_BYTES` of a file of ``size`` bytes that is not gzip."""
-    # First: the preamble before it may make the file a TIFF, too, or a program.
-    if head[128:132] == b"DICM":
-        return Kind.DICOM
-    for kind, starts in _STARTS.items():
-        if head.startswith(starts):
-            return kind
-    if head[344:348] in NIFTI1 or head[4:12] in NIFTI2:
-        return Kind.NIFTI
-    if _is_bare_dicom(head):
-        return Kind.DICOM
-    if head[257:262] == b"ustar":
-        return Kind.ARCHIVE
-    if head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c") and size == NIFTI1_SIZE:
-        return Kind.ANALYZE
-    bitmap = head.startswith(b"BM") and head[6:10] == b"\0\0\0\0"
-    if bitmap or (head.startswith(b"RIFF") and head[8:12] == b"WEBP"):
-        return Kind.OTHER_IMAGE
-    if head.startswith(MGH_VERSION) and head[20:24] in MGH_TYPES:
-        return Kind.MGH
-    return next((kind for pattern, kind in _TEXTS if pattern.match(head)), Kind.UNKNOWN)
-
-
-def pixels_beside(header: Path) -> Path:
-    """Where the pixels of a pair lie, given its ``.hdr``: compressed or not, as that or otherwise."""
-    plain_header = header.with_suffix("") if header.suffix.lower() == ".gz" else header
-    plain = plain_header.with_suffix(".IMG" if plain_header.suffix.isupper() else ".img")
-    packed = plain.with_name(plain.name + ".gz")
-    both = (packed, plain) if plain_header != header else (plain, packed)
-    return next((path for path in both if path.exists()), both[0])
-
-
-def _header_beside(pixels: Path) -> Path | None:
-    """The header of a pair, given its ``.img``; ``None`` if the header is missing."""
-    plain_pixels = pixels.with_suffix("") if pixels.suffix.lower() == ".gz" else pixels
-    if plain_pixels.suffix.lower() != ".img":
-        return None
-    plain = plain_pixels.with_suffix(".HDR" if plain_pixels.suffix.isupper() else ".hdr")
-    both = (plain, plain.with_name(plain.name + ".gz"))
-    return next((path for path in both if path.is_file()), None)
-
-
-def _promised(name: str) -> Kind | None:
-    """The kind that a suffix promises; ``None`` where it promises none that is read."""
-    lower = name.lower()
-    return next((kind for suffix, kind in _PROMISES.items() if lower.endswith(suffix)), None)
-
-
-def _mislabelled(name: str, kind: Kind, where: str) -> DamagedInputError:
-    """The error for a file whose suffix promises an image that its bytes do not hold."""
-    remedy = "copy or export the file again, or take it out of the folder"
-    if kind in STAND_INS:
-        what, remedy = STAND_INS[kind]
-        what = f"named {suffix_of(name)}, but {what}"
-    elif kind is Kind.EMPTY:
-        what = "the file is empty"
-    else:
-        what = f"named {suffix_of(name)}, but its content is not such an image, or it is cut off at the start"
-    return DamagedInputError(what, where=where, remedy=remedy)
-
-
-def _inside_gzip(inside: bytes) -> Kind:
-    kind = recognise(inside, len(inside))
-    if kind is Kind.NIFTI or kind in _CONVERTERS:
-        return kind
-    # A tar in a gzip, or a single file of a kind that is only read unpacked.
-    return Kind.UNKNOWN if kind is Kind.UNKNOWN else Kind.ARCHIVE
-
-
-def _is_bare_dicom(head: bytes) -> bool:
-    """Whether this looks like a DICOM data set without preamble: group 2 or 8, little endian."""
-    if len(head) < 8 or head[:2] not in (b"\x02\0", b"\x08\0") or head[3] != 0 or head[2] > 0x60:
-        return False
-    letters = string.ascii_uppercase.encode()
-    explicit = head[4] in letters and head[5] in letters
-    return explicit or (head[6:8] == b"\0\0" and head[5] == 0)

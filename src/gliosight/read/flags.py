@@ -10,54 +10,20 @@ from typing import Literal
 
 from gliosight.study import Flag
 
+_WARNINGS = """
+    AFFINE_DOUBTED AFFINE_STRAIGHTENED AXES_DOUBTED FORMS_DISAGREE FRAMES_DISAGREE GRID_ASSUMED HEAD_CUT_OFF
+    MEMBERS_SKIPPED MISSING_SLICES NAME_CONTRADICTS NOT_FINITE NO_GEOMETRY ORDER_BY_NAME PATIENTS_APART
+    QFORM_USED SEQUENCE_ASSUMED SERIES_JOINED SIDE_UNKNOWN SINGLE_SLICE SLICES_UNLIKE STUDIES_JOINED
+    T1C_BY_ORDER T1C_LEFT_OUT T1C_PARTLY_COPY T1_LEFT_OUT T1_PARTLY_COPY UNEVEN_SPACING
+"""
+_NOTES = """
+    ALPHA_DROPPED BACKGROUND_NOT_FINITE EXPORTED_TWICE FILES_IGNORED FLAIR_CHOSEN GANTRY_TILT LOSSY_SOURCE
+    MASKED_AS_AIR MASK_PASSED_OVER NONSTANDARD_FILE SIDECAR_UNREADABLE SUBFOLDERS_IGNORED T1C_MISSING
+    T1C_RESAMPLED T1_MISSING T1_RESAMPLED THREE_EQUAL_CHANNELS TURNED_UPRIGHT UNITS_CONVERTED VOLUME_CHOSEN
+"""
 SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
-    "AFFINE_DOUBTED": "warning",
-    "AFFINE_STRAIGHTENED": "warning",
-    "ALPHA_DROPPED": "info",
-    "AXES_DOUBTED": "warning",
-    "BACKGROUND_NOT_FINITE": "info",
-    "EXPORTED_TWICE": "info",
-    "FILES_IGNORED": "info",
-    "FLAIR_CHOSEN": "info",
-    "FORMS_DISAGREE": "warning",
-    "FRAMES_DISAGREE": "warning",
-    "GANTRY_TILT": "info",
-    "GRID_ASSUMED": "warning",
-    "HEAD_CUT_OFF": "warning",
-    "LOSSY_SOURCE": "info",
-    "MASKED_AS_AIR": "info",
-    "MASK_PASSED_OVER": "info",
-    "MEMBERS_SKIPPED": "warning",
-    "MISSING_SLICES": "warning",
-    "NAME_CONTRADICTS": "warning",
-    "NONSTANDARD_FILE": "info",
-    "NOT_FINITE": "warning",
-    "NO_GEOMETRY": "warning",
-    "ORDER_BY_NAME": "warning",
-    "PATIENTS_APART": "warning",
-    "QFORM_USED": "warning",
-    "SEQUENCE_ASSUMED": "warning",
-    "SERIES_JOINED": "warning",
-    "SIDE_UNKNOWN": "warning",
-    "SIDECAR_UNREADABLE": "info",
-    "SINGLE_SLICE": "warning",
-    "SLICES_UNLIKE": "warning",
-    "STUDIES_JOINED": "warning",
-    "SUBFOLDERS_IGNORED": "info",
-    "T1C_BY_ORDER": "warning",
-    "T1C_LEFT_OUT": "warning",
-    "T1C_MISSING": "info",
-    "T1C_PARTLY_COPY": "warning",
-    "T1C_RESAMPLED": "info",
-    "T1_LEFT_OUT": "warning",
-    "T1_MISSING": "info",
-    "T1_PARTLY_COPY": "warning",
-    "T1_RESAMPLED": "info",
-    "THREE_EQUAL_CHANNELS": "info",
-    "TURNED_UPRIGHT": "info",
-    "UNEVEN_SPACING": "warning",
-    "UNITS_CONVERTED": "info",
-    "VOLUME_CHOSEN": "info",
+    **dict.fromkeys(_WARNINGS.split(), "warning"),
+    **dict.fromkeys(_NOTES.split(), "info"),
 }
 
 

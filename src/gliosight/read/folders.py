@@ -1,7 +1,6 @@
-"""What folders hold, and which of their files belong together by their names (read stage).
+"""What folders and zips hold, and which of their files belong together (read stage).
 
-Names and first bytes alone are looked at. Which files make a study, `candidates` decides; what a name says,
-`naming`.
+Names and first bytes alone are looked at. `candidates` makes studies of it; what a name says, `naming` knows.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,25 +20,29 @@ from gliosight.errors import (
     DamagedInputError,
     GliosightError,
     NothingReadableError,
+    UnsupportedInputError,
 )
 from gliosight.read.detect import (
+    ARCHIVES,
     LOOKED_FOR,
+    READ,
     SLICES,
     InputFile,
     Kind,
     folder_name,
     input_file,
+    is_zip,
     not_read,
     relative,
     suffix_of,
 )
-from gliosight.read.limits import Budget, cannot_read
+from gliosight.read.flags import flag
+from gliosight.read.limits import Budget, Limits, cannot_read
 from gliosight.read.naming import (
     group_by_flair,
     is_derived_folder,
     is_mask,
     is_mask_folder,
-    is_time_point,
     natural_key,
     nifti_series,
     promises_image,
@@ -49,13 +53,45 @@ from gliosight.read.naming import (
     stem,
     telling_name,
 )
+from gliosight.study import Flag, MrSequence
 
+# Called with how many DICOM headers are read, of how many.
+HeaderProgress = Callable[[int, int], None]
 # Suffixes counted, and studies named, in a message before it breaks off.
 NAMED = 6
-# How the LGG set and what is made of it call their patients.
-LGG_PATIENT = "TCGA_"
 _DIGITS = re.compile(r"[0-9]+")
 _PLURAL = re.compile(r"(?<=folder|device|socket)s\b|(?<=link|mask|file|FIFO)(?<!of mask)s\b")
+
+
+def mode_of(path: Path) -> int | None:
+    """What stands at a path, links followed; ``None`` for nothing; may raise `NothingReadableError`."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise cannot_read(error, str(path)) from error
+
+
+def is_annexed(path: Path) -> bool:
+    """Whether a link leads to where git-annex would keep the file once it is fetched."""
+    try:
+        return "annex/objects" in os.readlink(path).replace("\\", "/")  # noqa: PTH115
+    except OSError:
+        return False
+
+
+def is_result(folder: Path) -> bool:
+    """Whether a run of gliosight has written a folder, which must not be taken for input."""
+    return folder.name.endswith("-gliosight") or holds_result(folder)
+
+
+def holds_result(folder: Path) -> bool:
+    """As `is_result`, whatever the folder is called."""
+    try:
+        return (folder / "result.json").is_file() and (folder / "report.html").is_file()
+    except OSError:  # no permission: not ours, then
+        return False
 
 
 @dataclass(frozen=True)
@@ -73,8 +109,7 @@ class Folder:
     error : GliosightError, optional
         Why the folder cannot be listed.
     mask_folders : tuple of str
-        Names of subfolders that were skipped: they hold masks, previews or what was computed of the images
-        beside them.
+        Subfolders that were skipped: masks, previews or what was computed of the images beside them.
     number : int
         Its place in the order in which `walk` visits folders.
     """
@@ -90,45 +125,30 @@ class Folder:
     @cached_property
     def readable(self) -> tuple[InputFile, ...]:
         """The files a study would be made of: NIfTI before DICOM before slices, never mixed."""
-        for kinds in ({Kind.NIFTI}, {Kind.DICOM}, SLICES):
+        for kinds in READ:
             if files := tuple(file for file in self.files if file.kind in kinds):
                 return files
         return ()
 
     @property
-    def other_images(self) -> str:
-        """In words, the recognised images that are not part of the study; empty if there are none."""
-        used = {file.kind for file in self.readable}
-        kinds = Counter(file.kind.value for file in self.files if file.kind not in used)
-        return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-
-    @property
     def is_visit(self) -> bool:
         """Whether it is called ``T1`` or ``T2`` and holds other sequences: then it is a time point."""
-        return is_time_point(
-            self.path.name, {sequence_of(file.path.name) for file in self.readable}
-        )
+        if re.fullmatch(r"t[1-9]", self.path.name, re.IGNORECASE) is None:
+            return False
+        own = {MrSequence.T1, MrSequence.T1C} if self.path.name[1] == "1" else set()
+        sequences = {sequence_of(file.path.name) for file in self.readable}
+        return not sequences.intersection(MrSequence).issubset(own)
 
 
 def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
     """Look at the files of one folder, not of those below it.
 
     FIFOs, devices, sockets and broken links are counted and never opened; hidden files (and the
-    ``._`` companions that macOS leaves) are skipped.
-
-    Parameters
-    ----------
-    folder : Path
-    root : Path
-        What places in messages are relative to.
-    budget : Budget
+    ``._`` companions that macOS leaves) are skipped. Places in messages are relative to ``root``.
 
     Raises
     ------
-    NothingReadableError
-        The folder may not be read.
-    LimitExceededError
-        More entries than ``members``.
+    NothingReadableError, LimitExceededError
     """
     files: list[InputFile] = []
     subfolders: list[Path] = []
@@ -163,10 +183,22 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
     return Folder(folder, tuple(files), tuple(subfolders), seen)
 
 
-def _cut_off(unknown: list[Path], files: list[InputFile], root: Path) -> list[InputFile]:
+def _names(folder: Path, where: str, budget: Budget) -> list[str]:
+    names: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    names.append(entry.name)
+                    budget.check_members(len(names), where)
+    except OSError as error:
+        raise cannot_read(error, where) from error
+    return sorted(names, key=natural_key)
+
+
+def _cut_off(unknown: list[Path], files: list[InputFile], root: Path) -> Iterator[InputFile]:
     """Unknown files called like the DICOM files beside them: slices that were cut off."""
     patterns = {_DIGITS.sub("#", file.path.name) for file in files if file.kind is Kind.DICOM}
-    cut: list[InputFile] = []
     for path in unknown:
         pattern = _DIGITS.sub("#", path.name)
         if pattern in patterns and pattern != path.name:
@@ -176,8 +208,7 @@ def _cut_off(unknown: list[Path], files: list[InputFile], root: Path) -> list[In
                 where=where,
                 remedy="copy or export the file again, or take it out of the folder",
             )
-            cut.append(InputFile(path, Kind.DICOM, where, error))
-    return cut
+            yield InputFile(path, Kind.DICOM, where, error)
 
 
 def walk(root: Path, budget: Budget) -> tuple[Folder, ...]:
@@ -188,11 +219,7 @@ def walk(root: Path, budget: Budget) -> tuple[Folder, ...]:
     folder is visited once, so links in a circle end. A link to a folder is followed, but neither out of the
     given folder into another file system nor to a folder above. A folder that cannot be listed, or that alone
     holds more than ``members`` files, has its error in its `Folder`; the others are listed all the same.
-
-    Raises
-    ------
-    LimitExceededError
-        More than ``members`` files and folders in all.
+    Raises `LimitExceededError` for more than ``members`` files and folders in all.
     """
     folders: list[Folder] = []
     listed = 0
@@ -200,7 +227,6 @@ def walk(root: Path, budget: Budget) -> tuple[Folder, ...]:
     waiting = [root]
     while waiting:
         path = waiting.pop()
-        number = len(folders)
         try:
             status = path.stat()
             if (status.st_dev, status.st_ino) in visited:
@@ -208,23 +234,24 @@ def walk(root: Path, budget: Budget) -> tuple[Folder, ...]:
             visited.add((status.st_dev, status.st_ino))
             folder = list_folder(path, root, budget)
         except GliosightError as error:
-            folders.append(Folder(path, error=error, number=number))
-            continue
+            folder = Folder(path, error=error)
         except OSError as error:
-            problem = cannot_read(error, relative(path, root))
-            folders.append(Folder(path, error=problem, number=number))
-            continue
+            folder = Folder(path, error=cannot_read(error, relative(path, root)))
         listed += folder.seen.total()
         budget.check_members(listed, relative(root, root))
         inside, masks = _worth_entering(folder)
         entered = [subfolder for subfolder in inside if not _leads_away(subfolder, root)]
-        skipped = Counter(
-            {"folders of masks": len(masks), "links to other places": len(inside) - len(entered)}
+        skipped = {
+            "folders of masks": len(masks),
+            "links to other places": len(inside) - len(entered),
+        }
+        folder = replace(
+            folder,
+            seen=folder.seen + Counter(skipped),
+            mask_folders=tuple(mask.name for mask in masks),
+            number=len(folders),
         )
-        names = tuple(mask.name for mask in masks)
-        folders.append(
-            replace(folder, seen=folder.seen + skipped, mask_folders=names, number=number)
-        )
+        folders.append(folder)
         waiting += reversed(entered)
     return tuple(folders)
 
@@ -250,38 +277,11 @@ def _leads_away(folder: Path, root: Path) -> bool:
     if not folder.is_symlink():
         return False
     try:
-        target, given = folder.resolve(), root.resolve()
-        above = given.is_relative_to(target) and given != target
-        return above or target.stat().st_dev != given.stat().st_dev
+        target, start = folder.resolve(), root.resolve()
+        above = start.is_relative_to(target) and start != target
+        return above or target.stat().st_dev != start.stat().st_dev
     except (OSError, RuntimeError):
         return True
-
-
-def is_result(folder: Path) -> bool:
-    """Whether a run of gliosight has written a folder, which must not be taken for input."""
-    return folder.name.endswith("-gliosight") or _holds_result(folder)
-
-
-def refuse_result(folder: Path) -> None:
-    """Refuse a folder that a run of this tool has written: its pictures are not slices.
-
-    Raises
-    ------
-    NothingReadableError
-    """
-    if _holds_result(folder):
-        raise NothingReadableError(
-            "a result of gliosight, not a study",
-            where=folder.name or str(folder),
-            remedy="give the study it was made from",
-        )
-
-
-def _holds_result(folder: Path) -> bool:
-    try:
-        return (folder / "result.json").is_file() and (folder / "report.html").is_file()
-    except OSError:  # no permission: not ours, then
-        return False
 
 
 def nothing_in(root: Path, folders: Iterable[Folder]) -> GliosightError:
@@ -292,90 +292,45 @@ def nothing_in(root: Path, folders: Iterable[Folder]) -> GliosightError:
             if (error := not_read(file.kind, file.where)) is not None:
                 return error
         seen += folder.seen
-    name = folder_name(root)
-    if not seen:
-        return NothingReadableError(
-            "the folder is empty", where=name, remedy=f"give a folder with {LOOKED_FOR} files"
-        )
-    counts = [
-        f"{count} {_PLURAL.sub('', what) if count == 1 else what}"
-        for what, count in seen.most_common(NAMED)
-    ]
-    more = ", ..." if len(seen) > NAMED else ""
-    return NothingReadableError(
-        f"no {LOOKED_FOR} image there, only {', '.join(counts)}{more}",
-        where=name,
-        remedy="check the path; masks are not read as images",
-    )
-
-
-def study_folder(folder: Path, root: Path, ceiling: Path | None) -> Path:
-    """The folder of the study that a folder's files belong to.
-
-    Of ``patient/4_FLAIR/NIFTI`` that is ``patient``, and of ``patient/scans/4/NIFTI`` ``patient/scans``. A
-    folder called by more than a sequence, such as ``patient7_FLAIR`` or ``t1_study``, is a study's own.
-
-    Parameters
-    ----------
-    folder : Path
-    root : Path
-        The path that was given; the study's folder is not above it.
-    ceiling : Path, optional
-        A folder above ``root``; it and what lies above it say nothing.
-    """
-    below_root = len(folder.relative_to(root).parts)
-    depth = min(series_depth(_folder_names(folder, ceiling)), below_root)
-    return [folder, *folder.parents][depth]
-
-
-def study_name(folder: Path, ceiling: Path | None) -> str:
-    """What to call the study of a folder: by the nearest folder that tells one study from another."""
-    return telling_name(_folder_names(folder, ceiling)) or folder_name(folder)
-
-
-def _folder_names(folder: Path, ceiling: Path | None) -> tuple[str, ...]:
-    """The names of a folder and of those above it, from the outermost below ``ceiling``."""
-    # Not resolve(): the names that a user sees are those of the links.
-    path = Path(os.path.abspath(folder))  # noqa: PTH100
-    return (path.relative_to(ceiling) if ceiling is not None else path).parts
-
-
-def in_lgg_layout(file: InputFile) -> bool:
-    """Whether a picture is called as in the LGG set: ``<patient>/<patient>_<slice>.tif``."""
-    series, number = slice_number(file.path.name)
-    patient = file.path.parent.name
-    return (
-        file.kind is Kind.TIFF
-        and number is not None
-        and (series == patient or series.startswith(LGG_PATIENT))
-    )
+    what, remedy = "the folder is empty", f"give a folder with {LOOKED_FOR} files"
+    if seen:
+        counts = [
+            f"{count} {_PLURAL.sub('', name) if count == 1 else name}"
+            for name, count in seen.most_common(NAMED)
+        ]
+        more = ", ..." if len(seen) > NAMED else ""
+        what = f"no {LOOKED_FOR} image there, only {', '.join(counts)}{more}"
+        remedy = "check the path; masks are not read as images"
+    return NothingReadableError(what, where=folder_name(root), remedy=remedy)
 
 
 class FileGroup(NamedTuple):
     """Files that belong together by their names.
 
-    Parameters
-    ----------
-    title : str
-        What the names share; may be empty.
-    files : tuple of InputFile
-    doubtful : tuple of InputFile
-        T1 and T1C that may belong to this study or to another.
+    ``title`` is what the names share, and may be empty; ``doubtful`` are T1 and T1C that may belong to this
+    study or to another; ``error`` is what is wrong with one of the files.
     """
 
     title: str
     files: tuple[InputFile, ...]
     doubtful: tuple[InputFile, ...] = ()
+    error: GliosightError | None = None
+
+
+def titled(groups: list[FileGroup]) -> list[FileGroup]:
+    """The same, each of several with a title, and one alone without."""
+    if len(groups) < 2:
+        return [group._replace(title="") for group in groups]
+    return [group._replace(title=group.title or stem(group.files[0].path.name)) for group in groups]
 
 
 def slice_groups(files: Iterable[InputFile]) -> list[FileGroup]:
     """Slices by series; pictures without a number are one series if nothing has a number."""
     groups: dict[str, list[InputFile]] = {}
-    named = [(slice_number(file.path.name), file) for file in files]
-    numbered = any(number is not None for (_, number), _ in named)
-    for (series, number), file in named:
-        key = "" if number is None and not numbered else series
-        groups.setdefault(key, []).append(file)
+    named = [(*slice_number(file.path.name), file) for file in files]
+    numbered = any(number is not None for _, number, _ in named)
+    for series, number, file in named:
+        groups.setdefault("" if number is None and not numbered else series, []).append(file)
     return [FileGroup(series, tuple(group)) for series, group in groups.items()]
 
 
@@ -389,78 +344,191 @@ def slice_places(files: Iterable[InputFile]) -> list[tuple[str, int | None]]:
 
 
 def flair_groups(files: Iterable[InputFile]) -> list[FileGroup]:
-    """NIfTI files by the study that they belong to, see `naming.group_by_flair`."""
-    listed = list(files)
-    alike = len({file.name for file in listed}) < len(listed)
+    """NIfTI files by the study that they belong to, see `group_by_flair`."""
+    files = list(files)
+    alike = len({file.name for file in files}) < len(files)
     by_name: dict[str, InputFile] = {}
-    for file in listed:
+    for file in files:
         name = file.where.replace("/", "_") if alike else file.name
         while name in by_name:  # "FLAIR/p1" beside "FLAIR_p1"
             name = f"_{name}"
         by_name[name] = file
-    groups = group_by_flair(
-        by_name,
-        {name: file.shown.kind for name, file in by_name.items()},
-        {name: file.shown.series_number for name, file in by_name.items()},
-    )
+    shown = {name: (file.shown.kind, file.shown.series_number) for name, file in by_name.items()}
     return [
         FileGroup(
-            group.title,
-            tuple(by_name[name] for name in group.names),
-            tuple(by_name[name] for name in group.doubtful),
+            title, tuple(by_name[name] for name in own), tuple(by_name[name] for name in doubtful)
         )
-        for group in groups
+        for title, own, doubtful in group_by_flair(shown)
     ]
 
 
-def has_series(folder: Path, series: str) -> bool:
-    """Whether a file of the folder could belong to the series, by the names alone.
+@dataclass(frozen=True)
+class Tree:
+    """The folders at and below one path, which places in titles and messages are relative to.
 
-    Most paths that are not there are mistyped; then the files beside them do not matter, neither their
-    number nor what is wrong with them.
+    The name of ``ceiling``, a folder above the path, and of all above it says nothing.
     """
-    try:
-        with os.scandir(folder) as entries:
-            return any(
-                series in (nifti_series(entry.name), slice_number(entry.name)[0], stem(entry.name))
-                for entry in entries
-            )
-    except (OSError, ValueError):
-        return False
+
+    root: Path
+    budget: Budget
+    ceiling: Path | None = None
+    progress: HeaderProgress | None = None
+    folders: tuple[Folder, ...] = ()
+
+    def holding(self, *kinds: Kind) -> list[Folder]:
+        """The folders whose files are read as one of these kinds."""
+        return [
+            folder
+            for folder in self.folders
+            if folder.readable and folder.readable[0].kind in kinds
+        ]
+
+    def by_study(self, *kinds: Kind) -> dict[Path, list[Folder]]:
+        """Folders by the folder of their study: its sequences may have a folder each.
+
+        Of ``patient/4_FLAIR/NIFTI`` that is ``patient``, of ``patient/scans/4/NIFTI`` ``patient/scans``. A
+        folder called by more than a sequence, such as ``patient7_FLAIR`` or ``t1_study``, is a study's own.
+        """
+        homes: dict[Path, list[Folder]] = {}
+        for folder in self.holding(*kinds):
+            path = folder.path
+            below_root = len(path.relative_to(self.root).parts)
+            depth = 0 if folder.is_visit else series_depth(self._names(path))
+            homes.setdefault([path, *path.parents][min(depth, below_root)], []).append(folder)
+        return homes
+
+    def study_name(self, folder: Path) -> str:
+        """What to call the study of a folder: by the nearest folder that tells one study from another."""
+        return telling_name(self._names(folder)) or folder_name(folder)
+
+    def _names(self, folder: Path) -> tuple[str, ...]:
+        """The names of a folder and of those above it, from the outermost below the ceiling."""
+        # Not resolve(): the names that a user sees are those of the links.
+        path = Path(os.path.abspath(folder))  # noqa: PTH100
+        return (path.relative_to(self.ceiling) if self.ceiling is not None else path).parts
+
+    @cached_property
+    def _mask_folders(self) -> dict[Path, tuple[str, ...]]:
+        return {folder.path: folder.mask_folders for folder in self.folders}
+
+    def ignored(self, home: Path, parts: list[Folder]) -> tuple[Flag, ...]:
+        """The flags for what lies beside a study's files and is not read."""
+        paths = dict.fromkeys([home, *(folder.path for folder in parts), home.parent])
+        masks = [name for path in paths for name in self._mask_folders.get(path, ())]
+        files = [file for folder in parts for file in folder.files]
+        damaged = [file.where for file in files if file.error is not None and file.is_other_image]
+        return (
+            *files_ignored("Other images in the folder", other_images(parts)),
+            *files_ignored(
+                "Folders of masks, previews or derivatives beside the images", ", ".join(masks)
+            ),
+            *files_ignored("Damaged files of other sequences", listed(damaged)),
+        )
+
+    def foreign(self) -> Iterator[tuple[Folder, GliosightError]]:
+        """The folders that hold images of formats that are not read, and no study."""
+        studies = {folder.path for folder in self.folders if folder.readable}
+        above = {parent for path in studies for parent in path.parents}
+        for folder in self.folders:
+            if folder.path in above or not studies.isdisjoint((folder.path, *folder.path.parents)):
+                continue
+            files = [file for file in folder.files if file.kind in ARCHIVES]
+            if folder.seen.total() != len(files):  # beside other files archives may be a viewer's
+                skipped = (Kind.OTHER_IMAGE, *ARCHIVES)
+                files = [file for file in folder.files if file.kind not in skipped]
+            errors = filter(None, (not_read(file.kind, file.where) for file in files))
+            if (error := next(errors, None)) is not None:
+                yield folder, error
 
 
-def is_annexed(path: Path) -> bool:
-    """Whether a link leads to where git-annex would keep the file once it is fetched."""
-    try:
-        return "annex/objects" in os.readlink(path).replace("\\", "/")  # noqa: PTH115
-    except OSError:
-        return False
+def studies_of(
+    parts: list[Folder], group_by_name: Callable[[Iterable[InputFile]], list[FileGroup]]
+) -> tuple[list[FileGroup], list[InputFile]]:
+    """The studies among the files of folders, and the bad files that belong to none of them.
 
-
-def mode_of(path: Path) -> int | None:
-    """What stands at a path, links followed; ``None`` where there is nothing.
-
-    Raises
-    ------
-    NothingReadableError
-        It may not be looked at.
+    A study without a title is all there is.
     """
-    try:
-        return path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        raise cannot_read(error, str(path)) from error
+    all_files = [file for folder in parts for file in folder.files]
+    files = [file for folder in parts for file in folder.readable]
+    # A picture beside NIfTI files is not part of the study, whatever is wrong with it.
+    pictures = files[0].kind in SLICES
+    bad = [file for file in all_files if file.error and (pictures or file.kind not in SLICES)]
+    # A damaged T2 costs no study.
+    costly = {file.path: file.error for file in bad if not file.is_other_image}
+    sound = any(file.error is None and file.kind in {Kind.NIFTI, *SLICES} for file in all_files)
+    groups = titled(group_by_name(files))
+    # Without a sound file, but with subfolders, it is a folder of studies rather than one of them.
+    if not sound and any(folder.subfolders for folder in parts):
+        groups = []
+    elif len(groups) < 2:
+        return [FileGroup("", tuple(files), error=next(iter(costly.values()), None))], []
+    for index, group in enumerate(groups):
+        errors = [costly[file.path] for file in group.files if file.path in costly]
+        groups[index] = group._replace(error=next(iter(errors), None))
+    grouped = {file.path for group in groups for file in group.files if file.path in costly}
+    stray = [file for file in bad if not file.is_unused and file.path not in grouped]
+    return groups, stray
 
 
-def _names(folder: Path, where: str, budget: Budget) -> list[str]:
-    names: list[str] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
-                    names.append(entry.name)
-                    budget.check_members(len(names), where)
-    except OSError as error:
-        raise cannot_read(error, where) from error
-    return sorted(names, key=natural_key)
+def other_images(parts: Iterable[Folder]) -> str:
+    """The recognised images in folders that are not part of their studies, in words."""
+    texts = []
+    for folder in parts:
+        used = {file.kind for file in folder.readable}
+        kinds = Counter(file.kind.value for file in folder.files if file.kind not in used)
+        texts.append(", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
+    return ", ".join(dict.fromkeys(filter(None, texts)))
+
+
+def files_ignored(what: str, names: str) -> tuple[Flag, ...]:
+    """The flag for files that were not read; none without names."""
+    return (flag("FILES_IGNORED", f"{what} were not read: {names}."),) if names else ()
+
+
+def listed(names: list[str]) -> str:
+    """Names for a message."""
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a path leads to once it is unpacked: the path itself, or the folder that a zip was unpacked into.
+
+    ``archive`` is the zip, ``inner`` names the archives in it, which stay packed.
+    """
+
+    path: Path
+    flags: tuple[Flag, ...] = ()
+    archive: Path | None = None
+    inner: str = ""
+
+    def explained(self, error: GliosightError) -> GliosightError:
+        """An error in what was unpacked: named after the archive, with what was not unpacked of it."""
+        if not self.archive:
+            return error
+        where = self.archive.name if error.where == self.path.name else error.where
+        if not self.flags or not isinstance(error, NothingReadableError):
+            return type(error)(error.what, where=where, remedy=error.remedy)
+        skipped = self.flags[0].message.rstrip(".")
+        what = f"{error.what}; {skipped[0].lower()}{skipped[1:]}"
+        if not self.inner:
+            return NothingReadableError(what, where=where, remedy=error.remedy)
+        return UnsupportedInputError(
+            what, where=where, remedy=f"unpack the zip, then give the archive in it, {self.inner}"
+        )
+
+
+@contextmanager
+def opened(path: Path, limits: Limits) -> Iterator[Opened]:
+    """Unpack a zip for as long as its studies are read, see `unzipped`; any other path stays as it is."""
+    if not is_zip(path):
+        yield Opened(path)
+        return
+    from gliosight.read.zipped import unzipped
+
+    with unzipped(path, Budget(limits)) as inside:
+        flags: tuple[Flag, ...] = ()
+        if inside.skipped:
+            message = f"Members of the zip were not unpacked: {', '.join(inside.skipped)}."
+            flags = (flag("MEMBERS_SKIPPED", message),)
+        yield Opened(inside.folder, flags, path, inside.inner)

@@ -50,24 +50,19 @@ class SeenSeries:
 
     Parameters
     ----------
-    name : str
-        What people call it: ``series 5``, ``series 5, echo 2``, or a file's name.
+    name, shows, stored : str
+        What people call it (``series 5, echo 2``, or a file's name); what it is (``FLAIR``, ``localizer``);
+        its transfer syntax, or the file's kind.
     uid : str or None
         SeriesInstanceUID; ``None`` for files.
     description : str
         The header's own words, which prove nothing.
-    shows : str
-        What it is, such as ``FLAIR``, ``T2``, ``localizer``.
     confidence : {"certain", "likely", "guess"} or None
     rule, why : str
         The rule that decided, and the values it went by.
-    shape : tuple of int or None
-        Slices, rows, columns.
-    spacing_mm : tuple of float or None
-        Between slices, rows and columns.
+    shape, spacing_mm : tuple or None
+        Of slices, rows and columns.
     plane : str or None
-    stored : str
-        Transfer syntax, or the file's kind.
     taken_as : str or None
         The sequence an analysis would take it for.
     problem : str
@@ -119,16 +114,34 @@ class Inspection:
     flags: tuple[Flag, ...] = ()
 
 
-def describe_nifti(candidate: NiftiCandidate, limits: Limits, *, pixels: bool) -> Inspection:
-    """Look at the headers of NIfTI files."""
-    rows = tuple(_nifti(file) for file in candidate.files)
-    seen = Inspection(candidate.title, "nifti", series=rows, error=candidate.error)
+def describe(candidate: Candidate, limits: Limits, *, pixels: bool) -> Inspection:
+    """What a candidate holds, see `Candidate.describe`."""
+    if isinstance(candidate, DicomCandidate):
+        return _of_dicom(candidate, limits, pixels=pixels)
+    seen = Inspection(candidate.title, candidate.kind, error=candidate.error)
+    if isinstance(candidate, NiftiCandidate):
+        seen = _of_nifti(candidate, seen)
+    elif isinstance(candidate, SlicesCandidate):
+        seen = _of_slices(candidate, seen)
+    if pixels and seen.error is None:
+        try:
+            study = candidate.read(Options(limits))
+        except GliosightError as error:
+            return replace(seen, error=error)
+        seen = replace(seen, flags=tuple(dict.fromkeys((*seen.flags, *study.flags))))
+    if isinstance(candidate, SlicesCandidate) and seen.error is None:
+        seen = replace(seen, flags=tuple(dict.fromkeys((*seen.flags, *candidate.assumed))))
+    return seen
+
+
+def _of_nifti(candidate: NiftiCandidate, seen: Inspection) -> Inspection:
+    rows = [_nifti(file) for file in candidate.files]
     try:
         taken, flags, _ = candidate.assign()
     except GliosightError as error:
-        return replace(seen, error=candidate.error or error)
+        return replace(seen, series=tuple(rows), error=candidate.error or error)
     names = {file.path: name.value for name, file in taken.items()}
-    seen = replace(
+    return replace(
         seen,
         series=tuple(
             replace(row, taken_as=names.get(file.path))
@@ -137,188 +150,6 @@ def describe_nifti(candidate: NiftiCandidate, limits: Limits, *, pixels: bool) -
         reasons={name.value: f"{file.path.name}, {file.shown.why}" for name, file in taken.items()},
         flags=(*candidate.flags, *flags),
     )
-    return _with_pixels(seen, candidate, limits) if pixels else seen
-
-
-def describe_slices(candidate: SlicesCandidate, limits: Limits, *, pixels: bool) -> Inspection:
-    """Look at the headers of pictures: clashes there or in names are reported without reading pixels."""
-    from gliosight.read.slices import left_out_flag, unlike_flair, unlike_names
-
-    rows = {name: _slices(files, name) for name, files in candidate.files.items()}
-    error = candidate.error
-    flags = list(candidate.flags)
-    for name, files in candidate.files.items():
-        reason = unlike_names(files, candidate.files[MrSequence.FLAIR])
-        clash = None if reason else _clash(files, flair=name is MrSequence.FLAIR)
-        error = error or clash
-        if isinstance(clash, UnsupportedInputError):
-            rows[name] = replace(rows[name], taken_as=None, problem=clash.what)
-        shape, flair = rows[name].shape, rows[MrSequence.FLAIR].shape
-        if not reason and shape and flair:
-            reason = unlike_flair(shape, flair)
-        if reason:
-            rows[name] = replace(rows[name], taken_as=None, problem=reason)
-            flags.append(left_out_flag(name, reason))
-    seen = Inspection(
-        candidate.title, "slices", series=tuple(rows.values()), error=error, flags=tuple(flags)
-    )
-    if pixels:
-        seen = _with_pixels(seen, candidate, limits)
-    if seen.error is not None:
-        return seen
-    return replace(seen, flags=tuple(dict.fromkeys((*seen.flags, *candidate.assumed))))
-
-
-def describe_dicom(candidate: DicomCandidate, limits: Limits, *, pixels: bool) -> Inspection:
-    """Look at the series of a DICOM study."""
-    from gliosight.read.dicom.decoder import DecoderProcess
-    from gliosight.read.dicom.study import frames_digest
-
-    seen, taken = _chosen_by_headers(candidate)
-    if pixels and seen.error is None:
-        # Pixels may overrule headers: a stored mask is skipped, a T1C that does not enhance left out.
-        seen, taken = _chosen_by_pixels(candidate, limits)
-    by_number = sorted(
-        candidate.study.series, key=lambda series: (series.number is None, series.number or 0)
-    )
-    with DecoderProcess() as decoder:
-        rows = tuple(
-            _series(series, taken.get(frames_digest(series)), limits, decoder if pixels else None)
-            for series in by_number
-        )
-    return replace(seen, series=rows)
-
-
-def _chosen_by_headers(candidate: DicomCandidate) -> tuple[Inspection, dict[str, str]]:
-    """The choice of series, and the sequence each is taken for, by the digest of its frames."""
-    from gliosight.read.dicom.choose import choose
-    from gliosight.read.dicom.study import frames_digest
-
-    study = candidate.study
-    flags = (*candidate.flags, *study.flags)
-    seen = Inspection(candidate.title, "dicom", candidate.source, error=study.problem, flags=flags)
-    try:
-        choice = choose(study.series)
-    except GliosightError as error:
-        return replace(seen, error=study.problem or error), {}
-    joined = [
-        replace(note, message=f"{name.value}: {note.message}")
-        for name, series in choice.chosen.items()
-        for note in series.flags
-        if note.code == "SERIES_JOINED"
-    ]
-    reasons = {name.value: why for name, why in choice.reasons.items()}
-    taken = {frames_digest(series): name.value for name, series in choice.chosen.items()}
-    return replace(seen, reasons=reasons, flags=(*flags, *joined, *choice.flags)), taken
-
-
-def _chosen_by_pixels(
-    candidate: DicomCandidate, limits: Limits
-) -> tuple[Inspection, dict[str, str]]:
-    """As `_chosen_by_headers`, of what an analysis reads."""
-    seen = Inspection(candidate.title, "dicom", candidate.source)
-    try:
-        study = candidate.read(Options(limits))
-    except GliosightError as error:
-        flags = (*candidate.flags, *candidate.study.flags)
-        return replace(seen, error=error, flags=flags), {}
-    taken = {digest: name for name, digest in study.source["frames"].items()}
-    return replace(seen, reasons=dict(study.source["chosen"]), flags=study.flags), taken
-
-
-def _with_pixels(seen: Inspection, candidate: Candidate, limits: Limits) -> Inspection:
-    if seen.error is not None:
-        return seen
-    try:
-        study = candidate.read(Options(limits))
-    except GliosightError as error:
-        return replace(seen, error=error)
-    return replace(seen, flags=tuple(dict.fromkeys((*seen.flags, *study.flags))))
-
-
-def grouped(series: Iterable[SeenSeries]) -> list[SeenSeries]:
-    """One row for the parts of a series that differ in nothing but what tells them apart.
-
-    A dynamic series has dozens of them. What is taken stands for itself.
-    """
-
-    def likeness(row: SeenSeries) -> tuple[object, ...]:
-        uid = row.uid or row.name.partition(",")[0]
-        own_name = row.name if row.taken_as or row.uid is None else ""
-        return uid, row.shows, row.shape, row.why, row.problem, own_name
-
-    return [_together(list(alike)) for _, alike in groupby(series, key=likeness)]
-
-
-def _together(alike: list[SeenSeries]) -> SeenSeries:
-    first = alike[0]
-    if len(alike) == 1:
-        return first
-    name, _, part = first.name.partition(", ")
-    last = alike[-1].name.partition(", ")[2]
-    same_plane = len({row.plane for row in alike}) == 1
-    return replace(
-        first,
-        name=f"{name}, {len(alike)} parts: {part}, ..., {last}",
-        plane=first.plane if same_plane else "several planes",
-    )
-
-
-def plane_of(geometry: Geometry | None) -> str | None:
-    """Axial, sagittal or coronal by the normal; oblique where it is more than 10° off an axis."""
-    if geometry is None:
-        return None
-    normal = np.abs(geometry.normal)
-    plane = _PLANES[int(normal.argmax())]
-    return plane if normal.max() >= STRAIGHT else f"oblique {plane}"
-
-
-def _series(
-    series: Series, taken_as: str | None, limits: Limits, decoder: DecoderProcess | None
-) -> SeenSeries:
-    from gliosight.read.dicom.pixels import read_pixels
-    from gliosight.read.dicom.syntaxes import name_of
-
-    number = "series without number" if series.number is None else f"series {series.number}"
-    problem = ""
-    if series.error is not None:
-        problem = series.error.what
-    elif not series.usable:
-        problem = "never analysed"
-    elif decoder is not None:
-        try:
-            values = read_pixels(series.frames, Budget(limits), decoder)
-        except GliosightError as error:
-            problem = error.what
-        else:
-            if is_labels(values):
-                problem = f"its pixels hold {few_values(values)} only: a mask"
-            elif is_constant(values):
-                problem = "its pixels are all the same"
-    geometry = series.geometry
-    return SeenSeries(
-        name=f"{number}, {series.part}" if series.part else number,
-        uid=series.uid,
-        description=series.description,
-        shows=series.identified.kind,
-        confidence=series.identified.confidence,
-        rule=series.identified.rule,
-        why=series.identified.why,
-        shape=series.shape,
-        spacing_mm=_spacing(geometry),
-        plane=plane_of(geometry),
-        stored=name_of(series.frames[0].instance.syntax),
-        taken_as=taken_as,
-        problem=problem,
-        flags=series.flags,
-    )
-
-
-def _spacing(geometry: Geometry | None) -> tuple[float, float, float] | None:
-    if geometry is None or geometry.slice_spacing is None:
-        return None
-    rows, columns = geometry.spacing
-    return round(geometry.slice_spacing, DIGITS), round(rows, DIGITS), round(columns, DIGITS)
 
 
 def _nifti(file: InputFile) -> SeenSeries:
@@ -347,17 +178,38 @@ def _nifti(file: InputFile) -> SeenSeries:
     )
 
 
+def _of_slices(candidate: SlicesCandidate, seen: Inspection) -> Inspection:
+    """Clashes in names and headers are found without reading pixels."""
+    from gliosight.read.slices import left_out_flag, unlike_flair, unlike_names
+
+    rows = {name: _slices(files, name) for name, files in candidate.files.items()}
+    error, flags = candidate.error, list(candidate.flags)
+    flair = candidate.files[MrSequence.FLAIR]
+    for name, files in candidate.files.items():
+        reason = unlike_names(files, flair)
+        clash = None if reason else _clash(files, flair=name is MrSequence.FLAIR)
+        error = error or clash
+        if isinstance(clash, UnsupportedInputError):
+            rows[name] = replace(rows[name], taken_as=None, problem=clash.what)
+        shape, flair_shape = rows[name].shape, rows[MrSequence.FLAIR].shape
+        if not reason and shape and flair_shape:
+            reason = unlike_flair(shape, flair_shape)
+        if reason:
+            rows[name] = replace(rows[name], taken_as=None, problem=reason)
+            flags.append(left_out_flag(name, reason))
+    return replace(seen, series=tuple(rows.values()), error=error, flags=tuple(flags))
+
+
 def _slices(files: Sequence[InputFile], sequence: MrSequence) -> SeenSeries:
     first, last = files[0], files[-1]
     header = _header(first)
     several = len(files) > 1
+    channels = "one channel is FLAIR; three are T1, FLAIR, T1C"
     return SeenSeries(
         name=f"{first.path.name} to {last.path.name}" if several else first.path.name,
         shows="slices" if sequence is MrSequence.FLAIR else sequence.value,
         stored=first.kind.value,
-        why="one channel is FLAIR; three are T1, FLAIR, T1C"
-        if not first.sequence_folder
-        else "by its folder",
+        why="by its folder" if first.sequence_folder else channels,
         shape=(len(files) if several else header.pages, *header.size) if header else None,
         taken_as=sequence.value,
     )
@@ -400,8 +252,6 @@ def _header(file: InputFile) -> _Header | None:
     """``None`` where Pillow does not know the kind of picture."""
     try:
         with Image.open(file.path) as picture:
-            colour = picture.mode not in _GREY
-            pages, size = getattr(picture, "n_frames", 1), (picture.height, picture.width)
             depth = "uint16" if picture.mode.startswith("I;16") else "uint8"
             if isinstance(picture, TiffImageFile):
                 bits, kind = (picture.tag_v2.get(tag, (1,)) for tag in _DEPTH_TAGS)
@@ -409,6 +259,131 @@ def _header(file: InputFile) -> _Header | None:
                 depth = f"uint{8 if max(bits) <= 8 else 16}" if plain else ""
             elif picture.mode in ("I", "F"):
                 depth = ""
-            return _Header(pages, size, colour, depth)
+            size = picture.height, picture.width
+            return _Header(getattr(picture, "n_frames", 1), size, picture.mode not in _GREY, depth)
     except (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError):
         return None
+
+
+def _of_dicom(candidate: DicomCandidate, limits: Limits, *, pixels: bool) -> Inspection:
+    from gliosight.read.dicom.choose import choose
+    from gliosight.read.dicom.decoder import DecoderProcess
+    from gliosight.read.dicom.study import frames_digest
+
+    study = candidate.study
+    flags = (*candidate.flags, *study.flags)
+    seen = Inspection(candidate.title, "dicom", candidate.source, error=study.problem, flags=flags)
+    taken: dict[str, str] = {}  # sequences by the digest of the frames taken for them
+    try:
+        choice = choose(study.series)
+    except GliosightError as error:
+        seen = replace(seen, error=study.problem or error)
+    else:
+        joined = [
+            replace(note, message=f"{name.value}: {note.message}")
+            for name, series in choice.chosen.items()
+            for note in series.flags
+            if note.code == "SERIES_JOINED"
+        ]
+        reasons = {name.value: why for name, why in choice.reasons.items()}
+        seen = replace(seen, reasons=reasons, flags=(*flags, *joined, *choice.flags))
+        taken = {frames_digest(series): name.value for name, series in choice.chosen.items()}
+    if pixels and seen.error is None:
+        # Pixels may overrule headers: a stored mask is skipped, a T1C that does not enhance left out.
+        try:
+            read = candidate.read(Options(limits))
+        except GliosightError as error:
+            seen, taken = replace(seen, error=error, reasons={}, flags=flags), {}
+        else:
+            seen = replace(seen, reasons=dict(read.source["chosen"]), flags=read.flags)
+            taken = {digest: name for name, digest in read.source["frames"].items()}
+    by_number = sorted(study.series, key=lambda series: (series.number is None, series.number or 0))
+    with DecoderProcess() as decoder:
+        rows = [
+            _series(series, taken.get(frames_digest(series)), limits, decoder if pixels else None)
+            for series in by_number
+        ]
+    return replace(seen, series=tuple(rows))
+
+
+def _series(
+    series: Series, taken_as: str | None, limits: Limits, decoder: DecoderProcess | None
+) -> SeenSeries:
+    from gliosight.read.dicom.pixels import read_pixels
+    from gliosight.read.dicom.syntaxes import name_of
+
+    number = "series without number" if series.number is None else f"series {series.number}"
+    problem = ""
+    if series.error is not None:
+        problem = series.error.what
+    elif not series.usable:
+        problem = "never analysed"
+    elif decoder is not None:
+        try:
+            values = read_pixels(series.frames, Budget(limits), decoder)
+        except GliosightError as error:
+            problem = error.what
+        else:
+            if is_labels(values):
+                problem = f"its pixels hold {few_values(values)} only: a mask"
+            elif is_constant(values):
+                problem = "its pixels are all the same"
+    return SeenSeries(
+        name=f"{number}, {series.part}" if series.part else number,
+        uid=series.uid,
+        description=series.description,
+        shows=series.identified.kind,
+        confidence=series.identified.confidence,
+        rule=series.identified.rule,
+        why=series.identified.why,
+        shape=series.shape,
+        spacing_mm=_spacing(series.geometry),
+        plane=plane_of(series.geometry),
+        stored=name_of(series.frames[0].instance.syntax),
+        taken_as=taken_as,
+        problem=problem,
+        flags=series.flags,
+    )
+
+
+def _spacing(geometry: Geometry | None) -> tuple[float, float, float] | None:
+    if geometry is None or geometry.slice_spacing is None:
+        return None
+    rows, columns = geometry.spacing
+    return round(geometry.slice_spacing, DIGITS), round(rows, DIGITS), round(columns, DIGITS)
+
+
+def plane_of(geometry: Geometry | None) -> str | None:
+    """Axial, sagittal or coronal by the normal; oblique where it is more than 10° off an axis."""
+    if geometry is None:
+        return None
+    normal = np.abs(geometry.normal)
+    plane = _PLANES[int(normal.argmax())]
+    return plane if normal.max() >= STRAIGHT else f"oblique {plane}"
+
+
+def grouped(series: Iterable[SeenSeries]) -> list[SeenSeries]:
+    """One row for the parts of a series that differ in nothing but what tells them apart.
+
+    A dynamic series has dozens of them. What is taken stands for itself.
+    """
+
+    def likeness(row: SeenSeries) -> tuple[object, ...]:
+        uid = row.uid or row.name.partition(",")[0]
+        own_name = row.name if row.taken_as or row.uid is None else ""
+        return uid, row.shows, row.shape, row.why, row.problem, own_name
+
+    rows = []
+    for _, alike in groupby(series, key=likeness):
+        first, *others = alike
+        if others:
+            name, _, part = first.name.partition(", ")
+            last = others[-1].name.partition(", ")[2]
+            planes = {row.plane for row in (first, *others)}
+            first = replace(
+                first,
+                name=f"{name}, {1 + len(others)} parts: {part}, ..., {last}",
+                plane=first.plane if len(planes) == 1 else "several planes",
+            )
+        rows.append(first)
+    return rows

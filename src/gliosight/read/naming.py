@@ -1,35 +1,27 @@
-"""What a name says: sequence, mask or not, patient and slice number (read stage).
+"""What names say: sequence, mask, patient, slice number; and which files are of one study (read stage).
 
-In: the name of a file or folder. Out: plain values. A name is a hint for what the bytes cannot tell:
-which sequence a NIfTI holds, which files are of one patient, and in which order slices stand.
-
-Words: a name is split into *tokens* at everything but letters, digits and ``+``, and a token into
-*words* where small letters meet capitals (``axT2FLAIR``). BIDS *entities* are tokens of a key and a
-value (``acq-3D``); what they say of the sequence is ignored, but for ``ce-``. The *identity* of a name is
-what is left when sequence, contrast, plane, processing and entities are taken out: patient, session,
-dates, series numbers.
+A name is a hint for what the bytes cannot tell. It is split into *tokens* at everything but letters, digits
+and ``+``, and a token into *words* where small letters meet capitals (``axT2FLAIR``). BIDS *entities* are
+tokens of a key and a value (``acq-3D``); of the sequence only ``ce-`` says something. The *identity* of a
+name is what is left without sequence, contrast, plane, processing and entities: patient, dates, numbers.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import pairwise, takewhile
-from pathlib import PurePath
+from string import ascii_lowercase
 
 from gliosight.read.dicom.words import HINTS, contrast_hint, without_minus
 from gliosight.study import MrSequence
 
-# Suffixes that promise something this tool reads; a file with one is mislabelled when its bytes
-# differ.
+# A file with one of these is mislabelled when its bytes differ.
 PROMISING = (".nii.gz", ".nii", ".tiff", ".tif", ".btf", ".tf8", ".png", ".jpeg", ".jpg")
 SUFFIXES = (*PROMISING, ".hdr.gz", ".img.gz", ".hdr", ".img", ".dcm", ".gz")
-
-# What an archive is called, so that one which is packed inside only is not taken for it.
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".xz", ".txz", ".bz2", ".tbz2", ".zst")
 
 # "T1+C" is T1 and +C; "C+" keeps its sign.
 _TOKEN = re.compile(r"\+?[^\W_]+(?:\+(?![^\W_]))?")
@@ -150,7 +142,6 @@ _CUT = "\0"
 # Initials that could be contrast medium, before a patient's number.
 _INITIALS = re.compile(r"[ck]m?|gd|gad|ce|pre|post")
 _NUMBER = re.compile(r"\d+[a-z]?")
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _NUMBERED = re.compile(r"([^\W\d_]+)(\d+)")
 _VISIT = re.compile(
     r"ses-[a-z0-9]+|(ses|session|visit|v|tp|timepoint|time|week|month|year|day)[-_ ]?\d+([-_]\d+)?"
@@ -174,40 +165,42 @@ _MIDDLE = re.compile(
     r"(?P<number>[0-9]+)(?P<after>[_\-. ].*)$",
     re.DOTALL | re.IGNORECASE,
 )
+# More studies than this that a name would fit, and it says nothing.
+_NEAR = 32
+
+# A sequence of ours, or the name of another kind of image.
+ImageKind = MrSequence | str | None
+Identity = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class NiftiName:
-    """What a NIfTI's name, or a folder's, says.
+    """What the name of a file or folder says.
 
     Parameters
     ----------
-    sequence : Sequence, str or None
-        The sequence, the name of another kind of image (``"T2"``, ``"DWI"``, ``"T1 and FLAIR"``), or
-        ``None`` where the name says none.
+    sequence : MrSequence, str or None
+        The sequence, another kind of image (``"T2"``, ``"DWI"``, ``"T1 and FLAIR"``), or ``None``.
     contrast : bool
-        Whether it says after contrast medium, whatever the sequence.
+        After contrast medium, whatever the sequence.
     identity : tuple of str
-        See the module's words; lower case, a date as ``date20150101``.
+        The tokens that say nothing else, in lower case; a date is one token, ``date20150101``.
     lead : int
-        How many of these stand before the sequence.
-    processed : int
-        How many words say that it was computed from another file (``brain``, ``reg``, ``bias``, ...).
-    plane : int
-        0 for axial or three-dimensional, 2 for sagittal or coronal, 1 where nothing says so.
-    run : int
-        BIDS' ``run-``, 0 without.
+        How many of these stand before the sequence, BIDS entities apart.
+    processed, plane, run : int
+        Words that say that it was computed from another file (``brain``, ``reg``); 0 for axial or
+        three-dimensional, 2 for sagittal or coronal, else 1; BIDS' ``run-``, else 0.
     onto_flair : bool
-        Whether it was put onto FLAIR's grid: ``T1_to_FLAIR``, ``space-FLAIR_T1w``.
+        It was put onto FLAIR's grid: ``T1_to_FLAIR``, ``space-FLAIR_T1w``.
     series : str
         The name without sequence, contrast and entities, for people.
     agent : bool or None
-        Whether it says ``w`` or ``wo`` (contrast medium); ``None`` where it says neither or both.
+        ``w`` or ``wo`` contrast medium; ``None`` for neither or both.
     """
 
-    sequence: MrSequence | str | None
+    sequence: ImageKind
     contrast: bool = False
-    identity: tuple[str, ...] = ()
+    identity: Identity = ()
     lead: int = 0
     processed: int = 0
     plane: int = 1
@@ -217,18 +210,18 @@ class NiftiName:
     agent: bool | None = None
 
     @property
-    def before(self) -> tuple[str, ...]:
+    def labels(self) -> int:
+        """How many BIDS entities (``sub-``, ``ses-``) the identity begins with."""
+        return sum(token.startswith(("sub-", "ses-")) for token in self.identity)
+
+    @property
+    def before(self) -> Identity:
         """The part of the identity before the sequence, BIDS entities apart."""
-        labels = sum(token.startswith(("sub-", "ses-")) for token in self.identity)
-        return self.identity[labels : labels + self.lead]
+        return self.identity[self.labels : self.labels + self.lead]
 
     @property
     def merit(self) -> tuple[bool, int, int, int, int]:
-        """Sort key among several files of one sequence of one patient: the smallest is taken.
-
-        Before contrast medium, the original before what was made from it, axial or three-dimensional
-        before others, the last run, the shorter name.
-        """
+        """Sort key among several files of one sequence of one patient: the smallest is taken."""
         return self.contrast, self.processed, self.plane, -self.run, len(self.identity)
 
 
@@ -250,189 +243,10 @@ def promises_image(name: str) -> bool:
     return name.lower().endswith(PROMISING)
 
 
-def promises_archive(name: str) -> bool:
-    """Whether the suffix is that of an archive, or missing."""
-    return not PurePath(name).suffix or name.lower().endswith(ARCHIVES)
-
-
-def is_mask(name: str) -> bool:
-    """Whether a word of a file's or folder's name says mask, segmentation or label.
-
-    What BIDS entities say does not count (``acq-roi``), but for ``label-`` and ``seg-``.
-    """
-    free, _ = _without_entities(_VSD.sub(r"\1", stem(name)))
-    tokens = _TOKEN.findall(free)
-    words = {word.lower() for token in tokens for word in (token, *_CAMEL.split(token))}
-    return any(map(_MASK.fullmatch, words)) or bool(tokens and _PART.fullmatch(tokens[-1].lower()))
-
-
-def is_mask_folder(name: str) -> bool:
-    """Whether a folder's name says that it holds masks and nothing else, as ``masks`` or ``5_MASK``.
-
-    A number behind is a patient's (``seg_01``), and a group of patients may be called after its lesions.
-    """
-    tokens = _TOKEN.findall(_VSD.sub(r"\1", name))
-    words = [word.lower() for token in tokens for word in _CAMEL.split(token) if word]
-    if words and words[0].isdigit():
-        del words[0]
-    words = [word for word in words if word not in _BESIDE_MASKS]
-    masks = [
-        bool(_MASK.fullmatch(word) or _INFERRED.fullmatch(word)) and not _GROUP.fullmatch(word)
-        for word in words
-    ]
-    return any(masks) and all(
-        mask or _STRUCTURE.fullmatch(word) for mask, word in zip(masks, words, strict=True)
-    )
-
-
-def read_name(name: str) -> NiftiName:
-    """What the name of a file says."""
-    return _read(stem(name))
-
-
-def sequence_of(name: str) -> MrSequence | str | None:
-    """The sequence a file's name says, another one's name (such as ``"T2"``), or ``None``.
-
-    A name that says two of FLAIR, T1 and T2 says neither, ``"T1 and FLAIR"``; but T2 with FLAIR is FLAIR.
-    Other codes beside one of ours (MD, PD, CT) count as part of the patient's.
-    """
-    return read_name(name).sequence
-
-
-def sequence_of_folder(name: str) -> MrSequence | str | None:
-    """The sequence a folder's name says (``4_FLAIR``, ``T1wCE``), as `sequence_of` says it of a file's."""
-    return _read(name).sequence
-
-
-def sequence_folder(inside: Iterable[str], above: Iterable[str] = ()) -> str:
-    """The name of the folder that says a file's sequence, as ``4_FLAIR`` or ``T2w``; empty without one.
-
-    Another sequence than FLAIR is said by the innermost such folder below the path that was given, else by
-    one above, if no folder between tells one study from another. FLAIR is said by the folder that tells the
-    file's study from others (``p1_FLAIR``), or by one anywhere above that is called by nothing else. A place
-    such as ``FLAIR_study/p1`` or ``t1_study`` above the given path says nothing of one image.
-
-    Parameters
-    ----------
-    inside : iterable of str
-        Names of the folders below the path that was given, from the outermost to the one that holds the file.
-    above : iterable of str
-        Those above.
-    """
-    inner = list(inside)[::-1]
-    folders = [*inner, *list(above)[::-1]]
-    near = list(takewhile(is_structural_folder, folders))
-    said = next(filter(_is_of_a_sequence, (*inner, *near[len(inner) :])), "")
-    if said and sequence_of_folder(said) is not MrSequence.FLAIR:
-        return said
-    may_say = (*inner[: len(near) + 1], *filter(is_structural_folder, folders))
-    named = next(filter(_is_of_a_sequence, may_say), "")
-    return named if sequence_of_folder(named) is MrSequence.FLAIR else ""
-
-
-def _is_of_a_sequence(name: str) -> bool:
-    says = sequence_of_folder(name)
-    # With a number other codes may be a patient's: "PD_001", "CT_12".
-    ours = isinstance(says, MrSequence) or says == "T2"
-    return ours or (says is not None and not any(map(str.isdigit, name)))
-
-
-def is_structural_folder(name: str) -> bool:
-    """Whether a folder's name says nothing of the study that it holds.
-
-    Such are names of sequences, masks, formats and levels (``4_FLAIR``, ``NIFTI``, ``anat``, ``scans``,
-    ``images``, ``DICOM``, ``resources``, ``files``). A number alone may be a patient's: see `telling_name`.
-    """
-    if is_mask_folder(name):
-        return True
-    read = _read(name)
-    if read.sequence is None:  # a number would tell "scan_1" from "scan_2"
-        return bool(read.identity) and all(
-            _STRUCTURE.fullmatch(token) or _LEVEL.fullmatch(token) for token in read.identity
-        )
-    return all(
-        _STRUCTURE.fullmatch(token)
-        or _PROTOCOL.fullmatch(token)
-        or _SERIES_NUMBER.fullmatch(token.removeprefix("0"))
-        for token in read.identity
-    )
-
-
-def is_series_folder(name: str, above: str) -> bool:
-    """Whether a folder's name is the number of a series, by the folder above: ``scans/5``."""
-    return bool(_NUMBER.fullmatch(name)) and above.lower() in _SERIES_FOLDERS
-
-
-def is_derived_folder(name: str) -> bool:
-    """Whether a folder beside images is called after previews or after what was computed of them."""
-    words = [word.lower() for token in _TOKEN.findall(name) for word in _CAMEL.split(token) if word]
-    return bool(words) and (
-        all(map(_DERIVED.fullmatch, words)) or words[-1] in ("segmentation", "segmentations")
-    )
-
-
-def is_time_point(name: str, said: Collection[MrSequence | str | None]) -> bool:
-    """Whether a folder called ``T1`` or ``T2`` is a time point, by the sequences of the files in it."""
-    if re.fullmatch(r"t[1-9]", name, re.IGNORECASE) is None:
-        return False
-    own = (MrSequence.T1, MrSequence.T1C) if name[1] == "1" else ()
-    return any(isinstance(one, MrSequence) and one not in own for one in said)
-
-
-def _tells_study(name: str, above: str) -> bool:
-    """Whether a folder's name may tell one study from another."""
-    return not is_series_folder(name, above) and not is_structural_folder(name)
-
-
-def series_depth(parts: Iterable[str]) -> int:
-    """How many of the innermost folders are those of a series within its study.
-
-    Counted up to the outermost that is called by a sequence or by the number of a series, as long as none
-    tells studies apart: 2 of ``patient/4_FLAIR/NIFTI``, 2 of ``patient/scans/4/NIFTI``.
-
-    Parameters
-    ----------
-    parts : iterable of str
-        Names of folders, from the outermost to the one that holds the files.
-    """
-    depth = 0
-    for level, (above, name) in enumerate(reversed(list(pairwise(["", *parts]))), 1):
-        if _tells_study(name, above):
-            break
-        if is_series_folder(name, above) or sequence_of_folder(name) is not None:
-            depth = level
-    return depth
-
-
-def telling_name(parts: Iterable[str]) -> str | None:
-    """The name of the innermost folder that tells studies apart, ``None`` if no name does.
-
-    A number below a folder of series (``scans/5/resources/NIFTI``) is that of a series. A visit takes its
-    patient's name along: ``sub-01_ses-02``, ``P1_baseline``.
-
-    Parameters
-    ----------
-    parts : iterable of str
-        Names of folders, from the outermost to the one that holds the files.
-    """
-    telling = [name for above, name in pairwise(["", *parts]) if _tells_study(name, above)]
-    if len(telling) > 1 and (_VISIT.fullmatch(telling[-1]) or _DATE.fullmatch(telling[-1])):
-        return "_".join(telling[-2:])
-    return telling[-1] if telling else None
-
-
-def another_than(sequence: MrSequence, kind: MrSequence | str | None) -> str | None:
-    """A kind of image in words if it is not this sequence; ``None`` where it is, or may be."""
-    if kind is None or kind is sequence:
-        return None
-    # "T1 and FLAIR" contradicts neither.
-    words = kind.value if isinstance(kind, MrSequence) else kind
-    return None if sequence.value in words.split(" and ") else words
-
-
-def nifti_series(name: str) -> str:
-    """The name without its sequence: what the files of one study share."""
-    return read_name(name).series
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Sort key that puts ``a2`` before ``a10``."""
+    parts = re.split(r"([0-9]+)", name.lower())
+    return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts if part)
 
 
 def slice_number(name: str) -> tuple[str, int | None]:
@@ -445,43 +259,154 @@ def slice_number(name: str) -> tuple[str, int | None]:
     return whole, None
 
 
-def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key that puts ``a2`` before ``a10``."""
-    parts = re.split(r"([0-9]+)", name.lower())
-    return tuple((0, int(one)) if one.isdecimal() else (1, one) for one in parts if one)
+def read_name(name: str) -> NiftiName:
+    """What the name of a file says."""
+    return _read(stem(name))
 
 
-def is_part_of(series: str, other: str) -> bool:
-    """Whether the tokens of one series begin the other, such as ``sub-01``, ``sub-01_acq-a``."""
-    one, two = (_TOKEN.findall(text.lower()) for text in (series, other))
-    short = min(len(one), len(two))
-    return one[:short] == two[:short]
+def sequence_of(name: str) -> ImageKind:
+    """The sequence a file's name says; of two of FLAIR, T1 and T2 both, but T2 with FLAIR is FLAIR."""
+    return _read(stem(name)).sequence
 
 
-@dataclass(frozen=True)
-class NiftiGroup:
-    """The NIfTI files of one study among those of a folder.
+def nifti_series(name: str) -> str:
+    """The name without its sequence: what the files of one study share."""
+    return _read(stem(name)).series
 
-    Parameters
-    ----------
-    title : str
-        What the names share, else the name of the FLAIR; empty only where the folder is one study.
-    names : tuple of str
-        Among them one FLAIR or several versions of it: see `NiftiName.merit`.
-    doubtful : tuple of str
-        T1 and T1C whose names do not say which of several FLAIR files they belong to, this one or another.
+
+def another_than(sequence: MrSequence, kind: ImageKind) -> str | None:
+    """A kind of image in words if it is not this sequence; ``None`` where it is, or may be."""
+    if kind is None or kind is sequence:
+        return None
+    # "T1 and FLAIR" contradicts neither.
+    words = kind.value if isinstance(kind, MrSequence) else kind
+    return None if sequence.value in words.split(" and ") else words
+
+
+def is_mask(name: str) -> bool:
+    """Whether a word of a file's or folder's name says mask, segmentation or label.
+
+    What BIDS entities say does not count (``acq-roi``), but for ``label-`` and ``seg-``.
     """
+    free, _ = _without_entities(_VSD.sub(r"\1", stem(name)))
+    tokens = _TOKEN.findall(free)
+    words = {token.lower() for token in tokens}.union(_words_of(free))
+    return any(map(_MASK.fullmatch, words)) or bool(tokens and _PART.fullmatch(tokens[-1].lower()))
 
-    title: str
-    names: tuple[str, ...]
-    doubtful: tuple[str, ...] = ()
+
+def sequence_of_folder(name: str) -> ImageKind:
+    """The sequence a folder's name says (``4_FLAIR``, ``T1wCE``), as `sequence_of` says it of a file's."""
+    return _read(name).sequence
+
+
+def is_mask_folder(name: str) -> bool:
+    """Whether a folder's name says that it holds masks and nothing else, as ``masks`` or ``5_MASK``.
+
+    A number behind is a patient's (``seg_01``), and a group of patients may be called after its lesions.
+    """
+    words = _words_of(_VSD.sub(r"\1", name))
+    if words and words[0].isdigit():
+        del words[0]
+    words = [word for word in words if word not in _BESIDE_MASKS]
+    masks = {
+        word
+        for word in words
+        if (_MASK.fullmatch(word) or _INFERRED.fullmatch(word)) and not _GROUP.fullmatch(word)
+    }
+    return bool(masks) and all(word in masks or _STRUCTURE.fullmatch(word) for word in words)
+
+
+def is_derived_folder(name: str) -> bool:
+    """Whether a folder beside images is called after previews or after what was computed of them."""
+    words = _words_of(name)
+    return bool(words) and (
+        all(map(_DERIVED.fullmatch, words)) or words[-1] in ("segmentation", "segmentations")
+    )
+
+
+def is_structural_folder(name: str) -> bool:
+    """Whether a folder's name says nothing of the study that it holds.
+
+    Such are names of sequences, masks, formats and levels (``4_FLAIR``, ``NIFTI``, ``anat``, ``scans``).
+    """
+    if is_mask_folder(name):
+        return True
+    read = _read(name)
+    rest = [token for token in read.identity if not _STRUCTURE.fullmatch(token)]
+    if read.sequence is None:  # a number would tell "scan_1" from "scan_2", or may be a patient's
+        return bool(read.identity) and all(map(_LEVEL.fullmatch, rest))
+    return all(
+        _PROTOCOL.fullmatch(token) or _SERIES_NUMBER.fullmatch(token.removeprefix("0"))
+        for token in rest
+    )
+
+
+def sequence_folder(inside: Iterable[str], above: Iterable[str] = ()) -> str:
+    """The name of the folder that says a file's sequence, as ``4_FLAIR`` or ``T2w``; empty without one.
+
+    Another sequence than FLAIR is said by the innermost such folder below the path that was given, else by
+    one above, if no folder between tells one study from another. FLAIR is said by the folder that tells the
+    file's study from others (``p1_FLAIR``), or by one anywhere above that is called by nothing else. A place
+    such as ``FLAIR_study/p1`` or ``t1_study`` above the given path says nothing of one image.
+
+    ``inside`` are the folders below the path that was given, ``above`` those above it, outermost first.
+    """
+    inner = list(inside)[::-1]
+    folders = [*inner, *list(above)[::-1]]
+    near = list(takewhile(is_structural_folder, folders))
+    name = next(filter(_is_of_a_sequence, (*inner, *near[len(inner) :])), "")
+    if name and sequence_of_folder(name) is not MrSequence.FLAIR:
+        return name
+    may_say = (*inner[: len(near) + 1], *filter(is_structural_folder, folders))
+    name = next(filter(_is_of_a_sequence, may_say), "")
+    return name if sequence_of_folder(name) is MrSequence.FLAIR else ""
+
+
+def _is_of_a_sequence(name: str) -> bool:
+    sequence = sequence_of_folder(name)
+    # With a number other codes may be a patient's: "PD_001", "CT_12".
+    ours = isinstance(sequence, MrSequence) or sequence == "T2"
+    return ours or (sequence is not None and not any(map(str.isdigit, name)))
+
+
+def _is_series_folder(name: str, above: str) -> bool:
+    """Whether a folder's name is the number of a series, by the folder above: ``scans/5``."""
+    return bool(_NUMBER.fullmatch(name)) and above.lower() in _SERIES_FOLDERS
+
+
+def _tells_study(name: str, above: str) -> bool:
+    return not _is_series_folder(name, above) and not is_structural_folder(name)
+
+
+def series_depth(parts: Iterable[str]) -> int:
+    """How many of the innermost folders are those of a series within its study.
+
+    Counted up to the outermost that is called by a sequence or by the number of a series, as long as none
+    tells studies apart: 2 of ``patient/4_FLAIR/NIFTI`` and of ``patient/scans/4/NIFTI``.
+    """
+    depth = 0
+    for level, (above, name) in enumerate(reversed(list(pairwise(["", *parts]))), 1):
+        if _tells_study(name, above):
+            break
+        if _is_series_folder(name, above) or sequence_of_folder(name) is not None:
+            depth = level
+    return depth
+
+
+def telling_name(parts: Iterable[str]) -> str | None:
+    """The name of the innermost folder that tells studies apart, ``None`` if no name does.
+
+    A visit takes its patient's name along: ``sub-01_ses-02``, ``P1_baseline``.
+    """
+    telling = [name for above, name in pairwise(["", *parts]) if _tells_study(name, above)]
+    if len(telling) > 1 and (_VISIT.fullmatch(telling[-1]) or _DATE.fullmatch(telling[-1])):
+        return "_".join(telling[-2:])
+    return telling[-1] if telling else None
 
 
 def group_by_flair(
-    names: Iterable[str],
-    kinds: Mapping[str, MrSequence | str | None] | None = None,
-    series_numbers: Mapping[str, int | None] | None = None,
-) -> list[NiftiGroup]:
+    shown: Mapping[str, tuple[ImageKind, int | None]],
+) -> list[tuple[str, list[str], list[str]]]:
     """Tell the NIfTI files of one folder into studies, one for each patient or visit with a FLAIR.
 
     A folder with a single FLAIR is one study, whatever its files are called. FLAIR files are versions of one
@@ -491,24 +416,16 @@ def group_by_flair(
     With several studies, a file belongs to the one whose identity it has, else to the only one with which it
     shares words, dates or numbers that tell studies apart. No T1 is of two studies.
 
-    Parameters
-    ----------
-    names : iterable of str
-        The names of the files.
-    kinds : mapping of str to Sequence, str or None, optional
-        What each shows, where more than its name tells (a sidecar).
-    series_numbers : mapping of str to int or None, optional
-        The SeriesNumber of each, where a sidecar has it.
-
-    Returns
-    -------
-    list of NiftiGroup
-        Empty where no file is FLAIR.
+    ``shown`` says by name what a file shows and the SeriesNumber of its sidecar. The result has for each
+    FLAIR a title (what the names share, else the FLAIR's own), its files, and the T1 and T1C that may be of
+    it or of another.
     """
-    read = {name: read_name(name) for name in names}
-    kinds = {name: read[name].sequence for name in read} if kinds is None else kinds
-    read = _without_series_numbers(read, series_numbers or {})
-    partners = [name for name in read if kinds[name] in (MrSequence.T1, MrSequence.T1C)]
+    kinds = {name: kind for name, (kind, _) in shown.items()}
+    read = _without_series_numbers(
+        {name: read_name(name) for name in shown},
+        {name: number for name, (_, number) in shown.items() if number is not None},
+    )
+    partners = {name for name in read if kinds[name] in (MrSequence.T1, MrSequence.T1C)}
     flairs = _versions([name for name in read if kinds[name] is MrSequence.FLAIR], read)
     by_number = any(
         read[name].identity in flairs and any(map(_NUMBER.fullmatch, read[name].identity))
@@ -519,47 +436,121 @@ def group_by_flair(
     groups = list(flairs.values())
     best = [min(group, key=lambda name: read[name].merit) for group in groups]
     if len(groups) < 2:
-        return [NiftiGroup(read[name].series, tuple(read)) for name in best]
-    common = Counter(read[name].series for name in best)
+        return [(read[name].series, list(read), []) for name in best]
+    counts = Counter(read[name].series for name in best)
     titles = [
-        read[name].series if common[read[name].series] == 1 and read[name].series else stem(name)
+        series if (series := read[name].series) and counts[series] == 1 else stem(name)
         for name in best
     ]
-    members, doubtful = _with_partners(groups, read, kinds, by_number=by_number)
-    return [
-        NiftiGroup(title, tuple(own), tuple(other))
-        for title, own, other in zip(titles, members, doubtful, strict=True)
-    ]
+    members, doubtful = _with_partners(groups, read, partners, by_number=by_number, kinds=kinds)
+    return list(zip(titles, members, doubtful, strict=True))
+
+
+def _versions(flairs: list[str], read: Mapping[str, NiftiName]) -> dict[Identity, list[str]]:
+    """FLAIR files by identity; ``p_FLAIR_filled`` is a version of ``p_FLAIR`` where that is there."""
+    identities = {read[name].identity for name in flairs}
+    versions: dict[Identity, list[str]] = {}
+    for name in flairs:
+        key = identity = read[name].identity
+        first = read[name].lead + read[name].labels
+        while len(identity) > first and identity[-1].isalpha() and not _TREATED.match(identity[-1]):
+            identity = identity[:-1]
+            key = identity if identity in identities else key
+        versions.setdefault(key, []).append(name)
+    return versions
+
+
+def _joined(
+    flairs: Mapping[Identity, list[str]], read: Mapping[str, NiftiName]
+) -> dict[Identity, list[str]]:
+    """FLAIR files by identity, joined over series numbers where one is the best or all have one date."""
+    alike: dict[Identity, list[Identity]] = {}
+    for identity in flairs:
+        alike.setdefault(_without_numbers(identity), []).append(identity)
+    joined: dict[Identity, list[str]] = {}
+    for words, identities in alike.items():
+        one_visit = any(word.startswith("date") for word in words)
+        together = [name for identity in identities for name in flairs[identity]]
+        merits = sorted(read[name].merit for name in together)
+        if len(merits) > 1 and (one_visit or merits[0] < merits[1]):
+            joined[identities[0]] = together
+        else:
+            joined.update((identity, flairs[identity]) for identity in identities)
+    return joined
 
 
 def _with_partners(
     groups: list[list[str]],
     read: Mapping[str, NiftiName],
-    kinds: Mapping[str, MrSequence | str | None],
+    partners: set[str],
     *,
     by_number: bool,
+    kinds: Mapping[str, ImageKind],
 ) -> tuple[list[list[str]], list[list[str]]]:
     """The files of each of several studies, and the T1 and T1C that may be of it or of another."""
-    matcher = _Matcher([[read[name] for name in group] for group in groups])
+    fitting_studies = _matcher([[read[name] for name in group] for group in groups], by_number)
     members, doubtful = [list(group) for group in groups], [list[str]() for _ in groups]
     homeless: list[str] = []
-    taken = {name for group in groups for name in group}
-    for name in [name for name in read if name not in taken]:
-        fitting, sure = matcher.fitting(read[name], by_number=by_number)
+    flairs = {name for group in groups for name in group}
+    for name in [name for name in read if name not in flairs]:
+        fitting, sure = fitting_studies(read[name])
         for index in fitting:
             if sure:
                 members[index].append(name)
-            elif kinds[name] in (MrSequence.T1, MrSequence.T1C):
+            elif name in partners:
                 doubtful[index].append(name)
-        if not fitting and kinds[name] in (MrSequence.T1, MrSequence.T1C) and len(groups) <= _NEAR:
+        if not fitting and name in partners and len(groups) <= _NEAR:
             homeless.append(name)
     for name in homeless:
         # The number of no study, which may be a series' number: whoever lacks its sequence hears of it.
         for own, other in zip(members, doubtful, strict=True):
             apart = are_apart(read[name], read[own[0]])
-            if not apart and all(kinds[one] is not kinds[name] for one in own):
+            if not apart and all(kinds[member] is not kinds[name] for member in own):
                 other.append(name)
     return members, doubtful
+
+
+def _matcher(
+    groups: list[list[NiftiName]], by_number: bool
+) -> Callable[[NiftiName], tuple[list[int], bool]]:
+    """A function from a name to the studies it may belong to, and whether it is sure; then it is one."""
+    exact = {name.identity: index for index, group in enumerate(groups) for name in group}
+    holders: dict[str, set[int]] = {}
+    for index, group in enumerate(groups):
+        for token in {token for name in group for token in name.identity}:
+            holders.setdefault(token, set()).add(index)
+
+    @cache
+    def holding(telling: Identity) -> set[int]:
+        """The studies that hold most of the tokens."""
+        studies: set[int] = set()
+        # Words first: a number may be of a patient here and of a series there.
+        for token in sorted(telling, key=lambda token: bool(_NUMBER.fullmatch(token))):
+            studies = (studies & holders[token]) or studies or holders[token]
+        return studies or set(range(len(groups)))
+
+    def fitting(name: NiftiName) -> tuple[list[int], bool]:
+        if name.identity in exact:
+            return [exact[name.identity]], True
+        # What all studies share tells none of them.
+        shared = [token for token in name.identity if token in holders]
+        telling = tuple(token for token in shared if len(holders[token]) < len(groups))
+        studies = holding(telling)
+        strange = len(shared) < len(name.identity)
+        if len(studies) > _NEAR or (strange and by_number and not telling):
+            return [], False
+        near = [index for index in sorted(studies) if not are_apart(name, groups[index][0])]
+        sure = len(near) == len(studies) == 1 and bool(telling)
+        if sure and strange:
+            # "clara_t1_7" is not of "berta_flair_7", nor "clara_t1_iso" of "berta_flair_iso".
+            other = groups[near[0]][0]
+            anchored = any(not _SERIES_NUMBER.fullmatch(token) for token in telling)
+            sure = name.before[:1] == other.before[:1] != () or (
+                anchored and not begin_apart(name, other)
+            )
+        return near, sure
+
+    return fitting
 
 
 def are_apart(first: NiftiName, second: NiftiName) -> bool:
@@ -568,17 +559,26 @@ def are_apart(first: NiftiName, second: NiftiName) -> bool:
     BIDS subjects, sessions or dates differ, or words with a number that say who it is (``case2``; others,
     such as ``p2``, before the sequence), or long numbers before the sequence (``GBM-00002``).
     """
-    for key in ("sub-", "ses-", "date"):
-        labels = [
-            {token for token in name.identity if token.startswith(key)} for name in (first, second)
-        ]
-        if all(labels) and labels[0].isdisjoint(labels[1]):
-            return True
-    people = [set(filter(_PATIENT_NUMBER.fullmatch, name.before)) for name in (first, second)]
-    if all(people) and people[0].isdisjoint(people[1]):
+    names = first, second
+    tells = [
+        [{token for token in name.identity if token.startswith(key)} for name in names]
+        for key in ("sub-", "ses-", "date")
+    ]
+    tells.append([set(filter(_PATIENT_NUMBER.fullmatch, name.before)) for name in names])
+    if any(left and right and left.isdisjoint(right) for left, right in tells):
         return True
     numbers = _numbered(second)
     return any(numbers.get(word, number) != number for word, number in _numbered(first).items())
+
+
+def _numbered(name: NiftiName) -> dict[str, str]:
+    """The numbers of words that say who or when it is."""
+    numbers: dict[str, str] = {}
+    for index, token in enumerate(name.identity[name.labels :]):
+        match = _NUMBERED.fullmatch(token)
+        if match and match[1] != "date" and (index < name.lead or _PERSON.fullmatch(token)):
+            numbers.setdefault(match[1], match[2].lstrip("0"))
+    return numbers
 
 
 def begin_apart(first: NiftiName, second: NiftiName) -> bool:
@@ -594,172 +594,58 @@ def shared_tokens(first: NiftiName, second: NiftiName) -> tuple[int, int]:
     return len(shared) - numbers, numbers
 
 
-# More studies than this that a name would fit, and it says nothing.
-_NEAR = 32
+def is_part_of(series: str, other: str) -> bool:
+    """Whether the tokens of one series begin the other, such as ``sub-01``, ``sub-01_acq-a``."""
+    tokens = (_TOKEN.findall(text.lower()) for text in (series, other))
+    return all(first == second for first, second in zip(*tokens, strict=False))
 
 
-class _Matcher:
-    """Finds the study of a file by its name, among several."""
-
-    def __init__(self, groups: list[list[NiftiName]]) -> None:
-        self.groups = groups
-        self.exact = {name.identity: index for index, group in enumerate(groups) for name in group}
-        self._holders: dict[str, set[int]] = {}
-        for index, group in enumerate(groups):
-            for token in {token for name in group for token in name.identity}:
-                self._holders.setdefault(token, set()).add(index)
-        self._narrowed: dict[tuple[str, ...], set[int]] = {}
-
-    def fitting(self, name: NiftiName, *, by_number: bool) -> tuple[list[int], bool]:
-        """The studies a file may belong to, and whether it is sure; then there is one only."""
-        if name.identity in self.exact:
-            return [self.exact[name.identity]], True
-        # What all studies share tells none of them.
-        shared = [token for token in name.identity if token in self._holders]
-        telling = tuple(token for token in shared if len(self._holders[token]) < len(self.groups))
-        fitting = self._narrow(telling)
-        strange = len(shared) < len(name.identity)
-        if len(fitting) > _NEAR or (strange and by_number and not telling):
-            return [], False
-        near = [index for index in sorted(fitting) if not are_apart(name, self.groups[index][0])]
-        sure = len(near) == len(fitting) == 1 and bool(telling)
-        if sure and strange:
-            # "clara_t1_7" is not of "berta_flair_7", nor "clara_t1_iso" of "berta_flair_iso".
-            other = self.groups[near[0]][0]
-            anchored = any(not _SERIES_NUMBER.fullmatch(token) for token in telling)
-            sure = name.before[:1] == other.before[:1] != () or (
-                anchored and not begin_apart(name, other)
-            )
-        return near, sure
-
-    def _narrow(self, telling: tuple[str, ...]) -> set[int]:
-        """The studies that hold most of the tokens."""
-        if telling not in self._narrowed:
-            fitting: set[int] = set()
-            # Words first: a number may be of a patient here and of a series there.
-            for token in sorted(telling, key=lambda token: bool(_NUMBER.fullmatch(token))):
-                holders = self._holders[token]
-                fitting = (fitting & holders) or fitting or holders
-            self._narrowed[telling] = fitting or set(range(len(self.groups)))
-        return self._narrowed[telling]
+def series_numbers_in(identity: Identity) -> tuple[int, ...]:
+    """The numbers in an identity that may be of series."""
+    return tuple(_value(token) for token in identity if _SERIES_NUMBER.fullmatch(token))
 
 
-def _versions(flairs: list[str], read: Mapping[str, NiftiName]) -> dict[tuple[str, ...], list[str]]:
-    """FLAIR files by identity; ``p_FLAIR_filled`` is a version of ``p_FLAIR`` where that is there."""
-    identities = {read[name].identity for name in flairs}
-    versions: dict[tuple[str, ...], list[str]] = {}
-    for name in flairs:
-        key = identity = read[name].identity
-        first = read[name].lead + sum(token.startswith(("sub-", "ses-")) for token in identity)
-        while len(identity) > first and identity[-1].isalpha() and not _TREATED.match(identity[-1]):
-            identity = identity[:-1]
-            key = identity if identity in identities else key
-        versions.setdefault(key, []).append(name)
-    return versions
-
-
-def _joined(
-    flairs: Mapping[tuple[str, ...], list[str]], read: Mapping[str, NiftiName]
-) -> dict[tuple[str, ...], list[str]]:
-    """FLAIR files by identity, joined over series numbers where one is the best or all have one date."""
-    alike: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-    for identity in flairs:
-        alike.setdefault(_without_numbers(identity), []).append(identity)
-    joined: dict[tuple[str, ...], list[str]] = {}
-    for words, identities in alike.items():
-        one_visit = any(word.startswith("date") for word in words)
-        together = [name for identity in identities for name in flairs[identity]]
-        merits = sorted(read[name].merit for name in together)
-        if len(merits) > 1 and (one_visit or merits[0] < merits[1]):
-            joined[identities[0]] = together
-        else:
-            joined.update((identity, flairs[identity]) for identity in identities)
-    return joined
-
-
-def _without_numbers(identity: tuple[str, ...]) -> tuple[str, ...]:
+def _without_numbers(identity: Identity) -> Identity:
     """An identity without what may be numbers of series; ``007`` is a patient's."""
     return tuple(token for token in identity if not _SERIES_NUMBER.fullmatch(token))
 
 
-def series_numbers_in(identity: tuple[str, ...]) -> tuple[int, ...]:
-    """The numbers in an identity that may be of series."""
-    return tuple(
-        int(token.rstrip(_LETTERS)) for token in identity if _SERIES_NUMBER.fullmatch(token)
-    )
+def _value(token: str) -> int:
+    return int(token.rstrip(ascii_lowercase))
 
 
 def _without_series_numbers(
-    read: dict[str, NiftiName], numbers: Mapping[str, int | None]
+    read: dict[str, NiftiName], numbers: Mapping[str, int]
 ) -> dict[str, NiftiName]:
     """The names without the numbers that their sidecars call the series', if each has its own so.
 
     One name alone may have a patient's number that is by chance that of the series.
     """
-    places: dict[str, int] = {}
+    if len(set(numbers.values())) < 2:
+        return read
+    changed = dict(read)
     for name, number in numbers.items():
-        if number is None:
-            continue
+        old = read[name]
         same = [
             index
-            for index, token in enumerate(read[name].identity)
-            if _NUMBER.fullmatch(token) and int(token.rstrip(_LETTERS)) == number
+            for index, token in enumerate(old.identity)
+            if _NUMBER.fullmatch(token) and _value(token) == number
         ]
         if not same:
             return read
-        places[name] = same[-1]
-    if len({numbers[name] for name in places}) < 2:
-        return read
-    return {name: _without_token(one, places.get(name)) for name, one in read.items()}
-
-
-def _without_token(name: NiftiName, place: int | None) -> NiftiName:
-    if place is None:
-        return name
-    labels = sum(token.startswith(("sub-", "ses-")) for token in name.identity)
-    identity = name.identity[:place] + name.identity[place + 1 :]
-    return replace(name, identity=identity, lead=name.lead - (labels <= place < labels + name.lead))
-
-
-def _numbered(name: NiftiName) -> dict[str, str]:
-    """The numbers of words that say who or when it is."""
-    tokens = [token for token in name.identity if token[:4] not in ("sub-", "ses-")]
-    numbers: dict[str, str] = {}
-    for index, token in enumerate(tokens):
-        match = _NUMBERED.fullmatch(token)
-        if match and match[1] != "date" and (index < name.lead or _PERSON.fullmatch(token)):
-            numbers.setdefault(match[1], match[2].lstrip("0"))
-    return numbers
-
-
-def _is_entity(match: re.Match[str], *, bids: bool) -> bool:
-    key, value = match["key"].lower(), _words(match["value"])
-    if not bids and key not in _COMMON_ENTITIES:  # "MT-01" is a patient
-        return False
-    return key != "ce" or not HINTS["T1"].search(value)  # "CE-T1" is a sequence
-
-
-def _without_entities(whole: str) -> tuple[str, dict[str, str]]:
-    """A stem without its BIDS entities, and these by their keys."""
-    entities: dict[str, str] = {}
-    bids = whole.lower().startswith("sub-")
-
-    def take(match: re.Match[str]) -> str:
-        if not _is_entity(match, bids=bids):
-            return match[0]
-        entities.setdefault(match["key"].lower(), match["value"].lower())
-        return _CUT
-
-    return _ENTITY.sub(take, whole), entities
+        identity = old.identity[: same[-1]] + old.identity[same[-1] + 1 :]
+        in_front = old.labels <= same[-1] < old.labels + old.lead
+        changed[name] = replace(old, identity=identity, lead=old.lead - in_front)
+    return changed
 
 
 @lru_cache(maxsize=20_000)
 def _read(whole: str) -> NiftiName:
     whole = _VSD.sub(r"\1", whole)
     free, entities = _without_entities(whole)
-    free = without_minus(_POSTFIX.sub("", _TARGET.sub(_CUT, free)))
+    text = without_minus(_POSTFIX.sub("", _TARGET.sub(_CUT, free)))
     # Dates, visits and patients as one token each, so that "pre-op" is no contrast and "case 1" no series.
-    text = _DATE.sub(lambda match: f" date{match[1]}{match[3]}{match[4]} ", free)
+    text = _DATE.sub(r" date\1\3\4 ", text)
     text = _TREATED.sub(lambda match: f" {match[1]}{match[2]} ".lower(), text)
     text = _PERSON.sub(r" \1\2 ", text)
     tokens = [(token, _words(token)) for token in _TOKEN.findall(text)]
@@ -775,28 +661,58 @@ def _read(whole: str) -> NiftiName:
     if entities.get("part", "mag") != "mag":
         sequence = "phase"
     target = "".join(match[0] for match in _TARGET.finditer(whole))
-    roles = list(_roles(tokens, sequence))
-    rest = [token.lower() for (token, _), role in zip(tokens, roles, strict=True) if role == ""]
-    named = [index for index, role in enumerate(roles) if role == "sequence"]
+    roles: list[str] = []
+    for _, word in tokens:
+        roles.append(_role(word, sequence, after_sequence="sequence" in roles))
     labels = tuple(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities)
+    unused = [token.lower() for (token, _), role in zip(tokens, roles, strict=True) if not role]
+    first = roles.index("sequence") if "sequence" in roles else 0
     processed = roles.count("processed") + len({"space", "desc", "rec", "proc"} & entities.keys())
+    cut = [
+        token
+        for (token, _), role in zip(tokens, roles, strict=True)
+        if role in ("sequence", "contrast")
+    ]
+    # Cut from the name itself, so that it reads as it did.
+    series = _TARGET.sub(_CUT, _without_entities(whole, but=("sub", "ses"))[0])
+    series = _TOKEN.sub(lambda match: _CUT if match[0] in cut else match[0], series)
+    after, before = _WITH.search(words), _WITHOUT.search(words)
     return NiftiName(
         sequence,
         contrast,
-        identity=(*labels, *rest),
-        lead=roles[: named[0]].count("") if named else 0,
+        identity=(*labels, *unused),
+        lead=roles[:first].count(""),
         processed=processed + bool(_SPM.search(words)) + bool(target),
         plane=_plane_of(f"{words} {_words(entities.get('acq', ''))}"),
         run=int(entities["run"]) if entities.get("run", "").isdecimal() else 0,
         onto_flair="flair" in f"{target} {entities.get('space')}".lower(),
-        series=_series(whole, tokens, roles),
-        agent=_agent_in(words),
+        series=re.sub(r"[_\-. ]*\0", "", series).lstrip("_-. "),
+        agent=None if bool(after) is bool(before) else bool(after),
     )
 
 
-def _agent_in(words: str) -> bool | None:
-    after, before = _WITH.search(words), _WITHOUT.search(words)
-    return None if bool(after) is bool(before) else bool(after)
+def _without_entities(whole: str, but: Identity = ()) -> tuple[str, dict[str, str]]:
+    """A stem without its BIDS entities (``but`` those with these keys), and all of them by their keys."""
+    entities: dict[str, str] = {}
+    bids = whole.lower().startswith("sub-")
+
+    def take(match: re.Match[str]) -> str:
+        key, value = match["key"].lower(), match["value"]
+        patient = not bids and key not in _COMMON_ENTITIES  # "MT-01"
+        if patient or (key == "ce" and HINTS["T1"].search(_words(value))):  # "CE-T1" is a sequence
+            return match[0]
+        entities.setdefault(key, value.lower())
+        return match[0] if key in but else _CUT
+
+    return _ENTITY.sub(take, whole), entities
+
+
+def _words(token: str) -> str:
+    return _CAMEL.sub(" ", token).lower()
+
+
+def _words_of(name: str) -> list[str]:
+    return [word for token in _TOKEN.findall(name) for word in _words(token).split()]
 
 
 def _plane_of(words: str) -> int:
@@ -807,72 +723,52 @@ def _plane_of(words: str) -> int:
     return 1
 
 
-def _words(token: str) -> str:
-    return _CAMEL.sub(" ", token).lower()
-
-
-def _sequence_in(words: str) -> tuple[MrSequence | str | None, bool]:
+def _sequence_in(words: str) -> tuple[ImageKind, bool]:
     """The sequence that words say, and whether they say after contrast medium."""
     hint = contrast_hint(words)
     after = hint is True or (hint is None and bool(_T1C_MORE.search(words)))
-    flair = HINTS["FLAIR"].search(words)
-    t2 = HINTS["T2"].search(words)
-    t1 = HINTS["T1"].search(words) or (not flair and not t2 and _T1_MORE.search(words))
     if computed := _COMPUTED.search(words):
         return f"{computed.lastgroup}", after
+    flair, t2 = HINTS["FLAIR"].search(words), HINTS["T2"].search(words)
+    t1 = HINTS["T1"].search(words) or (not flair and not t2 and _T1_MORE.search(words))
     if t1 and not _FLAIR_ITSELF.search(words):
         flair = None  # Siemens' T1 with nulled fluid: "t1_tirm_tra_dark-fluid"
-    found = [("T1C" if after else "T1", t1), ("T2", None if flair else t2), ("FLAIR", flair)]
-    there = [(match.start(), name) for name, match in found if match]
-    named = [name for _, name in sorted(there)]  # GE's "T1 FLAIR" is no "FLAIR on T1"
+    matches = [("T1C" if after else "T1", t1), ("T2", None if flair else t2), ("FLAIR", flair)]
+    # GE's "T1 FLAIR" is no "FLAIR on T1".
+    named = [name for _, name in sorted((match.start(), name) for name, match in matches if match)]
     if len(named) > 1:
         return " and ".join(named), after
     others = [word for word in words.split() if _OTHER.fullmatch(word)]
-    if named == ["T2"] and {"tirm", "stir"}.intersection(others):
-        named = []
-    if named:
-        return (MrSequence(named[0]) if named != ["T2"] else "T2"), after
+    if named == ["T2"] and not {"tirm", "stir"}.intersection(others):
+        return "T2", after
+    if named and named != ["T2"]:
+        return MrSequence(named[0]), after
     if others:
         return others[0].upper(), after
     return (MrSequence.T1C if after and _STRONG.search(words) else None), after
 
 
-def _roles(tokens: list[tuple[str, str]], sequence: MrSequence | str | None) -> Iterator[str]:
-    """What each token is for: sequence, contrast, plane, processed, or empty for the identity."""
-    after_sequence = False
-    for _, words in tokens:
-        role = _role(words, sequence, after_sequence=after_sequence)
-        after_sequence = after_sequence or role == "sequence"
-        yield role
-
-
 @lru_cache(maxsize=4096)
-def _role(words: str, sequence: MrSequence | str | None, *, after_sequence: bool) -> str:
+def _role(words: str, sequence: ImageKind, *, after_sequence: bool) -> str:
+    """What a token is for: sequence, contrast, plane, processed, or empty for the identity."""
     each = words.split()
     if not each:
         return ""
+    if _says_sequence(words, sequence):
+        return "sequence"
+    if all(_AXIAL.fullmatch(word) or _UPRIGHT.fullmatch(word) for word in each):
+        return "plane"
+    if sequence is None:
+        return ""
     # Before the sequence, short words may be initials, and "post" a visit.
     t1 = sequence in (MrSequence.T1, MrSequence.T1C) and not all(map(_LETTER.fullmatch, each))
-    roles = (
-        ("sequence", _says_sequence(words, sequence)),
-        ("plane", all(_AXIAL.fullmatch(word) or _UPRIGHT.fullmatch(word) for word in each)),
-        (
-            "contrast",
-            sequence is not None
-            and all(map(_CONTRAST_WORD.fullmatch, each))
-            and (after_sequence or t1 or _STRONG.match(words)),
-        ),
-        (
-            "processed",
-            sequence is not None
-            and all(map(_PROCESSED.fullmatch, each))
-            and (after_sequence or len(words) > len("n4")),
-        ),
-    )
-    return next((role for role, holds in roles if holds), "")
+    if all(map(_CONTRAST_WORD.fullmatch, each)) and (after_sequence or t1 or _STRONG.match(words)):
+        return "contrast"
+    long_enough = after_sequence or len(words) > len("n4")
+    return "processed" if long_enough and all(map(_PROCESSED.fullmatch, each)) else ""
 
 
-def _says_sequence(words: str, sequence: MrSequence | str | None) -> bool:
+def _says_sequence(words: str, sequence: ImageKind) -> bool:
     each = words.split()
     if any(HINTS[name].search(words) for name in ("FLAIR", "T1", "T2")) or _T1_MORE.search(words):
         return True
@@ -881,21 +777,3 @@ def _says_sequence(words: str, sequence: MrSequence | str | None) -> bool:
     if sequence in (MrSequence.T1, MrSequence.T1C):
         return all(word in ("mp", "rage") for word in each)
     return sequence is not None and any(map(_OTHER.fullmatch, each))
-
-
-def _series(whole: str, tokens: list[tuple[str, str]], roles: list[str]) -> str:
-    """The name without the tokens of sequence and contrast, cut from itself so that it reads as it did."""
-    cut = {
-        token
-        for (token, _), role in zip(tokens, roles, strict=True)
-        if role in ("sequence", "contrast")
-    }
-    bids = whole.lower().startswith("sub-")
-
-    def entity(match: re.Match[str]) -> str:
-        person = match["key"].lower() in ("sub", "ses")
-        return _CUT if _is_entity(match, bids=bids) and not person else match[0]
-
-    kept = _TARGET.sub(_CUT, _ENTITY.sub(entity, whole))
-    kept = _TOKEN.sub(lambda match: _CUT if match[0] in cut else match[0], kept)
-    return re.sub(r"[_\-. ]*\0", "", kept).lstrip("_-. ")
