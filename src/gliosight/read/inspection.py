@@ -171,17 +171,17 @@ def describe_slices(candidate: SlicesCandidate, limits: Limits, *, pixels: bool)
 
 def describe_dicom(candidate: DicomCandidate, limits: Limits, *, pixels: bool) -> Inspection:
     """Look at the series of a DICOM study."""
-    from gliosight.read.dicom.decoder import DecoderProcess
+    from gliosight.read.dicom.decoder import one_decoder
     from gliosight.read.dicom.study import frames_digest
 
-    seen, taken = _chosen_by_headers(candidate)
-    if pixels and seen.error is None:
-        # Pixels may overrule headers: a stored mask is skipped, a T1C that does not enhance left out.
-        seen, taken = _chosen_by_pixels(candidate, limits)
     by_number = sorted(
         candidate.study.series, key=lambda series: (series.number is None, series.number or 0)
     )
-    with DecoderProcess() as decoder:
+    with one_decoder() as decoder:
+        seen, taken = _chosen_by_headers(candidate)
+        if pixels and seen.error is None:
+            # Pixels may overrule headers: a stored mask is skipped, a T1C that does not enhance left out.
+            seen, taken = _chosen_by_pixels(candidate, limits)
         rows = tuple(
             _series(series, taken.get(frames_digest(series)), limits, decoder if pixels else None)
             for series in by_number
@@ -276,8 +276,8 @@ def plane_of(geometry: Geometry | None) -> str | None:
 def _series(
     series: Series, taken_as: str | None, limits: Limits, decoder: DecoderProcess | None
 ) -> SeenSeries:
+    from gliosight.read.dicom.instances import name_of
     from gliosight.read.dicom.pixels import read_pixels
-    from gliosight.read.dicom.syntaxes import name_of
 
     number = "series without number" if series.number is None else f"series {series.number}"
     problem = ""

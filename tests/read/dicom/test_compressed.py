@@ -13,7 +13,7 @@ from pydicom.encaps import encapsulate, encapsulate_extended
 
 import gliosight.read.dicom.pixels as reader
 from gliosight.errors import DamagedInputError, LimitExceededError
-from gliosight.read.dicom.syntaxes import SYNTAXES
+from gliosight.read.dicom.instances import SYNTAXES
 from gliosight.read.limits import Limits
 
 from .builders_files import (
@@ -142,7 +142,7 @@ def test_a_decoder_that_takes_too_much_memory(
     values = np.tile(picture(12), (52, 43))
     made = packed_dataset([pack(values, syntax, bits=12, signed=False)], values)
     path = write(tmp_path / "a.dcm", made, syntax)
-    DECODER._end()  # what it took before is not counted
+    DECODER.__exit__()  # what it took before is not counted
     with pytest.raises(LimitExceededError, match=r"of memory to decode.*--max-decoded"):
         pixels(path, limits=Limits(decoded_bytes=4 * values.size))
     assert np.array_equal(pixels(path, limits=Limits(decoded_bytes=2**33))[0], values)

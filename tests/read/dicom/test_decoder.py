@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import struct
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
 from pydicom import uid
 
+from gliosight.cli import run
 from gliosight.errors import DamagedInputError, LimitExceededError
+from gliosight.phantom import PhantomSpec, make_phantom
 from gliosight.read.dicom import decoder
-from gliosight.read.dicom.decoder import DecodeError, DecoderProcess
+from gliosight.read.dicom.decoder import DecodeError, DecoderProcess, one_decoder
+from tests.support.dicom_phantom import DicomSpec, write_dicom
 
 from .builders_files import (
     DECODER,
@@ -59,6 +65,52 @@ def test_one_process_decodes_all_frames_and_ends_with_its_context(frame: bytes) 
     assert child.poll() is not None
 
 
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The children that were started."""
+    children: list[subprocess.Popen[bytes]] = []
+    real = subprocess.Popen
+
+    def popen(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        children.append(real(*args, **options))
+        return children[-1]
+
+    monkeypatch.setattr(decoder.subprocess, "Popen", popen)
+    return children
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_run_over_many_studies_starts_one_child(
+    several: bool,
+    tmp_path: Path,
+    started: list[subprocess.Popen[bytes]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It ends with the run; a single study that is inspected needs no more either."""
+    for seed in range(3 if several else 1):
+        head = make_phantom(PhantomSpec(seed=seed, slices=3, matrix=32, pixel_mm=3))
+        write_dicom(head, tmp_path / str(seed), DicomSpec(syntax="jpeg-ls", traps=frozenset()))
+    assert run(["inspect", str(tmp_path), "--pixels", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["studies"]) == (3 if several else 1)
+    (child,) = started
+    assert child.poll() is not None
+
+
+def test_a_child_that_dies_within_a_run_is_replaced(
+    frame: bytes, started: list[subprocess.Popen[bytes]]
+) -> None:
+    with one_decoder() as outer:
+        for turn in range(2):
+            with one_decoder() as inner:
+                assert inner is outer
+                assert inner.decode(frame, SETTINGS, MEMORY) == PICTURE.tobytes()
+            assert len(started) == turn + 1
+            started[-1].kill()
+            started[-1].wait()
+    with one_decoder() as later:
+        assert later is not outer
+
+
 def test_a_broken_frame_costs_only_itself(frame: bytes) -> None:
     with DecoderProcess() as process:
         with pytest.raises(DecodeError):
@@ -93,7 +145,7 @@ def test_no_process_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     frame = pack(PICTURE, uid.JPEG2000Lossless, bits=12, signed=False)
     path = write(tmp_path / "a.dcm", packed_dataset([frame], PICTURE), uid.JPEG2000Lossless)
-    DECODER._end()
+    DECODER.__exit__()
     monkeypatch.setattr(decoder.subprocess, "Popen", refuses)
     with pytest.raises(LimitExceededError, match="resource temporarily unavailable"):
         pixels(path)

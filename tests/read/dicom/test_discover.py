@@ -14,8 +14,8 @@ from pydicom.sequence import Sequence
 
 from gliosight.errors import DamagedInputError, LimitExceededError, NothingReadableError
 from gliosight.read.detect import InputFile, Kind
-from gliosight.read.dicom import discover as discover_module
-from gliosight.read.dicom.discover import EXPORTED_TWICE, discover, read_dicomdir, summed_up
+from gliosight.read.dicom import files as discover_module
+from gliosight.read.dicom.files import EXPORTED_TWICE, discover, read_dicomdir, summed_up
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.study import studies_in
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits

@@ -23,8 +23,8 @@ from pydicom.valuerep import STANDARD_VR
 import gliosight
 from gliosight.dicom import quietly
 from gliosight.errors import DamagedInputError
-from gliosight.read.dicom import headers
-from gliosight.read.dicom.headers import Pool
+from gliosight.read.dicom import elements
+from gliosight.read.dicom.elements import Pool
 from gliosight.read.dicom.instances import Instance, read_instance
 from gliosight.read.dicom.series import series_of
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
@@ -101,7 +101,7 @@ def test_every_sequence_that_is_read_is_kept() -> None:
     tags = {keyword_dict[word] for word in named if word in keyword_dict}
     wanted = {tag for tag in tags if dictionary_VR(tag) == "SQ"}
     assert len(wanted) > 15
-    assert wanted <= headers.SEQUENCES
+    assert wanted <= elements.SEQUENCES
 
 
 PLACES: dict[str, Callable[[bytes, bool], bytes]] = {
@@ -383,7 +383,7 @@ def test_a_fork_waits_until_the_settings_are_back() -> None:
 
 
 def test_pool_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(headers, "POOLED", 40)
+    monkeypatch.setattr(elements, "POOLED", 40)
     pool = Pool()
     for number in range(20):
         item = Dataset()

@@ -17,7 +17,7 @@ from pydicom.filewriter import dcmwrite
 from pydicom.sequence import Sequence
 
 from gliosight.errors import NothingReadableError
-from gliosight.read.dicom.headers import Pool
+from gliosight.read.dicom.elements import Pool
 from gliosight.read.dicom.instances import is_dicomdir, read_instance
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 

@@ -15,8 +15,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from gliosight.errors import DamagedInputError, GliosightError, LimitExceededError
-from gliosight.read.dicom import headers
-from gliosight.read.dicom.discover import discover
+from gliosight.read.dicom import elements
+from gliosight.read.dicom.files import discover
 from gliosight.read.dicom.instances import MR_IMAGES
 from gliosight.read.dicom.pixels import read_pixels
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits
@@ -188,7 +188,7 @@ def test_more_items_than_memory_allows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defined: bool
 ) -> None:
     """An item that differs from the others takes a kilobyte of memory, whatever it takes in the file."""
-    monkeypatch.setattr(headers, "HEADER_COST", 2_000_000)
+    monkeypatch.setattr(elements, "HEADER_COST", 2_000_000)
     items = [raw_element(0x00080100, b"SH", b"%04d" % number) for number in range(4_000)]
     sequence = raw_sequence(0x52009230, items, defined=defined)
     path = save(tmp_path / "a.dcm", with_element(sequence))
@@ -209,7 +209,7 @@ def test_empty_items_cost_nothing(
         made.append(Dataset(*args))
         return made[-1]
 
-    monkeypatch.setattr(headers, "Dataset", count)
+    monkeypatch.setattr(elements, "Dataset", count)
     sequence = raw_sequence(tag, [b""] * 30_000, defined=defined)
     instance = read(save(tmp_path / "a.dcm", with_element(sequence)))
     assert len(made) <= 1

@@ -14,7 +14,7 @@ from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageErro
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.read import Limits, Options, Request, find, join, read
 from gliosight.read.candidates import DicomCandidate
-from gliosight.read.dicom import discover
+from gliosight.read.dicom import files
 from gliosight.read.dicom.contrast import ENHANCES_FROM, enhancement
 from gliosight.read.dicom.study import DicomStudy, digest_of, without_pixels
 from gliosight.read.dicom.study import joined as joined_studies
@@ -410,13 +410,13 @@ def test_each_header_is_read_once(
     """From the folder to the pixels: a network drive would be asked for every file again."""
     folder = write_dicom(head, tmp_path)
     asked: list[Path] = []
-    real = discover.read_instance
+    real = files.read_instance
 
     def counted(path: Path, *others: object) -> object:
         asked.append(path)
         return real(path, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(discover, "read_instance", counted)
+    monkeypatch.setattr(files, "read_instance", counted)
     assert set(read(Request(folder)).sequences) == set(MrSequence)
     there = [one for one in folder.rglob("*") if one.is_file()]
     assert sorted(asked) == sorted(there)

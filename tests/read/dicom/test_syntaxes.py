@@ -7,7 +7,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 
 from gliosight.errors import UnsupportedInputError
-from gliosight.read.dicom.syntaxes import SYNTAXES, is_lossy, name_of, refusal
+from gliosight.read.dicom.instances import SYNTAXES, is_lossy, name_of, refusal
 
 PROMISED = {
     uid.ImplicitVRLittleEndian,

@@ -1,4 +1,4 @@
-"""Compressed frames, decoded in a child process (read stage, DICOM, below `pixels`).
+"""Compressed frames, decoded in one child process for all studies of a run (read stage, DICOM).
 
 gdcm and OpenJPEG are C and C++: some broken frames crash them, or never end. Then only the child ends. This
 file is the child's program, too, so it imports no other module of gliosight.
@@ -15,7 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -65,7 +66,10 @@ def describe(frame: bytes) -> Codestream:
         if frame.startswith(_JP2):  # a file in the place of a codestream: PS3.5, A.4.4 forbids it
             frame = frame[max(0, frame.find(_CODESTREAM)) :]
         if frame.startswith(_CODESTREAM):
-            return _jpeg2000(frame)
+            right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
+            components, depth = struct.unpack_from(">HB", frame, 40)
+            signed, precision = bool(depth & 0x80), (depth & 0x7F) + 1
+            return Codestream(bottom - top, right - left, components, precision, signed, frame)
     except struct.error as error:
         raise DecodeError("its header is cut short") from error
     raise DecodeError("it does not begin as such a frame does")
@@ -89,13 +93,6 @@ def _jpeg(frame: bytes) -> Codestream:
         raise DecodeError("its header is corrupt")
     precision, rows, columns, components = header
     return Codestream(rows, columns, components, precision, False, b"".join(parts))
-
-
-def _jpeg2000(frame: bytes) -> Codestream:
-    right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
-    components, depth = struct.unpack_from(">HB", frame, 40)
-    signed, precision = bool(depth & 0x80), (depth & 0x7F) + 1
-    return Codestream(bottom - top, right - left, components, precision, signed, frame)
 
 
 def decode_frame(frame: bytes, settings: Mapping[str, Any]) -> bytes:
@@ -145,9 +142,9 @@ def _size(settings: Mapping[str, Any]) -> int:
 
 
 class DecoderProcess:
-    """A child process that decodes the frames of one study; it starts with the first of them.
+    """A child process that decodes frames; it starts with the first of them and is replaced when it ends.
 
-    A context manager: the child ends with it.
+    A context manager: the child ends with it. Of one thread.
     """
 
     def __init__(self) -> None:
@@ -158,7 +155,11 @@ class DecoderProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            with contextlib.suppress(OSError), child:  # what it has not read cannot be written
+                pass
 
     def decode(self, frame: bytes, settings: Mapping[str, Any], memory: int) -> bytes:
         """Decode a frame in the child; see `decode_frame`.
@@ -180,7 +181,7 @@ class DecoderProcess:
             The system gives no process.
         """
         if self._child is None or self._child.poll() is not None:
-            self._end()
+            self.__exit__()
             self._child = subprocess.Popen(  # noqa: S603 - this file
                 [sys.executable, "-P", str(Path(__file__).resolve())],
                 stdin=subprocess.PIPE,
@@ -203,7 +204,7 @@ class DecoderProcess:
             done.set()
             watch.join()
         if len(samples) < size:
-            self._end()
+            self.__exit__()
             if self._too_large:
                 raise MemoryError
             raise DecodeError("the decoder fails")
@@ -218,12 +219,25 @@ class DecoderProcess:
                 child.kill()
                 return
 
-    def _end(self) -> None:
-        child, self._child = self._child, None
-        if child is not None:
-            child.kill()
-            with contextlib.suppress(OSError), child:  # what it has not read cannot be written
-                pass
+
+_RUN: ContextVar[DecoderProcess | None] = ContextVar("decoder of this run", default=None)
+
+
+@contextlib.contextmanager
+def one_decoder() -> Iterator[DecoderProcess]:
+    """The decoder of all that is read in this block; that of the block around it, if there is one.
+
+    A child takes a third of a second to start: whoever reads several studies opens a block around them all.
+    """
+    if (outer := _RUN.get()) is not None:
+        yield outer
+        return
+    with DecoderProcess() as decoder:
+        token = _RUN.set(decoder)
+        try:
+            yield decoder
+        finally:
+            _RUN.reset(token)
 
 
 def _resident(process: int) -> int:

@@ -26,16 +26,10 @@ from gliosight.errors import (
 from gliosight.read.copies import OTHERS, keep_real
 from gliosight.read.detect import InputFile, relative
 from gliosight.read.dicom.choose import choose_images, confirm_order, same_grid
-from gliosight.read.dicom.decoder import DecoderProcess
-from gliosight.read.dicom.discover import (
-    discover,
-    is_dicomdir,
-    read_dicomdir,
-    summed_up,
-    without_copies,
-)
+from gliosight.read.dicom.decoder import one_decoder
+from gliosight.read.dicom.files import discover, read_dicomdir, summed_up, without_copies
 from gliosight.read.dicom.grouping import StudyKey
-from gliosight.read.dicom.instances import Instance
+from gliosight.read.dicom.instances import Instance, is_dicomdir
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
 from gliosight.read.limits import Budget
@@ -243,7 +237,7 @@ def read_dicom(
     """
     if source.problem is not None:
         raise source.problem
-    with DecoderProcess() as decoder:
+    with one_decoder() as decoder:
         choice, values, noted = choose_images(source.series, budget, wanted or {}, decoder)
     flair = choice.chosen[MrSequence.FLAIR]
     noted += choice.flags
