@@ -39,18 +39,14 @@ class DecodeError(Exception):
 
 
 class Codestream(NamedTuple):
-    """The header of a compressed frame, and the frame as a decoder gets it.
-
-    ``signed`` is JPEG 2000's; the others have no sign. ``frame`` is without the boxes of a JP2 file and
-    without applications' segments.
-    """
+    """The header of a compressed frame, and the frame as a decoder gets it."""
 
     rows: int
     columns: int
     components: int
     precision: int
-    signed: bool
-    frame: bytes
+    signed: bool  # JPEG 2000's; the others have no sign
+    frame: bytes  # without the boxes of a JP2 file and without applications' segments
 
 
 def describe(frame: bytes) -> Codestream:
@@ -96,23 +92,10 @@ def _jpeg(frame: bytes) -> Codestream:
 
 
 def decode_frame(frame: bytes, settings: Mapping[str, Any]) -> bytes:
-    """Decode a frame in this process.
+    """Decode a frame in this process, to unsigned samples, little endian, row by row; raises `DecodeError`.
 
-    Parameters
-    ----------
-    frame : bytes
-    settings : mapping
-        ``syntax``, the UID of the transfer syntax, and what pydicom's decoders need: ``decoding_plugin``,
-        ``rows``, ``columns``, ``bits_allocated``, ``bits_stored``.
-
-    Returns
-    -------
-    bytes
-        Unsigned samples of ``bits_allocated`` bits, little endian, row by row.
-
-    Raises
-    ------
-    DecodeError
+    ``settings`` are ``syntax``, the UID of the transfer syntax, and what pydicom's decoders need:
+    ``decoding_plugin``, ``rows``, ``columns``, ``bits_allocated``, ``bits_stored``.
     """
     from pydicom.encaps import encapsulate
     from pydicom.pixels import get_decoder
@@ -144,17 +127,15 @@ def _size(settings: Mapping[str, Any]) -> int:
 class DecoderProcess:
     """A child process that decodes frames; it starts with the first of them and is replaced when it ends.
 
-    A context manager: the child ends with it. Of one thread.
+    Of one thread.
     """
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._too_large = False
 
-    def __enter__(self) -> DecoderProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
+        """End the child."""
         child, self._child = self._child, None
         if child is not None:
             child.kill()
@@ -162,14 +143,7 @@ class DecoderProcess:
                 pass
 
     def decode(self, frame: bytes, settings: Mapping[str, Any], memory: int) -> bytes:
-        """Decode a frame in the child; see `decode_frame`.
-
-        Parameters
-        ----------
-        frame : bytes
-        settings : mapping
-        memory : int
-            Bytes that the child may take for it; looked at on Linux only.
+        """Decode a frame in the child, which may take ``memory`` bytes for it (looked at on Linux only).
 
         Raises
         ------
@@ -181,7 +155,7 @@ class DecoderProcess:
             The system gives no process.
         """
         if self._child is None or self._child.poll() is not None:
-            self.__exit__()
+            self.end()
             self._child = subprocess.Popen(  # noqa: S603 - this file
                 [sys.executable, "-P", str(Path(__file__).resolve())],
                 stdin=subprocess.PIPE,
@@ -204,7 +178,7 @@ class DecoderProcess:
             done.set()
             watch.join()
         if len(samples) < size:
-            self.__exit__()
+            self.end()
             if self._too_large:
                 raise MemoryError
             raise DecodeError("the decoder fails")
@@ -232,12 +206,13 @@ def one_decoder() -> Iterator[DecoderProcess]:
     if (outer := _RUN.get()) is not None:
         yield outer
         return
-    with DecoderProcess() as decoder:
-        token = _RUN.set(decoder)
-        try:
-            yield decoder
-        finally:
-            _RUN.reset(token)
+    decoder = DecoderProcess()
+    token = _RUN.set(decoder)
+    try:
+        yield decoder
+    finally:
+        _RUN.reset(token)
+        decoder.end()
 
 
 def _resident(process: int) -> int:

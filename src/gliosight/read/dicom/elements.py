@@ -1,8 +1,9 @@
 """The elements of a DICOM header: read under a bound, and their values as text (read stage).
 
-Every element is converted while it is read: no later access can raise, warn or allocate. Private elements,
-values over 64 KiB and sequences that are not in `SEQUENCES` are stepped over. pydicom's own reader makes
-objects of them all: it takes 1.4 times as long for a classic header and six times for Philips' enhanced one.
+Every element is converted while it is read: no later access can raise, warn or allocate. Stepped over are
+private elements, values over 64 KiB, sequences that are not in `SEQUENCES`, and what in an implicit file has
+a VR that depends on other elements; nothing reads them. pydicom's own reader makes objects of them all: it
+takes 1.4 times as long for a classic header and six times for Philips' enhanced one.
 
 Elements and short items that are equal in many files are one object in all their headers. A header is
 therefore never changed in place; ``copy.deepcopy`` it first.
@@ -32,7 +33,6 @@ from pydicom.dataelem import (
     empty_value_for_VR,
 )
 from pydicom.dataset import Dataset
-from pydicom.filewriter import correct_ambiguous_vr_element
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
@@ -149,8 +149,6 @@ class _Level:
     encoding: tuple[str, ...]  # Python's names of the character sets
     depth: int = 0
     kept: bool = True  # else it is stepped over
-    # Elements whose VR depends on others.
-    ambiguous: list[RawDataElement] = field(default_factory=list)
 
 
 class HeaderReader:
@@ -170,7 +168,12 @@ class HeaderReader:
 
     def peek(self, position: int, size: int) -> bytes:
         """Up to ``size`` bytes."""
-        at = self._window(position, size)
+        at = position - self._base
+        if at < 0 or at + size > len(self._data):
+            if not self._source.reaches(position):
+                raise beyond_the_end(self._where)
+            self._data, self._base = self._source.read(position, max(size, VALUE_BYTES)), position
+            at = 0
         return self._data[at : at + size]
 
     def writes_vr(self, position: int) -> bool:
@@ -189,13 +192,6 @@ class HeaderReader:
         """Read the file's data set up to an element whose tag is one to stop at; the position there.
 
         Elements are put into ``elements`` one by one, so that those before an error are at hand.
-
-        Raises
-        ------
-        DamagedInputError
-            An element that ends before its length, sequences nested absurdly or without structure.
-        LimitExceededError
-            Too many parts.
         """
         return self._data_set(position, None, _Level(elements, implicit, (default_encoding,)), stop)
 
@@ -206,10 +202,9 @@ class HeaderReader:
             self._charge(0)
         data, at = self._data, position - self._base
         if at < 0 or at + 12 > len(data):
-            at = self._window(position, 12)
-            data = self._data
-            if len(data) - at < 8:
-                if data[at:].strip(b"\0"):  # padding is left alone
+            data, at = self.peek(position, 12), 0
+            if len(data) < 8:
+                if data.strip(b"\0"):  # padding is left alone
                     raise beyond_the_end(self._where)
                 return None
         if not implicit:
@@ -259,23 +254,14 @@ class HeaderReader:
                 position = start + length
                 if level.kept and not (tag & _PRIVATE or vr == VR.SQ or length > VALUE_BYTES):
                     self._element(head, level)
-        self._decide(level)
         return position
-
-    def _decide(self, level: _Level) -> None:
-        """Convert elements whose VR depends on others, such as unsigned or signed."""
-        for raw in level.ambiguous:
-            others = Dataset(level.elements)
-            try:
-                made = convert_raw_data_element(raw, ds=others)
-                level.elements[raw.tag] = correct_ambiguous_vr_element(made, others, self._little)
-            except Exception:  # noqa: BLE001 - whatever pydicom makes of bytes that are no such value
-                self.unreadable.add(_name_of(raw.tag))
 
     def _element(self, head: Head, level: _Level) -> None:
         """Convert an element that is no sequence."""
         tag, vr, start, length = head
-        value = self._value(start, length)
+        value = self.peek(start, length)
+        if len(value) < length:
+            raise beyond_the_end(self._where)
         key = (tag, vr, value, self._little, level.encoding)
         element: Any = self._pool.elements.get(key, _NEW)
         if element is _NEW:
@@ -286,10 +272,7 @@ class HeaderReader:
             if tag == _CHARACTER_SET:
                 level.encoding = _encoding(raw)
                 return
-            if known == VR.SQ:
-                return
-            if length and vr is None and known in AMBIGUOUS_VR:
-                level.ambiguous.append(raw)
+            if known == VR.SQ or (vr is None and known in AMBIGUOUS_VR):
                 return
             self._charge(ELEMENT_COST + length)
             element = _converted(raw, known or VR.UN, level.encoding)
@@ -348,7 +331,7 @@ class HeaderReader:
         implicit = level.implicit or end - start < 8 or not self.writes_vr(start)
         key = None
         if end - start <= POOLED_BYTES:
-            key = (self._value(start, end - start), implicit, self._little, level.encoding)
+            key = (self.peek(start, end - start), implicit, self._little, level.encoding)
             if (met := self._pool.items.get(key)) is not None:
                 self.unreadable |= met[1]
                 return met[0]
@@ -361,24 +344,6 @@ class HeaderReader:
             _keep(self._pool.items, key, (made, frozenset(self.unreadable)))
         self.unreadable |= outside
         return made
-
-    def _value(self, start: int, length: int) -> bytes:
-        at = start - self._base
-        if at < 0 or at + length > len(self._data):
-            at = self._window(start, length)
-            if len(self._data) - at < length:
-                raise beyond_the_end(self._where)
-        return self._data[at : at + length]
-
-    def _window(self, position: int, size: int) -> int:
-        """Have ``size`` bytes from a position on in memory, or all there are; the index of the first."""
-        at = position - self._base
-        if at >= 0 and at + size <= len(self._data):
-            return at
-        if not self._source.reaches(position):
-            raise beyond_the_end(self._where)
-        self._data, self._base = self._source.read(position, max(size, VALUE_BYTES)), position
-        return 0
 
     def _charge(self, cost: int) -> None:
         self._left -= cost

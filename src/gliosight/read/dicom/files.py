@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,24 +57,7 @@ _PICTURE = (
 )
 
 
-@dataclass(frozen=True)
-class Discovered:
-    """What many files hold.
-
-    Parameters
-    ----------
-    instances : tuple of Instance
-        In the order of the files; of several copies of one, the first.
-    problems : tuple of GliosightError
-        One for each file that could not be read; broken objects that would never be analysed count only
-        where there is nothing else.
-    unread : tuple of Path
-        The file of each problem.
-    """
-
-    instances: tuple[Instance, ...]
-    problems: tuple[GliosightError, ...]
-    unread: tuple[Path, ...] = ()
+Problem = tuple[Path, GliosightError]
 
 
 def discover(
@@ -82,27 +65,28 @@ def discover(
     root: Path,
     budget: Budget,
     tell: Callable[[int, int], None] | None = None,
-) -> Discovered:
-    """Read the headers of files.
+) -> tuple[tuple[Instance, ...], list[Problem]]:
+    """Read the headers of files, which messages name relative to ``root``.
 
-    Parameters
-    ----------
-    files : iterable of Path
-    root : Path
-        What messages name files relative to.
-    budget : Budget
-    tell : callable, optional
-        Called after each file with how many are done, and of how many.
+    ``tell`` is called after each file with how many are done, and of how many.
+
+    Returns
+    -------
+    instances : tuple of Instance
+        In the order of the files; of several copies of one, the first.
+    problems : list of (Path, GliosightError)
+        Files that cannot be read; broken objects that would never be analysed count only where there is
+        nothing else.
 
     Raises
     ------
     LimitExceededError
-        More files than allowed. What is wrong with one file is among the problems.
+        More files than allowed.
     """
     paths = list(files)
     budget.check_members(len(paths), relative(root, root))
     instances: list[Instance] = []
-    unread: list[tuple[Path, GliosightError]] = []
+    problems: list[Problem] = []
     never_analysed: list[tuple[Path, NeverAnalysedError]] = []
     pool = Pool()
     for done, path in enumerate(paths, 1):
@@ -111,7 +95,7 @@ def discover(
         except NeverAnalysedError as error:
             never_analysed.append((path, error))
         except GliosightError as error:
-            unread.append((path, error))
+            problems.append((path, error))
         else:
             if not is_dicomdir(instance):
                 instances.append(instance)
@@ -119,27 +103,21 @@ def discover(
             tell(done, len(paths))
     images = filter(is_mr_image, instances)
     series = {stored(image.header, "SeriesInstanceUID") for image in images} - {""}
-    unread += [
+    problems += [
         (path, error.as_image)
         for path, error in never_analysed
         if error.as_image is not None and error.series in series
     ]
-    if not instances and not unread:
-        unread += never_analysed
-    return Discovered(
-        without_copies(instances, budget),
-        tuple(error for _, error in unread),
-        tuple(path for path, _ in unread),
-    )
+    if not instances and not problems:
+        problems += never_analysed
+    return without_copies(instances, budget), problems
 
 
-def summed_up(
-    problems: Iterable[tuple[Path, GliosightError]],
-) -> list[tuple[Path, GliosightError]]:
+def summed_up(problems: Iterable[Problem]) -> list[Problem]:
     """One problem for what is wrong with many files of a folder, named by the first of them."""
-    alike: dict[tuple[Path, type, str], list[tuple[Path, GliosightError]]] = {}
+    alike: dict[tuple[Path, type, str], list[Problem]] = defaultdict(list)
     for path, error in problems:
-        alike.setdefault((path.parent, type(error), error.what), []).append((path, error))
+        alike[path.parent, type(error), error.what].append((path, error))
     out = []
     for (path, error), *others in alike.values():
         if others:
@@ -246,18 +224,10 @@ def _pixel_digest(instance: Instance, budget: Budget) -> bytes:
 
 
 def read_dicomdir(path: Path, root: Path, budget: Budget) -> list[Path]:
-    """The files that a DICOMDIR references, in its order.
+    """The files that a DICOMDIR references, in its order, also those that are missing.
 
-    A file that is missing is among them: `discover` says so. Names are looked up as they are written,
-    then whatever their case, since ISO 9660 discs and those who copy them disagree on it.
-
-    Parameters
-    ----------
-    path : Path
-        The DICOMDIR.
-    root : Path
-        What messages name files relative to.
-    budget : Budget
+    Names are looked up as they are written, then whatever their case, since ISO 9660 discs and those who copy
+    them disagree on it.
 
     Raises
     ------

@@ -133,23 +133,12 @@ def is_lossy(syntax: str, header: Any) -> bool:
 
 
 class PixelElement(NamedTuple):
-    """Where an instance's pixels are.
-
-    Parameters
-    ----------
-    keyword : {"PixelData", "FloatPixelData", "DoubleFloatPixelData"}
-    vr : str or None
-        ``None`` in implicit files.
-    start : int
-        Where the value begins in the file; in a deflated one as if it was not deflated.
-    length : int or None
-        Bytes of the value; ``None`` where it is undefined, as for packed frames.
-    """
+    """Where an instance's pixels are."""
 
     keyword: str
-    vr: str | None
-    start: int
-    length: int | None
+    vr: str | None  # `None` in implicit files
+    start: int  # of the value; in a deflated file as if it was not deflated
+    length: int | None  # `None` where it is undefined, as for packed frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,7 +147,6 @@ class Instance:
 
     Parameters
     ----------
-    path : Path
     where : str
         For messages: ``series 3, instance 12``, else the path relative to the input.
     header : pydicom.Dataset
@@ -167,13 +155,9 @@ class Instance:
     syntax : str
         UID of the transfer syntax; where the file does not say it, what its bytes are.
     pixel_offset : int or None
-        Where the element with the pixels begins in the file; ``None``: it has none.
-    size : int
-        Bytes of the file.
+        Where the element with the pixels begins in the file; ``None``: it has none. See also ``pixels``.
     oddities : tuple of str
-        Plain phrases.
-    pixels : PixelElement or None
-        The same in detail.
+        How the file departs from the standard, in words.
     deflated_from : int or None
         Where the deflated data set begins in the file.
     unreadable : frozenset of str
@@ -204,17 +188,9 @@ class NeverAnalysedError(UnsupportedInputError):
 
 
 def read_instance(path: Path, where: str, budget: Budget, pool: Pool | None = None) -> Instance:
-    """Read one file up to its pixels.
+    """Read one file up to its pixels; a ``pool`` of what other files hold makes many of them cheap.
 
-    Parameters
-    ----------
-    path : Path
-    where : str
-        The path relative to the input; messages name series and instance as soon as they are known.
-    budget : Budget
-        Whose limits bound what is inflated.
-    pool : Pool, optional
-        Of the elements met in other files; makes many files cheap.
+    Messages name it by ``where`` until its series and number are known.
 
     Raises
     ------
@@ -263,8 +239,7 @@ class _Reading:
 
     def __init__(self, handle: BinaryIO, size: int, where: str, budget: Budget, pool: Pool) -> None:
         self._file = (handle, size, where, budget)
-        self._where = where
-        self._pool = pool
+        self._where, self._pool = where, pool
         self._meta: Elements = {}
         self._elements: Elements = {}
         self._oddities: list[str] = []
@@ -273,7 +248,7 @@ class _Reading:
         """Read it."""
         source = FileBytes(*self._file)
         reader = HeaderReader(source, self._pool)
-        position = self._behind_meta(reader, self._behind_preamble(reader))
+        position = self._behind_meta(reader)
         meta = FileMetaDataset(self._meta)
         deflated_from = None
         if meta.get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:
@@ -342,20 +317,16 @@ class _Reading:
             never.series, never.as_image = series, within(error, where)
         return never
 
-    def _behind_preamble(self, reader: HeaderReader) -> int:
-        """The position of what follows the preamble, whatever that holds."""
-        head = reader.peek(0, PREAMBLE + len(MAGIC))
-        if head[PREAMBLE:] == MAGIC:
-            return PREAMBLE + len(MAGIC)
-        self._oddities.append("no preamble")
-        if head.startswith(MAGIC):
-            return len(MAGIC)
-        if len(head) < 8 or _group(reader, 0) not in (_COMMAND, _FILE_META, _FIRST, _FIRST << 8):
-            raise self._no_dicom()
-        return 0
-
-    def _behind_meta(self, reader: HeaderReader, position: int) -> int:
-        """Read the file meta information (PS3.10, section 7.1) and step over a command group."""
+    def _behind_meta(self, reader: HeaderReader) -> int:
+        """Read the file meta information (PS3.10, section 7.1); the position of the data set."""
+        start = reader.peek(0, PREAMBLE + len(MAGIC))
+        position = len(start)
+        if start[PREAMBLE:] != MAGIC:
+            self._oddities.append("no preamble")
+            position = len(MAGIC) if start.startswith(MAGIC) else 0
+            known = (_COMMAND, _FILE_META, _FIRST, _FIRST << 8)
+            if not position and (len(start) < 8 or _group(reader, 0) not in known):
+                raise self._no_dicom()
         if _group(reader, position) == _FILE_META:
             implicit = not reader.writes_vr(position)
             position = reader.read(

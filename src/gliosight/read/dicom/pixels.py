@@ -19,7 +19,7 @@ from pydicom import uid
 from gliosight.dicom import quietly
 from gliosight.errors import DamagedInputError, LimitExceededError, UnsupportedInputError
 from gliosight.read.dicom.decoder import DecodeError, DecoderProcess, decode_frame, describe
-from gliosight.read.dicom.elements import FileBytes, damaged, first_item, items
+from gliosight.read.dicom.elements import FileBytes, damaged, first_item, items, numbers, stored
 from gliosight.read.dicom.instances import (
     SYNTAXES,
     Instance,
@@ -94,16 +94,7 @@ class _Part:
 
 
 def read_pixels(frames: Sequence[Frame], budget: Budget, decoder: DecoderProcess) -> NDArray[Any]:
-    """Read the pixels of frames of one or several instances.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-        In the order of the slices wanted, of one size.
-    budget : Budget
-        Asked for the decoded bytes before they are allocated.
-    decoder : DecoderProcess
-        Decodes compressed frames, except RLE.
+    """Read the pixels of frames of one size, of one or several instances, in the order of the slices wanted.
 
     Returns
     -------
@@ -138,29 +129,25 @@ def read_pixels(frames: Sequence[Frame], budget: Budget, decoder: DecoderProcess
                 where=part.instance.where,
                 remedy="give one series whose slices are of one size",
             )
-    frame_pixels = first.rows * first.columns
-    # Before anything is done for each frame: even as bytes they may be too many.
-    least = len(frames) * frame_pixels
-    Budget(budget.limits).take(least, first.instance.where, packed=None, pixels=least)
+        # Before anything is done for each frame: there may be too many of them.
+        pixels = len(part.slices) * part.rows * part.columns
+        compressed = not part.syntax.native or part.instance.deflated_from is not None
+        packed = part.instance.size if compressed else None
+        decoded = len(part.slices) * part.frame_bytes
+        budget.take(decoded, part.instance.where, packed=packed, pixels=pixels)
+        if part.syntax.native:
+            _check_length(part)
     rescale = np.empty((len(frames), 2))
     for part in parts:
         rescale[part.slices] = _rescales(part)
     _check_slopes(rescale[:, 0], frames)
-    stored = np.dtype(np.result_type(*[part.dtype for part in parts]))
-    rescaled = bool((rescale != (1.0, 0.0)).any()) or stored == np.float64
-    itemsize = 4 if rescaled else stored.itemsize
-    for part in parts:
-        pixels = len(part.slices) * frame_pixels
-        compressed = not part.syntax.native or part.instance.deflated_from is not None
-        packed = part.instance.size if compressed else None
-        budget.take(pixels * itemsize, part.instance.where, packed=packed, pixels=pixels)
-        if part.syntax.native:
-            _check_length(part)
-    values = np.empty((len(frames), first.rows, first.columns), stored)
+    dtype = np.result_type(*[part.dtype for part in parts])
+    values = np.empty((len(frames), first.rows, first.columns), dtype)
     for part in parts:
         read = _read_frames(part, budget, decoder)
         for slice_index, frame_values in zip(part.slices, read, strict=True):
             values[slice_index] = frame_values
+    rescaled = bool((rescale != (1.0, 0.0)).any()) or dtype == np.float64
     return from_doubles(values, *rescale.T) if rescaled else values
 
 
@@ -249,17 +236,13 @@ def _whole(
 
 
 def _number(header: Any, keyword: str, where: str, absent: float | None) -> float:
-    value = header.get(keyword)
-    missing = value is None or value == ""
-    if missing and absent is not None:
+    text = stored(header, keyword)
+    if not text and absent is not None:
         return absent
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = np.nan
-    if not np.isfinite(number):
-        raise damaged(f"{keyword} is {'missing' if missing else 'not a number'}", where)
-    return number
+    values = numbers(text)
+    if len(values) != 1:
+        raise damaged(f"{keyword} is {'not a number' if text else 'missing'}", where)
+    return values[0]
 
 
 def _rescales(part: _Part) -> list[tuple[float, float]]:

@@ -113,13 +113,13 @@ def studies_in(
             raise NothingReadableError(
                 "the DICOMDIR names no file", where=directory.name, remedy="give the folder instead"
             )
-    found = discover(paths, root, budget, tell)
-    problems += zip(found.unread, found.problems, strict=True)
+    instances, unread = discover(paths, root, budget, tell)
+    problems += unread
     whole = _not_all_there(directory, problems) if listed and problems else None
     problems = summed_up(problems)
     beside = {path.parent: error for path, error in reversed(problems)}
     studies = []
-    for key, series in series_of(found.instances).items():
+    for key, series in series_of(instances).items():
         folders = _folders(series)
         problem = whole or next((beside[one] for one in sorted(folders) if one in beside), None)
         studies.append(
