@@ -44,6 +44,8 @@ _PIXELS = {
     for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 }
 _FILE_META, _COMMAND, _FIRST = 0x0002, 0x0000, 0x0008
+_IMPLICIT, _EXPLICIT = str(uid.ImplicitVRLittleEndian), str(uid.ExplicitVRLittleEndian)
+_BIG, _DEFLATED = str(uid.ExplicitVRBigEndian), str(uid.DeflatedExplicitVRLittleEndian)
 # A data set without any of these is not a DICOM object.
 _TELLING = (
     "SOPClassUID",
@@ -251,7 +253,7 @@ class _Reading:
         position = self._behind_meta(reader)
         meta = FileMetaDataset(self._meta)
         deflated_from = None
-        if meta.get("TransferSyntaxUID") == uid.DeflatedExplicitVRLittleEndian:
+        if meta.get("TransferSyntaxUID") == _DEFLATED:
             deflated_from = position
             source = FileBytes(*self._file, deflated_from)
             reader = HeaderReader(source, self._pool)
@@ -271,7 +273,7 @@ class _Reading:
         if (head := reader.head(end, implicit=implicit)) is not None:
             tag, vr, start, length = head
             pixels = PixelElement(_PIXELS[tag], vr, start, None if length == UNDEFINED else length)
-        elif not names_a_study and _never_analysed(header.get("SOPClassUID")):
+        elif not names_a_study and _never_analysed(stored(header, "SOPClassUID")):
             # Perhaps cut between two elements; by itself it would be taken for a study.
             raise damaged("cut short: it names no study", self._where)
         where = _named(header, self._where)
@@ -300,14 +302,12 @@ class _Reading:
             error = damaged("the header is corrupt", self._where)
         header, meta = Dataset(self._elements), Dataset(self._meta)
         where = _named(header, self._where)
-        sop_class = uid.UID(
-            str(header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
-        )
+        sop_class = stored(header, "SOPClassUID") or stored(meta, "MediaStorageSOPClassUID")
         series = stored(header, "SeriesInstanceUID")
-        private = bool(sop_class) and sop_class.is_valid and sop_class.is_private  # a vendor's
+        private = uid.UID(sop_class).is_valid and uid.UID(sop_class).is_private  # a vendor's
         if not (_never_analysed(sop_class) or (private and series)):
             return within(error, where)
-        name = "an object of a private class" if private else sop_class.name
+        name = "an object of a private class" if private else uid.UID(sop_class).name
         never = NeverAnalysedError(
             f"{name}, never analysed, and it cannot be read: {error.what}",
             where=where,
@@ -349,39 +349,34 @@ class _Reading:
             raise damaged("the header is corrupt", self._where)
         if not stated and len(meta):
             self._oddities.append("no transfer syntax")
-        explicit = reader.writes_vr(position)
-        group = _group(reader, position)
-        seen = str(uid.ExplicitVRLittleEndian if explicit else uid.ImplicitVRLittleEndian)
-        if group == _FIRST << 8 and explicit:
-            seen = str(uid.ExplicitVRBigEndian)
-        known = SYNTAXES.get(stated or seen)
-        if known is None:  # only how the pixels are packed is unknown
-            return stated, not explicit, True
-        expected = str(uid.ExplicitVRLittleEndian)  # of compressed ones, too (PS3.5, A.4)
-        if known.uid in (uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian):
-            expected = known.uid
+        explicit, group = reader.writes_vr(position), _group(reader, position)
+        seen = _EXPLICIT if explicit else _IMPLICIT
+        if explicit and group == _FIRST << 8:
+            seen = _BIG
+        syntax = stated or seen
+        # Of compressed ones, too (PS3.5, A.4).
+        expected = syntax if syntax in (_IMPLICIT, _BIG) else _EXPLICIT
+        if syntax not in SYNTAXES:  # only how the pixels are packed is unknown
+            expected = _EXPLICIT if explicit else _IMPLICIT
         # The first group tells only where it is the one that nearly every object begins with.
-        if expected != seen and group in (_FIRST, _FIRST << 8):
+        elif expected != seen and group in (_FIRST, _FIRST << 8):
             self._oddities.append("not in the transfer syntax that it names")
-            if known.native and known.uid != uid.DeflatedExplicitVRLittleEndian:
-                stated = seen
+            if SYNTAXES[syntax].native and syntax != _DEFLATED:
+                syntax = seen
             expected = seen
-        implicit, big = (
-            expected == one for one in (uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)
-        )
-        return stated or seen, implicit, not big
+        return syntax, expected == _IMPLICIT, expected != _BIG
 
     def _no_dicom(self) -> DamagedInputError:
         return DamagedInputError("not a DICOM object", where=self._where, remedy="leave it out")
 
 
-def _never_analysed(sop_class: object) -> bool:
+def _never_analysed(sop_class: str) -> bool:
     """Whether this is a SOP class of the standard (PS3.4, B.5), and not of MR images.
 
     What has the standard's root and is not in its list may be a damaged UID.
     """
-    known = uid.UID_dictionary.get(str(sop_class))
-    return known is not None and known[1] == "SOP Class" and str(sop_class) not in MR_IMAGES
+    known = uid.UID_dictionary.get(sop_class)
+    return known is not None and known[1] == "SOP Class" and sop_class not in MR_IMAGES
 
 
 def _group(reader: HeaderReader, position: int) -> int | None:
