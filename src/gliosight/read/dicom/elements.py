@@ -148,7 +148,8 @@ class _Level:
     implicit: bool
     encoding: tuple[str, ...]  # Python's names of the character sets
     depth: int = 0
-    kept: bool = True  # else it is stepped over
+    wanted: bool = True  # else it is stepped over
+    unreadable: set[str] = field(default_factory=set)
 
 
 class HeaderReader:
@@ -193,7 +194,8 @@ class HeaderReader:
 
         Elements are put into ``elements`` one by one, so that those before an error are at hand.
         """
-        return self._data_set(position, None, _Level(elements, implicit, (default_encoding,)), stop)
+        level = _Level(elements, implicit, (default_encoding,), unreadable=self.unreadable)
+        return self._data_set(position, None, level, stop)
 
     def head(self, position: int, *, implicit: bool) -> Head | None:
         """The element that begins here; ``None`` at the end of the file."""
@@ -252,7 +254,7 @@ class HeaderReader:
                 position = self._sequence(head, level)
             else:
                 position = start + length
-                if level.kept and not (tag & _PRIVATE or vr == VR.SQ or length > VALUE_BYTES):
+                if level.wanted and not (tag & _PRIVATE or vr == VR.SQ or length > VALUE_BYTES):
                     self._element(head, level)
         return position
 
@@ -279,7 +281,7 @@ class HeaderReader:
             if length <= POOLED_BYTES:
                 _keep(self._pool.elements, key, element)
         if element is None:
-            self.unreadable.add(_name_of(tag))
+            level.unreadable.add(_name_of(tag))
         else:
             level.elements[element.tag] = element
 
@@ -287,8 +289,8 @@ class HeaderReader:
         """Read a sequence, or step over it; the position behind it."""
         tag, vr, position, length = head
         end = None if length == UNDEFINED else position + length
-        kept = level.kept and tag in SEQUENCES and vr in (None, VR.SQ, VR.UN)
-        if not kept and end is not None:
+        wanted = level.wanted and tag in SEQUENCES and vr in (None, VR.SQ, VR.UN)
+        if not wanted and end is not None:
             return end
         if level.depth == DEPTH:
             raise damaged(f"sequences are nested more than {DEPTH} deep", self._where)
@@ -301,16 +303,16 @@ class HeaderReader:
             if item != _ITEM:
                 if end is None:
                     raise damaged("the header is corrupt", self._where)
-                self.unreadable.add(_name_of(tag))  # its length is known: what follows is sound
+                level.unreadable.add(_name_of(tag))  # its length is known: what follows is sound
                 break
             position = start + size
             if size == UNDEFINED:
-                skipped = _Level({}, level.implicit, level.encoding, level.depth + 1, kept=False)
+                skipped = _Level({}, level.implicit, level.encoding, level.depth + 1, wanted=False)
                 position = self._data_set(start, None, skipped)
-            if kept:
+            if wanted:
                 last = position if end is None else min(position, end)
                 items.append(self._item(start, last, level))
-        if kept:
+        if wanted:
             level.elements[BaseTag(tag)] = DataElement(
                 BaseTag(tag), VR.SQ, Sequence(items), already_converted=True
             )
@@ -332,18 +334,16 @@ class HeaderReader:
         key = None
         if end - start <= POOLED_BYTES:
             key = (self.peek(start, end - start), implicit, self._little, level.encoding)
-            if (met := self._pool.items.get(key)) is not None:
-                self.unreadable |= met[1]
-                return met[0]
-        self._charge(ITEM_COST)
-        outside, self.unreadable = self.unreadable, set()
-        inside = _Level({}, implicit, level.encoding, level.depth + 1)
-        self._data_set(start, end, inside)
-        made = Dataset(inside.elements)
-        if key is not None:
-            _keep(self._pool.items, key, (made, frozenset(self.unreadable)))
-        self.unreadable |= outside
-        return made
+        item = None if key is None else self._pool.items.get(key)
+        if item is None:
+            self._charge(ITEM_COST)
+            inside = _Level({}, implicit, level.encoding, level.depth + 1)
+            self._data_set(start, end, inside)
+            item = Dataset(inside.elements), frozenset(inside.unreadable)
+            if key is not None:
+                _keep(self._pool.items, key, item)
+        level.unreadable |= item[1]
+        return item[0]
 
     def _charge(self, cost: int) -> None:
         self._left -= cost
@@ -360,16 +360,16 @@ def _converted(raw: RawDataElement, vr: str, encoding: tuple[str, ...]) -> DataE
     if not raw.length:  # Type 2: as good as none
         return DataElement(raw.tag, vr, empty_value_for_VR(vr), already_converted=True)
     try:
-        made = convert_raw_data_element(raw, encoding=list(encoding))
-        values = made.value if isinstance(made.value, MultiValue) else [made.value]
+        element = convert_raw_data_element(raw, encoding=list(encoding))
+        values = element.value if isinstance(element.value, MultiValue) else [element.value]
     except Exception:  # noqa: BLE001 - as above
         return None
-    if made.VR in (VR.DS, VR.IS):
+    if element.VR in (VR.DS, VR.IS):
         # pydicom leaves text that is no number as it was, and takes 1_000 for one.
         text = any(isinstance(number, str) and number.strip() for number in values)
         if text or b"_" in (raw.value or b""):
             return None
-    return made
+    return element
 
 
 def _encoding(raw: RawDataElement) -> tuple[str, ...]:
@@ -430,17 +430,17 @@ def stored(dataset: Any, keyword: str) -> str:
     try:
         element = dataset[tag]
         value = element.value
-        if value is None:
-            return ""
         if isinstance(value, str):  # most of them, DS and IS with their original text
             return str(value).strip(" \0")[:LONGEST]
         if is_sequence or element.VR == "SQ":
-            return PRESENT if is_sequence and element.VR == "SQ" and len(value) else ""
+            return PRESENT if is_sequence and element.VR == "SQ" and value else ""
+        if value is None:
+            return ""
         if isinstance(value, bytes):
-            return value[:LONGEST].decode("latin-1").strip(" \0")
-        if isinstance(value, Iterable):
-            return "\\".join(str(one).strip(" \0") for one in islice(value, MOST_VALUES))[:LONGEST]
-        return str(value).strip(" \0")[:LONGEST]
+            value = value[:LONGEST].decode("latin-1")
+        several = isinstance(value, Iterable) and not isinstance(value, str)
+        values = islice(value, MOST_VALUES) if several else [value]
+        return "\\".join(str(number).strip(" \0") for number in values)[:LONGEST]
     except Exception:  # noqa: BLE001 - a value that cannot even be written down
         return ""
 

@@ -150,10 +150,10 @@ def without_copies(instances: Iterable[Instance], budget: Budget) -> tuple[Insta
     order = {id(instance): index for index, instance in enumerate(unique)}
     # By size; of equal ones the first.
     sizes = Counter(map(_series_uids, unique)).most_common()
-    rank = {uids: place for place, (uids, _) in enumerate(sizes)}
+    rank = {uids: index for index, (uids, _) in enumerate(sizes)}
     changed: dict[int, Instance | None] = {}
     for alike in _perhaps_twice(unique):
-        alike.sort(key=lambda one: (rank[_series_uids(one)], order[id(one)]))
+        alike.sort(key=lambda copy: (rank[_series_uids(copy)], order[id(copy)]))
         pictures: dict[bytes, Instance] = {}
         for instance in alike:
             try:
@@ -190,20 +190,19 @@ def _perhaps_twice(instances: Iterable[Instance]) -> Iterator[list[Instance]]:
 
 def _at_one_position(instances: list[Instance]) -> list[list[Instance]]:
     """Images whose positions differ by less than those of one stack do: some exports round them."""
-    positions = {id(one): numbers(stored(one.header, "ImagePositionPatient")) for one in instances}
-    parts = [instances]
-    for axis in range(3 if len(positions[id(instances[0])]) == 3 else 0):
-        finer: list[list[Instance]] = []
+    images = [(numbers(stored(image.header, "ImagePositionPatient")), image) for image in instances]
+    parts = [images]
+    for axis in range(3 if len(images[0][0]) == 3 else 0):
+        finer: list[list[tuple[tuple[float, ...], Instance]]] = []
         for part in parts:
             last = -float("inf")
-            for instance in sorted(part, key=lambda one: positions[id(one)][axis]):
-                here = positions[id(instance)][axis]
-                if here - last > SAME_POSITION:
+            for position, image in sorted(part, key=lambda pair: pair[0][axis]):
+                if position[axis] - last > SAME_POSITION:
                     finer.append([])
-                finer[-1].append(instance)
-                last = here
+                finer[-1].append((position, image))
+                last = position[axis]
         parts = finer
-    return parts
+    return [[image for _, image in part] for part in parts]
 
 
 def _series_uids(instance: Instance) -> tuple[str, str]:

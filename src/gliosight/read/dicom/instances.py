@@ -223,17 +223,18 @@ def open_pixels(instance: Instance, budget: Budget) -> Iterator[FileBytes]:
         yield FileBytes(handle, size, instance.where, budget, instance.deflated_from)
 
 
-def is_dicomdir(one: Instance | Path) -> bool:
+def is_dicomdir(file: Instance | Path) -> bool:
     """Whether this is a directory of DICOM files rather than one of them (PS3.10, section 8)."""
-    if isinstance(one, Path):
-        return one.name.upper() == "DICOMDIR"
-    kinds = (one.header.file_meta.get("MediaStorageSOPClassUID"), one.header.get("SOPClassUID"))
-    return uid.MediaStorageDirectoryStorage in kinds or "DirectoryRecordSequence" in one.header
+    if isinstance(file, Path):
+        return file.name.upper() == "DICOMDIR"
+    header = file.header
+    kinds = (header.file_meta.get("MediaStorageSOPClassUID"), header.get("SOPClassUID"))
+    return uid.MediaStorageDirectoryStorage in kinds or "DirectoryRecordSequence" in header
 
 
-def is_mr_image(one: Instance) -> bool:
+def is_mr_image(instance: Instance) -> bool:
     """Whether this is an object of MR images, or one that has lost its SOP class."""
-    return stored(one.header, "SOPClassUID") in (*MR_IMAGES, "")
+    return stored(instance.header, "SOPClassUID") in (*MR_IMAGES, "")
 
 
 class _Reading:
@@ -388,7 +389,7 @@ def _group(reader: HeaderReader, position: int) -> int | None:
 def _named(header: Dataset, otherwise: str) -> str:
     """How messages name an instance: by the numbers of its series and in it, where it has both."""
     try:
-        series, instance = (int(header.get(one)) for one in ("SeriesNumber", "InstanceNumber"))
+        series, instance = (int(header.get(key)) for key in ("SeriesNumber", "InstanceNumber"))
     except (TypeError, ValueError, OverflowError):
         return otherwise
     return f"series {series}, instance {instance}"

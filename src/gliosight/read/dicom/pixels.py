@@ -258,7 +258,10 @@ def _rescales(part: _Part) -> list[tuple[float, float]]:
     groups = items(header, "PerFrameFunctionalGroupsSequence")
     shared = first_item(header, "SharedFunctionalGroupsSequence")
     common = _rescale(_transformation(shared) or header, where)
-    own = [_transformation(groups[one - 1]) if one <= len(groups) else None for one in part.numbers]
+    own = [
+        _transformation(groups[number - 1]) if number <= len(groups) else None
+        for number in part.numbers
+    ]
     return [common if holder is None else _rescale(holder, where) for holder in own]
 
 
