@@ -125,9 +125,9 @@ def _size(settings: Mapping[str, Any]) -> int:
 
 
 class DecoderProcess:
-    """A child process that decodes frames; it starts with the first of them and is replaced when it ends.
+    """A child process that decodes frames; it starts with the first, and is replaced when it has ended.
 
-    Of one thread.
+    Not for several threads at once.
     """
 
     def __init__(self) -> None:
@@ -174,6 +174,9 @@ class DecoderProcess:
                 stdin.write(frame)
                 stdin.flush()
                 samples = stdout.read(size)
+        except BaseException:  # an interruption: what the child still sends belongs to no frame
+            self.end()
+            raise
         finally:
             done.set()
             watch.join()

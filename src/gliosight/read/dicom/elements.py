@@ -247,7 +247,7 @@ class HeaderReader:
                     break
                 if delimited:
                     raise damaged("the header is corrupt", self._where)
-                position = start  # out of place: without meaning and without a value
+                position = start  # a delimiter out of place, which has no value
             elif stop is not None and stop(tag):
                 break
             elif length == UNDEFINED or tag in SEQUENCES:
@@ -303,7 +303,7 @@ class HeaderReader:
             if item != _ITEM:
                 if end is None:
                     raise damaged("the header is corrupt", self._where)
-                level.unreadable.add(_name_of(tag))  # its length is known: what follows is sound
+                level.unreadable.add(_name_of(tag))  # what follows its length can be read
                 break
             position = start + size
             if size == UNDEFINED:
@@ -357,7 +357,7 @@ class HeaderReader:
 
 def _converted(raw: RawDataElement, vr: str, encoding: tuple[str, ...]) -> DataElement | None:
     """An element; ``None`` if its value is not of its kind."""
-    if not raw.length:  # Type 2: as good as none
+    if not raw.length:  # as Type 2 elements may be
         return DataElement(raw.tag, vr, empty_value_for_VR(vr), already_converted=True)
     try:
         element = convert_raw_data_element(raw, encoding=list(encoding))

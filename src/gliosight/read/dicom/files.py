@@ -1,7 +1,7 @@
 """DICOM files: the headers of many, each read once, without copies; and those a DICOMDIR names (read stage).
 
-One bad file costs no other. A DICOMDIR's references are followed inside its own folder only, and the files
-are read like any other.
+A file that cannot be read does not keep others from being read. A DICOMDIR's references are followed inside
+its own folder only.
 """
 
 from __future__ import annotations
@@ -131,16 +131,16 @@ def summed_up(problems: Iterable[Problem]) -> list[Problem]:
 def without_copies(instances: Iterable[Instance], budget: Budget) -> tuple[Instance, ...]:
     """The first of several copies of one instance, by its UIDs or by what it is.
 
-    Who exports a study twice may get new UIDs: then a copy is what has the same patient, position,
+    A study that is exported twice may get new UIDs: then a copy is what has the same patient, position,
     acquisition and bytes of pixels. Pixels are read only where the rest agrees. Of two exports the larger
-    series stays.
+    series is taken.
     """
     patients: dict[tuple[str, ...], set[str]] = defaultdict(set)
     unique: list[Instance] = []
     for instance in instances:
         header = instance.header
         if header.get("SOPInstanceUID"):
-            # A copy without the patient's id is a copy all the same, another patient's image is not.
+            # The patient's id may be missing in a copy; with another id it is another patient's image.
             patient = patient_of(instance)
             known = patients[tuple(str(header.get(keyword)) for keyword in _IDENTITY)]
             if known and (patient in known or not patient or "" in known):

@@ -179,7 +179,7 @@ class Instance:
 
 
 class NeverAnalysedError(UnsupportedInputError):
-    """A broken object of a class that is never analysed: it costs nothing beside others.
+    """A broken object of a class that is never analysed; beside other files it is ignored.
 
     ``series`` is the SeriesInstanceUID of an object of a private class: among MR images of that series it
     may be one of them, with a damaged class, and ``as_image`` is its error then.

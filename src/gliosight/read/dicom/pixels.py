@@ -1,7 +1,8 @@
 """The frames of a stack as one array of the modality's values (read stage, DICOM).
 
 Only the frames that are asked for are read. Bits that are not part of a sample are masked, MONOCHROME1 is
-inverted so that more is brighter, Rescale Slope and Intercept are applied frame by frame (PS3.3, C.11.1).
+inverted so that larger values are brighter, Rescale Slope and Intercept are applied frame by frame (PS3.3,
+C.11.1).
 Private scaling is not applied.
 """
 
@@ -85,7 +86,7 @@ class _Part:
     dtype: np.dtype[Any]  # of the values, in native byte order
     stored: int  # bits of a sample
     low: int  # the lowest of them in its cell
-    inverted: bool  # more is darker
+    inverted: bool  # larger values are darker
 
     @property
     def frame_bytes(self) -> int:
@@ -428,7 +429,7 @@ def _decoded(frame: bytes, part: _Part, decoder: DecoderProcess, limits: Limits)
 
 
 def _values(cells: NDArray[Any], part: _Part, bits: int, low: int) -> NDArray[Any]:
-    """Samples out of their cells: masked, with their sign, and more is brighter."""
+    """Samples out of their cells: masked, with their sign, larger ones brighter."""
     kind, itemsize = part.dtype.kind, cells.dtype.itemsize
     if kind == "f":
         return -cells if part.inverted else cells
