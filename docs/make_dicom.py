@@ -15,8 +15,8 @@ from pydicom.sr.coding import Code
 
 from gliosight.errors import GliosightError
 from gliosight.read import Limits, Options, find
+from gliosight.read.dicom.instances import SYNTAXES
 from gliosight.read.dicom.rules import CONTRAST_RULES, RULES
-from gliosight.read.dicom.syntaxes import SYNTAXES
 from gliosight.read.inspection import Inspection, grouped
 from gliosight.write.dicom import codes as of
 

@@ -36,6 +36,7 @@ from gliosight.files import folded, numbered
 from gliosight.infer import Model
 from gliosight.read import Options, named_files
 from gliosight.read.candidates import DicomCandidate
+from gliosight.read.dicom.decoder import one_decoder
 from gliosight.read.naming import promises_image
 from gliosight.study import MrSequence, Study
 
@@ -114,7 +115,8 @@ def command(
     limits = limits_of(max_decoded, max_members, max_ratio)
     talks = not (quiet or as_json)
     series = _series({MrSequence.FLAIR: flair, MrSequence.T1: t1, MrSequence.T1C: t1c}, studies)
-    with contextlib.ExitStack() as unpacked:  # zips stay unpacked until all is read
+    # Zips stay unpacked until all is read.
+    with contextlib.ExitStack() as unpacked, one_decoder():
         options = Options(limits, volume_index)
         if series is None:
             asked, failed = [_Asked(_named(studies, flair, t1, t1c), options)], list[Failure]()

@@ -16,6 +16,7 @@ from gliosight.cli.finding import Failure, find_below
 from gliosight.cli.options import PATH, limit_options, limits_of
 from gliosight.cli.output import print_error, print_json, print_text
 from gliosight.errors import NothingReadableError, UsageError, printable
+from gliosight.read.dicom.decoder import one_decoder
 from gliosight.study import MrSequence
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def command(
     if not paths:
         raise UsageError("no PATH given", remedy="name a file or folder")
     limits = limits_of(max_decoded, max_members, max_ratio)
-    with contextlib.ExitStack() as unpacked:  # zips stay unpacked until all is read
+    # Zips stay unpacked until all is read.
+    with contextlib.ExitStack() as unpacked, one_decoder():
         located, failed, flags = find_below(paths, limits, unpacked, shown=not as_json)
         studies = [
             replace(study.candidate.describe(limits, pixels=pixels), study=study.title)

@@ -117,7 +117,10 @@ class Inspection:
 def describe(candidate: Candidate, limits: Limits, *, pixels: bool) -> Inspection:
     """What a candidate holds, see `Candidate.describe`."""
     if isinstance(candidate, DicomCandidate):
-        return _of_dicom(candidate, limits, pixels=pixels)
+        from gliosight.read.dicom.decoder import one_decoder
+
+        with one_decoder() as decoder:
+            return _of_dicom(candidate, limits, decoder if pixels else None)
     seen = Inspection(candidate.title, candidate.kind, error=candidate.error)
     if isinstance(candidate, NiftiCandidate):
         seen = _of_nifti(candidate, seen)
@@ -265,9 +268,10 @@ def _header(file: InputFile) -> _Header | None:
         return None
 
 
-def _of_dicom(candidate: DicomCandidate, limits: Limits, *, pixels: bool) -> Inspection:
+def _of_dicom(
+    candidate: DicomCandidate, limits: Limits, decoder: DecoderProcess | None
+) -> Inspection:
     from gliosight.read.dicom.choose import choose
-    from gliosight.read.dicom.decoder import DecoderProcess
     from gliosight.read.dicom.study import frames_digest
 
     study = candidate.study
@@ -288,7 +292,7 @@ def _of_dicom(candidate: DicomCandidate, limits: Limits, *, pixels: bool) -> Ins
         reasons = {name.value: why for name, why in choice.reasons.items()}
         seen = replace(seen, reasons=reasons, flags=(*flags, *joined, *choice.flags))
         taken = {frames_digest(series): name.value for name, series in choice.chosen.items()}
-    if pixels and seen.error is None:
+    if decoder is not None and seen.error is None:
         # Pixels may overrule headers: a stored mask is skipped, a T1C that does not enhance left out.
         try:
             read = candidate.read(Options(limits))
@@ -298,11 +302,9 @@ def _of_dicom(candidate: DicomCandidate, limits: Limits, *, pixels: bool) -> Ins
             seen = replace(seen, reasons=dict(read.source["chosen"]), flags=read.flags)
             taken = {digest: name for name, digest in read.source["frames"].items()}
     by_number = sorted(study.series, key=lambda series: (series.number is None, series.number or 0))
-    with DecoderProcess() as decoder:
-        rows = [
-            _series(series, taken.get(frames_digest(series)), limits, decoder if pixels else None)
-            for series in by_number
-        ]
+    rows = [
+        _series(series, taken.get(frames_digest(series)), limits, decoder) for series in by_number
+    ]
     return replace(seen, series=tuple(rows))
 
 

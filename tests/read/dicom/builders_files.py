@@ -42,7 +42,7 @@ LOSSLESS = (
 )
 LOSSY = (uid.JPEGExtended12Bit, uid.JPEGLSNearLossless, uid.JPEG2000, uid.HTJ2K)
 DECODER = DecoderProcess()  # one for all tests: each child takes a third of a second to start
-atexit.register(DECODER.__exit__)
+atexit.register(DECODER.end)
 PIXEL_HEAD = b"\xe0\x7f\x10\x00OW\0\0"  # where the pixels of an explicit file begin
 
 

@@ -13,7 +13,7 @@ from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInput
 from gliosight.read.dicom import series as series_module
 from gliosight.read.dicom.acquisition import Frame
 from gliosight.read.dicom.choose import choose
-from gliosight.read.dicom.headers import Pool
+from gliosight.read.dicom.elements import Pool
 from gliosight.read.dicom.instances import Instance, read_instance
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.limits import Budget, Limits

@@ -21,7 +21,7 @@ from gliosight.errors import (
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.read import Limits, Options, Request, find, join, read
 from gliosight.read.candidates import DicomCandidate
-from gliosight.read.dicom import discover
+from gliosight.read.dicom import files
 from gliosight.read.dicom.choose import ENHANCES_FROM, enhancement
 from gliosight.read.dicom.series import Series
 from gliosight.read.dicom.study import DicomStudy, digest_of, without_pixels
@@ -389,13 +389,13 @@ def test_each_header_is_read_once(
     """From the folder to the pixels: a network drive would be asked for every file again."""
     folder = write_dicom(head, tmp_path)
     asked: list[Path] = []
-    real = discover.read_instance
+    real = files.read_instance
 
     def counted(path: Path, *others: object) -> object:
         asked.append(path)
         return real(path, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(discover, "read_instance", counted)
+    monkeypatch.setattr(files, "read_instance", counted)
     assert set(read(Request(folder)).sequences) == set(MrSequence)
     assert sorted(asked) == files_in(folder)
 

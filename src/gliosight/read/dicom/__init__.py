@@ -5,6 +5,6 @@ further where it holds several stacks (echoes, times, orientations); a *stack* i
 each position, ordered along their normal. Every header is read once, by `instances`; nothing behind it
 opens a file again but for the pixels of the frames that were chosen.
 
-``discover`` files → ``instances`` headers → ``acquisition`` frames → ``grouping`` of instances to series →
+``files`` → ``instances`` headers → ``acquisition`` frames → ``grouping`` of instances to series →
 ``split`` into stacks → ``series``; ``rules`` say what they show → ``choose`` FLAIR, T1 and T1C → ``study``.
 """

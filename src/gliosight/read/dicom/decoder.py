@@ -1,4 +1,4 @@
-"""Compressed frames, decoded in a child process (read stage, DICOM, below `pixels`).
+"""Compressed frames, decoded in one child process for all studies of a run (read stage, DICOM).
 
 gdcm and OpenJPEG are C and C++: some broken frames crash them, or never end. Then only the child ends. This
 file is the child's program, too, so it imports no other module of gliosight.
@@ -15,7 +15,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -38,18 +39,14 @@ class DecodeError(Exception):
 
 
 class Codestream(NamedTuple):
-    """The header of a compressed frame, and the frame as a decoder gets it.
-
-    ``signed`` is JPEG 2000's; the others have no sign. ``frame`` is without the boxes of a JP2 file and
-    without applications' segments.
-    """
+    """The header of a compressed frame, and the frame as a decoder gets it."""
 
     rows: int
     columns: int
     components: int
     precision: int
-    signed: bool
-    frame: bytes
+    signed: bool  # JPEG 2000's; the others have no sign
+    frame: bytes  # without the boxes of a JP2 file and without applications' segments
 
 
 def describe(frame: bytes) -> Codestream:
@@ -65,7 +62,10 @@ def describe(frame: bytes) -> Codestream:
         if frame.startswith(_JP2):  # a file in the place of a codestream: PS3.5, A.4.4 forbids it
             frame = frame[max(0, frame.find(_CODESTREAM)) :]
         if frame.startswith(_CODESTREAM):
-            return _jpeg2000(frame)
+            right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
+            components, depth = struct.unpack_from(">HB", frame, 40)
+            signed, precision = bool(depth & 0x80), (depth & 0x7F) + 1
+            return Codestream(bottom - top, right - left, components, precision, signed, frame)
     except struct.error as error:
         raise DecodeError("its header is cut short") from error
     raise DecodeError("it does not begin as such a frame does")
@@ -91,31 +91,11 @@ def _jpeg(frame: bytes) -> Codestream:
     return Codestream(rows, columns, components, precision, False, b"".join(parts))
 
 
-def _jpeg2000(frame: bytes) -> Codestream:
-    right, bottom, left, top = struct.unpack_from(">4I", frame, 8)
-    components, depth = struct.unpack_from(">HB", frame, 40)
-    signed, precision = bool(depth & 0x80), (depth & 0x7F) + 1
-    return Codestream(bottom - top, right - left, components, precision, signed, frame)
-
-
 def decode_frame(frame: bytes, settings: Mapping[str, Any]) -> bytes:
-    """Decode a frame in this process.
+    """Decode a frame in this process, to unsigned samples, little endian, row by row; raises `DecodeError`.
 
-    Parameters
-    ----------
-    frame : bytes
-    settings : mapping
-        ``syntax``, the UID of the transfer syntax, and what pydicom's decoders need: ``decoding_plugin``,
-        ``rows``, ``columns``, ``bits_allocated``, ``bits_stored``.
-
-    Returns
-    -------
-    bytes
-        Unsigned samples of ``bits_allocated`` bits, little endian, row by row.
-
-    Raises
-    ------
-    DecodeError
+    ``settings`` are ``syntax``, the UID of the transfer syntax, and what pydicom's decoders need:
+    ``decoding_plugin``, ``rows``, ``columns``, ``bits_allocated``, ``bits_stored``.
     """
     from pydicom.encaps import encapsulate
     from pydicom.pixels import get_decoder
@@ -145,30 +125,25 @@ def _size(settings: Mapping[str, Any]) -> int:
 
 
 class DecoderProcess:
-    """A child process that decodes the frames of one study; it starts with the first of them.
+    """A child process that decodes frames; it starts with the first, and is replaced when it has ended.
 
-    A context manager: the child ends with it.
+    Not for several threads at once.
     """
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._too_large = False
 
-    def __enter__(self) -> DecoderProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end()
+    def end(self) -> None:
+        """End the child."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            with contextlib.suppress(OSError), child:  # what it has not read cannot be written
+                pass
 
     def decode(self, frame: bytes, settings: Mapping[str, Any], memory: int) -> bytes:
-        """Decode a frame in the child; see `decode_frame`.
-
-        Parameters
-        ----------
-        frame : bytes
-        settings : mapping
-        memory : int
-            Bytes that the child may take for it; looked at on Linux only.
+        """Decode a frame in the child, which may take ``memory`` bytes for it (looked at on Linux only).
 
         Raises
         ------
@@ -180,7 +155,7 @@ class DecoderProcess:
             The system gives no process.
         """
         if self._child is None or self._child.poll() is not None:
-            self._end()
+            self.end()
             self._child = subprocess.Popen(  # noqa: S603 - this file
                 [sys.executable, "-P", str(Path(__file__).resolve())],
                 stdin=subprocess.PIPE,
@@ -199,11 +174,14 @@ class DecoderProcess:
                 stdin.write(frame)
                 stdin.flush()
                 samples = stdout.read(size)
+        except BaseException:  # an interruption: what the child still sends belongs to no frame
+            self.end()
+            raise
         finally:
             done.set()
             watch.join()
         if len(samples) < size:
-            self._end()
+            self.end()
             if self._too_large:
                 raise MemoryError
             raise DecodeError("the decoder fails")
@@ -218,12 +196,26 @@ class DecoderProcess:
                 child.kill()
                 return
 
-    def _end(self) -> None:
-        child, self._child = self._child, None
-        if child is not None:
-            child.kill()
-            with contextlib.suppress(OSError), child:  # what it has not read cannot be written
-                pass
+
+_RUN: ContextVar[DecoderProcess | None] = ContextVar("decoder of this run", default=None)
+
+
+@contextlib.contextmanager
+def one_decoder() -> Iterator[DecoderProcess]:
+    """The decoder of all that is read in this block; that of the block around it, if there is one.
+
+    A child takes a third of a second to start: whoever reads several studies opens a block around them all.
+    """
+    if (outer := _RUN.get()) is not None:
+        yield outer
+        return
+    decoder = DecoderProcess()
+    token = _RUN.set(decoder)
+    try:
+        yield decoder
+    finally:
+        _RUN.reset(token)
+        decoder.end()
 
 
 def _resident(process: int) -> int:

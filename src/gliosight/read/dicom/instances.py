@@ -1,42 +1,36 @@
-"""One DICOM file's header, read once and bounded (read stage, DICOM).
+"""One DICOM file up to its pixels, as an `Instance`, and the transfer syntaxes it may be in (read stage).
 
-In: a path. Out: an `Instance`: what stands before the pixels, every element of it converted and safe to
-look at, and where the pixels are. A file without preamble or meta header is read as far as it is
-understood, and what was odd about it is noted; a preamble that is an executable is never looked at. What
-is in a preamble, a private element, a value of more than 64 KiB or a sequence that nothing reads is not kept.
+A file without preamble or meta header is read as far as it is understood, and what was odd about it is noted;
+a preamble that is an executable is never looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, NamedTuple
 
-from pydicom import uid
+from pydicom import config, uid
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.tag import BaseTag, Tag
-from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from gliosight.dicom import quietly
 from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError, within
-from gliosight.read.dicom.bounded import AGAIN, BoundedFile, bounded
-from gliosight.read.dicom.elements import stored
-from gliosight.read.dicom.headers import UNDEFINED, HeaderReader, Pool
-from gliosight.read.dicom.syntaxes import SYNTAXES
+from gliosight.read.dicom.elements import (
+    UNDEFINED,
+    FileBytes,
+    HeaderReader,
+    Pool,
+    damaged,
+    stored,
+)
 from gliosight.read.limits import Budget, cannot_read, open_regular
 
 PREAMBLE = 128
 MAGIC = b"DICM"
-PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-
-_PIXELS = {int(Tag(keyword)): keyword for keyword in PIXEL_KEYWORDS}
-_FILE_META, _COMMAND, _FIRST = 0x0002, 0x0000, 0x0008
-_DEFLATED = frozenset({str(uid.DeflatedExplicitVRLittleEndian)})
-# How the elements are written; all others are explicit and little endian (PS3.5, A.4).
-_ELEMENTS_AS = {one: one for one in (uid.ImplicitVRLittleEndian, uid.ExplicitVRBigEndian)}
 # The SOP classes of images that are analysed.
 MR_IMAGES = frozenset(
     {
@@ -45,6 +39,13 @@ MR_IMAGES = frozenset(
         uid.LegacyConvertedEnhancedMRImageStorage,
     }
 )
+_PIXELS = {
+    int(Tag(keyword)): keyword
+    for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+}
+_FILE_META, _COMMAND, _FIRST = 0x0002, 0x0000, 0x0008
+_IMPLICIT, _EXPLICIT = str(uid.ImplicitVRLittleEndian), str(uid.ExplicitVRLittleEndian)
+_BIG, _DEFLATED = str(uid.ExplicitVRBigEndian), str(uid.DeflatedExplicitVRLittleEndian)
 # A data set without any of these is not a DICOM object.
 _TELLING = (
     "SOPClassUID",
@@ -58,25 +59,88 @@ _TELLING = (
 Elements = dict[BaseTag, DataElement]
 
 
-@dataclass(frozen=True)
-class PixelElement:
-    """Where an instance's pixels are.
+class Syntax(NamedTuple):
+    """A transfer syntax that is read (PS3.5, section 10; PS3.6, table A-1).
 
-    Parameters
-    ----------
-    keyword : {"PixelData", "FloatPixelData", "DoubleFloatPixelData"}
-    vr : str or None
-        ``None`` in implicit files.
-    start : int
-        Where the value begins in the file; in a deflated one as if it was not deflated.
-    length : int or None
-        Bytes of the value; ``None`` where it is undefined, as for packed frames.
+    ``lossy``: whether it may have changed the pixels. ``decoder``: numpy where the pixels are not compressed
+    frame by frame.
     """
 
+    uid: str
+    name: str
+    lossy: bool
+    decoder: Literal["numpy", "pydicom", "gdcm", "openjpeg"]
+
+    @property
+    def native(self) -> bool:
+        """Whether the pixels are not encapsulated."""
+        return self.decoder == "numpy"
+
+
+SYNTAXES: Mapping[str, Syntax] = {
+    syntax.uid: syntax
+    for syntax in (
+        Syntax(uid.ImplicitVRLittleEndian, "Implicit VR Little Endian", False, "numpy"),
+        Syntax(uid.ExplicitVRLittleEndian, "Explicit VR Little Endian", False, "numpy"),
+        Syntax(
+            uid.DeflatedExplicitVRLittleEndian, "Deflated Explicit VR Little Endian", False, "numpy"
+        ),
+        Syntax(uid.ExplicitVRBigEndian, "Explicit VR Big Endian", False, "numpy"),
+        Syntax(uid.RLELossless, "RLE Lossless", False, "pydicom"),
+        Syntax(uid.JPEGBaseline8Bit, "JPEG Baseline", True, "gdcm"),
+        Syntax(uid.JPEGExtended12Bit, "JPEG Extended", True, "gdcm"),
+        Syntax(uid.JPEGLossless, "JPEG Lossless", False, "gdcm"),
+        Syntax(uid.JPEGLosslessSV1, "JPEG Lossless SV1", False, "gdcm"),
+        Syntax(uid.JPEGLSLossless, "JPEG-LS Lossless", False, "gdcm"),
+        Syntax(uid.JPEGLSNearLossless, "JPEG-LS Near-lossless", True, "gdcm"),
+        Syntax(uid.JPEG2000Lossless, "JPEG 2000 Lossless", False, "openjpeg"),
+        Syntax(uid.JPEG2000, "JPEG 2000", True, "openjpeg"),
+        Syntax(uid.HTJ2KLossless, "HTJ2K Lossless", False, "openjpeg"),
+        Syntax(uid.HTJ2KLosslessRPCL, "HTJ2K Lossless RPCL", False, "openjpeg"),
+        Syntax(uid.HTJ2K, "HTJ2K", True, "openjpeg"),
+    )
+}
+# Those that may also be used without loss; then the header says so.
+_EITHER_WAY = frozenset({uid.JPEG2000, uid.HTJ2K, uid.JPEGLSNearLossless})
+
+
+def name_of(syntax: str) -> str:
+    """The name of any transfer syntax; of an unknown one its UID, shortened."""
+    if syntax in SYNTAXES:
+        return SYNTAXES[syntax].name
+    # Any text may stand there; pydicom would warn of it.
+    return str(uid.UID(syntax, validation_mode=config.IGNORE).name)[:64]
+
+
+def refusal(syntax: str, where: str) -> UnsupportedInputError | None:
+    """The error for a syntax whose pixels are not read, by name; ``None`` for one that is read."""
+    if syntax in SYNTAXES:
+        return None
+    name = name_of(syntax)
+    video = any(word in name.upper() for word in ("MPEG", "HEVC", "SMPTE"))
+    return UnsupportedInputError(
+        f"{'video' if video else 'pixels'} in the transfer syntax {name}",
+        where=where,
+        remedy="export the series uncompressed (Explicit VR Little Endian)",
+    )
+
+
+def is_lossy(syntax: str, header: Any) -> bool:
+    """Whether the pixels lost something, by the syntax or by Lossy Image Compression (0028,2110)."""
+    stated = str(header.get("LossyImageCompression", "") or "").strip()
+    if stated == "01":
+        return True
+    known = SYNTAXES.get(syntax)
+    return known is not None and known.lossy and not (syntax in _EITHER_WAY and stated == "00")
+
+
+class PixelElement(NamedTuple):
+    """Where an instance's pixels are."""
+
     keyword: str
-    vr: str | None
-    start: int
-    length: int | None
+    vr: str | None  # `None` in implicit files
+    start: int  # of the value; in a deflated file as if it was not deflated
+    length: int | None  # `None` where it is undefined, as for packed frames
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,23 +149,17 @@ class Instance:
 
     Parameters
     ----------
-    path : Path
     where : str
         For messages: ``series 3, instance 12``, else the path relative to the input.
     header : pydicom.Dataset
-        Everything before the pixels, with ``file_meta``, all converted; private elements, values over
-        64 KiB and sequences that nothing reads are left out. Never changed in place: equal elements are
-        shared with other instances.
+        What stands before the pixels, with ``file_meta``; see `gliosight.read.dicom.elements` for what is
+        left out. Never changed in place: equal elements are shared with other instances.
     syntax : str
         UID of the transfer syntax; where the file does not say it, what its bytes are.
     pixel_offset : int or None
-        Where the element with the pixels begins in the file; ``None``: it has none.
-    size : int
-        Bytes of the file.
+        Where the element with the pixels begins in the file; ``None``: it has none. See also ``pixels``.
     oddities : tuple of str
-        Plain phrases.
-    pixels : PixelElement or None
-        The same in detail.
+        How the file departs from the standard, in words.
     deflated_from : int or None
         Where the deflated data set begins in the file.
     unreadable : frozenset of str
@@ -121,7 +179,7 @@ class Instance:
 
 
 class NeverAnalysedError(UnsupportedInputError):
-    """A broken object of a class that is never analysed: it costs nothing beside others.
+    """A broken object of a class that is never analysed; beside other files it is ignored.
 
     ``series`` is the SeriesInstanceUID of an object of a private class: among MR images of that series it
     may be one of them, with a damaged class, and ``as_image`` is its error then.
@@ -132,17 +190,9 @@ class NeverAnalysedError(UnsupportedInputError):
 
 
 def read_instance(path: Path, where: str, budget: Budget, pool: Pool | None = None) -> Instance:
-    """Read one file up to its pixels.
+    """Read one file up to its pixels; a ``pool`` of what other files hold makes many of them cheap.
 
-    Parameters
-    ----------
-    path : Path
-    where : str
-        The path relative to the input; messages name series and instance as soon as they are known.
-    budget : Budget
-        Whose limits bound what is inflated.
-    pool : Pool, optional
-        Of the elements met in other files; makes many files cheap.
+    Messages name it by ``where`` until its series and number are known.
 
     Raises
     ------
@@ -160,82 +210,57 @@ def read_instance(path: Path, where: str, budget: Budget, pool: Pool | None = No
         try:
             instance = reading.instance(path)
         except Exception as error:  # whatever is raised on hostile bytes
-            raise reading.explained(_ours(error, where)) from error
+            raise reading.explained(error) from error
     if any("character set" in message or "encoding" in message for message in warned):
         return replace(instance, oddities=(*instance.oddities, "wrong character set"))
     return instance
 
 
 @contextmanager
-def open_pixels(instance: Instance, budget: Budget) -> Iterator[BoundedFile]:
+def open_pixels(instance: Instance, budget: Budget) -> Iterator[FileBytes]:
     """An instance's file for reading its pixels, inflated on the way where it is deflated."""
     with open_regular(instance.path, instance.where) as (handle, size):
-        # Packed frames are read in full, and the index of their fragments; twice is more than enough.
-        cost = 2 * max(size, budget.limits.decoded_bytes)
-        yield bounded(
-            handle, size, instance.where, budget, deflated_from=instance.deflated_from, cost=cost
-        )
+        yield FileBytes(handle, size, instance.where, budget, instance.deflated_from)
 
 
-def is_dicomdir(one: Instance | Path) -> bool:
+def is_dicomdir(file: Instance | Path) -> bool:
     """Whether this is a directory of DICOM files rather than one of them (PS3.10, section 8)."""
-    if isinstance(one, Path):
-        return one.name.upper() == "DICOMDIR"
-    meta = one.header.file_meta
-    kinds = (meta.get("MediaStorageSOPClassUID"), one.header.get("SOPClassUID"))
-    return uid.MediaStorageDirectoryStorage in kinds or "DirectoryRecordSequence" in one.header
+    if isinstance(file, Path):
+        return file.name.upper() == "DICOMDIR"
+    header = file.header
+    kinds = (header.file_meta.get("MediaStorageSOPClassUID"), header.get("SOPClassUID"))
+    return uid.MediaStorageDirectoryStorage in kinds or "DirectoryRecordSequence" in header
 
 
-def is_mr_image(one: Instance) -> bool:
+def is_mr_image(instance: Instance) -> bool:
     """Whether this is an object of MR images, or one that has lost its SOP class."""
-    return stored(one.header, "SOPClassUID") in (*MR_IMAGES, "")
-
-
-def is_never_analysed(sop_class: object) -> bool:
-    """Whether this is a SOP class of the standard (PS3.4, B.5), and not of MR images.
-
-    What has the standard's root and is not in its list may be a damaged UID; see also `is_private`.
-    """
-    known = uid.UID_dictionary.get(str(sop_class))
-    return known is not None and known[1] == "SOP Class" and str(sop_class) not in MR_IMAGES
-
-
-def is_private(sop_class: object) -> bool:
-    """Whether this is a UID that a vendor made, such as that of Siemens' raw data."""
-    name = uid.UID(str(sop_class or ""))
-    return bool(name) and name.is_valid and name.is_private
+    return stored(instance.header, "SOPClassUID") in (*MR_IMAGES, "")
 
 
 class _Reading:
-    """The reading of one file, step by step."""
+    """The reading of one file; what was read before an error is at hand to explain it."""
 
     def __init__(self, handle: BinaryIO, size: int, where: str, budget: Budget, pool: Pool) -> None:
-        self._handle = handle
-        self._size = size
-        self._where = where
-        self._budget = budget
-        self._pool = pool
+        self._file = (handle, size, where, budget)
+        self._where, self._pool = where, pool
         self._meta: Elements = {}
         self._elements: Elements = {}
         self._oddities: list[str] = []
-        self._stopped: tuple[int, str | None, int] | None = None
 
     def instance(self, path: Path) -> Instance:
-        """The whole way."""
-        file = bounded(self._handle, self._size, self._where, self._budget)
-        reader = HeaderReader(file, self._where, self._pool)
-        position = self._behind_meta(reader, self._behind_preamble(reader))
+        """Read it."""
+        source = FileBytes(*self._file)
+        reader = HeaderReader(source, self._pool)
+        position = self._behind_meta(reader)
         meta = FileMetaDataset(self._meta)
         deflated_from = None
-        if meta.get("TransferSyntaxUID") in _DEFLATED:
+        if meta.get("TransferSyntaxUID") == _DEFLATED:
             deflated_from = position
-            file = bounded(
-                self._handle, self._size, self._where, self._budget, deflated_from=position
-            )
-            reader = HeaderReader(file, self._where, self._pool)
+            source = FileBytes(*self._file, deflated_from)
+            reader = HeaderReader(source, self._pool)
         syntax, implicit, little = self._syntax(reader, position, meta)
-        reader = HeaderReader(file, self._where, self._pool, little=little)
-        end = reader.read(position, self._elements, implicit=implicit, stop=self._at_pixels)
+        reader = HeaderReader(source, self._pool, little=little)
+        end = reader.read(position, self._elements, implicit=implicit, stop=_PIXELS.__contains__)
         header = Dataset(self._elements)
         header.file_meta = meta
         if reader.unreadable:
@@ -243,39 +268,47 @@ class _Reading:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             self._oddities.append(f"unreadable values: {', '.join(names[:3])}{more}")
         if not any(keyword in header for keyword in _TELLING):
-            raise _no_dicom(self._where)
-        if self._stopped is None and _is_left_over(header):
-            raise DamagedInputError("cut short: it names no study", where=self._where, remedy=AGAIN)
-        where = named(header, self._where)
-        pixels = self._pixels(end, implicit=implicit)
+            raise self._no_dicom()
+        names_a_study = header.get("StudyInstanceUID") or "DirectoryRecordSequence" in header
+        pixels = None
+        if (head := reader.head(end, implicit=implicit)) is not None:
+            tag, vr, start, length = head
+            pixels = PixelElement(_PIXELS[tag], vr, start, None if length == UNDEFINED else length)
+        elif not names_a_study and _never_analysed(stored(header, "SOPClassUID")):
+            # Perhaps cut between two elements; by itself it would be taken for a study.
+            raise damaged("cut short: it names no study", self._where)
+        where = _named(header, self._where)
         # A deflated file would have to be inflated to its end for this: its pixels tell later.
         end_of_pixels = 0 if pixels is None else pixels.start + (pixels.length or 0)
-        if deflated_from is None and not file.reaches(end_of_pixels):
-            raise DamagedInputError(
-                "cut short: the pixels end too early", where=where, remedy=AGAIN
-            )
+        if deflated_from is None and not source.reaches(end_of_pixels):
+            raise damaged("cut short: the pixels end too early", where)
         return Instance(
             path=path,
             where=where,
             header=header,
             syntax=syntax,
             pixel_offset=None if pixels is None else end,
-            size=self._size,
+            size=self._file[1],
             oddities=tuple(dict.fromkeys(self._oddities)),
             pixels=pixels,
             deflated_from=deflated_from,
             unreadable=frozenset(reader.unreadable),
         )
 
-    def explained(self, error: GliosightError) -> GliosightError:
+    def explained(self, error: Exception) -> GliosightError:
         """The error by what was read before it: named by series and instance, and whether it matters."""
+        if isinstance(error, OSError):
+            error = cannot_read(error, self._where)
+        elif not isinstance(error, GliosightError):
+            error = damaged("the header is corrupt", self._where)
         header, meta = Dataset(self._elements), Dataset(self._meta)
-        where = named(header, self._where)
-        sop_class = header.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID")
-        private, series = is_private(sop_class), stored(header, "SeriesInstanceUID")
-        if not (is_never_analysed(sop_class) or (private and series)):
+        where = _named(header, self._where)
+        sop_class = stored(header, "SOPClassUID") or stored(meta, "MediaStorageSOPClassUID")
+        series = stored(header, "SeriesInstanceUID")
+        private = uid.UID(sop_class).is_valid and uid.UID(sop_class).is_private  # a vendor's
+        if not (_never_analysed(sop_class) or (private and series)):
             return within(error, where)
-        name = "an object of a private class" if private else uid.UID(str(sop_class)).name
+        name = "an object of a private class" if private else uid.UID(sop_class).name
         never = NeverAnalysedError(
             f"{name}, never analysed, and it cannot be read: {error.what}",
             where=where,
@@ -285,85 +318,66 @@ class _Reading:
             never.series, never.as_image = series, within(error, where)
         return never
 
-    def _behind_preamble(self, reader: HeaderReader) -> int:
-        """The position of what follows the preamble, whatever that holds."""
-        head = reader.peek(0, PREAMBLE + len(MAGIC))
-        if head[PREAMBLE:] == MAGIC:
-            return PREAMBLE + len(MAGIC)
-        self._oddities.append("no preamble")
-        if head.startswith(MAGIC):
-            return len(MAGIC)
-        group = int.from_bytes(head[:2], "little")
-        if len(head) < 8 or group not in (_COMMAND, _FILE_META, _FIRST, _FIRST << 8):
-            raise _no_dicom(self._where)
-        return 0
-
-    def _behind_meta(self, reader: HeaderReader, position: int) -> int:
-        """Read the file meta information (PS3.10, section 7.1) and step over a command group."""
+    def _behind_meta(self, reader: HeaderReader) -> int:
+        """Read the file meta information (PS3.10, section 7.1); the position of the data set."""
+        start = reader.peek(0, PREAMBLE + len(MAGIC))
+        position = len(start)
+        if start[PREAMBLE:] != MAGIC:
+            self._oddities.append("no preamble")
+            position = len(MAGIC) if start.startswith(MAGIC) else 0
+            known = (_COMMAND, _FILE_META, _FIRST, _FIRST << 8)
+            if not position and (len(start) < 8 or _group(reader, 0) not in known):
+                raise self._no_dicom()
         if _group(reader, position) == _FILE_META:
-            implicit = not _writes_vr(reader, position)
+            implicit = not reader.writes_vr(position)
             position = reader.read(
-                position, self._meta, implicit=implicit, stop=_outside(_FILE_META)
+                position, self._meta, implicit=implicit, stop=lambda tag: tag >> 16 != _FILE_META
             )
         else:
             self._oddities.append("no meta header")
         if _group(reader, position) == _COMMAND:  # of a network message, left in by some programs
-            position = reader.read(position, {}, implicit=True, stop=_outside(_COMMAND))
+            position = reader.read(
+                position, {}, implicit=True, stop=lambda tag: tag >> 16 != _COMMAND
+            )
         return position
 
     def _syntax(
         self, reader: HeaderReader, position: int, meta: FileMetaDataset
     ) -> tuple[str, bool, bool]:
         """Transfer syntax, whether the VRs are implicit, whether it is little endian."""
-        said = str(meta.get("TransferSyntaxUID", "") or "")
-        if not said and len(meta):
+        stated = meta.get("TransferSyntaxUID") or ""
+        if not isinstance(stated, str):  # several
+            raise damaged("the header is corrupt", self._where)
+        if not stated and len(meta):
             self._oddities.append("no transfer syntax")
-        explicit = _writes_vr(reader, position)
-        group = _group(reader, position)
-        seen = str(uid.ExplicitVRLittleEndian if explicit else uid.ImplicitVRLittleEndian)
-        if group == _FIRST << 8 and explicit:
-            seen = str(uid.ExplicitVRBigEndian)
-        known = SYNTAXES.get(said or seen)
-        if known is None:  # only how the pixels are packed is unknown
-            return said, not explicit, True
-        expected = _ELEMENTS_AS.get(known.uid, str(uid.ExplicitVRLittleEndian))
+        explicit, group = reader.writes_vr(position), _group(reader, position)
+        seen = _EXPLICIT if explicit else _IMPLICIT
+        if explicit and group == _FIRST << 8:
+            seen = _BIG
+        syntax = stated or seen
+        # Of compressed ones, too (PS3.5, A.4).
+        expected = syntax if syntax in (_IMPLICIT, _BIG) else _EXPLICIT
+        if syntax not in SYNTAXES:  # only how the pixels are packed is unknown
+            expected = _EXPLICIT if explicit else _IMPLICIT
         # The first group tells only where it is the one that nearly every object begins with.
-        if expected != seen and group in (_FIRST, _FIRST << 8):
+        elif expected != seen and group in (_FIRST, _FIRST << 8):
             self._oddities.append("not in the transfer syntax that it names")
-            said = seen if known.native and known.uid not in _DEFLATED else said
+            if SYNTAXES[syntax].native and syntax != _DEFLATED:
+                syntax = seen
             expected = seen
-        big = expected == uid.ExplicitVRBigEndian
-        return said or seen, expected == uid.ImplicitVRLittleEndian, not big
+        return syntax, expected == _IMPLICIT, expected != _BIG
 
-    def _at_pixels(self, tag: int, vr: str | None, length: int) -> bool:
-        if tag not in _PIXELS:
-            return False
-        self._stopped = (tag, vr, length)
-        return True
-
-    def _pixels(self, end: int, *, implicit: bool) -> PixelElement | None:
-        if self._stopped is None:
-            return None
-        tag, vr, length = self._stopped
-        start = end + (12 if not implicit and vr in EXPLICIT_VR_LENGTH_32 else 8)
-        return PixelElement(_PIXELS[tag], vr, start, None if length == UNDEFINED else length)
+    def _no_dicom(self) -> DamagedInputError:
+        return DamagedInputError("not a DICOM object", where=self._where, remedy="leave it out")
 
 
-def _is_left_over(header: Dataset) -> bool:
-    """Whether this may be cut between two elements; by itself it would be taken for a study."""
-    names_something = header.get("StudyInstanceUID") or "DirectoryRecordSequence" in header
-    return not names_something and is_never_analysed(header.get("SOPClassUID"))
+def _never_analysed(sop_class: str) -> bool:
+    """Whether this is a SOP class of the standard (PS3.4, B.5), and not of MR images.
 
-
-def _outside(group: int) -> Callable[[int, str | None, int], bool]:
-    """Where reading one group ends."""
-    return lambda tag, _vr, _length: tag >> 16 != group
-
-
-def _writes_vr(reader: HeaderReader, position: int) -> bool:
-    """Whether the element that comes next says its VR."""
-    head = reader.peek(position, 6)
-    return head[4:6].isalpha() and head[4:6].isupper()
+    What has the standard's root and is not in its list may be a damaged UID.
+    """
+    known = uid.UID_dictionary.get(sop_class)
+    return known is not None and known[1] == "SOP Class" and sop_class not in MR_IMAGES
 
 
 def _group(reader: HeaderReader, position: int) -> int | None:
@@ -372,28 +386,10 @@ def _group(reader: HeaderReader, position: int) -> int | None:
     return int.from_bytes(head, "little") if len(head) == 2 else None
 
 
-def _ours(error: Exception, where: str) -> GliosightError:
-    """The error of ours behind one of pydicom's, which hides it; else what pydicom's means."""
-    behind: BaseException | None = error
-    while behind is not None:
-        if isinstance(behind, GliosightError):
-            return behind
-        behind = behind.__cause__ or behind.__context__
-    if isinstance(error, OSError) and error.errno is not None:  # pydicom's own have no number
-        return cannot_read(error, where)
-    return DamagedInputError("the header is corrupt", where=where, remedy=AGAIN)
-
-
-def _no_dicom(where: str) -> DamagedInputError:
-    return DamagedInputError("not a DICOM object", where=where, remedy="leave it out")
-
-
-def named(header: Any, otherwise: str) -> str:
+def _named(header: Dataset, otherwise: str) -> str:
     """How messages name an instance: by the numbers of its series and in it, where it has both."""
-    numbers = []
-    for keyword in ("SeriesNumber", "InstanceNumber"):
-        try:
-            numbers.append(int(header.get(keyword)))
-        except (TypeError, ValueError, OverflowError):
-            return otherwise
-    return f"series {numbers[0]}, instance {numbers[1]}"
+    try:
+        series, instance = (int(header.get(key)) for key in ("SeriesNumber", "InstanceNumber"))
+    except (TypeError, ValueError, OverflowError):
+        return otherwise
+    return f"series {series}, instance {instance}"

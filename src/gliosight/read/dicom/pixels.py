@@ -1,33 +1,35 @@
 """The frames of a stack as one array of the modality's values (read stage, DICOM).
 
-Headers say how pixels are stored; only the frames that are asked for are read. Bits that are not part of a
-sample are masked, MONOCHROME1 is inverted so that more is brighter, Rescale Slope and Intercept are applied
-frame by frame (PS3.3, C.11.1). Private scaling is not applied.
+Only the frames that are asked for are read. Bits that are not part of a sample are masked, MONOCHROME1 is
+inverted so that larger values are brighter, Rescale Slope and Intercept are applied frame by frame (PS3.3,
+C.11.1).
+Private scaling is not applied.
 """
 
 from __future__ import annotations
 
-import struct
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import SEEK_CUR
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import uid
-from pydicom.encaps import parse_basic_offsets, parse_fragments
 
 from gliosight.dicom import quietly
 from gliosight.errors import DamagedInputError, LimitExceededError, UnsupportedInputError
 from gliosight.read.checks import from_doubles
-from gliosight.read.dicom.bounded import BoundedFile, damaged
 from gliosight.read.dicom.decoder import DecodeError, DecoderProcess, decode_frame, describe
-from gliosight.read.dicom.elements import first_item, items
-from gliosight.read.dicom.instances import Instance, PixelElement, open_pixels
-from gliosight.read.dicom.syntaxes import SYNTAXES, Syntax, refusal
+from gliosight.read.dicom.elements import FileBytes, damaged, first_item, items, numbers, stored
+from gliosight.read.dicom.instances import (
+    SYNTAXES,
+    Instance,
+    PixelElement,
+    Syntax,
+    open_pixels,
+    refusal,
+)
 from gliosight.read.limits import Budget, Limits, cannot_read, size_in_words
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 # The slices of one series may have slopes of their own, which differ by so much at most.
 MOST_SLOPES = 1e6
+# Pieces of all frames of an instance; each takes eight bytes in the file, and four times as many in memory.
+MOST_FRAGMENTS = 10_000_000
 # What a decoder may take, bytes: an eighth of the decoded bytes that are allowed, but at least
 MEMORY = 256 * 1024**2
 # and this for each sample of the frame. gdcm takes up to 16, openjpeg 8 (measured on 2048 x 2048 pixels).
@@ -47,7 +51,7 @@ _PLUGINS = {"pydicom": "pydicom", "gdcm": "gdcm", "openjpeg": "pylibjpeg"}
 # gdcm's JPEG decoder takes its depth from the frame. pydicom refuses 12 bits before it is asked, but not
 # under the name of the lossless syntax, which has the same decoder.
 _DECODED_AS = {uid.JPEGExtended12Bit: uid.JPEGLossless}
-_END_OF_IMAGE = b"\xff\xd9"
+_ITEM, _SEQUENCE_END, _END_OF_IMAGE = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0", b"\xff\xd9"
 _FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 # A value of these that is not a number is not the same as none.
 _NEEDED = (
@@ -68,19 +72,21 @@ _NEEDED = (
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """How an instance's pixels are stored."""
+class _Part:
+    """Frames of one instance, and how its pixels are stored."""
 
+    instance: Instance
+    numbers: list[int]  # of the frames in the instance, from 1
+    slices: list[int]  # their indices in the array
+    element: PixelElement
+    syntax: Syntax
     rows: int
     columns: int
-    frames: int
+    frames: int  # of the instance
     dtype: np.dtype[Any]  # of the values, in native byte order
     stored: int  # bits of a sample
     low: int  # the lowest of them in its cell
-    inverted: bool  # more is darker
-    swapped: bool  # bytes stand pairwise the wrong way round: 8 bits in big endian words
-    syntax: Syntax
-    element: PixelElement
+    inverted: bool  # larger values are darker
 
     @property
     def frame_bytes(self) -> int:
@@ -88,27 +94,8 @@ class _Layout:
         return self.rows * self.columns * self.dtype.itemsize
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Frames of one instance."""
-
-    instance: Instance
-    layout: _Layout
-    numbers: list[int]  # in the instance, from 1
-    slices: list[int]  # their indices in the array
-
-
 def read_pixels(frames: Sequence[Frame], budget: Budget, decoder: DecoderProcess) -> NDArray[Any]:
-    """Read the pixels of frames of one or several instances.
-
-    Parameters
-    ----------
-    frames : sequence of Frame
-        In the order of the slices wanted, of one size.
-    budget : Budget
-        Asked for the decoded bytes before they are allocated.
-    decoder : DecoderProcess
-        Decodes compressed frames, except RLE.
+    """Read the pixels of frames of one size, of one or several instances, in the order of the slices wanted.
 
     Returns
     -------
@@ -127,76 +114,42 @@ def read_pixels(frames: Sequence[Frame], budget: Budget, decoder: DecoderProcess
     """
     if not frames:
         raise ValueError("no frames to read")
-    parts = _parts_of(frames)
-    rows, columns = parts[0].layout.rows, parts[0].layout.columns
-    # Before anything is done for each frame: even as bytes they may be too many.
-    least = len(frames) * rows * columns
-    Budget(budget.limits).take(least, frames[0].instance.where, packed=None, pixels=least)
-    rescale = np.empty((len(frames), 2))
-    for part in parts:
-        rescale[part.slices] = _rescales(part.instance, part.numbers)
-    _check_slopes(rescale[:, 0], frames)
-    stored = np.dtype(np.result_type(*[part.layout.dtype for part in parts]))
-    rescaled = bool((rescale != (1.0, 0.0)).any()) or stored == np.float64
-    itemsize = 4 if rescaled else stored.itemsize
-    for part in parts:
-        pixels = len(part.slices) * rows * columns
-        compressed = not part.layout.syntax.native or part.instance.deflated_from is not None
-        packed = part.instance.size if compressed else None
-        budget.take(pixels * itemsize, part.instance.where, packed=packed, pixels=pixels)
-        _check_length(part)
-    values = np.empty((len(frames), rows, columns), stored)
-    for part in parts:
-        read = _read_frames(part, budget, decoder)
-        for slice_index, frame_values in zip(part.slices, read, strict=True):
-            values[slice_index] = frame_values
-    return from_doubles(values, *rescale.T) if rescaled else values
-
-
-def _parts_of(frames: Sequence[Frame]) -> list[_Part]:
-    slices: dict[int, list[int]] = defaultdict(list)
+    slices: dict[int, list[int]] = {}
     for slice_index, frame in enumerate(frames):
-        slices[id(frame.instance)].append(slice_index)
-    parts = []
-    for indices in slices.values():
-        instance = frames[indices[0]].instance
-        numbers = [frames[index].number for index in indices]
-        parts.append(_Part(instance, _layout_of(instance), numbers, indices))
-    first = parts[0].layout
+        slices.setdefault(id(frame.instance), []).append(slice_index)
+    parts = [
+        _part_of(frames[indices[0]].instance, [frames[index].number for index in indices], indices)
+        for indices in slices.values()
+    ]
+    first = parts[0]
     for part in parts:
-        layout = part.layout
-        if (layout.rows, layout.columns) != (first.rows, first.columns):
+        if (part.rows, part.columns) != (first.rows, first.columns):
             raise DamagedInputError(
-                f"{layout.rows} x {layout.columns} pixels, {parts[0].instance.where} has "
+                f"{part.rows} x {part.columns} pixels, {first.instance.where} has "
                 f"{first.rows} x {first.columns}",
                 where=part.instance.where,
                 remedy="give one series whose slices are of one size",
             )
-    return parts
-
-
-def _check_slopes(slopes: NDArray[np.float64], frames: Sequence[Frame]) -> None:
-    """Refuse a slope beside which nothing of the other slices, or of its own, would be left."""
-    usual = float(np.median(np.abs(slopes)))
-    for slope, frame in zip(np.abs(slopes), frames, strict=True):
-        if not usual / MOST_SLOPES <= slope <= usual * MOST_SLOPES:
-            raise damaged(
-                f"RescaleSlope is {slope:g}, that of most slices {usual:g}", frame.instance.where
-            )
-
-
-def _check_length(part: _Part) -> None:
-    """Refuse fewer or more pixels than the header claims; padding of less than a row is allowed."""
-    layout = part.layout
-    if not layout.syntax.native:
-        return
-    length, number = layout.element.length or 0, max(part.numbers)
-    padding = length - layout.frames * layout.frame_bytes
-    size = f"{layout.rows} x {layout.columns}"
-    if number * layout.frame_bytes > length:
-        raise damaged(f"the pixels end before frame {number} of {size}", part.instance.where)
-    if padding >= max(layout.frame_bytes // layout.rows, 2):
-        raise damaged(f"there are more pixels than {layout.frames} of {size}", part.instance.where)
+        # Before anything is done for each frame: there may be too many of them.
+        pixels = len(part.slices) * part.rows * part.columns
+        compressed = not part.syntax.native or part.instance.deflated_from is not None
+        packed = part.instance.size if compressed else None
+        decoded = len(part.slices) * part.frame_bytes
+        budget.take(decoded, part.instance.where, packed=packed, pixels=pixels)
+        if part.syntax.native:
+            _check_length(part)
+    rescale = np.empty((len(frames), 2))
+    for part in parts:
+        rescale[part.slices] = _rescales(part)
+    _check_slopes(rescale[:, 0], frames)
+    dtype = np.result_type(*[part.dtype for part in parts])
+    values = np.empty((len(frames), first.rows, first.columns), dtype)
+    for part in parts:
+        read = _read_frames(part, budget, decoder)
+        for slice_index, frame_values in zip(part.slices, read, strict=True):
+            values[slice_index] = frame_values
+    rescaled = bool((rescale != (1.0, 0.0)).any()) or dtype == np.float64
+    return from_doubles(values, *rescale.T) if rescaled else values
 
 
 def unreadable_value(instance: Instance) -> DamagedInputError | None:
@@ -207,7 +160,7 @@ def unreadable_value(instance: Instance) -> DamagedInputError | None:
     return None
 
 
-def _layout_of(instance: Instance) -> _Layout:
+def _part_of(instance: Instance, numbers: list[int], slices: list[int]) -> _Part:
     """How an instance's pixels are stored; an error where they are of a kind that is not read."""
     where, header, element = instance.where, instance.header, instance.pixels
     if (unreadable := unreadable_value(instance)) is not None:
@@ -236,7 +189,12 @@ def _layout_of(instance: Instance) -> _Layout:
         raise damaged("floating-point pixels in a compressed syntax", where)
     if syntax.native and element.length is None:
         raise damaged("the pixels are compressed, the header does not say how", where)
-    return _Layout(
+    return _Part(
+        instance=instance,
+        numbers=numbers,
+        slices=slices,
+        element=element,
+        syntax=syntax,
         rows=rows,
         columns=columns,
         frames=_whole(header, "NumberOfFrames", where, 1),
@@ -244,9 +202,6 @@ def _layout_of(instance: Instance) -> _Layout:
         stored=stored,
         low=high + 1 - stored,
         inverted=photometric == "MONOCHROME1",
-        swapped=syntax.uid == uid.ExplicitVRBigEndian and allocated == 8 and element.vr == "OW",
-        syntax=syntax,
-        element=element,
     )
 
 
@@ -282,36 +237,33 @@ def _whole(
 
 
 def _number(header: Any, keyword: str, where: str, absent: float | None) -> float:
-    value = header.get(keyword)
-    missing = value is None or value == ""
-    if missing and absent is not None:
+    text = stored(header, keyword)
+    if not text and absent is not None:
         return absent
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = np.nan
-    if not np.isfinite(number):
-        raise damaged(f"{keyword} is {'missing' if missing else 'not a number'}", where)
-    return number
+    values = numbers(text)
+    if len(values) != 1:
+        raise damaged(f"{keyword} is {'not a number' if text else 'missing'}", where)
+    return values[0]
 
 
-def _rescales(instance: Instance, numbers: Sequence[int]) -> list[tuple[float, float]]:
+def _rescales(part: _Part) -> list[tuple[float, float]]:
     """Rescale slope and intercept of frames (PS3.3, C.11.1 and C.7.6.16.2.9); (1, 0) where absent."""
-    header, where = instance.header, instance.where
+    header, where = part.instance.header, part.instance.where
     if header.get("ModalityLUTSequence"):
         raise UnsupportedInputError(
             "values given by a table (Modality LUT)",
             where=where,
             remedy="export the series again, without derived images",
         )
+
     groups = items(header, "PerFrameFunctionalGroupsSequence")
     shared = first_item(header, "SharedFunctionalGroupsSequence")
     common = _rescale(_transformation(shared) or header, where)
-    rescales = []
-    for number in numbers:
-        own = _transformation(groups[number - 1]) if number <= len(groups) else None
-        rescales.append(common if own is None else _rescale(own, where))
-    return rescales
+    own = [
+        _transformation(groups[number - 1]) if number <= len(groups) else None
+        for number in part.numbers
+    ]
+    return [common if holder is None else _rescale(holder, where) for holder in own]
 
 
 def _transformation(group: Any) -> Any:
@@ -325,102 +277,110 @@ def _rescale(holder: Any, where: str) -> tuple[float, float]:
     return slope, _number(holder, "RescaleIntercept", where, 0.0)
 
 
+def _check_slopes(slopes: NDArray[np.float64], frames: Sequence[Frame]) -> None:
+    """Refuse a slope beside which nothing of the other slices, or of its own, would be left."""
+    usual = float(np.median(np.abs(slopes)))
+    for slope, frame in zip(np.abs(slopes), frames, strict=True):
+        if not usual / MOST_SLOPES <= slope <= usual * MOST_SLOPES:
+            raise damaged(
+                f"RescaleSlope is {slope:g}, that of most slices {usual:g}", frame.instance.where
+            )
+
+
+def _check_length(part: _Part) -> None:
+    """Refuse fewer or more pixels than the header claims; padding of less than a row is allowed."""
+    length, number = part.element.length or 0, max(part.numbers)
+    padding = length - part.frames * part.frame_bytes
+    size = f"{part.rows} x {part.columns}"
+    if number * part.frame_bytes > length:
+        raise damaged(f"the pixels end before frame {number} of {size}", part.instance.where)
+    if padding >= max(part.frame_bytes // part.rows, 2):
+        raise damaged(f"there are more pixels than {part.frames} of {size}", part.instance.where)
+
+
 def _read_frames(part: _Part, budget: Budget, decoder: DecoderProcess) -> Iterator[NDArray[Any]]:
     """Yield the values of an instance's frames."""
-    layout, where = part.layout, part.instance.where
     try:
         with open_pixels(part.instance, budget) as file:
-            if layout.syntax.native:
+            if part.syntax.native:
                 for number in part.numbers:
-                    yield _native(file, layout, number, where)
+                    yield _native(file, part, number)
                 return
-            fragments = _fragments_of(file, layout, where)
+            fragments = _fragments_of(file, part)
             for number in part.numbers:
-                frame = _compressed(file, fragments[number - 1], where)
-                yield _decoded(frame, layout, decoder, where, budget.limits)
+                frame = b"".join(_fragment(file, position) for position in fragments[number - 1])
+                yield _decoded(frame, part, decoder, budget.limits)
     except OSError as error:
-        raise cannot_read(error, where) from error
+        raise cannot_read(error, part.instance.where) from error
 
 
-def _native(file: BoundedFile, layout: _Layout, number: int, where: str) -> NDArray[Any]:
+def _native(file: FileBytes, part: _Part, number: int) -> NDArray[Any]:
     """Read a frame that is not compressed."""
-    first = (number - 1) * layout.frame_bytes
-    # Where bytes are swapped in pairs, an odd frame begins in the middle of one.
-    begin = first & ~1 if layout.swapped else first
-    size = first + layout.frame_bytes - begin
-    size += size & 1 if layout.swapped else 0
-    file.seek(layout.element.start + begin)
-    raw = file.read(size)
-    if len(raw) < size:
-        raise _cut_short(where)
-    if layout.swapped:
-        swapped = np.frombuffer(raw, "<u2").byteswap().view("u1")
-        cells = swapped[first - begin : first - begin + layout.frame_bytes]
-    else:
-        big = layout.syntax.uid == uid.ExplicitVRBigEndian
-        cells = np.frombuffer(raw, layout.dtype.newbyteorder(">" if big else "<"))
-    return _values(cells.reshape(layout.rows, layout.columns), layout, layout.stored, layout.low)
+    big = part.syntax.uid == uid.ExplicitVRBigEndian
+    # 8 bits in big endian words stand pairwise the wrong way round; an odd frame begins inside a pair.
+    swapped = big and part.dtype.itemsize == 1 and part.element.vr == "OW"
+    first = (number - 1) * part.frame_bytes
+    begin, end = first, first + part.frame_bytes
+    if swapped:
+        begin, end = begin & ~1, end + 1 & ~1
+    raw = file.read(part.element.start + begin, end - begin)
+    if len(raw) < end - begin:
+        raise damaged("cut short: the pixels end too early", file.where)
+    if swapped:
+        raw = np.frombuffer(raw, "<u2").byteswap().tobytes()[first - begin :][: part.frame_bytes]
+    cells = np.frombuffer(raw, part.dtype.newbyteorder(">" if big else "<"))
+    return _values(cells.reshape(part.rows, part.columns), part, part.stored, part.low)
 
 
-def _fragments_of(file: BoundedFile, layout: _Layout, where: str) -> list[list[int]]:
+def _fragments_of(file: FileBytes, part: _Part) -> list[list[int]]:
     """The positions of each frame's fragments (PS3.5, A.4: an offset table, then fragments)."""
-    file.seek(layout.element.start)
-    try:
-        offsets = parse_basic_offsets(file)
-        first = file.tell()
-        _, fragments = parse_fragments(file)
-    except (ValueError, struct.error) as error:
-        raise damaged("the compressed pixels are corrupt", where) from error
+    where, positions, position = file.where, [], part.element.start
+    while (head := file.read(position, 8))[:4] == _ITEM and len(head) == 8:
+        positions.append(position)
+        position += 8 + int.from_bytes(head[4:], "little")
+        if len(positions) > MOST_FRAGMENTS:
+            raise damaged("the compressed pixels are in too many pieces", where)
+    ended = len(head) < 4 or head[:4] == _SEQUENCE_END
+    if not ended or not positions or len(table := _fragment(file, positions[0])) % 4:
+        raise damaged("the compressed pixels are corrupt", where)
+    fragments = positions[1:]
     if not fragments:
-        raise _cut_short(where)
-    if layout.frames == 1:
+        raise damaged("cut short: the pixels end too early", where)
+    if part.frames == 1:
         return [fragments]
-    if len(fragments) == layout.frames:
+    if len(fragments) == part.frames:
         return [[fragment] for fragment in fragments]
-    if offsets:
-        index_of = {position: index for index, position in enumerate(fragments)}
-        begins = [index_of.get(first + offset, -1) for offset in offsets]
+    if table:
+        index_of = {fragment - fragments[0]: index for index, fragment in enumerate(fragments)}
+        begins = [index_of.get(offset, -1) for offset in np.frombuffer(table, "<u4").tolist()]
         if begins[0] != 0 or any(end <= begin for begin, end in pairwise(begins)):
             raise damaged("the table of frames leads elsewhere than to frames", where)
-    else:
-        ends = [_ends_image(file, fragment) for fragment in fragments[:-1]]
+    else:  # an image ends with a marker, and some padding
+        ends = [_END_OF_IMAGE in _fragment(file, fragment)[-10:] for fragment in fragments[:-1]]
         begins = [0, *(index + 1 for index, end in enumerate(ends) if end)]
-    if len(begins) != layout.frames:
-        raise damaged(f"{len(begins)} compressed frames, the header says {layout.frames}", where)
+    if len(begins) != part.frames:
+        raise damaged(f"{len(begins)} compressed frames, the header says {part.frames}", where)
     return [fragments[begin:end] for begin, end in pairwise([*begins, len(fragments)])]
 
 
-def _ends_image(file: BoundedFile, fragment: int) -> bool:
-    """Whether a fragment ends with an end-of-image marker and some padding."""
-    file.seek(fragment + 4)
-    length = int.from_bytes(file.read(4), "little")
-    file.seek(max(length - 10, 0), SEEK_CUR)
-    return _END_OF_IMAGE in file.read(min(length, 10))
+def _fragment(file: FileBytes, position: int) -> bytes:
+    """The value of an item."""
+    length = int.from_bytes(file.read(position + 4, 4), "little")
+    value = file.read(position + 8, length)
+    if len(value) < length:
+        raise damaged("cut short: the pixels end too early", file.where)
+    return value
 
 
-def _compressed(file: BoundedFile, fragments: list[int], where: str) -> bytes:
-    """Read the bytes of a compressed frame."""
-    parts = []
-    for fragment in fragments:
-        file.seek(fragment + 4)
-        length = int.from_bytes(file.read(4), "little")
-        parts.append(file.read(length))
-        if len(parts[-1]) < length:
-            raise _cut_short(where)
-    return b"".join(parts)
-
-
-def _decoded(
-    frame: bytes, layout: _Layout, decoder: DecoderProcess, where: str, limits: Limits
-) -> NDArray[Any]:
+def _decoded(frame: bytes, part: _Part, decoder: DecoderProcess, limits: Limits) -> NDArray[Any]:
     """Decode a compressed frame."""
-    syntax, rows, columns = layout.syntax, layout.rows, layout.columns
+    syntax, rows, columns, where = part.syntax, part.rows, part.columns, part.instance.where
     memory = max(MEMORY, limits.decoded_bytes // 8) + SAMPLE_COST * rows * columns
     low = 0
     try:
         if syntax.decoder == "pydicom":  # RLE encodes cells, the others samples
-            coded, bits, low = 8 * layout.dtype.itemsize, layout.stored, layout.low
-            if len(frame) > layout.frame_bytes * _RLE_GROWTH + _RLE_HEADER:
+            coded, bits, low = 8 * part.dtype.itemsize, part.stored, part.low
+            if len(frame) > part.frame_bytes * _RLE_GROWTH + _RLE_HEADER:
                 raise damaged(f"a {syntax.name} frame is longer than its pixels", where)
         else:
             stream = describe(frame)
@@ -432,8 +392,8 @@ def _decoded(
                 )
             frame, coded, bits = stream.frame, stream.precision, stream.precision
             # Bits above those stored are junk, but lossy samples may overshoot, where that can be told.
-            if not syntax.lossy or (layout.dtype.kind == "i" and not stream.signed):
-                bits = min(bits, layout.stored)
+            if not syntax.lossy or (part.dtype.kind == "i" and not stream.signed):
+                bits = min(bits, part.stored)
         cell = 8 if coded <= 8 else 16 if coded <= 16 else 32
         settings = {
             "syntax": _DECODED_AS.get(syntax.uid, syntax.uid),
@@ -465,14 +425,14 @@ def _decoded(
             remedy="end other programs, or allow more processes or memory, and try again",
         ) from error
     cells = np.frombuffer(samples, f"<u{cell // 8}").reshape(rows, columns)
-    return _values(cells, layout, bits, low)
+    return _values(cells, part, bits, low)
 
 
-def _values(cells: NDArray[Any], layout: _Layout, bits: int, low: int) -> NDArray[Any]:
-    """Samples out of their cells: masked, with their sign, and more is brighter."""
-    kind, itemsize = layout.dtype.kind, cells.dtype.itemsize
+def _values(cells: NDArray[Any], part: _Part, bits: int, low: int) -> NDArray[Any]:
+    """Samples out of their cells: masked, with their sign, larger ones brighter."""
+    kind, itemsize = part.dtype.kind, cells.dtype.itemsize
     if kind == "f":
-        return -cells if layout.inverted else cells
+        return -cells if part.inverted else cells
     values: NDArray[Any] = cells.astype(f"u{itemsize}", copy=False)
     unused = 8 * itemsize - bits
     if unused:  # up against the top of the cell, then down again with or without the sign
@@ -480,11 +440,7 @@ def _values(cells: NDArray[Any], layout: _Layout, bits: int, low: int) -> NDArra
     values = values.view(f"{kind}{itemsize}")
     if unused:
         values = values >> unused
-    if not layout.inverted:
+    if not part.inverted:
         return values
-    top = (1 << layout.stored) - 1
+    top = (1 << part.stored) - 1
     return ~values if kind == "i" else top - np.minimum(values, top)
-
-
-def _cut_short(where: str) -> DamagedInputError:
-    return damaged("cut short: the pixels end too early", where)

@@ -20,10 +20,10 @@ from gliosight.read.dicom.acquisition import (
     frame_count,
     frames_of,
 )
-from gliosight.read.dicom.discover import EXPORTED_TWICE
 from gliosight.read.dicom.elements import integer, stored
+from gliosight.read.dicom.files import EXPORTED_TWICE
 from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
-from gliosight.read.dicom.instances import MR_IMAGES, Instance, is_mr_image
+from gliosight.read.dicom.instances import MR_IMAGES, Instance, is_lossy, is_mr_image, refusal
 from gliosight.read.dicom.pixels import unreadable_value
 from gliosight.read.dicom.rules import Identified, identify
 from gliosight.read.dicom.split import (
@@ -37,7 +37,6 @@ from gliosight.read.dicom.split import (
     split,
     why_no_stack,
 )
-from gliosight.read.dicom.syntaxes import is_lossy, refusal
 from gliosight.read.flags import flag
 from gliosight.study import Flag, Geometry
 

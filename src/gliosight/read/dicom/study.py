@@ -26,16 +26,10 @@ from gliosight.errors import (
 from gliosight.read.checks import OTHERS, keep_real
 from gliosight.read.detect import InputFile, relative
 from gliosight.read.dicom.choose import choose_images, confirm_order, same_grid
-from gliosight.read.dicom.decoder import DecoderProcess
-from gliosight.read.dicom.discover import (
-    discover,
-    is_dicomdir,
-    read_dicomdir,
-    summed_up,
-    without_copies,
-)
+from gliosight.read.dicom.decoder import one_decoder
+from gliosight.read.dicom.files import discover, read_dicomdir, summed_up, without_copies
 from gliosight.read.dicom.grouping import StudyKey
-from gliosight.read.dicom.instances import Instance
+from gliosight.read.dicom.instances import Instance, is_dicomdir
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
 from gliosight.read.grid import LEAST_COVERED, pixels_of, resample
@@ -107,13 +101,13 @@ def studies_in(
             raise NothingReadableError(
                 "the DICOMDIR names no file", where=directory.name, remedy="give the folder instead"
             )
-    discovered = discover(paths, root, budget, tell)
-    problems += zip(discovered.unread, discovered.problems, strict=True)
+    instances, unread = discover(paths, root, budget, tell)
+    problems += unread
     incomplete = _incomplete(directory, problems) if directory is not None and problems else None
     problems = summed_up(problems)
     beside = {path.parent: error for path, error in reversed(problems)}
     studies = []
-    for key, series in series_of(discovered.instances).items():
+    for key, series in series_of(instances).items():
         folders = sorted(_folders(series))
         problem = incomplete or next((beside[path] for path in folders if path in beside), None)
         studies.append(_study(key, series, problem))
@@ -216,7 +210,7 @@ def read_dicom(
     """
     if source.problem is not None:
         raise source.problem
-    with DecoderProcess() as decoder:
+    with one_decoder() as decoder:
         choice, values, notes = choose_images(source.series, budget, wanted or {}, decoder)
     flair = choice.chosen[MrSequence.FLAIR]
     notes += choice.flags

@@ -1,7 +1,8 @@
-"""Many files, and DICOMDIRs: what is found, what is told, and where they may not lead."""
+"""Many files, and DICOMDIRs: what is read once, what is a problem, and where they may not lead."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from pydicom.sequence import Sequence
 
 from gliosight.errors import DamagedInputError, LimitExceededError, NothingReadableError
 from gliosight.read.detect import InputFile, Kind
-from gliosight.read.dicom import discover as discover_module
-from gliosight.read.dicom.discover import EXPORTED_TWICE, discover, read_dicomdir, summed_up
+from gliosight.read.dicom import files as module
+from gliosight.read.dicom.files import EXPORTED_TWICE, discover, read_dicomdir, summed_up
 from gliosight.read.dicom.instances import Instance
 from gliosight.read.dicom.study import studies_in
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits
@@ -56,20 +57,28 @@ def dicomdir(path: Path, references: Iterable[object]) -> Path:
     return write(path, made)
 
 
-def test_files_are_read_in_order_and_told(tmp_path: Path) -> None:
+def found(files: Iterable[Path], folder: Path, **limits: int) -> list[Path]:
+    """The files whose instances are kept; there are no problems."""
+    instances, problems = discover(files, folder, budget(**limits))
+    assert problems == []
+    return [instance.path for instance in instances]
+
+
+def test_files_are_read_in_order(tmp_path: Path) -> None:
     files = [slice_file(tmp_path / f"{9 - k}.dcm", k) for k in range(4)]
     (tmp_path / "note.txt").write_text("nothing of interest")
-    told: list[tuple[int, int]] = []
-    found = discover(
+    calls: list[tuple[int, int]] = []
+    instances, problems = discover(
         [*files, tmp_path / "note.txt", tmp_path / "gone.dcm"],
         tmp_path,
         budget(),
-        lambda done, total: told.append((done, total)),
+        lambda done, total: calls.append((done, total)),
     )
-    assert [one.header.InstanceNumber for one in found.instances] == [0, 1, 2, 3]
-    assert [type(one) for one in found.problems] == [DamagedInputError, NothingReadableError]
-    assert [one.where for one in found.problems] == ["note.txt", "gone.dcm"]
-    assert told == [(k, 6) for k in range(1, 7)]
+    assert [one.header.InstanceNumber for one in instances] == [0, 1, 2, 3]
+    assert [type(error) for _, error in problems] == [DamagedInputError, NothingReadableError]
+    assert [error.where for _, error in problems] == ["note.txt", "gone.dcm"]
+    assert calls == [(k, 6) for k in range(1, 7)]
+    assert discover([], tmp_path, budget()) == ((), [])
 
 
 def test_a_series_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
@@ -82,8 +91,7 @@ def test_a_series_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
         slice_file(tmp_path / "b" / f"{number}.dcm", number).write_bytes(b"\0" * 128 + b"DICM")
     (tmp_path / "b" / "2.dcm").write_text("text")
     paths = sorted(tmp_path.rglob("*.dcm"))
-    found = discover(paths, tmp_path, budget())
-    problems = summed_up(zip(found.unread, found.problems, strict=True))
+    problems = summed_up(discover(paths, tmp_path, budget())[1])
     assert [(path.relative_to(tmp_path).as_posix(), one.what) for path, one in problems] == [
         ("a/01.dcm", "cut short: the pixels end too early, as in 39 other files of its folder"),
         ("b/0.dcm", "not a DICOM object, as in 2 other files of its folder"),
@@ -109,30 +117,19 @@ def test_a_dicomdir_that_leads_nowhere_is_one_problem(tmp_path: Path) -> None:
     assert "1,200 files that cannot be read, such as A/S0/I0 (no such file" in problem.what
 
 
-def test_nothing_to_read(tmp_path: Path) -> None:
-    assert discover([], tmp_path, budget()).instances == ()
-
-
 def test_the_same_instance_twice(tmp_path: Path) -> None:
     first = slice_file(tmp_path / "a" / "1.dcm", 1)
-    again = slice_file(tmp_path / "b" / "copy.dcm", 1)
-    found = discover([first, again], tmp_path, budget())
-    assert [one.path for one in found.instances] == [first]
-    assert found.problems == ()
+    assert found([first, slice_file(tmp_path / "b" / "copy.dcm", 1)], tmp_path) == [first]
 
 
-def test_one_uid_for_a_whole_series(tmp_path: Path) -> None:
+@pytest.mark.parametrize("differing", ["ImagePositionPatient", "InConcatenationNumber"])
+def test_one_uid_for_a_whole_series(tmp_path: Path, differing: str) -> None:
     """Bad de-identification gives every slice the same UID; none of them is lost."""
-    files = [slice_file(tmp_path / f"{k}.dcm", k, SOPInstanceUID="1.2.3") for k in range(3)]
-    assert len(discover(files, tmp_path, budget()).instances) == 3
-
-
-def test_one_uid_for_a_whole_concatenation(tmp_path: Path) -> None:
     files = [
-        slice_file(tmp_path / f"{k}.dcm", 1, SOPInstanceUID="1.2.3", InConcatenationNumber=k)
-        for k in (1, 2)
+        slice_file(tmp_path / f"{k}.dcm", 1, SOPInstanceUID="1.2.3", **{differing: value})
+        for k, value in enumerate([[0, 0, 1], [0, 0, 2]] if "Position" in differing else [1, 2])
     ]
-    assert len(discover(files, tmp_path, budget()).instances) == 2
+    assert found(files, tmp_path) == files
 
 
 def test_no_uid_at_all(tmp_path: Path) -> None:
@@ -142,20 +139,20 @@ def test_no_uid_at_all(tmp_path: Path) -> None:
         element = b"\x08\0\x18\0UI\x08\x001.2.3.1\0"
         assert element in data
         path.write_bytes(data.replace(element, b"")[:-1] + bytes([k]))
-    assert len(discover(files, tmp_path, budget()).instances) == 2
+    assert found(files, tmp_path) == files
 
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files whose pixels are read to compare them."""
     paths: list[Path] = []
-    real = discover_module.open_pixels
+    real = module.open_pixels
 
     def counted(one: Instance, budget: Budget) -> object:
         paths.append(one.path)
         return real(one, budget)
 
-    monkeypatch.setattr(discover_module, "open_pixels", counted)
+    monkeypatch.setattr(module, "open_pixels", counted)
     return paths
 
 
@@ -205,10 +202,10 @@ def test_what_was_exported_twice_is_read_once(
                 for key, one in given.items()
             }
             files.append(slice_file(tmp_path / folder / f"{k}.dcm", k, **own))
-    found = discover(files, tmp_path, budget()).instances
-    assert (len(found), len(opened)) == (left, read)
-    assert [one.path for one in found][:3] == files[:3]
-    assert sum(EXPORTED_TWICE in one.oddities for one in found) == 6 - left
+    instances, _ = discover(files, tmp_path, budget())
+    assert (len(instances), len(opened)) == (left, read)
+    assert [one.path for one in instances][:3] == files[:3]
+    assert sum(EXPORTED_TWICE in one.oddities for one in instances) == 6 - left
 
 
 @pytest.mark.parametrize(("off", "left"), [(4e-4, 4), (-0.015, 4), (0.05, 8)])
@@ -224,9 +221,9 @@ def test_what_was_exported_twice_with_places_rounded(tmp_path: Path, off: float,
         for copy in (0, 1)
         for k in range(4)
     ]
-    found = discover(files, tmp_path, budget()).instances
-    assert len(found) == left
-    assert [one.path for one in found][:4] == files[:4]
+    kept = found(files, tmp_path)
+    assert len(kept) == left
+    assert kept[:4] == files[:4]
 
 
 @pytest.mark.parametrize(("volumes", "opens"), [(2, 4), (3, 6), (4, 0), (20, 0)])
@@ -244,7 +241,7 @@ def test_pixels_of_a_dynamic_series_are_not_read(
         for volume in range(volumes)
         for place in range(2)
     ]
-    assert len(discover(files, tmp_path, budget()).instances) == len(files)
+    assert found(files, tmp_path) == files
     assert len(opened) == opens
 
 
@@ -260,15 +257,13 @@ def test_of_two_exports_the_whole_one_is_kept(tmp_path: Path) -> None:
         )
         for k in (1, 2, 3)
     ]
-    found = discover(sorted(part + whole), tmp_path, budget()).instances
-    assert [one.path for one in found] == whole
+    assert found(sorted(part + whole), tmp_path) == whole
 
 
 def test_dicomdir_in_a_folder_is_no_image(tmp_path: Path) -> None:
     directory = dicomdir(tmp_path / "DICOMDIR", [None])
-    found = discover([directory, slice_file(tmp_path / "1.dcm", 1)], tmp_path, budget())
-    assert len(found.instances) == 1
-    assert found.problems == ()
+    image = slice_file(tmp_path / "1.dcm", 1)
+    assert found([directory, image], tmp_path) == [image]
 
 
 def test_too_many_files(tmp_path: Path) -> None:
@@ -292,16 +287,16 @@ def test_references(tmp_path: Path, on_disc: str, reference: object) -> None:
     path = slice_file(tmp_path / on_disc, 1)
     listed = read_dicomdir(dicomdir(tmp_path / "DICOMDIR", [None, reference]), tmp_path, budget())
     assert listed == [path]
-    assert len(discover(listed, tmp_path, budget()).instances) == 1
+    assert found(listed, tmp_path) == [path]
 
 
 def test_missing_references_are_reported(tmp_path: Path) -> None:
     slice_file(tmp_path / "IM1", 1)
     directory = dicomdir(tmp_path / "DICOMDIR", ["IM1", "IM2", ["A", "IM3"], "IM1"])
     listed = read_dicomdir(directory, tmp_path, budget())
-    found = discover(listed, tmp_path, budget())
-    assert len(found.instances) == 1
-    assert [one.where for one in found.problems] == ["IM2", "A/IM3"]
+    instances, problems = discover(listed, tmp_path, budget())
+    assert len(instances) == 1
+    assert [error.where for _, error in problems] == ["IM2", "A/IM3"]
 
 
 @pytest.mark.parametrize(
@@ -340,11 +335,8 @@ def test_links_inside_are_followed(tmp_path: Path) -> None:
 def test_link_to_itself(tmp_path: Path) -> None:
     (tmp_path / "LOOP").symlink_to(tmp_path / "LOOP")
     directory = dicomdir(tmp_path / "DICOMDIR", ["LOOP"])
-    try:
-        listed = read_dicomdir(directory, tmp_path, budget())
-    except NothingReadableError:
-        return
-    assert discover(listed, tmp_path, budget()).instances == ()
+    with contextlib.suppress(NothingReadableError):
+        assert discover(read_dicomdir(directory, tmp_path, budget()), tmp_path, budget())[0] == ()
 
 
 def test_an_image_called_dicomdir(tmp_path: Path) -> None:
