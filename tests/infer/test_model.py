@@ -127,7 +127,7 @@ def test_an_engine_that_is_not_installed_names_its_extra(monkeypatch: pytest.Mon
 def test_progress_is_told_to_the_end(model: Model, small_phantom: Phantom) -> None:
     told: list[tuple[int, int]] = []
     given = prepare(small_phantom.study(), model.card.input)
-    model.predict(given, lambda done, total: told.append((done, total)))
+    model.predict(given, lambda _, done, total: told.append((done, total)))
     assert told[-1] == (len(given), len(given))
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import click
 from gliosight.cli import SuggestingGroup
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
-from gliosight.cli.output import Progress, print_json, print_text, progress_display
+from gliosight.cli.output import print_json, print_text, progress_display
 from gliosight.errors import (
     DamagedInputError,
     NothingReadableError,
@@ -100,9 +100,9 @@ def index_command(
     check_file(out, overwrite=overwrite)
     people = read_people(people_file) if people_file else NOBODY
     parsed = parse_roots(roots)
-    with progress_display("index", shown=not (quiet or as_json)) as tell:
+    with progress_display("index", shown=not (quiet or as_json)) as progress:
         indexed = index_roots(
-            parsed, out.parent, people=people, tumour_free=tumour_free, tell=_counter(tell)
+            parsed, out.parent, people=people, tumour_free=tumour_free, progress=progress
         )
     write_manifest(indexed.rows, out)
     summary = summarize(Manifest(indexed.rows, out.parent))
@@ -160,8 +160,8 @@ def describe_command(
                 remedy="leave out -o; its column excluded says why",
             )
     summary = summarize(manifest)
-    with progress_display("describe", shown=not (quiet or as_json)) as tell:
-        looked = look(manifest, _counter(tell))
+    with progress_display("describe", shown=not (quiet or as_json)) as progress:
+        looked = look(manifest, progress)
     if page is not None:
         write_whole(page, render_page(manifest, path.name, summary, looked))
     if as_json:
@@ -231,8 +231,8 @@ def audit_command(
 
     manifest = read_manifest(path)
     split = read_split(split_file, strict=False) if split_file else None
-    with progress_display("audit", shown=not (quiet or as_json)) as tell:
-        result = audit(manifest, split, _counter(tell))
+    with progress_display("audit", shown=not (quiet or as_json)) as progress:
+        result = audit(manifest, split, progress)
     if as_json:
         print_json({"counts": result.counts, **asdict(result)})
     elif not quiet:
@@ -479,11 +479,6 @@ def _column(title: object, cells: Sequence[object]) -> list[str]:
     right = all(isinstance(cell, int) for cell in cells)
     width = max(map(len, texts))
     return [text.rjust(width) if right else text.ljust(width) for text in texts]
-
-
-def _counter(progress: Progress | None) -> Callable[[int, int], None] | None:
-    """The progress bar as the package's own functions call it."""
-    return None if progress is None else lambda done, total: progress("", done, total)
 
 
 def _many(count: int, what: str) -> str:

@@ -122,8 +122,7 @@ def command(
     opened = [read_split(path) for path in splits]
     settings = pipeline.Settings(engine=engine, threads=threads)
     sources = [open_source(name, settings) for name in models]
-    with progress_display("evaluate", shown=not (quiet or as_json)) as tell:
-        progress = None if tell is None else lambda done, total: tell("evaluate", done, total)
+    with progress_display("evaluate", shown=not (quiet or as_json)) as progress:
         if audit:
             # Models and splits go together in the order given; which is by slice, the splits say.
             requests = [

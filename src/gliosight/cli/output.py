@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gliosight.errors import CannotWriteError, GliosightError, printable
@@ -18,8 +18,7 @@ from gliosight.errors import CannotWriteError, GliosightError, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-Progress = Callable[[str, int, int], None]
-
+    from gliosight.analysis import Progress
 
 # Why the answer did not get to stdout, in the order in which it happened.
 _lost: list[OSError] = []

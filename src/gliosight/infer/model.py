@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gliosight.analysis import Progress
 from gliosight.card import ModelCard, NetworkFile, read_card
 from gliosight.errors import ModelError
 from gliosight.infer.engine import (
@@ -50,7 +51,6 @@ ANSWERS = {
 LARGEST_LOGIT = 1e6
 
 Floats = NDArray[np.float32]
-Progress = Callable[[int, int], None]
 
 
 class Model(Protocol):
@@ -67,7 +67,7 @@ class Model(Protocol):
         ...
 
     def predict(self, given: NetworkInput, progress: Progress | None = None) -> Maps:
-        """Predict a study; ``progress`` is called with (slices done, slices in all)."""
+        """Predict a study; ``progress`` is called with the slices done, and those in all."""
         ...
 
 
@@ -144,7 +144,7 @@ def _predict(
         slices[done : done + len(batch)] = slice_logits
         done += len(batch)
         if progress is not None:
-            progress(done, len(given))
+            progress("infer", done, len(given))
     return given.plan.restore(masks, slices)
 
 
