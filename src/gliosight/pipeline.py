@@ -6,22 +6,18 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-import pkgutil
 import platform
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-import gliosight.read
+import gliosight
 from gliosight.analysis import Analysis, Progress, Provenance
 from gliosight.decide import decide, not_assessed
 from gliosight.errors import (
@@ -41,9 +37,10 @@ from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.maps import Maps
 from gliosight.measure import measure
 from gliosight.prepare import prepare
-from gliosight.read import Limits, Options, Request, find, from_arrays, opened, read
+from gliosight.read import Limits, Options, Request, find, opened, read
 from gliosight.read.candidates import DicomCandidate
-from gliosight.study import MrSequence, Study
+from gliosight.read.from_python import SequenceInput, read_study
+from gliosight.study import Study
 from gliosight.write.masks import mask_in, read_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.report import write_report
@@ -76,15 +73,6 @@ __all__ = [
 TABLE = "studies.csv"
 HEADER = ["study_id", "source", "status", "score", "probability", "findings", "volume_ml",
           "volume_px", "warnings", "out", "error"]  # fmt: skip
-# One sequence in Python: a path, an array, or an image of nibabel or SimpleITK.
-SequenceInput = Any
-_IMPORTING = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_IMPORTING.acquire,
-        after_in_parent=_IMPORTING.release,
-        after_in_child=_IMPORTING.release,
-    )
 
 
 @dataclass(frozen=True)
@@ -161,104 +149,6 @@ def analyze(
     read_ms = 1000 * (time.perf_counter() - start)
     settings = settings or Settings()
     return analyze_study(study, settings.load(), settings, read_ms=read_ms, progress=progress)
-
-
-def read_study(
-    source: str | Path | ArrayLike | Mapping[str, SequenceInput],
-    *,
-    affine: ArrayLike | None = None,
-    limits: Limits | None = None,
-) -> Study:
-    """Read one study.
-
-    Parameters
-    ----------
-    source : path, image, array, or mapping of these
-        A file or a folder, see docs/input.md; or an image of nibabel or SimpleITK; or a ``(slices,
-        rows, columns)`` array. One is FLAIR, several come by sequence: ``{"FLAIR": ..., "T1": ...,
-        "T1C": ...}``. Images say where they lie; T1 and T1C on another grid are resampled, as those of
-        NIfTI files are. Arrays are all on one grid.
-    affine : (4, 4) array, optional
-        For arrays: from ``(slice, row, column, 1)`` to RAS+ millimetres. Without it there are no
-        millimetres, sides or volumes in ml. An affine of nibabel is for its own order of axes: give the
-        image itself.
-    limits : Limits, optional
-
-    Raises
-    ------
-    GliosightError
-        See `gliosight.errors`.
-    """
-    with _IMPORTING:
-        _load_readers()
-    if not isinstance(limits, Limits | None):
-        raise UsageError(f"limits are {limits!r}", remedy="give Limits(...), or None")
-    limits = limits or Limits()
-    sources = _by_sequence(source)
-    kinds = sorted({_kind(name, value) for name, value in sources.items()})
-    if len(kinds) > 1:
-        raise UsageError(
-            f"the sequences are given as {' and '.join(kinds)}", remedy="give all as one kind"
-        )
-    if affine is not None and kinds != ["arrays"]:
-        raise UsageError(f"an affine is given with {kinds[0]}", remedy="give it with arrays only")
-    if kinds == ["images"]:
-        from gliosight.read.images import from_images
-
-        return from_images(sources, limits=limits)
-    flair, t1, t1c = sources[MrSequence.FLAIR], *map(sources.get, (MrSequence.T1, MrSequence.T1C))
-    if kinds == ["arrays"]:
-        return from_arrays(flair, t1, t1c, affine=affine, limits=limits)
-    if not isinstance(source, Mapping):
-        return read(Request(Path(flair), limits=limits))
-    return read(Request(None, Path(flair), t1 and Path(t1), t1c and Path(t1c), limits=limits))
-
-
-@functools.cache
-def _load_readers() -> None:
-    """Import what reading imports when it is needed, and codecs of names in DICOM and zip.
-
-    A child that is forked while another thread imports a module could never import it.
-    """
-    readers = (
-        module.name for module in pkgutil.walk_packages(gliosight.read.__path__, "gliosight.read.")
-    )
-    for name in (*readers, "encodings.ascii", "encodings.cp437"):
-        import_module(name)
-
-
-def _by_sequence(source: Any) -> dict[MrSequence, Any]:
-    if not isinstance(source, Mapping):
-        return {MrSequence.FLAIR: source}
-    names: dict[str, Any] = {}
-    for key, value in source.items():
-        name = key.value if isinstance(key, MrSequence) else str(key).upper()
-        if value is not None and name in names:
-            raise UsageError(f"{name} is given twice", remedy="give each sequence once")
-        if value is not None:
-            names[name] = value
-    if not {"FLAIR"} <= names.keys() <= {sequence.value for sequence in MrSequence}:
-        raise UsageError(
-            f"a study of {', '.join(sorted(names)) or 'nothing'}",
-            remedy="name the sequences FLAIR, and T1 and T1C where there are",
-        )
-    return {MrSequence(name): value for name, value in names.items()}
-
-
-def _kind(name: MrSequence, source: Any) -> str:
-    if isinstance(source, (str, os.PathLike)):
-        if not os.fspath(source):
-            raise UsageError(f"the path of {name.value} is empty", remedy="give a file or a folder")
-        return "paths"
-    nibabel = hasattr(source, "dataobj") and hasattr(source, "affine")
-    if nibabel or hasattr(source, "GetDirection"):  # or SimpleITK
-        return "images"
-    if hasattr(source, "__array__"):
-        return "arrays"
-    raise UsageError(
-        f"{name.value} is a {type(source).__name__}",
-        remedy="give a path, a numpy array, or an image of nibabel or SimpleITK",
-    )
 
 
 def analyze_study(
@@ -402,73 +292,67 @@ class Outcome:
     errors: tuple[GliosightError, ...] = ()
 
 
-@dataclass(frozen=True)
-class Output:
-    """Where the results of jobs go, and how.
+# Gives the progress of one study, by its title; entered and left for each.
+Display = Callable[[str], contextlib.AbstractContextManager[Progress | None]]
+
+
+def analyze_many(
+    jobs: Iterable[Job],
+    settings: Settings,
+    display: Display,
+    *,
+    out: Path | None = None,
+    several: bool = False,
+    by_folder: bool = False,
+    overwrite: bool = False,
+    probability: bool = False,
+) -> Iterator[Outcome]:
+    """Read, analyse and write one study after the other; give what became of each.
 
     Parameters
     ----------
-    display : callable
-        Gives the progress of one study, by its title; entered and left for each.
     out : Path, optional
         The result folder; of several studies the folder that gets one for each.
     several : bool
-        Whether there are several jobs: then one that fails does not stop the others.
+        Whether there are several studies: then one that fails does not stop the others.
     by_folder : bool
         Whether result folders are called by the folder that a study lies in, and not by its id.
     overwrite, probability : bool
         See `write_analysis`.
     """
-
-    display: Callable[[str], contextlib.AbstractContextManager[Progress | None]]
-    out: Path | None = None
-    several: bool = False
-    by_folder: bool = False
-    overwrite: bool = False
-    probability: bool = False
-
-
-def analyze_many(jobs: Iterable[Job], settings: Settings, output: Output) -> Iterator[Outcome]:
-    """Read, analyse and write one study after the other; give what became of each."""
     model = settings.load()
     taken: set[str] = set()
     for job in jobs:
+        errors: list[GliosightError] = []
         try:
-            outcome = _analyze_job(job, model, settings, output, taken)
+            start = time.perf_counter()
+            study = job.read()
+            read_ms = 1000 * (time.perf_counter() - start)
+            name = job.source.replace("/", "_") if by_folder else study.study_id
+            folder = out or Path()
+            if several or out is None:
+                folder /= numbered(f"{safe_name(name)}-gliosight", taken)
+            check_out(folder, overwrite=overwrite)
+            with display(job.title) as progress:
+                result = write_analysis(
+                    analyze_study(study, model, settings, read_ms=read_ms, progress=progress),
+                    folder,
+                    overwrite=overwrite,
+                    probability=probability,
+                    withheld=errors.append,
+                )
         except GliosightError as caught:
-            if not output.several:
+            if not several:
                 raise
             error = explained(caught) or caught
             error = error if error.where else within(error, job.title)
-            outcome = Outcome(job.title, job.source, errors=(error,))
-        yield outcome
-
-
-def _analyze_job(
-    job: Job, model: Model, settings: Settings, output: Output, taken: set[str]
-) -> Outcome:
-    start = time.perf_counter()
-    study = job.read()
-    read_ms = 1000 * (time.perf_counter() - start)
-    name = job.source.replace("/", "_") if output.by_folder else study.study_id
-    folder = output.out or Path()
-    if output.several or output.out is None:
-        folder /= numbered(f"{safe_name(name)}-gliosight", taken)
-    check_out(folder, overwrite=output.overwrite)
-    errors: list[InternalError] = []
-    with output.display(job.title) as progress:
-        result = write_analysis(
-            analyze_study(study, model, settings, read_ms=read_ms, progress=progress),
-            folder,
-            overwrite=output.overwrite,
-            probability=output.probability,
-            withheld=errors.append,
-        )
-    taken.add(folded(folder.name))
-    placed = tuple(within(error, f"{folder.name}/{error.where}") for error in errors)
-    for new, error in zip(placed, errors, strict=True):
-        new.__cause__ = error
-    return Outcome(job.title, job.source, {"out": str(folder), **result}, placed)
+            yield Outcome(job.title, job.source, errors=(error,))
+            continue
+        taken.add(folded(folder.name))
+        placed = [within(error, f"{folder.name}/{error.where}") for error in errors]
+        for copy, error in zip(placed, errors, strict=True):
+            copy.__cause__ = error
+        yield Outcome(job.title, job.source, {"out": str(folder), **result}, tuple(placed))
 
 
 def check_table(out: Path, *, overwrite: bool) -> None:

@@ -23,7 +23,7 @@ from gliosight.cli.output import (
     progress_display,
 )
 from gliosight.errors import GliosightError, UsageError, printable
-from gliosight.pipeline import Job, Outcome, Output
+from gliosight.pipeline import Job, Outcome
 from gliosight.read import Options, named_files
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.naming import promises_image
@@ -124,10 +124,17 @@ def command(
             pipeline.check_table(out or Path(), overwrite=overwrite)
         elif out is not None:
             pipeline.check_out(out, overwrite=overwrite)
-        display = partial(progress_display, shown=talks)
-        output = Output(display, out, several, name_by == "folder", overwrite, probability)
         settings = pipeline.Settings(model=model, engine=engine, threads=threads)
-        for outcome in pipeline.analyze_many(jobs, settings, output):
+        for outcome in pipeline.analyze_many(
+            jobs,
+            settings,
+            partial(progress_display, shown=talks),
+            out=out,
+            several=several,
+            by_folder=name_by == "folder",
+            overwrite=overwrite,
+            probability=probability,
+        ):
             outcomes.append(outcome)
             if talks and outcome.result is not None:
                 print_summary(outcome.result, outcome.result["out"])
