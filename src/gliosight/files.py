@@ -36,7 +36,9 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 def safe_name(text: str) -> str:
     """A study's name as a file name: separators and control characters become ``_``."""
-    clean = "".join("_" if one in '/\\:*?"<>|' or not one.isprintable() else one for one in text)
+    clean = "".join(
+        "_" if char in '/\\:*?"<>|' or not char.isprintable() else char for char in text
+    )
     # Cut by bytes, not by characters, of which one has up to four.
     short = clean.strip(" .").encode()[:LONGEST_NAME].decode(errors="ignore")
     return short.rstrip(" .") or "study"
@@ -65,7 +67,9 @@ def safe_names(texts: Sequence[str]) -> list[str]:
 
 
 def absolute(path: Path) -> Path:
-    """An absolute path with a name of its own, which ``.`` and ``..`` are not."""
+    """An absolute path with a name of its own, which ``.`` and ``..`` are not; raises `OSError`."""
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "a name cannot hold a NUL")
     return path.resolve() if path.name in ("", "..") else path.absolute()
 
 
@@ -79,16 +83,15 @@ def is_empty(folder: Path) -> bool:
     return all(path.name == _WORKING for path in folder.iterdir())
 
 
-def cannot_write(error: OSError | ValueError, target: Path) -> CannotWriteError:
-    """The system's error as ours; a ``ValueError`` is a name that no file can have."""
-    number = getattr(error, "errno", None)
+def cannot_write(error: OSError, target: Path) -> CannotWriteError:
+    """The system's error as ours."""
     remedy = "choose another -o"
-    if number in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         remedy = f"make room, or {remedy}"
-    elif number == errno.ENOENT and not target.parent.exists():
+    elif error.errno == errno.ENOENT and not target.parent.exists():
         remedy = f"make the folder above it, or {remedy}"
     return CannotWriteError(
-        f"cannot write the output: {getattr(error, 'strerror', None) or error}",
+        f"cannot write the output: {error.strerror or error}",
         where=printable(target.name or str(target)),
         remedy=f"{remedy}; nothing was left behind",
     )
@@ -101,7 +104,7 @@ def writing(target: Path) -> Iterator[None]:
         yield
     except CannotWriteError:
         raise
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise cannot_write(error, target) from error
 
 
@@ -217,7 +220,7 @@ def remove_abandoned_temporaries() -> None:
 
 
 def _beside(target: Path) -> Path:
-    return target.with_name(f".{target.name}{_WORKING}")
+    return target.parent / f".{target.name}{_WORKING}"
 
 
 @contextlib.contextmanager

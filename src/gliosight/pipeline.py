@@ -163,18 +163,18 @@ def analyze_study(
     card, engine = model.card, model.engine
     timings = {"read": read_ms}
     with _timed(timings, "prepare"):
-        given = prepare(study, card.input)
-        if too_large := [flag for flag in given.flags if flag.code == "HEAD_TOO_LARGE"]:
+        network_input = prepare(study, card.input)
+        if too_large := [flag for flag in network_input.flags if flag.code == "HEAD_TOO_LARGE"]:
             # Lengths that are wrong would mislead the network, and a reader more.
             study = replace(study.without_geometry(), flags=(*study.flags, *too_large))
-            given = prepare(study, card.input)
-        channels, flags = given.channels, given.flags
+            network_input = prepare(study, card.input)
+        channels, flags = network_input.channels, network_input.flags
     with _timed(timings, "infer"):
-        if assessable := given.assessable:
-            maps = model.predict(given, progress)
+        if assessable := network_input.assessable:
+            maps = model.predict(network_input, progress)
         else:
             maps = Maps(np.zeros(study.shape, np.float32), np.zeros(study.shape[0], np.float32))
-        del given  # the stages to come need the room
+        del network_input  # the stages to come need the room
     with _timed(timings, "decide"):
         if assessable:
             decision = decide(maps, study.geometry, card.decision, card.input)
@@ -322,37 +322,42 @@ def analyze_many(
     """
     model = settings.load()
     taken: set[str] = set()
+
+    def run(job: Job) -> Outcome:
+        start = time.perf_counter()
+        study = job.read()
+        read_ms = 1000 * (time.perf_counter() - start)
+        name = job.source.replace("/", "_") if by_folder else study.study_id
+        folder = out or Path()
+        if several or out is None:
+            folder /= numbered(f"{safe_name(name)}-gliosight", taken)
+        check_out(folder, overwrite=overwrite)
+        errors: list[InternalError] = []
+        with display(job.title) as progress:
+            result = write_analysis(
+                analyze_study(study, model, settings, read_ms=read_ms, progress=progress),
+                folder,
+                overwrite=overwrite,
+                probability=probability,
+                withheld=errors.append,
+            )
+        taken.add(folded(folder.name))
+        placed = tuple(within(error, f"{folder.name}/{error.where}") for error in errors)
+        for copy, error in zip(placed, errors, strict=True):
+            copy.__cause__ = error
+        return Outcome(job.title, job.source, {"out": str(folder), **result}, placed)
+
     for job in jobs:
-        errors: list[GliosightError] = []
         try:
-            start = time.perf_counter()
-            study = job.read()
-            read_ms = 1000 * (time.perf_counter() - start)
-            name = job.source.replace("/", "_") if by_folder else study.study_id
-            folder = out or Path()
-            if several or out is None:
-                folder /= numbered(f"{safe_name(name)}-gliosight", taken)
-            check_out(folder, overwrite=overwrite)
-            with display(job.title) as progress:
-                result = write_analysis(
-                    analyze_study(study, model, settings, read_ms=read_ms, progress=progress),
-                    folder,
-                    overwrite=overwrite,
-                    probability=probability,
-                    withheld=errors.append,
-                )
+            outcome = run(job)
         except GliosightError as caught:
             if not several:
                 raise
             error = explained(caught) or caught
-            error = error if error.where else within(error, job.title)
-            yield Outcome(job.title, job.source, errors=(error,))
-            continue
-        taken.add(folded(folder.name))
-        placed = [within(error, f"{folder.name}/{error.where}") for error in errors]
-        for copy, error in zip(placed, errors, strict=True):
-            copy.__cause__ = error
-        yield Outcome(job.title, job.source, {"out": str(folder), **result}, tuple(placed))
+            # A copy: the error itself holds on to all that was read.
+            copy = within(error, error.where or job.title)
+            outcome = Outcome(job.title, job.source, errors=(copy,))
+        yield outcome
 
 
 def check_table(out: Path, *, overwrite: bool) -> None:

@@ -233,7 +233,9 @@ def _as_ours(error: Exception) -> GliosightError:
         return ours
     # Our own last line on the way to the error, whichever library raised it.
     package = Path(__file__).resolve().parent.parent
-    frames = [(Path(one.filename), one.lineno) for one in traceback.extract_tb(error.__traceback__)]
+    frames = [
+        (Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)
+    ]
     path, line = [(path, line) for path, line in frames if path.is_relative_to(package)][-1]
     return InternalError(
         f"{type(error).__name__}: {error}",

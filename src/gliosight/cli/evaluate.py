@@ -12,13 +12,7 @@ import click
 from gliosight import pipeline
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH, engine_options
-from gliosight.cli.output import (
-    print_json,
-    print_text,
-    progress_display,
-    rich_console,
-    table_of,
-)
+from gliosight.cli.output import print_json, print_text, progress_display, rich_console, table_of
 from gliosight.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -122,20 +116,22 @@ def command(
     opened = [read_split(path) for path in splits]
     settings = pipeline.Settings(engine=engine, threads=threads)
     sources = [open_source(name, settings) for name in models]
-    request = partial(Request, manifest, seed=seed)
+    request_of = partial(Request, manifest, seed=seed)
     with progress_display("evaluate", shown=not (quiet or as_json)) as progress:
         if audit:
             # Models and splits go together in the order given; which is by slice, the splits say.
             requests = [
-                request([source], split, fold=fold if split.has_folds else None)
+                request_of([source], split, fold=fold if split.has_folds else None)
                 for source, split in zip(sources, opened, strict=True)
             ]
-            requests.sort(key=lambda one: one.split is None or one.split.by != "slice")
+            requests.sort(key=lambda request: request.split is None or request.split.by != "slice")
             evaluation, both = leak_audit(requests[0], requests[1], progress)
             pictured = [*both]
         else:
             split = opened[0] if opened else None
-            evaluation = evaluate(request(sources, split, parts or ("test",), fold=fold), progress)
+            evaluation = evaluate(
+                request_of(sources, split, parts or ("test",), fold=fold), progress
+            )
             pictured = [evaluation]
     pictures = {
         part.part: worst_cases(part, manifest, scored.predictions)

@@ -60,12 +60,12 @@ class Model:
         """The engine of the network that draws, or of the only one."""
         return self.engines.get("localizer") or next(iter(self.engines.values()))
 
-    def predict(self, given: NetworkInput, progress: Progress | None = None) -> Maps:
+    def predict(self, network_input: NetworkInput, progress: Progress | None = None) -> Maps:
         """Predict a study's maps; ``progress`` counts slices."""
-        masks = np.empty((len(given), *given.images.shape[2:]), dtype=np.float32)
-        slices = np.empty(len(given), dtype=np.float32)
+        masks = np.empty((len(network_input), *network_input.images.shape[2:]), dtype=np.float32)
+        slices = np.empty(len(network_input), dtype=np.float32)
         done = 0
-        for batch in given.batches(BATCH):
+        for batch in network_input.batches(BATCH):
             mask_logits, slice_logits = self._answer(np.ascontiguousarray(batch))
             if self.card.flip:  # the mean over the input and its mirror image
                 other_mask, other_slice = self._answer(np.ascontiguousarray(batch[..., ::-1]))
@@ -74,8 +74,8 @@ class Model:
             rows = slice(done, done := done + len(batch))
             masks[rows], slices[rows] = mask_logits, slice_logits
             if progress is not None:
-                progress("infer", done, len(given))
-        return given.plan.restore(masks, slices)
+                progress("infer", done, len(network_input))
+        return network_input.plan.restore(masks, slices)
 
     def _answer(self, batch: Floats) -> tuple[Floats, Floats]:
         """Logits of each pixel and of each slice."""

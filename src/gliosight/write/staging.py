@@ -14,15 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from gliosight.errors import CannotWriteError, printable
-from gliosight.files import (
-    absolute,
-    is_empty,
-    nearest,
-    recover,
-    safe_names,
-    whole_folder,
-    writing,
-)
+from gliosight.files import absolute, is_empty, nearest, recover, safe_names, whole_folder, writing
 
 # What makes a folder one of ours: nothing else is ever replaced.
 RESULT_FILE = "result.json"
