@@ -6,40 +6,35 @@ code of their class in `gliosight.errors`.
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import logging
+import os
+import signal
 import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gliosight import __version__
+from gliosight.cli.output import close_output, lost_output, print_error, print_line
+from gliosight.errors import (
+    GliosightError,
+    InternalError,
+    LimitExceededError,
+    UsageError,
+    causes,
+    explained,
+)
 
 INTERRUPTED = "interrupted; nothing half-written was left"
-
-try:
-    import contextlib
-    import difflib
-    import logging
-    import os
-    import signal
-    import threading
-    import time
-    import traceback
-    import warnings
-    from collections.abc import Callable, Iterator
-    from importlib import import_module
-    from pathlib import Path
-    from typing import Any
-
-    import click
-
-    from gliosight import __version__
-    from gliosight.cli.output import close_output, lost_output, print_error, print_line
-    from gliosight.errors import (
-        GliosightError,
-        InternalError,
-        LimitExceededError,
-        UsageError,
-        causes,
-        explained,
-    )
-except KeyboardInterrupt:  # whoever is quick with ctrl-C gets no traceback of our imports
-    print(INTERRUPTED, file=sys.stderr)
-    sys.exit(130)
 
 COMMANDS = {
     "analyze": "Find and outline tumour in one study or several.",
