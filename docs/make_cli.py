@@ -35,8 +35,9 @@ SEVERAL = """\
 
 `gliosight analyze` takes several studies, or a folder of them. Each gets its own result folder, and
 `studies.csv` has a row for each, also for those that failed. One that fails does not stop the others; the
-exit code is that of the first that failed. An earlier `studies.csv` is replaced only with `--overwrite`, like
-an earlier result. What a result folder holds: [result.md](result.md).
+exit code is that of the first that failed. Where none could be analysed, the table is written only into a
+folder that `-o` names. An earlier `studies.csv` is replaced only with `--overwrite`, like an earlier result.
+What a result folder holds: [result.md](result.md).
 """
 
 

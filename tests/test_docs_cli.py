@@ -13,7 +13,7 @@ import pytest
 
 from gliosight.analysis import Finding
 from gliosight.cli import COMMANDS, run
-from gliosight.cli.table import HEADER
+from gliosight.pipeline import HEADER
 from gliosight.write.result import load_schema, write_findings
 from tests.write.builders import make_analysis
 

@@ -57,8 +57,9 @@ def test_an_empty_path_is_not_the_working_folder(
 def test_reading_imports_all_readers_at_once() -> None:
     script = """
 import pkgutil, sys
-from gliosight import pipeline, read
-pipeline._load_readers()
+from gliosight import read
+from gliosight.read import from_python
+from_python._load_readers()
 names = {module.name for module in pkgutil.walk_packages(read.__path__, "gliosight.read.")}
 print(*sorted(names - set(sys.modules)))
 """

@@ -7,7 +7,7 @@ the patient's. The mask outlines the FLAIR abnormality: tumour together with its
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal, TypeAlias
@@ -27,6 +27,8 @@ LIMITS = (
     "studies, children, metastases or other lesions: it can miss them or call them tumour."
 )
 Side: TypeAlias = Literal["left", "right", "midline", "unknown"]
+# Called with the name of a stage, how much of it is done, and how much there is.
+Progress: TypeAlias = Callable[[str, int, int], None]
 
 
 class Status(str, Enum):

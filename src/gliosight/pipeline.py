@@ -1,6 +1,6 @@
 """The flow, from top to bottom: read, prepare, infer, decide, measure, write.
 
-`analyze` is the whole tool as a function; the command line and everything else that runs it stay thin.
+`analyze` is the whole tool as a function for one study, `analyze_many` for many; the command line stays thin.
 """
 
 from __future__ import annotations
@@ -8,11 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,23 +18,29 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import gliosight
-from gliosight.analysis import Analysis, Provenance
+from gliosight.analysis import Analysis, Progress, Provenance
 from gliosight.decide import decide, not_assessed
 from gliosight.errors import (
+    CannotWriteError,
+    GliosightError,
     InternalError,
     NothingReadableError,
     UnsupportedInputError,
     UsageError,
+    explained,
+    printable,
+    within,
 )
-from gliosight.files import safe_name, whole_file
+from gliosight.files import folded, numbered, safe_name, whole_file, writing
 from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.maps import Maps
 from gliosight.measure import measure
 from gliosight.prepare import prepare
-from gliosight.read import Limits, Options, Request, find, from_arrays, opened, read
+from gliosight.read import Limits, Options, Request, find, opened, read
 from gliosight.read.candidates import DicomCandidate
-from gliosight.study import Flag, MrSequence, Study
+from gliosight.read.from_python import SequenceInput, read_study
+from gliosight.study import Study
 from gliosight.write.masks import mask_in, read_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.report import write_report
@@ -46,6 +50,7 @@ from gliosight.write.result import (
     result_of,
     write_findings,
     write_result,
+    write_table,
 )
 from gliosight.write.staging import RESULT_FILE, check_out, staged
 
@@ -54,38 +59,20 @@ __all__ = [
     "Request",
     "Settings",
     "analyze",
+    "analyze_many",
     "analyze_study",
     "check_out",
-    "default_out",
     "export_result",
-    "load_model",
     "read",
     "read_study",
     "write_analysis",
+    "write_studies",
 ]
 
-# One sequence in Python: a path, an array, or an image of nibabel or SimpleITK.
-SequenceInput = Any
-# Told the stage's name, how much is done and how much there is.
-Progress = Callable[[str, int, int], None]
-
-
-# Readers of the formats, and codecs of names in DICOM and zip.
-_READERS = (
-    *(
-        f"gliosight.read.{name}"
-        for name in ("nifti", "sidecar", "slices", "zipped", "images", "inspection")
-    ),
-    "gliosight.read.dicom.study",
-    *("encodings.ascii", "encodings.cp437"),
-)
-_IMPORTING = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_IMPORTING.acquire,
-        after_in_parent=_IMPORTING.release,
-        after_in_child=_IMPORTING.release,
-    )
+# The table of all studies of one call.
+TABLE = "studies.csv"
+HEADER = ["study_id", "source", "status", "score", "probability", "findings", "volume_ml",
+          "volume_px", "warnings", "out", "error"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,25 +94,21 @@ class Settings:
     threads: int | None = None
 
     def __post_init__(self) -> None:
-        _check_settings(self.model, self.engine, self.threads)
+        model: object = self.model  # a caller in Python may give anything
+        engine: object = self.engine
+        threads: object = self.threads
+        if not isinstance(model, str | Path) or not str(model):
+            raise UsageError(f"the model is {model!r}", remedy="give its name or its card's path")
+        if not isinstance(engine, str) or engine not in ENGINES:
+            raise UsageError(f"no engine {engine!r}", remedy=f"choose one of {', '.join(ENGINES)}")
+        if threads is not None and type(threads) is not int:
+            raise UsageError(f"threads are {threads!r}", remedy="give a whole number, or None")
+        if threads is not None and not 1 <= threads <= 1024:
+            raise UsageError(f"{threads} threads", remedy="choose 1 to 1024")
 
     def load(self) -> Model:
         """Load the model these settings name."""
         return load_model(str(self.model), engine=self.engine, threads=self.threads)
-
-
-def _check_settings(model: object, engine: object, threads: object) -> None:
-    """Raise `UsageError` for what a caller in Python may put there by mistake."""
-    if not isinstance(model, str | Path) or not str(model):
-        raise UsageError(f"the model is {model!r}", remedy="give its name or the path of its card")
-    if not isinstance(engine, str) or engine not in ENGINES:
-        raise UsageError(f"no engine {engine!r}", remedy=f"choose one of {', '.join(ENGINES)}")
-    if threads is None:
-        return
-    if isinstance(threads, bool) or not isinstance(threads, int):
-        raise UsageError(f"threads are {threads!r}", remedy="give a whole number, or None")
-    if not 1 <= threads <= 1024:
-        raise UsageError(f"{threads} threads", remedy="choose 1 to 1024")
 
 
 def analyze(
@@ -145,11 +128,7 @@ def analyze(
         For arrays, see `read_study`.
     settings : Settings, optional
     progress : callable, optional
-        Told ``(stage, done, total)`` now and then.
-
-    Returns
-    -------
-    Analysis
+        Called with ``(stage, done, total)`` now and then.
 
     Raises
     ------
@@ -157,14 +136,9 @@ def analyze(
         See `gliosight.errors`.
     """
     if not isinstance(settings, Settings | None):
-        raise UsageError(
-            f"settings are a {type(settings).__name__}", remedy="give Settings(...) or None"
-        )
+        raise UsageError(f"settings are a {type(settings).__name__}", remedy="give Settings(...)")
     if progress is not None and not callable(progress):
-        raise UsageError(
-            f"progress is a {type(progress).__name__}",
-            remedy="give a function of (stage, done, total), or None",
-        )
+        raise UsageError(f"progress is a {type(progress).__name__}", remedy="give a function")
     start = time.perf_counter()
     if isinstance(source, Study):
         if affine is not None:
@@ -177,74 +151,6 @@ def analyze(
     return analyze_study(study, settings.load(), settings, read_ms=read_ms, progress=progress)
 
 
-def read_study(
-    source: str | Path | ArrayLike | Mapping[str, SequenceInput],
-    *,
-    affine: ArrayLike | None = None,
-    limits: Limits | None = None,
-) -> Study:
-    """Read one study.
-
-    Parameters
-    ----------
-    source : path, image, array, or mapping of these
-        A file or a folder, see docs/input.md; or an image of nibabel or SimpleITK; or a ``(slices,
-        rows, columns)`` array. One is FLAIR, several come by sequence: ``{"FLAIR": ..., "T1": ...,
-        "T1C": ...}``. Images say where they lie; T1 and T1C on another grid are resampled, as those of
-        NIfTI files are. Arrays are all on one grid.
-    affine : (4, 4) array, optional
-        For arrays: from ``(slice, row, column, 1)`` to RAS+ millimetres. Without it there are no
-        millimetres, sides or volumes in ml. An affine of nibabel is for its own order of axes: give the
-        image itself.
-    limits : Limits, optional
-
-    Raises
-    ------
-    GliosightError
-        See `gliosight.errors`.
-    """
-    _load_readers()
-    if not isinstance(limits, Limits | None):
-        raise UsageError(f"limits are {limits!r}", remedy="give Limits(...), or None")
-    limits = limits or Limits()
-    sources = _by_sequence(source)
-    kinds = {_kind(name, value) for name, value in sources.items()}
-    if len(kinds) > 1:
-        raise UsageError(
-            f"the sequences are given as {' and '.join(sorted(kinds))}",
-            remedy="give all as one kind",
-        )
-    (kind,) = kinds
-    if affine is not None and kind != "arrays":
-        raise UsageError(f"an affine is given with {kind}", remedy="give it with arrays only")
-    flair, t1, t1c = (
-        sources[MrSequence.FLAIR],
-        sources.get(MrSequence.T1),
-        sources.get(MrSequence.T1C),
-    )
-    if kind == "paths":
-        if isinstance(source, Mapping):
-            return read(
-                Request(None, Path(flair), t1 and Path(t1), t1c and Path(t1c), limits=limits)
-            )
-        return read(Request(Path(flair), limits=limits))
-    if kind == "images":
-        from gliosight.read.images import from_images
-
-        return from_images(sources, limits=limits)
-    return from_arrays(flair, t1, t1c, affine=affine, limits=limits)
-
-
-def _load_readers() -> None:
-    """Import what reading imports when it is needed.
-
-    A child that is forked while another thread imports a module could never import it.
-    """
-    with _IMPORTING:
-        for name in _READERS:
-            import_module(name)
-
-
 def analyze_study(
     study: Study,
     model: Model,
@@ -255,31 +161,30 @@ def analyze_study(
 ) -> Analysis:
     """Analyse a study with a model that is loaded already: the way for many studies in a row."""
     card, engine = model.card, model.engine
-    clock = time.perf_counter()
     timings = {"read": read_ms}
-
-    given = prepare(study, card.input)
-    if too_large := [flag for flag in given.flags if flag.code == "HEAD_TOO_LARGE"]:
-        # Lengths that are wrong would mislead the network, and a reader more.
-        study = replace(study.without_geometry(), flags=(*study.flags, *too_large))
-        given = prepare(study, card.input)
-    channels, odd = given.channels, given.flags
-    clock = _lap(timings, "prepare", clock)
-    if given.assessable:
-        tell = None if progress is None else lambda done, total: progress("infer", done, total)
-        maps = model.predict(given, tell)
-        del given  # the stages to come need the room
-        clock = _lap(timings, "infer", clock)
-        decision = decide(maps, study.geometry, card.decision, card.input)
-    else:
-        maps = Maps(np.zeros(study.shape, np.float32), np.zeros(study.shape[0], np.float32))
-        clock = _lap(timings, "infer", clock)
-        decision = not_assessed(study.shape, card.decision, _reason(odd))
-    clock = _lap(timings, "decide", clock)
-    labels, findings = measure(
-        study, decision.mask, maps.probability, origin=f"{study.study_id}/{card.sha256}"
-    )
-    _lap(timings, "measure", clock)
+    with _timed(timings, "prepare"):
+        network_input = prepare(study, card.input)
+        if too_large := [flag for flag in network_input.flags if flag.code == "HEAD_TOO_LARGE"]:
+            # Lengths that are wrong would mislead the network, and a reader more.
+            study = replace(study.without_geometry(), flags=(*study.flags, *too_large))
+            network_input = prepare(study, card.input)
+        channels, flags = network_input.channels, network_input.flags
+    with _timed(timings, "infer"):
+        if assessable := network_input.assessable:
+            maps = model.predict(network_input, progress)
+        else:
+            maps = Maps(np.zeros(study.shape, np.float32), np.zeros(study.shape[0], np.float32))
+        del network_input  # the stages to come need the room
+    with _timed(timings, "decide"):
+        if assessable:
+            decision = decide(maps, study.geometry, card.decision, card.input)
+        else:
+            reason = next(flag.message for flag in flags if flag.code == "NO_CONTRAST")
+            decision = not_assessed(study.shape, card.decision, reason)
+    with _timed(timings, "measure"):
+        labels, findings = measure(
+            study, decision.mask, maps.probability, origin=f"{study.study_id}/{card.sha256}"
+        )
     provenance = Provenance(
         version=gliosight.__version__,
         model=card.name,
@@ -296,8 +201,15 @@ def analyze_study(
         timings_ms=timings,
         environment={"python": platform.python_version(), "system": platform.system()},
     )
-    flags = (*study.flags, *odd, *decision.flags)
+    flags = (*study.flags, *flags, *decision.flags)
     return Analysis(study, maps, decision, labels, findings, flags, provenance)
+
+
+@contextlib.contextmanager
+def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    timings[stage] = 1000 * (time.perf_counter() - start)
 
 
 def write_analysis(
@@ -352,10 +264,147 @@ def write_analysis(
         timed = replace(analysis, provenance=replace(analysis.provenance, timings_ms=timings))
         result = result_of(timed, files)
         write_result(result, folder / RESULT_FILE)
-    if withheld is not None:
-        for error in errors:
+    for error in errors:
+        if withheld is not None:
             withheld(error)
     return result
+
+
+@dataclass(frozen=True)
+class Job:
+    """A study to analyse: its name for people, where it lies, and what reads it."""
+
+    title: str
+    source: str
+    read: Callable[[], Study]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: what ``result.json`` says, with the folder as ``out``, and what failed.
+
+    ``errors`` beside a result are those of single DICOM objects, which were not written.
+    """
+
+    title: str
+    source: str
+    result: dict[str, Any] | None = None
+    errors: tuple[GliosightError, ...] = ()
+
+
+# Gives the progress of one study, by its title; entered and left for each.
+Display = Callable[[str], contextlib.AbstractContextManager[Progress | None]]
+
+
+def analyze_many(
+    jobs: Iterable[Job],
+    settings: Settings,
+    display: Display,
+    *,
+    out: Path | None = None,
+    several: bool = False,
+    by_folder: bool = False,
+    overwrite: bool = False,
+    probability: bool = False,
+) -> Iterator[Outcome]:
+    """Read, analyse and write one study after the other; give what became of each.
+
+    Parameters
+    ----------
+    out : Path, optional
+        The result folder; of several studies the folder that gets one for each.
+    several : bool
+        Whether there are several studies: then one that fails does not stop the others.
+    by_folder : bool
+        Whether result folders are called by the folder that a study lies in, and not by its id.
+    overwrite, probability : bool
+        See `write_analysis`.
+    """
+    model = settings.load()
+    taken: set[str] = set()
+
+    def run(job: Job) -> Outcome:
+        start = time.perf_counter()
+        study = job.read()
+        read_ms = 1000 * (time.perf_counter() - start)
+        name = job.source.replace("/", "_") if by_folder else study.study_id
+        folder = out or Path()
+        if several or out is None:
+            folder /= numbered(f"{safe_name(name)}-gliosight", taken)
+        check_out(folder, overwrite=overwrite)
+        errors: list[InternalError] = []
+        with display(job.title) as progress:
+            result = write_analysis(
+                analyze_study(study, model, settings, read_ms=read_ms, progress=progress),
+                folder,
+                overwrite=overwrite,
+                probability=probability,
+                withheld=errors.append,
+            )
+        taken.add(folded(folder.name))
+        placed = tuple(within(error, f"{folder.name}/{error.where}") for error in errors)
+        for copy, error in zip(placed, errors, strict=True):
+            copy.__cause__ = error
+        return Outcome(job.title, job.source, {"out": str(folder), **result}, placed)
+
+    for job in jobs:
+        try:
+            outcome = run(job)
+        except GliosightError as caught:
+            if not several:
+                raise
+            error = explained(caught) or caught
+            # A copy: the error itself holds on to all that was read.
+            copy = within(error, error.where or job.title)
+            outcome = Outcome(job.title, job.source, errors=(copy,))
+        yield outcome
+
+
+def check_table(out: Path, *, overwrite: bool) -> None:
+    """Refuse to replace a table of studies, before any work is done.
+
+    Raises
+    ------
+    CannotWriteError
+        There is one and ``overwrite`` is not set, or it is not one of ours.
+    """
+    path, remedy = out / TABLE, "choose another -o"
+    if os.path.lexists(path) and not overwrite:
+        remedy += ", or replace it with --overwrite"
+        raise CannotWriteError("there is a table of studies already", where=TABLE, remedy=remedy)
+    with writing(path), contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        if file.readline(500).decode(errors="replace").strip() != ",".join(HEADER):
+            what = "a file that gliosight did not write is in the way"
+            raise CannotWriteError(what, where=TABLE, remedy=remedy)
+
+
+def write_studies(outcomes: Iterable[Outcome], out: Path) -> Path:
+    """Write ``studies.csv``: one row per study, also for those that could not be analysed."""
+    rows = []
+    for outcome in outcomes:
+        row: dict[str, Any] = {
+            "study_id": outcome.title,
+            "source": outcome.source,
+            "status": "error",
+        }
+        if (result := outcome.result) is not None:
+            row = {name: result[name] for name in ("study_id", "status", "volume_ml", "volume_px")}
+            row |= {name: result["detection"][name] for name in ("score", "probability")}
+            warnings = [flag["code"] for flag in result["flags"] if flag["severity"] == "warning"]
+            row |= {
+                "source": result["source"]["path"],
+                "findings": len(result["findings"]),
+                "warnings": " ".join(warnings),
+                # From the table, so that it still leads there when both have been moved together.
+                "out": printable(os.path.relpath(result["out"], out)),
+            }
+        rows.append(row | {"error": " ".join(error.line() for error in outcome.errors)})
+    path = out / TABLE
+    with writing(path):
+        out.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, overwrite=True) as partial:
+        write_table(rows, HEADER, partial)
+    return path
 
 
 def export_result(
@@ -367,26 +416,16 @@ def export_result(
     mask: Path | None = None,
     limits: Limits | None = None,
 ) -> Path:
-    """Write the DICOM segmentation or report of a result, or of a mask that was corrected since.
+    """Write the DICOM segmentation or report of a result folder, and return the file.
 
     Parameters
     ----------
-    folder : Path
-        What `write_analysis` wrote.
-    kind : {"seg", "sr"}
-        DICOM segmentation or DICOM structured report.
     source : Path
         Where the DICOM study lies; the images that were analysed are found by their UIDs.
     out : Path, optional
         File to write; it does not exist. By default it is named by the study, in the working folder.
     mask : Path, optional
-        The corrected mask, see `gliosight.write.masks.read_mask`, instead of the result's.
-    limits : Limits, optional
-
-    Returns
-    -------
-    Path
-        The file.
+        A corrected mask, see `gliosight.write.masks.read_mask`, instead of the result's.
 
     Raises
     ------
@@ -440,54 +479,3 @@ def export_result(
     with whole_file(out) as partial:
         (write_segmentation if kind == "seg" else write_report)(analysis, partial)
     return out
-
-
-def default_out(name: str) -> Path:
-    """Where a result goes if no place is given: ``<name>-gliosight`` in the working folder."""
-    return Path(f"{safe_name(name)}-gliosight")
-
-
-def _by_sequence(source: Any) -> dict[MrSequence, Any]:
-    """FLAIR first, then what else there is."""
-    if not isinstance(source, Mapping):
-        return {MrSequence.FLAIR: source}
-    names: dict[str, Any] = {}
-    for key, value in source.items():
-        name = key.value if isinstance(key, MrSequence) else str(key).upper()
-        if value is not None and name in names:
-            raise UsageError(f"{name} is given twice", remedy="give each sequence once")
-        if value is not None:
-            names[name] = value
-    if names.keys() - {one.value for one in MrSequence} or MrSequence.FLAIR.value not in names:
-        raise UsageError(
-            f"a study of {', '.join(sorted(names)) or 'nothing'}",
-            remedy="name the sequences FLAIR, and T1 and T1C where there are",
-        )
-    return {sequence: names[sequence.value] for sequence in MrSequence if sequence.value in names}
-
-
-def _kind(name: MrSequence, source: Any) -> str:
-    if isinstance(source, (str, os.PathLike)):
-        if not os.fspath(source):
-            raise UsageError(f"the path of {name.value} is empty", remedy="give a file or a folder")
-        return "paths"
-    if all(hasattr(source, one) for one in ("dataobj", "affine")) or hasattr(
-        source, "GetDirection"
-    ):
-        return "images"
-    if hasattr(source, "__array__"):
-        return "arrays"
-    raise UsageError(
-        f"{name.value} is a {type(source).__name__}",
-        remedy="give a path, a numpy array, or an image of nibabel or SimpleITK",
-    )
-
-
-def _reason(flags: tuple[Flag, ...]) -> str:
-    return next(one.message for one in flags if one.code == "NO_CONTRAST")
-
-
-def _lap(timings: dict[str, float], stage: str, since: float) -> float:
-    now = time.perf_counter()
-    timings[stage] = 1000 * (now - since)
-    return now

@@ -1,18 +1,59 @@
-"""A small study to analyse, and analysing without the network."""
+"""Calls of the command line, a small study to analyse, and analysing without the network."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import pytest
 
 from gliosight import pipeline
+from gliosight.cli import run
+from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_nifti
 from tests.write.builders import make_analysis
 
-pytest.register_assert_rewrite("tests.cli.asserting")
+
+@dataclass(frozen=True)
+class Done:
+    """What a call left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line on stderr; nothing else was printed."""
+        (line,) = self.err.strip().splitlines()
+        assert line.startswith("error: ")
+        assert self.out == ""
+        return line
+
+    @property
+    def value(self) -> Any:
+        """The JSON value that was printed."""
+        return json.loads(self.out)
+
+
+Call: TypeAlias = Callable[..., Done]
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    """Run the command line in this process."""
+
+    def call(*arguments: object) -> Done:
+        capsys.readouterr()
+        code = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Done(code, captured.out, captured.err)
+
+    return call
 
 
 @pytest.fixture(scope="session")
@@ -29,11 +70,27 @@ def study(thin: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writing and printing alone: the network is not run."""
+    """Reading, writing and printing alone: the analysis is that of a small drawn head."""
 
     def fake(study: Any, *_: object, **__: object) -> Any:
         analysis = make_analysis((5, 24, 20), study_id=study.study_id)
         placed = replace(analysis.study, source={"path": study.source["path"]})
         return replace(analysis, study=placed, flags=study.flags)
 
+    monkeypatch.setattr(pipeline.Settings, "load", lambda _: None)
     monkeypatch.setattr(pipeline, "analyze_study", fake)
+
+
+class StubEngine:
+    """Calls tumour what is bright in FLAIR, as the phantom's lesion is."""
+
+    name, precision, answers = "stub", "float32", ("mask_logits", "slice_logits")
+
+    def run(self, batch: np.ndarray, _: float = 0) -> Mapping[str, np.ndarray]:
+        masks = np.where(batch[:, 4:5] > 2, 9, -9).astype(np.float32)
+        return {"mask_logits": masks, "slice_logits": masks.max(axis=(1, 2, 3))}
+
+
+@pytest.fixture(scope="session")
+def stub_model() -> Model:
+    return Model(load_model(DEFAULT_MODEL).card, {"joint": StubEngine()})

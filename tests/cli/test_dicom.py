@@ -19,12 +19,22 @@ import pytest
 
 from gliosight import pipeline
 from gliosight.cli import run
+from gliosight.infer.model import Model
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_nifti
 from gliosight.read import Request, read
 from gliosight.read.dicom import study as read_study
 from gliosight.write.dicom import segmentation
 from tests.support.dicom_phantom import DicomSpec, write_dicom
 from tests.write.dicom.test_dciodvfy import dciodvfy_errors
+
+from .conftest import Call
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_network(stub_model: Model) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.Settings, "load", lambda _: stub_model)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -38,112 +48,94 @@ def study(head: Phantom, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another study."""
+    small = make_phantom(PhantomSpec(seed=9, slices=3, lesion=False))
+    return write_dicom(small, tmp_path_factory.mktemp("other"))
+
+
+@pytest.fixture(scope="module")
 def result(study: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("result") / "out"
     assert run(["analyze", str(study), "-o", str(out), "-q", "--probability"]) == 0
     return out
 
 
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def test_everything_is_there(result: Path) -> None:
-    names = {one.name for one in result.iterdir()}
-    assert {
-        "segmentation.dcm",
-        "report.dcm",
-        "probability.dcm",
-        "mask.nii.gz",
-        "report.html",
-    } <= names
-    told = json.loads((result / "result.json").read_text("utf-8"))
-    assert told["source"]["kind"] == "dicom"
-    assert set(told["source"]["series"]) == {"FLAIR", "T1", "T1C"}
-    assert told["status"] == "tumour found"
-    assert told["findings"][0]["side"] == "right"
-    for name in told["files"]:
-        assert (result / name).exists()
-
-
-def test_no_identity_but_in_dicom_objects(result: Path, study: Path) -> None:
-    headers = [
-        pydicom.dcmread(one, stop_before_pixels=True) for one in study.rglob("*") if one.is_file()
-    ]
-    secrets = {str(headers[0].PatientName), str(headers[0].PatientID)} - {""}
-    uids = {
-        str(one[keyword].value)
-        for one in headers
-        for keyword in ("StudyInstanceUID", "SeriesInstanceUID")
-    }
-    for name in ("result.json", "report.html", "findings.csv"):
-        text = (result / name).read_text("utf-8")
-        assert not [one for one in secrets | uids if one in text]
-    assert str(pydicom.dcmread(result / "segmentation.dcm").PatientName) in secrets
-
-
-def test_the_report_shows_what_was_taken_and_why(result: Path) -> None:
+    record = json.loads((result / "result.json").read_text("utf-8"))
+    assert {"segmentation.dcm", "report.dcm", "probability.dcm", "mask.nii.gz"} <= set(
+        record["files"]
+    )
+    assert all((result / name).exists() for name in record["files"])
+    assert record["source"]["kind"] == "dicom"
+    assert set(record["source"]["series"]) == {"FLAIR", "T1", "T1C"}
+    assert record["status"] == "tumour found"
+    assert record["findings"][0]["side"] == "right"
     text = (result / "report.html").read_text("utf-8")
     assert "Series taken" in text
     assert "segmentation.dcm" in text
 
 
-def test_inspect_in_words_and_as_json(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["inspect", str(study)]) == 0
-    words = capsys.readouterr().out
+def test_no_identity_but_in_dicom_objects(result: Path, study: Path) -> None:
+    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in files(study)]
+    secrets = {str(headers[0].PatientName), str(headers[0].PatientID)} - {""}
+    uids = {str(header[name].value) for header in headers
+            for name in ("StudyInstanceUID", "SeriesInstanceUID")}  # fmt: skip
+    for name in ("result.json", "report.html", "findings.csv"):
+        text = (result / name).read_text("utf-8")
+        assert not [secret for secret in secrets | uids if secret in text]
+    assert str(pydicom.dcmread(result / "segmentation.dcm").PatientName) in secrets
+
+
+def test_inspect_in_words_and_as_json(study: Path, tmp_path: Path, call: Call) -> None:
+    words = call("inspect", study).out
     assert "localizer" in words
     assert "ready for gliosight analyze" in words
     assert "PHANTOM^" not in words
-    assert run(["inspect", str(study), "--json", "--pixels"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    taken = [one["taken_as"] for one in told["studies"][0]["series"]]
-    assert {"FLAIR", "T1", "T1C"} <= set(taken)
+    (seen,) = call("inspect", study, "--json", "--pixels").value["studies"]
+    assert {"FLAIR", "T1", "T1C"} <= {series["taken_as"] for series in seen["series"]}
+    done = call("inspect", tmp_path)
+    assert (done.code, "empty" in done.err) == (3, True)
 
 
 def test_inspect_takes_several_paths(
-    study: Path, head: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: Path, head: Phantom, tmp_path: Path, call: Call
 ) -> None:
-    other = write_nifti(head, tmp_path)
-    assert run(["inspect", str(study), str(other), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert [one["kind"] for one in told["studies"]] == ["dicom", "nifti"]
-    spacings = [row["spacing_mm"] for one in told["studies"] for row in one["series"]]
-    assert all(side == round(side, 4) for one in spacings if one for side in one)
+    nifti, nowhere = write_nifti(head, tmp_path), tmp_path / "nowhere"
+    done = call("inspect", study, nifti, nowhere)
+    assert done.code == 3
+    assert "2 studies, 2 ready" in done.out
+    assert "no such file or folder" in done.err
+    value = call("inspect", study, nifti, nowhere, "--json").value
+    assert [seen["kind"] for seen in value["studies"]] == ["dicom", "nifti"]
+    assert [error["exit_code"] for error in value["errors"]] == [3]
+    spacings = [series["spacing_mm"] for seen in value["studies"] for series in seen["series"]]
+    assert all(side == round(side, 4) for spacing in spacings if spacing for side in spacing)
 
 
-def test_inspect_says_which_path_leads_nowhere(
-    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["inspect", str(study), str(tmp_path / "nowhere")]) == 3
-    said = capsys.readouterr()
-    assert "1 study, 1 ready" in said.out
-    assert "no such file or folder" in said.err
-    assert run(["inspect", str(study), str(tmp_path / "nowhere"), "--json"]) == 3
-    told = json.loads(capsys.readouterr().out)
-    assert (len(told["studies"]), [one["exit_code"] for one in told["errors"]]) == (1, [3])
+def test_inspect_says_how_the_pixels_are_stored(head: Phantom, tmp_path: Path, call: Call) -> None:
+    write_dicom(head, tmp_path, DicomSpec(vendor="ge", layout="enhanced", syntax="rle"))
+    (seen,) = call("inspect", tmp_path, "--json").value["studies"]
+    assert {series["stored"] for series in seen["series"]} >= {"RLE Lossless"}
 
 
-def test_a_study_below_two_paths_is_one(
-    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_study_below_two_paths_is_one(study: Path, tmp_path: Path, call: Call) -> None:
     whole = read(Request(study))
-    seen = whole.source["dicom"].headers[0].SeriesNumber
-    for path in sorted(one for one in study.rglob("*") if one.is_file()):
-        flair = pydicom.dcmread(path).SeriesNumber == seen
-        part = tmp_path / ("one" if flair else "two")
+    flair = whole.source["dicom"].headers[0].SeriesNumber
+    for number, path in enumerate(files(study)):
+        part = tmp_path / ("one" if pydicom.dcmread(path).SeriesNumber == flair else "two")
         part.mkdir(exist_ok=True)
-        shutil.copy(path, part / f"{len(list(part.iterdir()))}.dcm")
-    both = [str(tmp_path / "one"), str(tmp_path / "two")]
-    assert run(["inspect", *both, "--json"]) == 0
-    (told,) = json.loads(capsys.readouterr().out)["studies"]
-    assert told["reasons"].keys() == {"FLAIR", "T1", "T1C"}
-    assert run(["analyze", *both, both[0], "-o", str(tmp_path / "out"), "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["study_id"] == whole.study_id
-    assert {"FLAIR", "T1", "T1C"} == set(result["source"]["series"])
-
-
-def test_inspect_of_nothing_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["inspect", str(tmp_path)]) == 3
-    assert "empty" in capsys.readouterr().err
-    assert run(["inspect", str(tmp_path / "nowhere")]) == 3
-    assert "no such" in capsys.readouterr().err
+        shutil.copy(path, part / f"{number}.dcm")
+    both = [tmp_path / "one", tmp_path / "two"]
+    (seen,) = call("inspect", *both, "--json").value["studies"]
+    assert seen["reasons"].keys() == {"FLAIR", "T1", "T1C"}
+    record = call("analyze", *both, both[0], "-o", tmp_path / "out", "--json").value
+    assert record["study_id"] == whole.study_id
+    assert {"FLAIR", "T1", "T1C"} == set(record["source"]["series"])
 
 
 @pytest.fixture
@@ -151,49 +143,40 @@ def failing_check(monkeypatch: pytest.MonkeyPatch) -> None:
     """The SEG of any study is mirrored, as by a bug of ours."""
     build = segmentation._build
 
-    def mirrored(analysis: Any, origin: Any, pixels: Any, *given: Any, **options: Any) -> Any:
-        return build(analysis, origin, pixels[:, :, ::-1].copy(), *given, **options)
+    def mirrored(analysis: Any, origin: Any, pixels: Any, *rest: Any, **options: Any) -> Any:
+        return build(analysis, origin, pixels[:, :, ::-1].copy(), *rest, **options)
 
     monkeypatch.setattr(segmentation, "_build", mirrored)
 
 
 @pytest.mark.usefixtures("failing_check")
 def test_a_segmentation_that_fails_its_check_costs_nothing_else(
-    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: Path, head: Phantom, tmp_path: Path, call: Call
 ) -> None:
-    call = ["analyze", str(study), "-o", str(tmp_path / "out")]
-    assert run([*call, "--debug"]) == 70
-    said = capsys.readouterr()
-    assert "tumour found" in said.out
-    assert "SEG_NOT_WRITTEN" in said.out
-    assert "Traceback" in said.err
-    assert "check_segmentation" in said.err
-    line = said.err.splitlines()[-1]
+    out = tmp_path / "out"
+    done = call("analyze", study, "-o", out, "--debug")
+    assert done.code == 70
+    assert "tumour found" in done.out
+    assert "SEG_NOT_WRITTEN" in done.out
+    assert "Traceback" in done.err
+    assert "check_segmentation" in done.err
+    line = done.err.splitlines()[-1]
     assert line.startswith("error: a DICOM object read back differs in its mask")
     assert "(out/segmentation.dcm)" in line
     assert "please report" in line
-    names = {one.name for one in (tmp_path / "out").iterdir()}
+    names = {path.name for path in out.iterdir()}
     assert names >= {"report.dcm", "mask.nii.gz", "report.html", "findings.csv", "overview.png"}
     assert not names & {"segmentation.dcm", "probability.dcm"}
-    assert run([*call, "--overwrite", "--json"]) == 70
-    said = capsys.readouterr()
-    told = json.loads(said.out)
-    assert "SEG_NOT_WRITTEN" in {one["code"] for one in told["flags"]}
-    assert "segmentation.dcm" not in told["files"]
-    assert said.err.splitlines() == [line]
-
-
-@pytest.mark.usefixtures("failing_check")
-def test_of_several_studies_the_row_tells_it(
-    study: Path, head: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    call = ["analyze", str(study), str(write_nifti(head, tmp_path)), "-o", str(tmp_path / "out")]
-    assert run([*call, "--json"]) == 70
-    said = capsys.readouterr()
-    told = json.loads(said.out)
-    assert len(told["studies"]) == 2
-    assert [one["exit_code"] for one in told["errors"]] == [70]
-    with (tmp_path / "out" / "studies.csv").open(encoding="utf-8") as file:
+    done = call("analyze", study, "-o", out, "--overwrite", "--json")
+    assert (done.code, done.err.splitlines()) == (70, [line])
+    assert "SEG_NOT_WRITTEN" in {flag["code"] for flag in done.value["flags"]}
+    assert "segmentation.dcm" not in done.value["files"]
+    # Of several studies the row of the table says it.
+    done = call("analyze", study, write_nifti(head, tmp_path), "-o", tmp_path / "both", "--json")
+    assert done.code == 70
+    assert len(done.value["studies"]) == 2
+    assert [error["exit_code"] for error in done.value["errors"]] == [70]
+    with (tmp_path / "both" / "studies.csv").open(encoding="utf-8") as file:
         first, second = csv.DictReader(file)
     assert first["status"] == second["status"] == "tumour found"
     assert "SEG_NOT_WRITTEN" in first["warnings"]
@@ -205,29 +188,81 @@ def test_of_several_studies_the_row_tells_it(
     "keyword", ["SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientWeight"]
 )
 def test_headers_as_anonymisers_leave_them_are_no_bug(
-    keyword: str, study: Path, tmp_path: Path
+    keyword: str, study: Path, tmp_path: Path, call: Call
 ) -> None:
     """A study is analysed whose UIDs change with the slice, or whose weight is 0."""
-    for number, path in enumerate(sorted(one for one in study.rglob("*") if one.is_file())):
+    for number, path in enumerate(files(study)):
         dataset = pydicom.dcmread(path)
         value = "0" if keyword == "PatientWeight" else f"{dataset.get(keyword, '1.2')}.{number}"
         setattr(dataset, keyword, value[-64:].lstrip(".0") or value)
         dataset.save_as(tmp_path / f"{number}.dcm")
-    assert run(["analyze", str(tmp_path), "-o", str(tmp_path / "out"), "-q"]) != 70
+    assert call("analyze", tmp_path, "-o", tmp_path / "out", "-q").code != 70
 
 
-def test_export_gives_the_same_objects_again(result: Path, study: Path, tmp_path: Path) -> None:
+def test_several_studies_and_a_zip(study: Path, other: Path, tmp_path: Path, call: Call) -> None:
+    both, out = tmp_path / "both", tmp_path / "results"
+    shutil.copytree(study, both / "one")
+    shutil.copytree(other, both / "two")
+    archive = shutil.make_archive(str(tmp_path / "both"), "zip", both)
+    assert call("analyze", archive, "-o", out, "-q").code == 0
+    with (out / "studies.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2
+    assert all(len(row["study_id"]) == 12 for row in rows)
+    assert all((out / row["out"] / "report.html").is_file() for row in rows)
+
+
+def test_naming_a_series(
+    study: Path, other: Path, head: Phantom, tmp_path: Path, call: Call
+) -> None:
+    nifti = write_nifti(head, tmp_path / "n")
+    for paths, options, words in (
+        ([study], ["--flair", "777"], "777"),
+        ([study], ["--flair", "3", "--t1", "x.nii"], "side by side"),
+        # A letter in a UID makes it no file.
+        ([study], ["--flair", "1.2.84O.1"], "names no series of this study; there are series"),
+        ([study, other], ["--flair", "777"], "777 names no series of the 2 studies"),
+        ([nifti], ["--flair", "3"], "DICOM"),
+    ):
+        done = call("analyze", *paths, *options, "-o", tmp_path / "o")
+        assert (done.code, words in done.err) == (2, True), options
+    assert not (tmp_path / "o").exists()
+
+
+def export(call: Call, result: Path, form: str, study: Path, out: Path, *options: object) -> Any:
+    return call("export", result, "--to", form, "--source", study, "-o", out, *options)
+
+
+def test_export_gives_the_same_objects_again(
+    result: Path, study: Path, tmp_path: Path, call: Call
+) -> None:
     for form, name in (("seg", "segmentation.dcm"), ("sr", "report.dcm")):
-        out = tmp_path / name
-        call = ["export", str(result), "--to", form, "--source", str(study), "-o", str(out)]
-        assert run(call) == 0
-        first, again = pydicom.dcmread(result / name), pydicom.dcmread(out)
+        assert export(call, result, form, study, tmp_path / name).code == 0
+        first, again = pydicom.dcmread(result / name), pydicom.dcmread(tmp_path / name)
         assert first.SOPInstanceUID == again.SOPInstanceUID
         assert first.SeriesInstanceUID == again.SeriesInstanceUID
         if form == "seg":
             assert np.array_equal(first.pixel_array, again.pixel_array)
         else:
             assert first.ContentSequence[-1].to_json() == again.ContentSequence[-1].to_json()
+
+
+def test_an_export_refers_to_the_part_of_a_series_that_was_analysed(
+    head: Phantom, tmp_path: Path, call: Call
+) -> None:
+    """Two times under one UID: the objects must name the images that were looked at."""
+    folder = write_dicom(head, tmp_path, DicomSpec(repeats=frozenset({"times"}), traps=frozenset()))
+    out, again = tmp_path / "out", tmp_path / "again.dcm"
+    assert call("analyze", folder, "-o", out, "-q").code == 0
+    assert export(call, out, "seg", folder, again).code == 0
+    objects = [pydicom.dcmread(path) for path in (out / "segmentation.dcm", again)]
+    assert objects[0].SOPInstanceUID == objects[1].SOPInstanceUID
+    names = [
+        {image.ReferencedSOPInstanceUID for image in series.ReferencedInstanceSequence}
+        for seg in objects
+        for series in seg.ReferencedSeriesSequence[:1]
+    ]
+    assert names[0] == names[1]
 
 
 @pytest.fixture
@@ -244,21 +279,19 @@ def corrected(result: Path, tmp_path: Path) -> Path:
 
 
 def test_a_corrected_mask_becomes_seg_and_sr(
-    result: Path, study: Path, corrected: Path, tmp_path: Path, dciodvfy: str
+    result: Path, study: Path, corrected: Path, tmp_path: Path, dciodvfy: str, call: Call
 ) -> None:
     written = {}
     for form in ("seg", "sr"):
         out = tmp_path / f"{form}.dcm"
-        call = ["export", str(result), "--to", form, "--source", str(study)]
-        assert run([*call, "--mask", str(corrected), "-o", str(out)]) == 0
+        assert export(call, result, form, study, out, "--mask", corrected).code == 0
         assert dciodvfy_errors(dciodvfy, out) == []
         written[form] = pydicom.dcmread(out)
-    seg, report = written["seg"], written["sr"]
+    seg, text = written["seg"], written["sr"].to_json()
     assert seg.SOPInstanceUID != pydicom.dcmread(result / "segmentation.dcm").SOPInstanceUID
     mask = np.asarray(nibabel.load(corrected).dataobj) > 0
     assert int(seg.pixel_array.sum()) == int(mask.sum())
-    assert [one.SegmentAlgorithmType for one in seg.SegmentSequence] == ["SEMIAUTOMATIC"] * 2
-    text = report.to_json()
+    assert {one.SegmentAlgorithmType for one in seg.SegmentSequence} == {"SEMIAUTOMATIC"}
     assert seg.SOPInstanceUID in text
     assert "MASK_CORRECTED" in text
     assert "Certainty of Finding" not in text
@@ -268,144 +301,54 @@ def test_a_corrected_mask_becomes_seg_and_sr(
 
 
 def test_a_corrected_mask_may_be_empty_or_the_same(
-    result: Path, study: Path, tmp_path: Path
+    result: Path, study: Path, tmp_path: Path, call: Call
 ) -> None:
     image = nibabel.load(result / "mask.nii.gz")
-    empty = nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine)
-    nibabel.save(empty, tmp_path / "empty.nii.gz")
-    call = ["export", str(result), "--to", "sr", "--source", str(study)]
-    assert run([*call, "--mask", str(tmp_path / "empty.nii.gz"), "-o", str(tmp_path / "a")]) == 0
-    text = pydicom.dcmread(tmp_path / "a.dcm").to_json()
+    empty, a, b = (tmp_path / name for name in ("empty.nii.gz", "a.dcm", "b.dcm"))
+    nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), empty)
+    assert export(call, result, "sr", study, a, "--mask", empty).code == 0
+    text = pydicom.dcmread(a).to_json()
     assert "Absent" in text
     assert "MASK_CORRECTED" in text
-    same = str(result / "mask.nii.gz")
-    assert run([*call, "--mask", same, "-o", str(tmp_path / "b")]) == 0
-    first, again = (pydicom.dcmread(one) for one in (result / "report.dcm", tmp_path / "b.dcm"))
+    assert export(call, result, "sr", study, b, "--mask", result / "mask.nii.gz").code == 0
+    first, again = pydicom.dcmread(result / "report.dcm"), pydicom.dcmread(b)
     assert first.SOPInstanceUID == again.SOPInstanceUID
     assert "MASK_CORRECTED" not in again.to_json()
 
 
 def test_a_corrected_mask_on_another_grid_is_refused(
-    result: Path,
-    study: Path,
-    corrected: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    result: Path, study: Path, corrected: Path, tmp_path: Path, call: Call
 ) -> None:
     """Mirrored by another program, it fits voxel by voxel; only its affine says so."""
     image = nibabel.load(corrected)
-    mirrored = image.as_reoriented([[0, -1], [1, 1], [2, 1]])
-    nibabel.save(mirrored, corrected)
-    call = ["export", str(result), "--to", "seg", "--source", str(study), "-o", str(tmp_path / "x")]
-    assert run([*call, "--mask", str(corrected)]) == 4
-    assert "affine" in capsys.readouterr().err
-    assert run([*call, "--mask", str(tmp_path / "nowhere.nii.gz")]) == 3
-    assert "no such file or folder (nowhere.nii.gz)" in capsys.readouterr().err
+    nibabel.save(image.as_reoriented([[0, -1], [1, 1], [2, 1]]), corrected)
+    done = export(call, result, "seg", study, tmp_path / "x", "--mask", corrected)
+    assert (done.code, "affine" in done.err) == (4, True)
+    done = export(call, result, "seg", study, tmp_path / "x", "--mask", tmp_path / "no.nii.gz")
+    assert (done.code, "no such file or folder (no.nii.gz)" in done.err) == (3, True)
     assert not (tmp_path / "x.dcm").exists()
 
 
 def test_export_says_what_is_wrong(
-    result: Path, study: Path, head: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    result: Path, study: Path, other: Path, head: Phantom, tmp_path: Path, call: Call
 ) -> None:
-    def error(*call: str) -> tuple[int, str]:
-        return run(["export", *call]), capsys.readouterr().err
-
-    assert error(str(result), "--to", "seg")[0] == 2
-    code, said = error(str(result), "--to", "seg", "--source", str(tmp_path / "nowhere"))
-    assert (code, "no such" in said or "not among" in said) == (5, True) or code == 3
-    other = write_dicom(make_phantom(PhantomSpec(seed=9, slices=3)), tmp_path)
-    code, said = error(str(result), "--to", "sr", "--source", str(other), "-o", str(tmp_path / "x"))
-    assert code == 5
-    assert "not among" in said
-    assert not (tmp_path / "x").exists()
     (tmp_path / "there.dcm").write_text("mine")
-    there = ["--source", str(study), "-o", str(tmp_path / "there")]
-    assert error(str(result), "--to", "seg", *there)[0] == 7
+    nifti, nifti_result = write_nifti(head, tmp_path / "n"), tmp_path / "n-out"
+    assert call("analyze", nifti, "-o", nifti_result, "-q").code == 0
+    out = tmp_path / "x"
+    for arguments, code, words in (
+        ((result, "--to", "seg"), 2, "--source PATH"),
+        ((result,), 2, "a result without --to"),
+        ((result, "--to", "seg", "--source", tmp_path / "nowhere", "-o", out), 3, "no such"),
+        ((result, "--to", "sr", "--source", other, "-o", out), 5, "not among"),
+        ((result, "--to", "seg", "--source", study, "-o", tmp_path / "there"), 7, "there.dcm"),
+        ((tmp_path, "--to", "seg", "--source", study), 3, "no result"),
+        ((nifti_result, "--to", "seg", "--source", nifti), 5, "identity"),
+    ):
+        done = call("export", *arguments)
+        assert (done.code, words in done.err) == (code, True), arguments
     assert (tmp_path / "there.dcm").read_text() == "mine"
-    assert error(str(tmp_path), "--to", "seg", "--source", str(study))[0] == 3
-    assert error(str(result))[0] == 2
-    nifti = write_nifti(head, tmp_path / "n")
-    assert run(["analyze", str(nifti), "-o", str(tmp_path / "n-out"), "-q"]) == 0
-    code, said = error(str(tmp_path / "n-out"), "--to", "seg", "--source", str(nifti))
-    assert code == 5
-    assert "identity" in said
-
-
-def test_several_studies_and_a_zip(
-    head: Phantom, study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import shutil
-
-    both = tmp_path / "both"
-    shutil.copytree(study, both / "one")
-    write_dicom(make_phantom(PhantomSpec(seed=9, slices=3, lesion=False)), both)
-    archive = shutil.make_archive(str(tmp_path / "both"), "zip", both)
-    out = tmp_path / "results"
-    assert run(["analyze", archive, "-o", str(out), "-q"]) == 0
-    with (out / "studies.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 2
-    assert all(len(one["study_id"]) == 12 for one in rows)
-    assert all((out / one["out"] / "report.html").is_file() for one in rows)
-
-
-def test_naming_a_series(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["analyze", str(study), "--flair", "777", "-o", str(tmp_path / "o")]) == 2
-    assert "777" in capsys.readouterr().err
-    assert (
-        run(["analyze", str(study), "--flair", "3", "--t1", "x.nii", "-o", str(tmp_path / "o")])
-        == 2
-    )
-    # A letter in a UID makes it no file.
-    assert run(["analyze", str(study), "--flair", "1.2.84O.1", "-o", str(tmp_path / "o")]) == 2
-    assert "names no series of this study; there are series" in capsys.readouterr().err
-    assert not (tmp_path / "o").exists()
-
-
-def test_a_series_named_for_what_is_no_dicom(
-    head: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = write_nifti(head, tmp_path)
-    assert run(["analyze", str(folder), "--flair", "3", "-o", str(tmp_path / "o")]) == 2
-    assert "DICOM" in capsys.readouterr().err
-
-
-def test_phantom_writes_dicom(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["phantom", "-o", str(tmp_path), "--format", "dicom", "--slices", "3"]) == 0
-    assert run(["inspect", str(tmp_path)]) == 0
-    assert "ready" in capsys.readouterr().out
-
-
-def test_inspect_says_how_the_pixels_are_stored(
-    head: Phantom, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write_dicom(head, tmp_path, DicomSpec(vendor="ge", layout="enhanced", syntax="rle"))
-    assert run(["inspect", str(tmp_path), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert {one["stored"] for one in told["studies"][0]["series"]} >= {"RLE Lossless"}
-
-
-def test_an_export_refers_to_the_part_of_a_series_that_was_analysed(
-    head: Phantom, tmp_path: Path
-) -> None:
-    """Two times under one UID: the objects must name the images that were looked at."""
-    folder = write_dicom(head, tmp_path, DicomSpec(repeats=frozenset({"times"}), traps=frozenset()))
-    assert run(["analyze", str(folder), "-o", str(tmp_path / "out"), "-q"]) == 0
-    call = ["export", str(tmp_path / "out"), "--to", "seg", "--source", str(folder)]
-    assert run([*call, "-o", str(tmp_path / "again.dcm")]) == 0
-    first, again = (
-        pydicom.dcmread(one)
-        for one in (tmp_path / "out" / "segmentation.dcm", tmp_path / "again.dcm")
-    )
-    assert first.SOPInstanceUID == again.SOPInstanceUID
-    names = [
-        {
-            one.ReferencedSOPInstanceUID
-            for one in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence
-        }
-        for seg in (first, again)
-    ]
-    assert names[0] == names[1]
+    assert not out.exists()
 
 
 RECORDS: dict[str, str] = {
@@ -456,16 +399,16 @@ WITHOUT_EFFECT: list[tuple[str, object]] = [
 ]
 
 
-def _changed(record: dict[str, object], path: str, value: object) -> str:
-    *above, last = [int(one) if one.isdigit() else one for one in path.split("/")]
-    holder: Any = record
-    for one in above:
-        holder = holder[one]
+def change(record: Path, path: str, value: object) -> None:
+    """Put a value into a JSON file, or take one out."""
+    whole = json.loads(record.read_text("utf-8"))
+    *above, last = [int(key) if key.isdigit() else key for key in path.split("/")]
+    holder: Any = functools.reduce(lambda holder, key: holder[key], above, whole)
     if value is ...:
         del holder[last]
     else:
         holder[last] = value
-    return json.dumps(record)
+    record.write_text(json.dumps(whole))
 
 
 def _rewritten(change: Callable[[Any], Any]) -> Callable[[Path], None]:
@@ -533,127 +476,87 @@ def without_reading(study: Path) -> Iterator[None]:
         yield
 
 
-def _is_damaged(
-    folder: Path,
-    study: Path,
-    forms: tuple[str, ...],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    out = folder.parent / "exported"
-    out.mkdir()
-    for form in forms:
-        call = ["export", str(folder), "--to", form, "--source", str(study), "-o", str(out / "x")]
-        assert run(call) == 4, form
-        (line,) = capsys.readouterr().err.splitlines()
-        assert "(result.json)" in line or "(mask" in line
-        assert line.isprintable()
-    assert not list(out.iterdir())
+def is_damaged(call: Call, tampered: Path, form: str, study: Path, words: str) -> None:
+    done = export(call, tampered, form, study, tampered.parent / "x")
+    assert done.code == 4
+    assert words in done.error
+    assert done.error.isprintable()
+    assert [path.name for path in tampered.parent.iterdir()] == ["tampered"]
 
 
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_result_that_somebody_broke_is_damaged(
-    name: str, study: Path, tampered: Path, capsys: pytest.CaptureFixture[str]
+    name: str, study: Path, tampered: Path, call: Call
 ) -> None:
     (tampered / "result.json").write_text(RECORDS[name], "utf-8", "surrogateescape")
-    _is_damaged(tampered, study, ("seg", "sr"), capsys)
+    for form in ("seg", "sr"):
+        is_damaged(call, tampered, form, study, "(result.json)")
 
 
 @pytest.mark.usefixtures("without_reading")
 @pytest.mark.parametrize(("path", "value"), VALUES, ids=str)
 def test_a_result_that_somebody_changed_is_damaged(
-    path: str, value: object, study: Path, tampered: Path, capsys: pytest.CaptureFixture[str]
+    path: str, value: object, study: Path, tampered: Path, call: Call
 ) -> None:
-    record = tampered / "result.json"
-    record.write_text(_changed(json.loads(record.read_text("utf-8")), path, value))
-    _is_damaged(tampered, study, ("sr",), capsys)
+    change(tampered / "result.json", path, value)
+    is_damaged(call, tampered, "sr", study, "(")
 
 
 @pytest.mark.usefixtures("without_reading")
 @pytest.mark.parametrize(("path", "value"), WITHOUT_EFFECT, ids=str)
 def test_measures_of_a_result_are_taken_anew(
-    path: str, value: object, result: Path, study: Path, tampered: Path, tmp_path: Path
+    path: str, value: object, result: Path, study: Path, tampered: Path, tmp_path: Path, call: Call
 ) -> None:
-    record = tampered / "result.json"
-    record.write_text(_changed(json.loads(record.read_text("utf-8")), path, value))
-    out = tmp_path / "again.dcm"
-    call = ["export", str(tampered), "--to", "sr", "--source", str(study), "-o", str(out)]
-    assert run(call) == 0
-    first, again = (pydicom.dcmread(one) for one in (result / "report.dcm", out))
+    change(tampered / "result.json", path, value)
+    assert export(call, tampered, "sr", study, tmp_path / "again.dcm").code == 0
+    first, again = (
+        pydicom.dcmread(path) for path in (result / "report.dcm", tmp_path / "again.dcm")
+    )
     assert first.ContentSequence[-1].to_json() == again.ContentSequence[-1].to_json()
 
 
 @pytest.mark.usefixtures("without_reading")
 @pytest.mark.parametrize("name", MASKS)
 def test_a_mask_that_somebody_changed_is_damaged(
-    name: str, study: Path, tampered: Path, capsys: pytest.CaptureFixture[str]
+    name: str, study: Path, tampered: Path, call: Call
 ) -> None:
     MASKS[name](tampered / "mask.nii.gz")
-    out = tampered.parent / "x"
-    call = ["export", str(tampered), "--to", "seg", "--source", str(study), "-o", str(out)]
-    assert run(call) == 4
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "mask" in line
-    assert {one.name for one in tampered.parent.iterdir()} == {"tampered"}
+    is_damaged(call, tampered, "seg", study, "mask")
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
 def test_a_record_that_would_be_read_for_ever_is_damaged(
-    tampered: Path, study: Path, capsys: pytest.CaptureFixture[str]
+    make: Callable[[Path], None], tampered: Path, study: Path, call: Call
 ) -> None:
-    for make in (os.mkfifo, lambda path: path.symlink_to("/dev/zero")):
-        _replaced(make)(tampered / "result.json")
-        assert run(["export", str(tampered), "--to", "seg", "--source", str(study)]) == 4
-        assert "no regular file" in capsys.readouterr().err
+    _replaced(make)(tampered / "result.json")
+    is_damaged(call, tampered, "seg", study, "no regular file")
 
 
-# What -o says, and the file that is written and printed.
-NAMES = [
-    ("seg", "lesion", "lesion.dcm"),
-    ("sr", "v1.2", "v1.2.dcm"),
-    ("seg", "lesion.DCM", "lesion.DCM"),
-    ("seg", "lesion.ima", "lesion.ima"),
-]
-
-
-@pytest.mark.parametrize(("form", "name", "written"), NAMES)
-def test_an_export_has_a_suffix(
+@pytest.mark.parametrize(
+    ("form", "name", "written"),
+    [
+        ("seg", "lesion", "lesion.dcm"),
+        ("sr", "v1.2", "v1.2.dcm"),
+        ("seg", "lesion.DCM", "lesion.DCM"),
+        ("sr", "lesion.ima", "lesion.ima"),
+        ("sr", None, "{}-report.dcm"),
+    ],
+)
+def test_an_export_has_a_name_with_a_suffix(
     form: str,
-    name: str,
+    name: str | None,
     written: str,
     result: Path,
     study: Path,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    call = ["export", str(result), "--to", form, "--source", str(study), "-o", str(tmp_path / name)]
-    assert run(call) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / written)
-    before = (tmp_path / written).read_bytes()
-    assert run(call) == 7
-    assert (tmp_path / written).read_bytes() == before
-
-
-def test_an_override_that_fits_no_study_is_said(
-    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = write_dicom(make_phantom(PhantomSpec(seed=9, slices=3)), tmp_path)
-    call = ["analyze", str(study), str(other), "--flair", "777", "-o", str(tmp_path / "o")]
-    assert run(call) == 2
-    assert "777" in capsys.readouterr().err
-    assert not (tmp_path / "o").exists()
-
-
-def test_an_export_is_named_by_its_study(
-    result: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run(["export", str(result), "--to", "sr", "--source", str(study)]) == 0
-    study_id = json.loads((result / "result.json").read_text("utf-8"))["study_id"]
-    assert [one.name for one in tmp_path.iterdir()] == [f"{study_id}-report.dcm"]
-
-
-def test_the_export_of_a_source_that_is_not_there(
-    result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    call = ["export", str(result), "--to", "seg", "--source", str(tmp_path / "nowhere")]
-    assert run([*call, "-o", str(tmp_path / "x")]) == 3
-    assert "no such" in capsys.readouterr().err
+    written = written.format(json.loads((result / "result.json").read_text("utf-8"))["study_id"])
+    arguments = ("export", result, "--to", form, "--source", study)
+    arguments += ("-o", name) if name else ()
+    assert call(*arguments).out.splitlines()[-1] == written
+    before = Path(written).read_bytes()
+    assert call(*arguments).code == 7
+    assert Path(written).read_bytes() == before

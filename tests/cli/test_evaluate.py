@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -19,6 +20,8 @@ from gliosight.data.split import PATIENT, SLICE, Split, write_split
 from gliosight.evaluate.predictions import write_predictions
 from gliosight.evaluate.record import load_schema
 from tests.evaluate.builders import make_predictions, six_patients, square, write_data
+
+from .conftest import Call, Done
 
 TRUTHS = six_patients()
 HALVES = (("AA_0", "AA_1", "BB_0"), ("AA_2", "BB_1", "BB_free"))
@@ -59,45 +62,40 @@ def here(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home
 
 
-def _record(out: Path) -> dict:  # type: ignore[type-arg]
-    record: dict = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))  # type: ignore[type-arg]
+def _record(out: Path) -> dict[str, Any]:
+    record: dict[str, Any] = json.loads((out / "evaluation.json").read_text(encoding="utf-8"))
     jsonschema.validate(record, load_schema())
     return record
 
 
-def test_collections_have_a_table(
-    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def score(here: Path, tmp_path: Path, call: Call) -> Any:
+    """Evaluate with a manifest; the last argument is the name of OUT."""
+
+    def score(*arguments: object, data: str = "manifest.csv") -> Done:
+        *arguments, name = arguments
+        return call("evaluate", *arguments, "--data", data, "-o", tmp_path / str(name))
+
+    return score
+
+
+def test_collections_have_a_table(here: Path, score: Any) -> None:
     manifest = read_manifest(here / "manifest.csv")
-    rows = [
-        replace(row, collection="free" if row.patient == "BB_free" else "lgg")
-        for row in manifest.rows
-    ]
+    names = {"BB_free": "free"}
+    rows = [replace(row, collection=names.get(row.patient, "lgg")) for row in manifest.rows]
     write_manifest(rows, here / "grouped.csv")
-    call = ["evaluate", "poor.npz", "--data", "grouped.csv", "--no-pictures", "-o"]
-    assert run([*call, str(tmp_path / "out")]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    lines = score("poor.npz", "--no-pictures", "out", data="grouped.csv").out.splitlines()
     start = next(k for k, line in enumerate(lines) if "by collection" in line)
-    assert lines[start].split() == [
-        "by",
-        "collection",
-        "patients",
-        "Dice",
-        "slice",
-        "AUC",
-        "called",
-        "tumour",
+    table = [" ".join(line.split()) for line in lines[start : start + 3]]
+    assert table == [
+        "by collection patients Dice slice AUC called tumour",
+        "free 1 — — 1 of 1",
+        "lgg 5 0.800 0.929 —",
     ]
-    assert lines[start + 1].split() == ["free", "1", "—", "—", "1", "of", "1"]
-    assert lines[start + 2].split() == ["lgg", "5", "0.800", "0.929", "—"]
 
 
-def test_a_table_with_intervals_and_baselines(
-    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    assert run(["evaluate", "poor.npz", "--data", "manifest.csv", "-o", str(out)]) == 0
-    text = capsys.readouterr().out
+def test_a_table_with_intervals_and_baselines(tmp_path: Path, score: Any) -> None:
+    text = score("poor.npz", "out").out
     lines = text.splitlines()
     assert lines[0] == "all: 6 patients, 48 slices"
     dice = next(line for line in lines if "Dice, mean" in line).split()
@@ -105,86 +103,65 @@ def test_a_table_with_intervals_and_baselines(
     assert "to" in dice  # the interval
     assert "0.000" in dice  # always empty
     assert all(len(line) <= 80 for line in lines if line.startswith("  ") and "!" not in line)
-    assert "! all: 6 patients" in text
-    assert "Research use only" in text
-    assert "page: " in text
-    assert sorted(one.name for one in out.iterdir()) == [
-        "evaluation.html",
-        "evaluation.json",
-        "per_patient.csv",
-        "per_slice.csv",
-    ]
-    page = (out / "evaluation.html").read_text(encoding="utf-8")
+    for words in ("! all: 6 patients", "Research use only", "page: "):
+        assert words in text
+    files = ["evaluation.html", "evaluation.json", "per_patient.csv", "per_slice.csv"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
+    page = (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
     assert "Worst cases" in page
+    assert "image/jpeg" in page
+    assert score("poor.npz", "-q", "--no-pictures", "bare").out == ""
+    page = (tmp_path / "bare" / "evaluation.html").read_text(encoding="utf-8")
+    assert "image/jpeg" not in page
 
 
-def test_a_folder_of_masks_and_predictions_say_the_same(here: Path, tmp_path: Path) -> None:
+def test_a_folder_of_masks_and_predictions_say_the_same(tmp_path: Path, score: Any) -> None:
     for model in ("masks", "poor.npz"):
-        out = tmp_path / model
-        assert run(["evaluate", model, "--data", "manifest.csv", "-q", "-o", str(out)]) == 0
+        assert score(model, "-q", model).code == 0
     one, other = (_record(tmp_path / name)["parts"][0] for name in ("masks", "poor.npz"))
     assert one["localization"] == other["localization"]
     assert "slice_auc" not in one["detection"]  # masks know no probability
     assert "slice_auc" in other["detection"]
 
 
-def test_json_is_what_the_file_says(
-    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    assert run(["evaluate", "good.npz", "--data", "manifest.csv", "--json", "-o", str(out)]) == 0
-    captured = capsys.readouterr()
-    assert json.loads(captured.out) == _record(out)
-    assert captured.err == ""
+def test_json_is_what_the_file_says(tmp_path: Path, score: Any) -> None:
+    done = score("good.npz", "--json", "out")
+    assert (done.value, done.err) == (_record(tmp_path / "out"), "")
 
 
-def test_no_pictures(here: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    call = ["evaluate", "poor.npz", "--data", "manifest.csv", "-q", "--no-pictures"]
-    assert run([*call, "-o", str(out)]) == 0
-    assert "image/jpeg" not in (out / "evaluation.html").read_text(encoding="utf-8")
-
-
-def test_parts_folds_and_what_is_kept(here: Path, tmp_path: Path) -> None:
-    call = ["evaluate", "good.npz", "--data", "manifest.csv", "-q", "--no-pictures"]
-    assert run([*call, "--split", "split.json", "-o", str(tmp_path / "test")]) == 0
-    assert [one["part"] for one in _record(tmp_path / "test")["parts"]] == ["test"]
-    both = ["--split", "split.json", "--part", "all", "-o", str(tmp_path / "all")]
-    assert run([*call, *both]) == 0
-    assert [one["part"] for one in _record(tmp_path / "all")["parts"]] == ["train", "test"]
-    one = ["--split", "folds.json", "--fold", "1", "-o", str(tmp_path / "one")]
-    assert run([*call, *one]) == 0
+def test_parts_folds_and_what_is_kept(tmp_path: Path, score: Any) -> None:
+    bare = ("-q", "--no-pictures")
+    assert score("good.npz", *bare, "--split", "split.json", "test").code == 0
+    assert [part["part"] for part in _record(tmp_path / "test")["parts"]] == ["test"]
+    assert score("good.npz", *bare, "--split", "split.json", "--part", "all", "all").code == 0
+    assert [part["part"] for part in _record(tmp_path / "all")["parts"]] == ["train", "test"]
+    folds = ("--split", "folds.json")
+    assert score("good.npz", *bare, *folds, "--fold", "1", "one").code == 0
     assert _record(tmp_path / "one")["parts"][0]["patients"] == 3
     kept = tmp_path / "kept.npz"
-    pooled = ["--split", "folds.json", "-o", str(tmp_path / "pooled")]
-    models = ["evaluate", "good.npz", "poor.npz", *call[2:]]
-    assert run([*models, *pooled, "--save-predictions", str(kept)]) == 0
+    both = ("good.npz", "poor.npz", "--save-predictions", kept)
+    assert score(*both, *bare, *folds, "pooled").code == 0
     record = _record(tmp_path / "pooled")
     assert record["split"]["fold"] == "all, pooled"
     # AA_0 is of the first fold, so the second model's miss does not count.
     assert record["parts"][0]["localization"]["dice_mean"]["value"] == 1
-    again = ["evaluate", str(kept), *call[2:], "--split", "folds.json"]
-    assert run([*again, "-o", str(tmp_path / "again")]) == 0
+    assert score(kept, *bare, *folds, "again").code == 0
     for name in ("evaluation.json", "per_patient.csv", "per_slice.csv"):
-        assert (tmp_path / "again" / name).read_bytes() == (
-            (tmp_path / "pooled" / name).read_bytes()
-        )
+        again, pooled = ((tmp_path / out / name).read_bytes() for out in ("again", "pooled"))
+        assert again == pooled
 
 
-def test_the_leak_audit(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out"
-    splits = [
+def test_the_leak_audit(tmp_path: Path, score: Any) -> None:
+    splits = (
         "--split",
         "split.json",
         "--split",
         "by_slice.json",
-    ]  # in any order, with their models
-    call = ["evaluate", "--leak-audit", "poor.npz", "good.npz", "--data", "manifest.csv"]
-    assert run([*call, *splits, "-o", str(out)]) == 0
-    record = _record(out)
-    assert [one["part"] for one in record["parts"]] == ["by_slice", "by_patient"]
+    )  # in any order, with their models
+    text = score("--leak-audit", "poor.npz", "good.npz", *splits, "out").out
+    record = _record(tmp_path / "out")
+    assert [part["part"] for part in record["parts"]] == ["by_slice", "by_patient"]
     assert record["leak"]["dice_mean"]["by_slice"]["value"] == 1
-    text = capsys.readouterr().out
     lines = [line for line in text.splitlines() if "!" not in line]
     assert max(map(len, lines[:-2])) <= 80  # all baselines, unshortened
     assert "majority position empty bright copied" in text
@@ -214,49 +191,32 @@ def test_the_leak_audit(here: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     ],
 )
 def test_wrong_calls_say_what_to_do(
-    arguments: list[str],
-    code: int,
-    words: str,
-    here: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], code: int, words: str, tmp_path: Path, score: Any
 ) -> None:
-    call = ["evaluate", *arguments, "--data", "manifest.csv", "-o", str(tmp_path / "out")]
-    assert run(call) == code
-    captured = capsys.readouterr()
-    (line,) = captured.err.strip().splitlines()
-    assert line.startswith("error: ")
-    assert words in line
-    assert captured.out == ""
+    done = score(*arguments, "out")
+    assert (done.code, words in done.error) == (code, True)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_data_that_are_not_there(
-    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = ["-o", str(tmp_path / "out")]
-    assert run(["evaluate", "good.npz", "--data", "none.csv", *out]) == 3
-    assert "gliosight data index" in capsys.readouterr().err
-    assert run(["evaluate", "good.npz", "--data", "split.json", *out]) == 4
-    assert run(["evaluate", "good.npz", *out]) == 2
+def test_data_that_are_not_there(score: Any) -> None:
+    done = score("good.npz", "out", data="none.csv")
+    assert (done.code, "gliosight data index" in done.error) == (3, True)
+    assert score("good.npz", "out", data="split.json").code == 4
 
 
-def test_an_output_in_the_way_is_refused_before_any_work(
-    here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "mine.txt").touch()
-    call = ["evaluate", "good.npz", "--data", "manifest.csv", "-o", str(tmp_path)]
+def test_an_output_in_the_way_is_refused_before_any_work(tmp_path: Path, score: Any) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.txt").touch()
     for more in ([], ["--overwrite"]):
-        assert run([*call, *more]) == 7
-        assert "-o" in capsys.readouterr().err
-    assert [one.name for one in tmp_path.iterdir()] == ["mine.txt"]
+        done = score("good.npz", *more, "mine")
+        assert (done.code, "-o" in done.error) == (7, True)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["mine.txt"]
     kept = tmp_path / "kept.npz"
     kept.write_bytes(b"mine")
-    call = [*call[:-1], str(tmp_path / "scores"), "--save-predictions", str(kept)]
-    assert run(call) == 7
-    assert "kept.npz" in capsys.readouterr().err
+    done = score("good.npz", "--save-predictions", kept, "scores")
+    assert (done.code, "kept.npz" in done.error) == (7, True)
     assert (kept.read_bytes(), (tmp_path / "scores").exists()) == (b"mine", False)
-    assert run([*call, "--overwrite", "-q"]) == 0
+    assert score("good.npz", "--save-predictions", kept, "--overwrite", "-q", "scores").code == 0
     assert kept.read_bytes() != b"mine"
 
 
@@ -277,22 +237,17 @@ def test_a_missing_package_is_named_with_its_extra(command: str, here: Path) -> 
     assert not (here / "never").exists()
 
 
-def test_compare_models(here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_models(tmp_path: Path, score: Any, call: Call) -> None:
     for name in ("good", "poor"):
-        call = ["evaluate", f"{name}.npz", "--data", "manifest.csv", "-q", "--no-pictures"]
-        assert run([*call, "-o", str(tmp_path / name)]) == 0
-    folders = [str(tmp_path / "good"), str(tmp_path / "poor")]
-    assert run(["compare-models", *folders]) == 0
-    text = capsys.readouterr().out
+        assert score(f"{name}.npz", "-q", "--no-pictures", name).code == 0
+    folders = [tmp_path / "good", tmp_path / "poor"]
+    text = call("compare-models", *folders).out
     assert text.splitlines()[0] == "6 patients, 48 slices"
     assert "A better in 1, worse in 0, equal in 4; Wilcoxon p 1" in text
     assert "Research use only" in text
-    assert run(["compare-models", *folders, "--json"]) == 0
-    from_folders = json.loads(capsys.readouterr().out)
+    from_folders = call("compare-models", *folders, "--json").value
     files = ["good.npz", "poor.npz", "--data", "manifest.csv", "--json"]
-    assert run(["compare-models", *files]) == 0
-    from_files = json.loads(capsys.readouterr().out)
-    assert from_folders["figures"] == from_files["figures"]
+    assert from_folders["figures"] == call("compare-models", *files).value["figures"]
     assert from_folders["figures"]["dice_mean"]["difference"]["value"] == pytest.approx(0.2)
 
 
@@ -303,6 +258,8 @@ def test_compare_models(here: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         (["masks", "masks"], 3, "no evaluation"),
         (["good.npz"], 2, "--help"),
         (["none.npz", "good.npz", "--data", "manifest.csv"], 3, "no such file"),
+        (["good.npz", "none.npz", "--data", "manifest.csv"], 3, "no such file"),
+        (["good.npz", "masks", "--data", "manifest.csv"], 3, "no evaluation"),
     ],
 )
 def test_wrong_comparisons(
@@ -310,23 +267,14 @@ def test_wrong_comparisons(
     code: int,
     words: str,
     here: Path,
-    capsys: pytest.CaptureFixture[str],
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert run(["compare-models", *arguments]) == code
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert words in line
-
-
-def test_both_sides_are_opened_before_one_is_scored(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Scoring takes a minute, a wrong name none."""
+    """Both sides are opened before one is scored: scoring takes a minute, a wrong name none."""
     scored: list[object] = []
     monkeypatch.setattr("gliosight.evaluate.evaluation.evaluate", scored.append)
-    for wrong in ("none.npz", "masks"):
-        assert run(["compare-models", "good.npz", wrong, "--data", "manifest.csv"]) == 3
-    assert scored == []
-    assert len(capsys.readouterr().err.splitlines()) == 2
+    done = call("compare-models", *arguments)
+    assert (done.code, words in done.error, scored) == (code, True, [])
 
 
 @pytest.mark.data

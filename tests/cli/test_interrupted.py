@@ -116,27 +116,6 @@ def test_a_whole_run_that_is_asked_to_end_while_it_writes(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-@POSIX
-def test_before_there_is_a_command_it_ends_without_a_traceback() -> None:
-    # The moment is met for sure: the first thing the command line imports asks to end.
-    code = (
-        "import os, signal, sys\n"
-        "class Finder:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
-        "sys.meta_path.insert(0, Finder())\n"
-        "from gliosight.cli import main\n"
-        "main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        check=False,
-        capture_output=True,
-        preexec_fn=_as_from_a_terminal,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (130, b"", SAID)
-
-
 def test_an_interrupt_that_a_library_wraps_is_one_still(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -155,21 +134,26 @@ def test_the_handlers_are_back_afterwards() -> None:
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+# The first thing that is imported, or a library below a command, asks to end: five times.
+IMPORTING = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "{module}":
+            for _ in range(5):
+                os.kill(os.getpid(), signal.{name})
+sys.meta_path.insert(0, Finder())
+sys.argv = ["gliosight", "inspect", "x"]
+from gliosight.__main__ import main
+main()
+"""
+
+
 @POSIX
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 @pytest.mark.parametrize("module", ["click", "numpy"])
 def test_while_modules_are_imported_it_ends_at_once_in_one_line(name: str, module: str) -> None:
-    code = (
-        "import os, signal, sys\n"
-        "class Finder:\n"
-        f"    def find_spec(self, name, *_):\n"
-        f"        if name == '{module}':\n"
-        f"            for _ in range(5): os.kill(os.getpid(), signal.{name})\n"
-        "sys.meta_path.insert(0, Finder())\n"
-        "sys.argv = ['gliosight', 'inspect', 'x']\n"
-        "from gliosight.__main__ import main\n"
-        "main()"
-    )
+    code = IMPORTING.format(module=module, name=name)
     done = subprocess.run(
         [sys.executable, "-c", code],
         check=False,

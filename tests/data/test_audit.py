@@ -51,7 +51,7 @@ def _changed(manifest: Manifest, key: str, **changes: object) -> Manifest:
 
 def test_a_sound_data_set_has_no_problem(sound: Manifest) -> None:
     told: list[tuple[int, int]] = []
-    result = audit(sound, split_folds(sound, 3), lambda done, total: told.append((done, total)))
+    result = audit(sound, split_folds(sound, 3), lambda _, done, total: told.append((done, total)))
     assert result.problems == ()
     assert set(result.counts) == set(CHECKS)
     assert told[-1] == (18, 18)

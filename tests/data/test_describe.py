@@ -77,7 +77,7 @@ def test_an_empty_manifest_is_summarised() -> None:
 
 def test_a_look_at_the_files(manifest: Manifest) -> None:
     told: list[tuple[int, int]] = []
-    found = look(manifest, lambda done, total: told.append((done, total)))
+    found = look(manifest, lambda _, done, total: told.append((done, total)))
     assert found.mask_values == {"0": 11, "0 255": 4}
     assert (found.mask_least, found.mask_most) == (0, 255)
     assert found.pictures == {"32 x 32 x 3 uint8": 3}

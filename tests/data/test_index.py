@@ -197,7 +197,7 @@ def test_a_label_of_a_table_that_contradicts_the_mask_is_said(tmp_path: Path) ->
 def test_progress_counts_to_the_end(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     root = Root(write_set(tmp_path))
-    index_roots([root], tmp_path, tell=lambda done, total: told.append((done, total)))
+    index_roots([root], tmp_path, progress=lambda _, done, total: told.append((done, total)))
     assert told == [(k, 12) for k in range(1, 13)]
 
 
@@ -362,7 +362,7 @@ def _index(
 def test_collections_are_named_after_their_folders(home: Path) -> None:
     told: list[tuple[int, int]] = []
     roots = parse_roots([str(home / "lgg"), f"glioma={home / 'brats'}"])
-    indexed = index_roots(roots, home, tell=lambda done, total: told.append((done, total)))
+    indexed = index_roots(roots, home, progress=lambda _, done, total: told.append((done, total)))
     assert {(row.patient, row.collection) for row in indexed.rows} == {
         (CS, "lgg"),
         (HT, "lgg"),

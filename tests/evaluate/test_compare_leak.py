@@ -126,7 +126,7 @@ def test_one_bar_for_both(manifest: Manifest) -> None:
     leak_audit(
         _request(manifest, TRUTHS, _by_slice(manifest)),
         _request(manifest, TRUTHS, _by_patient(manifest)),
-        lambda done, total: told.append((done, total)),
+        lambda _, done, total: told.append((done, total)),
     )
     assert told[-1] == (96, 96)
     assert [one for one, _ in told] == sorted(one for one, _ in told)

@@ -387,7 +387,7 @@ def test_a_file_that_has_changed_since_is_refused(tmp_path: Path) -> None:
 def test_progress_ends_at_all_slices(manifest: Manifest) -> None:
     told: list[tuple[int, int]] = []
     request = Request(manifest, [_source(manifest)], draws=10)
-    evaluate(request, lambda done, total: told.append((done, total)))
+    evaluate(request, lambda _, done, total: told.append((done, total)))
     assert told[-1] == (48, 48)
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,26 +20,30 @@ import pytest
 
 from gliosight.card import InputRecipe, parse_card
 from gliosight.errors import LimitExceededError, ModelError, UsageError
+from gliosight.infer import engine as engines
 from gliosight.infer.engine import ENGINES, start_engine
-from gliosight.infer.model import (
-    CascadeModel,
-    JointModel,
-    Model,
-    ask,
-    check_answers,
-    load_model,
-    shipped_models,
-)
+from gliosight.infer.model import Model, load_model, shipped_models
+from gliosight.maps import NetworkInput
 from gliosight.phantom import Phantom
 from gliosight.prepare import prepare
 
 
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
+    """The card of a copy of the shipped model."""
     card = shipped_models()["joint-4"]
     for path in (card, card.with_suffix(".onnx")):
         shutil.copy(path, tmp_path)
     return tmp_path / card.name
+
+
+@pytest.fixture(scope="module")
+def given(small_phantom: Phantom) -> NetworkInput:
+    return prepare(small_phantom.study(), InputRecipe())
+
+
+def _change_card(card: Path, **changes: Any) -> None:
+    card.write_text(json.dumps(json.loads(card.read_text("utf-8")) | changes), "utf-8")
 
 
 def test_models_together_stay_small() -> None:
@@ -46,50 +51,59 @@ def test_models_together_stay_small() -> None:
     assert sum(path.stat().st_size for path in folder.iterdir()) < 40e6
 
 
-def test_a_model_is_taken_by_name_and_by_path(copied: Path) -> None:
-    assert load_model("joint-4").card == load_model(str(copied)).card
-
-
-def test_unknown_name_lists_the_shipped_ones() -> None:
-    with pytest.raises(ModelError, match="joint-4"):
-        load_model("nonesuch")
-
-
-def test_a_changed_network_is_refused(copied: Path) -> None:
-    network = copied.with_suffix(".onnx")
+def _flip_a_bit(card: Path) -> None:
+    network = card.with_suffix(".onnx")
     content = bytearray(network.read_bytes())
     content[len(content) // 2] ^= 1
     network.write_bytes(content)
-    with pytest.raises(ModelError, match="sha256") as caught:
+
+
+def _many_digits(card: Path) -> None:
+    text = card.read_text().replace('"gate"', '"x"')
+    card.write_text(text.rstrip().removesuffix("}") + f', "gate": {"9" * 5000}}}')
+
+
+def _replace_network(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def spoil(card: Path) -> None:
+        network = card.with_suffix(".onnx")
+        network.unlink()
+        make(network)
+
+    return spoil
+
+
+def _huge(network: Path) -> None:
+    with network.open("wb") as file:
+        file.truncate(2**40)
+
+
+SPOILT: list[tuple[Callable[[Path], object], str]] = [
+    (_flip_a_bit, "sha256"),
+    (lambda card: card.with_suffix(".onnx").unlink(), r"joint-4\.onnx"),
+    *((lambda card, text=text: card.write_text(text), "card") for text in ("", "{", "[]", "\0")),
+    (lambda card: card.write_text('{"name": "x"}'), "card"),
+    (_many_digits, "a number has 5,000 digits"),  # Python's own message names a function to call
+    # Nothing outside its folder is opened.
+    (lambda card: _change_card(card, network="../../secret.onnx"), r"secret\.onnx"),
+    (_replace_network(os.mkfifo), "not a file of at most 1 GiB"),
+    (_replace_network(Path.mkdir), "not a file of at most 1 GiB"),
+    (_replace_network(_huge), "not a file of at most 1 GiB"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "words"), SPOILT)
+def test_a_spoilt_model_is_refused(
+    copied: Path, spoil: Callable[[Path], object], words: str
+) -> None:
+    spoil(copied)
+    with pytest.raises(ModelError, match=words) as caught:
         load_model(str(copied))
     assert caught.value.exit_code == 8
 
 
-def test_a_missing_network_is_named(copied: Path) -> None:
-    copied.with_suffix(".onnx").unlink()
-    with pytest.raises(ModelError, match=r"joint-4\.onnx"):
-        load_model(str(copied))
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"name": "x"}', "\0"])
-def test_a_broken_card_is_refused(copied: Path, text: str) -> None:
-    copied.write_text(text)
-    with pytest.raises(ModelError, match="card"):
-        load_model(str(copied))
-
-
-def test_a_number_of_thousands_of_digits(copied: Path) -> None:
-    """Python's own message names a function to call."""
-    text = copied.read_text().replace('"gate"', '"x"')
-    copied.write_text(text.rstrip().removesuffix("}") + f', "gate": {"9" * 5000}}}')
-    with pytest.raises(ModelError, match="a number has 5,000 digits"):
-        load_model(str(copied))
-
-
 def test_what_an_engine_says_is_for_people(copied: Path) -> None:
-    card = json.loads(copied.read_text())
-    card["input"]["multiple"] = 7
-    copied.write_text(json.dumps(card))
+    recipe = json.loads(copied.read_text("utf-8"))["input"]
+    _change_card(copied, input=recipe | {"multiple": 7})
     with pytest.raises(ModelError, match="must match") as caught:
         load_model(str(copied))
     line = caught.value.line()
@@ -97,12 +111,11 @@ def test_what_an_engine_says_is_for_people(copied: Path) -> None:
     assert ".h:" not in line
 
 
-def test_a_card_cannot_point_outside_its_folder(copied: Path) -> None:
-    card = json.loads(copied.read_text())
-    card["network"] = "../../secret.onnx"
-    copied.write_text(json.dumps(card))
-    with pytest.raises(ModelError, match=r"secret\.onnx"):
-        load_model(str(copied))
+@pytest.mark.parametrize("name", ["nonesuch", "x" * 5000, "a\0b", "/nowhere/\udcff.json", "", "."])
+def test_a_name_that_cannot_be_a_path_is_no_model(name: str) -> None:
+    with pytest.raises(ModelError, match="no model") as caught:
+        load_model(name)
+    assert name != "nonesuch" or "joint-4" in caught.value.line()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -113,29 +126,17 @@ def test_something_that_is_no_network_is_refused(engine: str) -> None:
         start_engine(engine, b"not a network", 1)
 
 
-def test_unknown_engine() -> None:
+def test_an_engine_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="onnxruntime"):
         start_engine("abacus", b"", 1)
-
-
-def test_an_engine_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENGINES, "openvino", ("gliosight.infer.nonesuch", "X"))
     with pytest.raises(ModelError, match=r"gliosight\[openvino\]"):
         start_engine("openvino", b"", 1)
 
 
-def test_progress_is_told_to_the_end(model: Model, small_phantom: Phantom) -> None:
-    told: list[tuple[int, int]] = []
-    given = prepare(small_phantom.study(), model.card.input)
-    model.predict(given, lambda done, total: told.append((done, total)))
-    assert told[-1] == (len(given), len(given))
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-
-
 @pytest.mark.slow
-def test_both_engines_agree(model: Model, small_phantom: Phantom) -> None:
+def test_both_engines_agree(model: Model, given: NetworkInput) -> None:
     pytest.importorskip("openvino", reason="the extra openvino is not installed")
-    given = prepare(small_phantom.study(), model.card.input)
     one = model.predict(given)
     two = load_model("joint-4", engine="openvino").predict(given)
     np.testing.assert_allclose(one.probability, two.probability, atol=5e-3)
@@ -162,19 +163,27 @@ class _Fixed:
         return {"slice_logits": slices, "mask_logits": masks}
 
 
-def _cascade(gate: float, **engines: _Fixed | None) -> CascadeModel:
+def _cascade(gate: float, **networks: _Fixed) -> Model:
     raw = json.loads(shipped_models()["joint-4"].read_text("utf-8"))
     file = {"network": raw["network"], "sha256": raw["sha256"]}
-    raw |= {"kind": "cascade", "gate": gate, "flip": False}
-    raw["networks"] = {role: file for role, engine in engines.items() if engine is not None}
-    return CascadeModel(parse_card(raw), engines.get("detector"), engines.get("localizer"))
+    raw |= {
+        "kind": "cascade",
+        "gate": gate,
+        "flip": False,
+        "networks": dict.fromkeys(networks, file),
+    }
+    return Model(parse_card(raw), networks)
 
 
-def test_the_localizer_draws_where_the_detector_does_not_say_no(small_phantom: Phantom) -> None:
-    given = prepare(small_phantom.study(), InputRecipe())
+def test_the_localizer_draws_where_the_detector_does_not_say_no(given: NetworkInput) -> None:
     detector = _Fixed(("slice_logits",), 6.0)  # P(no tumour) of the odd slices: 0.9975
     localizer = _Fixed(("mask_logits",), 3.0)
-    maps = _cascade(0.99, detector=detector, localizer=localizer).predict(given)
+    calls: list[tuple[str, int, int]] = []
+    maps = _cascade(0.99, detector=detector, localizer=localizer).predict(
+        given, lambda *call: calls.append(call)
+    )
+    assert calls[-1] == ("infer", len(given), len(given))
+    assert calls == sorted(calls)
     odd = len(range(0, len(given), 4))
     assert localizer.seen == len(given) - odd
     marked = (maps.probability > 0.5).any(axis=(1, 2))
@@ -186,8 +195,7 @@ def test_the_localizer_draws_where_the_detector_does_not_say_no(small_phantom: P
     assert localizer.seen == len(given)
 
 
-def test_a_part_of_a_cascade_does_what_it_can(small_phantom: Phantom) -> None:
-    given = prepare(small_phantom.study(), InputRecipe())
+def test_a_part_of_a_cascade_does_what_it_can(given: NetworkInput) -> None:
     alone = _cascade(0.99, detector=_Fixed(("slice_logits",), 3.0))
     maps = alone.predict(given)
     assert not alone.card.draws
@@ -200,11 +208,10 @@ def test_a_network_in_the_wrong_place_is_refused(copied: Path) -> None:
     """The joint network answers with both, so it may stand anywhere; a detector may not draw."""
     card = json.loads(copied.read_text("utf-8"))
     file = {"network": card["network"], "sha256": card["sha256"]}
-    card |= {"kind": "cascade", "networks": {"localizer": file}}
-    copied.write_text(json.dumps(card))
+    _change_card(copied, kind="cascade", networks={"localizer": file})
     assert load_model(str(copied)).card.draws
     with pytest.raises(ModelError, match="does not answer with mask_logits"):
-        check_answers(parse_card(card), {"localizer": _Fixed(("slice_logits",), 1.0)})
+        _cascade(0.99, localizer=_Fixed(("slice_logits",), 1.0)).check()
 
 
 def _network(path: Path, **change: Any) -> None:
@@ -300,9 +307,7 @@ def test_a_network_that_is_none_of_ours_is_refused_when_it_is_loaded(
     monkeypatch.setattr("gliosight.infer.model.LONGEST_TRIAL", 0.5 if "endless" in change else 60.0)
     network = copied.with_suffix(".onnx")
     _network(network, **change)
-    card = json.loads(copied.read_text("utf-8"))
-    card["sha256"] = hashlib.sha256(network.read_bytes()).hexdigest()
-    copied.write_text(json.dumps(card), "utf-8")
+    _change_card(copied, sha256=hashlib.sha256(network.read_bytes()).hexdigest())
     if told is None:
         load_model(str(copied))
         return
@@ -313,26 +318,17 @@ def test_a_network_that_is_none_of_ours_is_refused_when_it_is_loaded(
     assert capfd.readouterr().err == ""  # the engine does not speak for itself
 
 
-def test_a_shipped_network_is_not_tried_out_again(
+def test_only_a_network_from_elsewhere_is_tried_out(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import gliosight.infer.model as module
-
-    asked: list[object] = []
-    monkeypatch.setattr(module, "try_out", lambda *given: asked.append(given))
-    load_model("joint-4")
-    assert asked == []
-    load_model(str(copied))  # the same, but from anywhere
-    assert len(asked) == 1
-
-
-def test_shipped_networks_answer_as_their_cards_say() -> None:
-    import gliosight.infer.model as module
-
     for name in shipped_models():
-        model = load_model(name)
-        assert isinstance(model, JointModel)
-        module.try_out(model.card, {"joint": model.engine})
+        load_model(name).try_out()
+    tried: list[Model] = []
+    monkeypatch.setattr(Model, "try_out", lambda self: tried.append(self))
+    shipped = load_model("joint-4")
+    assert tried == []
+    assert load_model(str(copied)).card == shipped.card  # the same, but from anywhere
+    assert len(tried) == 1
 
 
 def _raises(*_: object) -> dict[str, np.ndarray]:
@@ -352,14 +348,13 @@ def _raises(*_: object) -> dict[str, np.ndarray]:
         (lambda n, r, c: {"mask_logits": np.full((n, 1, r, c), 3e38, np.float32)}, "beyond 1e"),
     ],
 )
-def test_answers_are_looked_at_in_the_middle_too(
-    model: Model, small_phantom: Phantom, spoil: Callable[..., Any], told: str
+def test_answers_are_checked_in_the_middle_too(
+    model: Model, given: NetworkInput, spoil: Callable[..., Any], told: str
 ) -> None:
     engine = _Fixed(("mask_logits", "slice_logits"), 1.0)
     engine.spoil = spoil
-    given = prepare(small_phantom.study(), model.card.input)
     with pytest.raises(ModelError, match=told) as caught:
-        JointModel(replace(model.card, flip=True), engine).predict(given)
+        Model(replace(model.card, flip=True), {"joint": engine}).predict(given)
     assert len(caught.value.line().splitlines()) == 1
 
 
@@ -376,49 +371,21 @@ def test_answers_are_looked_at_in_the_middle_too(
 def test_memory_that_ran_out_is_no_fault_of_the_network(
     text: str, when: str, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import gliosight.infer.engine as module
-
     def fail(*_: object) -> Any:
         raise ImportError(text) if when == "import" else RuntimeError(text)
 
     engine = _Fixed(("mask_logits", "slice_logits"), 1.0)
     engine.spoil = fail
-    images = np.zeros((1, 9, 32, 32), np.float32)
-    loaded = SimpleNamespace(OnnxRuntimeEngine=fail)
-    if when != "run":
-        load = fail if when == "import" else lambda _: loaded
-        monkeypatch.setattr(module, "import_module", load)
+    load = fail if when == "import" else lambda _: SimpleNamespace(OnnxRuntimeEngine=fail)
+    monkeypatch.setattr(engines, "import_module", load)
+    broken = Model(model.card, {"joint": engine})
+    calls = {"run": partial(broken.ask, "joint", np.zeros((1, 9, 32, 32), np.float32))}
     with pytest.raises(LimitExceededError, match="not enough memory for the network: end other"):
-        _ = (
-            start_engine("onnxruntime", b"", 1)
-            if when != "run"
-            else ask(model.card, "joint", engine, images)
-        )
-
-
-@pytest.mark.parametrize("kind", ["fifo", "huge", "folder"])
-def test_a_network_that_is_no_file_to_read_is_not_opened(copied: Path, kind: str) -> None:
-    network = copied.with_suffix(".onnx")
-    network.unlink()
-    if kind == "fifo":
-        os.mkfifo(network)
-    elif kind == "folder":
-        network.mkdir()
-    else:
-        with network.open("wb") as file:
-            file.truncate(2**40)
-    with pytest.raises(ModelError, match="not a file of at most 1 GiB"):
-        load_model(str(copied))
-
-
-@pytest.mark.parametrize("name", ["x" * 5000, "a\0b", "/nowhere/\udcff.json", "", "."])
-def test_a_name_that_cannot_be_a_path_is_no_model(name: str) -> None:
-    with pytest.raises(ModelError, match="no model"):
-        load_model(name)
+        calls.get(when, partial(start_engine, "onnxruntime", b"", 1))()
 
 
 def test_the_command_says_it_in_one_line(copied: Path, tmp_path: Path) -> None:
-    copied.write_text(copied.read_text("utf-8").replace('"flip": true', '"flip": "false"'))
+    _change_card(copied, flip="false")
     call = [sys.executable, "-m", "gliosight", "demo", "--model", str(copied), "-o"]
     done = subprocess.run(
         [*call, str(tmp_path / "out")], capture_output=True, text=True, check=False

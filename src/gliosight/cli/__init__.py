@@ -1,45 +1,40 @@
-"""The command line: arguments in, lines out, no logic beyond (layer: cli).
+"""The command line: arguments in, lines out (layer: cli).
 
-One module per command, imported when the command is called. `main` turns errors into one line and an exit
-code; the codes are those of `gliosight.errors`.
+One module per command, imported when the command is called. `main` turns errors into one line and the exit
+code of their class in `gliosight.errors`.
 """
 
 from __future__ import annotations
 
+import contextlib
+import difflib
+import logging
+import os
+import signal
 import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gliosight import __version__
+from gliosight.cli.output import close_output, lost_output, print_error, print_line
+from gliosight.errors import (
+    GliosightError,
+    InternalError,
+    LimitExceededError,
+    UsageError,
+    causes,
+    explained,
+)
 
 INTERRUPTED = "interrupted; nothing half-written was left"
-
-try:
-    import contextlib
-    import difflib
-    import logging
-    import os
-    import signal
-    import threading
-    import time
-    import traceback
-    import warnings
-    from collections.abc import Callable, Iterator
-    from importlib import import_module
-    from pathlib import Path
-    from typing import Any
-
-    import click
-
-    from gliosight import __version__
-    from gliosight.cli.output import close_output, lost_output, print_error, print_line
-    from gliosight.errors import (
-        GliosightError,
-        InternalError,
-        LimitExceededError,
-        UsageError,
-        causes,
-        explained,
-    )
-except KeyboardInterrupt:  # whoever is quick with ctrl-C gets no traceback of our imports
-    print(INTERRUPTED, file=sys.stderr)
-    sys.exit(130)
 
 COMMANDS = {
     "analyze": "Find and outline tumour in one study or several.",
@@ -65,6 +60,9 @@ SAME_REQUEST = 1.0
 # Below this limit of its memory (bytes) a process cannot load what it computes with.
 LEAST_MEMORY = 512 * 2**20
 
+# The command whose module is being imported: there is nothing to clear away meanwhile.
+_loading: list[str] = []
+
 EPILOG = """\b
 Exit codes: 0 done, whatever was found; 2 wrong usage; 3 nothing readable; 4 damaged input;
 5 not supported; 6 limit exceeded; 7 cannot write; 8 model or engine unusable; 9 network peer
@@ -74,7 +72,11 @@ Research use only. Not a medical device; not for diagnosis or treatment decision
 
 
 class SuggestingGroup(click.Group):
-    """Says what a mistyped command may have meant."""
+    """Says what a mistyped command may have meant; lists its commands in the order they are written in."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order in which they are used."""
+        return list(self.commands)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -83,13 +85,11 @@ class SuggestingGroup(click.Group):
         name = args[0]
         if name.startswith("-") or self.get_command(ctx, name) is not None:
             return super().resolve_command(ctx, args)
-        alike = difflib.get_close_matches(name, self.list_commands(ctx), n=2)
-        if alike:
+        remedy = f"see {ctx.command_path} --help"
+        if alike := difflib.get_close_matches(name, self.list_commands(ctx), n=2):
             remedy = f"did you mean {' or '.join(alike)}? See {ctx.command_path} --help"
         elif os.path.lexists(name):
             remedy = f"a command comes first, such as {ctx.command_path} analyze"
-        else:
-            remedy = f"see {ctx.command_path} --help"
         raise UsageError(f"no such command: {name[:100]}", remedy=remedy)
 
 
@@ -100,20 +100,19 @@ class LazyGroup(SuggestingGroup):
         """All commands, in the order in which a newcomer meets them."""
         return list(COMMANDS)
 
-    def get_command(
-        self,
-        ctx: click.Context,
-        cmd_name: str,
-    ) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command of this name; ``None`` if the name is unknown."""
         name = ALIASES.get(cmd_name, cmd_name)
         if name not in COMMANDS:
             return None
         _check_memory()
-        with _Requests.nothing_begun():
+        _loading.append(name)
+        try:
             command: click.Command = import_module(
                 f"gliosight.cli.{name.replace('-', '_')}"
             ).command
+        finally:
+            _loading.clear()
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -123,11 +122,7 @@ class LazyGroup(SuggestingGroup):
         except KeyboardInterrupt as error:
             raise click.Abort from error
 
-    def format_commands(
-        self,
-        ctx: click.Context,
-        formatter: click.HelpFormatter,
-    ) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
@@ -141,12 +136,12 @@ class LazyGroup(SuggestingGroup):
 )
 @click.version_option(__version__, prog_name="gliosight")
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error.")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Find and outline lower-grade glioma in brain MRI.
 
     Try it without any data: gliosight demo
     """
-    ctx = click.get_current_context()
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
@@ -165,11 +160,10 @@ def main(
         that come after its work are ignored then.
     """
     _open_streams()
-    given = sys.argv[1:] if arguments is None else arguments
-    requests = _Requests(importing)
+    arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        with requests, _quiet_libraries(debug="--debug" in given):
-            code = run(given)
+        with _requests_interrupt(importing), _quiet_libraries(debug="--debug" in arguments):
+            code = run(arguments)
     except KeyboardInterrupt:  # just before or just after
         code = _interrupted()
     close_output()
@@ -179,19 +173,17 @@ def main(
 def run(arguments: list[str]) -> int:
     """Run the command line and return the exit code."""
     as_json = "--json" in arguments
-    debug = "--debug" in arguments
-    # --debug is taken anywhere, since it is added to a command that has just failed.
-    arguments = [one for one in arguments if one != "--debug"]
     error: Exception
     try:
-        code = cli.main(arguments, prog_name="gliosight", standalone_mode=False)
-        if isinstance(code, GliosightError):
-            # A bug of ours beside an answer, which is on stdout already.
+        # --debug is taken anywhere, since it is added to a command that has just failed.
+        rest = [text for text in arguments if text != "--debug"]
+        code = cli.main(rest, prog_name="gliosight", standalone_mode=False)
+        lost = lost_output()
+        if isinstance(code, GliosightError):  # beside an answer, which is on stdout already
             error, as_json = code, False
+        elif code or lost is None:
+            return int(code or 0)
         else:
-            code = code if isinstance(code, int) else 0
-            if (lost := lost_output()) is None or code:
-                return code
             error = lost
     except (click.exceptions.Abort, KeyboardInterrupt):  # Abort is click's word for ctrl-C
         return _interrupted()
@@ -204,24 +196,17 @@ def run(arguments: list[str]) -> int:
         error = caught
     if _was_interrupt(error):
         return _interrupted()
-    if debug:
+    if "--debug" in arguments:
         with contextlib.suppress(OSError):
             traceback.print_exception(error)
-    told = _told(error)
-    print_error(told, as_json=as_json)
+    ours = _as_ours(error)
+    print_error(ours, as_json=as_json)
     lost_output()  # the error itself: there is nowhere else to say so
-    return told.exit_code
+    return ours.exit_code
 
 
 def _check_memory() -> None:
-    """Refuse a memory limit in which the libraries cannot even be loaded.
-
-    OpenBLAS, below numpy, waits for ever or ends the process there.
-
-    Raises
-    ------
-    LimitExceededError
-    """
+    """Refuse a memory limit in which OpenBLAS, below numpy, waits for ever or ends the process."""
     if sys.platform == "win32":
         return
     import resource
@@ -235,75 +220,82 @@ def _check_memory() -> None:
         )
 
 
-def _told(error: Exception) -> GliosightError:
+def _as_ours(error: Exception) -> GliosightError:
     """Any error as one of ours."""
     if isinstance(error, click.ClickException):
-        usage = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else ""
-        return UsageError(
-            error.format_message().rstrip("."), remedy=f"see {usage or 'gliosight'} --help"
-        )
-    return explained(error) or InternalError(
+        return _usage_error(error)
+    if (ours := explained(error)) is not None:
+        return ours
+    # Our own last line on the way to the error, whichever library raised it.
+    package = Path(__file__).resolve().parent.parent
+    frames = [
+        (Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    path, line = [(path, line) for path, line in frames if path.is_relative_to(package)][-1]
+    return InternalError(
         f"{type(error).__name__}: {error}",
-        where=_place(error),
+        where=f"{path.relative_to(package).as_posix()}:{line}",
         remedy="a bug of ours: please report this line, and run again with --debug",
     )
 
 
-class _Requests:
+def _usage_error(error: click.ClickException) -> UsageError:
+    """An error of click in the form of ours."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    remedy = f"see {context.command_path if context else 'gliosight'} --help"
+    what, where = error.message, None
+    if isinstance(error, click.NoSuchOption):
+        what = f"no such option: {error.option_name}"
+        if error.possibilities:
+            remedy = f"did you mean {' or '.join(sorted(error.possibilities))}? S{remedy[1:]}"
+    elif isinstance(error, click.BadParameter) and error.param is not None:
+        where = error.param.get_error_hint(context).replace("'", "")
+        if isinstance(error, click.MissingParameter):
+            what = f"missing {error.param.param_type_name}"
+    return UsageError(what[:1].lower() + what[1:].rstrip("."), where=where, remedy=remedy)
+
+
+@contextlib.contextmanager
+def _requests_interrupt(importing: Callable[..., Any] | None) -> Iterator[None]:
     """Within it every request to end is an interrupt as ctrl-C is, so that all is cleared away.
 
     Batch systems, containers and ``timeout`` send SIGTERM, a closed terminal sends SIGHUP. What whoever
     started us chose to ignore (``nohup``, a job in the background) stays ignored.
     """
+    last: float | None = None
 
-    _beginning = False
-
-    def __init__(self, importing: Callable[..., Any] | None = None) -> None:
-        self._importing = importing
-        self._replaced: dict[int, Any] = {}
-        self._hook = sys.unraisablehook
-        self._thread_hook = threading.excepthook
-        self._last: float | None = None
-
-    @classmethod
-    @contextlib.contextmanager
-    def nothing_begun(cls) -> Iterator[None]:
-        """Within it, as while a command is imported, there is nothing to clear away."""
-        cls._beginning = True
-        try:
-            yield
-        finally:
-            cls._beginning = False
-
-    def __enter__(self) -> None:
-        sys.unraisablehook = self._swallowed
-        threading.excepthook = lambda _: None
-        usual = (signal.SIG_DFL, signal.default_int_handler, self._importing)
-        for name in REQUESTS:
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) in usual:
-                self._replaced[number] = signal.signal(number, self._interrupt)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._replaced.items():
-            # The work is done, and the interpreter that ends would print a traceback.
-            signal.signal(number, handler if self._importing is None else signal.SIG_IGN)
-        sys.unraisablehook, threading.excepthook = self._hook, self._thread_hook
-
-    def _interrupt(self, *_: object) -> None:
-        if self._beginning:  # an exception may get lost in the imports of a library
+    def interrupt(*_: object) -> None:
+        nonlocal last
+        if _loading:  # an exception may get lost in the imports of a library
             _interrupted()
             os._exit(130)
         now = time.monotonic()
-        if self._last is None or now - self._last > SAME_REQUEST:
-            self._last = now
+        if last is None or now - last > SAME_REQUEST:
+            last = now
             raise KeyboardInterrupt
 
-    def _swallowed(self, unraisable: Any) -> None:
+    def swallowed(unraisable: Any) -> None:
         """An exception in a destructor or a callback: nothing to print, but a request is made again."""
+        nonlocal last
         if issubclass(unraisable.exc_type, KeyboardInterrupt):
-            self._last = None
+            last = None
             threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
+
+    hooks = sys.unraisablehook, threading.excepthook
+    sys.unraisablehook, threading.excepthook = swallowed, lambda _: None
+    usual = (signal.SIG_DFL, signal.default_int_handler, importing)
+    replaced: dict[int, Any] = {}
+    for name in REQUESTS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) in usual:
+            replaced[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in replaced.items():
+            # The work is done, and the interpreter that ends would print a traceback.
+            signal.signal(number, handler if importing is None else signal.SIG_IGN)
+        sys.unraisablehook, threading.excepthook = hooks
 
 
 @contextlib.contextmanager
@@ -344,11 +336,3 @@ def _interrupted() -> int:
 def _was_interrupt(error: BaseException | None) -> bool:
     """Whether an interrupt is behind an error: a library that is being imported may wrap it."""
     return any(isinstance(cause, KeyboardInterrupt) for cause in causes(error))
-
-
-def _place(error: Exception) -> str:
-    """Our own last line on the way to an error, whichever library raised it."""
-    package = Path(__file__).resolve().parent.parent
-    frames = [(Path(one.filename), one.lineno) for one in traceback.extract_tb(error.__traceback__)]
-    path, line = [(one, line) for one, line in frames if one.is_relative_to(package)][-1]
-    return f"{path.relative_to(package).as_posix()}:{line}"

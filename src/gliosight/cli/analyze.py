@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
 from gliosight import pipeline
-from gliosight.cli.finding import Failure, Located, find_below
+from gliosight.cli.finding import Located, find_below
 from gliosight.cli.options import PATH, limit_options, limits_of, model_options, output_options
 from gliosight.cli.output import (
     print_closing,
@@ -23,17 +22,8 @@ from gliosight.cli.output import (
     print_text,
     progress_display,
 )
-from gliosight.cli.table import check_table, write_studies
-from gliosight.errors import (
-    GliosightError,
-    InternalError,
-    UsageError,
-    explained,
-    printable,
-    within,
-)
-from gliosight.files import folded, numbered
-from gliosight.infer import Model
+from gliosight.errors import GliosightError, UsageError, printable
+from gliosight.pipeline import Job, Outcome
 from gliosight.read import Options, named_files
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.dicom.decoder import one_decoder
@@ -98,7 +88,7 @@ def command(
     probability: bool,
     as_json: bool,
     quiet: bool,
-) -> int | InternalError:
+) -> int | GliosightError:
     """Find and outline tumour in one study or several.
 
     STUDY is a DICOM file, a folder of any depth with DICOM files, or a DICOMDIR; a NIfTI file of FLAIR or
@@ -112,153 +102,95 @@ def command(
     gliosight analyze flair.nii.gz -o result
     gliosight analyze --flair f.nii.gz --t1 t.nii.gz --t1c c.nii.gz
     """  # noqa: D301 - click wants the character \b before lines it shall not join
-    limits = limits_of(max_decoded, max_members, max_ratio)
+    options = Options(limits_of(max_decoded, max_members, max_ratio), volume_index)
     talks = not (quiet or as_json)
-    series = _series({MrSequence.FLAIR: flair, MrSequence.T1: t1, MrSequence.T1C: t1c}, studies)
+    named = {MrSequence.FLAIR: flair, MrSequence.T1: t1, MrSequence.T1C: t1c}
+    series = _series({name: str(text) for name, text in named.items() if text}, studies)
+    outcomes: list[Outcome] = []
     # Zips stay unpacked until all is read.
     with contextlib.ExitStack() as unpacked, one_decoder():
-        options = Options(limits, volume_index)
         if series is None:
-            asked, failed = [_Asked(_named(studies, flair, t1, t1c), options)], list[Failure]()
+            jobs = [_job(_named(studies, flair, t1, t1c), options)]
         elif studies:
-            located, failed, _ = find_below(studies, limits, unpacked, shown=talks)
-            asked = _asked(located, options, series)
+            located, failed, _ = find_below(studies, options.limits, unpacked, shown=talks)
+            jobs = _jobs(located, options, series)
+            outcomes = [Outcome(title, source, errors=(error,)) for title, source, error in failed]
         else:
             raise UsageError(
                 "no STUDY given", remedy="name a file or folder, or try: gliosight demo"
             )
-        several = len(asked) + len(failed) > 1
-        if failed and not several:
-            raise failed[0].error
-        if out is not None and not several:
-            pipeline.check_out(out, overwrite=overwrite)
+        several = len(jobs) + len(outcomes) > 1
+        if not several and outcomes:
+            raise outcomes[0].errors[0]
         if several:
-            check_table(out or Path(), overwrite=overwrite)
+            pipeline.check_table(out or Path(), overwrite=overwrite)
+        elif out is not None:
+            pipeline.check_out(out, overwrite=overwrite)
         settings = pipeline.Settings(model=model, engine=engine, threads=threads)
-        by_folder = name_by == "folder"
-        run = _Run(
-            settings.load(), settings, out, several, by_folder, overwrite, probability, talks
-        )
-        results = _analyze_all(asked, failed, run)
+        for outcome in pipeline.analyze_many(
+            jobs,
+            settings,
+            partial(progress_display, shown=talks),
+            out=out,
+            several=several,
+            by_folder=name_by == "folder",
+            overwrite=overwrite,
+            probability=probability,
+        ):
+            outcomes.append(outcome)
+            if talks and outcome.result is not None:
+                print_summary(outcome.result, outcome.result["out"])
+    outcomes.sort(key=lambda outcome: outcome.result is None)  # studies that failed come last
+    results = [outcome.result for outcome in outcomes if outcome.result is not None]
     if several:
-        _close_several(results, failed, run.withheld, out or Path(), as_json=as_json, quiet=quiet)
+        _close_several(outcomes, out, as_json=as_json, quiet=quiet)
     elif as_json:
         print_json(results[0])
     if talks:
         report = None if several else str(Path(results[0]["out"]) / "report.html")
         print_closing(report, masks=bool(results))
-    if run.withheld:  # a bug of ours is reported before a fault of the input
-        return run.withheld[0][1]
-    return failed[0].error.exit_code if failed else 0
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """A study to analyse, and how to read it."""
-
-    located: Located
-    options: Options
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What is the same for all studies of one call."""
-
-    model: Model
-    settings: pipeline.Settings
-    out: Path | None
-    several: bool
-    by_folder: bool
-    overwrite: bool
-    probability: bool
-    talks: bool
-    # By result folder: a DICOM object that failed our own check, and all else was written.
-    withheld: list[tuple[str, InternalError]] = field(default_factory=list)
-
-    def analyze(self, asked: _Asked, taken: set[str]) -> dict[str, Any]:
-        """Analyse one study and write its folder; return its result, with ``out``."""
-        start = time.perf_counter()
-        located = asked.located
-        try:
-            study = located.candidate.read(asked.options)
-        except GliosightError as error:
-            raise located.placed(error) from error
-        study = replace(
-            study,
-            flags=(*located.flags, *study.flags),
-            source={**study.source, "path": located.source},
-        )
-        read_ms = 1000 * (time.perf_counter() - start)
-        folder = self._folder(study, located.source, taken)
-        pipeline.check_out(folder, overwrite=self.overwrite)
-        with progress_display(located.title, shown=self.talks) as tell:
-            analysis = pipeline.analyze_study(
-                study, self.model, self.settings, read_ms=read_ms, progress=tell
-            )
-            result = pipeline.write_analysis(
-                analysis,
-                folder,
-                overwrite=self.overwrite,
-                probability=self.probability,
-                withheld=lambda error: self._withhold(folder, error),
-            )
-        return {"out": str(folder), **result}
-
-    def _folder(self, study: Study, source: str, taken: set[str]) -> Path:
-        """Where the result goes; a name that another study of this call has gets a number."""
-        if self.out is not None and not self.several:
-            return self.out
-        name = source.replace("/", "_") if self.by_folder else study.study_id
-        folder = pipeline.default_out(name)
-        return (self.out or Path()) / numbered(folder.name, taken)
-
-    def _withhold(self, folder: Path, error: InternalError) -> None:
-        named = InternalError(error.what, where=f"{folder.name}/{error.where}", remedy=error.remedy)
-        named.__cause__ = error
-        self.withheld.append((str(folder), named))
-
-
-def _analyze_all(asked: list[_Asked], failed: list[Failure], run: _Run) -> list[dict[str, Any]]:
-    """Analyse one study after the other; of several, one that fails is noted in ``failed``."""
-    results: list[dict[str, Any]] = []
-    for study in asked:
-        try:
-            result = run.analyze(study, taken={folded(Path(done["out"]).name) for done in results})
-        except GliosightError as error:
-            if not run.several:
-                raise
-            error = explained(error) or error
-            title, source = study.located.title, study.located.source
-            placed = error if error.where else within(error, title)
-            failed.append(Failure(title, source, placed))
-            continue
-        results.append(result)
-        if run.talks:
-            print_summary(result, result["out"])
-    return results
+    for outcome in outcomes:
+        if outcome.errors:  # a bug of ours is reported before a fault of the input
+            return outcome.errors[0].exit_code if outcome.result is None else outcome.errors[0]
+    return 0
 
 
 def _close_several(
-    results: list[dict[str, Any]],
-    failed: list[Failure],
-    withheld: list[tuple[str, InternalError]],
-    out: Path,
-    *,
-    as_json: bool,
-    quiet: bool,
+    outcomes: list[Outcome], out: Path | None, *, as_json: bool, quiet: bool
 ) -> None:
     """Write the table of all studies, and say what became of them."""
-    table = write_studies(results, failed, out, withheld)
+    results = [outcome.result for outcome in outcomes if outcome.result is not None]
+    table = "nothing written"
+    if results or out is not None:
+        table = f"table: {printable(str(pipeline.write_studies(outcomes, out or Path())))}"
+    failed = [outcome for outcome in outcomes if outcome.result is None]
     if as_json:
-        named = [(failure.title, failure.error) for failure in failed]
-        errors = [{"study": name, **error.as_object()} for name, error in (*named, *withheld)]
+        errors = [
+            {
+                "study": outcome.result["out"] if outcome.result else outcome.title,
+                **error.as_object(),
+            }
+            for outcome in (*failed, *outcomes[: len(results)])
+            for error in outcome.errors
+        ]
         print_json({"studies": results, "errors": errors})
         return
-    for error in [failure.error for failure in failed]:
-        print_error(error, as_json=False)
+    for outcome in failed:
+        print_error(outcome.errors[0], as_json=False)
     if not quiet:
-        total = len(results) + len(failed)
-        print_text(f"{len(results)} of {total} studies analysed, table: {printable(str(table))}")
+        print_text(f"{len(results)} of {len(outcomes)} studies analysed, {table}")
+
+
+def _job(located: Located, options: Options) -> Job:
+    def read() -> Study:
+        try:
+            study = located.candidate.read(options)
+        except GliosightError as error:
+            raise located.placed(error) from error
+        flags, source = (*located.flags, *study.flags), {**study.source, "path": located.source}
+        return replace(study, flags=flags, source=source)
+
+    return Job(located.title, located.source, read)
 
 
 def _named(
@@ -276,33 +208,30 @@ def _named(
 
 
 def _series(
-    given: Mapping[MrSequence, Path | None], studies: tuple[Path, ...]
-) -> dict[MrSequence, str] | None:
+    named: Mapping[MrSequence, str], studies: tuple[Path, ...]
+) -> Mapping[MrSequence, str] | None:
     """The DICOM series that the options name; ``None`` where they name files.
 
     What is no file and not called like one can only be a series, mistyped or not, of a STUDY.
     """
-    named = {name: str(one) for name, one in given.items() if one is not None}
-    as_series = [
-        not Path(one).is_file()
-        and bool(
-            SERIES.fullmatch(one)
-            or (studies and not Path(one).exists() and not promises_image(one))
+    are_series = {
+        not Path(text).is_file()
+        and (
+            SERIES.fullmatch(text) is not None
+            or (bool(studies) and not Path(text).exists() and not promises_image(text))
         )
-        for one in named.values()
-    ]
-    if any(as_series) and not all(as_series):
+        for text in named.values()
+    }
+    if len(are_series) > 1:
         raise UsageError(
             "a DICOM series and a file are named side by side",
             remedy="give --flair, --t1 and --t1c either series or NIfTI files",
         )
-    return None if named and not any(as_series) else named
+    return None if False in are_series else named
 
 
-def _asked(
-    located: list[Located], options: Options, series: Mapping[MrSequence, str]
-) -> list[_Asked]:
-    """The studies, each with those of the series asked for that it has.
+def _jobs(located: list[Located], options: Options, series: Mapping[MrSequence, str]) -> list[Job]:
+    """A job for each study, with those of the series asked for that it has.
 
     Raises
     ------
@@ -310,8 +239,8 @@ def _asked(
         A series that none of the studies has.
     """
     if len(located) == 1:
-        return [_Asked(located[0], replace(options, series=dict(series)))]
-    asked = []
+        return [_job(located[0], replace(options, series=series))]
+    jobs, unused = [], dict(series) if located else {}
     for study in located:
         candidate = study.candidate
         fitting = {
@@ -319,11 +248,11 @@ def _asked(
             for name, text in series.items()
             if isinstance(candidate, DicomCandidate) and candidate.has_series(text)
         }
-        asked.append(_Asked(study, replace(options, series=fitting)))
-    used = {name for study in asked for name in study.options.series}
-    for name in series.keys() - used if asked else ():
+        jobs.append(_job(study, replace(options, series=fitting)))
+        unused = {name: text for name, text in unused.items() if name not in fitting}
+    for name, text in unused.items():
         raise UsageError(
-            f"--{name.value.lower()} {series[name][:64]} names no series of the {len(asked)} studies",
+            f"--{name.value.lower()} {text[:64]} names no series of the {len(jobs)} studies",
             remedy="see gliosight inspect",
         )
-    return asked
+    return jobs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,7 +12,7 @@ from gliosight import pipeline
 from gliosight.cli.evaluate import side_by_side
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
-from gliosight.cli.output import print_json, print_text
+from gliosight.cli.output import print_json, print_text, rich_console
 from gliosight.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -60,7 +60,6 @@ def command(
 
 
 def _opened(path: Path, data: Path | None, part: str | None) -> Callable[[], Side]:
-    """One of the two, still to be scored."""
     from gliosight.evaluate.compare import read_side, side_of_part
 
     if path.suffix != ".npz":
@@ -80,28 +79,22 @@ def _opened(path: Path, data: Path | None, part: str | None) -> Callable[[], Sid
 
 
 def _print(comparison: Comparison) -> None:
-    from rich.console import Console
-
     from gliosight.analysis import RESEARCH_USE
 
-    console: Any = Console(highlight=False, soft_wrap=True)
-    count = len(comparison.patients)
-    with console.capture() as captured:
-        left_out = f", {comparison.left_out} left out" if comparison.left_out else ""
+    count, figures = len(comparison.patients), comparison.figures
+    left_out = f", {comparison.left_out} left out" if comparison.left_out else ""
+    with rich_console() as console:
         console.print(
             f"{count:,} patient{'s' if count > 1 else ''}{left_out}, {comparison.slices:,} slices",
             style="bold",
         )
         for letter, name in zip("AB", comparison.names, strict=True):
-            console.print(f"  {letter}: {name}", markup=False)
-        console.print(
-            side_by_side(comparison.figures, {"a": "A", "b": "B"}, "A - B", "95 % interval, paired")
-        )
+            console.print(f"  {letter}: {name}")
+        console.print(side_by_side(figures, {"a": "A", "b": "B"}, "A - B", "95 % interval, paired"))
         p = "not defined" if comparison.wilcoxon_p is None else f"{comparison.wilcoxon_p:.3g}"
-        if "dice_mean" in comparison.figures:
+        if "dice_mean" in figures:
             console.print(
                 f"  Dice by patient: A better in {comparison.wins}, worse in {comparison.losses}, "
                 f"equal in {comparison.ties}; Wilcoxon p {p}"
             )
-    print_text(captured.get().rstrip("\n"))
     print_text(RESEARCH_USE)

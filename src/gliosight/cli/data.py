@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import click
 from gliosight.cli import SuggestingGroup
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
-from gliosight.cli.output import Progress, print_json, print_text, progress_display
+from gliosight.cli.output import print_json, print_text, progress_display
 from gliosight.errors import (
     DamagedInputError,
     NothingReadableError,
@@ -43,15 +43,7 @@ _SHARE = click.FloatRange(0, 1, max_open=True)
 HEAD, SHOWN = 5, 8
 
 
-class _InOrder(SuggestingGroup):
-    """Lists its commands in the order in which they are used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, as they stand below."""
-        return list(self.commands)
-
-
-@click.group("data", cls=_InOrder, epilog=_EPILOG)
+@click.group("data", cls=SuggestingGroup, epilog=_EPILOG)
 def command() -> None:
     """Make a data set ready to learn from: its slices, its patients, its split."""
 
@@ -100,9 +92,9 @@ def index_command(
     check_file(out, overwrite=overwrite)
     people = read_people(people_file) if people_file else NOBODY
     parsed = parse_roots(roots)
-    with progress_display("index", shown=not (quiet or as_json)) as tell:
+    with progress_display("index", shown=not (quiet or as_json)) as progress:
         indexed = index_roots(
-            parsed, out.parent, people=people, tumour_free=tumour_free, tell=_counter(tell)
+            parsed, out.parent, people=people, tumour_free=tumour_free, progress=progress
         )
     write_manifest(indexed.rows, out)
     summary = summarize(Manifest(indexed.rows, out.parent))
@@ -117,8 +109,7 @@ def index_command(
         )
         if summary.collections:
             _print_groups("collection", summary.collections)
-        _print_missing(summary)
-        _print_excluded(summary.excluded)
+        _print_flaws(summary)
         for note in indexed.notes:
             print_text(printable(note))
         print_text(f"manifest: {printable(str(out))}")
@@ -160,8 +151,8 @@ def describe_command(
                 remedy="leave out -o; its column excluded says why",
             )
     summary = summarize(manifest)
-    with progress_display("describe", shown=not (quiet or as_json)) as tell:
-        looked = look(manifest, _counter(tell))
+    with progress_display("describe", shown=not (quiet or as_json)) as progress:
+        looked = look(manifest, progress)
     if page is not None:
         write_whole(page, render_page(manifest, path.name, summary, looked))
     if as_json:
@@ -231,8 +222,8 @@ def audit_command(
 
     manifest = read_manifest(path)
     split = read_split(split_file, strict=False) if split_file else None
-    with progress_display("audit", shown=not (quiet or as_json)) as tell:
-        result = audit(manifest, split, _counter(tell))
+    with progress_display("audit", shown=not (quiet or as_json)) as progress:
+        result = audit(manifest, split, progress)
     if as_json:
         print_json({"counts": result.counts, **asdict(result)})
     elif not quiet:
@@ -241,10 +232,9 @@ def audit_command(
             [(name, result.counts[name], text) for name, text in CHECKS.items()],
         )
         for name, count in result.counts.items():
-            if not count:
-                continue
-            print_text(f"\n{name}")
             problems = [problem for problem in result.problems if problem.check == name]
+            if count:
+                print_text(f"\n{name}")
             for problem in problems[: None if every else SHOWN]:
                 print_text(f"  {printable(problem.subject)}  {printable(problem.text)}")
             if count > SHOWN and not every:
@@ -302,16 +292,24 @@ def split_command(
     from gliosight.data import split as splits
     from gliosight.data.manifest import check_file, read_manifest
 
-    if folds is not None and by != "patient":
-        raise UsageError(f"--folds with --by {by}", remedy="leave out one of them")
-    if test is not None and (folds is not None or by == "institution"):
-        raise UsageError("--test with folds", remedy="leave out --test: each fold is tested once")
-    if whole and by != "patient":
-        raise UsageError(f"--whole with --by {by}", remedy="leave out one of them")
+    in_folds = folds is not None or by == "institution"
+    for wrong, what, remedy in (
+        (folds is not None and by != "patient", f"--folds with --by {by}", "leave out one of them"),
+        (in_folds and test is not None, "--test with folds",
+         "leave out --test: each fold is tested once"),
+        (whole and by != "patient", f"--whole with --by {by}", "leave out one of them"),
+    ):  # fmt: skip
+        if wrong:
+            raise UsageError(what, remedy=remedy)
     collections = tuple(dict.fromkeys(name for text in whole for name in text.split(",")))
     check_file(out, overwrite=overwrite)
     manifest = read_manifest(path)
-    if folds is None and by != "institution":
+    share = 0.15 if validation is None else validation
+    if folds is not None:
+        split = splits.split_folds(manifest, folds, seed=seed, validation=share, whole=collections)
+    elif in_folds:
+        split = splits.split_institutions(manifest, seed=seed, validation=share)
+    else:
         chosen = {splits.VALIDATION: validation, splits.TEST: test}
         shares = splits.DEFAULT_SHARES | {
             part: share for part, share in chosen.items() if share is not None
@@ -324,14 +322,6 @@ def split_command(
             )
         shares[splits.TRAIN] = max(rest, 0.0)
         split = splits.split_parts(manifest, by=by, seed=seed, shares=shares, whole=collections)
-    else:
-        share = 0.15 if validation is None else validation
-        if folds is not None:
-            split = splits.split_folds(
-                manifest, folds, seed=seed, validation=share, whole=collections
-            )
-        else:
-            split = splits.split_institutions(manifest, seed=seed, validation=share)
     splits.write_split(split, out)
     if by == "slice":
         print(
@@ -385,14 +375,12 @@ def _counts(manifest: Manifest, split: Split) -> list[dict[str, Any]]:
 
     groups: list[dict[str, Any]] = []
     for name, rows in split.rows_by_group(manifest).items():
-        group: dict[str, Any] = {"group": name, **asdict(group_of(rows))}
         first = {row.patient: row for row in rows}.values()
+        named = {"institutions": [row.institution or NO_INSTITUTION for row in first]}
         if manifest.collections:
-            names = Counter(row.collection or NO_COLLECTION for row in first)
-            group["collections"] = dict(sorted(names.items()))
-        names = Counter(row.institution or NO_INSTITUTION for row in first)
-        group["institutions"] = dict(sorted(names.items()))
-        groups.append(group)
+            named = {"collections": [row.collection or NO_COLLECTION for row in first], **named}
+        counts = {kind: dict(sorted(Counter(names).items())) for kind, names in named.items()}
+        groups.append({"group": name, **asdict(group_of(rows)), **counts})
     return groups
 
 
@@ -401,19 +389,15 @@ def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> No
     whole = summary.whole
     print_text(f"{_many(looked.rows, 'row')}, {_many(whole.patients, 'patient')}\n")
     columns = [(column.name, column.filled, column.different) for column in looked.columns]
-    _print_table(("column", "filled", "different"), columns)
-    print_text("")
-    names = ("patient", "number", "image", "tumour", "area_px")
+    _print_table(("column", "filled", "different"), columns, end="\n")
     head = [
         (row.patient, row.number, row.image, int(row.tumour), row.area_px)
         for row in manifest.rows[:HEAD]
     ]
-    _print_table(names, head)
-    print_text("")
+    _print_table(("patient", "number", "image", "tumour", "area_px"), head, end="\n")
     part, without = whole.tumour_part, whole.slices - whole.tumour_slices
     classes = [("no", without, f"{1 - part:.1%}"), ("yes", whole.tumour_slices, f"{part:.1%}")]
-    _print_table(("tumour", "slices", "part"), classes)
-    print_text("")
+    _print_table(("tumour", "slices", "part"), classes, end="\n")
     for values, count in looked.mask_values.items():
         print_text(f"masks with values {values}: {count:,}")
     if looked.mask_least is not None:
@@ -425,65 +409,49 @@ def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> No
     print_text("")
     quantiles = ("smallest", "quarter", "median", "quarter", "largest", "mean")
     spreads = [(words, *map(round, asdict(spread).values())) for words, spread in summary.spreads]
-    _print_table(("spread", *quantiles), spreads)
-    print_text("")
+    _print_table(("spread", *quantiles), spreads, end="\n")
     if summary.collections:
-        _print_groups("collection", summary.collections)
-        print_text("")
+        _print_groups("collection", summary.collections, end="\n")
     _print_groups("institution", summary.institutions)
-    _print_missing(summary)
-    _print_excluded(summary.excluded)
+    _print_flaws(summary)
     if whole.patients and not summary.tumour_free:
         print_text("every patient has a tumour: specificity by patient needs other brains")
 
 
-def _print_groups(what: str, groups: Mapping[str, Group]) -> None:
-    _print_table(
-        (what, "patients", "slices", "tumour slices", "part", "tumour pixels"),
-        [
-            (name, g.patients, g.slices, g.tumour_slices, f"{g.tumour_part:.1%}", g.tumour_px)
-            for name, g in groups.items()
-        ],
-    )
+def _print_groups(what: str, groups: Mapping[str, Group], end: str = "") -> None:
+    header = (what, "patients", "slices", "tumour slices", "part", "tumour pixels")
+    rows = [
+        (name, g.patients, g.slices, g.tumour_slices, f"{g.tumour_part:.1%}", g.tumour_px)
+        for name, g in groups.items()
+    ]
+    _print_table(header, rows, end=end)
 
 
-def _print_missing(summary: Summary) -> None:
+def _print_flaws(summary: Summary) -> None:
+    """Sequences that are missing, and slices that are excluded."""
     for name, patients in summary.missing.items():
         if patients:
             copies = len(summary.copied[name])
             how = f"; in {copies:,} a copy stands in its place" if copies else ""
             print_text(f"{name} is missing in {_many(len(patients), 'patient')}{how}")
-
-
-def _print_excluded(excluded: Mapping[str, int]) -> None:
-    if not excluded:
-        return
-    print_text(f"{_many(sum(excluded.values()), 'slice')} excluded:")
-    for reason, count in list(excluded.items())[:SHOWN]:
+    excluded = list(summary.excluded.items())
+    if excluded:
+        print_text(f"{_many(sum(summary.excluded.values()), 'slice')} excluded:")
+    for reason, count in excluded[:SHOWN]:
         print_text(f"  {count:,}  {printable(reason)}")
-    if rest := list(excluded.values())[SHOWN:]:
+    if rest := [count for _, count in excluded[SHOWN:]]:
         print_text(f"  {sum(rest):,}  for {_many(len(rest), 'other reason')}, see the manifest")
 
 
-def _print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns as wide as they need to be; numbers to the right."""
-    columns = [_column(title, cells) for title, *cells in zip(header, *rows, strict=True)]
-    for line in zip(*columns, strict=True):
-        print_text("  ".join(line).rstrip())
-
-
-def _column(title: object, cells: Sequence[object]) -> list[str]:
-    texts = [
-        f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in (title, *cells)
-    ]
-    right = all(isinstance(cell, int) for cell in cells)
-    width = max(map(len, texts))
-    return [text.rjust(width) if right else text.ljust(width) for text in texts]
-
-
-def _counter(progress: Progress | None) -> Callable[[int, int], None] | None:
-    """The progress bar as the package's own functions call it."""
-    return None if progress is None else lambda done, total: progress("", done, total)
+def _print_table(header: Sequence[str], rows: Iterable[Sequence[object]], end: str = "") -> None:
+    """Columns as wide as they need to be, numbers to the right; then ``end``."""
+    columns = []
+    for cells in zip(header, *rows, strict=True):
+        texts = [f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in cells]
+        align = ">" if all(isinstance(cell, int) for cell in cells[1:]) else "<"
+        columns.append([f"{text:{align}{max(map(len, texts))}}" for text in texts])
+    lines = ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
+    print_text("\n".join(lines) + end)
 
 
 def _many(count: int, what: str) -> str:

@@ -57,10 +57,10 @@ def command(
 
     pipeline.check_out(out, overwrite=overwrite)
     settings = pipeline.Settings(model=model, engine=engine, threads=threads)
-    phantom = make_phantom(PhantomSpec(seed=seed, lesion=lesion))
     loaded = settings.load()
-    with progress_display("demo", shown=not (quiet or as_json)) as tell:
-        analysis = pipeline.analyze_study(phantom.study(), loaded, settings, progress=tell)
+    phantom = make_phantom(PhantomSpec(seed=seed, lesion=lesion))
+    with progress_display("demo", shown=not (quiet or as_json)) as progress:
+        analysis = pipeline.analyze_study(phantom.study(), loaded, settings, progress=progress)
         result = pipeline.write_analysis(
             analysis, out, overwrite=overwrite, probability=probability
         )
@@ -68,18 +68,15 @@ def command(
     total = analysis.volume_px + int(phantom.truth.sum())
     dice = 2 * overlap / total if total else None
     if as_json:
-        print_json(
-            {"out": str(out), **result, "truth": {"volume_ml": phantom.volume_ml, "dice": dice}}
-        )
-        return
-    if quiet:
-        return
-    print_summary(result, str(out))
-    if lesion:
-        print_text(
-            f"  truth: {phantom.volume_ml:.1f} ml on the {phantom.spec.lesion_side}; "
-            f"overlap with it (Dice) {dice or 0:.2f}"
-        )
-    else:
-        print_text(f"  truth: no lesion; falsely marked {analysis.volume_px} px")
-    print_closing(str(out / "report.html"))
+        truth = {"volume_ml": phantom.volume_ml, "dice": dice}
+        print_json({"out": str(out), **result, "truth": truth})
+    elif not quiet:
+        print_summary(result, str(out))
+        words = f"no lesion; falsely marked {analysis.volume_px} px"
+        if lesion:
+            words = (
+                f"{phantom.volume_ml:.1f} ml on the {phantom.spec.lesion_side}; "
+                f"overlap with it (Dice) {dice or 0:.2f}"
+            )
+        print_text(f"  truth: {words}")
+        print_closing(str(out / "report.html"))

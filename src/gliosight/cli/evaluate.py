@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from gliosight import pipeline
 from gliosight.cli.extras import needs_extra
-from gliosight.cli.options import PATH
-from gliosight.cli.output import print_json, print_text, progress_display
+from gliosight.cli.options import PATH, engine_options
+from gliosight.cli.output import print_json, print_text, progress_display, rich_console, table_of
 from gliosight.errors import UsageError, printable
-from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from gliosight.evaluate.evaluation import Evaluation
@@ -62,14 +63,7 @@ PARTS = ("train", "validation", "test", "all")
 @click.option(
     "--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the bootstrap."
 )
-@click.option(
-    "--engine",
-    type=click.Choice(list(ENGINES)),
-    default=DEFAULT_ENGINE,
-    show_default=True,
-    help="Inference engine; openvino is an extra.",
-)
-@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine.")
+@engine_options
 @click.option("--overwrite", is_flag=True, help="Replace an earlier evaluation at OUT, and FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print what evaluation.json says.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -122,14 +116,12 @@ def command(
     opened = [read_split(path) for path in splits]
     settings = pipeline.Settings(engine=engine, threads=threads)
     sources = [open_source(name, settings) for name in models]
-    with progress_display("evaluate", shown=not (quiet or as_json)) as tell:
-        progress = None if tell is None else lambda done, total: tell("evaluate", done, total)
+    request_of = partial(Request, manifest, seed=seed)
+    with progress_display("evaluate", shown=not (quiet or as_json)) as progress:
         if audit:
             # Models and splits go together in the order given; which is by slice, the splits say.
             requests = [
-                Request(
-                    manifest, [source], split, fold=fold if split.has_folds else None, seed=seed
-                )
+                request_of([source], split, fold=fold if split.has_folds else None)
                 for source, split in zip(sources, opened, strict=True)
             ]
             requests.sort(key=lambda request: request.split is None or request.split.by != "slice")
@@ -137,8 +129,9 @@ def command(
             pictured = [*both]
         else:
             split = opened[0] if opened else None
-            request = Request(manifest, sources, split, parts or ("test",), fold=fold, seed=seed)
-            evaluation = evaluate(request, progress)
+            evaluation = evaluate(
+                request_of(sources, split, parts or ("test",), fold=fold), progress
+            )
             pictured = [evaluation]
     pictures = {
         part.part: worst_cases(part, manifest, scored.predictions)
@@ -164,34 +157,28 @@ def _check(
     save: Path | None,
 ) -> None:
     """Options that do not go together, before anything is read."""
+    what = None
     if leak_audit and (len(models), len(splits)) != (2, 2):
-        raise UsageError(
-            f"--leak-audit with {len(models)} models and {len(splits)} splits",
-            remedy="give two of each: MODEL_BY_SLICE MODEL_BY_PATIENT --split A --split B",
-        )
-    if leak_audit and (parts or save):
-        raise UsageError(
-            "--leak-audit with --part or --save-predictions",
-            remedy="leave them out: an audit scores the test parts of two models",
-        )
-    if not leak_audit and len(splits) > 1:
-        raise UsageError(f"{len(splits)} splits", remedy="give one; two go with --leak-audit")
-    if parts and not splits:
-        raise UsageError("--part without --split", remedy="give the split the part is of")
-    if save is not None and save.suffix != ".npz":
-        raise UsageError(
-            f"predictions named {printable(save.name)}", remedy="name them something.npz"
-        )
+        what = f"--leak-audit with {len(models)} models and {len(splits)} splits"
+        remedy = "give two of each: MODEL_BY_SLICE MODEL_BY_PATIENT --split A --split B"
+    elif leak_audit and (parts or save):
+        what = "--leak-audit with --part or --save-predictions"
+        remedy = "leave them out: an audit scores the test parts of two models"
+    elif not leak_audit and len(splits) > 1:
+        what, remedy = f"{len(splits)} splits", "give one; two go with --leak-audit"
+    elif parts and not splits:
+        what, remedy = "--part without --split", "give the split the part is of"
+    elif save is not None and save.suffix != ".npz":
+        what, remedy = f"predictions named {printable(save.name)}", "name them something.npz"
+    if what is not None:
+        raise UsageError(what, remedy=remedy)
 
 
 def _print(evaluation: Evaluation) -> None:
     """The headline figures of each part, with intervals and baselines."""
-    from rich.console import Console
-
     from gliosight.analysis import RESEARCH_USE
 
-    console = Console(highlight=False, soft_wrap=True)
-    with console.capture() as captured:
+    with rich_console() as console:
         for part in evaluation.parts:
             _print_part(console, part)
         if evaluation.leak is not None:
@@ -199,13 +186,19 @@ def _print(evaluation: Evaluation) -> None:
             console.print("what the leak is worth", style="bold")
             console.print(side_by_side(evaluation.leak, sides, "difference"))
         for warning in evaluation.warnings:
-            console.print(f"  ! {printable(warning)}", markup=False)
-    print_text(captured.get().rstrip("\n"))
+            console.print(f"  ! {printable(warning)}")
     print_text(RESEARCH_USE)
 
 
-def _print_part(console: Any, part: PartScores) -> None:
-    from gliosight.evaluate.figures import BASELINES, NAMES, interval, number, value_of
+def _print_part(console: Console, part: PartScores) -> None:
+    from gliosight.evaluate.figures import (
+        BASELINES,
+        NAMES,
+        interval,
+        number,
+        shown_in_groups,
+        value_of,
+    )
 
     unseen, count = len(part.unseen), len(part.patients)
     seen = "" if unseen == count else f" ({count - unseen} seen in training, left out)"
@@ -214,18 +207,37 @@ def _print_part(console: Any, part: PartScores) -> None:
         f"{part.part}: {count:,} patient{'s' if count > 1 else ''}{seen}, {slices:,} slices",
         style="bold",
     )
-    columns = [BASELINES[name].short for name in part.baselines]
-    table = _table(["", "model", "95 % interval", *columns], left=("", "95 % interval"))
-    figures, baselines = part.figures, [baseline.figures for baseline in part.baselines.values()]
-    for key, name in NAMES.items():
-        figure = figures.get(key)
-        if name.short and figure is not None and (figure.value is not None or figure.n):
-            others = [number(other[key].value) if key in other else "" for other in baselines]
-            table.add_row(f"  {name.short}", value_of(key, figure), interval(figure), *others)
-    if table.row_count:
-        console.print(table)
+    baselines = [baseline.figures for baseline in part.baselines.values()]
+    rows = [
+        (
+            f"  {NAMES[key].short}",
+            value_of(key, figure),
+            interval(figure),
+            *(number(other[key].value) if key in other else "" for other in baselines),
+        )
+        for key in NAMES
+        if (figure := part.figures.get(key)) is not None
+        and NAMES[key].short
+        and (figure.value is not None or figure.n)
+    ]
+    if rows:
+        titles = ["", "model", "95 % interval", *(BASELINES[name].short for name in part.baselines)]
+        console.print(table_of(titles, rows, left=("", "95 % interval")))
     if collections := part.groups.get("collection"):
-        _print_collections(console, collections)
+        names = [name for name in shown_in_groups(collections) if name.short]
+        titles = ["  by collection", "patients", *(name.short for name in names)]
+        rows = [
+            (
+                f"  {printable(collection)}",
+                f"{figures['patients'].n:,}",
+                *(
+                    value_of(name.key, figures[name.key]) if name.key in figures else ""
+                    for name in names
+                ),
+            )
+            for collection, figures in collections.items()
+        ]
+        console.print(table_of(titles, rows, left=titles[:1]))
     if (seen_group := part.groups.get("seen", {}).get("seen in training")) is not None:
         words = ", ".join(
             f"{NAMES[key].short} {number(seen_group[key].value)}"
@@ -233,20 +245,6 @@ def _print_part(console: Any, part: PartScores) -> None:
             if key in seen_group
         )
         console.print(f"  seen in training, which shows memory and not skill: {words}")
-
-
-def _print_collections(console: Any, collections: Mapping[str, Figures]) -> None:
-    from gliosight.evaluate.figures import shown_in_groups, value_of
-
-    names = [name for name in shown_in_groups(collections) if name.short]
-    titles = ["  by collection", "patients", *(name.short for name in names)]
-    table = _table(titles, left=titles[:1])
-    for collection, figures in collections.items():
-        cells = [
-            value_of(name.key, figures[name.key]) if name.key in figures else "" for name in names
-        ]
-        table.add_row(f"  {printable(collection)}", f"{figures['patients'].n:,}", *cells)
-    console.print(table)
 
 
 def side_by_side(
@@ -268,18 +266,12 @@ def side_by_side(
     """
     from gliosight.evaluate.figures import NAMES, interval, number
 
-    titles = ["", *sides.values(), difference, interval_title]
-    table = _table(titles, left=titles[:1], padding=2)
-    for key, of_side in figures.items():
-        values = [number(of_side[side].value) for side in (*sides, "difference")]
-        table.add_row(f"  {NAMES[key].short}", *values, interval(of_side["difference"]))
-    return table
-
-
-def _table(titles: Iterable[str], left: Collection[str], padding: int = 1) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, padding, 0, 0), header_style="dim")
-    for title in titles:
-        table.add_column(title, justify="left" if title in left else "right", no_wrap=True)
-    return table
+    rows = [
+        (
+            f"  {NAMES[key].short}",
+            *(number(of_side[side].value) for side in (*sides, "difference")),
+            interval(of_side["difference"]),
+        )
+        for key, of_side in figures.items()
+    ]
+    return table_of(["", *sides.values(), difference, interval_title], rows, left=[""], padding=2)

@@ -29,14 +29,17 @@ class _Path(click.Path):
 # Whether a path can be read is said by what reads it, with the right code.
 PATH = _Path(path_type=Path, readable=False)
 
-_MODEL = (
-    click.option(
-        "--model",
-        default=DEFAULT_MODEL,
-        show_default=True,
-        metavar="NAME|PATH",
-        help="A shipped model (see: gliosight models) or the path of a model's card.",
-    ),
+
+def _together(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
+    def apply(command: _Command) -> _Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return apply
+
+
+engine_options = _together(
     click.option(
         "--engine",
         type=click.Choice(list(ENGINES)),
@@ -47,7 +50,18 @@ _MODEL = (
     click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine."),
 )
 
-_LIMITS = (
+model_options = _together(
+    click.option(
+        "--model",
+        default=DEFAULT_MODEL,
+        show_default=True,
+        metavar="NAME|PATH",
+        help="A shipped model (see: gliosight models) or the path of a model's card.",
+    ),
+    engine_options,
+)
+
+limit_options = _together(
     click.option(
         "--max-decoded",
         type=click.IntRange(1),
@@ -72,7 +86,7 @@ _LIMITS = (
     ),
 )
 
-_OUTPUT = (
+output_options = _together(
     click.option("--overwrite", is_flag=True, help="Replace an earlier result at OUT."),
     click.option("--probability", is_flag=True, help="Write the probability map, too."),
     click.option(
@@ -85,27 +99,6 @@ _OUTPUT = (
 )
 
 
-def model_options(command: _Command) -> _Command:
-    """``--model``, ``--engine``, ``--threads``."""
-    return _apply(command, _MODEL)
-
-
-def limit_options(command: _Command) -> _Command:
-    """``--max-decoded``, ``--max-members``, ``--max-ratio``."""
-    return _apply(command, _LIMITS)
-
-
 def limits_of(max_decoded: int, max_members: int, max_ratio: float) -> Limits:
-    """The limits these options say."""
+    """The limits that `limit_options` name."""
     return Limits(decoded_bytes=max_decoded * MIB, members=max_members, ratio=max_ratio)
-
-
-def output_options(command: _Command) -> _Command:
-    """``--overwrite``, ``--probability``, ``--json``, ``--quiet``."""
-    return _apply(command, _OUTPUT)
-
-
-def _apply(command: _Command, options: tuple[Callable[[Any], Any], ...]) -> _Command:
-    for option in reversed(options):
-        command = option(command)
-    return command

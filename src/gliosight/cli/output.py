@@ -10,16 +10,16 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from gliosight.errors import CannotWriteError, GliosightError, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
-Progress = Callable[[str, int, int], None]
-
+    from gliosight.analysis import Progress
 
 # Why the answer did not get to stdout, in the order in which it happened.
 _lost: list[OSError] = []
@@ -93,57 +93,69 @@ def _give_up(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-def print_summary(result: dict[str, Any], out: str) -> None:
-    """The facts of one study, as a few lines."""
+@contextlib.contextmanager
+def rich_console() -> Iterator[Console]:
+    """A console whose text is printed at the end, as `print_text` does."""
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     with console.capture() as captured:
-        _summary(console, result, out)
+        yield console
     print_text(captured.get().rstrip("\n"))
 
 
-def _summary(console: Console, result: dict[str, Any], out: str) -> None:
+def table_of(
+    titles: Iterable[str], rows: Iterable[Sequence[str]], *, left: Collection[str], padding: int = 1
+) -> Table:
+    """A table without lines; columns whose title is not in ``left`` are right-aligned."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, padding, 0, 0), header_style="dim")
+    for title in titles:
+        table.add_column(title, justify="left" if title in left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def print_summary(result: Mapping[str, Any], out: str) -> None:
+    """The facts of one study, as a few lines."""
     from rich.text import Text
 
-    status = result["status"]
+    status, detection = result["status"], result["detection"]
     style = {"tumour found": "bold red", "no tumour found": "bold green"}.get(status, "bold yellow")
-    line = Text(printable(result["study_id"]), style="bold")
-    line.append("  ")
-    line.append(status, style=style)
-    console.print(line)
-    detection = result["detection"]
-    if detection["score"] is not None:
+    lines = [Text.assemble((printable(result["study_id"]), "bold"), "  ", (status, style))]
+    if detection["score"] is None:
+        lines.append(Text("  " + printable(result["reason"])))
+    else:
         from gliosight.analysis import told_apart
 
-        marked = sum(one["area_px"] > 0 for one in detection["slices"])
+        marked = sum(item["area_px"] > 0 for item in detection["slices"])
         score, threshold = told_apart(detection["score"], detection["score_threshold"])
-        console.print(
-            f"  score {score} (threshold {threshold})   "
-            f"highest slice probability {detection['probability']:.2f}   "
-            f"marked slices {marked} of {len(detection['slices'])}"
+        lines.append(
+            Text(
+                f"  score {score} (threshold {threshold})   "
+                f"highest slice probability {detection['probability']:.2f}   "
+                f"marked slices {marked} of {len(detection['slices'])}"
+            )
         )
-    else:
-        console.print(Text("  " + printable(result["reason"])))
     if result["findings"]:
-        console.print(f"  volume {describe_volume(result['volume_ml'], result['volume_px'])}")
+        lines.append(Text(f"  volume {describe_volume(result)}"))
     for finding in result["findings"]:
-        size = describe_volume(finding["volume_ml"], finding["volume_px"])
         first, last = finding["slices"]
         side = "side unknown" if finding["side"] == "unknown" else finding["side"]
-        text = f"  finding {finding['id']}: {side}, {size}, slices {first} to {last}"
-        if finding["longest_diameter_mm"] is not None:
-            text += (
-                f", {finding['longest_diameter_mm']:.0f} x "
-                f"{finding['perpendicular_diameter_mm']:.0f} mm"
-            )
-        console.print(text + (" (small)" if finding["small"] else ""))
+        text = f"  finding {finding['id']}: {side}, {describe_volume(finding)}, slices {first} to {last}"
+        if (longest := finding["longest_diameter_mm"]) is not None:
+            text += f", {longest:.0f} x {finding['perpendicular_diameter_mm']:.0f} mm"
+        lines.append(Text(text + (" (small)" if finding["small"] else "")))
     for flag in result["flags"]:
-        mark = Text("  ! " if flag["severity"] == "warning" else "  i ")
-        mark.stylize("yellow" if flag["severity"] == "warning" else "cyan")
-        console.print(mark + Text(f"{flag['code']}: {printable(flag['message'])}"))
+        mark = ("  ! ", "yellow") if flag["severity"] == "warning" else ("  i ", "cyan")
+        lines.append(Text.assemble(mark, f"{flag['code']}: {printable(flag['message'])}"))
     seconds = sum(result["provenance"]["timings_ms"].values()) / 1000
-    console.print(Text(f"  {seconds:.1f} s, results in {printable(out)}"))
+    lines.append(Text(f"  {seconds:.1f} s, results in {printable(out)}"))
+    with rich_console() as console:
+        for line in lines:
+            console.print(line)
 
 
 def print_closing(report: str | None = None, *, masks: bool = True) -> None:
@@ -155,9 +167,11 @@ def print_closing(report: str | None = None, *, masks: bool = True) -> None:
         print_text(f"report: {printable(report)}")
 
 
-def describe_volume(ml: float | None, px: int) -> str:
-    """A volume in words: ml where there is geometry, else pixels."""
-    return f"{px} px (no geometry)" if ml is None else f"{ml:.1f} ml"
+def describe_volume(measured: Mapping[str, Any]) -> str:
+    """The volume of a result or a finding in words: ml where there is geometry, else pixels."""
+    if measured["volume_ml"] is None:
+        return f"{measured['volume_px']} px (no geometry)"
+    return f"{measured['volume_ml']:.1f} ml"
 
 
 @contextlib.contextmanager
@@ -166,16 +180,16 @@ def progress_display(title: str, *, shown: bool, what: str = "slices") -> Iterat
     if not shown or not sys.stderr.isatty():
         yield None
         return
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[count]}"),
-        TimeRemainingColumn(),
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+        progress.TextColumn("{task.fields[count]}"),
+        progress.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         # How many slices there are is known with the first of them.
         task = bar.add_task(printable(title), total=None, count="")
 

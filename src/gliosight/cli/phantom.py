@@ -102,7 +102,7 @@ def command(
         from gliosight.phantom.dicom import write_dicom
 
         write = partial(write_dicom, placement=_placement(settings))
-    chosen = {
+    fields = {
         "lesion": lesion,
         "lesion_side": side,
         "lesion_radius_mm": radius,
@@ -111,16 +111,15 @@ def command(
         "skull": not strip,
         "sequences": (MrSequence.FLAIR,) if flair_only else None,
     }
-    fields = {name: value for name, value in chosen.items() if value is not None}
-    for number in range(count):
-        try:
-            spec = PhantomSpec(seed=seed + number, **fields)  # type: ignore[arg-type]
-        except ValueError as error:
-            raise UsageError(str(error), remedy="see gliosight phantom --help") from error
+    chosen: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    try:
+        specs = [PhantomSpec(seed=seed + number, **chosen) for number in range(count)]
+    except ValueError as error:
+        raise UsageError(str(error), remedy="see gliosight phantom --help") from error
+    for spec in specs:
         phantom = make_phantom(spec)
-        path = write(phantom, out)
         what = f"lesion {phantom.volume_ml:.1f} ml" if lesion else "no lesion"
-        print_text(f"{printable(str(path))}  {what}")
+        print_text(f"{printable(str(write(phantom, out)))}  {what}")
 
 
 def _placement(settings: tuple[str, ...]) -> Placement:
@@ -138,9 +137,8 @@ def _placement(settings: tuple[str, ...]) -> Placement:
         try:
             values[name] = tuple(map(_SETTINGS[name], value.split(",")))
         except (ValueError, click.BadParameter) as error:
-            raise UsageError(
-                f"{name} cannot be {value!r}", where="--set", remedy="see docs/phantom.md"
-            ) from error
+            what = f"{name} cannot be {value!r}"
+            raise UsageError(what, where="--set", remedy="see docs/phantom.md") from error
     try:
         return Placement(**values)
     except ValueError as error:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
+from gliosight.analysis import Progress
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
-from gliosight.cli.output import Progress, print_text, progress_display
+from gliosight.cli.output import print_text, progress_display
 from gliosight.errors import ModelError, NothingReadableError, UsageError, printable
 
 

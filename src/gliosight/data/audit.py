@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gliosight.analysis import Progress
 from gliosight.data.manifest import NIFTI, Manifest, SliceRow
 from gliosight.data.split import SLICE, Split
 from gliosight.data.studies import (
     Pixels,
-    Tell,
     file_sha256,
     read_labels,
     read_mask,
@@ -110,7 +110,9 @@ class _Pictures:
         return signatures
 
 
-def audit(manifest: Manifest, split: Split | None = None, tell: Tell | None = None) -> Audit:
+def audit(
+    manifest: Manifest, split: Split | None = None, progress: Progress | None = None
+) -> Audit:
     """Check a data set, and that a split of it does not leak.
 
     Parameters
@@ -118,8 +120,8 @@ def audit(manifest: Manifest, split: Split | None = None, tell: Tell | None = No
     manifest : Manifest
     split : Split, optional
         As `read_split` gives it with ``strict=False``.
-    tell : callable, optional
-        Called with how many slices are done and how many there are.
+    progress : callable, optional
+        Called with ``(stage, done, total)``, in slices.
     """
     problems: list[Problem] = []
     pictures = _Pictures()
@@ -129,8 +131,8 @@ def audit(manifest: Manifest, split: Split | None = None, tell: Tell | None = No
         check_files = _in_volumes if rows[0].kind == NIFTI else _in_pictures
         problems += check_files(manifest, rows, pictures)
         done += len(rows)
-        if tell is not None:
-            tell(done, len(manifest.used))
+        if progress is not None:
+            progress("audit", done, len(manifest.used))
     twins = [*_same_files(pictures), *_near_pictures(manifest, pictures)]
     problems += [problem for problem, _, _ in twins]
     if split is not None:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gliosight.analysis import Progress
 from gliosight.data.manifest import COLUMNS, NIFTI, SEQUENCES, Manifest, SliceRow
 from gliosight.data.studies import (
-    Tell,
     read_labels,
     read_mask,
     read_picture,
@@ -183,7 +183,7 @@ def spread_of(values: Iterable[float]) -> Spread:
     return Spread(least, lower, median, upper, most, float(array.mean()))
 
 
-def look(manifest: Manifest, tell: Tell | None = None) -> Look:
+def look(manifest: Manifest, progress: Progress | None = None) -> Look:
     """Open every mask, and one picture of each patient."""
     values: Counter[tuple[float, ...]] = Counter()
     pictures: Counter[str] = Counter()
@@ -201,8 +201,8 @@ def look(manifest: Manifest, tell: Tell | None = None) -> Look:
             except GliosightError:
                 unreadable += 1
             done += len(rows) // len(masks)
-            if tell is not None:
-                tell(done, len(manifest.used))
+            if progress is not None:
+                progress("describe", done, len(manifest.used))
     every = [value for several in values for value in several]
     return Look(
         rows=len(manifest.rows),

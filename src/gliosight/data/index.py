@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gliosight.analysis import Progress
 from gliosight.data.cases import NO_MASK, Case, Files, Layout, find_cases
 from gliosight.data.manifest import NIFTI, SEQUENCES, SLICES, SliceRow
 from gliosight.data.people import NOBODY, People, Root, institution_of
 from gliosight.data.studies import (
     Pixels,
-    Tell,
     file_sha256,
     read_labels,
     read_mask,
@@ -63,7 +63,7 @@ def index_roots(
     *,
     people: People = NOBODY,
     tumour_free: Iterable[str] = (),
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> Indexed:
     """Index one or several data sets into one manifest.
 
@@ -76,7 +76,7 @@ def index_roots(
         Its collections go before those of the roots.
     tumour_free : iterable of str
         Collections, of roots or of the table, whose patients have no tumour and need no mask.
-    tell : callable, optional
+    progress : callable, optional
 
     Raises
     ------
@@ -93,8 +93,8 @@ def index_roots(
     done = count(1)
 
     def step() -> None:
-        if tell is not None:
-            tell(next(done), total)
+        if progress is not None:
+            progress("index", next(done), total)
 
     rows: list[SliceRow] = []
     notes: list[str] = []

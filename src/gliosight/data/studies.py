@@ -8,7 +8,6 @@ start from `read_labelled`, which reads the files that the manifest names as the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,6 @@ from gliosight.read.slices import read_slices
 from gliosight.read.tiff import decode_tiff
 from gliosight.study import Study
 
-# Called with how many files or slices are done and how many there are.
-Tell = Callable[[int, int], None]
 # More values than this, and it is an image: the labels of a segmentation are few.
 MOST_LABELS = 16
 

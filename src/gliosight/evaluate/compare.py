@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
+from gliosight.analysis import Progress
 from gliosight.data.split import SLICE, TEST
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
@@ -26,7 +27,6 @@ from gliosight.evaluate.localization import SliceTable, dice_by_patient
 from gliosight.evaluate.predictions import Predictions
 from gliosight.evaluate.record import RECORD, SLICES, figures_record, rounded
 from gliosight.evaluate.scoring import PartScores, short_figures
-from gliosight.evaluate.sources import Progress
 
 # Dice that differs by less is a tie.
 TIE = 0.001
@@ -332,4 +332,4 @@ def _half(progress: Progress | None, half: int) -> Progress | None:
     """One bar for both."""
     if progress is None:
         return None
-    return lambda done, total: progress(done + half * total, 2 * total)
+    return lambda stage, done, total: progress(stage, done + half * total, 2 * total)

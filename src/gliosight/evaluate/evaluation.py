@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from gliosight.analysis import Progress
 from gliosight.data.manifest import Manifest
 from gliosight.data.split import SLICE, TEST, Split
 from gliosight.data.studies import LabelledStudy, read_labelled
@@ -28,7 +29,7 @@ from gliosight.evaluate.localization import PatientScore, Spacing, score_patient
 from gliosight.evaluate.parts import Fold, Part, Rows, parts_of
 from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, patient_hash
 from gliosight.evaluate.scoring import PartScores, score_part
-from gliosight.evaluate.sources import Progress, Source
+from gliosight.evaluate.sources import Source
 from gliosight.study import Geometry
 
 # Below this many patients an interval by bootstrap is too narrow to be believed.
@@ -250,13 +251,13 @@ def _collect(request: Request, parts: tuple[Part, ...], progress: Progress | Non
                 collected.scores[part.name, name] = score
         done += len(rows)
         if progress is not None:
-            progress(done, total)
+            progress("evaluate", done, total)
     return collected
 
 
 def _within(progress: Progress, before: int, slices: int, total: int) -> Progress:
     """Progress within one patient, of whom a network may look at more slices than there are."""
-    return lambda done, of: progress(before + slices * done // max(of, 1), total)
+    return lambda stage, done, of: progress(stage, before + slices * done // max(of, 1), total)
 
 
 def _score_patient(

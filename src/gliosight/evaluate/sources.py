@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight import pipeline
+from gliosight.analysis import Progress
 from gliosight.card import read_card
 from gliosight.data.manifest import SliceRow
 from gliosight.data.studies import read_labels, read_mask
@@ -43,8 +44,6 @@ from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.study import Geometry, Study
 from gliosight.write.staging import RESULT_FILE
 
-# Gets how much is done and how much there is, in slices.
-Progress = Callable[[int, int], None]
 Predict = Callable[[Study, Sequence[SliceRow], Progress | None], Prediction]
 
 VOLUMES = (".nii.gz", ".nii")
@@ -135,8 +134,7 @@ def source_of_model(model: Model, settings: pipeline.Settings) -> Source:
     """A model that runs now."""
 
     def predict(study: Study, rows: Sequence[SliceRow], progress: Progress | None) -> Prediction:
-        tell = None if progress is None else lambda _, done, total: progress(done, total)
-        decision = pipeline.analyze_study(study, model, settings, progress=tell).decision
+        decision = pipeline.analyze_study(study, model, settings, progress=progress).decision
         return prediction_of(study.study_id, rows_digest(rows), decision, seen=False)
 
     card = model.card

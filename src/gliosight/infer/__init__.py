@@ -1,7 +1,4 @@
-"""Network input to maps (stage: infer).
-
-`gliosight.infer.model` loads a model and checks its hash; an *engine* (one module each) runs its network.
-"""
+"""Network input to maps (stage: infer): `model` loads and runs a model, and an engine runs its networks."""
 
 from gliosight.infer.model import Model, load_model, shipped_models
 

@@ -1,6 +1,6 @@
-"""What an inference engine has to do, and which ones there are (stage: infer).
+"""What an inference engine does, and which ones there are (stage: infer).
 
-An engine is imported only when it is asked for: starting it is most of what a short run costs.
+Apart from the engines: one is imported only when it is asked for, and that is most of what a short run costs.
 """
 
 from __future__ import annotations
@@ -22,14 +22,12 @@ ENGINES: dict[str, tuple[str, str]] = {
     "openvino": ("gliosight.infer.openvino_engine", "OpenVinoEngine"),
 }
 DEFAULT_ENGINE = next(iter(ENGINES))
+# What a network may take for one batch (seconds).
+LONGEST_RUN = 600.0
+MOST_OF_A_REASON = 200
 # How an ONNX file says that a weight lies in another file: a protobuf text of that key, whichever way its
 # length is written. The hash of the card speaks of one file, and nothing else may be opened.
 _ELSEWHERE = re.compile(rb"(\x0a|\x8a\x80*\x00)(\x08|\x88\x80*\x00)location")
-
-MOST_OF_A_REASON = 200
-# What a network from elsewhere may take of memory with ONNX Runtime (bytes), and any for one batch (seconds).
-MOST_MEMORY = 4 * 1024**3
-LONGEST_RUN = 600.0
 # What ONNX Runtime, OpenVINO and the C++ library say where an allocation failed.
 _NO_MEMORY = re.compile(
     r"bad[ _]alloc|out of memory|(failed|unable|cannot|could not) (to )?(allocate|map)|allocat\w+ fail"
@@ -52,7 +50,7 @@ class Engine(Protocol):
     precision : str
         What it computes in, for the record.
     answers : tuple of str
-        Names of what its network answers with.
+        Names of the network's outputs.
     """
 
     name: str
@@ -62,20 +60,13 @@ class Engine(Protocol):
     def run(
         self, batch: NDArray[np.float32], seconds: float = LONGEST_RUN
     ) -> Mapping[str, NDArray[np.float32]]:
-        """Predict a batch.
-
-        Parameters
-        ----------
-        batch : (b, channels, rows, columns) float32 array
-            Sides are multiples of 32.
-        seconds : float
-            The network is stopped after this time.
+        """Predict a batch of ``(b, channels, rows, columns)``; sides are multiples of 32.
 
         Returns
         -------
-        mapping of str to array
-            What the network answers, by name: ``mask_logits`` (b, 1, rows, columns) and
-            ``slice_logits`` (b,), float32; a network for one task has one of them.
+        mapping of str to float32 array
+            By name: ``mask_logits`` (b, 1, rows, columns) and ``slice_logits`` (b,); a network for one
+            task has one of them.
 
         Raises
         ------
@@ -90,16 +81,12 @@ class Engine(Protocol):
 def start_engine(
     name: str, network: bytes, threads: int | None, *, memory: int | None = None
 ) -> Engine:
-    """Start an engine on a network.
+    """Start an engine on the content of an ONNX file.
 
     Parameters
     ----------
-    name : str
-        One of `ENGINES`.
-    network : bytes
-        The ONNX file's content, already checked.
     threads : int, optional
-        How many threads to use; the engine's choice if not given.
+        The engine's choice if not given.
     memory : int, optional
         The most memory that the network may take, in bytes. OpenVINO has no such limit.
 
@@ -121,34 +108,38 @@ def start_engine(
         )
     module, class_name = ENGINES[name]
     try:
-        start: Callable[[bytes, int | None, int | None], Engine]
-        start = getattr(import_module(module), class_name)
-    except ImportError as error:
-        refuse_memory(error)
-        raise ModelError(
-            f"the engine {name} is not installed",
-            remedy=f"pip install 'gliosight[{name}]'" if name != DEFAULT_ENGINE else str(error),
-        ) from error
-    try:
+        start: Callable[..., Engine] = getattr(import_module(module), class_name)
         return start(network, threads, memory)
     except Exception as error:
-        refuse_memory(error)
-        raise ModelError(
-            f"{name} does not take this network: {reason_of(error)}",
-            remedy="use a model made by gliosight, or another --engine",
+        if isinstance(error, ImportError) and not is_memory(error):
+            extra = f"pip install 'gliosight[{name}]'"
+            raise ModelError(
+                f"the engine {name} is not installed",
+                remedy=extra if name != DEFAULT_ENGINE else str(error),
+            ) from error
+        raise failure(
+            error, f"{name} does not take this network", remedy="use a model made by gliosight"
         ) from error
 
 
-def reason_of(error: Exception) -> str:
-    """What an engine says of its failure, in part of a line."""
-    text = _NOT_FOR_PEOPLE.sub("", str(error)).strip() or type(error).__name__
-    return textwrap.shorten(text, MOST_OF_A_REASON, placeholder=" ...")
+def failure(error: Exception, what: str, *, where: str | None = None, remedy: str) -> ModelError:
+    """An engine's failure as `ModelError`, with its reason in part of a line.
 
-
-def refuse_memory(error: Exception) -> None:
-    """Raise `LimitExceededError` where an engine failed for want of memory: it has no class for that."""
-    if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+    Raises
+    ------
+    LimitExceededError
+        Memory ran out: engines have no class for that.
+    """
+    if is_memory(error):
         raise LimitExceededError(
             "there is not enough memory for the network",
             remedy="end other programs, or raise the limit that ulimit -v or a container sets",
         ) from error
+    text = _NOT_FOR_PEOPLE.sub("", str(error)).strip() or type(error).__name__
+    reason = textwrap.shorten(text, MOST_OF_A_REASON, placeholder=" ...")
+    return ModelError(f"{what}: {reason}", where=where, remedy=f"{remedy}, or try another --engine")
+
+
+def is_memory(error: Exception) -> bool:
+    """Whether an engine failed because memory ran out."""
+    return isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) is not None

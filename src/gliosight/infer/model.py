@@ -1,191 +1,147 @@
 """Load a model, check it, and run it over a study (stage: infer).
 
-In: the name of a shipped model or the path of a card, then a `NetworkInput`. Out: `Maps`. A model is data:
-ONNX files and their card; nothing in it is ever executed as Python.
+A model is data: ONNX files and their card; nothing in it is ever executed as Python.
 """
 
 from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gliosight.analysis import Progress
 from gliosight.card import ModelCard, NetworkFile, read_card
 from gliosight.errors import ModelError
-from gliosight.infer.engine import (
-    DEFAULT_ENGINE,
-    LONGEST_RUN,
-    MOST_MEMORY,
-    Engine,
-    reason_of,
-    refuse_memory,
-    start_engine,
-)
+from gliosight.infer.engine import DEFAULT_ENGINE, LONGEST_RUN, Engine, failure, start_engine
 from gliosight.maps import FAR_BELOW, Maps, NetworkInput, sigmoid
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
 DEFAULT_MODEL = "joint-4"
 # The card in the folder of a finished training.
 RUN_CARD = "model.json"
-# A network file larger than this is not one of ours: refuse before reading it (bytes).
-LARGEST_NETWORK = 1024**3
 BATCH = 4
-# A network that is tried out on two small slices answers within this time (seconds).
+# What a model from elsewhere may have: bytes of a network's file, bytes of memory (with ONNX Runtime), and
+# seconds for two small slices.
+LARGEST_NETWORK = 1024**3
+MOST_MEMORY = 4 * 1024**3
 LONGEST_TRIAL = 15.0
-HALF = np.float32(0.5)
-# What a network has to answer with, by its role.
+# A logit beyond this is no answer: halves of it would no longer add up, and 30 is as sure as can be.
+LARGEST_LOGIT = 1e6
+# What a network answers with, by its role.
 ANSWERS = {
     "joint": {"mask_logits", "slice_logits"},
     "detector": {"slice_logits"},
     "localizer": {"mask_logits"},
 }
-
-# A logit beyond this is no answer: halves of it would no longer add up, and 30 is as sure as can be.
-LARGEST_LOGIT = 1e6
+_EXPORT = "export the model again"
 
 Floats = NDArray[np.float32]
-Progress = Callable[[int, int], None]
-
-
-class Model(Protocol):
-    """Anything that turns a network input into maps."""
-
-    @property
-    def card(self) -> ModelCard:
-        """What the model says of itself."""
-        ...
-
-    @property
-    def engine(self) -> Engine:
-        """What runs its networks."""
-        ...
-
-    def predict(self, given: NetworkInput, progress: Progress | None = None) -> Maps:
-        """Predict a study; ``progress`` is called with (slices done, slices in all)."""
-        ...
 
 
 @dataclass(frozen=True)
-class JointModel:
-    """One network for mask and slice label."""
+class Model:
+    """A card, and the engines that run its networks, by role.
 
-    card: ModelCard
-    engine: Engine
-
-    def predict(self, given: NetworkInput, progress: Progress | None = None) -> Maps:
-        """See `Model.predict`."""
-        return _predict(self.card, given, self._answer, progress)
-
-    def _answer(self, batch: Floats) -> tuple[Floats, Floats]:
-        answer = ask(self.card, "joint", self.engine, batch)
-        return answer["mask_logits"][:, 0], answer["slice_logits"]
-
-
-@dataclass(frozen=True)
-class CascadeModel:
-    """A detector decides, a localizer draws where it does not say no: the tutorial's way.
-
-    Either may be missing. A detector alone draws nothing; with a localizer alone a slice is as likely
-    to show tumour as its likeliest pixel.
+    A joint network answers both questions. In a cascade a detector decides and a localizer draws where the
+    detector does not say no: the tutorial's way. Either may be missing: a detector alone draws nothing; with
+    a localizer alone a slice is as likely to show tumour as its likeliest pixel.
     """
 
     card: ModelCard
-    detector: Engine | None
-    localizer: Engine | None
+    engines: Mapping[str, Engine]
 
     @property
     def engine(self) -> Engine:
-        """See `Model.engine`."""
-        engine = self.localizer or self.detector
-        assert engine is not None  # noqa: S101 - a card has at least one network
-        return engine
+        """The engine of the network that draws, or of the only one."""
+        return self.engines.get("localizer") or next(iter(self.engines.values()))
 
-    def predict(self, given: NetworkInput, progress: Progress | None = None) -> Maps:
-        """See `Model.predict`."""
-        return _predict(self.card, given, self._answer, progress)
+    def predict(self, network_input: NetworkInput, progress: Progress | None = None) -> Maps:
+        """Predict a study's maps; ``progress`` counts slices."""
+        masks = np.empty((len(network_input), *network_input.images.shape[2:]), dtype=np.float32)
+        slices = np.empty(len(network_input), dtype=np.float32)
+        done = 0
+        for batch in network_input.batches(BATCH):
+            mask_logits, slice_logits = self._answer(np.ascontiguousarray(batch))
+            if self.card.flip:  # the mean over the input and its mirror image
+                other_mask, other_slice = self._answer(np.ascontiguousarray(batch[..., ::-1]))
+                mask_logits = (mask_logits + other_mask[..., ::-1]) * np.float32(0.5)
+                slice_logits = (slice_logits + other_slice) * np.float32(0.5)
+            rows = slice(done, done := done + len(batch))
+            masks[rows], slices[rows] = mask_logits, slice_logits
+            if progress is not None:
+                progress("infer", done, len(network_input))
+        return network_input.plan.restore(masks, slices)
 
     def _answer(self, batch: Floats) -> tuple[Floats, Floats]:
+        """Logits of each pixel and of each slice."""
+        if "joint" in self.engines:
+            answer = self.ask("joint", batch)
+            return answer["mask_logits"][:, 0], answer["slice_logits"]
         masks = np.full((len(batch), *batch.shape[2:]), FAR_BELOW, dtype=np.float32)
         drawn = np.ones(len(batch), dtype=bool)
         slices = None
-        if self.detector is not None:
-            slices = ask(self.card, "detector", self.detector, batch)["slice_logits"]
+        if "detector" in self.engines:
+            slices = self.ask("detector", batch)["slice_logits"]
             drawn = sigmoid(-slices) <= self.card.gate
-        if self.localizer is not None and drawn.any():
-            chosen = np.ascontiguousarray(batch[drawn])
-            answer = ask(self.card, "localizer", self.localizer, chosen)
+        if "localizer" in self.engines and drawn.any():
+            answer = self.ask("localizer", np.ascontiguousarray(batch[drawn]))
             masks[drawn] = answer["mask_logits"][:, 0]
         return masks, masks.max(axis=(1, 2)) if slices is None else slices
 
+    def ask(self, role: str, batch: Floats, seconds: float = LONGEST_RUN) -> Mapping[str, Floats]:
+        """A network's answer, checked.
 
-def _predict(
-    card: ModelCard,
-    given: NetworkInput,
-    answer: Callable[[Floats], tuple[Floats, Floats]],
-    progress: Progress | None,
-) -> Maps:
-    """Predict all slices, with the mirror image where the card says so, and come back."""
-    masks = np.empty((len(given), *given.images.shape[2:]), dtype=np.float32)
-    slices = np.empty(len(given), dtype=np.float32)
-    done = 0
-    for batch in given.batches(BATCH):
-        mask_logits, slice_logits = answer(np.ascontiguousarray(batch))
-        if card.flip:
-            other_mask, other_slice = answer(np.ascontiguousarray(batch[..., ::-1]))
-            mask_logits = (mask_logits + other_mask[..., ::-1]) * HALF
-            slice_logits = (slice_logits + other_slice) * HALF
-        masks[done : done + len(batch)] = mask_logits
-        slices[done : done + len(batch)] = slice_logits
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(given))
-    return given.plan.restore(masks, slices)
+        Raises
+        ------
+        ModelError
+            The engine fails, or an answer has another shape or type, or holds numbers that are no logits.
+        LimitExceededError
+            Memory ran out.
+        """
+        where = self.card.networks[role].file
+        try:
+            answer = self.engines[role].run(batch, seconds)
+        except Exception as error:
+            what = f"the {role} network fails on images of the shape {batch.shape}"
+            raise failure(error, what, where=where, remedy=_EXPORT) from error
+        count, _, rows, columns = batch.shape
+        shapes = {"mask_logits": (count, 1, rows, columns), "slice_logits": (count,)}
+        for name in sorted(ANSWERS[role]):
+            values, problem = answer[name], None
+            if values.shape != shapes[name] or values.dtype != np.float32:
+                problem = (
+                    f"{values.dtype} of the shape {values.shape}, not float32 of {shapes[name]}"
+                )
+            elif not (np.abs(values) <= LARGEST_LOGIT).all():  # NaN neither
+                problem = f"NaN, infinite or beyond {LARGEST_LOGIT:g}"
+            if problem is not None:
+                what = f"{name} of the {role} network are {problem}"
+                raise ModelError(what, where=where, remedy=f"{_EXPORT}, or try another --engine")
+        return answer
 
+    def check(self) -> None:
+        """Refuse a network that does not answer with what its role needs; raises `ModelError`."""
+        for role, engine in self.engines.items():
+            if lacking := ANSWERS[role] - set(engine.answers):
+                raise ModelError(
+                    f"the {role} network does not answer with {' and '.join(sorted(lacking))}",
+                    where=self.card.networks[role].file,
+                    remedy=_EXPORT,
+                )
 
-def ask(
-    card: ModelCard, role: str, engine: Engine, batch: Floats, seconds: float = LONGEST_RUN
-) -> Mapping[str, Floats]:
-    """A network's answer, checked.
-
-    Raises
-    ------
-    ModelError
-        The engine fails, or an answer has another shape or type, or holds numbers that are no logits.
-    """
-    where = card.networks[role].file
-    try:
-        answer = engine.run(batch, seconds)
-    except Exception as error:
-        refuse_memory(error)
-        raise ModelError(
-            f"the {role} network fails on images of the shape {batch.shape}: {reason_of(error)}",
-            where=where,
-            remedy="export the model again, or try another --engine",
-        ) from error
-    count, _, rows, columns = batch.shape
-    shapes = {"mask_logits": (count, 1, rows, columns), "slice_logits": (count,)}
-    for name in sorted(ANSWERS[role]):
-        values = answer[name]
-        if values.shape != shapes[name] or values.dtype != np.float32:
-            raise ModelError(
-                f"{name} of the {role} network are {values.dtype} of the shape {values.shape}, "
-                f"not float32 of {shapes[name]}",
-                where=where,
-                remedy="export the model again",
-            )
-        if not (np.abs(values) <= LARGEST_LOGIT).all():  # NaN neither
-            raise ModelError(
-                f"{name} of the {role} network are NaN, infinite or beyond {LARGEST_LOGIT:g}",
-                where=where,
-                remedy="export the model again, or try another --engine",
-            )
-    return answer
+    def try_out(self) -> None:
+        """Run each network on two small black slices: a broken one fails before a study is read."""
+        recipe = self.card.input
+        rows = recipe.matrix or recipe.multiple * -(-32 // recipe.multiple)
+        columns = recipe.matrix or rows + recipe.multiple
+        black = np.zeros((2, 3 * recipe.neighbours, rows, columns), dtype=np.float32)
+        for role in self.engines:
+            self.ask(role, black, LONGEST_TRIAL)
 
 
 def shipped_models() -> dict[str, Path]:
@@ -207,23 +163,21 @@ def find_card(name: str) -> Path:
     path = Path(name)
     try:
         path = path / RUN_CARD if path.is_dir() else path
-        there = path.suffix == ".json" and path.is_file()
+        if path.suffix == ".json" and path.is_file():
+            return path
     except OSError as error:  # a name that is too long, a folder that is closed to us
         raise ModelError(
-            f"no model {str(name)[:200]!r}: {_reason(error)}", remedy="check the card's path"
+            f"no model {name[:200]!r}: {error.strerror}", remedy="check the card's path"
         ) from error
-    if not there:
-        known = ", ".join(shipped) or "none"
-        raise ModelError(
-            f"no model {name!r}",
-            remedy=f"name a shipped one ({known}) or the path of a model's .json card",
-        )
-    return path
+    raise ModelError(
+        f"no model {name!r}",
+        remedy=f"name a shipped one ({', '.join(shipped)}) or the path of a model's .json card",
+    )
 
 
 def load_model(
     name: str = DEFAULT_MODEL, *, engine: str = DEFAULT_ENGINE, threads: int | None = None
-) -> JointModel | CascadeModel:
+) -> Model:
     """Load a shipped model by name, or any model by the path of its card.
 
     Raises
@@ -235,70 +189,35 @@ def load_model(
     path = find_card(name)
     card = read_card(path)
     shipped = path in shipped_models().values()
+    memory = None if shipped else MOST_MEMORY
     engines = {
-        role: start_engine(
-            engine,
-            _checked(path.parent, one),
-            threads,
-            memory=None if shipped else MOST_MEMORY,
-        )
-        for role, one in card.networks.items()
+        role: start_engine(engine, _content(path.parent, file), threads, memory=memory)
+        for role, file in card.networks.items()
     }
-    check_answers(card, engines)
+    model = Model(card, engines)
+    model.check()
     if not shipped:  # the tests try those out
-        try_out(card, engines)
-    if card.kind == "joint":
-        return JointModel(card, engines["joint"])
-    return CascadeModel(card, engines.get("detector"), engines.get("localizer"))
+        model.try_out()
+    return model
 
 
-def _checked(folder: Path, given: NetworkFile) -> bytes:
-    """A network's file, after its hash was held against the card's."""
-    network = folder / given.file
+def _content(folder: Path, file: NetworkFile) -> bytes:
+    """A network's file, if it has the hash that the card says."""
+    network = folder / file.file
     try:
         status = network.stat()
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_NETWORK:
-            raise ModelError(
-                "the model's network is not a file of at most 1 GiB",
-                where=network.name,
-                remedy="export the model again",
-            )
+            what = "the model's network is not a file of at most 1 GiB"
+            raise ModelError(what, where=network.name, remedy=_EXPORT)
         content = network.read_bytes()
     except OSError as error:
+        what = f"the model's network cannot be read: {error.strerror}"
+        raise ModelError(what, where=network.name, remedy=_EXPORT) from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != file.sha256:
         raise ModelError(
-            "the model's network cannot be read", where=network.name, remedy=_reason(error)
-        ) from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != given.sha256:
-        raise ModelError(
-            f"the network is not the one of its card: sha256 {found[:12]}…, not {given.sha256[:12]}…",
+            f"the network is not the one of its card: sha256 {sha256[:12]}…, not {file.sha256[:12]}…",
             where=network.name,
             remedy="install gliosight again, or export the model again",
         )
     return content
-
-
-def check_answers(card: ModelCard, engines: Mapping[str, Engine]) -> None:
-    """A network in the wrong place would fail in the middle of a study: look before."""
-    for role, engine in engines.items():
-        lacking = ANSWERS[role] - set(engine.answers)
-        if lacking:
-            raise ModelError(
-                f"the {role} network does not answer with {' and '.join(sorted(lacking))}",
-                where=card.networks[role].file,
-                remedy="export the model again",
-            )
-
-
-def try_out(card: ModelCard, engines: Mapping[str, Engine]) -> None:
-    """Run each network on two small black slices, so that a broken one fails before a study is read."""
-    recipe = card.input
-    rows = recipe.matrix or recipe.multiple * -(-32 // recipe.multiple)
-    columns = recipe.matrix or rows + recipe.multiple
-    black = np.zeros((2, 3 * recipe.neighbours, rows, columns), dtype=np.float32)
-    for role, engine in engines.items():
-        ask(card, role, engine, black, LONGEST_TRIAL)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__

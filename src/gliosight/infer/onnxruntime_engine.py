@@ -1,4 +1,4 @@
-"""ONNX Runtime as an engine (stage: infer); the one in the core."""
+"""ONNX Runtime as an engine (stage: infer); apart, since its import takes time and memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from gliosight.infer.engine import LONGEST_RUN
 
 
 class OnnxRuntimeEngine:
-    """Runs a network on the CPU with ONNX Runtime."""
+    """See `gliosight.infer.engine.Engine`."""
+
+    name = f"onnxruntime {onnxruntime.__version__}"
+    precision = "float32"
 
     def __init__(self, network: bytes, threads: int | None, memory: int | None = None) -> None:
         options = onnxruntime.SessionOptions()
@@ -29,9 +32,7 @@ class OnnxRuntimeEngine:
             network, options, providers=["CPUExecutionProvider"]
         )
         self._input = self._session.get_inputs()[0].name
-        self.answers = tuple(one.name for one in self._session.get_outputs())
-        self.name = f"onnxruntime {onnxruntime.__version__}"
-        self.precision = "float32"
+        self.answers = tuple(output.name for output in self._session.get_outputs())
 
     def run(
         self, batch: NDArray[np.float32], seconds: float = LONGEST_RUN
@@ -59,20 +60,14 @@ class OnnxRuntimeEngine:
 @functools.cache
 def _limit_memory(memory: int) -> None:
     """Make the allocator of sessions that use the process's; there is one for all of them."""
-    default = -1
-    onnxruntime.create_and_register_allocator(
-        onnxruntime.OrtMemoryInfo(
-            "Cpu",
-            onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR,
-            0,
-            onnxruntime.OrtMemType.DEFAULT,
-        ),
-        onnxruntime.OrtArenaCfg(
-            {
-                "max_mem": memory,
-                "arena_extend_strategy": default,
-                "initial_chunk_size_bytes": default,
-                "max_dead_bytes_per_chunk": default,
-            }
-        ),
+    ort, default = onnxruntime, -1
+    arena, kind = ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, ort.OrtMemType.DEFAULT
+    limits = {
+        "max_mem": memory,
+        "arena_extend_strategy": default,
+        "initial_chunk_size_bytes": default,
+        "max_dead_bytes_per_chunk": default,
+    }
+    ort.create_and_register_allocator(
+        ort.OrtMemoryInfo("Cpu", arena, 0, kind), ort.OrtArenaCfg(limits)
     )

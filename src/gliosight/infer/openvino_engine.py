@@ -1,4 +1,4 @@
-"""OpenVINO as an engine (stage: infer); the extra ``gliosight[openvino]``.
+"""OpenVINO as an engine (stage: infer); apart, as the extra ``gliosight[openvino]``.
 
 It computes in float32 here, as ONNX Runtime does: where it would choose bfloat16 by itself (AMX), results
 of two machines would differ more than two engines on one.
@@ -23,10 +23,12 @@ from gliosight.infer.engine import LONGEST_RUN
 
 
 class OpenVinoEngine:
-    """Runs a network on the CPU with OpenVINO."""
+    """See `gliosight.infer.engine.Engine`; it knows no limit of memory."""
 
-    def __init__(self, network: bytes, threads: int | None, memory: int | None = None) -> None:
-        del memory  # it knows no limit
+    name = f"openvino {openvino.__version__.split('-')[0]}"
+    precision = "float32"
+
+    def __init__(self, network: bytes, threads: int | None, _: int | None = None) -> None:
         core = openvino.Core()
         settings: dict[str, object] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -37,8 +39,6 @@ class OpenVinoEngine:
         self._model = core.compile_model(core.read_model(network), "CPU", settings)
         self._request = self._model.create_infer_request()
         self.answers = tuple(output.get_any_name() for output in self._model.outputs)
-        self.name = f"openvino {openvino.__version__.split('-')[0]}"
-        self.precision = "float32"
 
     def run(
         self, batch: NDArray[np.float32], seconds: float = LONGEST_RUN

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gliosight.analysis import Progress
 from gliosight.card import InputRecipe
 from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.studies import LabelledStudy, read_labelled
@@ -40,8 +41,6 @@ FORMAT = 5
 PIXEL_MM = 0.94
 MEASURED = ("intensity", "brain_intensity", "centre", "brain_centre")
 ARRAYS = ("images", "masks", "depth", "brain", "ventricle")
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gliosight.analysis import Progress
 from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.split import TRAIN, VALIDATION, Split
 from gliosight.errors import CannotWriteError, UsageError
@@ -31,8 +32,6 @@ from gliosight.train.run import (
     seen_by_weights,
     write_record,
 )
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
