@@ -47,10 +47,10 @@ def test_a_messy_folder(head: Phantom, tmp_path: Path) -> None:
 
 
 def test_pixels_tell_a_mask_with_flairs_header(head: Phantom, tmp_path: Path) -> None:
-    folder, number = untold_mask(head, tmp_path)
-    by_headers = [one for one in look(folder).series if one.shows == "FLAIR" and not one.problem]
+    number = untold_mask(head, tmp_path)
+    by_headers = [one for one in look(tmp_path).series if one.shows == "FLAIR" and not one.problem]
     assert len(by_headers) == 2
-    seen = look(folder, pixels=True)
+    seen = look(tmp_path, pixels=True)
     (mask,) = [one for one in seen.series if "mask" in one.problem]
     (taken,) = [one for one in seen.series if one.taken_as == "FLAIR"]
     # What analyze takes, not what the headers alone would make it take.
@@ -59,7 +59,7 @@ def test_pixels_tell_a_mask_with_flairs_header(head: Phantom, tmp_path: Path) ->
     codes = [one.code for one in seen.flags]
     assert "MASK_PASSED_OVER" in codes
     assert "FLAIR_CHOSEN" not in codes
-    assert read(Request(folder)).source["chosen"] == seen.reasons
+    assert read(Request(tmp_path)).source["chosen"] == seen.reasons
 
 
 @pytest.mark.parametrize("pixels", [False, True])

@@ -311,8 +311,8 @@ def _of_dicom(
 def _series(
     series: Series, taken_as: str | None, limits: Limits, decoder: DecoderProcess | None
 ) -> SeenSeries:
+    from gliosight.read.dicom.instances import name_of
     from gliosight.read.dicom.pixels import read_pixels
-    from gliosight.read.dicom.syntaxes import name_of
 
     number = "series without number" if series.number is None else f"series {series.number}"
     problem = ""

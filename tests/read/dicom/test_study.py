@@ -231,7 +231,9 @@ def test_pixels_turn_an_order_round_only_where_no_date_makes_it_sure(
 # Stored masks.
 
 
-def test_a_mask_with_flairs_own_header_is_passed_over(head: Phantom, tmp_path: Path) -> None:
+def untold_mask(head: Phantom, folder: Path) -> int:
+    """Write a study whose stored mask only the pixels tell from FLAIR; the mask's series number."""
+
     def unnamed(header: Dataset, _: int) -> None:
         if header.SeriesDescription.endswith("seg"):
             header.SeriesDescription = header.ProtocolName = ""
@@ -239,8 +241,13 @@ def test_a_mask_with_flairs_own_header_is_passed_over(head: Phantom, tmp_path: P
 
     masks: set[int] = set()
     spec = DicomSpec(traps=frozenset({"mask"}))
-    rewrite(write_dicom(flair_alone(head), tmp_path, spec), unnamed)
-    source, (mask,) = only(tmp_path), masks
+    rewrite(write_dicom(flair_alone(head), folder, spec), unnamed)
+    return masks.pop()
+
+
+def test_a_mask_with_flairs_own_header_is_passed_over(head: Phantom, tmp_path: Path) -> None:
+    mask = untold_mask(head, tmp_path)
+    source = only(tmp_path)
     shown = [series for series in source.series if series.identified.sequence is F]
     assert len(shown) == 2  # by the headers
     study = read_headers(source)
