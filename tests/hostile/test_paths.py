@@ -147,7 +147,9 @@ OTHER_KINDS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "start", "words"), OTHER_KINDS)
+@pytest.mark.parametrize(
+    ("name", "start", "words"), OTHER_KINDS, ids=[row[0] for row in OTHER_KINDS]
+)
 def test_other_kinds(tmp_path: Path, name: str, start: bytes, words: str) -> None:
     (tmp_path / name).write_bytes(start if name.endswith("gz") else start.ljust(400, b"\1"))
     refused(tmp_path / name, UnsupportedInputError, name, "read", words)
