@@ -47,43 +47,23 @@ COUNTERS = ("step", "precision", "best_loss", "epochs_without_better")
 
 @dataclass(frozen=True)
 class Machine:
-    """What a run may use.
+    """What a run may use."""
 
-    Parameters
-    ----------
-    devices, nodes : int
-        Processes on this machine, and machines; all of them share each batch.
-    threads : int, optional
-        Threads of torch in each process.
-    checkpoint_every : int
-        Steps between two checkpoints; each epoch ends with one, too.
-    """
-
-    devices: int = 1
-    nodes: int = 1
-    threads: int | None = None
-    checkpoint_every: int = 50
+    devices: int = 1  # processes on this machine; they share each batch
+    nodes: int = 1  # machines that share each batch
+    threads: int | None = None  # of torch in each process
+    checkpoint_every: int = 50  # steps; each epoch ends with a checkpoint, too
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a run, as its record keeps it.
+    """The outcome of a run, as its record keeps it."""
 
-    Parameters
-    ----------
-    steps : int
-        Early stopping may end a run before its last step.
-    validation_loss : float or None
-        Of the weights that were kept; ``None`` without a validation part.
-    seconds : float
-        Of this start alone, where a run was resumed.
-    """
-
-    steps: int
-    validation_loss: float | None
+    steps: int  # fewer than planned if it stopped early
+    validation_loss: float | None  # of the weights that were kept
     started_from: str
     precision: str
-    seconds: float
+    seconds: float  # of this start alone, where a run was resumed
 
 
 def fit(

@@ -53,49 +53,27 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class PackedSlices:
-    """All slices of a set of patients.
+    """All slices, n, of a set of patients; arrays are memory mapped."""
 
-    Parameters
-    ----------
-    images : (n, 3, 256, 256) uint8 array
-        T1, FLAIR, T1C; a sequence that is missing is FLAIR again, as in `prepare`.
-    masks : (n, 256, 256) uint8 array
-        0 or 1.
-    depth : (n, 256, 256) uint8 array
-        Pixels from the surface of the head inwards, 0 outside.
-    brain : (n, 256, 256) uint8 array
-        Signed distance to the brain's border, see `gliosight.train.anatomy`.
-    ventricle : (n, 256, 256) uint8 array
-        Distance to the nearest ventricle in 3-D, see `gliosight.train.anatomy`.
-    patients : tuple of str
-    first : (patients + 1,) int array
-        Row of each patient's first slice; the last entry is ``n``.
-    intensity, brain_intensity : (patients, 3, 4) float32 arrays
-        Low, high, mean and standard deviation, by sequence: of the head's tissue, and of what is left
-        of it when the skull is taken off.
-    centre, brain_centre : (patients, 2) float32 arrays
-        Row and column of the middle of the head's box, and of the brain's.
-    reach : (patients,) int array
-        How many rows on the neighbour above lies, about 5 mm away; negative where slices are stored
-        from above downwards.
-    collections, persons : tuple of str
-        Of each patient; the collection is empty where the manifest names none.
-    """
-
-    images: NDArray[np.uint8]
-    masks: NDArray[np.uint8]
-    depth: NDArray[np.uint8]
-    brain: NDArray[np.uint8]
-    ventricle: NDArray[np.uint8]
+    images: NDArray[np.uint8]  # (n, 3, 256, 256): T1, FLAIR, T1C; a missing one is FLAIR again
+    masks: NDArray[np.uint8]  # (n, 256, 256): 0 or 1
+    depth: NDArray[np.uint8]  # (n, 256, 256): pixels from the head's surface inwards, 0 outside
+    brain: NDArray[np.uint8]  # (n, 256, 256): `gliosight.train.anatomy.signed_distance`
+    ventricle: NDArray[np.uint8]  # (n, 256, 256): `gliosight.train.anatomy.distance_to` ventricles
     patients: tuple[str, ...]
-    first: NDArray[np.int64]
+    first: NDArray[np.int64]  # (patients + 1,): row of each patient's first slice, and n
+    # (patients, 3, 4): low, high, mean and standard deviation, by sequence: of the head's tissue, and of
+    # what is left of it when the skull is removed.
     intensity: NDArray[np.float32]
     brain_intensity: NDArray[np.float32]
+    # (patients, 2): row and column of the middle of the head's box, and of the brain's.
     centre: NDArray[np.float32]
     brain_centre: NDArray[np.float32]
+    # (patients,): how many rows on the neighbour above is, about 5 mm away; negative where slices are
+    # stored from above downwards.
     reach: NDArray[np.int64]
-    collections: tuple[str, ...]
-    persons: tuple[str, ...]
+    collections: tuple[str, ...]  # of each patient; empty where the manifest names none
+    persons: tuple[str, ...]  # of each patient
 
     def patient_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Index of the patient each row belongs to."""

@@ -231,7 +231,7 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
         else:
             checked[group][field_name] = _checked(name, value, known[name])
     if shares and not any(shares.values()):
-        raise UsageError(f"the shares of {SHARES} are 0", remedy="give one of them one above 0")
+        raise UsageError(f"the shares of {SHARES} are 0", remedy="give one of them a share above 0")
     if shares:
         checked["sampling"]["collections"] = shares
     groups = {group: kind(**checked[group]) for group, kind in GROUPS.items()}

@@ -42,13 +42,12 @@ def make_record(
     manifest: Manifest,
     split: Split | None,
     fold: str | None,
-    parts: Mapping[str, Iterable[SliceRow]],
+    parts: Mapping[str, tuple[SliceRow, ...]],
     initial: Path | None,
     machine: Machine,
 ) -> dict[str, Any]:
     """The record of a run before it begins: plain values."""
-    rows = {part: tuple(chosen) for part, chosen in parts.items()}
-    patients = {part: hash_patients(row.patient for row in rows[part]) for part in rows}
+    patients = {part: hash_patients(row.patient for row in rows) for part, rows in parts.items()}
     start = None
     if initial is not None:
         patients["initial"] = sorted(patients_seen(initial) or ())
@@ -61,7 +60,7 @@ def make_record(
         "recipe": asdict(recipe),
         "data": {"manifest_sha256": manifest.sha256},
         "split": None if split is None else {"sha256": split.sha256, "by": split.by, "fold": fold},
-        "slices": {part: len(rows[part]) for part in rows},
+        "slices": {part: len(rows) for part, rows in parts.items()},
         "patients_sha256": patients,
         "initial": start,
         "machine": {

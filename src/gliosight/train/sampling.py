@@ -21,22 +21,11 @@ EVEN_PART = 0.1 / 1.1
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws batches.
+    """Draws batches."""
 
-    Parameters
-    ----------
-    rows : (n,) int array
-        Rows to draw from.
-    chance : (n,) float array or None
-        Of each row, at every draw; ``None``: each row once an epoch.
-    per_epoch : int
-        Slices of an epoch.
-    batch, seed : int
-    """
-
-    rows: NDArray[np.int64]
-    chance: NDArray[np.float64] | None
-    per_epoch: int
+    rows: NDArray[np.int64]  # (n,) to draw from
+    chance: NDArray[np.float64] | None  # (n,) of each row at every draw; None: each once an epoch
+    per_epoch: int  # slices
     batch: int
     seed: int
 
