@@ -20,7 +20,9 @@ from typing import Any
 
 import pydicom
 
-TIMES = re.compile(r"[\d,]+(?:\.\d+)? (?:m?s|seconds)\b|\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?")
+TIMES = re.compile(
+    r"[\d,]+(?:\.\d+)? (?:m?s|seconds)\b|\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?)?"
+)
 DICOM_TIMES = {"DA", "TM", "DT"}
 
 

@@ -28,15 +28,14 @@ from torch.utils.data import DataLoader, Dataset
 from gliosight import cli
 from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.phantom import PhantomSpec, make_phantom, write_lgg
-from gliosight.train.augmentation import Plan, draw_plan
-from gliosight.train.inputs import input_of
+from gliosight.train.augmentation import Batches, Plan, draw_plan
+from gliosight.train.devices import choose_precision
+from gliosight.train.losses import batch_loss
+from gliosight.train.networks import start_network
 from gliosight.train.packed import SIZE, PackedSlices, pack
-from gliosight.train.precision import choose_precision
-from gliosight.train.presets import load_recipe
-from gliosight.train.recipe import Recipe
-from gliosight.train.run import processor
+from gliosight.train.recipe import Recipe, load_recipe
+from gliosight.train.record import processor
 from gliosight.train.sampling import Sampler, sampler_of
-from gliosight.train.tasks import Task, make_task
 
 
 class PlainSlices(Dataset[tuple[Tensor, Tensor]]):
@@ -100,10 +99,10 @@ class PlainSlices(Dataset[tuple[Tensor, Tensor]]):
 
 
 def _steps(
-    task: Task, draw: Callable[[int], tuple[Tensor, Tensor]], count: int, precision: str
+    recipe: Recipe, draw: Callable[[int], tuple[Tensor, Tensor]], count: int, precision: str
 ) -> float:
     """Slices per second over ``count`` steps after two that do not count."""
-    network = task.network.to(memory_format=torch.channels_last).train()
+    network = start_network(recipe)[0].to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), 1e-4, fused=True)
     seen, start = 0, 0.0
     for step in range(count + 2):
@@ -112,7 +111,7 @@ def _steps(
         images, masks = draw(step)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             answer = network(images.contiguous(memory_format=torch.channels_last))
-        loss = task.loss(answer, masks)
+        loss = batch_loss(recipe, answer, masks)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -133,7 +132,7 @@ def _plain(
         PlainSlices(manifest, slices, rows, recipe), batch_size=recipe.batch, num_workers=workers
     )
     batches = iter(loader)
-    return _steps(make_task(recipe), lambda _: next(batches), steps, "float32")
+    return _steps(recipe, lambda _: next(batches), steps, "float32")
 
 
 def measure(data: Path | None, steps: int, *, crop: int = 192, batch: int = 16) -> dict[str, float]:
@@ -156,19 +155,18 @@ def measure(data: Path | None, steps: int, *, crop: int = 192, batch: int = 16) 
         slices = pack(manifest, place / "cache")
         recipe = replace(load_recipe("joint"), start="scratch", crop=crop, batch=batch)
         sampler = sampler_of(slices, np.arange(len(manifest.used)), recipe)
-        source = input_of(slices, recipe)
+        source = Batches(slices, recipe)
 
         def draw(step: int) -> tuple[Tensor, Tensor]:
             rows, generator = sampler.draw(step)
             return source.varied(rows, generator)
 
-        task = make_task(recipe)
-        precision, _ = choose_precision(task.network, draw(0)[0])
+        precision, _ = choose_precision(start_network(recipe)[0], draw(0)[0])
         return {
             "plain loop, in the process": _plain(manifest, slices, sampler, recipe, 0, steps),
             "plain loop, two workers": _plain(manifest, slices, sampler, recipe, 2, steps),
-            "bench, float32": _steps(task, draw, steps, "float32"),
-            f"bench, precision auto ({precision})": _steps(task, draw, steps, precision),
+            "bench, float32": _steps(recipe, draw, steps, "float32"),
+            f"bench, precision auto ({precision})": _steps(recipe, draw, steps, precision),
         }
 
 

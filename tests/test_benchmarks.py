@@ -33,8 +33,7 @@ def test_the_plain_loop_varies_a_slice_as_the_bench_does(tmp_path: Path) -> None
     from gliosight.phantom import PhantomSpec, make_phantom, write_lgg
     from gliosight.train.augmentation import draw_plan, make_batch
     from gliosight.train.packed import pack
-    from gliosight.train.presets import load_recipe
-    from gliosight.train.recipe import Strength
+    from gliosight.train.recipe import Strength, load_recipe
 
     write_lgg(make_phantom(PhantomSpec(seed=1, slices=5)), tmp_path / "lgg")
     path = tmp_path / "m.csv"

@@ -4,40 +4,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the extra train is not installed")
 
-from gliosight.errors import DamagedInputError  # noqa: E402
-from gliosight.train import tasks  # noqa: E402
-from gliosight.train.networks.depthwise import DepthwiseConv2d  # noqa: E402
+from gliosight.errors import DamagedInputError, ModelError  # noqa: E402
+from gliosight.infer.model import DEFAULT_MODEL, SHIPPED, Model  # noqa: E402
+from gliosight.train import networks  # noqa: E402
+from gliosight.train.networks import load_weights, start_network  # noqa: E402
+from gliosight.train.networks.efficientnet_lite import DepthwiseConv2d  # noqa: E402
+from gliosight.train.networks.joint import JointNetwork  # noqa: E402
 from gliosight.train.networks.resnet import Detector, ResNet50  # noqa: E402
 from gliosight.train.networks.resunet import ResUNet, standardise_slices  # noqa: E402
 from gliosight.train.networks.unet import UNet  # noqa: E402
-from gliosight.train.presets import load_recipe  # noqa: E402
-
-
-def _count(network: torch.nn.Module) -> int:
-    return sum(one.numel() for one in network.parameters())
+from gliosight.train.recipe import Recipe, load_recipe  # noqa: E402
+from gliosight.train.record import patients_seen  # noqa: E402
 
 
 def test_sizes_are_the_published_ones() -> None:
     # ResNet50 without its top has 23,508,032 parameters (torchvision; Keras counts the biases that batch
-    # norm takes away, too).
-    assert _count(ResNet50()) == 23_508_032
+    # norm cancels, too); the authors' U-Net has 7.76 million.
     head = 8192 * 256 + 256 + 2 * (256 * 256 + 256) + 256 * 2 + 2
-    assert _count(Detector()) == 23_508_032 + head
-    assert _count(UNet()) == 7_763_041  # the authors' 7.76 million
-    assert 1_150_000 < _count(ResUNet()) < 1_250_000
-
-
-def test_shapes() -> None:
     images = torch.rand(2, 3, 256, 256)
-    for network, shape in ((Detector(), (2, 2)), (ResUNet(), (2, 1, 256, 256))):
+    for network, size, shape in (
+        (Detector(), 23_508_032 + head, (2, 2)),
+        (UNet(), 7_763_041, (2, 1, 256, 256)),
+        (ResUNet(), 1_206_129, (2, 1, 256, 256)),
+    ):
+        assert sum(weights.numel() for weights in network.parameters()) == size
         with torch.no_grad():
             assert network.eval()(images).shape == shape
-    with torch.no_grad():
-        assert UNet().eval()(images[:, :, :64, :96]).shape == (2, 1, 64, 96)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
@@ -51,17 +48,17 @@ def test_a_depthwise_convolution_has_the_gradients_of_torchs_own(kernel: int, st
     expected.backward(push.float())
     half = images.detach().bfloat16().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        answer = own(half)
-    answer.backward(push)
-    assert answer.dtype == half.grad.dtype == torch.bfloat16
-    torch.testing.assert_close(answer.float(), expected, rtol=2e-2, atol=2e-2)
+        output = own(half)
+    output.backward(push)
+    assert output.dtype == half.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(output.float(), expected, rtol=2e-2, atol=2e-2)
     torch.testing.assert_close(half.grad.float(), images.grad, rtol=2e-2, atol=2e-2)
     # Beside bfloat16 in the forward pass, the weights' gradient is float32: its sums lose nothing.
     assert own.weight.grad.dtype == torch.float32
     torch.testing.assert_close(own.weight.grad, plain.weight.grad, rtol=1e-3, atol=1e-3)
 
 
-def test_resunet_does_not_care_for_scale() -> None:
+def test_resunet_does_not_depend_on_scale() -> None:
     images = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(
         standardise_slices(images * 255 + 7), standardise_slices(images), rtol=1e-3, atol=1e-4
@@ -84,41 +81,71 @@ def test_published_weights_load_and_move_the_strides(tmp_path: Path) -> None:
     donor.place_strides(first=False)
     path = tmp_path / "resnet50.pth"
     torch.save(donor.state_dict() | {"fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, path)
-    task = tasks.make_task(load_recipe("tutorial-detector", [f"start={path}"]))
+    network, started_from = start_network(load_recipe("tutorial-detector", [f"start={path}"]))
     images = torch.rand(1, 3, 256, 256)
-    network = task.network.eval()
-    assert isinstance(network, Detector)
+    assert isinstance(network.eval(), Detector)
     with torch.no_grad():
         torch.testing.assert_close(network.trunk(images), donor.eval()(images))
         # The strides travel with the weights.
         other = Detector().eval()
         other.load_state_dict(network.state_dict())
         torch.testing.assert_close(other(images), network(images))
-    assert task.started_from == "ImageNet (resnet50.pth)"
+    assert started_from == "ImageNet (resnet50.pth)"
 
 
-def test_a_file_that_holds_no_weights_is_named(tmp_path: Path) -> None:
+def test_a_file_that_does_not_hold_the_weights_is_named(tmp_path: Path) -> None:
     for name, content in (("a.pth", b"no"), ("b.safetensors", b"\0" * 64), ("c.pth", b"")):
-        path = tmp_path / name
-        path.write_bytes(content)
+        (tmp_path / name).write_bytes(content)
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "d.pth")
+    torch.save(torch.zeros(3), tmp_path / "e.pth")
+    for path in tmp_path.iterdir():
         recipe = load_recipe("tutorial-detector", [f"start={path}"])
-        with pytest.raises(DamagedInputError, match=name):
-            tasks.make_task(recipe)
+        with pytest.raises(DamagedInputError, match=f"{path.name}.*ResNet50"):
+            start_network(recipe)
 
 
-def test_weights_of_something_else_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "other.pth"
-    torch.save({"conv1.weight": torch.zeros(3)}, path)
-    with pytest.raises(DamagedInputError, match="ResNet50"):
-        tasks.make_task(load_recipe("tutorial-detector", [f"start={path}"]))
-
-
-def test_without_network_it_starts_from_scratch_and_says_so(
+def test_without_network_it_starts_from_scratch_and_warns(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     # A port nobody listens at: what a machine without network sees.
-    monkeypatch.setattr(tasks, "PUBLISHED_RESNET50", "http://127.0.0.1:9/resnet50-0676ba61.pth")
+    monkeypatch.setattr(networks, "PUBLISHED_RESNET50", "http://127.0.0.1:9/resnet50-0676ba61.pth")
     with pytest.warns(UserWarning, match="from scratch"):
-        task = tasks.make_task(load_recipe("tutorial-detector"))
-    assert task.started_from.startswith("scratch")
+        _, started_from = start_network(load_recipe("tutorial-detector"))
+    assert started_from.startswith("scratch")
+
+
+def test_the_joint_network_starts_from_imagenet() -> None:
+    network, started_from = start_network(Recipe())
+    scratch, _ = start_network(Recipe(start="scratch"))
+    assert started_from == "ImageNet (EfficientNet-lite0)"
+    weights, random = network.encoder.state_dict(), scratch.encoder.state_dict()
+    assert not torch.equal(weights["_conv_stem.weight"], random["_conv_stem.weight"])
+    stem = weights["_conv_stem.weight"]
+    assert torch.equal(stem[:, :3], stem[:, 3:6])  # three channels, repeated
+    assert torch.equal(network.mask_head.weight, scratch.mask_head.weight)
+
+
+def test_shipped_weights_are_those_of_the_shipped_network(model: Model) -> None:
+    network = JointNetwork()
+    load_weights(network, SHIPPED / f"{DEFAULT_MODEL}.safetensors")
+    images = torch.rand(1, 9, 96, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        mask, label = network.eval()(images)
+    found = model.engine.run(images.numpy())
+    # Stored as float16, once before and once after batch norms were folded in.
+    largest = float(mask.abs().max())
+    np.testing.assert_allclose(found["mask_logits"], mask.numpy(), atol=1e-2 * largest)
+    np.testing.assert_allclose(found["slice_logits"], label.numpy(), atol=5e-2)
+
+
+def test_the_card_beside_weights_lists_the_patients_they_were_trained_on(tmp_path: Path) -> None:
+    seen = patients_seen(SHIPPED / f"{DEFAULT_MODEL}.safetensors")
+    assert seen is not None
+    assert len(seen) == 131
+    weights = tmp_path / "own.safetensors"
+    assert patients_seen(weights) is None
+    # A card that cannot be read must not pass for weights that were trained on nobody.
+    weights.with_suffix(".json").write_text("{")
+    with pytest.raises(ModelError, match="unusable model card"):
+        patients_seen(weights)

@@ -10,71 +10,75 @@ import numpy as np
 import pytest
 import tifffile
 
+from gliosight import cli
 from gliosight.card import InputRecipe
 from gliosight.data.index import index_roots
 from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.data.people import Root
 from gliosight.data.studies import read_labelled
-from gliosight.errors import DamagedInputError, UnsupportedInputError
+from gliosight.errors import CannotWriteError, DamagedInputError, UnsupportedInputError
 from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti
 from gliosight.prepare import prepare
-from gliosight.train.brain import BORDER
+from gliosight.train.anatomy import BORDER
 from gliosight.train.packed import SIZE, PackedSlices, pack, rows_of
 
 
-def test_pictures_are_kept_byte_for_byte(manifest: Manifest, slices: PackedSlices) -> None:
-    assert slices.first.tolist() == [0, 6, 12, 18]
+def _indexed(folder: Path) -> Manifest:
+    path = folder.with_suffix(".csv")
+    assert cli.run(["data", "index", str(folder), "-o", str(path)]) == 0
+    return read_manifest(path)
+
+
+def _assert_holds(slices: PackedSlices, manifest: Manifest) -> None:
     for k, row in enumerate(manifest.used):
         image = tifffile.imread(manifest.path(row.image))
-        mask = tifffile.imread(manifest.path(row.mask))
         np.testing.assert_array_equal(slices.images[k], image.transpose(2, 0, 1))
+        mask = tifffile.imread(manifest.path(row.mask))
         np.testing.assert_array_equal(slices.masks[k], mask > 0)
+
+
+def test_pictures_are_kept_byte_for_byte(manifest: Manifest, slices: PackedSlices) -> None:
+    _assert_holds(slices, manifest)
+    assert slices.first.tolist() == [0, 6, 12, 18]
     assert slices.reach.tolist() == [1, 1, 1]
-
-
-def test_rows_follow_the_manifest(manifest: Manifest) -> None:
     chosen = manifest.by_patient[manifest.patients[1]]
     assert rows_of(manifest, chosen[::-1]).tolist() == list(range(6, 12))
 
 
-def test_a_second_start_takes_the_cache(manifest: Manifest, tmp_path: Path) -> None:
-    pack(manifest, tmp_path / "cache")
-    before = (tmp_path / "cache" / "images.npy").stat().st_mtime_ns
-    pack(manifest, tmp_path / "cache")
-    assert (tmp_path / "cache" / "images.npy").stat().st_mtime_ns == before
-    fewer = Manifest(manifest.rows[:6], manifest.folder)
-    assert len(pack(fewer, tmp_path / "cache").images) == 6
-    assert [one.name for one in tmp_path.iterdir()] == ["cache"]
-
-
-def test_a_cache_of_patients_in_another_order_is_not_taken(
+def test_a_cache_is_used_again_for_the_same_patients_in_the_same_order(
     manifest: Manifest, tmp_path: Path
 ) -> None:
-    """One digest, other rows: a run would learn from the patients it is tested on."""
-    pack(manifest, tmp_path / "cache")
-    names = manifest.patients[::-1]
-    turned = Manifest(
-        tuple(row for name in names for row in manifest.by_patient[name]), manifest.folder
-    )
+    """Patients in another order have the same digest, and other rows."""
+    cache = tmp_path / "cache"
+    pack(manifest, cache)
+    before = (cache / "images.npy").stat().st_mtime_ns
+    pack(manifest, cache)
+    assert (cache / "images.npy").stat().st_mtime_ns == before
+    rows = [row for name in manifest.patients[::-1] for row in manifest.by_patient[name]]
+    turned = Manifest(tuple(rows), manifest.folder)
     assert turned.sha256 == manifest.sha256
-    slices = pack(turned, tmp_path / "cache")
-    assert slices.patients == names
-    for k in rows_of(turned, turned.by_patient[names[0]]):
-        image = tifffile.imread(turned.path(turned.used[k].image))
-        np.testing.assert_array_equal(slices.images[k], image.transpose(2, 0, 1))
+    slices = pack(turned, cache)
+    assert slices.patients == manifest.patients[::-1]
+    _assert_holds(slices, turned)
+    fewer = Manifest(manifest.rows[:6], manifest.folder)
+    assert len(pack(fewer, cache).images) == 6
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
-def test_a_file_that_changed_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
-    from gliosight import cli
-
+def test_what_cannot_be_packed_leaves_nothing(manifest: Manifest, tmp_path: Path) -> None:
     write_lgg(make_phantom(PhantomSpec(seed=4, slices=3)), tmp_path / "lgg")
-    path = tmp_path / "m.csv"
-    assert cli.run(["data", "index", str(tmp_path / "lgg"), "-o", str(path)]) == 0
-    manifest = read_manifest(path)
-    image = manifest.path(manifest.rows[1].image)
+    changed = _indexed(tmp_path / "lgg")
+    image = changed.path(changed.rows[1].image)
     tifffile.imwrite(image, tifffile.imread(image)[::-1].copy())
-    with pytest.raises(DamagedInputError, match="not the one that was indexed"):
-        pack(manifest, tmp_path / "cache")
+    no_mask = (replace(manifest.rows[0], mask="", tumour=False), *manifest.rows[1:6])
+    (tmp_path / "file").write_bytes(b"")
+    for data, cache, error, words in (
+        (changed, tmp_path / "cache", DamagedInputError, "not the one that was indexed"),
+        (Manifest(no_mask, manifest.folder), tmp_path / "cache", UnsupportedInputError, "no mask"),
+        (manifest, tmp_path / "file" / "cache", CannotWriteError, "cannot keep"),
+    ):
+        with pytest.raises(error, match=words):
+            pack(data, cache)
     assert not list(tmp_path.glob("cache*"))
 
 
@@ -90,41 +94,31 @@ def test_collections_and_persons_come_along(manifest: Manifest, tmp_path: Path) 
 
 
 def test_people_without_a_tumour_have_empty_masks(tmp_path: Path) -> None:
-    phantom = make_phantom(PhantomSpec(seed=5, slices=3))
-    folder = write_nifti(phantom, tmp_path / "free")
+    folder = write_nifti(make_phantom(PhantomSpec(seed=5, slices=3)), tmp_path / "free")
     for path in folder.rglob("*seg*"):
         path.unlink()
     rows = index_roots([Root(tmp_path / "free", "free")], tmp_path, tumour_free=["free"]).rows
-    manifest = Manifest(rows, tmp_path)
-    assert len(manifest.patients) == 1
-    slices = pack(manifest, tmp_path / "cache")
-    assert len(slices.masks) == len(rows)
+    slices = pack(Manifest(rows, tmp_path), tmp_path / "cache")
+    assert len(slices.masks) == len(rows) > 0
     assert not slices.masks.any()
 
 
 def test_a_volume_comes_into_the_network_frame(tmp_path: Path) -> None:
     """The same head as NIfTI of other pixels: lesion in the same place, neighbours 5 mm away."""
-    from gliosight import cli
-
     phantom = make_phantom(PhantomSpec(seed=5, slices=12, slice_spacing_mm=2.5))
     write_nifti(phantom, tmp_path / "nifti")
-    path = tmp_path / "m.csv"
-    assert cli.run(["data", "index", str(tmp_path / "nifti"), "-o", str(path)]) == 0
-    manifest = read_manifest(path)
-    packed = pack(manifest, tmp_path / "cache")
+    packed = pack(_indexed(tmp_path / "nifti"), tmp_path / "cache")
     assert packed.images.shape == (12, 3, SIZE, SIZE)
     # The same slices from above downwards: stored so, and the neighbour above is before, not after.
-    for path_ in sorted((tmp_path / "nifti").rglob("*.nii.gz")):
-        image = nib.load(path_)
-        turned = image.affine @ np.diag([1.0, 1.0, -1.0, 1.0])
-        turned[:, 3] = image.affine @ [0, 0, image.shape[2] - 1, 1]
-        flipped = nib.Nifti1Image(np.asanyarray(image.dataobj)[:, :, ::-1], turned)
-        place = tmp_path / "turned" / path_.relative_to(tmp_path / "nifti")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        nib.save(flipped, place)
-    other = tmp_path / "t.csv"
-    assert cli.run(["data", "index", str(tmp_path / "turned"), "-o", str(other)]) == 0
-    downwards = pack(read_manifest(other), tmp_path / "other")
+    for path in sorted((tmp_path / "nifti").rglob("*.nii.gz")):
+        image = nib.load(path)
+        affine = image.affine @ np.diag([1.0, 1.0, -1.0, 1.0])
+        affine[:, 3] = image.affine @ [0, 0, image.shape[2] - 1, 1]
+        flipped = nib.Nifti1Image(np.asanyarray(image.dataobj)[:, :, ::-1], affine)
+        target = tmp_path / "turned" / path.relative_to(tmp_path / "nifti")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(flipped, target)
+    downwards = pack(_indexed(tmp_path / "turned"), tmp_path / "other")
     assert sorted([int(packed.reach[0]), int(downwards.reach[0])]) == [-2, 2]
     for name in ("images", "masks", "depth", "brain"):
         np.testing.assert_array_equal(getattr(downwards, name), getattr(packed, name)[::-1])
@@ -150,9 +144,3 @@ def test_the_brain_is_in_the_head_and_has_its_own_brightness(slices: PackedSlice
     assert (slices.depth[inside] > 0).mean() > 0.99
     assert np.abs(slices.brain_centre - slices.centre).max() < 20
     assert np.abs(slices.brain_intensity[..., 3] / slices.intensity[..., 3] - 1).max() > 0.1
-
-
-def test_a_row_without_mask_is_refused(manifest: Manifest, tmp_path: Path) -> None:
-    rows = (replace(manifest.rows[0], mask="", tumour=False), *manifest.rows[1:6])
-    with pytest.raises(UnsupportedInputError, match="no mask"):
-        pack(Manifest(rows, manifest.folder), tmp_path / "cache")

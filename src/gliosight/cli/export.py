@@ -100,9 +100,7 @@ def _model(
 ) -> None:
     with needs_extra("train"):
         from gliosight.train.export import export_cascade, export_run
-        from gliosight.train.progress import hush
 
-    hush()
     if len(runs) > 2:
         raise UsageError(f"{len(runs)} runs", remedy="give one, or a detector's and a localizer's")
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():

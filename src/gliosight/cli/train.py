@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from gliosight.analysis import Progress
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
-from gliosight.cli.output import print_text, progress_display
+from gliosight.cli.output import print_text
 from gliosight.errors import ModelError, NothingReadableError, UsageError, printable
 
 
@@ -63,16 +60,15 @@ def command(
     gliosight analyze STUDY --model OUT/model.json
     """
     with needs_extra("train"):
-        from gliosight.train.fitting import Machine, is_main_process
-        from gliosight.train.presets import load_recipe
-        from gliosight.train.progress import Lines, hush
-        from gliosight.train.run import recipe_begun
-        from gliosight.train.running import Order, train
+        from gliosight.train.display import is_main_process
+        from gliosight.train.loop import Machine
+        from gliosight.train.recipe import load_recipe
+        from gliosight.train.record import recipe_begun
+        from gliosight.train.run import train
 
     from gliosight.data.manifest import read_manifest
     from gliosight.data.split import read_split
 
-    hush()
     recipe = load_recipe(preset, changes)
     if resume and not changes:
         recipe = recipe_begun(out, preset) or recipe
@@ -83,32 +79,24 @@ def command(
             remedy="index it first: gliosight data index FOLDER -o manifest.csv",
         )
     manifest = read_manifest(data)
-    split = read_split(split_path) if split_path is not None else None
-    order = Order(
-        preset=preset,
-        recipe=recipe,
-        manifest=manifest,
-        split=split,
-        fold=fold,
-        run=out,
-        cache=cache or _default_cache(manifest.sha256),
-        initial=_initial(initial),
-        resume=resume,
-        machine=Machine(devices, nodes, threads),
-    )
-
-    @contextmanager
-    def packing() -> Iterator[Progress]:
-        with progress_display("packing", shown=is_main_process(), what="patients") as tell:
-            yield tell or Lines("packing", "patients")
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for told in ("ImageNet", "starting"):
-            warnings.filterwarnings("default", message=f".*{told} weights.*")
+        for words in ("ImageNet", "starting"):
+            warnings.filterwarnings("default", message=f".*{words} weights.*")
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         try:
-            card = train(order, packing)
+            card = train(
+                preset=preset,
+                recipe=recipe,
+                manifest=manifest,
+                split=None if split_path is None else read_split(split_path),
+                fold=fold,
+                run=out,
+                cache=cache or _default_cache(manifest.sha256),
+                initial=_initial(initial),
+                resume=resume,
+                machine=Machine(devices, nodes, threads),
+            )
         except FloatingPointError as error:
             raise UsageError(
                 str(error),
@@ -132,11 +120,11 @@ def _default_cache(manifest_sha256: str) -> Path:
     return Path(base) / "gliosight" / f"packed-{manifest_sha256[:16]}"
 
 
-def _initial(given: str | None) -> Path | None:
-    if given is None:
+def _initial(name: str | None) -> Path | None:
+    if name is None:
         return None
-    path = Path(given)
-    if given == "gliosight":
+    path = Path(name)
+    if name == "gliosight":
         from gliosight.infer.model import DEFAULT_MODEL, SHIPPED
 
         path = SHIPPED / f"{DEFAULT_MODEL}.safetensors"

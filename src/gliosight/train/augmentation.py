@@ -1,11 +1,11 @@
-"""Whole batches, cut and varied (training bench; torch).
+"""Batches of slices, cut out and augmented as wholes (training bench; torch).
 
-First `draw_plan` decides everything at random, as numbers; then `make_batch` executes the plan. A plan
-depends on nothing but its generator, so a run that is cut off draws the same batches when it goes on.
+First `draw_plan` decides everything random, as numbers; then `make_batch` executes the plan. A plan depends
+on its generator alone, so a resumed run draws the same batches.
 
 What varies is what differs between scanners and patients: position, size and side of the head, gain,
 offset, gamma, bias field, noise, resolution, which sequences there are, whether the skull is there, where
-tumours lie (`gliosight.train.grafts`).
+lesions are (`gliosight.train.lesions`).
 """
 
 from __future__ import annotations
@@ -20,31 +20,66 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from gliosight.train.brain import BORDER
-from gliosight.train.grafts import FLAIR, T1C, GraftPlan, Sample, absent, draw_grafts, graft
+from gliosight.train.anatomy import BORDER
+from gliosight.train.lesions import FLAIR, add_disease, add_graft, draw_grafts, spread
 from gliosight.train.packed import SIZE, PackedSlices
-from gliosight.train.recipe import Strength
-from gliosight.train.smooth_fields import spread
-from gliosight.train.white_matter import disease
+from gliosight.train.recipe import STILL, Recipe, Strength
 
 SEQUENCES = 3
 NEIGHBOURS = 3
 # From this many slices on, a patient's slices are thinner than the 5 mm of the others: the second
 # neighbour is then as good a neighbour as the first.
 THIN_FROM = 45
-T1 = 0
-# White-matter disease: how much brighter FLAIR and darker T1 and T1C become (standard deviations of the
-# head's tissue), and the least part of T1's brightness that stays.
-BRIGHTER, DARKER, DARKEST = (0.6, 2.2), (0.0, 0.8), 0.4
-# What a tool that strips skulls leaves round the brain, or takes from it (pixels).
+# What a tool that strips skulls leaves round the brain, or removes from it (pixels).
 STRIP_RIM = (-1.5, 3.0)
+
+Rows = NDArray[np.int64]
+# (n, channels, rows, columns) float32 images, channels last in memory; (n, 1, rows, columns) masks, 0 and 1.
+Batch = tuple[Tensor, Tensor]
+ALL = slice(None)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Makes batches as a recipe's network takes them.
+
+    ``tissue``: normalised by the head's tissue, cut out round the head and augmented. ``picture``: whole
+    pictures in [0, 1], as in the tutorial, never augmented.
+    """
+
+    slices: PackedSlices
+    recipe: Recipe
+
+    def varied(self, rows: Rows, generator: np.random.Generator, share: slice = ALL) -> Batch:
+        """Some slices of a batch to learn from; the generator decides about all of it."""
+        if self.recipe.input == "picture":
+            return self._pictures(rows[share])
+        return self._make(rows, self.recipe.augmentation, generator, share)
+
+    def plain(self, rows: Rows) -> Batch:
+        """A batch without augmentation."""
+        if self.recipe.input == "picture":
+            return self._pictures(rows)
+        return self._make(rows, STILL, np.random.default_rng(0), ALL)
+
+    def _make(
+        self, rows: Rows, strength: Strength, generator: np.random.Generator, share: slice
+    ) -> Batch:
+        crop = self.recipe.crop or SIZE
+        plan = draw_plan(self.slices, rows, crop, strength, generator)
+        return make_batch(self.slices, plan.share(share), crop, self.recipe.neighbours)
+
+    def _pictures(self, rows: Rows) -> Batch:
+        images = torch.from_numpy(self.slices.images[rows]).float().div_(255)
+        masks = torch.from_numpy(self.slices.masks[rows]).float().unsqueeze(1)
+        return images.contiguous(memory_format=torch.channels_last), masks
 
 
 @dataclass(frozen=True)
 class Plan:
     """All random decisions for one batch of ``n`` slices."""
 
-    rows: NDArray[np.int64]  # (n, 3): below, this, above
+    rows: Rows  # (n, 3): below, this, above
     theta: Tensor  # (n, 2, 3), output to input, in units of half the crop
     gain: Tensor  # (n, 3)
     offset: Tensor  # (n, 3)
@@ -53,10 +88,12 @@ class Plan:
     noise: Tensor  # (n,)
     blur: Tensor  # (n,) factor, 1 for none
     lost: Tensor  # (n, 3) bool
-    strip: NDArray[np.bool_]  # (n,) whether the skull is taken off
-    strip_rim: NDArray[np.float64]  # (n,) pixels left round the brain, below 0: taken from it
+    strip: NDArray[np.bool_]  # (n,) whether the skull is removed
+    strip_rim: NDArray[np.float64]  # (n,) pixels left round the brain, below 0: removed from it
     seeds: NDArray[np.int64]  # (n,) of the noise
-    grafts: GraftPlan
+    graft_rows: Rows  # this and the next two: see `draw_grafts`
+    graft_turn: NDArray[np.bool_]
+    graft_place: NDArray[np.float64]
     disease: NDArray[np.int64]  # (n,) seed of the white-matter disease, -1 for none
 
     def left(self, slices: PackedSlices, rows: Any, k: int) -> NDArray[np.bool_]:
@@ -65,17 +102,19 @@ class Plan:
 
     def share(self, part: slice) -> Plan:
         """The decisions for some of the slices."""
-        return Plan(**{one.name: _share(getattr(self, one.name), part) for one in fields(self)})
+        return Plan(**{item.name: getattr(self, item.name)[part] for item in fields(self)})
 
 
 def draw_plan(
     slices: PackedSlices,
-    chosen: NDArray[np.int64],
+    chosen: Rows,
     crop: int,
     strength: Strength,
     generator: np.random.Generator,
 ) -> Plan:
-    """Decide how the chosen rows are varied.
+    """Decide how the chosen rows are augmented.
+
+    The order of the draws is part of a run's result.
 
     Parameters
     ----------
@@ -100,12 +139,11 @@ def draw_plan(
     aspect = np.exp(uniform(-1, 1, n) * strength.log_aspect)
     shear = uniform(-1, 1, n) * strength.shear
     flip = np.where(uniform(size=n) < strength.flip_chance, -1.0, 1.0)
+    upright = np.where(uniform(size=n) < strength.upside_down_chance, -1.0, 1.0)
     cos, sin = np.cos(angle), np.sin(angle)
     rotation = np.stack([cos, -sin, sin, cos], axis=1).reshape(n, 2, 2)
-    stretch = np.stack([flip * scale * aspect, shear, np.zeros(n), scale / aspect], 1).reshape(
-        n, 2, 2
-    )
-    upright = np.where(uniform(size=n) < strength.upside_down_chance, -1.0, 1.0)
+    stretch = np.stack([flip * scale * aspect, shear, np.zeros(n), scale / aspect], axis=1)
+    stretch = stretch.reshape(n, 2, 2)
     stretch[:, 1] *= upright[:, None]
     linear = rotation @ stretch * (crop / SIZE)
     strip = uniform(size=n) < strength.strip_chance
@@ -115,43 +153,44 @@ def draw_plan(
     theta = np.concatenate([linear, move[:, :, None]], axis=2)
 
     draw = uniform(size=n)
-    both = draw < strength.lose_both_chance
-    lose_t1 = both | (
-        (draw >= strength.lose_both_chance)
-        & (draw < strength.lose_both_chance + strength.lose_t1_chance)
+    lose_both = draw < strength.lose_both_chance
+    lose_t1 = draw < strength.lose_both_chance + strength.lose_t1_chance
+    lose_t1c = lose_both | (draw > 1 - strength.lose_t1c_chance)
+    graft_rows, graft_turn, graft_place = draw_grafts(
+        slices, chosen, strength.graft_chance, generator
     )
-    lose_t1c = both | (draw > 1 - strength.lose_t1c_chance)
-    grafts = draw_grafts(slices, chosen, strength.graft_chance, generator)
-    mild = uniform(size=(n, SEQUENCES)) < 0.6
+    no_gamma = uniform(size=(n, SEQUENCES)) < 0.6
+    gain = np.exp(uniform(-1, 1, (n, SEQUENCES)) * strength.log_gain)
+    offset = uniform(-1, 1, (n, SEQUENCES)) * strength.offset
+    gamma = np.exp(uniform(-1, 1, (n, SEQUENCES)) * strength.log_gamma)
+    bias = uniform(-1, 1, (n, SEQUENCES, 4, 4)) * strength.bias
+    bias = bias * (uniform(size=(n, 1, 1, 1)) < 0.5)
+    noise = uniform(0, strength.noise, n) * (uniform(size=n) < 0.5)
+    blur = np.where(uniform(size=n) < strength.blur_chance, uniform(1.2, 2.4, n), 1.0)
+    strip_rim = uniform(*STRIP_RIM, n)
+    seeds = generator.integers(2**62, size=n)
+    sick = uniform(size=n) < strength.disease_chance
     return Plan(
         rows=rows,
-        theta=torch.from_numpy(theta.astype(np.float32)),
-        gain=_floats(np.exp(uniform(-1, 1, (n, SEQUENCES)) * strength.log_gain)),
-        offset=_floats(uniform(-1, 1, (n, SEQUENCES)) * strength.offset),
-        gamma=_floats(
-            np.where(mild, 1.0, np.exp(uniform(-1, 1, (n, SEQUENCES)) * strength.log_gamma))
-        ),
-        bias=_floats(
-            uniform(-1, 1, (n, SEQUENCES, 4, 4))
-            * strength.bias
-            * (uniform(size=(n, 1, 1, 1)) < 0.5)
-        ),
-        noise=_floats(uniform(0, strength.noise, n) * (uniform(size=n) < 0.5)),
-        blur=_floats(np.where(uniform(size=n) < strength.blur_chance, uniform(1.2, 2.4, n), 1.0)),
+        theta=_floats(theta),
+        gain=_floats(gain),
+        offset=_floats(offset),
+        gamma=_floats(np.where(no_gamma, 1.0, gamma)),
+        bias=_floats(bias),
+        noise=_floats(noise),
+        blur=_floats(blur),
         lost=torch.from_numpy(np.stack([lose_t1, np.zeros(n, bool), lose_t1c], axis=1)),
         strip=strip,
-        strip_rim=uniform(*STRIP_RIM, n),
-        seeds=generator.integers(2**62, size=n),
-        grafts=grafts,
-        disease=np.where(
-            uniform(size=n) < strength.disease_chance, generator.integers(2**62, size=n), -1
-        ),
+        strip_rim=strip_rim,
+        seeds=seeds,
+        graft_rows=graft_rows,
+        graft_turn=graft_turn,
+        graft_place=graft_place,
+        disease=np.where(sick, generator.integers(2**62, size=n), -1),
     )
 
 
-def make_batch(
-    slices: PackedSlices, plan: Plan, crop: int, neighbours: int = NEIGHBOURS
-) -> tuple[Tensor, Tensor]:
+def make_batch(slices: PackedSlices, plan: Plan, crop: int, neighbours: int = NEIGHBOURS) -> Batch:
     """Execute a plan.
 
     Parameters
@@ -167,7 +206,6 @@ def make_batch(
     n = len(plan.rows)
     patient = slices.patient_of(plan.rows[:, 1])
     rows = plan.rows if neighbours == NEIGHBOURS else plan.rows[:, 1:2]
-    flat = rows.ravel()
     intensity = np.where(
         plan.strip[:, None, None], slices.brain_intensity[patient], slices.intensity[patient]
     )
@@ -176,29 +214,30 @@ def make_batch(
     )
     # In place throughout: on a CPU this is bound by memory, and a fresh array costs more than the sum.
     # Values are heights above air from here on, so that zero padding and stripping both leave air.
-    height = (
-        torch.from_numpy(slices.images[flat]).view(n, neighbours, SEQUENCES, SIZE, SIZE).float()
-    )
+    pixels = torch.from_numpy(slices.images[rows.ravel()]).float()
+    height = pixels.view(n, neighbours, SEQUENCES, SIZE, SIZE)
     height = torch.minimum(height, high, out=height).sub_(low).clamp_(min=0)
     span = high - low
     truth = torch.from_numpy(slices.masks[plan.rows[:, 1]]).view(n, 1, SIZE, SIZE).float()
-    for k in np.flatnonzero(plan.grafts.wanted):
-        left = plan.left(slices, rows[k, neighbours // 2], int(k)) if plan.strip[k] else None
-        one = Sample.of(slices, rows[k], height[k].numpy(), left)
-        graft(slices, plan.grafts, int(k), one)
-        torch.minimum(height[k], span[k], out=height[k])
-        truth[k, 0] = torch.from_numpy(one.tumour[neighbours // 2])
-    for k in np.flatnonzero(plan.disease >= 0):
-        add_disease(slices, plan, int(k), rows[k], height[k].numpy())
-        torch.minimum(height[k], span[k], out=height[k])
-    for k in np.flatnonzero(plan.strip):
-        kept = torch.from_numpy(plan.left(slices, rows[k], int(k)))
-        height[k].mul_(kept.unsqueeze(1))
-        truth[k].mul_(kept[neighbours // 2])
+    for k in range(n):
+        left = plan.left(slices, rows[k], k) if plan.strip[k] else None
+        values = height[k].numpy()  # shares memory
+        if plan.graft_rows[k, 1] >= 0:
+            graft = plan.graft_rows[k], plan.graft_turn[k], plan.graft_place[k]
+            middle = None if left is None else left[neighbours // 2]
+            add_graft(slices, graft, rows[k], middle, values, truth[k, 0].numpy())
+            torch.minimum(height[k], span[k], out=height[k])
+        if plan.disease[k] >= 0:
+            add_disease(slices, int(plan.disease[k]), rows[k], values)
+            torch.minimum(height[k], span[k], out=height[k])
+        if left is not None:
+            height[k].mul_(torch.from_numpy(left).unsqueeze(1))
+            truth[k].mul_(torch.from_numpy(left[neighbours // 2]))
     grid = functional.affine_grid(plan.theta, [n, 1, crop, crop], align_corners=False)
     height = functional.grid_sample(height.flatten(1, 2), grid, align_corners=False)
     masks = functional.grid_sample(truth, grid, align_corners=False)
-    height = _soften(height, plan.blur).view(n, neighbours, SEQUENCES, crop, crop)
+    _blur(height, plan.blur)
+    height = height.view(n, neighbours, SEQUENCES, crop, crop)
 
     for k, c in torch.nonzero(plan.gamma != 1).tolist():
         part = height[k, :, c]
@@ -216,40 +255,15 @@ def make_batch(
     return images, (masks > 0.5).float()
 
 
-def add_disease(
-    slices: PackedSlices,
-    plan: Plan,
-    k: int,
-    rows: NDArray[np.int64],
-    height: NDArray[np.float32],
-) -> None:
-    """Give sample ``k`` white-matter disease, in place; its own tumour stays as it is."""
-    generator = np.random.default_rng(int(plan.disease[k]))
-    amount = disease(slices.ventricle[rows], slices.brain[rows], generator)
-    amount *= slices.masks[rows] == 0
-    std = slices.intensity[slices.patient_of(rows[:1])[0], :, 3]
-    flair = height[:, FLAIR]
-    flair += amount * (generator.uniform(*BRIGHTER) * std[FLAIR])
-    for channel, lacks in zip((T1, T1C), absent(slices.images[rows[len(rows) // 2]]), strict=True):
-        darker = generator.uniform(*DARKER) * std[channel]
-        other = height[:, channel]
-        other[...] = flair if lacks else np.maximum(other - darker * amount, DARKEST * other)
+def _floats(values: NDArray[np.floating]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
 
 
-def _share(values: Any, part: slice) -> Any:
-    return values.share(part) if isinstance(values, GraftPlan) else values[part]
-
-
-def _floats(values: NDArray[np.generic]) -> Tensor:
-    return torch.from_numpy(np.asarray(values, dtype=np.float32))
-
-
-def _soften(images: Tensor, factor: Tensor) -> Tensor:
-    """Lower the resolution of single samples: down by ``factor`` and up again."""
-    for k in torch.nonzero(factor > 1).flatten().tolist():
-        size = max(8, math.floor(images.shape[-1] / float(factor[k])))
+def _blur(images: Tensor, factors: Tensor) -> None:
+    """Lower the resolution of single samples in place: down by a factor and up again."""
+    for k in torch.nonzero(factors > 1).flatten().tolist():
+        size = max(8, math.floor(images.shape[-1] / float(factors[k])))
         small = functional.interpolate(images[k : k + 1], size=(size, size), mode="area")
         images[k] = functional.interpolate(
             small, size=images.shape[-2:], mode="bilinear", align_corners=False
         )[0]
-    return images

@@ -2,17 +2,18 @@
 
 In: a run's folder. Out: an ONNX file with dynamic batch and sides, its weights once more as safetensors to
 start other trainings from, and its card. Two runs, a detector's and a localizer's, become one cascade.
-Every export is checked against torch on random input before it is kept.
+Every export is compared with torch on random input before it is kept.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -32,19 +33,19 @@ from gliosight.errors import (
     UsageError,
 )
 from gliosight.infer.model import DEFAULT_MODEL, RUN_CARD, SHIPPED
+from gliosight.train.loop import WEIGHTS
+from gliosight.train.networks import build_network
 from gliosight.train.networks.resnet import SIZE, Detector
 from gliosight.train.recipe import Recipe, recipe_of
-from gliosight.train.run import read_record
-from gliosight.train.tasks import build_network
+from gliosight.train.record import read_record
 
-# The largest difference of a logit, as a part of the largest one, that is taken for rounding: of the order
-# of the sums; and of the weights, into which batch norms have been folded, to float16.
+# The largest difference of a logit from torch's, as a part of the largest logit, that is rounding: of the
+# order of the sums; and of the weights, into which batch norms have been folded, to float16.
 EXACT, ROUNDED = 1e-3, 2e-2
 OPSET = 18
-# Weights larger than this are stored as float16, which halves the file; computed is in float32.
+# Weights larger than this are stored as float16, which halves the file; computation is in float32.
 STORE_HALF_FROM = 512
-
-# Of a network that does one task: its own answer decides, and nothing it marks is weighed away.
+# Of a network that does one task: its output decides alone, and every lesion it marks is kept.
 PLAIN_RULE = DecisionRule(
     pixel_threshold=0.5,
     evidence_mm2=25.0,
@@ -64,50 +65,31 @@ PLAIN_RULE = DecisionRule(
 TUTORIAL_GATE = 0.99
 WHOLE_PICTURE = InputRecipe(normalisation="unit", neighbours=1, matrix=SIZE)
 WHOLE_HEAD = InputRecipe(neighbours=1, matrix=SIZE)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a recipe's network becomes a model's."""
-
-    role: str
-    outputs: tuple[str, ...]
-    input: InputRecipe
-    rule: DecisionRule | None  # the shipped model's
-    flip: bool
-
-
-KINDS = {
-    "joint": Kind("joint", ("mask_logits", "slice_logits"), InputRecipe(), None, flip=True),
-    "resnet50": Kind("detector", ("slice_logits",), WHOLE_PICTURE, PLAIN_RULE, flip=False),
-    "resunet": Kind("localizer", ("mask_logits",), WHOLE_PICTURE, PLAIN_RULE, flip=False),
-    "unet": Kind("localizer", ("mask_logits",), WHOLE_HEAD, PLAIN_RULE, flip=False),
+OUTPUTS = {
+    "joint": ("mask_logits", "slice_logits"),
+    "detector": ("slice_logits",),
+    "localizer": ("mask_logits",),
 }
 
 
-def _shipped_rule() -> DecisionRule:
-    """Where each of its numbers comes from is in docs/decision.md."""
-    return read_card(SHIPPED / f"{DEFAULT_MODEL}.json").decision
+@dataclass(frozen=True)
+class _Run:
+    """A finished run, and how its network becomes a model's."""
 
+    folder: Path
+    recipe: Recipe
+    about: dict[str, Any]  # for the card
 
-def _kind_of(recipe: Recipe) -> Kind:
-    """The kind of a recipe's network, asked with what this recipe taught it to see."""
-    kind = KINDS[recipe.network]
-    if recipe.network == "joint":
-        return kind
-    return replace(kind, input=WHOLE_HEAD if recipe.input == "tissue" else WHOLE_PICTURE)
+    @property
+    def role(self) -> str:
+        return {"joint": "joint", "resnet50": "detector"}.get(self.recipe.network, "localizer")
 
-
-class _OneLogit(nn.Module):
-    """A detector whose answer is one logit: that of tumour against no tumour."""
-
-    def __init__(self, detector: Detector) -> None:
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.detector(images)
-        return logits[:, 1] - logits[:, 0]
+    @property
+    def input(self) -> InputRecipe:
+        """What this recipe trained the network on."""
+        if self.role == "joint":
+            return InputRecipe()
+        return WHOLE_HEAD if self.recipe.input == "tissue" else WHOLE_PICTURE
 
 
 def export_run(
@@ -123,15 +105,15 @@ def export_run(
     InternalError
         The exported network does not give what torch gives; what was there stays.
     """
-    recipe, told = _finished(run)
-    kind = _kind_of(recipe)
+    finished = _finished(run)
     with _staged(folder) as staged:
-        file = _export_network(recipe, run / "weights.safetensors", staged, name)
-        parts: dict[str, Any] = file
-        if kind.role != "joint":
-            parts = {"networks": {kind.role: file}, "gate": 1.0}
-        body = {"name": name, "kind": "joint" if kind.role == "joint" else "cascade", **parts}
-        _write_card(staged, name, body, kind, _told(told, about or {}))
+        file = _export_network(finished, staged, name)
+        if finished.role == "joint":
+            body: dict[str, Any] = {"name": name, "kind": "joint", **file}
+        else:
+            networks = {finished.role: file}
+            body = {"name": name, "kind": "cascade", "networks": networks, "gate": 1.0}
+        _write_card(staged, body, finished, _with_texts(finished.about, about))
     return folder / f"{name}.json"
 
 
@@ -148,60 +130,70 @@ def export_cascade(
     Raises
     ------
     UsageError
-        They are not one of each, or want different input.
+        They are not one of each, or take different input.
     """
-    runs: dict[str, Path] = {}
-    told: dict[str, Any] = {}
-    kinds: dict[str, Kind] = {}
-    for run in (detector, localizer):
-        recipe, said = _finished(run)
-        kind = _kind_of(recipe)
-        kinds[kind.role], runs[kind.role], told[kind.role] = kind, run, said
-    if (
-        set(kinds) != {"detector", "localizer"}
-        or kinds["detector"].input != kinds["localizer"].input
-    ):
+    runs = {run.role: run for run in map(_finished, (detector, localizer))}
+    if set(runs) != {"detector", "localizer"} or len({run.input for run in runs.values()}) > 1:
         raise UsageError(
             "these two runs make no cascade",
             remedy="give a run of tutorial-detector and one of tutorial-localizer",
         )
+    patients = {
+        digest for run in runs.values() for digest in run.about["training"]["patients_sha256"]
+    }
+    texts: dict[str, Any] = {role: run.about for role, run in runs.items()}
+    texts["training"] = {"patients": len(patients), "patients_sha256": sorted(patients)}
     files: dict[str, dict[str, str]] = {}
-    seen = {one for said in told.values() for one in said["training"]["patients_sha256"]}
-    told["training"] = {"patients": len(seen), "patients_sha256": sorted(seen)}
     body = {"name": name, "kind": "cascade", "networks": files, "gate": TUTORIAL_GATE}
     with _staged(folder) as staged:
         for role, run in runs.items():
-            # A finished run has been exported, and checked against torch, already.
-            if not (run / RUN_CARD).is_file():
+            # A finished run has been exported, and compared with torch, already.
+            if not (run.folder / RUN_CARD).is_file():
                 raise NothingReadableError(
                     f"the run has no {RUN_CARD}",
-                    where=run.name,
+                    where=run.folder.name,
                     remedy="export it first: gliosight export",
                 )
-            card = read_card(run / RUN_CARD)
-            network = f"{name}-{role}.onnx"
-            shutil.copyfile(run / card.networks[role].file, staged / network)
-            files[role] = {"network": network, "sha256": card.networks[role].sha256}
-        _write_card(staged, name, body, kinds["localizer"], _told(told, about or {}))
+            network = read_card(run.folder / RUN_CARD).networks[role]
+            file = f"{name}-{role}.onnx"
+            shutil.copyfile(run.folder / network.file, staged / file)
+            files[role] = {"network": file, "sha256": network.sha256}
+        _write_card(staged, body, runs["localizer"], _with_texts(texts, about))
     return folder / f"{name}.json"
 
 
-def _told(told: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
-    """The card's text: as given by a person, but training patients and recipe from the run."""
-    words = about.get("training")
-    known = {key: value for key, value in told.items() if key != "summary"}
-    training = {**(words if isinstance(words, dict) else {}), **told["training"]}
-    return {**told, **about, **known, "training": training}
+def _finished(run: Path) -> _Run:
+    record = read_record(run)
+    if not (run / WEIGHTS).is_file():
+        raise NothingReadableError(
+            "the run is not finished", where=run.name, remedy="go on with: gliosight train --resume"
+        )
+    patients = sorted({digest for part in record["patients_sha256"].values() for digest in part})
+    about = {
+        "summary": f"Trained by gliosight train {record['preset']}. For research only.",
+        "training": {"patients": len(patients), "patients_sha256": patients},
+        "run": {key: record.get(key) for key in ("preset", "recipe", "data", "split", "outcome")},
+    }
+    return _Run(run, recipe_of(record["recipe"]), about)
+
+
+def _with_texts(known: Mapping[str, Any], texts: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The card's text: a person's where given, except training patients and recipe."""
+    texts = texts or {}
+    training = texts.get("training")
+    merged = {**known, **texts, **{key: known[key] for key in known if key != "summary"}}
+    merged["training"] = {**(training if isinstance(training, dict) else {}), **known["training"]}
+    return merged
 
 
 @contextmanager
 def _staged(folder: Path) -> Iterator[Path]:
-    """A place for a model's files: they come into ``folder`` when all are there, the card last."""
+    """A folder for a model's files: they come into ``folder`` when all are there, the card last."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".export-", dir=folder) as place:
-            yield Path(place)
-            for path in sorted(Path(place).iterdir(), key=lambda one: one.suffix == ".json"):
+        with TemporaryDirectory(prefix=".export-", dir=folder) as staged:
+            yield Path(staged)
+            for path in sorted(Path(staged).iterdir(), key=lambda path: path.suffix == ".json"):
                 path.replace(folder / path.name)
     except OSError as error:
         raise CannotWriteError(
@@ -211,78 +203,74 @@ def _staged(folder: Path) -> Iterator[Path]:
         ) from error
 
 
-def _finished(run: Path) -> tuple[Recipe, dict[str, Any]]:
-    """A run's recipe, and what its card says of it."""
-    record = read_record(run)
-    if not (run / "weights.safetensors").is_file():
-        raise NothingReadableError(
-            "the run is not finished", where=run.name, remedy="go on with: gliosight train --resume"
-        )
-    seen = sorted({one for part in record["patients_sha256"].values() for one in part})
-    told = {
-        "summary": f"Trained by gliosight train {record['preset']}. For research only.",
-        "training": {"patients": len(seen), "patients_sha256": seen},
-        "run": {key: record.get(key) for key in ("preset", "recipe", "data", "split", "outcome")},
-    }
-    return recipe_of(record["recipe"]), told
+class _OneLogit(nn.Module):
+    """A detector with one logit: that of tumour against no tumour."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.detector(images)
+        return logits[:, 1] - logits[:, 0]
 
 
-def _export_network(recipe: Recipe, weights: Path, folder: Path, name: str) -> dict[str, str]:
-    kind = _kind_of(recipe)
-    network = build_network(recipe)
-    state = load_file(weights)
+def _export_network(run: _Run, folder: Path, name: str) -> dict[str, str]:
+    state = load_file(run.folder / WEIGHTS)
+    network = build_network(run.recipe)
     network.load_state_dict(state)
     exported = _OneLogit(network) if isinstance(network, Detector) else network
     exported.eval()
-    channels = 3 * recipe.neighbours
-    sides = (SIZE, SIZE) if kind.input.matrix else (96, 64)
-    batch, rows, columns = (torch.export.Dim(one, min=1) for one in ("batch", "rows", "columns"))
-    shape = {0: batch} if kind.input.matrix else {0: batch, 2: 32 * rows, 3: 32 * columns}
+    channels = 3 * run.recipe.neighbours
+    sides = (SIZE, SIZE) if run.input.matrix else None
+    batch, rows, columns = (torch.export.Dim(dim, min=1) for dim in ("batch", "rows", "columns"))
+    shape = {0: batch} if sides else {0: batch, 2: 32 * rows, 3: 32 * columns}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     program = torch.onnx.export(
         exported,
-        (torch.randn(2, channels, *sides),),
+        (torch.randn(2, channels, *(sides or (96, 64))),),
         dynamo=True,
         opset_version=OPSET,
         input_names=["images"],
-        output_names=list(kind.outputs),
+        output_names=list(OUTPUTS[run.role]),
         dynamic_shapes=(shape,),
         external_data=False,
         verbose=False,
     )
     if program is None:
         raise RuntimeError("torch wrote no ONNX program")
-    path = folder / f"{name}.onnx"
-    own = sides if kind.input.matrix else None
-    _refuse_from(EXACT, _difference(exported, program.model_proto, channels, own), path)
-    stored_half = _store_half(program.model_proto)
-    _refuse_from(ROUNDED, _difference(exported, stored_half, channels, own), path)
-    onnx.save(stored_half, path)
-    stored = folder / f"{name}.safetensors"
+    model, path = program.model_proto, folder / f"{name}.onnx"
+    _compare(exported, model, channels, sides, EXACT, path)
+    _store_half(model)
+    _compare(exported, model, channels, sides, ROUNDED, path)
+    onnx.save(model, path)
     halves = {
         key: value.half() if value.ndim > 1 and value.is_floating_point() else value
         for key, value in state.items()
     }
+    stored = folder / f"{name}.safetensors"
     save_file(halves, stored)
     stored.chmod(path.stat().st_mode)  # the library lets nobody but the owner read it
     return {"network": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def _write_card(
-    folder: Path, name: str, body: Mapping[str, Any], kind: Kind, about: Mapping[str, Any]
-) -> None:
+def _write_card(folder: Path, body: Mapping[str, Any], run: _Run, about: Mapping[str, Any]) -> None:
+    joint = run.role == "joint"
+    # Where the shipped rule's numbers come from is in docs/decision.md.
+    rule = read_card(SHIPPED / f"{DEFAULT_MODEL}.json").decision if joint else PLAIN_RULE
     card = {
         **body,
-        "flip": kind.flip,
-        "input": asdict(kind.input),
-        "decision": asdict(kind.rule or _shipped_rule()),
+        "flip": joint,
+        "input": asdict(run.input),
+        "decision": asdict(rule),
         "about": dict(about),
     }
     text = json.dumps(card, indent=2) + "\n"
-    (folder / f"{name}.json").write_text(text, encoding="utf-8")
+    (folder / f"{body['name']}.json").write_text(text, encoding="utf-8")
 
 
-def _store_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Keep large weights as float16, each behind a cast; engines fold the casts when they load."""
+def _store_half(model: onnx.ModelProto) -> None:
+    """Store large weights as float16, each behind a cast; engines fold the casts when they load."""
     casts = []
     for weight in model.graph.initializer:
         values = onnx.numpy_helper.to_array(weight)
@@ -299,13 +287,17 @@ def _store_half(model: onnx.ModelProto) -> onnx.ModelProto:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")
     onnx.checker.check_model(model)
-    return model
 
 
-def _difference(
-    network: nn.Module, model: onnx.ModelProto, channels: int, sides: tuple[int, int] | None
-) -> float:
-    """The largest difference of a logit to torch's, as a part of the largest one."""
+def _compare(
+    network: nn.Module,
+    model: onnx.ModelProto,
+    channels: int,
+    sides: tuple[int, int] | None,
+    tolerance: float,
+    path: Path,
+) -> None:
+    """Refuse a model whose logits differ from torch's, as a part of the largest one."""
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
@@ -314,17 +306,14 @@ def _difference(
     for count, own in ((1, (192, 160)), (3, (64, 224))):
         images = torch.rand((count, channels, *(sides or own)), generator=generator)
         with torch.no_grad():
-            answer = network(images)
-        expected = answer if isinstance(answer, tuple) else (answer,)
-        for found, wanted in zip(
+            output = network(images)
+        expected = output if isinstance(output, tuple) else (output,)
+        for logits, wanted in zip(
             session.run(None, {"images": images.numpy()}), expected, strict=True
         ):
             scale = max(1.0, float(wanted.abs().max()))
-            differences.append(float(np.abs(found - wanted.numpy()).max()) / scale)
-    return float(np.max(differences))  # which a NaN among them survives
-
-
-def _refuse_from(tolerance: float, difference: float, path: Path) -> None:
+            differences.append(float(np.abs(logits - wanted.numpy()).max()) / scale)
+    difference = float(np.max(differences))  # which a NaN among them survives
     if not difference < tolerance:
         raise InternalError(
             f"the exported network differs from torch's by {difference:.2g}",

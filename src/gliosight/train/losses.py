@@ -1,10 +1,9 @@
-"""What a network is asked to make small (training bench; torch).
+"""Losses (training bench; torch).
 
-Words: *mask logits* ``(batch, 1, rows, columns)``, *slice logits* ``(batch,)``, truth alike with 0 or 1.
+A loss has two parts: a mean over slices, and an overlap. The overlap is made of sums that are added up
+first: over a batch, over the processes that share it, or over a whole validation part.
 
-A loss has two parts: one that is averaged over slices, and an overlap, made of sums that are added up
-first, over a batch, over the processes that share it (see `gliosight.train.processes`) or over a whole
-validation part.
+Shapes: mask logits and masks ``(batch, 1, rows, columns)``, slice logits ``(batch,)``; truth is 0 or 1.
 """
 
 from __future__ import annotations
@@ -13,12 +12,47 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gliosight.train.devices import sum_across
+from gliosight.train.recipe import Recipe
+
 SMOOTH = 1.0
 SMOOTH_TVERSKY = 1e-6
 
 
+def loss_parts(recipe: Recipe, output: object, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean over slices, and the sums of the overlap; these are empty where the loss has none.
+
+    ``output`` is what the network returned. Logits are converted to float32 first.
+    """
+    if isinstance(output, tuple):
+        mask_logits, slice_logits = (logits.float() for logits in output)
+        mean = joint_mean_loss(mask_logits, slice_logits, masks, recipe.slice_weight)
+        return mean, dice_sums(mask_logits, masks)
+    assert isinstance(output, Tensor)  # noqa: S101 - networks return one or two tensors
+    logits = output.float()
+    if recipe.loss == "cross-entropy":
+        return label_loss(logits, masks), logits.new_zeros(0)
+    sums = dice_sums if recipe.loss == "dice" else tversky_sums
+    return logits.new_zeros(()), sums(logits, masks)
+
+
+def overlap_loss(recipe: Recipe, sums: Tensor) -> Tensor:
+    """The overlap's part of the loss."""
+    if not len(sums):
+        return sums.new_zeros(())
+    if recipe.loss == "focal-tversky":
+        return focal_tversky_loss(sums, recipe.alpha, recipe.gamma)
+    return dice_loss(sums)
+
+
+def batch_loss(recipe: Recipe, output: object, masks: Tensor) -> Tensor:
+    """The loss of one batch; its overlap is that of all processes that share the batch."""
+    mean, sums = loss_parts(recipe, output, masks)
+    return mean + overlap_loss(recipe, sum_across(sums) if len(sums) else sums)
+
+
 def dice_sums(mask_logits: Tensor, masks: Tensor) -> Tensor:
-    """(2,): what both share, and what each has."""
+    """(2,): the intersection, and the sum of both."""
     probability = torch.sigmoid(mask_logits)
     return torch.stack([(probability * masks).sum(), probability.sum() + masks.sum()])
 
@@ -35,15 +69,10 @@ def dice_loss(sums: Tensor) -> Tensor:
 
 
 def tversky_sums(mask_logits: Tensor, masks: Tensor) -> Tensor:
-    """(3,): what is found, missed, and marked without being there."""
+    """(3,): true positives, false negatives, false positives."""
     probability = torch.sigmoid(mask_logits)
-    return torch.stack(
-        [
-            (masks * probability).sum(),
-            (masks * (1 - probability)).sum(),
-            ((1 - masks) * probability).sum(),
-        ]
-    )
+    true = (masks * probability).sum()
+    return torch.stack([true, (masks * (1 - probability)).sum(), ((1 - masks) * probability).sum()])
 
 
 def focal_tversky_loss(sums: Tensor, alpha: float = 0.7, gamma: float = 0.75) -> Tensor:
@@ -53,7 +82,7 @@ def focal_tversky_loss(sums: Tensor, alpha: float = 0.7, gamma: float = 0.75) ->
     """
     true, missed, false = sums
     index = (true + SMOOTH_TVERSKY) / (true + alpha * missed + (1 - alpha) * false + SMOOTH_TVERSKY)
-    # The slope of x ** 0.75 at 0 is infinite: keep a perfect batch from making it.
+    # The slope of x ** 0.75 at 0 is infinite: a perfect batch must not reach it.
     loss: Tensor = (1 - index).clamp(min=1e-7) ** gamma
     return loss
 
@@ -61,7 +90,7 @@ def focal_tversky_loss(sums: Tensor, alpha: float = 0.7, gamma: float = 0.75) ->
 def joint_mean_loss(
     mask_logits: Tensor, slice_logits: Tensor, masks: Tensor, slice_weight: float
 ) -> Tensor:
-    """Pixel cross-entropy + ``slice_weight`` times the slice label's; Dice comes on top.
+    """Pixel cross-entropy + ``slice_weight`` times that of the slice label; Dice is added to it.
 
     A slice is positive when any pixel of its crop is.
     """

@@ -29,8 +29,13 @@ from gliosight.errors import CannotWriteError, UnsupportedInputError, printable
 from gliosight.head import find_head, head_box, measure_intensity, unit_range
 from gliosight.prepare import CHANNELS, Frame, frame_of
 from gliosight.study import MrSequence
-from gliosight.train.brain import BORDER, find_brain, signed_distance
-from gliosight.train.white_matter import distance_to, find_ventricles
+from gliosight.train.anatomy import (
+    BORDER,
+    distance_to,
+    find_brain,
+    find_ventricles,
+    signed_distance,
+)
 
 SIZE = 256
 # How far the closing reaches that makes the head one body before its depth is measured (pixels).
@@ -39,55 +44,34 @@ FRAME = InputRecipe(normalisation="unit", neighbours=1, matrix=SIZE)
 FORMAT = 5
 # A pixel of a packed slice, about (mm).
 PIXEL_MM = 0.94
-MEASURED = ("intensity", "brain_intensity", "centre", "brain_centre")
+# What the cache holds: arrays by slice, and measurements by patient.
 ARRAYS = ("images", "masks", "depth", "brain", "ventricle")
+MEASURED = ("intensity", "brain_intensity", "centre", "brain_centre")
 
 
 @dataclass(frozen=True)
 class PackedSlices:
-    """All slices of a set of patients.
+    """All slices, n, of a set of patients; arrays are memory mapped."""
 
-    Parameters
-    ----------
-    images : (n, 3, 256, 256) uint8 array
-        T1, FLAIR, T1C; a sequence that is missing is FLAIR again, as in `prepare`.
-    masks : (n, 256, 256) uint8 array
-        0 or 1.
-    depth : (n, 256, 256) uint8 array
-        Pixels from the surface of the head inwards, 0 outside.
-    brain : (n, 256, 256) uint8 array
-        Signed distance to the brain's border, see `gliosight.train.brain`.
-    ventricle : (n, 256, 256) uint8 array
-        Distance to the nearest ventricle in 3-D, see `gliosight.train.white_matter`.
-    patients : tuple of str
-    first : (patients + 1,) int array
-        Row of each patient's first slice; the last entry is ``n``.
-    intensity, brain_intensity : (patients, 3, 4) float32 arrays
-        Low, high, mean and standard deviation, by sequence: of the head's tissue, and of what is left
-        of it when the skull is taken off.
-    centre, brain_centre : (patients, 2) float32 arrays
-        Row and column of the middle of the head's box, and of the brain's.
-    reach : (patients,) int array
-        How many rows on the neighbour above lies, about 5 mm away; negative where slices are stored
-        from above downwards.
-    collections, persons : tuple of str
-        Of each patient; the collection is empty where the manifest names none.
-    """
-
-    images: NDArray[np.uint8]
-    masks: NDArray[np.uint8]
-    depth: NDArray[np.uint8]
-    brain: NDArray[np.uint8]
-    ventricle: NDArray[np.uint8]
+    images: NDArray[np.uint8]  # (n, 3, 256, 256): T1, FLAIR, T1C; a missing one is FLAIR again
+    masks: NDArray[np.uint8]  # (n, 256, 256): 0 or 1
+    depth: NDArray[np.uint8]  # (n, 256, 256): pixels from the head's surface inwards, 0 outside
+    brain: NDArray[np.uint8]  # (n, 256, 256): `gliosight.train.anatomy.signed_distance`
+    ventricle: NDArray[np.uint8]  # (n, 256, 256): `gliosight.train.anatomy.distance_to` ventricles
     patients: tuple[str, ...]
-    first: NDArray[np.int64]
+    first: NDArray[np.int64]  # (patients + 1,): row of each patient's first slice, and n
+    # (patients, 3, 4): low, high, mean and standard deviation, by sequence: of the head's tissue, and of
+    # what is left of it when the skull is removed.
     intensity: NDArray[np.float32]
     brain_intensity: NDArray[np.float32]
+    # (patients, 2): row and column of the middle of the head's box, and of the brain's.
     centre: NDArray[np.float32]
     brain_centre: NDArray[np.float32]
+    # (patients,): how many rows on the neighbour above is, about 5 mm away; negative where slices are
+    # stored from above downwards.
     reach: NDArray[np.int64]
-    collections: tuple[str, ...]
-    persons: tuple[str, ...]
+    collections: tuple[str, ...]  # of each patient; empty where the manifest names none
+    persons: tuple[str, ...]  # of each patient
 
     def patient_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Index of the patient each row belongs to."""
@@ -96,8 +80,8 @@ class PackedSlices:
 
 def rows_of(manifest: Manifest, chosen: Iterable[SliceRow]) -> NDArray[np.int64]:
     """The packed rows of slices of the manifest, in the manifest's order."""
-    wanted = {row.key for row in chosen}
-    rows = [k for k, row in enumerate(manifest.used) if row.key in wanted]
+    keys = {row.key for row in chosen}
+    rows = [k for k, row in enumerate(manifest.used) if row.key in keys]
     return np.asarray(rows, dtype=np.int64)
 
 
@@ -115,14 +99,11 @@ def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> P
         Errors of reading the files; files are compared with the manifest's digests.
     """
     if not is_packed(cache, manifest):
-        parts = cache.with_name(f"{cache.name}.part-{os.getpid()}")
+        part = cache.with_name(f"{cache.name}.part-{os.getpid()}")
         try:
-            try:
-                _write(manifest, parts, progress)
-                shutil.rmtree(cache, ignore_errors=True)
-                parts.rename(cache)
-            finally:
-                shutil.rmtree(parts, ignore_errors=True)
+            _write(manifest, part, progress)
+            shutil.rmtree(cache, ignore_errors=True)
+            part.rename(cache)
         except OSError as error:
             if isinstance(error, CannotWriteError):
                 raise
@@ -133,12 +114,18 @@ def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> P
                     where=cache.name,
                     remedy="free some space, or choose another --cache",
                 ) from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     table = json.loads((cache / "pack.json").read_text("utf-8"))
-    held: dict[str, Any] = {
+    arrays: dict[str, Any] = {
         name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ARRAYS
-    } | {name: np.asarray(table[name], dtype=np.float32) for name in MEASURED}
+    }
+    measured: dict[str, Any] = {
+        name: np.asarray(table[name], dtype=np.float32) for name in MEASURED
+    }
     return PackedSlices(
-        **held,
+        **arrays,
+        **measured,
         patients=tuple(table["patients"]),
         collections=tuple(table["collections"]),
         persons=tuple(table["persons"]),
@@ -173,47 +160,16 @@ def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
         )
         for name in ARRAYS
     }
-    measured: dict[str, list[Any]] = {name: [] for name in MEASURED}
-    reach, first = [], [0]
+    measured: dict[str, list[Any]] = {name: [] for name in (*MEASURED, "reach")}
+    first = [0]
     for number, patient in enumerate(manifest.patients, start=1):
-        case = read_labelled(manifest, patient, check=True)
-        frame = frame_of(case.study, FRAME)
-        if frame.order[0] != 0:
-            raise UnsupportedInputError(
-                "its slices are not axial",
-                where=printable(patient),
-                remedy="leave the patient out: training takes axial slices",
-            )
-        rows = slice(first[-1], first[-1] + len(case.truth))
-        images = _images(case, frame)
-        arrays["images"][rows] = images
-        arrays["masks"][rows] = _masks(case, frame)
-        head = find_head(images[:, CHANNELS.index(MrSequence.FLAIR)])
-        arrays["depth"][rows] = _depth(head)
-        arrays["brain"][rows] = signed_distance(
-            find_brain(
-                images[:, CHANNELS.index(MrSequence.FLAIR)],
-                arrays["depth"][rows],
-                arrays["masks"][rows] > 0,
-            )
-        )
-        reach.append(_reach(case, frame))
-        ventricles = find_ventricles(
-            images[:, CHANNELS.index(MrSequence.FLAIR)],
-            arrays["brain"][rows],
-            arrays["masks"][rows] > 0,
-        )
-        step = FRAME.neighbour_mm / PIXEL_MM / abs(reach[-1])
-        arrays["ventricle"][rows] = distance_to(ventricles, step)
-        measured["intensity"].append(_intensity(images, head, patient))
-        measured["centre"].append(_middle(head))
-        brain = arrays["brain"][rows] > BORDER
-        stripped = np.where(brain[:, None], images, 0)
-        # Where only the head has any contrast, as in a tiny picture, its brightness has to do.
-        found = _measured(stripped, brain) or measured["intensity"][-1]
-        measured["brain_intensity"].append(found)
-        measured["brain_centre"].append(_middle(brain))
+        packed = _pack_patient(read_labelled(manifest, patient, check=True), patient)
+        rows = slice(first[-1], first[-1] + len(packed["masks"]))
         first.append(rows.stop)
+        for name, array in arrays.items():
+            array[rows] = packed[name]
+        for name, values in measured.items():
+            values.append(packed[name])
         if progress is not None:
             progress("pack", number, len(manifest.patients))
     for array in arrays.values():
@@ -222,84 +178,97 @@ def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
         "format": FORMAT,
         "manifest_sha256": manifest.sha256,
         "patients": manifest.patients,
-        "collections": [manifest.by_patient[one][0].collection for one in manifest.patients],
-        "persons": [manifest.person_of(one) for one in manifest.patients],
+        "collections": [manifest.by_patient[name][0].collection for name in manifest.patients],
+        "persons": [manifest.person_of(name) for name in manifest.patients],
         "first": first,
-        "reach": reach,
         **measured,
     }
     (folder / "pack.json").write_text(json.dumps(table), encoding="utf-8")
 
 
+def _pack_patient(case: LabelledStudy, patient: str) -> dict[str, Any]:
+    """The patient's part of each of `ARRAYS` and `MEASURED`, and of ``reach``."""
+    frame = frame_of(case.study, FRAME)
+    if frame.order[0] != 0:
+        raise UnsupportedInputError(
+            "its slices are not axial",
+            where=printable(patient),
+            remedy="leave the patient out: training takes axial slices",
+        )
+    native = slice(None, None, -1 if frame.flipped[0] else 1)  # slices in the input's order
+    images = _images(case, frame)[native]
+    truth = frame.turn(case.truth)
+    planes = [frame.sample(plane.astype(np.float32)) >= 0.5 for plane in truth]
+    masks = np.stack(planes).astype(np.uint8)[native]
+    flair = images[:, CHANNELS.index(MrSequence.FLAIR)]
+    head = find_head(flair)
+    depth = _depth(head)
+    distance = signed_distance(find_brain(flair, depth, masks > 0))
+    brain = distance > BORDER
+    geometry = case.study.geometry
+    reach = 1
+    if geometry is not None and geometry.slice_spacing is not None:
+        reach = max(1, round(FRAME.neighbour_mm / geometry.slice_spacing))
+        reach = -reach if frame.flipped[0] else reach
+    step = FRAME.neighbour_mm / PIXEL_MM / abs(reach)
+    intensity = _intensity(images, head)
+    if intensity is None:
+        raise _no_contrast("a sequence", patient)
+    return {
+        "images": images,
+        "masks": masks,
+        "depth": depth,
+        "brain": distance,
+        "ventricle": distance_to(find_ventricles(flair, distance, masks > 0), step),
+        "intensity": intensity,
+        # Where only the head has any contrast, as in a tiny picture, its brightness has to do.
+        "brain_intensity": _intensity(np.where(brain[:, None], images, 0), brain) or intensity,
+        "centre": _centre(head),
+        "brain_centre": _centre(brain),
+        "reach": reach,
+    }
+
+
 def _images(case: LabelledStudy, frame: Frame) -> NDArray[np.uint8]:
-    """(slices, 3, 256, 256) in native slice order."""
+    """(slices, 3, 256, 256) in the frame's slice order."""
     sequences = case.study.sequences
-    out = np.empty((len(case.truth), len(CHANNELS), SIZE, SIZE), dtype=np.uint8)
+    images = np.empty((len(case.truth), len(CHANNELS), SIZE, SIZE), dtype=np.uint8)
     for channel, name in enumerate(CHANNELS):
         values = frame.turn(sequences[name if name in sequences else MrSequence.FLAIR].values)
         scale = unit_range(values, frame.head)
         if scale is None:
-            raise UnsupportedInputError(
-                f"{name.value} shows no contrast",
-                where=printable(case.study.study_id),
-                remedy="leave the patient out",
-            )
+            raise _no_contrast(name.value, case.study.study_id)
         for k, plane in enumerate(values):
-            out[k, channel] = np.rint(255 * frame.sample(scale.scale(plane)))
-    return out[::-1] if frame.flipped[0] else out
+            images[k, channel] = np.rint(255 * frame.sample(scale.scale(plane)))
+    return images
 
 
-def _masks(case: LabelledStudy, frame: Frame) -> NDArray[np.uint8]:
-    turned = frame.turn(case.truth)
-    planes = [frame.sample(plane.astype(np.float32)) >= 0.5 for plane in turned]
-    masks = np.stack(planes).astype(np.uint8)
-    return masks[::-1] if frame.flipped[0] else masks
+def _no_contrast(what: str, patient: str) -> UnsupportedInputError:
+    return UnsupportedInputError(
+        f"{what} shows no contrast", where=printable(patient), remedy="leave the patient out"
+    )
 
 
 def _intensity(
-    images: NDArray[np.uint8], head: NDArray[np.bool_], patient: str
-) -> list[tuple[float, float, float, float]]:
-    found = _measured(images, head)
-    if found is None:
-        raise UnsupportedInputError(
-            "a sequence shows no contrast",
-            where=printable(patient),
-            remedy="leave the patient out",
-        )
-    return found
-
-
-def _measured(
     images: NDArray[np.uint8], body: NDArray[np.bool_]
 ) -> list[tuple[float, float, float, float]] | None:
     """Low, high, mean and standard deviation by sequence; ``None`` where one has no contrast."""
-    out = []
-    for channel in range(len(CHANNELS)):
-        found = measure_intensity(images[:, channel], body)
-        if found is None:
-            return None
-        out.append((found.low, found.high, found.mean, found.std))
-    return out
+    measured = [measure_intensity(images[:, channel], body) for channel in range(len(CHANNELS))]
+    if any(item is None for item in measured):
+        return None
+    return [(item.low, item.high, item.mean, item.std) for item in measured if item is not None]
 
 
-def _middle(body: NDArray[np.bool_]) -> list[float]:
+def _centre(body: NDArray[np.bool_]) -> list[float]:
     return [float(sum(ends)) / 2 for ends in head_box(body)]
-
-
-def _reach(case: LabelledStudy, frame: Frame) -> int:
-    geometry = case.study.geometry
-    if geometry is None or geometry.slice_spacing is None:
-        return 1
-    steps = max(1, round(FRAME.neighbour_mm / geometry.slice_spacing))
-    return -steps if frame.flipped[0] else steps
 
 
 def _depth(head: NDArray[np.bool_]) -> NDArray[np.uint8]:
     reach = np.ones((2 * CLOSING + 1, 2 * CLOSING + 1), dtype=bool)
-    out = np.zeros(head.shape, dtype=np.uint8)
-    for k, one in enumerate(head):
-        padded = np.pad(one, CLOSING)
+    depth = np.zeros(head.shape, dtype=np.uint8)
+    for k, plane in enumerate(head):
+        padded = np.pad(plane, CLOSING)
         closed = ndimage.binary_fill_holes(ndimage.binary_closing(padded, reach))
         inner = closed[CLOSING:-CLOSING, CLOSING:-CLOSING]
-        out[k] = np.minimum(ndimage.distance_transform_edt(np.pad(inner, 1))[1:-1, 1:-1], 255)
-    return out
+        depth[k] = np.minimum(ndimage.distance_transform_edt(np.pad(inner, 1))[1:-1, 1:-1], 255)
+    return depth

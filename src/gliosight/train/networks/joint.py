@@ -1,4 +1,4 @@
-"""The joint network: one encoder, a decoder for the mask, a head for the slice (training bench; torch).
+"""The joint network, in one module: encoder, decoder for the mask, head for the slice (training; torch).
 
 In: ``(batch, 9, rows, columns)`` float, normalised: channel ``3 * k + c`` is sequence ``c`` of
 (T1, FLAIR, T1C) at neighbour ``k`` of (below, this slice, above). Sides are multiples of 32.
@@ -44,19 +44,11 @@ class _DecoderBlock(nn.Module):
 
 
 class JointNetwork(nn.Module):
-    """Mask and slice label from one encoder.
+    """Mask and slice label from one encoder; dropout is before the slice head's last layer."""
 
-    Parameters
-    ----------
-    channels : int
-        Channels of the input: sequences times neighbours.
-    dropout : float
-        Dropout before the slice head's last layer.
-    """
-
-    def __init__(self, channels: int = 9, dropout: float = 0.2) -> None:
+    def __init__(self, dropout: float = 0.2) -> None:
         super().__init__()
-        self.encoder = EfficientNetLite0(channels)
+        self.encoder = EfficientNetLite0(channels=9)
         below = FEATURE_WIDTHS[-1]
         self.decoder = nn.ModuleList()
         for width_skip, width in zip(reversed(FEATURE_WIDTHS[:-1]), DECODER_WIDTHS, strict=True):

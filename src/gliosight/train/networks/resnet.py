@@ -1,14 +1,12 @@
-"""The tutorial's detector: ResNet50 with its head (training bench; torch).
+"""The tutorial's detector, in one module: ResNet50 with its head (training bench; torch).
 
 In: ``(batch, 3, 256, 256)`` float in [0, 1]; channels as in the picture (T1, FLAIR, T1C).
 Out: two logits per slice, ``(batch, 2)``: no tumour, tumour.
 
-The trunk is He 2015 (https://arxiv.org/abs/1512.03385) as Keras builds it: the stride of a stage stands
-in its first 1x1 convolution. Published PyTorch weights were trained with the stride in the 3x3
-convolution; where such weights are loaded, the stride moves there
-(`ResNet50.place_strides`). Names of
-the parameters are those of the published weights, so that they load by name. One departure: Keras gives
-convolutions a bias that the batch norm behind them takes away again; it is left out.
+The trunk is He 2015 (https://arxiv.org/abs/1512.03385) as Keras builds it: the stride of a stage is in its
+first 1x1 convolution. Published PyTorch weights were trained with the stride in the 3x3 convolution, so it
+moves there when such weights are loaded. Parameters have the names of the published weights. One departure:
+Keras gives convolutions a bias, which the batch norm behind them cancels; it is left out.
 """
 
 from __future__ import annotations
@@ -27,7 +25,6 @@ STEM_WIDTH = 64
 SIZE = 256
 POOL = 4
 DENSE_WIDTH = 256
-CLASSES = 2
 
 
 class Bottleneck(nn.Module):
@@ -49,7 +46,7 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """One block."""
+        """(b, in, r, c) to (b, 4 * width, r / stride, c / stride)."""
         y = functional.relu(self.bn1(self.conv1(x)))
         y = functional.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -97,8 +94,8 @@ class Detector(nn.Module):
     dropout : float
         After each dense layer.
     frozen : bool
-        The trunk neither learns nor moves its batch norms' averages. The article meant this; its loop
-        set ``trainable`` on the wrong object, so that everything trained.
+        The trunk is not trained, nor do its batch norms' averages move. The article meant this; its loop
+        set ``trainable`` on the wrong object, so that everything was trained.
     """
 
     stride_first: Tensor
@@ -107,25 +104,29 @@ class Detector(nn.Module):
         super().__init__()
         self.frozen = frozen
         self.trunk = ResNet50()
-        # Travels with the weights: they are of no use with the strides elsewhere.
+        # Travels with the weights: they are useless with the strides elsewhere.
         self.register_buffer("stride_first", torch.tensor(data=True))
         self.register_load_state_dict_pre_hook(_follow_strides)  # type: ignore[no-untyped-call]
-        side = SIZE // 32 // POOL
-        width = STAGES[-1][1] * EXPANSION * side * side
         layers: list[nn.Module] = []
+        width = STAGES[-1][1] * EXPANSION * (SIZE // 32 // POOL) ** 2
         for _ in range(3):
             layers += [nn.Linear(width, DENSE_WIDTH), nn.ReLU(), nn.Dropout(dropout)]
             width = DENSE_WIDTH
-        self.head = nn.Sequential(*layers, nn.Linear(width, CLASSES))
+        self.head = nn.Sequential(*layers, nn.Linear(width, 2))
         for layer in self.head:
-            if isinstance(layer, nn.Linear):  # Keras' start: Glorot uniform, no bias
+            if isinstance(layer, nn.Linear):  # as Keras initialises it
                 nn.init.xavier_uniform_(layer.weight)
                 nn.init.zeros_(layer.bias)
         if frozen:
             self.trunk.requires_grad_(requires_grad=False)
 
+    @property
+    def encoder(self) -> nn.Module:
+        """The pre-trained part."""
+        return self.trunk
+
     def train(self, mode: bool = True) -> Detector:
-        """Switch to training, but for a frozen trunk."""
+        """Switch to training, except a frozen trunk."""
         super().train(mode)
         if self.frozen:
             self.trunk.eval()
@@ -138,18 +139,16 @@ class Detector(nn.Module):
         return logits
 
     def load_imagenet(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the trunk from published weights; what belongs to their own head is left out.
+        """Load the trunk from published weights, without their classifier.
 
         Raises
         ------
-        ValueError
+        RuntimeError
             They are not those of a ResNet50.
         """
-        own = {name: value for name, value in weights.items() if not name.startswith("fc.")}
-        try:
-            self.trunk.load_state_dict(own)
-        except RuntimeError as error:
-            raise ValueError("the weights are not those of a ResNet50") from error
+        self.trunk.load_state_dict(
+            {name: value for name, value in weights.items() if not name.startswith("fc.")}
+        )
         self.stride_first.fill_(value=False)
         self.trunk.place_strides(first=False)
 
@@ -158,5 +157,5 @@ def _follow_strides(
     module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: object
 ) -> None:
     assert isinstance(module, Detector)  # noqa: S101 - registered there alone
-    if (given := state.get(f"{prefix}stride_first")) is not None:
-        module.trunk.place_strides(first=bool(given))
+    if (first := state.get(f"{prefix}stride_first")) is not None:
+        module.trunk.place_strides(first=bool(first))

@@ -1,4 +1,4 @@
-"""The tutorial's localizer: ResUNet (training bench; torch).
+"""The tutorial's localizer, in one module: ResUNet (training bench; torch).
 
 In: ``(batch, 3, rows, columns)`` float, any scale: every slice is standardised here, all its channels
 together (minus its mean, over its standard deviation). Sides are multiples of 16.
@@ -18,16 +18,13 @@ from torch.nn import functional
 FIRST_WIDTH = 16
 DOWN_WIDTHS = (32, 64, 128, 256)
 UP_WIDTHS = (128, 64, 32, 16)
-# Keras' own numbers: the running averages there keep 0.99 of what they were.
-MOMENTUM, EPSILON = 0.01, 1e-3
-LEAST_SPREAD = 1e-6
 
 
 def standardise_slices(images: Tensor) -> Tensor:
     """Each slice minus its mean, over its standard deviation, all channels together."""
     flat = images.flatten(1)
     mean = flat.mean(dim=1)
-    spread = (flat - mean[:, None]).square().mean(dim=1).sqrt().clamp(min=LEAST_SPREAD)
+    spread = (flat - mean[:, None]).square().mean(dim=1).sqrt().clamp(min=1e-6)
     return (images - mean[:, None, None, None]) / spread[:, None, None, None]
 
 
@@ -40,7 +37,8 @@ def _convolution(width_in: int, width: int, kernel: int) -> nn.Conv2d:
 
 
 def _batch_norm(width: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(width, eps=EPSILON, momentum=MOMENTUM)
+    # Keras' own numbers: its running averages keep 0.99 of what they were.
+    return nn.BatchNorm2d(width, eps=1e-3, momentum=0.01)
 
 
 class ResidualBlock(nn.Module):
@@ -58,17 +56,17 @@ class ResidualBlock(nn.Module):
         self.short = nn.Sequential(_convolution(width_in, width, 1), _batch_norm(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """One block."""
+        """(b, in, r, c) to (b, width, r, c)."""
         return functional.relu(self.main(x) + self.short(x))
 
 
 class ResUNet(nn.Module):
     """See the module's first lines."""
 
-    def __init__(self, channels: int = 3) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.first = nn.Sequential(
-            _convolution(channels, FIRST_WIDTH, 3),
+            _convolution(3, FIRST_WIDTH, 3),
             nn.ReLU(inplace=True),
             _batch_norm(FIRST_WIDTH),
             _convolution(FIRST_WIDTH, FIRST_WIDTH, 3),

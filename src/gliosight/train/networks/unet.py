@@ -1,4 +1,4 @@
-"""The data set authors' U-Net, the published peer (training bench; torch).
+"""The data set authors' U-Net, the published peer, in one module (training bench; torch).
 
 In: ``(batch, 3, rows, columns)`` float, normalised by volume. Sides are multiples of 16.
 Out: mask logits ``(batch, 1, rows, columns)``; the authors' sigmoid is left to the loss.
@@ -32,19 +32,19 @@ def _two_convolutions(width_in: int, width: int) -> nn.Sequential:
 class UNet(nn.Module):
     """See the module's first lines."""
 
-    def __init__(self, channels: int = 3, features: int = FEATURES) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        widths = [features * 2**level for level in range(LEVELS)]
+        widths = [FEATURES * 2**level for level in range(LEVELS)]
         self.down = nn.ModuleList(
             _two_convolutions(below, width)
-            for below, width in zip([channels, *widths[:-1]], widths, strict=True)
+            for below, width in zip([3, *widths[:-1]], widths, strict=True)
         )
         self.bottom = _two_convolutions(widths[-1], 2 * widths[-1])
         self.grow = nn.ModuleList(
             nn.ConvTranspose2d(2 * width, width, 2, stride=2) for width in reversed(widths)
         )
         self.up = nn.ModuleList(_two_convolutions(2 * width, width) for width in reversed(widths))
-        self.mask_head = nn.Conv2d(features, 1, 1)
+        self.mask_head = nn.Conv2d(FEATURES, 1, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Mask logits."""
