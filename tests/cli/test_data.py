@@ -360,7 +360,7 @@ def test_a_missing_extra_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in [one for one in sys.modules if one.startswith(("gliosight.data.", f"{module}."))]:
-        if name == "gliosight.data.figures" or name.startswith(module):
+        if name == "gliosight.data.drawing" or name.startswith(module):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     assert run(["data", *(one.format(manifest=manifest) for one in call)]) == 8

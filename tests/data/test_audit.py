@@ -206,7 +206,7 @@ def test_near_pairs_are_those_of_different_owners() -> None:
     planes = planes.reshape(5, 16, 4, 16, 4).mean((2, 4)).repeat(4, 1).repeat(4, 2)
     planes[3] = planes[0] * 0.5 + 9
     planes[4] = planes[1]
-    found = list(near_pairs(signatures_of(planes, 255.0), ["a", "b", "c", "d", "b"]))
+    found = list(near_pairs(signatures_of(planes), ["a", "b", "c", "d", "b"]))
     assert [(i, j) for i, j, _ in found] == [(0, 3)]
     assert found[0][2] == pytest.approx(1.0, abs=1e-5)
 

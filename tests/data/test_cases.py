@@ -190,8 +190,8 @@ def test_what_a_table_lacks_is_said(tmp_path: Path) -> None:
         (b"patient_id,image_path,mask_path,mask\n", "without lines"),
         (b"patient_id,image_path,mask_path,mask\np,,m.tif,0\n", "line 2"),
         (b"patient_id,image_path,mask_path,mask\np,a.tif,m.tif,perhaps\n", "perhaps"),
-        (b"\x89PNG\r\n\x1a\n\0", "neither a folder nor a table"),
-        (b"\0\0\0", "neither a folder nor a table"),
+        (b"\x89PNG\r\n\x1a\n\0", "not a CSV file in UTF-8.*or a folder"),
+        (b"\0\0\0", "image_path"),
     ],
 )
 def test_a_table_that_is_none(content: bytes, words: str, tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class _Page(HTMLParser):
 
 @pytest.mark.slow
 def test_the_page_is_whole_and_loads_nothing(manifest: Manifest) -> None:
-    page = pytest.importorskip("gliosight.data.figures", exc_type=ImportError)
+    page = pytest.importorskip("gliosight.data.drawing", exc_type=ImportError)
     made = page.render_page(manifest, "m.csv", summarize(manifest), look(manifest))
     assert made == page.render_page(manifest, "m.csv", summarize(manifest), look(manifest))
     parsed = _Page(made.decode())
@@ -144,7 +144,7 @@ def test_the_page_is_whole_and_loads_nothing(manifest: Manifest) -> None:
 
 @pytest.mark.slow
 def test_the_page_has_a_table_of_collections(manifest: Manifest) -> None:
-    page = pytest.importorskip("gliosight.data.figures", exc_type=ImportError)
+    page = pytest.importorskip("gliosight.data.drawing", exc_type=ImportError)
     rows = tuple(replace(row, collection="brats") for row in manifest.rows)
     grouped = Manifest(rows, manifest.folder)
     made = page.render_page(grouped, "m.csv", summarize(grouped), look(grouped)).decode()
@@ -157,7 +157,7 @@ def test_the_page_has_a_table_of_collections(manifest: Manifest) -> None:
 
 
 def test_hostile_names_are_text_on_the_page(manifest: Manifest) -> None:
-    page = pytest.importorskip("gliosight.data.figures", exc_type=ImportError)
+    page = pytest.importorskip("gliosight.data.drawing", exc_type=ImportError)
     evil = "<script>alert(1)</script>\udcff$x$"
     rows = [replace(row, patient=evil, institution=evil) for row in manifest.by_patient[CS]]
     hostile = Manifest(tuple(rows), manifest.folder)
@@ -169,7 +169,7 @@ def test_hostile_names_are_text_on_the_page(manifest: Manifest) -> None:
 
 @pytest.fixture(scope="module")
 def figure() -> Any:
-    return pytest.importorskip("gliosight.data.figures", exc_type=ImportError)
+    return pytest.importorskip("gliosight.data.drawing", exc_type=ImportError)
 
 
 def test_random_tumour_slices_by_seed(figure: Any) -> None:
@@ -187,11 +187,11 @@ def test_random_tumour_slices_by_seed(figure: Any) -> None:
 def test_a_picture_is_shown_as_it_is(figure: Any, manifest: Manifest) -> None:
     row = next(row for row in manifest.used if row.tumour)
     image = tifffile.imread(manifest.path(row.image))
-    shown = figure.read_shown(manifest, row, flair=False)
-    assert np.array_equal(shown.picture, image)
-    assert int(shown.mask.sum()) == row.area_px
-    grey = figure.read_shown(manifest, row, flair=True)
-    assert np.array_equal(grey.picture, np.repeat(image[..., 1:2], 3, axis=-1))
+    picture, mask, _ = figure.read_shown(manifest, row, flair=False)
+    assert np.array_equal(picture, image)
+    assert int(mask.sum()) == row.area_px
+    grey, _, _ = figure.read_shown(manifest, row, flair=True)
+    assert np.array_equal(grey, np.repeat(image[..., 1:2], 3, axis=-1))
 
 
 def test_a_volume_is_shown_upright(figure: Any, tmp_path: Path) -> None:
@@ -202,8 +202,8 @@ def test_a_volume_is_shown_upright(figure: Any, tmp_path: Path) -> None:
     write_nifti(tmp_path / "B1_flair.nii.gz", flair, np.diag([-1.0, -1.0, 5.0, 1.0]))
     write_nifti(tmp_path / "B1_seg.nii.gz", seg, np.diag([-1.0, -1.0, 5.0, 1.0]))
     upright = manifest_of(tmp_path)
-    shown = figure.read_shown(upright, upright.rows[2], flair=False)
-    assert shown.mask[:4, :3].all()
+    picture, mask, _ = figure.read_shown(upright, upright.rows[2], flair=False)
+    assert mask[:4, :3].all()
     # The same brain stored the other way round looks the same.
     other = tmp_path / "turned"
     for name, values in (("flair", flair), ("seg", seg)):
@@ -212,8 +212,8 @@ def test_a_volume_is_shown_upright(figure: Any, tmp_path: Path) -> None:
         )
     turned = manifest_of(other)
     again = figure.read_shown(turned, turned.rows[2], flair=False)
-    assert np.array_equal(again.mask, shown.mask)
-    assert np.array_equal(again.picture, shown.picture)
+    assert np.array_equal(again[0], picture)
+    assert np.array_equal(again[1], mask)
 
 
 @pytest.mark.slow
@@ -221,8 +221,8 @@ def test_the_figure_shows_slice_mask_and_red(
     figure: Any, manifest: Manifest, tmp_path: Path
 ) -> None:
     rows = figure.choose_rows(manifest, 2, 1)
-    shown = [figure.read_shown(manifest, row, flair=True) for row in rows]
-    figure.write_figure(figure.draw_figure(shown), tmp_path / "f.png")
+    drawn_figure = figure.draw_figure(manifest, rows, flair=True)
+    figure.write_figure(drawn_figure, tmp_path / "f.png")
     drawn = np.asarray(Image.open(tmp_path / "f.png").convert("RGB")).astype(int)
     red = (drawn[..., 0] > 240) & (drawn[..., 1] < 15) & (drawn[..., 2] < 15)
     third = drawn.shape[1] // 3
@@ -231,7 +231,7 @@ def test_the_figure_shows_slice_mask_and_red(
     assert not red[:, : 2 * third].any()
     (tmp_path / "g.png").mkdir()
     with pytest.raises(CannotWriteError):
-        figure.write_figure(figure.draw_figure(shown), tmp_path / "g.png")
+        figure.write_figure(drawn_figure, tmp_path / "g.png")
 
 
 def test_kinds_of_figure(figure: Any) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import click
 from gliosight.cli import SuggestingGroup
 from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
-from gliosight.cli.output import Progress, print_json, print_text, progress_display
+from gliosight.cli.output import print_json, print_text, progress_display
 from gliosight.errors import (
     DamagedInputError,
     NothingReadableError,
@@ -100,10 +101,8 @@ def index_command(
     check_file(out, overwrite=overwrite)
     people = read_people(people_file) if people_file else NOBODY
     parsed = parse_roots(roots)
-    with progress_display("index", shown=not (quiet or as_json)) as tell:
-        indexed = index_roots(
-            parsed, out.parent, people=people, tumour_free=tumour_free, tell=_counter(tell)
-        )
+    with _progress("index", shown=not (quiet or as_json)) as tell:
+        indexed = index_roots(parsed, out.parent, people=people, tumour_free=tumour_free, tell=tell)
     write_manifest(indexed.rows, out)
     summary = summarize(Manifest(indexed.rows, out.parent))
     whole = summary.whole
@@ -117,8 +116,7 @@ def index_command(
         )
         if summary.collections:
             _print_groups("collection", summary.collections)
-        _print_missing(summary)
-        _print_excluded(summary.excluded)
+        _print_flaws(summary)
         for note in indexed.notes:
             print_text(printable(note))
         print_text(f"manifest: {printable(str(out))}")
@@ -150,7 +148,7 @@ def describe_command(
     page = None
     if out is not None:
         with needs_extra("evaluate"):
-            from gliosight.data.figures import PAGE, render_page
+            from gliosight.data.drawing import PAGE, render_page
         page = out / PAGE
         check_file(page, overwrite=overwrite)
         if not manifest.used:
@@ -160,8 +158,8 @@ def describe_command(
                 remedy="leave out -o; its column excluded says why",
             )
     summary = summarize(manifest)
-    with progress_display("describe", shown=not (quiet or as_json)) as tell:
-        looked = look(manifest, _counter(tell))
+    with _progress("describe", shown=not (quiet or as_json)) as tell:
+        looked = look(manifest, tell)
     if page is not None:
         write_whole(page, render_page(manifest, path.name, summary, looked))
     if as_json:
@@ -190,11 +188,10 @@ def show_command(
     from gliosight.data.manifest import check_file, read_manifest
 
     with needs_extra("evaluate"):
-        from gliosight.data.figures import (
+        from gliosight.data.drawing import (
             check_suffix,
             choose_rows,
             draw_figure,
-            read_shown,
             write_figure,
         )
 
@@ -202,7 +199,7 @@ def show_command(
     check_file(out, overwrite=overwrite)
     manifest = read_manifest(path)
     rows = choose_rows(manifest, count, seed)
-    write_figure(draw_figure([read_shown(manifest, row, flair=flair) for row in rows]), out)
+    write_figure(draw_figure(manifest, rows, flair=flair), out)
     if not quiet:
         for row in rows:
             print_text(f"{printable(row.key)}  {_many(row.area_px, 'pixel')}")
@@ -231,8 +228,8 @@ def audit_command(
 
     manifest = read_manifest(path)
     split = read_split(split_file, strict=False) if split_file else None
-    with progress_display("audit", shown=not (quiet or as_json)) as tell:
-        result = audit(manifest, split, _counter(tell))
+    with _progress("audit", shown=not (quiet or as_json)) as tell:
+        result = audit(manifest, split, tell)
     if as_json:
         print_json({"counts": result.counts, **asdict(result)})
     elif not quiet:
@@ -241,9 +238,8 @@ def audit_command(
             [(name, result.counts[name], text) for name, text in CHECKS.items()],
         )
         for name, count in result.counts.items():
-            if not count:
-                continue
-            print_text(f"\n{name}")
+            if count:
+                print_text(f"\n{name}")
             problems = [problem for problem in result.problems if problem.check == name]
             for problem in problems[: None if every else SHOWN]:
                 print_text(f"  {printable(problem.subject)}  {printable(problem.text)}")
@@ -302,20 +298,25 @@ def split_command(
     from gliosight.data import split as splits
     from gliosight.data.manifest import check_file, read_manifest
 
+    with_folds = folds is not None or by == "institution"
     if folds is not None and by != "patient":
         raise UsageError(f"--folds with --by {by}", remedy="leave out one of them")
-    if test is not None and (folds is not None or by == "institution"):
+    if test is not None and with_folds:
         raise UsageError("--test with folds", remedy="leave out --test: each fold is tested once")
     if whole and by != "patient":
         raise UsageError(f"--whole with --by {by}", remedy="leave out one of them")
     collections = tuple(dict.fromkeys(name for text in whole for name in text.split(",")))
     check_file(out, overwrite=overwrite)
     manifest = read_manifest(path)
-    if folds is None and by != "institution":
-        chosen = {splits.VALIDATION: validation, splits.TEST: test}
-        shares = splits.DEFAULT_SHARES | {
-            part: share for part, share in chosen.items() if share is not None
-        }
+    share = 0.15 if validation is None else validation
+    if folds is not None:
+        split = splits.split_folds(manifest, folds, seed=seed, validation=share, whole=collections)
+    elif by == "institution":
+        split = splits.split_institutions(manifest, seed=seed, validation=share)
+    else:
+        shares = dict(splits.DEFAULT_SHARES)
+        shares |= {splits.VALIDATION: validation} if validation is not None else {}
+        shares |= {splits.TEST: test} if test is not None else {}
         rest = 1 - shares[splits.VALIDATION] - shares[splits.TEST]
         if rest < -1e-9:  # less is the rounding of floats
             raise UsageError(
@@ -324,14 +325,6 @@ def split_command(
             )
         shares[splits.TRAIN] = max(rest, 0.0)
         split = splits.split_parts(manifest, by=by, seed=seed, shares=shares, whole=collections)
-    else:
-        share = 0.15 if validation is None else validation
-        if folds is not None:
-            split = splits.split_folds(
-                manifest, folds, seed=seed, validation=share, whole=collections
-            )
-        else:
-            split = splits.split_institutions(manifest, seed=seed, validation=share)
     splits.write_split(split, out)
     if by == "slice":
         print(
@@ -343,17 +336,16 @@ def split_command(
     if as_json:
         print_json({"split": str(out), "by": by, "seed": seed, "groups": groups})
     elif not quiet:
-        counts = ("group", "patients", "slices", "tumour_slices")
-        kinds = ("collections", "institutions") if manifest.collections else ("institutions",)
-        header = [*(name.replace("_", " ") for name in counts), *(f"{k} (patients)" for k in kinds)]
+        header = ["group", "patients", "slices", "tumour slices"]
+        kinds = [kind for kind in ("collections", "institutions") if kind in groups[0]]
         rows = [
-            (
-                *(group[name] for name in counts),
+            [
+                *(group[name.replace(" ", "_")] for name in header),
                 *(" ".join(f"{name} {n}" for name, n in group[kind].items()) for kind in kinds),
-            )
+            ]
             for group in groups
         ]
-        _print_table(header, rows)
+        _print_table([*header, *(f"{kind} (patients)" for kind in kinds)], rows)
         if split.has_folds and split.validation:
             print_text(f"of those outside the test fold, {split.validation:.0%} are for validation")
         print_text(f"split: {printable(str(out))}")
@@ -379,20 +371,26 @@ def download_command(out: Path, quiet: bool) -> None:
         print_text(f"data set: {printable(str(folder))}")
 
 
+@contextmanager
+def _progress(title: str, *, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A progress bar as the package's own functions call it."""
+    with progress_display(title, shown=shown) as tell:
+        yield None if tell is None else lambda done, total: tell("", done, total)
+
+
 def _counts(manifest: Manifest, split: Split) -> list[dict[str, Any]]:
     """Each group's counts, and its patients by collection (where there are any) and institution."""
     from gliosight.data.describe import NO_COLLECTION, NO_INSTITUTION, group_of
 
     groups: list[dict[str, Any]] = []
     for name, rows in split.rows_by_group(manifest).items():
-        group: dict[str, Any] = {"group": name, **asdict(group_of(rows))}
-        first = {row.patient: row for row in rows}.values()
+        patients = {row.patient: row for row in rows}.values()
+        collections = Counter(row.collection or NO_COLLECTION for row in patients)
+        institutions = Counter(row.institution or NO_INSTITUTION for row in patients)
+        group = {"group": name, **asdict(group_of(rows))}
         if manifest.collections:
-            names = Counter(row.collection or NO_COLLECTION for row in first)
-            group["collections"] = dict(sorted(names.items()))
-        names = Counter(row.institution or NO_INSTITUTION for row in first)
-        group["institutions"] = dict(sorted(names.items()))
-        groups.append(group)
+            group["collections"] = dict(sorted(collections.items()))
+        groups.append(group | {"institutions": dict(sorted(institutions.items()))})
     return groups
 
 
@@ -403,12 +401,11 @@ def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> No
     columns = [(column.name, column.filled, column.different) for column in looked.columns]
     _print_table(("column", "filled", "different"), columns)
     print_text("")
-    names = ("patient", "number", "image", "tumour", "area_px")
     head = [
         (row.patient, row.number, row.image, int(row.tumour), row.area_px)
         for row in manifest.rows[:HEAD]
     ]
-    _print_table(names, head)
+    _print_table(("patient", "number", "image", "tumour", "area_px"), head)
     print_text("")
     part, without = whole.tumour_part, whole.slices - whole.tumour_slices
     classes = [("no", without, f"{1 - part:.1%}"), ("yes", whole.tumour_slices, f"{part:.1%}")]
@@ -431,8 +428,7 @@ def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> No
         _print_groups("collection", summary.collections)
         print_text("")
     _print_groups("institution", summary.institutions)
-    _print_missing(summary)
-    _print_excluded(summary.excluded)
+    _print_flaws(summary)
     if whole.patients and not summary.tumour_free:
         print_text("every patient has a tumour: specificity by patient needs other brains")
 
@@ -447,43 +443,33 @@ def _print_groups(what: str, groups: Mapping[str, Group]) -> None:
     )
 
 
-def _print_missing(summary: Summary) -> None:
+def _print_flaws(summary: Summary) -> None:
+    """Missing sequences and excluded slices."""
     for name, patients in summary.missing.items():
         if patients:
             copies = len(summary.copied[name])
             how = f"; in {copies:,} a copy stands in its place" if copies else ""
             print_text(f"{name} is missing in {_many(len(patients), 'patient')}{how}")
-
-
-def _print_excluded(excluded: Mapping[str, int]) -> None:
-    if not excluded:
-        return
-    print_text(f"{_many(sum(excluded.values()), 'slice')} excluded:")
-    for reason, count in list(excluded.items())[:SHOWN]:
+    counts = list(summary.excluded.values())
+    if counts:
+        print_text(f"{_many(sum(counts), 'slice')} excluded:")
+    for reason, count in list(summary.excluded.items())[:SHOWN]:
         print_text(f"  {count:,}  {printable(reason)}")
-    if rest := list(excluded.values())[SHOWN:]:
+    if rest := counts[SHOWN:]:
         print_text(f"  {sum(rest):,}  for {_many(len(rest), 'other reason')}, see the manifest")
 
 
 def _print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns as wide as they need to be; numbers to the right."""
-    columns = [_column(title, cells) for title, *cells in zip(header, *rows, strict=True)]
+    columns: list[list[str]] = []
+    for title, *cells in zip(header, *rows, strict=True):
+        texts = [f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in cells]
+        width = max(map(len, [title, *texts]))
+        is_right = all(isinstance(cell, int) for cell in cells)
+        adjust = str.rjust if is_right else str.ljust
+        columns.append([adjust(text, width) for text in (title, *texts)])
     for line in zip(*columns, strict=True):
         print_text("  ".join(line).rstrip())
-
-
-def _column(title: object, cells: Sequence[object]) -> list[str]:
-    texts = [
-        f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in (title, *cells)
-    ]
-    right = all(isinstance(cell, int) for cell in cells)
-    width = max(map(len, texts))
-    return [text.rjust(width) if right else text.ljust(width) for text in texts]
-
-
-def _counter(progress: Progress | None) -> Callable[[int, int], None] | None:
-    """The progress bar as the package's own functions call it."""
-    return None if progress is None else lambda done, total: progress("", done, total)
 
 
 def _many(count: int, what: str) -> str:

@@ -20,7 +20,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 
 from gliosight.data.manifest import Manifest, SliceRow, write_whole
-from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
+from gliosight.data.table import read_bytes
+from gliosight.errors import DamagedInputError, UsageError, printable
 
 PATIENT, SLICE, INSTITUTION = "patient", "slice", "institution"
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
@@ -107,28 +108,46 @@ class Split:
         DamagedInputError
             The split was made from another manifest, or does not cover this one.
         """
-        part_of = self._part_of(manifest, fold)
+        if self.manifest_sha256 != manifest.sha256:
+            raise DamagedInputError(
+                "the split was made from another manifest",
+                remedy="give the manifest it was made from, or split anew: gliosight data split",
+            )
+        parts = self._parts(manifest, fold)
+        part_of = {key: part for part, keys in parts.items() for key in keys}
+        rows: dict[str, list[SliceRow]] = {part: [] for part in PARTS}
         for row in manifest.used:
             if self.key_of(row) not in part_of:
                 raise DamagedInputError(
                     f"the split does not name {self.key_of(row)}",
                     remedy="make it anew: gliosight data split",
                 )
-        return self._grouped(manifest, part_of, PARTS)
+            rows[part_of[self.key_of(row)]].append(row)
+        return {part: tuple(own) for part, own in rows.items()}
+
+    def _parts(self, manifest: Manifest, fold: str | None) -> Mapping[str, tuple[str, ...]]:
+        if not self.has_folds:
+            if fold is not None:
+                raise UsageError("this split has no folds", remedy="leave out --fold")
+            return self.groups
+        if fold is None or fold not in self.groups:
+            raise UsageError(
+                "which fold?" if fold is None else f"no fold {fold!r}",
+                remedy=f"give --fold, one of {', '.join(self.groups)}",
+            )
+        tested = set(self.groups[fold])
+        others = [patient for patient in manifest.patients if patient not in tested]
+        shares = {TRAIN: 1 - self.validation, VALIDATION: self.validation}
+        seed = [self.seed, *fold.encode()]
+        return {TEST: self.groups[fold], **_deal(manifest, others, shares, seed, self.whole)}
 
     def rows_by_group(self, manifest: Manifest) -> dict[str, tuple[SliceRow, ...]]:
         """The used slices of each part or fold; those that the split does not name are left out."""
-        group_of = {key: name for name, keys in self.groups.items() for key in keys}
-        return self._grouped(manifest, group_of, self.groups)
-
-    def _grouped(
-        self, manifest: Manifest, group_of: Mapping[str, str], names: Iterable[str]
-    ) -> dict[str, tuple[SliceRow, ...]]:
-        rows: dict[str, list[SliceRow]] = {name: [] for name in names}
-        for row in manifest.used:
-            if (key := self.key_of(row)) in group_of:
-                rows[group_of[key]].append(row)
-        return {name: tuple(own) for name, own in rows.items()}
+        groups = {name: set(keys) for name, keys in self.groups.items()}
+        return {
+            name: tuple(row for row in manifest.used if self.key_of(row) in keys)
+            for name, keys in groups.items()
+        }
 
     def patients(self, manifest: Manifest, fold: str | None = None) -> Groups:
         """The patients of each part; by slice, a patient may stand in several."""
@@ -157,29 +176,6 @@ class Split:
             )
         return tuple(self.patients(manifest, fold)[TEST] for fold in chosen)
 
-    def _part_of(self, manifest: Manifest, fold: str | None) -> dict[str, str]:
-        if self.manifest_sha256 != manifest.sha256:
-            raise DamagedInputError(
-                "the split was made from another manifest",
-                remedy="give the manifest it was made from, or split anew: gliosight data split",
-            )
-        if not self.has_folds:
-            if fold is not None:
-                raise UsageError("this split has no folds", remedy="leave out --fold")
-            return {key: part for part, keys in self.groups.items() for key in keys}
-        if fold is None or fold not in self.groups:
-            raise UsageError(
-                "which fold?" if fold is None else f"no fold {fold!r}",
-                remedy=f"give --fold, one of {', '.join(self.groups)}",
-            )
-        part_of = dict.fromkeys(self.groups[fold], TEST)
-        others = [patient for patient in manifest.patients if patient not in part_of]
-        shares = {TRAIN: 1 - self.validation, VALIDATION: self.validation}
-        seed = [self.seed, *fold.encode()]
-        for part, patients in _deal(manifest, others, shares, seed, self.whole).items():
-            part_of |= dict.fromkeys(patients, part)
-        return part_of
-
 
 def split_parts(
     manifest: Manifest,
@@ -189,13 +185,10 @@ def split_parts(
     shares: Mapping[str, float] | None = None,
     whole: Sequence[str] = (),
 ) -> Split:
-    """Train, validation and test.
+    """Split into train, validation and test.
 
-    Raises
-    ------
-    UsageError
-        Shares that do not add up to one, too few patients for them, or a whole collection that is not
-        there.
+    Raises `UsageError`: shares that do not add up to one, too few patients for them, or a whole collection
+    that is not there.
     """
     _check_whole(manifest, whole)
     shares = shares or DEFAULT_SHARES
@@ -228,12 +221,9 @@ def split_folds(
     validation: float = 0.0,
     whole: Sequence[str] = (),
 ) -> Split:
-    """``folds`` folds by patient.
+    """Split into folds by patient.
 
-    Raises
-    ------
-    UsageError
-        Too few patients for so many folds, or a whole collection that is not there.
+    Raises `UsageError`: too few patients for so many folds, or a whole collection that is not there.
     """
     _check_whole(manifest, whole)
     if folds < 2:
@@ -241,18 +231,14 @@ def split_folds(
     shares = {str(fold): 1 / folds for fold in range(folds)}
     groups = _deal(manifest, manifest.patients, shares, [seed], whole)
     _refuse_empty(groups, list(shares))
-    return _with_folds(
-        Split(PATIENT, seed, manifest.sha256, groups, validation, tuple(whole)), manifest
-    )
+    split = Split(PATIENT, seed, manifest.sha256, groups, validation, tuple(whole))
+    return _with_folds(split, manifest)
 
 
 def split_institutions(manifest: Manifest, *, seed: int = 1, validation: float = 0.0) -> Split:
-    """A fold for each institution: trained on the others, scored on one they never saw.
+    """Split into a fold for each institution: trained on the others, scored on one they never saw.
 
-    Raises
-    ------
-    UsageError
-        There is one institution only, or too few patients outside one.
+    Raises `UsageError`: one institution only, or too few patients outside one.
     """
     # A person of whom one study's name says the institution, and another's none, is of that institution.
     institutions: dict[str, str] = {}
@@ -279,13 +265,7 @@ def write_split(split: Split, path: Path) -> None:
 
 
 def read_split(path: Path, *, strict: bool = True) -> Split:
-    """Read a split.
-
-    Parameters
-    ----------
-    path : Path
-    strict : bool
-        Refuse a patient that stands in two groups; `audit` reports it instead.
+    """Read a split; without ``strict`` a patient may stand in two groups, which `audit` reports.
 
     Raises
     ------
@@ -293,14 +273,8 @@ def read_split(path: Path, *, strict: bool = True) -> Split:
     DamagedInputError
         It is not a split, or a patient stands in two of its groups.
     """
-    try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        raise NothingReadableError(
-            f"cannot read the split: {getattr(error, 'strerror', None) or error}",
-            where=path.name,
-            remedy="make one with: gliosight data split MANIFEST -o split.json",
-        ) from error
+    remedy = "make one with: gliosight data split MANIFEST -o split.json"
+    content = read_bytes(path, "split", remedy)
     try:
         return _split_of(json.loads(content), strict=strict)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -387,24 +361,22 @@ def _cohorts(
         cohort = {
             person
             for person, patients in persons.items()
-            if any(manifest.by_patient[patient][0].collection == collection for patient in patients)
+            if any(manifest.by_patient[name][0].collection == collection for name in patients)
         }
         for other in [other for other in cohorts if other & cohort]:
             cohorts.remove(other)
             cohort |= other
         if cohort:
             cohorts.append(cohort)
-    return [
-        sorted(cohort) for cohort in sorted(cohorts, key=lambda cohort: (-len(cohort), min(cohort)))
-    ]
+    cohorts.sort(key=lambda cohort: (-len(cohort), min(cohort)))
+    return [sorted(cohort) for cohort in cohorts]
 
 
 def _with_folds(split: Split, manifest: Manifest) -> Split:
     """The split, if every run by it has patients to train on and, where wanted, to select by."""
     if not 0 <= split.validation < 1:
-        raise UsageError(
-            f"a validation share of {split.validation:g}", remedy="choose 0 to below 1"
-        )
+        share = f"a validation share of {split.validation:g}"
+        raise UsageError(share, remedy="choose 0 to below 1")
     needed = [TRAIN, VALIDATION] if split.validation else [TRAIN]
     for fold in split.groups:
         _refuse_empty(split.patients(manifest, fold), needed)
@@ -424,10 +396,7 @@ def _refuse_empty(groups: Mapping[str, tuple[str, ...]], needed: Sequence[str]) 
 def _check_whole(manifest: Manifest, whole: Sequence[str]) -> None:
     for name in whole:
         if name not in manifest.collections:
-            known = ", ".join(manifest.collections)
-            raise UsageError(
-                f"no collection {printable(name)!r}",
-                remedy=f"choose of {known}"
-                if known
-                else "name collections: gliosight data index NAME=PATH",
-            )
+            remedy = "name collections: gliosight data index NAME=PATH"
+            if manifest.collections:
+                remedy = f"choose of {', '.join(manifest.collections)}"
+            raise UsageError(f"no collection {printable(name)!r}", remedy=remedy)

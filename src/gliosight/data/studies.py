@@ -107,6 +107,18 @@ def read_labels(path: Path, where: str, budget: Budget) -> Image:
     return image
 
 
+def read_row(manifest: Manifest, row: SliceRow, budget: Budget) -> Pixels | Image:
+    """Read a row's picture, or the FLAIR volume that it is a slice of."""
+    reader = read_volume if row.kind == NIFTI else read_picture
+    return reader(manifest.path(row.image), row.image, budget)
+
+
+def read_row_mask(manifest: Manifest, row: SliceRow, budget: Budget) -> Pixels | Image:
+    """Read a row's mask, or the segmentation that it is a slice of."""
+    reader = read_labels if row.kind == NIFTI else read_mask
+    return reader(manifest.path(row.mask), row.mask, budget)
+
+
 def file_sha256(path: Path) -> str:
     """Digest of a file's bytes."""
     digest = hashlib.sha256()
@@ -126,6 +138,16 @@ def values_of(mask: NDArray[Any]) -> tuple[float, ...]:
 def size_text(shape: tuple[int, ...]) -> str:
     """The sides of an array as messages name them."""
     return " x ".join(map(str, shape))
+
+
+def _check_labels(values: NDArray[Any], where: str) -> None:
+    count = len(values_of(values))
+    if count > MOST_LABELS:
+        raise DamagedInputError(
+            f"it holds {count} values and is an image",
+            where=where,
+            remedy="give the mask, with 0 where there is no tumour",
+        )
 
 
 @dataclass(frozen=True)
@@ -168,30 +190,21 @@ def read_labelled(manifest: Manifest, patient: str, *, check: bool = False) -> L
                 where=printable(row.image),
                 remedy="leave the patient out, or give its masks and index anew",
             )
-    budget = Budget(DEFAULT_LIMITS)
     if check:
-        _check_digests(manifest, rows)
-    if rows[0].kind == NIFTI:
-        study, truth = _read_volumes(manifest, rows, budget)
-    else:
-        study, truth = _read_pictures(manifest, patient, rows, budget)
+        digests = {path: digest for row in rows for path, digest in row.digests.items() if digest}
+        for path, digest in digests.items():
+            if file_sha256(manifest.path(path)) != digest:
+                raise _contradiction("the file is not the one that was indexed", path)
+    read_patient = _read_volumes if rows[0].kind == NIFTI else _read_pictures
+    study, truth = read_patient(manifest, rows, Budget(DEFAULT_LIMITS))
     if study.shape != truth.shape:
-        raise DamagedInputError(
-            f"images are {size_text(study.shape)}, masks {size_text(truth.shape)}",
-            where=printable(patient),
-            remedy=REMEDY,
-        )
+        sizes = f"images are {size_text(study.shape)}, masks {size_text(truth.shape)}"
+        raise _contradiction(sizes, patient)
     return LabelledStudy(study, truth)
 
 
-def _check_labels(values: NDArray[Any], where: str) -> None:
-    count = len(values_of(values))
-    if count > MOST_LABELS:
-        raise DamagedInputError(
-            f"it holds {count} values and is an image",
-            where=where,
-            remedy="give the mask, with 0 where there is no tumour",
-        )
+def _contradiction(what: str, where: str) -> DamagedInputError:
+    return DamagedInputError(what, where=printable(where), remedy=REMEDY)
 
 
 def _read_volumes(
@@ -201,36 +214,23 @@ def _read_volumes(
     t1, t1c = (manifest.path(name) if name else None for name in (row.t1, row.t1c))
     study = read(Request(None, flair=manifest.path(row.image), t1=t1, t1c=t1c))
     if len(rows) != study.shape[0]:
-        raise DamagedInputError(
-            f"the manifest has {len(rows)} slices of it, the volume {study.shape[0]}",
-            where=printable(row.image),
-            remedy=REMEDY,
-        )
+        counts = f"the manifest has {len(rows)} slices of it, the volume {study.shape[0]}"
+        raise _contradiction(counts, row.image)
     if not row.mask:
         return study, np.zeros(study.shape, dtype=bool)
     return study, read_volume(manifest.path(row.mask), row.mask, budget).values != 0
 
 
 def _read_pictures(
-    manifest: Manifest, patient: str, rows: tuple[SliceRow, ...], budget: Budget
+    manifest: Manifest, rows: tuple[SliceRow, ...], budget: Budget
 ) -> tuple[Study, NDArray[np.bool_]]:
     paths = [(manifest.path(row.image), row.image) for row in rows]
     files = [InputFile(path, sniff(path, where), where) for path, where in paths]
-    study = read_slices(files, patient, budget, labelled=True)
+    study = read_slices(files, rows[0].patient, budget, labelled=True)
     empty = np.zeros(study.shape[1:], dtype=bool)
     masks = [
-        read_mask(manifest.path(row.mask), row.mask, budget).values != 0 if row.mask else empty
-        for row in rows
+        read_row_mask(manifest, row, budget).values != 0 if row.mask else empty for row in rows
     ]
     if len({mask.shape for mask in masks}) != 1:
-        raise DamagedInputError("its masks differ in size", where=printable(patient), remedy=REMEDY)
+        raise _contradiction("its masks differ in size", rows[0].patient)
     return study, np.stack(masks)
-
-
-def _check_digests(manifest: Manifest, rows: tuple[SliceRow, ...]) -> None:
-    digests = {path: digest for row in rows for path, digest in row.digests.items() if digest}
-    for path, digest in digests.items():
-        if file_sha256(manifest.path(path)) != digest:
-            raise DamagedInputError(
-                "the file is not the one that was indexed", where=printable(path), remedy=REMEDY
-            )
