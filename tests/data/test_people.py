@@ -19,28 +19,22 @@ from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 
 
 @pytest.mark.parametrize(
-    ("patient", "person"),
+    ("patient", "person", "institution"),
     [
-        ("TCGA_CS_4943_20000902", "TCGA_CS_4943"),
-        ("TCGA-DU-A5TW-19980228", "TCGA-DU-A5TW"),
-        ("sub-01_ses-2", "sub-01"),
-        ("BraTS-GLI-00006-001", "BraTS-GLI-00006"),
+        ("TCGA_CS_4943_20000902", "TCGA_CS_4943", "CS"),
+        ("TCGA-DU-A5TW-19980228", "TCGA-DU-A5TW", "DU"),
+        ("sub-01_ses-2", "sub-01", ""),
+        ("BraTS-GLI-00006-001", "BraTS-GLI-00006", ""),
         # BraTS 2021 numbers patients, not time points
-        ("BraTS2021_00006", "BraTS2021_00006"),
-        ("patient04_study1", "patient04"),
-        ("P7-visit_2", "P7"),
-        ("case_12", "case_12"),
-        ("TCGA_CS", "TCGA_CS"),
+        ("BraTS2021_00006", "BraTS2021_00006", ""),
+        ("patient04_study1", "patient04", ""),
+        ("P7-visit_2", "P7", ""),
+        ("case_12", "case_12", ""),
+        ("TCGA_CS", "TCGA_CS", ""),
     ],
 )
-def test_the_person_behind_a_study(patient: str, person: str) -> None:
-    assert person_of(patient) == person
-
-
-def test_the_institution_of_a_tcga_name() -> None:
-    assert institution_of("TCGA_CS_4943_20000902") == "CS"
-    assert institution_of("TCGA-HT-7692") == "HT"
-    assert institution_of("BraTS2021_00006") == ""
+def test_what_a_name_says(patient: str, person: str, institution: str) -> None:
+    assert (person_of(patient), institution_of(patient)) == (person, institution)
 
 
 def test_what_a_table_says(tmp_path: Path) -> None:

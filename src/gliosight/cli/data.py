@@ -45,10 +45,8 @@ HEAD, SHOWN = 5, 8
 
 
 class _InOrder(SuggestingGroup):
-    """Lists its commands in the order in which they are used."""
-
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The names, as they stand below."""
+        """The commands in the order in which they are used."""
         return list(self.commands)
 
 
@@ -121,11 +119,8 @@ def index_command(
             print_text(printable(note))
         print_text(f"manifest: {printable(str(out))}")
     if not whole.slices:
-        raise NothingReadableError(
-            "no slice can be used",
-            where=out.name,
-            remedy="its column excluded says why, slice by slice",
-        )
+        remedy = "its column excluded says why, slice by slice"
+        raise NothingReadableError("no slice can be used", where=out.name, remedy=remedy)
 
 
 @command.command("describe", short_help="Say what a data set holds (page: extra evaluate).")
@@ -152,11 +147,9 @@ def describe_command(
         page = out / PAGE
         check_file(page, overwrite=overwrite)
         if not manifest.used:
-            raise UnsupportedInputError(
-                "the manifest has no slice that can be used",
-                where=path.name,
-                remedy="leave out -o; its column excluded says why",
-            )
+            what = "the manifest has no slice that can be used"
+            remedy = "leave out -o; its column excluded says why"
+            raise UnsupportedInputError(what, where=path.name, remedy=remedy)
     summary = summarize(manifest)
     with _progress("describe", shown=not (quiet or as_json)) as tell:
         looked = look(manifest, tell)
@@ -188,12 +181,7 @@ def show_command(
     from gliosight.data.manifest import check_file, read_manifest
 
     with needs_extra("evaluate"):
-        from gliosight.data.drawing import (
-            check_suffix,
-            choose_rows,
-            draw_figure,
-            write_figure,
-        )
+        from gliosight.data.drawing import check_suffix, choose_rows, draw_figure, write_figure
 
     check_suffix(out)
     check_file(out, overwrite=overwrite)
@@ -298,13 +286,11 @@ def split_command(
     from gliosight.data import split as splits
     from gliosight.data.manifest import check_file, read_manifest
 
-    with_folds = folds is not None or by == "institution"
-    if folds is not None and by != "patient":
-        raise UsageError(f"--folds with --by {by}", remedy="leave out one of them")
-    if test is not None and with_folds:
+    for option, is_given in (("--folds", folds is not None), ("--whole", bool(whole))):
+        if is_given and by != "patient":
+            raise UsageError(f"{option} with --by {by}", remedy="leave out one of them")
+    if test is not None and (folds is not None or by == "institution"):
         raise UsageError("--test with folds", remedy="leave out --test: each fold is tested once")
-    if whole and by != "patient":
-        raise UsageError(f"--whole with --by {by}", remedy="leave out one of them")
     collections = tuple(dict.fromkeys(name for text in whole for name in text.split(",")))
     check_file(out, overwrite=overwrite)
     manifest = read_manifest(path)
@@ -314,16 +300,15 @@ def split_command(
     elif by == "institution":
         split = splits.split_institutions(manifest, seed=seed, validation=share)
     else:
-        shares = dict(splits.DEFAULT_SHARES)
-        shares |= {splits.VALIDATION: validation} if validation is not None else {}
-        shares |= {splits.TEST: test} if test is not None else {}
-        rest = 1 - shares[splits.VALIDATION] - shares[splits.TEST]
+        default = splits.DEFAULT_SHARES
+        validation = default[splits.VALIDATION] if validation is None else validation
+        test = default[splits.TEST] if test is None else test
+        rest = 1 - validation - test
         if rest < -1e-9:  # less is the rounding of floats
-            raise UsageError(
-                f"shares for validation and test of {1 - rest:g} in all",
-                remedy="leave a share for training: together they are 1 at most",
-            )
-        shares[splits.TRAIN] = max(rest, 0.0)
+            what = f"shares for validation and test of {1 - rest:g} in all"
+            remedy = "leave a share for training: together they are 1 at most"
+            raise UsageError(what, remedy=remedy)
+        shares = {splits.TRAIN: max(rest, 0.0), splits.VALIDATION: validation, splits.TEST: test}
         split = splits.split_parts(manifest, by=by, seed=seed, shares=shares, whole=collections)
     splits.write_split(split, out)
     if by == "slice":
@@ -337,15 +322,13 @@ def split_command(
         print_json({"split": str(out), "by": by, "seed": seed, "groups": groups})
     elif not quiet:
         header = ["group", "patients", "slices", "tumour slices"]
-        kinds = [kind for kind in ("collections", "institutions") if kind in groups[0]]
-        rows = [
-            [
-                *(group[name.replace(" ", "_")] for name in header),
-                *(" ".join(f"{name} {n}" for name, n in group[kind].items()) for kind in kinds),
-            ]
-            for group in groups
-        ]
-        _print_table([*header, *(f"{kind} (patients)" for kind in kinds)], rows)
+        rows = [[group[name.replace(" ", "_")] for name in header] for group in groups]
+        for kind in ("collections", "institutions"):
+            if kind in groups[0]:
+                header.append(f"{kind} (patients)")
+                for row, group in zip(rows, groups, strict=True):
+                    row.append(" ".join(f"{name} {n}" for name, n in group[kind].items()))
+        _print_table(header, rows)
         if split.has_folds and split.validation:
             print_text(f"of those outside the test fold, {split.validation:.0%} are for validation")
         print_text(f"split: {printable(str(out))}")
@@ -384,13 +367,14 @@ def _counts(manifest: Manifest, split: Split) -> list[dict[str, Any]]:
 
     groups: list[dict[str, Any]] = []
     for name, rows in split.rows_by_group(manifest).items():
-        patients = {row.patient: row for row in rows}.values()
-        collections = Counter(row.collection or NO_COLLECTION for row in patients)
-        institutions = Counter(row.institution or NO_INSTITUTION for row in patients)
         group = {"group": name, **asdict(group_of(rows))}
+        patients = {row.patient: row for row in rows}.values()
         if manifest.collections:
-            group["collections"] = dict(sorted(collections.items()))
-        groups.append(group | {"institutions": dict(sorted(institutions.items()))})
+            names = Counter(row.collection or NO_COLLECTION for row in patients)
+            group["collections"] = dict(sorted(names.items()))
+        names = Counter(row.institution or NO_INSTITUTION for row in patients)
+        group["institutions"] = dict(sorted(names.items()))
+        groups.append(group)
     return groups
 
 

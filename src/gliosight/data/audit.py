@@ -108,10 +108,7 @@ def audit(manifest: Manifest, split: Split | None = None, tell: Tell | None = No
         done += len(rows)
         if tell is not None:
             tell(done, len(manifest.used))
-    twins = [
-        *_same_files(manifest, sound, signatures),
-        *_near_pictures(manifest, sound, signatures),
-    ]
+    twins = _twins(manifest, sound, signatures)
     problems += [problem for problem, _, _ in twins]
     if split is not None:
         problems += _in_split(manifest, split, [(first, second) for _, first, second in twins])
@@ -254,65 +251,50 @@ def _unreadable(row: SliceRow, error: GliosightError) -> Problem:
     return Problem("unreadable", row.key, f"{error.what}: {error.where or row.image}")
 
 
-# A problem, and the two slices of it that are one picture or nearly so.
-_Twins = tuple[Problem, SliceRow, SliceRow]
-
-
-def _same_files(
+def _twins(
     manifest: Manifest, rows: list[SliceRow], signatures: list[NDArray[np.float32]]
-) -> Iterator[_Twins]:
-    """Files there twice, byte for byte, by pair of patients; slices that show nothing do not count."""
+) -> list[tuple[Problem, SliceRow, SliceRow]]:
+    """Pictures there twice, byte for byte or nearly: a problem and two slices for each pair of patients."""
+    if not rows:
+        return []
     by_digest: dict[str, list[SliceRow]] = defaultdict(list)
     for row, signature in zip(rows, signatures, strict=True):
-        # The slices of a volume are one file.
+        # The slices of a volume are one file; pictures that show nothing do not count.
         is_first = row is manifest.by_patient[row.patient][0]
         if is_first if row.kind == NIFTI else signature.any():
             by_digest[row.sha256].append(row)
-    pairs: dict[tuple[str, str], list[tuple[SliceRow, SliceRow]]] = defaultdict(list)
-    for same in by_digest.values():
-        for first, second in combinations(same, 2):
-            pairs[first.patient, second.patient].append((first, second))
-    for twins in pairs.values():
-        first, second = twins[0]
-        text = f"{_many(len(twins))} byte for byte in {second.patient}, such as {second.key}"
-        yield Problem("duplicate", first.key, text), first, second
-
-
-def _near_pictures(
-    manifest: Manifest, rows: list[SliceRow], signatures: list[NDArray[np.float32]]
-) -> Iterator[_Twins]:
-    """Slices that are nearly one picture, by pair of patients; files there twice are left out."""
-    if not rows:
-        return
     persons = [manifest.person_of(row.patient) for row in rows]
-    pairs: dict[tuple[str, str], list[tuple[float, SliceRow, SliceRow]]] = defaultdict(list)
-    for i, j, alike in near_pairs(np.stack(signatures), persons):
-        if rows[i].sha256 != rows[j].sha256:
-            pairs[rows[i].patient, rows[j].patient].append((alike, rows[i], rows[j]))
-    for near in pairs.values():
-        alike, first, second = max(near, key=lambda pair: pair[0])
-        most = f"most of all {second.key} ({alike:.3f})"
-        text = f"{_many(len(near))} nearly in {second.patient}, {most}"
-        yield Problem("near-duplicate", first.key, text), first, second
-
-
-def _many(pairs: int) -> str:
-    return "this picture is" if pairs == 1 else f"{pairs:,} pictures of this patient are"
+    pairs = {
+        "duplicate": [
+            (1.0, *pair) for same in by_digest.values() for pair in combinations(same, 2)
+        ],
+        "near-duplicate": [
+            (alike, rows[i], rows[j])
+            for i, j, alike in near_pairs(np.stack(signatures), persons)
+            if rows[i].sha256 != rows[j].sha256
+        ],
+    }
+    twins: list[tuple[Problem, SliceRow, SliceRow]] = []
+    for check in pairs:
+        by_patients: dict[tuple[str, str], list[tuple[float, SliceRow, SliceRow]]] = {}
+        for pair in pairs[check]:
+            by_patients.setdefault((pair[1].patient, pair[2].patient), []).append(pair)
+        for group in by_patients.values():
+            alike, first, second = max(group, key=lambda pair: pair[0])
+            how = f"byte for byte in {second.patient}, such as {second.key}"
+            if check == "near-duplicate":
+                how = f"nearly in {second.patient}, most of all {second.key} ({alike:.3f})"
+            many = f"{len(group):,} pictures of this patient are"
+            text = f"{'this picture is' if len(group) == 1 else many} {how}"
+            twins.append((Problem(check, first.key, text), first, second))
+    return twins
 
 
 def signatures_of(planes: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
     """The signatures of one patient's slices, (slices, 1024); those that show nothing are all 0."""
-    small = np.stack(
-        [
-            np.asarray(
-                Image.fromarray(plane.astype(np.float32)).resize(
-                    (SIDE, SIDE), Image.Resampling.BOX
-                ),
-                dtype=np.float32,
-            ).ravel()
-            for plane in planes
-        ]
-    )
+    pictures = (Image.fromarray(plane.astype(np.float32)) for plane in planes)
+    resized = (picture.resize((SIDE, SIDE), Image.Resampling.BOX) for picture in pictures)
+    small = np.stack([np.asarray(picture, dtype=np.float32).ravel() for picture in resized])
     span = float(max(map(np.max, planes))) - float(min(map(np.min, planes)))
     centred = small - small.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
@@ -378,11 +360,8 @@ def _on_several_sides(
         studies[person].add(row.patient)
         if row.collection in split.whole:
             collections[row.collection] |= sides[row.key]
-    for person, names in persons.items():
+    checked = [(" and ".join(sorted(studies[person])), "", persons[person]) for person in persons]
+    checked += [(name, "is to stay whole, and ", collections[name]) for name in collections]
+    for subject, words, names in checked:
         if len(names) > 1:
-            subject = " and ".join(sorted(studies[person]))
-            yield Problem("split", subject, f"stands in {', '.join(sorted(names))}")
-    for collection, names in collections.items():
-        if len(names) > 1:
-            text = f"is to stay whole, and stands in {', '.join(sorted(names))}"
-            yield Problem("split", collection, text)
+            yield Problem("split", subject, f"{words}stands in {', '.join(sorted(names))}")

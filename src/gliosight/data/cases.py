@@ -72,13 +72,8 @@ class Files:
     ----------
     image : Path
         The picture, or the FLAIR volume.
-    mask : Path, optional
     excluded : str
         Why the paths alone rule it out.
-    number : int
-        The picture's.
-    t1, t1c : Path, optional
-        Volumes of the other sequences.
     label, patient_id
         The table's, which `index` compares with the mask, and `find_cases` with the path.
     """
@@ -123,11 +118,9 @@ def find_cases(root: Path) -> Layout:
     if mode is not None and not stat.S_ISDIR(mode):
         files = _read_table(root)
         if all(picture.excluded for picture in files):
-            raise NothingReadableError(
-                f"no picture that the table names is there, of {len(files):,}",
-                where=root.name,
-                remedy="put the table into the folder of the data set",
-            )
+            what = f"no picture that the table names is there, of {len(files):,}"
+            remedy = "put the table into the folder of the data set"
+            raise NothingReadableError(what, where=root.name, remedy=remedy)
         return _of_table(files, root)
     folder = _of_folder(root)
     if mode_of(root / TABLE) is None:
@@ -185,27 +178,21 @@ def _of_folder(root: Path) -> Layout:
     cases += picture_cases
     patient, count = Counter(case.patient for case in cases).most_common(1)[0]
     if count > 1:
-        raise DamagedInputError(
-            f"{count} studies are named {patient}",
-            where=folder_name(root),
-            remedy="give each its own name, or index them apart",
-        )
+        what = f"{count} studies are named {patient}"
+        remedy = "give each its own name, or index them apart"
+        raise DamagedInputError(what, where=folder_name(root), remedy=remedy)
     ordered = sorted(cases, key=lambda case: natural_key(case.patient))
     return Layout(root, tuple(ordered), tuple(notes))
 
 
 def _nothing(root: Path, without_flair: int) -> GliosightError:
+    where = folder_name(root)
     if without_flair:
-        return UnsupportedInputError(
-            "no FLAIR among the NIfTI files",
-            where=folder_name(root),
-            remedy="name the files by their sequence, such as <case>_flair.nii.gz",
-        )
-    return NothingReadableError(
-        "no picture and no NIfTI file there" if any(root.iterdir()) else "the folder is empty",
-        where=folder_name(root),
-        remedy="give the folder of a data set, or its table; see docs/data.md for the layouts",
-    )
+        remedy = "name the files by their sequence, such as <case>_flair.nii.gz"
+        return UnsupportedInputError("no FLAIR among the NIfTI files", where=where, remedy=remedy)
+    what = "no picture and no NIfTI file there" if any(root.iterdir()) else "the folder is empty"
+    remedy = "give the folder of a data set, or its table; see docs/data.md for the layouts"
+    return NothingReadableError(what, where=where, remedy=remedy)
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, list[Path], tuple[Path, Path] | None]]:
@@ -275,11 +262,7 @@ def _without_word(name: str) -> str:
 def _by_patient(
     pictures: Iterable[Files], root: Path, gathering: AbstractSet[Path]
 ) -> tuple[list[Case], list[str]]:
-    """Patients of all pictures, and notes on what was dropped.
-
-    The names of the folders ``gathering`` are not a patient's. Raises `DamagedInputError` where two different
-    files are one slice of one patient.
-    """
+    """Patients of all pictures, and notes; the names of the folders ``gathering`` are not a patient's."""
     by_folder: dict[Path, list[Files]] = defaultdict(list)
     for picture in pictures:
         by_folder[picture.image.parent].append(picture)
@@ -310,10 +293,8 @@ def _named(folder: Path, pictures: list[Files], *, gathers: bool) -> Iterator[tu
     by_name = gathers or own or len(names) > 1
     for (name, number), picture in zip(places, pictures, strict=True):
         patient = name if by_name and name else folder.name
-        excluded = picture.excluded
-        if own and patient != folder.name:
-            excluded = excluded or f"lies in the folder of {folder.name}"
-        yield patient, replace(picture, number=number or 0, excluded=excluded)
+        odd = f"lies in the folder of {folder.name}" if own and patient != folder.name else ""
+        yield patient, replace(picture, number=number or 0, excluded=picture.excluded or odd)
 
 
 def _without_copies(slices: list[Files], root: Path) -> list[Files]:
@@ -322,12 +303,9 @@ def _without_copies(slices: list[Files], root: Path) -> list[Files]:
     for picture in sorted(slices, key=lambda picture: picture.number):
         first = by_number.setdefault(picture.number, picture)
         if not (_same(first.image, picture.image) and _same(first.mask, picture.mask)):
+            what = f"two files are slice {picture.number} of one patient"
             names = [path.relative_to(root).as_posix() for path in (first.image, picture.image)]
-            raise DamagedInputError(
-                f"two files are slice {picture.number} of one patient",
-                where=" and ".join(names),
-                remedy="keep only one of them",
-            )
+            raise DamagedInputError(what, where=" and ".join(names), remedy="keep only one of them")
     return list(by_number.values())
 
 

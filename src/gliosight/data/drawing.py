@@ -65,41 +65,19 @@ def render_page(manifest: Manifest, name: str, summary: Summary, look: Look) -> 
     Names of patients and files are hostile text: the template escapes them.
     """
     style = template_text("data", "describe.css")
-    digest = b64encode(sha256(style.encode()).digest()).decode("ascii")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
-        "form-action 'none'"
-    )
-    head = [
-        {
-            "patient": printable(row.patient),
-            "number": row.number,
-            "image": printable(row.image),
-            "mask": printable(row.mask),
-            "tumour": "yes" if row.tumour else "no",
-            "area": row.area_px,
-        }
-        for row in manifest.rows[:FIRST_ROWS]
-    ]
-    missing = [
-        (sequence, len(patients), len(summary.copied[sequence]), list(map(printable, patients)))
-        for sequence, patients in summary.missing.items()
-        if patients
-    ]
-    template = environment().from_string(template_text("data", "describe.html.j2"))
-    text = template.render(
-        policy=policy,
+    pages = environment()
+    pages.filters["printable"] = printable
+    text = pages.from_string(template_text("data", "describe.html.j2")).render(
         style=style,
+        style_digest=b64encode(sha256(style.encode()).digest()).decode("ascii"),
         name=printable(name),
         version=__version__,
         digest=manifest.sha256,
         research_use=RESEARCH_USE,
         summary=summary,
         look=look,
-        head=head,
-        spreads=summary.spreads,
-        missing=missing,
-        excluded=[(printable(reason), count) for reason, count in summary.excluded.items()],
+        head=manifest.rows[:FIRST_ROWS],
+        missing={name: patients for name, patients in summary.missing.items() if patients},
         plots=draw_plots(manifest),
     )
     return text.encode("utf-8", "backslashreplace")
@@ -158,7 +136,6 @@ def _volumes(manifest: Manifest) -> tuple[str, str, Figure]:
 
 
 def _positions(manifest: Manifest) -> tuple[str, str, Figure]:
-    """How often there is tumour, by the slice's position in its stack."""
     counts = np.zeros((2, BINS))
     for rows in manifest.by_patient.values():
         for k, row in enumerate(rows):
@@ -167,8 +144,7 @@ def _positions(manifest: Manifest) -> tuple[str, str, Figure]:
     figure, axes = _axes("place in the stack: first slice to last", "slices with tumour")
     part = 100 * counts[1] / np.maximum(counts[0], 1)
     axes.bar((np.arange(BINS) + 0.5) / BINS, part, width=0.92 / BINS, color=TUMOUR)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 100)
+    axes.set(xlim=(0, 1), ylim=(0, 100))
     axes.yaxis.set_major_formatter("{x:.0f} %")
     axes.xaxis.set_major_formatter("{x:.1f}")
     text = "Part of the slices that show tumour, by their place. What a guess by place alone knows."
@@ -183,9 +159,7 @@ def _legend(axes: Axes) -> None:
 
 def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+    axes = figure.add_subplot(xlabel=x, ylabel=y)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -205,20 +179,17 @@ def _saved(figure: Figure, kind: str, **options: Any) -> bytes:
 def check_suffix(path: Path) -> None:
     """Refuse a kind of picture that is not written; raises `UsageError`."""
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(
-            f"a figure cannot be written as {path.suffix or 'a file without suffix'}",
-            where=path.name,
-            remedy=f"choose one of {', '.join(SUFFIXES)}",
-        )
+        what = f"a figure cannot be written as {path.suffix or 'a file without suffix'}"
+        remedy = f"choose one of {', '.join(SUFFIXES)}"
+        raise UsageError(what, where=path.name, remedy=remedy)
 
 
 def choose_rows(manifest: Manifest, count: int, seed: int) -> list[SliceRow]:
     """Random slices with tumour, all of them where there are no more; raises `UnsupportedInputError`."""
     rows = sorted((row for row in manifest.used if row.tumour), key=lambda row: row.key)
     if not rows:
-        raise UnsupportedInputError(
-            "no slice of the manifest shows tumour", remedy="check its masks: gliosight data audit"
-        )
+        what = "no slice of the manifest shows tumour"
+        raise UnsupportedInputError(what, remedy="check its masks: gliosight data audit")
     count = min(count, len(rows))
     chosen = np.random.default_rng(seed).choice(len(rows), size=count, replace=False)
     return [rows[k] for k in chosen]
@@ -227,17 +198,10 @@ def choose_rows(manifest: Manifest, count: int, seed: int) -> list[SliceRow]:
 def read_shown(
     manifest: Manifest, row: SliceRow, *, flair: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_], float]:
-    """Read one slice as the figure shows it; raises `GliosightError`.
+    """Read one slice as the figure shows it: (rows, columns, 3) bytes, mask, and height by width of a pixel.
 
     A picture of three channels is shown as colours, as the tutorial does, or its FLAIR in grey; a volume as
-    FLAIR in grey, turned to radiological display where it has a geometry.
-
-    Returns
-    -------
-    picture : (rows, columns, 3) uint8 array
-    mask : (rows, columns) bool array
-    aspect : float
-        Height of a pixel by its width.
+    FLAIR in grey, turned to radiological display where it has a geometry. Raises `GliosightError`.
     """
     budget = Budget(DEFAULT_LIMITS)
     image = read_row(manifest, row, budget)

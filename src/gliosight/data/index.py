@@ -70,16 +70,8 @@ def index_roots(
     """Index one or several data sets into one manifest, which will lie in ``folder``.
 
     The collections of ``people`` go before those of the roots. Patients of the collections ``tumour_free``
-    need no mask.
-
-    Raises
-    ------
-    UsageError
-        A tumour-free collection that is not there.
-    DamagedInputError
-        Two patients of one name; a mask that marks pixels in a tumour-free collection.
-    GliosightError
-        See `gliosight.data.cases.find_cases`.
+    need no mask. Raises `UsageError` (such a collection is not there), `DamagedInputError` (two patients of
+    one name; a mask that marks pixels in such a collection), and what `find_cases` raises.
     """
     layouts = [find_cases(root.path) for root in roots]
     patients = _patients(roots, layouts, people, tumour_free)
@@ -155,22 +147,19 @@ def _patients(
             )
     if absent := sorted(free - collections):
         known = f"choose one of {', '.join(sorted(collections))}"
-        raise UsageError(
-            f"no collection {printable(absent[0])!r} for --tumour-free",
-            remedy=known if collections else "name the data set: NAME=PATH",
-        )
+        remedy = known if collections else "name the data set: NAME=PATH"
+        what = f"no collection {printable(absent[0])!r} for --tumour-free"
+        raise UsageError(what, remedy=remedy)
     return patients
 
 
 def _refuse_tumour(rows: list[SliceRow]) -> None:
     for row in rows:
         if row.tumour_free and row.tumour:
-            raise DamagedInputError(
-                f"the mask of {printable(row.key)}, which has no tumour by --tumour-free, marks "
-                f"{row.area_px:,} pixels",
-                where=printable(row.mask),
-                remedy="take this mask away, or leave the collection out of --tumour-free",
-            )
+            what = f"the mask of {printable(row.key)}, which has no tumour by --tumour-free, marks"
+            remedy = "take this mask away, or leave the collection out of --tumour-free"
+            where = printable(row.mask)
+            raise DamagedInputError(f"{what} {row.area_px:,} pixels", where=where, remedy=remedy)
 
 
 def _writer(root: Path, folder: Path) -> Writer:

@@ -242,12 +242,7 @@ def _row_of(header: Sequence[str], cells: Sequence[str]) -> SliceRow:
 
 
 def check_file(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output that is there, or that cannot be a file, before any work is done.
-
-    Raises
-    ------
-    CannotWriteError
-    """
+    """Raise `CannotWriteError` for an output that is there or cannot be a file, before any work is done."""
     what, remedy = "the output is there already", "choose another -o"
     try:
         mode = path.stat().st_mode
@@ -271,12 +266,7 @@ def check_file(path: Path, *, overwrite: bool) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all, with the folders above it.
-
-    Raises
-    ------
-    CannotWriteError
-    """
+    """Write a file, whole or not at all, and the folders above it; raises `CannotWriteError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

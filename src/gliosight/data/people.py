@@ -84,11 +84,8 @@ class Root:
 def read_people(path: Path) -> People:
     """Read a table of persons and collections.
 
-    Raises
-    ------
-    NothingReadableError
-    DamagedInputError
-        It is not such a table; a patient stands in it twice; a line says nothing, or contradicts another.
+    Raises `NothingReadableError` or `DamagedInputError`: it is not such a table, a patient stands in it twice,
+    or a line contradicts another.
     """
     content = read_bytes(path, "table", f"give a CSV file {REMEDY}")
     remedy = f"give one line for each patient, {REMEDY}"
@@ -104,9 +101,8 @@ def read_people(path: Path) -> People:
             if not patient or not (person or collection):
                 raise ValueError("a line without a patient, or without person and collection")
             if patient in entries:
-                raise ValueError(
-                    f"{printable(patient)} stands in line {entries[patient].line}, too"
-                )
+                line = entries[patient].line
+                raise ValueError(f"{printable(patient)} stands in line {line}, too")
             if collection and not _can_be_named(collection):
                 raise ValueError(f"a collection cannot be named {printable(collection)!r}")
             entries[patient] = Entry(person, collection, number)
@@ -145,10 +141,8 @@ def _parse_root(text: str, *, several: bool) -> Root:
     else:
         return Root(path)
     if not _can_be_named(name):
-        raise UsageError(
-            f"a collection cannot be named {printable(name)!r}",
-            remedy="name it in letters and digits: NAME=PATH",
-        )
+        what = f"a collection cannot be named {printable(name)!r}"
+        raise UsageError(what, remedy="name it in letters and digits: NAME=PATH")
     return Root(path, name)
 
 

@@ -51,8 +51,6 @@ class Split:
     ----------
     by : str
         ``"patient"``, ``"slice"`` or ``"institution"`` (a fold each).
-    seed : int
-    manifest_sha256 : str
     groups : mapping of str to tuple of str
         Names of the patients (by slice: ``patient:number``) of each part or fold.
     validation : float
@@ -101,27 +99,19 @@ class Split:
     def rows(self, manifest: Manifest, fold: str | None = None) -> dict[str, tuple[SliceRow, ...]]:
         """The used slices of each part; ``fold`` is the test part, needed with folds, wrong without.
 
-        Raises
-        ------
-        UsageError
-            A fold that is not there, or none where one is needed.
-        DamagedInputError
-            The split was made from another manifest, or does not cover this one.
+        Raises `UsageError` (no such fold, or none where one is needed) or `DamagedInputError` (the split was
+        made from another manifest, or does not cover this one).
         """
         if self.manifest_sha256 != manifest.sha256:
-            raise DamagedInputError(
-                "the split was made from another manifest",
-                remedy="give the manifest it was made from, or split anew: gliosight data split",
-            )
+            remedy = "give the manifest it was made from, or split anew: gliosight data split"
+            raise DamagedInputError("the split was made from another manifest", remedy=remedy)
         parts = self._parts(manifest, fold)
         part_of = {key: part for part, keys in parts.items() for key in keys}
         rows: dict[str, list[SliceRow]] = {part: [] for part in PARTS}
         for row in manifest.used:
             if self.key_of(row) not in part_of:
-                raise DamagedInputError(
-                    f"the split does not name {self.key_of(row)}",
-                    remedy="make it anew: gliosight data split",
-                )
+                what = f"the split does not name {self.key_of(row)}"
+                raise DamagedInputError(what, remedy="make it anew: gliosight data split")
             rows[part_of[self.key_of(row)]].append(row)
         return {part: tuple(own) for part, own in rows.items()}
 
@@ -131,10 +121,8 @@ class Split:
                 raise UsageError("this split has no folds", remedy="leave out --fold")
             return self.groups
         if fold is None or fold not in self.groups:
-            raise UsageError(
-                "which fold?" if fold is None else f"no fold {fold!r}",
-                remedy=f"give --fold, one of {', '.join(self.groups)}",
-            )
+            what = "which fold?" if fold is None else f"no fold {fold!r}"
+            raise UsageError(what, remedy=f"give --fold, one of {', '.join(self.groups)}")
         tested = set(self.groups[fold])
         others = [patient for patient in manifest.patients if patient not in tested]
         shares = {TRAIN: 1 - self.validation, VALIDATION: self.validation}
@@ -143,11 +131,11 @@ class Split:
 
     def rows_by_group(self, manifest: Manifest) -> dict[str, tuple[SliceRow, ...]]:
         """The used slices of each part or fold; those that the split does not name are left out."""
-        groups = {name: set(keys) for name, keys in self.groups.items()}
-        return {
-            name: tuple(row for row in manifest.used if self.key_of(row) in keys)
-            for name, keys in groups.items()
-        }
+        rows: dict[str, tuple[SliceRow, ...]] = {}
+        for name, group in self.groups.items():
+            keys = set(group)
+            rows[name] = tuple(row for row in manifest.used if self.key_of(row) in keys)
+        return rows
 
     def patients(self, manifest: Manifest, fold: str | None = None) -> Groups:
         """The patients of each part; by slice, a patient may stand in several."""
@@ -159,21 +147,13 @@ class Split:
     ) -> tuple[tuple[str, ...], ...]:
         """For each of several models the patients it is tested on: a fold for each, or all for one.
 
-        ``folds`` are the models' in their order; without, all folds as they stand.
-
-        Raises
-        ------
-        UsageError
-            Not as many models as folds, or a fold that is not there.
-        DamagedInputError
-            See `rows`.
+        ``folds`` are the models' in their order; without, all folds as they stand. Raises `UsageError` where
+        there are not as many models as folds, and what `rows` raises.
         """
         chosen: Sequence[str | None] = folds or (list(self.groups) if self.has_folds else [None])
         if len(chosen) != models:
-            raise UsageError(
-                f"{models} models for {len(chosen)} folds",
-                remedy="give one model for each fold, or name the models' folds with --folds",
-            )
+            remedy = "give one model for each fold, or name the models' folds with --folds"
+            raise UsageError(f"{models} models for {len(chosen)} folds", remedy=remedy)
         return tuple(self.patients(manifest, fold)[TEST] for fold in chosen)
 
 
@@ -194,18 +174,15 @@ def split_parts(
     shares = shares or DEFAULT_SHARES
     parts = [shares.get(part, -1.0) for part in PARTS]
     if min(parts) < 0 or not abs(sum(shares.values()) - 1) <= 1e-6:  # NaN neither
-        raise UsageError(
-            f"shares {', '.join(f'{share:g}' for share in shares.values())}",
-            remedy="give three shares for train, validation and test that add up to 1",
-        )
+        what = f"shares {', '.join(f'{share:g}' for share in shares.values())}"
+        remedy = "give three shares for train, validation and test that add up to 1"
+        raise UsageError(what, remedy=remedy)
     if by == SLICE:
         keys = np.asarray(sorted(row.key for row in manifest.used))
         np.random.default_rng(seed).shuffle(keys)
         ends = np.round(np.cumsum(parts) * len(keys)).astype(int)
-        groups = {
-            part: tuple(sorted(map(str, own)))
-            for part, own in zip(PARTS, np.split(keys, ends[:-1]), strict=True)
-        }
+        dealt = zip(PARTS, np.split(keys, ends[:-1]), strict=True)
+        groups = {part: tuple(sorted(map(str, own))) for part, own in dealt}
     else:
         ordered = dict(zip(PARTS, parts, strict=True))
         groups = _deal(manifest, manifest.patients, ordered, [seed], whole)
@@ -250,12 +227,10 @@ def split_institutions(manifest: Manifest, *, seed: int = 1, validation: float =
         name = institutions[manifest.person_of(patient)] or "unknown"
         groups[name] = (*groups.get(name, ()), patient)
     if len(groups) < 2:
-        raise UsageError(
-            "the patients are of one institution, or their names say none",
-            remedy="split --by patient instead",
-        )
-    ordered = dict(sorted(groups.items()))
-    return _with_folds(Split(INSTITUTION, seed, manifest.sha256, ordered, validation), manifest)
+        what = "the patients are of one institution, or their names say none"
+        raise UsageError(what, remedy="split --by patient instead")
+    split = Split(INSTITUTION, seed, manifest.sha256, dict(sorted(groups.items())), validation)
+    return _with_folds(split, manifest)
 
 
 def write_split(split: Split, path: Path) -> None:
@@ -267,11 +242,7 @@ def write_split(split: Split, path: Path) -> None:
 def read_split(path: Path, *, strict: bool = True) -> Split:
     """Read a split; without ``strict`` a patient may stand in two groups, which `audit` reports.
 
-    Raises
-    ------
-    NothingReadableError
-    DamagedInputError
-        It is not a split, or a patient stands in two of its groups.
+    Raises `NothingReadableError` or `DamagedInputError`.
     """
     remedy = "make one with: gliosight data split MANIFEST -o split.json"
     content = read_bytes(path, "split", remedy)
@@ -299,14 +270,9 @@ def _split_of(value: Any, *, strict: bool) -> Split:
     validation = float(value["validation"])
     if not 0 <= validation < 1:
         raise ValueError(f"validation {validation:g}")
-    return Split(
-        by=value["by"],
-        seed=int(value["seed"]),
-        manifest_sha256=str(value["manifest_sha256"]),
-        groups=groups,
-        validation=validation,
-        whole=tuple(map(str, value.get("whole", ()))),
-    )
+    seed, digest = int(value["seed"]), str(value["manifest_sha256"])
+    whole = tuple(map(str, value.get("whole", ())))
+    return Split(value["by"], seed, digest, groups, validation, whole)
 
 
 def _deal(

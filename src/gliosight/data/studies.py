@@ -36,17 +36,9 @@ MOST_LABELS = 16
 
 @dataclass(frozen=True)
 class Pixels:
-    """One picture.
+    """One picture, (rows, columns, 1 or 3), or one mask, (rows, columns); ``sha256`` is of the file's bytes.
 
-    Parameters
-    ----------
-    values : array
-        Of a picture (rows, columns, channels), one (FLAIR) or three (T1, FLAIR, T1C); of a mask
-        (rows, columns).
-    lossy : bool
-        It was compressed with loss.
-    sha256 : str
-        Of the file's bytes.
+    One channel is FLAIR, three are T1, FLAIR and T1C. ``lossy`` says whether it was compressed with loss.
     """
 
     values: NDArray[Any]
@@ -66,28 +58,23 @@ def read_picture(path: Path, where: str, budget: Budget) -> Pixels:
     else:
         picture = decode_picture(data, kind, where, budget)
     if len(picture.pages) != 1:
-        raise UnsupportedInputError(
-            f"a stack of {len(picture.pages)} pages",
-            where=where,
-            remedy="keep each slice in a file of its own",
-        )
+        what = f"a stack of {len(picture.pages)} pages"
+        remedy = "keep each slice in a file of its own"
+        raise UnsupportedInputError(what, where=where, remedy=remedy)
     values, _ = make_finite(picture.pages[0], "the picture", where)
     return Pixels(values, "LOSSY_SOURCE" in picture.notes, hashlib.sha256(data).hexdigest())
 
 
 def read_mask(path: Path, where: str, budget: Budget) -> Pixels:
-    """Read the mask of one slice; its values are (rows, columns), as in the file.
+    """Read the mask of one slice, with its values as in the file.
 
     Refused is what was compressed with loss, since it has no sharp edge, and what holds more than
     `MOST_LABELS` values, since it is an image.
     """
     picture = read_picture(path, where, budget)
     if picture.lossy:
-        raise UnsupportedInputError(
-            "compressed with loss, it has no sharp edge",
-            where=where,
-            remedy="save the mask as PNG or TIFF",
-        )
+        what, remedy = "compressed with loss, it has no sharp edge", "save the mask as PNG or TIFF"
+        raise UnsupportedInputError(what, where=where, remedy=remedy)
     values = picture.values.max(axis=-1)
     _check_labels(values, where)
     return replace(picture, values=values)
@@ -143,11 +130,9 @@ def size_text(shape: tuple[int, ...]) -> str:
 def _check_labels(values: NDArray[Any], where: str) -> None:
     count = len(values_of(values))
     if count > MOST_LABELS:
-        raise DamagedInputError(
-            f"it holds {count} values and is an image",
-            where=where,
-            remedy="give the mask, with 0 where there is no tumour",
-        )
+        what = f"it holds {count} values and is an image"
+        remedy = "give the mask, with 0 where there is no tumour"
+        raise DamagedInputError(what, where=where, remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -185,11 +170,9 @@ def read_labelled(manifest: Manifest, patient: str, *, check: bool = False) -> L
     rows = manifest.by_patient[patient]
     for row in rows:
         if not row.has_truth:
-            raise UnsupportedInputError(
-                "a slice has no mask",
-                where=printable(row.image),
-                remedy="leave the patient out, or give its masks and index anew",
-            )
+            remedy = "leave the patient out, or give its masks and index anew"
+            where = printable(row.image)
+            raise UnsupportedInputError("a slice has no mask", where=where, remedy=remedy)
     if check:
         digests = {path: digest for row in rows for path, digest in row.digests.items() if digest}
         for path, digest in digests.items():

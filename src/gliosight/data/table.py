@@ -22,11 +22,8 @@ def read_bytes(path: Path, what: str, remedy: str) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        raise NothingReadableError(
-            f"cannot read the {what}: {getattr(error, 'strerror', None) or error}",
-            where=path.name,
-            remedy=remedy,
-        ) from error
+        what = f"cannot read the {what}: {getattr(error, 'strerror', None) or error}"
+        raise NothingReadableError(what, where=path.name, remedy=remedy) from error
 
 
 @contextmanager
