@@ -6,12 +6,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
-from numpy.typing import NDArray
 
 from gliosight.data.audit import CHECKS, Audit, audit, names_patient, near_pairs, signatures_of
 from gliosight.data.index import index_roots
@@ -25,6 +23,7 @@ from tests.data.builders import (
     make_slices,
     manifest_of,
     write_patient,
+    write_picture,
 )
 from tests.read.builders import make_volume, write_nifti
 
@@ -62,13 +61,9 @@ def _mask(manifest: Manifest, number: int) -> Path:
     return manifest.folder / CS / f"{CS}_{number}_mask.tif"
 
 
-def _write(path: Path, values: NDArray[Any]) -> None:
-    tifffile.imwrite(path, values, photometric="rgb" if values.ndim == 3 else "minisblack")
-
-
 def _write_both(manifest: Manifest, number: int) -> None:
     for path in (_image(manifest, number), _mask(manifest, number)):
-        _write(path, np.zeros((16, 16), np.uint8))
+        write_picture(path, np.zeros((16, 16), np.uint8))
 
 
 def _truncate(path: Path) -> None:
@@ -81,12 +76,12 @@ def _truncate(path: Path) -> None:
         (lambda m: _image(m, 3).unlink(), {"unreadable": [f"{CS}:3"]}),
         (lambda m: _truncate(_image(m, 3)), {"unreadable": [f"{CS}:3"]}),
         (lambda m: _truncate(_mask(m, 3)), {"unreadable": [f"{CS}:3"]}),
-        (lambda m: _write(_image(m, 1), make_slices(9)[0]), {"changed": [f"{CS}:1"]}),
-        (lambda m: _write(_mask(m, 3), make_masks()[2] // 255 * 7),
+        (lambda m: write_picture(_image(m, 1), make_slices(9)[0]), {"changed": [f"{CS}:1"]}),
+        (lambda m: write_picture(_mask(m, 3), make_masks()[2] // 255 * 7),
          {"changed": [f"{CS}:3"], "mask-values": [f"{CS}:3"]}),
-        (lambda m: _write(_mask(m, 3), np.zeros(SIZE, np.uint8)),
+        (lambda m: write_picture(_mask(m, 3), np.zeros(SIZE, np.uint8)),
          {"changed": [f"{CS}:3"], "label": [f"{CS}:3"]}),
-        (lambda m: _write(_mask(m, 1), np.zeros((8, 8), np.uint8)),
+        (lambda m: write_picture(_mask(m, 1), np.zeros((8, 8), np.uint8)),
          {"changed": [f"{CS}:1"], "size": [f"{CS}:1"]}),
         (lambda m: _write_both(m, 1), {"changed": [f"{CS}:1"] * 2, "size": [f"{CS}:1"]}),
     ],
@@ -101,7 +96,7 @@ def test_what_happens_to_files_is_reported(
 def _write_few_pixels(path: Path) -> None:
     mask = np.zeros(SIZE, np.uint8)
     mask[3, 3:8] = 255
-    _write(path, mask)
+    write_picture(path, mask)
 
 
 @pytest.mark.parametrize(
@@ -178,8 +173,10 @@ def test_a_slice_that_is_nearly_anothers_is_reported(how: str, sound: Manifest) 
     folder = sound.folder / HT
     if how == "deeper":  # one depth to a patient
         for path in folder.glob("*[0-9].tif"):
-            _write(path, tifffile.imread(path).astype(np.uint16) * 64)
-    _write(folder / f"{HT}_4.tif", changed.astype(np.uint16 if how == "deeper" else np.uint8))
+            write_picture(path, tifffile.imread(path).astype(np.uint16) * 64)
+    write_picture(
+        folder / f"{HT}_4.tif", changed.astype(np.uint16 if how == "deeper" else np.uint8)
+    )
     manifest = manifest_of(sound.folder)
     assert _problems(audit(manifest)) == {"near-duplicate": [f"{CS}:3"]}
     # Pictures of one person may be alike.
@@ -189,7 +186,7 @@ def test_a_slice_that_is_nearly_anothers_is_reported(how: str, sound: Manifest) 
 
 def test_blank_slices_are_no_duplicates(sound: Manifest) -> None:
     for name in (CS, DU):
-        _write(sound.folder / name / f"{name}_1.tif", np.zeros((*SIZE, 3), np.uint8))
+        write_picture(sound.folder / name / f"{name}_1.tif", np.zeros((*SIZE, 3), np.uint8))
     assert audit(manifest_of(sound.folder)).problems == ()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,7 +112,7 @@ def test_no_manifest_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keys", ["a1 a2 b1 a3", "a2 a1", "a1 a1"])
 def test_slices_out_of_order_or_twice_are_refused(keys: str) -> None:
-    rows = tuple(make_row(one[0], int(one[1])) for one in keys.split())
+    rows = tuple(make_row(key[0], int(key[1])) for key in keys.split())
     with pytest.raises(DamagedInputError):
         Manifest(rows, Path())
 
@@ -155,7 +156,7 @@ def test_who_a_patient_is() -> None:
         make_row("p", 1, excluded="no mask", collection="bad"),
     )
     manifest = Manifest(rows, Path())
-    assert {manifest.person_of(one) for one in manifest.patients} == {"TCGA_CS_4944"}
+    assert set(map(manifest.person_of, manifest.patients)) == {"TCGA_CS_4944"}
     assert manifest.collections == ("brats", "lgg")
     assert Manifest(rows[2:], Path()).collections == ()
 
@@ -173,22 +174,27 @@ def test_an_output_in_the_way_is_refused(tmp_path: Path) -> None:
     check_file(tmp_path / "new" / "m.csv", overwrite=False)
     (tmp_path / "m.csv").touch()
     check_file(tmp_path / "m.csv", overwrite=True)
-    for path, overwrite in (
-        (tmp_path / "m.csv", False),
-        (tmp_path, True),
-        (tmp_path / "x\0", False),
+    (tmp_path / "link").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe")
+    for name, overwrite, words in (
+        ("m.csv", False, "--overwrite"),
+        ("link", False, "--overwrite"),
+        ("", True, "a folder"),
+        ("pipe", True, "a device"),
+        ("x\0", False, "null"),
+        ("m.csv/n.csv", False, "n.csv"),
     ):
-        with pytest.raises(CannotWriteError):
-            check_file(path, overwrite=overwrite)
+        with pytest.raises(CannotWriteError, match=words):
+            check_file(tmp_path / name, overwrite=overwrite)
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     write_whole(tmp_path / "a" / "m.csv", b"first")
     write_whole(tmp_path / "a" / "m.csv", b"second")
-    assert [one.name for one in (tmp_path / "a").iterdir()] == ["m.csv"]
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["m.csv"]
     assert (tmp_path / "a" / "m.csv").read_bytes() == b"second"
     (tmp_path / "file").touch()
     for path in (tmp_path / "a", tmp_path / "file" / "m.csv", tmp_path / ("x" * 300)):
         with pytest.raises(CannotWriteError):
             write_whole(path, b"")
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["a", "file"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file"]

@@ -93,12 +93,10 @@ def test_what_a_root_is_called(tmp_path: Path) -> None:
     table.touch()
     (tmp_path / "a=b").mkdir()
     assert parse_roots([str(tmp_path)]) == (Root(tmp_path),)
-    assert [one.collection for one in parse_roots([str(table), str(tmp_path / "free")])] == [
-        "lgg",
-        "free",
-    ]
+    several = parse_roots([str(table), str(tmp_path / "free")])
+    assert [root.collection for root in several] == ["lgg", "free"]
     assert parse_roots([f"x={tmp_path / 'a=b'}"]) == (Root(tmp_path / "a=b", "x"),)
-    for given, words in (
+    for text, words in (
         ("x=", "no path"),
         ("", "empty"),
         ("a,b=c", "cannot be named"),
@@ -107,7 +105,7 @@ def test_what_a_root_is_called(tmp_path: Path) -> None:
         ("a\nb=c", "cannot be named"),
     ):
         with pytest.raises(UsageError, match=words):
-            parse_roots([given])
+            parse_roots([text])
     with pytest.raises(UsageError, match="'a=b'"):
         parse_roots([str(tmp_path / "a=b"), str(tmp_path)])
     # A path that holds the sign, there or not.
@@ -126,8 +124,8 @@ def test_the_benchmarks_table_and_split_agree() -> None:
         folds.setdefault(people.person(patient) or person_of(patient), set()).add(fold)
         if collection := people.collection(patient):
             folds.setdefault(f"all of {collection}", set()).add(fold)
-    assert {name for name, found in folds.items() if len(found) > 1} == set()
+    assert [name for name, sides in folds.items() if len(sides) > 1] == []
     assert {name for name in folds if name.startswith("all of")} == {
-        f"all of {one}" for one in split.whole
+        f"all of {collection}" for collection in split.whole
     }
     assert len(fold_of) - len([name for name in folds if not name.startswith("all of")]) == 9

@@ -105,14 +105,6 @@ def test_each_model_is_asked_about_its_own_fold() -> None:
         split.rows(manifest)
 
 
-def test_another_seed_gives_another_split() -> None:
-    manifest = make_manifest({f"TCGA_CS_{k:04d}_20000101": k * k for k in range(40)})
-    groups = [split_parts(manifest, seed=seed).groups for seed in range(5)]
-    assert all(one != groups[0] for one in groups[1:])
-    tested = {one for group in groups for one in group[TEST]}
-    assert len(tested) > len(groups[0][TEST])
-
-
 def test_groups_are_alike_in_institution_and_volume() -> None:
     rng = np.random.default_rng(0)
     codes = ["CS"] * 20 + ["DU"] * 40 + ["HT"] * 40
@@ -177,9 +169,9 @@ def test_more_whole_collections_than_folds() -> None:
         for k in range(size)
     ]
     split = split_folds(Manifest(tuple(rows), Path()), 2, whole="abcd")
-    counts = [Counter(one[0] for one in names) for names in split.groups.values()]
-    assert sorted(sorted((one - Counter(e=9)).values()) for one in counts) == [[3, 6], [4, 5]]
-    assert [one["e"] for one in counts] == [3, 3]
+    counts = [Counter(name[0] for name in names) for names in split.groups.values()]
+    assert [count.pop("e") for count in counts] == [3, 3]
+    assert sorted(sorted(count.values()) for count in counts) == [[3, 6], [4, 5]]
 
 
 def test_whole_collections_that_share_a_person_are_one() -> None:
@@ -232,11 +224,7 @@ def test_a_split_of_a_manifest_without_collections_stays_what_it_was() -> None:
 def test_by_slice_parts_a_patient() -> None:
     manifest = make_manifest({f"p{k}": 5 for k in range(6)}, slices=20)
     split = split_parts(manifest, by="slice")
-    assert {part: len(keys) for part, keys in split.groups.items()} == {
-        TRAIN: 87,
-        VALIDATION: 15,
-        TEST: 18,
-    }
+    assert [len(split.groups[part]) for part in (TRAIN, VALIDATION, TEST)] == [87, 15, 18]
     patients = split.patients(manifest)
     assert set(patients[TRAIN]) & set(patients[TEST])
 
@@ -248,8 +236,8 @@ def test_leave_one_institution_out() -> None:
     split = split_institutions(manifest, validation=0.25)
     assert list(split.groups) == ["CS", "DU"]
     parts = split.patients(manifest, "CS")
-    assert {institution_of(one) for one in parts[TEST]} == {"CS"}
-    assert {institution_of(one) for one in (*parts[TRAIN], *parts[VALIDATION])} == {"DU"}
+    assert set(map(institution_of, parts[TEST])) == {"CS"}
+    assert set(map(institution_of, (*parts[TRAIN], *parts[VALIDATION]))) == {"DU"}
     with pytest.raises(UsageError, match="one institution"):
         split_institutions(make_manifest({"a": 1, "b": 2}))
 
@@ -293,9 +281,8 @@ def test_a_split_is_read_as_it_was_written(tmp_path: Path) -> None:
     for split in (split_parts(manifest), split_folds(manifest, 3, validation=0.2), whole):
         write_split(split, tmp_path / "split.json")
         assert read_split(tmp_path / "split.json") == split
-        assert ("whole" in json.loads((tmp_path / "split.json").read_text("utf-8"))) == bool(
-            split.whole
-        )
+        content = json.loads((tmp_path / "split.json").read_text("utf-8"))
+        assert ("whole" in content) == bool(split.whole)
     assert replace(whole, whole=()).sha256 != whole.sha256
 
 

@@ -2,12 +2,6 @@
 
 `audit` opens every file again, since what was indexed may have changed, and reports problems, each of a check
 of `CHECKS`. docs/data.md says for each check what causes it and what to do.
-
-Nearly one picture: a slice's FLAIR is averaged down to 32 x 32 pixels, its mean is taken off and its length
-set to one; that is its *signature*. Two slices of different persons are near-duplicates when the product of
-their signatures, the correlation of the small pictures, is at least 0.99. Other brightness and contrast,
-noise, another depth and lossy compression stay above it. In the LGG set the most alike slices of two patients
-reach 0.976. A picture that was moved, turned or mirrored is not found.
 """
 
 from __future__ import annotations
@@ -62,7 +56,8 @@ CHECKS = {
 TINY_PX = 20
 # A tumour on the first or last slice that has this part of the patient's largest area is cut off.
 CUT_OFF_FROM = 0.1
-# Pixels of a side of the small pictures, and their correlation from which two are nearly one picture.
+# Pixels of a side of the small pictures, and their correlation from which two are nearly one picture. In the
+# LGG set the most alike slices of two patients reach 0.976.
 SIDE, NEAR = 32, 0.99
 # A slice whose small picture varies less than this part of its patient's range shows nothing.
 BLANK_BELOW = 0.01
@@ -291,7 +286,11 @@ def _twins(
 
 
 def signatures_of(planes: Sequence[NDArray[Any]]) -> NDArray[np.float32]:
-    """The signatures of one patient's slices, (slices, 1024); those that show nothing are all 0."""
+    """One patient's slices as small pictures without mean and of length one; blank ones all 0.
+
+    The product of two signatures is the correlation of the small pictures: brightness, contrast, noise,
+    depth and compression hardly change it.
+    """
     pictures = (Image.fromarray(plane.astype(np.float32)) for plane in planes)
     resized = (picture.resize((SIDE, SIDE), Image.Resampling.BOX) for picture in pictures)
     small = np.stack([np.asarray(picture, dtype=np.float32).ravel() for picture in resized])

@@ -1,16 +1,8 @@
-"""Which files of a data set are which slice of which patient (data).
+"""Which files of a data set are which slice of which patient, by names and paths (data).
 
-Names and paths decide; `index` reads the pixels. Four layouts are known, and may stand side by side:
-
-- that of the LGG set: ``<patient>_<number>.tif`` with ``<patient>_<number>_mask.tif`` beside it;
-- NIfTI cases: one FLAIR, T1, T1C and one segmentation to a case, by their names (BraTS and alike);
-- pairs of folders: ``images/`` and ``masks/``, a picture and its mask having the same stem;
-- a table, ``data_mask.csv``, with the columns ``image_path`` and ``mask_path``, mostly also ``patient_id``
-  and ``mask`` (0 or 1).
-
-The patient of a picture is its name without the slice number, where a folder holds several such names or is
-named so itself; else it is the folder's name. The name of a folder that only gathers pictures (the data
-set's own, ``images``) is not a patient's.
+Four layouts may stand side by side: that of the LGG set, with each mask beside its picture; NIfTI cases
+(BraTS and alike); pairs of folders, ``images/`` and ``masks/``; and a table, ``data_mask.csv``. docs/data.md
+describes them, and how a patient is named.
 """
 
 from __future__ import annotations

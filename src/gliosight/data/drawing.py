@@ -1,7 +1,6 @@
-"""What `data describe` and `data show` draw: a data set's page, and slices (data; extra: evaluate).
+"""What `data describe` and `data show` draw (data; extra: evaluate).
 
-The page is one HTML file with its style and plots inside: no script, no network, no patient's image. The
-tutorial's figure shows patients' images: slice, mask, and the slice with its mask in red.
+The page has its style and plots inside, no script, and no patient's image. The figure shows patients' images.
 """
 
 from __future__ import annotations

@@ -1,14 +1,7 @@
 """From the files of one or several data sets to the rows of a manifest (data).
 
 Every file is opened and decoded once, so that nothing damaged is met later in training: a slice that cannot
-be used stays in the manifest, with the reason in its column ``excluded``.
-
-A slice is excluded whose picture or mask is missing, damaged or of a kind that is not read; whose mask is of
-another size than its picture, or an image; whose size or depth differs from that of the patient's other
-slices (the most frequent one counts). A patient is excluded whose FLAIR has no contrast, has a few values
-only, or is named as another sequence. Which sequences are really there is decided for the patient as a whole,
-by the rule of `gliosight.read.copies`; T1 and T1C on another grid than FLAIR count where the read stage
-resamples them onto it.
+be used stays in the manifest, with the reason in its column ``excluded``. docs/data.md lists the reasons.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """The manifest: one row for each slice of a data set (data).
 
-A CSV file with the columns of `COLUMNS`, in memory a frozen `Manifest`; `index` makes it. Paths are relative
-to the folder that the manifest lies in, so that both can be moved together.
-
-A *patient* is one study of one person (the LGG set has one study each), a *collection* a data set of its own:
-a cohort, a site, a challenge. Rows of a patient stand together, in the order of their numbers: inferior to
-superior for pictures in the LGG layout, as stored for NIfTI.
+A CSV file, which `index` makes. Its paths are relative to its folder. A *patient* is one study of one
+person, a *collection* a data set of its own: a cohort, a site, a challenge. Rows of a patient stand
+together, in the order of their numbers: inferior to superior for pictures in the LGG layout, as stored for
+NIfTI.
 """
 
 from __future__ import annotations
@@ -41,8 +39,7 @@ class SliceRow:
         The number in the picture's name, or the index along the volume's slice axis, from 0.
     image, t1, t1c, mask : str
         Paths of a picture per slice (three channels are T1, FLAIR, T1C; one is FLAIR), or of volumes, which
-        the rows share. Empty if that file does not exist. In a mask, values other
-        than 0 are tumour.
+        the rows share; empty without such a file. In a mask, values other than 0 are tumour.
     sequences, copies : tuple of str
         Those of `SEQUENCES` that are really there, and those that are a copy of another, in that order.
     excluded : str
@@ -100,17 +97,8 @@ MARKED = ("=", "+", "-", "@", "\t", "\r", "'")
 class Manifest:
     """All slices of a data set, patients together, each in the order of its numbers.
 
-    Parameters
-    ----------
-    rows : tuple of SliceRow
-    folder : Path
-        What the rows' paths are relative to.
-
-    Raises
-    ------
-    DamagedInputError
-        A patient's rows do not stand together, a slice is there twice, or a patient is of two
-        collections or persons.
+    Paths of rows are relative to ``folder``. Raises `DamagedInputError`: a patient's rows do not stand
+    together, a slice is there twice, or a patient is of two collections or persons.
     """
 
     rows: tuple[SliceRow, ...]
@@ -200,12 +188,8 @@ def _cell(value: object) -> str:
 def read_manifest(path: Path) -> Manifest:
     """Read a manifest; unknown columns are ignored.
 
-    Raises
-    ------
-    NothingReadableError
-        There is no such file.
-    DamagedInputError
-        The file is not a manifest, or a value does not fit its column; the message names the line.
+    Raises `NothingReadableError` or `DamagedInputError`, which names the line whose value does not fit its
+    column.
     """
     remedy = "make one with: gliosight data index ROOT -o manifest.csv"
     content = read_bytes(path, "manifest", remedy)

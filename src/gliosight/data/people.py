@@ -1,8 +1,7 @@
 """Who a patient is, and which collection a data set is (data).
 
 A patient's name may say the person and the institution. What names do not say, the table of ``--people``
-says, a CSV file with the column ``patient`` and at least one of ``person`` and ``collection``; and a
-collection is named where its ROOT is given.
+says; a collection is named where its ROOT is given.
 """
 
 from __future__ import annotations
@@ -84,8 +83,8 @@ class Root:
 def read_people(path: Path) -> People:
     """Read a table of persons and collections.
 
-    Raises `NothingReadableError` or `DamagedInputError`: it is not such a table, a patient stands in it twice,
-    or a line contradicts another.
+    Raises `NothingReadableError` or `DamagedInputError`: it is not such a table, a patient stands in it
+    twice, or a line contradicts another.
     """
     content = read_bytes(path, "table", f"give a CSV file {REMEDY}")
     remedy = f"give one line for each patient, {REMEDY}"

@@ -1,17 +1,8 @@
 """Which patients are trained on and which are scored: the split file (data).
 
-A frozen `Split`, kept as JSON with the manifest's digest, so that a run and its score can be held against the
-very same patients. A split is either *parts* (train, validation, test) or *folds*; with folds, fold ``k`` is
-the test part of run ``k``, and a share of the other patients its validation part.
-
-Patients are ordered by collection, institution and tumour volume. The seed shuffles neighbours in that order,
-as many as it takes for the smallest part to get one of them; then they are dealt out along it, always to the
-part that is furthest below its share, and the seed breaks ties. So parts are alike in collections,
-institutions and sizes, and each share is met within one patient. A person (`Manifest.person_of`) is never on
-two sides. Splitting by slice, as the tutorial does, puts patients on both sides; it shows what that is worth.
-
-A collection that is to stay *whole* is in one part or fold, so that no cohort judges itself. Whole
-collections are dealt first, the largest first; the others are dealt as if these were not there.
+A split is either *parts* (train, validation, test) or *folds*; with folds, fold ``k`` is the test part of run
+``k``, and a share of the other patients its validation part. docs/data.md has the rule by which patients are
+dealt out. A person is never on two sides, except with a split by slice.
 """
 
 from __future__ import annotations
@@ -282,7 +273,7 @@ def _deal(
     seed: Sequence[int],
     whole: Sequence[str],
 ) -> Groups:
-    """Deal patients out by the rule of the module's first lines; ``shares`` add up to 1."""
+    """Deal patients out by the rule of docs/data.md; ``shares`` add up to 1."""
     generator = np.random.default_rng(seed)
     persons: dict[str, list[str]] = {}
     for patient in sorted(patients):

@@ -1,8 +1,7 @@
 """The files of a data set as arrays, and a manifest's patient as a study with its truth (data).
 
-The read stage decodes; here a picture is one slice, and a mask holds few values and has a sharp edge. What
-cannot be read raises one of the `GliosightError`, with ``where`` for the file. Training and evaluation both
-start from `read_labelled`, which reads the files that the manifest names as the product reads a user's study.
+The read stage decodes; here a picture is one slice, and a mask holds few values and has a sharp edge.
+Training and evaluation start from `read_labelled`, which reads as the product reads a user's study.
 """
 
 from __future__ import annotations
@@ -158,14 +157,9 @@ class LabelledStudy:
 def read_labelled(manifest: Manifest, patient: str, *, check: bool = False) -> LabelledStudy:
     """Read a patient's used slices and their masks.
 
-    With ``check`` every file is compared with the digest it had when it was indexed.
-
-    Raises
-    ------
-    DamagedInputError
-        A file that has changed since, a mask of another size, or slices that do not fit together.
-    UnsupportedInputError
-        A row without a mask, of a patient that is not known to have no tumour.
+    With ``check`` every file is compared with the digest it had when it was indexed. Raises
+    `DamagedInputError` (a file has changed, or the slices do not fit together) or `UnsupportedInputError` (a
+    row has no mask, and its patient is not known to have no tumour).
     """
     rows = manifest.by_patient[patient]
     for row in rows:
