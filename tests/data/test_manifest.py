@@ -83,7 +83,7 @@ def test_columns_of_others_are_ignored_and_some_may_be_missing(tmp_path: Path) -
         (",1,9,T1+FLAIR+T1C", ",maybe,9,T1+FLAIR+T1C", "maybe"),
         ("T1+FLAIR+T1C", "T1+FLAIR+T2", "T2"),
         ("p,1,slices", "p,slices", "values instead of"),
-        ("p,1,slices", '"p,1,slices', "line"),
+        ("p,1,slices", '"p,1,slices', "not CSV.*line 2"),
         (",,,,,0\np,2", ",,,,,yes\np,2", "tumour_free 'yes'"),
         (",,,,,0\np,2", ",,,,,1\np,2", "tumour is 1 and tumour_free is 1"),
         (",,,,,0\np,2", ",,,brats,,0\np,2", "differ in the column collection"),

@@ -68,7 +68,7 @@ def test_what_a_table_says(tmp_path: Path) -> None:
         ("patient,collection\np,'a,b'", "3 values"),
         ('patient,collection\np,"a,b"', "cannot be named 'a,b'.*line 2"),
         ("patient,person\na,b\nb,c", "a is the person b, who is c by line 3.*line 2"),
-        ('patient,person\n"a,b', "line"),
+        ('patient,person\na,b\n"c,d\ne,f', "not CSV, unexpected end of data.*line 3"),
     ],
 )  # fmt: skip
 def test_a_damaged_table_names_the_line(text: str, words: str, tmp_path: Path) -> None:

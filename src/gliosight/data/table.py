@@ -38,12 +38,26 @@ def csv_lines(
     text = content.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
     if not any_bytes and _SURROGATE.search(text):
         raise DamagedInputError("it is not a CSV file in UTF-8", where=name, remedy=remedy)
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    number = 0
+
+    def lines() -> Iterator[tuple[int, list[str]]]:
+        nonlocal number
+        for cells in reader:
+            number = reader.line_num
+            if cells:
+                yield number, cells
+
     try:
-        header = [cell.strip() for cell in next(lines, [])]
-        yield header, ((lines.line_num, cells) for cells in lines if cells)
-    except (ValueError, csv.Error) as error:
-        where = f"{name}, line {max(lines.line_num, 1)}"
+        header = [cell.strip() for cell in next(reader, [])]
+        number = 1
+        yield header, lines()
+    except csv.Error as error:
+        # Most often a quotation mark that is not closed: the line after the last whole one.
+        what, where = f"it is not CSV, {error}", f"{name}, line {number + 1}"
+        raise DamagedInputError(what, where=where, remedy=remedy) from error
+    except ValueError as error:
+        where = f"{name}, line {number}"
         raise DamagedInputError(str(error), where=where, remedy=remedy) from error
 
 
