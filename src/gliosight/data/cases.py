@@ -142,11 +142,9 @@ def _of_folder(root: Path) -> Layout:
     orphans = without_flair = 0
     for folder, paths, pair in _walk(root):
         nifti = [path for path in paths if _is_nifti(path)]
-        sides: tuple[list[Path], list[Path]] = ([], [])
-        for path in paths:
-            if not _is_nifti(path):
-                sides[is_mask(path.name)].append(path)
-        matched, alone = _with_masks(folder, sides[0], folder, sides[1])
+        images = [path for path in paths if not _is_nifti(path) and not is_mask(path.name)]
+        masks = [path for path in paths if not _is_nifti(path) and is_mask(path.name)]
+        matched, alone = _with_masks(folder, images, folder, masks)
         if pair is not None:
             gathering.add(pair[0])
             below = [[path for _, paths, _ in _walk(side) for path in paths] for side in pair]
@@ -198,15 +196,18 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[Path], tuple[Path, Path] | No
         where = folder_name(root) if folder == root else folder.relative_to(root).as_posix()
         raise cannot_read(error, where) from error
 
+    if is_result(root):
+        return
     visited: set[tuple[int, int]] = set()
-    for name, subfolders, files in os.walk(root, followlinks=True, onerror=fail):
-        folder = Path(name)
+    for folder_path, subfolders, files in os.walk(root, followlinks=True, onerror=fail):
+        folder = Path(folder_path)
         status = folder.stat()
-        if (status.st_dev, status.st_ino) in visited or is_result(folder):
+        if (status.st_dev, status.st_ino) in visited:
             subfolders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
-        subfolders[:] = sorted((name for name in subfolders if name[0] != "."), key=natural_key)
+        entered = [name for name in subfolders if name[0] != "." and not is_result(folder / name)]
+        subfolders[:] = sorted(entered, key=natural_key)
         images = [name for name in subfolders if name.lower() in IMAGE_FOLDERS]
         masks = [name for name in subfolders if name.lower() in MASK_FOLDERS]
         pair = None
