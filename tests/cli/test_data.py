@@ -303,7 +303,7 @@ def test_a_missing_extra_is_named(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in list(sys.modules):
-        if name == "gliosight.data.figures" or name.startswith(f"{module}."):
+        if name == "gliosight.data.drawing" or name.startswith(f"{module}."):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     done = call("data", *(text.format(manifest) for text in arguments))

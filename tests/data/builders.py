@@ -23,20 +23,22 @@ MARKED = (3, 4)
 def make_slices(seed: int, count: int = 6, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
     """(slices, rows, columns, 3): blotches of their own for each seed, slice and sequence."""
     rng = np.random.default_rng(seed)
-    rows, columns = size
-    coarse = rng.integers(20, 220, (count, rows // 4, columns // 4, 3))
+    coarse = rng.integers(20, 220, (count, size[0] // 4, size[1] // 4, 3))
     fine = coarse.repeat(4, axis=1).repeat(4, axis=2) + rng.integers(0, 30, (count, *size, 3))
     return fine.astype(np.uint8)
 
 
-def make_masks(
-    count: int = 6, size: tuple[int, int] = SIZE, marked: Iterable[int] = MARKED
-) -> NDArray[np.uint8]:
+def make_masks(count: int = 6, marked: Iterable[int] = MARKED) -> NDArray[np.uint8]:
     """(slices, rows, columns) of 0 and 255: a square on the marked slices, counted from 1."""
-    masks = np.zeros((count, *size), np.uint8)
+    masks = np.zeros((count, *SIZE), np.uint8)
     for number in marked:
         masks[number - 1, 8:14, 10 : 14 + number] = 255
     return masks
+
+
+def write_picture(path: Path, values: NDArray[Any]) -> None:
+    """A TIFF of one slice."""
+    tifffile.imwrite(path, values, photometric="rgb" if values.ndim == 3 else "minisblack")
 
 
 def write_patient(
@@ -56,11 +58,10 @@ def write_patient(
     for place, sequence in ((0, "T1"), (2, "T1C")):
         if sequence in copies.split():
             slices[..., place] = slices[..., 1]
-    for number, (one, mask) in enumerate(
-        zip(slices, make_masks(count, marked=marked), strict=True), 1
-    ):
-        tifffile.imwrite(folder / f"{name}_{number}.tif", one, photometric="rgb")
-        tifffile.imwrite(folder / f"{name}_{number}_mask.tif", mask)
+    masks = make_masks(count, marked)
+    for number in range(1, count + 1):
+        write_picture(folder / f"{name}_{number}.tif", slices[number - 1])
+        write_picture(folder / f"{name}_{number}_mask.tif", masks[number - 1])
     return folder
 
 
@@ -92,13 +93,10 @@ def make_row(patient: str, number: int, area: int = 0, **changes: Any) -> SliceR
         number=number,
         kind="slices",
         image=f"{patient}/{patient}_{number}.tif",
-        t1="",
-        t1c="",
         mask=f"{patient}/{patient}_{number}_mask.tif",
         tumour=area > 0,
         area_px=area,
         sequences=("T1", "FLAIR", "T1C"),
-        copies=(),
         institution=institution_of(patient),
         sha256=f"{patient}-{number}",
         mask_sha256=f"{patient}-{number}-{area}",

@@ -6,9 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from gliosight.data.cases import Layout, find_cases
 from gliosight.errors import (
@@ -20,56 +18,44 @@ from gliosight.errors import (
 from tests.data.builders import write_patient, write_set
 
 CS, DU = "TCGA_CS_0001_20000101", "TCGA_DU_0002_20000102"
+HEADER = "patient_id,image_path,mask_path,mask"
 
 
 def _files(root: Path, *names: str) -> Path:
-    """Empty files: layouts go by names alone."""
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    """Files that differ: layouts go by names alone, but for copies."""
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(str(number))
     return root
 
 
-def _slices(layout: Layout) -> dict[str, list[tuple[int, str, str | None, str]]]:
+def _slices(layout: Layout) -> dict[str, list[tuple[int, str, str, str]]]:
     return {
         case.patient: [
-            (one.number, one.image.name, one.mask and one.mask.name, one.excluded)
-            for one in case.files
+            (
+                picture.number,
+                picture.image.name,
+                getattr(picture.mask, "name", ""),
+                picture.excluded,
+            )
+            for picture in case.files
         ]
         for case in layout.cases
         if not case.is_volume
     }
 
 
-def _volumes(layout: Layout) -> dict[str, tuple[str, ...]]:
-    return {
-        case.patient: (
-            *("" if path is None else path.name for path in (one.image, one.t1, one.t1c, one.mask)),
-            one.excluded,
-        )
-        for case in layout.cases
-        if case.is_volume
-        for one in case.files
-    }
-
-
 def test_the_lgg_layout(tmp_path: Path) -> None:
     layout = find_cases(write_set(tmp_path))
-    assert [one.patient for one in layout.cases] == [CS, DU]
+    assert {patient: len(slices) for patient, slices in _slices(layout).items()} == {CS: 6, DU: 6}
     assert _slices(layout)[CS][0] == (1, f"{CS}_1.tif", f"{CS}_1_mask.tif", "")
-    assert len(_slices(layout)[CS]) == 6
     assert layout.notes == ()
-
-
-def test_a_mask_that_is_missing_or_alone(tmp_path: Path) -> None:
-    folder = write_patient(tmp_path, CS)
-    (folder / f"{CS}_2_mask.tif").unlink()
-    (folder / f"{CS}_5.tif").unlink()
+    (tmp_path / CS / f"{CS}_2_mask.tif").unlink()
+    (tmp_path / CS / f"{CS}_5.tif").unlink()
     layout = find_cases(tmp_path)
-    assert _slices(layout)[CS][1][2] is None
-    assert [one[0] for one in _slices(layout)[CS]] == [1, 2, 3, 4, 6]
-    assert any("without a picture, left out: 1" in note for note in layout.notes)
+    slices = {number: bool(mask) for number, _, mask, _ in _slices(layout)[CS]}
+    assert slices == {1: True, 2: False, 3: True, 4: True, 6: True}
+    assert layout.notes == ("Masks without a picture, left out: 1.",)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +88,13 @@ def test_a_mask_that_is_missing_or_alone(tmp_path: Path) -> None:
 def test_volumes(
     names: tuple[str, ...], volumes: dict[str, tuple[str, ...]], tmp_path: Path
 ) -> None:
-    assert _volumes(find_cases(_files(tmp_path, *names))) == volumes
+    result: dict[str, tuple[str, ...]] = {}
+    for case in find_cases(_files(tmp_path, *names)).cases:
+        assert case.is_volume
+        files = case.files[0]
+        paths = (files.image, files.t1, files.t1c, files.mask)
+        result[case.patient] = (*(path.name if path else "" for path in paths), files.excluded)
+    assert result == volumes
 
 
 def test_image_and_mask_folders(tmp_path: Path) -> None:
@@ -111,16 +103,15 @@ def test_image_and_mask_folders(tmp_path: Path) -> None:
     layout = find_cases(tmp_path)
     assert _slices(layout) == {
         "p": [(1, "p_1.png", "p_1.png", ""), (2, "p_2.png", "p_2_mask.png", "")],
-        "q": [(1, "q_1.png", "q_1.tif", ""), (2, "q_2.png", None, "")],
+        "q": [(1, "q_1.png", "q_1.tif", ""), (2, "q_2.png", "", "")],
     }
-    assert any("without a picture, left out: 1" in note for note in layout.notes)
+    assert layout.notes == ("Masks without a picture, left out: 1.",)
 
 
 def test_image_and_mask_folders_of_each_patient(tmp_path: Path) -> None:
     _files(tmp_path, "images/P1/1.png", "images/P2/1.png", "masks/P1/1.png", "masks/P2/1.png")
-    layout = find_cases(tmp_path)
-    masks = {case.patient: case.files[0].mask for case in layout.cases}
-    assert masks == {one: tmp_path / "masks" / one / "1.png" for one in ("P1", "P2")}
+    masks = {case.patient: case.files[0].mask for case in find_cases(tmp_path).cases}
+    assert masks == {name: tmp_path / "masks" / name / "1.png" for name in ("P1", "P2")}
 
 
 def test_a_data_set_that_is_there_twice_counts_once(tmp_path: Path) -> None:
@@ -128,20 +119,23 @@ def test_a_data_set_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     write_set(tmp_path / "kaggle_3m")
     shutil.copytree(tmp_path / "kaggle_3m", tmp_path / "lgg-mri-segmentation" / "kaggle_3m")
     layout = find_cases(tmp_path)
-    assert sum(len(one) for one in _slices(layout).values()) == 12
-    assert any("twice, byte for byte, counted once: 12" in note for note in layout.notes)
+    assert sum(map(len, _slices(layout).values())) == 12
+    assert layout.notes == ("Pictures there twice, byte for byte, counted once: 12.",)
+    copy = tmp_path / "lgg-mri-segmentation" / "kaggle_3m" / CS / f"{CS}_1.tif"
+    copy.write_text("else")
+    with pytest.raises(DamagedInputError, match=rf"{CS}_1\.tif and lgg-mri-seg.*{CS}_1\.tif"):
+        find_cases(tmp_path)
 
 
-def _table(
-    path: Path, lines: list[str], header: str = "patient_id,image_path,mask_path,mask"
-) -> Path:
-    path.write_text("\n".join([header, *lines]) + "\n", "utf-8")
+def _table(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join([HEADER, *lines]) + "\n", "utf-8")
     return path
 
 
-def _line(prefix: str, patient: str, number: int, mask: int, said: str) -> str:
+def _line(prefix: str, patient: str, number: int, mask: int = 0) -> str:
+    """A line that says the patient is CS, whoever it is."""
     way = f"{prefix}{patient}/{patient}_{number}"
-    return f"{said},{way}.tif,{way}_mask.tif,{mask}"
+    return f"{CS},{way}.tif,{way}_mask.tif,{mask}"
 
 
 @pytest.mark.parametrize(
@@ -149,36 +143,34 @@ def _line(prefix: str, patient: str, number: int, mask: int, said: str) -> str:
 )
 def test_a_table_is_found_under_whatever_folders_it_names(prefix: str, tmp_path: Path) -> None:
     write_set(tmp_path)
-    lines = [_line(prefix, one, k, int(k in (3, 4)), CS) for one in (CS, DU) for k in range(1, 7)]
-    table = _table(tmp_path / "data_mask.csv", lines)
+    lines = [_line(prefix, name, k, int(k in (3, 4))) for name in (CS, DU) for k in range(1, 7)]
+    table = _table(tmp_path / "data_mask.csv", *lines)
     for root in (table, tmp_path):
         layout = find_cases(root)
         assert {case.patient for case in layout.cases} == {CS, DU}
-        # Every row says CS; the path is right.
         assert any("contradicts the path in 6 of 12 rows" in note for note in layout.notes)
         assert layout.root == tmp_path
-        assert sum(bool(one.label) for case in layout.cases for one in case.files) == 4
+        assert sum(bool(picture.label) for case in layout.cases for picture in case.files) == 4
 
 
 def test_a_table_above_the_folder_of_the_patients(tmp_path: Path) -> None:
     write_set(tmp_path / "kaggle_3m")
-    _table(tmp_path / "slices.csv", [_line("", CS, 1, 0, CS)])
-    assert list(_slices(find_cases(tmp_path / "slices.csv"))) == [CS]
+    assert list(_slices(find_cases(_table(tmp_path / "slices.csv", _line("", CS, 1))))) == [CS]
 
 
 def test_what_a_table_lacks_is_said(tmp_path: Path) -> None:
     write_set(tmp_path)
     (tmp_path / CS / f"{CS}_2_mask.tif").unlink()
-    lines = [_line("", CS, k, 0, CS) for k in (1, 2, 99)]
-    layout = find_cases(_table(tmp_path / "data_mask.csv", lines))
-    assert [(one[0], one[2] is None, one[3]) for one in _slices(layout)[CS]] == [
-        (1, False, ""),
-        (2, True, ""),
-        (99, True, "no such file"),
+    table = _table(tmp_path / "data_mask.csv", *(_line("", CS, k) for k in (1, 2, 99)))
+    slices = _slices(find_cases(table))[CS]
+    assert [(number, bool(mask), excluded) for number, _, mask, excluded in slices] == [
+        (1, True, ""),
+        (2, False, ""),
+        (99, False, "no such file"),
     ]
     # Of a folder, what is there counts.
     layout = find_cases(tmp_path)
-    assert [one[0] for one in _slices(layout)[CS]] == [1, 2]
+    assert [number for number, *_ in _slices(layout)[CS]] == [1, 2]
     assert any("does not name, left out: 10" in note for note in layout.notes)
     assert any("that are not there: 1" in note for note in layout.notes)
 
@@ -190,8 +182,8 @@ def test_what_a_table_lacks_is_said(tmp_path: Path) -> None:
         (b"patient_id,image_path,mask_path,mask\n", "without lines"),
         (b"patient_id,image_path,mask_path,mask\np,,m.tif,0\n", "line 2"),
         (b"patient_id,image_path,mask_path,mask\np,a.tif,m.tif,perhaps\n", "perhaps"),
-        (b"\x89PNG\r\n\x1a\n\0", "neither a folder nor a table"),
-        (b"\0\0\0", "neither a folder nor a table"),
+        (b"\x89PNG\r\n\x1a\n\0", "not a CSV file in UTF-8.*or a folder"),
+        (b"\0\0\0", "image_path"),
     ],
 )
 def test_a_table_that_is_none(content: bytes, words: str, tmp_path: Path) -> None:
@@ -201,7 +193,7 @@ def test_a_table_that_is_none(content: bytes, words: str, tmp_path: Path) -> Non
 
 
 def test_a_table_of_other_peoples_files(tmp_path: Path) -> None:
-    table = _table(tmp_path / "data_mask.csv", [_line("", CS, 1, 0, CS)])
+    table = _table(tmp_path / "data_mask.csv", _line("", CS, 1))
     with pytest.raises(NothingReadableError, match="no picture that the table"):
         find_cases(table)
     write_patient(tmp_path, DU)
@@ -216,7 +208,7 @@ def test_a_table_does_not_lead_outside_its_folder(tmp_path: Path) -> None:
     way = tmp_path / "outside" / CS / f"{CS}_1.tif"
     lines = [f"{CS},{way},{way},0", f"{CS},../outside/{CS}/{CS}_1.tif,x,0"]
     with pytest.raises(NothingReadableError):
-        find_cases(_table(tmp_path / "inside" / "data_mask.csv", lines))
+        find_cases(_table(tmp_path / "inside" / "data_mask.csv", *lines))
 
 
 @pytest.mark.parametrize(
@@ -226,31 +218,21 @@ def test_a_table_does_not_lead_outside_its_folder(tmp_path: Path) -> None:
         (("notes.txt", "x/y.csv"), NothingReadableError, "no picture"),
         ((".hidden/a_1.png",), NothingReadableError, "no picture"),
         (("B1/B1_t1.nii", "B1/B1_t2.nii", "B1/B1_seg.nii"), UnsupportedInputError, "no FLAIR"),
-        (
-            ("x/flair.nii", "y/x_flair.nii", "y/x_seg.nii"),
-            DamagedInputError,
-            "2 studies are named x",
-        ),
+        (("x/flair.nii", "y/x_flair.nii", "y/x_seg.nii"), DamagedInputError, "2 studies are named x"),
         (("A/A_1.png", "A/A_01.png"), DamagedInputError, "slice 1"),
     ],
-)
+)  # fmt: skip
 def test_what_is_no_data_set(
     names: tuple[str, ...], kind: type[GliosightError], words: str, tmp_path: Path
 ) -> None:
-    _files(tmp_path, *names)
-    for number, name in enumerate(names):
-        (tmp_path / name).write_text(str(number))
     with pytest.raises(kind, match=words):
-        find_cases(tmp_path)
-
-
-def test_no_such_folder(tmp_path: Path) -> None:
+        find_cases(_files(tmp_path, *names))
     for path in (tmp_path / "none", tmp_path / "a\0b"):
         with pytest.raises(NothingReadableError):
             find_cases(path)
 
 
-def test_links_are_followed_once_and_odd_files_passed_over(tmp_path: Path) -> None:
+def test_links_are_followed_once_and_odd_files_skipped(tmp_path: Path) -> None:
     root = tmp_path / "set"
     write_patient(tmp_path / "elsewhere", CS)
     root.mkdir()
@@ -259,23 +241,13 @@ def test_links_are_followed_once_and_odd_files_passed_over(tmp_path: Path) -> No
     (root / "circle").symlink_to(root)
     (root / "nowhere_1.png").symlink_to(root / "nowhere_1.png")
     os.mkfifo(root / "pipe_1.png")
-    layout = find_cases(root)
-    assert sum(len(one) for one in _slices(layout).values()) == 6
+    assert sum(map(len, _slices(find_cases(root)).values())) == 6
 
 
 def test_results_of_ours_are_no_data_set(tmp_path: Path) -> None:
     write_set(tmp_path)
-    result = tmp_path / f"{CS}-gliosight"
-    _files(result, "result.json", "report.html")
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(result / "overview.png")
+    _files(tmp_path / f"{CS}-gliosight", "result.json", "report.html", "overview.png")
     assert set(_slices(find_cases(tmp_path))) == {CS, DU}
-
-
-def _patients(root: Path, *names: str) -> dict[str, list[tuple[int, str]]]:
-    slices = _slices(find_cases(_files(root, *names)))
-    return {
-        name: [(number, excluded) for number, _, _, excluded in own] for name, own in slices.items()
-    }
 
 
 @pytest.mark.parametrize(
@@ -299,20 +271,17 @@ def _patients(root: Path, *names: str) -> dict[str, list[tuple[int, str]]]:
 def test_patient_and_number(
     names: tuple[str, ...], patients: dict[str, list[int]], tmp_path: Path
 ) -> None:
-    numbered = {name: [(one, "") for one in numbers] for name, numbers in patients.items()}
-    assert _patients(tmp_path, *names) == numbered
+    slices = _slices(find_cases(_files(tmp_path, *names)))
+    numbers = {
+        patient: [(number, excluded) for number, _, _, excluded in own]
+        for patient, own in slices.items()
+    }
+    assert numbers == {patient: [(k, "") for k in own] for patient, own in patients.items()}
 
 
 def test_a_slice_in_another_patients_folder_is_excluded(tmp_path: Path) -> None:
-    assert _patients(tmp_path, "A/A_1.tif", "A/B_9.tif", "B/B_1.tif") == {
-        "A": [(1, "")],
-        "B": [(1, ""), (9, "lies in the folder of A")],
+    slices = _slices(find_cases(_files(tmp_path, "A/A_1.tif", "A/B_9.tif", "B/B_1.tif")))
+    assert slices == {
+        "A": [(1, "A_1.tif", "", "")],
+        "B": [(1, "B_1.tif", "", ""), (9, "B_9.tif", "", "lies in the folder of A")],
     }
-
-
-def test_a_copy_counts_once_and_a_contradiction_is_an_error(tmp_path: Path) -> None:
-    assert _patients(tmp_path, "x/A/A_1.png", "y/A/A_1.png") == {"A": [(1, "")]}
-    assert "twice" in find_cases(tmp_path).notes[0]
-    (tmp_path / "y" / "A" / "A_1.png").write_text("else")
-    with pytest.raises(DamagedInputError, match=r"x/A/A_1\.png and y/A/A_1\.png"):
-        find_cases(tmp_path)

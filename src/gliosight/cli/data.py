@@ -141,7 +141,7 @@ def describe_command(
     page = None
     if out is not None:
         with needs_extra("evaluate"):
-            from gliosight.data.figures import PAGE, render_page
+            from gliosight.data.drawing import PAGE, render_page
         page = out / PAGE
         check_file(page, overwrite=overwrite)
         if not manifest.used:
@@ -181,19 +181,13 @@ def show_command(
     from gliosight.data.manifest import check_file, read_manifest
 
     with needs_extra("evaluate"):
-        from gliosight.data.figures import (
-            check_suffix,
-            choose_rows,
-            draw_figure,
-            read_shown,
-            write_figure,
-        )
+        from gliosight.data.drawing import check_suffix, choose_rows, draw_figure, write_figure
 
     check_suffix(out)
     check_file(out, overwrite=overwrite)
     manifest = read_manifest(path)
     rows = choose_rows(manifest, count, seed)
-    write_figure(draw_figure([read_shown(manifest, row, flair=flair) for row in rows]), out)
+    write_figure(draw_figure(manifest, rows, flair=flair), out)
     if not quiet:
         for row in rows:
             print_text(f"{printable(row.key)}  {_many(row.area_px, 'pixel')}")

@@ -6,21 +6,14 @@ A file that cannot be read is counted here; `audit` says more.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from gliosight.analysis import Progress
 from gliosight.data.manifest import COLUMNS, NIFTI, SEQUENCES, Manifest, SliceRow
-from gliosight.data.studies import (
-    read_labels,
-    read_mask,
-    read_picture,
-    read_volume,
-    size_text,
-    values_of,
-)
+from gliosight.data.studies import read_row, read_row_mask, size_text, values_of
 from gliosight.errors import GliosightError
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 
@@ -57,22 +50,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class Summary:
-    """A manifest in figures.
+    """A manifest in figures; ``--json`` prints it.
 
-    Parameters
-    ----------
-    persons : int
-        Different persons of the patients, which are studies.
-    collections, institutions : dict of str to Group
-        By name; no collections where the manifest names none.
-    excluded : dict of str to int
-        Slices that are not used, by reason, the most frequent first.
-    area, volume : Spread
-        Tumour pixels of the slices, and of the patients, that have any.
-    missing, copied : dict of str to list of str
-        Patients without a sequence, by sequence, and those of them where it is a copy of another one.
-    tumour_free : list of str
-        Patients without a tumour pixel.
+    ``collections`` is empty where the manifest names none; ``excluded`` has the slices by reason, the most
+    frequent first; ``area`` and ``volume`` are tumour pixels of the slices and of the patients that have any;
+    ``missing`` and ``copied`` have the patients without a sequence, and those of them where it is a copy.
     """
 
     whole: Group
@@ -110,18 +92,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Look:
-    """What the files of a data set hold.
+    """What the files of a data set hold; ``--json`` prints it.
 
-    Parameters
-    ----------
-    mask_values : dict of str to int
-        Number of masks by the values they hold, such as ``"0 255"``.
-    mask_least, mask_most : float or None
-        Over all masks.
-    pictures : dict of str to int
-        Number of patients by size and kind of their pictures, from the first of each patient.
-    unreadable : int
-        Files that could not be read.
+    ``mask_values`` counts masks by the values they hold, such as ``"0 255"``; ``pictures`` counts patients by
+    size and kind of their first picture; ``unreadable`` counts files.
     """
 
     rows: int
@@ -135,20 +109,18 @@ class Look:
 
 def summarize(manifest: Manifest) -> Summary:
     """Count what a manifest holds."""
-    used = manifest.used
-    patients = manifest.by_patient.items()
+    used, patients = manifest.used, manifest.by_patient.items()
     volumes = {patient: sum(row.area_px for row in rows) for patient, rows in patients}
-    collections = [(row.collection or NO_COLLECTION, row) for row in used]
+    tumours = [sum(row.tumour for row in rows) for _, rows in patients]
+    collections = _groups(used, lambda row: row.collection or NO_COLLECTION)
     return Summary(
         whole=group_of(used),
         persons=len(set(map(manifest.person_of, manifest.patients))),
-        collections=_groups(collections) if manifest.collections else {},
-        institutions=_groups((row.institution or NO_INSTITUTION, row) for row in used),
+        collections=collections if manifest.collections else {},
+        institutions=_groups(used, lambda row: row.institution or NO_INSTITUTION),
         excluded=dict(Counter(row.excluded for row in manifest.rows if row.excluded).most_common()),
         slices_per_patient=spread_of(len(rows) for _, rows in patients),
-        tumour_slices_per_patient=spread_of(
-            sum(row.tumour for row in rows) for _, rows in patients
-        ),
+        tumour_slices_per_patient=spread_of(tumours),
         area=spread_of(row.area_px for row in used if row.tumour),
         volume=spread_of(filter(None, volumes.values())),
         missing={
@@ -174,6 +146,13 @@ def group_of(rows: Iterable[SliceRow]) -> Group:
     )
 
 
+def _groups(rows: Iterable[SliceRow], name_of: Callable[[SliceRow], str]) -> dict[str, Group]:
+    by_name: dict[str, list[SliceRow]] = {}
+    for row in rows:
+        by_name.setdefault(name_of(row), []).append(row)
+    return {name: group_of(own) for name, own in sorted(by_name.items())}
+
+
 def spread_of(values: Iterable[float]) -> Spread:
     """Smallest, quartiles, largest and mean."""
     array = np.asarray(list(values), dtype=np.float64)
@@ -190,23 +169,30 @@ def look(manifest: Manifest, progress: Progress | None = None) -> Look:
     unreadable = done = 0
     for rows in manifest.by_patient.values():
         try:
-            pictures[_picture(manifest, rows[0])] += 1
+            picture = read_row(manifest, rows[0], Budget(DEFAULT_LIMITS)).values
+            pictures[f"{size_text(picture.shape)} {picture.dtype}"] += 1
         except GliosightError:
             unreadable += 1
         masks = rows[:1] if rows[0].kind == NIFTI else rows
         for row in masks:
             try:
                 if row.mask:
-                    values[_mask_values(manifest, row)] += 1
+                    mask = read_row_mask(manifest, row, Budget(DEFAULT_LIMITS)).values
+                    values[values_of(np.asarray(mask))] += 1
             except GliosightError:
                 unreadable += 1
             done += len(rows) // len(masks)
             if progress is not None:
                 progress("describe", done, len(manifest.used))
     every = [value for several in values for value in several]
+    columns: list[Column] = []
+    for name in COLUMNS:
+        cells = [getattr(row, name) for row in manifest.rows]
+        filled = sum(cell not in ("", ()) for cell in cells)
+        columns.append(Column(name, filled, len(set(cells))))
     return Look(
         rows=len(manifest.rows),
-        columns=tuple(_column(manifest, name) for name in COLUMNS),
+        columns=tuple(columns),
         mask_values={
             " ".join(f"{value:g}" for value in several): count
             for several, count in values.most_common()
@@ -216,31 +202,3 @@ def look(manifest: Manifest, progress: Progress | None = None) -> Look:
         pictures=dict(pictures.most_common()),
         unreadable=unreadable,
     )
-
-
-def _groups(pairs: Iterable[tuple[str, SliceRow]]) -> dict[str, Group]:
-    by_name: dict[str, list[SliceRow]] = {}
-    for name, row in pairs:
-        by_name.setdefault(name, []).append(row)
-    return {name: group_of(rows) for name, rows in sorted(by_name.items())}
-
-
-def _column(manifest: Manifest, name: str) -> Column:
-    values = [getattr(row, name) for row in manifest.rows]
-    return Column(name, sum(value not in ("", ()) for value in values), len(set(values)))
-
-
-def _picture(manifest: Manifest, row: SliceRow) -> str:
-    path, budget = manifest.path(row.image), Budget(DEFAULT_LIMITS)
-    if row.kind == NIFTI:
-        values = read_volume(path, row.image, budget).values
-    else:
-        values = read_picture(path, row.image, budget).values
-    return f"{size_text(values.shape)} {values.dtype}"
-
-
-def _mask_values(manifest: Manifest, row: SliceRow) -> tuple[float, ...]:
-    path, budget = manifest.path(row.mask), Budget(DEFAULT_LIMITS)
-    if row.kind == NIFTI:
-        return values_of(np.asarray(read_labels(path, row.mask, budget).values))
-    return values_of(read_mask(path, row.mask, budget).values)

@@ -25,10 +25,11 @@ LONGEST = 200
 def check_folder(folder: Path) -> None:
     """Refuse a folder that holds something, before anything is fetched; raises `CannotWriteError`."""
     try:
-        is_folder = stat.S_ISDIR(folder.stat().st_mode)
-        if is_folder and is_empty(folder):
-            return
-        what = "the folder is not empty" if is_folder else "a file is in the way"
+        what = "a file is in the way"
+        if stat.S_ISDIR(folder.stat().st_mode):
+            if is_empty(folder):
+                return
+            what = "the folder is not empty"
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
@@ -37,43 +38,24 @@ def check_folder(folder: Path) -> None:
 
 
 def download(folder: Path, kagglehub: Any) -> Path:
-    """Fetch the data set into a folder, which appears whole or not at all.
+    """Fetch the data set into a folder, which appears whole or not at all, and give that.
 
-    Parameters
-    ----------
-    folder : Path
-    kagglehub : module
-        From the command line, which knows what to say where it is not installed.
-
-    Returns
-    -------
-    Path
-        The folder with the patients in it.
-
-    Raises
-    ------
-    PeerError
-        No network, no account, or Kaggle refused; what it said is in the message.
-    CannotWriteError
+    The command line imports ``kagglehub``, since it says what to do where that is not installed. Raises
+    `PeerError` (no network, no account, or Kaggle refused) or `CannotWriteError`.
     """
     logging.getLogger("kagglehub").setLevel(logging.ERROR)
     try:
         fetched = Path(kagglehub.dataset_download(DATASET))
     except Exception as error:
         # kagglehub lets its own, requests' and urllib3's errors through; each says the peer failed.
-        raise _failed(error) from error
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        what, remedy = f"Kaggle did not give the data set, {lines[0][:LONGEST]}", ACCOUNT
+        if status in (401, 403):
+            what = f"Kaggle refused the data set (status {status})"
+        elif any(word in type(error).__name__ for word in ("Connection", "Timeout", "Proxy")):
+            what, remedy = "Kaggle cannot be reached", NETWORK
+        raise PeerError(what, where=DATASET, remedy=remedy) from error
     with whole_folder(folder, partial(check_folder, folder)) as new:
         shutil.copytree(fetched, new, dirs_exist_ok=True)
     return folder
-
-
-def _failed(error: Exception) -> PeerError:
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if status in (401, 403):
-        what, remedy = f"Kaggle refused the data set (status {status})", ACCOUNT
-    elif any(word in type(error).__name__ for word in ("Connection", "Timeout", "Proxy")):
-        what, remedy = "Kaggle cannot be reached", NETWORK
-    else:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        what, remedy = f"Kaggle did not give the data set, {lines[0][:LONGEST]}", ACCOUNT
-    return PeerError(what, where=DATASET, remedy=remedy)

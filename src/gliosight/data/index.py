@@ -1,14 +1,7 @@
 """From the files of one or several data sets to the rows of a manifest (data).
 
 Every file is opened and decoded once, so that nothing damaged is met later in training: a slice that cannot
-be used stays in the manifest, with the reason in its column ``excluded``.
-
-A slice is excluded whose picture or mask is missing, damaged or of a kind that is not read; whose mask is of
-another size than its picture, or an image; whose size or depth differs from that of the patient's other
-slices (the most frequent one counts). A patient is excluded whose FLAIR has no contrast, has a few values
-only, or is named as another sequence. Which sequences are really there is decided for the patient as a whole,
-by the rule of `gliosight.read.checks`; T1 and T1C on another grid than FLAIR count where the read stage
-resamples them onto it.
+be used stays in the manifest, with the reason in its column ``excluded``. docs/data.md lists the reasons.
 """
 
 from __future__ import annotations
@@ -46,6 +39,7 @@ from gliosight.read.nifti_file import Image
 from gliosight.read.slices import CHANNELS
 from gliosight.study import MrSequence
 
+# Writes a path as seen from the manifest's folder; empty for none.
 Writer = Callable[[Path | None], str]
 
 
@@ -65,27 +59,11 @@ def index_roots(
     tumour_free: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Indexed:
-    """Index one or several data sets into one manifest.
+    """Index one or several data sets into one manifest, which will lie in ``folder``.
 
-    Parameters
-    ----------
-    roots : sequence of Root
-    folder : Path
-        Where the manifest will lie; the rows' paths are relative to it.
-    people : People
-        Its collections go before those of the roots.
-    tumour_free : iterable of str
-        Collections, of roots or of the table, whose patients have no tumour and need no mask.
-    progress : callable, optional
-
-    Raises
-    ------
-    UsageError
-        A tumour-free collection that is not there.
-    DamagedInputError
-        Two patients of one name; a mask that marks pixels in a tumour-free collection.
-    GliosightError
-        See `gliosight.data.cases.find_cases`.
+    The collections of ``people`` go before those of the roots. Patients of the collections ``tumour_free``
+    need no mask. Raises `UsageError` (such a collection is not there), `DamagedInputError` (two patients of
+    one name; a mask that marks pixels in such a collection), and what `find_cases` raises.
     """
     layouts = [find_cases(root.path) for root in roots]
     patients = _patients(roots, layouts, people, tumour_free)
@@ -100,28 +78,27 @@ def index_roots(
     notes: list[str] = []
     for root, layout in zip(roots, layouts, strict=True):
         write = _writer(layout.root, folder)
-        noted = list(layout.notes)
-        contradicted = 0
+        own_notes = list(layout.notes)
+        contradictions = 0
         for case in layout.cases:
-            patient = patients[case.patient]
             if case.is_volume:
-                own, odd = _volume_rows(case.files[0], patient, write)
-                noted += odd
+                own = _volume_rows(case.files[0], patients[case.patient], write, own_notes)
                 step()
             else:
-                own = _picture_rows(case, patient, write, step)
-                contradicted += sum(
+                own = _picture_rows(case, patients[case.patient], write, step)
+                contradictions += sum(
                     not row.excluded and picture.label not in (None, row.tumour)
                     for picture, row in zip(case.files, own, strict=True)
                 )
             _refuse_tumour(own)
             rows += own
-        if contradicted:
-            noted.append(
-                f"Rows whose label in the table contradicts the mask, which counts: {contradicted:,}."
+        if contradictions:
+            own_notes.append(
+                "Rows whose label in the table contradicts the mask, which counts: "
+                f"{contradictions:,}."
             )
         before = f"{root.collection}: " if len(roots) > 1 else ""
-        notes += [before + note for note in noted]
+        notes += [before + note for note in own_notes]
     if absent := sorted(people.entries.keys() - patients.keys()):
         notes.append(
             f"Patients of --people that are not there: {len(absent):,}, such as {absent[0]}."
@@ -161,28 +138,23 @@ def _patients(
                 tumour_free=bool(own & free),
             )
     if absent := sorted(free - collections):
-        raise UsageError(
-            f"no collection {printable(absent[0])!r} for --tumour-free",
-            remedy=f"choose one of {', '.join(sorted(collections))}"
-            if collections
-            else "name the data set: NAME=PATH",
-        )
+        known = f"choose one of {', '.join(sorted(collections))}"
+        remedy = known if collections else "name the data set: NAME=PATH"
+        what = f"no collection {printable(absent[0])!r} for --tumour-free"
+        raise UsageError(what, remedy=remedy)
     return patients
 
 
 def _refuse_tumour(rows: list[SliceRow]) -> None:
     for row in rows:
         if row.tumour_free and row.tumour:
-            raise DamagedInputError(
-                f"the mask of {printable(row.key)}, which has no tumour by --tumour-free, marks "
-                f"{row.area_px:,} pixels",
-                where=printable(row.mask),
-                remedy="take this mask away, or leave the collection out of --tumour-free",
-            )
+            what = f"the mask of {printable(row.key)}, which has no tumour by --tumour-free, marks"
+            remedy = "take this mask away, or leave the collection out of --tumour-free"
+            where = printable(row.mask)
+            raise DamagedInputError(f"{what} {row.area_px:,} pixels", where=where, remedy=remedy)
 
 
 def _writer(root: Path, folder: Path) -> Writer:
-    """What writes the paths of a data set as seen from the manifest's folder; empty for none."""
     folder = folder.absolute()
     if root.is_relative_to(folder):
         way = root.relative_to(folder)
@@ -204,26 +176,33 @@ def _picture_rows(
     for picture in case.files:
         slices.append(_read_slice(picture, patient, write, budget))
         step()
-    shapes = Counter(_shape_of(image) for _, image in slices if image is not None)
-    if not shapes:
+    kinds = [
+        image and f"{size_text(image.values.shape[:2])} {image.values.dtype}" for _, image in slices
+    ]
+    if not any(kinds):
         return [row for row, _ in slices]
-    usual = shapes.most_common(1)[0][0]
+    usual = Counter(filter(None, kinds)).most_common(1)[0][0]
     rows = [
         row
-        if image is None or _shape_of(image) == usual
-        else _excluded(row, f"{_shape_of(image)}, most of the patient's slices are {usual}")
-        for row, image in slices
+        if kind in (None, usual)
+        else _excluded(row, f"{kind}, most of the patient's slices are {usual}")
+        for (row, _), kind in zip(slices, kinds, strict=True)
     ]
-    good = [image for _, image in slices if image is not None and _shape_of(image) == usual]
+    good = [
+        image for (_, image), kind in zip(slices, kinds, strict=True) if image and kind == usual
+    ]
     channels = max(image.values.shape[-1] for image in good)
     stack = np.stack(
         [np.broadcast_to(image.values, (*image.values.shape[:2], channels)) for image in good]
     )
     if channels == len(CHANNELS):
         arrays = {name: stack[..., channel] for channel, name in enumerate(CHANNELS)}
-    elif other := _other_sequence(case):
-        return [_excluded(row, f"no FLAIR, the name says {other}") for row in rows]
     else:
+        # The read stage refuses grey pictures whose names say another sequence.
+        for sequence in (sequence_of(picture.image.name) for picture in case.files):
+            if sequence not in (None, MrSequence.FLAIR):
+                name = sequence.value if isinstance(sequence, MrSequence) else sequence
+                return [_excluded(row, f"no FLAIR, the name says {name}") for row in rows]
         arrays = {MrSequence.FLAIR: stack[..., 0]}
     return _with_sequences(rows, arrays, lossy=any(image.lossy for image in good))
 
@@ -239,46 +218,31 @@ def _read_slice(
         mask=write(picture.mask),
         excluded=picture.excluded,
     )
+    what, reason = "picture", ""
     try:
         image = read_picture(picture.image, picture.image.name, budget)
+        row = replace(row, sha256=image.sha256)
+        if picture.mask is None:
+            reason = "" if row.tumour_free else NO_MASK
+        else:
+            what = "mask"
+            mask = read_mask(picture.mask, picture.mask.name, budget)
+            area = int(np.count_nonzero(mask.values))
+            row = replace(row, mask_sha256=mask.sha256, tumour=area > 0, area_px=area)
+            sizes = size_text(mask.values.shape), size_text(image.values.shape[:2])
+            if sizes[0] != sizes[1]:
+                reason = f"mask is {sizes[0]}, its picture {sizes[1]}"
     except GliosightError as error:
-        return _excluded(row, f"picture: {error.what}"), None
-    row = replace(row, sha256=image.sha256)
-    if picture.mask is None:
-        row = row if row.tumour_free else _excluded(row, NO_MASK)
-        return row, None if row.excluded else image
-    try:
-        mask = read_mask(picture.mask, picture.mask.name, budget)
-    except GliosightError as error:
-        return _excluded(row, f"mask: {error.what}"), None
-    row = replace(row, mask_sha256=mask.sha256)
-    size = image.values.shape[:2]
-    if mask.values.shape != size:
-        reason = f"mask is {size_text(mask.values.shape)}, its picture {size_text(size)}"
+        reason = f"{what}: {error.what}"
+    if reason or row.excluded:
         return _excluded(row, reason), None
-    if row.excluded:
-        return row, None
-    area = int(np.count_nonzero(mask.values))
-    return replace(row, tumour=area > 0, area_px=area), image
-
-
-def _other_sequence(case: Case) -> str:
-    """The sequence that names of grey pictures say, if it is not FLAIR; the read stage refuses these."""
-    for picture in case.files:
-        sequence = sequence_of(picture.image.name)
-        if sequence is not None and sequence is not MrSequence.FLAIR:
-            return sequence.value if isinstance(sequence, MrSequence) else sequence
-    return ""
-
-
-def _shape_of(picture: Pixels) -> str:
-    return f"{size_text(picture.values.shape[:2])} {picture.values.dtype}"
+    return row, image
 
 
 def _volume_rows(
-    files: Files, patient: SliceRow, write: Writer
-) -> tuple[list[SliceRow], list[str]]:
-    """Rows of one patient, and what the user should know; ``patient`` is a row without a slice."""
+    files: Files, patient: SliceRow, write: Writer, notes: list[str]
+) -> list[SliceRow]:
+    """Rows of one patient, adding to ``notes``; ``patient`` is a row without a slice."""
     budget = Budget(DEFAULT_LIMITS)
     row = replace(
         patient,
@@ -290,9 +254,8 @@ def _volume_rows(
         flair = read_volume(files.image, files.image.name, budget)
         row = replace(row, sha256=file_sha256(files.image))
     except GliosightError as error:
-        return [_excluded(row, f"FLAIR: {error.what}")], []
+        return [_excluded(row, f"FLAIR: {error.what}")]
     arrays: dict[MrSequence, NDArray[Any]] = {MrSequence.FLAIR: flair.values}
-    notes: list[str] = []
     for name, path in ((MrSequence.T1, files.t1), (MrSequence.T1C, files.t1c)):
         if path is None:
             continue
@@ -308,49 +271,42 @@ def _volume_rows(
             continue
         arrays[name] = values
         column = name.value.lower()
-        columns: dict[str, Any] = {
-            column: write(path),
-            f"{column}_sha256": file_sha256(path),
-        }
+        columns: dict[str, Any] = {column: write(path), f"{column}_sha256": file_sha256(path)}
         row = replace(row, **columns)
         # Before it was resampled: interpolation makes many values of a mask's few.
         if is_labels(other.values):
             row = _excluded(row, f"{name.value} has {few_values(other.values)} only: a mask")
-    row, areas = _areas(row, files.mask, flair, budget)
+    areas = [0] * len(flair.values)
+    try:
+        if files.mask is not None:
+            mask = read_labels(files.mask, files.mask.name, budget)
+            row = replace(row, mask_sha256=file_sha256(files.mask))
+            reason = _misfit(flair, mask)
+            areas = np.count_nonzero(mask.values, axis=(1, 2)).tolist()
+        else:
+            reason = "" if row.tumour_free else NO_MASK
+    except GliosightError as error:
+        reason = f"mask: {error.what}"
+    if reason or row.excluded:
+        row, areas = _excluded(row, reason), [0] * len(flair.values)
     rows = [
         replace(row, number=number, tumour=area > 0, area_px=area)
         for number, area in enumerate(areas)
     ]
-    return _with_sequences(rows, arrays, lossy=False), notes
+    return _with_sequences(rows, arrays, lossy=False)
 
 
-def _areas(
-    row: SliceRow, path: Path | None, flair: Image, budget: Budget
-) -> tuple[SliceRow, list[int]]:
-    """The row with its mask's digest, and the mask's area on each slice, pixels."""
-    none = [0] * len(flair.values)
-    if path is None:
-        return row if row.tumour_free else _excluded(row, NO_MASK), none
-    try:
-        mask = read_labels(path, path.name, budget)
-        row = replace(row, mask_sha256=file_sha256(path))
-    except GliosightError as error:
-        return _excluded(row, f"mask: {error.what}"), none
+def _misfit(flair: Image, mask: Image) -> str:
+    """Why a mask is not on FLAIR's voxels, by the read stage's own rule; it is never resampled."""
     sizes = size_text(mask.values.shape), size_text(flair.values.shape)
     if sizes[0] != sizes[1]:
-        return _excluded(row, f"mask is {sizes[0]}, FLAIR {sizes[1]}"), none
-    if not _same_grid(flair, mask):
-        return _excluded(row, "mask lies elsewhere than FLAIR"), none
-    return row, none if row.excluded else np.count_nonzero(mask.values, axis=(1, 2)).tolist()
-
-
-def _same_grid(flair: Image, mask: Image) -> bool:
-    """Whether a mask lies on FLAIR's voxels, by the read stage's own rule; it is never resampled."""
-    if flair.header.shape != mask.header.shape:
-        return False
-    # The name of a sequence is for flags, which are not used here.
-    values, _ = onto_grid(flair, mask, MrSequence.T1.value, Budget(DEFAULT_LIMITS))
-    return values is mask.values
+        return f"mask is {sizes[0]}, FLAIR {sizes[1]}"
+    if flair.header.shape == mask.header.shape:
+        # The name of a sequence is for flags, which are not used here.
+        values, _ = onto_grid(flair, mask, MrSequence.T1.value, Budget(DEFAULT_LIMITS))
+        if values is mask.values:
+            return ""
+    return "mask lies elsewhere than FLAIR"
 
 
 def _with_sequences(

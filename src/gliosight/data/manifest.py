@@ -1,11 +1,9 @@
 """The manifest: one row for each slice of a data set (data).
 
-A CSV file with the columns of `COLUMNS`, in memory a frozen `Manifest`; `index` makes it. Paths are relative
-to the folder that the manifest lies in, so that both can be moved together.
-
-A *patient* is one study of one person (the LGG set has one study each), a *collection* a data set of its own:
-a cohort, a site, a challenge. Rows of a patient stand together, in the order of their numbers: inferior to
-superior for pictures in the LGG layout, as stored for NIfTI.
+A CSV file, which `index` makes. Its paths are relative to its folder. A *patient* is one study of one
+person, a *collection* a data set of its own: a cohort, a site, a challenge. Rows of a patient stand
+together, in the order of their numbers: inferior to superior for pictures in the LGG layout, as stored for
+NIfTI.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ import csv
 import hashlib
 import io
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import groupby
@@ -22,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from gliosight.data.people import person_of
-from gliosight.errors import CannotWriteError, DamagedInputError, NothingReadableError, printable
+from gliosight.data.table import by_column, csv_lines, read_bytes
+from gliosight.errors import CannotWriteError, DamagedInputError, printable
 from gliosight.files import cannot_write, whole_file
 
 SLICES, NIFTI = "slices", "nifti"
@@ -40,8 +39,7 @@ class SliceRow:
         The number in the picture's name, or the index along the volume's slice axis, from 0.
     image, t1, t1c, mask : str
         Paths of a picture per slice (three channels are T1, FLAIR, T1C; one is FLAIR), or of volumes, which
-        the rows share. Empty if that file does not exist. In a mask, values other
-        than 0 are tumour.
+        the rows share; empty without such a file. In a mask, values other than 0 are tumour.
     sequences, copies : tuple of str
         Those of `SEQUENCES` that are really there, and those that are a copy of another, in that order.
     excluded : str
@@ -99,41 +97,27 @@ MARKED = ("=", "+", "-", "@", "\t", "\r", "'")
 class Manifest:
     """All slices of a data set, patients together, each in the order of its numbers.
 
-    Parameters
-    ----------
-    rows : tuple of SliceRow
-    folder : Path
-        What the rows' paths are relative to.
-
-    Raises
-    ------
-    DamagedInputError
-        A patient's rows do not stand together, a slice is there twice, or a patient is of two
-        collections or persons.
+    Paths of rows are relative to ``folder``. Raises `DamagedInputError`: a patient's rows do not stand
+    together, a slice is there twice, or a patient is of two collections or persons.
     """
 
     rows: tuple[SliceRow, ...]
     folder: Path
 
     def __post_init__(self) -> None:
-        seen: set[str] = set()
+        patients: set[str] = set()
         for patient, group in groupby(self.rows, key=lambda row: row.patient):
             rows = list(group)
             numbers = [row.number for row in rows]
-            if patient in seen or numbers != sorted(set(numbers)):
-                raise DamagedInputError(
-                    f"slices of {printable(patient)} are out of order or there twice",
-                    where="manifest",
-                    remedy=REMEDY,
-                )
+            if patient in patients or numbers != sorted(set(numbers)):
+                what = f"slices of {printable(patient)} are out of order or there twice"
+                raise DamagedInputError(what, where="manifest", remedy=REMEDY)
             for name in OF_PATIENT:
                 if len({getattr(row, name) for row in rows}) > 1:
-                    raise DamagedInputError(
-                        f"slices of {printable(patient)} differ in the column {name}",
-                        where="manifest",
-                        remedy=f"give all slices of a patient the same {name}",
-                    )
-            seen.add(patient)
+                    what = f"slices of {printable(patient)} differ in the column {name}"
+                    remedy = f"give all slices of a patient the same {name}"
+                    raise DamagedInputError(what, where="manifest", remedy=remedy)
+            patients.add(patient)
 
     @cached_property
     def used(self) -> tuple[SliceRow, ...]:
@@ -192,80 +176,6 @@ def write_manifest(rows: Iterable[SliceRow], path: Path) -> None:
     write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read a manifest; unknown columns are ignored.
-
-    Raises
-    ------
-    NothingReadableError
-        There is no such file.
-    DamagedInputError
-        The file is not a manifest, or a value does not fit its column; the message names the line.
-    """
-    try:
-        # Names that are not UTF-8 on disk come back as they were.
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
-    except (OSError, ValueError) as error:
-        raise NothingReadableError(
-            f"cannot read the manifest: {getattr(error, 'strerror', None) or error}",
-            where=path.name,
-            remedy="make one with: gliosight data index ROOT -o manifest.csv",
-        ) from error
-    lines = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
-    try:
-        rows = tuple(_rows(lines))
-    except (ValueError, csv.Error) as error:
-        where = f"{path.name}, line {lines.line_num}"
-        raise DamagedInputError(str(error), where=where, remedy=REMEDY) from error
-    return Manifest(rows, path.absolute().parent)
-
-
-def check_file(path: Path, *, overwrite: bool) -> None:
-    """Refuse an output that is there, or that cannot be a file, before any work is done.
-
-    Raises
-    ------
-    CannotWriteError
-    """
-    remedy = "choose another -o"
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        if not path.is_symlink():  # a link that leads nowhere is in the way
-            return
-    except OSError as error:
-        raise cannot_write(error, path) from error
-    except ValueError as error:  # a NUL in the name
-        raise CannotWriteError(str(error), where=path.name, remedy=remedy) from error
-    else:
-        if not stat.S_ISREG(mode):
-            what = "a folder" if stat.S_ISDIR(mode) else "a device or the like"
-            raise CannotWriteError(
-                f"{what} is in the way of the output file", where=path.name, remedy=remedy
-            )
-    if not overwrite:
-        raise CannotWriteError(
-            "the output is there already",
-            where=path.name,
-            remedy=f"{remedy}, or replace it with --overwrite",
-        )
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all, with the folders above it.
-
-    Raises
-    ------
-    CannotWriteError
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise cannot_write(error, path) from error
-    with whole_file(path, overwrite=True) as partial:
-        partial.write_bytes(content)
-
-
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         return str(int(value))
@@ -275,38 +185,75 @@ def _cell(value: object) -> str:
     return f"'{text}" if text.startswith(MARKED) else text
 
 
-def _rows(lines: Iterator[list[str]]) -> Iterator[SliceRow]:
-    """The rows of a manifest's lines; raises `ValueError` where one does not fit."""
-    header = next(lines, [])
-    if missing := [name for name in COLUMNS if name not in (*header, *OPTIONAL)]:
-        raise ValueError(f"no manifest, the first line does not name the column {missing[0]}")
-    for line in lines:
-        if len(line) != len(header):
-            raise ValueError(f"{len(line)} values instead of {len(header)}")
-        texts = dict.fromkeys(OPTIONAL, "") | dict(
-            zip(header, map(_without_mark, line), strict=True)
-        )
-        values: dict[str, Any] = {name: texts[name] for name in COLUMNS}
-        if values["kind"] not in (SLICES, NIFTI):
-            raise ValueError(f"kind {values['kind']!r} is neither {SLICES} nor {NIFTI}")
-        for name in ("number", "area_px"):
-            values[name] = int(values[name])
-        for name in ("tumour", "tumour_free"):
-            values[name] = _flag(name, values[name])
-        for name in ("sequences", "copies"):
-            values[name] = tuple(filter(None, values[name].split("+")))
-            if unknown := set(values[name]) - set(SEQUENCES):
-                raise ValueError(f"unknown sequence {min(unknown)!r}")
-        if values["tumour"] and values["tumour_free"]:
-            raise ValueError("tumour is 1 and tumour_free is 1")
-        yield SliceRow(**values)
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest; unknown columns are ignored.
+
+    Raises `NothingReadableError` or `DamagedInputError`, which names the line whose value does not fit its
+    column.
+    """
+    remedy = "make one with: gliosight data index ROOT -o manifest.csv"
+    content = read_bytes(path, "manifest", remedy)
+    # Names of files that are not UTF-8 come back as they were.
+    with csv_lines(content, path.name, REMEDY, any_bytes=True) as (header, lines):
+        if missing := [name for name in COLUMNS if name not in (*header, *OPTIONAL)]:
+            raise ValueError(f"no manifest, the first line does not name the column {missing[0]}")
+        rows = tuple(_row_of(header, cells) for _, cells in lines)
+    return Manifest(rows, path.absolute().parent)
 
 
-def _without_mark(text: str) -> str:
-    return text[1:] if text.startswith("'") and text[1:].startswith(MARKED) else text
+def _row_of(header: Sequence[str], cells: Sequence[str]) -> SliceRow:
+    """The row of a manifest's line; raises `ValueError` where a value does not fit its column."""
+    cells = [
+        cell[1:] if cell.startswith("'") and cell[1:].startswith(MARKED) else cell for cell in cells
+    ]
+    texts = dict.fromkeys(OPTIONAL, "") | by_column(header, cells)
+    values: dict[str, Any] = {name: texts[name] for name in COLUMNS}
+    if values["kind"] not in (SLICES, NIFTI):
+        raise ValueError(f"kind {values['kind']!r} is neither {SLICES} nor {NIFTI}")
+    for name in ("number", "area_px"):
+        values[name] = int(values[name])
+    for name in ("tumour", "tumour_free"):
+        if values[name] not in ("0", "1", *([""] if name in OPTIONAL else [])):
+            raise ValueError(f"{name} {values[name]!r} is neither 0 nor 1")
+        values[name] = values[name] == "1"
+    for name in ("sequences", "copies"):
+        values[name] = tuple(filter(None, values[name].split("+")))
+        if unknown := set(values[name]) - set(SEQUENCES):
+            raise ValueError(f"unknown sequence {min(unknown)!r}")
+    if values["tumour"] and values["tumour_free"]:
+        raise ValueError("tumour is 1 and tumour_free is 1")
+    return SliceRow(**values)
 
 
-def _flag(name: str, text: str) -> bool:
-    if text not in ("0", "1") and not (text == "" and name in OPTIONAL):
-        raise ValueError(f"{name} {text!r} is neither 0 nor 1")
-    return text == "1"
+def check_file(path: Path, *, overwrite: bool) -> None:
+    """Raise `CannotWriteError` for an output that is there or cannot be a file, before any work is done."""
+    what, remedy = "the output is there already", "choose another -o"
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if not path.is_symlink():
+            return
+        mode = stat.S_IFREG  # a link that leads nowhere is in the way
+    except OSError as error:
+        raise cannot_write(error, path) from error
+    except ValueError as error:  # a NUL in the name
+        raise CannotWriteError(str(error), where=path.name, remedy=remedy) from error
+    if stat.S_ISDIR(mode):
+        what = "a folder is in the way of the output file"
+    elif not stat.S_ISREG(mode):
+        what = "a device or the like is in the way of the output file"
+    elif overwrite:
+        return
+    else:
+        remedy += ", or replace it with --overwrite"
+    raise CannotWriteError(what, where=path.name, remedy=remedy)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all, and the folders above it; raises `CannotWriteError`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(error, path) from error
+    with whole_file(path, overwrite=True) as partial:
+        partial.write_bytes(content)

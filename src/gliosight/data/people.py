@@ -1,20 +1,18 @@
 """Who a patient is, and which collection a data set is (data).
 
 A patient's name may say the person and the institution. What names do not say, the table of ``--people``
-says, a CSV file with the column ``patient`` and at least one of ``person`` and ``collection``; and a
-collection is named where its ROOT is given.
+says; a collection is named where its ROOT is given.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
+from gliosight.data.table import by_column, csv_lines, read_bytes
+from gliosight.errors import DamagedInputError, UsageError, printable
 from gliosight.read.detect import folder_name
 
 COLUMNS = ("patient", "person", "collection")
@@ -45,14 +43,11 @@ def institution_of(patient: str) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a line of the table says of a patient; empty where it says nothing."""
+    """A line of the table of ``--people``; a cell may be empty."""
 
     person: str
     collection: str
     line: int
-
-
-NOTHING = Entry("", "", 0)
 
 
 @dataclass(frozen=True)
@@ -62,16 +57,16 @@ class People:
     entries: Mapping[str, Entry]
 
     def person(self, patient: str) -> str:
-        """The person a line gives a patient; empty without one.
+        """The person of a patient; empty where the table does not say it.
 
         A person that is called by a study's name, such as ``TCGA_CS_4944_20010208``, is the person of that
         study.
         """
-        return person_of(self.entries.get(patient, NOTHING).person)
+        return person_of(self.entries[patient].person) if patient in self.entries else ""
 
     def collection(self, patient: str) -> str:
-        """The collection a line gives a patient; empty without one."""
-        return self.entries.get(patient, NOTHING).collection
+        """The collection of a patient; empty where the table does not say it."""
+        return self.entries[patient].collection if patient in self.entries else ""
 
 
 NOBODY = People({})
@@ -88,47 +83,38 @@ class Root:
 def read_people(path: Path) -> People:
     """Read a table of persons and collections.
 
-    Raises
-    ------
-    NothingReadableError
-    DamagedInputError
-        It is not such a table; a patient stands in it twice; a line says nothing, or contradicts another.
+    Raises `NothingReadableError` or `DamagedInputError`: it is not such a table, a patient stands in it
+    twice, or a line contradicts another.
     """
-    try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise NothingReadableError(
-            f"cannot read the table: {getattr(error, 'strerror', None) or error}",
-            where=path.name,
-            remedy=f"give a CSV file {REMEDY}",
-        ) from error
-    number = 1
+    content = read_bytes(path, "table", f"give a CSV file {REMEDY}")
+    remedy = f"give one line for each patient, {REMEDY}"
     entries: dict[str, Entry] = {}
-    try:
-        lines = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
-        header = _header(next(lines, []))
-        # The reader's own count is of lines, of which a cell may hold several.
-        for number, cells in enumerate(lines, start=2):
-            if cells:
-                _add(entries, header, cells, number)
-        for patient, entry in entries.items():
-            number = entry.line
-            _check_person(patient, entry, entries)
-    except (ValueError, csv.Error) as error:
-        binary = isinstance(error, UnicodeDecodeError)
-        raise DamagedInputError(
-            "it is not a CSV file in UTF-8" if binary else str(error),
-            where=f"{path.name}, line {number}",
-            remedy=f"give one line for each patient, {REMEDY}",
-        ) from error
+    with csv_lines(content, path.name, remedy) as (header, lines):
+        if unknown := [name for name in header if name not in COLUMNS]:
+            raise ValueError(f"unknown column {printable(unknown[0])!r}")
+        if len(set(header)) != len(header) or "patient" not in header or len(header) < 2:
+            raise ValueError("no column patient, or none of person and collection")
+        for number, cells in lines:
+            values = dict.fromkeys(COLUMNS, "") | by_column(header, cells)
+            patient, person, collection = (values[name].strip() for name in COLUMNS)
+            if not patient or not (person or collection):
+                raise ValueError("a line without a patient, or without person and collection")
+            if patient in entries:
+                line = entries[patient].line
+                raise ValueError(f"{printable(patient)} stands in line {line}, too")
+            if collection and not _can_be_named(collection):
+                raise ValueError(f"a collection cannot be named {printable(collection)!r}")
+            entries[patient] = Entry(person, collection, number)
+    for patient, entry in entries.items():
+        other = entries.get(entry.person)
+        if other and other.person and person_of(other.person) != person_of(entry.person):
+            raise DamagedInputError(
+                f"{printable(patient)} is the person {printable(entry.person)}, who is "
+                f"{printable(other.person)} by line {other.line}",
+                where=f"{path.name}, line {entry.line}",
+                remedy=remedy,
+            )
     return People(entries)
-
-
-def check_collection(name: str) -> str:
-    """The name of a collection, if it can be one; raises `UsageError`."""
-    if refusal := _refused(name):
-        raise UsageError(refusal, remedy="name it in letters and digits: NAME=PATH")
-    return name
 
 
 def parse_roots(texts: Sequence[str]) -> tuple[Root, ...]:
@@ -136,57 +122,32 @@ def parse_roots(texts: Sequence[str]) -> tuple[Root, ...]:
 
     Of several without a NAME, the collection is named after the folder.
     """
-    return tuple(_root(text, several=len(texts) > 1) for text in texts)
+    return tuple(_parse_root(text, several=len(texts) > 1) for text in texts)
 
 
-def _root(text: str, *, several: bool) -> Root:
+def _parse_root(text: str, *, several: bool) -> Root:
     if not text:
         raise UsageError("the path is empty", remedy="give the folder of a data set, or its table")
-    name, separator, path = text.partition("=")
+    name, separator, after = text.partition("=")
+    path = Path(text)
     # A path may hold the sign itself.
-    if separator and "/" not in name and "\\" not in name and not Path(text).exists():
-        if not path:
+    if separator and "/" not in name and "\\" not in name and not path.exists():
+        if not after:
             raise UsageError(f"no path in {printable(text)}", remedy="write NAME=PATH")
-        return Root(Path(path), check_collection(name))
-    folder = Path(text).absolute().parent if Path(text).is_file() else Path(text)
-    return Root(Path(text), check_collection(folder_name(folder)) if several else "")
+        path = Path(after)
+    elif several:
+        name = folder_name(path.absolute().parent if path.is_file() else path)
+    else:
+        return Root(path)
+    if not _can_be_named(name):
+        what = f"a collection cannot be named {printable(name)!r}"
+        raise UsageError(what, remedy="name it in letters and digits: NAME=PATH")
+    return Root(path, name)
 
 
-def _header(cells: list[str]) -> list[str]:
-    header = [cell.strip() for cell in cells]
-    if unknown := [name for name in header if name not in COLUMNS]:
-        raise ValueError(f"unknown column {printable(unknown[0])!r}")
-    if len(set(header)) != len(header) or "patient" not in header or len(header) < 2:
-        raise ValueError("no column patient, or none of person and collection")
-    return header
-
-
-def _add(entries: dict[str, Entry], header: list[str], cells: list[str], number: int) -> None:
-    if len(cells) != len(header):
-        raise ValueError(f"{len(cells)} values instead of {len(header)}")
-    values = dict.fromkeys(COLUMNS, "") | dict(zip(header, map(str.strip, cells), strict=True))
-    patient, person, collection = (values[name] for name in COLUMNS)
-    if not patient or not (person or collection):
-        raise ValueError("a line without a patient, or without person and collection")
-    if patient in entries:
-        raise ValueError(f"{printable(patient)} stands in line {entries[patient].line}, too")
-    if collection and (refusal := _refused(collection)):
-        raise ValueError(refusal)
-    entries[patient] = Entry(person, collection, number)
-
-
-def _check_person(patient: str, entry: Entry, entries: Mapping[str, Entry]) -> None:
-    """Raise `ValueError` where the patient's person is a patient who is somebody else."""
-    other = entries.get(entry.person)
-    if other is not None and other.person and person_of(other.person) != person_of(entry.person):
-        raise ValueError(
-            f"{printable(patient)} is the person {printable(entry.person)}, who is "
-            f"{printable(other.person)} by line {other.line}"
-        )
-
-
-def _refused(name: str) -> str:
-    """Why a collection cannot have this name; empty where it can."""
-    if not name or not name.isprintable() or any(sign in name for sign in SEPARATORS):
-        return f"a collection cannot be named {printable(name)!r}"
-    return ""
+def _can_be_named(collection: str) -> bool:
+    return (
+        bool(collection)
+        and collection.isprintable()
+        and not any(sign in collection for sign in SEPARATORS)
+    )

@@ -1,17 +1,8 @@
 """Which patients are trained on and which are scored: the split file (data).
 
-A frozen `Split`, kept as JSON with the manifest's digest, so that a run and its score can be held against the
-very same patients. A split is either *parts* (train, validation, test) or *folds*; with folds, fold ``k`` is
-the test part of run ``k``, and a share of the other patients its validation part.
-
-Patients are ordered by collection, institution and tumour volume. The seed shuffles neighbours in that order,
-as many as it takes for the smallest part to get one of them; then they are dealt out along it, always to the
-part that is furthest below its share, and the seed breaks ties. So parts are alike in collections,
-institutions and sizes, and each share is met within one patient. A person (`Manifest.person_of`) is never on
-two sides. Splitting by slice, as the tutorial does, puts patients on both sides; it shows what that is worth.
-
-A collection that is to stay *whole* is in one part or fold, so that no cohort judges itself. Whole
-collections are dealt first, the largest first; the others are dealt as if these were not there.
+A split is either *parts* (train, validation, test) or *folds*; with folds, fold ``k`` is the test part of run
+``k``, and a share of the other patients its validation part. docs/data.md has the rule by which patients are
+dealt out. A person is never on two sides, except with a split by slice.
 """
 
 from __future__ import annotations
@@ -20,7 +11,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from gliosight.data.manifest import Manifest, SliceRow, write_whole
-from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
+from gliosight.data.table import read_bytes
+from gliosight.errors import DamagedInputError, UsageError, printable
 
 PATIENT, SLICE, INSTITUTION = "patient", "slice", "institution"
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
@@ -50,8 +42,6 @@ class Split:
     ----------
     by : str
         ``"patient"``, ``"slice"`` or ``"institution"`` (a fold each).
-    seed : int
-    manifest_sha256 : str
     groups : mapping of str to tuple of str
         Names of the patients (by slice: ``patient:number``) of each part or fold.
     validation : float
@@ -100,35 +90,43 @@ class Split:
     def rows(self, manifest: Manifest, fold: str | None = None) -> dict[str, tuple[SliceRow, ...]]:
         """The used slices of each part; ``fold`` is the test part, needed with folds, wrong without.
 
-        Raises
-        ------
-        UsageError
-            A fold that is not there, or none where one is needed.
-        DamagedInputError
-            The split was made from another manifest, or does not cover this one.
+        Raises `UsageError` (no such fold, or none where one is needed) or `DamagedInputError` (the split was
+        made from another manifest, or does not cover this one).
         """
-        part_of = self._part_of(manifest, fold)
+        if self.manifest_sha256 != manifest.sha256:
+            remedy = "give the manifest it was made from, or split anew: gliosight data split"
+            raise DamagedInputError("the split was made from another manifest", remedy=remedy)
+        parts = self._parts(manifest, fold)
+        part_of = {key: part for part, keys in parts.items() for key in keys}
+        rows: dict[str, list[SliceRow]] = {part: [] for part in PARTS}
         for row in manifest.used:
             if self.key_of(row) not in part_of:
-                raise DamagedInputError(
-                    f"the split does not name {self.key_of(row)}",
-                    remedy="make it anew: gliosight data split",
-                )
-        return self._grouped(manifest, part_of, PARTS)
+                what = f"the split does not name {self.key_of(row)}"
+                raise DamagedInputError(what, remedy="make it anew: gliosight data split")
+            rows[part_of[self.key_of(row)]].append(row)
+        return {part: tuple(own) for part, own in rows.items()}
+
+    def _parts(self, manifest: Manifest, fold: str | None) -> Mapping[str, tuple[str, ...]]:
+        if not self.has_folds:
+            if fold is not None:
+                raise UsageError("this split has no folds", remedy="leave out --fold")
+            return self.groups
+        if fold is None or fold not in self.groups:
+            what = "which fold?" if fold is None else f"no fold {fold!r}"
+            raise UsageError(what, remedy=f"give --fold, one of {', '.join(self.groups)}")
+        tested = set(self.groups[fold])
+        others = [patient for patient in manifest.patients if patient not in tested]
+        shares = {TRAIN: 1 - self.validation, VALIDATION: self.validation}
+        seed = [self.seed, *fold.encode()]
+        return {TEST: self.groups[fold], **_deal(manifest, others, shares, seed, self.whole)}
 
     def rows_by_group(self, manifest: Manifest) -> dict[str, tuple[SliceRow, ...]]:
         """The used slices of each part or fold; those that the split does not name are left out."""
-        group_of = {key: name for name, keys in self.groups.items() for key in keys}
-        return self._grouped(manifest, group_of, self.groups)
-
-    def _grouped(
-        self, manifest: Manifest, group_of: Mapping[str, str], names: Iterable[str]
-    ) -> dict[str, tuple[SliceRow, ...]]:
-        rows: dict[str, list[SliceRow]] = {name: [] for name in names}
-        for row in manifest.used:
-            if (key := self.key_of(row)) in group_of:
-                rows[group_of[key]].append(row)
-        return {name: tuple(own) for name, own in rows.items()}
+        rows: dict[str, tuple[SliceRow, ...]] = {}
+        for name, group in self.groups.items():
+            keys = set(group)
+            rows[name] = tuple(row for row in manifest.used if self.key_of(row) in keys)
+        return rows
 
     def patients(self, manifest: Manifest, fold: str | None = None) -> Groups:
         """The patients of each part; by slice, a patient may stand in several."""
@@ -140,45 +138,14 @@ class Split:
     ) -> tuple[tuple[str, ...], ...]:
         """For each of several models the patients it is tested on: a fold for each, or all for one.
 
-        ``folds`` are the models' in their order; without, all folds as they stand.
-
-        Raises
-        ------
-        UsageError
-            Not as many models as folds, or a fold that is not there.
-        DamagedInputError
-            See `rows`.
+        ``folds`` are the models' in their order; without, all folds as they stand. Raises `UsageError` where
+        there are not as many models as folds, and what `rows` raises.
         """
         chosen: Sequence[str | None] = folds or (list(self.groups) if self.has_folds else [None])
         if len(chosen) != models:
-            raise UsageError(
-                f"{models} models for {len(chosen)} folds",
-                remedy="give one model for each fold, or name the models' folds with --folds",
-            )
+            remedy = "give one model for each fold, or name the models' folds with --folds"
+            raise UsageError(f"{models} models for {len(chosen)} folds", remedy=remedy)
         return tuple(self.patients(manifest, fold)[TEST] for fold in chosen)
-
-    def _part_of(self, manifest: Manifest, fold: str | None) -> dict[str, str]:
-        if self.manifest_sha256 != manifest.sha256:
-            raise DamagedInputError(
-                "the split was made from another manifest",
-                remedy="give the manifest it was made from, or split anew: gliosight data split",
-            )
-        if not self.has_folds:
-            if fold is not None:
-                raise UsageError("this split has no folds", remedy="leave out --fold")
-            return {key: part for part, keys in self.groups.items() for key in keys}
-        if fold is None or fold not in self.groups:
-            raise UsageError(
-                "which fold?" if fold is None else f"no fold {fold!r}",
-                remedy=f"give --fold, one of {', '.join(self.groups)}",
-            )
-        part_of = dict.fromkeys(self.groups[fold], TEST)
-        others = [patient for patient in manifest.patients if patient not in part_of]
-        shares = {TRAIN: 1 - self.validation, VALIDATION: self.validation}
-        seed = [self.seed, *fold.encode()]
-        for part, patients in _deal(manifest, others, shares, seed, self.whole).items():
-            part_of |= dict.fromkeys(patients, part)
-        return part_of
 
 
 def split_parts(
@@ -189,30 +156,24 @@ def split_parts(
     shares: Mapping[str, float] | None = None,
     whole: Sequence[str] = (),
 ) -> Split:
-    """Train, validation and test.
+    """Split into train, validation and test.
 
-    Raises
-    ------
-    UsageError
-        Shares that do not add up to one, too few patients for them, or a whole collection that is not
-        there.
+    Raises `UsageError`: shares that do not add up to one, too few patients for them, or a whole collection
+    that is not there.
     """
     _check_whole(manifest, whole)
     shares = shares or DEFAULT_SHARES
     parts = [shares.get(part, -1.0) for part in PARTS]
     if min(parts) < 0 or not abs(sum(shares.values()) - 1) <= 1e-6:  # NaN neither
-        raise UsageError(
-            f"shares {', '.join(f'{share:g}' for share in shares.values())}",
-            remedy="give three shares for train, validation and test that add up to 1",
-        )
+        what = f"shares {', '.join(f'{share:g}' for share in shares.values())}"
+        remedy = "give three shares for train, validation and test that add up to 1"
+        raise UsageError(what, remedy=remedy)
     if by == SLICE:
         keys = np.asarray(sorted(row.key for row in manifest.used))
         np.random.default_rng(seed).shuffle(keys)
         ends = np.round(np.cumsum(parts) * len(keys)).astype(int)
-        groups = {
-            part: tuple(sorted(map(str, own)))
-            for part, own in zip(PARTS, np.split(keys, ends[:-1]), strict=True)
-        }
+        dealt = zip(PARTS, np.split(keys, ends[:-1]), strict=True)
+        groups = {part: tuple(sorted(map(str, own))) for part, own in dealt}
     else:
         ordered = dict(zip(PARTS, parts, strict=True))
         groups = _deal(manifest, manifest.patients, ordered, [seed], whole)
@@ -228,12 +189,9 @@ def split_folds(
     validation: float = 0.0,
     whole: Sequence[str] = (),
 ) -> Split:
-    """``folds`` folds by patient.
+    """Split into folds by patient.
 
-    Raises
-    ------
-    UsageError
-        Too few patients for so many folds, or a whole collection that is not there.
+    Raises `UsageError`: too few patients for so many folds, or a whole collection that is not there.
     """
     _check_whole(manifest, whole)
     if folds < 2:
@@ -241,18 +199,14 @@ def split_folds(
     shares = {str(fold): 1 / folds for fold in range(folds)}
     groups = _deal(manifest, manifest.patients, shares, [seed], whole)
     _refuse_empty(groups, list(shares))
-    return _with_folds(
-        Split(PATIENT, seed, manifest.sha256, groups, validation, tuple(whole)), manifest
-    )
+    split = Split(PATIENT, seed, manifest.sha256, groups, validation, tuple(whole))
+    return _with_folds(split, manifest)
 
 
 def split_institutions(manifest: Manifest, *, seed: int = 1, validation: float = 0.0) -> Split:
-    """A fold for each institution: trained on the others, scored on one they never saw.
+    """Split into a fold for each institution: trained on the others, scored on one they never saw.
 
-    Raises
-    ------
-    UsageError
-        There is one institution only, or too few patients outside one.
+    Raises `UsageError`: one institution only, or too few patients outside one.
     """
     # A person of whom one study's name says the institution, and another's none, is of that institution.
     institutions: dict[str, str] = {}
@@ -264,12 +218,10 @@ def split_institutions(manifest: Manifest, *, seed: int = 1, validation: float =
         name = institutions[manifest.person_of(patient)] or "unknown"
         groups[name] = (*groups.get(name, ()), patient)
     if len(groups) < 2:
-        raise UsageError(
-            "the patients are of one institution, or their names say none",
-            remedy="split --by patient instead",
-        )
-    ordered = dict(sorted(groups.items()))
-    return _with_folds(Split(INSTITUTION, seed, manifest.sha256, ordered, validation), manifest)
+        what = "the patients are of one institution, or their names say none"
+        raise UsageError(what, remedy="split --by patient instead")
+    split = Split(INSTITUTION, seed, manifest.sha256, dict(sorted(groups.items())), validation)
+    return _with_folds(split, manifest)
 
 
 def write_split(split: Split, path: Path) -> None:
@@ -279,28 +231,12 @@ def write_split(split: Split, path: Path) -> None:
 
 
 def read_split(path: Path, *, strict: bool = True) -> Split:
-    """Read a split.
+    """Read a split; without ``strict`` a patient may stand in two groups, which `audit` reports.
 
-    Parameters
-    ----------
-    path : Path
-    strict : bool
-        Refuse a patient that stands in two groups; `audit` reports it instead.
-
-    Raises
-    ------
-    NothingReadableError
-    DamagedInputError
-        It is not a split, or a patient stands in two of its groups.
+    Raises `NothingReadableError` or `DamagedInputError`.
     """
-    try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
-        raise NothingReadableError(
-            f"cannot read the split: {getattr(error, 'strerror', None) or error}",
-            where=path.name,
-            remedy="make one with: gliosight data split MANIFEST -o split.json",
-        ) from error
+    remedy = "make one with: gliosight data split MANIFEST -o split.json"
+    content = read_bytes(path, "split", remedy)
     try:
         return _split_of(json.loads(content), strict=strict)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -325,14 +261,9 @@ def _split_of(value: Any, *, strict: bool) -> Split:
     validation = float(value["validation"])
     if not 0 <= validation < 1:
         raise ValueError(f"validation {validation:g}")
-    return Split(
-        by=value["by"],
-        seed=int(value["seed"]),
-        manifest_sha256=str(value["manifest_sha256"]),
-        groups=groups,
-        validation=validation,
-        whole=tuple(map(str, value.get("whole", ()))),
-    )
+    seed, digest = int(value["seed"]), str(value["manifest_sha256"])
+    whole = tuple(map(str, value.get("whole", ())))
+    return Split(value["by"], seed, digest, groups, validation, whole)
 
 
 def _deal(
@@ -342,7 +273,7 @@ def _deal(
     seed: Sequence[int],
     whole: Sequence[str],
 ) -> Groups:
-    """Deal patients out by the rule of the module's first lines; ``shares`` add up to 1."""
+    """Deal patients out by the rule of docs/data.md; ``shares`` add up to 1."""
     generator = np.random.default_rng(seed)
     persons: dict[str, list[str]] = {}
     for patient in sorted(patients):
@@ -387,24 +318,22 @@ def _cohorts(
         cohort = {
             person
             for person, patients in persons.items()
-            if any(manifest.by_patient[patient][0].collection == collection for patient in patients)
+            if any(manifest.by_patient[name][0].collection == collection for name in patients)
         }
         for other in [other for other in cohorts if other & cohort]:
             cohorts.remove(other)
             cohort |= other
         if cohort:
             cohorts.append(cohort)
-    return [
-        sorted(cohort) for cohort in sorted(cohorts, key=lambda cohort: (-len(cohort), min(cohort)))
-    ]
+    cohorts.sort(key=lambda cohort: (-len(cohort), min(cohort)))
+    return [sorted(cohort) for cohort in cohorts]
 
 
 def _with_folds(split: Split, manifest: Manifest) -> Split:
     """The split, if every run by it has patients to train on and, where wanted, to select by."""
     if not 0 <= split.validation < 1:
-        raise UsageError(
-            f"a validation share of {split.validation:g}", remedy="choose 0 to below 1"
-        )
+        share = f"a validation share of {split.validation:g}"
+        raise UsageError(share, remedy="choose 0 to below 1")
     needed = [TRAIN, VALIDATION] if split.validation else [TRAIN]
     for fold in split.groups:
         _refuse_empty(split.patients(manifest, fold), needed)
@@ -424,10 +353,7 @@ def _refuse_empty(groups: Mapping[str, tuple[str, ...]], needed: Sequence[str]) 
 def _check_whole(manifest: Manifest, whole: Sequence[str]) -> None:
     for name in whole:
         if name not in manifest.collections:
-            known = ", ".join(manifest.collections)
-            raise UsageError(
-                f"no collection {printable(name)!r}",
-                remedy=f"choose of {known}"
-                if known
-                else "name collections: gliosight data index NAME=PATH",
-            )
+            remedy = "name collections: gliosight data index NAME=PATH"
+            if manifest.collections:
+                remedy = f"choose of {', '.join(manifest.collections)}"
+            raise UsageError(f"no collection {printable(name)!r}", remedy=remedy)

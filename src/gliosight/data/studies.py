@@ -1,8 +1,7 @@
 """The files of a data set as arrays, and a manifest's patient as a study with its truth (data).
 
-The read stage decodes; here a picture is one slice, and a mask holds few values and has a sharp edge. What
-cannot be read raises one of the `GliosightError`, with ``where`` for the file. Training and evaluation both
-start from `read_labelled`, which reads the files that the manifest names as the product reads a user's study.
+The read stage decodes; here a picture is one slice, and a mask holds few values and has a sharp edge.
+Training and evaluation start from `read_labelled`, which reads as the product reads a user's study.
 """
 
 from __future__ import annotations
@@ -33,17 +32,9 @@ MOST_LABELS = 16
 
 @dataclass(frozen=True)
 class Pixels:
-    """One picture.
+    """One picture, (rows, columns, 1 or 3), or one mask, (rows, columns); ``sha256`` is of the file's bytes.
 
-    Parameters
-    ----------
-    values : array
-        Of a picture (rows, columns, channels), one (FLAIR) or three (T1, FLAIR, T1C); of a mask
-        (rows, columns).
-    lossy : bool
-        It was compressed with loss.
-    sha256 : str
-        Of the file's bytes.
+    One channel is FLAIR, three are T1, FLAIR and T1C. ``lossy`` says whether it was compressed with loss.
     """
 
     values: NDArray[Any]
@@ -63,28 +54,23 @@ def read_picture(path: Path, where: str, budget: Budget) -> Pixels:
     else:
         picture = decode_picture(data, kind, where, budget)
     if len(picture.pages) != 1:
-        raise UnsupportedInputError(
-            f"a stack of {len(picture.pages)} pages",
-            where=where,
-            remedy="keep each slice in a file of its own",
-        )
+        what = f"a stack of {len(picture.pages)} pages"
+        remedy = "keep each slice in a file of its own"
+        raise UnsupportedInputError(what, where=where, remedy=remedy)
     values, _ = make_finite(picture.pages[0], "the picture", where)
     return Pixels(values, "LOSSY_SOURCE" in picture.notes, hashlib.sha256(data).hexdigest())
 
 
 def read_mask(path: Path, where: str, budget: Budget) -> Pixels:
-    """Read the mask of one slice; its values are (rows, columns), as in the file.
+    """Read the mask of one slice, with its values as in the file.
 
     Refused is what was compressed with loss, since it has no sharp edge, and what holds more than
     `MOST_LABELS` values, since it is an image.
     """
     picture = read_picture(path, where, budget)
     if picture.lossy:
-        raise UnsupportedInputError(
-            "compressed with loss, it has no sharp edge",
-            where=where,
-            remedy="save the mask as PNG or TIFF",
-        )
+        what, remedy = "compressed with loss, it has no sharp edge", "save the mask as PNG or TIFF"
+        raise UnsupportedInputError(what, where=where, remedy=remedy)
     values = picture.values.max(axis=-1)
     _check_labels(values, where)
     return replace(picture, values=values)
@@ -102,6 +88,18 @@ def read_labels(path: Path, where: str, budget: Budget) -> Image:
     image = read_volume(path, where, budget)
     _check_labels(image.values, where)
     return image
+
+
+def read_row(manifest: Manifest, row: SliceRow, budget: Budget) -> Pixels | Image:
+    """Read a row's picture, or the FLAIR volume that it is a slice of."""
+    reader = read_volume if row.kind == NIFTI else read_picture
+    return reader(manifest.path(row.image), row.image, budget)
+
+
+def read_row_mask(manifest: Manifest, row: SliceRow, budget: Budget) -> Pixels | Image:
+    """Read a row's mask, or the segmentation that it is a slice of."""
+    reader = read_labels if row.kind == NIFTI else read_mask
+    return reader(manifest.path(row.mask), row.mask, budget)
 
 
 def file_sha256(path: Path) -> str:
@@ -123,6 +121,14 @@ def values_of(mask: NDArray[Any]) -> tuple[float, ...]:
 def size_text(shape: tuple[int, ...]) -> str:
     """The sides of an array as messages name them."""
     return " x ".join(map(str, shape))
+
+
+def _check_labels(values: NDArray[Any], where: str) -> None:
+    count = len(values_of(values))
+    if count > MOST_LABELS:
+        what = f"it holds {count} values and is an image"
+        remedy = "give the mask, with 0 where there is no tumour"
+        raise DamagedInputError(what, where=where, remedy=remedy)
 
 
 @dataclass(frozen=True)
@@ -148,47 +154,31 @@ class LabelledStudy:
 def read_labelled(manifest: Manifest, patient: str, *, check: bool = False) -> LabelledStudy:
     """Read a patient's used slices and their masks.
 
-    With ``check`` every file is compared with the digest it had when it was indexed.
-
-    Raises
-    ------
-    DamagedInputError
-        A file that has changed since, a mask of another size, or slices that do not fit together.
-    UnsupportedInputError
-        A row without a mask, of a patient that is not known to have no tumour.
+    With ``check`` every file is compared with the digest it had when it was indexed. Raises
+    `DamagedInputError` (a file has changed, or the slices do not fit together) or `UnsupportedInputError` (a
+    row has no mask, and its patient is not known to have no tumour).
     """
     rows = manifest.by_patient[patient]
     for row in rows:
         if not row.has_truth:
-            raise UnsupportedInputError(
-                "a slice has no mask",
-                where=printable(row.image),
-                remedy="leave the patient out, or give its masks and index anew",
-            )
-    budget = Budget(DEFAULT_LIMITS)
+            remedy = "leave the patient out, or give its masks and index anew"
+            where = printable(row.image)
+            raise UnsupportedInputError("a slice has no mask", where=where, remedy=remedy)
     if check:
-        _check_digests(manifest, rows)
-    if rows[0].kind == NIFTI:
-        study, truth = _read_volumes(manifest, rows, budget)
-    else:
-        study, truth = _read_pictures(manifest, patient, rows, budget)
+        digests = {path: digest for row in rows for path, digest in row.digests.items() if digest}
+        for path, digest in digests.items():
+            if file_sha256(manifest.path(path)) != digest:
+                raise _contradiction("the file is not the one that was indexed", path)
+    read_patient = _read_volumes if rows[0].kind == NIFTI else _read_pictures
+    study, truth = read_patient(manifest, rows, Budget(DEFAULT_LIMITS))
     if study.shape != truth.shape:
-        raise DamagedInputError(
-            f"images are {size_text(study.shape)}, masks {size_text(truth.shape)}",
-            where=printable(patient),
-            remedy=REMEDY,
-        )
+        sizes = f"images are {size_text(study.shape)}, masks {size_text(truth.shape)}"
+        raise _contradiction(sizes, patient)
     return LabelledStudy(study, truth)
 
 
-def _check_labels(values: NDArray[Any], where: str) -> None:
-    count = len(values_of(values))
-    if count > MOST_LABELS:
-        raise DamagedInputError(
-            f"it holds {count} values and is an image",
-            where=where,
-            remedy="give the mask, with 0 where there is no tumour",
-        )
+def _contradiction(what: str, where: str) -> DamagedInputError:
+    return DamagedInputError(what, where=printable(where), remedy=REMEDY)
 
 
 def _read_volumes(
@@ -198,36 +188,23 @@ def _read_volumes(
     t1, t1c = (manifest.path(name) if name else None for name in (row.t1, row.t1c))
     study = read(Request(None, flair=manifest.path(row.image), t1=t1, t1c=t1c))
     if len(rows) != study.shape[0]:
-        raise DamagedInputError(
-            f"the manifest has {len(rows)} slices of it, the volume {study.shape[0]}",
-            where=printable(row.image),
-            remedy=REMEDY,
-        )
+        counts = f"the manifest has {len(rows)} slices of it, the volume {study.shape[0]}"
+        raise _contradiction(counts, row.image)
     if not row.mask:
         return study, np.zeros(study.shape, dtype=bool)
     return study, read_volume(manifest.path(row.mask), row.mask, budget).values != 0
 
 
 def _read_pictures(
-    manifest: Manifest, patient: str, rows: tuple[SliceRow, ...], budget: Budget
+    manifest: Manifest, rows: tuple[SliceRow, ...], budget: Budget
 ) -> tuple[Study, NDArray[np.bool_]]:
     paths = [(manifest.path(row.image), row.image) for row in rows]
     files = [InputFile(path, sniff(path, where), where) for path, where in paths]
-    study = read_slices(files, patient, budget, labelled=True)
+    study = read_slices(files, rows[0].patient, budget, labelled=True)
     empty = np.zeros(study.shape[1:], dtype=bool)
     masks = [
-        read_mask(manifest.path(row.mask), row.mask, budget).values != 0 if row.mask else empty
-        for row in rows
+        read_row_mask(manifest, row, budget).values != 0 if row.mask else empty for row in rows
     ]
     if len({mask.shape for mask in masks}) != 1:
-        raise DamagedInputError("its masks differ in size", where=printable(patient), remedy=REMEDY)
+        raise _contradiction("its masks differ in size", rows[0].patient)
     return study, np.stack(masks)
-
-
-def _check_digests(manifest: Manifest, rows: tuple[SliceRow, ...]) -> None:
-    digests = {path: digest for row in rows for path, digest in row.digests.items() if digest}
-    for path, digest in digests.items():
-        if file_sha256(manifest.path(path)) != digest:
-            raise DamagedInputError(
-                "the file is not the one that was indexed", where=printable(path), remedy=REMEDY
-            )

@@ -1,7 +1,6 @@
-"""What `data describe` and `data show` draw: a data set's page, and slices (data; extra: evaluate).
+"""What `data describe` and `data show` draw (data; extra: evaluate).
 
-The page is one HTML file with its style and plots inside: no script, no network, no patient's image. The
-tutorial's figure shows patients' images: slice, mask, and the slice with its mask in red.
+The page has its style and plots inside, no script, and no patient's image. The figure shows patients' images.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import io
 import warnings
 from base64 import b64encode
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,11 @@ from numpy.typing import NDArray
 from gliosight import __version__
 from gliosight.analysis import RESEARCH_USE
 from gliosight.data.describe import NO_INSTITUTION, Look, Summary
-from gliosight.data.manifest import NIFTI, Manifest, SliceRow, write_whole
-from gliosight.data.studies import read_labels, read_mask, read_picture, read_volume
+from gliosight.data.manifest import Manifest, SliceRow, write_whole
+from gliosight.data.studies import read_row, read_row_mask
 from gliosight.errors import UnsupportedInputError, UsageError, printable
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
+from gliosight.read.nifti_file import Image
 from gliosight.read.slices import CHANNELS
 from gliosight.study import MrSequence
 from gliosight.write.pages import environment, template_text
@@ -65,51 +64,35 @@ def render_page(manifest: Manifest, name: str, summary: Summary, look: Look) -> 
     Names of patients and files are hostile text: the template escapes them.
     """
     style = template_text("data", "describe.css")
-    digest = b64encode(sha256(style.encode()).digest()).decode("ascii")
-    head = [
-        {
-            "patient": printable(row.patient),
-            "number": row.number,
-            "image": printable(row.image),
-            "mask": printable(row.mask),
-            "tumour": "yes" if row.tumour else "no",
-            "area": row.area_px,
-        }
-        for row in manifest.rows[:FIRST_ROWS]
-    ]
-    missing = [
-        (sequence, len(patients), len(summary.copied[sequence]), list(map(printable, patients)))
-        for sequence, patients in summary.missing.items()
-        if patients
-    ]
-    text = (
-        environment()
-        .from_string(template_text("data", "describe.html.j2"))
-        .render(
-            policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
-            "form-action 'none'",
-            style=style,
-            name=printable(name),
-            version=__version__,
-            digest=manifest.sha256,
-            research_use=RESEARCH_USE,
-            summary=summary,
-            look=look,
-            head=head,
-            spreads=summary.spreads,
-            missing=missing,
-            excluded=[(printable(reason), count) for reason, count in summary.excluded.items()],
-            plots=draw_plots(manifest),
-        )
+    pages = environment()
+    pages.filters["printable"] = printable
+    text = pages.from_string(template_text("data", "describe.html.j2")).render(
+        style=style,
+        style_digest=b64encode(sha256(style.encode()).digest()).decode("ascii"),
+        name=printable(name),
+        version=__version__,
+        digest=manifest.sha256,
+        research_use=RESEARCH_USE,
+        summary=summary,
+        look=look,
+        head=manifest.rows[:FIRST_ROWS],
+        missing={name: patients for name, patients in summary.missing.items() if patients},
+        plots=draw_plots(manifest),
     )
     return text.encode("utf-8", "backslashreplace")
 
 
 def draw_plots(manifest: Manifest) -> list[tuple[str, str, str]]:
     """Title, explanation and source (an SVG as data URL) of each plot, from the manifest's numbers alone."""
+    # No date: the same data set gives the same page.
+    options = {"transparent": True, "metadata": {"Date": None, "Creator": None}}
+    plots: list[tuple[str, str, str]] = []
     with mpl.rc_context(_STYLE):
-        plots = [_slices(manifest), _areas(manifest), _volumes(manifest), _positions(manifest)]
-        return [(title, text, _source(figure)) for title, text, figure in plots]
+        for draw in (_slices, _areas, _volumes, _positions):
+            title, text, figure = draw(manifest)
+            svg = b64encode(_saved(figure, "svg", **options)).decode()
+            plots.append((title, text, f"data:image/svg+xml;base64,{svg}"))
+    return plots
 
 
 def _slices(manifest: Manifest) -> tuple[str, str, Figure]:
@@ -118,9 +101,8 @@ def _slices(manifest: Manifest) -> tuple[str, str, Figure]:
     )
     every, tumour = np.asarray(counts).T
     figure, axes = _axes("patients, ordered by their slices", "slices")
-    ranks = np.arange(len(counts))
-    axes.bar(ranks, every, width=0.9, color=QUIET_BAR, label="all")
-    axes.bar(ranks, tumour, width=0.9, color=TUMOUR, label="with tumour")
+    axes.bar(np.arange(len(counts)), every, width=0.9, color=QUIET_BAR, label="all")
+    axes.bar(np.arange(len(counts)), tumour, width=0.9, color=TUMOUR, label="with tumour")
     _legend(axes)
     text = "A bar for each patient; the dark part are the slices with tumour."
     return "Slices of each patient", text, figure
@@ -153,7 +135,6 @@ def _volumes(manifest: Manifest) -> tuple[str, str, Figure]:
 
 
 def _positions(manifest: Manifest) -> tuple[str, str, Figure]:
-    """How often there is tumour, by the slice's position in its stack."""
     counts = np.zeros((2, BINS))
     for rows in manifest.by_patient.values():
         for k, row in enumerate(rows):
@@ -162,8 +143,7 @@ def _positions(manifest: Manifest) -> tuple[str, str, Figure]:
     figure, axes = _axes("place in the stack: first slice to last", "slices with tumour")
     part = 100 * counts[1] / np.maximum(counts[0], 1)
     axes.bar((np.arange(BINS) + 0.5) / BINS, part, width=0.92 / BINS, color=TUMOUR)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 100)
+    axes.set(xlim=(0, 1), ylim=(0, 100))
     axes.yaxis.set_major_formatter("{x:.0f} %")
     axes.xaxis.set_major_formatter("{x:.1f}")
     text = "Part of the slices that show tumour, by their place. What a guess by place alone knows."
@@ -178,22 +158,13 @@ def _legend(axes: Axes) -> None:
 
 def _axes(x: str, y: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(6.4, 3.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
+    axes = figure.add_subplot(xlabel=x, ylabel=y)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color=LINE, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, pad=6)
     axes.yaxis.set_major_formatter("{x:,.0f}")
     return figure, axes
-
-
-def _source(figure: Figure) -> str:
-    # No date: the same data set gives the same page.
-    metadata = {"Date": None, "Creator": None}
-    svg = _saved(figure, "svg", transparent=True, metadata=metadata)
-    return "data:image/svg+xml;base64," + b64encode(svg).decode()
 
 
 def _saved(figure: Figure, kind: str, **options: Any) -> bytes:
@@ -204,76 +175,66 @@ def _saved(figure: Figure, kind: str, **options: Any) -> bytes:
     return out.getvalue()
 
 
-@dataclass(frozen=True)
-class Shown:
-    """One row of the figure: (rows, columns, 3) uint8 and (rows, columns) bool, upright."""
-
-    title: str
-    picture: NDArray[np.uint8]
-    mask: NDArray[np.bool_]
-    aspect: float
-
-
 def check_suffix(path: Path) -> None:
     """Refuse a kind of picture that is not written; raises `UsageError`."""
     if path.suffix.lower() not in SUFFIXES:
-        raise UsageError(
-            f"a figure cannot be written as {path.suffix or 'a file without suffix'}",
-            where=path.name,
-            remedy=f"choose one of {', '.join(SUFFIXES)}",
-        )
+        what = f"a figure cannot be written as {path.suffix or 'a file without suffix'}"
+        remedy = f"choose one of {', '.join(SUFFIXES)}"
+        raise UsageError(what, where=path.name, remedy=remedy)
 
 
 def choose_rows(manifest: Manifest, count: int, seed: int) -> list[SliceRow]:
     """Random slices with tumour, all of them where there are no more; raises `UnsupportedInputError`."""
     rows = sorted((row for row in manifest.used if row.tumour), key=lambda row: row.key)
     if not rows:
-        raise UnsupportedInputError(
-            "no slice of the manifest shows tumour", remedy="check its masks: gliosight data audit"
-        )
+        what = "no slice of the manifest shows tumour"
+        raise UnsupportedInputError(what, remedy="check its masks: gliosight data audit")
     count = min(count, len(rows))
     chosen = np.random.default_rng(seed).choice(len(rows), size=count, replace=False)
     return [rows[k] for k in chosen]
 
 
-def read_shown(manifest: Manifest, row: SliceRow, *, flair: bool) -> Shown:
-    """Read one slice as the figure shows it.
+def read_shown(
+    manifest: Manifest, row: SliceRow, *, flair: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_], float]:
+    """Read one slice as the figure shows it: (rows, columns, 3) bytes, mask, and height by width of a pixel.
 
     A picture of three channels is shown as colours, as the tutorial does, or its FLAIR in grey; a volume as
     FLAIR in grey, turned to radiological display where it has a geometry. Raises `GliosightError`.
     """
     budget = Budget(DEFAULT_LIMITS)
-    title = f"{printable(row.patient)}, slice {row.number}"
-    if row.kind == NIFTI:
-        image = read_volume(manifest.path(row.image), row.image, budget)
-        labels = read_labels(manifest.path(row.mask), row.mask, budget)
+    image = read_row(manifest, row, budget)
+    mask = np.asarray(read_row_mask(manifest, row, budget).values) != 0
+    if isinstance(image, Image):
         display = plan_display(image.geometry, image.values.shape)
-        grey = find_window(image.values).apply(image.values[row.number])
-        return Shown(
-            title,
-            np.repeat(display.turn(grey)[..., None], 3, axis=-1),
-            display.turn(labels.values[row.number] != 0),
-            display.pixel[0] / display.pixel[1],
-        )
-    values = read_picture(manifest.path(row.image), row.image, budget).values
-    mask = read_mask(manifest.path(row.mask), row.mask, budget).values != 0
+        grey = display.turn(find_window(image.values).apply(image.values[row.number]))
+        aspect = display.pixel[0] / display.pixel[1]
+        return np.repeat(grey[..., None], 3, axis=-1), display.turn(mask[row.number]), aspect
+    values = image.values
     if flair and values.shape[-1] == len(CHANNELS):
         channel = CHANNELS.index(MrSequence.FLAIR)
         values = values[..., channel : channel + 1]
-    return Shown(title, _as_bytes(values), mask, 1.0)
+    if values.dtype != np.uint8:
+        low, high = float(values.min()), float(values.max())
+        values = (values.astype(np.float64) - low) * (255 / (high - low) if high > low else 0)
+    return np.broadcast_to(values, (*values.shape[:2], 3)).astype(np.uint8), mask, 1.0
 
 
-def draw_figure(slices: list[Shown]) -> Figure:
+def draw_figure(manifest: Manifest, rows: list[SliceRow], *, flair: bool) -> Figure:
     """Three pictures to a row: slice, mask, slice with the mask in red."""
-    figure = Figure(figsize=(PANELS * INCHES, len(slices) * (INCHES + 0.25)), layout="constrained")
-    axes = figure.subplots(len(slices), PANELS, squeeze=False)
-    for panels, shown in zip(axes, slices, strict=True):
-        marked = shown.picture.copy()
-        marked[shown.mask] = RED
-        pictures = (shown.picture, np.where(shown.mask, 255, 0).astype(np.uint8), marked)
-        titles = (shown.title, f"mask, {int(shown.mask.sum()):,} pixels", "mask in red")
-        for panel, picture, title in zip(panels, pictures, titles, strict=True):
-            panel.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect=shown.aspect)
+    shown = [read_shown(manifest, row, flair=flair) for row in rows]
+    figure = Figure(figsize=(PANELS * INCHES, len(rows) * (INCHES + 0.25)), layout="constrained")
+    axes = figure.subplots(len(rows), PANELS, squeeze=False)
+    for panels, row, (picture, mask, aspect) in zip(axes, rows, shown, strict=True):
+        marked = picture.copy()
+        marked[mask] = RED
+        pictures = {
+            f"{printable(row.patient)}, slice {row.number}": picture,
+            f"mask, {int(mask.sum()):,} pixels": np.where(mask, 255, 0).astype(np.uint8),
+            "mask in red": marked,
+        }
+        for panel, (title, values) in zip(panels, pictures.items(), strict=True):
+            panel.imshow(values, cmap="gray", vmin=0, vmax=255, aspect=aspect)
             panel.set_title(title, fontsize=8, parse_math=False)
             panel.set_axis_off()
     return figure
@@ -282,11 +243,3 @@ def draw_figure(slices: list[Shown]) -> Figure:
 def write_figure(figure: Figure, path: Path) -> None:
     """Write the figure in the format that the suffix says; raises `CannotWriteError`."""
     write_whole(path, _saved(figure, path.suffix.lower().lstrip("."), dpi=DPI))
-
-
-def _as_bytes(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """(rows, columns, 1 or 3) of any depth as (rows, columns, 3) bytes; bytes stay as they are."""
-    if values.dtype != np.uint8:
-        low, high = float(values.min()), float(values.max())
-        values = (values.astype(np.float64) - low) * (255 / (high - low) if high > low else 0)
-    return np.broadcast_to(values, (*values.shape[:2], 3)).astype(np.uint8)
