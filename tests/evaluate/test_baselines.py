@@ -11,16 +11,15 @@ from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.evaluate.baselines import (
     THRESHOLDS,
     BaselinePatient,
+    Part,
     baseline_tables,
     choose_threshold,
     look_at,
-    needed,
-    trained_on,
 )
+from gliosight.evaluate.evaluation import Request, parts_of
 from gliosight.evaluate.localization import SliceTable
-from gliosight.evaluate.parts import Part, parts_of
 from tests.conftest import make_study
-from tests.evaluate.builders import score_masks, square, write_data
+from tests.evaluate.builders import score_masks, source_of, square, write_data
 
 # Of six slices the third and fourth show tumour in three patients; in the fourth the last two do.
 TRUTHS = {f"P{k}": square(6, (2, 3)) for k in range(3)} | {"P3": square(6, (4, 5), side=5)}
@@ -47,12 +46,17 @@ def _tables(part: Part) -> dict[str, SliceTable]:
     return tables
 
 
+def _part(manifest: Manifest, split: Split | None = None, name: str = "test") -> Part:
+    (part,) = parts_of(Request(manifest, [source_of(manifest, TRUTHS)], split, (name,)))
+    return part
+
+
 def _split(manifest: Manifest, by: str = PATIENT, **groups: tuple[str, ...]) -> Split:
     return Split(by, 1, manifest.sha256, {"train": (), "validation": (), "test": (), **groups})
 
 
 def test_majority_and_position_leave_the_patient_out(manifest: Manifest) -> None:
-    (part,) = parts_of(manifest, None, ("test",))
+    part = _part(manifest)
     found = baseline_tables(part, _known(manifest), _tables(part))
     # P3 learns from three patients with tumour in 6 of 18 slices, P0 from 4 + 2 of 18.
     majority = found["majority"][3]
@@ -64,23 +68,23 @@ def test_majority_and_position_leave_the_patient_out(manifest: Manifest) -> None
     assert position.called.tolist() == [False, False, True, True, False, False]
     # P0 learns of two such and of P3.
     assert found["position"][0].probability == pytest.approx([0.2, 0.2, 0.6, 0.6, 0.4, 0.4])
-    assert trained_on(part) == "the other scored patients (leave one patient out)"
+    assert part.trained_on == "the other scored patients (leave one patient out)"
 
 
 def test_with_a_split_the_training_part_alone_is_learnt_from(manifest: Manifest) -> None:
     split = _split(manifest, train=("P3",), validation=("P2",), test=("P0", "P1"))
-    (part,) = parts_of(manifest, split, ("test",))
-    assert set(needed(part)) == {"P0", "P1", "P3"}
+    part = _part(manifest, split)
+    assert set(part.needed) == {"P0", "P1", "P3"}
     found = baseline_tables(part, _known(manifest), _tables(part))
     third, two_thirds = 1 / 3, 2 / 3
     for table in found["position"]:
         assert table.probability == pytest.approx([third] * 4 + [two_thirds] * 2)
-    assert trained_on(part) == "the split's training part"
+    assert part.trained_on == "the split's training part"
 
 
 def test_folds_learn_from_their_own_others(manifest: Manifest) -> None:
     split = Split(PATIENT, 1, manifest.sha256, {"0": ("P0", "P1", "P2"), "1": ("P3",)})
-    (part,) = parts_of(manifest, split, ("test",), pooled=True)
+    part = _part(manifest, split)
     found = baseline_tables(part, _known(manifest), _tables(part))
     assert part.patients == ("P0", "P1", "P2", "P3")
     assert found["position"][0].called.tolist() == [False] * 4 + [True] * 2
@@ -89,13 +93,13 @@ def test_folds_learn_from_their_own_others(manifest: Manifest) -> None:
 
 def test_the_training_part_itself_is_scored_leaving_one_out(manifest: Manifest) -> None:
     split = _split(manifest, train=("P0", "P3"), test=("P1", "P2"))
-    (part,) = parts_of(manifest, split, ("train",))
+    part = _part(manifest, split, "train")
     found = baseline_tables(part, _known(manifest), _tables(part))
     assert found["position"][0].called.tolist() == [False] * 4 + [True] * 2
 
 
 def test_empty_marks_nothing(manifest: Manifest) -> None:
-    (part,) = parts_of(manifest, None, ("test",))
+    part = _part(manifest)
     for table in baseline_tables(part, _known(manifest), _tables(part))["empty"]:
         assert not table.called.any()
         assert table.predicted_px.sum() == 0
@@ -106,7 +110,7 @@ def test_the_nearest_training_slice_is_copied_with_a_split_by_slice(manifest: Ma
     keys = [f"{name}:{k}" for name in ("P1", "P2", "P3") for k in range(1, 7)]
     train = (*keys, "P0:1", "P0:3", "P0:6")
     split = _split(manifest, SLICE, train=train, test=("P0:2", "P0:4", "P0:5"))
-    (part,) = parts_of(manifest, split, ("test",))
+    part = _part(manifest, split)
     found = baseline_tables(part, _known(manifest), _tables(part))["nearest_slice"]
     (table,) = found
     # 2 lies between 1 and 3: the lower one has no tumour. 4 copies 3; 5 copies 6.
@@ -118,14 +122,14 @@ def test_the_nearest_training_slice_is_copied_with_a_split_by_slice(manifest: Ma
 
 def test_by_patient_nothing_is_copied(manifest: Manifest) -> None:
     split = _split(manifest, train=("P3",), test=("P0", "P1", "P2"))
-    (part,) = parts_of(manifest, split, ("test",))
+    part = _part(manifest, split)
     assert "nearest_slice" not in baseline_tables(part, _known(manifest), _tables(part))
 
 
 def test_a_patient_without_a_training_slice_gets_an_empty_copy(manifest: Manifest) -> None:
     train = tuple(f"{name}:{k}" for name in ("P1", "P2", "P3") for k in range(1, 7))
     split = _split(manifest, SLICE, train=train, test=tuple(f"P0:{k}" for k in range(1, 7)))
-    (part,) = parts_of(manifest, split, ("test",))
+    part = _part(manifest, split)
     (table,) = baseline_tables(part, _known(manifest), _tables(part))["nearest_slice"]
     assert not table.called.any()
 
@@ -179,7 +183,7 @@ def test_the_threshold_is_the_best_on_average() -> None:
 
 
 def test_the_threshold_is_not_chosen_on_the_patient_it_is_used_on(manifest: Manifest) -> None:
-    (part,) = parts_of(manifest, None, ("test",))
+    part = _part(manifest)
     # All others are covered best at the last threshold; P0 alone would be at the first.
     slices, count = 6, len(THRESHOLDS)
     truth = np.array([0, 0, 36, 36, 0, 0])

@@ -308,7 +308,7 @@ def test_models_and_folds_that_do_not_fit(manifest: Manifest) -> None:
     split = Split(PATIENT, 1, manifest.sha256, half)
     with pytest.raises(UsageError, match="3 models for 2 folds"):
         evaluate(Request(manifest, [source] * 3, split))
-    with pytest.raises(UsageError, match="several models and --fold"):
+    with pytest.raises(UsageError, match="2 models and --fold"):
         evaluate(Request(manifest, [source] * 2, split, fold="0"))
 
 

@@ -15,8 +15,7 @@ import pytest
 from gliosight.data.manifest import Manifest
 from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
 from gliosight.evaluate.figures import Figure
-from gliosight.evaluate.page import choose, render_page, worst_cases
-from gliosight.evaluate.plots import plots_of
+from gliosight.evaluate.page import choose, plots_of, render_page, worst_cases
 from gliosight.evaluate.predictions import Predictions
 from gliosight.evaluate.scoring import published_on
 from gliosight.evaluate.sources import source_of_predictions

@@ -148,8 +148,7 @@ def test_results_of_this_tool_bring_probabilities_and_what_was_learnt_from(
 def test_masks_of_nobody_knows_what_have_seen_nobody(tmp_path: Path) -> None:
     source = source_of_masks(tmp_path)
     assert source.notes == (ModelNote(tmp_path.name, "masks", ""),)
-    assert not source.seen
-    assert not source.training_unknown
+    assert source.seen == frozenset()
 
 
 def test_results_of_a_model_of_one_s_own_do_not_say_whom_it_has_seen(tmp_path: Path) -> None:
@@ -159,4 +158,4 @@ def test_results_of_a_model_of_one_s_own_do_not_say_whom_it_has_seen(tmp_path: P
     (result / "result.json").write_text(json.dumps({"provenance": {"model": model}}))
     source = source_of_masks(tmp_path)
     assert source.notes == (ModelNote("mine", "masks", "ab" * 32),)
-    assert source.training_unknown
+    assert source.seen is None

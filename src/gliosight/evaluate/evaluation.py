@@ -8,29 +8,25 @@ patient is one the model was trained on.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
-from gliosight.data.manifest import Manifest
-from gliosight.data.split import SLICE, TEST, Split
-from gliosight.data.studies import LabelledStudy, read_labelled
+from gliosight.data.manifest import Manifest, SliceRow
+from gliosight.data.split import PARTS, SLICE, TEST, TRAIN, Split
+from gliosight.data.studies import read_labelled
 from gliosight.errors import NothingReadableError, UsageError
-from gliosight.evaluate.baselines import (
-    BaselinePatient,
-    baseline_tables,
-    look_at,
-    needed,
-    trained_on,
-)
+from gliosight.evaluate.baselines import BaselinePatient, Fold, Part, Rows, baseline_tables, look_at
 from gliosight.evaluate.figures import DRAWS, Figures
 from gliosight.evaluate.localization import PatientScore, Spacing, score_patient
-from gliosight.evaluate.parts import Fold, Part, Rows, parts_of
 from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, patient_hash
 from gliosight.evaluate.scoring import PartScores, score_part
 from gliosight.evaluate.sources import Progress, Source
 from gliosight.study import Geometry
 
+ALL = "all"
+NO_SPLIT = "none"
 # Below this many patients an interval by bootstrap is too narrow to be believed.
 FEW = 10
 
@@ -60,8 +56,8 @@ class Evaluation:
 class Request:
     """What to evaluate: one source, or one for each fold of the split, in its order.
 
-    ``parts`` are those of the split, ``fold`` one of a split with folds; ``seed`` and ``draws`` are the
-    bootstrap's.
+    ``parts`` are those of the split, or ``all``; ``fold`` is one of a split with folds; ``seed`` and
+    ``draws`` are the bootstrap's.
     """
 
     manifest: Manifest
@@ -78,15 +74,6 @@ class Request:
         return tuple(note for source in self.sources for note in source.notes)
 
 
-@dataclass
-class _Collected:
-    """What one pass over the patients leaves behind; scores by part and patient."""
-
-    patients: dict[str, BaselinePatient] = field(default_factory=dict)
-    scores: dict[tuple[str, str], PatientScore] = field(default_factory=dict)
-    predictions: dict[str, Prediction] = field(default_factory=dict)
-
-
 def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     """Predict and score.
 
@@ -97,37 +84,161 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     GliosightError
         A study that cannot be read, a missing prediction.
     """
-    manifest, split = request.manifest, request.split
+    manifest, split, sources = request.manifest, request.split, request.sources
+    tell = progress or (lambda _done, _total: None)
     warnings = _check_truth(manifest)
-    parts = _parts(request)
-    collected = _collect(request, parts, progress)
-    scores = tuple(_score(part, collected, request) for part in parts)
-    for part, scored in zip(parts, scores, strict=True):
-        warnings += _part_warnings(part, scored)
-    warnings += _source_warnings(request)
-    entries = [
-        collected.predictions[name] for name in manifest.patients if name in collected.predictions
+    parts = parts_of(request)
+    # A model may have seen a person by another name.
+    seen_people = [
+        {manifest.person_of(name) for name in manifest.patients if patient_hash(name) in seen}
+        for seen in (source.seen or () for source in sources)
     ]
-    if len(request.sources) > 1:
+    names = tuple(dict.fromkeys(name for part in parts for name in part.needed))
+    done, total = 0, sum(len(manifest.by_patient[name]) for name in names)
+    patients: dict[str, BaselinePatient] = {}
+    scores: dict[tuple[str, str], PatientScore] = {}
+    predictions: dict[str, Prediction] = {}
+    for name in names:
+        rows = manifest.by_patient[name]
+        labelled = read_labelled(manifest, name, check=True)
+        patients[name] = look_at(labelled, rows)
+        scored_in = [
+            (part, index, fold.scored[name])
+            for part in parts
+            for index, fold in enumerate(part.folds)
+            if name in fold.scored
+        ]
+        for part, fold_index, scored in scored_in:
+            if name not in predictions:
+                # Each of several sources predicts the patients of its own fold.
+                k = fold_index if len(sources) > 1 else 0
+                study = replace(labelled.study, study_id=name)
+                own = sources[k].predict(study, rows, _within(tell, done, len(rows), total))
+                predictions[name] = replace(
+                    own,
+                    seen=manifest.person_of(name) in seen_people[k],
+                    model=own.model + sum(len(source.notes) for source in sources[:k]),
+                )
+            scores[part.name, name] = score_patient(
+                predictions[name],
+                labelled.truth,
+                rows,
+                np.isin([row.number for row in rows], [row.number for row in scored]),
+                _spacing(labelled.study.geometry),
+                # With a split by slice all patients are on both sides; a warning says so instead.
+                seen=predictions[name].seen and not part.by_slice,
+            )
+        done += len(rows)
+        tell(done, total)
+    scored_parts = tuple(_score(part, patients, scores, request) for part in parts)
+    for part, of_part in zip(parts, scored_parts, strict=True):
+        warnings += _part_warnings(part, of_part)
+    entries = [predictions[name] for name in manifest.patients if name in predictions]
+    if len(sources) > 1:
         entries.sort(key=lambda entry: entry.model)
-    described = {}
-    if split is not None:
-        described = {
-            "by": split.by,
-            "seed": str(split.seed),
-            "folds": ", ".join(split.groups) if split.has_folds else "",
-            "fold": request.fold or ("all, pooled" if split.has_folds else ""),
-        }
     return Evaluation(
-        parts=scores,
+        parts=scored_parts,
         models=request.models,
         predictions=Predictions(request.models, tuple(entries)),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *_source_warnings(request)),
         manifest_sha256=manifest.sha256,
-        split=described,
+        split={} if split is None else _describe(split, request.fold),
         seed=request.seed,
         draws=request.draws,
     )
+
+
+def _describe(split: Split, fold: str | None) -> dict[str, str]:
+    return {
+        "by": split.by,
+        "seed": str(split.seed),
+        "folds": ", ".join(split.groups) if split.has_folds else "",
+        "fold": fold or ("all, pooled" if split.has_folds else ""),
+    }
+
+
+def parts_of(request: Request) -> tuple[Part, ...]:
+    """The parts to score, without the patients whose truth is not known.
+
+    Raises
+    ------
+    UsageError
+        Models, parts or folds that do not fit together; nothing in a part.
+    NothingReadableError
+        No patient of a part has masks.
+    """
+    split, source, manifest = request.split, request.sources[0], request.manifest
+    folds = tuple(split.groups) if split is not None and split.has_folds else ()
+    _check_models(request, folds)
+    known = _with_truth(manifest)
+    if split is None:
+        if request.fold is not None:
+            raise UsageError("--fold without --split", remedy="give the split the fold is of")
+        if source.patients is not None:
+            known &= source.patients  # a file is scored on what it was made for
+        return (_part(ALL, NO_SPLIT, [{ALL: manifest.used, TRAIN: ()}], known),)
+    if folds and request.fold is None:
+        if tuple(request.parts) != (TEST,):
+            raise UsageError(
+                "several folds are pooled over their test parts only",
+                remedy="leave out --part, or choose one fold with --fold",
+            )
+        return (_part(TEST, split.by, [split.rows(manifest, fold) for fold in folds], known),)
+    rows = split.rows(manifest, request.fold)
+    names = tuple(dict.fromkeys(request.parts))
+    if ALL in names:  # then the split may leave a part empty
+        names = tuple(name for name in PARTS if rows[name])
+    return tuple(_part(name, split.by, [rows], known) for name in names)
+
+
+def _check_models(request: Request, folds: Sequence[str]) -> None:
+    """Refuse models that are not one for each fold, or one of a known fold."""
+    count = len(request.sources)
+    what = remedy = ""
+    if count > 1 and not folds:
+        what, remedy = (
+            "models without a split by folds",
+            "give one model, or --split with a fold for each",
+        )
+    elif count > 1 and request.fold is not None:
+        what, remedy = "models and --fold", "give the model of that fold alone"
+    elif count not in (1, len(folds)):
+        what = f"models for {len(folds)} folds"
+        remedy = f"give one for each of {', '.join(folds)}, in this order"
+    elif count == 1 and folds and request.fold is None and request.sources[0].model is not None:
+        what = "model and a split by folds"
+        remedy = f"say with --fold which it was trained without, one of {', '.join(folds)}"
+    if what:
+        raise UsageError(f"{count} {what}", remedy=remedy)
+
+
+def _part(name: str, by: str, runs: Sequence[Mapping[str, Rows]], known: Collection[str]) -> Part:
+    """A part of one run, or of several pooled; ``runs`` are the rows of each by part."""
+    if not any(rows[name] for rows in runs):
+        raise UsageError(
+            f"the part {name} holds no patient", remedy="choose another --part or split anew"
+        )
+    folds = []
+    for rows in runs:
+        training = None if name == TRAIN else _by_patient(rows[TRAIN], known)
+        folds.append(Fold(_by_patient(rows[name], known), training or None))
+    part = Part(name, by, tuple(folds))
+    if not part.patients:
+        raise NothingReadableError(
+            f"no patient of the part {name} can be scored",
+            remedy="they lack masks, or the predictions are of others",
+        )
+    return part
+
+
+def _by_patient(rows: Sequence[SliceRow], known: Collection[str]) -> dict[str, Rows]:
+    groups = groupby(rows, lambda row: row.patient)
+    return {name: tuple(group) for name, group in groups if name in known}
+
+
+def _with_truth(manifest: Manifest) -> set[str]:
+    patients = manifest.by_patient.items()
+    return {name for name, rows in patients if all(row.has_truth for row in rows)}
 
 
 def _check_truth(manifest: Manifest) -> list[str]:
@@ -157,121 +268,9 @@ def _count(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' if count > 1 else ''}"
 
 
-def _with_truth(manifest: Manifest) -> set[str]:
-    patients = manifest.by_patient.items()
-    return {name for name, rows in patients if all(row.has_truth for row in rows)}
-
-
-def _parts(request: Request) -> tuple[Part, ...]:
-    """The parts, without the patients whose truth is not known."""
-    split, sources = request.split, request.sources
-    has_folds = split is not None and split.has_folds
-    groups = () if split is None else tuple(split.groups)
-    pooled = has_folds and request.fold is None
-    if len(sources) > 1:
-        if not has_folds:
-            raise UsageError(
-                f"{len(sources)} models without a split by folds",
-                remedy="give one model, or --split with a fold for each",
-            )
-        if not pooled:
-            raise UsageError(
-                "several models and --fold", remedy="give the model of that fold alone"
-            )
-        if len(sources) != len(groups):
-            raise UsageError(
-                f"{len(sources)} models for {len(groups)} folds",
-                remedy=f"give one for each of {', '.join(groups)}, in this order",
-            )
-    elif pooled and sources[0].model is not None:
-        raise UsageError(
-            "one model and a split by folds",
-            remedy=f"say with --fold which it was trained without, one of {', '.join(groups)}",
-        )
-    parts = parts_of(request.manifest, split, request.parts, fold=request.fold, pooled=pooled)
-    known: Collection[str] = _with_truth(request.manifest)
-    if split is None and sources[0].patients is not None:
-        known = sources[0].patients & set(known)  # a file is scored on what it was made for
-    return tuple(_known(part, known) for part in parts)
-
-
-def _known(part: Part, known: Collection[str]) -> Part:
-    def among(rows: Mapping[str, Rows]) -> dict[str, Rows]:
-        return {name: own for name, own in rows.items() if name in known}
-
-    folds = tuple(
-        Fold(fold.name, among(fold.scored), fold.training and among(fold.training))
-        for fold in part.folds
-    )
-    part = replace(part, folds=folds)
-    if not part.patients:
-        raise NothingReadableError(
-            f"no patient of the part {part.name} can be scored",
-            remedy="they lack masks, or the predictions are of others",
-        )
-    return part
-
-
-def _collect(request: Request, parts: tuple[Part, ...], progress: Progress | None) -> _Collected:
-    """Read each patient once; predict and score those that are scored."""
-    manifest = request.manifest
-    names = tuple(dict.fromkeys(name for part in parts for name in needed(part)))
-    total = sum(len(manifest.by_patient[name]) for name in names)
-    # Patients of one person count as seen together: a model may have seen the person by another name.
-    hashes: dict[str, set[str]] = {}
-    for name in manifest.patients:
-        hashes.setdefault(manifest.person_of(name), set()).add(patient_hash(name))
-    done, collected = 0, _Collected()
-    for name in names:
-        rows = manifest.by_patient[name]
-        labelled = read_labelled(manifest, name, check=True)
-        labelled = replace(labelled, study=replace(labelled.study, study_id=name))
-        collected.patients[name] = look_at(labelled, rows)
-        scored_in = [
-            (part, k, fold)
-            for part in parts
-            for k, fold in enumerate(part.folds)
-            if name in fold.scored
-        ]
-        if scored_in:
-            # Each of several sources predicts the patients of its own fold.
-            k = scored_in[0][1] if len(request.sources) > 1 else 0
-            source, earlier = request.sources[k], request.sources[:k]
-            tell = None if progress is None else _within(progress, done, len(rows), total)
-            prediction = source.predict(labelled.study, rows, tell)
-            prediction = replace(
-                prediction,
-                seen=not hashes[manifest.person_of(name)].isdisjoint(source.seen),
-                model=prediction.model + sum(len(before.notes) for before in earlier),
-            )
-            collected.predictions[name] = prediction
-            for part, _, fold in scored_in:
-                score = _score_patient(part, fold, rows, labelled, prediction)
-                collected.scores[part.name, name] = score
-        done += len(rows)
-        if progress is not None:
-            progress(done, total)
-    return collected
-
-
-def _within(progress: Progress, before: int, slices: int, total: int) -> Progress:
+def _within(tell: Progress, before: int, slices: int, total: int) -> Progress:
     """Progress within one patient, of whom a network may look at more slices than there are."""
-    return lambda done, of: progress(before + slices * done // max(of, 1), total)
-
-
-def _score_patient(
-    part: Part, fold: Fold, rows: Rows, labelled: LabelledStudy, prediction: Prediction
-) -> PatientScore:
-    numbers = [row.number for row in fold.scored[prediction.patient]]
-    return score_patient(
-        prediction,
-        labelled.truth,
-        rows,
-        np.isin([row.number for row in rows], numbers),
-        _spacing(labelled.study.geometry),
-        # With a split by slice all patients are on both sides; a warning says so instead.
-        seen=prediction.seen and not part.by_slice,
-    )
+    return lambda done, of: tell(before + slices * done // max(of, 1), total)
 
 
 def _spacing(geometry: Geometry | None) -> Spacing | None:
@@ -280,14 +279,18 @@ def _spacing(geometry: Geometry | None) -> Spacing | None:
     return (geometry.slice_spacing, *geometry.spacing)
 
 
-def _score(part: Part, collected: _Collected, request: Request) -> PartScores:
-    patients = [collected.scores[part.name, name] for name in part.patients]
-    tables = {patient.patient: patient.table for patient in patients}
+def _score(
+    part: Part,
+    patients: Mapping[str, BaselinePatient],
+    scores: Mapping[tuple[str, str], PatientScore],
+    request: Request,
+) -> PartScores:
+    own = [scores[part.name, name] for name in part.patients]
+    tables = {score.patient: score.table for score in own}
     return score_part(
         part,
-        patients,
-        baseline_tables(part, collected.patients, tables),
-        trained_on=trained_on(part),
+        own,
+        baseline_tables(part, patients, tables),
         draws_masks=all(note.draws for note in request.models),
         seed=request.seed,
         draws=request.draws,
@@ -320,7 +323,7 @@ def _source_warnings(request: Request) -> list[str]:
     """Warn of models whose training patients or training slices are not known."""
     split, warnings = request.split, []
     for source in request.sources:
-        if source.training_unknown:
+        if source.seen is None:
             warnings.append(
                 f"{source.notes[0].name}: results do not say whom their model was trained on; "
                 "patients it has seen may be among those scored."

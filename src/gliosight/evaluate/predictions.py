@@ -51,17 +51,8 @@ STEP = 2 * SUREST / LEVELS
 NOTHING = float(sigmoid(-SUREST + STEP / 2))
 # What numpy, zipfile and the parsers below raise on a damaged or hostile file.
 _DAMAGED = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError),
+    *(MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error),
 )
 
 Shape = tuple[int, int, int]
@@ -122,12 +113,10 @@ class Prediction:
     def __post_init__(self) -> None:
         if len(self.bits) != _packed(self.shape):
             raise ValueError(f"{len(self.bits)} bytes for a mask of {self.shape}")
-        if (probability := self.slice_probability) is None:
-            return
-        if probability.shape != self.shape[:1] or self.slice_threshold is None:
-            raise ValueError(f"{probability.shape} probabilities for {self.shape[0]} slices")
-        if not ((probability >= 0) & (probability <= 1)).all():
-            raise ValueError("probabilities outside 0 to 1")
+        if self.slice_probability is not None:
+            if self.slice_probability.shape != self.shape[:1] or self.slice_threshold is None:
+                raise ValueError(f"not one probability for each of {self.shape[0]} slices")
+            _check_probabilities(self.slice_probability)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -167,9 +156,12 @@ class KeptMaps:
             raise ValueError("the study is not axial")
         if not all(math.isfinite(side) and side > 0 for side in self.sides):
             raise ValueError(f"sides of {self.sides} mm")
-        head = self.maps.slice_head
-        if not ((head >= 0) & (head <= 1)).all():
-            raise ValueError("probabilities outside 0 to 1")
+        _check_probabilities(self.maps.slice_head)
+
+
+def _check_probabilities(values: NDArray[np.float32]) -> None:
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("probabilities outside 0 to 1")
 
 
 def pack(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -246,18 +238,15 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
         path,
         predictions.models,
         entries,
-        shapes=np.array([entry.shape for entry in entries], np.int64).reshape(-1, 3),
-        model=np.array([entry.model for entry in entries], np.int64),
-        found=np.array([entry.found for entry in entries], bool),
-        seen=np.array([entry.seen for entry in entries], bool),
-        has_probability=np.array([values is not None for values in probabilities], bool),
+        shapes=_column([entry.shape for entry in entries], np.int64, 3),
+        model=_column([entry.model for entry in entries], np.int64),
+        found=_column([entry.found for entry in entries], bool),
+        seen=_column([entry.seen for entry in entries], bool),
+        has_probability=_column([values is not None for values in probabilities], bool),
         probability=_joined(np.float32, [values for values in probabilities if values is not None]),
         masks=_joined(np.uint8, [entry.bits for entry in entries]),
-        **{
-            # None becomes NaN.
-            name: np.array([getattr(entry, name) for entry in entries], np.float64)
-            for name in OPTIONAL
-        },
+        # None becomes NaN.
+        **{name: _column([getattr(e, name) for e in entries], np.float64) for name in OPTIONAL},
     )
 
 
@@ -303,20 +292,18 @@ def write_maps(models: Iterable[ModelNote], kept: Iterable[KeptMaps], path: Path
     entries = list(kept)
     levels = [to_levels(entry.maps.probability) for entry in entries]
     boxes = [_box_of(values) for values in levels]
+    inside = [values[box].ravel() for values, box in zip(levels, boxes, strict=True)]
+    limits = [[(side.start, side.stop) for side in box] for box in boxes]
     _write(
         path,
         models,
         entries,
-        model=np.array([entry.model for entry in entries], np.int64),
-        sides=np.array([entry.sides for entry in entries], np.float64).reshape(-1, 3),
-        shapes=np.array([values.shape for values in levels], np.int64).reshape(-1, 3),
-        boxes=np.array(
-            [[(side.start, side.stop) for side in box] for box in boxes], np.int64
-        ).reshape(-1, 3, 2),
+        model=_column([entry.model for entry in entries], np.int64),
+        sides=_column([entry.sides for entry in entries], np.float64, 3),
+        shapes=_column([values.shape for values in levels], np.int64, 3),
+        boxes=_column(limits, np.int64, 3, 2),
         head=_joined(np.float32, [entry.maps.slice_head for entry in entries]),
-        levels=_joined(
-            np.uint8, [values[box].ravel() for values, box in zip(levels, boxes, strict=True)]
-        ),
+        levels=_joined(np.uint8, inside),
     )
 
 
@@ -434,6 +421,10 @@ def _parse_header(file: Any) -> tuple[tuple[ModelNote, ...], dict[str, list[Any]
 def _rows(columns: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
     for values in zip(*columns.values(), strict=True):
         yield dict(zip(columns, values, strict=True))
+
+
+def _column(values: Sequence[Any], dtype: Any, *each: int) -> NDArray[Any]:
+    return np.array(values, dtype).reshape(-1, *each)
 
 
 def _joined(dtype: Any, arrays: list[NDArray[Any]]) -> NDArray[Any]:
