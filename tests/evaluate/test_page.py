@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -118,6 +117,7 @@ def test_those_who_do_not_see_it_are_told(page: str) -> None:
 
 def test_it_says_what_it_is_and_what_it_shows(page: str) -> None:
     assert page.count("Research use only") >= 3
+    assert "data:image/jpeg;base64,/9j/" in page
     assert "slices of the data set" in page
     assert "its licence applies" in page
     assert "Evaluation of <bdi>made</bdi>" in page
@@ -186,10 +186,7 @@ def test_plots_are_drawn_twice_and_told_in_words(evaluation: Evaluation) -> None
             assert "DejaVu" not in svg
         assert one.light != one.dark
         assert len(one.words) > 30
-
-
-def test_plots_are_the_same_each_time(evaluation: Evaluation) -> None:
-    assert plots_of(evaluation.parts[0]) == plots_of(evaluation.parts[0])
+    assert plots == plots_of(evaluation.parts[0])
 
 
 def test_a_model_that_only_draws_has_no_curves(manifest: Manifest) -> None:
@@ -232,12 +229,6 @@ def test_published_figures_stand_beside_their_own_set_only() -> None:
     assert published_on(["TCGA_CS_4944_20010208"])
     assert not published_on(["TCGA_CS_4944_20010208", "BraTS2021_00006"])
     assert not published_on([])
-
-
-def test_pictures_are_jpegs_of_the_right_slice(page: str) -> None:
-    found = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page)
-    assert found
-    assert all(b64decode(one).startswith(b"\xff\xd8") for one in found)
 
 
 def test_the_templates_are_shipped() -> None:

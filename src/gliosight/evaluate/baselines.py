@@ -89,17 +89,9 @@ class Part:
 class BaselinePatient:
     """What baselines know of a patient of the manifest, without any image.
 
-    Parameters
-    ----------
-    numbers : (slices,) int array
-        Of all used slices.
-    truth_px : (slices,) int array
-    bright_px, bright_both_px : (thresholds, slices) int arrays
-        What the brightest body covers at each of `THRESHOLDS`, and what of that is tumour.
-    truth : (n,) uint8 array
-        The true mask, packed.
-    shape : tuple of int
-        Slices, rows, columns.
+    ``numbers`` and ``truth_px`` are (slices,), of all used slices. ``bright_px`` and ``bright_both_px`` are
+    (thresholds, slices): what the brightest body covers at each of `THRESHOLDS`, and what of that is tumour.
+    ``truth`` is the true mask, packed, of the ``shape`` slices, rows, columns.
     """
 
     numbers: Counts
@@ -179,12 +171,8 @@ def baseline_tables(
 ) -> dict[str, list[SliceTable]]:
     """The tables of each baseline, for the patients of ``part`` in their order.
 
-    Parameters
-    ----------
-    patients : mapping of str to BaselinePatient
-        Those that ``part.needed`` names.
-    tables : mapping of str to SliceTable
-        The model's, for the truth of the scored slices.
+    ``patients`` are those that ``part.needed`` names; ``tables`` are the model's, for the truth of the scored
+    slices.
     """
     out: dict[str, list[SliceTable]] = {}
     for fold in part.folds:

@@ -21,7 +21,7 @@ from scipy.stats import wilcoxon
 
 from gliosight.data.split import SLICE, TEST, Split
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
-from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
+from gliosight.evaluate.evaluation import Evaluation, Request, evaluate, silent
 from gliosight.evaluate.figures import DRAWS, Figures, difference, draw
 from gliosight.evaluate.localization import SliceTable, overlaps_of
 from gliosight.evaluate.predictions import Predictions
@@ -92,10 +92,8 @@ def compare(first: Side, second: Side, *, seed: int = 1, draws: int = DRAWS) -> 
 
     Raises
     ------
-    UsageError
-        There are none.
-    DamagedInputError
-        Their truths differ.
+    UsageError, DamagedInputError
+        There are none; their truths differ.
     """
     common = sorted((first.tables.keys() & second.tables.keys()) - first.seen - second.seen)
     if not common:
@@ -151,20 +149,14 @@ def side_of_part(name: str, part: PartScores) -> Side:
 
 
 def read_side(folder: Path, part: str | None = None) -> Side:
-    """One side, from the folder of an evaluation.
-
-    Parameters
-    ----------
-    part : str, optional
-        Which of its parts, where there are several.
+    """One side, from the folder of an evaluation; ``part`` is needed where it has several.
 
     Raises
     ------
-    NothingReadableError
-        It is no evaluation.
+    NothingReadableError, DamagedInputError
+        It is no evaluation, or a damaged one.
     UsageError
         It has several parts, or not this one.
-    DamagedInputError
     """
     name = printable(folder.name)
     try:
@@ -238,17 +230,9 @@ def _among(table: SliceTable, numbers: NDArray[np.int64]) -> SliceTable:
 def leak_audit(
     by_slice: Request, by_patient: Request, progress: Progress | None = None
 ) -> tuple[Evaluation, tuple[Evaluation, Evaluation]]:
-    """Score each model on the test part of its own split, and compare.
+    """Score each model, given with the split it was trained with, on the test part of that split.
 
-    Parameters
-    ----------
-    by_slice, by_patient : Request
-        Of one model and the split it was trained with.
-
-    Returns
-    -------
-    tuple
-        Both as one `Evaluation`, and each for itself: their predictions may be of the same patients.
+    Returns both as one `Evaluation`, and each for itself: their predictions may be of the same patients.
 
     Raises
     ------
@@ -263,7 +247,7 @@ def leak_audit(
         )
     for request, split in zip((by_slice, by_patient), splits, strict=True):
         _check_trained(request.sources[0], split)
-    tell = progress or (lambda _done, _total: None)
+    tell = progress or silent
     sides = ("by_slice", "by_patient")
     # One bar for both. The same seed would draw both alike, as if they were paired.
     first = _audited(by_slice, sides[0], lambda done, of: tell(done, 2 * of))

@@ -22,6 +22,8 @@ from gliosight.evaluate.figures import Array, Bootstrap, Figure, divide, exact
 from gliosight.evaluate.localization import PatientScore, SliceTable, auc_of
 
 SPECIFICITIES = (0.90, 0.95, 0.99)
+# Draws computed at a time: so many rows of a few thousand slices stay in the processor's cache.
+CHUNK = 100
 # Points kept of a plotted curve: more cannot be told apart on a page.
 MOST_POINTS = 400
 # Lower bounds (pixels) of the tumour areas that sensitivity is given for.
@@ -38,17 +40,10 @@ FLAT = 1e-9
 
 @dataclass(frozen=True)
 class Slices:
-    """All slices of some patients in a row.
+    """All slices of some patients in a row: (slices,) arrays.
 
-    Parameters
-    ----------
-    owner : (slices,) int array
-        The patient of each.
-    area : (slices,) int array
-        True pixels.
-    called : (slices,) bool array
-    probability : (slices,) float array or None
-        ``None`` where that of a patient is not known.
+    ``owner`` is the patient of each, ``area`` its true pixels; there is no ``probability`` where that of a
+    patient is not known.
     """
 
     owner: NDArray[np.int64]
@@ -174,7 +169,9 @@ def ranked_figures(slices: Slices, scores: Array, drawn: Bootstrap) -> dict[str,
     sensitivity = np.full((len(SPECIFICITIES), size), np.nan)
     order, ends = _steps(scores)
     positive = slices.positive[order]
-    for rows, weight in drawn.by_slice(slices.owner[order]) if count else ():
+    for start in range(0, size, CHUNK) if count else ():
+        rows = slice(start, start + CHUNK)
+        weight = drawn.weights[rows][:, slices.owner[order]]
         # Weight of positives and of negatives called tumour, at each step of the threshold.
         true = np.cumsum(weight * positive, axis=1)[:, ends]
         false = np.cumsum(weight * ~positive, axis=1)[:, ends]

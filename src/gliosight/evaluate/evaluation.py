@@ -84,10 +84,56 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     GliosightError
         A study that cannot be read, a missing prediction.
     """
-    manifest, split, sources = request.manifest, request.split, request.sources
-    tell = progress or (lambda _done, _total: None)
+    manifest, split = request.manifest, request.split
     warnings = _check_truth(manifest)
     parts = parts_of(request)
+    patients, predictions, scores = _read_all(request, parts, progress or silent)
+    scored_parts = []
+    for part in parts:
+        of_part = [scores[part.name, name] for name in part.patients]
+        tables = {score.patient: score.table for score in of_part}
+        scored = score_part(
+            part,
+            of_part,
+            baseline_tables(part, patients, tables),
+            draws_masks=all(note.draws for note in request.models),
+            seed=request.seed,
+            draws=request.draws,
+        )
+        scored_parts.append(scored)
+        warnings += _part_warnings(part, scored)
+    entries = [predictions[name] for name in manifest.patients if name in predictions]
+    if len(request.sources) > 1:
+        entries.sort(key=lambda entry: entry.model)
+    described = {}
+    if split is not None:
+        described = {
+            "by": split.by,
+            "seed": str(split.seed),
+            "folds": ", ".join(split.groups) if split.has_folds else "",
+            "fold": request.fold or ("all, pooled" if split.has_folds else ""),
+        }
+    return Evaluation(
+        parts=tuple(scored_parts),
+        models=request.models,
+        predictions=Predictions(request.models, tuple(entries)),
+        warnings=(*warnings, *_source_warnings(request)),
+        manifest_sha256=manifest.sha256,
+        split=described,
+        seed=request.seed,
+        draws=request.draws,
+    )
+
+
+def silent(_done: int, _total: int) -> None:
+    """Show no progress."""
+
+
+def _read_all(
+    request: Request, parts: Sequence[Part], progress: Progress
+) -> tuple[dict[str, BaselinePatient], dict[str, Prediction], dict[tuple[str, str], PatientScore]]:
+    """Read each patient once; predict and score those that are scored: by part and patient."""
+    manifest, sources = request.manifest, request.sources
     # A model may have seen a person by another name.
     seen_people = [
         {manifest.person_of(name) for name in manifest.patients if patient_hash(name) in seen}
@@ -96,8 +142,8 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     names = tuple(dict.fromkeys(name for part in parts for name in part.needed))
     done, total = 0, sum(len(manifest.by_patient[name]) for name in names)
     patients: dict[str, BaselinePatient] = {}
-    scores: dict[tuple[str, str], PatientScore] = {}
     predictions: dict[str, Prediction] = {}
+    scores: dict[tuple[str, str], PatientScore] = {}
     for name in names:
         rows = manifest.by_patient[name]
         labelled = read_labelled(manifest, name, check=True)
@@ -108,12 +154,12 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
             for index, fold in enumerate(part.folds)
             if name in fold.scored
         ]
-        for part, fold_index, scored in scored_in:
+        for part, index, scored in scored_in:
             if name not in predictions:
                 # Each of several sources predicts the patients of its own fold.
-                k = fold_index if len(sources) > 1 else 0
+                k = index if len(sources) > 1 else 0
                 study = replace(labelled.study, study_id=name)
-                own = sources[k].predict(study, rows, _within(tell, done, len(rows), total))
+                own = sources[k].predict(study, rows, _within(progress, done, len(rows), total))
                 predictions[name] = replace(
                     own,
                     seen=manifest.person_of(name) in seen_people[k],
@@ -129,32 +175,8 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
                 seen=predictions[name].seen and not part.by_slice,
             )
         done += len(rows)
-        tell(done, total)
-    scored_parts = tuple(_score(part, patients, scores, request) for part in parts)
-    for part, of_part in zip(parts, scored_parts, strict=True):
-        warnings += _part_warnings(part, of_part)
-    entries = [predictions[name] for name in manifest.patients if name in predictions]
-    if len(sources) > 1:
-        entries.sort(key=lambda entry: entry.model)
-    return Evaluation(
-        parts=scored_parts,
-        models=request.models,
-        predictions=Predictions(request.models, tuple(entries)),
-        warnings=(*warnings, *_source_warnings(request)),
-        manifest_sha256=manifest.sha256,
-        split={} if split is None else _describe(split, request.fold),
-        seed=request.seed,
-        draws=request.draws,
-    )
-
-
-def _describe(split: Split, fold: str | None) -> dict[str, str]:
-    return {
-        "by": split.by,
-        "seed": str(split.seed),
-        "folds": ", ".join(split.groups) if split.has_folds else "",
-        "fold": fold or ("all, pooled" if split.has_folds else ""),
-    }
+        progress(done, total)
+    return patients, predictions, scores
 
 
 def parts_of(request: Request) -> tuple[Part, ...]:
@@ -193,23 +215,22 @@ def parts_of(request: Request) -> tuple[Part, ...]:
 
 def _check_models(request: Request, folds: Sequence[str]) -> None:
     """Refuse models that are not one for each fold, or one of a known fold."""
-    count = len(request.sources)
-    what = remedy = ""
+    count, names = len(request.sources), ", ".join(folds)
+    one_of_all = count == 1 and request.sources[0].model is not None
     if count > 1 and not folds:
-        what, remedy = (
-            "models without a split by folds",
-            "give one model, or --split with a fold for each",
-        )
+        what = "models without a split by folds"
+        remedy = "give one model, or --split with a fold for each"
     elif count > 1 and request.fold is not None:
         what, remedy = "models and --fold", "give the model of that fold alone"
-    elif count not in (1, len(folds)):
+    elif count > 1 and count != len(folds):
         what = f"models for {len(folds)} folds"
-        remedy = f"give one for each of {', '.join(folds)}, in this order"
-    elif count == 1 and folds and request.fold is None and request.sources[0].model is not None:
+        remedy = f"give one for each of {names}, in this order"
+    elif one_of_all and folds and request.fold is None:
         what = "model and a split by folds"
-        remedy = f"say with --fold which it was trained without, one of {', '.join(folds)}"
-    if what:
-        raise UsageError(f"{count} {what}", remedy=remedy)
+        remedy = f"say with --fold which it was trained without, one of {names}"
+    else:
+        return
+    raise UsageError(f"{count} {what}", remedy=remedy)
 
 
 def _part(name: str, by: str, runs: Sequence[Mapping[str, Rows]], known: Collection[str]) -> Part:
@@ -268,33 +289,15 @@ def _count(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' if count > 1 else ''}"
 
 
-def _within(tell: Progress, before: int, slices: int, total: int) -> Progress:
+def _within(progress: Progress, before: int, slices: int, total: int) -> Progress:
     """Progress within one patient, of whom a network may look at more slices than there are."""
-    return lambda done, of: tell(before + slices * done // max(of, 1), total)
+    return lambda done, of: progress(before + slices * done // max(of, 1), total)
 
 
 def _spacing(geometry: Geometry | None) -> Spacing | None:
     if geometry is None or geometry.slice_spacing is None:
         return None
     return (geometry.slice_spacing, *geometry.spacing)
-
-
-def _score(
-    part: Part,
-    patients: Mapping[str, BaselinePatient],
-    scores: Mapping[tuple[str, str], PatientScore],
-    request: Request,
-) -> PartScores:
-    own = [scores[part.name, name] for name in part.patients]
-    tables = {score.patient: score.table for score in own}
-    return score_part(
-        part,
-        own,
-        baseline_tables(part, patients, tables),
-        draws_masks=all(note.draws for note in request.models),
-        seed=request.seed,
-        draws=request.draws,
-    )
 
 
 def _part_warnings(part: Part, scores: PartScores) -> list[str]:

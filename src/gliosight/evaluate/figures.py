@@ -7,7 +7,7 @@ are computed at once: a library that takes one draw at a time needs 17 times as 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,8 +19,6 @@ Array = NDArray[np.float64]
 DRAWS = 2000
 LEVEL = 0.95
 PERCENTILES = (100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2)
-# Draws computed at a time: so many rows of a few thousand slices stay in the processor's cache.
-CHUNK = 100
 DASH = "—"
 
 
@@ -52,10 +50,7 @@ Figures = Mapping[str, Figure]
 class Bootstrap:
     """How often each patient was drawn.
 
-    Parameters
-    ----------
-    weights : (1 + draws, patients) float array
-        The first row is the sample itself: all ones.
+    ``weights`` are (1 + draws, patients); the first row is the sample itself: all ones.
     """
 
     weights: Array
@@ -92,12 +87,6 @@ class Bootstrap:
     def figure(self, values: Array, *, n: int) -> Figure:
         """A figure from its values in the sample (first) and in the draws; NaN where undefined."""
         return _figure(values, n, interval=self.patients > 1)
-
-    def by_slice(self, owner: NDArray[np.int64]) -> Iterator[tuple[slice, Array]]:
-        """Yield which draws, and their weights of each slice; ``owner`` is the patient of each."""
-        for start in range(0, len(self.weights), CHUNK):
-            rows = slice(start, start + CHUNK)
-            yield rows, self.weights[rows][:, owner]
 
 
 def draw(patients: int, *, seed: int, draws: int = DRAWS) -> Bootstrap:

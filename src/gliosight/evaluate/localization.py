@@ -36,15 +36,8 @@ PERCENTILE = 95.0
 class SliceTable:
     """The scored slices of one patient, as counts: all that figures by slice and overlaps need.
 
-    Parameters
-    ----------
-    numbers : (n,) int array
-        In the manifest.
-    truth_px, predicted_px, both_px : (n,) int arrays
-        Pixels of the true mask, of the predicted one, and of both at once.
-    called : (n,) bool array
-        Called tumour by the model.
-    probability : (n,) float array or None
+    (n,) arrays: numbers in the manifest, pixels of the true mask, of the predicted one and of both at once,
+    whether the model calls the slice tumour, and its probability where there is one.
     """
 
     numbers: NDArray[np.int64]
@@ -108,17 +101,9 @@ def score_patient(
 ) -> PatientScore:
     """Score one patient.
 
-    Parameters
-    ----------
-    truth : (slices, rows, columns) bool array
-    rows : sequence of SliceRow
-        The patient's slices in the manifest.
-    scored : (slices,) bool array
-        Which of them belong to the scored part. The others count nowhere.
-    spacing : tuple of float or None
-        Of slices, rows and columns, mm; ``None`` without geometry.
-    seen : bool
-        The model was trained on this patient: shown, but in no headline.
+    ``rows`` are the patient's slices in the manifest; ``scored`` (slices,) says which of them belong to the
+    scored part, the others count nowhere. ``spacing`` is of slices, rows and columns, mm. A patient ``seen``
+    in training is shown, but in no headline.
     """
     mask, truth = prediction.mask[scored], truth[scored]
     # Where only masks are known, a slice is called tumour if a pixel is marked.
@@ -177,10 +162,7 @@ def score_patient(
 def overlap_of(true_px: ArrayLike, predicted_px: ArrayLike, both_px: ArrayLike) -> dict[str, Array]:
     """Overlap by counts of pixels, of one pair of masks or of several; NaN without a true pixel.
 
-    Returns
-    -------
-    dict of str to array
-        ``dice``, ``iou``, ``precision``, ``recall`` and ``volume_error`` (predicted over true, minus 1).
+    ``volume_error`` is predicted over true, minus 1.
     """
     true, predicted, both = (
         np.asarray(counts, np.float64) for counts in (true_px, predicted_px, both_px)
@@ -237,20 +219,9 @@ def auc_of(positive: Mask, scores: NDArray[np.floating]) -> float | None:
 def surfaces_of(
     truth: Mask, prediction: Mask, spacing: Spacing | None, *, whole: bool = True
 ) -> tuple[float, float]:
-    """95 % Hausdorff distance and surface Dice at `TOLERANCE` of a patient with a true lesion.
+    """95 % Hausdorff distance (mm; pixels without ``spacing``) and surface Dice at `TOLERANCE`.
 
-    Parameters
-    ----------
-    truth, prediction : (slices, rows, columns) bool arrays
-    spacing : tuple of float or None
-        mm; pixels without.
-    whole : bool
-        The slices are all of the volume's; else surfaces stay within each slice.
-
-    Returns
-    -------
-    tuple of float
-        mm or pixels, and a part of 1.
+    The patient has a true lesion. Surfaces of slices that are not the ``whole`` volume stay within each.
     """
     sides: tuple[float, ...] = (1.0, 1.0, 1.0) if spacing is None else spacing
     pairs = [(truth, prediction)]

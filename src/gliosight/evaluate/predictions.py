@@ -76,26 +76,11 @@ class ModelNote:
 class Prediction:
     """What was predicted of one patient.
 
-    Parameters
-    ----------
-    rows_sha256 : str
-        Digest of the slices it was made from, see `rows_digest`.
-    shape : tuple of int
-        Slices, rows, columns.
-    bits : (n,) uint8 array
-        The final mask, packed.
-    slice_probability : (slices,) float32 array or None
-        ``None`` where only masks are known.
-    slice_threshold : float or None
-        The model's own: a slice is called tumour from this probability on.
-    score, score_threshold : float or None
-        Of the study.
-    found : bool
-        The verdict on the study; where only masks are known, whether a pixel is marked.
-    seen : bool
-        The model was trained on this patient.
-    model : int
-        Index into ``Predictions.models``.
+    ``rows_sha256`` is the `rows_digest` of the slices it was made from; ``shape`` is slices, rows, columns;
+    ``bits`` are the final mask, packed. ``slice_probability`` (slices,) is ``None`` where only masks
+    are known; from ``slice_threshold`` on a slice is called tumour. ``score`` and ``score_threshold`` are the
+    study's; ``found`` is the verdict or, where only masks are known, whether a pixel is marked. ``seen`` says
+    that the model was trained on this patient; ``model`` is an index into ``Predictions.models``.
     """
 
     patient: str
@@ -226,12 +211,7 @@ def truth_of(kept: KeptMaps, manifest: Manifest) -> NDArray[np.bool_]:
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
-    """Write ``predictions.npz``, whole or not at all.
-
-    Raises
-    ------
-    CannotWriteError
-    """
+    """Write ``predictions.npz``, whole or not at all; raises `CannotWriteError`."""
     entries = predictions.entries
     probabilities = [entry.slice_probability for entry in entries]
     _write(
@@ -283,12 +263,7 @@ def read_predictions(path: Path) -> Predictions:
 
 
 def write_maps(models: Iterable[ModelNote], kept: Iterable[KeptMaps], path: Path) -> None:
-    """Write ``maps.npz``, whole or not at all.
-
-    Raises
-    ------
-    CannotWriteError
-    """
+    """Write ``maps.npz``, whole or not at all; raises `CannotWriteError`."""
     entries = list(kept)
     levels = [to_levels(entry.maps.probability) for entry in entries]
     boxes = [_box_of(values) for values in levels]
@@ -308,13 +283,7 @@ def write_maps(models: Iterable[ModelNote], kept: Iterable[KeptMaps], path: Path
 
 
 def read_maps(path: Path) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
-    """Read ``maps.npz``.
-
-    Raises
-    ------
-    NothingReadableError, DamagedInputError, LimitExceededError
-        As `read_predictions`.
-    """
+    """Read ``maps.npz``; raises as `read_predictions`."""
     with _opened(path, "maps", "make them with benchmarks/cross_validation.py") as file:
         models, columns = _parse_header(file)
         shapes, boxes = columns.pop("shape"), file["boxes"]

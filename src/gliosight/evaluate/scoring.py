@@ -75,22 +75,11 @@ class Baseline(Scores):
 class PartScores(Scores):
     """All that is said of one part of a split.
 
-    Parameters
-    ----------
-    by : str
-        What the split was by; ``"none"`` without one.
-    patients : tuple of PatientScore
-        Seen ones, too; the figures leave them out.
-    confusion : tuple of tuple of int
-        Slices: rows are truth (no tumour, tumour), columns what the model called.
-    report : str
-        The tutorial's classification report, as text.
-    areas : tuple of AreaRow
-        Sensitivity by the lesion's area in the slice.
-    groups : mapping of str to mapping of str to mapping of str to Figure
-        Such as ``groups["institution"]["DU"]["dice_mean"]``.
-    curves : mapping of str to Curve
-        ``roc``, ``precision_recall`` and ``reliability``, where defined.
+    ``patients`` include seen ones, which the figures leave out. ``confusion`` counts slices: rows are truth
+    (no tumour, tumour), columns what the model called. ``report`` is the tutorial's classification report,
+    ``areas`` sensitivity by the lesion's area in the slice. ``groups`` are by title and name, such as
+    ``groups["institution"]["DU"]["dice_mean"]``; ``curves`` are ``roc``, ``precision_recall`` and
+    ``reliability``, where defined.
     """
 
     part: str
@@ -118,16 +107,9 @@ def score_part(
     seed: int = 1,
     draws: int = DRAWS,
 ) -> PartScores:
-    """Score a part.
+    """Score a part; ``baselines`` are the tables of its patients, in their order.
 
-    Parameters
-    ----------
-    baselines : mapping of str to sequence of SliceTable
-        Of the patients, in their order.
-    draws_masks : bool
-        The model outlines; else there are no figures of localization.
-    seed, draws : int
-        Of the bootstrap.
+    Where the model does not draw masks there are no figures of localization.
     """
     chosen = [k for k, patient in enumerate(patients) if not patient.seen]
     unseen = [patients[k] for k in chosen]

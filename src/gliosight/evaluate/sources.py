@@ -57,20 +57,10 @@ GRIDS_AGREE_WITHIN = 0.1
 class Source:
     """What predicts.
 
-    Parameters
-    ----------
-    notes : tuple of ModelNote
-        The models behind it.
-    seen : frozenset of str or None
-        Hashes of the patients they were trained on; ``None`` for results of a model whose training
-        patients are not known.
-    predict : callable
-        Takes a study, its rows of the manifest and a progress callback; gives a `Prediction`, whose
-        ``model`` is an index into ``notes``.
-    model : Model or None
-        The model that runs.
-    patients : frozenset of str or None
-        The only patients it has predictions of.
+    ``notes`` are the models behind it. ``seen`` are the hashes of the patients they were trained on, ``None``
+    for results of a model of which they are not known. ``predict`` takes a study, its rows of the manifest
+    and a progress callback; its prediction's ``model`` is an index into ``notes``. ``model`` is the one that
+    runs; ``patients`` are the only ones there are predictions of.
     """
 
     notes: tuple[ModelNote, ...]
@@ -197,12 +187,7 @@ def source_of_masks(folder: Path) -> Source:
 
 
 def read_prediction(folder: Path, study: Study, rows_sha256: str) -> Prediction:
-    """Find and read the mask of one study.
-
-    Parameters
-    ----------
-    study : Study
-        Its id is the patient's name, its slices are named as the images are.
+    """Find and read the mask of one study, whose id is the patient's name.
 
     Raises
     ------
