@@ -43,18 +43,11 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return write_data(tmp_path_factory.mktemp("data"), TRUTHS)
 
 
+A, B = ("AA_0", "AA_1", "BB_0"), ("AA_2", "BB_1", "BB_free")
 SPLITS = {
-    "parts": {
-        "train": ("AA_0", "AA_1", "BB_0"),
-        "validation": (),
-        "test": ("AA_2", "BB_1", "BB_free"),
-    },
-    "folds": {"0": ("AA_0", "AA_1", "BB_0"), "1": ("AA_2", "BB_1", "BB_free")},
-    "valid": {
-        "train": ("AA_0", "AA_1", "BB_0"),
-        "validation": ("BB_free",),
-        "test": ("AA_2", "BB_1"),
-    },
+    "parts": {"train": A, "validation": (), "test": B},
+    "valid": {"train": A, "validation": B[2:], "test": B[:2]},
+    "folds": {"0": A, "1": B},
 }
 
 
@@ -71,22 +64,17 @@ def _source(manifest: Manifest, **masks: np.ndarray) -> Source:
     return source_of(manifest, {**TRUTHS, **masks})
 
 
-def _seen(manifest: Manifest, *names: str, **masks: np.ndarray) -> Source:
-    """Predictions of a model that was trained on some of the patients."""
-    entries = [
-        make_prediction(manifest, name, mask, seen=name in names)
-        for name, mask in {**TRUTHS, **masks}.items()
-    ]
-    return source_of_predictions(Predictions((NOTE,), tuple(entries)), "made.npz")
-
-
 def _evaluate(manifest: Manifest, source: Source, **options: object) -> Evaluation:
     return evaluate(Request(manifest, [source], draws=100, **options))  # type: ignore[arg-type]
 
 
 def test_the_truth_itself_is_perfect(manifest: Manifest) -> None:
-    found = _evaluate(manifest, _source(manifest))
-    (part,) = found.parts
+    progress: list[tuple[int, int]] = []
+    request = Request(manifest, [_source(manifest)], draws=100)
+    evaluation = evaluate(request, lambda done, total: progress.append((done, total)))
+    assert progress[-1] == (48, 48)
+    assert progress == sorted(progress)
+    (part,) = evaluation.parts
     assert (part.part, part.by, len(part.patients)) == ("all", "none", 6)
     figures = part.localization
     assert figures["dice_mean"].value == figures["dice_median"].value == 1
@@ -98,7 +86,7 @@ def test_the_truth_itself_is_perfect(manifest: Manifest) -> None:
     assert part.detection["slice_auc"].value == 1
     assert part.detection["patient_specificity"].value == 1
     assert part.confusion[0][1] == part.confusion[1][0] == 0
-    assert any("6 patients on which the figures rest" in one for one in found.warnings)
+    assert any("6 patients on which the figures rest" in text for text in evaluation.warnings)
 
 
 def test_missed_and_falsely_marked_patients_are_told_apart(manifest: Manifest) -> None:
@@ -134,7 +122,9 @@ def test_baselines_stand_beside_every_score(manifest: Manifest) -> None:
 
 
 def test_seen_patients_are_shown_but_not_counted(manifest: Manifest) -> None:
-    evaluation = _evaluate(manifest, _seen(manifest, "AA_0", AA_0=square(8, ())))
+    evaluation = _evaluate(
+        manifest, source_of(manifest, {**TRUTHS, "AA_0": square(8, ())}, {"AA_0"})
+    )
     (part,) = evaluation.parts
     assert part.localization["dice_mean"].value == 1  # the miss is in a seen patient
     assert part.localization["dice_mean"].n == 4
@@ -145,28 +135,25 @@ def test_seen_patients_are_shown_but_not_counted(manifest: Manifest) -> None:
 
 
 def test_where_all_are_seen_no_figure_speaks(manifest: Manifest) -> None:
-    (part,) = _evaluate(manifest, _seen(manifest, *TRUTHS)).parts
+    (part,) = _evaluate(manifest, source_of(manifest, TRUTHS, TRUTHS)).parts
     assert all(figure.value is None for figure in part.figures.values())
     assert part.groups["seen"]["seen in training"]["dice_mean"].value == 1
     assert part.report == ""
 
 
 def test_a_detector_alone_has_no_localization(manifest: Manifest) -> None:
-    nothing = {name: np.zeros_like(mask) for name, mask in TRUTHS.items()}
     entries = [
         make_prediction(
             manifest,
             name,
-            nothing[name],
-            slice_probability=TRUTHS[name].any(axis=(1, 2)).astype(np.float32),
-            found=bool(TRUTHS[name].any()),
+            np.zeros_like(mask),
+            slice_probability=mask.any(axis=(1, 2)).astype(np.float32),
+            found=bool(mask.any()),
         )
-        for name in TRUTHS
+        for name, mask in TRUTHS.items()
     ]
-    note = replace(NOTE, kind="cascade", draws=False)
-    part = _evaluate(
-        manifest, source_of_predictions(Predictions((note,), tuple(entries)), "d.npz")
-    ).parts[0]
+    detector = Predictions((replace(NOTE, kind="cascade", draws=False),), tuple(entries))
+    (part,) = _evaluate(manifest, source_of_predictions(detector, "d.npz")).parts
     assert part.localization == {}
     assert part.detection["slice_auc"].value == 1
     assert part.detection["patient_sensitivity"].value == 1
@@ -182,13 +169,6 @@ def test_groups(manifest: Manifest) -> None:
     volumes = part.groups["tumour_volume"]
     assert [name.split(",")[0] for name in volumes] == ["smallest", "middle", "largest"]
     assert sum(one["patients"].n for one in volumes.values()) == 5
-
-
-def test_a_test_part_is_scored_alone(manifest: Manifest) -> None:
-    evaluation = _evaluate(manifest, _source(manifest), split=_split(manifest, "valid"))
-    assert [patient.patient for patient in evaluation.parts[0].patients] == ["AA_2", "BB_1"]
-    assert evaluation.parts[0].baselines["position"].trained_on == "the split's training part"
-    assert evaluation.split["by"] == "patient"
 
 
 def test_folds_are_scored_each_by_its_own_model_and_pooled(manifest: Manifest) -> None:
@@ -209,7 +189,9 @@ def test_folds_are_scored_each_by_its_own_model_and_pooled(manifest: Manifest) -
 
 
 def test_by_slice_only_the_scored_slices_count(manifest: Manifest) -> None:
-    evaluation = _evaluate(manifest, _seen(manifest, *TRUTHS), split=_split(manifest, "slices"))
+    evaluation = _evaluate(
+        manifest, source_of(manifest, TRUTHS, TRUTHS), split=_split(manifest, "slices")
+    )
     (part,) = evaluation.parts
     assert part.by == "slice"
     assert sum(patient.slices for patient in part.patients) == 12
@@ -234,9 +216,6 @@ def _parts(
 ) -> tuple[Part, ...]:
     split = _split(manifest, kind) if kind else None
     return parts_of(Request(manifest, [_source(manifest)] * sources, split, parts, fold))
-
-
-A, B = SPLITS["folds"].values()
 
 
 @pytest.mark.parametrize(
@@ -408,9 +387,15 @@ def test_patients_without_masks_are_left_out_and_said(manifest: Manifest) -> Non
         return replace(row, mask="") if row.patient == "BB_free" else row
 
     partly = Manifest(tuple(blind(row) for row in manifest.rows), manifest.folder)
-    found = _evaluate(partly, _source(manifest))
-    assert len(found.parts[0].patients) == 5
-    assert found.warnings[0] == "1 patient has a slice without a mask and cannot be scored."
+    evaluation = _evaluate(partly, _source(manifest))
+    assert len(evaluation.parts[0].patients) == 5
+    assert evaluation.warnings[0] == "1 patient has a slice without a mask and cannot be scored."
+    # Baselines are trained on the other scored patients where nobody else has masks.
+    rows = [replace(row, mask="") if row.patient in A else row for row in manifest.rows]
+    tested = Manifest(tuple(rows), manifest.folder)
+    split = replace(_split(manifest, "parts"), manifest_sha256=tested.sha256)
+    (part,) = _evaluate(tested, _source(manifest), split=split).parts
+    assert part.baselines["position"].trained_on.startswith("the other scored patients")
     none = Manifest(tuple(replace(row, mask="") for row in manifest.rows), manifest.folder)
     with pytest.raises(NothingReadableError, match="no patient of the manifest has a mask"):
         _evaluate(none, _source(manifest))
@@ -421,8 +406,8 @@ def test_excluded_rows_are_counted_aloud(manifest: Manifest) -> None:
     rows[2] = replace(rows[2], excluded="no mask", mask="", tumour=False, area_px=0)
     holed = Manifest(tuple(rows), manifest.folder)
     masks = {rows[2].patient: np.delete(TRUTHS[rows[2].patient], 2, axis=0)}
-    found = _evaluate(holed, _source(holed, **masks))
-    assert found.warnings[0].startswith("1 row of 1 patient is excluded in the manifest")
+    evaluation = _evaluate(holed, _source(holed, **masks))
+    assert evaluation.warnings[0].startswith("1 row of 1 patient is excluded in the manifest")
 
 
 def test_another_split_by_slice_than_the_model_s_is_said(manifest: Manifest, model: Model) -> None:
@@ -436,8 +421,8 @@ def test_another_split_by_slice_than_the_model_s_is_said(manifest: Manifest, mod
         replace(model, card=replace(model.card, about=about)), pipeline.Settings()
     )
     for split, words in zip(splits, (False, True), strict=True):
-        found = evaluate(Request(manifest, [source], split, draws=10))
-        assert any("trained with another split" in one for one in found.warnings) is words
+        evaluation = evaluate(Request(manifest, [source], split, draws=10))
+        assert any("trained with another split" in text for text in evaluation.warnings) is words
 
 
 def test_a_file_that_has_changed_since_is_refused(tmp_path: Path) -> None:
@@ -451,48 +436,37 @@ def test_a_file_that_has_changed_since_is_refused(tmp_path: Path) -> None:
         )
 
 
-def test_progress_ends_at_all_slices(manifest: Manifest) -> None:
-    told: list[tuple[int, int]] = []
-    request = Request(manifest, [_source(manifest)], draws=10)
-    evaluate(request, lambda done, total: told.append((done, total)))
-    assert told[-1] == (48, 48)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-
-
 def test_what_is_scored_is_what_a_user_gets(
     small_phantom: Phantom, model: Model, tmp_path: Path
 ) -> None:
     folder = write_lgg(small_phantom, tmp_path)
     study = pipeline.read(pipeline.Request(path=folder))
     analysis = pipeline.analyze_study(study, model, pipeline.Settings())
-    manifest = _index(folder.parent)
-    found = evaluate(Request(manifest, [source_of_model(model, pipeline.Settings())], draws=20))
-    (entry,) = found.predictions.entries
+    manifest = Manifest(index_roots([Root(folder.parent)], folder.parent).rows, folder.parent)
+    evaluation = evaluate(
+        Request(manifest, [source_of_model(model, pipeline.Settings())], draws=20)
+    )
+    (entry,) = evaluation.predictions.entries
     assert (entry.mask == analysis.mask).all()
     assert entry.slice_probability is not None
     assert np.array_equal(entry.slice_probability, analysis.decision.slice_probabilities)
     assert entry.score == analysis.decision.score
-    dice = found.parts[0].localization["dice_mean"].value
+    dice = evaluation.parts[0].localization["dice_mean"].value
     overlap = (analysis.mask & small_phantom.truth).sum()
     assert dice == pytest.approx(2 * overlap / (analysis.mask.sum() + small_phantom.truth.sum()))
-    assert found.models[0].name == "joint-4"
+    assert evaluation.models[0].name == "joint-4"
     assert not entry.seen
-
-
-def _index(folder: Path) -> Manifest:
-    return Manifest(index_roots([Root(folder)], folder).rows, folder)
-
-
-def test_training_patients_of_the_card_are_seen(model: Model) -> None:
-    source = source_of_model(model, pipeline.Settings())
-    assert len(source.seen) == model.card.about["training"]["patients"]
-    assert patient_hash("TCGA_HT_7692_19960724") in source.seen
-    assert patient_hash("TCGA_XX_0000_20000101") not in source.seen
 
 
 def test_a_model_by_any_of_its_names(tmp_path: Path, manifest: Manifest) -> None:
     settings = pipeline.Settings()
-    assert open_source("joint-4", settings).notes[0].kind == "joint"
+    shipped = open_source("joint-4", settings)
+    assert shipped.notes[0].kind == "joint"
+    # Those of its card are seen.
+    assert shipped.model is not None
+    assert shipped.seen == shipped.model.card.training_patients
+    assert patient_hash("TCGA_HT_7692_19960724") in shipped.seen
+    assert patient_hash("TCGA_XX_0000_20000101") not in shipped.seen
     write_predictions(make_predictions(manifest, TRUTHS), tmp_path / "p.npz")
     assert open_source(str(tmp_path / "p.npz"), settings).notes == (NOTE,)
     assert open_source(str(tmp_path), settings).notes[0].kind == "masks"

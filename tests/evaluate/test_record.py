@@ -16,18 +16,14 @@ from gliosight.errors import CannotWriteError
 from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
 from gliosight.evaluate.figures import NAMES
 from gliosight.evaluate.localization import COLUMNS
-from gliosight.evaluate.predictions import Predictions
 from gliosight.evaluate.record import (
     check_out,
     load_schema,
     record_of,
     write_evaluation,
 )
-from gliosight.evaluate.sources import source_of_predictions
 from tests.evaluate.builders import (
-    NOTE,
     in_collections,
-    make_prediction,
     six_patients,
     source_of,
     square,
@@ -68,11 +64,7 @@ def test_the_record_follows_its_schema(evaluation: Evaluation) -> None:
 def test_figures_by_collection_and_undefined_ones_follow_the_schema(manifest: Manifest) -> None:
     """Of the two collections one has no tumour; of the other all patients are seen."""
     grouped = in_collections(manifest)
-    entries = [
-        make_prediction(grouped, name, mask, seen=name != "BB_free")
-        for name, mask in TRUTHS.items()
-    ]
-    source = source_of_predictions(Predictions((NOTE,), tuple(entries)), "made.npz")
+    source = source_of(grouped, TRUTHS, seen=TRUTHS.keys() - {"BB_free"})
     record = record_of(evaluate(Request(grouped, [source], draws=20)))
     jsonschema.validate(json.loads(json.dumps(record, allow_nan=False)), load_schema())
     (part,) = record["parts"]

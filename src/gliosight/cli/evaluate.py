@@ -164,24 +164,21 @@ def _check(
     save: Path | None,
 ) -> None:
     """Options that do not go together, before anything is read."""
+    what = remedy = ""
     if leak_audit and (len(models), len(splits)) != (2, 2):
-        raise UsageError(
-            f"--leak-audit with {len(models)} models and {len(splits)} splits",
-            remedy="give two of each: MODEL_BY_SLICE MODEL_BY_PATIENT --split A --split B",
-        )
-    if leak_audit and (parts or save):
-        raise UsageError(
-            "--leak-audit with --part or --save-predictions",
-            remedy="leave them out: an audit scores the test parts of two models",
-        )
-    if not leak_audit and len(splits) > 1:
-        raise UsageError(f"{len(splits)} splits", remedy="give one; two go with --leak-audit")
-    if parts and not splits:
-        raise UsageError("--part without --split", remedy="give the split the part is of")
-    if save is not None and save.suffix != ".npz":
-        raise UsageError(
-            f"predictions named {printable(save.name)}", remedy="name them something.npz"
-        )
+        what = f"--leak-audit with {len(models)} models and {len(splits)} splits"
+        remedy = "give two of each: MODEL_BY_SLICE MODEL_BY_PATIENT --split A --split B"
+    elif leak_audit and (parts or save):
+        what = "--leak-audit with --part or --save-predictions"
+        remedy = "leave them out: an audit scores the test parts of two models"
+    elif not leak_audit and len(splits) > 1:
+        what, remedy = f"{len(splits)} splits", "give one; two go with --leak-audit"
+    elif parts and not splits:
+        what, remedy = "--part without --split", "give the split the part is of"
+    elif save is not None and save.suffix != ".npz":
+        what, remedy = f"predictions named {printable(save.name)}", "name them something.npz"
+    if what:
+        raise UsageError(what, remedy=remedy)
 
 
 def _print(evaluation: Evaluation) -> None:
@@ -205,7 +202,14 @@ def _print(evaluation: Evaluation) -> None:
 
 
 def _print_part(console: Any, part: PartScores) -> None:
-    from gliosight.evaluate.figures import BASELINES, NAMES, interval, number, value_of
+    from gliosight.evaluate.figures import (
+        BASELINES,
+        NAMES,
+        interval,
+        number,
+        shown_in_groups,
+        value_of,
+    )
 
     unseen, count = len(part.unseen), len(part.patients)
     seen = "" if unseen == count else f" ({count - unseen} seen in training, left out)"
@@ -225,7 +229,13 @@ def _print_part(console: Any, part: PartScores) -> None:
     if table.row_count:
         console.print(table)
     if collections := part.groups.get("collection"):
-        _print_collections(console, collections)
+        names = [name for name in shown_in_groups(collections) if name.short]
+        titles = ["  by collection", "patients", *(name.short for name in names)]
+        table = _table(titles, left=titles[:1])
+        for collection, own in collections.items():
+            cells = [value_of(k.key, own[k.key]) if k.key in own else "" for k in names]
+            table.add_row(f"  {printable(collection)}", f"{own['patients'].n:,}", *cells)
+        console.print(table)
     if (seen_group := part.groups.get("seen", {}).get("seen in training")) is not None:
         words = ", ".join(
             f"{NAMES[key].short} {number(seen_group[key].value)}"
@@ -233,20 +243,6 @@ def _print_part(console: Any, part: PartScores) -> None:
             if key in seen_group
         )
         console.print(f"  seen in training, which shows memory and not skill: {words}")
-
-
-def _print_collections(console: Any, collections: Mapping[str, Figures]) -> None:
-    from gliosight.evaluate.figures import shown_in_groups, value_of
-
-    names = [name for name in shown_in_groups(collections) if name.short]
-    titles = ["  by collection", "patients", *(name.short for name in names)]
-    table = _table(titles, left=titles[:1])
-    for collection, figures in collections.items():
-        cells = [
-            value_of(name.key, figures[name.key]) if name.key in figures else "" for name in names
-        ]
-        table.add_row(f"  {printable(collection)}", f"{figures['patients'].n:,}", *cells)
-    console.print(table)
 
 
 def side_by_side(
@@ -257,14 +253,8 @@ def side_by_side(
 ) -> Table:
     """One row for each figure: both values, their difference, and its interval.
 
-    Parameters
-    ----------
-    figures : mapping
-        By figure, then by side; ``"difference"`` is one of them.
-    sides : mapping of str to str
-        What the column of each side is called.
-    difference, interval_title : str
-        What the columns of differences and of their intervals are called.
+    ``figures`` are by key, then by side and ``"difference"``. ``sides`` name the columns of the sides,
+    ``difference`` and ``interval_title`` the other two.
     """
     from gliosight.evaluate.figures import NAMES, interval, number
 

@@ -247,12 +247,12 @@ def leak_audit(
         )
     for request, split in zip((by_slice, by_patient), splits, strict=True):
         _check_trained(request.sources[0], split)
-    tell = progress or silent
-    sides = ("by_slice", "by_patient")
-    # One bar for both. The same seed would draw both alike, as if they were paired.
+    sides, tell = ("by_slice", "by_patient"), progress or silent
+    # The same seed would draw both alike, as if they were paired.
+    by_patient = replace(by_patient, seed=by_patient.seed + 1)
+    # One bar for both.
     first = _audited(by_slice, sides[0], lambda done, of: tell(done, 2 * of))
-    again = replace(by_patient, seed=by_patient.seed + 1)
-    second = _audited(again, sides[1], lambda done, of: tell(done + of, 2 * of))
+    second = _audited(by_patient, sides[1], lambda done, of: tell(done + of, 2 * of))
     ours, theirs = (
         {key: figures[key] for key in AUDITED if key in figures and figures[key].value is not None}
         for figures in (first.parts[0].figures, second.parts[0].figures)

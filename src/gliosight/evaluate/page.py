@@ -377,12 +377,11 @@ def _dice_by_patient(part: PartScores, ill: list[PatientScore]) -> Plot:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="lower right", facecolor=PAPER, frameon=True, edgecolor="none")
 
-    return _plot(
-        "Dice of each patient",
+    words = (
         f"Dice of {len(values)} patients with a lesion, from {values[0]:.2f} to {values[-1]:.2f}; "
-        f"mean {number(mean)}, median {number(median)}.",
-        paint,
+        f"mean {number(mean)}, median {number(median)}."
     )
+    return _plot("Dice of each patient", words, paint)
 
 
 def _dice_by_volume(ill: list[PatientScore]) -> Plot:
@@ -417,25 +416,20 @@ def _volumes(ill: list[PatientScore]) -> Plot:
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
 
     error = round(100 * float(np.median(marked / true - 1)))
-    return _plot(
-        "Volume, predicted and true",
+    words = (
         "Predicted against true volume; the line is where they are equal. Median error "
-        f"{f'{error:+d} %' if error else 'below 1 %'}.",
-        paint,
+        f"{f'{error:+d} %' if error else 'below 1 %'}."
     )
+    return _plot("Volume, predicted and true", words, paint)
 
 
 def _sizes(ill: list[PatientScore]) -> tuple[Array, Array, str]:
     """True and predicted volumes and their unit: ml where all have geometry, else 1,000 pixels."""
-    pairs = [
-        (patient.truth_ml, patient.predicted_ml) for patient in ill if patient.truth_ml is not None
-    ]
-    if len(pairs) == len(ill):
-        return *np.array(pairs, dtype=np.float64).T, "ml"
-    pixels = np.array(
-        [(patient.truth_px, patient.predicted_px) for patient in ill], dtype=np.float64
-    )
-    return *(pixels.T / 1000), "1,000 px"
+    if all(patient.truth_ml is not None for patient in ill):
+        volumes = [(patient.truth_ml, patient.predicted_ml) for patient in ill]
+        return *np.array(volumes, dtype=np.float64).T, "ml"
+    pixels = [(patient.truth_px, patient.predicted_px) for patient in ill]
+    return *(np.array(pixels, dtype=np.float64).T / 1000), "1,000 px"
 
 
 def _roc(part: PartScores) -> Plot:
@@ -452,12 +446,11 @@ def _roc(part: PartScores) -> Plot:
             axes.legend(loc="lower right")
         axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
 
-    return _plot(
-        "ROC by slice",
+    words = (
         "Receiver operating characteristic by slice: area "
-        f"{number(part.detection['slice_auc'].value)}. The dot is the model's own threshold.",
-        paint,
+        f"{number(part.detection['slice_auc'].value)}. The dot is the model's own threshold."
     )
+    return _plot("ROC by slice", words, paint)
 
 
 def _precision_recall(part: PartScores) -> Plot:
@@ -470,13 +463,12 @@ def _precision_recall(part: PartScores) -> Plot:
         axes.plot(curve.x, curve.y, color=MAIN, linewidth=2)
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.01))
 
-    return _plot(
-        "Precision and recall by slice",
+    words = (
         "Precision against recall by slice: average precision "
         f"{number(part.detection['slice_average_precision'].value)}. The line is the share of tumour "
-        f"slices, {prevalence:.2f}.",
-        paint,
+        f"slices, {prevalence:.2f}."
     )
+    return _plot("Precision and recall by slice", words, paint)
 
 
 def _reliability(part: PartScores) -> Plot:
@@ -489,12 +481,11 @@ def _reliability(part: PartScores) -> Plot:
         axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         axes.set(xlabel="mean probability", ylabel="share of tumour")
 
-    return _plot(
-        "Reliability by slice",
+    words = (
         f"Share of tumour slices against their mean probability, in {len(curve.x)} bins of equal mass; "
-        f"on the line they agree. Slope {number(slope)}, ECE {number(ece)}.",
-        paint,
+        f"on the line they agree. Slope {number(slope)}, ECE {number(ece)}."
     )
+    return _plot("Reliability by slice", words, paint)
 
 
 def _sensitivity_by_area(part: PartScores) -> Plot:

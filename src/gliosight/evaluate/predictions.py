@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,6 +144,9 @@ class KeptMaps:
         _check_probabilities(self.maps.slice_head)
 
 
+Entry = TypeVar("Entry", Prediction, KeptMaps)
+
+
 def _check_probabilities(values: NDArray[np.float32]) -> None:
     if not ((values >= 0) & (values <= 1)).all():
         raise ValueError("probabilities outside 0 to 1")
@@ -259,7 +262,7 @@ def read_predictions(path: Path) -> Predictions:
         for name in OPTIONAL:
             values = file[name].astype(np.float64).tolist()
             columns[name] = [None if math.isnan(value) else value for value in values]
-        return Predictions(models, tuple(Prediction(**row) for row in _rows(columns)))
+        return Predictions(models, _entries(Prediction, columns))
 
 
 def write_maps(models: Iterable[ModelNote], kept: Iterable[KeptMaps], path: Path) -> None:
@@ -304,7 +307,7 @@ def read_maps(path: Path) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
             inside = tuple(slice(start, stop) for start, stop in box)
             probability[inside] = from_levels(values).reshape(sides)
             columns["maps"].append(Maps(probability, head))
-        return models, tuple(KeptMaps(**row) for row in _rows(columns))
+        return models, _entries(KeptMaps, columns)
 
 
 def to_levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -323,7 +326,7 @@ def from_levels(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _write(
     path: Path,
     models: Iterable[ModelNote],
-    entries: Sequence[Prediction | KeptMaps],
+    entries: Sequence[Entry],
     **arrays: NDArray[Any],
 ) -> None:
     """Write the columns both files have, then their own."""
@@ -387,9 +390,9 @@ def _parse_header(file: Any) -> tuple[tuple[ModelNote, ...], dict[str, list[Any]
     }
 
 
-def _rows(columns: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    for values in zip(*columns.values(), strict=True):
-        yield dict(zip(columns, values, strict=True))
+def _entries(kind: type[Entry], columns: dict[str, list[Any]]) -> tuple[Entry, ...]:
+    rows = zip(*columns.values(), strict=True)
+    return tuple(kind(**dict(zip(columns, row, strict=True))) for row in rows)
 
 
 def _column(values: Sequence[Any], dtype: Any, *each: int) -> NDArray[Any]:

@@ -34,7 +34,7 @@ from gliosight.evaluate.localization import (
 )
 from gliosight.study import MrSequence
 
-# The figures of groups, and of comparisons of two models.
+# The figures of comparisons of two models, and of groups.
 SHORT = (
     "dice_mean",
     "dice_median",
@@ -43,6 +43,7 @@ SHORT = (
     "slice_sensitivity",
     "slice_specificity",
 )
+OF_GROUPS = (*SHORT, "false_verdicts", "false_alarm_ml_mean", "false_alarm_ml_largest")
 
 
 @dataclass(frozen=True)
@@ -115,23 +116,19 @@ def score_part(
     unseen = [patients[k] for k in chosen]
     drawn = draw(len(unseen), seed=seed, draws=draws)
     slices = slices_of([patient.table for patient in unseen])
-    localization = localization_figures(unseen, drawn) if draws_masks else {}
-    detection = slice_figures(slices, drawn)
-    if not part.by_slice:
-        # A patient of whom some slices are scored is not without a lesion if those are.
-        localization |= false_alarm_figures(unseen, drawn) if draws_masks else {}
-        detection |= patient_figures(unseen)
-    groups: dict[str, dict[str, Figures]] = {}
-    for title, members in _members(patients).items():
-        groups[title] = {}
-        for name, own in members.items():
-            of_group = draw(len(own), seed=seed, draws=draws)
-            groups[title][name] = _group_figures(
-                own, of_group, draws_masks=draws_masks, by_slice=part.by_slice
-            )
+
+    def score(own: Sequence[PatientScore], drawn: Bootstrap) -> Scores:
+        return _score(own, drawn, draws_masks=draws_masks, by_slice=part.by_slice)
+
+    def score_group(own: Sequence[PatientScore]) -> Figures:
+        figures = score(own, draw(len(own), seed=seed, draws=draws)).figures
+        count = Figure(float(len(own)), n=len(own))
+        return {"patients": count} | {key: figures[key] for key in OF_GROUPS if key in figures}
+
+    headline = score(unseen, drawn)
     return PartScores(
-        localization=localization,
-        detection=detection,
+        localization=headline.localization,
+        detection=headline.detection,
         part=part.name,
         by=part.by,
         patients=tuple(patients),
@@ -142,15 +139,30 @@ def score_part(
             name: _score_baseline(name, [tables[k] for k in chosen], drawn, part.trained_on)
             for name, tables in baselines.items()
         },
-        groups=groups,
+        groups={
+            title: {name: score_group(own) for name, own in members.items()}
+            for title, members in _members(patients).items()
+        },
         curves=detection_curves(slices),
     )
+
+
+def _score(
+    patients: Sequence[PatientScore], drawn: Bootstrap, *, draws_masks: bool, by_slice: bool
+) -> Scores:
+    localization = localization_figures(patients, drawn) if draws_masks else {}
+    detection = slice_figures(slices_of([patient.table for patient in patients]), drawn)
+    if not by_slice:
+        # A patient of whom some slices are scored is not without a lesion if those are.
+        localization |= false_alarm_figures(patients, drawn) if draws_masks else {}
+        detection |= patient_figures(patients)
+    return Scores(localization, detection)
 
 
 def short_figures(
     tables: Sequence[SliceTable], drawn: Bootstrap, *, draws_masks: bool
 ) -> dict[str, Figure]:
-    """The few figures that groups and comparisons of two models have."""
+    """The few figures that comparisons of two models have."""
     figures = overlap_figures(tables, drawn) if draws_masks else {}
     figures |= slice_figures(slices_of(tables), drawn)
     return {key: figures[key] for key in SHORT if key in figures}
@@ -171,20 +183,6 @@ def _score_baseline(
         detection=detection,
         trained_on="nothing" if name == "empty" else trained_on,
     )
-
-
-def _group_figures(
-    patients: Sequence[PatientScore], drawn: Bootstrap, *, draws_masks: bool, by_slice: bool
-) -> Figures:
-    figures = {"patients": Figure(float(len(patients)), n=len(patients))}
-    tables = [patient.table for patient in patients]
-    figures |= short_figures(tables, drawn, draws_masks=draws_masks)
-    # See `score_part`: by slice, nobody is known to be without a lesion.
-    if not by_slice:
-        figures["false_verdicts"] = patient_figures(patients)["false_verdicts"]
-        alarms = false_alarm_figures(patients, drawn) if draws_masks else {}
-        figures |= {key: alarms[key] for key in alarms if key.startswith("false_alarm_ml")}
-    return figures
 
 
 def _members(patients: Sequence[PatientScore]) -> dict[str, dict[str, list[PatientScore]]]:
