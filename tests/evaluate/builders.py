@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,15 +128,28 @@ def make_prediction(
     return replace(bare_prediction(patient, mask), **{**values, **changes})
 
 
-def make_predictions(manifest: Manifest, masks: Mapping[str, np.ndarray]) -> Predictions:
-    """Predictions of one model."""
-    entries = tuple(make_prediction(manifest, name, mask) for name, mask in masks.items())
+def make_predictions(
+    manifest: Manifest,
+    masks: Mapping[str, np.ndarray],
+    seen: Collection[str] = (),
+    **changes: Any,
+) -> Predictions:
+    """Predictions of one model, which was trained on the patients it has seen."""
+    entries = tuple(
+        make_prediction(manifest, name, mask, seen=name in seen, **changes)
+        for name, mask in masks.items()
+    )
     return Predictions((NOTE,), entries)
 
 
-def source_of(manifest: Manifest, masks: Mapping[str, np.ndarray]) -> Source:
+def source_of(
+    manifest: Manifest,
+    masks: Mapping[str, np.ndarray],
+    seen: Collection[str] = (),
+    **changes: Any,
+) -> Source:
     """Those predictions, as if read from a file."""
-    return source_of_predictions(make_predictions(manifest, masks), "made.npz")
+    return source_of_predictions(make_predictions(manifest, masks, seen, **changes), "made.npz")
 
 
 def six_patients() -> dict[str, np.ndarray]:

@@ -11,16 +11,15 @@ from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.evaluate.baselines import (
     THRESHOLDS,
     BaselinePatient,
+    Part,
     baseline_tables,
     choose_threshold,
     look_at,
-    needed,
-    trained_on,
 )
+from gliosight.evaluate.evaluation import Request, parts_of
 from gliosight.evaluate.localization import SliceTable
-from gliosight.evaluate.parts import Part, parts_of
 from tests.conftest import make_study
-from tests.evaluate.builders import score_masks, square, write_data
+from tests.evaluate.builders import score_masks, source_of, square, write_data
 
 # Of six slices the third and fourth show tumour in three patients; in the fourth the last two do.
 TRUTHS = {f"P{k}": square(6, (2, 3)) for k in range(3)} | {"P3": square(6, (4, 5), side=5)}
@@ -31,102 +30,86 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return write_data(tmp_path_factory.mktemp("data"), TRUTHS)
 
 
-def _known(manifest: Manifest) -> dict[str, BaselinePatient]:
-    return {
-        name: look_at(read_labelled(manifest, name), manifest.by_patient[name]) for name in TRUTHS
-    }
-
-
-def _tables(part: Part) -> dict[str, SliceTable]:
-    tables = {}
-    for fold in part.folds:
-        for name, rows in fold.scored.items():
-            truth = TRUTHS[name]
-            scored = np.isin(np.arange(1, 7), [row.number for row in rows])
-            tables[name] = score_masks(truth, truth, scored=scored)[1]
-    return tables
+def _part(manifest: Manifest, split: Split | None = None, name: str = "test") -> Part:
+    (part,) = parts_of(Request(manifest, [source_of(manifest, TRUTHS)], split, (name,)))
+    return part
 
 
 def _split(manifest: Manifest, by: str = PATIENT, **groups: tuple[str, ...]) -> Split:
     return Split(by, 1, manifest.sha256, {"train": (), "validation": (), "test": (), **groups})
 
 
-def test_majority_and_position_leave_the_patient_out(manifest: Manifest) -> None:
-    (part,) = parts_of(manifest, None, ("test",))
-    found = baseline_tables(part, _known(manifest), _tables(part))
-    # P3 learns from three patients with tumour in 6 of 18 slices, P0 from 4 + 2 of 18.
-    majority = found["majority"][3]
+def _baselines(
+    manifest: Manifest, split: Split | None = None, name: str = "test"
+) -> tuple[Part, dict[str, list[SliceTable]]]:
+    """A part, and the tables of its baselines beside a model that is right."""
+    part = _part(manifest, split, name)
+    tables = {}
+    for fold in part.folds:
+        for patient, rows in fold.scored.items():
+            scored = np.isin(np.arange(1, 7), [row.number for row in rows])
+            tables[patient] = score_masks(TRUTHS[patient], TRUTHS[patient], scored=scored)[1]
+    read = [(patient, read_labelled(manifest, patient)) for patient in TRUTHS]
+    known = {patient: look_at(own, manifest.by_patient[patient]) for patient, own in read}
+    return part, baseline_tables(part, known, tables)
+
+
+def test_without_a_split_the_patient_is_left_out(manifest: Manifest) -> None:
+    part, tables = _baselines(manifest)
+    # P3 is held against three patients with tumour in 6 of 18 slices.
+    majority = tables["majority"][3]
     assert majority.probability == pytest.approx(np.full(6, 6 / 18))
     assert not majority.called.any()
     # Three others with tumour in the third and fourth slice: (3 + 1) of (3 + 2).
-    position = found["position"][3]
+    position = tables["position"][3]
     assert position.probability == pytest.approx([0.2, 0.2, 0.8, 0.8, 0.2, 0.2])
     assert position.called.tolist() == [False, False, True, True, False, False]
-    # P0 learns of two such and of P3.
-    assert found["position"][0].probability == pytest.approx([0.2, 0.2, 0.6, 0.6, 0.4, 0.4])
-    assert trained_on(part) == "the other scored patients (leave one patient out)"
+    # P0 is held against two such and P3.
+    assert tables["position"][0].probability == pytest.approx([0.2, 0.2, 0.6, 0.6, 0.4, 0.4])
+    assert part.trained_on == "the other scored patients (leave one patient out)"
+    for empty in tables["empty"]:
+        assert not empty.called.any()
+        assert empty.predicted_px.sum() == 0
+    assert "nearest_slice" not in tables
 
 
-def test_with_a_split_the_training_part_alone_is_learnt_from(manifest: Manifest) -> None:
+def test_with_a_split_the_training_part_alone_is_trained_on(manifest: Manifest) -> None:
     split = _split(manifest, train=("P3",), validation=("P2",), test=("P0", "P1"))
-    (part,) = parts_of(manifest, split, ("test",))
-    assert set(needed(part)) == {"P0", "P1", "P3"}
-    found = baseline_tables(part, _known(manifest), _tables(part))
-    third, two_thirds = 1 / 3, 2 / 3
-    for table in found["position"]:
-        assert table.probability == pytest.approx([third] * 4 + [two_thirds] * 2)
-    assert trained_on(part) == "the split's training part"
-
-
-def test_folds_learn_from_their_own_others(manifest: Manifest) -> None:
-    split = Split(PATIENT, 1, manifest.sha256, {"0": ("P0", "P1", "P2"), "1": ("P3",)})
-    (part,) = parts_of(manifest, split, ("test",), pooled=True)
-    found = baseline_tables(part, _known(manifest), _tables(part))
-    assert part.patients == ("P0", "P1", "P2", "P3")
-    assert found["position"][0].called.tolist() == [False] * 4 + [True] * 2
-    assert found["position"][3].called.tolist() == [False, False, True, True, False, False]
-
-
-def test_the_training_part_itself_is_scored_leaving_one_out(manifest: Manifest) -> None:
+    part, tables = _baselines(manifest, split)
+    assert set(part.needed) == {"P0", "P1", "P3"}
+    for table in tables["position"]:
+        assert table.probability == pytest.approx([1 / 3] * 4 + [2 / 3] * 2)
+    assert part.trained_on == "the split's training part"
+    assert "nearest_slice" not in tables
+    # The training part itself is scored leaving one out.
     split = _split(manifest, train=("P0", "P3"), test=("P1", "P2"))
-    (part,) = parts_of(manifest, split, ("train",))
-    found = baseline_tables(part, _known(manifest), _tables(part))
-    assert found["position"][0].called.tolist() == [False] * 4 + [True] * 2
+    _, tables = _baselines(manifest, split, "train")
+    assert tables["position"][0].called.tolist() == [False] * 4 + [True] * 2
 
 
-def test_empty_marks_nothing(manifest: Manifest) -> None:
-    (part,) = parts_of(manifest, None, ("test",))
-    for table in baseline_tables(part, _known(manifest), _tables(part))["empty"]:
-        assert not table.called.any()
-        assert table.predicted_px.sum() == 0
+def test_folds_train_on_their_own_others(manifest: Manifest) -> None:
+    split = Split(PATIENT, 1, manifest.sha256, {"0": ("P0", "P1", "P2"), "1": ("P3",)})
+    part, tables = _baselines(manifest, split)
+    assert part.patients == ("P0", "P1", "P2", "P3")
+    assert part.trained_on == "each fold's training part"
+    assert tables["position"][0].called.tolist() == [False] * 4 + [True] * 2
+    assert tables["position"][3].called.tolist() == [False, False, True, True, False, False]
 
 
 def test_the_nearest_training_slice_is_copied_with_a_split_by_slice(manifest: Manifest) -> None:
-    # P0: slices 1, 3 and 6 are learnt from; 2 and 4 have one and two neighbours at distance 1.
-    keys = [f"{name}:{k}" for name in ("P1", "P2", "P3") for k in range(1, 7)]
-    train = (*keys, "P0:1", "P0:3", "P0:6")
+    # Of P0, slices 1, 3 and 6 are trained on; 2 and 4 have one and two neighbours at distance 1.
+    others = [f"{name}:{k}" for name in ("P1", "P2", "P3") for k in range(1, 7)]
+    train = (*others, "P0:1", "P0:3", "P0:6")
     split = _split(manifest, SLICE, train=train, test=("P0:2", "P0:4", "P0:5"))
-    (part,) = parts_of(manifest, split, ("test",))
-    found = baseline_tables(part, _known(manifest), _tables(part))["nearest_slice"]
-    (table,) = found
+    (table,) = _baselines(manifest, split)[1]["nearest_slice"]
     # 2 lies between 1 and 3: the lower one has no tumour. 4 copies 3; 5 copies 6.
     assert table.numbers.tolist() == [2, 4, 5]
     assert table.called.tolist() == [False, True, False]
-    assert table.predicted_px.tolist() == [0, 36, 0]
-    assert table.both_px.tolist() == [0, 36, 0]
-
-
-def test_by_patient_nothing_is_copied(manifest: Manifest) -> None:
-    split = _split(manifest, train=("P3",), test=("P0", "P1", "P2"))
-    (part,) = parts_of(manifest, split, ("test",))
-    assert "nearest_slice" not in baseline_tables(part, _known(manifest), _tables(part))
-
-
-def test_a_patient_without_a_training_slice_gets_an_empty_copy(manifest: Manifest) -> None:
-    train = tuple(f"{name}:{k}" for name in ("P1", "P2", "P3") for k in range(1, 7))
-    split = _split(manifest, SLICE, train=train, test=tuple(f"P0:{k}" for k in range(1, 7)))
-    (part,) = parts_of(manifest, split, ("test",))
-    (table,) = baseline_tables(part, _known(manifest), _tables(part))["nearest_slice"]
+    assert table.predicted_px.tolist() == table.both_px.tolist() == [0, 36, 0]
+    # A patient without a training slice gets an empty copy.
+    test = tuple(f"P0:{k}" for k in range(1, 7))
+    split = _split(manifest, SLICE, train=tuple(others), test=test)
+    (table,) = _baselines(manifest, split)[1]["nearest_slice"]
     assert not table.called.any()
 
 
@@ -151,11 +134,8 @@ def test_a_bright_body_is_found_and_the_rim_is_not() -> None:
     best = patient.bright_dice(np.ones(6, dtype=bool))
     assert best.max() > 0.85
     assert patient.bright_px[int(best.argmax())][[0, 1, 4, 5]].sum() == 0
-
-
-def test_without_contrast_nothing_is_bright() -> None:
-    patient = _look(np.zeros((3, 32, 32)), np.zeros((3, 32, 32), dtype=bool))
-    assert patient.bright_px.sum() == 0
+    without_contrast = _look(np.zeros((3, 32, 32)), np.zeros((3, 32, 32), dtype=bool))
+    assert without_contrast.bright_px.sum() == 0
 
 
 def _covering(truth: np.ndarray, bright: np.ndarray, both: np.ndarray) -> BaselinePatient:
@@ -179,7 +159,7 @@ def test_the_threshold_is_the_best_on_average() -> None:
 
 
 def test_the_threshold_is_not_chosen_on_the_patient_it_is_used_on(manifest: Manifest) -> None:
-    (part,) = parts_of(manifest, None, ("test",))
+    part = _part(manifest)
     # All others are covered best at the last threshold; P0 alone would be at the first.
     slices, count = 6, len(THRESHOLDS)
     truth = np.array([0, 0, 36, 36, 0, 0])
@@ -190,6 +170,6 @@ def test_the_threshold_is_not_chosen_on_the_patient_it_is_used_on(manifest: Mani
         return _covering(truth, marked, marked)
 
     known = {name: covered_at(0 if name == "P0" else count - 1) for name in TRUTHS}
-    found = baseline_tables(part, known, _tables(part))["brightest"]
-    assert found[0].predicted_px.sum() == 0
-    assert found[1].predicted_px.sum() == 72
+    right = {name: score_masks(mask, mask)[1] for name, mask in TRUTHS.items()}
+    tables = baseline_tables(part, known, right)["brightest"]
+    assert [table.predicted_px.sum() for table in tables[:2]] == [0, 72]

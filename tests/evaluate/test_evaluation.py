@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from gliosight.data.index import index_roots
 from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.people import Entry, People, Root, parse_roots
 from gliosight.data.split import PATIENT, SLICE, Split
-from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
-from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
+from gliosight.errors import DamagedInputError, GliosightError, NothingReadableError, UsageError
+from gliosight.evaluate.baselines import Part
+from gliosight.evaluate.evaluation import Evaluation, Request, evaluate, parts_of
 from gliosight.evaluate.figures import Figure
 from gliosight.evaluate.predictions import Predictions, patient_hash, write_predictions
 from gliosight.evaluate.sources import Source, open_source, source_of_model, source_of_predictions
@@ -41,6 +43,23 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     return write_data(tmp_path_factory.mktemp("data"), TRUTHS)
 
 
+A, B = ("AA_0", "AA_1", "BB_0"), ("AA_2", "BB_1", "BB_free")
+SPLITS = {
+    "parts": {"train": A, "validation": (), "test": B},
+    "valid": {"train": A, "validation": B[2:], "test": B[:2]},
+    "folds": {"0": A, "1": B},
+}
+
+
+def _split(manifest: Manifest, kind: str) -> Split:
+    if kind != "slices":
+        return Split(PATIENT, 1, manifest.sha256, SPLITS[kind])
+    keys = [f"{name}:{k}" for name in TRUTHS for k in range(1, 9)]
+    test = tuple(key for key in keys if key.endswith((":3", ":7")))
+    groups = {"train": tuple(k for k in keys if k not in test), "validation": (), "test": test}
+    return Split(SLICE, 1, manifest.sha256, groups)
+
+
 def _source(manifest: Manifest, **masks: np.ndarray) -> Source:
     return source_of(manifest, {**TRUTHS, **masks})
 
@@ -50,8 +69,12 @@ def _evaluate(manifest: Manifest, source: Source, **options: object) -> Evaluati
 
 
 def test_the_truth_itself_is_perfect(manifest: Manifest) -> None:
-    found = _evaluate(manifest, _source(manifest))
-    (part,) = found.parts
+    progress: list[tuple[int, int]] = []
+    request = Request(manifest, [_source(manifest)], draws=100)
+    evaluation = evaluate(request, lambda _, done, total: progress.append((done, total)))
+    assert progress[-1] == (48, 48)
+    assert progress == sorted(progress)
+    (part,) = evaluation.parts
     assert (part.part, part.by, len(part.patients)) == ("all", "none", 6)
     figures = part.localization
     assert figures["dice_mean"].value == figures["dice_median"].value == 1
@@ -63,7 +86,7 @@ def test_the_truth_itself_is_perfect(manifest: Manifest) -> None:
     assert part.detection["slice_auc"].value == 1
     assert part.detection["patient_specificity"].value == 1
     assert part.confusion[0][1] == part.confusion[1][0] == 0
-    assert any("6 patients on which the figures rest" in one for one in found.warnings)
+    assert any("6 patients on which the figures rest" in text for text in evaluation.warnings)
 
 
 def test_missed_and_falsely_marked_patients_are_told_apart(manifest: Manifest) -> None:
@@ -99,50 +122,38 @@ def test_baselines_stand_beside_every_score(manifest: Manifest) -> None:
 
 
 def test_seen_patients_are_shown_but_not_counted(manifest: Manifest) -> None:
-    masks = {**TRUTHS, "AA_0": square(8, ())}
-    entries = [
-        make_prediction(manifest, name, mask, seen=name == "AA_0") for name, mask in masks.items()
-    ]
-    found = _evaluate(
-        manifest, source_of_predictions(Predictions((NOTE,), tuple(entries)), "made.npz")
+    evaluation = _evaluate(
+        manifest, source_of(manifest, {**TRUTHS, "AA_0": square(8, ())}, {"AA_0"})
     )
-    (part,) = found.parts
+    (part,) = evaluation.parts
     assert part.localization["dice_mean"].value == 1  # the miss is in a seen patient
     assert part.localization["dice_mean"].n == 4
-    assert [one.patient for one in part.patients if one.seen] == ["AA_0"]
+    assert [patient.patient for patient in part.patients if patient.seen] == ["AA_0"]
     assert part.groups["seen"]["seen in training"]["dice_mean"].value == 0
     assert sum(map(sum, part.confusion)) == 40
-    assert any("trained on 1 of 6 patients" in one for one in found.warnings)
+    assert any("trained on 1 of 6 patients" in text for text in evaluation.warnings)
 
 
 def test_where_all_are_seen_no_figure_speaks(manifest: Manifest) -> None:
-    entries = [make_prediction(manifest, n, m, seen=True) for n, m in TRUTHS.items()]
-    found = _evaluate(
-        manifest, source_of_predictions(Predictions((NOTE,), tuple(entries)), "made.npz")
-    )
-    (part,) = found.parts
-    assert all(one.value is None for one in part.localization.values())
-    assert all(one.value is None for one in part.detection.values())
+    (part,) = _evaluate(manifest, source_of(manifest, TRUTHS, TRUTHS)).parts
+    assert all(figure.value is None for figure in part.figures.values())
     assert part.groups["seen"]["seen in training"]["dice_mean"].value == 1
     assert part.report == ""
 
 
 def test_a_detector_alone_has_no_localization(manifest: Manifest) -> None:
-    nothing = {name: np.zeros_like(mask) for name, mask in TRUTHS.items()}
     entries = [
         make_prediction(
             manifest,
             name,
-            nothing[name],
-            slice_probability=TRUTHS[name].any(axis=(1, 2)).astype(np.float32),
-            found=bool(TRUTHS[name].any()),
+            np.zeros_like(mask),
+            slice_probability=mask.any(axis=(1, 2)).astype(np.float32),
+            found=bool(mask.any()),
         )
-        for name in TRUTHS
+        for name, mask in TRUTHS.items()
     ]
-    note = replace(NOTE, kind="cascade", draws=False)
-    part = _evaluate(
-        manifest, source_of_predictions(Predictions((note,), tuple(entries)), "d.npz")
-    ).parts[0]
+    detector = Predictions((replace(NOTE, kind="cascade", draws=False),), tuple(entries))
+    (part,) = _evaluate(manifest, source_of_predictions(detector, "d.npz")).parts
     assert part.localization == {}
     assert part.detection["slice_auc"].value == 1
     assert part.detection["patient_sensitivity"].value == 1
@@ -160,48 +171,33 @@ def test_groups(manifest: Manifest) -> None:
     assert sum(one["patients"].n for one in volumes.values()) == 5
 
 
-def test_a_test_part_is_scored_alone(manifest: Manifest) -> None:
-    groups = {"train": ("AA_0", "AA_1", "BB_0"), "validation": (), "test": ("AA_2", "BB_1")}
-    split = Split(PATIENT, 1, manifest.sha256, {**groups, "validation": ("BB_free",)})
-    found = _evaluate(manifest, _source(manifest), split=split)
-    assert [one.patient for one in found.parts[0].patients] == ["AA_2", "BB_1"]
-    assert found.parts[0].baselines["position"].trained_on == "the split's training part"
-    assert found.split["by"] == "patient"
-
-
 def test_folds_are_scored_each_by_its_own_model_and_pooled(manifest: Manifest) -> None:
-    halves = (("AA_0", "AA_1", "BB_0"), ("AA_2", "BB_1", "BB_free"))
-    split = Split(PATIENT, 1, manifest.sha256, dict(zip("01", halves, strict=True)))
-    wrong = {name: square(8, ()) for name in TRUTHS}
+    split = _split(manifest, "folds")
     # Each model knows only its own fold; on the other it marks nothing.
     sources = [
-        _source(manifest, **{n: m for n, m in wrong.items() if n not in half}) for half in halves
+        _source(manifest, **{name: square(8, ()) for name in TRUTHS if name not in half})
+        for half in split.groups.values()
     ]
-    found = evaluate(Request(manifest, sources, split, draws=50))
-    assert found.parts[0].localization["dice_mean"].value == 1
-    assert len(found.predictions.entries) == 6
-    assert [one.model for one in found.predictions.entries] == [0, 0, 0, 1, 1, 1]
+    evaluation = evaluate(Request(manifest, sources, split, draws=50))
+    assert evaluation.parts[0].localization["dice_mean"].value == 1
+    assert [entry.model for entry in evaluation.predictions.entries] == [0, 0, 0, 1, 1, 1]
     # What was kept gives the same table again.
-    again = _evaluate(manifest, source_of_predictions(found.predictions, "kept.npz"), split=split)
-    assert again.parts[0].localization["dice_mean"].value == 1
+    kept = source_of_predictions(evaluation.predictions, "kept.npz")
+    assert _evaluate(manifest, kept, split=split).parts[0].localization["dice_mean"].value == 1
     swapped = evaluate(Request(manifest, sources[::-1], split, draws=50))
     assert swapped.parts[0].localization["dice_mean"].value == 0
 
 
 def test_by_slice_only_the_scored_slices_count(manifest: Manifest) -> None:
-    keys = [f"{name}:{k}" for name in TRUTHS for k in range(1, 9)]
-    test = tuple(key for key in keys if key.endswith((":3", ":7")))
-    groups = {"train": tuple(k for k in keys if k not in test), "validation": (), "test": test}
-    split = Split(SLICE, 1, manifest.sha256, groups)
-    entries = [make_prediction(manifest, n, m, seen=True) for n, m in TRUTHS.items()]
-    source = source_of_predictions(Predictions((NOTE,), tuple(entries)), "made.npz")
-    found = _evaluate(manifest, source, split=split)
-    (part,) = found.parts
+    evaluation = _evaluate(
+        manifest, source_of(manifest, TRUTHS, TRUTHS), split=_split(manifest, "slices")
+    )
+    (part,) = evaluation.parts
     assert part.by == "slice"
-    assert sum(one.slices for one in part.patients) == 12
+    assert sum(patient.slices for patient in part.patients) == 12
     # Seen by name would leave nobody: a warning stands in for it.
-    assert not any(one.seen for one in part.patients)
-    assert any("patients stand on both sides" in one for one in found.warnings)
+    assert not any(patient.seen for patient in part.patients)
+    assert any("patients stand on both sides" in text for text in evaluation.warnings)
     copied = part.baselines["nearest_slice"]
     assert copied.detection["slice_accuracy"].value > 0.5
     assert copied.trained_on == "the split's training part"
@@ -209,6 +205,80 @@ def test_by_slice_only_the_scored_slices_count(manifest: Manifest) -> None:
     # Scored slices without tumour do not make a patient without one.
     assert "false_alarm_share" not in part.localization
     assert "patient_specificity" not in part.detection
+
+
+def _parts(
+    manifest: Manifest,
+    kind: str = "",
+    parts: tuple[str, ...] = ("test",),
+    fold: str | None = None,
+    sources: int = 1,
+) -> tuple[Part, ...]:
+    split = _split(manifest, kind) if kind else None
+    return parts_of(Request(manifest, [_source(manifest)] * sources, split, parts, fold))
+
+
+@pytest.mark.parametrize(
+    ("options", "scored", "training"),
+    [
+        ({}, {"all": (*A[:2], "AA_2", "BB_0", *B[1:])}, [None]),
+        ({"kind": "valid"}, {"test": ("AA_2", "BB_1")}, [set(A)]),  # not the validation part
+        ({"kind": "parts", "parts": ("all",)}, {"train": A, "test": B}, [None, set(A)]),
+        ({"kind": "folds", "fold": "1"}, {"test": B}, [set(A)]),
+        ({"kind": "folds"}, {"test": A + B}, [set(B), set(A)]),
+    ],
+)
+def test_which_patients_are_scored_and_trained_on(
+    options: dict[str, Any],
+    scored: dict[str, tuple[str, ...]],
+    training: list[set[str] | None],
+    manifest: Manifest,
+) -> None:
+    parts = _parts(manifest, **options)
+    assert {part.name: part.patients for part in parts} == scored
+    folds = [fold.training for part in parts for fold in part.folds]
+    assert [rows if rows is None else set(rows) for rows in folds] == training
+    assert not any(part.by_slice for part in parts)
+
+
+def test_by_slice_a_patient_stands_on_both_sides(manifest: Manifest) -> None:
+    (part,) = _parts(manifest, "slices")
+    assert part.by_slice
+    (fold,) = part.folds
+    assert [row.number for row in fold.scored["AA_0"]] == [3, 7]
+    assert fold.training is not None
+    assert [row.number for row in fold.training["AA_0"]] == [1, 2, 4, 5, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"fold": "0"}, "--fold without --split"),
+        ({"kind": "parts", "parts": ("validation",)}, "no patient"),
+        ({"kind": "parts", "fold": "0"}, "no folds"),
+        ({"kind": "folds", "fold": "7"}, "no fold"),
+        ({"kind": "folds", "parts": ("train",)}, "pooled"),
+        ({"sources": 2}, "2 models without a split"),
+        ({"kind": "parts", "sources": 2}, "2 models without a split"),
+        ({"kind": "folds", "sources": 3}, "3 models for 2 folds"),
+        ({"kind": "folds", "sources": 2, "fold": "0"}, "2 models and --fold"),
+    ],
+)
+def test_requests_that_do_not_fit(options: dict[str, Any], words: str, manifest: Manifest) -> None:
+    with pytest.raises(UsageError, match=words):
+        _parts(manifest, **options)
+
+
+def test_one_model_and_folds_need_to_know_which(manifest: Manifest, model: Model) -> None:
+    source = source_of_model(model, pipeline.Settings())
+    with pytest.raises(UsageError, match="--fold"):
+        evaluate(Request(manifest, [source], _split(manifest, "folds")))
+
+
+def test_a_split_of_other_data_is_refused(manifest: Manifest) -> None:
+    split = replace(_split(manifest, "parts"), manifest_sha256="0" * 64)
+    with pytest.raises(GliosightError, match="another manifest"):
+        evaluate(Request(manifest, [_source(manifest)], split))
 
 
 @pytest.fixture(scope="module")
@@ -293,44 +363,20 @@ def test_millilitres_are_of_those_with_geometry(manifest: Manifest, collections:
 
 def test_a_person_is_seen_by_any_name(collections: Manifest) -> None:
     made = _evaluate(collections, _of_collections(collections)).predictions
-    entries = tuple(replace(one, seen=one.patient == "AA_0") for one in made.entries)
+    entries = tuple(replace(entry, seen=entry.patient == "AA_0") for entry in made.entries)
     source = source_of_predictions(Predictions((NOTE,), entries), "made.npz")
     part = _evaluate(collections, source).parts[0]
-    assert {one.patient for one in part.patients if one.seen} == {"AA_0", "B_1"}
+    assert {patient.patient for patient in part.patients if patient.seen} == {"AA_0", "B_1"}
     assert part.localization["dice_mean"].n == 2
 
 
-def test_models_and_folds_that_do_not_fit(manifest: Manifest) -> None:
-    source = _source(manifest)
-    with pytest.raises(UsageError, match="2 models without a split"):
-        evaluate(Request(manifest, [source, source]))
-    half = {"0": ("AA_0", "AA_1", "BB_0"), "1": ("AA_2", "BB_1", "BB_free")}
-    split = Split(PATIENT, 1, manifest.sha256, half)
-    with pytest.raises(UsageError, match="3 models for 2 folds"):
-        evaluate(Request(manifest, [source] * 3, split))
-    with pytest.raises(UsageError, match="several models and --fold"):
-        evaluate(Request(manifest, [source] * 2, split, fold="0"))
-
-
-def test_one_model_and_folds_need_to_know_which(manifest: Manifest, model: Model) -> None:
-    half = {"0": ("AA_0", "AA_1", "BB_0"), "1": ("AA_2", "BB_1", "BB_free")}
-    split = Split(PATIENT, 1, manifest.sha256, half)
-    with pytest.raises(UsageError, match="--fold"):
-        evaluate(Request(manifest, [source_of_model(model, pipeline.Settings())], split))
-
-
 def test_predictions_of_others_or_of_other_slices(manifest: Manifest) -> None:
-    groups = {
-        "train": ("AA_0",),
-        "validation": ("AA_1", "BB_0", "BB_1", "BB_free"),
-        "test": ("AA_2",),
-    }
-    split = Split(PATIENT, 1, manifest.sha256, groups)
     known = make_predictions(manifest, {"AA_0": TRUTHS["AA_0"]})
+    source = source_of_predictions(known, "k.npz")
     with pytest.raises(NothingReadableError, match="no prediction of AA_2"):
-        _evaluate(manifest, source_of_predictions(known, "k.npz"), split=split)
+        _evaluate(manifest, source, split=_split(manifest, "parts"))
     # Without a split a file is scored on what it was made for.
-    assert len(_evaluate(manifest, source_of_predictions(known, "k.npz")).parts[0].patients) == 1
+    assert len(_evaluate(manifest, source).parts[0].patients) == 1
     other = replace(known.entries[0], rows_sha256="0" * 64)
     with pytest.raises(DamagedInputError, match="other slices"):
         _evaluate(manifest, source_of_predictions(Predictions((NOTE,), (other,)), "k.npz"))
@@ -341,9 +387,15 @@ def test_patients_without_masks_are_left_out_and_said(manifest: Manifest) -> Non
         return replace(row, mask="") if row.patient == "BB_free" else row
 
     partly = Manifest(tuple(blind(row) for row in manifest.rows), manifest.folder)
-    found = _evaluate(partly, _source(manifest))
-    assert len(found.parts[0].patients) == 5
-    assert found.warnings[0] == "1 patient has a slice without a mask and cannot be scored."
+    evaluation = _evaluate(partly, _source(manifest))
+    assert len(evaluation.parts[0].patients) == 5
+    assert evaluation.warnings[0] == "1 patient has a slice without a mask and cannot be scored."
+    # Baselines are trained on the other scored patients where nobody else has masks.
+    rows = [replace(row, mask="") if row.patient in A else row for row in manifest.rows]
+    tested = Manifest(tuple(rows), manifest.folder)
+    split = replace(_split(manifest, "parts"), manifest_sha256=tested.sha256)
+    (part,) = _evaluate(tested, _source(manifest), split=split).parts
+    assert part.baselines["position"].trained_on.startswith("the other scored patients")
     none = Manifest(tuple(replace(row, mask="") for row in manifest.rows), manifest.folder)
     with pytest.raises(NothingReadableError, match="no patient of the manifest has a mask"):
         _evaluate(none, _source(manifest))
@@ -354,8 +406,8 @@ def test_excluded_rows_are_counted_aloud(manifest: Manifest) -> None:
     rows[2] = replace(rows[2], excluded="no mask", mask="", tumour=False, area_px=0)
     holed = Manifest(tuple(rows), manifest.folder)
     masks = {rows[2].patient: np.delete(TRUTHS[rows[2].patient], 2, axis=0)}
-    found = _evaluate(holed, _source(holed, **masks))
-    assert found.warnings[0].startswith("1 row of 1 patient is excluded in the manifest")
+    evaluation = _evaluate(holed, _source(holed, **masks))
+    assert evaluation.warnings[0].startswith("1 row of 1 patient is excluded in the manifest")
 
 
 def test_another_split_by_slice_than_the_model_s_is_said(manifest: Manifest, model: Model) -> None:
@@ -369,8 +421,8 @@ def test_another_split_by_slice_than_the_model_s_is_said(manifest: Manifest, mod
         replace(model, card=replace(model.card, about=about)), pipeline.Settings()
     )
     for split, words in zip(splits, (False, True), strict=True):
-        found = evaluate(Request(manifest, [source], split, draws=10))
-        assert any("trained with another split" in one for one in found.warnings) is words
+        evaluation = evaluate(Request(manifest, [source], split, draws=10))
+        assert any("trained with another split" in text for text in evaluation.warnings) is words
 
 
 def test_a_file_that_has_changed_since_is_refused(tmp_path: Path) -> None:
@@ -384,48 +436,37 @@ def test_a_file_that_has_changed_since_is_refused(tmp_path: Path) -> None:
         )
 
 
-def test_progress_ends_at_all_slices(manifest: Manifest) -> None:
-    told: list[tuple[int, int]] = []
-    request = Request(manifest, [_source(manifest)], draws=10)
-    evaluate(request, lambda _, done, total: told.append((done, total)))
-    assert told[-1] == (48, 48)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-
-
 def test_what_is_scored_is_what_a_user_gets(
     small_phantom: Phantom, model: Model, tmp_path: Path
 ) -> None:
     folder = write_lgg(small_phantom, tmp_path)
     study = pipeline.read(pipeline.Request(path=folder))
     analysis = pipeline.analyze_study(study, model, pipeline.Settings())
-    manifest = _index(folder.parent)
-    found = evaluate(Request(manifest, [source_of_model(model, pipeline.Settings())], draws=20))
-    (entry,) = found.predictions.entries
+    manifest = Manifest(index_roots([Root(folder.parent)], folder.parent).rows, folder.parent)
+    evaluation = evaluate(
+        Request(manifest, [source_of_model(model, pipeline.Settings())], draws=20)
+    )
+    (entry,) = evaluation.predictions.entries
     assert (entry.mask == analysis.mask).all()
     assert entry.slice_probability is not None
     assert np.array_equal(entry.slice_probability, analysis.decision.slice_probabilities)
     assert entry.score == analysis.decision.score
-    dice = found.parts[0].localization["dice_mean"].value
+    dice = evaluation.parts[0].localization["dice_mean"].value
     overlap = (analysis.mask & small_phantom.truth).sum()
     assert dice == pytest.approx(2 * overlap / (analysis.mask.sum() + small_phantom.truth.sum()))
-    assert found.models[0].name == "joint-4"
+    assert evaluation.models[0].name == "joint-4"
     assert not entry.seen
-
-
-def _index(folder: Path) -> Manifest:
-    return Manifest(index_roots([Root(folder)], folder).rows, folder)
-
-
-def test_training_patients_of_the_card_are_seen(model: Model) -> None:
-    source = source_of_model(model, pipeline.Settings())
-    assert len(source.seen) == model.card.about["training"]["patients"]
-    assert patient_hash("TCGA_HT_7692_19960724") in source.seen
-    assert patient_hash("TCGA_XX_0000_20000101") not in source.seen
 
 
 def test_a_model_by_any_of_its_names(tmp_path: Path, manifest: Manifest) -> None:
     settings = pipeline.Settings()
-    assert open_source("joint-4", settings).notes[0].kind == "joint"
+    shipped = open_source("joint-4", settings)
+    assert shipped.notes[0].kind == "joint"
+    # Those of its card are seen.
+    assert shipped.model is not None
+    assert shipped.seen == shipped.model.card.training_patients
+    assert patient_hash("TCGA_HT_7692_19960724") in shipped.seen
+    assert patient_hash("TCGA_XX_0000_20000101") not in shipped.seen
     write_predictions(make_predictions(manifest, TRUTHS), tmp_path / "p.npz")
     assert open_source(str(tmp_path / "p.npz"), settings).notes == (NOTE,)
     assert open_source(str(tmp_path), settings).notes[0].kind == "masks"

@@ -21,10 +21,6 @@ def _shifted(by: int) -> np.ndarray:
     return square(5, (1, 2, 3), corner=6 + by)
 
 
-def _random(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(size=(5, SIZE, SIZE)) < 0.3
-
-
 def test_overlap_by_hand() -> None:
     # Shifted by two in both directions: 4 x 4 of 6 x 6 in each of three slices are in both.
     score, table = score_masks(TRUTH, _shifted(2))
@@ -47,32 +43,39 @@ def test_volume_dice_is_not_the_mean_over_slices() -> None:
 
 
 def test_overlap_is_scikit_learns() -> None:
-    truth, prediction = _random(1), _random(2)
-    found = overlap_of(int(truth.sum()), int(prediction.sum()), int((truth & prediction).sum()))
-    flat = truth.ravel(), prediction.ravel()
-    assert found["dice"] == pytest.approx(f1_score(*flat))
-    assert found["iou"] == pytest.approx(jaccard_score(*flat))
-    assert found["precision"] == pytest.approx(precision_score(*flat))
-    assert found["recall"] == pytest.approx(recall_score(*flat))
-
-
-def test_a_missed_lesion_counts_0_as_scikit_learn_has_it() -> None:
-    score, _ = score_masks(TRUTH, square(5, ()))
-    assert (score.dice, score.iou, score.precision, score.recall) == (0, 0, 0, 0)
-    assert (score.surface_dice, score.slice_dice, score.volume_error) == (0, 0, -1)
-    nothing = np.zeros_like(TRUTH)
-    assert f1_score(TRUTH.ravel(), nothing.ravel()) == 0
-    # The tutorial's report prints a warning where we say 0: precision of nothing said.
-    assert precision_score(TRUTH.ravel(), nothing.ravel(), zero_division=0) == 0
+    random = np.random.default_rng(1).uniform(size=(2, *TRUTH.shape)) < 0.3
+    scores = {
+        "dice": f1_score,
+        "iou": jaccard_score,
+        "precision": precision_score,
+        "recall": recall_score,
+    }
+    # A missed lesion counts 0: precision of nothing marked, too.
+    for truth, prediction in (random, (TRUTH, np.zeros_like(TRUTH))):
+        overlap = overlap_of(truth.sum(), prediction.sum(), (truth & prediction).sum())
+        for name, of_scikit_learn in scores.items():
+            options = {"zero_division": 0} if name == "precision" else {}
+            expected = of_scikit_learn(truth.ravel(), prediction.ravel(), **options)
+            assert overlap[name] == pytest.approx(expected)
+    score, _ = score_masks(TRUTH, np.zeros_like(TRUTH))
+    assert (score.dice, score.surface_dice, score.slice_dice, score.volume_error) == (0, 0, 0, -1)
 
 
 def test_without_a_lesion_nothing_is_averaged_in() -> None:
-    """Where libraries differ: scikit-learn says 0, MONAI NaN or, if told to, 1. We leave it out."""
+    """Where libraries differ: scikit-learn has 0, MONAI NaN or, if asked, 1. We leave it out."""
+    names = (
+        "dice",
+        "iou",
+        "precision",
+        "recall",
+        "hd95",
+        "surface_dice",
+        "slice_dice",
+        "volume_error",
+    )
     for prediction in (square(5, ()), square(5, (2,))):
         score, _ = score_masks(square(5, ()), prediction)
-        for name in ("dice", "iou", "precision", "recall", "hd95", "surface_dice", "slice_dice"):
-            assert getattr(score, name) is None
-        assert score.volume_error is None
+        assert [getattr(score, name) for name in names] == [None] * 8
         assert score.predicted_px == int(prediction.sum())
 
 
@@ -83,12 +86,8 @@ def test_dice_of_a_slice_without_tumour_is_not_1() -> None:
     assert found[1:4].tolist() == [1, 1, 0]
 
 
-def test_surfaces_of_equal_masks() -> None:
-    assert surfaces_of(TRUTH, TRUTH, (5.0, 1.0, 1.0)) == (0, 1)
-    assert surfaces_of(TRUTH, TRUTH, None) == (0, 1)
-
-
 def test_a_shift_is_its_distance_and_spacing_counts() -> None:
+    assert surfaces_of(TRUTH, TRUTH, (5.0, 1.0, 1.0)) == surfaces_of(TRUTH, TRUTH, None) == (0, 1)
     # A tall block, moved by four rows: the faces across the shift are 4 rows apart.
     truth = np.zeros((20, 40, 40), dtype=bool)
     truth[4:16, 8:20, 8:20] = True
@@ -118,16 +117,15 @@ def test_without_geometry_surfaces_stay_within_slices() -> None:
     assert through == pytest.approx(5)
 
 
-def test_slices_apart_without_any_in_common_are_the_diagonal_of_a_slice() -> None:
-    distance, overlap = surfaces_of(square(5, (1,)), square(5, (3,)), None)
-    assert distance == pytest.approx(np.hypot(SIZE, SIZE))
-    assert overlap == 0
+def test_slices_without_any_in_common_are_the_diagonal_of_a_slice_apart() -> None:
+    distance = pytest.approx(np.hypot(SIZE, SIZE))
+    assert surfaces_of(square(5, (1,)), square(5, (3,)), None) == (distance, 0)
 
 
 def test_surface_dice_counts_what_is_nearer_than_two() -> None:
-    near, far = square(1, (0,), corner=7), square(1, (0,), corner=14)
-    assert surfaces_of(square(1, (0,)), near, None)[1] == 1
-    assert surfaces_of(square(1, (0,)), far, None)[1] == 0
+    for corner, expected in ((7, 1), (14, 0)):
+        moved = square(1, (0,), corner=corner)
+        assert surfaces_of(square(1, (0,)), moved, None)[1] == expected
 
 
 def test_lesions_are_counted_26_connected() -> None:
@@ -137,14 +135,9 @@ def test_lesions_are_counted_26_connected() -> None:
     prediction = np.zeros_like(truth)
     prediction[1, 3, 3:6] = True  # finds the first
     prediction[0, 9, 2] = True  # false
-    found = lesions_of(truth, prediction)
-    assert found == (2, 1, 1)
-
-
-def test_lesions_of_empty_masks() -> None:
-    empty = np.zeros((2, 6, 6), dtype=bool)
-    found = lesions_of(empty, empty)
-    assert found == (0, 0, 0)
+    assert lesions_of(truth, prediction) == (2, 1, 1)
+    empty = np.zeros_like(truth)
+    assert lesions_of(empty, empty) == (0, 0, 0)
 
 
 def test_only_scored_slices_count() -> None:

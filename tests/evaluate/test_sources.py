@@ -20,7 +20,7 @@ from gliosight.evaluate.predictions import ModelNote
 from gliosight.evaluate.sources import read_prediction, source_of_masks
 from gliosight.infer.model import Model
 from gliosight.phantom import Phantom, write_lgg
-from gliosight.study import Geometry, MrSequence, Study, Volume
+from gliosight.study import MrSequence, Study, Volume
 from tests.conftest import make_geometry
 from tests.evaluate.builders import SIZE, square, write_data
 
@@ -47,30 +47,33 @@ def _pictures(folder: Path, study: Study, suffix: str = ".tif") -> None:
             tifffile.imwrite(folder / f"{name}_mask.tif", values)
 
 
-@pytest.mark.parametrize("place", ["AA_0", "AA_0/mask", "."])
+@pytest.mark.parametrize("folder", ["AA_0", "AA_0/mask", "."])
 @pytest.mark.parametrize("suffix", [".tif", ".png"])
-def test_pictures(place: str, suffix: str, study: Study, tmp_path: Path) -> None:
-    _pictures(tmp_path / place, study, suffix)
-    found = read_prediction(tmp_path, study, "digest")
-    assert (found.mask == MASK).all()
-    assert (found.patient, found.rows_sha256) == ("AA_0", "digest")
-    assert (found.slice_probability, found.score, found.found) == (None, None, True)
+def test_pictures(folder: str, suffix: str, study: Study, tmp_path: Path) -> None:
+    _pictures(tmp_path / folder, study, suffix)
+    prediction = read_prediction(tmp_path, study, "digest")
+    assert (prediction.mask == MASK).all()
+    assert (prediction.patient, prediction.rows_sha256) == ("AA_0", "digest")
+    assert (prediction.slice_probability, prediction.score, prediction.found) == (None, None, True)
+
+
+def _volume(mask: np.ndarray, path: Path, affine: np.ndarray | None = None) -> None:
+    path.parent.mkdir(exist_ok=True)
+    image = nibabel.Nifti1Image(mask.transpose(2, 1, 0).astype(np.uint8), affine)
+    nibabel.save(image, path)
 
 
 @pytest.mark.parametrize("name", ["AA_0/mask.nii.gz", "AA_0.nii.gz", "AA_0.nii", "AA_0_mask.nii"])
 def test_volumes(name: str, study: Study, tmp_path: Path) -> None:
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    image = nibabel.Nifti1Image(MASK.transpose(2, 1, 0).astype(np.uint8), None)
-    nibabel.save(image, tmp_path / name)
+    _volume(MASK, tmp_path / name)
     assert (read_prediction(tmp_path, study, "").mask == MASK).all()
 
 
 def test_an_empty_mask_is_a_mask(study: Study, tmp_path: Path) -> None:
-    empty = np.zeros((SIZE, SIZE, 4), np.uint8)
-    nibabel.save(nibabel.Nifti1Image(empty, None), tmp_path / "AA_0.nii.gz")
-    found = read_prediction(tmp_path, study, "")
-    assert not found.mask.any()
-    assert not found.found
+    _volume(np.zeros_like(MASK), tmp_path / "AA_0.nii.gz")
+    prediction = read_prediction(tmp_path, study, "")
+    assert not prediction.mask.any()
+    assert not prediction.found
 
 
 def test_a_missing_mask_is_no_empty_one(study: Study, tmp_path: Path) -> None:
@@ -88,30 +91,21 @@ def test_masks_of_another_size(study: Study, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "AA_0" / "AA_0_2_mask.tif", np.zeros((SIZE, SIZE + 1), np.uint8))
     with pytest.raises(DamagedInputError, match="24 x 25"):
         read_prediction(tmp_path, study, "")
-    other = tmp_path / "other"
-    other.mkdir()
-    nibabel.save(nibabel.Nifti1Image(np.zeros((SIZE, SIZE, 5), np.uint8), None), other / "AA_0.nii")
+    _volume(np.zeros((5, SIZE, SIZE)), tmp_path / "other" / "AA_0.nii")
     with pytest.raises(DamagedInputError, match="shape"):
-        read_prediction(other, study, "")
-
-
-def _placed(geometry: Geometry) -> Study:
-    values = np.random.default_rng(0).normal(size=(4, SIZE, SIZE)).astype(np.float32)
-    names = tuple(f"s{k}" for k in range(4))
-    return Study("AA_0", {MrSequence.FLAIR: Volume(values, geometry)}, names, "arrays")
+        read_prediction(tmp_path / "other", study, "")
 
 
 def test_a_volume_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
     geometry = make_geometry(4, (5.0, 1.0, 1.0))
-    study = _placed(geometry)
-    affine = geometry.affine
-    assert affine is not None
-    image = MASK.transpose(2, 1, 0).astype(np.uint8)
-    nibabel.save(nibabel.Nifti1Image(image, affine[:, [2, 1, 0, 3]]), tmp_path / "AA_0.nii.gz")
+    volume = Volume(np.ones((4, SIZE, SIZE), np.float32), geometry)
+    study = Study("AA_0", {MrSequence.FLAIR: volume}, tuple("abcd"), "arrays")
+    assert geometry.affine is not None
+    affine = geometry.affine[:, [2, 1, 0, 3]]
+    _volume(MASK, tmp_path / "AA_0.nii.gz", affine)
     assert (read_prediction(tmp_path, study, "").mask == MASK).all()
-    moved = affine[:, [2, 1, 0, 3]].copy()
-    moved[0, 3] += 3
-    nibabel.save(nibabel.Nifti1Image(image, moved), tmp_path / "AA_0.nii.gz")
+    affine[0, 3] += 3
+    _volume(MASK, tmp_path / "AA_0.nii.gz", affine)
     with pytest.raises(DamagedInputError, match="elsewhere"):
         read_prediction(tmp_path, study, "")
 
@@ -145,18 +139,15 @@ def test_results_of_this_tool_bring_probabilities_and_what_was_learnt_from(
         read_prediction(tmp_path / "results", study, "")
 
 
-def test_masks_of_nobody_knows_what_have_seen_nobody(tmp_path: Path) -> None:
+def test_what_a_folder_of_masks_has_seen(tmp_path: Path) -> None:
     source = source_of_masks(tmp_path)
     assert source.notes == (ModelNote(tmp_path.name, "masks", ""),)
-    assert not source.seen
-    assert not source.training_unknown
-
-
-def test_results_of_a_model_of_one_s_own_do_not_say_whom_it_has_seen(tmp_path: Path) -> None:
+    assert source.seen == frozenset()
+    # Results of a model of one's own: whom it was trained on is not known.
     result = tmp_path / "AA_0-gliosight"
     result.mkdir()
     model = {"name": "mine", "sha256": "ab" * 32}
     (result / "result.json").write_text(json.dumps({"provenance": {"model": model}}))
     source = source_of_masks(tmp_path)
     assert source.notes == (ModelNote("mine", "masks", "ab" * 32),)
-    assert source.training_unknown
+    assert source.seen is None

@@ -26,11 +26,12 @@ from gliosight.data.split import Split, write_split  # noqa: E402
 from gliosight.errors import DamagedInputError, UsageError  # noqa: E402
 from gliosight.train import display, loop  # noqa: E402
 from gliosight.train.augmentation import Batches  # noqa: E402
-from gliosight.train.loop import Machine, Training, fit, moving_average  # noqa: E402
+from gliosight.train.loop import Training, fit, moving_average  # noqa: E402
 from gliosight.train.losses import batch_loss  # noqa: E402
 from gliosight.train.networks import build_network, start_network  # noqa: E402
 from gliosight.train.packed import PackedSlices  # noqa: E402
 from gliosight.train.recipe import Recipe, Sampling  # noqa: E402
+from gliosight.train.record import Machine  # noqa: E402
 from gliosight.train.sampling import sampler_of  # noqa: E402
 
 TINY = Recipe(

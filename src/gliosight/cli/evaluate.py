@@ -157,7 +157,7 @@ def _check(
     save: Path | None,
 ) -> None:
     """Options that do not go together, before anything is read."""
-    what = None
+    what = remedy = ""
     if leak_audit and (len(models), len(splits)) != (2, 2):
         what = f"--leak-audit with {len(models)} models and {len(splits)} splits"
         remedy = "give two of each: MODEL_BY_SLICE MODEL_BY_PATIENT --split A --split B"
@@ -170,7 +170,7 @@ def _check(
         what, remedy = "--part without --split", "give the split the part is of"
     elif save is not None and save.suffix != ".npz":
         what, remedy = f"predictions named {printable(save.name)}", "name them something.npz"
-    if what is not None:
+    if what:
         raise UsageError(what, remedy=remedy)
 
 
@@ -255,14 +255,8 @@ def side_by_side(
 ) -> Table:
     """One row for each figure: both values, their difference, and its interval.
 
-    Parameters
-    ----------
-    figures : mapping
-        By figure, then by side; ``"difference"`` is one of them.
-    sides : mapping of str to str
-        What the column of each side is called.
-    difference, interval_title : str
-        What the columns of differences and of their intervals are called.
+    ``figures`` are by key, then by side and ``"difference"``. ``sides`` name the columns of the sides,
+    ``difference`` and ``interval_title`` the other two.
     """
     from gliosight.evaluate.figures import NAMES, interval, number
 

@@ -61,9 +61,8 @@ def command(
     """
     with needs_extra("train"):
         from gliosight.train.display import is_main_process
-        from gliosight.train.loop import Machine
         from gliosight.train.recipe import load_recipe
-        from gliosight.train.record import recipe_begun
+        from gliosight.train.record import Machine, recipe_begun
         from gliosight.train.run import train
 
     from gliosight.data.manifest import read_manifest

@@ -1,12 +1,13 @@
-"""Baselines: the figures of something that hardly looks at the picture (evaluate).
+"""What is scored together, and baselines: figures of what hardly looks at the picture (evaluate).
 
-docs/evaluation.md says what each does. They are trained on the split's training part. Without one, and when
-the training part itself is scored, they are trained on all scored patients but the one they are scored on.
+docs/evaluation.md says what each baseline does. They are trained on the split's training part. Without one,
+and when the training part itself is scored, they are trained on all scored patients but the one they are
+scored on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +15,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliosight.data.manifest import SliceRow
+from gliosight.data.split import SLICE
 from gliosight.data.studies import LabelledStudy
 from gliosight.decide import CONNECTED_26
 from gliosight.evaluate.figures import Array
 from gliosight.evaluate.localization import SliceTable, overlap_of
-from gliosight.evaluate.parts import Fold, Part
 from gliosight.evaluate.predictions import Shape, pack, unpack
 from gliosight.head import find_head
 
@@ -34,23 +35,63 @@ RIM = 0.1
 
 Mask = NDArray[np.bool_]
 Counts = NDArray[np.int64]
+Rows = tuple[SliceRow, ...]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What is scored of one run, and what baselines are trained on there, both by patient.
+
+    ``training`` is ``None`` without a split and for the training part itself.
+    """
+
+    scored: Mapping[str, Rows]
+    training: Mapping[str, Rows] | None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is scored together; several folds where they are pooled.
+
+    ``name`` is ``train``, ``validation``, ``test``, or ``all`` without a split; ``by`` is what the split is
+    by, ``none`` without one.
+    """
+
+    name: str
+    by: str
+    folds: tuple[Fold, ...]
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Those with a scored slice."""
+        return tuple(name for fold in self.folds for name in fold.scored)
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """Patients that must be read: those scored, and those trained on."""
+        names = [name for fold in self.folds for name in (*fold.scored, *(fold.training or {}))]
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def by_slice(self) -> bool:
+        """Whether patients of this part are in the training part, too."""
+        return self.by == SLICE
+
+    @property
+    def trained_on(self) -> str:
+        """In words, what the baselines are trained on."""
+        if any(fold.training is None for fold in self.folds):
+            return "the other scored patients (leave one patient out)"
+        return f"{'each fold' if len(self.folds) > 1 else 'the split'}'s training part"
 
 
 @dataclass(frozen=True)
 class BaselinePatient:
     """What baselines know of a patient of the manifest, without any image.
 
-    Parameters
-    ----------
-    numbers : (slices,) int array
-        Of all used slices.
-    bright_px, bright_both_px : (thresholds, slices) int arrays
-        What the brightest body covers at each of `THRESHOLDS`, and what of that is tumour.
-    truth_px : (slices,) int array
-    truth : (n,) uint8 array
-        The true mask, packed.
-    shape : tuple of int
-        Slices, rows, columns.
+    ``numbers`` and ``truth_px`` are (slices,), of all used slices. ``bright_px`` and ``bright_both_px`` are
+    (thresholds, slices): what the brightest body covers at each of `THRESHOLDS`, and what of that is tumour.
+    ``truth`` is the true mask, packed, of the ``shape`` slices, rows, columns.
     """
 
     numbers: Counts
@@ -88,7 +129,7 @@ class BaselinePatient:
 def look_at(labelled: LabelledStudy, rows: Iterable[SliceRow]) -> BaselinePatient:
     """Reduce a patient to what baselines need."""
     truth = labelled.truth
-    bright, both = count_bright(labelled.study.flair.values, truth)
+    bright, both = _count_bright(labelled.study.flair.values, truth)
     return BaselinePatient(
         numbers=np.array([row.number for row in rows]),
         truth_px=truth.sum(axis=(1, 2)),
@@ -99,7 +140,7 @@ def look_at(labelled: LabelledStudy, rows: Iterable[SliceRow]) -> BaselinePatien
     )
 
 
-def count_bright(values: NDArray[np.generic], truth: Mask) -> tuple[Counts, Counts]:
+def _count_bright(values: NDArray[np.generic], truth: Mask) -> tuple[Counts, Counts]:
     """(thresholds, slices) pixels of the brightest body of FLAIR, and those that are tumour."""
     flair = values.astype(np.float32)
     predicted = np.zeros((len(THRESHOLDS), len(truth)), dtype=np.int64)
@@ -130,101 +171,70 @@ def baseline_tables(
 ) -> dict[str, list[SliceTable]]:
     """The tables of each baseline, for the patients of ``part`` in their order.
 
-    Parameters
-    ----------
-    patients : mapping of str to BaselinePatient
-        Those that `needed` names.
-    tables : mapping of str to SliceTable
-        The model's, for the truth of the scored slices.
+    ``patients`` are those that ``part.needed`` names; ``tables`` are the model's, for the truth of the scored
+    slices.
     """
     out: dict[str, list[SliceTable]] = {}
     for fold in part.folds:
-        for name, of_fold in _fold_tables(fold, patients, tables).items():
-            out.setdefault(name, []).extend(of_fold)
-        if part.by_slice and fold.training is not None:
-            for name, rows in fold.scored.items():
-                training = fold.training.get(name, ())
-                copied = _nearest(patients[name], rows, training, tables[name])
-                out.setdefault("nearest_slice", []).append(copied)
+        for name, of_patient in _fold_tables(fold, patients, tables, copies=part.by_slice):
+            out.setdefault(name, []).append(of_patient)
     return out
-
-
-def trained_on(part: Part) -> str:
-    """In words, what the baselines are trained on."""
-    if any(fold.training is None for fold in part.folds):
-        return "the other scored patients (leave one patient out)"
-    if len(part.folds) > 1:
-        return "each fold's training part"
-    return "the split's training part"
-
-
-def needed(part: Part) -> tuple[str, ...]:
-    """Patients that must be read: those scored, and those trained on."""
-    names = [name for fold in part.folds for name in (*fold.scored, *(fold.training or {}))]
-    return tuple(dict.fromkeys(names))
 
 
 def _fold_tables(
-    fold: Fold, patients: Mapping[str, BaselinePatient], tables: Mapping[str, SliceTable]
-) -> dict[str, list[SliceTable]]:
-    """Majority, position, empty and brightest."""
-    source = fold.scored if fold.training is None else fold.training
-    chosen = {name: patients[name].among(rows) for name, rows in source.items()}
-    counts = {name: patients[name].by_position(inside) for name, inside in chosen.items()}
-    dice = {name: patients[name].bright_dice(inside) for name, inside in chosen.items()}
+    fold: Fold,
+    patients: Mapping[str, BaselinePatient],
+    tables: Mapping[str, SliceTable],
+    *,
+    copies: bool,
+) -> Iterator[tuple[str, SliceTable]]:
+    training = fold.scored if fold.training is None else fold.training
+    inside = {name: patients[name].among(rows) for name, rows in training.items()}
+    counts = {name: patients[name].by_position(chosen) for name, chosen in inside.items()}
+    dice = {name: patients[name].bright_dice(chosen) for name, chosen in inside.items()}
     everybody = np.sum(list(counts.values()), axis=0)
-    fixed = None if fold.training is None else choose_threshold(dice.values())
-    out: dict[str, list[SliceTable]] = {
-        name: [] for name in ("majority", "position", "empty", "brightest")
-    }
+    best = choose_threshold(dice.values())
     for name, rows in fold.scored.items():
         patient, truth = patients[name], tables[name]
-        inside = patient.among(rows)
-        slices, tumour = everybody if fold.training is not None else everybody - counts[name]
+        here = patient.among(rows)
+        slices, tumour = everybody
+        if fold.training is None:
+            slices, tumour = everybody - counts[name]
+            best = choose_threshold(values for other, values in dice.items() if other != name)
         share = tumour.sum() / slices.sum() if slices.any() else 0.5
         by_position = (tumour + 1) / (slices + 2)  # no bin is empty
-        best = fixed
-        if best is None:
-            best = choose_threshold(values for other, values in dice.items() if other != name)
-        nothing = np.zeros(len(truth.numbers), dtype=np.int64)
-        out["majority"].append(_said(truth, np.full(len(truth.numbers), share)))
-        out["position"].append(_said(truth, by_position[patient.bins[inside]]))
-        out["empty"].append(_marked(truth, nothing, nothing))
-        out["brightest"].append(
-            _marked(truth, patient.bright_px[best, inside], patient.bright_both_px[best, inside])
-        )
-    return out
+        yield "majority", _table(truth, probability=np.full(len(truth.numbers), share))
+        yield "position", _table(truth, probability=by_position[patient.bins[here]])
+        yield "empty", _table(truth)
+        bright = patient.bright_px[best, here], patient.bright_both_px[best, here]
+        yield "brightest", _table(truth, bright)
+        if copies and fold.training is not None:
+            copied = _nearest(patient, here, patient.among(fold.training.get(name, ())))
+            yield "nearest_slice", _table(truth, copied)
 
 
-def _nearest(
-    patient: BaselinePatient,
-    rows: Iterable[SliceRow],
-    training: tuple[SliceRow, ...],
-    truth: SliceTable,
-) -> SliceTable:
-    """Label and mask of the nearest training slice; empty where the patient has none."""
-    here = np.flatnonzero(patient.among(rows))
-    if not training:
-        nothing = np.zeros(len(here), dtype=np.int64)
-        return _marked(truth, nothing, nothing)
+def _nearest(patient: BaselinePatient, here: Mask, training: Mask) -> tuple[Counts, Counts] | None:
+    """Marked pixels, and true ones of them, where each slice gets the mask of the nearest training
+    slice; ``None`` where the patient has none.
+    """
+    if not training.any():
+        return None
     mask = unpack(patient.truth, patient.shape)
-    known = np.flatnonzero(patient.among(training))
-    away = np.abs(patient.numbers[here][:, None] - patient.numbers[known][None, :])
-    copied = mask[known[away.argmin(axis=1)]]
-    return _marked(truth, copied.sum(axis=(1, 2)), (copied & mask[here]).sum(axis=(1, 2)))
+    away = np.abs(patient.numbers[here][:, None] - patient.numbers[training][None, :])
+    copied = mask[training][away.argmin(axis=1)]
+    return copied.sum(axis=(1, 2)), (copied & mask[here]).sum(axis=(1, 2))
 
 
-def _said(truth: SliceTable, probability: Array) -> SliceTable:
-    """A table of probabilities alone: nothing is marked."""
+def _table(
+    truth: SliceTable,
+    marked: tuple[Counts, Counts] | None = None,
+    probability: Array | None = None,
+) -> SliceTable:
+    """A table of marked pixels (all, and true ones), or of probabilities alone."""
     nothing = np.zeros(len(truth.numbers), dtype=np.int64)
-    called = probability >= CALLED_FROM
-    return SliceTable(truth.numbers, truth.truth_px, nothing, nothing, called, probability)
-
-
-def _marked(truth: SliceTable, predicted_px: Counts, both_px: Counts) -> SliceTable:
-    """A table of masks alone."""
-    called = predicted_px > 0
-    return SliceTable(truth.numbers, truth.truth_px, predicted_px, both_px, called, None)
+    predicted, both = marked or (nothing, nothing)
+    called = predicted > 0 if probability is None else probability >= CALLED_FROM
+    return SliceTable(truth.numbers, truth.truth_px, predicted, both, called, probability)
 
 
 def _without_rim(head: Mask) -> Mask:

@@ -11,6 +11,7 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
 from gliosight.analysis import Progress
-from gliosight.data.split import SLICE, TEST
+from gliosight.data.split import SLICE, TEST, Split
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
-from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
+from gliosight.evaluate.evaluation import Evaluation, Request, evaluate, silent
 from gliosight.evaluate.figures import DRAWS, Figures, difference, draw
-from gliosight.evaluate.localization import SliceTable, dice_by_patient
+from gliosight.evaluate.localization import SliceTable, overlaps_of
 from gliosight.evaluate.predictions import Predictions
-from gliosight.evaluate.record import RECORD, SLICES, figures_record, rounded
+from gliosight.evaluate.record import RECORD, SLICES, figures_record
 from gliosight.evaluate.scoring import PartScores, short_figures
+from gliosight.evaluate.sources import Source
+from gliosight.write.result import rounded
 
 # Dice that differs by less is a tie.
 TIE = 0.001
@@ -44,16 +47,13 @@ AUDITED = (
 )
 
 
-def _side_by_side(first: Figures, second: Figures, sides: Sequence[str]) -> dict[str, Figures]:
+def _side_by_side(first: Figures, second: Figures, sides: tuple[str, str]) -> dict[str, Figures]:
     """The figures both have, by key: each side's, and the difference."""
+    titles = (*sides, "difference")
+    both = {key: (first[key], second[key]) for key in first if key in second}
     return {
-        key: {
-            sides[0]: figure,
-            sides[1]: second[key],
-            "difference": difference(figure, second[key]),
-        }
-        for key, figure in first.items()
-        if key in second
+        key: dict(zip(titles, (*pair, difference(*pair)), strict=True))
+        for key, pair in both.items()
     }
 
 
@@ -93,10 +93,8 @@ def compare(first: Side, second: Side, *, seed: int = 1, draws: int = DRAWS) -> 
 
     Raises
     ------
-    UsageError
-        There are none.
-    DamagedInputError
-        Their truths differ.
+    UsageError, DamagedInputError
+        There are none; their truths differ.
     """
     common = sorted((first.tables.keys() & second.tables.keys()) - first.seen - second.seen)
     if not common:
@@ -108,7 +106,7 @@ def compare(first: Side, second: Side, *, seed: int = 1, draws: int = DRAWS) -> 
     ours, theirs = zip(*pairs, strict=True)
     drawn = draw(len(common), seed=seed, draws=draws)
     masks = first.draws_masks and second.draws_masks
-    away = dice_by_patient(ours) - dice_by_patient(theirs)
+    away = overlaps_of(ours)["dice"] - overlaps_of(theirs)["dice"]
     away = away[np.isfinite(away)] if masks else np.empty(0)
     return Comparison(
         names=(first.name, second.name),
@@ -137,12 +135,7 @@ def comparison_record(comparison: Comparison) -> dict[str, Any]:
         "patients_left_out": comparison.left_out,
         "slices": comparison.slices,
         "figures": rounded(figures),
-        "dice": {
-            "wins": comparison.wins,
-            "losses": comparison.losses,
-            "ties": comparison.ties,
-            "wilcoxon_p": comparison.wilcoxon_p,
-        },
+        "dice": {key: getattr(comparison, key) for key in ("wins", "losses", "ties", "wilcoxon_p")},
     }
 
 
@@ -157,40 +150,28 @@ def side_of_part(name: str, part: PartScores) -> Side:
 
 
 def read_side(folder: Path, part: str | None = None) -> Side:
-    """One side, from the folder of an evaluation.
-
-    Parameters
-    ----------
-    part : str, optional
-        Which of its parts, where there are several.
+    """One side, from the folder of an evaluation; ``part`` is needed where it has several.
 
     Raises
     ------
-    NothingReadableError
-        It is no evaluation.
+    NothingReadableError, DamagedInputError
+        It is no evaluation, or a damaged one.
     UsageError
         It has several parts, or not this one.
-    DamagedInputError
     """
     name = printable(folder.name)
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        with (folder / SLICES).open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
         parts = {entry["part"]: entry for entry in record["parts"]}
         chosen = _choose_part(name, list(parts), part)
-        by_patient: dict[str, list[Mapping[str, str]]] = {}
-        for row in rows:
-            if row["part"] == chosen:
-                by_patient.setdefault(row["patient"], []).append(row)
+        with (folder / SLICES).open(encoding="utf-8", newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["part"] == chosen]
+        patients = groupby(rows, lambda row: row["patient"])
+        seen = (entry["patient"] for entry in parts[chosen]["per_patient"] if entry["seen"])
         return Side(
             name=name,
-            tables={patient: _table(own) for patient, own in by_patient.items()},
-            seen=frozenset(
-                str(patient["patient"])
-                for patient in parts[chosen]["per_patient"]
-                if patient["seen"]
-            ),
+            tables={patient: _table(list(own)) for patient, own in patients},
+            seen=frozenset(map(str, seen)),
             draws_masks=bool(parts[chosen]["localization"]),
         )
     except OSError as error:
@@ -216,7 +197,7 @@ def _choose_part(name: str, parts: list[str], wanted: str | None) -> str:
     return wanted
 
 
-def _table(rows: list[Mapping[str, str]]) -> SliceTable:
+def _table(rows: Sequence[Mapping[str, str]]) -> SliceTable:
     """A patient's rows of per_slice.csv."""
     numbers, truth, predicted, both = (
         np.array([int(row[column]) for row in rows], dtype=np.int64)
@@ -230,8 +211,7 @@ def _table(rows: list[Mapping[str, str]]) -> SliceTable:
 
 def _paired(name: str, first: SliceTable, second: SliceTable) -> tuple[SliceTable, SliceTable]:
     """The slices both have."""
-    numbers = np.intersect1d(first.numbers, second.numbers)
-    ours, theirs = _among(first, numbers), _among(second, numbers)
+    ours, theirs = _among(first, second.numbers), _among(second, first.numbers)
     if not np.array_equal(ours.truth_px, theirs.truth_px):
         raise DamagedInputError(
             f"the two were scored against different masks of {printable(name)}",
@@ -251,17 +231,9 @@ def _among(table: SliceTable, numbers: NDArray[np.int64]) -> SliceTable:
 def leak_audit(
     by_slice: Request, by_patient: Request, progress: Progress | None = None
 ) -> tuple[Evaluation, tuple[Evaluation, Evaluation]]:
-    """Score each model on the test part of its own split, and compare.
+    """Score each model, given with the split it was trained with, on the test part of that split.
 
-    Parameters
-    ----------
-    by_slice, by_patient : Request
-        Of one model and the split it was trained with.
-
-    Returns
-    -------
-    tuple
-        Both as one `Evaluation`, and each for itself: their predictions may be of the same patients.
+    Returns both as one `Evaluation`, and each for itself: their predictions may be of the same patients.
 
     Raises
     ------
@@ -274,14 +246,15 @@ def leak_audit(
             f"splits by {' and by '.join(split.by for split in splits)}",
             remedy="a leak audit takes one split by slice and one by patient",
         )
-    for request in (by_slice, by_patient):
-        _check_trained(request)
-    first = _audited(by_slice, "by_slice", _half(progress, 0))
+    for request, split in zip((by_slice, by_patient), splits, strict=True):
+        _check_trained(request.sources[0], split)
+    sides, tell = ("by_slice", "by_patient"), progress or silent
     # The same seed would draw both alike, as if they were paired.
-    second = _audited(
-        replace(by_patient, seed=by_patient.seed + 1), "by_patient", _half(progress, 1)
-    )
-    first_figures, second_figures = (
+    by_patient = replace(by_patient, seed=by_patient.seed + 1)
+    # One bar for both.
+    first = _audited(by_slice, sides[0], lambda stage, done, of: tell(stage, done, 2 * of))
+    second = _audited(by_patient, sides[1], lambda stage, done, of: tell(stage, done + of, 2 * of))
+    ours, theirs = (
         {key: figures[key] for key in AUDITED if key in figures and figures[key].value is not None}
         for figures in (first.parts[0].figures, second.parts[0].figures)
     )
@@ -297,17 +270,14 @@ def leak_audit(
             "folds": "",
             "fold": by_patient.fold or "",
         },
-        leak=_side_by_side(first_figures, second_figures, ("by_slice", "by_patient")),
+        leak=_side_by_side(ours, theirs, sides),
     )
     return joined, (first, second)
 
 
-def _check_trained(request: Request) -> None:
+def _check_trained(source: Source, split: Split) -> None:
     """Refuse a model whose card says that it was trained with another kind of split."""
-    (source,), split = request.sources, request.split
-    if source.model is None or split is None:
-        return
-    for trained in source.model.card.training_splits:
+    for trained in source.model.card.training_splits if source.model is not None else ():
         if (trained.get("by") == SLICE) != (split.by == SLICE):
             raise UsageError(
                 f"{printable(source.notes[0].name)} was trained with a split by "
@@ -316,7 +286,7 @@ def _check_trained(request: Request) -> None:
             )
 
 
-def _audited(request: Request, name: str, progress: Progress | None) -> Evaluation:
+def _audited(request: Request, name: str, progress: Progress) -> Evaluation:
     """Score the test part, and call it by another name."""
     evaluation = evaluate(replace(request, parts=(TEST,)), progress)
     return replace(
@@ -326,10 +296,3 @@ def _audited(request: Request, name: str, progress: Progress | None) -> Evaluati
             warning.replace(f"{TEST}: ", f"{name}: ", 1) for warning in evaluation.warnings
         ),
     )
-
-
-def _half(progress: Progress | None, half: int) -> Progress | None:
-    """One bar for both."""
-    if progress is None:
-        return None
-    return lambda stage, done, total: progress(stage, done + half * total, 2 * total)

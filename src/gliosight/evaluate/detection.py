@@ -1,9 +1,9 @@
 """Detection by slice and by patient: ranking, thresholds, calibration (evaluate).
 
 A slice shows tumour if any pixel of its true mask is set. AUC, average precision and the curves are
-scikit-learn's by definition, equal scores counting as one step; the tests hold them against it. They are
-computed here since scikit-learn takes one bootstrap draw at a time. Calibration slope and intercept are as in
-Van Calster et al., doi:10.1186/s12916-019-1466-7.
+scikit-learn's by definition, equal scores counting as one step; they are computed here since scikit-learn
+takes one bootstrap draw at a time. Calibration slope and intercept are as in Van Calster et al.,
+doi:10.1186/s12916-019-1466-7.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ from gliosight.evaluate.figures import Array, Bootstrap, Figure, divide, exact
 from gliosight.evaluate.localization import PatientScore, SliceTable, auc_of
 
 SPECIFICITIES = (0.90, 0.95, 0.99)
+# Draws computed at a time: so many rows of a few thousand slices stay in the processor's cache.
+CHUNK = 100
 # Points kept of a plotted curve: more cannot be told apart on a page.
 MOST_POINTS = 400
 # Lower bounds (pixels) of the tumour areas that sensitivity is given for.
@@ -38,17 +40,10 @@ FLAT = 1e-9
 
 @dataclass(frozen=True)
 class Slices:
-    """All slices of some patients in a row.
+    """All slices of some patients in a row: (slices,) arrays.
 
-    Parameters
-    ----------
-    owner : (slices,) int array
-        The patient of each.
-    area : (slices,) int array
-        True pixels.
-    called : (slices,) bool array
-    probability : (slices,) float array or None
-        ``None`` where that of a patient is not known.
+    ``owner`` is the patient of each, ``area`` its true pixels; there is no ``probability`` where that of a
+    patient is not known.
     """
 
     owner: NDArray[np.int64]
@@ -99,7 +94,17 @@ def slices_of(tables: Sequence[SliceTable]) -> Slices:
 
 def slice_figures(slices: Slices, drawn: Bootstrap) -> dict[str, Figure]:
     """Figures by slice; those that need a probability only where there is one."""
-    figures = threshold_figures(slices, drawn)
+    positive, called = slices.positive, slices.called
+    hits, ill = slices.sums(positive & called, drawn), slices.sums(positive, drawn)
+    cleared, free = slices.sums(~positive & ~called, drawn), slices.sums(~positive, drawn)
+    sensitivity = divide(drawn.weights @ hits, drawn.weights @ ill)
+    specificity = divide(drawn.weights @ cleared, drawn.weights @ free)
+    figures = {
+        "slice_accuracy": drawn.ratio(hits + cleared, ill + free),
+        "slice_balanced_accuracy": drawn.figure((sensitivity + specificity) / 2, n=len(positive)),
+        "slice_sensitivity": drawn.figure(sensitivity, n=int(positive.sum())),
+        "slice_specificity": drawn.figure(specificity, n=int((~positive).sum())),
+    }
     if slices.probability is None:
         return figures
     return (
@@ -107,21 +112,6 @@ def slice_figures(slices: Slices, drawn: Bootstrap) -> dict[str, Figure]:
         | figures
         | calibration_figures(slices, slices.probability, drawn)
     )
-
-
-def threshold_figures(slices: Slices, drawn: Bootstrap) -> dict[str, Figure]:
-    """Accuracy, balanced accuracy, sensitivity and specificity of what was called tumour."""
-    positive, called = slices.positive, slices.called
-    hits, ill = slices.sums(positive & called, drawn), slices.sums(positive, drawn)
-    cleared, free = slices.sums(~positive & ~called, drawn), slices.sums(~positive, drawn)
-    sensitivity = divide(drawn.weights @ hits, drawn.weights @ ill)
-    specificity = divide(drawn.weights @ cleared, drawn.weights @ free)
-    return {
-        "slice_accuracy": drawn.ratio(hits + cleared, ill + free),
-        "slice_balanced_accuracy": drawn.figure((sensitivity + specificity) / 2, n=len(positive)),
-        "slice_sensitivity": drawn.figure(sensitivity, n=int(positive.sum())),
-        "slice_specificity": drawn.figure(specificity, n=int((~positive).sum())),
-    }
 
 
 def patient_figures(patients: Sequence[PatientScore]) -> dict[str, Figure]:
@@ -142,12 +132,9 @@ def patient_figures(patients: Sequence[PatientScore]) -> dict[str, Figure]:
 
 
 def confusion_of(slices: Slices) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Rows are truth (no tumour, tumour), columns what was said."""
-    positive, called = slices.positive, slices.called
-    return (
-        (int((~positive & ~called).sum()), int((~positive & called).sum())),
-        (int((positive & ~called).sum()), int((positive & called).sum())),
-    )
+    """Rows are truth (no tumour, tumour), columns what the model called."""
+    counts = np.bincount(2 * slices.positive + slices.called, minlength=4).tolist()
+    return (counts[0], counts[1]), (counts[2], counts[3])
 
 
 def report_of(slices: Slices) -> str:
@@ -169,11 +156,9 @@ def areas_of(slices: Slices, drawn: Bootstrap) -> tuple[AreaRow, ...]:
     """Sensitivity at the model's threshold by the true area in the slice."""
     rows = []
     for low, high in zip(AREAS, (*AREAS[1:], None), strict=True):
-        inside = slices.area >= low
-        if high is not None:
-            inside &= slices.area < high
-        hits, all_inside = slices.sums(inside & slices.called, drawn), slices.sums(inside, drawn)
-        rows.append(AreaRow(low, high, drawn.ratio(hits, all_inside)))
+        inside = (slices.area >= low) & (slices.area < (np.inf if high is None else high))
+        hits = slices.sums(inside & slices.called, drawn)
+        rows.append(AreaRow(low, high, drawn.ratio(hits, slices.sums(inside, drawn))))
     return tuple(rows)
 
 
@@ -184,7 +169,9 @@ def ranked_figures(slices: Slices, scores: Array, drawn: Bootstrap) -> dict[str,
     sensitivity = np.full((len(SPECIFICITIES), size), np.nan)
     order, ends = _steps(scores)
     positive = slices.positive[order]
-    for rows, weight in drawn.by_slice(slices.owner[order]) if count else ():
+    for start in range(0, size, CHUNK) if count else ():
+        rows = slice(start, start + CHUNK)
+        weight = drawn.weights[rows][:, slices.owner[order]]
         # Weight of positives and of negatives called tumour, at each step of the threshold.
         true = np.cumsum(weight * positive, axis=1)[:, ends]
         false = np.cumsum(weight * ~positive, axis=1)[:, ends]
@@ -199,15 +186,15 @@ def ranked_figures(slices: Slices, scores: Array, drawn: Bootstrap) -> dict[str,
             allowed = false <= (1 - specificity) * negatives[:, None] + 1e-9
             best = np.where(allowed, true, 0).max(axis=1)
             sensitivity[k, rows] = np.where(negatives > 0, divide(best, positives), np.nan)
-    return {
+    tumour = int(positive.sum())
+    figures = {
         "slice_auc": drawn.figure(auc, n=count),
         "slice_average_precision": drawn.figure(precision, n=count),
-    } | {
-        f"slice_sensitivity_at_specificity_{round(100 * specificity)}": drawn.figure(
-            values, n=int(positive.sum())
-        )
-        for specificity, values in zip(SPECIFICITIES, sensitivity, strict=True)
     }
+    for specificity, values in zip(SPECIFICITIES, sensitivity, strict=True):
+        key = f"slice_sensitivity_at_specificity_{round(100 * specificity)}"
+        figures[key] = drawn.figure(values, n=tumour)
+    return figures
 
 
 def detection_curves(slices: Slices) -> dict[str, Curve]:
@@ -219,12 +206,10 @@ def detection_curves(slices: Slices) -> dict[str, Curve]:
         return {}
     bins = bins_of(scores)
     chosen = [bins == k for k in np.unique(bins)]
-    curves = {
-        "reliability": Curve(
-            tuple(float(scores[inside].mean()) for inside in chosen),
-            tuple(float(positive[inside].mean()) for inside in chosen),
-        )
-    }
+    mean, share = (
+        tuple(float(values[inside].mean()) for inside in chosen) for values in (scores, positive)
+    )
+    curves = {"reliability": Curve(mean, share)}
     if positive.all() or not positive.any():
         return curves
     order, ends = _steps(scores)
@@ -250,8 +235,8 @@ def calibration_figures(slices: Slices, probability: Array, drawn: Bootstrap) ->
 
     ECE comes last: a network that only says 0 and 1 has a small one whenever it is mostly right.
     """
-    positive = slices.positive
-    label, count = positive.astype(np.float64), len(positive)
+    positive, count = slices.positive, len(slices.positive)
+    label = positive.astype(np.float64)
     counts = slices.sums(np.ones(count), drawn)
     clipped = np.clip(probability, CLIP, 1 - CLIP)
     loss = -np.log(np.where(positive, clipped, 1 - clipped))

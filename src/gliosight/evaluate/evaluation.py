@@ -8,30 +8,26 @@ patient is one the model was trained on.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
 from gliosight.analysis import Progress
-from gliosight.data.manifest import Manifest
-from gliosight.data.split import SLICE, TEST, Split
-from gliosight.data.studies import LabelledStudy, read_labelled
+from gliosight.data.manifest import Manifest, SliceRow
+from gliosight.data.split import PARTS, SLICE, TEST, TRAIN, Split
+from gliosight.data.studies import read_labelled
 from gliosight.errors import NothingReadableError, UsageError
-from gliosight.evaluate.baselines import (
-    BaselinePatient,
-    baseline_tables,
-    look_at,
-    needed,
-    trained_on,
-)
+from gliosight.evaluate.baselines import BaselinePatient, Fold, Part, Rows, baseline_tables, look_at
 from gliosight.evaluate.figures import DRAWS, Figures
 from gliosight.evaluate.localization import PatientScore, Spacing, score_patient
-from gliosight.evaluate.parts import Fold, Part, Rows, parts_of
 from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, patient_hash
 from gliosight.evaluate.scoring import PartScores, score_part
 from gliosight.evaluate.sources import Source
 from gliosight.study import Geometry
 
+ALL = "all"
+NO_SPLIT = "none"
 # Below this many patients an interval by bootstrap is too narrow to be believed.
 FEW = 10
 
@@ -61,8 +57,8 @@ class Evaluation:
 class Request:
     """What to evaluate: one source, or one for each fold of the split, in its order.
 
-    ``parts`` are those of the split, ``fold`` one of a split with folds; ``seed`` and ``draws`` are the
-    bootstrap's.
+    ``parts`` are those of the split, or ``all``; ``fold`` is one of a split with folds; ``seed`` and
+    ``draws`` are the bootstrap's.
     """
 
     manifest: Manifest
@@ -79,15 +75,6 @@ class Request:
         return tuple(note for source in self.sources for note in source.notes)
 
 
-@dataclass
-class _Collected:
-    """What one pass over the patients leaves behind; scores by part and patient."""
-
-    patients: dict[str, BaselinePatient] = field(default_factory=dict)
-    scores: dict[tuple[str, str], PatientScore] = field(default_factory=dict)
-    predictions: dict[str, Prediction] = field(default_factory=dict)
-
-
 def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     """Predict and score.
 
@@ -100,15 +87,23 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     """
     manifest, split = request.manifest, request.split
     warnings = _check_truth(manifest)
-    parts = _parts(request)
-    collected = _collect(request, parts, progress)
-    scores = tuple(_score(part, collected, request) for part in parts)
-    for part, scored in zip(parts, scores, strict=True):
+    parts = parts_of(request)
+    patients, predictions, scores = _read_all(request, parts, progress or silent)
+    scored_parts = []
+    for part in parts:
+        of_part = [scores[part.name, name] for name in part.patients]
+        tables = {score.patient: score.table for score in of_part}
+        scored = score_part(
+            part,
+            of_part,
+            baseline_tables(part, patients, tables),
+            draws_masks=all(note.draws for note in request.models),
+            seed=request.seed,
+            draws=request.draws,
+        )
+        scored_parts.append(scored)
         warnings += _part_warnings(part, scored)
-    warnings += _source_warnings(request)
-    entries = [
-        collected.predictions[name] for name in manifest.patients if name in collected.predictions
-    ]
+    entries = [predictions[name] for name in manifest.patients if name in predictions]
     if len(request.sources) > 1:
         entries.sort(key=lambda entry: entry.model)
     described = {}
@@ -120,15 +115,152 @@ def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
             "fold": request.fold or ("all, pooled" if split.has_folds else ""),
         }
     return Evaluation(
-        parts=scores,
+        parts=tuple(scored_parts),
         models=request.models,
         predictions=Predictions(request.models, tuple(entries)),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *_source_warnings(request)),
         manifest_sha256=manifest.sha256,
         split=described,
         seed=request.seed,
         draws=request.draws,
     )
+
+
+def silent(_stage: str, _done: int, _total: int) -> None:
+    """Show no progress."""
+
+
+def _read_all(
+    request: Request, parts: Sequence[Part], progress: Progress
+) -> tuple[dict[str, BaselinePatient], dict[str, Prediction], dict[tuple[str, str], PatientScore]]:
+    """Read each patient once; predict and score those that are scored: by part and patient."""
+    manifest, sources = request.manifest, request.sources
+    # A model may have seen a person by another name.
+    seen_people = [
+        {manifest.person_of(name) for name in manifest.patients if patient_hash(name) in seen}
+        for seen in (source.seen or () for source in sources)
+    ]
+    names = tuple(dict.fromkeys(name for part in parts for name in part.needed))
+    done, total = 0, sum(len(manifest.by_patient[name]) for name in names)
+    patients: dict[str, BaselinePatient] = {}
+    predictions: dict[str, Prediction] = {}
+    scores: dict[tuple[str, str], PatientScore] = {}
+    for name in names:
+        rows = manifest.by_patient[name]
+        labelled = read_labelled(manifest, name, check=True)
+        patients[name] = look_at(labelled, rows)
+        scored_in = [
+            (part, index, fold.scored[name])
+            for part in parts
+            for index, fold in enumerate(part.folds)
+            if name in fold.scored
+        ]
+        for part, index, scored in scored_in:
+            if name not in predictions:
+                # Each of several sources predicts the patients of its own fold.
+                k = index if len(sources) > 1 else 0
+                study = replace(labelled.study, study_id=name)
+                own = sources[k].predict(study, rows, _within(progress, done, len(rows), total))
+                predictions[name] = replace(
+                    own,
+                    seen=manifest.person_of(name) in seen_people[k],
+                    model=own.model + sum(len(source.notes) for source in sources[:k]),
+                )
+            scores[part.name, name] = score_patient(
+                predictions[name],
+                labelled.truth,
+                rows,
+                np.isin([row.number for row in rows], [row.number for row in scored]),
+                _spacing(labelled.study.geometry),
+                # With a split by slice all patients are on both sides; a warning says so instead.
+                seen=predictions[name].seen and not part.by_slice,
+            )
+        done += len(rows)
+        progress("evaluate", done, total)
+    return patients, predictions, scores
+
+
+def parts_of(request: Request) -> tuple[Part, ...]:
+    """The parts to score, without the patients whose truth is not known.
+
+    Raises
+    ------
+    UsageError
+        Models, parts or folds that do not fit together; nothing in a part.
+    NothingReadableError
+        No patient of a part has masks.
+    """
+    split, source, manifest = request.split, request.sources[0], request.manifest
+    folds = tuple(split.groups) if split is not None and split.has_folds else ()
+    _check_models(request, folds)
+    known = _with_truth(manifest)
+    if split is None:
+        if request.fold is not None:
+            raise UsageError("--fold without --split", remedy="give the split the fold is of")
+        if source.patients is not None:
+            known &= source.patients  # a file is scored on what it was made for
+        return (_part(ALL, NO_SPLIT, [{ALL: manifest.used, TRAIN: ()}], known),)
+    if folds and request.fold is None:
+        if tuple(request.parts) != (TEST,):
+            raise UsageError(
+                "several folds are pooled over their test parts only",
+                remedy="leave out --part, or choose one fold with --fold",
+            )
+        return (_part(TEST, split.by, [split.rows(manifest, fold) for fold in folds], known),)
+    rows = split.rows(manifest, request.fold)
+    names = tuple(dict.fromkeys(request.parts))
+    if ALL in names:  # then the split may leave a part empty
+        names = tuple(name for name in PARTS if rows[name])
+    return tuple(_part(name, split.by, [rows], known) for name in names)
+
+
+def _check_models(request: Request, folds: Sequence[str]) -> None:
+    """Refuse models that are not one for each fold, or one of a known fold."""
+    count, names = len(request.sources), ", ".join(folds)
+    one_of_all = count == 1 and request.sources[0].model is not None
+    if count > 1 and not folds:
+        what = "models without a split by folds"
+        remedy = "give one model, or --split with a fold for each"
+    elif count > 1 and request.fold is not None:
+        what, remedy = "models and --fold", "give the model of that fold alone"
+    elif count > 1 and count != len(folds):
+        what = f"models for {len(folds)} folds"
+        remedy = f"give one for each of {names}, in this order"
+    elif one_of_all and folds and request.fold is None:
+        what = "model and a split by folds"
+        remedy = f"say with --fold which it was trained without, one of {names}"
+    else:
+        return
+    raise UsageError(f"{count} {what}", remedy=remedy)
+
+
+def _part(name: str, by: str, runs: Sequence[Mapping[str, Rows]], known: Collection[str]) -> Part:
+    """A part of one run, or of several pooled; ``runs`` are the rows of each by part."""
+    if not any(rows[name] for rows in runs):
+        raise UsageError(
+            f"the part {name} holds no patient", remedy="choose another --part or split anew"
+        )
+    folds = []
+    for rows in runs:
+        training = None if name == TRAIN else _by_patient(rows[TRAIN], known)
+        folds.append(Fold(_by_patient(rows[name], known), training or None))
+    part = Part(name, by, tuple(folds))
+    if not part.patients:
+        raise NothingReadableError(
+            f"no patient of the part {name} can be scored",
+            remedy="they lack masks, or the predictions are of others",
+        )
+    return part
+
+
+def _by_patient(rows: Sequence[SliceRow], known: Collection[str]) -> dict[str, Rows]:
+    groups = groupby(rows, lambda row: row.patient)
+    return {name: tuple(group) for name, group in groups if name in known}
+
+
+def _with_truth(manifest: Manifest) -> set[str]:
+    patients = manifest.by_patient.items()
+    return {name for name, rows in patients if all(row.has_truth for row in rows)}
 
 
 def _check_truth(manifest: Manifest) -> list[str]:
@@ -158,141 +290,15 @@ def _count(count: int, noun: str) -> str:
     return f"{count} {noun}{'s' if count > 1 else ''}"
 
 
-def _with_truth(manifest: Manifest) -> set[str]:
-    patients = manifest.by_patient.items()
-    return {name for name, rows in patients if all(row.has_truth for row in rows)}
-
-
-def _parts(request: Request) -> tuple[Part, ...]:
-    """The parts, without the patients whose truth is not known."""
-    split, sources = request.split, request.sources
-    has_folds = split is not None and split.has_folds
-    groups = () if split is None else tuple(split.groups)
-    pooled = has_folds and request.fold is None
-    if len(sources) > 1:
-        if not has_folds:
-            raise UsageError(
-                f"{len(sources)} models without a split by folds",
-                remedy="give one model, or --split with a fold for each",
-            )
-        if not pooled:
-            raise UsageError(
-                "several models and --fold", remedy="give the model of that fold alone"
-            )
-        if len(sources) != len(groups):
-            raise UsageError(
-                f"{len(sources)} models for {len(groups)} folds",
-                remedy=f"give one for each of {', '.join(groups)}, in this order",
-            )
-    elif pooled and sources[0].model is not None:
-        raise UsageError(
-            "one model and a split by folds",
-            remedy=f"say with --fold which it was trained without, one of {', '.join(groups)}",
-        )
-    parts = parts_of(request.manifest, split, request.parts, fold=request.fold, pooled=pooled)
-    known: Collection[str] = _with_truth(request.manifest)
-    if split is None and sources[0].patients is not None:
-        known = sources[0].patients & set(known)  # a file is scored on what it was made for
-    return tuple(_known(part, known) for part in parts)
-
-
-def _known(part: Part, known: Collection[str]) -> Part:
-    def among(rows: Mapping[str, Rows]) -> dict[str, Rows]:
-        return {name: own for name, own in rows.items() if name in known}
-
-    folds = tuple(
-        Fold(fold.name, among(fold.scored), fold.training and among(fold.training))
-        for fold in part.folds
-    )
-    part = replace(part, folds=folds)
-    if not part.patients:
-        raise NothingReadableError(
-            f"no patient of the part {part.name} can be scored",
-            remedy="they lack masks, or the predictions are of others",
-        )
-    return part
-
-
-def _collect(request: Request, parts: tuple[Part, ...], progress: Progress | None) -> _Collected:
-    """Read each patient once; predict and score those that are scored."""
-    manifest = request.manifest
-    names = tuple(dict.fromkeys(name for part in parts for name in needed(part)))
-    total = sum(len(manifest.by_patient[name]) for name in names)
-    # Patients of one person count as seen together: a model may have seen the person by another name.
-    hashes: dict[str, set[str]] = {}
-    for name in manifest.patients:
-        hashes.setdefault(manifest.person_of(name), set()).add(patient_hash(name))
-    done, collected = 0, _Collected()
-    for name in names:
-        rows = manifest.by_patient[name]
-        labelled = read_labelled(manifest, name, check=True)
-        labelled = replace(labelled, study=replace(labelled.study, study_id=name))
-        collected.patients[name] = look_at(labelled, rows)
-        scored_in = [
-            (part, k, fold)
-            for part in parts
-            for k, fold in enumerate(part.folds)
-            if name in fold.scored
-        ]
-        if scored_in:
-            # Each of several sources predicts the patients of its own fold.
-            k = scored_in[0][1] if len(request.sources) > 1 else 0
-            source, earlier = request.sources[k], request.sources[:k]
-            tell = None if progress is None else _within(progress, done, len(rows), total)
-            prediction = source.predict(labelled.study, rows, tell)
-            prediction = replace(
-                prediction,
-                seen=not hashes[manifest.person_of(name)].isdisjoint(source.seen),
-                model=prediction.model + sum(len(before.notes) for before in earlier),
-            )
-            collected.predictions[name] = prediction
-            for part, _, fold in scored_in:
-                score = _score_patient(part, fold, rows, labelled, prediction)
-                collected.scores[part.name, name] = score
-        done += len(rows)
-        if progress is not None:
-            progress("evaluate", done, total)
-    return collected
-
-
 def _within(progress: Progress, before: int, slices: int, total: int) -> Progress:
     """Progress within one patient, of whom a network may look at more slices than there are."""
     return lambda stage, done, of: progress(stage, before + slices * done // max(of, 1), total)
-
-
-def _score_patient(
-    part: Part, fold: Fold, rows: Rows, labelled: LabelledStudy, prediction: Prediction
-) -> PatientScore:
-    numbers = [row.number for row in fold.scored[prediction.patient]]
-    return score_patient(
-        prediction,
-        labelled.truth,
-        rows,
-        np.isin([row.number for row in rows], numbers),
-        _spacing(labelled.study.geometry),
-        # With a split by slice all patients are on both sides; a warning says so instead.
-        seen=prediction.seen and not part.by_slice,
-    )
 
 
 def _spacing(geometry: Geometry | None) -> Spacing | None:
     if geometry is None or geometry.slice_spacing is None:
         return None
     return (geometry.slice_spacing, *geometry.spacing)
-
-
-def _score(part: Part, collected: _Collected, request: Request) -> PartScores:
-    patients = [collected.scores[part.name, name] for name in part.patients]
-    tables = {patient.patient: patient.table for patient in patients}
-    return score_part(
-        part,
-        patients,
-        baseline_tables(part, collected.patients, tables),
-        trained_on=trained_on(part),
-        draws_masks=all(note.draws for note in request.models),
-        seed=request.seed,
-        draws=request.draws,
-    )
 
 
 def _part_warnings(part: Part, scores: PartScores) -> list[str]:
@@ -321,7 +327,7 @@ def _source_warnings(request: Request) -> list[str]:
     """Warn of models whose training patients or training slices are not known."""
     split, warnings = request.split, []
     for source in request.sources:
-        if source.training_unknown:
+        if source.seen is None:
             warnings.append(
                 f"{source.notes[0].name}: results do not say whom their model was trained on; "
                 "patients it has seen may be among those scored."

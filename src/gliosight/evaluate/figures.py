@@ -1,14 +1,13 @@
 """Figures: a value with its interval by bootstrap over patients, and how it is named and printed (evaluate).
 
 All slices of a patient are drawn together, since they are not independent. How often each patient was drawn
-is a matrix of weights, made once from a seed. Every figure of a part is computed from the same draws, also
-that of a baseline or of another model, which makes their differences paired. All draws are computed at once:
-a library that takes one draw at a time needs 17 times as long.
+is a matrix of weights, made once from a seed; figures made with the same weights differ in pairs. All draws
+are computed at once: a library that takes one draw at a time needs 17 times as long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,19 +19,15 @@ Array = NDArray[np.float64]
 DRAWS = 2000
 LEVEL = 0.95
 PERCENTILES = (100 * (1 - LEVEL) / 2, 100 * (1 + LEVEL) / 2)
-# Draws computed at a time: so many rows of a few thousand slices stay in the processor's cache.
-CHUNK = 100
 DASH = "—"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with its 95 % interval.
+    """A figure with its 95 % interval; ``None`` where it is undefined.
 
     Parameters
     ----------
-    value : float or None
-        ``None`` where it is undefined (no patient with tumour, one class only).
     low, high : float or None
         By bootstrap over patients; for shares of patients the exact (Clopper-Pearson) interval.
     n : int
@@ -55,10 +50,7 @@ Figures = Mapping[str, Figure]
 class Bootstrap:
     """How often each patient was drawn.
 
-    Parameters
-    ----------
-    weights : (1 + draws, patients) float array
-        The first row is the sample itself: all ones.
+    ``weights`` are (1 + draws, patients); the first row is the sample itself: all ones.
     """
 
     weights: Array
@@ -71,7 +63,7 @@ class Bootstrap:
     def mean(self, values: Array) -> Figure:
         """Mean over the patients whose value is defined (not NaN)."""
         known = np.isfinite(values)
-        return self.ratio(np.where(known, values, 0.0), known.astype(float), n=int(known.sum()))
+        return self.ratio(np.where(known, values, 0.0), known.astype(float))
 
     def median(self, values: Array) -> Figure:
         """Median over the patients whose value is defined (not NaN)."""
@@ -87,29 +79,14 @@ class Bootstrap:
         medians = (ordered[lower] + ordered[upper]) / 2
         return self.figure(np.where(total[:, 0] > 0, medians, np.nan), n=len(known))
 
-    def ratio(self, above: Array, below: Array, *, n: int | None = None) -> Figure:
-        """Sum of ``above`` divided by the sum of ``below``, both (patients,) arrays.
-
-        ``n`` is what the figure rests on; the sum of ``below`` if not given.
-        """
+    def ratio(self, above: Array, below: Array) -> Figure:
+        """Sum of ``above`` divided by the sum of ``below``, on which it rests; (patients,) arrays."""
         values = divide(self.weights @ above, self.weights @ below)
-        return self.figure(values, n=int(below.sum()) if n is None else n)
+        return self.figure(values, n=int(below.sum()))
 
     def figure(self, values: Array, *, n: int) -> Figure:
         """A figure from its values in the sample (first) and in the draws; NaN where undefined."""
         return _figure(values, n, interval=self.patients > 1)
-
-    def by_slice(self, owner: NDArray[np.int64]) -> Iterator[tuple[slice, Array]]:
-        """Yield which draws, and their weights of each slice.
-
-        Parameters
-        ----------
-        owner : (slices,) int array
-            The patient each slice belongs to.
-        """
-        for start in range(0, len(self.weights), CHUNK):
-            rows = slice(start, start + CHUNK)
-            yield rows, self.weights[rows][:, owner]
 
 
 def draw(patients: int, *, seed: int, draws: int = DRAWS) -> Bootstrap:
@@ -160,15 +137,7 @@ def _figure(values: Array, n: int, *, interval: bool) -> Figure:
 
 @dataclass(frozen=True)
 class Name:
-    """How a figure is named.
-
-    Parameters
-    ----------
-    words : str
-        On the page.
-    short : str
-        In the terminal; empty where it is not shown there.
-    """
+    """How a figure is named on the page, and, where it is shown there, in the terminal."""
 
     key: str
     words: str

@@ -36,15 +36,8 @@ PERCENTILE = 95.0
 class SliceTable:
     """The scored slices of one patient, as counts: all that figures by slice and overlaps need.
 
-    Parameters
-    ----------
-    numbers : (n,) int array
-        In the manifest.
-    truth_px, predicted_px, both_px : (n,) int arrays
-        Pixels of the true mask, of the predicted one, and of both at once.
-    called : (n,) bool array
-        Called tumour by the model.
-    probability : (n,) float array or None
+    (n,) arrays: numbers in the manifest, pixels of the true mask, of the predicted one and of both at once,
+    whether the model calls the slice tumour, and its probability where there is one.
     """
 
     numbers: NDArray[np.int64]
@@ -108,20 +101,11 @@ def score_patient(
 ) -> PatientScore:
     """Score one patient.
 
-    Parameters
-    ----------
-    truth : (slices, rows, columns) bool array
-    rows : sequence of SliceRow
-        The patient's slices in the manifest.
-    scored : (slices,) bool array
-        Which of them belong to the scored part. The others count nowhere.
-    spacing : tuple of float or None
-        Of slices, rows and columns, mm; ``None`` without geometry.
-    seen : bool
-        The model was trained on this patient: shown, but in no headline.
+    ``rows`` are the patient's slices in the manifest; ``scored`` (slices,) says which of them belong to the
+    scored part, the others count nowhere. ``spacing`` is of slices, rows and columns, mm. A patient ``seen``
+    in training is shown, but in no headline.
     """
-    mask = prediction.mask[scored]
-    truth = truth[scored]
+    mask, truth = prediction.mask[scored], truth[scored]
     # Where only masks are known, a slice is called tumour if a pixel is marked.
     called, probability = np.asarray(mask.any(axis=(1, 2))), None
     if prediction.slice_probability is not None and prediction.slice_threshold is not None:
@@ -138,10 +122,16 @@ def score_patient(
     whole, tumour = bool(scored.all()), table.truth_px > 0
     true_px, predicted_px = int(table.truth_px.sum()), int(table.predicted_px.sum())
     overlap = overlap_of(true_px, predicted_px, table.both_px.sum())
-    lesions: tuple[int | None, ...] = lesions_of(truth, mask) if whole else (None, None, None)
-    surfaces: tuple[float | None, ...] = (None, None)
+    # Undefined without a true lesion.
+    measures: dict[str, float | None] = dict.fromkeys(
+        (*overlap, "hd95", "surface_dice", "slice_dice")
+    )
     if true_px:
+        measures |= {name: float(value) for name, value in overlap.items()}
         surfaces = surfaces_of(truth, mask, spacing, whole=whole)
+        measures["hd95"], measures["surface_dice"] = surfaces
+        measures["slice_dice"] = float(slice_dice(table)[tumour].mean())
+    lesions = lesions_of(truth, mask) if whole else (None, None, None)
     ml = None if spacing is None else float(np.prod(spacing)) / 1000
     return PatientScore(
         patient=prediction.patient,
@@ -156,15 +146,12 @@ def score_patient(
         predicted_px=predicted_px,
         truth_ml=None if ml is None else true_px * ml,
         predicted_ml=None if ml is None else predicted_px * ml,
-        **{name: float(value) if true_px else None for name, value in overlap.items()},
-        hd95=surfaces[0],
-        surface_dice=surfaces[1],
-        slice_dice=float(slice_dice(table)[tumour].mean()) if true_px else None,
+        **measures,
         lesions=lesions[0],
         lesions_found=lesions[1],
         false_lesions=lesions[2],
-        false_positive_slices=int((table.called & ~tumour).sum()),
-        false_negative_slices=int((~table.called & tumour).sum()),
+        false_positive_slices=int((called & ~tumour).sum()),
+        false_negative_slices=int((~called & tumour).sum()),
         slice_auc=None if probability is None else auc_of(tumour, probability),
         score=prediction.score,
         found=prediction.found,
@@ -175,10 +162,7 @@ def score_patient(
 def overlap_of(true_px: ArrayLike, predicted_px: ArrayLike, both_px: ArrayLike) -> dict[str, Array]:
     """Overlap by counts of pixels, of one pair of masks or of several; NaN without a true pixel.
 
-    Returns
-    -------
-    dict of str to array
-        ``dice``, ``iou``, ``precision``, ``recall`` and ``volume_error`` (predicted over true, minus 1).
+    ``volume_error`` is predicted over true, minus 1.
     """
     true, predicted, both = (
         np.asarray(counts, np.float64) for counts in (true_px, predicted_px, both_px)
@@ -207,12 +191,8 @@ def slice_dice(table: SliceTable) -> Array:
     return overlap_of(table.truth_px, table.predicted_px, table.both_px)["dice"]
 
 
-def dice_by_patient(tables: Sequence[SliceTable]) -> Array:
-    """(patients,) Dice of each; NaN where there is no tumour."""
-    return _overlaps(tables)["dice"]
-
-
-def _overlaps(tables: Sequence[SliceTable]) -> dict[str, Array]:
+def overlaps_of(tables: Sequence[SliceTable]) -> dict[str, Array]:
+    """(patients,) arrays of `overlap_of`, by patient; NaN where there is no tumour."""
     columns = ("truth_px", "predicted_px", "both_px")
     return overlap_of(*([getattr(table, name).sum() for table in tables] for name in columns))
 
@@ -222,11 +202,8 @@ def lesions_of(truth: Mask, prediction: Mask) -> tuple[int, int, int]:
     true_labels, true = ndimage.label(truth, structure=CONNECTED_26)
     marked_labels, marked = ndimage.label(prediction, structure=CONNECTED_26)
     both = truth & prediction
-    return (
-        int(true),
-        len(np.unique(true_labels[both])),
-        int(marked) - len(np.unique(marked_labels[both])),
-    )
+    overlapped, overlapping = (len(np.unique(of[both])) for of in (true_labels, marked_labels))
+    return int(true), overlapped, int(marked) - overlapping
 
 
 def auc_of(positive: Mask, scores: NDArray[np.floating]) -> float | None:
@@ -242,20 +219,9 @@ def auc_of(positive: Mask, scores: NDArray[np.floating]) -> float | None:
 def surfaces_of(
     truth: Mask, prediction: Mask, spacing: Spacing | None, *, whole: bool = True
 ) -> tuple[float, float]:
-    """95 % Hausdorff distance and surface Dice at `TOLERANCE` of a patient with a true lesion.
+    """95 % Hausdorff distance (mm; pixels without ``spacing``) and surface Dice at `TOLERANCE`.
 
-    Parameters
-    ----------
-    truth, prediction : (slices, rows, columns) bool arrays
-    spacing : tuple of float or None
-        mm; pixels without.
-    whole : bool
-        The slices are all of the volume's; else surfaces stay within each slice.
-
-    Returns
-    -------
-    tuple of float
-        mm or pixels, and a part of 1.
+    The patient has a true lesion. Surfaces of slices that are not the ``whole`` volume stay within each.
     """
     sides: tuple[float, ...] = (1.0, 1.0, 1.0) if spacing is None else spacing
     pairs = [(truth, prediction)]
@@ -264,17 +230,24 @@ def surfaces_of(
     diagonal = float(np.linalg.norm(np.multiply(truth.shape[-len(sides) :], sides)))
     if not prediction.any():
         return diagonal, 0.0
-    both, one_sided = [], 0.0
+    distances, one_sided = [], 0.0
     for true, marked in pairs:
         if true.any() and marked.any():
-            both.append(_distances(true, marked, sides))
+            distances.append(_distances(true, marked, sides))
         elif true.any() or marked.any():
             # Against itself, for the length of its contour.
             mask = true | marked
             one_sided += float(_distances(mask, mask, sides)["surfel_areas_gt"].sum())
-    if not both:
+    if not distances:
         return diagonal, 0.0
-    pooled = _pool(both)
+    pooled = {name: np.concatenate([d[name] for d in distances]) for name in distances[0]}
+    for direction, areas in (
+        ("distances_gt_to_pred", "surfel_areas_gt"),
+        ("distances_pred_to_gt", "surfel_areas_pred"),
+    ):
+        # The library takes percentiles of sorted distances.
+        order = np.argsort(pooled[direction], kind="stable")
+        pooled[direction], pooled[areas] = pooled[direction][order], pooled[areas][order]
     distance = float(surface_distance.compute_robust_hausdorff(pooled, PERCENTILE))
     share = float(surface_distance.compute_surface_dice_at_tolerance(pooled, TOLERANCE))
     total = float(pooled["surfel_areas_gt"].sum() + pooled["surfel_areas_pred"].sum())
@@ -292,20 +265,6 @@ def _distances(truth: Mask, prediction: Mask, spacing: tuple[float, ...]) -> dic
     return distances
 
 
-def _pool(several: list[dict[str, Array]]) -> dict[str, Array]:
-    """Surface elements of several slices as of one surface, sorted by distance again."""
-    pooled = {}
-    for direction, area in (
-        ("distances_gt_to_pred", "surfel_areas_gt"),
-        ("distances_pred_to_gt", "surfel_areas_pred"),
-    ):
-        distances = np.concatenate([distances_of[direction] for distances_of in several])
-        order = np.argsort(distances, kind="stable")
-        pooled[direction] = distances[order]
-        pooled[area] = np.concatenate([distances_of[area] for distances_of in several])[order]
-    return pooled
-
-
 def localization_figures(patients: Sequence[PatientScore], drawn: Bootstrap) -> dict[str, Figure]:
     """Figures of overlap, surfaces and lesions; those in mm stand apart from those in pixels."""
     figures = overlap_figures([patient.table for patient in patients], drawn)
@@ -317,18 +276,17 @@ def localization_figures(patients: Sequence[PatientScore], drawn: Bootstrap) -> 
             figures[f"hd95_{unit}_mean"] = drawn.mean(distance)
             figures[f"hd95_{unit}_median"] = drawn.median(distance)
             figures[f"surface_dice_{TOLERANCE:g}{unit}_mean"] = drawn.mean(surface)
-    lesions, hits, wrong = (
-        _column(patients, name) for name in ("lesions", "lesions_found", "false_lesions")
-    )
+    lesions = _column(patients, "lesions")
     if np.isfinite(lesions).any():
-        figures["lesion_sensitivity"] = drawn.ratio(np.nan_to_num(hits), np.nan_to_num(lesions))
-        figures["false_lesions_per_patient"] = drawn.mean(wrong)
+        hits = np.nan_to_num(_column(patients, "lesions_found"))
+        figures["lesion_sensitivity"] = drawn.ratio(hits, np.nan_to_num(lesions))
+        figures["false_lesions_per_patient"] = drawn.mean(_column(patients, "false_lesions"))
     return figures
 
 
 def overlap_figures(tables: Sequence[SliceTable], drawn: Bootstrap) -> dict[str, Figure]:
     """Figures of overlap and volume, which rest on counts alone."""
-    overlaps = _overlaps(tables)
+    overlaps = overlaps_of(tables)
     by_slice = [slice_dice(table) for table in tables]
     return {
         "dice_mean": drawn.mean(overlaps["dice"]),

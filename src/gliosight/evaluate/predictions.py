@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,17 +51,8 @@ STEP = 2 * SUREST / LEVELS
 NOTHING = float(sigmoid(-SUREST + STEP / 2))
 # What numpy, zipfile and the parsers below raise on a damaged or hostile file.
 _DAMAGED = (
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    ArithmeticError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError),
+    *(MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error),
 )
 
 Shape = tuple[int, int, int]
@@ -85,26 +76,11 @@ class ModelNote:
 class Prediction:
     """What was predicted of one patient.
 
-    Parameters
-    ----------
-    rows_sha256 : str
-        Digest of the slices it was made from, see `rows_digest`.
-    shape : tuple of int
-        Slices, rows, columns.
-    bits : (n,) uint8 array
-        The final mask, packed.
-    slice_probability : (slices,) float32 array or None
-        ``None`` where only masks are known.
-    slice_threshold : float or None
-        The model's own: a slice is called tumour from this probability on.
-    score, score_threshold : float or None
-        Of the study.
-    found : bool
-        The verdict on the study; where only masks are known, whether a pixel is marked.
-    seen : bool
-        The model was trained on this patient.
-    model : int
-        Index into ``Predictions.models``.
+    ``rows_sha256`` is the `rows_digest` of the slices it was made from; ``shape`` is slices, rows, columns;
+    ``bits`` are the final mask, packed. ``slice_probability`` (slices,) is ``None`` where only masks
+    are known; from ``slice_threshold`` on a slice is called tumour. ``score`` and ``score_threshold`` are the
+    study's; ``found`` is the verdict or, where only masks are known, whether a pixel is marked. ``seen`` says
+    that the model was trained on this patient; ``model`` is an index into ``Predictions.models``.
     """
 
     patient: str
@@ -122,12 +98,10 @@ class Prediction:
     def __post_init__(self) -> None:
         if len(self.bits) != _packed(self.shape):
             raise ValueError(f"{len(self.bits)} bytes for a mask of {self.shape}")
-        if (probability := self.slice_probability) is None:
-            return
-        if probability.shape != self.shape[:1] or self.slice_threshold is None:
-            raise ValueError(f"{probability.shape} probabilities for {self.shape[0]} slices")
-        if not ((probability >= 0) & (probability <= 1)).all():
-            raise ValueError("probabilities outside 0 to 1")
+        if self.slice_probability is not None:
+            if self.slice_probability.shape != self.shape[:1] or self.slice_threshold is None:
+                raise ValueError(f"not one probability for each of {self.shape[0]} slices")
+            _check_probabilities(self.slice_probability)
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -167,9 +141,15 @@ class KeptMaps:
             raise ValueError("the study is not axial")
         if not all(math.isfinite(side) and side > 0 for side in self.sides):
             raise ValueError(f"sides of {self.sides} mm")
-        head = self.maps.slice_head
-        if not ((head >= 0) & (head <= 1)).all():
-            raise ValueError("probabilities outside 0 to 1")
+        _check_probabilities(self.maps.slice_head)
+
+
+Entry = TypeVar("Entry", Prediction, KeptMaps)
+
+
+def _check_probabilities(values: NDArray[np.float32]) -> None:
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("probabilities outside 0 to 1")
 
 
 def pack(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -234,30 +214,22 @@ def truth_of(kept: KeptMaps, manifest: Manifest) -> NDArray[np.bool_]:
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
-    """Write ``predictions.npz``, whole or not at all.
-
-    Raises
-    ------
-    CannotWriteError
-    """
+    """Write ``predictions.npz``, whole or not at all; raises `CannotWriteError`."""
     entries = predictions.entries
     probabilities = [entry.slice_probability for entry in entries]
     _write(
         path,
         predictions.models,
         entries,
-        shapes=np.array([entry.shape for entry in entries], np.int64).reshape(-1, 3),
-        model=np.array([entry.model for entry in entries], np.int64),
-        found=np.array([entry.found for entry in entries], bool),
-        seen=np.array([entry.seen for entry in entries], bool),
-        has_probability=np.array([values is not None for values in probabilities], bool),
+        shapes=_column([entry.shape for entry in entries], np.int64, 3),
+        model=_column([entry.model for entry in entries], np.int64),
+        found=_column([entry.found for entry in entries], bool),
+        seen=_column([entry.seen for entry in entries], bool),
+        has_probability=_column([values is not None for values in probabilities], bool),
         probability=_joined(np.float32, [values for values in probabilities if values is not None]),
         masks=_joined(np.uint8, [entry.bits for entry in entries]),
-        **{
-            # None becomes NaN.
-            name: np.array([getattr(entry, name) for entry in entries], np.float64)
-            for name in OPTIONAL
-        },
+        # None becomes NaN.
+        **{name: _column([getattr(e, name) for e in entries], np.float64) for name in OPTIONAL},
     )
 
 
@@ -290,44 +262,31 @@ def read_predictions(path: Path) -> Predictions:
         for name in OPTIONAL:
             values = file[name].astype(np.float64).tolist()
             columns[name] = [None if math.isnan(value) else value for value in values]
-        return Predictions(models, tuple(Prediction(**row) for row in _rows(columns)))
+        return Predictions(models, _entries(Prediction, columns))
 
 
 def write_maps(models: Iterable[ModelNote], kept: Iterable[KeptMaps], path: Path) -> None:
-    """Write ``maps.npz``, whole or not at all.
-
-    Raises
-    ------
-    CannotWriteError
-    """
+    """Write ``maps.npz``, whole or not at all; raises `CannotWriteError`."""
     entries = list(kept)
     levels = [to_levels(entry.maps.probability) for entry in entries]
     boxes = [_box_of(values) for values in levels]
+    inside = [values[box].ravel() for values, box in zip(levels, boxes, strict=True)]
+    limits = [[(side.start, side.stop) for side in box] for box in boxes]
     _write(
         path,
         models,
         entries,
-        model=np.array([entry.model for entry in entries], np.int64),
-        sides=np.array([entry.sides for entry in entries], np.float64).reshape(-1, 3),
-        shapes=np.array([values.shape for values in levels], np.int64).reshape(-1, 3),
-        boxes=np.array(
-            [[(side.start, side.stop) for side in box] for box in boxes], np.int64
-        ).reshape(-1, 3, 2),
+        model=_column([entry.model for entry in entries], np.int64),
+        sides=_column([entry.sides for entry in entries], np.float64, 3),
+        shapes=_column([values.shape for values in levels], np.int64, 3),
+        boxes=_column(limits, np.int64, 3, 2),
         head=_joined(np.float32, [entry.maps.slice_head for entry in entries]),
-        levels=_joined(
-            np.uint8, [values[box].ravel() for values, box in zip(levels, boxes, strict=True)]
-        ),
+        levels=_joined(np.uint8, inside),
     )
 
 
 def read_maps(path: Path) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
-    """Read ``maps.npz``.
-
-    Raises
-    ------
-    NothingReadableError, DamagedInputError, LimitExceededError
-        As `read_predictions`.
-    """
+    """Read ``maps.npz``; raises as `read_predictions`."""
     with _opened(path, "maps", "make them with benchmarks/cross_validation.py") as file:
         models, columns = _parse_header(file)
         shapes, boxes = columns.pop("shape"), file["boxes"]
@@ -348,7 +307,7 @@ def read_maps(path: Path) -> tuple[tuple[ModelNote, ...], tuple[KeptMaps, ...]]:
             inside = tuple(slice(start, stop) for start, stop in box)
             probability[inside] = from_levels(values).reshape(sides)
             columns["maps"].append(Maps(probability, head))
-        return models, tuple(KeptMaps(**row) for row in _rows(columns))
+        return models, _entries(KeptMaps, columns)
 
 
 def to_levels(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -367,7 +326,7 @@ def from_levels(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _write(
     path: Path,
     models: Iterable[ModelNote],
-    entries: Sequence[Prediction | KeptMaps],
+    entries: Sequence[Entry],
     **arrays: NDArray[Any],
 ) -> None:
     """Write the columns both files have, then their own."""
@@ -431,9 +390,13 @@ def _parse_header(file: Any) -> tuple[tuple[ModelNote, ...], dict[str, list[Any]
     }
 
 
-def _rows(columns: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    for values in zip(*columns.values(), strict=True):
-        yield dict(zip(columns, values, strict=True))
+def _entries(kind: type[Entry], columns: dict[str, list[Any]]) -> tuple[Entry, ...]:
+    rows = zip(*columns.values(), strict=True)
+    return tuple(kind(**dict(zip(columns, row, strict=True))) for row in rows)
+
+
+def _column(values: Sequence[Any], dtype: Any, *each: int) -> NDArray[Any]:
+    return np.array(values, dtype).reshape(-1, *each)
 
 
 def _joined(dtype: Any, arrays: list[NDArray[Any]]) -> NDArray[Any]:

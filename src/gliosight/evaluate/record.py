@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from importlib import resources
@@ -23,14 +22,13 @@ from gliosight.analysis import MASK_MEANING, RESEARCH_USE
 from gliosight.errors import CannotWriteError, printable
 from gliosight.evaluate.evaluation import Evaluation
 from gliosight.evaluate.figures import Figure, Figures
-from gliosight.evaluate.localization import COLUMNS, PatientScore
-from gliosight.evaluate.scoring import PartScores, published_on
+from gliosight.evaluate.localization import COLUMNS
+from gliosight.evaluate.scoring import PartScores, Scores, published_on
 from gliosight.files import recover, whole_folder
-from gliosight.write.result import write_table
+from gliosight.write.result import rounded, write_table
 from gliosight.write.staging import NOBODYS, check_place
 
 SCHEMA_VERSION = "1.0"
-DIGITS = 6
 RECORD, PATIENTS, SLICES, PAGE = (
     "evaluation.json",
     "per_patient.csv",
@@ -83,8 +81,7 @@ def _part(part: PartScores) -> dict[str, Any]:
         "patients": len(part.patients),
         "patients_seen": len(part.patients) - len(part.unseen),
         "slices": sum(patient.slices for patient in part.patients),
-        "localization": figures_record(part.localization),
-        "detection": figures_record(part.detection),
+        **_scores(part),
         "confusion": dict(zip(names, (*part.confusion[0], *part.confusion[1]), strict=True)),
         "classification_report": part.report,
         "sensitivity_by_area": [
@@ -92,11 +89,7 @@ def _part(part: PartScores) -> dict[str, Any]:
             for row in part.areas
         ],
         "baselines": {
-            name: {
-                "learnt_from": baseline.trained_on,
-                "localization": figures_record(baseline.localization),
-                "detection": figures_record(baseline.detection),
-            }
+            name: {"learnt_from": baseline.trained_on, **_scores(baseline)}
             for name, baseline in part.baselines.items()
         },
         "groups": {
@@ -104,7 +97,16 @@ def _part(part: PartScores) -> dict[str, Any]:
             for title, groups in part.groups.items()
         },
         "curves": {name: asdict(curve) for name, curve in part.curves.items()},
-        "per_patient": [_patient_row(patient) for patient in part.patients],
+        "per_patient": [
+            {name: getattr(patient, name) for name in COLUMNS} for patient in part.patients
+        ],
+    }
+
+
+def _scores(scores: Scores) -> dict[str, Any]:
+    return {
+        "localization": figures_record(scores.localization),
+        "detection": figures_record(scores.detection),
     }
 
 
@@ -114,18 +116,7 @@ def figures_record(figures: Figures) -> dict[str, Any]:
 
 
 def _figure(figure: Figure) -> dict[str, Any]:
-    return {"value": figure.value, "low": figure.low, "high": figure.high, "n": figure.n}
-
-
-def rounded(value: Any) -> Any:
-    """A JSON value whose floats have six digits."""
-    if isinstance(value, float):
-        return round(value, DIGITS) + 0.0  # never -0.0
-    if isinstance(value, Mapping):
-        return {str(key): rounded(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [rounded(item) for item in value]
-    return value
+    return {key: getattr(figure, key) for key in ("value", "low", "high", "n")}
 
 
 def load_schema() -> dict[str, Any]:
@@ -149,29 +140,23 @@ def write_evaluation(evaluation: Evaluation, page: str, out: Path, *, overwrite:
         The folder is in the way or cannot be written.
     """
     with whole_folder(out, partial(_check, out, overwrite=overwrite), last=RECORD) as folder:
-        text = json.dumps(record_of(evaluation), indent=1, ensure_ascii=True, allow_nan=False)
+        record = record_of(evaluation)
+        text = json.dumps(record, indent=1, ensure_ascii=True, allow_nan=False)
         (folder / RECORD).write_text(text + "\n", encoding="utf-8")
-        write_table(_patient_rows(evaluation), ["part", *COLUMNS], folder / PATIENTS)
+        patients = [
+            {
+                **row,
+                "part": part["part"],
+                "sequences": "+".join(row["sequences"]),
+                "seen": int(row["seen"]),
+                "found": int(row["found"]),
+            }
+            for part in record["parts"]
+            for row in part["per_patient"]
+        ]
+        write_table(patients, ["part", *COLUMNS], folder / PATIENTS)
         write_table(_slice_rows(evaluation), list(SLICE_COLUMNS), folder / SLICES)
         (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
-
-
-def _patient_row(patient: PatientScore) -> dict[str, Any]:
-    return {name: getattr(patient, name) for name in COLUMNS}
-
-
-def _patient_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    return [
-        {
-            "part": part.part,
-            **_patient_row(patient),
-            "sequences": "+".join(patient.sequences),
-            "seen": int(patient.seen),
-            "found": int(patient.found),
-        }
-        for part in evaluation.parts
-        for patient in part.patients
-    ]
 
 
 def _slice_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -191,8 +176,7 @@ def _slice_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
                 table.called.astype(int).tolist(),
             )
             rows += [
-                dict(zip(SLICE_COLUMNS, values, strict=True))
-                for values in zip(*columns, strict=False)
+                dict(zip(SLICE_COLUMNS, row, strict=True)) for row in zip(*columns, strict=False)
             ]
     return rows
 

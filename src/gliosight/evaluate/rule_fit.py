@@ -55,14 +55,9 @@ SLICE_RIDGE, LESION_RIDGE = 0.1, 3.0
 class Bodies:
     """The connected bodies of one patient at one pixel threshold.
 
-    Parameters
-    ----------
-    features : (bodies, 3) array
-        Logarithm of the largest area (cm²), logarithm of the extent (cm), logit of the mean probability.
-    slices : (bodies, 2) int array
-        First slice, and the one after the last.
-    size, overlap : (bodies,) int arrays
-        Voxels, and those of them that are tumour.
+    ``features`` are (bodies, 3): logarithm of the largest area (cm²), logarithm of the extent (cm), logit of
+    the mean probability. ``slices`` are (bodies, 2): the first one, and the one after the last. ``size`` are
+    voxels (bodies,), ``overlap`` those of them that are tumour.
     """
 
     features: Array
@@ -73,22 +68,10 @@ class Bodies:
 
 @dataclass(frozen=True)
 class Observed:
-    """What the rule is fitted on, of one patient.
+    """What the rule is fitted on, of one patient, whose maps are those of a ``model``.
 
-    Parameters
-    ----------
-    model : int
-        Which model's maps these are.
-    label : (slices,) bool array
-        Whether a slice shows tumour.
-    head, evidence : (slices,) arrays
-        Logits.
-    spacing_mm : float
-        From slice to slice.
-    volume : int
-        Voxels of tumour.
-    bodies : mapping of float to Bodies
-        By pixel threshold.
+    ``label`` (slices,) says whether a slice shows tumour; ``head`` and ``evidence`` are (slices,) logits.
+    ``volume`` is tumour in voxels; ``bodies`` are by pixel threshold.
     """
 
     model: int
@@ -103,17 +86,13 @@ class Observed:
 def read_rule(name: str) -> tuple[DecisionRule, frozenset[str]]:
     """A decision rule, and the hashes of the patients its numbers were fitted on.
 
-    Parameters
-    ----------
-    name : str
-        A model, its card, or a ``.json`` file of rules, of which the one fitted on all patients is taken.
+    ``name`` is a model, its card, or a ``.json`` file of rules, of which the one fitted on all patients is
+    taken.
 
     Raises
     ------
     GliosightError
-        There is no such model or file.
-    DamagedInputError
-        The file holds no such rule.
+        There is no such model or file, or the file holds no such rule.
     """
     path, fitted_on = Path(name), frozenset[str]()
     if path.suffix != ".json":
@@ -124,8 +103,7 @@ def read_rule(name: str) -> tuple[DecisionRule, frozenset[str]]:
             if "decision" in record:
                 rule = parse_card(record).decision
             else:
-                numbers = {key: float(value) for key, value in record["all"].items()}
-                rule = DecisionRule(**numbers)
+                rule = DecisionRule(**{key: float(value) for key, value in record["all"].items()})
                 fitted_on = frozenset(map(str, record.get("patients_sha256", [])))
         except OSError as error:
             raise NothingReadableError("no such rule", where=path.name) from error
@@ -143,24 +121,20 @@ def read_rule(name: str) -> tuple[DecisionRule, frozenset[str]]:
 
 
 def observe(kept: KeptMaps, truth: NDArray[np.bool_], rule: DecisionRule) -> Observed:
-    """Reduce one patient's maps to what a rule is fitted on.
+    """Reduce one patient's maps, and its (slices, rows, columns) truth, to what a rule is fitted on.
 
-    Parameters
-    ----------
-    truth : (slices, rows, columns) bool array
-    rule : DecisionRule
-        The one to start from; the area of its pixel evidence and its pixel threshold count here.
+    Of ``rule``, the one to start from, the area of its pixel evidence and its pixel threshold count here.
     """
     scale, maps = Scale(kept.sides), kept.maps
     evidence = evidence_logits(maps.probability, scale, rule)
     return Observed(
-        kept.model,
-        np.asarray(truth.any(axis=(1, 2))),
-        logit(maps.slice_head).astype(np.float64),
-        evidence.astype(np.float64),
-        kept.sides[0],
-        int(truth.sum()),
-        {
+        model=kept.model,
+        label=np.asarray(truth.any(axis=(1, 2))),
+        head=logit(maps.slice_head).astype(np.float64),
+        evidence=evidence.astype(np.float64),
+        spacing_mm=kept.sides[0],
+        volume=int(truth.sum()),
+        bodies={
             threshold: _bodies(maps.probability, truth, scale, threshold)
             for threshold in sorted({*THRESHOLDS, rule.pixel_threshold})
         },
@@ -176,12 +150,9 @@ def _bodies(
     for k, box in enumerate(ndimage.find_objects(labels)):
         inside = labels[box] == k + 1
         area = float(inside.sum(axis=(1, 2)).max()) * scale.across(0)
+        extent = inside.shape[0] * scale.sides[0]
         mean = np.float32(probability[box][inside].mean())
-        features[k] = (
-            np.log(area / 100),
-            np.log(inside.shape[0] * scale.sides[0] / 10),
-            float(logit(mean)),
-        )
+        features[k] = np.log(area / 100), np.log(extent / 10), float(logit(mean))
         slices[k] = box[0].start, box[0].stop
         size[k], overlap[k] = inside.sum(), truth[box][inside].sum()
     return Bodies(features, slices, size, overlap)
@@ -190,16 +161,9 @@ def _bodies(
 def fit_rule(
     patients: Sequence[Observed], start: DecisionRule, numbers: Collection[str] = NUMBERS
 ) -> DecisionRule:
-    """Fit the rule's numbers, or some of them.
+    """Fit the rule's numbers, or some of them (of `NUMBERS`).
 
-    Parameters
-    ----------
-    patients : sequence of Observed
-        With and without tumour.
-    start : DecisionRule
-        What is held near, and what gives the numbers that are not fitted.
-    numbers : collection of str
-        Of `NUMBERS`.
+    ``start`` is what is held near, and what gives the numbers that are not fitted.
 
     Raises
     ------
@@ -215,32 +179,28 @@ def fit_rule(
     rule = _fit_slices(patients, start) if "slices" in numbers else start
     rules = [rule]
     if "lesions" in numbers:
-        thresholds = patients[0].bodies
-        rules = [
-            _fit_lesions(patients, replace(rule, pixel_threshold=threshold))
-            for threshold in thresholds
-        ]
+        tried = [replace(rule, pixel_threshold=threshold) for threshold in patients[0].bodies]
+        rules = [_fit_lesions(patients, rule) for rule in tried]
     if "further" in numbers:
         keep = {*FURTHER, start.keep_threshold}
         rules = [replace(rule, keep_threshold=threshold) for rule in rules for threshold in keep]
     # Of equals the one nearest to where it started.
-    rules.sort(key=lambda tried: abs(tried.keep_threshold - start.keep_threshold))
-    rules.sort(key=lambda tried: abs(tried.pixel_threshold - start.pixel_threshold))
+    rules.sort(
+        key=lambda rule: (
+            abs(rule.pixel_threshold - start.pixel_threshold),
+            abs(rule.keep_threshold - start.keep_threshold),
+        )
+    )
     best, best_dice = rules[0], -1.0
-    for tried in rules:
-        dice = float(np.mean([dice_of(patient, tried) for patient in ill]))
+    for rule in rules:
+        dice = float(np.mean([dice_of(patient, rule) for patient in ill]))
         if dice > best_dice + 1e-6:
-            best, best_dice = tried, dice
+            best, best_dice = rule, dice
     return _fit_study(patients, best) if "study" in numbers else best
 
 
 def check_numbers(numbers: Collection[str]) -> None:
-    """Refuse names that are not in `NUMBERS`.
-
-    Raises
-    ------
-    UsageError
-    """
+    """Refuse names that are not in `NUMBERS`; raises `UsageError`."""
     if unknown := sorted(set(numbers) - set(NUMBERS)):
         raise UsageError(
             f"a rule has no numbers called {', '.join(repr(printable(name)) for name in unknown)}",
@@ -251,13 +211,7 @@ def check_numbers(numbers: Collection[str]) -> None:
 def cross_fit(
     patients: Sequence[Observed], start: DecisionRule, numbers: Collection[str] = NUMBERS
 ) -> dict[int, DecisionRule]:
-    """For each model the rule that is fitted on the patients of the others.
-
-    Raises
-    ------
-    UsageError
-        There are no others, or no patient of theirs has a tumour.
-    """
+    """For each model the rule that is fitted on the patients of the others; raises `UsageError`."""
     models = sorted({patient.model for patient in patients})
     if len(models) < 2:
         raise UsageError(
@@ -307,15 +261,11 @@ def _fit_slices(patients: Sequence[Observed], rule: DecisionRule) -> DecisionRul
     labels = [patient.label for patient in patients]
     own = [np.column_stack([patient.head, patient.evidence]) for patient in patients]
     rule = _fitted(rule, OWN, own, labels, SLICE_RIDGE)
-    context = [
-        np.column_stack(
-            [
-                by_itself(patient.head, patient.evidence, rule),
-                beside(patient.evidence, patient.spacing_mm, rule.context_mm),
-            ]
-        )
-        for patient in patients
-    ]
+    context = []
+    for patient in patients:
+        itself = by_itself(patient.head, patient.evidence, rule)
+        near = beside(patient.evidence, patient.spacing_mm, rule.context_mm)
+        context.append(np.column_stack([itself, near]))
     return _fitted(rule, CONTEXT, context, labels, SLICE_RIDGE)
 
 

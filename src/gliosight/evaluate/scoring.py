@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gliosight.evaluate.baselines import Part
 from gliosight.evaluate.detection import (
     AreaRow,
     Curve,
@@ -22,29 +23,36 @@ from gliosight.evaluate.detection import (
     report_of,
     slice_figures,
     slices_of,
-    threshold_figures,
 )
 from gliosight.evaluate.figures import DRAWS, Bootstrap, Figure, Figures, draw
 from gliosight.evaluate.localization import (
     PatientScore,
     SliceTable,
-    dice_by_patient,
     false_alarm_figures,
     localization_figures,
     overlap_figures,
 )
-from gliosight.evaluate.parts import Part
 from gliosight.study import MrSequence
+
+# The figures of comparisons of two models, and of groups.
+SHORT = (
+    "dice_mean",
+    "dice_median",
+    "slice_auc",
+    "slice_accuracy",
+    "slice_sensitivity",
+    "slice_specificity",
+)
+OF_GROUPS = (*SHORT, "false_verdicts", "false_alarm_ml_mean", "false_alarm_ml_largest")
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """What something reaches that hardly looks at the picture: the model's figures, as far as defined.
+class Scores:
+    """Figures of localization and detection.
 
-    ``trained_on`` says in words what its numbers were taken from.
+    ``localization`` is empty where nothing is drawn.
     """
 
-    trained_on: str
     localization: Figures
     detection: Figures
 
@@ -55,34 +63,29 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class PartScores:
+class Baseline(Scores):
+    """What something reaches that hardly looks at the picture: the model's figures, as far as defined.
+
+    ``trained_on`` says in words what its numbers were taken from.
+    """
+
+    trained_on: str
+
+
+@dataclass(frozen=True)
+class PartScores(Scores):
     """All that is said of one part of a split.
 
-    Parameters
-    ----------
-    by : str
-        What the split was by; ``"none"`` without one.
-    patients : tuple of PatientScore
-        Seen ones, too; the figures leave them out.
-    localization, detection : mapping of str to Figure
-        The headline figures. ``localization`` is empty where the model draws nothing.
-    confusion : tuple of tuple of int
-        Slices: rows are truth (no tumour, tumour), columns what was said.
-    report : str
-        The tutorial's classification report, as text.
-    areas : tuple of AreaRow
-        Sensitivity by the lesion's area in the slice.
-    groups : mapping of str to mapping of str to mapping of str to Figure
-        Such as ``groups["institution"]["DU"]["dice_mean"]``.
-    curves : mapping of str to Curve
-        ``roc``, ``precision_recall`` and ``reliability``, where defined.
+    ``patients`` include seen ones, which the figures leave out. ``confusion`` counts slices: rows are truth
+    (no tumour, tumour), columns what the model called. ``report`` is the tutorial's classification report,
+    ``areas`` sensitivity by the lesion's area in the slice. ``groups`` are by title and name, such as
+    ``groups["institution"]["DU"]["dice_mean"]``; ``curves`` are ``roc``, ``precision_recall`` and
+    ``reliability``, where defined.
     """
 
     part: str
     by: str
     patients: tuple[PatientScore, ...]
-    localization: Figures
-    detection: Figures
     confusion: tuple[tuple[int, int], tuple[int, int]]
     report: str
     areas: tuple[AreaRow, ...]
@@ -95,88 +98,74 @@ class PartScores:
         """The patients the headline figures rest on."""
         return tuple(patient for patient in self.patients if not patient.seen)
 
-    @property
-    def figures(self) -> Figures:
-        """Of localization and detection together."""
-        return {**self.localization, **self.detection}
-
 
 def score_part(
     part: Part,
     patients: Sequence[PatientScore],
     baselines: Mapping[str, Sequence[SliceTable]],
     *,
-    trained_on: str,
     draws_masks: bool = True,
     seed: int = 1,
     draws: int = DRAWS,
 ) -> PartScores:
-    """Score a part.
+    """Score a part; ``baselines`` are the tables of its patients, in their order.
 
-    Parameters
-    ----------
-    baselines : mapping of str to sequence of SliceTable
-        Of the patients, in their order.
-    trained_on : str
-        What the baselines' numbers were taken from, in words.
-    draws_masks : bool
-        The model outlines; else there are no figures of localization.
-    seed, draws : int
-        Of the bootstrap.
+    Where the model does not draw masks there are no figures of localization.
     """
-    kept = [k for k, patient in enumerate(patients) if not patient.seen]
-    unseen = [patients[k] for k in kept]
+    chosen = [k for k, patient in enumerate(patients) if not patient.seen]
+    unseen = [patients[k] for k in chosen]
     drawn = draw(len(unseen), seed=seed, draws=draws)
     slices = slices_of([patient.table for patient in unseen])
-    localization = localization_figures(unseen, drawn) if draws_masks else {}
-    detection = slice_figures(slices, drawn)
-    if not part.by_slice:
-        # A patient of whom some slices are scored is not without a lesion if those are.
-        localization |= false_alarm_figures(unseen, drawn) if draws_masks else {}
-        detection |= patient_figures(unseen)
-    groups: dict[str, dict[str, Figures]] = {}
-    for title, members in _members(patients).items():
-        groups[title] = {}
-        for name, chosen in members.items():
-            groups[title][name] = _group_figures(
-                [patients[k] for k in chosen],
-                draw(len(chosen), seed=seed, draws=draws),
-                draws_masks=draws_masks,
-                by_slice=part.by_slice,
-            )
+
+    def score(own: Sequence[PatientScore], drawn: Bootstrap) -> Scores:
+        return _score(own, drawn, draws_masks=draws_masks, by_slice=part.by_slice)
+
+    def score_group(own: Sequence[PatientScore]) -> Figures:
+        figures = score(own, draw(len(own), seed=seed, draws=draws)).figures
+        count = Figure(float(len(own)), n=len(own))
+        return {"patients": count} | {key: figures[key] for key in OF_GROUPS if key in figures}
+
+    headline = score(unseen, drawn)
     return PartScores(
+        localization=headline.localization,
+        detection=headline.detection,
         part=part.name,
         by=part.by,
         patients=tuple(patients),
-        localization=localization,
-        detection=detection,
         confusion=confusion_of(slices),
         report=report_of(slices),
         areas=areas_of(slices, drawn),
         baselines={
-            name: _score_baseline(name, [of_all[k] for k in kept], drawn, trained_on)
-            for name, of_all in baselines.items()
+            name: _score_baseline(name, [tables[k] for k in chosen], drawn, part.trained_on)
+            for name, tables in baselines.items()
         },
-        groups=groups,
+        groups={
+            title: {name: score_group(own) for name, own in members.items()}
+            for title, members in _members(patients).items()
+        },
         curves=detection_curves(slices),
     )
+
+
+def _score(
+    patients: Sequence[PatientScore], drawn: Bootstrap, *, draws_masks: bool, by_slice: bool
+) -> Scores:
+    localization = localization_figures(patients, drawn) if draws_masks else {}
+    detection = slice_figures(slices_of([patient.table for patient in patients]), drawn)
+    if not by_slice:
+        # A patient of whom some slices are scored is not without a lesion if those are.
+        localization |= false_alarm_figures(patients, drawn) if draws_masks else {}
+        detection |= patient_figures(patients)
+    return Scores(localization, detection)
 
 
 def short_figures(
     tables: Sequence[SliceTable], drawn: Bootstrap, *, draws_masks: bool
 ) -> dict[str, Figure]:
-    """The few figures that groups and comparisons of two models have."""
-    figures: dict[str, Figure] = {}
-    if draws_masks:
-        dice = dice_by_patient(tables)
-        figures |= {"dice_mean": drawn.mean(dice), "dice_median": drawn.median(dice)}
-    slices = slices_of(tables)
-    if slices.probability is not None:
-        ranked = ranked_figures(slices, slices.probability, drawn)
-        figures["slice_auc"] = ranked["slice_auc"]
-    figures |= threshold_figures(slices, drawn)
-    del figures["slice_balanced_accuracy"]
-    return figures
+    """The few figures that comparisons of two models have."""
+    figures = overlap_figures(tables, drawn) if draws_masks else {}
+    figures |= slice_figures(slices_of(tables), drawn)
+    return {key: figures[key] for key in SHORT if key in figures}
 
 
 def _score_baseline(
@@ -190,77 +179,58 @@ def _score_baseline(
         detection |= ranked_figures(slices, np.zeros(len(slices.area)), drawn)
     only_labels = name in ("majority", "position")
     return Baseline(
-        trained_on="nothing" if name == "empty" else trained_on,
         localization={} if only_labels else overlap_figures(tables, drawn),
         detection=detection,
+        trained_on="nothing" if name == "empty" else trained_on,
     )
 
 
-def _group_figures(
-    patients: Sequence[PatientScore],
-    drawn: Bootstrap,
-    *,
-    draws_masks: bool,
-    by_slice: bool,
-) -> dict[str, Figure]:
-    figures = {"patients": Figure(float(len(patients)), n=len(patients))}
-    tables = [patient.table for patient in patients]
-    figures |= short_figures(tables, drawn, draws_masks=draws_masks)
-    # See `score_part`: by slice, nobody is known to be without a lesion.
-    if not by_slice:
-        figures["false_verdicts"] = patient_figures(patients)["false_verdicts"]
-        alarms = false_alarm_figures(patients, drawn) if draws_masks else {}
-        figures |= {
-            name: figure for name, figure in alarms.items() if name.startswith("false_alarm_ml")
-        }
-    return figures
-
-
-def _members(patients: Sequence[PatientScore]) -> dict[str, dict[str, list[int]]]:
-    """The groups, and the indices of their patients."""
-    unseen = [k for k, patient in enumerate(patients) if not patient.seen]
+def _members(patients: Sequence[PatientScore]) -> dict[str, dict[str, list[PatientScore]]]:
+    """The groups and their patients."""
+    unseen = [patient for patient in patients if not patient.seen]
     labels = {
-        "collection": [patient.collection or "none" for patient in patients],
-        "institution": [patient.institution or "unknown" for patient in patients],
-        "sequences": [_missing(patient.sequences) for patient in patients],
+        "collection": [patient.collection or "none" for patient in unseen],
+        "institution": [patient.institution or "unknown" for patient in unseen],
+        "sequences": [_missing(patient.sequences) for patient in unseen],
     }
     if not any(patient.collection for patient in patients):
         del labels["collection"]
     members = {
         title: {
-            name: [k for k in unseen if of_patient[k] == name]
-            for name in sorted({of_patient[k] for k in unseen})
+            name: [patient for patient, own in zip(unseen, names, strict=True) if own == name]
+            for name in sorted(set(names))
         }
-        for title, of_patient in labels.items()
+        for title, names in labels.items()
     }
-    members["tumour_volume"] = _terciles(patients, unseen)
-    peers = [k for k in unseen if any(name in patients[k].patient for name in PEER_PATIENTS)]
+    members["tumour_volume"] = _terciles(unseen)
+    peers = [patient for patient in unseen if any(k in patient.patient for k in PEER_PATIENTS)]
     if peers:
         members["published"] = {"the peer's validation patients": peers}
-    if len(unseen) < len(patients):
-        seen = [k for k, patient in enumerate(patients) if patient.seen]
+    if seen := [patient for patient in patients if patient.seen]:
         members["seen"] = {"seen in training": seen}
         if unseen:
             members["seen"]["not seen"] = unseen
     return members
 
 
-def _terciles(patients: Sequence[PatientScore], unseen: list[int]) -> dict[str, list[int]]:
+def _terciles(patients: Sequence[PatientScore]) -> dict[str, list[PatientScore]]:
     """Patients with a lesion by its volume, in three groups as even as can be."""
-    ill = [k for k in unseen if patients[k].truth_px]
+    ill = [patient for patient in patients if patient.truth_px]
     if len(ill) < 3:
         return {}
-    in_ml = all(patients[k].truth_ml is not None for k in ill)
-    column = "truth_ml" if in_ml else "truth_px"
-    sizes: dict[int, float] = {k: getattr(patients[k], column) for k in ill}
-    ordered = sorted(ill, key=lambda k: (sizes[k], patients[k].patient))
+    in_ml = all(patient.truth_ml is not None for patient in ill)
+
+    def size(patient: PatientScore) -> float:
+        return (patient.truth_ml or 0.0) if in_ml else patient.truth_px
+
+    ordered = sorted(ill, key=lambda patient: (size(patient), patient.patient))
     groups = {}
-    for name, third in zip(
-        ("smallest", "middle", "largest"), np.array_split(ordered, 3), strict=True
-    ):
-        low, high = sizes[int(third[0])], sizes[int(third[-1])]
+    thirds = np.array_split(np.arange(len(ill)), 3)
+    for name, third in zip(("smallest", "middle", "largest"), thirds, strict=True):
+        group = [ordered[k] for k in third]
+        low, high = size(group[0]), size(group[-1])
         words = f"{low:.1f} to {high:.1f} ml" if in_ml else f"{low:,} to {high:,} px"
-        groups[f"{name}, {words}"] = [int(k) for k in third]
+        groups[f"{name}, {words}"] = group
     return groups
 
 

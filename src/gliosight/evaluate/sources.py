@@ -44,7 +44,7 @@ from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.study import Geometry, Study
 from gliosight.write.staging import RESULT_FILE
 
-Predict = Callable[[Study, Sequence[SliceRow], Progress | None], Prediction]
+Predict = Callable[[Study, Sequence[SliceRow], Progress], Prediction]
 
 VOLUMES = (".nii.gz", ".nii")
 PICTURES = (".tif", ".tiff", ".png")
@@ -56,29 +56,17 @@ GRIDS_AGREE_WITHIN = 0.1
 class Source:
     """What predicts.
 
-    Parameters
-    ----------
-    notes : tuple of ModelNote
-        The models behind it.
-    seen : frozenset of str
-        Hashes of the patients they were trained on, as far as known.
-    predict : callable
-        Takes a study, its rows of the manifest and, optionally, a progress callback; gives a
-        `Prediction`, whose ``model`` is an index into ``notes``.
-    model : Model or None
-        The model that runs.
-    patients : frozenset of str or None
-        The only patients it has predictions of.
-    training_unknown : bool
-        It holds results of a model whose training patients are not known.
+    ``notes`` are the models behind it. ``seen`` are the hashes of the patients they were trained on, ``None``
+    for results of a model of which they are not known. ``predict`` takes a study, its rows of the manifest
+    and a progress callback; its prediction's ``model`` is an index into ``notes``. ``model`` is the one that
+    runs; ``patients`` are the only ones there are predictions of.
     """
 
     notes: tuple[ModelNote, ...]
-    seen: frozenset[str]
+    seen: frozenset[str] | None
     predict: Predict
     model: Model | None = None
     patients: frozenset[str] | None = None
-    training_unknown: bool = False
 
 
 def open_source(name: str, settings: pipeline.Settings) -> Source:
@@ -89,8 +77,6 @@ def open_source(name: str, settings: pipeline.Settings) -> Source:
     name : str
         A shipped model's name, or the path of a card, a run's folder, a folder of masks or a file of
         predictions.
-    settings : Settings
-        Engine and threads.
 
     Raises
     ------
@@ -100,18 +86,17 @@ def open_source(name: str, settings: pipeline.Settings) -> Source:
         The folder is empty.
     """
     path = Path(name)
-    if name in shipped_models():
-        return _open_model(name, settings)
     if path.suffix == ".npz":
         return source_of_predictions(read_predictions(path), path.name)
-    if not path.exists():
+    if name in shipped_models() or path.is_file() or (path / RUN_CARD).is_file():
+        settings = replace(settings, model=name)
+        return source_of_model(settings.load(), settings)
+    if not path.is_dir():
         raise ModelError(
             f"no model {printable(name)!r}",
             remedy=f"name a shipped one ({', '.join(shipped_models())}), a card, a run's folder, a "
             "folder of masks or a predictions.npz",
         )
-    if not path.is_dir() or (path / RUN_CARD).is_file():
-        return _open_model(name, settings)
     if not any(path.iterdir()):
         raise NothingReadableError(
             "the folder is empty", where=path.name, remedy="give a model or its masks"
@@ -125,15 +110,10 @@ def open_source(name: str, settings: pipeline.Settings) -> Source:
     return source_of_masks(path)
 
 
-def _open_model(name: str, settings: pipeline.Settings) -> Source:
-    chosen = replace(settings, model=name)
-    return source_of_model(chosen.load(), chosen)
-
-
 def source_of_model(model: Model, settings: pipeline.Settings) -> Source:
     """A model that runs now."""
 
-    def predict(study: Study, rows: Sequence[SliceRow], progress: Progress | None) -> Prediction:
+    def predict(study: Study, rows: Sequence[SliceRow], progress: Progress) -> Prediction:
         decision = pipeline.analyze_study(study, model, settings, progress=progress).decision
         return prediction_of(study.study_id, rows_digest(rows), decision, seen=False)
 
@@ -146,7 +126,7 @@ def source_of_predictions(predictions: Predictions, name: str) -> Source:
     """Predictions that an earlier evaluation has written; ``name`` is the file's."""
     by_patient = predictions.by_patient
 
-    def predict(study: Study, rows: Sequence[SliceRow], _: Progress | None) -> Prediction:
+    def predict(study: Study, rows: Sequence[SliceRow], _: Progress) -> Prediction:
         prediction = by_patient.get(study.study_id)
         if prediction is None:
             raise NothingReadableError(
@@ -193,23 +173,18 @@ def source_of_masks(folder: Path) -> Source:
             break
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue
-    cards = [read_card(path) for path in shipped_models().values()] if note.sha256 else []
-    seen = [card.training_patients for card in cards if card.sha256 == note.sha256]
+    seen: frozenset[str] | None = frozenset()
+    if note.sha256:
+        cards = [read_card(path) for path in shipped_models().values()]
+        trained = (card.training_patients for card in cards if card.sha256 == note.sha256)
+        seen = next(trained, None)
     return Source(
-        (note,),
-        seen[0] if seen else frozenset(),
-        lambda study, rows, _: read_prediction(folder, study, rows_digest(rows)),
-        training_unknown=bool(note.sha256) and not seen,
+        (note,), seen, lambda study, rows, _: read_prediction(folder, study, rows_digest(rows))
     )
 
 
 def read_prediction(folder: Path, study: Study, rows_sha256: str) -> Prediction:
-    """Find and read the mask of one study.
-
-    Parameters
-    ----------
-    study : Study
-        Its id is the patient's name, its slices are named as the images are.
+    """Find and read the mask of one study, whose id is the patient's name.
 
     Raises
     ------
@@ -221,13 +196,13 @@ def read_prediction(folder: Path, study: Study, rows_sha256: str) -> Prediction:
     patient = study.study_id
     result = folder / f"{safe_name(patient)}-gliosight"
     names = (f"{patient}/mask", patient, f"{patient}_mask")
-    volumes = (folder / f"{name}{suffix}" for name in names for suffix in VOLUMES)
+    volumes = [folder / f"{name}{suffix}" for name in names for suffix in VOLUMES]
     values: dict[str, Any] = dict.fromkeys(
         ("slice_probability", "slice_threshold", "score", "score_threshold")
     )
     if (result / RESULT_FILE).is_file():
         mask, values = _read_result(result, study)
-    elif (volume := next((path for path in volumes if path.is_file()), None)) is not None:
+    elif volume := next(filter(Path.is_file, volumes), None):
         mask = _read_volume(volume, study)
     else:
         folders = (folder / patient, folder / patient / "mask", folder)
@@ -273,27 +248,25 @@ def _read_result(folder: Path, study: Study) -> tuple[NDArray[np.bool_], dict[st
 def _read_volume(path: Path, study: Study) -> NDArray[np.bool_]:
     """(slices, rows, columns) bool array: where a NIfTI mask on the study's grid is not 0."""
     image = read_labels(path, path.name, Budget(DEFAULT_LIMITS))
-    wrong = ""
+    what = ""
     if image.values.shape != study.shape:
-        wrong = f"the mask has the shape {image.values.shape}, the image {study.shape}"
+        what = f"the mask has the shape {image.values.shape}, the image {study.shape}"
     elif _lies_elsewhere(image.geometry, study):
-        wrong = "the mask lies elsewhere than the image (another affine)"
-    if wrong:
+        what = "the mask lies elsewhere than the image (another affine)"
+    if what:
         raise DamagedInputError(
-            wrong, where=printable(path.name), remedy="bring it onto the FLAIR image's own grid"
+            what, where=printable(path.name), remedy="bring it onto the FLAIR image's own grid"
         )
     return np.asarray(image.values != 0)
 
 
 def _lies_elsewhere(geometry: Geometry | None, study: Study) -> bool:
-    if geometry is None or study.geometry is None:
-        return False
-    affine, expected = geometry.affine, study.geometry.affine
-    if affine is None or expected is None:
+    expected = study.geometry
+    if geometry is None or expected is None or geometry.affine is None or expected.affine is None:
         return False
     slices, rows, columns = study.shape
-    away = grid_distance(affine, expected, (slices - 1, rows - 1, columns - 1))
-    return away > GRIDS_AGREE_WITHIN * min(study.geometry.spacing)
+    away = grid_distance(geometry.affine, expected.affine, (slices - 1, rows - 1, columns - 1))
+    return away > GRIDS_AGREE_WITHIN * min(expected.spacing)
 
 
 def _read_pictures(
@@ -303,8 +276,8 @@ def _read_pictures(
     mask = np.zeros(study.shape, dtype=bool)
     budget = Budget(DEFAULT_LIMITS)
     for k, name in enumerate(names):
-        candidates = (folder / f"{name}_mask{suffix}" for folder in folders for suffix in PICTURES)
-        path = next((path for path in candidates if path.is_file()), None)
+        paths = (folder / f"{name}_mask{suffix}" for folder in folders for suffix in PICTURES)
+        path = next(filter(Path.is_file, paths), None)
         if path is None:
             what = f"no mask of {study.study_id}" if k == 0 else f"no mask of slice {name}"
             raise NothingReadableError(

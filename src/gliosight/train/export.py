@@ -33,11 +33,10 @@ from gliosight.errors import (
     UsageError,
 )
 from gliosight.infer.model import DEFAULT_MODEL, RUN_CARD, SHIPPED
-from gliosight.train.loop import WEIGHTS
 from gliosight.train.networks import build_network
 from gliosight.train.networks.resnet import SIZE, Detector
 from gliosight.train.recipe import Recipe, recipe_of
-from gliosight.train.record import read_record
+from gliosight.train.record import WEIGHTS, read_record
 
 # The largest difference of a logit from torch's, as a part of the largest logit, that is rounding: of the
 # order of the sums; and of the weights, into which batch norms have been folded, to float16.

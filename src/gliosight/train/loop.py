@@ -36,23 +36,14 @@ from gliosight.train.losses import batch_loss, loss_parts, overlap_loss
 from gliosight.train.networks import load_weights, start_network
 from gliosight.train.packed import PackedSlices
 from gliosight.train.recipe import Recipe
+from gliosight.train.record import WEIGHTS, Machine, write_file
 from gliosight.train.sampling import Sampler, sampler_of
 
-LAST, BEST, WEIGHTS = "last.ckpt", "best.ckpt", "weights.safetensors"
+LAST, BEST = "last.ckpt", "best.ckpt"
 # Of what a checkpoint holds; those of gliosight's first bench have no such number.
 FORMAT = 2
 # What a checkpoint holds beside weights and the state of the optimiser.
 COUNTERS = ("step", "precision", "best_loss", "epochs_without_better")
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What a run may use."""
-
-    devices: int = 1  # processes on this machine; they share each batch
-    nodes: int = 1  # machines that share each batch
-    threads: int | None = None  # of torch in each process
-    checkpoint_every: int = 50  # steps; each epoch ends with a checkpoint, too
 
 
 @dataclass(frozen=True)
@@ -412,16 +403,3 @@ def save_weights(network: nn.Module, path: Path) -> None:
         write_file(path, lambda part: save_file(weights, part))
     except SafetensorError as error:
         raise OSError(str(error)) from error
-
-
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` write beside the name, so that a file of a run appears whole or not at all.
-
-    What a killed run left beside a name is written over by the next; a run has one writer.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""A run's record, ``run.json``: what it was begun with, and its outcome (training bench).
+"""A run's folder: its record ``run.json``, what it was begun with and its outcome (training bench).
 
-Apart from `gliosight.train.run`, since the export of a finished run reads it, too.
+Apart from `gliosight.train.run`, since the export of a finished run reads it, too, without Lightning.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from operator import attrgetter
 from pathlib import Path
@@ -20,10 +20,9 @@ from gliosight.card import read_card
 from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.split import Split
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
-from gliosight.train.loop import WEIGHTS, Machine, write_file
 from gliosight.train.recipe import Recipe, known_fields, recipe_of
 
-RECORD = "run.json"
+RECORD, WEIGHTS = "run.json", "weights.safetensors"
 PACKAGES = ("torch", "lightning", "numpy", "onnx")
 # What a resumed run must share with its beginning, besides the recipe, and what the command calls it.
 SAME = {
@@ -33,6 +32,16 @@ SAME = {
 }
 # Fields of a recipe that a message names before it breaks off.
 NAMED = 4
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a run may use."""
+
+    devices: int = 1  # processes on this machine; they share each batch
+    nodes: int = 1  # machines that share each batch
+    threads: int | None = None  # of torch in each process
+    checkpoint_every: int = 50  # steps; each epoch ends with a checkpoint, too
 
 
 def make_record(
@@ -170,3 +179,16 @@ def processor() -> str:
     known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
     flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
     return " ".join([platform.machine(), *(name for name in known if name in flags)])
+
+
+def write_file(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` write beside the name, so that a file of a run appears whole or not at all.
+
+    What a killed run left beside a name is written over by the next; a run has one writer.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -23,11 +23,13 @@ from gliosight.data.split import TRAIN, VALIDATION, Split
 from gliosight.errors import CannotWriteError, UsageError
 from gliosight.train.display import is_main_process, packing_progress, say
 from gliosight.train.export import export_run
-from gliosight.train.loop import LAST, WEIGHTS, Machine, fit
+from gliosight.train.loop import LAST, fit
 from gliosight.train.packed import is_packed, pack, rows_of
 from gliosight.train.recipe import Recipe
 from gliosight.train.record import (
     RECORD,
+    WEIGHTS,
+    Machine,
     check_same,
     make_record,
     patients_seen,
