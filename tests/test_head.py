@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gliosight.head import find_head, fit_midplane, head_box, measure_intensity
+from gliosight.head import find_head, fit_midplane, head_box
+from gliosight.normalisation import measure_intensity
 from gliosight.phantom import Phantom
 from gliosight.study import Geometry, MrSequence
 from tests.conftest import make_geometry

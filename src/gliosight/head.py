@@ -1,9 +1,8 @@
-"""The head in a volume: where it is, and how bright its tissue is (domain layer, below the stages).
+"""The head in a volume: where it is, and where its middle is (domain layer, below the stages).
 
 Words used here: the *head* is the largest bright body of a volume, skull and scalp included where the
-image has them; after skull-stripping it is the brain. Everything else is *air*. Both ``prepare`` (which
-normalises by the head's tissue) and ``measure`` (which needs the head's own midline) look for it, and
-the training bench must see exactly what they see: so it stands below all of them.
+image has them; after skull-stripping it is the brain. Everything else is *air*. `prepare` normalises by the
+head's tissue, `measure` needs the head's own midline, and the training bench has to see what they see.
 
 Arrays have the index order (slice, row, column). Nothing here knows millimetres.
 """
@@ -25,46 +24,11 @@ AIR_TO_TISSUE = 0.6
 # cost less than reading the file.
 COARSE_IN_PLANE = 128
 COARSE_SLICES = 64
-# Voxels that are looked at for a statistic. Most volumes have fewer; of larger ones every n-th voxel is
-# taken, so that memory does not grow with them.
+# Voxels that are looked at. Most volumes have fewer; of larger ones every n-th voxel is taken, so that memory
+# does not grow with them.
 MOST_COARSE = 2**24
-MOST_SAMPLED = 2**24
 # In-plane opening that removes ghosts and noise in the air (coarse pixels).
 OPENING = np.ones((1, 3, 3), dtype=bool)
-
-
-@dataclass(frozen=True)
-class Intensity:
-    """Robust brightness of a head's tissue in one sequence, in the units of the file.
-
-    ``low`` and ``high`` bound what is believed; ``mean`` and ``std`` are taken between them.
-    """
-
-    low: float
-    high: float
-    mean: float
-    std: float
-
-    def normalise(self, values: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Clip to ``low..high``, subtract the mean, divide by the standard deviation."""
-        clipped = np.clip(values.astype(np.float32), self.low, self.high)
-        out: NDArray[np.float32] = (clipped - np.float32(self.mean)) / np.float32(self.std)
-        return out
-
-
-@dataclass(frozen=True)
-class Range:
-    """What of a sequence's values becomes 0 and what 1."""
-
-    low: float
-    high: float
-
-    def scale(self, values: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Values in [0, 1], float32; what lies beyond is clipped."""
-        scaled = (values.astype(np.float32) - np.float32(self.low)) / np.float32(
-            self.high - self.low
-        )
-        return np.clip(scaled, 0, 1, out=scaled)
 
 
 def find_head(values: NDArray[np.generic]) -> NDArray[np.bool_]:
@@ -108,54 +72,6 @@ def find_head(values: NDArray[np.generic]) -> NDArray[np.bool_]:
     fine = filled.repeat(steps[0], axis=0).repeat(steps[1], axis=1).repeat(steps[2], axis=2)
     slices, rows, columns = values.shape
     return fine[:slices, :rows, :columns]
-
-
-def measure_intensity(values: NDArray[np.generic], head: NDArray[np.bool_]) -> Intensity | None:
-    """Robust brightness of the head's tissue, or ``None`` where there is no contrast.
-
-    The lower bound is the air's (1st percentile of the whole volume), so that the background stays
-    dark; the upper one is the 99th percentile of the head, so that a few hot voxels (fat, vessels,
-    a stray 32,767) do not set the scale.
-    """
-    if not head.any():
-        return None
-    size = int(np.count_nonzero(head))
-    tissue = _every(values, head, size // 250_000 if size > 500_000 else 1)
-    step = 2
-    while values.size > MOST_SAMPLED * step**2:
-        step += 1
-    low = float(np.percentile(values[:, ::step, ::step].astype(np.float64), 1.0))
-    high = float(np.percentile(tissue, 99.0))
-    tissue = np.clip(tissue, low, high)
-    mean, std = float(tissue.mean()), float(tissue.std())
-    if not high > low or std <= 1e-6 * max(abs(mean), 1e-12):
-        return None
-    return Intensity(low, high, mean, std)
-
-
-def unit_range(values: NDArray[np.generic], head: NDArray[np.bool_]) -> Range | None:
-    """The range that becomes [0, 1], or ``None`` where there is no contrast.
-
-    Bytes are taken from 0 to 255, as pictures are; anything else from the air's 1st percentile to the
-    head's 99.9th, since a single hot voxel must not set the scale.
-    """
-    found = measure_intensity(values, head)
-    if found is None:
-        return None
-    if values.dtype == np.uint8:
-        return Range(0.0, 255.0)
-    step = max(1, int(np.count_nonzero(head)) // MOST_SAMPLED)
-    return Range(found.low, max(found.high, float(np.percentile(_every(values, head, step), 99.9))))
-
-
-def _every(values: NDArray[np.generic], head: NDArray[np.bool_], step: int) -> NDArray[np.float64]:
-    """Every ``step``-th of the head's values, in their order, gathered slice by slice."""
-    parts, before = [], 0
-    for plane, inside in zip(values, head, strict=True):
-        tissue = plane[inside]
-        parts.append(tissue[-before % step :: step].astype(np.float64))
-        before += len(tissue)
-    return np.concatenate(parts)
 
 
 def head_box(head: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:

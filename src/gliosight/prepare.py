@@ -22,8 +22,9 @@ from scipy.sparse import csr_array
 
 from gliosight.card import InputRecipe
 from gliosight.errors import LimitExceededError
-from gliosight.head import find_head, head_box, measure_intensity, unit_range
+from gliosight.head import find_head, head_box
 from gliosight.maps import NetworkInput, SamplingPlan, resample
+from gliosight.normalisation import measure_intensity, unit_range
 from gliosight.study import Flag, Geometry, MrSequence, Study
 
 CHANNELS = (MrSequence.T1, MrSequence.FLAIR, MrSequence.T1C)

@@ -12,10 +12,11 @@ import pytest
 from gliosight.card import InputRecipe
 from gliosight.decide import decide
 from gliosight.errors import LimitExceededError
-from gliosight.head import find_head, measure_intensity, unit_range
+from gliosight.head import find_head
 from gliosight.infer.model import Model
 from gliosight.maps import Maps
 from gliosight.measure import measure
+from gliosight.normalisation import measure_intensity, unit_range
 from gliosight.phantom import Phantom
 from gliosight.pipeline import Settings, analyze_study
 from gliosight.prepare import _shows_something, prepare
@@ -172,13 +173,14 @@ def test_a_statistic_needs_no_more_than_a_sample(shape: tuple[int, int, int]) ->
 
 
 def test_larger_volumes_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    import gliosight.head as module
+    from gliosight import head as heads
+    from gliosight import normalisation
 
     values = make_volume((40, 200, 200), dtype="int16")
     head = find_head(values)
     whole, wide = measure_intensity(values, head), unit_range(values, head)
-    monkeypatch.setattr(module, "MOST_COARSE", 2**12)
-    monkeypatch.setattr(module, "MOST_SAMPLED", 2**15)
+    monkeypatch.setattr(heads, "MOST_COARSE", 2**12)
+    monkeypatch.setattr(normalisation, "MOST_SAMPLED", 2**15)
     assert (find_head(values) == head).mean() > 0.9
     coarse, narrow = measure_intensity(values, head), unit_range(values, head)
     assert coarse is not None

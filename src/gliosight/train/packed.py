@@ -26,7 +26,8 @@ from gliosight.card import InputRecipe
 from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.errors import CannotWriteError, UnsupportedInputError, printable
-from gliosight.head import find_head, head_box, measure_intensity, unit_range
+from gliosight.head import find_head, head_box
+from gliosight.normalisation import measure_intensity, unit_range
 from gliosight.prepare import CHANNELS, Frame, frame_of
 from gliosight.study import MrSequence
 from gliosight.train.anatomy import (

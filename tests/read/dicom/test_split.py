@@ -202,13 +202,13 @@ def test_hundreds_of_frames_of_forty_times(monkeypatch: pytest.MonkeyPatch) -> N
         for z in range(12)
     ]
     looked: list[int] = []
-    real = split._places
+    real = split.ranks_of
 
     def counted(frames: Sequence[Frame]) -> list[int]:
         looked.append(len(frames))
         return real(frames)
 
-    monkeypatch.setattr(split, "_places", counted)
+    monkeypatch.setattr(split, "ranks_of", counted)
     assert len(series_in([enhanced(frames, ENHANCED_FLAIR)])) == 40
     # Each frame a few times, and not once for every time of all.
     assert sum(looked) <= 4 * len(frames)

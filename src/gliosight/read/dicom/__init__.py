@@ -6,5 +6,6 @@ each position, ordered along their normal. Every header is read once, by `instan
 opens a file again but for the pixels of the frames that were chosen.
 
 ``files`` → ``instances`` headers → ``acquisition`` frames → ``grouping`` of instances to series →
-``split`` into stacks → ``series``; ``rules`` say what they show → ``choose`` FLAIR, T1 and T1C → ``study``.
+``split`` into stacks, in ``order`` → ``series``; ``rules`` say what they show → ``choose`` FLAIR, T1 and
+T1C → ``study``.
 """

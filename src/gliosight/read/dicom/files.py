@@ -27,7 +27,7 @@ from gliosight.read.dicom.instances import (
     open_pixels,
     read_instance,
 )
-from gliosight.read.dicom.split import SAME_POSITION
+from gliosight.read.dicom.order import SAME_POSITION
 from gliosight.read.limits import Budget, cannot_read
 
 # The oddity of an instance of which there was a copy under other UIDs.

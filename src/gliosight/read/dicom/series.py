@@ -24,19 +24,10 @@ from gliosight.read.dicom.elements import integer, stored
 from gliosight.read.dicom.files import EXPORTED_TWICE
 from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
 from gliosight.read.dicom.instances import MR_IMAGES, Instance, is_lossy, is_mr_image, refusal
+from gliosight.read.dicom.order import gaps_of, geometry_of, in_order, is_placed, order_of
 from gliosight.read.dicom.pixels import unreadable_value
 from gliosight.read.dicom.rules import Identified, identify
-from gliosight.read.dicom.split import (
-    Part,
-    gaps_of,
-    geometry_of,
-    image_kind,
-    in_order,
-    is_placed,
-    order_of,
-    split,
-    why_no_stack,
-)
+from gliosight.read.dicom.split import Part, image_kind, split, why_no_stack
 from gliosight.read.flags import flag
 from gliosight.study import Flag, Geometry
 

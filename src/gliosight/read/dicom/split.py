@@ -1,15 +1,12 @@
-"""The stacks of one series: which frames belong together, their order and place (read stage, DICOM).
+"""The stacks of one series: which frames belong together (read stage, DICOM).
 
 What differs in direction, size or kind of image is split at once; echo, time, diffusion weighting and the
 like only where positions repeat, by the tag that explains the repetition (dimensions of PS3.3 section
-C.7.6.17 and their classic counterparts). A number that merely counts slices explains nothing. Slices are
-ordered by ImagePositionPatient along the normal. DICOM's patient coordinates are LPS (PS3.3 section
-C.7.6.2.1.1): x and y change their sign here, and only here.
+C.7.6.17 and their classic counterparts). A number that merely counts slices explains nothing.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,21 +17,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError
-from gliosight.read.dicom.acquisition import Acquisition, Frame, frame_count
+from gliosight.read.dicom.acquisition import Acquisition, Frame
 from gliosight.read.dicom.elements import number, stored
+from gliosight.read.dicom.order import (
+    LEAST_SPACING,
+    MOST_SPACING,
+    SAME_POSITION,
+    along_normal,
+    geometry_of,
+    is_placed,
+    lean_of,
+    ranks_of,
+    usual_step,
+)
 from gliosight.read.dicom.words import IMAGE_TYPES
-from gliosight.read.flags import flag
-from gliosight.read.grid import UnusableAffineError, check_extent
-from gliosight.study import EVEN_WITHIN, Flag, Geometry
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
-LPS_TO_RAS = np.array([-1.0, -1.0, 1.0])
-# Directions within this angle are one, pixel spacings within this part, positions within so many mm.
+# Directions within this angle are one, pixel spacings within this part.
 SAME_DIRECTION = np.cos(np.deg2rad(1.0))
 SAME_SPACING = 0.002
-SAME_POSITION = 0.02
 # With more directions than this, the frames are no stacks but turned views.
 MOST_DIRECTIONS = 12
 # A sequence has at least so many slices.
@@ -46,12 +49,6 @@ ONE_PROTOCOL = 1.3
 EVEN_STEPS, OVERLAP = 0.2, 0.1
 # Between two scans nothing is acquired for so long: seconds, and times what lies between slices.
 LEAST_PAUSE, PAUSE = 20.0, 5.0
-# Spacings outside of this are no head's, mm.
-LEAST_SPACING, MOST_SPACING = 0.1, 20.0
-# Slices are tilted when their origins lean from the normal by more than this, degrees.
-TILTED_FROM = 1.0
-# A gap counts as missing slices when it is this close to a multiple of the usual one, as a part of it.
-MULTIPLE_WITHIN = 0.2
 # Slices of several series are one stack: no closer than this part of their usual or stated distance, no
 # further apart than this many of them, in all no wider than this many times what headers state, and no
 # further off their line, mm.
@@ -229,7 +226,7 @@ def _is_one_direction(first: NDArray[np.float64], second: NDArray[np.float64]) -
 def _protocols(frames: Sequence[Frame]) -> list[Hashable]:
     """Keys by kind of pulses and contrast medium, and by TR, TE and TI where these are far apart."""
     if is_placed(frames):
-        counts = set(Counter(_places(frames)).values())
+        counts = set(Counter(ranks_of(frames)).values())
         if len(counts) == 1 and counts != {
             1
         }:  # echoes and the like: each place as often as another
@@ -257,7 +254,7 @@ def _acquisitions(frames: Sequence[Frame]) -> list[Hashable]:
     That is where each of the groups is evenly spaced, they reach over each other, and together they are not
     even, or overlap by more than slices do.
     """
-    along = _along(frames)
+    along = along_normal(frames)
     known = [frame.thickness for frame in frames if frame.thickness is not None]
     thick = float(np.median(known)) if known else 0.0
     times = [frame.acquisition.acquired for frame in frames]
@@ -319,7 +316,7 @@ def _by_size(part: Part) -> list[Part]:
         frame.position is not None for frame in part.frames
     ):
         # Scans of one place, and no odd frames among those of one scan?
-        along = _along(part.frames)
+        along = along_normal(part.frames)
         if _reach_over([along[[size == other for size in sizes]] for other in counts]):
             return _grouped(part, sizes, "matrix")
     usual = counts.most_common(1)[0][0]
@@ -335,7 +332,7 @@ def _by_size(part: Part) -> list[Part]:
 
 def _by_repetition(part: Part) -> list[Part]:
     """Split where positions repeat, by the first tag that tells the repetitions apart."""
-    places = _places(part.frames)
+    places = ranks_of(part.frames)
     most = max(Counter(places).values())
     if most == 1:
         return [part]
@@ -457,59 +454,6 @@ STEPS: tuple[Step, ...] = (
 STEPS_WITHOUT_PLACES: tuple[Step, ...] = (_by("protocol", _protocols), _by_size)
 
 
-# Order and place.
-
-
-def is_placed(frames: Sequence[Frame]) -> bool:
-    """Whether every frame has a position and a direction."""
-    return all(frame.position is not None and frame.orientation is not None for frame in frames)
-
-
-def _along(frames: Sequence[Frame]) -> NDArray[np.float64]:
-    """Positions along the normal of the first frame, LPS (PS3.3 section C.7.6.2.1.1), mm."""
-    orientation = frames[0].orientation
-    if orientation is None:
-        return np.arange(len(frames), dtype=np.float64)
-    normal = np.cross(orientation[:3], orientation[3:])
-    positions = np.array([frame.position for frame in frames], dtype=np.float64)
-    return np.asarray(positions @ (normal / np.linalg.norm(normal)))
-
-
-def _places(frames: Sequence[Frame]) -> list[int]:
-    """For each frame the rank of its position along the normal; equal where positions are one."""
-    along = _along(frames)
-    order = np.argsort(along, kind="stable")
-    new = np.diff(along[order], prepend=along[order[0]]) > SAME_POSITION
-    places = np.empty(len(frames), dtype=np.intp)
-    places[order] = np.cumsum(new)
-    return [int(place) for place in places]
-
-
-def order_of(frames: Sequence[Frame]) -> tuple[str, list[float]] | None:
-    """What orders slices whose positions are unknown: a keyword and its values, each there once.
-
-    ``None`` where nothing does. A guess in either case: who uses it says so.
-    """
-    for keyword in ("SliceLocation", "InstanceNumber"):
-        values = [number(stored(frame.instance.header, keyword)) for frame in frames]
-        known = [value for value in values if value is not None]
-        if len(set(known)) == len(frames):
-            return keyword, known
-    if all(frame_count(frame.instance) > 1 for frame in frames):  # in this order already
-        return "frame number", [float(rank) for rank in range(len(frames))]
-    return None
-
-
-def in_order(frames: Sequence[Frame]) -> tuple[Frame, ...]:
-    """Frames by their position along the normal; where one of them has no place, as `order_of` says."""
-    if is_placed(frames):
-        ranks: Sequence[float] | NDArray[np.float64] = _along(frames)
-    else:
-        order = order_of(frames)
-        ranks = [0.0] * len(frames) if order is None else order[1]
-    return tuple(frames[int(index)] for index in np.argsort(ranks, kind="stable"))
-
-
 def why_no_stack(frames: Sequence[Frame]) -> str:
     """Why frames that name several series are not one stack; ``""`` where they lie slice beside slice.
 
@@ -523,10 +467,10 @@ def why_no_stack(frames: Sequence[Frame]) -> str:
     _, directions = _alike([frame.orientation for frame in frames], _is_one_direction, 1)
     if directions > 1 or len(set(_spacings(frames))) > 1:
         return "their directions or pixel sizes differ"
-    along = _along(frames)
+    along = along_normal(frames)
     order = np.argsort(along, kind="stable")
     steps = np.diff(along[order])
-    usual = _usual(steps)
+    usual = usual_step(steps)
     header, thick = frames[0].instance.header, max(frame.thickness or 0.0 for frame in frames)
     stated = number(stored(header, "SpacingBetweenSlices"), LEAST_SPACING, MOST_SPACING)
     if steps.min() < max(SAME_POSITION, CLOSEST * max(usual, stated or thick)):
@@ -537,94 +481,6 @@ def why_no_stack(frames: Sequence[Frame]) -> str:
     geometry, problem = geometry_of([frames[int(index)] for index in order])
     if geometry is None:
         return "their positions make no sense" if problem is None else problem.message
-    if len(frames) > 2 and _lean(geometry)[1] > MOST_OFF:
+    if len(frames) > 2 and lean_of(geometry)[1] > MOST_OFF:
         return "they are shifted against each other"
     return ""
-
-
-def geometry_of(frames: Sequence[Frame]) -> tuple[Geometry | None, Flag | None]:
-    """Geometry of frames in order and of one direction, RAS+ mm, or the flag that says why they have none.
-
-    ``row_direction`` is the second triple of ImageOrientationPatient: that in which the row index grows.
-    """
-    first, placed = frames[0], is_placed(frames)
-    if first.orientation is None or first.spacing is None or not placed:
-        why = "position, orientation or pixel spacing is missing or makes no sense"
-        if not placed and len(frames) > 1 and (order := order_of(frames)) is not None:
-            why += f"; the slices are in the order of their {order[0]}"
-        return None, _no_geometry(why)
-    across, down = (first.orientation[k : k + 3] * LPS_TO_RAS for k in (0, 3))
-    across = across / np.linalg.norm(across)
-    down = down - (down @ across) * across
-    origins = np.array([frame.position for frame in frames], dtype=np.float64) * LPS_TO_RAS
-    geometry = Geometry(
-        origins, down / np.linalg.norm(down), across, first.spacing, first.thickness
-    )
-    spacings = [*first.spacing, *([geometry.slice_spacing] if geometry.slice_spacing else [])]
-    if not LEAST_SPACING <= min(spacings) <= max(spacings) <= MOST_SPACING * (1 + 1e-6):
-        words = " x ".join(f"{spacing:.3g}" for spacing in spacings)
-        return None, _no_geometry(f"a spacing of {words} mm does not fit a head")
-    try:
-        check_extent(geometry, (first.acquisition.rows or 0, first.acquisition.columns or 0))
-    except UnusableAffineError as error:
-        return None, _no_geometry(str(error))
-    return geometry, None
-
-
-def _no_geometry(why: str) -> Flag:
-    message = f"Millimetres are unknown, since {why}; sizes are in pixels, sides unknown."
-    return flag("NO_GEOMETRY", message)
-
-
-def gaps_of(geometry: Geometry) -> list[Flag]:
-    """Flags for a single slice, missing slices, uneven gaps and tilt."""
-    if geometry.slices == 1:
-        known = geometry.slice_thickness
-        distance = f"its thickness, {known:.3g} mm, stands for" if known else "nothing tells"
-        return [flag("SINGLE_SLICE", f"A single slice: {distance} the distance to the next.")]
-    steps = np.diff(geometry.slice_positions)
-    usual = _usual(steps)
-    parts = steps / usual
-    whole = np.rint(parts)
-    missing = (whole >= 2) & (np.abs(parts - whole) <= MULTIPLE_WITHIN)
-    flags = []
-    if missing.any():
-        count = int((whole[missing] - 1).sum())
-        where = ", ".join(f"{int(k)} and {int(k) + 1}" for k in np.flatnonzero(missing)[:3])
-        message = (
-            f"{'1 slice is' if count == 1 else f'{count} slices are'} missing (between slices "
-            f"{where}); nothing is filled in, and volumes are lower bounds."
-        )
-        flags.append(flag("MISSING_SLICES", message))
-    lean, off = _lean(geometry)
-    if lean > TILTED_FROM:
-        message = f"The slices are shifted against each other as by a tilt of {lean:.1f} degrees."
-        flags.append(flag("GANTRY_TILT", message))
-    rest = np.abs(parts[~missing] - 1).max(initial=0.0)
-    if rest > EVEN_WITHIN or off > EVEN_WITHIN * usual:
-        even = steps[~missing]
-        message = (
-            f"The distance between slices is uneven, {even.min():.2f} to {even.max():.2f} mm; "
-            "positions are kept as they are."
-        )
-        flags.append(flag("UNEVEN_SPACING", message))
-    return flags
-
-
-def _usual(steps: NDArray[np.float64]) -> float:
-    # The lower of two middle ones: a gap left by a missing slice is never the usual one.
-    return float(np.percentile(steps, 50, method="lower"))
-
-
-def _lean(geometry: Geometry) -> tuple[float, float]:
-    """Angle (degrees) between the way from slice to slice and the normal, and the largest shift off it, mm.
-
-    The way is the straight line through the origins that fits best.
-    """
-    positions = geometry.slice_positions
-    aside = geometry.origins - np.outer(positions, geometry.normal)
-    z = positions - positions.mean()
-    aside = aside - aside.mean(axis=0)
-    slope = (z @ aside) / (z @ z)
-    off = float(np.linalg.norm(aside - np.outer(z, slope), axis=1).max())
-    return math.degrees(math.atan(float(np.linalg.norm(slope)))), off
