@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
-import traceback
-import warnings
-from collections.abc import Callable
-from functools import partial
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -30,56 +29,64 @@ from gliosight.files import (
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="processes as POSIX has them")
 WHOLE = {"a": "new", "mask/a": "new", "result.json": "new"}
-BEFORE = ["nothing", "an empty folder", "a result"]
+
+# A process that writes to a target and is killed just before it makes its n-th change to the disk.
+KILLED = """
+import os, signal, sys, tempfile
+from pathlib import Path
+from gliosight import files
+
+kind, target, step = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 
+def count(event, arguments):
+    global step
+    writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+    if event in CHANGES or writes:
+        step -= 1
+        if step == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-def write(out: Path) -> None:
-    with whole_folder(out, lambda: None, last="result.json") as folder:
-        (folder / "a").write_text("new")
-        (folder / "mask").mkdir()
-        (folder / "mask" / "a").write_text("new")
-        (folder / "result.json").write_text("new")
+def write(folder):
+    (folder / "a").write_text("new")
+    (folder / "mask").mkdir()
+    (folder / "mask" / "a").write_text("new")
+    (folder / "result.json").write_text("new")
 
-
-def write_table(path: Path) -> None:
-    with whole_file(path, overwrite=True) as partial:
-        partial.write_text("new")
-
-
-def ended(work: Callable[[], object], step: int = 0, number: int = signal.SIGKILL) -> bool:
-    """Work in a child that gets a signal before its n-th change to the disk; whether it came to its end."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # threads of other tests, which the child does not need
-        child = os.fork()
-    if child:
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        assert code in (0, 3, -number)
-        return code == 0
-    steps = 0
-
-    def count(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal steps
-        writes = event == "open" and int(str(arguments[2])) & (os.O_WRONLY | os.O_RDWR)
-        if event in CHANGES or writes:
-            steps += 1
-            if steps == step:
-                os.kill(os.getpid(), number)
-
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def run():
     sys.addaudithook(count)
-    try:
-        work()
-    except KeyboardInterrupt:
-        os._exit(3)
-    except BaseException:  # noqa: BLE001 - the child must not go on as the tests
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
+    if kind == "recover":
+        files.recover(target)
+    elif kind == "folder":
+        with files.whole_folder(target, lambda: None, last="result.json") as folder:
+            write(folder)
+    elif kind == "file":
+        with files.whole_file(target, overwrite=True) as path:
+            path.write_text("new")
+    else:
+        tempfile.tempdir = str(target)
+        files.remove_abandoned_temporaries()
+        with files.temporary_folder() as folder:
+            write(folder)
+
+run()
+"""
 
 
-def content(folder: Path) -> dict[str, str]:
-    """Every file below a folder that is in no working folder, with what it holds."""
+def _run(kind: str, target: Path, step: int = 0) -> bool:
+    """Run such a process; whether it came to its end."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, kind, str(target), str(step)],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode == 0
+
+
+def _content(folder: Path) -> dict[str, str]:
+    """Every file below a folder that is not hidden, with what it holds."""
     return {
         path.relative_to(folder).as_posix(): path.read_text()
         for path in folder.rglob("*")
@@ -87,75 +94,134 @@ def content(folder: Path) -> dict[str, str]:
     }
 
 
-def names(folder: Path) -> list[str]:
+def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def prepare(out: Path, before: str) -> dict[str, str]:
-    """What lies at the target before a run."""
-    out.parent.mkdir(exist_ok=True)
-    if before != "nothing":
+@POSIX
+@pytest.mark.parametrize("before", ["nothing", "an empty folder", "a result"])
+def test_a_folder_survives_a_kill_at_every_step(before: str, tmp_path: Path) -> None:
+    steps, ended = 0, False
+    while not ended:
+        steps += 1
+        assert steps < 100
+        place = tmp_path / str(steps)
+        place.mkdir()
+        out = place / "out"
+        earlier = {"a": "old", "mask/b": "old"} if before == "a result" else {}
+        if before != "nothing":
+            out.mkdir()
+        for name, text in earlier.items():
+            (out / name).parent.mkdir(exist_ok=True)
+            (out / name).write_text(text)
+        ended = _run("folder", out, steps)
+        # A half of it is never taken for a result, which result.json makes it.
+        left = _content(out) if out.exists() else {}
+        assert left in (earlier, WHOLE, {}) or "result.json" not in left
+        recover(out)
+        assert (_content(out) if out.exists() else {}) in (earlier, WHOLE)
+        assert _names(place) in (["out"], [] if before == "nothing" else ["out"])
+        assert _run("folder", out)
+        assert _content(out) == WHOLE
+        assert _names(place) == ["out"]
+        assert _names(out) == ["a", "mask", "result.json"]
+    assert steps > 10
+
+
+INTERRUPTED = """
+import json, os, shutil, signal, sys
+from pathlib import Path
+from gliosight import files
+
+CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}
+step = 0
+
+def count(event, arguments):
+    global step
+    if event in CHANGES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+        step -= 1
+        if step == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.addaudithook(count)
+# A shell that runs the tests in the background has children ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+place, left, number = Path(sys.argv[1]), [], 0
+while step <= 0:
+    number += 1
+    (place / str(number)).mkdir()
+    out = place / str(number) / "out"
+    if sys.argv[2] != "nothing":
         out.mkdir()
-    earlier = {"a": "old", "mask/b": "old"} if before == "a result" else {}
-    for name, text in earlier.items():
-        (out / name).parent.mkdir(exist_ok=True)
-        (out / name).write_text(text)
-    return earlier
+    if sys.argv[2] == "a result":
+        (out / "result.json").write_text("old")
+    step = number
+    try:
+        with files.whole_folder(out, lambda: None, last="result.json") as folder:
+            (folder / "result.json").write_text("new")
+    except KeyboardInterrupt:
+        pass
+    assert not [path for path in out.parent.rglob("*") if "partial" in path.name], number
+    left.append([path.read_text() for path in out.glob("*")])
+print(json.dumps(left))
+"""
 
 
 @POSIX
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("before", BEFORE)
-def test_a_folder_survives_a_kill_or_ctrl_c_at_every_step(
-    before: str, number: int, tmp_path: Path
+@pytest.mark.parametrize("before", ["nothing", "an empty folder", "a result"])
+def test_an_interrupt_at_every_step_leaves_no_working_folder(before: str, tmp_path: Path) -> None:
+    call = [sys.executable, "-c", INTERRUPTED, str(tmp_path), before]
+    done = subprocess.run(call, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    left = json.loads(done.stdout)
+    assert len(left) > 8
+    assert all(one in ([], ["old"], ["new"]) for one in left)
+    assert left[0] == (["old"] if before == "a result" else [])
+    assert left[-1] == ["new"]
+
+
+@pytest.mark.parametrize("step", ["_undo", "_empty"])
+def test_an_interrupt_before_the_first_write_leaves_no_working_folder(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for step in range(1, 100):
-        out = tmp_path / str(step) / "out"
-        earlier = prepare(out, before)
-        done = ended(partial(write, out), step, number)
-        # A half of it is never taken for a result, which result.json makes it.
-        left = content(out.parent)
-        assert "out/result.json" not in left or content(out) == WHOLE
-        if number == signal.SIGINT:
-            assert not list(out.parent.rglob("*partial*"))
-        recover(out)
-        assert (content(out) if out.exists() else {}) in (earlier, WHOLE)
-        assert names(out.parent) in (["out"], [] if before == "nothing" else ["out"])
-        write(out)
-        assert content(out.parent) == {f"out/{name}": text for name, text in WHOLE.items()}
-        assert names(out) == ["a", "mask", "result.json"]
-        if done:
-            break
-    assert 10 < step < 99
+    real = getattr(files, step)
+
+    def interrupted(*_: object) -> None:
+        monkeypatch.setattr(files, step, real)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, step, interrupted)
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "out", lambda: None):
+        pass
+    assert _names(tmp_path) == []
 
 
 @POSIX
 def test_the_earlier_result_survives_a_kill_while_it_is_put_back(tmp_path: Path) -> None:
     """The one moment when it is nowhere in its place: between the two renames."""
-    for step in range(1, 100):
-        out = tmp_path / str(step) / "out"
-        between_the_renames(out)
-        done = ended(partial(recover, out), step)
+    steps, ended = 0, False
+    while not ended:
+        steps += 1
+        place = tmp_path / str(steps)
+        out, work = place / "out", place / ".out.partial-gliosight"
+        for folder, text in ((work / "new", "new"), (work / "old", "old")):
+            folder.mkdir(parents=True)
+            (folder / "result.json").write_text(text)
+        (work / "owner").write_bytes(files._MARK + b"1\n")
+        ended = _run("recover", out, steps)
         recover(out)
-        assert content(out) == {"result.json": "old"}
-        assert names(out.parent) == ["out"]
-        if done:
-            break
-    assert 3 < step < 99
+        assert _content(out) == {"result.json": "old"}
+        assert _names(place) == ["out"]
+    assert steps > 3
 
 
-def between_the_renames(out: Path) -> Path:
-    work = out.with_name(".out.partial-gliosight")
-    for name in ("new", "old"):
-        (work / name).mkdir(parents=True)
-        (work / name / "result.json").write_text(name)
-    (work / "owner").touch()
-    return work
-
-
+@POSIX
 def test_the_earlier_result_is_never_the_price_of_what_came_into_its_place(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    work = between_the_renames(out)
+    out, work = tmp_path / "out", tmp_path / ".out.partial-gliosight"
+    for folder in (work / "new", work / "old"):
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(folder.name)
+    (work / "owner").write_bytes(files._MARK + b"1\n")
     out.mkdir()
     (out / "thesis.tex").write_text("years")
     with pytest.raises(CannotWriteError, match="cannot be put back") as caught:
@@ -165,66 +231,68 @@ def test_the_earlier_result_is_never_the_price_of_what_came_into_its_place(tmp_p
     assert (out / "thesis.tex").read_text() == "years"
     (out / "thesis.tex").unlink()
     recover(out)  # into an empty folder it goes
-    assert content(tmp_path) == {"out/result.json": "old"}
+    assert _content(tmp_path) == {"out/result.json": "old"}
 
 
 @POSIX
 @pytest.mark.parametrize("before", ["", "old"])
 def test_a_file_survives_a_kill_at_every_step(before: str, tmp_path: Path) -> None:
-    for step in range(1, 100):
-        table = tmp_path / str(step) / "studies.csv"
-        table.parent.mkdir()
+    steps, ended = 0, False
+    while not ended:
+        steps += 1
+        place = tmp_path / str(steps)
+        place.mkdir()
+        table = place / "studies.csv"
         if before:
             table.write_text(before)
-        done = ended(partial(write_table, table), step)
+        ended = _run("file", table, steps)
         assert (table.read_text() if table.exists() else "") in (before, "new")
-        write_table(table)
-        assert content(table.parent) == {"studies.csv": "new"}
-        assert names(table.parent) == ["studies.csv"]
-        if done:
-            break
-    assert 3 < step < 99
+        assert _run("file", table)
+        assert table.read_text() == "new"
+        assert _names(place) == ["studies.csv"]
+    assert steps > 3
 
 
 @POSIX
-def test_a_temporary_folder_of_a_killed_run_goes_with_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def unpack() -> None:
-        remove_abandoned_temporaries()
-        with temporary_folder() as folder:
-            (folder / "patient").write_text("data")
-
-    for step in range(1, 100):
-        monkeypatch.setattr("tempfile.tempdir", str(tmp_path / str(step)))
-        (tmp_path / str(step)).mkdir()
-        done = ended(unpack, step)
-        unpack()
-        assert names(tmp_path / str(step)) == []
-        if done:
-            break
-    assert 5 < step < 99
+def test_a_temporary_folder_of_a_killed_run_goes_with_the_next(tmp_path: Path) -> None:
+    steps, ended = 0, False
+    while not ended:
+        steps += 1
+        place = tmp_path / str(steps)
+        place.mkdir()
+        ended = _run("temporary", place, steps)
+        assert _run("temporary", place)
+        assert _names(place) == []
+    assert steps > 5
 
 
-def test_a_temporary_folder_is_the_users_own_and_others_stay(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    (tmp_path / "gliosight-unpacked-mine").mkdir()
-    (tmp_path / "gliosight-unpacked-mine" / "thesis.tex").write_text("years")
-    (tmp_path / "gliosight-abc").mkdir()
-    with temporary_folder() as first:
-        (first / "patient").write_text("data")
-        assert first.stat().st_mode & 0o777 == 0o700
-        remove_abandoned_temporaries()  # as another run would
-        assert (first / "patient").read_text() == "data"
-    assert content(tmp_path) == {"gliosight-unpacked-mine/thesis.tex": "years"}
-    assert names(tmp_path) == ["gliosight-abc", "gliosight-unpacked-mine"]
+FOREIGN = [
+    ".out.partial-1",
+    ".out.old-1",
+    ".out.partial-gliosight-notes",
+    ".other.partial-gliosight",
+    ".out.gliosight",
+]
+
+
+def test_hidden_folders_of_others_stay(tmp_path: Path) -> None:
+    for name in FOREIGN:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.tex").write_text("years")
+        os.utime(tmp_path / name, (0, 0))
+    for _ in range(2):
+        with whole_folder(tmp_path / "out", lambda: None) as folder:
+            (folder / "result.json").touch()
+    assert _names(tmp_path) == sorted([*FOREIGN, "out"])
+    assert all((tmp_path / name / "thesis.tex").read_text() == "years" for name in FOREIGN)
 
 
 @pytest.mark.parametrize(
     "kind",
-    ["folder", "with an owner", "file", "link", "dead link", pytest.param("a FIFO", marks=POSIX)],
+    [
+        *("folder", "with an owner", "file", "link", "dead link"),
+        *(pytest.param(kind, marks=POSIX) for kind in ("a FIFO", "an empty owner")),
+    ],
 )
 @pytest.mark.parametrize("at", ["beside", "inside"])
 def test_what_only_has_the_working_folders_name_is_not_ours(
@@ -243,48 +311,56 @@ def test_what_only_has_the_working_folders_name_is_not_ours(
         work.symlink_to(elsewhere)
     elif kind == "dead link":
         work.symlink_to(tmp_path / "nowhere")
-    elif kind == "a FIFO":
-        work.mkdir()
-        os.mkfifo(work / "owner")
     else:
-        work.mkdir()
-        (work / "thesis.tex").write_text("years")
+        work.mkdir(mode=0o755)
+        if kind == "a FIFO":
+            os.mkfifo(work / "owner")
+        elif kind == "an empty owner":
+            (work / "owner").touch(mode=0o644)
+        else:
+            (work / "thesis.tex").write_text("years")
         if kind == "with an owner":
             (work / "owner").write_text("Jane")
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(CannotWriteError) as caught:
-        write(out)
-    assert kind == "a FIFO" or caught.value.where == work.name
+
+    def write() -> None:
+        with whole_folder(out, lambda: None):
+            pass
+
+    with pytest.raises(CannotWriteError, match="did not write") as caught:
+        write()
+    assert caught.value.where == work.name
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_hidden_folders_of_others_stay(tmp_path: Path) -> None:
-    foreign = [".out.partial-1", ".out.partial-gliosight-notes", ".other.partial-gliosight"]
-    for name in foreign:
-        (tmp_path / name).mkdir()
-    for _ in range(2):
-        write(tmp_path / "out")
-    assert names(tmp_path) == sorted([*foreign, "out"])
-
-
-@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize("before", ["nothing", "an empty folder", "a result"])
 def test_of_two_runs_with_one_target_one_writes(before: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(out, before)
+    if before != "nothing":
+        out.mkdir()
+    if before == "a result":
+        (out / "old").touch()
+
+    def write() -> None:
+        with whole_folder(out, lambda: None):
+            pass
+
     with whole_folder(out, lambda: None, last="result.json") as folder:
         (folder / "result.json").write_text("first")
-        for second in (write, recover):
-            with pytest.raises(CannotWriteError, match="another run") as caught:
-                second(out)
-            assert (caught.value.exit_code, caught.value.where) == (7, "out")
-    assert content(tmp_path) == {"out/result.json": "first"}
-    assert names(tmp_path) == ["out"]
+        with pytest.raises(CannotWriteError, match="another run") as caught:
+            write()
+        assert (caught.value.exit_code, caught.value.where) == (7, "out")
+        with pytest.raises(CannotWriteError, match="another run"):
+            recover(out)
+    assert _content(out) == {"result.json": "first"}
+    assert _names(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("before", ["nothing", "an empty folder"])
 def test_of_many_runs_at_once_one_wins_whole(before: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    prepare(out, before)
+    if before != "nothing":
+        out.mkdir()
     start = threading.Barrier(8)
     outcomes: list[str] = []
 
@@ -292,7 +368,7 @@ def test_of_many_runs_at_once_one_wins_whole(before: str, tmp_path: Path) -> Non
         if out.exists() and not files.is_empty(out):
             raise CannotWriteError("not empty")
 
-    def run(number: int) -> None:
+    def write(number: int) -> None:
         start.wait()
         try:
             with whole_folder(out, check, last="result.json") as folder:
@@ -303,33 +379,34 @@ def test_of_many_runs_at_once_one_wins_whole(before: str, tmp_path: Path) -> Non
         else:
             outcomes.append("written")
 
-    threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
     assert sorted(outcomes) == ["refused"] * 7 + ["written"]
-    assert len(set(content(out).values())) == 1
-    assert names(out) == ["a", "b", "result.json"]
-    assert names(tmp_path) == ["out"]
+    assert len(set(_content(out).values())) == 1
+    assert _names(out) == ["a", "b", "result.json"]
+    assert _names(tmp_path) == ["out"]
 
 
 def test_what_appears_in_an_empty_folder_meanwhile_stays(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
 
-    def run() -> None:
+    def write() -> None:
         with whole_folder(out, lambda: None) as folder:
+            (folder / "a").write_text("new")
             (folder / "b").write_text("new")
             (out / "b").write_text("mine")
 
-    with pytest.raises(CannotWriteError, match="File exists"):
-        run()
-    assert content(out) == {"b": "mine"}
-    assert names(out) == ["b"]
+    with pytest.raises(CannotWriteError, match="something has appeared"):
+        write()
+    assert _content(out) == {"b": "mine"}
+    assert _names(out) == ["b"]
 
 
-def test_where_there_are_no_locks_a_working_folder_is_somebodys(
+def test_where_there_are_no_locks_the_process_decides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on some network file systems."""
@@ -338,39 +415,50 @@ def test_where_there_are_no_locks_a_working_folder_is_somebodys(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    write(tmp_path / "out")
     work = tmp_path / ".out.partial-gliosight"
     work.mkdir()
-    (work / "owner").touch()
-    with pytest.raises(CannotWriteError, match=r"if none runs, remove \.out\.partial"):
+    (work / "owner").write_bytes(files._MARK + b"%d\n" % os.getpid())
+    with pytest.raises(CannotWriteError, match="another run"):
         recover(tmp_path / "out")
-    assert names(tmp_path) == [work.name, "out"]
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        pass
+    (work / "owner").write_bytes(files._MARK + b"%d\n" % child.pid)
+    with whole_file(tmp_path / "out") as path:
+        path.touch()
+    assert _names(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
 def test_a_file_on_a_full_disk_leaves_the_earlier_one_alone(error: int, tmp_path: Path) -> None:
     (tmp_path / "studies.csv").write_text("old")
 
-    def run() -> None:
+    def write() -> None:
         with whole_file(tmp_path / "studies.csv", overwrite=True) as path:
             path.write_text("ne")
             raise OSError(error, os.strerror(error))
 
     with pytest.raises(CannotWriteError, match=os.strerror(error)):
-        run()
-    assert content(tmp_path) == {"studies.csv": "old"}
-    assert names(tmp_path) == ["studies.csv"]
+        write()
+    assert _content(tmp_path) == {"studies.csv": "old"}
+    assert _names(tmp_path) == ["studies.csv"]
 
 
-@pytest.mark.parametrize(
-    ("path", "remedy"),
-    [("nowhere/mask.nii.gz", "make the folder above it"), ("/proc/x.csv", "choose another -o")],
-)
-def test_a_file_that_cannot_be_made_says_what_to_do(path: str, remedy: str, tmp_path: Path) -> None:
-    with pytest.raises(CannotWriteError) as caught:
-        write_table(tmp_path / path)
-    assert str(caught.value.remedy).startswith(remedy)
-    assert "No such file or directory" in caught.value.what
+def test_a_temporary_folder_is_the_users_own_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "gliosight-unpacked-mine").mkdir()
+    (tmp_path / "gliosight-unpacked-mine" / "thesis.tex").write_text("years")
+    (tmp_path / "gliosight-abc").mkdir()
+    with ExitStack() as stack:
+        first = stack.enter_context(temporary_folder())
+        (first / "patient").write_text("data")
+        assert first.stat().st_mode & 0o777 == 0o700
+        remove_abandoned_temporaries()  # as another run would
+        assert (first / "patient").read_text() == "data"
+    assert not first.exists()
+    assert _names(tmp_path) == ["gliosight-abc", "gliosight-unpacked-mine"]
+    assert _content(tmp_path) == {"gliosight-unpacked-mine/thesis.tex": "years"}
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,17 @@
 """Files and folders that appear whole or not at all, and safe names (domain layer).
 
-Everything is written into a hidden *working folder* first, beside the target, or inside it where the target
-is an empty folder, and renamed at the end. The working folder's name follows from the target's, and its file
-``owner`` is locked while the run lives: of two runs with one target the second ends with `CannotWriteError`,
-and the next run undoes or completes what a killed one left. A folder of that name that holds anything else
-is not touched.
+Everything is written into a *working folder* first: a hidden folder beside the target, or inside it where the
+target is an empty folder. Its name follows from the target's, so that two runs with one target meet: one of
+them works, the other ends with `CannotWriteError`. Its file ``owner`` marks it as ours and is locked for as
+long as the run lives. What a killed run left is found by the next run with that target: an earlier result is
+put back, and the rest is removed. A folder without that mark, or with a lock on it, is never touched.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import stat
@@ -21,7 +22,6 @@ import unicodedata
 import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import IO
 
 from gliosight.errors import CannotWriteError, printable
 
@@ -29,16 +29,17 @@ from gliosight.errors import CannotWriteError, printable
 LONGEST_NAME = 180
 _WORKING = ".partial-gliosight"
 _TEMPORARY = "gliosight-unpacked-"
-# In a working folder: its lock, what is written, what that replaces, and the mark that it is being moved.
-_OWNER, _NEW, _OLD, _MOVING = "owner", "new", "old", "moving"
+# In a working folder: who it belongs to, what is written, what it replaces, what goes into an empty folder.
+_OWNER, _NEW, _OLD, _FILLING = "owner", "new", "old", "filling"
+_MARK = b"gliosight working folder of process "
+# Two runs that start at once may each remove the other's folder while it is still empty.
+_TRIES = 20
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 def safe_name(text: str) -> str:
     """A study's name as a file name: separators and control characters become ``_``."""
-    clean = "".join(
-        "_" if char in '/\\:*?"<>|' or not char.isprintable() else char for char in text
-    )
+    clean = "".join("_" if one in '/\\:*?"<>|' or not one.isprintable() else one for one in text)
     # Cut by bytes, not by characters, of which one has up to four.
     short = clean.strip(" .").encode()[:LONGEST_NAME].decode(errors="ignore")
     return short.rstrip(" .") or "study"
@@ -59,23 +60,16 @@ def numbered(name: str, taken: Collection[str]) -> str:
 
 def safe_names(texts: Sequence[str]) -> list[str]:
     """Names of slices as file names that every file system tells apart."""
-    names = [safe_name(text) for text in texts]
+    names = [safe_name(one) for one in texts]
     # Two names may differ only in what a file name cannot hold.
     if len(set(map(folded, names))) < len(names):
-        return [f"{number}_{name}" for number, name in enumerate(names, start=1)]
+        return [f"{number}_{one}" for number, one in enumerate(names, start=1)]
     return names
 
 
 def absolute(path: Path) -> Path:
-    """An absolute path with a name of its own, which ``.`` and ``..`` are not; raises `OSError`."""
-    if "\0" in str(path):
-        raise OSError(errno.EINVAL, "a name cannot hold a NUL")
+    """An absolute path with a name of its own, which ``.`` and ``..`` are not."""
     return path.resolve() if path.name in ("", "..") else path.absolute()
-
-
-def nearest(path: Path) -> Path:
-    """The nearest of the folders above that exists."""
-    return next((above for above in path.parents if above.exists()), Path(path.anchor))
 
 
 def is_empty(folder: Path) -> bool:
@@ -83,46 +77,24 @@ def is_empty(folder: Path) -> bool:
     return all(path.name == _WORKING for path in folder.iterdir())
 
 
-def cannot_write(error: OSError, target: Path) -> CannotWriteError:
-    """The system's error as ours."""
-    remedy = "choose another -o"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = f"make room, or {remedy}"
-    elif error.errno == errno.ENOENT and not target.parent.exists():
-        remedy = f"make the folder above it, or {remedy}"
-    return CannotWriteError(
-        f"cannot write the output: {error.strerror or error}",
-        where=printable(target.name or str(target)),
-        remedy=f"{remedy}; nothing was left behind",
-    )
-
-
-@contextlib.contextmanager
-def writing(target: Path) -> Iterator[None]:
-    """Within it, what the system says of the target is raised as `CannotWriteError`."""
-    try:
-        yield
-    except CannotWriteError:
-        raise
-    except OSError as error:
-        raise cannot_write(error, target) from error
+def check_working_folder(target: Path) -> None:
+    """Raise `OSError` where the name of the working folder would be too long."""
+    _beside(target).exists()
 
 
 def recover(target: Path) -> None:
-    """Undo or complete what a killed run with this target left half done.
+    """Undo what a killed run with this target left half done.
 
     Raises
     ------
     CannotWriteError
         Another run is writing there now, or an earlier result cannot be put back.
+    OSError
     """
-    with writing(target):
-        target = absolute(target)
-        for work in (_beside(target), *([target / _WORKING] if target.is_dir() else [])):
-            with contextlib.suppress(FileNotFoundError):
-                work.lstat()  # raises where the longer name does not fit any more
-                with _claimed(work, target):
-                    pass
+    for work in (_beside(target), target / _WORKING):
+        if os.path.lexists(work):
+            with _claimed(work, target):
+                pass
 
 
 @contextlib.contextmanager
@@ -137,7 +109,7 @@ def whole_folder(
         Not there, or a folder. One that holds something is replaced as a whole. An empty one stays itself,
         with its owner and its rights, and is filled.
     check : callable
-        Raises where what is at ``target`` may not be replaced. Called at the start and at the end.
+        Raises where what is at ``target`` may not be replaced. Asked at the start and at the end.
     last : str, optional
         The file that makes the folder what it is: an empty folder gets it last.
 
@@ -146,26 +118,34 @@ def whole_folder(
     CannotWriteError
         What ``check`` raises; another run is writing there; any `OSError`, such as a full disk.
     """
-    with writing(target):
-        target = absolute(target)
-        existing = nearest(target)
-        try:
-            recover(target)
+    target = absolute(target)
+    existing = nearest(target)
+    done = False
+    try:
+        recover(target)
+        check()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fills = target.is_dir() and is_empty(target)
+        with _claimed(target / _WORKING if fills else _beside(target), target) as work:
+            (work / _NEW).mkdir()
+            yield work / _NEW
             check()
-            target.parent.mkdir(parents=True, exist_ok=True)
-            fills = target.is_dir() and is_empty(target)
-            with _claimed(target / _WORKING if fills else _beside(target), target) as new:
-                yield new
-                check()
+            try:
                 if fills:
-                    _fill(new, target, last or "")
+                    _fill(work, target, last)
                 else:
-                    _replace(new, target)
-        except BaseException:  # ctrl-C as well
-            for folder in target.parents[: target.parents.index(existing)]:
-                with contextlib.suppress(OSError):  # another run needs it, too
-                    folder.rmdir()
-            raise
+                    _replace(work, target)
+            except BaseException:  # ctrl-C as well
+                _undo(work, target)
+                raise
+        done = True
+    except CannotWriteError:
+        raise
+    except OSError as error:
+        raise cannot_write(error, target) from error
+    finally:
+        if not done:
+            _remove_made(target, existing)
 
 
 @contextlib.contextmanager
@@ -178,22 +158,17 @@ def whole_file(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
         There is something at ``target`` and ``overwrite`` is not set; another run is writing it; any
         `OSError`.
     """
-
-    def check() -> None:
-        if os.path.lexists(target) and not overwrite:
-            raise CannotWriteError(
-                "there is a file already",
-                where=printable(target.name),
-                remedy="remove it, or choose another -o",
-            )
-
-    with writing(target):
-        target = absolute(target)
-        check()
-        with _claimed(_beside(target), target) as new:
-            yield new / target.name
-            check()
-            (new / target.name).replace(target)
+    target = absolute(target)
+    try:
+        _check_no_file(target, overwrite=overwrite)
+        with _claimed(_beside(target), target) as work:
+            yield work / target.name
+            _check_no_file(target, overwrite=overwrite)
+            (work / target.name).replace(target)
+    except CannotWriteError:
+        raise
+    except OSError as error:
+        raise cannot_write(error, target) from error
 
 
 @contextlib.contextmanager
@@ -213,138 +188,257 @@ def remove_abandoned_temporaries() -> None:
     user = getattr(os, "getuid", lambda: 0)()
     with contextlib.suppress(OSError), os.scandir(tempfile.gettempdir()) as entries:
         for entry in entries:
-            with contextlib.suppress(OSError):  # another run's, or gone
-                if entry.name.startswith(_TEMPORARY) and entry.stat().st_uid == user:
-                    with _claimed(Path(entry.path)):
-                        pass
+            if entry.name.startswith(_TEMPORARY) and entry.is_dir(follow_symlinks=False):
+                with contextlib.suppress(OSError):  # another run's, or gone
+                    if entry.stat(follow_symlinks=False).st_uid == user:
+                        with _claimed(Path(entry.path)):
+                            pass
 
 
-def _beside(target: Path) -> Path:
-    return target.parent / f".{target.name}{_WORKING}"
+def cannot_write(error: OSError, target: Path) -> CannotWriteError:
+    """The system's error as ours. The remedy depends on the cause: only a full disk needs room."""
+    elsewhere = "choose a folder you may write in with -o"
+    remedies = {
+        errno.ENOENT: "make the folder above it, or choose another -o",
+        errno.ENOTDIR: "choose another -o: a part of this one is a file",
+        errno.ENAMETOOLONG: "choose another -o: this name is too long",
+        errno.EACCES: elsewhere,
+        errno.EPERM: elsewhere,
+        errno.EROFS: elsewhere,
+        errno.EBUSY: "choose another -o: a mount point cannot be replaced",
+        errno.EEXIST: "choose another -o: something has appeared there",
+        errno.ENOTEMPTY: "choose another -o: something has appeared there",
+    }
+    remedy = remedies.get(error.errno or 0, "make room, or choose another -o")
+    return CannotWriteError(
+        f"cannot write the output: {error.strerror or error}",
+        where=printable(target.name or str(target)),
+        remedy=f"{remedy}; nothing was left behind",
+    )
+
+
+@contextlib.contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Turn an `OSError` of what is done inside into the `CannotWriteError` of this output."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(error, target) from error
 
 
 @contextlib.contextmanager
 def _claimed(work: Path, target: Path | None = None) -> Iterator[Path]:
-    """Own a working folder, emptied of what a killed run left; give the folder in it to write into."""
-    lock: IO[bytes] | None = None
+    """Own a working folder, emptied of what a dead run left in it; it is removed at the end."""
+    lock: list[int] = []  # filled before ctrl-C can come between
     try:
-        lock = _claim(work)
+        _claim(work, lock)
         if target is not None:
-            _recover(work, target)
+            _undo(work, target)
         _empty(work)
-        (work / _NEW).mkdir(mode=0o700 if target is None else 0o777)
-        yield work / _NEW
+        yield work
     finally:
+        if lock:
+            _release(work, lock, remove=not _has_to_be_undone(work))
+
+
+def _has_to_be_undone(work: Path) -> bool:
+    """Whether the next run has something to put back: an earlier result, or half of a new one."""
+    return (work / _NEW).exists() and ((work / _OLD).exists() or (work / _FILLING).exists())
+
+
+def _claim(work: Path, lock: list[int]) -> None:
+    """Make a working folder, or take over a dead run's; ``lock`` gets the descriptor that holds its lock."""
+    for _ in range(_TRIES):
+        made = True
         try:
-            _release(work, lock)
-        except BaseException:  # ctrl-C while it is removed
-            _release(work, lock)
+            try:
+                work.mkdir(mode=0o700)
+            except FileExistsError:
+                made = False
+            lock.append(_open_owner(work, made=made))
+            if _lock(lock[0], fresh=made) and _is_at(lock[0], work / _OWNER):
+                if not _read_mark(work, lock[0]):
+                    os.write(lock[0], _MARK + b"%d\n" % os.getpid())
+                return
+        except FileNotFoundError:
+            if not work.parent.is_dir():
+                raise
+            continue  # another run has removed it just now
+        except BaseException:  # ctrl-C as well, which may come after any of these steps
+            if made and lock and _lock(lock[0], fresh=True) and _is_at(lock[0], work / _OWNER):
+                _release(work, lock, remove=True)
+            else:
+                _discard(work, lock, made=made)
             raise
-
-
-def _claim(work: Path) -> IO[bytes]:
-    """Make a working folder, or take over that of a killed run; return its locked file."""
-    for _ in range(5):  # two runs that start at once may each remove the other's
-        made = False
-        with contextlib.suppress(FileExistsError):
-            work.mkdir(mode=0o700)
-            made = True
-        with contextlib.suppress(FileNotFoundError):  # another run has removed it just now
-            if not made and not _is_ours(work):
-                raise CannotWriteError(
-                    "something that gliosight did not write has the name of its working folder",
-                    where=printable(work.name),
-                    remedy="move it elsewhere, or choose another -o",
-                )
-            lock = (work / _OWNER).open("a+b")
-            if _lock(lock, made=made) and _is_at(lock, work / _OWNER):
-                return lock
-            lock.close()
-        time.sleep(0.01)
+        _close(lock)
+        if not made:
+            break
+        time.sleep(0.01)  # another run has taken it for a dead one's, and removes it
     raise CannotWriteError(
         "another run of gliosight is writing there now",
         where=printable(work.name[1 : -len(_WORKING)] or work.parent.name),
-        remedy=f"wait for it to end, or choose another -o; if none runs, remove {work.name}",
+        remedy="wait for it to end, or choose another -o",
     )
 
 
-def _is_ours(work: Path) -> bool:
-    if not stat.S_ISDIR(work.lstat().st_mode):
-        return False
-    return {path.name for path in work.iterdir()} <= {_OWNER, _NEW, _OLD, _MOVING}
-
-
-def _is_at(lock: IO[bytes], path: Path) -> bool:
+def _open_owner(work: Path, *, made: bool) -> int:
+    """Open the owner's file; raises `FileNotFoundError` where the folder has gone or goes."""
+    if not made and (work.is_symlink() or not work.is_dir()):
+        raise _foreign(work)
+    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    flags |= getattr(os, "O_NONBLOCK", 0)  # a FIFO would wait for its other end
     try:
-        return os.path.samestat(os.fstat(lock.fileno()), path.lstat())
+        if not made and not stat.S_ISREG((work / _OWNER).lstat().st_mode):
+            raise _foreign(work)
+        return os.open(work / _OWNER, flags | (os.O_CREAT | os.O_EXCL if made else 0), 0o600)
+    except FileNotFoundError:
+        if not made and any(work.iterdir()):
+            raise _foreign(work) from None
+        if not made:
+            work.rmdir()  # a run was killed before it marked its folder, which is empty
+        raise
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    """Whether the open file is still the one at this path."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.lstat())
     except FileNotFoundError:
         return False
 
 
-def _lock(file: IO[bytes], *, made: bool) -> bool:
-    """Lock a file until its process ends. Where there are no locks, only a folder made now is ours."""
+def _read_mark(work: Path, handle: int) -> bytes:
+    """The owner's mark, empty where it has not been written; raises where it is not ours."""
+    mark = os.read(handle, len(_MARK) + 20)
+    os.lseek(handle, 0, os.SEEK_SET)
+    if mark.startswith(_MARK):
+        return mark
+    if _MARK.startswith(mark) and _is_ours(work, handle) and len(list(work.iterdir())) == 1:
+        return b""  # killed while it was written
+    raise _foreign(work)
+
+
+def _is_ours(work: Path, handle: int) -> bool:
+    """Whether folder and owner's file have the rights that we give them; other programs give more."""
+    modes = stat.S_IMODE(work.stat().st_mode), stat.S_IMODE(os.fstat(handle).st_mode)
+    return sys.platform == "win32" or not (modes[0] | modes[1]) & 0o077
+
+
+def _foreign(work: Path) -> CannotWriteError:
+    return CannotWriteError(
+        "something that gliosight did not write has the name of its working folder",
+        where=printable(work.name),
+        remedy="move it elsewhere, or choose another -o",
+    )
+
+
+def _lock(handle: int, *, fresh: bool) -> bool:
+    """Lock a file until its process ends. Where there are no locks, the process's number has to do."""
     try:
         if sys.platform == "win32":
             import msvcrt
 
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            os.lseek(handle, 1024, os.SEEK_SET)  # behind the content, which others may read
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+            os.lseek(handle, 0, os.SEEK_SET)
         else:
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return made and error.errno in _NO_LOCKS
+        return error.errno in _NO_LOCKS and (fresh or _has_ended(handle))
     return True
 
 
-def _release(work: Path, lock: IO[bytes] | None) -> None:
-    """Remove a working folder, unless the next run has something to put back or to move."""
-    new, old, moving = work / _NEW, work / _OLD, work / _MOVING
+def _has_ended(handle: int) -> bool:
+    """Whether the process of a mark has ended, as far as this machine knows."""
+    number = os.read(handle, len(_MARK) + 20)[len(_MARK) :].strip()
+    os.lseek(handle, 0, os.SEEK_SET)
+    if sys.platform == "win32" or not number.isdigit():  # there, asking would end it
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _release(work: Path, lock: list[int], *, remove: bool) -> None:
+    """Let a working folder go, also where ctrl-C comes while it is removed."""
+    try:
+        _let_go(work, lock, remove=remove)
+    except BaseException:
+        _let_go(work, lock, remove=remove)
+        raise
+
+
+def _let_go(work: Path, lock: list[int], *, remove: bool) -> None:
+    # The mark goes last: what could not be removed still is known as ours.
+    owner = work / _OWNER
     with contextlib.suppress(OSError):
-        half = new.exists() and (old.exists() or (moving.exists() and any(new.iterdir())))
-        if lock is not None and not half:
-            _empty(work)
+        if remove and lock and _is_at(lock[0], owner) and _empty(work):
             if sys.platform == "win32":  # an open file cannot be removed there
-                lock.close()
-            (work / _OWNER).unlink(missing_ok=True)
+                _close(lock)
+            owner.unlink()
+    _close(lock)
+    if remove:
+        with contextlib.suppress(OSError):
+            work.rmdir()
+
+
+def _discard(work: Path, lock: list[int], *, made: bool) -> None:
+    """Remove a folder that has no mark yet. Should it be another run's, that run makes it again.
+
+    What this run did not make stays: a dead run's is for the next run, and a stranger's is a stranger's.
+    """
+    _close(lock)
+    if not made:
+        return
+    with contextlib.suppress(OSError):
+        if not (work / _OWNER).lstat().st_size:
+            (work / _OWNER).unlink()
+    with contextlib.suppress(OSError):
         work.rmdir()
-    if lock is not None:
-        lock.close()
 
 
-def _empty(work: Path) -> None:
-    for path in (work / _NEW, work / _OLD, work / _MOVING):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+def _close(lock: list[int]) -> None:
+    while lock:
+        os.close(lock.pop())
 
 
-def _replace(new: Path, target: Path) -> None:
-    try:
-        if os.path.lexists(target):
-            target.rename(new.with_name(_OLD))
-        new.rename(target)
-    except BaseException:  # ctrl-C as well
-        _recover(new.parent, target)
-        raise
+def _empty(work: Path) -> bool:
+    """Remove all but the mark; whether that is all there is now."""
+    for path in work.iterdir():
+        if path.name != _OWNER:
+            _remove(path)
+    return all(path.name == _OWNER for path in work.iterdir())
 
 
-def _fill(new: Path, target: Path, last: str) -> None:
+def _replace(work: Path, target: Path) -> None:
+    if os.path.lexists(target):
+        target.rename(work / _OLD)
+    (work / _NEW).rename(target)
+
+
+def _fill(work: Path, target: Path, last: str | None) -> None:
     """Move what was written into an empty folder, which stays itself."""
-    if not is_empty(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-    new.with_name(_MOVING).write_text(last, encoding="utf-8")
-    try:
-        _recover(new.parent, target)
-    except BaseException:  # ctrl-C as well: what has begun to appear is completed
-        _recover(new.parent, target)
-        raise
+    names = sorted(
+        (path.name for path in (work / _NEW).iterdir()), key=lambda one: (one == last, one)
+    )
+    # What is listed and no longer in the working folder has been moved: the way back for the next run.
+    (work / _FILLING).write_text(json.dumps(names), encoding="ascii")
+    for name in names:
+        if os.path.lexists(target / name):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        (work / _NEW / name).rename(target / name)
+    (work / _FILLING).unlink()
 
 
-def _recover(work: Path, target: Path) -> None:
-    """Put back an earlier result, or complete a new one that is being moved into an empty folder."""
-    new, old, moving = work / _NEW, work / _OLD, work / _MOVING
+def _undo(work: Path, target: Path) -> None:
+    """Put back an earlier result, or take back the half of a new one."""
+    new, old, filling = work / _NEW, work / _OLD, work / _FILLING
     if old.exists() and new.exists():  # between the two renames of a replacement
         try:
             old.rename(target)
@@ -354,9 +448,55 @@ def _recover(work: Path, target: Path) -> None:
                 where=printable(f"{work.name}/{_OLD}"),
                 remedy="move it to where you want it, or move away what lies there",
             ) from error
-    elif moving.exists() and new.exists():
-        last = moving.read_text("utf-8")
-        for path in sorted(new.iterdir(), key=lambda path: (path.name == last, path.name)):
-            if os.path.lexists(target / path.name):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
-            path.rename(target / path.name)
+    elif filling.exists():
+        if new.is_dir() and any(new.iterdir()):
+            for name in _listed(filling):
+                if not os.path.lexists(new / name):
+                    _remove(target / name)
+        filling.unlink()
+
+
+def _listed(filling: Path) -> list[str]:
+    try:
+        names = [str(name) for name in json.loads(filling.read_bytes())]
+        # A path would lead out of the folder.
+        return [name for name in names if name not in ("", "..") and Path(name).name == name]
+    except ValueError:  # cut short: then nothing has been moved
+        return []
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _check_no_file(target: Path, *, overwrite: bool) -> None:
+    if os.path.lexists(target) and not overwrite:
+        raise CannotWriteError(
+            "there is a file already",
+            where=printable(target.name),
+            remedy="remove it, or choose another -o",
+        )
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{target.name}{_WORKING}")
+
+
+def nearest(path: Path) -> Path:
+    """The nearest of the paths above that exists."""
+    for one in path.absolute().parents:
+        if one.exists():
+            return one
+    return Path(path.anchor)
+
+
+def _remove_made(target: Path, existing: Path) -> None:
+    """Remove the empty folders that were made between the target and the folder that was there."""
+    for folder in target.parents:
+        if folder == existing:
+            return
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -1,4 +1,4 @@
-"""Which OUT may be written or replaced, and that a result folder appears whole or not at all."""
+"""A result folder appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gliosight.errors import CannotWriteError, DamagedInputError
+from gliosight.errors import CannotWriteError
+from gliosight.files import whole_file
 from gliosight.pipeline import write_analysis
 from gliosight.write import staging
 from gliosight.write.staging import check_out, staged
@@ -22,7 +23,7 @@ def _result(*files: str, slices: tuple[str, ...] = ()) -> str:
     record = {
         "schema_version": "1.0",
         "research_use_only": "Research use only.",
-        "detection": {"slices": [{"name": name} for name in slices]},
+        "detection": {"slices": [{"name": one} for one in slices]},
         "files": dict.fromkeys(("result.json", *files), "what it is"),
     }
     return json.dumps(record)
@@ -31,83 +32,90 @@ def _result(*files: str, slices: tuple[str, ...] = ()) -> str:
 OURS = _result("only-1", "only-2")
 
 
-def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+def _leftovers(folder: Path) -> list[str]:
+    return sorted(one.name for one in folder.iterdir())
 
 
-def _write(out: Path, record: str = OURS, *, overwrite: bool = False) -> None:
-    with staged(out, overwrite=overwrite) as folder:
-        (folder / "result.json").write_text(record)
-        assert not (out / "result.json").exists() or overwrite
+def test_the_folder_appears_at_the_end(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "out"
+    with staged(out) as folder:
+        (folder / "result.json").write_text("{}")
+        assert not out.exists()
+    assert (out / "result.json").read_text() == "{}"
+    assert _leftovers(out.parent) == ["out"]
 
 
-@pytest.fixture
-def result(tmp_path: Path) -> Path:
+def test_an_error_midway_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> None:
+        with staged(tmp_path / "out") as folder:
+            (folder / "a").write_text("a")
+            raise RuntimeError("midway")
+
+    with pytest.raises(RuntimeError, match="midway"):
+        fail()
+    assert _leftovers(tmp_path) == []
+
+
+def test_a_full_disk_is_one_of_our_errors_and_keeps_the_old_result(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    _write(out)
-    return out
+    with staged(out) as folder:
+        (folder / "result.json").write_text(OURS)
+
+    def fail() -> None:
+        with staged(out, overwrite=True):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(CannotWriteError, match="No space left") as caught:
+        fail()
+    assert caught.value.exit_code == 7
+    assert (out / "result.json").read_text() == OURS
+    assert _leftovers(tmp_path) == ["out"]
 
 
-@pytest.mark.parametrize(
-    ("error", "raised", "words"),
-    [
-        (RuntimeError("midway"), RuntimeError, "midway"),
-        (DamagedInputError("damaged"), DamagedInputError, "damaged"),  # a ValueError, too
-        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), CannotWriteError, "No space left"),
-    ],
-)
-@pytest.mark.parametrize("out", ["out", "mine/new/deep/out"])
-def test_an_error_midway_leaves_what_was_there(
-    out: str, error: Exception, raised: type[Exception], words: str, result: Path, tmp_path: Path
-) -> None:
+def test_overwrite_replaces_the_whole_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for number in (1, 2):
+        with staged(out, overwrite=True) as folder:
+            (folder / "result.json").write_text(OURS)
+            (folder / f"only-{number}").touch()
+    assert _leftovers(out) == ["only-2", "result.json"]
+    assert _leftovers(tmp_path) == ["out"]
+
+
+def test_folders_made_on_the_way_go_with_a_run_that_failed(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
 
     def fail() -> None:
-        with staged(tmp_path / out, overwrite=True) as folder:
-            (folder / "a").write_text("a")
-            raise error
+        with staged(tmp_path / "mine" / "new" / "deep" / "out"):
+            raise RuntimeError("midway")
 
-    with pytest.raises(raised, match=words):
+    with pytest.raises(RuntimeError, match="midway"):
         fail()
-    assert (result / "result.json").read_text() == OURS
-    assert (_names(tmp_path), _names(tmp_path / "mine")) == (["mine", "out"], [])
+    assert _leftovers(tmp_path) == ["mine"]
+    assert _leftovers(tmp_path / "mine") == []
 
 
-def test_overwrite_replaces_the_whole_folder(result: Path, tmp_path: Path) -> None:
-    for number in (1, 2):
-        with staged(result, overwrite=True) as folder:
-            (folder / "result.json").write_text(OURS)
-            (folder / f"only-{number}").touch()
-    assert _names(result) == ["only-2", "result.json"]
-    assert _names(tmp_path) == ["out"]
-    with pytest.raises(CannotWriteError, match="--overwrite"):
-        check_out(result, overwrite=False)
-
-
-@pytest.mark.parametrize(("overwrite", "words"), [(False, "not empty"), (True, r"notes\.txt")])
-def test_what_came_while_the_work_went_on_is_kept(
-    overwrite: bool, words: str, tmp_path: Path
-) -> None:
+def test_what_another_run_wrote_in_the_meantime_stays(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    if overwrite:
-        _write(out)
 
     def run() -> None:
-        with staged(out, overwrite=overwrite) as folder:
+        with staged(out) as folder:
             (folder / "result.json").write_text("second")
-            out.mkdir(exist_ok=True)
-            (out / "notes.txt").write_text("years")
+            out.mkdir()
+            (out / "result.json").write_text(OURS)
 
-    with pytest.raises(CannotWriteError, match=words):
+    with pytest.raises(CannotWriteError, match="not empty"):
         run()
-    assert (out / "notes.txt").read_text() == "years"
-    assert (out / "result.json").exists() == overwrite
-    assert _names(tmp_path) == ["out"]
+    assert (out / "result.json").read_text() == OURS
+    assert _leftovers(tmp_path) == ["out"]
 
 
 def test_the_old_result_comes_back_where_the_new_one_cannot_take_its_place(
-    result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    out = tmp_path / "out"
+    with staged(out) as folder:
+        (folder / "result.json").write_text(OURS)
     rename = Path.rename
 
     def refuse(self: Path, target: Path) -> Path:
@@ -116,10 +124,22 @@ def test_the_old_result_comes_back_where_the_new_one_cannot_take_its_place(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
+
+    def replace() -> None:
+        with staged(out, overwrite=True) as folder:
+            (folder / "result.json").write_text("new")
+
     with pytest.raises(CannotWriteError, match="Input/output error"):
-        _write(result, "new", overwrite=True)
-    assert (result / "result.json").read_text() == OURS
-    assert _names(tmp_path) == ["out"]
+        replace()
+    assert (out / "result.json").read_text() == OURS
+    assert _leftovers(tmp_path) == ["out"]
+
+
+def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with staged(tmp_path / "out") as folder:
+        (folder / "result.json").touch()
+    assert _leftovers(tmp_path / "out") == ["result.json"]
 
 
 def test_an_empty_folder_stays_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,22 +148,44 @@ def test_an_empty_folder_stays_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     out.mkdir(mode=0o750)
     before = out.stat()
     monkeypatch.chdir(out)
-    rename = Path.rename
-    order: list[str] = []
-    monkeypatch.setattr(
-        Path, "rename", lambda self, target: order.append(self.name) or rename(self, target)
-    )
     with staged(Path()) as folder:
-        for name in ("a", "result.json", "z"):
-            (folder / name).touch()
+        (folder / "result.json").touch()
         (folder / "mask").mkdir()
         (folder / "mask" / "a").touch()
-    assert order == ["a", "mask", "z", "result.json"]  # what makes it a result comes last
-    assert _names(Path()) == ["a", "mask", "result.json", "z"]
+    assert sorted(one.name for one in Path().iterdir()) == ["mask", "result.json"]
     assert Path("mask/a").is_file()
     after = out.stat()
     assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
-    assert _names(tmp_path) == ["out"]
+    assert _leftovers(tmp_path) == ["out"]
+
+
+def test_an_empty_folder_is_filled_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "out").mkdir()
+    rename = Path.rename
+    order: list[str] = []
+
+    def refuse(self: Path, target: Path) -> Path:
+        order.append(self.name)
+        if self.name == "result.json":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    def fill() -> None:
+        with staged(tmp_path / "out") as folder:
+            for name in ("a", "result.json", "z"):
+                (folder / name).touch()
+            (folder / "mask").mkdir()
+            (folder / "mask" / "a").touch()
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(KeyboardInterrupt):
+        fill()
+    # What makes it a result comes last, should even the undoing be cut off.
+    assert order == ["a", "mask", "z", "result.json"]
+    assert _leftovers(tmp_path) == ["out"]
+    assert _leftovers(tmp_path / "out") == []
 
 
 @pytest.mark.parametrize("below", ["", "mask"])
@@ -159,6 +201,34 @@ def test_the_result_one_stands_in_is_not_taken_away(
     assert caught.value.where == "out"
     monkeypatch.chdir(tmp_path)
     check_out(Path("out"), overwrite=True)
+
+
+@pytest.mark.parametrize("at", ["new", "old"])
+def test_an_interrupt_between_the_renames_keeps_the_old_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    out = tmp_path / "out"
+    with staged(out) as folder:
+        (folder / "result.json").write_text(OURS)
+    rename = Path.rename
+    hit: list[Path] = []
+
+    def interrupted(self: Path, target: Path) -> Path:
+        moved = rename(self, target) if at == "old" else self
+        if at in (self.name, target.name) and not hit:
+            hit.append(self)
+            raise KeyboardInterrupt
+        return moved if at == "old" else rename(self, target)
+
+    def replace() -> None:
+        with staged(out, overwrite=True) as folder:
+            (folder / "result.json").write_text("new")
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replace()
+    assert (out / "result.json").read_text() == OURS
+    assert _leftovers(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -183,6 +253,60 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path, kind: str, overwrite
 
 
 @pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("notes.txt", "notes.txt"),
+        ("mask_corrected.nii.gz", "mask_corrected.nii.gz"),
+        ("mine/thesis.tex", "mine/"),
+        (".git/HEAD", ".git/"),
+        ("mask/s1_mask_corrected.tif", "mask/s1_mask_corrected.tif"),
+        ("mask/s3_mask.tif", "mask/s3_mask.tif"),  # there is no such slice
+        ("mask/mine/x", "mask/mine"),
+        ("probability/s1_probability.tif", "probability/"),  # was not asked for
+    ],
+)
+def test_what_was_put_into_a_result_is_never_removed(tmp_path: Path, name: str, told: str) -> None:
+    out = tmp_path / "out"
+    with staged(out) as folder:
+        (folder / "result.json").write_text(_result("mask/", slices=("s1", "s2")))
+        (folder / "mask").mkdir()
+        (folder / "mask" / "s1_mask.tif").touch()
+    check_out(out, overwrite=True)
+    (out / name).parent.mkdir(exist_ok=True)
+    (out / name).write_text("years")
+    with pytest.raises(CannotWriteError, match="move that elsewhere") as caught:
+        check_out(out, overwrite=True)
+    assert caught.value.what.endswith(f"result: {told}")
+    assert caught.value.where == "out"
+    assert (out / name).read_text() == "years"
+
+
+def test_what_came_while_the_work_went_on_is_kept_too(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with staged(out) as folder:
+        (folder / "result.json").write_text(OURS)
+
+    def run() -> None:
+        with staged(out, overwrite=True) as folder:
+            (folder / "result.json").write_text("new")
+            (out / "notes.txt").write_text("years")
+
+    with pytest.raises(CannotWriteError, match=r"notes\.txt"):
+        run()
+    assert (out / "result.json").read_text() == OURS
+    assert (out / "notes.txt").read_text() == "years"
+    assert _leftovers(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini"])
+def test_what_a_file_browser_leaves_is_nobodys(tmp_path: Path, name: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "result.json").write_text(OURS)
+    (tmp_path / "out" / name).touch()
+    check_out(tmp_path / "out", overwrite=True)
+
+
+@pytest.mark.parametrize(
     "record", ["{", "[]", '"schema_version" "research_use_only"', OURS.replace('"files"', '"x"')]
 )
 def test_a_record_that_is_no_record_is_not_ours(tmp_path: Path, record: str) -> None:
@@ -192,40 +316,6 @@ def test_a_record_that_is_no_record_is_not_ours(tmp_path: Path, record: str) -> 
         check_out(tmp_path / "out", overwrite=True)
 
 
-@pytest.mark.parametrize(
-    ("name", "foreign"),
-    [
-        ("mask_corrected.nii.gz", "mask_corrected.nii.gz"),
-        (".git/HEAD", ".git/"),
-        ("mask/s1_mask_corrected.tif", "mask/s1_mask_corrected.tif"),
-        ("mask/s3_mask.tif", "mask/s3_mask.tif"),  # there is no such slice
-        ("mask/mine/x", "mask/mine"),
-        ("probability/s1_probability.tif", "probability/"),  # was not asked for
-        (".DS_Store", None),  # a file browser's
-        ("Thumbs.db", None),
-        ("desktop.ini", None),
-    ],
-)
-def test_what_was_put_into_a_result_is_never_removed(
-    tmp_path: Path, name: str, foreign: str | None
-) -> None:
-    out = tmp_path / "out"
-    with staged(out) as folder:
-        (folder / "result.json").write_text(_result("mask/", slices=("s1", "s2")))
-        (folder / "mask").mkdir()
-        (folder / "mask" / "s1_mask.tif").touch()
-    check_out(out, overwrite=True)
-    (out / name).parent.mkdir(exist_ok=True)
-    (out / name).write_text("years")
-    if foreign is None:
-        check_out(out, overwrite=True)
-        return
-    with pytest.raises(CannotWriteError, match="move that elsewhere") as caught:
-        check_out(out, overwrite=True)
-    assert caught.value.what.endswith(f"result: {foreign}")
-    assert caught.value.where == "out"
-
-
 def test_a_real_result_may_be_replaced(tmp_path: Path) -> None:
     # Two slices of one safe name get numbers; whatever the writers name is known to be ours.
     names = ("a:b", "a*b", "c")
@@ -233,6 +323,13 @@ def test_a_real_result_may_be_replaced(tmp_path: Path) -> None:
     for overwrite in (False, True):
         write_analysis(analysis, tmp_path / "out", overwrite=overwrite, probability=True)
     assert len(list((tmp_path / "out" / "mask").iterdir())) == 3
+
+
+def test_a_result_is_refused_without_overwrite(tmp_path: Path) -> None:
+    with staged(tmp_path / "out") as folder:
+        (folder / "result.json").touch()
+    with pytest.raises(CannotWriteError, match="--overwrite"):
+        check_out(tmp_path / "out", overwrite=False)
 
 
 def test_a_read_only_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,4 +345,13 @@ def test_a_place_that_cannot_be_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").chmod(0o755)
     with pytest.raises(CannotWriteError, match="choose another -o"):
         check_out(tmp_path / name, overwrite=False)
-    assert _names(tmp_path) == ["file"]
+    assert _leftovers(tmp_path) == ["file"]
+
+
+def test_a_file_in_a_folder_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
+    with (
+        pytest.raises(CannotWriteError, match="make the folder above it") as caught,
+        whole_file(tmp_path / "nowhere" / "mask.nii.gz") as partial,
+    ):
+        partial.write_bytes(b"x")
+    assert "make room" not in str(caught.value)

@@ -1,7 +1,7 @@
 """Which OUT may be written or replaced (stage: write).
 
-Apart from `gliosight.files`, since this knows what a result is: only an earlier result is replaced, and only
-as it was written; what somebody put into it is never removed.
+Apart from `gliosight.files`, which makes a folder appear whole or not at all: this knows what a result is. An
+earlier result is replaced only as it was written; what somebody put into it is never removed.
 """
 
 from __future__ import annotations
@@ -14,10 +14,20 @@ from functools import partial
 from pathlib import Path
 
 from gliosight.errors import CannotWriteError, printable
-from gliosight.files import absolute, is_empty, nearest, recover, safe_names, whole_folder, writing
+from gliosight.files import (
+    absolute,
+    check_working_folder,
+    is_empty,
+    nearest,
+    recover,
+    safe_names,
+    whole_folder,
+)
 
 # What makes a folder one of ours: nothing else is ever replaced.
 RESULT_FILE = "result.json"
+# Keys of such a file: other tools have a result.json, too.
+OUR_KEYS = ("schema_version", "research_use_only")
 # Bytes of the largest one that is read: thousands of slices need a few millions.
 LARGEST_RECORD = 2**26
 # What file browsers put into every folder they show.
@@ -28,7 +38,7 @@ _ELSEWHERE = "choose another -o"
 def check_out(out: Path, *, overwrite: bool) -> None:
     """Refuse an OUT that cannot be written, before any work is done.
 
-    What a killed run left half done there is undone or completed first.
+    What a killed run left half done there is undone first.
 
     Raises
     ------
@@ -37,16 +47,23 @@ def check_out(out: Path, *, overwrite: bool) -> None:
         it is the current folder; the folder above it is read-only or no folder; OUT cannot be a file
         name; another run is writing there.
     """
-    recover(out)
+    with _as_cannot_write(out):
+        recover(absolute(out))
     check_place(out, overwrite=overwrite)
 
 
 def check_place(out: Path, *, overwrite: bool) -> None:
-    """`check_out` without a look for what killed runs left, and for who is writing there."""
-    with writing(out):
-        out = absolute(out)
-        for what, remedy in _objections(out, overwrite=overwrite):
-            raise CannotWriteError(what, where=printable(out.name or str(out)), remedy=remedy)
+    """`check_out` without a look for what killed runs left, and for who is writing there.
+
+    Raises
+    ------
+    CannotWriteError
+    """
+    with _as_cannot_write(out) as where:
+        objection = _objection(absolute(out), overwrite=overwrite)
+        if objection is not None:
+            what, remedy = objection
+            raise CannotWriteError(what, where=where, remedy=remedy)
 
 
 @contextlib.contextmanager
@@ -58,41 +75,75 @@ def staged(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     CannotWriteError
         See `check_out`; also any `OSError` while writing, such as a full disk.
     """
+    check_out(out, overwrite=overwrite)
     check = partial(check_place, out, overwrite=overwrite)
     with whole_folder(out, check, last=RESULT_FILE) as folder:
         yield folder
 
 
-def _objections(out: Path, *, overwrite: bool) -> Iterator[tuple[str, str]]:
+@contextlib.contextmanager
+def _as_cannot_write(out: Path) -> Iterator[str]:
+    """Give OUT's name for messages; what the system says of OUT becomes one of our errors."""
+    where = printable(out.name or str(out))
+    try:
+        where = printable(absolute(out).name or str(out))
+        yield where
+    except CannotWriteError:
+        raise
+    except (OSError, ValueError) as error:  # a name too long, no permission to look
+        raise CannotWriteError(
+            f"cannot write there: {getattr(error, 'strerror', None) or error}",
+            where=where,
+            remedy=_ELSEWHERE,
+        ) from error
+
+
+def _objection(out: Path, *, overwrite: bool) -> tuple[str, str] | None:
     """Why OUT cannot be written, and the remedy."""
+    if "\0" in str(out):
+        return "a name cannot hold a NUL", _ELSEWHERE
     if out.is_symlink() or (out.exists() and not out.is_dir()):
-        yield "a file is in the way of the output folder", _ELSEWHERE
-    empty = out.is_dir() and is_empty(out)
-    if not os.access(out if empty else nearest(out), os.W_OK | os.X_OK):
-        yield "no permission to write there", _ELSEWHERE
-    if empty or not out.exists():
-        return
-    if not overwrite:
-        yield "the output folder is not empty", f"{_ELSEWHERE}, or replace it with --overwrite"
+        return "a file is in the way of the output folder", _ELSEWHERE
+    fills = out.is_dir() and is_empty(out)
+    if out.is_dir() and not fills:
+        if not overwrite:
+            remedy = f"{_ELSEWHERE}, or replace it with --overwrite"
+            return "the output folder is not empty", remedy
+        objection = _objection_to_replace(out)
+        if objection is not None:
+            return objection
+    check_working_folder(out)  # raises where its longer name does not fit any more
+    above = out if fills else nearest(out)
+    if not above.is_dir():
+        return f"{above.name} is not a folder", _ELSEWHERE
+    if not os.access(above, os.W_OK | os.X_OK):
+        return "no permission to write there", _ELSEWHERE
+    return None
+
+
+def _objection_to_replace(out: Path) -> tuple[str, str] | None:
     own = _paths_of_result(out)
     if own is None:
-        yield (
+        return (
             "the output folder holds something else than a result",
             f"{_ELSEWHERE}; --overwrite replaces results of gliosight only",
         )
-    for foreign in _foreign(out, own or set()):
-        yield (
+    foreign = next(_foreign(out, own), None)
+    if foreign is not None:
+        return (
             f"the output folder holds something that is not part of the result: {foreign}",
             f"move that elsewhere, or {_ELSEWHERE}",
         )
-    with contextlib.suppress(FileNotFoundError):  # the current folder has been removed
-        if Path.cwd().resolve().is_relative_to(out.resolve()):
-            yield (
+    with contextlib.suppress(OSError):  # the working folder has been removed
+        here = Path.cwd().resolve()
+        if out.resolve() in (here, *here.parents):
+            return (
                 "the result to replace is the working folder",
                 f"go to another folder first, or {_ELSEWHERE}",
             )
     if out.is_mount():
-        yield "the result to replace is a mount point", "choose a folder in it with -o"
+        return "the result to replace is a mount point", "choose a folder in it with -o"
+    return None
 
 
 def _paths_of_result(out: Path) -> set[str] | None:
@@ -104,8 +155,7 @@ def _paths_of_result(out: Path) -> set[str] | None:
         record = json.loads(path.read_bytes())
         slices = safe_names([item["name"] for item in record["detection"]["slices"]])
         paths = set(dict(record["files"]))
-        # Other tools have a result.json, too.
-        ours = {"schema_version", "research_use_only"} <= record.keys()
+        ours = all(key in record for key in OUR_KEYS)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
     folders = [path for path in paths if path.endswith("/")]
