@@ -1,10 +1,10 @@
-"""Hold the results of two checkouts against each other, byte for byte but for times.
+"""Compare the results of two checkouts, byte for byte except dates and times.
 
     git worktree add ../before COMMIT
     python benchmarks/same_results.py ../before . STUDY... [-- OPTION...]
 
-Both analyse the studies, with the Python that runs this. Dates, times and durations are left out of the
-comparison. Ends with 1 where anything else differs. Kept while the package is rebuilt (docs/decisions/0010).
+Both analyse the studies, with the Python that runs this. Durations are left out, too. Ends with 1 where
+anything else differs. Kept while the package is rebuilt (docs/decisions/0010).
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def _without_times(value: Any) -> Any:
 def main(arguments: list[str]) -> int:
     """Compare, and name each file that differs."""
     at = arguments.index("--") if "--" in arguments else len(arguments)
+    if at < 3:
+        raise SystemExit(__doc__)
     before, after, *studies = map(Path, arguments[:at])
     with TemporaryDirectory() as folder:
         outs = [Path(folder) / name for name in ("before", "after")]

@@ -215,7 +215,7 @@ def test_a_split_of_other_slices_is_reported(sound: Manifest) -> None:
     other = replace(folds, manifest_sha256="0", groups={**folds.groups, "0": ("somebody",)})
     assert [problem.text for problem in audit(sound, other).problems] == [
         "the split was made from another manifest",
-        f"the split says nothing of 6 slices, such as {folds.groups['0'][0]}:1",
+        f"the split does not name 6 slices, such as {folds.groups['0'][0]}:1",
         "the split names 1 that are not used, such as somebody",
     ]
 

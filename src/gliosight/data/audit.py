@@ -52,7 +52,7 @@ CHECKS = {
     "split": "persons, whole collections or pictures of one person on both sides of the split",
     "excluded": "rows that the manifest excludes",
 }
-# Fewer tumour pixels than this on a slice are more likely a slip of the pen.
+# Fewer tumour pixels than this on a slice are more likely a drawing error.
 TINY_PX = 20
 # A tumour on the first or last slice that has this part of the patient's largest area is cut off.
 CUT_OFF_FROM = 0.1
@@ -334,7 +334,7 @@ def _in_split(
     if split.manifest_sha256 != manifest.sha256:
         yield Problem("split", "split", "the split was made from another manifest")
     if left_out := [key for key, names in sides.items() if not names]:
-        text = f"the split says nothing of {len(left_out):,} slices, such as {left_out[0]}"
+        text = f"the split does not name {len(left_out):,} slices, such as {left_out[0]}"
         yield Problem("split", "split", text)
     known = set(sides) if split.by == SLICE else set(manifest.patients)
     if unknown := sorted(groups.keys() - known):

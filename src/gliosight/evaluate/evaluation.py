@@ -34,7 +34,7 @@ FEW = 10
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that is said of one or several models on one data set.
+    """All scores of one or several models on one data set.
 
     ``predictions`` are of all patients that were scored. ``warnings`` are what the reader has to know before
     believing a figure, a sentence each. ``split`` describes the split in words, empty without one; ``seed``
@@ -329,7 +329,7 @@ def _source_warnings(request: Request) -> list[str]:
     for source in request.sources:
         if source.seen is None:
             warnings.append(
-                f"{source.notes[0].name}: results do not say whom their model was trained on; "
+                f"{source.notes[0].name}: the training patients of its model are unknown; "
                 "patients it has seen may be among those scored."
             )
         if source.model is not None and split is not None and split.by == SLICE:

@@ -1,4 +1,4 @@
-"""The decision rule fitted on what networks said of patients they had not seen (evaluate).
+"""The decision rule fitted on out-of-fold predictions (evaluate).
 
 Its form is that of `gliosight.decide`. Weights are fitted by logistic regression: of the slice by itself,
 then in its context; of the lesion on all connected bodies at each pixel threshold tried, held near the rule

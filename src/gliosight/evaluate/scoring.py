@@ -1,4 +1,4 @@
-"""All that is said of one part: figures, baselines, groups of patients, published figures (evaluate).
+"""All scores of one part: figures, baselines, groups of patients, published figures (evaluate).
 
 Headline figures rest on the patients the model has not seen; baselines are scored on the very same ones, with
 the same draws. Keys of the mappings are stable names, defined in docs/evaluation.md.
@@ -74,7 +74,7 @@ class Baseline(Scores):
 
 @dataclass(frozen=True)
 class PartScores(Scores):
-    """All that is said of one part of a split.
+    """All scores of one part of a split.
 
     ``patients`` include seen ones, which the figures leave out. ``confusion`` counts slices: rows are truth
     (no tumour, tumour), columns what the model called. ``report`` is the tutorial's classification report,

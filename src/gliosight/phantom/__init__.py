@@ -1,8 +1,7 @@
 """Synthetic studies with known truth: a head, its lesion, the pictures of both (phantom layer).
 
-``scanner`` makes a `Phantom` from a `PhantomSpec`, with the ``anatomy`` of a head and the ``signal`` of its
-tissues; ``files`` and ``dicom`` write it. What analyses a phantom never has access to it: ``pipeline`` does
-not know it.
+``scanner`` makes a `Phantom` from a `PhantomSpec`, with the tissues of ``anatomy``; ``files`` and ``dicom``
+write it. ``pipeline`` never imports it.
 """
 
 from gliosight.phantom.files import write_lgg, write_nifti

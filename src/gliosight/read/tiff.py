@@ -138,8 +138,11 @@ def _directories(data: bytes, where: str, budget: Budget) -> list[int]:
             values += float(np.dot(sizes, table["f2"].astype(float)))
             if entries * entry.itemsize > len(data) or values > len(data) + MOST_SHARED:
                 raise damaged("TIFF", "its directories overlap or share their values", where)
-    except (struct.error, IndexError) as error:
-        raise damaged("TIFF", "it is truncated, a directory is missing", where) from error
+    except (struct.error, IndexError, OverflowError) as error:
+        what = f"it ends after {len(data):,} bytes, before its own directory"
+        raise damaged("TIFF", what, where) from error
+    if not offsets:
+        raise damaged("TIFF", "it holds no page", where)
     if entries > LARGEST_DIRECTORY + MOST_ENTRIES * len(offsets):
         raise damaged("TIFF", f"its directories have {entries:,} entries", where)
     return list(offsets)

@@ -212,7 +212,7 @@ def make_batch(slices: PackedSlices, plan: Plan, crop: int, neighbours: int = NE
     low, high, mean, std = (
         torch.from_numpy(intensity[..., k].copy()).view(n, 1, SEQUENCES, 1, 1) for k in range(4)
     )
-    # In place throughout: on a CPU this is bound by memory, and a fresh array costs more than the sum.
+    # In place throughout: on a CPU this is bound by memory, and allocating costs more than the arithmetic.
     # Values are heights above air from here on, so that zero padding and stripping both leave air.
     pixels = torch.from_numpy(slices.images[rows.ravel()]).float()
     height = pixels.view(n, neighbours, SEQUENCES, SIZE, SIZE)

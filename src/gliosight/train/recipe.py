@@ -224,6 +224,9 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
         group, _, field_name = name.rpartition(".")
         if name.startswith(f"{SHARES}."):
             shares[name.removeprefix(f"{SHARES}.")] = _checked(name, value, float)
+        elif name in GROUPS:
+            fields = ", ".join(field for field in known if field.startswith(f"{name}."))
+            raise UsageError(f"{name} is {value!r}", remedy=f"set one of its fields: {fields}")
         elif name not in known:
             prefix = f"{name.split('.')[0]}."
             choices = [other for other in known if other.startswith(prefix)] or known

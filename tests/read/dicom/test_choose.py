@@ -183,7 +183,7 @@ def test_no_flair_lists_what_is_there_and_takes_nothing_else() -> None:
 
 def test_a_damaged_flair_is_the_error_or_named_beside_a_whole_one() -> None:
     damaged = [*stack(6, 2, **FLAIR), *stack(1, 2, at=[2], start=50, **FLAIR)]
-    with pytest.raises(DamagedInputError, match="one place"):
+    with pytest.raises(DamagedInputError, match="the same position"):
         chosen(damaged, t1(3))
     choice = beside_flair(damaged)
     assert numbers(choice)[F] == 1
@@ -347,7 +347,7 @@ LEFT_OUT: dict[str, tuple[list[list[Instance]], dict[MrSequence, int], dict[str,
     "doubled slices": (
         [DOUBLED],
         {},
-        {"T1": "series 3) cannot be read: two images lie at one place"},
+        {"T1": "series 3) cannot be read: two images have the same position"},
     ),
     "two sizes": ([TWO_SIZES], {}, {"T1": "32 x 64"}),
     "no pixels": ([t1(3, pixels=False)], {}, {"T1": "has no pixels"}),

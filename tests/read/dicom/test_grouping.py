@@ -390,7 +390,7 @@ UNSAFE: dict[str, tuple[Values, str]] = {
     "two blocks": ({"at": [0, 1, 2, 3, 4, 50, 51, 52, 53, 54]}, "mm apart"),
     "every second slice": ({"at": range(0, 20, 2), "SpacingBetweenSlices": 6}, "mm apart"),
     "two heads in one": ({"at": np.arange(10) / 2}, "overlap"),
-    "twice": ({"at": np.arange(10) // 2, "each": {"AcquisitionTime": "10{}"}}, "one place"),
+    "twice": ({"at": np.arange(10) // 2, "each": {"AcquisitionTime": "10{}"}}, "the same position"),
     "shifted": ({"zigzag": 20.0}, "shifted against each other"),
     "no positions": ({"ImagePositionPatient": None}, "do not say where they lie"),
 }

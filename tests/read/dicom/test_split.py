@@ -164,7 +164,7 @@ def test_unexplained_repetition_is_damage_and_names_both() -> None:
     assert (series.usable, series.identified.sequence) == (False, MrSequence.FLAIR)
     twice = one_series(stack(6, **FLAIR) + stack(6, start=50, **FLAIR))
     assert isinstance(twice.error, DamagedInputError)
-    assert "6 pairs of images lie at one place each" in twice.error.line()
+    assert "6 pairs of images have the same position" in twice.error.line()
     assert "exported twice" in twice.error.line()
 
 

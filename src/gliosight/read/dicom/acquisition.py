@@ -383,7 +383,7 @@ def frames_of(instance: Instance) -> tuple[Frame, ...]:
     A classic MR image (PS3.3 section A.4) is one frame. Enhanced MR (A.36) and Legacy Converted Enhanced MR
     (A.70) keep what differs between frames in functional groups (C.7.6.16): a value is looked for in the
     frame's own group, then in the shared one, then at the top level, where vendors leave classic copies.
-    An object of another SOP class has one frame without place, whatever it claims.
+    An object of another SOP class gives one frame without position; its functional groups are ignored.
     """
     header = instance.header
     sop_class = stored(header, "SOPClassUID")

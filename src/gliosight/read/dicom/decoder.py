@@ -20,7 +20,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-# A frame that takes longer (seconds) does not end.
+# A frame that takes longer than this, in seconds, is given up as damaged.
 LONGEST = 20.0
 # How often the child's time and memory are looked at, seconds; it can take some 100 MB more meanwhile.
 EVERY = 0.02

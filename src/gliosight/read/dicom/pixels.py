@@ -53,7 +53,7 @@ _PLUGINS = {"pydicom": "pydicom", "gdcm": "gdcm", "openjpeg": "pylibjpeg"}
 _DECODED_AS = {uid.JPEGExtended12Bit: uid.JPEGLossless}
 _ITEM, _SEQUENCE_END, _END_OF_IMAGE = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0", b"\xff\xd9"
 _FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
-# A value of these that is not a number is not the same as none.
+# If one of these is present but not a number, the image is refused.
 _NEEDED = (
     "Rows",
     "Columns",

@@ -226,7 +226,9 @@ def _joined(key: SeriesKey, part: Part) -> Flag | GliosightError:
         f"{count} {nouns[keyword]} ({keyword})" for keyword, count in counts.items() if count > 1
     )
     images = f"{len(part.frames)} images name {named or 'several series'}"
-    why = key.refusal or ("some lie at one place" if part.times > 1 else why_no_stack(part.frames))
+    why = key.refusal or (
+        "some have the same position" if part.times > 1 else why_no_stack(part.frames)
+    )
     if why:
         return UnsupportedInputError(
             f"{images} and cannot safely be joined: {why}",

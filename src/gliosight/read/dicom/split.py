@@ -425,11 +425,11 @@ def _repeated(frames: Sequence[Frame], places: Sequence[int]) -> DamagedInputErr
     second = next(k for k, place in enumerate(places) if first_at.setdefault(place, k) != k)
     where = _both(frames[first_at[places[second]]], frames[second])
     if (pairs := len(frames) - len(set(places))) == 1:
-        what = "two images lie at one place, and no tag explains it"
+        what = "two images have the same position, and no tag tells them apart"
         return DamagedInputError(what, where=where, remedy="leave one of them out")
     return DamagedInputError(
-        f"{pairs} pairs of images lie at one place each, and no tag explains it; the series seems to be "
-        "exported twice, or several to be exported as one",
+        f"{pairs} pairs of images have the same position, and no tag tells them apart; the series was "
+        "probably exported twice, or several series as one",
         where=where,
         remedy="give the files of one export alone",
     )
@@ -474,7 +474,7 @@ def why_no_stack(frames: Sequence[Frame]) -> str:
     header, thick = frames[0].instance.header, max(frame.thickness or 0.0 for frame in frames)
     stated = number(stored(header, "SpacingBetweenSlices"), LEAST_SPACING, MOST_SPACING)
     if steps.min() < max(SAME_POSITION, CLOSEST * max(usual, stated or thick)):
-        return "some lie at one place or overlap"
+        return "some have the same position or overlap"
     far = (WIDER_THAN_STATED if stated else WIDER_THAN_THICK) * max(stated or 0.0, thick)
     if steps.max() > MOST_MISSING * usual or (thick and usual > far):
         return f"they lie up to {steps.max():.0f} {MM_APART}"

@@ -78,7 +78,7 @@ def _start_detector(network: Detector, start: str) -> str:
             "scratch. Give a local file: --set start=FILE",
             stacklevel=1,
         )
-        return "scratch, since the ImageNet weights were not at hand"
+        return "scratch, since the ImageNet weights were not available"
     network.load_imagenet(weights)
     return "ImageNet (torchvision's ResNet50, version 1)"
 

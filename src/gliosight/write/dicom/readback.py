@@ -23,7 +23,7 @@ from pydicom.dataset import Dataset
 from gliosight.analysis import Analysis
 from gliosight.dicom import group_of, quietly, text_of
 from gliosight.errors import GliosightError, InternalError
-from gliosight.write.dicom.source import Origin, corners_of, study_corners
+from gliosight.write.dicom.source import LPS, Origin, corners_of, study_corners
 from gliosight.write.dicom.uids import Uids
 
 # Between the file and the study, mm: numbers of 16 characters leave far less.
@@ -77,12 +77,19 @@ def check_segmentation(path: Path, analysis: Analysis, origin: Origin) -> None:
         [(finding.id, finding.tracking_uid) for finding in analysis.findings] or [(1, None)],
     )
     labels = np.zeros_like(analysis.labels)
-    for segment, index, pixels in frames:
+    for segment, index, pixels, _ in frames:
         labels[index][pixels > 0] += segment
     wrong = int(np.count_nonzero(labels != analysis.labels))
     _same("its mask", f"{wrong} other voxels", "0 other voxels")
+    for finding in analysis.findings:
+        name = f"segment {finding.id}"
+        if finding.centroid_mm is None:
+            raise _differs(name, "a position", "none, as the finding has none")
+        own = [(pixels, corners) for segment, _, pixels, corners in frames if segment == finding.id]
+        centroid = np.array(finding.centroid_mm) * LPS
+        _near(f"the centroid of {name}", _centroid(own), centroid, EXACT_MM)
     if not analysis.findings:  # of every slice it is said that nothing is there
-        _same("its frames", sorted(index for _, index, _ in frames), list(range(len(labels))))
+        _same("its frames", sorted(frame[1] for frame in frames), list(range(len(labels))))
 
 
 def check_probability(path: Path, analysis: Analysis, origin: Origin) -> None:
@@ -91,9 +98,9 @@ def check_probability(path: Path, analysis: Analysis, origin: Origin) -> None:
     frames = _frames(seg, analysis, origin)
     probability = analysis.maps.probability
     _same("its type", seg.SegmentationFractionalType, "PROBABILITY")
-    _same("its frames", sorted(index for _, index, _ in frames), list(range(len(probability))))
+    _same("its frames", sorted(frame[1] for frame in frames), list(range(len(probability))))
     most = np.float32(seg.MaximumFractionalValue)
-    for _, index, pixels in frames:
+    for _, index, pixels, _ in frames:
         apart = float(np.abs(pixels / most - np.clip(probability[index], 0, 1)).max())
         if not apart <= 0.5 / float(most) + 1e-6:
             raise _differs(f"slice {index + 1}", f"{apart:.4f} off", "rounding alone")
@@ -171,10 +178,23 @@ def _check_identity(written: Dataset, origin: Origin) -> None:
             raise InternalError(f"a DICOM object read back differs in {keyword}")
 
 
+def _centroid(frames: list[tuple[NDArray[Any], NDArray[np.float64]]]) -> NDArray[np.float64]:
+    """(3,) LPS mm of the middle of a segment's voxels, by the file's own numbers."""
+    total, voxels = np.zeros(3), 0
+    for pixels, (first, across, down) in frames:
+        rows, columns = np.nonzero(pixels)
+        # Shares of the way to the far corners; a side of one pixel has none.
+        right = columns.sum() / max(pixels.shape[1] - 1, 1)
+        below = rows.sum() / max(pixels.shape[0] - 1, 1)
+        total += first * len(rows) + (across - first) * right + (down - first) * below
+        voxels += len(rows)
+    return total / voxels
+
+
 def _frames(
     seg: Dataset, analysis: Analysis, origin: Origin
-) -> list[tuple[int, int, NDArray[Any]]]:
-    """Segment number, native slice index and pixels of each frame, its position and source compared."""
+) -> list[tuple[int, int, NDArray[Any], NDArray[np.float64]]]:
+    """Segment, native slice index, pixels and corners (LPS mm) of each frame, checked against its source."""
     _check_identity(seg, origin)
     _same("its frame of reference", seg.FrameOfReferenceUID, origin.frame_of_reference)
     _same(
@@ -227,6 +247,6 @@ def _frames(
         _near(f"the position of frame {k + 1}", corners, geometry_corners[index], EXACT_MM)
         if not np.isnan(origin.corners[index]).any():
             _near(f"frame {k + 1} against its source", corners, origin.corners[index], SOURCE_MM)
-        frames.append((int(segment.ReferencedSegmentNumber), index, plane))
+        frames.append((int(segment.ReferencedSegmentNumber), index, plane, corners))
     _same("its pairs of segment and slice", len({frame[:2] for frame in frames}), len(frames))
     return frames
