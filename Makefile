@@ -13,7 +13,7 @@ demo: $(VENV)/.core
 	$(BIN)/gliosight demo -o demo-gliosight --overwrite
 
 check: lint
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m "not slow"
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
