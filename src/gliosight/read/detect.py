@@ -1,6 +1,7 @@
 """What a file is, by its first bytes: a `Kind`, and an `InputFile` with its path and error (read stage).
 
-A name never makes a file an image. It says which error a file has whose bytes hold no such image.
+A name never makes a file an image. It says which error a file has whose bytes hold no such image. What
+reads each kind is in `FORMATS` of `gliosight.read.candidates`.
 """
 
 from __future__ import annotations
