@@ -144,7 +144,7 @@ def fit_midplane(head: NDArray[np.bool_], geometry: Geometry) -> Midplane | None
     first = thinned.argmax(axis=2)
     last = thinned.shape[2] - 1 - thinned[:, :, ::-1].argmax(axis=2)
     long_enough = length > 0.4 * length.max()
-    # Where the picture cuts the head off, the middle of the chord says nothing.
+    # Where the picture cuts the head off, the middle of the chord is not the head's.
     cut = (first == 0) | (last == thinned.shape[2] - 1) if lateral != 0 else False
     chosen = np.argwhere(long_enough & ~np.asarray(cut))
     if len(chosen) < 12:

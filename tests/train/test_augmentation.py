@@ -14,12 +14,12 @@ torch = pytest.importorskip("torch", reason="the extra train is not installed")
 from torch import Tensor  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from gliosight.train.anatomy import BORDER, distance_to, find_ventricles  # noqa: E402
 from gliosight.train.augmentation import Plan, draw_plan, make_batch  # noqa: E402
+from gliosight.train.brain import BORDER, distance_to, find_ventricles  # noqa: E402
 from gliosight.train.lesions import disease, spread  # noqa: E402
 from gliosight.train.packed import PackedSlices  # noqa: E402
 from gliosight.train.recipe import STILL, Strength  # noqa: E402
-from tests.train.test_anatomy import head_with_ventricles  # noqa: E402
+from tests.train.test_brain import head_with_ventricles  # noqa: E402
 
 T1, FLAIR = 0, 1
 THIS = 3  # the first channel of the slice itself, between those of its neighbours

@@ -19,7 +19,7 @@ from gliosight.data.studies import read_labelled
 from gliosight.errors import CannotWriteError, DamagedInputError, UnsupportedInputError
 from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti
 from gliosight.prepare import prepare
-from gliosight.train.anatomy import BORDER
+from gliosight.train.brain import BORDER
 from gliosight.train.packed import SIZE, PackedSlices, pack, rows_of
 
 

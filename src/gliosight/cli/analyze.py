@@ -101,7 +101,7 @@ def command(
     gliosight analyze export.zip -o results
     gliosight analyze flair.nii.gz -o result
     gliosight analyze --flair f.nii.gz --t1 t.nii.gz --t1c c.nii.gz
-    """  # noqa: D301 - click wants the character \b before lines it shall not join
+    """  # noqa: D301 - click keeps line breaks after the character \b
     options = Options(limits_of(max_decoded, max_members, max_ratio), volume_index)
     talks = not (quiet or as_json)
     named = {MrSequence.FLAIR: flair, MrSequence.T1: t1, MrSequence.T1C: t1c}

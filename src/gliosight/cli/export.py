@@ -63,7 +63,7 @@ def command(
     \b
     gliosight export patient01-gliosight --to seg --source patient01/ --mask corrected.nii.gz
     gliosight export runs/mine -o models
-    """  # noqa: D301 - click wants the character \b before lines it shall not join
+    """  # noqa: D301 - click keeps line breaks after the character \b
     if form is not None:
         _result(sources, form, source, mask, out)
         return

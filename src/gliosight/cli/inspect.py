@@ -55,7 +55,7 @@ def command(
     \b
     gliosight inspect export/
     gliosight inspect export.zip --json
-    """  # noqa: D301 - click wants the character \b before lines it shall not join
+    """  # noqa: D301 - click keeps line breaks after the character \b
     if not paths:
         raise UsageError("no PATH given", remedy="name a file or folder")
     limits = limits_of(max_decoded, max_members, max_ratio)

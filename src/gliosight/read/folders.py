@@ -366,7 +366,7 @@ def flair_groups(files: Iterable[InputFile]) -> list[FileGroup]:
 class Tree:
     """The folders at and below one path, which places in titles and messages are relative to.
 
-    The name of ``ceiling``, a folder above the path, and of all above it says nothing.
+    The name of ``ceiling``, a folder above the path, and of all above it are ignored.
     """
 
     root: Path

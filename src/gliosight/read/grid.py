@@ -33,7 +33,7 @@ class UnusableAffineError(ValueError):
 
 
 class EmptyAffineError(UnusableAffineError):
-    """The affine says nothing at all: it is not finite, singular or a program's default."""
+    """The affine is unusable: not finite, singular or a program's default."""
 
 
 class ShearedAffineError(UnusableAffineError):

@@ -165,7 +165,7 @@ _MIDDLE = re.compile(
     r"(?P<number>[0-9]+)(?P<after>[_\-. ].*)$",
     re.DOTALL | re.IGNORECASE,
 )
-# More studies than this that a name would fit, and it says nothing.
+# A name that fits more studies than this is ignored.
 _NEAR = 32
 
 # A sequence of ours, or the name of another kind of image.
@@ -325,7 +325,7 @@ def is_derived_folder(name: str) -> bool:
 
 
 def is_structural_folder(name: str) -> bool:
-    """Whether a folder's name says nothing of the study that it holds.
+    """Whether a folder's name does not identify the study in it.
 
     Such are names of sequences, masks, formats and levels (``4_FLAIR``, ``NIFTI``, ``anat``, ``scans``).
     """
@@ -347,7 +347,7 @@ def sequence_folder(inside: Iterable[str], above: Iterable[str] = ()) -> str:
     Another sequence than FLAIR is said by the innermost such folder below the path that was given, else by
     one above, if no folder between tells one study from another. FLAIR is said by the folder that tells the
     file's study from others (``p1_FLAIR``), or by one anywhere above that is called by nothing else. A place
-    such as ``FLAIR_study/p1`` or ``t1_study`` above the given path says nothing of one image.
+    such as ``FLAIR_study/p1`` or ``t1_study`` above the given path does not name one image.
 
     ``inside`` are the folders below the path that was given, ``above`` those above it, outermost first.
     """

@@ -276,7 +276,7 @@ def check_named(file: InputFile, sequence: MrSequence) -> tuple[Flag, ...]:
 
 
 def _with_agent(group: Sequence[InputFile]) -> frozenset[InputFile]:
-    """The files called ``w`` contrast medium, if another one is called ``wo``: alone it says nothing."""
+    """The files called ``w`` contrast medium, if another one is called ``wo``: alone it is ignored."""
     agents = {file: naming.read_name(file.path.name).agent for file in group}
     if False not in agents.values():
         return frozenset()

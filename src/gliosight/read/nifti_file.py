@@ -347,7 +347,7 @@ def forms_of(fields: Any) -> tuple[tuple[Form, ...], tuple[Flag, ...]]:
 def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tuple[Flag, ...]]:
     """The form to believe, the geometry it gives, and what was odd about it.
 
-    The sform goes before the qform, unless it says nothing or is sheared: a qform cannot be. Where the qform
+    The sform goes before the qform, unless it is unusable or sheared: a qform cannot be. Where the qform
     is unusable as well, a small shear is straightened. What programs write by default goes last.
     """
     shape = header.shape[::-1]

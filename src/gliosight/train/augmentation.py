@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from gliosight.train.anatomy import BORDER
+from gliosight.train.brain import BORDER
 from gliosight.train.lesions import FLAIR, add_disease, add_graft, draw_grafts, spread
 from gliosight.train.packed import SIZE, PackedSlices
 from gliosight.train.recipe import STILL, Recipe, Strength

@@ -19,7 +19,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from gliosight.train.anatomy import BORDER, FAR
+from gliosight.train.brain import BORDER, FAR
 from gliosight.train.packed import SIZE, PackedSlices
 
 T1, FLAIR, T1C = 0, 1, 2
@@ -187,7 +187,7 @@ def disease(
     Parameters
     ----------
     distance, brain : (neighbours, rows, columns) arrays
-        Distance to the ventricles, and signed distance to the brain's border (`gliosight.train.anatomy`).
+        Distance to the ventricles, and signed distance to the brain's border (`gliosight.train.brain`).
     """
     depth = brain.astype(np.float32) - BORDER
     amount = np.zeros(distance.shape, dtype=np.float32)

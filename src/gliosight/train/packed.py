@@ -30,7 +30,7 @@ from gliosight.head import find_head, head_box
 from gliosight.normalisation import measure_intensity, unit_range
 from gliosight.prepare import CHANNELS, Frame, frame_of
 from gliosight.study import MrSequence
-from gliosight.train.anatomy import (
+from gliosight.train.brain import (
     BORDER,
     distance_to,
     find_brain,
@@ -57,8 +57,8 @@ class PackedSlices:
     images: NDArray[np.uint8]  # (n, 3, 256, 256): T1, FLAIR, T1C; a missing one is FLAIR again
     masks: NDArray[np.uint8]  # (n, 256, 256): 0 or 1
     depth: NDArray[np.uint8]  # (n, 256, 256): pixels from the head's surface inwards, 0 outside
-    brain: NDArray[np.uint8]  # (n, 256, 256): `gliosight.train.anatomy.signed_distance`
-    ventricle: NDArray[np.uint8]  # (n, 256, 256): `gliosight.train.anatomy.distance_to` ventricles
+    brain: NDArray[np.uint8]  # (n, 256, 256): `gliosight.train.brain.signed_distance`
+    ventricle: NDArray[np.uint8]  # (n, 256, 256): `gliosight.train.brain.distance_to` ventricles
     patients: tuple[str, ...]
     first: NDArray[np.int64]  # (patients + 1,): row of each patient's first slice, and n
     # (patients, 3, 4): low, high, mean and standard deviation, by sequence: of the head's tissue, and of

@@ -274,7 +274,7 @@ class Acquisition:
             return self.inversion_pulse == "YES"
         if "IR" in self.scanning or self.inversions or _INVERSION_NAME.search(self.sequence_name):
             return True
-        # "RM" (research mode) alone says nothing, and GE writes it for many a clinical sequence.
+        # "RM" (research mode) alone is ignored: GE writes it for many a clinical sequence.
         return None if {"SE", "GR"}.isdisjoint(self.scanning) else False
 
     @property
@@ -373,7 +373,7 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
 
 
 def frame_count(instance: Instance) -> int:
-    """How many frames the header claims; 1 where it says nothing sensible."""
+    """How many frames the header claims; 1 where the value is absent or makes no sense."""
     return max(1, integer(stored(instance.header, "NumberOfFrames")) or 1)
 
 

@@ -401,7 +401,7 @@ def _one_visit(
     apart = []
     for visit in images[1:]:
         mine = visit[0].identities("FrameOfReferenceUID")
-        # A frame of reference for each slice or series says nothing; then place has to.
+        # A frame of reference for each slice or series is ignored; then positions decide.
         loose = sure or spoilt or len(mine) > 1
         if (len(mine) == 1 and mine <= worlds) or (loose and _overlap(box, _box(visit))):
             study += visit

@@ -58,7 +58,7 @@ def ranks_of(frames: Sequence[Frame]) -> list[int]:
 def order_of(frames: Sequence[Frame]) -> tuple[str, list[float]] | None:
     """What orders slices whose positions are unknown: a keyword and its values, each there once.
 
-    ``None`` where nothing does. A guess in either case: who uses it says so.
+    ``None`` where nothing does. It is a guess in either case: the caller has to flag it.
     """
     for keyword in ("SliceLocation", "InstanceNumber"):
         values = [number(stored(frame.instance.header, keyword)) for frame in frames]

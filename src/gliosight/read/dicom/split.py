@@ -79,7 +79,7 @@ class Part:
 class Reason(NamedTuple):
     """A tag that may explain why a position is there several times."""
 
-    value: Callable[[Acquisition], Hashable]  # all of one type, or None where it says nothing
+    value: Callable[[Acquisition], Hashable]  # all of one type, or None where it is absent
     words: str  # of a value, its rank from 1 and how many there are
     repeats: bool = False  # whether its values are repetitions in time
 

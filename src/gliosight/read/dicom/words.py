@@ -138,7 +138,7 @@ def hints_of(text: str) -> frozenset[str]:
 def contrast_hint(text: str) -> bool | None:
     """Whether a description says after (True) or before contrast medium (False); else ``None``.
 
-    A description that says both says nothing.
+    A description that says both is ignored.
     """
     words = plain(text)
     before = bool(_NO_CONTRAST.search(words))

@@ -6,7 +6,7 @@ Out: five feature maps, at strides 2, 4, 8, 16 and 32.
 Source: Tan and Le, EfficientNet (https://arxiv.org/abs/1905.11946); the lite variant drops the
 squeeze-and-excitation blocks and uses ReLU6, which quantises well. Parameters have the names of the
 published ImageNet weights. One departure: padding is symmetric where TensorFlow pads a strided convolution
-on one side only. The features then stay centred under a left-right flip; what was learnt on ImageNet
+on one side only. The features then stay centred under a left-right flip; what was trained on ImageNet
 survives the shift of one pixel.
 """
 

@@ -1,4 +1,4 @@
-"""UIDs of our DICOM objects, made from what went into them; apart because every object needs them.
+"""UIDs of our DICOM objects, made from their content (stage: write); apart, since every object needs them.
 
 UIDs under ``2.25.`` (PS3.5, B.2) from a UUIDv5 of the source's SOP instances and frames, the mask, the model,
 the version, the settings and the kind of object. Two runs agree, so a result that is sent twice is stored

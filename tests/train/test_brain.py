@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliosight.train.anatomy import (
+from gliosight.train.brain import (
     BORDER,
     FAR,
     distance_to,
