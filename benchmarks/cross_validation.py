@@ -5,12 +5,14 @@
     python benchmarks/cross_validation.py fit maps.npz --data manifest.csv --start RULE -o rules
 
 ``maps`` runs each fold's network on the patients of its fold, which it was not trained on, and keeps
-what it says (no image). ``apply`` draws the masks that a decision rule makes of such maps; of several
-networks' maps it takes the mean of the logits, of the patients they share. ``fit`` fits the rule of each fold
-on the other folds' maps, all its numbers or those named, writes the masks that this gives to
-``predictions.npz``, the rules and the one fitted on all to ``rules.json``, and prints what the fitting is
-worth. RULE is a model or its card, whose rule it is, or a file of rules. Patients that it was fitted on are
-marked as seen. ``gliosight evaluate`` scores either's predictions; docs/results.md quotes them.
+what it says (no image); ``--without T1,T1C`` takes these sequences from the studies before. ``apply`` draws
+the masks that a decision rule makes of such maps; of several networks' maps it takes the mean of the logits,
+of the patients they share. ``fit`` fits the rule of each fold on the other folds' maps, all its numbers or
+those named, writes the masks that this gives to ``predictions.npz``, the rules and the one fitted on all to
+``rules.json``, and prints what the fitting is worth. With ``--score OTHER.npz`` the masks are those of the
+maps in OTHER, each under the rule of its patient's fold: of other networks, or of other sequences. RULE is a
+model or its card, whose rule it is, or a file of rules. Patients that it was fitted on are marked as seen.
+``gliosight evaluate`` scores either's predictions; docs/results.md quotes them.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from gliosight.data.manifest import Manifest, read_manifest, write_whole
 from gliosight.data.split import read_split
 from gliosight.data.studies import read_labelled
 from gliosight.decide import Scale, decide_at, logit, weighing_scale
-from gliosight.errors import CannotWriteError, GliosightError, UsageError
+from gliosight.errors import CannotWriteError, GliosightError, UsageError, printable
 from gliosight.evaluate.predictions import (
     KeptMaps,
     ModelNote,
@@ -59,12 +61,17 @@ from gliosight.infer.model import load_model
 from gliosight.maps import Maps, sigmoid
 from gliosight.pipeline import Settings
 from gliosight.prepare import prepare
+from gliosight.study import MrSequence
 
 
 def keep_maps(
-    models: list[str], manifest: Manifest, patients: Sequence[Sequence[str]], threads: int | None
+    models: list[str],
+    manifest: Manifest,
+    patients: Sequence[Sequence[str]],
+    threads: int | None,
+    without: Collection[MrSequence] = (),
 ) -> tuple[list[ModelNote], list[KeptMaps]]:
-    """What each model says of its own patients."""
+    """What each model says of its own patients, without some of their sequences."""
     notes: list[ModelNote] = []
     kept: list[KeptMaps] = []
     for index, (name, mine) in enumerate(zip(models, patients, strict=True)):
@@ -76,6 +83,8 @@ def keep_maps(
         ]
         for patient in mine:
             study = read_labelled(manifest, patient).study
+            images = {name: one for name, one in study.sequences.items() if name not in without}
+            study = replace(study, sequences=images)
             maps = model.predict(prepare(study, model.card.input))
             sides = weighing_scale(study.geometry, study.shape, model.card.input).sides
             digest = rows_digest(manifest.by_patient[patient])
@@ -140,13 +149,21 @@ def mean_of(voices: list[KeptMaps]) -> KeptMaps:
 
 
 def fit(
-    maps: Path, manifest: Manifest, start: str, out: Path, numbers: Sequence[str] = NUMBERS
+    maps: Path,
+    manifest: Manifest,
+    start: str,
+    out: Path,
+    numbers: Sequence[str] = NUMBERS,
+    score: Path | None = None,
 ) -> dict[str, float]:
     """Fit, write, and say what each rule gives on patients it was not fitted on.
+
+    The predictions that are written are those of ``maps``, or of the maps in ``score``.
 
     Raises
     ------
     GliosightError
+        Among others: ``score`` has a patient that ``maps`` does not have, so that its fold is not known.
     """
     check_numbers(numbers)
     begun, fitted_on = read_rule(start)
@@ -157,11 +174,19 @@ def fit(
             f"cannot make the folder: {error.strerror}", where=out.name, remedy="choose another -o"
         ) from error
     notes, kept = read_maps(maps)
+    scored_notes, scored = read_maps(score) if score else (notes, kept)
+    fold_of = {one.patient: one.model for one in kept}
+    if unknown := sum(one.patient not in fold_of for one in scored):
+        raise UsageError(
+            f"{unknown} of its {len(scored)} patients are not in {printable(maps.name)}",
+            where=printable(score.name if score else maps.name),
+            remedy="give maps of the same folds",
+        )
     observed = observed_of(kept, manifest, begun)
     rules = cross_fit(observed, begun, numbers)
     final = fit_rule(observed, begun, numbers)
-    entries = tuple(predict(one, rules[one.model], fitted_on) for one in kept)
-    write_predictions(Predictions(notes, entries), out / "predictions.npz")
+    entries = tuple(predict(one, rules[fold_of[one.patient]], fitted_on) for one in scored)
+    write_predictions(Predictions(scored_notes, entries), out / "predictions.npz")
     told: dict[str, Any] = {"all": asdict(final)}
     told |= {str(k): asdict(one) for k, one in rules.items()}
     told["patients_sha256"] = sorted(fitted_on | {patient_hash(one.patient) for one in kept})
@@ -174,6 +199,18 @@ def fit(
     }
 
 
+def _sequences(names: str | None) -> tuple[MrSequence, ...]:
+    """The sequences to leave out, from ``T1,T1C``."""
+    asked = names.split(",") if names else []
+    optional = [one for one in MrSequence if one is not MrSequence.FLAIR]
+    if unknown := [one for one in asked if one not in {known.name for known in optional}]:
+        raise UsageError(
+            f"--without {printable(unknown[0])}",
+            remedy=f"give {' or '.join(one.name for one in optional)}",
+        )
+    return tuple(MrSequence[one] for one in asked)
+
+
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(
@@ -184,6 +221,7 @@ def main() -> None:
     maps.add_argument("models", nargs="+")
     maps.add_argument("--split", type=Path, required=True)
     maps.add_argument("--folds", help="names of the models' folds, by comma; without, all of them")
+    maps.add_argument("--without", help="sequences taken from the studies, by comma: T1,T1C")
     maps.add_argument("--threads", type=int)
     applying = commands.add_parser("apply")
     applying.add_argument("maps", type=Path, nargs="+")
@@ -197,6 +235,7 @@ def main() -> None:
         default=",".join(NUMBERS),
         help="which of the rule's numbers are fitted, by comma; without, all: %(default)s",
     )
+    fitting.add_argument("--score", type=Path, help="the maps whose masks are written, if others")
     for one in (maps, fitting):
         one.add_argument("--data", type=Path, required=True)
         one.add_argument("-o", "--out", type=Path, required=True)
@@ -219,14 +258,16 @@ def run(asked: Any) -> None:
         return
     manifest = read_manifest(asked.data)
     if asked.command == "fit":
-        told = fit(asked.maps, manifest, asked.start, asked.out, asked.numbers.split(","))
+        numbers = asked.numbers.split(",")
+        told = fit(asked.maps, manifest, asked.start, asked.out, numbers, asked.score)
         for name, value in told.items():
             print(f"mean Dice by patient, {name} rule: {value:.4f}")
         return
+    without = _sequences(asked.without)
     split = read_split(asked.split)
     folds = asked.folds.split(",") if asked.folds else ()
     patients = split.test_patients(manifest, len(asked.models), folds)
-    notes, kept = keep_maps(asked.models, manifest, patients, asked.threads)
+    notes, kept = keep_maps(asked.models, manifest, patients, asked.threads, without)
     write_maps(notes, kept, asked.out)
     print(f"{len(kept)} patients, {asked.out.stat().st_size:,} bytes")
 

@@ -235,6 +235,38 @@ def test_a_rule_is_fitted_on_maps_that_were_kept(
     assert not any(one.seen for one in read_predictions(out / "predictions.npz").entries)
 
 
+def test_other_sequences_are_scored_under_the_rules_of_the_folds(
+    patients: Path, folds: Path, maps: Path, tmp_path: Path
+) -> None:
+    """FLAIR only gives other maps; their masks are those of each fold's own rule."""
+    from gliosight.card import DecisionRule
+    from gliosight.decide import Scale, decide_at
+    from gliosight.evaluate.predictions import read_maps, read_predictions, write_maps
+
+    data = ["--data", str(patients)]
+    flair = tmp_path / "flair.npz"
+    call = ["maps", *["joint-4"] * 2, *data, "--split", str(folds), "--folds", "0,2"]
+    _call("cross_validation.py", *call, "--threads", "1", "--without", "T1,T1C", "-o", str(flair))
+    all_three, (notes, flair_maps) = read_maps(maps)[1], read_maps(flair)
+    folds_of = {one.patient: one.model for one in all_three}
+    assert sorted(folds_of[one.patient] for one in flair_maps) == [0, 2]
+    for one in flair_maps:
+        (whole,) = (other for other in all_three if other.patient == one.patient)
+        assert not np.array_equal(one.maps.probability, whole.maps.probability)
+    fit = ["fit", str(maps), *data, "--start", "joint-4", "-o", str(tmp_path / "rules")]
+    _call("cross_validation.py", *fit, "--score", str(flair))
+    rules = json.loads((tmp_path / "rules" / "rules.json").read_text())
+    predictions = read_predictions(tmp_path / "rules" / "predictions.npz").by_patient
+    assert set(predictions) == {one.patient for one in flair_maps}
+    for one in flair_maps:
+        rule = DecisionRule(**rules[str(folds_of[one.patient])])
+        mask = decide_at(one.maps, Scale(one.sides), rule).mask
+        assert np.array_equal(predictions[one.patient].mask, mask)
+    write_maps(notes, [replace(flair_maps[0], patient="nobody")], flair)
+    with pytest.raises(SystemExit, match="1 of its 1 patients are not in maps"):
+        _call("cross_validation.py", *fit, "--score", str(flair))
+
+
 @pytest.mark.parametrize("given", ["--rule", "--start"])
 def test_who_a_rule_was_fitted_on_is_marked_as_seen(
     patients: Path, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
@@ -293,6 +325,19 @@ def test_what_is_typed_wrong_is_told_before_the_work(
         ([*fit, "-o", str(tmp_path / "out"), "--numbers", ""], "no numbers called ''"),
         ([*fit, "-o", str(file)], r"cannot make the folder: File exists \(file\)"),
         (["robustness.py", "joint-4", *data, "--every", "0"], "--every 0: give 1"),
+        (
+            [
+                "cross_validation.py",
+                "maps",
+                "none",
+                *data,
+                "-o",
+                str(file),
+                "--without",
+                "T1,FLAIR",
+            ],
+            "--without FLAIR: give T1 or T1C",
+        ),
     ):
         with pytest.raises(SystemExit, match=f"error: .*{told}"):
             _call(*call)
