@@ -40,7 +40,7 @@ from gliosight.prepare import prepare
 from gliosight.read import Limits, Options, Request, find, opened, read
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.from_python import SequenceInput, read_study
-from gliosight.study import Study
+from gliosight.study import MrSequence, Study
 from gliosight.write.masks import mask_in, read_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.report import write_report
@@ -468,7 +468,11 @@ def export_result(
         if mask is not None:
             with contextlib.suppress(UnsupportedInputError):
                 whole = candidate.read(Options(limits))
-                study = whole if whole.source["frames"]["FLAIR"] == digest else study
+                study = (
+                    whole
+                    if whole.source.series[MrSequence.FLAIR].frames_digest == digest
+                    else study
+                )
     values = read_mask(mask or mask_in(folder), study)
     unknown = np.broadcast_to(np.float32(np.nan), study.shape)
     origin = f"{study.study_id}/{result['provenance']['model']['sha256']}"

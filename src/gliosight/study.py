@@ -281,6 +281,54 @@ class DicomSource:
 
 
 @dataclass(frozen=True)
+class TakenSeries:
+    """The DICOM series, or the part of one, that was taken for a sequence.
+
+    Parameters
+    ----------
+    uid_digest : str
+        First 12 hexadecimal digits of the SHA-256 of its SeriesInstanceUID; of a series without UID
+        the ``frames_digest``.
+    frames_digest : str
+        The same of its frames, which tells parts of one series apart.
+    why : str
+        Why it was taken, in words.
+    """
+
+    uid_digest: str
+    frames_digest: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a study was read from, and what the writers need to write in the input's own kind.
+
+    Parameters
+    ----------
+    path : str or None
+        Where the study lies, seen from the path that was given; ``None`` for arrays and images.
+    files : tuple of str
+        Names of the files of slices or NIfTI, FLAIR's first.
+    nifti_header : nibabel.Nifti1Header or nibabel.Nifti2Header or None
+        FLAIR's header, of a single volume, with the forms of its file.
+    dicom : DicomSource or None
+        FLAIR's series.
+    series : mapping of MrSequence to TakenSeries
+        The DICOM series of each sequence; empty where only headers were read.
+    """
+
+    path: str | None = None
+    files: tuple[str, ...] = ()
+    nifti_header: Any = None
+    dicom: DicomSource | None = None
+    series: Mapping[MrSequence, TakenSeries] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "series", MappingProxyType(dict(self.series)))
+
+
+@dataclass(frozen=True)
 class Study:
     """One visit of one patient, read and in order.
 
@@ -295,9 +343,7 @@ class Study:
         What each native slice is called in the input, for the writers; unique.
     kind : {"slices", "nifti", "dicom", "arrays"}
         What the input was.
-    source : mapping
-        What the writers need to go back to the input's own kind: ``"nifti"``, a header and what
-        belongs to it; ``"dicom"``, a `DicomSource`.
+    source : Source
     flags : tuple of Flag
     """
 
@@ -305,7 +351,7 @@ class Study:
     sequences: Mapping[MrSequence, Volume]
     slice_names: tuple[str, ...]
     kind: Literal["slices", "nifti", "dicom", "arrays"]
-    source: Mapping[str, Any] = field(default_factory=dict)
+    source: Source = field(default_factory=Source)
     flags: tuple[Flag, ...] = ()
 
     def __post_init__(self) -> None:
@@ -318,7 +364,6 @@ class Study:
         if len(self.slice_names) != shape[0] or len(set(self.slice_names)) != shape[0]:
             raise ValueError(f"{len(self.slice_names)} slice names for {shape[0]} slices")
         object.__setattr__(self, "sequences", MappingProxyType(dict(self.sequences)))
-        object.__setattr__(self, "source", MappingProxyType(dict(self.source)))
 
     @property
     def flair(self) -> Volume:

@@ -15,6 +15,7 @@ from gliosight import pipeline
 from gliosight.cli import run
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_nifti
+from gliosight.study import Source
 from tests.write.builders import make_analysis
 
 
@@ -74,7 +75,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fake(study: Any, *_: object, **__: object) -> Any:
         analysis = make_analysis((5, 24, 20), study_id=study.study_id)
-        placed = replace(analysis.study, source={"path": study.source["path"]})
+        placed = replace(analysis.study, source=Source(path=study.source.path))
         return replace(analysis, study=placed, flags=study.flags)
 
     monkeypatch.setattr(pipeline.Settings, "load", lambda _: None)

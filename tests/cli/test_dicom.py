@@ -125,7 +125,7 @@ def test_inspect_says_how_the_pixels_are_stored(head: Phantom, tmp_path: Path, c
 
 def test_a_study_below_two_paths_is_one(study: Path, tmp_path: Path, call: Call) -> None:
     whole = read(Request(study))
-    flair = whole.source["dicom"].headers[0].SeriesNumber
+    flair = whole.source.dicom.headers[0].SeriesNumber
     for number, path in enumerate(files(study)):
         part = tmp_path / ("one" if pydicom.dcmread(path).SeriesNumber == flair else "two")
         part.mkdir(exist_ok=True)

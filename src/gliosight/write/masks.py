@@ -117,8 +117,8 @@ def _damaged(what: str, path: Path) -> DamagedInputError:
 def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> bool:
     """Write values on the study's grid; ``False`` where NIfTI cannot hold that."""
     affine = None if study.geometry is None else study.geometry.affine
-    if "nifti" in study.source:
-        header = study.source["nifti"]["header"].copy()
+    if study.source.nifti_header is not None:
+        header = study.source.nifti_header.copy()
     elif affine is None or study.kind not in ("arrays", "dicom"):
         return False
     else:

@@ -96,15 +96,8 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         "flags": [asdict(flag) for flag in analysis.flags],
         "source": {
             "kind": study.kind,
-            "path": study.source.get("path"),
-            "series": {
-                name: {
-                    "uid_digest": digest,
-                    "frames_digest": study.source["frames"][name],
-                    "why": study.source["chosen"][name],
-                }
-                for name, digest in study.source.get("series", {}).items()
-            },
+            "path": study.source.path,
+            "series": {name.value: asdict(taken) for name, taken in study.source.series.items()},
         },
         "provenance": {
             "version": provenance.version,

@@ -217,8 +217,8 @@ def test_a_report_for_itself_refers_to_slices(tmp_path: Path) -> None:
     assert not _named(second, "Referenced Segment")
     (image,) = [item for item in _walk(second) if item.ValueType == "IMAGE"]
     (reference,) = image.ReferencedSOPSequence
-    index, number = analysis.study.source["dicom"].frames[analysis.findings[0].largest_slice]
-    header = analysis.study.source["dicom"].headers[index]
+    index, number = analysis.study.source.dicom.frames[analysis.findings[0].largest_slice]
+    header = analysis.study.source.dicom.headers[index]
     assert reference.ReferencedSOPInstanceUID == header.SOPInstanceUID
     assert reference.ReferencedFrameNumber == number
 

@@ -126,15 +126,14 @@ def dicom_source(study: Study) -> DicomSource:
     UnsupportedInputError
         The input was not DICOM: it has no identity that an object could be filed under.
     """
-    source = study.source.get("dicom")
-    if study.kind != "dicom" or not isinstance(source, DicomSource):
+    if study.source.dicom is None:
         raise UnsupportedInputError(
             f"DICOM results need a DICOM study, and this one was {study.kind}: it has no "
             "identity to be filed under",
             where=study.study_id,
             remedy="analyse the DICOM study itself",
         )
-    return source
+    return study.source.dicom
 
 
 @quietly()

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gliosight.analysis import Analysis
+from gliosight.write.dicom.source import dicom_source
 from gliosight.write.result import rounded
 
 
@@ -32,7 +33,7 @@ class Uids:
 
 def uids_of(analysis: Analysis, kind: str) -> Uids:
     """The UIDs of the object of a kind, such as ``segmentation``, that belongs to an analysis."""
-    source, made_by = analysis.study.source["dicom"], analysis.provenance
+    source, made_by = dicom_source(analysis.study), analysis.provenance
     content = {
         "frames": [
             [str(source.headers[index].SOPInstanceUID), number] for index, number in source.frames
