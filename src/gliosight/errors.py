@@ -132,13 +132,14 @@ class InternalError(GliosightError):
 def printable(text: str) -> str:
     """Text for one terminal line: control and format characters become visible escapes."""
     return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
     )
 
 
-def within(error: GliosightError, place: str) -> GliosightError:
+def within(error: GliosightError, where: str) -> GliosightError:
     """The same error with its place seen from further up, such as from a folder of studies."""
-    return type(error)(error.what, where=place, remedy=error.remedy)
+    return type(error)(error.what, where=where, remedy=error.remedy)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

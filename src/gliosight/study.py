@@ -14,8 +14,9 @@ Conventions, everywhere in gliosight
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
+from itertools import product
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -98,12 +99,12 @@ class Geometry:
             raise ValueError(f"origins have shape {self.origins.shape}, not (slices, 3)")
         if not np.isfinite(self.origins).all():
             raise ValueError("origins are not finite")
-        for one in (self.row_direction, self.column_direction):
-            if one.shape != (3,) or abs(float(one @ one) - 1) > 1e-3:
-                raise ValueError(f"direction {one} is not a unit vector")
+        for direction in (self.row_direction, self.column_direction):
+            if direction.shape != (3,) or abs(float(direction @ direction) - 1) > 1e-3:
+                raise ValueError(f"direction {direction} is not a unit vector")
         if abs(float(self.row_direction @ self.column_direction)) > 1e-3:
             raise ValueError("row and column directions are not perpendicular")
-        if not all(np.isfinite(one) and one > 0 for one in self.spacing):
+        if not all(np.isfinite(side) and side > 0 for side in self.spacing):
             raise ValueError(f"spacing {self.spacing} is not positive")
         steps = np.diff(self.slice_positions)
         if len(steps) and not steps.min() > 0:
@@ -165,30 +166,21 @@ class Geometry:
         """mm² of one pixel."""
         return self.spacing[0] * self.spacing[1]
 
-    @property
-    def slice_extents(self) -> NDArray[np.float64] | None:
-        """(slices,) array: what each slice stands for along the normal, mm; ``None`` if unknown.
+    def volume_ml(self, areas: NDArray[np.integer[Any]]) -> float | None:
+        """Volume of an outline, from its pixels in each slice; ``None`` where the spacing is unknown.
 
-        The spacing between slices, not their thickness: a slice stands for the gap around it, too. It
-        is the median distance for all of them, so a missing slice is not filled in: a volume with a
-        gap is a lower bound.
+        A slice stands for the spacing between slices, not its thickness. It is the median distance for
+        all of them, so a missing slice is not filled in: a volume with a gap is a lower bound.
         """
-        spacing = self.slice_spacing
-        return None if spacing is None else np.full(self.slices, spacing)
+        if self.slice_spacing is None:
+            return None
+        return float((areas * self.pixel_area * self.slice_spacing).sum() / 1000)
 
     def coincides(self, other: Geometry, plane: tuple[int, int]) -> bool:
         """Whether two stacks of as many slices, all of ``plane`` (rows, columns), have one grid."""
         if self.slices != other.slices:
             return False
-        corners = np.array(
-            [
-                (index, row, column)
-                for index in range(self.slices)
-                for row in (0, plane[0] - 1)
-                for column in (0, plane[1] - 1)
-            ],
-            dtype=np.float64,
-        )
+        corners = np.array(list(product(range(self.slices), (0, plane[0] - 1), (0, plane[1] - 1))))
         away = np.linalg.norm(self.to_world(corners) - other.to_world(corners), axis=1)
         smallest = min(*self.spacing, self.slice_spacing or np.inf)
         return bool(away.max() <= SAME_WITHIN * smallest)
@@ -276,7 +268,7 @@ class DicomSource:
     frames: tuple[tuple[int, int], ...]
 
     def __post_init__(self) -> None:
-        if not self.headers or any(not 0 <= one < len(self.headers) for one, _ in self.frames):
+        if not self.headers or any(not 0 <= k < len(self.headers) for k, _ in self.frames):
             raise ValueError("frames name headers that are not there")
 
 
@@ -374,11 +366,6 @@ class Study:
     def geometry(self) -> Geometry | None:
         """Where the study's grid lies, or ``None``."""
         return self.flair.geometry
-
-    def without_geometry(self) -> Study:
-        """The same pixels, of which nothing says where they lie."""
-        volumes = {name: Volume(volume.values) for name, volume in self.sequences.items()}
-        return replace(self, sequences=volumes)
 
     @property
     def shape(self) -> tuple[int, int, int]:
