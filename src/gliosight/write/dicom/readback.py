@@ -23,8 +23,7 @@ from pydicom.dataset import Dataset
 from gliosight.analysis import Analysis
 from gliosight.dicom import group_of, quietly, text_of
 from gliosight.errors import GliosightError, InternalError
-from gliosight.write.dicom.source import LPS, Origin, corners_of, study_corners
-from gliosight.write.dicom.uids import Uids
+from gliosight.write.dicom.source import LPS, Origin, Uids, corners_of, study_corners
 
 # Between the file and the study, mm: numbers of 16 characters leave far less.
 EXACT_MM = 0.001
@@ -85,9 +84,11 @@ def check_segmentation(path: Path, analysis: Analysis, origin: Origin) -> None:
         name = f"segment {finding.id}"
         if finding.centroid_mm is None:
             raise _differs(name, "a position", "none, as the finding has none")
-        own = [(pixels, corners) for segment, _, pixels, corners in frames if segment == finding.id]
+        planes = [
+            (pixels, corners) for number, _, pixels, corners in frames if number == finding.id
+        ]
         centroid = np.array(finding.centroid_mm) * LPS
-        _near(f"the centroid of {name}", _centroid(own), centroid, EXACT_MM)
+        _near(f"the centroid of {name}", _centroid(planes), centroid, EXACT_MM)
     if not analysis.findings:  # of every slice it is said that nothing is there
         _same("its frames", sorted(frame[1] for frame in frames), list(range(len(labels))))
 
