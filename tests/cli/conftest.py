@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import pytest
 
 from gliosight import pipeline
 from gliosight.cli import run
-from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_nifti
 from gliosight.study import Source
 from tests.write.builders import make_analysis
@@ -80,18 +78,3 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(pipeline.Settings, "load", lambda _: None)
     monkeypatch.setattr(pipeline, "analyze_study", fake)
-
-
-class StubEngine:
-    """Calls tumour what is bright in FLAIR, as the phantom's lesion is."""
-
-    name, precision, answers = "stub", "float32", ("mask_logits", "slice_logits")
-
-    def run(self, batch: np.ndarray, _: float = 0) -> Mapping[str, np.ndarray]:
-        masks = np.where(batch[:, 4:5] > 2, 9, -9).astype(np.float32)
-        return {"mask_logits": masks, "slice_logits": masks.max(axis=(1, 2, 3))}
-
-
-@pytest.fixture(scope="session")
-def stub_model() -> Model:
-    return Model(load_model(DEFAULT_MODEL).card, {"joint": StubEngine()})

@@ -236,6 +236,7 @@ def export(call: Call, result: Path, form: str, study: Path, out: Path, *options
 def test_export_gives_the_same_objects_again(
     result: Path, study: Path, tmp_path: Path, call: Call
 ) -> None:
+    """Its SOP instance is the same, so must its values be, though JSON keeps six digits of them."""
     for form, name in (("seg", "segmentation.dcm"), ("sr", "report.dcm")):
         assert export(call, result, form, study, tmp_path / name).code == 0
         first, again = pydicom.dcmread(result / name), pydicom.dcmread(tmp_path / name)

@@ -330,9 +330,3 @@ def test_refused_by_name(name: str, tmp_path: Path) -> None:
         assert caught.value.exit_code == 5
         assert "Phantom" not in caught.value.line()
     assert not list(tmp_path.iterdir())
-
-
-def test_a_full_disk_is_no_bug_of_ours_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file"):
-        write_segmentation(make_analysis(make_source()), tmp_path / "missing" / "seg.dcm")
-    assert not list(tmp_path.iterdir())
