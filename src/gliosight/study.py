@@ -185,14 +185,16 @@ class Geometry:
         smallest = min(*self.spacing, self.slice_spacing or np.inf)
         return bool(away.max() <= SAME_WITHIN * smallest)
 
+    def _origin_at(self, index: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., 3) origins at continuous slice indices (...); beyond the ends those of the end slices."""
+        whole = np.arange(self.slices, dtype=np.float64)
+        return np.stack([np.interp(index, whole, self.origins[:, k]) for k in range(3)], axis=-1)
+
     def to_world(self, voxels: NDArray[np.generic]) -> NDArray[np.float64]:
         """World positions (..., 3), RAS+ mm, of continuous voxel indices (..., 3) in index order."""
         indices = np.asarray(voxels, dtype=np.float64)
-        whole = np.arange(self.slices, dtype=np.float64)
         if self.slices > 1:
-            base = np.stack(
-                [np.interp(indices[..., 0], whole, self.origins[:, k]) for k in range(3)], axis=-1
-            )
+            base = self._origin_at(indices[..., 0])
         else:
             base = self.origins[0] + indices[..., :1] * self.normal * (self.slice_spacing or 0.0)
         return np.asarray(
@@ -211,12 +213,10 @@ class Geometry:
         points = np.asarray(world, dtype=np.float64)
         positions, along = self.slice_positions, points @ self.normal
         step = self.slice_spacing or 1.0
-        whole = np.arange(self.slices, dtype=np.float64)
-        index = np.interp(along, positions, whole)
+        index = np.interp(along, positions, np.arange(self.slices, dtype=np.float64))
         index += np.minimum(along - positions[0], 0) / step
         index += np.maximum(along - positions[-1], 0) / step
-        base = np.stack([np.interp(index, whole, self.origins[:, k]) for k in range(3)], axis=-1)
-        away = points - base
+        away = points - self._origin_at(index)
         return np.stack(
             [
                 index,

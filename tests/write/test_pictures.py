@@ -278,7 +278,7 @@ def test_the_outline_is_on_the_side_of_the_lesion(orientation):
 
 
 def test_no_outline_where_nothing_was_found():
-    assert len(outline_columns(draw_overview(make_analysis(lesion=False)))) == 0
+    assert len(outline_columns(draw_overview(make_analysis((3, 24, 20), lesion=False)))) == 0
 
 
 @pytest.mark.parametrize(

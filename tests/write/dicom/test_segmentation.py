@@ -183,11 +183,11 @@ def _code(sequence: Any) -> str:
 
 
 def test_more_findings_than_a_byte_counts(tmp_path: Path) -> None:
-    mask = np.zeros((1, 40, 36), dtype=bool)
+    mask = np.zeros((1, 34, 32), dtype=bool)
     mask[0, ::2, ::2] = True
-    write_segmentation(make_analysis(make_source((1, 40, 36)), mask), tmp_path / "seg.dcm")
+    write_segmentation(make_analysis(make_source(mask.shape), mask), tmp_path / "seg.dcm")
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
-    assert len(seg.SegmentSequence) == 360
+    assert len(seg.SegmentSequence) == 272
     assert np.array_equal(seg.pixel_array.any(axis=0), mask[0])
 
 

@@ -44,25 +44,27 @@ def checked(path: Path) -> Iterator[None]:
         In place of what pydicom, highdicom or our own code raises of a bug. Its text is left out, since
         it may quote the patient's name.
     """
+    done = False
     try:
         with quietly():
             yield
-    except BaseException as error:
-        path.unlink(missing_ok=True)
-        if isinstance(error, InternalError):
-            what, where = error.what, error.where or path.name
-        elif isinstance(error, (GliosightError, OSError, MemoryError)) or not isinstance(
-            error, Exception
-        ):
-            raise
-        else:
-            steps = [
-                f"{Path(step.filename).relative_to(PACKAGE).as_posix()}:{step.lineno}"
-                for step in traceback.extract_tb(error.__traceback__)
-                if Path(step.filename).is_relative_to(PACKAGE)
-            ]
-            what, where = f"{type(error).__name__} at {steps[-1]}", path.name
-        raise InternalError(what, where=where, remedy=REPORT_IT) from error
+        done = True
+    except InternalError as error:
+        where = error.where or path.name
+        raise InternalError(error.what, where=where, remedy=REPORT_IT) from error
+    except (GliosightError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        steps = [
+            f"{Path(step.filename).relative_to(PACKAGE).as_posix()}:{step.lineno}"
+            for step in traceback.extract_tb(error.__traceback__)
+            if Path(step.filename).is_relative_to(PACKAGE)
+        ]
+        what = f"{type(error).__name__} at {steps[-1]}"
+        raise InternalError(what, where=path.name, remedy=REPORT_IT) from error
+    finally:
+        if not done:
+            path.unlink(missing_ok=True)
 
 
 def check_segmentation(path: Path, analysis: Analysis, origin: Origin) -> None:
