@@ -167,7 +167,7 @@ class Analysis:
         return np.asarray(self.decision.mask.sum(axis=(1, 2)), dtype=np.int64)
 
 
-def told_apart(value: float, threshold: float) -> tuple[str, str]:
+def distinguish(value: float, threshold: float) -> tuple[str, str]:
     """Two numbers with two digits, or with as many as show which is larger."""
     for digits in range(2, 7):
         short, bound = round(value, digits), round(threshold, digits)

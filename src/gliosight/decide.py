@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliosight.analysis import Decision, Status, told_apart
+from gliosight.analysis import Decision, Status, distinguish
 from gliosight.card import DecisionRule, InputRecipe
 from gliosight.maps import Maps, sigmoid
 from gliosight.study import Flag, Geometry
@@ -215,7 +215,7 @@ def decide_at(maps: Maps, scale: Scale, rule: DecisionRule) -> Decision:
     fired = ["mask_by_pixel_threshold"] if lesions else []
     if in_mask.sum() < len(lesions):
         fired.append("weak_lesions_dropped")
-    short, threshold = told_apart(score, rule.study_threshold)
+    short, threshold = distinguish(score, rule.study_threshold)
     if found:
         reason = f"The strongest lesion scores {short}, at or above {threshold}."
     elif lesions:
@@ -332,7 +332,7 @@ def _disagreements(
             flags.append(Flag(code, severity, message[0].upper() + message[1:]))
     near, far = logit(np.array([score, rule.study_threshold], dtype=np.float32))
     if abs(near - far) < BORDERLINE:
-        short, threshold = told_apart(score, rule.study_threshold)
+        short, threshold = distinguish(score, rule.study_threshold)
         message = (
             f"The score of {short} is close to the threshold of {threshold}: "
             "the verdict could as well be the other."
