@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gliosight.infer.model import Model
+from gliosight.card import read_card
+from gliosight.infer.model import DEFAULT_MODEL, Model, find_card
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.pipeline import Settings
 from gliosight.study import Geometry, MrSequence, Study, Volume
@@ -27,12 +29,6 @@ def phantom() -> Phantom:
 
 
 @pytest.fixture(scope="session")
-def free_phantom() -> Phantom:
-    """The same head without a lesion."""
-    return make_phantom(PhantomSpec(lesion=False))
-
-
-@pytest.fixture(scope="session")
 def small_phantom() -> Phantom:
     """Few slices round a lesion on the patient's right, for tests that need no whole head."""
     return make_phantom(PhantomSpec(seed=2, slices=9, lesion_side="right"))
@@ -42,6 +38,22 @@ def small_phantom() -> Phantom:
 def model() -> Model:
     """The shipped model."""
     return Settings().load()
+
+
+class StubEngine:
+    """Calls tumour what is bright in FLAIR, as the phantom's lesion is."""
+
+    name, precision, answers = "stub", "float32", ("mask_logits", "slice_logits")
+
+    def run(self, batch: np.ndarray, _: float = 0) -> Mapping[str, np.ndarray]:
+        masks = np.where(batch[:, 4:5] > 2, 9, -9).astype(np.float32)
+        return {"mask_logits": masks, "slice_logits": masks.max(axis=(1, 2, 3))}
+
+
+@pytest.fixture(scope="session")
+def stub_model() -> Model:
+    """The shipped model's card and a stand-in for its network, where what is tested is not the network."""
+    return Model(read_card(find_card(DEFAULT_MODEL)), {"joint": StubEngine()})
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,59 +32,73 @@ from gliosight.files import (
 POSIX = pytest.mark.skipif(os.name != "posix", reason="processes as POSIX has them")
 WHOLE = {"a": "new", "mask/a": "new", "result.json": "new"}
 
-# A process that writes to a target and is killed just before it makes its n-th change to the disk.
-KILLED = """
-import os, signal, sys, tempfile
-from pathlib import Path
-from gliosight import files
-
-kind, target, step = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+# A fork of a process with threads is warned of; the child only writes files.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 
-def count(event, arguments):
-    global step
-    writes = event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)
-    if event in CHANGES or writes:
-        step -= 1
-        if step == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
 
-def write(folder):
-    (folder / "a").write_text("new")
-    (folder / "mask").mkdir()
-    (folder / "mask" / "a").write_text("new")
-    (folder / "result.json").write_text("new")
+def _write(kind: str, target: Path) -> None:
+    def fill(folder: Path) -> None:
+        (folder / "mask").mkdir()
+        for name in WHOLE:
+            (folder / name).write_text("new")
 
-def run():
-    sys.addaudithook(count)
     if kind == "recover":
-        files.recover(target)
+        recover(target)
     elif kind == "folder":
-        with files.whole_folder(target, lambda: None, last="result.json") as folder:
-            write(folder)
+        with whole_folder(target, lambda: None, last="result.json") as folder:
+            fill(folder)
     elif kind == "file":
-        with files.whole_file(target, overwrite=True) as path:
+        with whole_file(target, overwrite=True) as path:
             path.write_text("new")
     else:
         tempfile.tempdir = str(target)
-        files.remove_abandoned_temporaries()
-        with files.temporary_folder() as folder:
-            write(folder)
-
-run()
-"""
+        remove_abandoned_temporaries()
+        with temporary_folder() as folder:
+            fill(folder)
 
 
-def _run(kind: str, target: Path, step: int = 0) -> bool:
-    """Run such a process; whether it came to its end."""
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, kind, str(target), str(step)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode == 0
+def _run(kind: str, target: Path, step: int = 0, request: int = signal.SIGKILL) -> int:
+    """Write in a process that gets a signal just before its n-th change to the disk; give its exit code."""
+    if child := os.fork():
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def count(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal step
+        if event in CHANGES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
+            step -= 1
+            if step == 0:
+                os.kill(os.getpid(), request)
+
+    code = 1
+    try:
+        # A shell that runs the tests in the background has children ignore it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.addaudithook(count)
+        _write(kind, target)
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+    finally:
+        os._exit(code)
+
+
+def _stopped(
+    kind: str, place: Path, prepare: Callable[[Path], Path], request: int = signal.SIGKILL
+) -> Iterator[tuple[Path, Path]]:
+    """Stop such a process at each of its steps, in a folder of its own; give that and its target."""
+    stopped = {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}[request]
+    for step in range(1, 100):
+        folder = place / str(step)
+        folder.mkdir()
+        target = prepare(folder)
+        code = _run(kind, target, step, request)
+        assert code in (0, stopped)
+        yield folder, target
+        if code == 0:
+            assert step > 3
+            return
+    raise AssertionError("it does not end")
 
 
 def _content(folder: Path) -> dict[str, str]:
@@ -98,86 +114,48 @@ def _names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+EARLIER = {"nothing": None, "an empty folder": {}, "a result": {"a": "old", "mask/b": "old"}}
+
+
+def _with(earlier: Mapping[str, str] | None) -> Callable[[Path], Path]:
+    def prepare(place: Path) -> Path:
+        if earlier is not None:
+            (place / "out").mkdir()
+        for name, text in (earlier or {}).items():
+            (place / "out" / name).parent.mkdir(exist_ok=True)
+            (place / "out" / name).write_text(text)
+        return place / "out"
+
+    return prepare
+
+
 @POSIX
-@pytest.mark.parametrize("before", ["nothing", "an empty folder", "a result"])
+@pytest.mark.parametrize("before", EARLIER)
 def test_a_folder_survives_a_kill_at_every_step(before: str, tmp_path: Path) -> None:
-    steps, ended = 0, False
-    while not ended:
-        steps += 1
-        assert steps < 100
-        place = tmp_path / str(steps)
-        place.mkdir()
-        out = place / "out"
-        earlier = {"a": "old", "mask/b": "old"} if before == "a result" else {}
-        if before != "nothing":
-            out.mkdir()
-        for name, text in earlier.items():
-            (out / name).parent.mkdir(exist_ok=True)
-            (out / name).write_text(text)
-        ended = _run("folder", out, steps)
+    earlier = EARLIER[before] or {}
+    for place, out in _stopped("folder", tmp_path, _with(EARLIER[before])):
         # A half of it is never taken for a result, which result.json makes it.
         left = _content(out) if out.exists() else {}
         assert left in (earlier, WHOLE, {}) or "result.json" not in left
         recover(out)
         assert (_content(out) if out.exists() else {}) in (earlier, WHOLE)
         assert _names(place) in (["out"], [] if before == "nothing" else ["out"])
-        assert _run("folder", out)
+        assert _run("folder", out) == 0
         assert _content(out) == WHOLE
         assert _names(place) == ["out"]
         assert _names(out) == ["a", "mask", "result.json"]
-    assert steps > 10
-
-
-INTERRUPTED = """
-import json, os, shutil, signal, sys
-from pathlib import Path
-from gliosight import files
-
-CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir"}
-step = 0
-
-def count(event, arguments):
-    global step
-    if event in CHANGES or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR)):
-        step -= 1
-        if step == 0:
-            os.kill(os.getpid(), signal.SIGINT)
-
-sys.addaudithook(count)
-# A shell that runs the tests in the background has children ignore it.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-place, left, number = Path(sys.argv[1]), [], 0
-while step <= 0:
-    number += 1
-    (place / str(number)).mkdir()
-    out = place / str(number) / "out"
-    if sys.argv[2] != "nothing":
-        out.mkdir()
-    if sys.argv[2] == "a result":
-        (out / "result.json").write_text("old")
-    step = number
-    try:
-        with files.whole_folder(out, lambda: None, last="result.json") as folder:
-            (folder / "result.json").write_text("new")
-    except KeyboardInterrupt:
-        pass
-    assert not [path for path in out.parent.rglob("*") if "partial" in path.name], number
-    left.append([path.read_text() for path in out.glob("*")])
-print(json.dumps(left))
-"""
 
 
 @POSIX
-@pytest.mark.parametrize("before", ["nothing", "an empty folder", "a result"])
+@pytest.mark.parametrize("before", EARLIER)
 def test_an_interrupt_at_every_step_leaves_no_working_folder(before: str, tmp_path: Path) -> None:
-    call = [sys.executable, "-c", INTERRUPTED, str(tmp_path), before]
-    done = subprocess.run(call, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    left = json.loads(done.stdout)
-    assert len(left) > 8
-    assert all(one in ([], ["old"], ["new"]) for one in left)
-    assert left[0] == (["old"] if before == "a result" else [])
-    assert left[-1] == ["new"]
+    left = []
+    for place, out in _stopped("folder", tmp_path, _with(EARLIER[before]), signal.SIGINT):
+        assert not [path for path in place.rglob("*") if "partial" in path.name]
+        left.append(_content(out) if out.exists() else {})
+    earlier = EARLIER[before] or {}
+    assert all(content in (earlier, WHOLE) for content in left)
+    assert (left[0], left[-1]) == (earlier, WHOLE)
 
 
 @pytest.mark.parametrize("step", ["_undo", "_empty"])
@@ -196,32 +174,27 @@ def test_an_interrupt_before_the_first_write_leaves_no_working_folder(
     assert _names(tmp_path) == []
 
 
+def _replaced_by_half(place: Path) -> Path:
+    """A run was killed between the two renames: the earlier result is nowhere in its place."""
+    work = place / ".out.partial-gliosight"
+    for name in ("new", "old"):
+        (work / name).mkdir(parents=True)
+        (work / name / "result.json").write_text(name)
+    (work / "owner").write_bytes(files._MARK + b"1\n")
+    return place / "out"
+
+
 @POSIX
 def test_the_earlier_result_survives_a_kill_while_it_is_put_back(tmp_path: Path) -> None:
-    """The one moment when it is nowhere in its place: between the two renames."""
-    steps, ended = 0, False
-    while not ended:
-        steps += 1
-        place = tmp_path / str(steps)
-        out, work = place / "out", place / ".out.partial-gliosight"
-        for folder, text in ((work / "new", "new"), (work / "old", "old")):
-            folder.mkdir(parents=True)
-            (folder / "result.json").write_text(text)
-        (work / "owner").write_bytes(files._MARK + b"1\n")
-        ended = _run("recover", out, steps)
+    for place, out in _stopped("recover", tmp_path, _replaced_by_half):
         recover(out)
         assert _content(out) == {"result.json": "old"}
         assert _names(place) == ["out"]
-    assert steps > 3
 
 
 @POSIX
 def test_the_earlier_result_is_never_the_price_of_what_came_into_its_place(tmp_path: Path) -> None:
-    out, work = tmp_path / "out", tmp_path / ".out.partial-gliosight"
-    for folder in (work / "new", work / "old"):
-        folder.mkdir(parents=True)
-        (folder / "result.json").write_text(folder.name)
-    (work / "owner").write_bytes(files._MARK + b"1\n")
+    out, work = _replaced_by_half(tmp_path), tmp_path / ".out.partial-gliosight"
     out.mkdir()
     (out / "thesis.tex").write_text("years")
     with pytest.raises(CannotWriteError, match="cannot be put back") as caught:
@@ -237,33 +210,23 @@ def test_the_earlier_result_is_never_the_price_of_what_came_into_its_place(tmp_p
 @POSIX
 @pytest.mark.parametrize("before", ["", "old"])
 def test_a_file_survives_a_kill_at_every_step(before: str, tmp_path: Path) -> None:
-    steps, ended = 0, False
-    while not ended:
-        steps += 1
-        place = tmp_path / str(steps)
-        place.mkdir()
-        table = place / "studies.csv"
+    def prepare(place: Path) -> Path:
         if before:
-            table.write_text(before)
-        ended = _run("file", table, steps)
+            (place / "studies.csv").write_text(before)
+        return place / "studies.csv"
+
+    for place, table in _stopped("file", tmp_path, prepare):
         assert (table.read_text() if table.exists() else "") in (before, "new")
-        assert _run("file", table)
+        assert _run("file", table) == 0
         assert table.read_text() == "new"
         assert _names(place) == ["studies.csv"]
-    assert steps > 3
 
 
 @POSIX
 def test_a_temporary_folder_of_a_killed_run_goes_with_the_next(tmp_path: Path) -> None:
-    steps, ended = 0, False
-    while not ended:
-        steps += 1
-        place = tmp_path / str(steps)
-        place.mkdir()
-        ended = _run("temporary", place, steps)
-        assert _run("temporary", place)
+    for place, _ in _stopped("temporary", tmp_path, lambda place: place):
+        assert _run("temporary", place) == 0
         assert _names(place) == []
-    assert steps > 5
 
 
 FOREIGN = [
@@ -404,6 +367,23 @@ def test_what_appears_in_an_empty_folder_meanwhile_stays(tmp_path: Path) -> None
         write()
     assert _content(out) == {"b": "mine"}
     assert _names(out) == ["b"]
+
+
+def test_what_makes_an_empty_folder_a_result_comes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should even the undoing be cut off, a half of it is no result."""
+    rename, order = Path.rename, []
+
+    def watched(self: Path, target: Path) -> Path:
+        order.append(self.name)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    with whole_folder(tmp_path, lambda: None, last="result.json") as folder:
+        for name in ("a", "result.json", "z"):
+            (folder / name).touch()
+    assert order == ["a", "z", "result.json"]
 
 
 def test_where_there_are_no_locks_the_process_decides(

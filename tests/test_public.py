@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,20 @@ import numpy as np
 import pytest
 
 import gliosight
-from gliosight import MrSequence, Status, Volume, analyze, read_study
+from gliosight import MrSequence, Status, Volume, analyze, pipeline, read_study
 from gliosight.errors import GliosightError, LimitExceededError, UsageError, explained
-from gliosight.infer.model import shipped_models
+from gliosight.infer.model import Model, shipped_models
 from gliosight.phantom import Phantom
 from gliosight.pipeline import Limits, Settings
+from tests.conftest import make_study
 from tests.read.builders import make_volume, write_nifti
 
 SOURCE = str(Path(gliosight.__file__).parents[1])
+
+
+@pytest.fixture(autouse=True)
+def without_network(stub_model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "load_model", lambda *_, **__: stub_model)
 
 
 def test_every_public_name_loads() -> None:
@@ -30,7 +37,10 @@ def test_every_public_name_loads() -> None:
         gliosight.nonesuch  # noqa: B018
 
 
-def test_analyze_takes_arrays_with_and_without_an_affine(small_phantom: Phantom) -> None:
+def test_analyze_takes_arrays_with_and_without_an_affine(
+    small_phantom: Phantom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # with the network
     flair = small_phantom.sequences[MrSequence.FLAIR]
     bare = analyze(flair)
     assert bare.status is Status.FOUND
@@ -54,32 +64,17 @@ def test_an_empty_path_is_not_the_working_folder(
         read_study(source)
 
 
-def test_reading_imports_all_readers_at_once() -> None:
-    script = """
-import pkgutil, sys
-from gliosight import read
-from gliosight.read import from_python
-from_python._load_readers()
-names = {module.name for module in pkgutil.walk_packages(read.__path__, "gliosight.read.")}
-print(*sorted(names - set(sys.modules)))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == ""
-
-
 # A thread imports a reader, slowly, while the process is forked.
 FORKED = """
-import os, signal, sys, threading, time
-from gliosight import read_study
+import os, pkgutil, signal, sys, threading, time
+from gliosight import read, read_study
 begun = threading.Event()
 
 class Slow:
     def find_spec(self, name, *_):
         if name == "gliosight.read.nifti_file":
             begun.set()
-            time.sleep(1)
+            time.sleep(0.3)
 
 sys.meta_path.insert(0, Slow())
 thread = threading.Thread(target=read_study, args=(sys.argv[1],))
@@ -91,6 +86,8 @@ if child == 0:
     read_study(sys.argv[1])
     os._exit(0)
 thread.join()
+readers = {module.name for module in pkgutil.walk_packages(read.__path__, "gliosight.read.")}
+assert readers <= set(sys.modules)  # all were imported by the first call
 sys.exit(os.waitpid(child, 0)[1] != 0)
 """
 
@@ -101,16 +98,22 @@ def test_a_fork_while_another_thread_reads_first(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED, str(path)], check=True)
 
 
-def test_analyze_says_what_it_does_not_take() -> None:
-    with pytest.raises(UsageError, match="FLAIR"):
-        analyze({"T2": np.zeros((3, 8, 8))})
-    with pytest.raises(UsageError, match="affine"):
-        analyze("somewhere", affine=np.eye(4))
-    for settings in ("joint-4", {"threads": 1}, Settings):
-        with pytest.raises(UsageError, match="settings are a"):
-            analyze("somewhere", settings=settings)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="progress is a str"):
-        analyze("somewhere", progress="bar")  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("source", "options", "told"),
+    [
+        ({"T2": np.zeros((3, 8, 8))}, {}, "FLAIR"),
+        ("somewhere", {"affine": np.eye(4)}, "arrays only"),
+        (make_study(np.zeros((3, 8, 8))), {"affine": np.eye(4)}, "arrays only"),
+        ([[1, 2]], {}, "list"),
+        ("somewhere", {"settings": "joint-4"}, "settings are a str"),
+        ("somewhere", {"settings": {"threads": 1}}, "settings are a dict"),
+        ("somewhere", {"settings": Settings}, "settings are a type"),
+        ("somewhere", {"progress": "bar"}, "progress is a str"),
+    ],
+)
+def test_analyze_says_what_it_does_not_take(source: Any, options: Any, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        analyze(source, **options)
 
 
 @pytest.mark.parametrize(
@@ -135,8 +138,9 @@ def test_settings_are_checked_when_they_are_made(change: dict[str, object], told
         Settings(**change)  # type: ignore[arg-type]
 
 
-def test_a_model_may_be_a_path() -> None:
+def test_a_model_may_be_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
     card = shipped_models()["joint-4"]
+    monkeypatch.undo()
     assert Settings(model=card).load().card == Settings().load().card
 
 
@@ -170,19 +174,10 @@ def _tree(kind: type[GliosightError]) -> list[type[GliosightError]]:
 
 
 def test_a_name_that_is_no_utf8_is_a_name_all_the_same(small_phantom: Phantom) -> None:
-    from dataclasses import replace
-
     study = replace(small_phantom.study(), study_id="M\udcfc")  # a lone surrogate, as from Latin-1
     analysis = analyze(study)
     assert analysis.findings
     assert analysis.findings[0].tracking_uid.startswith("2.25.")
-
-
-def test_an_affine_for_something_that_has_one_is_refused(small_phantom: Phantom) -> None:
-    with pytest.raises(UsageError, match="arrays only"):
-        analyze(small_phantom.study(), affine=np.eye(4))
-    with pytest.raises(UsageError, match="list"):
-        analyze([[1, 2]])  # type: ignore[arg-type]
 
 
 HUGE = np.broadcast_to(np.float32(1), (5000, 50000, 50000))
@@ -254,8 +249,6 @@ def test_a_thread_that_cannot_start_is_a_limit() -> None:
 
 def test_a_head_that_no_one_has_is_analysed_without_its_spacing(small_phantom: Phantom) -> None:
     """The network would see it at a scale that it does not know, and sizes in ml would be wrong."""
-    from dataclasses import replace
-
     sound = small_phantom.study()
     assert sound.geometry is not None
     large = replace(

@@ -28,18 +28,10 @@ __version__ = "0.1.0"
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _HOME = {
-    "analyze": "gliosight.pipeline",
-    "read_study": "gliosight.pipeline",
-    "write_analysis": "gliosight.pipeline",
-    "Analysis": "gliosight.analysis",
-    "Finding": "gliosight.analysis",
-    "Status": "gliosight.analysis",
-    "Flag": "gliosight.study",
-    "Geometry": "gliosight.study",
-    "MrSequence": "gliosight.study",
-    "Study": "gliosight.study",
-    "Volume": "gliosight.study",
-    "GliosightError": "gliosight.errors",
+    **dict.fromkeys(("analyze", "read_study", "write_analysis"), "pipeline"),
+    **dict.fromkeys(("Analysis", "Finding", "Status"), "analysis"),
+    **dict.fromkeys(("Flag", "Geometry", "MrSequence", "Study", "Volume"), "study"),
+    "GliosightError": "errors",
 }
 
 __all__ = [
@@ -65,7 +57,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'gliosight' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOME[name]), name)
+    return getattr(import_module(f"gliosight.{_HOME[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -158,10 +158,8 @@ class Analysis:
     @property
     def volume_ml(self) -> float | None:
         """Millilitres of the mask; ``None`` without geometry."""
-        if self.study.geometry is None or self.study.geometry.slice_extents is None:
-            return None
-        areas = self.decision.mask.sum(axis=(1, 2)) * self.study.geometry.pixel_area
-        return float((areas * self.study.geometry.slice_extents).sum() / 1000)
+        geometry = self.study.geometry
+        return None if geometry is None else geometry.volume_ml(self.areas_px)
 
     @property
     def areas_px(self) -> NDArray[np.int64]:
@@ -169,7 +167,7 @@ class Analysis:
         return np.asarray(self.decision.mask.sum(axis=(1, 2)), dtype=np.int64)
 
 
-def told_apart(value: float, threshold: float) -> tuple[str, str]:
+def distinguish(value: float, threshold: float) -> tuple[str, str]:
     """Two numbers with two digits, or with as many as show which is larger."""
     for digits in range(2, 7):
         short, bound = round(value, digits), round(threshold, digits)

@@ -12,7 +12,7 @@ import json
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -191,7 +191,7 @@ class ModelCard:
     @property
     def sha256(self) -> str:
         """What tells this model's weights from others': its file's digest, or that of its files'."""
-        digests = [one.sha256 for one in self.networks.values()]
+        digests = [network.sha256 for network in self.networks.values()]
         if len(digests) == 1:
             return digests[0]
         return hashlib.sha256("".join(digests).encode()).hexdigest()
@@ -199,27 +199,18 @@ class ModelCard:
     @property
     def training_patients(self) -> frozenset[str]:
         """SHA-256 of the names of the patients it was trained on, as far as the card says."""
-        training = self.about.get("training")
-        lists = [
-            self.about.get("patients_sha256"),
-            training.get("patients_sha256") if isinstance(training, dict) else None,
-        ]
-        return frozenset(
-            one
-            for found in lists
-            if isinstance(found, list)
-            for one in found
-            if isinstance(one, str)
-        )
+        parts = (self.about, self.about.get("training"))
+        lists = [part.get("patients_sha256") for part in parts if isinstance(part, Mapping)]
+        names = [name for names in lists if isinstance(names, list) for name in names]
+        return frozenset(name for name in names if isinstance(name, str))
 
     @property
     def training_splits(self) -> tuple[Mapping[str, Any], ...]:
         """``sha256`` and ``by`` of the split of each training run behind it, as far as the card says."""
-        runs = [self.about, *(self.about.get(role) for role in self.networks)]
-        found = [
-            one["run"] for one in runs if isinstance(one, dict) and isinstance(one.get("run"), dict)
-        ]
-        return tuple(one["split"] for one in found if isinstance(one.get("split"), dict))
+        parts = [self.about, *(self.about.get(role) for role in self.networks)]
+        runs = [part.get("run") for part in parts if isinstance(part, Mapping)]
+        splits = [run.get("split") for run in runs if isinstance(run, dict)]
+        return tuple(split for split in splits if isinstance(split, dict))
 
     @property
     def draws(self) -> bool:
@@ -304,8 +295,8 @@ def _networks(raw: Mapping[str, Any]) -> dict[str, NetworkFile]:
     for role in roles:
         if role not in given:
             continue
-        one = given[role]
-        texts = [one.get(key) if isinstance(one, dict) else None for key in ("network", "sha256")]
+        entry = given[role] if isinstance(given[role], dict) else {}
+        texts = [entry.get(key) for key in ("network", "sha256")]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"the card lacks network or sha256 of its {role} network")
         file, digest = str(texts[0]), str(texts[1]).lower()
@@ -321,7 +312,7 @@ def _part(kind: type[_T], raw: object, where: str) -> _T:
     if not isinstance(raw, dict):
         raise ValueError(f"{where} is not an object")
     types = {"str": (str,), "int": (int,), "float": (int, float)}
-    known = {one.name: types[str(one.type)] for one in fields(kind)}
+    known = {part.name: types[str(part.type)] for part in fields(kind)}
     for key, value in raw.items():
         if key not in known:
             raise ValueError(f"{where}.{key} is not known")
@@ -346,10 +337,9 @@ def _check_range(name: str, value: float) -> None:
 
 
 def _check_ranges(part: InputRecipe | DecisionRule) -> None:
-    for one in fields(part):
-        value = getattr(part, one.name)
+    for name, value in asdict(part).items():
         if not isinstance(value, str):
-            _check_range(one.name, value)
+            _check_range(name, value)
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -27,12 +27,13 @@ training data. These sizes only enter the score; they are never reported.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliosight.analysis import Decision, Status, told_apart
+from gliosight.analysis import Decision, Status, distinguish
 from gliosight.card import DecisionRule, InputRecipe
 from gliosight.maps import Maps, sigmoid
 from gliosight.study import Flag, Geometry
@@ -202,32 +203,26 @@ def decide_at(maps: Maps, scale: Scale, rule: DecisionRule) -> Decision:
     shape = maps.probability.shape
     slices = slice_probabilities(maps, scale, rule)
     labels, lesions = find_lesions(maps, scale, rule)
-    scores = {lesion.label: lesion_score(lesion, rule) for lesion in lesions}
-    score = max(scores.values(), default=0.0)
+    scores = np.array([0.0, *(lesion_score(lesion, rule) for lesion in lesions)])  # by label
+    score = float(scores.max())
     found = score >= rule.study_threshold
-    keep_from = min(rule.keep_threshold, score)
-    kept = [k for k, one in scores.items() if found and one >= keep_from]
+    in_mask = (scores >= min(rule.keep_threshold, score)) & found
+    in_mask[0] = False  # the label of what is no lesion
     mask = np.zeros(shape, dtype=bool)
-    chosen = np.zeros(len(lesions) + 1, dtype=bool)
-    chosen[kept] = True
-    for k, plane in enumerate(
-        labels if kept else ()
-    ):  # an index of all would need eight bytes a voxel
-        mask[k] = chosen[plane]
+    if found:
+        for k, plane in enumerate(labels):  # an index of all would need eight bytes a voxel
+            mask[k] = in_mask[plane]
     fired = ["mask_by_pixel_threshold"] if lesions else []
-    short, threshold = told_apart(score, rule.study_threshold)
-    if not found and lesions:
+    if in_mask.sum() < len(lesions):
         fired.append("weak_lesions_dropped")
-        reason = (
-            f"The strongest of {_count(len(lesions), 'candidate')} scores {short}, "
-            f"below {threshold}."
-        )
-    elif not found:
-        reason = "No pixel reaches the threshold of the mask."
-    else:
-        if len(kept) < len(lesions):
-            fired.append("weak_lesions_dropped")
+    short, threshold = distinguish(score, rule.study_threshold)
+    if found:
         reason = f"The strongest lesion scores {short}, at or above {threshold}."
+    elif lesions:
+        count = _count(len(lesions), "candidate")
+        reason = f"The strongest of {count} scores {short}, below {threshold}."
+    else:
+        reason = "No pixel reaches the threshold of the mask."
     return Decision(
         mask=mask,
         slice_probabilities=slices,
@@ -257,19 +252,18 @@ def not_assessed(shape: tuple[int, int, int], rule: DecisionRule, reason: str) -
 
 def name_slices(marks: NDArray[np.bool_]) -> str:
     """The marked slices in words, by their index: ``slices 1 to 3 and 7``."""
-    indices = [int(one) for one in np.flatnonzero(marks)]
+    indices = np.flatnonzero(marks).tolist()
     runs: list[list[int]] = []
     for index in indices:
-        if runs and index == runs[-1][-1] + 1:
-            runs[-1].append(index)
-        else:
-            runs.append([index])
+        if not runs or index != runs[-1][-1] + 1:
+            runs.append([])
+        runs[-1].append(index)
     parts: list[str] = []
     for run in runs:
-        parts += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else [str(one) for one in run]
+        parts += [f"{run[0]} to {run[-1]}"] if len(run) > 2 else map(str, run)
     if len(parts) > MOST_NAMED:
         return f"{_count(len(indices), 'slice')} ({', '.join(parts[:MOST_NAMED])} and more)"
-    listed = " and ".join(one for one in (", ".join(parts[:-1]), parts[-1]) if one)
+    listed = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
     return f"{'slice' if len(indices) == 1 else 'slices'} {listed}"
 
 
@@ -289,74 +283,62 @@ def _disagreements(
     rule: DecisionRule,
 ) -> tuple[Flag, ...]:
     """Flags for slices whose mask contradicts the slice classifier (warning) or the probability (info)."""
-    flags = []
     marked = mask.any(axis=(1, 2))
     likely = slices >= rule.slice_threshold
     unmarked = (head >= SURE) & ~marked
     unsure = marked & (head <= 1 - SURE)
-    # Only what the flags of the sure ones, or that of the whole study, do not tell already.
-    likely_unmarked = likely & ~marked & ~unmarked & found
-    unlikely_marked = marked & ~likely & ~unsure
-    if not found and likely.any():
-        words = name_slices(likely)
-        one = int(likely.sum()) == 1
-        flags.append(
-            _warning(
-                "SLICES_WITHOUT_TUMOUR",
-                f"{words[0].upper()}{words[1:]} on {'its' if one else 'their'} own would count as "
-                "tumour, but no lesion is large and sure enough for the study: look at "
-                f"{'it' if one else 'them'}.",
-            )
+    bound = f"(threshold {rule.slice_threshold:.2f})"
+    its, them = ("its", "it") if likely.sum() == 1 else ("their", "them")
+    rows: tuple[tuple[str, Literal["info", "warning"], NDArray[np.bool_], str], ...] = (
+        (
+            "SLICES_WITHOUT_TUMOUR",
+            "warning",
+            likely & (not found),
+            f"{{}} on {its} own would count as tumour, but no lesion is large and sure enough for the "
+            f"study: look at {them}.",
+        ),
+        (
+            "SLICE_CLASSIFIER_WITHOUT_MASK",
+            "warning",
+            unmarked,
+            "The slice classifier is sure of tumour in {}, but nothing is marked there: the outline may be "
+            "incomplete.",
+        ),
+        (
+            "MASK_WITHOUT_SLICE_CLASSIFIER",
+            "warning",
+            unsure,
+            "The mask marks {}, but the slice classifier is sure that there is no tumour: the outline may "
+            "reach too far.",
+        ),
+        # Only what the flags of the sure ones, or that of the whole study, do not tell already.
+        (
+            "PROBABILITY_WITHOUT_MASK",
+            "info",
+            likely & ~marked & ~unmarked & found,
+            f"By probability {{}} would count as tumour {bound}, but nothing is marked there.",
+        ),
+        (
+            "MASK_WITHOUT_PROBABILITY",
+            "info",
+            marked & ~likely & ~unsure,
+            f"The mask marks {{}}, but by probability that would not count as tumour {bound}.",
+        ),
+    )
+    flags = []
+    for code, severity, marks, sentence in rows:
+        if marks.any():
+            message = sentence.format(name_slices(marks))
+            flags.append(Flag(code, severity, message[0].upper() + message[1:]))
+    near, far = logit(np.array([score, rule.study_threshold], dtype=np.float32))
+    if abs(near - far) < BORDERLINE:
+        short, threshold = distinguish(score, rule.study_threshold)
+        message = (
+            f"The score of {short} is close to the threshold of {threshold}: "
+            "the verdict could as well be the other."
         )
-    if unmarked.any():
-        flags.append(
-            _warning(
-                "SLICE_CLASSIFIER_WITHOUT_MASK",
-                f"The slice classifier is sure of tumour in {name_slices(unmarked)}, but nothing is marked "
-                "there: the outline may be incomplete.",
-            )
-        )
-    if unsure.any():
-        flags.append(
-            _warning(
-                "MASK_WITHOUT_SLICE_CLASSIFIER",
-                f"The mask marks {name_slices(unsure)}, but the slice classifier is sure that there is no "
-                "tumour: the outline may reach too far.",
-            )
-        )
-    if likely_unmarked.any():
-        flags.append(
-            Flag(
-                "PROBABILITY_WITHOUT_MASK",
-                "info",
-                f"By probability {name_slices(likely_unmarked)} would count as tumour "
-                f"(threshold {rule.slice_threshold:.2f}), but nothing is marked there.",
-            )
-        )
-    if unlikely_marked.any():
-        flags.append(
-            Flag(
-                "MASK_WITHOUT_PROBABILITY",
-                "info",
-                f"The mask marks {name_slices(unlikely_marked)}, but by probability that would not "
-                f"count as tumour (threshold {rule.slice_threshold:.2f}).",
-            )
-        )
-    near, bound = logit(np.array([score, rule.study_threshold], dtype=np.float32))
-    if abs(near - bound) < BORDERLINE:
-        short, threshold = told_apart(score, rule.study_threshold)
-        flags.append(
-            _warning(
-                "BORDERLINE",
-                f"The score of {short} is close to the threshold of {threshold}: "
-                "the verdict could as well be the other.",
-            )
-        )
+        flags.append(Flag("BORDERLINE", "warning", message))
     return tuple(flags)
-
-
-def _warning(code: str, message: str) -> Flag:
-    return Flag(code, "warning", message)
 
 
 def _count(number: int, word: str) -> str:

@@ -129,5 +129,6 @@ def new_dataset(**attributes: Any) -> Dataset:
 
 def instance_words(header: Dataset) -> str:
     """How a message names an instance: by numbers, never by a name."""
-    numbers = [text_of(header, one) for one in ("SeriesNumber", "InstanceNumber")]
-    return "series {}, instance {}".format(*(one if one.isdigit() else "?" for one in numbers))
+    numbers = (text_of(header, keyword) for keyword in ("SeriesNumber", "InstanceNumber"))
+    series, instance = (number if number.isdigit() else "?" for number in numbers)
+    return f"series {series}, instance {instance}"

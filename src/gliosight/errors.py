@@ -40,6 +40,9 @@ class GliosightError(Exception):
     exit_code: ClassVar[int] = 70
     kind: ClassVar[str] = "internal"
 
+    def __init_subclass__(cls, *, exit_code: int | None = None, kind: str | None = None) -> None:
+        cls.exit_code, cls.kind = exit_code or cls.exit_code, kind or cls.kind
+
     def __init__(self, what: str, *, where: str | None = None, remedy: str | None = None) -> None:
         self.what = what
         self.where = where
@@ -66,79 +69,53 @@ class GliosightError(Exception):
         }
 
 
-class UsageError(GliosightError, ValueError):
+class UsageError(GliosightError, ValueError, exit_code=2, kind="usage"):
     """Options are wrong or contradict each other."""
 
-    exit_code = 2
-    kind = "usage"
 
-
-class NothingReadableError(GliosightError):
+class NothingReadableError(GliosightError, exit_code=3, kind="nothing readable"):
     """There is nothing at this path that could be read: missing, forbidden, empty or unknown."""
 
-    exit_code = 3
-    kind = "nothing readable"
 
-
-class DamagedInputError(GliosightError, ValueError):
+class DamagedInputError(GliosightError, ValueError, exit_code=4, kind="damaged input"):
     """A file is truncated, corrupt or mislabelled, or the files contradict each other."""
 
-    exit_code = 4
-    kind = "damaged input"
 
-
-class UnsupportedInputError(GliosightError, ValueError):
+class UnsupportedInputError(GliosightError, ValueError, exit_code=5, kind="unsupported input"):
     """The input is sound, but it is not what this tool works on."""
 
-    exit_code = 5
-    kind = "unsupported input"
 
-
-class LimitExceededError(GliosightError):
+class LimitExceededError(GliosightError, exit_code=6, kind="limit exceeded"):
     """The input claims to be larger than a limit; nothing was allocated for it."""
 
-    exit_code = 6
-    kind = "limit exceeded"
 
-
-class CannotWriteError(GliosightError, OSError):
+class CannotWriteError(GliosightError, OSError, exit_code=7, kind="cannot write"):
     """The output cannot be written or would overwrite something."""
 
-    exit_code = 7
-    kind = "cannot write"
 
-
-class ModelError(GliosightError):
+class ModelError(GliosightError, exit_code=8, kind="model unusable"):
     """The model or the inference engine cannot be used."""
 
-    exit_code = 8
-    kind = "model unusable"
 
-
-class PeerError(GliosightError):
+class PeerError(GliosightError, exit_code=9, kind="peer failed"):
     """An archive or network peer failed."""
 
-    exit_code = 9
-    kind = "peer failed"
 
-
-class InternalError(GliosightError):
+class InternalError(GliosightError, exit_code=70, kind="internal"):
     """A bug of ours: a check on our own results failed."""
-
-    exit_code = 70
-    kind = "internal"
 
 
 def printable(text: str) -> str:
     """Text for one terminal line: control and format characters become visible escapes."""
     return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+        for char in text
     )
 
 
-def within(error: GliosightError, place: str) -> GliosightError:
+def within(error: GliosightError, where: str) -> GliosightError:
     """The same error with its place seen from further up, such as from a folder of studies."""
-    return type(error)(error.what, where=place, remedy=error.remedy)
+    return type(error)(error.what, where=where, remedy=error.remedy)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -39,7 +39,9 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 def safe_name(text: str) -> str:
     """A study's name as a file name: separators and control characters become ``_``."""
-    clean = "".join("_" if one in '/\\:*?"<>|' or not one.isprintable() else one for one in text)
+    clean = "".join(
+        "_" if char in '/\\:*?"<>|' or not char.isprintable() else char for char in text
+    )
     # Cut by bytes, not by characters, of which one has up to four.
     short = clean.strip(" .").encode()[:LONGEST_NAME].decode(errors="ignore")
     return short.rstrip(" .") or "study"
@@ -60,10 +62,10 @@ def numbered(name: str, taken: Collection[str]) -> str:
 
 def safe_names(texts: Sequence[str]) -> list[str]:
     """Names of slices as file names that every file system tells apart."""
-    names = [safe_name(one) for one in texts]
+    names = [safe_name(text) for text in texts]
     # Two names may differ only in what a file name cannot hold.
     if len(set(map(folded, names))) < len(names):
-        return [f"{number}_{one}" for number, one in enumerate(names, start=1)]
+        return [f"{number}_{name}" for number, name in enumerate(names, start=1)]
     return names
 
 
@@ -424,9 +426,8 @@ def _replace(work: Path, target: Path) -> None:
 
 def _fill(work: Path, target: Path, last: str | None) -> None:
     """Move what was written into an empty folder, which stays itself."""
-    names = sorted(
-        (path.name for path in (work / _NEW).iterdir()), key=lambda one: (one == last, one)
-    )
+    names = [path.name for path in (work / _NEW).iterdir()]
+    names.sort(key=lambda name: (name == last, name))
     # What is listed and no longer in the working folder has been moved: the way back for the next run.
     (work / _FILLING).write_text(json.dumps(names), encoding="ascii")
     for name in names:
@@ -487,10 +488,7 @@ def _beside(target: Path) -> Path:
 
 def nearest(path: Path) -> Path:
     """The nearest of the paths above that exists."""
-    for one in path.absolute().parents:
-        if one.exists():
-            return one
-    return Path(path.anchor)
+    return next((above for above in path.absolute().parents if above.exists()), Path(path.anchor))
 
 
 def _remove_made(target: Path, existing: Path) -> None:

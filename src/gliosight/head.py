@@ -68,7 +68,7 @@ def find_head(values: NDArray[np.generic]) -> NDArray[np.bool_]:
     labels, count = ndimage.label(mask)
     if count > 1:
         mask = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
-    filled = np.stack([ndimage.binary_fill_holes(one) for one in mask])
+    filled = np.stack([ndimage.binary_fill_holes(plane) for plane in mask])
     fine = filled.repeat(steps[0], axis=0).repeat(steps[1], axis=1).repeat(steps[2], axis=2)
     slices, rows, columns = values.shape
     return fine[:slices, :rows, :columns]
@@ -82,11 +82,9 @@ def head_box(head: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]
     """
     box: list[tuple[int, int]] = []
     for axis in (1, 2):
-        other = 3 - axis
-        profile = head.sum(axis=(0, other))
+        profile = head.sum(axis=(0, 3 - axis))
         inside = np.flatnonzero(profile > 0.01 * profile.max())
-        size = head.shape[axis]
-        box.append((int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, size))
+        box.append((int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, len(profile)))
     return box[0], box[1]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ from gliosight.study import Flag
 FAR_BELOW = -20.0
 # Pixels of a slice that are interpolated at once: a slice may be as large as a volume.
 BLOCK = 2**20
+
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,11 @@ class SamplingPlan:
         ----------
         mask_logits : (n, rows, columns) array
         slice_logits : (n,) array
-            When the network's slices run along another axis than the native ones, a native slice takes
-            the highest opinion among the network's slices that cross its strongest pixels.
+            Where the network's slices run along another axis than the native ones, a native slice takes
+            the strongest opinion among the network's slices that cross it.
         """
-        turned = tuple(self.native_shape[axis] for axis in self.order)
-        where = np.arange(turned[0], dtype=np.float64)
+        shape = tuple(self.native_shape[axis] for axis in self.order)
+        where = np.arange(shape[0], dtype=np.float64)
         below, weight = _bracket(self.slice_indices, where)
         above = np.minimum(below + 1, len(self.slice_indices) - 1)
         inside_rows = self.row_matrix.any(axis=1)
@@ -103,21 +106,21 @@ class SamplingPlan:
         rows = csr_array(self.row_matrix[inside_rows])
         columns = csr_array(self.column_matrix[inside_columns])
         native = np.empty(self.native_shape, dtype=np.float32)
-        probability = self._turned(native)
+        probability = turned(native, self.order, self.flipped)  # a view
         planes: dict[int, NDArray[np.float32]] = {}
-        step = max(1, BLOCK // turned[2])
-        for k in range(turned[0]):
+        step = max(1, BLOCK // shape[2])
+        for k in range(shape[0]):
             between = (int(below[k]), int(above[k]))
             # Slices grow with k: only the two that this one lies between are held.
             planes = {number: planes[number] for number in between if number in planes}
             for number in between:
                 if number not in planes:
-                    plane = np.full(turned[1:], FAR_BELOW, dtype=np.float32)
+                    plane = np.full(shape[1:], FAR_BELOW, dtype=np.float32)
                     plane[inside] = resample(mask_logits[number], rows, columns)
                     planes[number] = plane
             w = np.float32(weight[k])
             lower, upper = planes[between[0]], planes[between[1]]
-            for start in range(0, turned[1], step):
+            for start in range(0, shape[1], step):
                 block = slice(start, start + step)
                 probability[k, block] = sigmoid(lower[block] * (1 - w) + upper[block] * w)
         head = sigmoid(slice_logits[below] * (1 - weight) + slice_logits[above] * weight)
@@ -125,23 +128,10 @@ class SamplingPlan:
         along = np.ascontiguousarray(head[::-1] if self.flipped[0] else head)
         if self.order[0] == 0:
             return Maps(native, along)
-        return Maps(native, self._head_across(native, along), self.order[0], along)
-
-    def _turned(self, native: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A native array with the network's order of axes and directions; a view."""
-        backwards = tuple(slice(None, None, -1) if one else slice(None) for one in self.flipped)
-        return native.transpose(self.order)[backwards]
-
-    def _head_across(
-        self, probability: NDArray[np.float32], along: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """Opinion on native slices from that on the network's, which cross them.
-
-        A native slice takes the strongest of the opinions on the slices that cross it, each weighed by
-        the highest probability of a pixel where the two meet.
-        """
-        crossing = probability.max(axis=3 - self.order[0])  # (native slice, network slice)
-        return np.asarray((crossing * along[None, :]).max(axis=1), dtype=np.float32)
+        # Each opinion is weighed by the highest probability of a pixel where the two slices cross.
+        crossing = native.max(axis=3 - self.order[0])  # (native slice, network slice)
+        across = np.asarray((crossing * along[None, :]).max(axis=1), dtype=np.float32)
+        return Maps(native, across, self.order[0], along)
 
 
 @dataclass(frozen=True)
@@ -190,6 +180,14 @@ class NetworkInput:
             if w.any():
                 stack = stack * (1 - w) + self.images[self.above[rows]] * w
             yield stack.reshape(len(stack), -1, *self.images.shape[2:])
+
+
+def turned(
+    values: NDArray[T], order: tuple[int, int, int], flipped: tuple[bool, bool, bool]
+) -> NDArray[T]:
+    """A native array with the network's order of axes and directions, see `SamplingPlan`; a view."""
+    backwards = tuple(slice(None, None, -1 if back else 1) for back in flipped)
+    return values.transpose(order)[backwards]
 
 
 def resample(

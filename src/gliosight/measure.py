@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from gliosight.analysis import Finding
+from gliosight.analysis import Finding, Side
 from gliosight.head import find_head, fit_midplane
 from gliosight.study import Geometry, Study
 
@@ -70,10 +70,8 @@ def measure(
     digest = hashlib.sha256(origin.encode("utf-8", "surrogateescape"))
     digest.update(np.packbits(mask).data)
     geometry = study.geometry
-    placed = geometry is not None and geometry.believed == "all"
-    midplane = (
-        fit_midplane(find_head(study.flair.values), geometry) if geometry and placed else None
-    )
+    placed = geometry if geometry is not None and geometry.believed == "all" else None
+    midplane = None if placed is None else fit_midplane(find_head(study.flair.values), placed)
     findings = []
     for number, k in enumerate(by_size, start=1):
         box = boxes[k]
@@ -82,26 +80,24 @@ def measure(
         areas = inside.sum(axis=(1, 2))
         largest = int(areas.argmax())
         values = probability[box][inside]
-        middles = _middles(inside, areas) + [one.start for one in box]
+        middles = _middles(inside, areas) + [extent.start for extent in box]
         centroid = np.average(middles, axis=0, weights=areas)
-        # Of the slices' places, not the place of their mean: they may lie unevenly.
-        world = (
-            None
-            if geometry is None or not placed
-            else np.average(geometry.to_world(middles), axis=0, weights=areas)
-        )
-        side = "unknown"
+        # Of the slices' positions, not the position of their mean: they may lie unevenly.
+        world = None
+        if placed is not None:
+            world = np.average(placed.to_world(middles), axis=0, weights=areas)
+        side: Side = "unknown"
         if midplane is not None and world is not None:
             away = midplane.distance_to_right(world)
             side = "midline" if abs(away) <= MIDLINE_MM else "right" if away > 0 else "left"
         longest, perpendicular = _diameters(inside[largest], geometry)
-        volume = _volume_ml(areas, box[0].start, geometry)
+        volume = None if geometry is None else geometry.volume_ml(areas)
         name = f"{digest.hexdigest()}/{number}"
         findings.append(
             Finding(
                 id=number,
                 tracking_uid=f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}",
-                side=side,  # type: ignore[arg-type]
+                side=side,
                 centroid_voxel=_three(centroid),
                 centroid_mm=None if world is None else _three(world),
                 bounding_box_voxel=(
@@ -121,8 +117,8 @@ def measure(
                 mean_probability=float(values.mean()),
                 peak_probability=float(values.max()),
                 touches_edge=any(
-                    one.start == 0 or one.stop == size
-                    for one, size in zip(box, mask.shape, strict=True)
+                    extent.start == 0 or extent.stop == size
+                    for extent, size in zip(box, mask.shape, strict=True)
                 ),
                 small=sizes[k] < SMALL_PX if volume is None else volume < SMALL_ML,
             )
@@ -134,14 +130,7 @@ def _middles(inside: NDArray[np.bool_], areas: NDArray[np.int64]) -> NDArray[np.
     """(slices, 3) mean index of each slice's pixels; those of an empty slice weigh nothing."""
     slices, rows, columns = (np.arange(size) for size in inside.shape)
     sums = [inside.sum(axis=2) @ rows, inside.sum(axis=1) @ columns]
-    return np.column_stack([slices, *(one / np.maximum(areas, 1) for one in sums)])
-
-
-def _volume_ml(areas: NDArray[np.int64], first: int, geometry: Geometry | None) -> float | None:
-    if geometry is None or geometry.slice_extents is None:
-        return None
-    extents = geometry.slice_extents[first : first + len(areas)]
-    return float((areas * geometry.pixel_area * extents).sum() / 1000)
+    return np.column_stack([slices, *(total / np.maximum(areas, 1) for total in sums)])
 
 
 def _diameters(
@@ -169,4 +158,5 @@ def _diameters(
 
 
 def _three(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    return float(values[0]), float(values[1]), float(values[2])
+    first, second, third = values.tolist()
+    return first, second, third

@@ -40,7 +40,7 @@ from gliosight.prepare import prepare
 from gliosight.read import Limits, Options, Request, find, opened, read
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.from_python import SequenceInput, read_study
-from gliosight.study import Study
+from gliosight.study import MrSequence, Study, Volume
 from gliosight.write.masks import mask_in, read_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.report import write_report
@@ -166,7 +166,8 @@ def analyze_study(
         network_input = prepare(study, card.input)
         if too_large := [flag for flag in network_input.flags if flag.code == "HEAD_TOO_LARGE"]:
             # Lengths that are wrong would mislead the network, and a reader more.
-            study = replace(study.without_geometry(), flags=(*study.flags, *too_large))
+            volumes = {name: Volume(volume.values) for name, volume in study.sequences.items()}
+            study = replace(study, sequences=volumes, flags=(*study.flags, *too_large))
             network_input = prepare(study, card.input)
         channels, flags = network_input.channels, network_input.flags
     with _timed(timings, "infer"):
@@ -382,11 +383,8 @@ def write_studies(outcomes: Iterable[Outcome], out: Path) -> Path:
     """Write ``studies.csv``: one row per study, also for those that could not be analysed."""
     rows = []
     for outcome in outcomes:
-        row: dict[str, Any] = {
-            "study_id": outcome.title,
-            "source": outcome.source,
-            "status": "error",
-        }
+        row: dict[str, Any]
+        row = {"study_id": outcome.title, "source": outcome.source, "status": "error"}
         if (result := outcome.result) is not None:
             row = {name: result[name] for name in ("study_id", "status", "volume_ml", "volume_px")}
             row |= {name: result["detection"][name] for name in ("score", "probability")}
@@ -468,7 +466,11 @@ def export_result(
         if mask is not None:
             with contextlib.suppress(UnsupportedInputError):
                 whole = candidate.read(Options(limits))
-                study = whole if whole.source["frames"]["FLAIR"] == digest else study
+                study = (
+                    whole
+                    if whole.source.series[MrSequence.FLAIR].frames_digest == digest
+                    else study
+                )
     values = read_mask(mask or mask_in(folder), study)
     unknown = np.broadcast_to(np.float32(np.nan), study.shape)
     origin = f"{study.study_id}/{result['provenance']['model']['sha256']}"

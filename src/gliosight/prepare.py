@@ -23,7 +23,7 @@ from scipy.sparse import csr_array
 from gliosight.card import InputRecipe
 from gliosight.errors import LimitExceededError
 from gliosight.head import find_head, head_box
-from gliosight.maps import NetworkInput, SamplingPlan, resample
+from gliosight.maps import NetworkInput, SamplingPlan, resample, turned
 from gliosight.normalisation import measure_intensity, unit_range
 from gliosight.study import Flag, Geometry, MrSequence, Study
 
@@ -77,7 +77,7 @@ class Frame:
 
     def turn(self, values: NDArray[np.generic]) -> NDArray[np.generic]:
         """Native values with the network's order of axes and directions; a view."""
-        return _turn(values, self.order, self.flipped)
+        return turned(values, self.order, self.flipped)
 
     def sample(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
         """A turned plane at the network's pixels; what lies outside the picture is 0."""
@@ -87,13 +87,17 @@ class Frame:
 def frame_of(study: Study, recipe: InputRecipe) -> Frame:
     """Decide where a study is sampled."""
     order, flipped = orient(study.geometry)
-    flair = _turn(study.sequences[MrSequence.FLAIR].values, order, flipped)
+    flair = turned(study.flair.values, order, flipped)
     positions, pixel = _grid(study, order, flipped, recipe)
     head = find_head(flair)
     boxes = head_box(head)
     rows = _axis(flair.shape[1], boxes[0], pixel[0], recipe)
     columns = _axis(flair.shape[2], boxes[1], pixel[1], recipe)
     _check_bytes(4 * len(CHANNELS) * len(rows) * len(columns))  # of one slice, before the matrices
+    head_mm, inside = 0.0, positions[head.any(axis=(1, 2))]
+    if study.geometry is not None and len(inside):
+        in_plane = ((last - first) * size for (first, last), size in zip(boxes, pixel, strict=True))
+        head_mm = max(float(np.ptp(inside)), *in_plane)
     return Frame(
         order=order,
         flipped=flipped,
@@ -103,22 +107,8 @@ def frame_of(study: Study, recipe: InputRecipe) -> Frame:
         columns=csr_array(_forth(flair.shape[2], columns, pixel[1], recipe.pixel_mm)),
         rows_back=_back(flair.shape[1], rows, pixel[0], recipe.pixel_mm),
         columns_back=_back(flair.shape[2], columns, pixel[1], recipe.pixel_mm),
-        head_mm=0.0 if study.geometry is None else _longest(head, boxes, positions, pixel),
+        head_mm=head_mm,
     )
-
-
-def _longest(
-    head: NDArray[np.bool_],
-    boxes: tuple[tuple[int, int], tuple[int, int]],
-    positions: NDArray[np.float64],
-    pixel: tuple[float, float],
-) -> float:
-    """The longest side of a turned head, mm."""
-    inside = positions[head.any(axis=(1, 2))]
-    if not len(inside):
-        return 0.0
-    in_plane = ((last - first) * size for (first, last), size in zip(boxes, pixel, strict=True))
-    return max(float(np.ptp(inside)), *in_plane)
 
 
 def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
@@ -169,20 +159,19 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
         flags.append(Flag("HEAD_TOO_LARGE", "warning", text))
     for channel in (1, 0, 2):  # FLAIR first: the others fall back on it
         name = CHANNELS[channel]
-        turned = frame.turn(study.sequences[name].values) if name in study.sequences else None
-        scale = None if turned is None else _scale(turned, frame.head, recipe)
-        if name is MrSequence.FLAIR and turned is not None and not _shows_something(turned):
-            scale = None
-        if scale is None and name is MrSequence.FLAIR:
-            flag = Flag(
-                "NO_CONTRAST",
-                "warning",
-                "The FLAIR images show nothing that could be a head: no contrast, or noise alone.",
+        scale = None
+        if name in study.sequences:
+            values = frame.turn(study.sequences[name].values)
+            scale = _scale(values, frame.head, recipe)
+        if name is MrSequence.FLAIR and (scale is None or not _shows_something(values)):
+            text = (
+                "The FLAIR images show nothing that could be a head: no contrast, or noise alone."
             )
+            flag = Flag("NO_CONTRAST", "warning", text)
             empty = np.empty((0, len(CHANNELS), *size), dtype=np.float32)
             return NetworkInput(empty, below, above, weight, plan, (), (flag,))
-        if scale is None or turned is None:
-            if turned is not None:
+        if scale is None:
+            if name in study.sequences:
                 text = f"{name.value} shows no contrast and was left out."
                 flags.append(Flag(f"{name.name}_NO_CONTRAST", "warning", text))
             images[:, channel] = images[:, 1]
@@ -190,8 +179,8 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
         channels.append(name.value)
         height, air = scale
         for k, number in enumerate(needed):
-            images[k, channel] = frame.sample(height(turned[number])) + air
-    names = tuple(one.value if one.value in channels else "FLAIR" for one in CHANNELS)
+            images[k, channel] = frame.sample(height(values[number])) + air
+    names = tuple(name.value if name.value in channels else "FLAIR" for name in CHANNELS)
     return NetworkInput(images, below, above, weight, plan, names, tuple(flags))
 
 
@@ -266,13 +255,6 @@ def _shows_something(values: NDArray[np.generic]) -> bool:
     spread = float((sample**2).mean())
     together = float((sample[:, :, 1:] * sample[:, :, :-1]).mean())
     return spread > 0 and together > LEAST_TOGETHER * spread
-
-
-def _turn(
-    values: NDArray[np.generic], order: tuple[int, int, int], flipped: tuple[bool, bool, bool]
-) -> NDArray[np.generic]:
-    backwards = tuple(slice(None, None, -1) if one else slice(None) for one in flipped)
-    return values.transpose(order)[backwards]
 
 
 def _grid(

@@ -14,8 +14,9 @@ Conventions, everywhere in gliosight
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
+from itertools import product
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -98,12 +99,12 @@ class Geometry:
             raise ValueError(f"origins have shape {self.origins.shape}, not (slices, 3)")
         if not np.isfinite(self.origins).all():
             raise ValueError("origins are not finite")
-        for one in (self.row_direction, self.column_direction):
-            if one.shape != (3,) or abs(float(one @ one) - 1) > 1e-3:
-                raise ValueError(f"direction {one} is not a unit vector")
+        for direction in (self.row_direction, self.column_direction):
+            if direction.shape != (3,) or abs(float(direction @ direction) - 1) > 1e-3:
+                raise ValueError(f"direction {direction} is not a unit vector")
         if abs(float(self.row_direction @ self.column_direction)) > 1e-3:
             raise ValueError("row and column directions are not perpendicular")
-        if not all(np.isfinite(one) and one > 0 for one in self.spacing):
+        if not all(np.isfinite(side) and side > 0 for side in self.spacing):
             raise ValueError(f"spacing {self.spacing} is not positive")
         steps = np.diff(self.slice_positions)
         if len(steps) and not steps.min() > 0:
@@ -165,42 +166,35 @@ class Geometry:
         """mm² of one pixel."""
         return self.spacing[0] * self.spacing[1]
 
-    @property
-    def slice_extents(self) -> NDArray[np.float64] | None:
-        """(slices,) array: what each slice stands for along the normal, mm; ``None`` if unknown.
+    def volume_ml(self, areas: NDArray[np.integer[Any]]) -> float | None:
+        """Volume of an outline, from its pixels in each slice; ``None`` where the spacing is unknown.
 
-        The spacing between slices, not their thickness: a slice stands for the gap around it, too. It
-        is the median distance for all of them, so a missing slice is not filled in: a volume with a
-        gap is a lower bound.
+        A slice stands for the spacing between slices, not its thickness. It is the median distance for
+        all of them, so a missing slice is not filled in: a volume with a gap is a lower bound.
         """
-        spacing = self.slice_spacing
-        return None if spacing is None else np.full(self.slices, spacing)
+        if self.slice_spacing is None:
+            return None
+        return float((areas * self.pixel_area * self.slice_spacing).sum() / 1000)
 
     def coincides(self, other: Geometry, plane: tuple[int, int]) -> bool:
         """Whether two stacks of as many slices, all of ``plane`` (rows, columns), have one grid."""
         if self.slices != other.slices:
             return False
-        corners = np.array(
-            [
-                (index, row, column)
-                for index in range(self.slices)
-                for row in (0, plane[0] - 1)
-                for column in (0, plane[1] - 1)
-            ],
-            dtype=np.float64,
-        )
+        corners = np.array(list(product(range(self.slices), (0, plane[0] - 1), (0, plane[1] - 1))))
         away = np.linalg.norm(self.to_world(corners) - other.to_world(corners), axis=1)
         smallest = min(*self.spacing, self.slice_spacing or np.inf)
         return bool(away.max() <= SAME_WITHIN * smallest)
 
+    def _origin_at(self, index: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(..., 3) origins at continuous slice indices (...); beyond the ends those of the end slices."""
+        whole = np.arange(self.slices, dtype=np.float64)
+        return np.stack([np.interp(index, whole, self.origins[:, k]) for k in range(3)], axis=-1)
+
     def to_world(self, voxels: NDArray[np.generic]) -> NDArray[np.float64]:
         """World positions (..., 3), RAS+ mm, of continuous voxel indices (..., 3) in index order."""
         indices = np.asarray(voxels, dtype=np.float64)
-        whole = np.arange(self.slices, dtype=np.float64)
         if self.slices > 1:
-            base = np.stack(
-                [np.interp(indices[..., 0], whole, self.origins[:, k]) for k in range(3)], axis=-1
-            )
+            base = self._origin_at(indices[..., 0])
         else:
             base = self.origins[0] + indices[..., :1] * self.normal * (self.slice_spacing or 0.0)
         return np.asarray(
@@ -219,12 +213,10 @@ class Geometry:
         points = np.asarray(world, dtype=np.float64)
         positions, along = self.slice_positions, points @ self.normal
         step = self.slice_spacing or 1.0
-        whole = np.arange(self.slices, dtype=np.float64)
-        index = np.interp(along, positions, whole)
+        index = np.interp(along, positions, np.arange(self.slices, dtype=np.float64))
         index += np.minimum(along - positions[0], 0) / step
         index += np.maximum(along - positions[-1], 0) / step
-        base = np.stack([np.interp(index, whole, self.origins[:, k]) for k in range(3)], axis=-1)
-        away = points - base
+        away = points - self._origin_at(index)
         return np.stack(
             [
                 index,
@@ -276,8 +268,56 @@ class DicomSource:
     frames: tuple[tuple[int, int], ...]
 
     def __post_init__(self) -> None:
-        if not self.headers or any(not 0 <= one < len(self.headers) for one, _ in self.frames):
+        if not self.headers or any(not 0 <= k < len(self.headers) for k, _ in self.frames):
             raise ValueError("frames name headers that are not there")
+
+
+@dataclass(frozen=True)
+class TakenSeries:
+    """The DICOM series, or the part of one, that was taken for a sequence.
+
+    Parameters
+    ----------
+    uid_digest : str
+        First 12 hexadecimal digits of the SHA-256 of its SeriesInstanceUID; of a series without UID
+        the ``frames_digest``.
+    frames_digest : str
+        The same of its frames, which tells parts of one series apart.
+    why : str
+        Why it was taken, in words.
+    """
+
+    uid_digest: str
+    frames_digest: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a study was read from, and what the writers need to write in the input's own kind.
+
+    Parameters
+    ----------
+    path : str or None
+        Where the study lies, seen from the path that was given; ``None`` for arrays and images.
+    files : tuple of str
+        Names of the files of slices or NIfTI, FLAIR's first.
+    nifti_header : nibabel.Nifti1Header or nibabel.Nifti2Header or None
+        FLAIR's header, of a single volume, with the forms of its file.
+    dicom : DicomSource or None
+        FLAIR's series.
+    series : mapping of MrSequence to TakenSeries
+        The DICOM series of each sequence; empty where only headers were read.
+    """
+
+    path: str | None = None
+    files: tuple[str, ...] = ()
+    nifti_header: Any = None
+    dicom: DicomSource | None = None
+    series: Mapping[MrSequence, TakenSeries] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "series", MappingProxyType(dict(self.series)))
 
 
 @dataclass(frozen=True)
@@ -295,9 +335,7 @@ class Study:
         What each native slice is called in the input, for the writers; unique.
     kind : {"slices", "nifti", "dicom", "arrays"}
         What the input was.
-    source : mapping
-        What the writers need to go back to the input's own kind: ``"nifti"``, a header and what
-        belongs to it; ``"dicom"``, a `DicomSource`.
+    source : Source
     flags : tuple of Flag
     """
 
@@ -305,7 +343,7 @@ class Study:
     sequences: Mapping[MrSequence, Volume]
     slice_names: tuple[str, ...]
     kind: Literal["slices", "nifti", "dicom", "arrays"]
-    source: Mapping[str, Any] = field(default_factory=dict)
+    source: Source = field(default_factory=Source)
     flags: tuple[Flag, ...] = ()
 
     def __post_init__(self) -> None:
@@ -318,7 +356,6 @@ class Study:
         if len(self.slice_names) != shape[0] or len(set(self.slice_names)) != shape[0]:
             raise ValueError(f"{len(self.slice_names)} slice names for {shape[0]} slices")
         object.__setattr__(self, "sequences", MappingProxyType(dict(self.sequences)))
-        object.__setattr__(self, "source", MappingProxyType(dict(self.source)))
 
     @property
     def flair(self) -> Volume:
@@ -329,11 +366,6 @@ class Study:
     def geometry(self) -> Geometry | None:
         """Where the study's grid lies, or ``None``."""
         return self.flair.geometry
-
-    def without_geometry(self) -> Study:
-        """The same pixels, of which nothing says where they lie."""
-        volumes = {name: Volume(volume.values) for name, volume in self.sequences.items()}
-        return replace(self, sequences=volumes)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import numpy as np
 import pytest
 
 from gliosight import pipeline
 from gliosight.cli import run
-from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_nifti
+from gliosight.study import Source
 from tests.write.builders import make_analysis
 
 
@@ -74,23 +73,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fake(study: Any, *_: object, **__: object) -> Any:
         analysis = make_analysis((5, 24, 20), study_id=study.study_id)
-        placed = replace(analysis.study, source={"path": study.source["path"]})
+        placed = replace(analysis.study, source=Source(path=study.source.path))
         return replace(analysis, study=placed, flags=study.flags)
 
     monkeypatch.setattr(pipeline.Settings, "load", lambda _: None)
     monkeypatch.setattr(pipeline, "analyze_study", fake)
-
-
-class StubEngine:
-    """Calls tumour what is bright in FLAIR, as the phantom's lesion is."""
-
-    name, precision, answers = "stub", "float32", ("mask_logits", "slice_logits")
-
-    def run(self, batch: np.ndarray, _: float = 0) -> Mapping[str, np.ndarray]:
-        masks = np.where(batch[:, 4:5] > 2, 9, -9).astype(np.float32)
-        return {"mask_logits": masks, "slice_logits": masks.max(axis=(1, 2, 3))}
-
-
-@pytest.fixture(scope="session")
-def stub_model() -> Model:
-    return Model(load_model(DEFAULT_MODEL).card, {"joint": StubEngine()})

@@ -125,7 +125,7 @@ def test_inspect_says_how_the_pixels_are_stored(head: Phantom, tmp_path: Path, c
 
 def test_a_study_below_two_paths_is_one(study: Path, tmp_path: Path, call: Call) -> None:
     whole = read(Request(study))
-    flair = whole.source["dicom"].headers[0].SeriesNumber
+    flair = whole.source.dicom.headers[0].SeriesNumber
     for number, path in enumerate(files(study)):
         part = tmp_path / ("one" if pydicom.dcmread(path).SeriesNumber == flair else "two")
         part.mkdir(exist_ok=True)
@@ -236,6 +236,7 @@ def export(call: Call, result: Path, form: str, study: Path, out: Path, *options
 def test_export_gives_the_same_objects_again(
     result: Path, study: Path, tmp_path: Path, call: Call
 ) -> None:
+    """Its SOP instance is the same, so must its values be, though JSON keeps six digits of them."""
     for form, name in (("seg", "segmentation.dcm"), ("sr", "report.dcm")):
         assert export(call, result, form, study, tmp_path / name).code == 0
         first, again = pydicom.dcmread(result / name), pydicom.dcmread(tmp_path / name)

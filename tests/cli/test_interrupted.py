@@ -150,8 +150,9 @@ main()
 
 
 @POSIX
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-@pytest.mark.parametrize("module", ["click", "numpy"])
+@pytest.mark.parametrize(
+    ("name", "module"), [("SIGINT", "click"), ("SIGTERM", "numpy"), ("SIGHUP", "click")]
+)
 def test_while_modules_are_imported_it_ends_at_once_in_one_line(name: str, module: str) -> None:
     code = IMPORTING.format(module=module, name=name)
     done = subprocess.run(

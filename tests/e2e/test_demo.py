@@ -51,6 +51,7 @@ def test_demo_finds_the_lesion_it_was_never_shown(
     assert "Research use only" in printed
 
 
+@pytest.mark.slow
 def test_demo_without_a_lesion_finds_none(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert cli.run(["demo", "--no-lesion", "-o", str(out), "-q"]) == 0
@@ -87,6 +88,7 @@ def test_the_same_phantom_as_slices_and_as_nifti(tmp_path: Path) -> None:
     assert 0 <= probability.min() <= probability.max() <= 1
 
 
+@pytest.mark.slow
 def test_two_runs_agree_but_for_their_timings(tmp_path: Path, small_phantom: Phantom) -> None:
     path = write_nifti(small_phantom, tmp_path / "in")
     results = []

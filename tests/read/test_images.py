@@ -116,7 +116,7 @@ def test_a_loaded_file_is_read_like_its_path(
     assert same(image, file)
     assert image.study_id == "p_flair"
     assert image.kind == "nifti"
-    before, after = (study.source["nifti"]["header"] for study in (file, image))
+    before, after = (study.source.nifti_header for study in (file, image))
     assert before.binaryblock == after.binaryblock
 
 

@@ -59,7 +59,8 @@ def test_pixels_tell_a_mask_with_flairs_header(head: Phantom, tmp_path: Path) ->
     codes = [one.code for one in seen.flags]
     assert "MASK_PASSED_OVER" in codes
     assert "FLAIR_CHOSEN" not in codes
-    assert read(Request(tmp_path)).source["chosen"] == seen.reasons
+    series = read(Request(tmp_path)).source.series
+    assert {name.value: taken.why for name, taken in series.items()} == seen.reasons
 
 
 @pytest.mark.parametrize("pixels", [False, True])

@@ -170,7 +170,7 @@ def test_volumes_of_four_dimensions(tmp_path: Path) -> None:
         study = read_path(path, volume_index=2)
         np.testing.assert_array_equal(study.flair.values, volumes[2])
         assert codes_of(study)[0] == "VOLUME_CHOSEN"
-        assert study.source["nifti"]["shape"] == (20, 24, 5)
+        assert study.source.nifti_header.get_data_shape() == (20, 24, 5)
         with pytest.raises(UsageError):
             read_path(path, volume_index=3)
     path = write_nifti(tmp_path / "flair.nii", make_volume()[None])
@@ -349,7 +349,7 @@ def test_a_sound_qform_goes_before_a_sheared_sform(tmp_path: Path, shear: float)
     qform = nib.load(path).get_qform()
     np.testing.assert_allclose(study.geometry.affine, qform[:, [2, 1, 0, 3]], atol=1e-5)
     # The mask lies where the file says, sheared as it is.
-    header = study.source["nifti"]["header"]
+    header = study.source.nifti_header
     np.testing.assert_allclose(header.get_best_affine(), nib.load(path).affine)
 
 
@@ -388,7 +388,7 @@ def test_units(tmp_path: Path, unit: int, factor: float) -> None:
     assert study.geometry is not None
     assert study.geometry.slice_spacing == pytest.approx(5)
     assert ("UNITS_CONVERTED" in codes_of(study)) == (factor != 1)
-    header = study.source["nifti"]["header"]
+    header = study.source.nifti_header
     np.testing.assert_allclose(header.get_best_affine(), nib.load(path).affine)
 
 
@@ -402,11 +402,10 @@ def test_source_writes_a_mask_in_the_same_place(
     )
     original.header["descrip"] = b"somebody's name"
     nib.save(original, tmp_path / "flair.nii")
-    source = read_path(tmp_path / "flair.nii").source["nifti"]
-    assert b"name" not in source["header"].binaryblock
-    header = source["header"]
+    header = read_path(tmp_path / "flair.nii").source.nifti_header
+    assert b"name" not in header.binaryblock
     header.set_data_dtype(np.uint8)
-    mask = kind(np.zeros(source["shape"], np.uint8), None, header)
+    mask = kind(np.zeros(header.get_data_shape(), np.uint8), None, header)
     nib.save(mask, tmp_path / "mask.nii")
     before, after = nib.load(tmp_path / "flair.nii"), nib.load(tmp_path / "mask.nii")
     assert after.shape == before.shape
@@ -609,7 +608,7 @@ def test_one_of_several_versions_of_flair(
 ) -> None:
     write_folder(tmp_path, *(f"{name}.nii" for name in names.split()))
     study = read_path(tmp_path)
-    assert study.source["files"][0] == f"{taken}.nii"
+    assert study.source.files[0] == f"{taken}.nii"
     assert codes_of(study) == ["FLAIR_CHOSEN", "T1C_MISSING"]
     assert f"{taken}.nii is taken for FLAIR, {words}" in study.flags[0].message
 
@@ -665,7 +664,7 @@ def test_t1_and_t1c_beside_flair(
     files = [f"{name}.nii" for name in names.split("|")]
     write_folder(tmp_path, *files)
     study = read_path(tmp_path)
-    assert study.source["files"] == (files[0], *(f"{name}.nii" for name in taken.values()))
+    assert study.source.files == (files[0], *(f"{name}.nii" for name in taken.values()))
     assert set(study.sequences) == {FLAIR, *taken}
     assert codes_of(study) == codes
     for note in study.flags:

@@ -277,7 +277,7 @@ def test_the_number_of_a_series_tells_no_patient(
     write_pair(tmp_path / "a_12.nii.gz", later, seed=2)
     assert len(find(tmp_path, Limits())) == 1
     study = read_path(tmp_path)
-    assert study.source["files"] == ("a_3.nii.gz",)
+    assert study.source.files == ("a_3.nii.gz",)
     (note,) = [note for note in study.flags if note.code == "FLAIR_CHOSEN"]
     assert f"a_3.nii.gz is taken for FLAIR, {why}; there is also a_12.nii.gz" in note.message
 

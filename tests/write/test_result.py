@@ -50,9 +50,9 @@ def test_every_kind_of_result_keeps_the_schema(
 
 
 def test_a_result_of_the_whole_flow_keeps_the_schema(
-    model: Model, small_phantom: Phantom, tmp_path: Path
+    stub_model: Model, small_phantom: Phantom, tmp_path: Path
 ) -> None:
-    analysis = analyze_study(small_phantom.study(), model, Settings())
+    analysis = analyze_study(small_phantom.study(), stub_model, Settings())
     result = _as_written(analysis, tmp_path)
     jsonschema.validate(result, load_schema())
     # What the schema leaves open in settings is typed as far as we fill it.

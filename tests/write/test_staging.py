@@ -36,63 +36,52 @@ def _leftovers(folder: Path) -> list[str]:
     return sorted(one.name for one in folder.iterdir())
 
 
-def test_the_folder_appears_at_the_end(tmp_path: Path) -> None:
-    out = tmp_path / "deep" / "out"
-    with staged(out) as folder:
-        (folder / "result.json").write_text("{}")
-        assert not out.exists()
-    assert (out / "result.json").read_text() == "{}"
-    assert _leftovers(out.parent) == ["out"]
-
-
-def test_an_error_midway_leaves_nothing(tmp_path: Path) -> None:
-    def fail() -> None:
-        with staged(tmp_path / "out") as folder:
-            (folder / "a").write_text("a")
-            raise RuntimeError("midway")
-
-    with pytest.raises(RuntimeError, match="midway"):
-        fail()
-    assert _leftovers(tmp_path) == []
-
-
-def test_a_full_disk_is_one_of_our_errors_and_keeps_the_old_result(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    with staged(out) as folder:
+@pytest.fixture
+def result(tmp_path: Path) -> Path:
+    """A result that was written before."""
+    with staged(tmp_path / "out") as folder:
         (folder / "result.json").write_text(OURS)
+    return tmp_path / "out"
 
-    def fail() -> None:
-        with staged(out, overwrite=True):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+def _write(out: Path, error: BaseException | None = None, *files: str) -> None:
+    """Replace what is at OUT, and fail midway."""
+    with staged(out, overwrite=True) as folder:
+        (folder / "result.json").write_text(OURS)
+        for name in files:
+            (folder / name).touch()
+        if error is not None:
+            raise error
+
+
+def test_folders_on_the_way_appear_with_the_result_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(RuntimeError, match="midway"):
+        _write(tmp_path / "mine" / "new" / "deep" / "out", RuntimeError("midway"))
+    assert _leftovers(tmp_path) == ["mine"]
+    assert _leftovers(tmp_path / "mine") == []
+    with staged(tmp_path / "mine" / "deep" / "out") as folder:
+        (folder / "result.json").write_text("{}")
+        assert _leftovers(folder.parents[1]) == [folder.parent.name]
+    assert (tmp_path / "mine" / "deep" / "out" / "result.json").read_text() == "{}"
+    assert _leftovers(tmp_path / "mine" / "deep") == ["out"]
+
+
+def test_a_full_disk_is_one_of_our_errors_and_keeps_the_old_result(
+    result: Path, tmp_path: Path
+) -> None:
     with pytest.raises(CannotWriteError, match="No space left") as caught:
-        fail()
+        _write(result, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert caught.value.exit_code == 7
-    assert (out / "result.json").read_text() == OURS
+    assert (result / "result.json").read_text() == OURS
     assert _leftovers(tmp_path) == ["out"]
 
 
 def test_overwrite_replaces_the_whole_folder(tmp_path: Path) -> None:
-    out = tmp_path / "out"
     for number in (1, 2):
-        with staged(out, overwrite=True) as folder:
-            (folder / "result.json").write_text(OURS)
-            (folder / f"only-{number}").touch()
-    assert _leftovers(out) == ["only-2", "result.json"]
+        _write(tmp_path / "out", None, f"only-{number}")
+    assert _leftovers(tmp_path / "out") == ["only-2", "result.json"]
     assert _leftovers(tmp_path) == ["out"]
-
-
-def test_folders_made_on_the_way_go_with_a_run_that_failed(tmp_path: Path) -> None:
-    (tmp_path / "mine").mkdir()
-
-    def fail() -> None:
-        with staged(tmp_path / "mine" / "new" / "deep" / "out"):
-            raise RuntimeError("midway")
-
-    with pytest.raises(RuntimeError, match="midway"):
-        fail()
-    assert _leftovers(tmp_path) == ["mine"]
-    assert _leftovers(tmp_path / "mine") == []
 
 
 def test_what_another_run_wrote_in_the_meantime_stays(tmp_path: Path) -> None:
@@ -111,11 +100,8 @@ def test_what_another_run_wrote_in_the_meantime_stays(tmp_path: Path) -> None:
 
 
 def test_the_old_result_comes_back_where_the_new_one_cannot_take_its_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    result: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = tmp_path / "out"
-    with staged(out) as folder:
-        (folder / "result.json").write_text(OURS)
     rename = Path.rename
 
     def refuse(self: Path, target: Path) -> Path:
@@ -124,22 +110,10 @@ def test_the_old_result_comes_back_where_the_new_one_cannot_take_its_place(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", refuse)
-
-    def replace() -> None:
-        with staged(out, overwrite=True) as folder:
-            (folder / "result.json").write_text("new")
-
     with pytest.raises(CannotWriteError, match="Input/output error"):
-        replace()
-    assert (out / "result.json").read_text() == OURS
+        _write(result)
+    assert (result / "result.json").read_text() == OURS
     assert _leftovers(tmp_path) == ["out"]
-
-
-def test_an_empty_folder_may_be_filled(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    with staged(tmp_path / "out") as folder:
-        (folder / "result.json").touch()
-    assert _leftovers(tmp_path / "out") == ["result.json"]
 
 
 def test_an_empty_folder_stays_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,35 +133,6 @@ def test_an_empty_folder_stays_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     assert _leftovers(tmp_path) == ["out"]
 
 
-def test_an_empty_folder_is_filled_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "out").mkdir()
-    rename = Path.rename
-    order: list[str] = []
-
-    def refuse(self: Path, target: Path) -> Path:
-        order.append(self.name)
-        if self.name == "result.json":
-            raise KeyboardInterrupt
-        return rename(self, target)
-
-    def fill() -> None:
-        with staged(tmp_path / "out") as folder:
-            for name in ("a", "result.json", "z"):
-                (folder / name).touch()
-            (folder / "mask").mkdir()
-            (folder / "mask" / "a").touch()
-
-    monkeypatch.setattr(Path, "rename", refuse)
-    with pytest.raises(KeyboardInterrupt):
-        fill()
-    # What makes it a result comes last, should even the undoing be cut off.
-    assert order == ["a", "mask", "z", "result.json"]
-    assert _leftovers(tmp_path) == ["out"]
-    assert _leftovers(tmp_path / "out") == []
-
-
 @pytest.mark.parametrize("below", ["", "mask"])
 def test_the_result_one_stands_in_is_not_taken_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
@@ -201,34 +146,6 @@ def test_the_result_one_stands_in_is_not_taken_away(
     assert caught.value.where == "out"
     monkeypatch.chdir(tmp_path)
     check_out(Path("out"), overwrite=True)
-
-
-@pytest.mark.parametrize("at", ["new", "old"])
-def test_an_interrupt_between_the_renames_keeps_the_old_result(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
-) -> None:
-    out = tmp_path / "out"
-    with staged(out) as folder:
-        (folder / "result.json").write_text(OURS)
-    rename = Path.rename
-    hit: list[Path] = []
-
-    def interrupted(self: Path, target: Path) -> Path:
-        moved = rename(self, target) if at == "old" else self
-        if at in (self.name, target.name) and not hit:
-            hit.append(self)
-            raise KeyboardInterrupt
-        return moved if at == "old" else rename(self, target)
-
-    def replace() -> None:
-        with staged(out, overwrite=True) as folder:
-            (folder / "result.json").write_text("new")
-
-    monkeypatch.setattr(Path, "rename", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        replace()
-    assert (out / "result.json").read_text() == OURS
-    assert _leftovers(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -281,39 +198,32 @@ def test_what_was_put_into_a_result_is_never_removed(tmp_path: Path, name: str, 
     assert (out / name).read_text() == "years"
 
 
-def test_what_came_while_the_work_went_on_is_kept_too(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    with staged(out) as folder:
-        (folder / "result.json").write_text(OURS)
-
+def test_what_came_while_the_work_went_on_is_kept_too(result: Path, tmp_path: Path) -> None:
     def run() -> None:
-        with staged(out, overwrite=True) as folder:
+        with staged(result, overwrite=True) as folder:
             (folder / "result.json").write_text("new")
-            (out / "notes.txt").write_text("years")
+            (result / "notes.txt").write_text("years")
 
     with pytest.raises(CannotWriteError, match=r"notes\.txt"):
         run()
-    assert (out / "result.json").read_text() == OURS
-    assert (out / "notes.txt").read_text() == "years"
+    assert (result / "result.json").read_text() == OURS
+    assert (result / "notes.txt").read_text() == "years"
     assert _leftovers(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "desktop.ini"])
-def test_what_a_file_browser_leaves_is_nobodys(tmp_path: Path, name: str) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "result.json").write_text(OURS)
-    (tmp_path / "out" / name).touch()
-    check_out(tmp_path / "out", overwrite=True)
+def test_what_a_file_browser_leaves_is_nobodys(result: Path, name: str) -> None:
+    (result / name).touch()
+    check_out(result, overwrite=True)
 
 
 @pytest.mark.parametrize(
     "record", ["{", "[]", '"schema_version" "research_use_only"', OURS.replace('"files"', '"x"')]
 )
-def test_a_record_that_is_no_record_is_not_ours(tmp_path: Path, record: str) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "result.json").write_text(record)
+def test_a_record_that_is_no_record_is_not_ours(result: Path, record: str) -> None:
+    (result / "result.json").write_text(record)
     with pytest.raises(CannotWriteError, match="something else than a result"):
-        check_out(tmp_path / "out", overwrite=True)
+        check_out(result, overwrite=True)
 
 
 def test_a_real_result_may_be_replaced(tmp_path: Path) -> None:
@@ -325,11 +235,9 @@ def test_a_real_result_may_be_replaced(tmp_path: Path) -> None:
     assert len(list((tmp_path / "out" / "mask").iterdir())) == 3
 
 
-def test_a_result_is_refused_without_overwrite(tmp_path: Path) -> None:
-    with staged(tmp_path / "out") as folder:
-        (folder / "result.json").touch()
+def test_a_result_is_refused_without_overwrite(result: Path) -> None:
     with pytest.raises(CannotWriteError, match="--overwrite"):
-        check_out(tmp_path / "out", overwrite=False)
+        check_out(result, overwrite=False)
 
 
 def test_a_read_only_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,8 +187,8 @@ def _job(located: Located, options: Options) -> Job:
             study = located.candidate.read(options)
         except GliosightError as error:
             raise located.placed(error) from error
-        flags, source = (*located.flags, *study.flags), {**study.source, "path": located.source}
-        return replace(study, flags=flags, source=source)
+        source = replace(study.source, path=located.source)
+        return replace(study, flags=(*located.flags, *study.flags), source=source)
 
     return Job(located.title, located.source, read)
 

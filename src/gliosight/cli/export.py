@@ -106,7 +106,9 @@ def _model(
     if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise UsageError(f"the name {name!r}", remedy="use letters, digits, '-', '_' and '.'")
     texts = _read_about(about) if about else {}
-    _check_free(out, name, overwrite=overwrite)
+    # A model that is only half replaced is found out on loading: its card has the networks' digests.
+    for end in (".json", ".onnx", ".safetensors", "-detector.onnx", "-localizer.onnx"):
+        check_file(out / f"{name}{end}", overwrite=overwrite)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, of its own insides
         if len(runs) == 1:
@@ -116,24 +118,15 @@ def _model(
     print_text(f"model: {printable(str(card))}")
 
 
-def _check_free(out: Path, name: str, *, overwrite: bool) -> None:
-    """Refuse to write over a model."""
-    # A model that is only half replaced is found out on loading: its card has the networks' digests.
-    for end in (".json", ".onnx", ".safetensors", "-detector.onnx", "-localizer.onnx"):
-        check_file(out / f"{name}{end}", overwrite=overwrite)
-
-
 def _read_about(path: Path) -> dict[str, Any]:
+    where, remedy = path.name, "check --about"
     try:
         texts = json.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise NothingReadableError(
-            f"cannot read it: {error.strerror}", where=path.name, remedy="check --about"
-        ) from error
+        what = f"cannot read it: {error.strerror}"
+        raise NothingReadableError(what, where=where, remedy=remedy) from error
     except ValueError as error:
-        raise DamagedInputError(
-            f"not JSON: {error}", where=path.name, remedy="check --about"
-        ) from error
+        raise DamagedInputError(f"not JSON: {error}", where=where, remedy=remedy) from error
     if not isinstance(texts, dict):
-        raise DamagedInputError("no JSON object", where=path.name, remedy="check --about")
+        raise DamagedInputError("no JSON object", where=where, remedy=remedy)
     return texts

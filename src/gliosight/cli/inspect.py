@@ -67,8 +67,8 @@ def command(
             for study in located
         ]
     unreadable = [
-        Failure(place.title, place.source, study.error)
-        for place, study in zip(located, studies, strict=True)
+        Failure(where.title, where.source, study.error)
+        for where, study in zip(located, studies, strict=True)
         if study.kind == "unknown" and study.error is not None
     ]
     if (bad := [*failed, *unreadable]) and len(unreadable) == len(studies):

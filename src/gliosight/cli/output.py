@@ -128,10 +128,10 @@ def print_summary(result: Mapping[str, Any], out: str) -> None:
     if detection["score"] is None:
         lines.append(Text("  " + printable(result["reason"])))
     else:
-        from gliosight.analysis import told_apart
+        from gliosight.analysis import distinguish
 
         marked = sum(item["area_px"] > 0 for item in detection["slices"])
-        score, threshold = told_apart(detection["score"], detection["score_threshold"])
+        score, threshold = distinguish(detection["score"], detection["score_threshold"])
         lines.append(
             Text(
                 f"  score {score} (threshold {threshold})   "

@@ -113,10 +113,9 @@ class Model:
         shapes = {"mask_logits": (count, 1, rows, columns), "slice_logits": (count,)}
         for name in sorted(ANSWERS[role]):
             values, problem = answer[name], None
-            if values.shape != shapes[name] or values.dtype != np.float32:
-                problem = (
-                    f"{values.dtype} of the shape {values.shape}, not float32 of {shapes[name]}"
-                )
+            shape = shapes[name]
+            if values.shape != shape or values.dtype != np.float32:
+                problem = f"{values.dtype} of the shape {values.shape}, not float32 of {shape}"
             elif not (np.abs(values) <= LARGEST_LOGIT).all():  # NaN neither
                 problem = f"NaN, infinite or beyond {LARGEST_LOGIT:g}"
             if problem is not None:
@@ -128,11 +127,8 @@ class Model:
         """Refuse a network that does not answer with what its role needs; raises `ModelError`."""
         for role, engine in self.engines.items():
             if lacking := ANSWERS[role] - set(engine.answers):
-                raise ModelError(
-                    f"the {role} network does not answer with {' and '.join(sorted(lacking))}",
-                    where=self.card.networks[role].file,
-                    remedy=_EXPORT,
-                )
+                what = f"the {role} network does not answer with {' and '.join(sorted(lacking))}"
+                raise ModelError(what, where=self.card.networks[role].file, remedy=_EXPORT)
 
     def try_out(self) -> None:
         """Run each network on two small black slices: a broken one fails before a study is read."""
@@ -166,13 +162,10 @@ def find_card(name: str) -> Path:
         if path.suffix == ".json" and path.is_file():
             return path
     except OSError as error:  # a name that is too long, a folder that is closed to us
-        raise ModelError(
-            f"no model {name[:200]!r}: {error.strerror}", remedy="check the card's path"
-        ) from error
-    raise ModelError(
-        f"no model {name!r}",
-        remedy=f"name a shipped one ({', '.join(shipped)}) or the path of a model's .json card",
-    )
+        what = f"no model {name[:200]!r}: {error.strerror}"
+        raise ModelError(what, remedy="check the card's path") from error
+    remedy = f"name a shipped one ({', '.join(shipped)}) or the path of a model's .json card"
+    raise ModelError(f"no model {name!r}", remedy=remedy)
 
 
 def load_model(

@@ -21,7 +21,7 @@ class OnnxRuntimeEngine:
 
     def __init__(self, network: bytes, threads: int | None, memory: int | None = None) -> None:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # its errors are raised, too, and told in one line
+        options.log_severity_level = 4  # its errors are raised, too, and printed in one line
         if threads is not None:
             options.intra_op_num_threads = threads
         self._memory = memory

@@ -81,4 +81,4 @@ def read(request: Request) -> Study:
         candidate = find_one(inside, request.limits)
         study = candidate.read(options)
     flags = (*inside.flags, *study.flags)
-    return replace(study, flags=flags, source={**study.source, "path": candidate.source})
+    return replace(study, flags=flags, source=replace(study.source, path=candidate.source))

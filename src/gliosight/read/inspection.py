@@ -299,8 +299,10 @@ def _of_dicom(
         except GliosightError as error:
             seen, taken = replace(seen, error=error, reasons={}, flags=flags), {}
         else:
-            seen = replace(seen, reasons=dict(read.source["chosen"]), flags=read.flags)
-            taken = {digest: name for name, digest in read.source["frames"].items()}
+            used = read.source.series
+            reasons = {name.value: series.why for name, series in used.items()}
+            seen = replace(seen, reasons=reasons, flags=read.flags)
+            taken = {series.frames_digest: name.value for name, series in used.items()}
     by_number = sorted(study.series, key=lambda series: (series.number is None, series.number or 0))
     rows = [
         _series(series, taken.get(frames_digest(series)), limits, decoder) for series in by_number

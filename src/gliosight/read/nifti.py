@@ -1,7 +1,7 @@
 """A study of NIfTI files: which file is which sequence, and all of them on FLAIR's grid (read stage).
 
-The study's slice is the file's k, its row j, its column i. ``study.source["nifti"]`` holds what a mask in the
-same geometry needs: ``header`` (a nibabel header with the file's forms) and ``shape`` (i, j, k).
+The study's slice is the file's k, its row j, its column i. ``study.source.nifti_header`` is
+what a mask in the same geometry needs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gliosight.read.detect import InputFile
 from gliosight.read.flags import flag
 from gliosight.read.limits import Budget
 from gliosight.read.nifti_file import Form, Header, Image, read_nifti_file
-from gliosight.study import SAME_WITHIN, Flag, MrSequence, Study, Volume
+from gliosight.study import SAME_WITHIN, Flag, MrSequence, Source, Study, Volume
 
 # Files named in a message before it breaks off.
 NAMED = 6
@@ -58,7 +58,7 @@ def read_nifti(
     }
     study = join(images, study_id, budget, kind="nifti", flags=flags, explained=explained)
     names = tuple(file.path.name for file in files.values())
-    return replace(study, source={**study.source, "files": names})
+    return replace(study, source=replace(study.source, files=names))
 
 
 def join(
@@ -117,7 +117,7 @@ def join(
         sequences={name: Volume(values, flair.geometry) for name, values in real.items()},
         slice_names=tuple(f"slice_{index:03d}" for index in range(header.shape[2])),
         kind=kind,
-        source={"nifti": {"header": header.fields, "shape": header.shape}},
+        source=Source(nifti_header=header.fields),
         flags=(*notes, *copies),
     )
 

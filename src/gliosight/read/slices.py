@@ -31,7 +31,7 @@ from gliosight.read.limits import Budget, read_file
 from gliosight.read.naming import natural_key, sequence_of, slice_number, stem
 from gliosight.read.pictures import decode_picture
 from gliosight.read.tiff import decode_tiff
-from gliosight.study import Flag, MrSequence, Study, Volume
+from gliosight.study import Flag, MrSequence, Source, Study, Volume
 
 CHANNELS = (MrSequence.T1, MrSequence.FLAIR, MrSequence.T1C)
 NOTES = {
@@ -132,7 +132,7 @@ def read_slices(
         sequences={name: Volume(np.ascontiguousarray(values)) for name, values in real.items()},
         slice_names=tuple(page.name for page in slices),
         kind="slices",
-        source={"files": tuple(file.path.name for file in ordered)},
+        source=Source(files=tuple(file.path.name for file in ordered)),
         flags=(*noted, *copy_flags),
     )
 

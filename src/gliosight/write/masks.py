@@ -38,11 +38,11 @@ def write_mask(analysis: Analysis, folder: Path) -> dict[str, str]:
 
 def write_probability(analysis: Analysis, folder: Path) -> dict[str, str]:
     """Write the probability map into a result folder, float32 in [0, 1]."""
-    values = analysis.maps.probability
+    values, what = analysis.maps.probability, "tumour probability per pixel"
     if _write_nifti(analysis.study, values, folder / "probability.nii.gz"):
-        return {"probability.nii.gz": "tumour probability per pixel, 0 to 1"}
+        return {"probability.nii.gz": f"{what}, 0 to 1"}
     _write_slices(analysis.study, values, folder / "probability")
-    return {"probability/": "tumour probability per pixel of each slice, 0 to 1"}
+    return {"probability/": f"{what} of each slice, 0 to 1"}
 
 
 def mask_in(folder: Path) -> Path:
@@ -117,14 +117,13 @@ def _damaged(what: str, path: Path) -> DamagedInputError:
 def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> bool:
     """Write values on the study's grid; ``False`` where NIfTI cannot hold that."""
     affine = None if study.geometry is None else study.geometry.affine
-    if "nifti" in study.source:
-        header = study.source["nifti"]["header"].copy()
+    if study.source.nifti_header is not None:
+        header = study.source.nifti_header.copy()
     elif affine is None or study.kind not in ("arrays", "dicom"):
         return False
     else:
-        header = (
-            nibabel.Nifti2Header if max(study.shape) > MOST_OF_NIFTI1 else nibabel.Nifti1Header
-        )()
+        large = max(study.shape) > MOST_OF_NIFTI1
+        header = nibabel.Nifti2Header() if large else nibabel.Nifti1Header()
         header.set_data_shape(study.shape[::-1])
         scanner = study.kind == "dicom"
         header.set_qform(affine[:, XYZ], code="scanner" if scanner else 0)  # loses a tilt
@@ -141,12 +140,7 @@ def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> bool:
 
 def _write_slices(study: Study, values: NDArray[Any], folder: Path) -> None:
     folder.mkdir()
+    about = {"description": RESEARCH_USE, "metadata": None}
     for name, plane in zip(safe_names(study.slice_names), values, strict=True):
-        tifffile.imwrite(
-            folder / f"{name}_{folder.name}.tif",
-            plane,
-            photometric="minisblack",
-            compression="zlib",
-            description=RESEARCH_USE,
-            metadata=None,
-        )
+        path = folder / f"{name}_{folder.name}.tif"
+        tifffile.imwrite(path, plane, photometric="minisblack", compression="zlib", **about)

@@ -60,9 +60,7 @@ class Display:
 
     rows: int  # size of the displayed picture in pixels
     columns: int
-    pixel: tuple[
-        float, float
-    ]  # height and width of a displayed pixel: mm, or (1, 1) without geometry
+    pixel: tuple[float, float]  # height and width of a displayed pixel: mm; (1, 1) without geometry
     plane: Plane | None = None  # None where the sides are unknown: shown as given
     oblique: bool = False  # tilted against the patient's axes
     transpose: bool = False
@@ -94,13 +92,7 @@ def plan_display(geometry: Geometry | None, shape: tuple[int, int, int]) -> Disp
 
     Axial: anterior on top. Coronal: superior on top. Both: the patient's right on the left.
     Sagittal: superior on top, anterior on the left. An oblique stack is shown as the plane it is
-    nearest to.
-
-    Parameters
-    ----------
-    geometry : Geometry or None
-    shape : tuple of int
-        Slices, rows, columns of the native grid.
+    nearest to. ``shape`` is that of the native grid: slices, rows, columns.
     """
     rows, columns = shape[1:]
     pixel = (1.0, 1.0) if geometry is None else geometry.spacing

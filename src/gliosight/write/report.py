@@ -62,12 +62,7 @@ def write_report(
 ) -> None:
     """Write ``report.html`` into a folder that exists.
 
-    Parameters
-    ----------
-    analysis : Analysis
-    path : Path
-    files : mapping of str to str, optional
-        The other outputs beside it: name relative to the report, and what it is.
+    ``files`` are the other outputs beside it: name relative to the report, and what it is.
     """
     # Lone surrogates, from names that are no UTF-8, become visible escapes.
     page = render_report(analysis, files=files)
@@ -158,12 +153,12 @@ def start_slice(analysis: Analysis) -> int:
 def _slices(analysis: Analysis, outlines: list[str]) -> list[dict[str, Any]]:
     """What the page says of each slice: words, heights of the bars in percent, outline, findings."""
     positions = position_words(analysis.study.geometry) or [""] * len(outlines)
-    probabilities = analysis.decision.slice_probabilities.tolist()
-    above = (analysis.decision.slice_probabilities >= analysis.decision.slice_threshold).tolist()
-    areas = analysis.areas_px.tolist()
+    decision, areas = analysis.decision, analysis.areas_px.tolist()
+    above = (decision.slice_probabilities >= decision.slice_threshold).tolist()
     largest = max(*areas, 1)
     rows = []
-    for index, (probability, area) in enumerate(zip(probabilities, areas, strict=True)):
+    for index, probability in enumerate(decision.slice_probabilities.tolist()):
+        area = areas[index]
         probability_text = area_text = words.DASH
         if analysis.status is not Status.NOT_ASSESSED:  # a 0 would claim a negative
             probability_text = words.probability_words(probability)

@@ -51,13 +51,7 @@ FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 
 
 def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
-    """The analysis as a JSON value.
-
-    Parameters
-    ----------
-    files : mapping
-        Path relative to the result folder: what it is.
-    """
+    """The analysis as a JSON value; ``files`` are paths relative to the result folder, and what they are."""
     decision, study = analysis.decision, analysis.study
     # The mask of a study that was not assessed is empty, but measures nothing.
     assessed = analysis.status is not Status.NOT_ASSESSED
@@ -66,15 +60,13 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         {
             "index": k,
             "name": study.slice_names[k],
-            "probability": float(probability) if assessed else None,
+            "probability": float(decision.slice_probabilities[k]) if assessed else None,
             "area_px": int(area) if assessed else None,
             "area_mm2": float(area * pixel) if assessed and pixel is not None else None,
         }
-        for k, (probability, area) in enumerate(
-            zip(decision.slice_probabilities, analysis.areas_px, strict=True)
-        )
+        for k, area in enumerate(analysis.areas_px)
     ]
-    provenance = analysis.provenance
+    made_by = vars(analysis.provenance)
     result = {
         "schema_version": SCHEMA_VERSION,
         "research_use_only": RESEARCH_USE,
@@ -96,25 +88,14 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         "flags": [asdict(flag) for flag in analysis.flags],
         "source": {
             "kind": study.kind,
-            "path": study.source.get("path"),
-            "series": {
-                name: {
-                    "uid_digest": digest,
-                    "frames_digest": study.source["frames"][name],
-                    "why": study.source["chosen"][name],
-                }
-                for name, digest in study.source.get("series", {}).items()
-            },
+            "path": study.source.path,
+            "series": {name.value: asdict(taken) for name, taken in study.source.series.items()},
         },
         "provenance": {
-            "version": provenance.version,
-            "model": {"name": provenance.model, "sha256": provenance.model_sha256},
-            "engine": provenance.engine,
-            "precision": provenance.precision,
-            "channels": list(provenance.channels),
-            "settings": dict(provenance.settings),
-            "timings_ms": dict(provenance.timings_ms),
-            "environment": dict(provenance.environment),
+            "version": made_by["version"],
+            "model": {"name": made_by["model"], "sha256": made_by["model_sha256"]},
+            **{key: made_by[key] for key in ("engine", "precision", "channels", "settings")},
+            **{key: made_by[key] for key in ("timings_ms", "environment")},
         },
         "files": dict(files),
     }

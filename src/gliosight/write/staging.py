@@ -60,10 +60,8 @@ def check_place(out: Path, *, overwrite: bool) -> None:
     CannotWriteError
     """
     with _as_cannot_write(out) as where:
-        objection = _objection(absolute(out), overwrite=overwrite)
-        if objection is not None:
-            what, remedy = objection
-            raise CannotWriteError(what, where=where, remedy=remedy)
+        if objection := _objection(absolute(out), overwrite=overwrite):
+            raise CannotWriteError(objection[0], where=where, remedy=objection[1])
 
 
 @contextlib.contextmanager
@@ -91,11 +89,8 @@ def _as_cannot_write(out: Path) -> Iterator[str]:
     except CannotWriteError:
         raise
     except (OSError, ValueError) as error:  # a name too long, no permission to look
-        raise CannotWriteError(
-            f"cannot write there: {getattr(error, 'strerror', None) or error}",
-            where=where,
-            remedy=_ELSEWHERE,
-        ) from error
+        what = f"cannot write there: {getattr(error, 'strerror', None) or error}"
+        raise CannotWriteError(what, where=where, remedy=_ELSEWHERE) from error
 
 
 def _objection(out: Path, *, overwrite: bool) -> tuple[str, str] | None:
@@ -109,8 +104,7 @@ def _objection(out: Path, *, overwrite: bool) -> tuple[str, str] | None:
         if not overwrite:
             remedy = f"{_ELSEWHERE}, or replace it with --overwrite"
             return "the output folder is not empty", remedy
-        objection = _objection_to_replace(out)
-        if objection is not None:
+        if objection := _objection_to_replace(out):
             return objection
     check_working_folder(out)  # raises where its longer name does not fit any more
     above = out if fills else nearest(out)
@@ -124,23 +118,16 @@ def _objection(out: Path, *, overwrite: bool) -> tuple[str, str] | None:
 def _objection_to_replace(out: Path) -> tuple[str, str] | None:
     own = _paths_of_result(out)
     if own is None:
-        return (
-            "the output folder holds something else than a result",
-            f"{_ELSEWHERE}; --overwrite replaces results of gliosight only",
-        )
-    foreign = next(_foreign(out, own), None)
-    if foreign is not None:
-        return (
-            f"the output folder holds something that is not part of the result: {foreign}",
-            f"move that elsewhere, or {_ELSEWHERE}",
-        )
+        remedy = f"{_ELSEWHERE}; --overwrite replaces results of gliosight only"
+        return "the output folder holds something else than a result", remedy
+    if (foreign := next(_foreign(out, own), None)) is not None:
+        what = f"the output folder holds something that is not part of the result: {foreign}"
+        return what, f"move that elsewhere, or {_ELSEWHERE}"
     with contextlib.suppress(OSError):  # the working folder has been removed
         here = Path.cwd().resolve()
         if out.resolve() in (here, *here.parents):
-            return (
-                "the result to replace is the working folder",
-                f"go to another folder first, or {_ELSEWHERE}",
-            )
+            remedy = f"go to another folder first, or {_ELSEWHERE}"
+            return "the result to replace is the working folder", remedy
     if out.is_mount():
         return "the result to replace is a mount point", "choose a folder in it with -o"
     return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from gliosight.analysis import Analysis, Status, told_apart
+from gliosight.analysis import Analysis, Status, distinguish
 from gliosight.write.pictures import Display
 
 DASH = "—"
@@ -58,7 +58,7 @@ def probability_words(value: float) -> str:
 
 def against(value: float, threshold: float) -> tuple[str, str]:
     """A probability and its threshold with so many digits that one sees which is larger."""
-    short, bound = told_apart(value, threshold)
+    short, bound = distinguish(value, threshold)
     if bound == f"{threshold:.2f}" and threshold <= 0.99:
         return probability_words(value), bound
     return short, bound

@@ -119,7 +119,7 @@ def test_three_sequences_on_one_grid(head: Phantom, tmp_path: Path) -> None:
     assert study.geometry is not None
     assert np.allclose(study.geometry.origins, geometry_of(head).origins, atol=1e-3)
     # Of the traps none left a trace but for the reasons.
-    assert set(study.source["chosen"]) == {"FLAIR", "T1", "T1C"}
+    assert set(study.source.series) == {"FLAIR", "T1", "T1C"}
 
 
 def test_one_place_without_a_frame_of_reference_is_flagged(head: Phantom, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_the_study_is_named_by_a_digest_and_nothing_else(head: Phantom, tmp_path
     uid = str(source.series[0].frames[0].instance.header.StudyInstanceUID)
     assert study.study_id == digest_of(uid)
     assert len(study.study_id) == 12
-    shown = repr((study.study_id, study.slice_names, study.flags, study.source["chosen"]))
+    shown = repr((study.study_id, study.slice_names, study.flags, study.source.series))
     assert "PHANTOM" not in shown.upper()
 
 
@@ -159,14 +159,14 @@ def test_a_source_leads_back_to_its_frames(head: Phantom, tmp_path: Path, layout
     spec = DicomSpec(layout=layout, numbering="shuffled", shuffled_names=layout == "classic")
     source = only(write_dicom(head, tmp_path, spec))
     whole = read_headers(source)
-    origin = whole.source["dicom"]
+    origin = whole.source.dicom
     assert len(origin.frames) == whole.shape[0]
     assert len(origin.headers) == (1 if layout == "enhanced" else whole.shape[0])
     assert not any("PixelData" in header for header in origin.headers)
     # And headers alone make the same grid.
-    bare = without_pixels(source, whole.source["frames"]["FLAIR"])
+    bare = without_pixels(source, whole.source.series[MrSequence.FLAIR].frames_digest)
     assert (bare.shape, bare.slice_names) == (whole.shape, whole.slice_names)
-    assert bare.source["dicom"].frames == origin.frames
+    assert bare.source.dicom.frames == origin.frames
     assert np.array_equal(bare.geometry.origins, whole.geometry.origins)  # type: ignore[union-attr]
     with pytest.raises(UnsupportedInputError, match="not among"):
         without_pixels(source, "0" * 12)
@@ -224,8 +224,9 @@ def test_pixels_turn_an_order_round_only_where_no_date_makes_it_sure(
     assert "T1C_BY_ORDER" in codes(study)
     for name in (T1, T1C):
         assert np.array_equal(study.sequences[name].values, volume_of(head, UNTOLD, name))
-    assert "by its pixels after" in study.source["chosen"]["T1C"]
-    assert study.source["series"]["T1"] != study.source["series"]["T1C"]
+    assert "by its pixels after" in study.source.series[MrSequence.T1C].why
+    t1, t1c = (study.source.series[name] for name in (MrSequence.T1, MrSequence.T1C))
+    assert t1.uid_digest != t1c.uid_digest
 
 
 # Stored masks.
@@ -288,7 +289,7 @@ def test_a_map_of_labels_with_flairs_own_header_is_passed_over(
         image.AcquisitionTime = image.SeriesTime = "235500"
         image.save_as(folder / f"labels{index}.dcm")
     study = read(Request(folder))
-    assert study.source["series"]["FLAIR"] == digest_of(flair.uid)
+    assert study.source.series[MrSequence.FLAIR].uid_digest == digest_of(flair.uid)
     (message,) = messages(study, "MASK_PASSED_OVER")
     assert "Series 99" in message
     assert "values only" in message
@@ -358,7 +359,7 @@ def test_without_uids_studies_and_series_still_have_names_of_their_own(
         folder = write_dicom(phantom, tmp_path / name)
         rewrite(folder, nameless)
         study = read(Request(folder))
-        ids += [study.study_id, *study.source["series"].values()]
+        ids += [study.study_id, *(taken.uid_digest for taken in study.source.series.values())]
         assert read(Request(folder)).study_id == study.study_id
     assert len(ids) == len(set(ids)) == 8
     assert digest_of("") not in ids

@@ -21,7 +21,7 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageS
 from gliosight.analysis import Analysis, Status
 from gliosight.dicom import new_dataset
 from gliosight.measure import measure
-from gliosight.study import DicomSource, Flag, Geometry, MrSequence
+from gliosight.study import DicomSource, Flag, Geometry, MrSequence, Source
 from tests.write import builders
 
 STUDY_UID = "1.2.826.0.1.3680043.8.498.1"
@@ -152,7 +152,7 @@ def make_analysis(
         findings=(),
         flags=flags,
     )
-    source = {"dicom": made.source}
+    source = Source(dicom=made.source)
     study = replace(analysis.study, study_id="0123456789ab", kind="dicom", source=source)
     labels, findings = measure(study, mask, probability, origin="made")
     made_by: dict[str, Any] = {
@@ -188,7 +188,7 @@ def with_side(analysis: Analysis, *sides: str) -> Analysis:
 
 def as_nifti(analysis: Analysis) -> Analysis:
     """The same analysis, as of a study that was no DICOM."""
-    return replace(analysis, study=replace(analysis.study, kind="nifti", source={}))
+    return replace(analysis, study=replace(analysis.study, kind="nifti", source=Source()))
 
 
 def _ds(value: float) -> str:

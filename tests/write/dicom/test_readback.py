@@ -24,8 +24,7 @@ from gliosight.write.dicom.readback import (
     check_segmentation,
     checked,
 )
-from gliosight.write.dicom.source import origin_of
-from gliosight.write.dicom.uids import uids_of
+from gliosight.write.dicom.source import origin_of, uids_of
 from tests.write.dicom.builders import OBLIQUE, SHAPE, blobs, make_analysis, make_source, with_side
 
 Corrupt = Callable[[Dataset], Any]

@@ -183,11 +183,11 @@ def _code(sequence: Any) -> str:
 
 
 def test_more_findings_than_a_byte_counts(tmp_path: Path) -> None:
-    mask = np.zeros((1, 40, 36), dtype=bool)
+    mask = np.zeros((1, 34, 32), dtype=bool)
     mask[0, ::2, ::2] = True
-    write_segmentation(make_analysis(make_source((1, 40, 36)), mask), tmp_path / "seg.dcm")
+    write_segmentation(make_analysis(make_source(mask.shape), mask), tmp_path / "seg.dcm")
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
-    assert len(seg.SegmentSequence) == 360
+    assert len(seg.SegmentSequence) == 272
     assert np.array_equal(seg.pixel_array.any(axis=0), mask[0])
 
 
@@ -329,10 +329,4 @@ def test_refused_by_name(name: str, tmp_path: Path) -> None:
             write(make(), tmp_path / "x.dcm")
         assert caught.value.exit_code == 5
         assert "Phantom" not in caught.value.line()
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_full_disk_is_no_bug_of_ours_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No such file"):
-        write_segmentation(make_analysis(make_source()), tmp_path / "missing" / "seg.dcm")
     assert not list(tmp_path.iterdir())

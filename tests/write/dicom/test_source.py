@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,7 @@ from pydicom.dataset import Dataset
 from gliosight.analysis import Analysis, Status
 from gliosight.study import DicomSource
 from gliosight.write.dicom import write_dicom, write_segmentation
-from gliosight.write.dicom.source import REQUIRED
-from gliosight.write.dicom.uids import uid_from, uids_of
-from gliosight.write.result import result_of
+from gliosight.write.dicom.source import REQUIRED, uid_from, uids_of
 from tests.write.dicom.builders import SHAPE, blobs, make_analysis, make_source
 
 # Names as they stand in a file, with the character set the file claims.
@@ -222,12 +219,3 @@ def test_another_thing_has_other_uids_and_the_same_has_the_same() -> None:
     assert len(set(uids)) == len(uids)
     assert all(uid.startswith("2.25.") and pydicom.uid.UID(uid).is_valid for uid in uids)
     assert len(uid_from("anything")) <= 64
-
-
-def test_a_result_read_back_from_json_gives_the_same_uids() -> None:
-    """What ``gliosight export`` starts from: tuples became lists, numbers have six digits."""
-    settings = {"decision": {"a": 1 / 3, "b": (1, 2.0)}, "flip": False}
-    analysis = make_analysis(make_source(), settings=settings)
-    record = json.loads(json.dumps(result_of(analysis, {})))["provenance"]
-    again = replace(analysis, provenance=replace(analysis.provenance, settings=record["settings"]))
-    assert uids_of(again, "segmentation") == uids_of(analysis, "segmentation")

@@ -3,7 +3,7 @@
 The files of a folder tree become `DicomStudy`s (see `grouping`), known by their headers alone; one of them
 becomes a `Study` of kind ``"dicom"`` on the chosen FLAIR's own slices. T1 and T1C come onto FLAIR's grid
 where they share its frame of reference, and are left out, flagged, where they do not.
-``study.source["dicom"]`` is the `DicomSource` that segmentation and report are written against.
+``study.source.dicom`` is the `DicomSource` that segmentation and report are written against.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.flags import flag
 from gliosight.read.grid import LEAST_COVERED, pixels_of, resample
 from gliosight.read.limits import Budget
-from gliosight.study import DicomSource, Flag, MrSequence, Study, Volume
+from gliosight.study import DicomSource, Flag, MrSequence, Source, Study, TakenSeries, Volume
 
 # Hexadecimal digits of the digest that names a study.
 ID_DIGITS = 12
@@ -238,16 +238,10 @@ def read_dicom(
         sequences={name: Volume(array, flair.geometry) for name, array in kept.items()},
         slice_names=_slice_names(flair),
         kind="dicom",
-        source={
-            "dicom": _source(flair),
-            # Without a UID its frames name a series.
-            "series": {
-                name.value: digest_of(series.uid) if series.uid else frames_digest(series)
-                for name, series in used.items()
-            },
-            "frames": {name.value: frames_digest(series) for name, series in used.items()},
-            "chosen": {name.value: choice.reasons[name] for name in used},
-        },
+        source=Source(
+            dicom=_source(flair),
+            series={name: _taken(series, choice.reasons[name]) for name, series in used.items()},
+        ),
         flags=(*source.flags, *_flags_of(used), *dict.fromkeys(notes), *copies),
     )
 
@@ -285,7 +279,7 @@ def without_pixels(source: DicomStudy, digest: str) -> Study:
         sequences={MrSequence.FLAIR: Volume(blank, flair.geometry)},
         slice_names=_slice_names(flair),
         kind="dicom",
-        source={"dicom": _source(flair)},
+        source=Source(dicom=_source(flair)),
     )
 
 
@@ -302,6 +296,12 @@ def frames_digest(series: Series) -> str:
 
 def _slice_names(flair: Series) -> tuple[str, ...]:
     return tuple(f"slice_{index:03d}" for index in range(flair.shape[0]))
+
+
+def _taken(series: Series, why: str) -> TakenSeries:
+    frames = frames_digest(series)
+    # Without a UID its frames name a series.
+    return TakenSeries(digest_of(series.uid) if series.uid else frames, frames, why)
 
 
 def _source(flair: Series) -> DicomSource:

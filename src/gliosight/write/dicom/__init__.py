@@ -1,8 +1,8 @@
 """DICOM results: segmentation, probability and report of a DICOM study (stage: write).
 
-``source`` collects what is taken from the source's headers, ``uids`` names what is made, ``codes`` holds the
-codes of the standard, ``segmentation`` and ``report`` build, and ``readback`` reads each file again before it
-is handed over. Import this only to write: highdicom takes a third of a second.
+``source`` collects what is taken from the source's headers and names what is made, ``codes`` holds the codes
+of the standard, ``segmentation`` and ``report`` build, and ``readback`` reads each file again before it is
+handed over. Import this only to write: highdicom takes a third of a second.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from gliosight.analysis import Analysis, Status
 from gliosight.errors import InternalError, UnsupportedInputError, printable
@@ -21,20 +20,21 @@ from gliosight.write.dicom.source import Origin, dicom_source, origin_of
 
 __all__ = ["write_dicom", "write_probability", "write_report", "write_segmentation"]
 
-# Name, the kind in the flag's code, how a message calls it, and what result.json says of it.
-SEGMENTATION = (
-    "segmentation.dcm",
-    "SEG",
-    "segmentation",
-    "DICOM segmentation, one segment per finding",
+# File, kind in the flag's code, what a message calls it, what result.json says of it, and what writes it.
+OBJECTS: tuple[tuple[str, str, str, str, Callable[..., None]], ...] = (
+    (
+        *("segmentation.dcm", "SEG", "segmentation"),
+        *("DICOM segmentation, one segment per finding", write_segmentation),
+    ),
+    (
+        *("probability.dcm", "SEG", "segmentation of the probability"),
+        *("DICOM segmentation, tumour probability of each pixel", write_probability),
+    ),
+    (
+        *("report.dcm", "SR", "report"),
+        *("DICOM structured report, one group per finding", write_report),
+    ),
 )
-PROBABILITY = (
-    "probability.dcm",
-    "SEG",
-    "segmentation of the probability",
-    "DICOM segmentation, tumour probability of each pixel",
-)
-REPORT = ("report.dcm", "SR", "report", "DICOM structured report, one group per finding")
 
 
 def write_dicom(
@@ -59,15 +59,24 @@ def write_dicom(
     UnsupportedInputError
         The study was not DICOM.
     """
+    if analysis.status is Status.NOT_ASSESSED:
+        return {}, (), ()
     files: dict[str, str] = {}
     flags: list[Flag] = []
     errors: list[InternalError] = []
-
-    def write(
-        writer: Callable[..., None], name: str, kind: str, title: str, content: str, **options: Any
-    ) -> bool:
+    dicom_source(analysis.study)
+    origin: Origin | None = None
+    # Where the headers do not allow an object, each writer raises the reason again.
+    with contextlib.suppress(Exception):
+        origin = origin_of(analysis)
+    for name, kind, title, content, write in OBJECTS:
+        segmented = "segmentation.dcm" in files
+        if write is write_probability and not (probability and segmented):
+            continue
+        # The report never refers to a segmentation that is not there.
+        options = {"segmented": segmented} if write is write_report else {}
         try:
-            writer(analysis, folder / name, origin, **options)
+            write(analysis, folder / name, origin, **options)
         except UnsupportedInputError as error:
             reason = error.what
         except InternalError as error:
@@ -75,24 +84,10 @@ def write_dicom(
             reason = f"{printable(error.what)} (a bug of gliosight: please report this line)"
         else:
             files[name] = content
-            return True
+            continue
         message = f"No DICOM {title} was written: {reason}."
         flags.append(Flag(f"{kind}_NOT_WRITTEN", "warning", message))
-        return False
-
-    if analysis.status is Status.NOT_ASSESSED:
-        return files, (), ()
-    dicom_source(analysis.study)
-    origin: Origin | None = None
-    # Where the headers do not allow an object, each writer raises the reason again.
-    with contextlib.suppress(Exception):
-        origin = origin_of(analysis)
-    segmented = write(write_segmentation, *SEGMENTATION)
-    if probability and segmented:
-        write(write_probability, *PROBABILITY)
-    # The report never refers to a segmentation that is not there.
-    reported = write(write_report, *REPORT, segmented=segmented)
-    if origin is not None and origin.left_empty and (segmented or reported):
+    if origin is not None and origin.left_empty and files:
         message = (
             "Values that DICOM does not allow were left empty in our objects: "
             f"{', '.join(origin.left_empty)}."

@@ -23,8 +23,7 @@ from pydicom.dataset import Dataset
 from gliosight.analysis import Analysis
 from gliosight.dicom import group_of, quietly, text_of
 from gliosight.errors import GliosightError, InternalError
-from gliosight.write.dicom.source import LPS, Origin, corners_of, study_corners
-from gliosight.write.dicom.uids import Uids
+from gliosight.write.dicom.source import LPS, Origin, Uids, corners_of, study_corners
 
 # Between the file and the study, mm: numbers of 16 characters leave far less.
 EXACT_MM = 0.001
@@ -45,25 +44,27 @@ def checked(path: Path) -> Iterator[None]:
         In place of what pydicom, highdicom or our own code raises of a bug. Its text is left out, since
         it may quote the patient's name.
     """
+    done = False
     try:
         with quietly():
             yield
-    except BaseException as error:
-        path.unlink(missing_ok=True)
-        if isinstance(error, InternalError):
-            what, where = error.what, error.where or path.name
-        elif isinstance(error, (GliosightError, OSError, MemoryError)) or not isinstance(
-            error, Exception
-        ):
-            raise
-        else:
-            steps = [
-                f"{Path(step.filename).relative_to(PACKAGE).as_posix()}:{step.lineno}"
-                for step in traceback.extract_tb(error.__traceback__)
-                if Path(step.filename).is_relative_to(PACKAGE)
-            ]
-            what, where = f"{type(error).__name__} at {steps[-1]}", path.name
-        raise InternalError(what, where=where, remedy=REPORT_IT) from error
+        done = True
+    except InternalError as error:
+        where = error.where or path.name
+        raise InternalError(error.what, where=where, remedy=REPORT_IT) from error
+    except (GliosightError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        steps = [
+            f"{Path(step.filename).relative_to(PACKAGE).as_posix()}:{step.lineno}"
+            for step in traceback.extract_tb(error.__traceback__)
+            if Path(step.filename).is_relative_to(PACKAGE)
+        ]
+        what = f"{type(error).__name__} at {steps[-1]}"
+        raise InternalError(what, where=path.name, remedy=REPORT_IT) from error
+    finally:
+        if not done:
+            path.unlink(missing_ok=True)
 
 
 def check_segmentation(path: Path, analysis: Analysis, origin: Origin) -> None:
@@ -85,9 +86,11 @@ def check_segmentation(path: Path, analysis: Analysis, origin: Origin) -> None:
         name = f"segment {finding.id}"
         if finding.centroid_mm is None:
             raise _differs(name, "a position", "none, as the finding has none")
-        own = [(pixels, corners) for segment, _, pixels, corners in frames if segment == finding.id]
+        planes = [
+            (pixels, corners) for number, _, pixels, corners in frames if number == finding.id
+        ]
         centroid = np.array(finding.centroid_mm) * LPS
-        _near(f"the centroid of {name}", _centroid(own), centroid, EXACT_MM)
+        _near(f"the centroid of {name}", _centroid(planes), centroid, EXACT_MM)
     if not analysis.findings:  # of every slice it is said that nothing is there
         _same("its frames", sorted(frame[1] for frame in frames), list(range(len(labels))))
 

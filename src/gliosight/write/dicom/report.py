@@ -29,8 +29,7 @@ from gliosight.write.dicom.segmentation import (
     tracking_id,
     why_not,
 )
-from gliosight.write.dicom.source import UTF_8, Origin, origin_of
-from gliosight.write.dicom.uids import Uids, uid_from, uids_of
+from gliosight.write.dicom.source import UTF_8, Origin, Uids, origin_of, uid_from, uids_of
 from gliosight.write.result import rounded
 
 # Flags of writing: a result that is read again has them, the one just analysed not yet.

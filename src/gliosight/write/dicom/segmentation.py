@@ -33,8 +33,15 @@ from gliosight.write.dicom.readback import (
     check_segmentation,
     checked,
 )
-from gliosight.write.dicom.source import LPS, Origin, SourceFrame, origin_of
-from gliosight.write.dicom.uids import Uids, uid_from, uids_of
+from gliosight.write.dicom.source import (
+    LPS,
+    Origin,
+    SourceFrame,
+    Uids,
+    origin_of,
+    uid_from,
+    uids_of,
+)
 from gliosight.write.result import rounded
 
 MANUFACTURER = "gliosight"
@@ -114,13 +121,9 @@ def write_probability(analysis: Analysis, path: Path, origin: Origin | None = No
 
 def _segmentable(analysis: Analysis, origin: Origin | None) -> Origin:
     origin = origin or origin_of(analysis)
-    reason = why_not(analysis, origin)
-    if reason is not None:
-        raise UnsupportedInputError(
-            reason,
-            where=analysis.study.study_id,
-            remedy="no segmentation object can be written; use the mask file instead",
-        )
+    if (reason := why_not(analysis, origin)) is not None:
+        remedy = "no segmentation object can be written; use the mask file instead"
+        raise UnsupportedInputError(reason, where=analysis.study.study_id, remedy=remedy)
     return origin
 
 

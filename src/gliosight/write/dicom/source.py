@@ -1,4 +1,4 @@
-"""The DICOM source of a study, as our objects refer to it: identity, images, positions, loss (stage: write).
+"""What our DICOM objects take from their source: identity, images, positions, loss, and UIDs (stage: write).
 
 Headers may lack anything or hold nonsense. A value that its attribute does not allow is left empty, never
 altered: an archive can fill in an empty name, but a changed one is another patient.
@@ -7,8 +7,11 @@ altered: an archive can fill in an empty name, but a changed one is another pati
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import math
 import re
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +36,7 @@ from gliosight.dicom import (
 )
 from gliosight.errors import InternalError, UnsupportedInputError
 from gliosight.study import DicomSource, Study
+from gliosight.write.result import rounded
 
 # Whatever the source's character set was, what is not ASCII is written in this one.
 UTF_8 = "ISO_IR 192"
@@ -126,15 +130,14 @@ def dicom_source(study: Study) -> DicomSource:
     UnsupportedInputError
         The input was not DICOM: it has no identity that an object could be filed under.
     """
-    source = study.source.get("dicom")
-    if study.kind != "dicom" or not isinstance(source, DicomSource):
+    if study.source.dicom is None:
         raise UnsupportedInputError(
             f"DICOM results need a DICOM study, and this one was {study.kind}: it has no "
             "identity to be filed under",
             where=study.study_id,
             remedy="analyse the DICOM study itself",
         )
-    return source
+    return study.source.dicom
 
 
 @quietly()
@@ -245,23 +248,17 @@ def _planes(source: DicomSource) -> NDArray[np.float64]:
     planes = np.full((len(source.frames), 11), np.nan)
     for k, (index, frame) in enumerate(source.frames):
         header = source.headers[index]
+        numbers: list[float] = []
         with contextlib.suppress(*UNREADABLE):
-            planes[k] = [
-                float(number)
-                for group, keyword in (
-                    ("PlanePositionSequence", "ImagePositionPatient"),
-                    ("PlaneOrientationSequence", "ImageOrientationPatient"),
-                    ("PixelMeasuresSequence", "PixelSpacing"),
-                )
-                for number in _own(header, frame, group, keyword)
-            ]
+            for group, keyword in (
+                ("PlanePositionSequence", "ImagePositionPatient"),
+                ("PlaneOrientationSequence", "ImageOrientationPatient"),
+                ("PixelMeasuresSequence", "PixelSpacing"),
+            ):
+                value = value_of(group_of(header, frame, group) or Dataset(), keyword)
+                numbers += map(float, value_of(header, keyword) if value is None else value)
+            planes[k] = numbers
     return planes
-
-
-def _own(header: Dataset, frame: int, group: str, keyword: str) -> Any:
-    holder = group_of(header, frame, group)
-    value = None if holder is None else value_of(holder, keyword)
-    return value_of(header, keyword) if value is None else value
 
 
 def _are_exact(planes: NDArray[np.float64]) -> bool:
@@ -382,3 +379,47 @@ def _loss(headers: Iterable[Dataset]) -> dict[str, Any]:
     if methods and len(methods) == (len(ratios) or 1):
         out["LossyImageCompressionMethod"] = methods
     return out
+
+
+@dataclass(frozen=True)
+class Uids:
+    """The UIDs of one of our objects."""
+
+    instance: str
+    series: str
+    dimensions: str  # Dimension Organization UID
+    group: str  # tracking UID of a report's study-level measurement group
+
+
+def uids_of(analysis: Analysis, kind: str) -> Uids:
+    """The UIDs of the object of a kind, such as ``segmentation``, that belongs to an analysis.
+
+    Under ``2.25.`` (PS3.5, B.2) from a UUIDv5 of the source's SOP instances and frames, the mask, the model,
+    the version, the settings and the kind. Two runs agree, so a result that is sent twice is stored once;
+    another threshold, model or version gives others. Engine and precision count, since they change the last
+    digits; threads do not. Numbers are rounded as in ``result.json``, so that a result read from there gives
+    the same UIDs.
+    """
+    source, made_by = dicom_source(analysis.study), analysis.provenance
+    content = {
+        "frames": [
+            [str(source.headers[index].SOPInstanceUID), number] for index, number in source.frames
+        ],
+        "shape": list(analysis.study.shape),
+        "mask": hashlib.sha256(np.packbits(analysis.mask).data).hexdigest(),
+        "status": analysis.status.value,
+        "model": made_by.model_sha256,
+        "version": made_by.version,
+        "engine": [made_by.engine, made_by.precision],
+        "channels": list(made_by.channels),
+        "settings": rounded({k: v for k, v in made_by.settings.items() if k != "threads"}),
+    }
+    text = json.dumps(content, sort_keys=True, default=str)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    parts = ("instance", "series", "dimensions", "group")
+    return Uids(*(uid_from(f"{digest}/{kind}/{part}") for part in parts))
+
+
+def uid_from(name: str) -> str:
+    """A UID that is always the same for the same text."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, name).int}"
