@@ -172,7 +172,7 @@ def test_volumes_of_four_dimensions(tmp_path: Path) -> None:
         np.testing.assert_array_equal(study.flair.values, volumes[2])
         assert codes_of(study)[0] == "VOLUME_CHOSEN"
         assert study.source["nifti"]["shape"] == (20, 24, 5)
-        with pytest.raises(UsageError):
+        with pytest.raises(UsageError, match="volume 3"):
             read_path(path, volume_index=3)
     path = write_nifti(tmp_path / "flair.nii", make_volume()[None])
     assert codes_of(read_path(path)) == BOTH_MISSING
@@ -358,16 +358,8 @@ def test_a_lone_slice_without_a_slice_axis(
     pixdim = [1, 1 / factor, 1 / factor, thickness * 1000 / factor, 0, 0, 0, 0]
     rows = sform(affine[:3] * [1, 1, 0, 1])
     for codes in ((0, 1), (1, 0)):
-        path = write_nifti(
-            tmp_path / "flair.nii",
-            make_volume()[2],
-            affine,
-            codes=codes,
-            xyzt_units=unit,
-            pixdim=pixdim,
-            **rows,
-        )
-        study = read_path(path)
+        fields = {"codes": codes, "xyzt_units": unit, "pixdim": pixdim, **rows}
+        study = read_path(write_nifti(tmp_path / "flair.nii", make_volume()[2], affine, **fields))
         np.testing.assert_array_equal(study.flair.values, make_volume()[2:3])
         assert study.geometry is not None
         assert study.geometry.spacing == pytest.approx((1, 1))
@@ -443,6 +435,7 @@ MOVED = {
     for shift in (0, 0.01, 3, 15)
 }
 SMALL, HEAD = (5, 24, 20), (100, 101, 102)
+NOWHERE = ["NO_GEOMETRY", "GRID_ASSUMED", "T1C_MISSING"]
 RESAMPLED, LEFT_OUT = ["T1_RESAMPLED", "T1C_MISSING"], ["T1_LEFT_OUT", "T1C_MISSING"]
 
 
@@ -457,15 +450,8 @@ RESAMPLED, LEFT_OUT = ["T1_RESAMPLED", "T1C_MISSING"], ["T1_LEFT_OUT", "T1C_MISS
         ((1, 1), MOVED[0], MOVED[0.01], SMALL, SMALL, ["T1C_MISSING"]),  # off by rounding only
         ((1, 1), MOVED[0], MOVED[15], SMALL, SMALL, LEFT_OUT),  # hardly overlaps
         # An identity is no shared world.
-        ((0, 0), None, None, SMALL, SMALL, ["NO_GEOMETRY", "GRID_ASSUMED", "T1C_MISSING"]),
-        (
-            (1, 1),
-            np.eye(4),
-            np.eye(4),
-            SMALL,
-            SMALL,
-            ["NO_GEOMETRY", "GRID_ASSUMED", "T1C_MISSING"],
-        ),
+        ((0, 0), None, None, SMALL, SMALL, NOWHERE),
+        ((1, 1), np.eye(4), np.eye(4), SMALL, SMALL, NOWHERE),
         ((1, 1), np.eye(4), np.eye(4), SMALL, (6, 24, 20), ["NO_GEOMETRY", *LEFT_OUT]),
         ((1, 1), np.eye(4), np.eye(4), HEAD, HEAD, ["SIDE_UNKNOWN", "T1C_MISSING"]),
         ((1, 1), np.eye(4), np.eye(4), HEAD, (100, 101, 103), ["SIDE_UNKNOWN", *LEFT_OUT]),
@@ -506,30 +492,15 @@ def test_outside_is_air_and_nan_is_replaced_before_interpolation(tmp_path: Path)
     assert (study.sequences[T1].values[:, 10:, :2] == 0).all()
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ("p_flair.nii.gz", "p_t1.nii.gz", "p_t1ce.nii.gz"),
-        ("FLAIR.nii", "T1.nii", "T1Gd.nii"),
-        ("p_FLAIR.nii", "p_T1W.nii", "p_T1_post.nii"),
-        ("sub-01_FLAIR.nii.gz", "sub-01_T1w.nii.gz", "sub-01_ce-gadolinium_T1w.nii.gz"),
-        ("BraTS-GLI-1-t2f.nii", "BraTS-GLI-1-t1n.nii", "BraTS-GLI-1-t1c.nii"),
-        # Nothing in common but the folder.
-        ("5_t2_tirm_tra_dark-fluid_20150101120501.nii", "t1_mpr_3.nii", "anna_T1_SE_GAD_7.nii"),
-        ("sub-1_ses-post_FLAIR.nii", "sub-1_ses-post_T1w.nii", "sub-1_ses-post_ce-gd_T1w.nii"),
-    ],
-)
-def test_folder_by_names(tmp_path: Path, names: tuple[str, ...]) -> None:
-    write_folder(tmp_path / "case 7", *names)
-    (tmp_path / "case 7" / "notes.txt").write_text("not an image")
-    mask = (make_volume() > 100).astype(np.uint8)
-    write_nifti(tmp_path / "case 7" / "p_seg.nii.gz", mask)
-    write_folder(tmp_path / "case 7", "p_t2.nii.gz")
-    study = read_path(tmp_path / "case 7")
+def test_what_else_lies_in_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "case 7"
+    write_folder(folder, "p_flair.nii.gz", "p_t1.nii.gz", "p_t1ce.nii.gz", "p_t2.nii.gz")
+    (folder / "notes.txt").write_text("not an image")
+    write_nifti(folder / "p_seg.nii.gz", (make_volume() > 100).astype(np.uint8))
+    study = read_path(folder)
     assert study.study_id == "case 7"
     assert study.flags == ()
-    for seed, name in enumerate((FLAIR, T1, T1C)):
-        np.testing.assert_array_equal(study.sequences[name].values, make_volume(seed=seed))
+    assert study.source["files"] == ("p_flair.nii.gz", "p_t1.nii.gz", "p_t1ce.nii.gz")
 
 
 def test_bids_folder_is_named_by_its_files(tmp_path: Path) -> None:
@@ -618,6 +589,22 @@ def test_one_of_several_versions_of_flair(
 @pytest.mark.parametrize(
     ("names", "taken", "codes"),
     [
+        ("FLAIR|T1|T1Gd", {T1: "T1", T1C: "T1Gd"}, []),
+        ("p_FLAIR|p_T1W|p_T1_post", {T1: "p_T1W", T1C: "p_T1_post"}, []),
+        ("s_FLAIR|s_T1w|s_ce-gadolinium_T1w", {T1: "s_T1w", T1C: "s_ce-gadolinium_T1w"}, []),
+        ("BraTS-GLI-1-t2f|BraTS-GLI-1-t1c", {T1C: "BraTS-GLI-1-t1c"}, ["T1_MISSING"]),
+        ("BraTS-GLI-1-t2f|BraTS-GLI-1-t1n", {T1: "BraTS-GLI-1-t1n"}, ["T1C_MISSING"]),
+        (
+            "s-1_ses-post_FLAIR|s-1_ses-post_T1w|s-1_ses-post_ce-gd_T1w",
+            {T1: "s-1_ses-post_T1w", T1C: "s-1_ses-post_ce-gd_T1w"},
+            [],
+        ),
+        # Nothing in common but the folder.
+        (
+            "5_t2_tirm_tra_dark-fluid_20150101120501|t1_mpr_3|anna_T1_SE_GAD_7",
+            {T1: "t1_mpr_3", T1C: "anna_T1_SE_GAD_7"},
+            [],
+        ),
         ("Ax T2 FLAIR wo|Ax T1 wo|Ax T1 w", {T1: "Ax T1 wo", T1C: "Ax T1 w"}, []),
         ("FLAIR|T1_without_5|T1_with_9", {T1: "T1_without_5", T1C: "T1_with_9"}, []),
         ("FLAIR|T1_W_O|T1_W", {T1: "T1_W_O", T1C: "T1_W"}, []),
@@ -667,8 +654,11 @@ def test_t1_and_t1c_beside_flair(
     write_folder(tmp_path, *files)
     study = read_path(tmp_path)
     assert study.source["files"] == (files[0], *(f"{name}.nii" for name in taken.values()))
-    assert set(study.sequences) == {FLAIR, *taken}
     assert codes_of(study) == codes
+    assert set(study.sequences) == {FLAIR, *taken}
+    for sequence, name in taken.items():
+        wanted = make_volume(seed=files.index(f"{name}.nii"))
+        np.testing.assert_array_equal(study.sequences[sequence].values, wanted)
     for note in study.flags:
         if note.code == "FILES_IGNORED":
             ignored = [name for name in files[1:] if name[:-4] not in taken.values()]
