@@ -180,6 +180,7 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
         *("no FLAIR", "p_t1.nii.gz (T1)", "p_t1ce.nii.gz (T1C)", "p_t2.nii.gz (T2)", "--flair"),
     ),
     "a T1 alone": (lambda folder: modalities(folder) / "p_t1.nii.gz", "no FLAIR", "T1", "--flair"),
+    "1-D": (nifti(dim=[1, 2400, 1, 1, 1, 1, 1, 1]), "one dimension"),
     "4-D": (nifti(np.stack([VOLUME] * 2)), "2 volumes", "--volume N"),
     "5-D": (nifti(dim=[5, 10, 24, 5, 1, 2, 1, 1]), "several numbers a voxel"),
     "CMYK": (holding("a.jpg", picture("JPEG", mode="CMYK")), "a.jpg", "CMYK"),
