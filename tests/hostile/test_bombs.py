@@ -9,35 +9,31 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from gliosight.errors import DamagedInputError, LimitExceededError
+from gliosight.errors import DamagedInputError, GliosightError, LimitExceededError
 from gliosight.read import Limits, find
 from tests.counting import little_memory
 
 from ..read.builders import make_volume, read_path, write_lgg, write_nifti
+from ..read.test_pictures import chunk, header, jpeg, png
 from .asserting import refused
 
 MIB = 1024**2
 SLICE = make_volume()[2]
+WHOLE = nib.Nifti1Image(make_volume().T, np.diag([1, 1, 5, 1])).to_bytes()
 
 
-def png_claiming(width: int, height: int) -> bytes:
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    )
+def png_claiming(side: int) -> bytes:
+    return png(header(side, side), chunk(b"IDAT", zlib.compress(bytes(100))))
 
 
 def jpeg_claiming(side: int) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(SLICE).save(out, "JPEG")
-    data = bytearray(out.getvalue())
+    data = bytearray(jpeg(SLICE))
     at = data.index(b"\xff\xc0") + 5
     data[at : at + 4] = struct.pack(">HH", side, side)
     return bytes(data)
@@ -53,29 +49,82 @@ def tiff_claiming(side: int, **options: Any) -> bytes:
         return out.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("name", "data", "words"),
-    [
-        (
-            "a.png",
-            png_claiming(9000, 9000),
-            ("the limit is 200 times", "--max-ratio"),
-        ),
-        ("a.png", png_claiming(20_000, 20_000), ("the limit is 200 times", "--max-ratio")),
-        ("a.png", png_claiming(100_000, 100_000), ("need 37.3 GiB decoded, the limit is 2.0 GiB",)),
-        ("a.png", png_claiming(2**31 - 1, 2**31 - 1), ("the limit is 2.0 GiB",)),
-        ("a.jpg", jpeg_claiming(65_000), ("15.7 GiB", "--max-decoded")),
-        ("a.tif", tiff_claiming(60_000), ("--max-decoded",)),
-        ("a.tif", tiff_claiming(60_000, compression="zlib"), ("--max-",)),
-        ("a.tif", tiff_claiming(60_000, bigtiff=True), ("--max-decoded",)),
-    ],
-)
-def test_picture_that_claims_to_be_huge(
-    tmp_path: Path, name: str, data: bytes, words: tuple[str, ...]
-) -> None:
-    (tmp_path / name).write_bytes(data)
-    with little_memory(8 * MIB):
-        refused(tmp_path / name, LimitExceededError, name, *words)
+def nifti_claiming(side: int, offset: float = 352) -> bytes:
+    head = nib.Nifti1Header(WHOLE[:348])
+    head["dim"], head["vox_offset"] = [3, side, side, side, 1, 1, 1, 1], offset
+    return bytes(head.binaryblock + WHOLE[348:])
+
+
+def nifti2_claiming(side: int) -> bytes:
+    data = nib.Nifti2Image(make_volume().T, np.eye(4)).to_bytes()
+    return data[:16] + struct.pack("<8q", 3, side, side, side, 1, 1, 1, 1) + data[80:]
+
+
+def bursting() -> bytes:
+    """A small page, as the header says, whose deflated strip holds 300 MiB."""
+    out = io.BytesIO()
+    tifffile.imwrite(out, SLICE)
+    engine = zlib.compressobj(9)
+    bomb = b"".join(engine.compress(b"\0" * MIB) for _ in range(300)) + engine.flush()
+    end = len(out.getvalue())
+    out.seek(0)
+    with tifffile.TiffFile(out, mode="r+b") as tif:
+        tags = tif.pages[0].tags
+        tags["Compression"].overwrite(8)
+        tags["StripOffsets"].overwrite([end])
+        tags["StripByteCounts"].overwrite([len(bomb)])
+        return out.getvalue().ljust(end, b"\0") + bomb
+
+
+def packed_around(start: bytes, mebibytes: int) -> bytes:
+    engine = zlib.compressobj(9, wbits=31)
+    parts = [engine.compress(part) for part in (start, *[bytes(MIB)] * mebibytes)]
+    return b"".join(parts) + engine.flush()
+
+
+def of_noise() -> bytes:
+    """Half a gigabyte claimed by a large enough file."""
+    return gzip.compress(nifti_claiming(800)[:352] + np.random.default_rng(0).bytes(6 * MIB), 1)
+
+
+TWO_GIB = "the limit is 2.0 GiB"
+BOMBS: dict[str, tuple[str, Any, int, type[GliosightError], tuple[str, ...]]] = {
+    f"{name}: {situation}": (name, data, most, error, words)
+    for name, situation, data, most, error, *words in (
+        ("a.png", "81 MP", png_claiming(9000), 8, LimitExceededError, "200 times", "--max-ratio"),
+        ("a.png", "400 MP", png_claiming(20_000), 8, LimitExceededError, "200 times", "--max-ratio"),
+        ("a.png", "10 GP", png_claiming(100_000), 8, LimitExceededError, "need 37.3 GiB", TWO_GIB),
+        ("a.png", "the largest", png_claiming(2**31 - 1), 8, LimitExceededError, TWO_GIB),
+        ("a.jpg", "4 GP", jpeg_claiming(65_000), 8, LimitExceededError, "15.7 GiB", "--max-decoded"),
+        ("a.tif", "plain", tiff_claiming(60_000), 8, LimitExceededError, "--max-decoded"),
+        ("b.tif", "deflated", tiff_claiming(60_000, compression="zlib"), 8, LimitExceededError, "--max-"),
+        ("c.tif", "BigTIFF", tiff_claiming(60_000, bigtiff=True), 8, LimitExceededError, "--max-decoded"),
+        ("d.tif", "truncated", tiff_claiming(20_000), 8, DamagedInputError, "truncated"),
+        ("e.tif", "a strip that bursts", bursting, 160, LimitExceededError, "inflate"),
+        ("f.nii", "large", nifti_claiming(2000), 8, LimitExceededError, TWO_GIB, "--max-decoded"),
+        ("f.nii", "the largest", nifti_claiming(32_767), 8, LimitExceededError, TWO_GIB),
+        ("f.nii.gz", "large", nifti_claiming(2000), 8, LimitExceededError, TWO_GIB),
+        ("f.nii.gz", "the largest", nifti_claiming(32_767), 8, LimitExceededError, TWO_GIB),
+        ("f.nii", "a size that overflows", nifti2_claiming(2**33), 8, LimitExceededError),
+        # Under 2 GiB, but more than a hundred thousand times the bytes that are there.
+        ("f.nii", "truncated", nifti_claiming(700), 8, DamagedInputError, "truncated: 2,752 of"),
+        ("f.nii.gz", "packed", nifti_claiming(700), 8, LimitExceededError, "--max-ratio"),
+        ("g.nii.gz", "half a gigabyte of zeros before the pixels",
+         packed_around(nifti_claiming(20, 2.0**29)[:352], 40), 8, LimitExceededError, "--max-ratio"),
+        ("g.nii.gz", "noise", of_noise, 40, DamagedInputError, "truncated"),
+    )
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("situation", BOMBS)
+def test_refused_before_memory_is_spent(tmp_path: Path, situation: str) -> None:
+    """What is packed and too small is a bomb; what is not packed is truncated."""
+    name, data, most, error, words = BOMBS[situation]
+    data = data if isinstance(data, bytes) else data()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(data) if name == "f.nii.gz" else data)
+    with little_memory(most * MIB):
+        refused(path, error, name, *words)
 
 
 def test_raising_a_limit_of_pictures_raises_it(tmp_path: Path) -> None:
@@ -86,91 +135,15 @@ def test_raising_a_limit_of_pictures_raises_it(tmp_path: Path) -> None:
         refused(tmp_path / name, LimitExceededError, name, "--max-ratio")
         limits = Limits(decoded_bytes=14_000 * 14_000 - 1, ratio=1e9)
         refused(tmp_path / name, LimitExceededError, name, "--max-decoded", limits=limits)
+    (tmp_path / "c.png").write_bytes(png_claiming(14_000))
     limits = Limits(ratio=1e9)
-    (tmp_path / "c.png").write_bytes(png_claiming(14_000, 14_000))
     refused(tmp_path / "c.png", DamagedInputError, "c.png", "cannot be decoded", limits=limits)
 
 
-def test_tiff_whose_strip_bursts(tmp_path: Path) -> None:
-    """A small page, as the header says, whose deflated strip holds 300 MiB."""
-    path = tmp_path / "a.tif"
-    tifffile.imwrite(path, SLICE)
-    engine = zlib.compressobj(9)
-    bomb = b"".join(engine.compress(b"\0" * MIB) for _ in range(300)) + engine.flush()
-    with tifffile.TiffFile(path, mode="r+b") as tif:
-        tags = tif.pages[0].tags
-        end = path.stat().st_size
-        tags["Compression"].overwrite(8)
-        tags["StripOffsets"].overwrite([end])
-        tags["StripByteCounts"].overwrite([len(bomb)])
-    with path.open("ab") as handle:
-        handle.write(b"\0" * (end - path.stat().st_size) + bomb)
-    with little_memory(160 * MIB):
-        refused(path, LimitExceededError, "a.tif", "inflate")
-
-
-@pytest.mark.parametrize("name", ["flair.nii", "flair.nii.gz"])
-@pytest.mark.parametrize("side", [2000, 32_767])
-def test_nifti_that_claims_to_be_huge(tmp_path: Path, name: str, side: int) -> None:
-    dim = [3, side, side, side, 1, 1, 1, 1]
-    plain = write_nifti(tmp_path / "x.nii", make_volume(), dim=dim).read_bytes()
-    (tmp_path / name).write_bytes(gzip.compress(plain) if name.endswith("gz") else plain)
-    with little_memory(8 * MIB):
-        refused(tmp_path / name, LimitExceededError, name, "the limit is 2.0 GiB", "--max-decoded")
-
-
-# Under 2 GiB, but more than a hundred thousand times the bytes that are there.
-LARGE = [3, 700, 700, 700, 1, 1, 1, 1]
-
-
-def test_what_is_packed_is_a_bomb_and_what_is_not_is_truncated(tmp_path: Path) -> None:
-    plain = write_nifti(tmp_path / "b.nii", make_volume(), dim=LARGE)
-    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(plain.read_bytes()))
-    (tmp_path / "c.tif").write_bytes(tiff_claiming(20_000))
-    with little_memory(8 * MIB):
-        refused(tmp_path / "a.nii.gz", LimitExceededError, "a.nii.gz", "--max-ratio")
-        refused(plain, DamagedInputError, "b.nii", "truncated: 2,752 of")
-        refused(tmp_path / "c.tif", DamagedInputError, "c.tif", "truncated")
-
-
-def test_nifti2_whose_size_overflows(tmp_path: Path) -> None:
-    import nibabel as nib
-
-    nib.save(nib.Nifti2Image(make_volume().transpose(), np.eye(4)), tmp_path / "flair.nii")
-    raw = bytearray((tmp_path / "flair.nii").read_bytes())
-    raw[16:80] = struct.pack("<8q", 3, 2**33, 2**33, 2**33, 1, 1, 1, 1)
-    (tmp_path / "flair.nii").write_bytes(raw)
-    with little_memory(8 * MIB):
-        refused(tmp_path / "flair.nii", LimitExceededError, "flair.nii")
-
-
-def test_gzip_bombs_around_the_pixels(tmp_path: Path) -> None:
-    """Pixels behind half a gigabyte of zeros, as the header says; what follows pixels is not unpacked."""
-
-    def packed(start: bytes, mebibytes: int) -> Path:
-        engine = zlib.compressobj(9, wbits=31)
-        parts = [engine.compress(part) for part in (start, *[b"\0" * MIB] * mebibytes)]
-        (tmp_path / "flair.nii.gz").write_bytes(b"".join(parts) + engine.flush())
-        return tmp_path / "flair.nii.gz"
-
-    whole = write_nifti(tmp_path / "x.nii", make_volume()).read_bytes()
-    head = write_nifti(tmp_path / "x.nii", make_volume(), vox_offset=float(2**29)).read_bytes()
-    before = packed(head[:352], 40)
-    with little_memory(8 * MIB):
-        refused(before, LimitExceededError, "flair.nii.gz", "--max-ratio")
-    behind = packed(whole, 100)
+def test_what_follows_the_pixels_is_not_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "flair.nii.gz").write_bytes(packed_around(WHOLE, 100))
     with little_memory(12 * MIB):
-        assert read_path(behind).shape == (5, 24, 20)
-
-
-def test_gzip_that_promises_more_than_it_holds(tmp_path: Path) -> None:
-    """Half a gigabyte claimed by a large enough file of noise: memory grows with the bytes that are there."""
-    dim = [3, 800, 800, 800, 1, 1, 1, 1]
-    head = write_nifti(tmp_path / "x.nii", make_volume(), dim=dim).read_bytes()[:352]
-    noise = np.random.default_rng(0).bytes(6 * MIB)
-    (tmp_path / "flair.nii.gz").write_bytes(gzip.compress(head + noise, 1))
-    with little_memory(40 * MIB):
-        refused(tmp_path / "flair.nii.gz", DamagedInputError, "flair.nii.gz", "truncated")
+        assert read_path(tmp_path / "flair.nii.gz").shape == (5, 24, 20)
 
 
 def member(body: bytes = b"", *, name: bytes = b"", level: int = 9) -> bytes:
@@ -200,11 +173,9 @@ NOTHING = {
 def test_gzip_that_holds_nothing(
     tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch, *, before: bool
 ) -> None:
-    whole = write_nifti(tmp_path / "x.nii", make_volume()).read_bytes()
-    parts = (whole[:1000], whole[1000:])
-    content = NOTHING[case] + member(whole)
+    content = NOTHING[case] + member(WHOLE)
     if before:  # in the middle of the pixels: the header can be read
-        content = member(parts[0]) + NOTHING[case] + member(parts[1])
+        content = member(WHOLE[:1000]) + NOTHING[case] + member(WHOLE[1000:])
     path = tmp_path / "flair.nii.gz"
     path.write_bytes(content)
     assert len(content) > 20 * MIB
@@ -219,7 +190,7 @@ def test_gzip_that_holds_nothing(
 
     monkeypatch.setattr("os.fdopen", lambda number, _: Counted(number))
     refused(path, DamagedInputError, "flair.nii.gz")
-    assert stored < 3 * 3 * MIB, "each of three looks at the file ends soon"
+    assert stored < 3 * 3 * MIB, "each look at the file ends soon"
 
 
 @pytest.mark.parametrize(

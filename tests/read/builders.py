@@ -21,9 +21,9 @@ def make_volume(
     shape: tuple[int, int, int] = (5, 24, 20), *, seed: int = 0, dtype: str = "uint8"
 ) -> NDArray[Any]:
     """(slices, rows, columns) of noise with a brighter ellipsoid; another seed, another image."""
-    grid = np.indices(shape)
-    middle = np.array(shape).reshape(3, 1, 1, 1) / 2
-    inside = (((grid + 0.5 - middle) / (0.4 * np.array(shape).reshape(3, 1, 1, 1))) ** 2).sum(0) < 1
+    grid = np.ogrid[tuple(slice(side) for side in shape)]
+    sides = zip(grid, shape, strict=True)
+    inside = sum(((index + 0.5 - side / 2) / (0.4 * side)) ** 2 for index, side in sides) < 1
     noise = np.random.default_rng(seed).integers(0, 60, shape)
     return (noise + inside * (90 + 20 * (seed % 5))).astype(dtype)
 

@@ -61,6 +61,8 @@ NO_AFFINES = (np.eye(3), "here", [[1, 2], [3]], np.eye(4)[:3], np.eye(4) * 1j, [
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
+        ({"flair": None}, UsageError, "no FLAIR"),
+        ({"flair": [[1, 2], [3]]}, UsageError, "not an array of numbers"),
         ({"flair": np.zeros(5)}, UnsupportedInputError, "shape"),
         ({"flair": np.zeros((0, 4, 4))}, UnsupportedInputError, "shape"),
         ({"flair": np.zeros((2, 4, 4), complex)}, UnsupportedInputError, "complex"),

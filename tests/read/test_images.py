@@ -161,7 +161,9 @@ def test_images_with_an_identity_are_as_files(stand_in: type[StandIn]) -> None:
 
 
 def test_a_sheared_image_is_straightened_and_written_as_it_is(tmp_path: Path) -> None:
-    image = nib.Nifti1Image(make_phantom(PhantomSpec(slices=5)).sequences[MrSequence.FLAIR].T, None)
+    image = nib.Nifti1Image(
+        make_phantom(PhantomSpec(slices=5, matrix=128)).sequences[MrSequence.FLAIR].T, None
+    )
     image.set_sform(sheared(0.01), 1)
     analysis = analyze(image)
     assert "AFFINE_STRAIGHTENED" in {flag.code for flag in analysis.flags}

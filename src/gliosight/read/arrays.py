@@ -7,6 +7,7 @@ nibabel's (i, j, k), are looked for, with an affine and without: the result woul
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from gliosight.read.flags import flag
 from gliosight.read.grid import (
     ShearedAffineError,
     UnusableAffineError,
-    default_affine,
     geometry_of,
     is_default,
+    oddities,
 )
 from gliosight.read.limits import RAISE_IN_PYTHON, Budget, Limits
 from gliosight.study import Flag, Geometry, MrSequence, Study, Volume
@@ -36,6 +37,19 @@ FEWEST_FOR_SYMMETRY = 12
 # An axis of the pictures with this many times fewer pixels than both others is that of the slices: no side of
 # a head is twice as long as another, and no scanner's pixels are so far from square.
 FAR_FEWER = 2
+
+NOT_AXIAL = (
+    "Nothing says how the slices lie, and they do not look axial: the head is more symmetric along another "
+    "axis than from column to column. The result is probably wrong."
+)
+OTHER_ORDER = (
+    "The affine's axes seem to be in another order than the array's: it has to be for (slice, row, column), "
+    "and one of nibabel is for (i, j, k). Give affine[:, [2, 1, 0, 3]], or the image itself."
+)
+REORDER = (
+    "give the nibabel image itself, or order the affine's columns like the array's axes, "
+    "affine[:, [2, 1, 0, 3]] where the data are transposed"
+)
 
 
 def from_arrays(
@@ -61,7 +75,6 @@ def from_arrays(
         for ``(i, j, k)``: give the image instead (`gliosight.analyze` takes it), or transpose both,
         ``data.transpose(2, 1, 0)`` and ``affine[:, [2, 1, 0, 3]]``. Without it there are no millimetres.
     study_id : str
-        What to call the study.
     limits : Limits, optional
         Held against what the arrays say of their size, before any of them is copied.
 
@@ -87,10 +100,9 @@ def from_arrays(
             continue
         name = sequence.value
         # What has no shape, such as a list, is in memory already, and counted as an array.
-        if shaped := hasattr(values, "shape"):
-            _count(values, name, budget)
+        _count(values, name, budget)
         array, masked = numbers_of(values, name)
-        if not shaped:
+        if not hasattr(values, "shape"):
             _count(array, name, budget)
         array, odd = make_finite(array, name, name)
         refuse_mask(array, name, name)
@@ -98,10 +110,9 @@ def from_arrays(
         flags += (*masked, *odd)
         shape = arrays[MrSequence.FLAIR].shape
         if array.shape != shape:
-            raise DamagedInputError(
-                f"{name} has the shape {array.shape}, FLAIR has {shape}",
-                remedy="give all sequences on one grid, or images that say where they lie",
-            )
+            what = f"{name} has the shape {array.shape}, FLAIR has {shape}"
+            remedy = "give all sequences on one grid, or images that say where they lie"
+            raise DamagedInputError(what, remedy=remedy)
     geometry = None
     if affine is not None:
         geometry, odd = _placed(affine, arrays[MrSequence.FLAIR])
@@ -134,7 +145,9 @@ def _count(array: Any, name: str, budget: Budget) -> None:
 
 
 def numbers_of(values: ArrayLike, name: str) -> tuple[NDArray[Any], tuple[Flag, ...]]:
-    """A caller's values as a (slices, rows, columns) array of our own; what is masked is air.
+    """A caller's values as a (slices, rows, columns) array of our own.
+
+    What is masked is air: 0, or less where values are negative.
 
     Raises
     ------
@@ -155,54 +168,42 @@ def numbers_of(values: ArrayLike, name: str) -> tuple[NDArray[Any], tuple[Flag, 
     if array.ndim != 3 or 0 in array.shape:
         raise UnsupportedInputError(f"{name} has the shape {array.shape}", remedy=shape)
     if array.dtype.kind not in "biuf":
-        raise UnsupportedInputError(
-            f"{name} holds {array.dtype} values", remedy="give real numbers, such as float32"
-        )
+        what, remedy = f"{name} holds {array.dtype} values", "give real numbers, such as float32"
+        raise UnsupportedInputError(what, remedy=remedy)
     flags: tuple[Flag, ...] = ()
-    if isinstance(array, np.ma.MaskedArray):
-        array, flags = _unmasked(array, name)
+    mask, array = np.ma.getmaskarray(array), np.asarray(np.ma.getdata(array))
+    if mask.any():
+        shown = array[~mask & np.isfinite(array)]
+        if not shown.size:
+            what, remedy = (
+                f"every voxel of {name} is masked",
+                "give an array with voxels that are not",
+            )
+            raise DamagedInputError(what, remedy=remedy)
+        array = np.where(mask, array.dtype.type(min(shown.min(), 0)), array)
+        message = f"{mask.mean():.0%} of the voxels of {name} are masked; they count as air."
+        flags = (flag("MASKED_AS_AIR", message),)
     if array.dtype.kind == "f":
-        if array.dtype.itemsize > 4:
-            return from_doubles(np.asarray(array)), flags
-        return np.ascontiguousarray(as_float32(array)), flags
+        wide = array.dtype.itemsize > 4
+        return from_doubles(array) if wide else np.ascontiguousarray(as_float32(array)), flags
     # A copy: what the caller does to the array later must not change the study.
     dtype = np.uint8 if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
     return np.array(array, dtype=dtype, order="C"), flags
 
 
-def _unmasked(
-    array: np.ma.MaskedArray[Any, Any], name: str
-) -> tuple[NDArray[Any], tuple[Flag, ...]]:
-    """Plain values, with the masked ones set to air: 0, or less where values are negative."""
-    mask, values = np.ma.getmaskarray(array), np.array(array.data)
-    if not mask.any():
-        return values, ()
-    shown = values[~mask]
-    shown = shown[np.isfinite(shown)]
-    if not shown.size:
-        raise DamagedInputError(
-            f"every voxel of {name} is masked", remedy="give an array with voxels that are not"
-        )
-    values[mask] = min(shown.min(), 0)
-    message = f"{mask.mean():.0%} of the voxels of {name} are masked; they count as air."
-    return values, (flag("MASKED_AS_AIR", message),)
-
-
 def _placed(affine: ArrayLike, values: NDArray[Any]) -> tuple[Geometry | None, tuple[Flag, ...]]:
-    try:
+    problem, matrix = "", np.array(None)
+    with suppress(TypeError, ValueError, RuntimeError):
         matrix = np.asarray(affine)
-        wrong = "is not an array of numbers" if matrix.dtype.kind not in "iuf" else ""
-    except (TypeError, ValueError, RuntimeError):
-        wrong = "is not an array of numbers"
-    if not wrong and matrix.shape != (4, 4):
-        wrong = f"has the shape {matrix.shape}"
-    elif not wrong and matrix[3, :3].any():
-        wrong = f"has a last row that begins {matrix[3, :3].tolist()}, not with zeros"
-    if wrong:
-        raise UsageError(
-            f"the affine {wrong}",
-            remedy="give a (4, 4) array from (slice, row, column, 1) to RAS+ mm",
-        )
+    if matrix.dtype.kind not in "iuf":
+        problem = "is not an array of numbers"
+    elif matrix.shape != (4, 4):
+        problem = f"has the shape {matrix.shape}"
+    elif matrix[3, :3].any():
+        problem = f"has a last row that begins {matrix[3, :3].tolist()}, not with zeros"
+    if problem:
+        remedy = "give a (4, 4) array from (slice, row, column, 1) to RAS+ mm"
+        raise UsageError(f"the affine {problem}", remedy=remedy)
     matrix = matrix.astype(np.float64)
     flags: list[Flag] = []
     try:
@@ -217,14 +218,9 @@ def _placed(affine: ArrayLike, values: NDArray[Any]) -> tuple[Geometry | None, t
             _doubts_of_order(values, matrix)
         message = f"There is no usable geometry ({error}); sizes are in pixels only."
         return None, (flag("NO_GEOMETRY", message),)
-    if geometry.believed == "sizes":
-        flags.append(default_affine("FLAIR"))
-    else:
+    if geometry.believed != "sizes":
         flags += _doubts_of_order(values, matrix)
-    if len(values) == 1 and geometry.slice_thickness is not None:
-        message = f"There is one slice; it counts as {geometry.slice_thickness:g} mm thick."
-        flags.append(flag("SINGLE_SLICE", message))
-    return geometry, tuple(flags)
+    return geometry, (*flags, *oddities(geometry, "FLAIR"))
 
 
 def slices_lie_elsewhere(shape: tuple[int, ...]) -> bool:
@@ -238,11 +234,7 @@ def doubts_of_axes(values: NDArray[Any]) -> tuple[Flag, ...]:
     # The columns of axial slices run from right to left.
     if not _symmetric_along_another(values, lateral=2):
         return ()
-    message = (
-        "Nothing says how the slices lie, and they do not look axial: the head is more symmetric along "
-        "another axis than from column to column. The result is probably wrong."
-    )
-    return (flag("AXES_DOUBTED", message),)
+    return (flag("AXES_DOUBTED", NOT_AXIAL),)
 
 
 @np.errstate(all="ignore")
@@ -263,19 +255,9 @@ def _doubts_of_order(values: NDArray[Any], affine: NDArray[np.float64]) -> tuple
     not_square = None not in (odd_count, odd_length) and odd_count != odd_length
     not_symmetric = _symmetric_along_another(values, int(np.abs(affine[0, :3] / lengths).argmax()))
     if too_long or (not_square and not_symmetric):
-        raise UsageError(
-            f"the affine does not fit an array of (slices, rows, columns) = {values.shape}: its "
-            "axes seem to be those of nibabel, (i, j, k)",
-            remedy="give the nibabel image itself, or order the affine's columns like the array's "
-            "axes, affine[:, [2, 1, 0, 3]] where the data are transposed",
-        )
-    if not (not_square or not_symmetric):
-        return ()
-    message = (
-        "The affine's axes seem to be in another order than the array's: it has to be for (slice, row, "
-        "column), and one of nibabel is for (i, j, k). Give affine[:, [2, 1, 0, 3]], or the image itself."
-    )
-    return (flag("AFFINE_DOUBTED", message),)
+        what = f"the affine does not fit an array of (slices, rows, columns) = {values.shape}"
+        raise UsageError(f"{what}: its axes seem to be those of nibabel, (i, j, k)", remedy=REORDER)
+    return (flag("AFFINE_DOUBTED", OTHER_ORDER),) if not_square or not_symmetric else ()
 
 
 def _odd_axis(values: NDArray[Any]) -> int | None:
@@ -297,8 +279,8 @@ def _symmetric_along_another(values: NDArray[Any], lateral: int) -> bool:
     if not high > low:
         return False
     sample = (np.clip(sample, low, high) - low) / (high - low)
-    symmetric = [_symmetry(np.moveaxis(sample, axis, 0)) for axis in range(3)]
-    return max(symmetric) > symmetric[lateral] + CLEARLY_MORE
+    symmetries = [_symmetry(np.moveaxis(sample, axis, 0)) for axis in range(3)]
+    return max(symmetries) > symmetries[lateral] + CLEARLY_MORE
 
 
 def _symmetry(sample: NDArray[np.float64]) -> float:

@@ -6,7 +6,7 @@ Whether an image has any contrast is not asked here; a later stage calls a const
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -53,13 +53,11 @@ def from_doubles(
         middle = abs(low / 2 + high / 2 + intercepts[0])
         # From 1024 spreads on an offset leaves float32 less than 14 of its 24 bits.
         if 0 < high - low < np.inf and middle > 1024 * (high - low):
-            scaled = (
-                plane * factor + shift
-                for plane, factor, shift in zip(values, slopes, shifts, strict=True)
-            )
-            intercepts = shifts - min(
-                float(plane.min(initial=low, where=np.isfinite(plane))) for plane in scaled
-            )
+            smallest = low
+            for plane, factor, shift in zip(values, slopes, shifts, strict=True):
+                scaled = plane * factor + shift
+                smallest = min(smallest, scaled.min(initial=low, where=np.isfinite(scaled)))
+            intercepts = shifts - smallest
         exponent = _exponent(*_range(sample + _sample(intercepts).reshape(each)))
         # Slice by slice: doubles for all would need eight bytes a voxel.
         for target, plane, factor, shift in zip(out, values, slopes, intercepts, strict=True):
@@ -111,45 +109,39 @@ def make_finite(
     finite = np.isfinite(values)
     if finite.all():
         return values, ()
-    remedy = "write the image again with a number in every voxel"
     around = _around(finite)
     outside = int(np.count_nonzero(around))
     inside = values.size - int(np.count_nonzero(finite)) - outside
-    if inside > 0.01 * (values.size - outside):
-        raise DamagedInputError(
-            f"{inside / (values.size - outside):.1%} of the voxels are NaN or infinite and not "
-            "background, 1 % is the most allowed",
-            where=where,
-            remedy=remedy,
-        )
-    smallest = values[finite].min()
-    for number, (plane, known) in enumerate(zip(values, finite, strict=True), start=1):
-        if known.any() and np.isinf(plane).any() and plane[known].max() <= max(smallest, 0):
-            raise DamagedInputError(
-                f"slice {number} has infinite voxels and air alone, its head is lost",
-                where=where,
-                remedy=remedy,
-            )
+    smallest = values.min(initial=np.inf, where=finite)
+    if problem := _lost(values, finite, inside / max(values.size - outside, 1), smallest):
+        remedy = "write the image again with a number in every voxel"
+        raise DamagedInputError(problem, where=where, remedy=remedy)
     values = np.where(finite, values, smallest)
-    flags: list[Flag] = []
+    flags = []
     if outside:
         # What tools write around a head is 0; where values are negative, the smallest is the darkest.
         values[around] = min(smallest, 0)
-        message = (
-            f"The background of {sequence} ({outside / values.size:.0%} of its voxels) is NaN or "
-            "infinite; it counts as air."
-        )
+        what = f"The background of {sequence} ({outside / values.size:.0%} of its voxels)"
+        message = f"{what} is NaN or infinite; it counts as air."
         flags.append(flag("BACKGROUND_NOT_FINITE", message))
-        if _cuts_head(values, finite, around):
-            message = (
-                f"The background of {sequence} that is NaN or infinite ends in a straight plane through the "
-                "head, which the image holds in part only."
-            )
-            flags.append(flag("HEAD_CUT_OFF", message))
+    if outside and _cuts_head(values, finite, around):
+        what = f"The background of {sequence} that is NaN or infinite ends in a straight plane"
+        message = f"{what} through the head, which the image holds in part only."
+        flags.append(flag("HEAD_CUT_OFF", message))
     if inside:
-        message = f"{inside:,} voxels of {sequence} are NaN or infinite and were set to its smallest value."
-        flags.append(flag("NOT_FINITE", message))
+        what = f"{inside:,} voxels of {sequence} are NaN or infinite"
+        flags.append(flag("NOT_FINITE", f"{what} and were set to its smallest value."))
     return values, tuple(flags)
+
+
+def _lost(values: NDArray[Any], finite: NDArray[np.bool_], part: float, smallest: float) -> str:
+    """What of the head is lost, if ``part`` of it has no number; empty where that is little."""
+    if part > 0.01:
+        return f"{part:.1%} of the voxels are NaN or infinite and not background, 1 % is the most allowed"
+    for number, (plane, known) in enumerate(zip(values, finite, strict=True), start=1):
+        if known.any() and np.isinf(plane).any() and plane[known].max() <= max(smallest, 0):
+            return f"slice {number} has infinite voxels and air alone, its head is lost"
+    return ""
 
 
 def _around(finite: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -165,20 +157,17 @@ def _around(finite: NDArray[np.bool_]) -> NDArray[np.bool_]:
     is_edge = np.zeros(count + 1, dtype=bool)
     is_edge[labels[:, 0, 0]] = True
     around: NDArray[np.bool_] = is_edge[labels[:, 1:-1, 1:-1]]
-    for axis in range(3):
-        known = np.asarray(np.moveaxis(finite, axis, 0).any(axis=(1, 2)))
-        lost = ~known
-        lost[: int(known.argmax())] = False
-        lost[len(known) - int(known[::-1].argmax()) :] = False
-        np.moveaxis(around, axis, 0)[lost] = False
+    views = [(np.moveaxis(around, axis, 0), np.moveaxis(finite, axis, 0)) for axis in range(3)]
+    for outside, numbers in views:
+        lost = ~np.asarray(numbers.any(axis=(1, 2)))
+        lost[: lost.argmin()] = False
+        lost[len(lost) - lost[::-1].argmin() :] = False
+        outside[lost] = False
     borders = 0
-    for axis in (1, 2):
-        outside, numbers = np.moveaxis(around, axis, 0), np.moveaxis(finite, axis, 0)
+    for outside, numbers in views[1:]:
         borders += int(np.count_nonzero(outside[1:] & numbers[:-1]))
         borders += int(np.count_nonzero(outside[:-1] & numbers[1:]))
-    if borders > 1.5 * np.count_nonzero(around):
-        around[:] = False
-    return around
+    return around & (borders <= 1.5 * np.count_nonzero(around))
 
 
 def _cuts_head(values: NDArray[Any], finite: NDArray[np.bool_], around: NDArray[np.bool_]) -> bool:
@@ -226,8 +215,8 @@ def _in_plateaus(values: NDArray[Any]) -> bool:
     upper = (corner > np.median(tissue)) & (corner < sample.max()) if tissue.size else corner < 0
     if not upper.any():
         return False
-    down, across = sample[:, 3:, :-3], sample[:, :-3, 3:]
-    return float(((corner == down) & (corner == across))[upper].mean()) > 0.3
+    equal = (corner == sample[:, 3:, :-3]) & (corner == sample[:, :-3, 3:])
+    return float(equal[upper].mean()) > 0.3
 
 
 def refuse_mask(values: NDArray[Any], sequence: str, where: str) -> None:
@@ -250,7 +239,7 @@ def keep_real(
     arrays: Mapping[MrSequence, NDArray[Any]],
     *,
     lossy: bool = False,
-    explained: Iterable[MrSequence] = (),
+    explained: Collection[MrSequence] = (),
 ) -> tuple[dict[MrSequence, NDArray[Any]], tuple[Flag, ...]]:
     """Leave out copies of FLAIR, a T1C that is a copy of T1, and sequences without contrast.
 
@@ -260,26 +249,27 @@ def keep_real(
     """
     real = {MrSequence.FLAIR: arrays[MrSequence.FLAIR]}
     flags: list[Flag] = []
-    explained = set(explained)
-    for name in OTHERS:
-        if name not in arrays:
-            if name not in explained:
-                flags.append(flag(f"{name.value}_MISSING", f"There is no {name.value}."))
+    for sequence in OTHERS:
+        name = sequence.value
+        if sequence not in arrays:
+            if sequence not in explained:
+                flags.append(flag(f"{name}_MISSING", f"There is no {name}."))
             continue
-        if is_constant(arrays[name]):
-            message = f"{name.value} has no contrast at all and is left out."
-            flags.append(flag(f"{name.value}_LEFT_OUT", message))
+        values = arrays[sequence]
+        if is_constant(values):
+            message = f"{name} has no contrast at all and is left out."
+            flags.append(flag(f"{name}_LEFT_OUT", message))
             continue
-        parts = {other: _part_copied(arrays[name], real[other], lossy=lossy) for other in real}
-        original = max(parts, key=parts.__getitem__)
-        if parts[original] >= 0.9:  # of the slices with contrast
-            message = f"{name.value} is missing: its pixels are a copy of {original.value}."
-            flags.append(flag(f"{name.value}_MISSING", message))
+        parts = {other: _part_copied(values, real[other], lossy=lossy) for other in real}
+        original, part = max(parts.items(), key=lambda item: item[1])
+        if part >= 0.9:  # of the slices with contrast
+            message = f"{name} is missing: its pixels are a copy of {original.value}."
+            flags.append(flag(f"{name}_MISSING", message))
             continue
-        if parts[original] >= 0.05:
-            message = f"{parts[original]:.0%} of the slices of {name.value} are copies of {original.value}."
-            flags.append(flag(f"{name.value}_PARTLY_COPY", message))
-        real[name] = arrays[name]
+        if part >= 0.05:
+            message = f"{part:.0%} of the slices of {name} are copies of {original.value}."
+            flags.append(flag(f"{name}_PARTLY_COPY", message))
+        real[sequence] = values
     return real, tuple(flags)
 
 
@@ -289,15 +279,12 @@ def _part_copied(values: NDArray[Any], original: NDArray[Any], *, lossy: bool) -
     if not slices:
         return float(np.array_equal(values, original))
     within = 0.03 * (float(original.max()) - float(original.min()))
-    needed = 0.99 if lossy else 0.999  # of a slice's pixels
     copies = 0
     for index in slices:
+        same = values[index] == original[index]
         if lossy:
-            away = np.abs(values[index].astype(np.float64) - original[index].astype(np.float64))
-            same = away <= within
-        else:
-            same = values[index] == original[index]
-        copies += int(np.count_nonzero(same) >= needed * same.size)
+            same = np.abs(values[index].astype(np.float64) - original[index]) <= within
+        copies += int(np.count_nonzero(same)) >= (0.99 if lossy else 0.999) * same.size
     return copies / len(slices)
 
 

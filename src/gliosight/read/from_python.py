@@ -72,7 +72,7 @@ def read_study(
     if affine is not None and kinds != ["arrays"]:
         raise UsageError(f"an affine is given with {kinds[0]}", remedy="give it with arrays only")
     if kinds == ["images"]:
-        from gliosight.read.images import from_images
+        from gliosight.read.nifti import from_images
 
         return from_images(sources, limits=limits)
     flair, t1, t1c = sources[MrSequence.FLAIR], *map(sources.get, (MrSequence.T1, MrSequence.T1C))

@@ -49,9 +49,8 @@ def check_extent(geometry: Geometry, plane: tuple[int, int]) -> None:
     }
     for name, extent in sides.items():
         if extent > LARGEST_EXTENT * (1 + 1e-4):
-            raise UnusableAffineError(
-                f"the {name} reach over {extent:,.0f} mm, more than {LARGEST_EXTENT:g} mm"
-            )
+            what = f"the {name} reach over {extent:,.0f} mm"
+            raise UnusableAffineError(f"{what}, more than {LARGEST_EXTENT:g} mm")
 
 
 def is_default(affine: NDArray[np.float64]) -> bool:
@@ -65,13 +64,20 @@ def is_default(affine: NDArray[np.float64]) -> bool:
     return bool(once and np.isin(steps, (0, 1)).all() and not affine[:3, 3].any())
 
 
-def default_affine(name: str) -> Flag:
-    """The flag for an affine that a program wrote by itself, with voxels that can be 1 mm long."""
-    message = (
-        f"The affine of {name} is the identity, which programs write where none was given. Voxels of 1 mm "
-        "are possible and believed; which side is left is unknown, and slices are taken as they are stored."
-    )
-    return flag("SIDE_UNKNOWN", message)
+def oddities(geometry: Geometry, name: str) -> list[Flag]:
+    """The flags for an affine that a program wrote by itself, and for a slice whose thickness is believed."""
+    flags = []
+    if geometry.believed == "sizes":
+        message = (
+            f"The affine of {name} is the identity, which programs write where none was given. Voxels of "
+            "1 mm are possible and believed; which side is left is unknown, and slices are taken as they are "
+            "stored."
+        )
+        flags.append(flag("SIDE_UNKNOWN", message))
+    if geometry.slice_thickness is not None:
+        message = f"There is one slice; it counts as {geometry.slice_thickness:g} mm thick."
+        flags.append(flag("SINGLE_SLICE", message))
+    return flags
 
 
 @np.errstate(all="ignore")
@@ -115,10 +121,9 @@ def geometry_of(
     slices, rows, columns = shape
     default = is_default(affine)
     if default and not 100 <= min(shape) <= max(shape) <= 300:
-        raise EmptyAffineError(
-            "the affine is the identity, which programs write where none was given: a head of "
-            f"{slices} x {rows} x {columns} mm is not possible"
-        )
+        what = "the affine is the identity, which programs write where none was given"
+        head = f"{slices} x {rows} x {columns} mm"
+        raise EmptyAffineError(f"{what}: a head of {head} is not possible")
     step, row, column, origin = np.array(affine[:3].T, dtype=np.float64)
     length, between_rows, between_columns = (
         float(np.linalg.norm(axis)) for axis in (step, row, column)
@@ -142,15 +147,14 @@ def geometry_of(
     for name, spacing in spacings.items():
         # A little slack: headers hold float32, and 0.1 or 20 itself is allowed.
         if not SMALLEST_SPACING * (1 - 1e-4) <= spacing <= LARGEST_SPACING * (1 + 1e-4):
-            raise UnusableAffineError(
-                f"{name} are {spacing:g} mm apart, not {SMALLEST_SPACING:g} to {LARGEST_SPACING:g} mm"
-            )
+            bounds = f"{SMALLEST_SPACING:g} to {LARGEST_SPACING:g} mm"
+            raise UnusableAffineError(f"{name} are {spacing:g} mm apart, not {bounds}")
     if abs(cosine) > PERPENDICULAR_WITHIN:
         if not straighten or abs(cosine) > MOST_SHEAR:
-            degrees = float(np.degrees(np.arcsin(abs(cosine))))
-            raise ShearedAffineError(
-                f"rows and columns are {degrees:.2g}° off a right angle, not perpendicular"
+            what = (
+                f"rows and columns are {np.degrees(np.arcsin(abs(cosine))):.2g}° off a right angle"
             )
+            raise ShearedAffineError(f"{what}, not perpendicular")
         # The nearest perpendicular vectors lie half-way between the diagonals.
         along, across = row + column, row - column
         along, across = along / np.linalg.norm(along), across / np.linalg.norm(across)

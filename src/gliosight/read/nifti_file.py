@@ -95,35 +95,29 @@ def read_nifti_file(path: Path, where: str, budget: Budget, volume_index: int | 
 
     Raises
     ------
-    NothingReadableError
+    NothingReadableError, LimitExceededError
     DamagedInputError
         Truncated, corrupt, a header that contradicts itself or the standard, a label image.
     UnsupportedInputError
         Numbers other than real ones; one dimension, or five and more; several volumes and no index.
     UsageError
         No such volume.
-    LimitExceededError
     """
-    with _errors_named(where), open_regular(path, where) as (handle, size):
-        header = _header(handle)
-        index = volume_index or 0
-        if volume_index is None and header.volumes > 1:
-            raise UnsupportedInputError(
-                f"a 4-D NIfTI of {header.volumes} volumes, one is read",
-                remedy=f"choose one with --volume N, N from 0 to {header.volumes - 1}",
-            )
-        if not 0 <= index < header.volumes:
-            raise UsageError(
-                f"there is no volume {volume_index}",
-                remedy=f"--volume goes from 0 to {header.volumes - 1} here",
-            )
-        if not header.paired:
-            values = _values(handle, size, index, header, where, budget)
+    header = read_nifti_header(path, where)
+    index, last = volume_index or 0, header.volumes - 1
+    if volume_index is None and last > 0:
+        what = f"a 4-D NIfTI of {header.volumes} volumes, one is read"
+        remedy = f"choose one with --volume N, N from 0 to {last}"
+        raise UnsupportedInputError(what, where=where, remedy=remedy)
+    if not 0 <= index <= last:
+        remedy = f"--volume goes from 0 to {last} here"
+        raise UsageError(f"there is no volume {volume_index}", where=where, remedy=remedy)
+    pixels, pixels_where = path, where
     if header.paired:
-        beside = pixels_beside(path)
-        where_beside = str(Path(where).with_name(beside.name))
-        with _errors_named(where_beside), open_regular(beside, where_beside) as (handle, size):
-            values = _values(handle, size, index, header, where_beside, budget)
+        pixels = pixels_beside(path)
+        pixels_where = str(Path(where).with_name(pixels.name))
+    with _errors_named(pixels_where), open_regular(pixels, pixels_where) as (handle, size):
+        values = _values(handle, size, index, header, pixels_where, budget)
     used, geometry, flags = place(header, where)
     if header.volumes > 1:
         message = f"Volume {index} of {header.volumes} (counted from 0) was chosen with --volume."
@@ -149,9 +143,8 @@ def _errors_named(where: str) -> Iterator[None]:
     except DamagedGzipError as error:
         raise within(_damaged(str(error)), where) from error
     except MemoryError as error:
-        raise LimitExceededError(
-            "not enough memory for its pixels", where=where, remedy="give a smaller volume"
-        ) from error
+        what, remedy = "not enough memory for its pixels", "give a smaller volume"
+        raise LimitExceededError(what, where=where, remedy=remedy) from error
     except OSError as error:
         raise cannot_read(error, where) from error
 
@@ -162,19 +155,15 @@ def _damaged(what: str) -> DamagedInputError:
 
 def label_image(where: str | None = None) -> DamagedInputError:
     """The error for an image whose intent code is that of labels."""
-    return DamagedInputError(
-        "the header says that this is a label image, a mask",
-        where=where,
-        remedy="give the MR image, not its mask",
-    )
+    what = "the header says that this is a label image, a mask"
+    return DamagedInputError(what, where=where, remedy="give the MR image, not its mask")
 
 
 def _header(handle: BinaryIO) -> Header:
     head = handle.read(HEAD_BYTES)
-    handle.seek(0)
     if head.startswith(GZIP):
-        head = bytes(GzipStream(handle).read(HEAD_BYTES))
         handle.seek(0)
+        head = bytes(GzipStream(handle).read(HEAD_BYTES))
     for kind, size in ((nib.Nifti1Header, NIFTI1_SIZE), (nib.Nifti2Header, NIFTI2_SIZE)):
         for order in "<>":
             if len(head) >= size and head.startswith(struct.pack(f"{order}i", size)):
@@ -189,7 +178,7 @@ def _checked(fields: Any) -> Header:
     if int(fields["intent_code"]) == LABEL_INTENT:
         raise label_image()
     try:
-        slope, intercept = fields.get_slope_inter()
+        scaling = fields.get_slope_inter()
     except HeaderDataError as error:
         slope = float(fields["scl_slope"])
         raise _damaged(f"its scaling has a slope of {slope:g} and no intercept") from error
@@ -208,7 +197,7 @@ def _checked(fields: Any) -> Header:
         volumes=volumes,
         numbers=numbers,
         offset=int(offset) or first,
-        scaling=None if slope is None or (slope, intercept) == (1, 0) else (slope, intercept),
+        scaling=None if scaling in ((None, None), (1, 0)) else scaling,
         forms=forms,
         paired=paired,
         flags=flags,
@@ -225,15 +214,13 @@ def _shape(fields: Any) -> tuple[tuple[int, int, int], int]:
     if min(sides) < 1:
         raise _damaged(f"it claims the shape {tuple(sides)}")
     if count == 1:
-        raise UnsupportedInputError(
-            "a NIfTI of one dimension is not an image", remedy="give a FLAIR volume"
-        )
+        what = "a NIfTI of one dimension is not an image"
+        raise UnsupportedInputError(what, remedy="give a FLAIR volume")
     i, j, k, volumes, *more = [*sides, 1, 1, 1][: max(count, 4)]
     if math.prod(more) > 1:
-        raise UnsupportedInputError(
-            f"a NIfTI of the shape {tuple(sides)} holds several numbers a voxel",
-            remedy="give a volume with one number a voxel; --volume N picks among four dimensions",
-        )
+        what = f"a NIfTI of the shape {tuple(sides)} holds several numbers a voxel"
+        remedy = "give a volume with one number a voxel; --volume N picks among four dimensions"
+        raise UnsupportedInputError(what, remedy=remedy)
     return (i, j, k), volumes
 
 
@@ -244,10 +231,9 @@ def _numbers(fields: Any) -> np.dtype[Any]:
     except (HeaderDataError, KeyError) as error:
         raise _damaged(f"datatype {code} does not exist") from error
     if code in NOT_READ or numbers.kind == "c":
-        raise UnsupportedInputError(
-            f"a NIfTI of {NOT_READ.get(code, 'complex numbers')} is not read",
-            remedy="give the magnitude image, with one number a voxel",
-        )
+        what = f"a NIfTI of {NOT_READ.get(code, 'complex numbers')} is not read"
+        remedy = "give the magnitude image, with one number a voxel"
+        raise UnsupportedInputError(what, remedy=remedy)
     if numbers.kind not in "iuf":
         raise _damaged(f"datatype {code} does not exist")
     if bits not in (0, 8 * numbers.itemsize):  # many writers leave 0 there
@@ -271,15 +257,13 @@ def _values(
         handle.seek(0)
         stream = GzipStream(handle)
         size = stream.skip(begin)
-        if size == begin:
-            data = stream.read(wanted)
-            size += len(data)
+        data = stream.read(wanted) if size == begin else b""
+        size += len(data)
         if len(data) == wanted:
             stream.skip(1 << 16)  # to the checksum, if it is not far behind
     elif size >= begin + wanted:
         handle.seek(begin)
         data = handle.read(wanted)
-        size = begin + len(data)
     if len(data) < wanted:
         raise _damaged(f"it is truncated: {size:,} of {begin + wanted:,} bytes are there")
     # The file's order is (i, j, k) with i fastest: its bytes, read as (k, j, i), are in our order.
@@ -296,8 +280,8 @@ def for_writers(fields: Any, shape: tuple[int, int, int]) -> Any:
 
     A form that is not finite loses its code: no tool could open the mask.
     """
-    two = isinstance(fields, nib.Nifti2Header)
-    header = (nib.Nifti2Header if two else nib.Nifti1Header)(endianness=fields.endianness)
+    kind = nib.Nifti2Header if isinstance(fields, nib.Nifti2Header) else nib.Nifti1Header
+    header = kind(endianness=fields.endianness)
     for name in PLACE_FIELDS:
         header[name] = fields[name]
     header["dim"] = [3, *shape, 1, 1, 1, 1]
@@ -316,20 +300,20 @@ def for_writers(fields: Any, shape: tuple[int, int, int]) -> Any:
 def forms_of(fields: Any) -> tuple[tuple[Form, ...], tuple[Flag, ...]]:
     """The forms of a nibabel NIfTI header, in millimetres; a broken qform is all NaN."""
     unit, length = UNITS.get(int(fields["xyzt_units"]) & 0x07, ("millimetres", 1.0))
-    forms: list[Form] = []
-    if (code := int(fields["sform_code"])) > 0:
-        forms.append(Form("sform", code, fields.get_sform().astype(np.float64)))
-    if (code := int(fields["qform_code"])) > 0:
-        sound = fields.copy()
-        # pixdim[0] is -1 for a left-handed grid; anything else, 0 above all, means +1.
-        sound["pixdim"] = np.abs(fields["pixdim"])
-        sound["pixdim"][0] = -1 if fields["pixdim"][0] < 0 else 1
-        try:
-            affine = sound.get_qform().astype(np.float64)
-        except ValueError:  # no rotation
-            affine = np.full((4, 4), np.nan)
-        forms.append(Form("qform", code, affine))
-    thickness = abs(float(fields["pixdim"][3]))
+    sound = fields.copy()
+    # pixdim[0] is -1 for a left-handed grid; anything else, 0 above all, means +1.
+    sound["pixdim"] = np.abs(fields["pixdim"])
+    sound["pixdim"][0] = -1 if fields["pixdim"][0] < 0 else 1
+    try:
+        qform = sound.get_qform()
+    except ValueError:  # no rotation
+        qform = np.full((4, 4), np.nan)
+    both = (
+        Form("sform", int(fields["sform_code"]), fields.get_sform().astype(np.float64)),
+        Form("qform", int(fields["qform_code"]), qform.astype(np.float64)),
+    )
+    forms = tuple(form for form in both if form.code > 0)
+    thickness = float(sound["pixdim"][3])
     for form in forms:
         affine = form.affine
         if (fields["dim"][0] < 3 or fields["dim"][3] == 1) and not affine[:3, 2].any():
@@ -339,9 +323,9 @@ def forms_of(fields: Any) -> tuple[tuple[Form, ...], tuple[Flag, ...]]:
             affine[:3, 2] = step if np.isfinite(step).all() else 0
         affine[:3] = affine[:3] * length + 0.0  # no -0.0
     if length == 1 or not forms:
-        return tuple(forms), ()
+        return forms, ()
     message = f"The header gives lengths in {unit}; they were turned into millimetres."
-    return tuple(forms), (flag("UNITS_CONVERTED", message),)
+    return forms, (flag("UNITS_CONVERTED", message),)
 
 
 def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tuple[Flag, ...]]:
@@ -375,12 +359,7 @@ def place(header: Header, name: str) -> tuple[Form | None, Geometry | None, tupl
         if form.name == "sform":
             geometry, disagreement = _compare_forms(header, geometry, name)
             flags += disagreement
-        if geometry.believed == "sizes":
-            flags.append(grid.default_affine(name))
-        if shape[0] == 1 and geometry.slice_thickness is not None:
-            message = f"There is one slice; it counts as {geometry.slice_thickness:g} mm thick."
-            flags.append(flag("SINGLE_SLICE", message))
-        return form, geometry, tuple(flags)
+        return form, geometry, (*flags, *grid.oddities(geometry, name))
     reason = reasons[0] if reasons else "the header places it nowhere (sform and qform codes are 0)"
     message = f"{name} has no usable geometry ({reason}); sizes are in pixels only."
     flags.append(flag("NO_GEOMETRY", message))
@@ -393,13 +372,11 @@ def _compare_forms(header: Header, geometry: Geometry, name: str) -> tuple[Geome
         return geometry, []
     sform, qform = (form.affine for form in header.forms)
     if not grid.is_default(qform) and grid.sides_differ(sform, qform):
-        message = (
-            f"sform and qform of {name} disagree on which side is left; the sform is used, and no side "
-            "is given."
-        )
-        return replace(geometry, believed="all but sides"), [flag("FORMS_DISAGREE", message)]
-    away = grid.grid_distance(sform, qform, tuple(side - 1 for side in header.shape))
-    if away <= 0.1 * min(*geometry.spacing, geometry.slice_spacing or np.inf):
-        return geometry, []
-    message = f"sform and qform of {name} differ by up to {away:.1f} mm; the sform is used."
-    return geometry, [flag("FORMS_DISAGREE", message)]
+        geometry = replace(geometry, believed="all but sides")
+        what = "disagree on which side is left; the sform is used, and no side is given"
+    else:
+        away = grid.grid_distance(sform, qform, tuple(side - 1 for side in header.shape))
+        if away <= 0.1 * min(*geometry.spacing, geometry.slice_spacing or np.inf):
+            return geometry, []
+        what = f"differ by up to {away:.1f} mm; the sform is used"
+    return geometry, [flag("FORMS_DISAGREE", f"sform and qform of {name} {what}.")]

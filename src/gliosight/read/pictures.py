@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -37,18 +38,10 @@ SAVE_OTHERWISE = "save the slice as grey PNG or TIFF, or with T1, FLAIR, T1C as 
 
 @dataclass(frozen=True)
 class Picture:
-    """What one picture file holds.
+    """What one picture file holds."""
 
-    Parameters
-    ----------
-    pages : (pages, rows, columns, channels) array
-        One or three channels; unsigned or signed integers, or float32.
-    notes : frozenset of str
-        Codes of the flags that are due: ALPHA_DROPPED, LOSSY_SOURCE, TURNED_UPRIGHT.
-    """
-
-    pages: NDArray[Any]
-    notes: frozenset[str] = frozenset()
+    pages: NDArray[Any]  # (pages, rows, columns, channels), 1 or 3 of them; integers or float32
+    notes: frozenset[str]  # flags that are due: ALPHA_DROPPED, LOSSY_SOURCE, TURNED_UPRIGHT
 
 
 def decode_picture(data: bytes, kind: Kind, where: str, budget: Budget) -> Picture:
@@ -77,18 +70,16 @@ def decoding(kind: str, where: str) -> Iterator[None]:
     except GliosightError:
         raise
     except MemoryError as error:
-        raise LimitExceededError(
-            "not enough memory to decode it", where=where, remedy="give fewer or smaller images"
-        ) from error
+        what, remedy = "not enough memory to decode it", "give fewer or smaller images"
+        raise LimitExceededError(what, where=where, remedy=remedy) from error
     except Exception as error:  # hostile bytes raise anything from struct.error to RecursionError
         raise damaged(kind, "it cannot be decoded", where) from error
 
 
 def damaged(kind: str, what: str, where: str) -> DamagedInputError:
     """The error for a broken picture."""
-    return DamagedInputError(
-        f"damaged {kind}, {what}", where=where, remedy="copy or export the file again"
-    )
+    remedy = "copy or export the file again"
+    return DamagedInputError(f"damaged {kind}, {what}", where=where, remedy=remedy)
 
 
 def unsupported(what: str, where: str, remedy: str = SAVE_OTHERWISE) -> UnsupportedInputError:
@@ -97,9 +88,8 @@ def unsupported(what: str, where: str, remedy: str = SAVE_OTHERWISE) -> Unsuppor
 
 
 def _too_much(what: str, where: str) -> LimitExceededError:
-    return LimitExceededError(
-        f"it has {what}", where=where, remedy="save it again as PNG, if it is to be trusted"
-    )
+    remedy = "save it again as PNG, if it is to be trusted"
+    return LimitExceededError(f"it has {what}", where=where, remedy=remedy)
 
 
 def _take(pixels: int, stored: int, kind: str, where: str, budget: Budget) -> None:
@@ -191,12 +181,8 @@ def _decode_png(
     _take(width * height, len(data), "PNG", where, budget)
     if b"tRNS" in chunks or colour in (4, 6):
         notes.add("ALPHA_DROPPED")
-    clean = [
-        chunk
-        for kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-        for chunk in chunks.get(kind, ())
-    ]
-    with PngImageFile(io.BytesIO(PNG_STARTS + b"".join(clean))) as image:
+    needed = (chunks.get(kind, ()) for kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"))
+    with PngImageFile(io.BytesIO(b"".join((PNG_STARTS, *chain(*needed))))) as image:
         pixels = _pixels_of(image, where)
     missing = 0  # bytes of all rows, each with its filter's byte
     for left, top, right, down in ADAM7 if interlaced else ((0, 0, 1, 1),):
@@ -291,11 +277,8 @@ def decode_jpeg(
     huffman = any(marker in HUFFMAN for marker, _, _ in segments)
     if huffman and not np.array_equal(pixels, decoded(NOISE)):
         raise damaged("JPEG", "pixels are missing", where)
-    exif = (
-        header[10:]
-        for marker, header, _ in segments
-        if marker == APP1 and header.startswith(b"Exif\0\0", 4)
-    )
+    besides_pixels = (header for marker, header, _ in segments if marker == APP1)
+    exif = (header[10:] for header in besides_pixels if header.startswith(b"Exif\0\0", 4))
     return pixels, next(exif, b"")
 
 
@@ -331,11 +314,9 @@ def _check_jpeg(segments: list[_Segment], stored: int, where: str, budget: Budge
     _take(rows * columns, stored, "JPEG", where, budget)
     scans = [(header, coded) for marker, header, coded in segments if marker == SOS]
     if len(scans) > MOST_SCANS or len(scans) * rows * columns > MOST_SCANNED_PIXELS:
-        raise _too_much(
-            f"{len(scans):,} scans over {columns:,} x {rows:,} pixels, the limit is "
-            f"{MOST_SCANS} scans and {MOST_SCANNED_PIXELS:,} pixels in all of them",
-            where,
-        )
+        what = f"{len(scans):,} scans over {columns:,} x {rows:,} pixels"
+        limit = f"{MOST_SCANS} scans and {MOST_SCANNED_PIXELS:,} pixels in all of them"
+        raise _too_much(f"{what}, the limit is {limit}", where)
     restarts = [sum(1 for _ in RESTART.finditer(coded)) for _, coded in scans]
     if max(restarts, default=0) > -(-rows // 8) * -(-columns // 8):
         raise damaged("JPEG", "it has more restart markers than blocks", where)

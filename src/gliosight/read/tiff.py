@@ -12,7 +12,6 @@ import lzma
 import re
 import struct
 import zlib
-from collections.abc import Mapping
 from math import prod
 from typing import Any
 from xml.etree import ElementTree
@@ -92,11 +91,9 @@ def decode_tiff(data: bytes, where: str, budget: Budget) -> Picture:
             sides = " x ".join(map(str, pixels.shape))
             kinds.append(f"{sides} {pixels.dtype}" + ", white is zero" * white)
             if kinds[-1] != kinds[0]:
-                raise DamagedInputError(
-                    f"page {len(kinds)} is {kinds[-1]}, page 1 is {kinds[0]}",
-                    where=where,
-                    remedy="give slices of one series only",
-                )
+                what = f"page {len(kinds)} is {kinds[-1]}, page 1 is {kinds[0]}"
+                remedy = "give slices of one series only"
+                raise DamagedInputError(what, where=where, remedy=remedy)
             pages.append(pixels)
         if not pages:
             raise damaged("TIFF", "it holds thumbnails only", where)
@@ -171,12 +168,12 @@ def _decode_page(
     if values.shape[-1] not in (1, 3):
         raise unsupported(f"a TIFF with {channels} channels", where)
     pixels = upright(native(values), page.tags.valueof(ORIENTATION), notes)
-    if page.photometric == PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "i":
+    if page.photometric != PHOTOMETRIC.MINISWHITE or pixels.dtype.kind == "f":
+        return pixels
+    if pixels.dtype.kind == "i":
         return ~pixels
-    if page.photometric == PHOTOMETRIC.MINISWHITE and pixels.dtype.kind == "u":
-        white = 255 if page.bitspersample == 1 else (1 << page.bitspersample) - 1
-        return np.asarray(pixels.dtype.type(white) - pixels)
-    return pixels
+    white = 255 if page.bitspersample == 1 else (1 << page.bitspersample) - 1
+    return np.asarray(pixels.dtype.type(white) - pixels)
 
 
 def _check_page(page: tifffile.TiffPage, where: str) -> None:
@@ -189,14 +186,14 @@ def _check_page(page: tifffile.TiffPage, where: str) -> None:
     letter, depths = NUMBERS.get(page.sampleformat, ("", ()))
     if bits not in depths:
         raise unsupported(f"a TIFF with this kind of numbers ({bits} bits)", where)
-    decoded = packing == COMPRESSION.NONE or (packing == COMPRESSION.JPEG and bits == 8)
-    if packing in PACKED:
-        decoded = {
-            PREDICTOR.NONE: True,
-            PREDICTOR.HORIZONTAL: bits in WHOLE_BYTES,
-            PREDICTOR.FLOATINGPOINT: letter == "f",
-        }.get(page.predictor, False)
-    if not decoded:
+    predictable = {
+        PREDICTOR.NONE: True,
+        PREDICTOR.HORIZONTAL: bits in WHOLE_BYTES,
+        PREDICTOR.FLOATINGPOINT: letter == "f",
+    }
+    decodable = {COMPRESSION.NONE: True, COMPRESSION.JPEG: bits == 8}
+    decodable |= dict.fromkeys(PACKED, predictable.get(page.predictor, False))
+    if not decodable.get(packing, False):
         name = getattr(packing, "name", f"unknown ({packing})")
         what = f"TIFF with {name} compression and this kind of pixels"
         raise unsupported(what, where, "save it uncompressed or with deflate")
@@ -373,12 +370,10 @@ SAVE_STACK = "save FLAIR alone as a TIFF of its own, with one page for each slic
 
 def _check_stack(tif: tifffile.TiffFile, pages: int, where: str) -> None:
     """Refuse channels, time points, several images, and slices that are not one page each."""
-    for name in MICROSCOPES:
-        if getattr(tif, f"is_{name}", False):
-            raise unsupported(f"a microscope's TIFF ({name.upper()})", where)
+    if names := [name for name in MICROSCOPES if getattr(tif, f"is_{name}", False)]:
+        raise unsupported(f"a microscope's TIFF ({names[0].upper()})", where)
     ome = _ome(tif.pages.first.description)
     images = _claimed(tif, ome)
-    slices = [axes["slices"] for axes in images]
     for axes in images:
         if max(axes.values()) > MOST_CLAIMED:
             raise ValueError("no stack is that large")
@@ -387,21 +382,24 @@ def _check_stack(tif: tifffile.TiffFile, pages: int, where: str) -> None:
         if any(size > 1 for axis, size in axes.items() if axis != "slices"):
             sizes = [f"{size} {axis}" for axis, size in axes.items() if size > 1]
             raise unsupported(f"a stack of {' x '.join(sizes)}", where, SAVE_STACK)
+    slices = [axes["slices"] for axes in images]
+    problem = ""
     if len(images) > 1 and (ome is not None or max(slices) > 1):
-        raise unsupported(f"a TIFF of {len(images)} images", where, SAVE_STACK)
-    if sum(slices) != pages and (sum(slices) > 1 or ome is not None):
-        what = f"a stack of {sum(slices)} slices in {pages} page{'s' * (pages > 1)}"
-        raise unsupported(what, where, SAVE_STACK)
-    if ome is not None and (reason := _other_planes(ome, pages)):
-        raise unsupported(f"an OME-TIFF {reason}", where, SAVE_STACK)
+        problem = f"a TIFF of {len(images)} images"
+    elif sum(slices) != pages and (sum(slices) > 1 or ome is not None):
+        problem = f"a stack of {sum(slices)} slices in {pages} page{'s' * (pages > 1)}"
+    elif ome is not None and (reason := _other_planes(ome, pages)):
+        problem = f"an OME-TIFF {reason}"
+    if problem:
+        raise unsupported(problem, where, SAVE_STACK)
 
 
 def _claimed(tif: tifffile.TiffFile, ome: ElementTree.Element | None) -> list[dict[str, int]]:
     """The axes of each image that OME-XML, ImageJ or tifffile's own description claims."""
     if ome is not None:
+        found = ome.iterfind(".//{*}Pixels")
         return [
-            {axis: int(pixels.get(name, 1)) for axis, name in OME_AXES.items()}
-            for pixels in ome.iterfind(".//{*}Pixels")
+            {axis: int(image.get(name, 1)) for axis, name in OME_AXES.items()} for image in found
         ]
     words = tif.imagej_metadata if tif.is_imagej else None
     if isinstance(words, dict):
@@ -409,20 +407,18 @@ def _claimed(tif: tifffile.TiffFile, ome: ElementTree.Element | None) -> list[di
         if prod(axes.values()) == 1:
             axes["slices"] = int(words.get("images", 1))
         return [axes]
-    return [_axes(words, tif.pages.first.ndim) for words in tif.shaped_metadata or ()]
-
-
-def _axes(words: Mapping[str, Any], sides: int) -> dict[str, int]:
-    """By tifffile, which describes the shape of all pages together, and at times names its axes."""
-    shape, letters = words["shape"], words.get("axes", "")
-    if len(letters) != len(shape):
-        letters = "Q" * len(shape)
-    axes = {"slices": 1}
-    for letter, size in zip(letters[:-sides], shape, strict=False):
-        axis = {"C": "channels", "T": "time points"}.get(letter)
-        axis = axis or ("slices" if axes["slices"] == 1 else "pages of some kind")
-        axes[axis] = axes.get(axis, 1) * int(size)
-    return axes
+    images = []
+    # tifffile describes the shape of all pages together, and at times names its axes.
+    for words in tif.shaped_metadata or ():
+        shape, letters = words["shape"], words.get("axes", "")
+        letters = letters if len(letters) == len(shape) else "Q" * len(shape)
+        axes = {"slices": 1}
+        for letter, size in zip(letters[: -tif.pages.first.ndim], shape, strict=False):
+            other = "slices" if axes["slices"] == 1 else "pages of some kind"
+            axis = {"C": "channels", "T": "time points"}.get(letter, other)
+            axes[axis] = axes.get(axis, 1) * int(size)
+        images.append(axes)
+    return images
 
 
 def _ome(description: str) -> ElementTree.Element | None:
@@ -454,8 +450,8 @@ def _other_planes(ome: ElementTree.Element, slices: int) -> str:
         count = block.get("NumPlanes", 1 if "IFD" in block.attrib else slices)
         blocks.append((*starts, int(block.get("PlaneCount", count))))
     expected = 0
-    for page, first, channel, time, count in sorted(blocks):
-        if page != expected or first != expected or channel or time or count < 1:
+    for *starts, count in sorted(blocks):
+        if starts != [expected, expected, 0, 0] or count < 1:
             return "whose pages are not in the order of its slices"
         expected += count
     return "whose pages are not all of its slices" if blocks and expected != slices else ""
@@ -470,15 +466,13 @@ def _calibrated(stack: NDArray[Any], tif: tifffile.TiffFile, where: str) -> NDAr
     if not isinstance(words, dict) or stack.dtype.kind != "u" or stack.shape[-1] != 1:
         return stack
     function = words.get("cf", NO_FUNCTION)
-    if function == NO_FUNCTION:
-        return stack
-    if function != STRAIGHT_LINE:
+    if function not in (STRAIGHT_LINE, NO_FUNCTION):
         what = "a stack of ImageJ whose calibration is not linear"
         raise unsupported(what, where, "convert it to 32 bits in ImageJ, and save that")
     offset, slope = float(words.get("c0", 0)), float(words.get("c1", 1))
     if not np.isfinite([offset, slope]).all() or slope == 0:
         raise damaged("TIFF", "its calibration by ImageJ is no line", where)
-    if (offset, slope) == (0, 1):
+    if function == NO_FUNCTION or (offset, slope) == (0, 1):
         return stack
     if (offset, slope) == (-32768, 1) and stack.dtype == np.uint16:
         return (stack ^ np.uint16(1 << 15)).view(np.int16)
