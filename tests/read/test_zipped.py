@@ -22,7 +22,7 @@ from gliosight.errors import (
     NothingReadableError,
     UnsupportedInputError,
 )
-from gliosight.read.limits import Budget, Limits
+from gliosight.read.limits import Limits
 from gliosight.read.zipped import unzipped
 from tests.counting import little_memory
 
@@ -70,14 +70,15 @@ def special(name: str, mode: int) -> zipfile.ZipInfo:
 
 
 def files_of(path: Path, **limits: float) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    with unzipped(path, Budget(Limits(**limits))) as inside:  # type: ignore[arg-type]
-        below = list(inside.folder.rglob("*"))
+    with unzipped(path, Limits(**limits)) as inside:  # type: ignore[arg-type]
+        below = list(inside.path.rglob("*"))
         assert not any(file.is_symlink() for file in below)
+        skipped = [note.message.partition(": ")[2].rstrip(".") for note in inside.flags]
         return {
-            file.relative_to(inside.folder).as_posix(): file.read_bytes()
+            file.relative_to(inside.path).as_posix(): file.read_bytes()
             for file in below
             if file.is_file()
-        }, inside.skipped
+        }, tuple(skipped)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_folder_is_ours_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("tempfile.tempdir", str(place))
     path = zip_of(tmp_path / "a.zip", ("x/a", b"1"), ("b", b"x" * 3 * MIB))
     inside = ExitStack()
-    folder = inside.enter_context(unzipped(path, Budget(Limits()))).folder
+    folder = inside.enter_context(unzipped(path, Limits())).path
     assert folder.name == "a"  # studies are called after their folders
     assert stat.S_IMODE(folder.parents[1].stat().st_mode) == 0o700
     assert not inside.__exit__(RuntimeError, RuntimeError(), None)
