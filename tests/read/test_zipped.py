@@ -125,20 +125,27 @@ def test_folder_is_ours_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 OUTSIDE = "1 member that leads outside the archive"
 LINK = "1 link or device"
 ARCHIVE = "1 archive in the archive"
+ABROAD = [
+    *(
+        [
+            "../evil",
+            "a/../../evil",
+            "/etc/evil",
+            "C:evil",
+            "x/C:/evil",
+            "..\\evil",
+            "a\\..\\..\\evil",
+        ]
+    ),
+    "\\\\server\\evil",
+    "abXcd",  # becomes a NUL
+]
 
 
 @pytest.mark.parametrize(
     ("member", "skipped"),
     [
-        (("../evil", b"1"), OUTSIDE),
-        (("a/../../evil", b"1"), OUTSIDE),
-        (("/etc/evil", b"1"), OUTSIDE),
-        (("C:evil", b"1"), OUTSIDE),
-        (("x/C:/evil", b"1"), OUTSIDE),
-        (("..\\evil", b"1"), OUTSIDE),
-        (("a\\..\\..\\evil", b"1"), OUTSIDE),
-        (("\\\\server\\evil", b"1"), OUTSIDE),
-        (("abXcd", b"1"), OUTSIDE),  # becomes a NUL
+        *(((name, b"1"), OUTSIDE) for name in ABROAD),
         ((special("l", stat.S_IFLNK | 0o777), b"/etc"), LINK),
         ((special("d", stat.S_IFCHR | 0o666), b""), LINK),
         ((special("f", stat.S_IFIFO | 0o666), b""), LINK),
@@ -194,24 +201,25 @@ def test_nothing_to_unpack(
 
 
 @pytest.mark.parametrize(
-    "members",
+    "names",
     [
-        [("a", b"1"), ("a", b"2")],
-        [("x/a", b"1"), ("x\\a", b"2")],
-        [("x/a", b"1"), ("./x//a", b"2")],
-        [("a", b"1"), ("a/b", b"2")],
-        [("a/b", b"1"), ("a", b"2")],
-        [("n" * 300, b"1")],
-        [("é" * 200, b"1")],
-        [("n/" * 100 + "a", b"1")],
-        [("/".join(["n" * 200] * 8), b"1")],
+        ("a", "a"),
+        ("x/a", "x\\a"),
+        ("x/a", "./x//a"),
+        ("a", "a/b"),
+        ("a/b", "a"),
+        ("n" * 300,),
+        ("é" * 200,),
+        ("n/" * 100 + "a",),
+        ("/".join(["n" * 200] * 8),),
     ],
+    ids=lambda names: ", ".join(name[:9] for name in names),
 )
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_names_that_contradict_or_are_too_long(tmp_path: Path, members: list[Member]) -> None:
-    with pytest.raises(DamagedInputError) as caught:
+def test_names_that_contradict_or_are_too_long(tmp_path: Path, names: tuple[str, ...]) -> None:
+    members = [(name, b"%d" % number) for number, name in enumerate(names)]
+    with pytest.raises(DamagedInputError, match=r"\(a\.zip\)"):
         files_of(zip_of(tmp_path / "a.zip", *members))
-    assert caught.value.where == "a.zip"
 
 
 def test_limits(tmp_path: Path) -> None:

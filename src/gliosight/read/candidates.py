@@ -73,19 +73,11 @@ _LGG_PATIENT = "TCGA_"
 
 @dataclass(frozen=True)
 class Options:
-    """How a candidate is read.
-
-    Parameters
-    ----------
-    limits : Limits
-    volume_index : int, optional
-        Which volume of a 4-D NIfTI to read, counted from 0.
-    series : mapping of MrSequence to str
-        For DICOM: SeriesInstanceUID or SeriesNumber to take instead of the rules' choice.
-    """
+    """How a candidate is read."""
 
     limits: Limits = DEFAULT_LIMITS
-    volume_index: int | None = None
+    volume_index: int | None = None  # which volume of a 4-D NIfTI to read, counted from 0
+    # For DICOM: SeriesInstanceUID or SeriesNumber to take instead of the rules' choice.
     series: Mapping[MrSequence, str] = field(default_factory=dict)
 
     def check(self, kind: str) -> None:
@@ -93,47 +85,30 @@ class Options:
         if kind not in ("dicom", "unknown") and self.series:
             name, text = next(iter(self.series.items()))
             option = f"--{name.value.lower()} {text[:64]}"
-            raise UsageError(
-                f"{option} names neither a file nor a series; only DICOM has series",
-                remedy="give --flair, --t1 and --t1c a NIfTI file each",
-            )
+            what = f"{option} names neither a file nor a series; only DICOM has series"
+            raise UsageError(what, remedy="give --flair, --t1 and --t1c a NIfTI file each")
         if kind not in ("nifti", "unknown") and self.volume_index is not None:
-            words, remedy = "of slices", "leave it out"
+            option, words, remedy = f"--volume {self.volume_index}", "of slices", "leave it out"
             if kind == "dicom":
                 words = "DICOM"
                 remedy += "; what DICOM repeats is named with --flair, see gliosight inspect"
-            option = f"--volume {self.volume_index}"
             what = f"{option} is for 4-D NIfTI files, and the study is {words}"
             raise UsageError(what, remedy=remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """What may be a study, or a file or folder that cannot be read and belongs to none.
-
-    Parameters
-    ----------
-    source : str
-        Where it lies, as seen from the path that was given; that path by its own name.
-    path : Path
-        The file, the folder or the ``folder/name`` that it is found at when that alone is given.
-    study_id : str
-        The name of its folder or file, or the id of a DICOM study; empty for what cannot be read.
-    flags : tuple of Flag
-        Flags of finding it.
-    error : GliosightError, optional
-        What is wrong with a file of the study.
-    number : int
-        That of the folder it was found in, which candidates of one path are sorted by.
-    """
+    """What may be a study, or a file or folder that cannot be read and belongs to none."""
 
     kind: ClassVar[Literal["nifti", "dicom", "slices", "unknown"]] = "unknown"
-    source: str
+    source: str  # where it lies, as seen from the path that was given; that path by its own name
+    # The file, the folder or the ``folder/name`` that it is found at when that alone is given.
     path: Path
+    # The name of its folder or file, or the id of a DICOM study; empty for what cannot be read.
     study_id: str = ""
-    flags: tuple[Flag, ...] = ()
-    error: GliosightError | None = None
-    number: int = 0
+    flags: tuple[Flag, ...] = ()  # those of finding it
+    error: GliosightError | None = None  # what is wrong with a file of the study
+    number: int = 0  # that of its folder, which candidates of one path are sorted by
 
     @property
     def title(self) -> str:
@@ -159,25 +134,14 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class NiftiCandidate(Candidate):
-    """NIfTI files of one study; see also `Candidate`.
-
-    Parameters
-    ----------
-    files : tuple of InputFile
-        Those of one FLAIR, and what lies beside it.
-    named : mapping of MrSequence to InputFile
-        The files by sequence where the user named them; else their names decide.
-    doubtful : tuple of InputFile
-        T1 and T1C that may belong to this study or to another.
-    other_images : str
-        Images of other kinds in the folder, in words.
-    """
+    """NIfTI files of one study."""
 
     kind = "nifti"
-    files: tuple[InputFile, ...]
+    files: tuple[InputFile, ...]  # those of one FLAIR, and what lies beside it
+    # The files by sequence where the user named them; else their names decide.
     named: Mapping[MrSequence, InputFile] = field(default_factory=dict)
-    doubtful: tuple[InputFile, ...] = ()
-    other_images: str = ""
+    doubtful: tuple[InputFile, ...] = ()  # T1 and T1C that may belong to this study or to another
+    other_images: str = ""  # images of other kinds in the folder, in words
 
     @classmethod
     def of_file(cls, file: InputFile, tree: Tree) -> list[Candidate]:
@@ -197,13 +161,8 @@ class NiftiCandidate(Candidate):
                 if group.title and any(file.path.parent != home for file in group.files):
                     # No ``folder/name`` leads to files in a folder for each sequence.
                     place["path"] = next(flairs)
-                candidate = cls(
-                    **place,
-                    flags=flags,
-                    files=group.files,
-                    doubtful=group.doubtful,
-                    other_images=beside,
-                )
+                place |= {"files": group.files, "doubtful": group.doubtful}
+                candidate = cls(**place, flags=flags, other_images=beside)
                 if all(file.is_other_image for file in group.files):
                     others.append(candidate)
                 else:
@@ -244,11 +203,11 @@ class NiftiCandidate(Candidate):
         except UnsupportedInputError as error:
             if not self.other_images:
                 raise
-            raise UnsupportedInputError(
-                f"{error.what}; other images in the folder were not looked at: {self.other_images}",
-                where=error.where,
-                remedy=f"{error.remedy}, or put each study's files into a folder of its own",
-            ) from error
+            what = (
+                f"{error.what}; other images in the folder were not looked at: {self.other_images}"
+            )
+            remedy = f"{error.remedy}, or put each study's files into a folder of its own"
+            raise UnsupportedInputError(what, where=error.where, remedy=remedy) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,17 +247,12 @@ class DicomCandidate(Candidate):
 
         tell = partial(tree.progress, "read") if tree.progress else None
         studies, problems = studies_in(files, root, tree.budget, tell)
-        candidates = []
+        candidates: list[DicomCandidate] = []
         for study in studies:
             path = Path(os.path.commonpath(study.folders))
-            candidate = cls(
-                source=relative(path, tree.root),
-                path=path,
-                study_id=study.study_id,
-                number=len(tree.folders),
-                study=study,
-            )
-            candidates.append(candidate)
+            place: dict[str, Any] = {"source": relative(path, tree.root), "path": path}
+            place |= {"study_id": study.study_id, "number": len(tree.folders)}
+            candidates.append(cls(**place, study=study))
         return candidates, problems
 
     def _read(self, options: Options) -> Study:
@@ -316,15 +270,10 @@ class DicomCandidate(Candidate):
 
 @dataclass(frozen=True, kw_only=True)
 class SlicesCandidate(Candidate):
-    """TIFF, PNG or JPEG slices of one study; see also `Candidate`.
-
-    Parameters
-    ----------
-    files : mapping of MrSequence to tuple of InputFile
-        The pictures by sequence where each has a folder or a name of its own; else all are FLAIR's.
-    """
+    """TIFF, PNG or JPEG slices of one study."""
 
     kind = "slices"
+    # The pictures by sequence where each has a folder or a name of its own; else all are FLAIR's.
     files: Mapping[MrSequence, tuple[InputFile, ...]]
 
     @classmethod
@@ -381,11 +330,9 @@ class SlicesCandidate(Candidate):
         number = min(folder.number for folder in (*parts, *loose))
         if not flairs:
             names = ", ".join(getattr(name, "value", name) for name in by_sequence)
-            error = UnsupportedInputError(
-                f"no FLAIR, the folders say {names}",
-                where=relative(home, tree.root),
-                remedy="give the folder of FLAIR, or rename it if it is FLAIR",
-            )
+            what, where = f"no FLAIR, the folders say {names}", relative(home, tree.root)
+            remedy = "give the folder of FLAIR, or rename it if it is FLAIR"
+            error = UnsupportedInputError(what, where=where, remedy=remedy)
             yield _unreadable(home, error, number, tree)
             return
         flags = tree.ignored(home, [*parts, *loose])
@@ -459,14 +406,8 @@ def find(
 
     ``folder/name``, where no such file exists, is the study of that name among the files of the folder. A
     file that cannot be read is a candidate, too: reading it raises its error, and other studies are read
-    without it. Each file is opened once here (DICOM: once more for its header).
-
-    Raises
-    ------
-    NothingReadableError, UnsupportedInputError, DamagedInputError
-        Nothing there that could be read.
-    LimitExceededError
-        More than ``members`` files and folders.
+    without it. Each file is opened once here (DICOM: once more for its header). Raises a `GliosightError`
+    where nothing could be read, such as `LimitExceededError` for more than ``members`` files and folders.
     """
     inside = path if isinstance(path, Opened) else Opened(path)
     try:
@@ -540,33 +481,27 @@ def _unreadable_files(
 
 def _named_like(path: Path, budget: Budget) -> list[Candidate]:
     """The studies of a folder that are called like a path where no file is: ``folder/patient``."""
-    folder = path.parent
-    if path.name and _has_series(folder, path.name):
-        tree = Tree(folder, budget, folders=(list_folder(folder, folder, budget),))
-        candidates = chain(NiftiCandidate.in_folders(tree), SlicesCandidate.in_folders(tree))
-        if named := [candidate for candidate in candidates if candidate.title == path.name]:
-            return named
-    if is_annexed(path):
-        what, remedy = STAND_INS[Kind.GIT_ANNEX]
-        raise NothingReadableError(what, where=path.name, remedy=remedy)
-    remedy = f"check the path; looked for {LOOKED_FOR} files"
-    raise NothingReadableError("no such file or folder", where=str(path), remedy=remedy)
-
-
-def _has_series(folder: Path, series: str) -> bool:
-    """Whether a file of the folder could belong to the series, by the names alone.
-
-    Most paths that are not there are mistyped: neither the number of the files beside them matters then, nor
-    what is wrong with them.
-    """
+    folder, series = path.parent, path.name
     try:
+        # Most paths that are not there are mistyped: neither the number of the files beside them matters
+        # then, nor what is wrong with them.
         with os.scandir(folder) as entries:
-            return any(
+            could_be = bool(series) and any(
                 series in (nifti_series(entry.name), slice_number(entry.name)[0], stem(entry.name))
                 for entry in entries
             )
     except (OSError, ValueError):
-        return False
+        could_be = False
+    if could_be:
+        tree = Tree(folder, budget, folders=(list_folder(folder, folder, budget),))
+        candidates = chain(NiftiCandidate.in_folders(tree), SlicesCandidate.in_folders(tree))
+        if named := [candidate for candidate in candidates if candidate.title == series]:
+            return named
+    if is_annexed(path):
+        what, remedy = STAND_INS[Kind.GIT_ANNEX]
+        raise NothingReadableError(what, where=series, remedy=remedy)
+    remedy = f"check the path; looked for {LOOKED_FOR} files"
+    raise NothingReadableError("no such file or folder", where=str(path), remedy=remedy)
 
 
 def find_one(opened_path: Opened, limits: Limits) -> Candidate:
@@ -577,11 +512,8 @@ def find_one(opened_path: Opened, limits: Limits) -> Candidate:
     candidates = find(opened_path, limits)
     if len(candidates) == 1:
         return candidates[0]
-    own = [
-        candidate
-        for candidate in candidates
-        if candidate.kind in ("nifti", "slices") and candidate.path == opened_path.path
-    ]
+    files = [candidate for candidate in candidates if candidate.kind in ("nifti", "slices")]
+    own = [candidate for candidate in files if candidate.path == opened_path.path]
     if len(own) != 1:
         raise _several(candidates, opened_path)
     count = len(candidates) - 1
@@ -591,31 +523,22 @@ def find_one(opened_path: Opened, limits: Limits) -> Candidate:
 
 
 def _several(candidates: list[Candidate], inside: Opened) -> UnsupportedInputError:
-    holding = Counter(
-        path for candidate in candidates for path in (candidate.path, *candidate.path.parents)
-    )
-    alone = (
-        candidate.path
-        for candidate in candidates
-        if holding[candidate.path] == 1 and candidate.kind != "unknown"
-    )
+    studies = [candidate for candidate in candidates if candidate.kind != "unknown"]
+    holding = Counter(path for each in candidates for path in (each.path, *each.path.parents))
+    alone = [candidate.path for candidate in studies if holding[candidate.path] == 1]
     name = folder_name(inside.archive or inside.path)
     remedy = f"read all of them with: gliosight analyze {inside.archive or name}"
-    if inside.archive is None and (example := next(alone, None)):
-        remedy = f"name one of them, as in {example}"
+    if inside.archive is None and alone:
+        remedy = f"name one of them, as in {alone[0]}"
     titles = listed([candidate.title for candidate in candidates])
     what = f"there are {len(candidates)} studies ({titles}), one is read at a time"
     return UnsupportedInputError(what, where=name, remedy=remedy)
 
 
 def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: bool) -> Candidate:
-    """The study whose NIfTI files the user named by sequence.
+    """The study whose NIfTI files the user named by sequence; raises a `GliosightError` for others.
 
     ``as_flair`` says whether FLAIR was named as such; else its name must not say another sequence.
-
-    Raises
-    ------
-    UsageError, NothingReadableError, DamagedInputError, UnsupportedInputError
     """
     from gliosight.read.nifti import assign_single, check_named
 
@@ -638,14 +561,12 @@ def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: boo
             raise _mask_by_name(file.where)
         else:
             flags += assign_single(file)
-    return NiftiCandidate(
-        source=folder_name(flair),
-        path=flair,
-        study_id=stem(flair.name),
-        files=tuple(files.values()),
-        named=files,
-        flags=tuple(flags),
-    )
+    place: dict[str, Any] = {
+        "source": folder_name(flair),
+        "path": flair,
+        "study_id": stem(flair.name),
+    }
+    return NiftiCandidate(**place, files=tuple(files.values()), named=files, flags=tuple(flags))
 
 
 def join(
@@ -669,13 +590,10 @@ def join(
         parts = [dicom[index] for index in indices]
         candidate = parts[0][1]
         if study is not candidate.study:
-            candidate = replace(
-                candidate,
-                source=" and ".join(dict.fromkeys(part.source for _, part in parts)),
-                study_id=study.study_id,
-                flags=tuple(dict.fromkeys(note for _, part in parts for note in part.flags)),
-                study=study,
-            )
+            source = " and ".join(dict.fromkeys(part.source for _, part in parts))
+            notes = tuple(dict.fromkeys(note for _, part in parts for note in part.flags))
+            place: dict[str, Any] = {"source": source, "study_id": study.study_id, "flags": notes}
+            candidate = replace(candidate, study=study, **place)
         whole.append((candidate, tuple(index for index, _ in parts)))
     return sorted(whole, key=itemgetter(1))
 

@@ -311,17 +311,13 @@ def named_file(path: Path) -> InputFile:
     if any(kind in kinds for kinds in READ):
         return InputFile(path, kind, where)
     headless = (known for suffix, known in _HEADLESS.items() if path.name.lower().endswith(suffix))
-    for refused in (kind, *headless):
-        if (error := not_read(refused, where)) is not None:
-            raise error
+    for error in filter(None, (not_read(refused, where) for refused in (kind, *headless))):
+        raise error
     if _promised(path.name) is not None:
         raise _mislabelled(path.name, kind, where)
     # Text without an image's name need not stand in the place of one: it may be any JSON or XML file.
-    what = "not an image of a known kind"
-    if kind is Kind.EMPTY:
-        what = "the file is empty"
-    elif kind in (Kind.GIT_LFS, Kind.GIT_ANNEX):
-        what = STAND_INS[kind][0]
+    what = "the file is empty" if kind is Kind.EMPTY else "not an image of a known kind"
+    what = STAND_INS[kind][0] if kind in (Kind.GIT_LFS, Kind.GIT_ANNEX) else what
     remedy = f"give a {LOOKED_FOR} file, or a folder of them"
     raise NothingReadableError(what, where=where, remedy=remedy)
 

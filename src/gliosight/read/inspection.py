@@ -327,9 +327,8 @@ def grouped(series: Iterable[SeenSeries]) -> list[SeenSeries]:
     """
 
     def likeness(row: SeenSeries) -> tuple[object, ...]:
-        uid = row.uid or row.name.partition(",")[0]
         own_name = row.name if row.taken_as or row.uid is None else ""
-        return uid, row.shows, row.shape, row.why, row.problem, own_name
+        return row.uid or own_name, row.shows, row.shape, row.why, row.problem, own_name
 
     rows = []
     for _, alike in groupby(series, key=likeness):
@@ -338,10 +337,8 @@ def grouped(series: Iterable[SeenSeries]) -> list[SeenSeries]:
             name, _, part = first.name.partition(", ")
             last = others[-1].name.partition(", ")[2]
             planes = {row.plane for row in (first, *others)}
-            first = replace(
-                first,
-                name=f"{name}, {1 + len(others)} parts: {part}, ..., {last}",
-                plane=first.plane if len(planes) == 1 else "several planes",
-            )
+            name = f"{name}, {1 + len(others)} parts: {part}, ..., {last}"
+            plane = first.plane if len(planes) == 1 else "several planes"
+            first = replace(first, name=name, plane=plane)
         rows.append(first)
     return rows

@@ -268,8 +268,7 @@ def is_mask(name: str) -> bool:
     """
     free, _ = _without_entities(_VSD.sub(r"\1", stem(name)))
     tokens = [token.lower() for token in _TOKEN.findall(free)]
-    is_part = bool(tokens) and _is("part", tokens[-1])
-    return is_part or any(_is("mask", word) for word in (*tokens, *_words_of(free)))
+    return bool(_only("mask", (*tokens, *_words_of(free))) or _only("part", tokens[-1:]))
 
 
 def is_mask_folder(name: str) -> bool:
@@ -280,16 +279,15 @@ def is_mask_folder(name: str) -> bool:
     words = _words_of(_VSD.sub(r"\1", name))
     words = words[1:] if words and words[0].isdigit() else words
     words = [word for word in words if not _is("beside masks", word)]
-    masks = {word for word in words if _is("mask", word) or _is("inferred", word)}
-    masks = {word for word in masks if not _is("group of patients", word)}
+    masks = {*_only("mask", words), *_only("inferred", words)}
+    masks -= {*_only("group of patients", masks)}
     return bool(masks) and all(word in masks or _is("structure", word) for word in words)
 
 
 def is_derived_folder(name: str) -> bool:
     """Whether a folder beside images is called after previews or after what was computed of them."""
     words = _words_of(name)
-    segmentations = bool(words) and words[-1] in ("segmentation", "segmentations")
-    return segmentations or _all_are("derived", words)
+    return words[-1:] in (["segmentation"], ["segmentations"]) or _all_are("derived", words)
 
 
 def is_structural_folder(name: str) -> bool:
@@ -391,8 +389,7 @@ def group_by_flair(
     partners = {name for name in read if kinds[name] in (MrSequence.T1, MrSequence.T1C)}
     flairs = _versions({name: read[name] for name in read if kinds[name] is MrSequence.FLAIR})
     by_number = any(
-        read[name].identity in flairs and any(_is("number", token) for token in read[name].identity)
-        for name in partners
+        read[name].identity in flairs and _only("number", read[name].identity) for name in partners
     )
     groups = list(flairs.values())
     if partners and not by_number:
@@ -516,18 +513,15 @@ def are_apart(first: NiftiName, second: NiftiName) -> bool:
     BIDS subjects, sessions or dates differ, or words with a number that say who it is (``case2``; others,
     such as ``p2``, before the sequence), or long numbers before the sequence (``GBM-00002``).
     """
-    names = first, second
     tells = [
-        [{token for token in name.identity if token.startswith(key)} for name in names]
+        [{token for token in name.identity if token.startswith(key)} for name in (first, second)]
         for key in ("sub-", "ses-", "date")
     ]
-    tells.append(
-        [{token for token in name.before if _is("patient number", token)} for name in names]
+    tells.append([set(_only("patient number", name.before)) for name in (first, second)])
+    numbers, others = _numbered(first), _numbered(second)
+    return any(left and right and left.isdisjoint(right) for left, right in tells) or any(
+        others.get(word, number) != number for word, number in numbers.items()
     )
-    if any(left and right and left.isdisjoint(right) for left, right in tells):
-        return True
-    numbers, others = map(_numbered, names)
-    return any(others.get(word, number) != number for word, number in numbers.items())
 
 
 def _numbered(name: NiftiName) -> dict[str, str]:
@@ -549,7 +543,7 @@ def begin_apart(first: NiftiName, second: NiftiName) -> bool:
 def shared_tokens(first: NiftiName, second: NiftiName) -> tuple[int, int]:
     """How many words and dates two identities share, and how many numbers, which may be of series."""
     shared = set(first.identity) & set(second.identity)
-    numbers = sum(_is("number", token) for token in shared)
+    numbers = len(_only("number", shared))
     return len(shared) - numbers, numbers
 
 
@@ -561,7 +555,7 @@ def is_part_of(series: str, other: str) -> bool:
 
 def series_numbers_in(identity: Identity) -> tuple[int, ...]:
     """The numbers in an identity that may be of series."""
-    return tuple(_value(token) for token in identity if _is("series number", token))
+    return tuple(map(_value, _only("series number", identity)))
 
 
 def _without_numbers(identity: Identity) -> Identity:
@@ -587,15 +581,12 @@ def _without_series_numbers(
     changed = dict(read)
     for name, number in numbers.items():
         old = read[name]
-        same = [
-            index
-            for index, token in enumerate(old.identity)
-            if _is("number", token) and _value(token) == number
-        ]
+        same = [token for token in _only("number", old.identity) if _value(token) == number]
         if not same:
             return read
-        identity = old.identity[: same[-1]] + old.identity[same[-1] + 1 :]
-        in_front = old.labels <= same[-1] < old.labels + old.lead
+        last = len(old.identity) - 1 - old.identity[::-1].index(same[-1])
+        identity = old.identity[:last] + old.identity[last + 1 :]
+        in_front = old.labels <= last < old.labels + old.lead
         changed[name] = replace(old, identity=identity, lead=old.lead - in_front)
     return changed
 
@@ -669,6 +660,10 @@ def _is(kind: str, word: str) -> bool:
     return _WORDS[kind].fullmatch(word) is not None
 
 
+def _only(kind: str, words: Iterable[str]) -> list[str]:
+    return [word for word in words if _is(kind, word)]
+
+
 def _all_are(kind: str, words: list[str]) -> bool:
     return bool(words) and all(_is(kind, word) for word in words)
 
@@ -683,10 +678,7 @@ def _words_of(name: str) -> list[str]:
 
 def _plane_of(words: str) -> int:
     """See `NiftiName.plane`; three-dimensional goes before the plane it was acquired in."""
-    for rank, kind in ((0, "axial"), (2, "upright")):
-        if any(_is(kind, word) for word in words.split()):
-            return rank
-    return 1
+    return 0 if _only("axial", words.split()) else 2 if _only("upright", words.split()) else 1
 
 
 def _sequence_in(words: str) -> tuple[ImageKind, bool]:
@@ -704,7 +696,7 @@ def _sequence_in(words: str) -> tuple[ImageKind, bool]:
     named = [name for _, name in sorted((match.start(), name) for name, match in matches if match)]
     if len(named) > 1:
         return " and ".join(named), after
-    others = [word for word in words.split() if _is("other image", word)]
+    others = _only("other image", words.split())
     if named == ["T2"] and not {"tirm", "stir"}.intersection(others):
         return "T2", after
     if named and named != ["T2"]:
@@ -726,7 +718,7 @@ def _role(words: str, sequence: ImageKind, *, after_sequence: bool) -> str:
         or _T1_MORE.search(words)
         or (sequence is MrSequence.FLAIR and _all_are("fluid", each))
         or (t1 and set(each) <= {"mp", "rage"})
-        or (not ours and sequence is not None and any(_is("other image", word) for word in each))
+        or (not ours and sequence is not None and _only("other image", each))
     ):
         return "sequence"
     if all(_is("axial", word) or _is("upright", word) for word in each):

@@ -45,13 +45,13 @@ NAMED = 3
 
 # Why a member is left out: one of them, and several.
 Reason = tuple[str, str]
-ENCRYPTED = ("encrypted member", "encrypted members")
-ARCHIVE = ("archive in the archive", "archives in the archive")
-SPECIAL = ("link or device", "links or devices")
-NAMELESS = ("member without a name", "members without a name")
-OUTSIDE = ("member that leads outside the archive", "members that lead outside the archive")
-UNUSUAL = ("member packed in an unusual way", "members packed in an unusual way")
-TWICE = ("member that is there twice", "members that are there twice")
+ENCRYPTED = "encrypted member", "encrypted members"
+ARCHIVE = "archive in the archive", "archives in the archive"
+SPECIAL = "link or device", "links or devices"
+NAMELESS = "member without a name", "members without a name"
+OUTSIDE = "member that leads outside the archive", "members that lead outside the archive"
+UNUSUAL = "member packed in an unusual way", "members packed in an unusual way"
+TWICE = "member that is there twice", "members that are there twice"
 
 
 @dataclass(frozen=True)
@@ -105,10 +105,8 @@ def unzipped(path: Path, limits: Limits) -> Iterator[Opened]:
         All that it holds is encrypted, an archive itself, or packed in an unusual way.
     DamagedInputError
         Not a zip, cut short, a checksum that is wrong, members that overwrite each other.
-    LimitExceededError
-        More members, folders, bytes or expansion than allowed.
-    CannotWriteError
-        There is no room for the temporary folder.
+    LimitExceededError, CannotWriteError
+        More members, folders, bytes or expansion than allowed; no room for the temporary folder.
     """
     remove_abandoned_temporaries()
     with ExitStack() as stack:
@@ -219,10 +217,9 @@ class _Unpacking:
                     out.write(chunk)
                     chunk = source.read(CHUNK)
         except (FileExistsError, NotADirectoryError) as error:
-            raise self._damaged(
-                "one member is a folder to another, or their names differ in case alone, which this "
-                "file system cannot tell apart"
-            ) from error
+            clash = "one member is a folder to another, or their names differ in case alone"
+            what = f"{clash}, which this file system cannot tell apart"
+            raise self._damaged(what) from error
         except OSError as error:
             raise _no_room(error, where) from error
         if written != member.file_size:
