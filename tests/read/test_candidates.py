@@ -305,8 +305,8 @@ def test_folders_say_what_belongs_together(row: str, tmp_path: Path) -> None:
         assert {"T1_LEFT_OUT", "FILES_IGNORED"}.intersection(codes_of(study)) == {*code.split()}
         assert not {"T1_LEFT_OUT", "T1_MISSING"}.issubset(codes_of(study))
         seen = candidate.describe(Limits())
-        assert {one.code for one in seen.flags}.issuperset(code.split())
-        assert {one.taken_as for one in seen.series} - {None} >= {"FLAIR"}
+        assert {note.code for note in seen.flags}.issuperset(code.split())
+        assert {row.taken_as for row in seen.series} - {None} >= {"FLAIR"}
         assert seen.error is None
 
 

@@ -286,12 +286,12 @@ def test_the_only_flair_after_contrast_is_flagged(
     if beside:
         write_pair(tmp_path / "T1_pre.nii", {}, seed=1)
     for path in (tmp_path, tmp_path / f"{name}.nii"):
-        notes = [one for one in read_path(path).flags if one.code == "FLAIR_CHOSEN"]
+        notes = [note for note in read_path(path).flags if note.code == "FLAIR_CHOSEN"]
         assert len(notes) == 1
         assert "after contrast medium" in notes[0].message
     before = "sub-1_FLAIR" if name.startswith("sub-1") else "flair_pre"
     write_pair(tmp_path / f"{before}.nii", {})
-    (note,) = (one for one in read_path(tmp_path).flags if one.code == "FLAIR_CHOSEN")
+    (note,) = (note for note in read_path(tmp_path).flags if note.code == "FLAIR_CHOSEN")
     assert "before contrast medium" in note.message
 
 

@@ -41,9 +41,9 @@ def test_lgg_folder_and_one_slice_of_it(tmp_path: Path) -> None:
         np.testing.assert_array_equal(study.sequences[name].values, stack[..., channel])
     # By number: _2 before _10.
     assert study.slice_names == tuple(f"TCGA_CS_4941_19960909_{n}" for n in range(1, 13))
-    one = read_path(tmp_path / "TCGA_CS_4941_19960909" / "TCGA_CS_4941_19960909_3.tif")
-    assert one.slice_names == (one.study_id,) == ("TCGA_CS_4941_19960909_3",)
-    np.testing.assert_array_equal(one.flair.values, stack[2:3, ..., 1])
+    single = read_path(tmp_path / "TCGA_CS_4941_19960909" / "TCGA_CS_4941_19960909_3.tif")
+    assert single.slice_names == (single.study_id,) == ("TCGA_CS_4941_19960909_3",)
+    np.testing.assert_array_equal(single.flair.values, stack[2:3, ..., 1])
 
 
 @pytest.mark.parametrize(

@@ -380,7 +380,7 @@ class SlicesCandidate(Candidate):
 
     @property
     def assumed(self) -> tuple[Flag, ...]:
-        """The flag for pictures whose names and folders say nothing."""
+        """The flag for pictures whose names and folders name no sequence."""
         if _say_flair(self.files[MrSequence.FLAIR]):
             return ()
         message = (
@@ -450,14 +450,14 @@ def _find(inside: Opened, budget: Budget, progress: Progress | None) -> list[Can
 
 
 def _place_of_file(file: InputFile, tree: Tree) -> dict[str, Any]:
-    """What a candidate says of where it was found, for a single file."""
+    """Where the candidate of a single file lies, and its name."""
     return {"source": file.where, "path": tree.root, "study_id": stem(tree.root.name)}
 
 
 def _place_of_group(
     group: FileGroup, home: Path, parts: list[Folder], tree: Tree
 ) -> dict[str, Any]:
-    """What a candidate says of where it was found, for a group of the files of a study's folder."""
+    """Where the candidate of a group of files in a study's folder lies, and its name."""
     return {
         "source": relative(home / group.title, tree.root),
         "path": home / group.title,

@@ -270,9 +270,9 @@ def is_zip(path: Path) -> bool:
             head = handle.read(HEAD_BYTES)
             if head.startswith(_PROGRAMS):
                 return zipfile.is_zipfile(handle)
-            return recognise(head, size) is Kind.ZIP and _may_be_archive(path.name)
     except (GliosightError, OSError):
         return False
+    return recognise(head, size) is Kind.ZIP and _may_be_archive(path.name)
 
 
 def _may_be_archive(name: str) -> bool:

@@ -16,7 +16,13 @@ from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
 from gliosight.errors import GliosightError, UnsupportedInputError
-from gliosight.read import candidates as found
+from gliosight.read.candidates import (
+    Candidate,
+    DicomCandidate,
+    NiftiCandidate,
+    Options,
+    SlicesCandidate,
+)
 from gliosight.read.checks import few_values, is_constant, is_labels
 from gliosight.read.detect import InputFile
 from gliosight.read.folders import left_out_flag
@@ -73,30 +79,30 @@ class Inspection:
     flags: tuple[Flag, ...] = ()
 
 
-def describe(candidate: found.Candidate, limits: Limits, *, pixels: bool) -> Inspection:
+def describe(candidate: Candidate, limits: Limits, *, pixels: bool) -> Inspection:
     """What a candidate holds, see `Candidate.describe`."""
-    if isinstance(candidate, found.DicomCandidate):
+    if isinstance(candidate, DicomCandidate):
         from gliosight.read.dicom.decoder import one_decoder
 
         with one_decoder() as decoder:
             return _of_dicom(candidate, limits, decoder if pixels else None)
     seen = Inspection(candidate.title, candidate.kind, error=candidate.error)
-    if isinstance(candidate, found.NiftiCandidate):
+    if isinstance(candidate, NiftiCandidate):
         seen = _of_nifti(candidate, seen)
-    elif isinstance(candidate, found.SlicesCandidate):
+    elif isinstance(candidate, SlicesCandidate):
         seen = _of_slices(candidate, seen)
     if pixels and seen.error is None:
         try:
-            study = candidate.read(found.Options(limits))
+            study = candidate.read(Options(limits))
         except GliosightError as error:
             return replace(seen, error=error)
         seen = replace(seen, flags=tuple(dict.fromkeys((*seen.flags, *study.flags))))
-    if isinstance(candidate, found.SlicesCandidate) and seen.error is None:
+    if isinstance(candidate, SlicesCandidate) and seen.error is None:
         seen = replace(seen, flags=tuple(dict.fromkeys((*seen.flags, *candidate.assumed))))
     return seen
 
 
-def _of_nifti(candidate: found.NiftiCandidate, seen: Inspection) -> Inspection:
+def _of_nifti(candidate: NiftiCandidate, seen: Inspection) -> Inspection:
     try:
         taken, flags, _ = candidate.assign()
     except GliosightError as error:
@@ -133,7 +139,7 @@ def _nifti(file: InputFile, taken_as: str | None) -> SeenSeries:
     return replace(placed, shape=header.shape[::-1])
 
 
-def _of_slices(candidate: found.SlicesCandidate, seen: Inspection) -> Inspection:
+def _of_slices(candidate: SlicesCandidate, seen: Inspection) -> Inspection:
     """Clashes in names and headers are found without reading pixels."""
     from gliosight.read.slices import unlike_flair, unlike_names
 
@@ -221,7 +227,7 @@ def _header(file: InputFile) -> _Header | None:
 
 
 def _of_dicom(
-    candidate: found.DicomCandidate, limits: Limits, decoder: DecoderProcess | None
+    candidate: DicomCandidate, limits: Limits, decoder: DecoderProcess | None
 ) -> Inspection:
     from gliosight.read.dicom.choose import choose
     from gliosight.read.dicom.study import frames_digest
@@ -248,7 +254,7 @@ def _of_dicom(
     if decoder is not None and error is None:
         # Pixels may overrule headers: a stored mask is skipped, a T1C that does not enhance left out.
         try:
-            read = candidate.read(found.Options(limits))
+            read = candidate.read(Options(limits))
         except GliosightError as refused:
             error, taken, reasons, all_flags = refused, {}, {}, flags
         else:

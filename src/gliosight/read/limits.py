@@ -27,21 +27,13 @@ RAISE_IN_PYTHON = "give read_study larger limits, gliosight.read.Limits(decoded_
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one study's input.
+    """Bounds of one study's input."""
 
-    Parameters
-    ----------
-    decoded_bytes : int
-        All pixels of the study, as they stand in memory after decoding; at least four bytes each.
-    members : int
-        Files and folders in one folder, pages in one file.
-    ratio : float
-        Decoded over stored bytes of what is packed; only looked at beyond 64 MiB decoded, since
-        blank images pack well.
-    """
-
+    # All pixels of the study, as they stand in memory after decoding; at least four bytes each.
     decoded_bytes: int = 2 * 1024**3
-    members: int = 20_000
+    members: int = 20_000  # files and folders in one folder, pages in one file
+    # Decoded over stored bytes of what is packed; only looked at beyond 64 MiB decoded, since blank images
+    # pack well.
     ratio: float = 200.0
 
     def __post_init__(self) -> None:
@@ -66,13 +58,9 @@ class Budget:
     def take(self, decoded: int, where: str, *, packed: int | None, pixels: int = 0) -> None:
         """Ask for ``decoded`` bytes before allocating them; raises `LimitExceededError`.
 
-        Parameters
-        ----------
-        packed : int or None
-            The stored bytes they come out of; ``None`` where nothing is packed: then fewer bytes
-            than claimed are a file cut short, not a bomb.
-        pixels : int
-            How many pixels these bytes are; each counts at least `LEAST_BYTES_A_PIXEL`.
+        ``packed`` are the stored bytes they come out of; ``None`` where nothing is packed: then fewer bytes
+        than claimed are a file cut short, not a bomb. ``pixels`` is how many pixels these bytes are; each
+        counts at least `LEAST_BYTES_A_PIXEL`.
         """
         counted = self._decoded + max(decoded, LEAST_BYTES_A_PIXEL * pixels)
         if counted > self.limits.decoded_bytes:

@@ -67,7 +67,7 @@ _T1_MORE = re.compile(r"\b(?:s?[rmw]{1,2}|gd|gad|ce|km|pre|post|ir)t1(?!\d)|\bct
 _T1C_MORE = re.compile(
     r"\bct1\b|t1w?i?\w*(gd|gad\w*|contrast|enh|kontrast|ks)\b|\bt1w?i?c\+?|\bplus c\b"
 )
-# What is computed from an image is no such image; as a first word, short ones are somebody's code.
+# What is computed from an image is not used as one; as a first word, a short word is a patient's code.
 _COMPUTED = re.compile(
     r"(?<!^)\b(?P<map>maps?)\b|(?<!^)\b(?P<projection>mi?n?ip)\b"
     r"|(?P<subtraction>\bsubtr(act\w*)?\b|(?<!^)\bsubs?$|\bt1\w*subs?\b|minus ?(?!none)\w"
@@ -177,7 +177,7 @@ class NiftiName:
     # The sequence, another kind of image ("T2", "DWI", "T1 and FLAIR"), or None.
     sequence: ImageKind
     contrast: bool  # after contrast medium, whatever the sequence
-    # The tokens that say nothing else, in lower case; a date is one token, "date20150101".
+    # The tokens for patient, visit and number, in lower case; a date is one token, "date20150101".
     identity: Identity
     lead: int  # how many of these stand before the sequence, BIDS entities apart
     processed: int  # words that say that it was computed from another file ("brain", "reg")
@@ -399,7 +399,7 @@ def group_by_flair(
         return [(read[name].series, list(read), []) for name in best]
     counts = Counter(read[name].series for name in best)
     titles = [
-        series if (series := read[name].series) and counts[series] == 1 else stem(name)
+        read[name].series if read[name].series and counts[read[name].series] == 1 else stem(name)
         for name in best
     ]
     members, doubtful = _with_partners(groups, read, partners, by_number=by_number, kinds=kinds)
@@ -596,7 +596,7 @@ def _read(whole: str) -> NiftiName:
     whole = _VSD.sub(r"\1", whole)
     free, entities = _without_entities(whole)
     text = without_minus(_POSTFIX.sub("", _TARGET.sub(_CUT, free)))
-    # Dates, visits and patients as one token each, so that "pre-op" is no contrast and "case 1" no series.
+    # Dates, visits and patients as one token each: "pre-op" is not contrast, nor "case 1" a series.
     text = _DATE.sub(r" date\1\3\4 ", text)
     text = _TREATED.sub(lambda match: f" {match[1]}{match[2]} ".lower(), text)
     text = _PERSON.sub(r" \1\2 ", text)
@@ -692,7 +692,7 @@ def _sequence_in(words: str) -> tuple[ImageKind, bool]:
     if t1 and not _FLAIR_ITSELF.search(words):
         flair = None  # Siemens' T1 with nulled fluid: "t1_tirm_tra_dark-fluid"
     matches = [("T1C" if after else "T1", t1), ("T2", None if flair else t2), ("FLAIR", flair)]
-    # GE's "T1 FLAIR" is no "FLAIR on T1".
+    # GE's "T1 FLAIR" is not "FLAIR on T1".
     named = [name for _, name in sorted((match.start(), name) for name, match in matches if match)]
     if len(named) > 1:
         return " and ".join(named), after

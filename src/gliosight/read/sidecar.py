@@ -188,18 +188,16 @@ def _text_of(fields: Mapping[str, Any], keyword: str) -> str:
     for key in _RENAMED.get(keyword, (keyword,)):
         value = fields.get(key)
         values = value[:MOST_VALUES] if isinstance(value, list) else [value]
-        text = "\\".join(filter(None, map(_scalar, values)))
-        if not text:
-            continue
-        # Codes are written as one text: "GR_IR", "SK\\SP\\MP", "ORIGINAL_PRIMARY".
-        if keyword in ("ScanningSequence", "SequenceVariant") or (
-            keyword == "ImageType" and text.startswith(("ORIGINAL_", "DERIVED_"))
-        ):
-            return text.replace("_", "\\").replace("/", "\\")
-        if keyword in _SECONDS:
-            return _milliseconds(text, _SECONDS[keyword], fields.get("EchoTime"))
-        return text
-    return ""
+        if text := "\\".join(filter(None, map(_scalar, values))):
+            break
+    # Codes are written as one text: "GR_IR", "SK\\SP\\MP", "ORIGINAL_PRIMARY".
+    if keyword in ("ScanningSequence", "SequenceVariant") or (
+        keyword == "ImageType" and text.startswith(("ORIGINAL_", "DERIVED_"))
+    ):
+        return text.replace("_", "\\").replace("/", "\\")
+    if text and keyword in _SECONDS:
+        return _milliseconds(text, _SECONDS[keyword], fields.get("EchoTime"))
+    return text
 
 
 def _scalar(value: Any) -> str:
