@@ -29,16 +29,20 @@ from .builders import codes_of, make_volume, read_path, write_lgg, write_nifti
 def write_tree(root: Path, names: str) -> None:
     """Files of different images at these places: NIfTI without a suffix, and ``!`` before a damaged file.
 
-    ``{1-3}`` stands for the numbers from 1 to 3.
+    ``{1-3}`` stands for the numbers from 1 to 3; what ends with ``/`` is an empty folder.
     """
     for seed, name in enumerate(each for text in names.split() for each in expanded(text)):
         path = root / name.removeprefix("!")
         path = path if path.suffix else path.with_name(f"{path.name}.nii.gz")
         path.parent.mkdir(parents=True, exist_ok=True)
-        if name.startswith("!"):
+        if name.endswith("/"):
+            (root / name).mkdir()
+        elif name.startswith("!"):
             path.write_bytes(b"no image")
         elif path.suffix == ".gz":
             write_nifti(path, make_volume(seed=seed))
+        elif path.suffix in (".json", ".html"):
+            path.write_text("{}")
         else:
             Image.fromarray(make_volume((1, 24, 20), seed=seed)[0]).save(path)
 
@@ -74,24 +78,6 @@ def test_lgg_root(tmp_path: Path) -> None:
         (folder / name).write_bytes(b"\0\5\x16\7")
     study = read_path(tmp_path)
     assert (study.study_id, study.flags) == ("TCGA_A_1", ())
-
-
-def test_bids_data_set(tmp_path: Path) -> None:
-    write_tree(
-        tmp_path, "sub-01/anat/sub-01_FLAIR sub-01/func/sub-01_bold sub-02/anat/sub-02_FLAIR"
-    )
-    write_tree(tmp_path, "derivatives/sub-01_FLAIR")
-    (tmp_path / "dataset_description.json").write_text("{}")
-    assert sources(tmp_path) == ["sub-01/anat", "sub-02/anat"]
-    studies = [candidate.read(Options()) for candidate in find(tmp_path, Limits())]
-    assert [study.study_id for study in studies] == ["sub-01", "sub-02"]
-
-
-def test_own_results_are_not_studies(tmp_path: Path) -> None:
-    write_tree(tmp_path, "p/flair p-gliosight/overview.png out/overview.png")
-    for name in ("result.json", "report.html"):
-        (tmp_path / "out" / name).write_text("")
-    assert sources(tmp_path) == ["p"]
 
 
 def test_nifti_goes_before_dicom_before_pictures(tmp_path: Path) -> None:
@@ -130,14 +116,14 @@ def test_subfolders_with_studies_are_flagged(tmp_path: Path) -> None:
             "thumb.jpg a site/empty.png site/c",
             {"thumb.jpg": r"named \.jpg.*\(thumb\.jpg\)"},
         ),
-        ("!site/flair site/notes/x.csv", "site/flair.nii.gz", {"": r"\(site/flair\.nii\.gz\)"}),
+        ("!site/flair site/notes/", "site/flair.nii.gz", {"": r"\(site/flair\.nii\.gz\)"}),
         # A file costs the study that its name says, or that in whose folder it is.
         (
             "a_flair a_t1 b_flair !b_t1 !c_flair c_t1 !thumb.jpg !stray",
             "a b c stray.nii.gz",
             {"b": "b_t1", "c": "c_flair"},
         ),
-        ("a/a_{1-2}.tif !a/flair a/old/x.csv b/b_1.tif", "a b", {"a": r"\(flair\.nii\.gz\)"}),
+        ("a/a_{1-2}.tif !a/flair a/old/ b/b_1.tif", "a b", {"a": r"\(flair\.nii\.gz\)"}),
         ("A_{1-2}.png B_1.png !B_2.png", "A B", {"B": r"B_2\.png"}),
         ("p1/FLAIR/a !p1/T1/a", "p1", {"p1": r"T1/a\.nii\.gz"}),
         ("p1/FLAIR/a p1/T1/a !p1/T2/a", "p1", {}),
@@ -153,9 +139,7 @@ def test_a_bad_file_costs_only_its_study(
     names: str, rows: str, errors: dict[str, str], tmp_path: Path
 ) -> None:
     root = tmp_path / "root"
-    for name in re.findall(r"\S+\.csv", names):
-        (root / name).parent.mkdir(parents=True)
-    write_tree(root, " ".join(name for name in names.split() if not name.endswith(".csv")))
+    write_tree(root, names)
     assert sources(root) == rows.split()
     for name, text in errors.items():
         with pytest.raises(DamagedInputError, match=text):
@@ -168,7 +152,9 @@ def test_a_bad_file_costs_only_its_study(
 def test_damaged_files_of_other_sequences_are_named(tmp_path: Path) -> None:
     write_tree(tmp_path, "p1_flair p2_flair !CT_12 !p1_t2 !dwi")
     for name in ("p1", "p2"):
-        (note,) = [one for one in read_path(tmp_path / name).flags if one.code == "FILES_IGNORED"]
+        (note,) = (
+            note for note in read_path(tmp_path / name).flags if note.code == "FILES_IGNORED"
+        )
         assert all(file in note.message for file in ("CT_12.nii.gz", "dwi.nii.gz", "p1_t2.nii.gz"))
 
 
@@ -176,20 +162,17 @@ def test_what_may_not_be_read_costs_only_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tree(tmp_path, "a/a_1.png b/b_1.png !thumb.jpg")
-    really_open, really_scan = os.open, os.scandir
 
-    def forbid(path: str, *more: int) -> int:
-        if str(path).endswith("thumb.jpg"):
-            raise PermissionError(13, "Permission denied")
-        return really_open(path, *more)
+    def refusing(really: Any, name: str) -> Any:
+        def call(path: Any, *more: Any) -> Any:
+            if str(path).endswith(name):
+                raise PermissionError(13, "Permission denied")
+            return really(path, *more)
 
-    def forbid_folder(path: str) -> Any:
-        if str(path).endswith("b"):
-            raise PermissionError(13, "Permission denied")
-        return really_scan(path)
+        return call
 
-    monkeypatch.setattr(os, "open", forbid)
-    monkeypatch.setattr(os, "scandir", forbid_folder)
+    monkeypatch.setattr(os, "open", refusing(os.open, "thumb.jpg"))
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir, "b"))
     assert sources(tmp_path) == ["thumb.jpg", "a", "b"]
     assert read_path(tmp_path / "a").study_id == "a"
     for name in ("thumb.jpg", "b"):
@@ -209,14 +192,12 @@ def test_links(tmp_path: Path) -> None:
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    for name in ("masks", "sub"):
-        (tmp_path / name).mkdir()
+    write_tree(tmp_path, "masks/ sub/")
     (tmp_path / "flair.nii.gz").symlink_to(".git/annex/objects/XX/YY/MD5E-s1--0.nii.gz")
     words = "2 folders, 1 git-annex link without content, 1 folder of masks"
-    with pytest.raises(NothingReadableError, match=words):
-        sources(tmp_path)
-    with pytest.raises(NothingReadableError, match="datalad get"):
-        sources(tmp_path / "flair.nii.gz")
+    for name, text in (("", words), ("flair.nii.gz", "datalad get"), ("C", "no such file")):
+        with pytest.raises(NothingReadableError, match=text):
+            sources(tmp_path / name)
 
 
 @pytest.mark.parametrize("pattern", ["p#_{} flair t1 t1ce", "p#_flair_{}.png 1 2 3"])
@@ -236,11 +217,9 @@ def test_each_file_is_opened_once_to_find_it_and_once_to_read_it(
 
     monkeypatch.setattr(os, "open", counted)
     candidates = find(tmp_path, Limits())
-    assert len(candidates) == 12
-    assert set(opens.values()) == {1}
+    assert (len(candidates), len(opens), set(opens.values())) == (12, 36, {1})
     for candidate in candidates:
         candidate.read(Options())
-    assert len(opens) == 36
     assert set(opens.values()) == {2}
 
 
@@ -301,6 +280,9 @@ p1/p_flair p1/thumbs/view.png logo.png p1/screen.png -> p1: FLAIR | FILES_IGNORE
 p/FLAIR p/old/a p/x-segmentation/warped/a p/follow_up/FLAIR -> p: FLAIR; p/follow_up: FLAIR | FILES_IGNORED
 DSC/p1/p1_DSC structural/p1/p1_FLAIR structural/p1/p1_T1 -> structural/p1: FLAIR T1
 p1/p_flair p2/flair_{1-2}.png -> p1: FLAIR; p2: FLAIR
+# BIDS; what a run of ours has written.
+s/x.json s/sub-1/anat/sub-1_FLAIR s/sub-1/func/sub-1_bold s/derivatives/a -> s/sub-1/anat: FLAIR
+p/flair p-gliosight/overview.png out/overview.png out/result.json out/report.html -> p: FLAIR
 """
 
 
@@ -323,8 +305,8 @@ def test_folders_say_what_belongs_together(row: str, tmp_path: Path) -> None:
         assert {"T1_LEFT_OUT", "FILES_IGNORED"}.intersection(codes_of(study)) == {*code.split()}
         assert not {"T1_LEFT_OUT", "T1_MISSING"}.issubset(codes_of(study))
         seen = candidate.describe(Limits())
-        assert {one.code for one in seen.flags}.issuperset(code.split())
-        assert {one.taken_as for one in seen.series} - {None} >= {"FLAIR"}
+        assert {note.code for note in seen.flags}.issuperset(code.split())
+        assert {row.taken_as for row in seen.series} - {None} >= {"FLAIR"}
         assert seen.error is None
 
 
@@ -374,26 +356,20 @@ def test_a_folder_of_another_sequence_is_not_flair(
         ("x/{1-2}.png", True),
         ("x/flair_1.png", False),
         ("FLAIR/{1-2}.png", False),
-        ("p/volume", True),
         ("P/P_1.tif", False),  # the layout of the LGG set
         ("Q/P_1.tif", True),
+        ("p/volume", True),
+        ("FLAIR_study/p1/scan", True),
+        ("FLAIR/p1/scan", False),
+        ("4_FLAIR/p1/NIFTI/scan", False),
     ],
 )
 def test_what_says_no_sequence_is_flagged(names: str, assumed: bool, tmp_path: Path) -> None:
-    write_tree(tmp_path, names)
-    assert ("SEQUENCE_ASSUMED" in codes_of(read_path(tmp_path))) is assumed
-
-
-@pytest.mark.parametrize(
-    ("place", "assumed"),
-    [("FLAIR_study/p1", True), ("FLAIR/p1", False), ("4_FLAIR/p1/NIFTI", False)],
-)
-def test_a_file_is_what_it_is_from_wherever_it_is_found(
-    place: str, assumed: bool, tmp_path: Path
-) -> None:
-    write_tree(tmp_path, f"data/{place}/scan")
-    folder = tmp_path / "data" / place
-    for path in (tmp_path, tmp_path / "data", folder.parent, folder, folder / "scan.nii.gz"):
+    """From wherever a file is found."""
+    write_tree(tmp_path, f"data/{names}")
+    file = next(path for path in (tmp_path / "data").rglob("*") if path.is_file())
+    above = [path for path in file.parents if path.is_relative_to(tmp_path)]
+    for path in (*above, file) if file.suffix == ".gz" else above:
         assert ("SEQUENCE_ASSUMED" in codes_of(read_path(path))) is assumed
 
 

@@ -34,29 +34,29 @@ def test_a_messy_folder(head: Phantom, tmp_path: Path) -> None:
     seen = look(write_dicom(head, tmp_path, spec))
     assert seen.kind == "dicom"
     assert seen.error is None
-    taken = {one.taken_as: one for one in seen.series if one.taken_as}
+    taken = {row.taken_as: row for row in seen.series if row.taken_as}
     assert set(taken) == {"FLAIR", "T1", "T1C"}
     assert taken["FLAIR"].plane == "axial"
-    shown = {one.shows for one in seen.series}
+    shown = {row.shows for row in seen.series}
     assert {"FLAIR", "localizer", "T2"} <= shown
     # Nothing that is never analysed is taken, and each says why.
-    for one in seen.series:
-        if not one.taken_as and one.problem:
-            assert one.why
+    for row in seen.series:
+        if not row.taken_as and row.problem:
+            assert row.why
     assert set(seen.reasons) == {"FLAIR", "T1", "T1C"}
 
 
 def test_pixels_tell_a_mask_with_flairs_header(head: Phantom, tmp_path: Path) -> None:
     number = untold_mask(head, tmp_path)
-    by_headers = [one for one in look(tmp_path).series if one.shows == "FLAIR" and not one.problem]
+    by_headers = [row for row in look(tmp_path).series if row.shows == "FLAIR" and not row.problem]
     assert len(by_headers) == 2
     seen = look(tmp_path, pixels=True)
-    (mask,) = [one for one in seen.series if "mask" in one.problem]
-    (taken,) = [one for one in seen.series if one.taken_as == "FLAIR"]
+    (mask,) = [row for row in seen.series if "mask" in row.problem]
+    (taken,) = [row for row in seen.series if row.taken_as == "FLAIR"]
     # What analyze takes, not what the headers alone would make it take.
     assert (mask.name, mask.taken_as) == (f"series {number}", None)
     assert not taken.problem
-    codes = [one.code for one in seen.flags]
+    codes = [note.code for note in seen.flags]
     assert "MASK_PASSED_OVER" in codes
     assert "FLAIR_CHOSEN" not in codes
     series = read(Request(tmp_path)).source.series
@@ -66,25 +66,25 @@ def test_pixels_tell_a_mask_with_flairs_header(head: Phantom, tmp_path: Path) ->
 @pytest.mark.parametrize("pixels", [False, True])
 def test_series_without_uids_are_told_apart(head: Phantom, tmp_path: Path, pixels: bool) -> None:
     folder = write_dicom(head, tmp_path)
-    for path in [one for one in folder.rglob("*") if one.is_file()]:
+    for path in list(filter(Path.is_file, folder.rglob("*"))):
         header = pydicom.dcmread(path)
         del header.SOPInstanceUID, header.SeriesInstanceUID
         header.save_as(path)
-    taken = [one.taken_as for one in look(folder, pixels=pixels).series if one.taken_as]
+    taken = [row.taken_as for row in look(folder, pixels=pixels).series if row.taken_as]
     assert taken == ["FLAIR", "T1", "T1C"]
 
 
 def test_parts_in_several_planes_are_one_row(head: Phantom, tmp_path: Path) -> None:
     seen = look(write_dicom(head, tmp_path))
-    rows = grouped(one for one in seen.series if one.shows == "localizer")
-    assert [one.plane for one in rows] == ["several planes"]
-    assert [one.plane for one in grouped(seen.series) if one.taken_as == "FLAIR"] == ["axial"]
+    rows = grouped(row for row in seen.series if row.shows == "localizer")
+    assert [row.plane for row in rows] == ["several planes"]
+    assert [row.plane for row in grouped(seen.series) if row.taken_as == "FLAIR"] == ["axial"]
 
 
 def test_files_say_sequence_size_and_spacing(head: Phantom, tmp_path: Path) -> None:
     seen = look(write_nifti(head, tmp_path))
     assert (seen.kind, seen.error) == ("nifti", None)
-    rows = {one.shows: one for one in seen.series}
+    rows = {row.shows: row for row in seen.series}
     assert set(rows) == {"FLAIR", "T1", "T1C"}
     assert (rows["FLAIR"].shape, rows["FLAIR"].taken_as) == ((7, 64, 64), "FLAIR")
     assert rows["FLAIR"].spacing_mm == pytest.approx((5.0, 3.0, 3.0))

@@ -12,7 +12,6 @@ from gliosight.read.naming import (
     nifti_series,
     sequence_folder,
     sequence_of,
-    sequence_of_folder,
     slice_number,
     stem,
     telling_name,
@@ -226,7 +225,7 @@ def test_folders(
     sequence: MrSequence | str | None, mask: bool, structural: bool, names: str
 ) -> None:
     for name in names.split():
-        assert sequence_of_folder(name) == sequence, name
+        assert sequence_of(name) == sequence, name
         assert is_mask(name) is mask, name
         assert is_structural_folder(name) is structural, name
 
@@ -257,7 +256,7 @@ def test_the_folder_that_says_the_sequence(
 ) -> None:
     """Above and below the path that was given."""
     folder = sequence_folder(filter(None, inside.split("/")), filter(None, above.split("/")))
-    assert (sequence_of_folder(folder) if folder else None) == sequence
+    assert (sequence_of(folder) if folder else None) == sequence
 
 
 @pytest.mark.parametrize(

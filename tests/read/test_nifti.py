@@ -499,7 +499,7 @@ def test_what_else_lies_in_a_folder(tmp_path: Path) -> None:
     study = read_path(folder)
     assert study.study_id == "case 7"
     assert study.flags == ()
-    assert study.source["files"] == ("p_flair.nii.gz", "p_t1.nii.gz", "p_t1ce.nii.gz")
+    assert study.source.files == ("p_flair.nii.gz", "p_t1.nii.gz", "p_t1ce.nii.gz")
 
 
 def test_bids_folder_is_named_by_its_files(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from gliosight.read import Limits, Request, find, read
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.dicom.rules import identify
 from gliosight.read.dicom.study import DicomStudy
+from gliosight.read.naming import sidecar_of
 from gliosight.read.sidecar import MOST_BYTES, acquisition_in, what_shows
 from gliosight.study import MrSequence
 from tests.support.dicom_phantom import DicomSpec, write_dicom
@@ -181,17 +182,14 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("case", HOSTILE)
+@pytest.mark.parametrize("case", [*HOSTILE, "FIFO"])
 def test_hostile_sidecars_cost_a_flag(tmp_path: Path, case: str) -> None:
     write_nifti(tmp_path / "p_flair.nii", make_volume())
-    (tmp_path / "p_flair.json").write_bytes(HOSTILE[case])
+    if case == "FIFO":  # never opened
+        os.mkfifo(tmp_path / "p_flair.json")
+    else:
+        (tmp_path / "p_flair.json").write_bytes(HOSTILE[case])
     assert codes_of(read_path(tmp_path)) == ["SIDECAR_UNREADABLE", "T1_MISSING", "T1C_MISSING"]
-
-
-def test_a_fifo_is_never_opened(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "p_flair.json")
-    shown = what_shows(tmp_path / "p_flair.nii")
-    assert [note.code for note in shown.flags] == ["SIDECAR_UNREADABLE"]
 
 
 @pytest.mark.parametrize("case", ODD)
@@ -211,19 +209,15 @@ def test_encodings(tmp_path: Path, encoding: str) -> None:
 
 def write_pair(path: Path, fields: dict[str, Any], **options: Any) -> None:
     write_nifti(path, make_volume(**options))
-    path.with_name(path.name.replace(".nii.gz", "").replace(".nii", "") + ".json").write_text(
-        json.dumps(fields)
-    )
+    path.with_name(sidecar_of(path.name)).write_text(json.dumps(fields))
 
 
 def test_a_folder_by_its_sidecars(tmp_path: Path) -> None:
     """dcm2niix -f %f_%s: the names say nothing but the number of the series."""
-    write_pair(tmp_path / "anon_5.nii.gz", SIEMENS_FLAIR, seed=0)
-    write_pair(tmp_path / "anon_3.nii.gz", MPRAGE, seed=1)
-    write_pair(
-        tmp_path / "anon_9.nii.gz", {**MPRAGE, "ContrastBolusIngredient": "GADOLINIUM"}, seed=2
-    )
-    write_pair(tmp_path / "anon_4.nii.gz", T2, seed=3)
+    after = {**MPRAGE, "ContrastBolusIngredient": "GADOLINIUM"}
+    fields = {"anon_5": SIEMENS_FLAIR, "anon_3": MPRAGE, "anon_9": after, "anon_4": T2}
+    for seed, name in enumerate(fields):
+        write_pair(tmp_path / f"{name}.nii.gz", fields[name], seed=seed)
     study = read_path(tmp_path)
     assert study.flags == ()
     assert set(study.sequences) == set(MrSequence)
@@ -232,10 +226,8 @@ def test_a_folder_by_its_sidecars(tmp_path: Path) -> None:
     seen = candidate.describe(Limits())
     (row,) = [row for row in seen.series if row.taken_as == "FLAIR"]
     assert (row.confidence, row.rule) == ("certain", "flair")
-    assert (
-        row.why
-        == "by its sidecar: inversion recovery, spin echo, TI 2500 ms, TE 81 ms, TR 9000 ms, flip angle 150"
-    )
+    values = "inversion recovery, spin echo, TI 2500 ms, TE 81 ms, TR 9000 ms, flip angle 150"
+    assert row.why == f"by its sidecar: {values}"
     assert seen.reasons["FLAIR"] == f"anon_5.nii.gz, {row.why}"
 
 
@@ -250,15 +242,11 @@ def test_a_sidecar_refuses_as_a_name_does(tmp_path: Path) -> None:
 
 
 def test_the_folder_speaks_where_the_name_does_not(tmp_path: Path) -> None:
-    write_nifti(tmp_path / "P1" / "4_FLAIR" / "NIFTI" / "scan.nii", make_volume())
-    write_nifti(tmp_path / "P1" / "T2w" / "scan.nii", make_volume())
-    write_nifti(tmp_path / "P1" / "T1w" / "flair.nii", make_volume())
     missing = ["T1_MISSING", "T1C_MISSING"]
-    assert codes_of(read_path(tmp_path / "P1" / "4_FLAIR" / "NIFTI" / "scan.nii")) == missing
-    assert codes_of(read_path(tmp_path / "P1" / "T1w" / "flair.nii")) == missing
-    with pytest.raises(UnsupportedInputError, match="no FLAIR, the folder says T2"):
-        read_path(tmp_path / "P1" / "T2w" / "scan.nii")
-    study = read(Request(None, flair=tmp_path / "P1" / "T2w" / "scan.nii"))
+    for name in ("4_FLAIR/NIFTI/scan.nii", "T1w/flair.nii"):
+        path = write_nifti(tmp_path / "P1" / name, make_volume())
+        assert codes_of(read_path(path)) == missing
+    study = read(Request(None, flair=write_nifti(tmp_path / "T2w" / "scan.nii", make_volume())))
     assert "is T2 by its folder" in study.flags[0].message
 
 
@@ -298,22 +286,28 @@ def test_the_only_flair_after_contrast_is_flagged(
     if beside:
         write_pair(tmp_path / "T1_pre.nii", {}, seed=1)
     for path in (tmp_path, tmp_path / f"{name}.nii"):
-        notes = [one for one in read_path(path).flags if one.code == "FLAIR_CHOSEN"]
+        notes = [note for note in read_path(path).flags if note.code == "FLAIR_CHOSEN"]
         assert len(notes) == 1
         assert "after contrast medium" in notes[0].message
     before = "sub-1_FLAIR" if name.startswith("sub-1") else "flair_pre"
     write_pair(tmp_path / f"{before}.nii", {})
-    (note,) = (one for one in read_path(tmp_path).flags if one.code == "FLAIR_CHOSEN")
+    (note,) = (note for note in read_path(tmp_path).flags if note.code == "FLAIR_CHOSEN")
     assert "before contrast medium" in note.message
 
 
-def test_a_single_file_with_a_sidecar_is_not_assumed(tmp_path: Path) -> None:
-    write_pair(tmp_path / "scan.nii.gz", SIEMENS_FLAIR)
-    assert codes_of(read_path(tmp_path / "scan.nii.gz")) == ["T1_MISSING", "T1C_MISSING"]
-    write_pair(tmp_path / "words.nii", {"SeriesDescription": "AX FLAIR"})
-    assert codes_of(read_path(tmp_path / "words.nii"))[0] == "SEQUENCE_ASSUMED"
-    write_pair(tmp_path / "flair.nii", {"SeriesDescription": "AX FLAIR"})
-    assert codes_of(read_path(tmp_path / "flair.nii"))[0] == "T1_MISSING"
+@pytest.mark.parametrize(
+    ("name", "fields", "code"),
+    [
+        ("scan", SIEMENS_FLAIR, "T1_MISSING"),
+        ("words", {"SeriesDescription": "AX FLAIR"}, "SEQUENCE_ASSUMED"),
+        ("flair", {"SeriesDescription": "AX FLAIR"}, "T1_MISSING"),
+    ],
+)
+def test_a_single_file_with_a_sidecar(
+    name: str, fields: dict[str, Any], code: str, tmp_path: Path
+) -> None:
+    write_pair(tmp_path / f"{name}.nii", fields)
+    assert codes_of(read_path(tmp_path / f"{name}.nii"))[0] == code
 
 
 def test_a_sidecar_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +328,4 @@ def test_a_sidecar_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "open", count)
     study = read_path(tmp_path)
     assert set(study.sequences) == {FLAIR, T1}
-    assert {name: opened[f"{name}.json"] for name in (*names, "p_seg")} == {
-        **dict.fromkeys(names, 1),
-        "p_seg": 0,
-    }
+    assert [opened[f"{name}.json"] for name in (*names, "p_seg")] == [1, 1, 1, 0]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,8 +73,7 @@ def find_below(
         above = name if len(typed) > 1 else ""
         try:
             inside = unpacked.enter_context(opened(path, limits))
-            with progress_display("reading headers", shown=shown, what="files") as show:
-                progress = None if show is None else partial(show, "read")
+            with progress_display("reading headers", shown=shown, what="files") as progress:
                 candidates = find(inside, limits, progress=progress)
         except GliosightError as error:
             failed.append(Failure(name, name, _placed(error, str(path), above, name)))

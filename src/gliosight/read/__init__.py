@@ -14,8 +14,8 @@ from pathlib import Path
 from gliosight.errors import UsageError
 from gliosight.read.arrays import from_arrays
 from gliosight.read.candidates import Candidate, Options, find, find_one, join, named_files
-from gliosight.read.folders import Opened, opened
 from gliosight.read.limits import DEFAULT_LIMITS, Limits
+from gliosight.read.zipped import Opened, opened
 from gliosight.study import MrSequence, Study
 
 __all__ = [
@@ -35,37 +35,23 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Request:
-    """The one study to read.
+    """The one study to read."""
 
-    Parameters
-    ----------
-    path : Path or None
-        A file, a folder or a zip with one study, or ``folder/name`` for the study of that name among a
-        folder's files; ``None`` where ``flair`` says it all.
-    flair, t1, t1c : Path, optional
-        NIfTI files, whatever their names say. Beside a ``path`` only ``t1`` and ``t1c``, and only
-        if it is a NIfTI file: the FLAIR.
-    limits, volume_index, series
-        See `Options`.
-    """
-
+    # A file, a folder or a zip with one study, or ``folder/name`` for the study of that name among a folder's
+    # files; None where `flair` says it all.
     path: Path | None
+    # NIfTI files, whatever their names say. Beside a path only `t1` and `t1c`, if it is a NIfTI file:
+    # the FLAIR.
     flair: Path | None = None
     t1: Path | None = None
     t1c: Path | None = None
-    limits: Limits = DEFAULT_LIMITS
+    limits: Limits = DEFAULT_LIMITS  # for this and the others see `Options`
     volume_index: int | None = None
     series: Mapping[MrSequence, str] = field(default_factory=dict)
 
 
 def read(request: Request) -> Study:
-    """Read one study.
-
-    Raises
-    ------
-    UsageError, NothingReadableError, DamagedInputError, UnsupportedInputError, LimitExceededError
-        See `gliosight.errors` and docs/input.md.
-    """
+    """Read one study; raises a `GliosightError` that says why it cannot be read, see docs/input.md."""
     options = Options(request.limits, request.volume_index, request.series)
     if request.flair or request.t1 or request.t1c:
         if request.path is not None and request.flair is not None:
@@ -73,8 +59,8 @@ def read(request: Request) -> Study:
         flair = request.flair or request.path
         if flair is None:
             raise UsageError("T1 or T1C is given without FLAIR", remedy="give --flair FILE as well")
-        candidate = named_files(flair, request.t1, request.t1c, as_flair=request.flair is not None)
-        return candidate.read(options)
+        as_flair = request.flair is not None
+        return named_files(flair, request.t1, request.t1c, as_flair=as_flair).read(options)
     if request.path is None:
         raise UsageError("nothing to read", remedy="give a study, or a FLAIR file with --flair")
     with opened(request.path, request.limits) as inside:

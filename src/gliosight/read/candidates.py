@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import stat
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from gliosight.analysis import Progress
 from gliosight.errors import (
     DamagedInputError,
     GliosightError,
@@ -38,14 +39,14 @@ from gliosight.read.detect import (
 )
 from gliosight.read.flags import flag
 from gliosight.read.folders import (
+    FileGroup,
     Folder,
-    HeaderProgress,
-    Opened,
     Tree,
     files_ignored,
     flair_groups,
     holds_result,
     is_annexed,
+    left_out_flag,
     list_folder,
     listed,
     mode_of,
@@ -59,84 +60,60 @@ from gliosight.read.folders import (
 )
 from gliosight.read.limits import DEFAULT_LIMITS, Budget, Limits, not_regular
 from gliosight.read.naming import is_mask, nifti_series, slice_number, stem
+from gliosight.read.zipped import Opened
 from gliosight.study import Flag, MrSequence, Study
 
 if TYPE_CHECKING:
     from gliosight.read.dicom.study import DicomStudy
     from gliosight.read.inspection import Inspection
 
-# A candidate, and the number of the folder that it was found in.
-Placed = tuple[int, "Candidate"]
 # How the LGG set and what is made of it call their patients.
 _LGG_PATIENT = "TCGA_"
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a candidate is read.
-
-    Parameters
-    ----------
-    limits : Limits
-    volume_index : int, optional
-        Which volume of a 4-D NIfTI to read, counted from 0.
-    series : mapping of MrSequence to str
-        For DICOM: SeriesInstanceUID or SeriesNumber to take instead of the rules' choice.
-    """
+    """How a candidate is read."""
 
     limits: Limits = DEFAULT_LIMITS
-    volume_index: int | None = None
+    volume_index: int | None = None  # which volume of a 4-D NIfTI to read, counted from 0
+    # For DICOM: SeriesInstanceUID or SeriesNumber to take instead of the rules' choice.
     series: Mapping[MrSequence, str] = field(default_factory=dict)
 
     def check(self, kind: str) -> None:
         """Raise `UsageError` for an option that studies of this `Study.kind` do not have."""
         if kind not in ("dicom", "unknown") and self.series:
             name, text = next(iter(self.series.items()))
-            raise UsageError(
-                f"--{name.value.lower()} {text[:64]} names neither a file nor a series; only DICOM has "
-                "series",
-                remedy="give --flair, --t1 and --t1c a NIfTI file each",
-            )
+            option = f"--{name.value.lower()} {text[:64]}"
+            what = f"{option} names neither a file nor a series; only DICOM has series"
+            raise UsageError(what, remedy="give --flair, --t1 and --t1c a NIfTI file each")
         if kind not in ("nifti", "unknown") and self.volume_index is not None:
-            words, remedy = "of slices", "leave it out"
+            option, words, remedy = f"--volume {self.volume_index}", "of slices", "leave it out"
             if kind == "dicom":
                 words = "DICOM"
                 remedy += "; what DICOM repeats is named with --flair, see gliosight inspect"
-            raise UsageError(
-                f"--volume {self.volume_index} is for 4-D NIfTI files, and the study is {words}",
-                remedy=remedy,
-            )
+            what = f"{option} is for 4-D NIfTI files, and the study is {words}"
+            raise UsageError(what, remedy=remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate(ABC):
-    """What may be a study.
+class Candidate:
+    """What may be a study, or a file or folder that cannot be read and belongs to none."""
 
-    Parameters
-    ----------
-    source : str
-        Where it lies, as seen from the path that was given; that path by its own name.
-    path : Path
-        The file, the folder or the ``folder/name`` that it is found at when that alone is given.
-    study_id : str
-        The name of its folder or file, or the id of a DICOM study; empty for what cannot be read.
-    flags : tuple of Flag
-        Flags of finding it.
-    error : GliosightError, optional
-        What is wrong with a file of the study.
-    """
-
-    kind: ClassVar[Literal["nifti", "dicom", "slices", "unknown"]]
-    source: str
+    kind: ClassVar[Literal["nifti", "dicom", "slices", "unknown"]] = "unknown"
+    source: str  # where it lies, as seen from the path that was given; that path by its own name
+    # The file, the folder or the ``folder/name`` that it is found at when that alone is given.
     path: Path
+    # The name of its folder or file, or the id of a DICOM study; empty for what cannot be read.
     study_id: str = ""
-    flags: tuple[Flag, ...] = ()
-    error: GliosightError | None = None
+    flags: tuple[Flag, ...] = ()  # those of finding it
+    error: GliosightError | None = None  # what is wrong with a file of the study
+    number: int = 0  # that of its folder, which candidates of one path are sorted by
 
     @property
     def title(self) -> str:
         """What people call it: where it lies, or the id of a DICOM study."""
-        return self.source
+        return self.study_id if self.kind == "dicom" else self.source
 
     def read(self, options: Options) -> Study:
         """Read the pixels; raises a `GliosightError` that says why it cannot be read."""
@@ -151,81 +128,49 @@ class Candidate(ABC):
 
         return describe(self, limits, pixels=pixels)
 
-    @abstractmethod
-    def _read(self, options: Options) -> Study: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnreadableCandidate(Candidate):
-    """A file or folder that belongs to no study and cannot be read: other studies are read without it."""
-
-    kind = "unknown"
-    error: GliosightError
-
-    def _read(self, options: Options) -> Study:  # noqa: ARG002 - as any candidate
-        raise self.error
+    def _read(self, options: Options) -> Study:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class NiftiCandidate(Candidate):
-    """NIfTI files of one study; see also `Candidate`.
-
-    Parameters
-    ----------
-    files : tuple of InputFile
-        Those of one FLAIR, and what lies beside it.
-    named : mapping of MrSequence to InputFile
-        The files by sequence where the user named them; else their names decide.
-    doubtful : tuple of InputFile
-        T1 and T1C that may belong to this study or to another.
-    other_images : str
-        Images of other kinds in the folder, in words.
-    """
+    """NIfTI files of one study."""
 
     kind = "nifti"
-    files: tuple[InputFile, ...]
+    files: tuple[InputFile, ...]  # those of one FLAIR, and what lies beside it
+    # The files by sequence where the user named them; else their names decide.
     named: Mapping[MrSequence, InputFile] = field(default_factory=dict)
-    doubtful: tuple[InputFile, ...] = ()
-    other_images: str = ""
+    doubtful: tuple[InputFile, ...] = ()  # T1 and T1C that may belong to this study or to another
+    other_images: str = ""  # images of other kinds in the folder, in words
 
     @classmethod
     def of_file(cls, file: InputFile, tree: Tree) -> list[Candidate]:
         """The study of a single file."""
-        return [
-            cls(source=file.where, path=tree.root, study_id=stem(tree.root.name), files=(file,))
-        ]
+        return [cls(**_place_of_file(file, tree), files=(file,))]
 
     @classmethod
-    def in_folders(cls, tree: Tree) -> list[Placed]:
+    def in_folders(cls, tree: Tree) -> Iterator[Candidate]:
         """A candidate for every FLAIR of the folders that hold NIfTI files."""
-        placed: list[Placed] = []
-        others: list[Placed] = []
+        others, studies = [], {""}
         for home, parts in tree.by_study(Kind.NIFTI).items():
             groups, stray = studies_of(parts, flair_groups)
             flags, beside = tree.ignored(home, parts), other_images(parts)
             for group in groups:
-                path = home / group.title
-                # No ``folder/name`` leads to files in a folder for each sequence.
-                deep = group.title and any(file.path.parent != home for file in group.files)
+                place = _place_of_group(group, home, parts, tree)
                 flairs = (file.path for file in group.files if file.shown.kind is MrSequence.FLAIR)
-                candidate = cls(
-                    source=relative(path, tree.root),
-                    path=next(flairs) if deep else path,
-                    study_id=group.title or tree.study_name(home),
-                    flags=flags,
-                    error=group.error,
-                    files=group.files,
-                    doubtful=group.doubtful,
-                    other_images=beside,
-                )
-                is_other = all(file.is_other_image for file in group.files)
-                (others if is_other else placed).append((parts[0].number, candidate))
-            placed += (
-                (parts[0].number, _unreadable(tree, file.path, file.error)) for file in stray
-            )
+                if group.title and any(file.path.parent != home for file in group.files):
+                    # No ``folder/name`` leads to files in a folder for each sequence.
+                    place["path"] = next(flairs)
+                place |= {"files": group.files, "doubtful": group.doubtful}
+                candidate = cls(**place, flags=flags, other_images=beside)
+                if all(file.is_other_image for file in group.files):
+                    others.append(candidate)
+                else:
+                    studies.add(candidate.study_id)
+                    yield candidate
+            yield from _unreadable_files(stray, parts, tree)
         # What holds no FLAIR, T1 or T1C is dropped where another folder has the study of that name.
-        studies = {candidate.study_id for _, candidate in placed}
-        return placed + [other for other in others if other[1].study_id not in studies]
+        yield from (other for other in others if other.study_id not in studies)
 
     def _read(self, options: Options) -> Study:
         from gliosight.read.nifti import read_nifti
@@ -258,11 +203,11 @@ class NiftiCandidate(Candidate):
         except UnsupportedInputError as error:
             if not self.other_images:
                 raise
-            raise UnsupportedInputError(
-                f"{error.what}; other images in the folder were not looked at: {self.other_images}",
-                where=error.where,
-                remedy=f"{error.remedy}, or put each study's files into a folder of its own",
-            ) from error
+            what = (
+                f"{error.what}; other images in the folder were not looked at: {self.other_images}"
+            )
+            remedy = f"{error.remedy}, or put each study's files into a folder of its own"
+            raise UnsupportedInputError(what, where=error.where, remedy=remedy) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,32 +217,27 @@ class DicomCandidate(Candidate):
     kind = "dicom"
     study: DicomStudy
 
-    @property
-    def title(self) -> str:
-        """The id of the study."""
-        return self.study_id
-
     @classmethod
     def of_file(cls, file: InputFile, tree: Tree) -> list[Candidate]:
         """The study of a single file; of a DICOMDIR, those it names."""
         studies, problems = cls._read_headers([file], tree, tree.root.parent)
         for _, error in problems:
             raise error
-        return list(studies)
+        return [*studies]
 
     @classmethod
-    def in_folders(cls, tree: Tree) -> list[Placed]:
+    def in_folders(cls, tree: Tree) -> Iterator[Candidate]:
         """A candidate for every DICOM study: only headers say which file belongs to which."""
         parts = {folder.path: folder for folder in tree.holding(Kind.DICOM)}
         files = [file for folder in parts.values() for file in folder.readable]
-        if not files:
-            return []
-        studies, problems = cls._read_headers(files, tree, tree.root)
-        candidates: list[Candidate] = [_unreadable(tree, *problem) for problem in problems]
-        for candidate in studies:
-            own = [parts[folder] for folder in candidate.study.folders if folder in parts]
-            candidates.append(replace(candidate, flags=tree.ignored(candidate.path, own)))
-        return [(len(tree.folders), candidate) for candidate in candidates]
+        if files:
+            studies, problems = cls._read_headers(files, tree, tree.root)
+            for path, error in problems:
+                yield _unreadable(path, error, len(tree.folders), tree)
+            for candidate in studies:
+                folders = candidate.study.folders
+                own = [parts[folder] for folder in folders if folder in parts]
+                yield replace(candidate, flags=tree.ignored(candidate.path, own))
 
     @classmethod
     def _read_headers(
@@ -305,12 +245,14 @@ class DicomCandidate(Candidate):
     ) -> tuple[list[DicomCandidate], list[tuple[Path, GliosightError]]]:
         from gliosight.read.dicom.study import studies_in
 
-        studies, problems = studies_in(files, root, tree.budget, tree.progress)
-        candidates = []
+        tell = partial(tree.progress, "read") if tree.progress else None
+        studies, problems = studies_in(files, root, tree.budget, tell)
+        candidates: list[DicomCandidate] = []
         for study in studies:
             path = Path(os.path.commonpath(study.folders))
-            source = relative(path, tree.root)
-            candidates.append(cls(source=source, path=path, study_id=study.study_id, study=study))
+            place: dict[str, Any] = {"source": relative(path, tree.root), "path": path}
+            place |= {"study_id": study.study_id, "number": len(tree.folders)}
+            candidates.append(cls(**place, study=study))
         return candidates, problems
 
     def _read(self, options: Options) -> Study:
@@ -328,62 +270,48 @@ class DicomCandidate(Candidate):
 
 @dataclass(frozen=True, kw_only=True)
 class SlicesCandidate(Candidate):
-    """TIFF, PNG or JPEG slices of one study; see also `Candidate`.
-
-    Parameters
-    ----------
-    files : mapping of MrSequence to tuple of InputFile
-        The pictures by sequence where each has a folder or a name of its own; else all are FLAIR's.
-    """
+    """TIFF, PNG or JPEG slices of one study."""
 
     kind = "slices"
+    # The pictures by sequence where each has a folder or a name of its own; else all are FLAIR's.
     files: Mapping[MrSequence, tuple[InputFile, ...]]
 
     @classmethod
     def of_file(cls, file: InputFile, tree: Tree) -> list[Candidate]:
         """The study of a single picture or stack."""
-        files = {MrSequence.FLAIR: (file,)}
-        return [cls(source=file.where, path=tree.root, study_id=stem(tree.root.name), files=files)]
+        return [cls(**_place_of_file(file, tree), files={MrSequence.FLAIR: (file,)})]
 
     @classmethod
-    def in_folders(cls, tree: Tree) -> list[Placed]:
+    def in_folders(cls, tree: Tree) -> Iterator[Candidate]:
         """A candidate for every series of pictures.
 
         Among DICOM or NIfTI studies, pictures are previews, icons and logos: there they count only if
         something says that they are FLAIR, or if they are numbered TIFFs.
         """
         among_studies = bool(tree.holding(Kind.NIFTI, Kind.DICOM))
-        placed: list[Placed] = []
         for home, parts in tree.by_study(*SLICES).items():
             files = [file for folder in parts for file in folder.readable]
             if among_studies and not (_say_flair(files) or any(map(_is_numbered_tiff, files))):
                 continue
-            number = parts[0].number
             below = [folder for folder in parts if folder.path != home]
             loose = [folder for folder in parts if folder.path == home]
             by_sequence = below and (not loose or any(_say_flair(part.readable) for part in below))
-            if by_sequence or (not below and _say_all_sequences(files)):
-                beside = loose if below else []
-                studies = cls._by_sequence(tree, home, below or loose, beside)
-                placed += ((number, study) for study in studies)
+            if by_sequence:
+                yield from cls._by_sequence(tree, home, below, loose)
+                continue
+            if not below and _say_all_sequences(files):
+                yield from cls._by_sequence(tree, home, loose, [])
                 continue
             groups, stray = studies_of(loose, slice_groups)
-            flags = tree.ignored(home, loose)
-            flags += files_ignored(
-                "Folders beside the slices", ", ".join(folder.path.name for folder in below)
+            names = ", ".join(folder.path.name for folder in below)
+            flags = (
+                *tree.ignored(home, loose),
+                *files_ignored("Folders beside the slices", names),
             )
             for group in groups:
-                candidate = cls(
-                    source=relative(home / group.title, tree.root),
-                    path=home / group.title,
-                    study_id=group.title or tree.study_name(home),
-                    flags=flags,
-                    error=group.error,
-                    files={MrSequence.FLAIR: group.files},
-                )
-                placed.append((number, candidate))
-            placed += ((number, _unreadable(tree, file.path, file.error)) for file in stray)
-        return placed
+                place = _place_of_group(group, home, parts, tree)
+                yield cls(**place, flags=flags, files={MrSequence.FLAIR: group.files})
+            yield from _unreadable_files(stray, parts, tree)
 
     @classmethod
     def _by_sequence(
@@ -393,22 +321,19 @@ class SlicesCandidate(Candidate):
 
         Pictures that lie loose beside the folders are previews or the like.
         """
-        from gliosight.read.slices import left_out_flag
-
         by_sequence: dict[MrSequence | str, dict[Path, list[InputFile]]] = {}
         for folder in parts:
             for file in folder.readable:
                 folders = by_sequence.setdefault(file.sequence or "unknown", {})
                 folders.setdefault(folder.path, []).append(file)
         flairs = by_sequence.pop(MrSequence.FLAIR, {})
+        number = min(folder.number for folder in (*parts, *loose))
         if not flairs:
             names = ", ".join(getattr(name, "value", name) for name in by_sequence)
-            error = UnsupportedInputError(
-                f"no FLAIR, the folders say {names}",
-                where=relative(home, tree.root),
-                remedy="give the folder of FLAIR, or rename it if it is FLAIR",
-            )
-            yield _unreadable(tree, home, error)
+            what, where = f"no FLAIR, the folders say {names}", relative(home, tree.root)
+            remedy = "give the folder of FLAIR, or rename it if it is FLAIR"
+            error = UnsupportedInputError(what, where=where, remedy=remedy)
+            yield _unreadable(home, error, number, tree)
             return
         flags = tree.ignored(home, [*parts, *loose])
         if count := sum(len(folder.readable) for folder in loose):
@@ -420,39 +345,32 @@ class SlicesCandidate(Candidate):
         ]
         all_series = {series for _, group in groups for series, _ in slice_places(group.files)}
         for path, group in groups:
-            files = {MrSequence.FLAIR: group.files}
-            used, notes = list(group.files), list(flags)
-            own_series = {series for series, _ in slice_places(group.files)}
+            files, used, notes = {MrSequence.FLAIR: group.files}, list(group.files), list(flags)
             for name in (MrSequence.T1, MrSequence.T1C):
-                folders = by_sequence.get(name, {})
-                if len(folders) == len(flairs) == 1:
-                    (others,) = folders.values()
-                    places = list(zip(slice_places(others), others, strict=True))
-                    own = tuple(file for (series, _), file in places if series in own_series)
-                    if own:
-                        rest = [file.where for (text, _), file in places if text not in all_series]
-                        notes += files_ignored("Pictures called otherwise than FLAIR", listed(rest))
+                beside = list(by_sequence.get(name, {}).values())
+                if len(beside) == len(flairs) == 1:
+                    own, rest = _of_the_series(beside[0], group.files, all_series)
+                    notes += files_ignored("Pictures called otherwise than FLAIR", listed(rest))
                     # Those that do not fit are left out when they are read, and the flag says why.
-                    files[name] = own or tuple(others)
+                    files[name] = tuple(own or beside[0])
                     used += own
-                elif folders:
-                    words = f"{len(flairs)} folders say FLAIR and {len(folders)} {name.value}"
+                elif beside:
+                    words = f"{len(flairs)} folders say FLAIR and {len(beside)} {name.value}"
                     reason = f"{words}; nothing says which belong together"
                     notes.append(left_out_flag(name, reason))
             base = home if len(flairs) == 1 else path
-            yield cls(
-                source=relative(base / group.title, tree.root),
-                path=path / group.title if group.title else base,
-                study_id=group.title or tree.study_name(home),
-                flags=tuple(notes),
-                error=next((file.error for file in used if file.error is not None), None),
-                files=files,
-            )
+            place = _place_of_group(group, base, parts, tree) | {
+                "path": path / group.title if group.title else base,
+                "study_id": group.title or tree.study_name(home),
+                "error": next((file.error for file in used if file.error is not None), None),
+                "number": number,
+            }
+            yield cls(**place, flags=tuple(notes), files=files)
 
     def _read(self, options: Options) -> Study:
         from gliosight.read.slices import read_slices
 
-        others: dict[MrSequence, tuple[InputFile, ...]] = dict(self.files)
+        others = dict(self.files)
         flair = others.pop(MrSequence.FLAIR)
         study = read_slices(flair, self.study_id, Budget(options.limits), self.flags, others=others)
         # An empty mask has one value, so its pixels do not tell it from an image.
@@ -462,7 +380,7 @@ class SlicesCandidate(Candidate):
 
     @property
     def assumed(self) -> tuple[Flag, ...]:
-        """The flag for pictures whose names and folders say nothing."""
+        """The flag for pictures whose names and folders name no sequence."""
         if _say_flair(self.files[MrSequence.FLAIR]):
             return ()
         message = (
@@ -482,20 +400,14 @@ FORMATS: Mapping[Kind, type[NiftiCandidate | DicomCandidate | SlicesCandidate]] 
 
 
 def find(
-    path: Path | Opened, limits: Limits, *, progress: HeaderProgress | None = None
+    path: Path | Opened, limits: Limits, *, progress: Progress | None = None
 ) -> list[Candidate]:
-    """All studies at or below a path, which is no zip: see `opened`.
+    """All studies at or below a path; a zip is given as what `opened` makes of it.
 
     ``folder/name``, where no such file exists, is the study of that name among the files of the folder. A
     file that cannot be read is a candidate, too: reading it raises its error, and other studies are read
-    without it. Each file is opened once here (DICOM: once more for its header).
-
-    Raises
-    ------
-    NothingReadableError, UnsupportedInputError, DamagedInputError
-        Nothing there that could be read.
-    LimitExceededError
-        More than ``members`` files and folders.
+    without it. Each file is opened once here (DICOM: once more for its header). Raises a `GliosightError`
+    where nothing could be read, such as `LimitExceededError` for more than ``members`` files and folders.
     """
     inside = path if isinstance(path, Opened) else Opened(path)
     try:
@@ -504,7 +416,7 @@ def find(
         raise inside.explained(error) from error
 
 
-def _find(inside: Opened, budget: Budget, progress: HeaderProgress | None) -> list[Candidate]:
+def _find(inside: Opened, budget: Budget, progress: Progress | None) -> list[Candidate]:
     path = inside.path
     mode = mode_of(path)
     if mode is None:
@@ -514,68 +426,82 @@ def _find(inside: Opened, budget: Budget, progress: HeaderProgress | None) -> li
     if stat.S_ISREG(mode):
         file = named_file(path)
         return FORMATS[file.kind].of_file(file, tree)
+    where = path.name or str(path)
     if not stat.S_ISDIR(mode):
-        raise not_regular(mode, path.name or str(path))
+        raise not_regular(mode, where)
     if holds_result(path):
-        raise NothingReadableError(
-            "a result of gliosight, not a study",
-            where=path.name or str(path),
-            remedy="give the study it was made from",
-        )
+        remedy = "give the study it was made from"
+        raise NothingReadableError("a result of gliosight, not a study", where=where, remedy=remedy)
     tree = replace(tree, folders=walk(path, budget))
-    placed: list[Placed] = [
-        (folder.number, _unreadable(tree, folder.path, folder.error))
+    candidates = [
+        _unreadable(folder.path, folder.error, folder.number, tree)
         for folder in tree.folders
         if folder.error is not None
     ]
     for candidate_type in dict.fromkeys(FORMATS.values()):
-        placed += candidate_type.in_folders(tree)
-    if not placed:
+        candidates += candidate_type.in_folders(tree)
+    if not candidates:
         raise nothing_in(path, tree.folders)
-    placed += (
-        (folder.number, _unreadable(tree, folder.path, error)) for folder, error in tree.foreign()
+    candidates += (
+        _unreadable(folder.path, error, folder.number, tree) for folder, error in tree.foreign()
     )
-    candidates = [candidate for _, candidate in sorted(placed, key=itemgetter(0))]
+    candidates.sort(key=attrgetter("number"))
     return told_apart(candidates, [candidate.source for candidate in candidates])
 
 
-def _unreadable(tree: Tree, path: Path, error: GliosightError | None) -> UnreadableCandidate:
-    error = error or NothingReadableError("cannot be read")
-    return UnreadableCandidate(source=relative(path, tree.root), path=path, error=error)
+def _place_of_file(file: InputFile, tree: Tree) -> dict[str, Any]:
+    """Where the candidate of a single file lies, and its name."""
+    return {"source": file.where, "path": tree.root, "study_id": stem(tree.root.name)}
+
+
+def _place_of_group(
+    group: FileGroup, home: Path, parts: list[Folder], tree: Tree
+) -> dict[str, Any]:
+    """Where the candidate of a group of files in a study's folder lies, and its name."""
+    return {
+        "source": relative(home / group.title, tree.root),
+        "path": home / group.title,
+        "study_id": group.title or tree.study_name(home),
+        "error": group.error,
+        "number": parts[0].number,
+    }
+
+
+def _unreadable(path: Path, error: GliosightError, number: int, tree: Tree) -> Candidate:
+    return Candidate(source=relative(path, tree.root), path=path, error=error, number=number)
+
+
+def _unreadable_files(
+    files: Iterable[InputFile], parts: list[Folder], tree: Tree
+) -> Iterator[Candidate]:
+    for file in files:
+        if file.error is not None:
+            yield _unreadable(file.path, file.error, parts[0].number, tree)
 
 
 def _named_like(path: Path, budget: Budget) -> list[Candidate]:
     """The studies of a folder that are called like a path where no file is: ``folder/patient``."""
-    folder = path.parent
-    if path.name and _has_series(folder, path.name):
-        tree = Tree(folder, budget, folders=(list_folder(folder, folder, budget),))
-        placed = chain(NiftiCandidate.in_folders(tree), SlicesCandidate.in_folders(tree))
-        if named := [candidate for _, candidate in placed if candidate.title == path.name]:
-            return named
-    if is_annexed(path):
-        what, remedy = STAND_INS[Kind.GIT_ANNEX]
-        raise NothingReadableError(what, where=path.name, remedy=remedy)
-    raise NothingReadableError(
-        "no such file or folder",
-        where=str(path),
-        remedy=f"check the path; looked for {LOOKED_FOR} files",
-    )
-
-
-def _has_series(folder: Path, series: str) -> bool:
-    """Whether a file of the folder could belong to the series, by the names alone.
-
-    Most paths that are not there are mistyped: neither the number of the files beside them matters then, nor
-    what is wrong with them.
-    """
+    folder, series = path.parent, path.name
     try:
+        # Most paths that are not there are mistyped: neither the number of the files beside them matters
+        # then, nor what is wrong with them.
         with os.scandir(folder) as entries:
-            return any(
+            could_be = bool(series) and any(
                 series in (nifti_series(entry.name), slice_number(entry.name)[0], stem(entry.name))
                 for entry in entries
             )
     except (OSError, ValueError):
-        return False
+        could_be = False
+    if could_be:
+        tree = Tree(folder, budget, folders=(list_folder(folder, folder, budget),))
+        candidates = chain(NiftiCandidate.in_folders(tree), SlicesCandidate.in_folders(tree))
+        if named := [candidate for candidate in candidates if candidate.title == series]:
+            return named
+    if is_annexed(path):
+        what, remedy = STAND_INS[Kind.GIT_ANNEX]
+        raise NothingReadableError(what, where=series, remedy=remedy)
+    remedy = f"check the path; looked for {LOOKED_FOR} files"
+    raise NothingReadableError("no such file or folder", where=str(path), remedy=remedy)
 
 
 def find_one(opened_path: Opened, limits: Limits) -> Candidate:
@@ -586,11 +512,8 @@ def find_one(opened_path: Opened, limits: Limits) -> Candidate:
     candidates = find(opened_path, limits)
     if len(candidates) == 1:
         return candidates[0]
-    own = [
-        candidate
-        for candidate in candidates
-        if candidate.kind in ("nifti", "slices") and candidate.path == opened_path.path
-    ]
+    files = [candidate for candidate in candidates if candidate.kind in ("nifti", "slices")]
+    own = [candidate for candidate in files if candidate.path == opened_path.path]
     if len(own) != 1:
         raise _several(candidates, opened_path)
     count = len(candidates) - 1
@@ -600,34 +523,22 @@ def find_one(opened_path: Opened, limits: Limits) -> Candidate:
 
 
 def _several(candidates: list[Candidate], inside: Opened) -> UnsupportedInputError:
-    holding = Counter(
-        path for candidate in candidates for path in (candidate.path, *candidate.path.parents)
-    )
-    alone = [
-        candidate.path
-        for candidate in candidates
-        if holding[candidate.path] == 1 and candidate.kind != "unknown"
-    ]
+    studies = [candidate for candidate in candidates if candidate.kind != "unknown"]
+    holding = Counter(path for each in candidates for path in (each.path, *each.path.parents))
+    alone = [candidate.path for candidate in studies if holding[candidate.path] == 1]
     name = folder_name(inside.archive or inside.path)
     remedy = f"read all of them with: gliosight analyze {inside.archive or name}"
     if inside.archive is None and alone:
         remedy = f"name one of them, as in {alone[0]}"
     titles = listed([candidate.title for candidate in candidates])
-    return UnsupportedInputError(
-        f"there are {len(candidates)} studies ({titles}), one is read at a time",
-        where=name,
-        remedy=remedy,
-    )
+    what = f"there are {len(candidates)} studies ({titles}), one is read at a time"
+    return UnsupportedInputError(what, where=name, remedy=remedy)
 
 
 def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: bool) -> Candidate:
-    """The study whose NIfTI files the user named by sequence.
+    """The study whose NIfTI files the user named by sequence; raises a `GliosightError` for others.
 
     ``as_flair`` says whether FLAIR was named as such; else its name must not say another sequence.
-
-    Raises
-    ------
-    UsageError, NothingReadableError, DamagedInputError, UnsupportedInputError
     """
     from gliosight.read.nifti import assign_single, check_named
 
@@ -650,14 +561,12 @@ def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: boo
             raise _mask_by_name(file.where)
         else:
             flags += assign_single(file)
-    return NiftiCandidate(
-        source=folder_name(flair),
-        path=flair,
-        study_id=stem(flair.name),
-        files=tuple(files.values()),
-        named=files,
-        flags=tuple(flags),
-    )
+    place: dict[str, Any] = {
+        "source": folder_name(flair),
+        "path": flair,
+        "study_id": stem(flair.name),
+    }
+    return NiftiCandidate(**place, files=tuple(files.values()), named=files, flags=tuple(flags))
 
 
 def join(
@@ -668,28 +577,23 @@ def join(
     NIfTI files and slices do not say whose they are. Each comes with the indices of those that it is made
     of, in the order of the first of them.
     """
-    whole: list[tuple[Candidate, tuple[int, ...]]] = []
-    dicom: list[tuple[int, DicomCandidate]] = []
-    for index, candidate in enumerate(candidates):
-        whole.append((candidate, (index,)))
-        if isinstance(candidate, DicomCandidate):
-            dicom.append((index, candidate))
+    whole: list[tuple[Candidate, tuple[int, ...]]] = [
+        (candidate, (index,)) for index, candidate in enumerate(candidates)
+    ]
+    dicom = [(index[0], part) for part, index in whole if isinstance(part, DicomCandidate)]
     if len(dicom) < 2:
         return whole
     from gliosight.read.dicom.study import joined
 
-    whole = [pair for pair in whole if not isinstance(pair[0], DicomCandidate)]
+    whole = [pair for pair in whole if pair[0].kind != "dicom"]
     for indices, study in joined([candidate.study for _, candidate in dicom], Budget(limits)):
         parts = [dicom[index] for index in indices]
         candidate = parts[0][1]
         if study is not candidate.study:
-            candidate = replace(
-                candidate,
-                source=" and ".join(dict.fromkeys(part.source for _, part in parts)),
-                study_id=study.study_id,
-                flags=tuple(dict.fromkeys(note for _, part in parts for note in part.flags)),
-                study=study,
-            )
+            source = " and ".join(dict.fromkeys(part.source for _, part in parts))
+            notes = tuple(dict.fromkeys(note for _, part in parts for note in part.flags))
+            place: dict[str, Any] = {"source": source, "study_id": study.study_id, "flags": notes}
+            candidate = replace(candidate, study=study, **place)
         whole.append((candidate, tuple(index for index, _ in parts)))
     return sorted(whole, key=itemgetter(1))
 
@@ -709,6 +613,16 @@ def told_apart(candidates: Iterable[Candidate], ways: Iterable[str]) -> list[Can
             taken.add(folded(name))
             apart[index] = replace(candidate, study_id=name)
     return apart
+
+
+def _of_the_series(
+    files: list[InputFile], flair: Iterable[InputFile], all_series: set[str]
+) -> tuple[list[InputFile], list[str]]:
+    """Pictures of another sequence that are called as those of FLAIR, and where those of no FLAIR lie."""
+    wanted = {series for series, _ in slice_places(flair)}
+    places = [(series, file) for (series, _), file in zip(slice_places(files), files, strict=True)]
+    own = [file for series, file in places if series in wanted]
+    return own, [file.where for series, file in places if own and series not in all_series]
 
 
 def _say_flair(files: Iterable[InputFile]) -> bool:
@@ -735,6 +649,5 @@ def _is_numbered_tiff(file: InputFile) -> bool:
 
 
 def _mask_by_name(where: str) -> DamagedInputError:
-    return DamagedInputError(
-        "by its name a mask, not an image", where=where, remedy="give the MR image, not its mask"
-    )
+    what, remedy = "by its name a mask, not an image", "give the MR image, not its mask"
+    return DamagedInputError(what, where=where, remedy=remedy)

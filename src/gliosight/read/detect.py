@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import string
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -26,7 +25,7 @@ from gliosight.errors import (
 from gliosight.read.gzipped import MAGIC as GZIP
 from gliosight.read.gzipped import DamagedGzipError, GzipStream
 from gliosight.read.limits import open_regular
-from gliosight.read.naming import sequence_folder, sequence_of, sequence_of_folder, stem
+from gliosight.read.naming import read_name, sequence_folder, sequence_of, stem
 from gliosight.study import MrSequence
 
 if TYPE_CHECKING:
@@ -72,14 +71,12 @@ SLICES = frozenset({Kind.TIFF, Kind.PNG, Kind.JPEG})
 READ = (frozenset({Kind.NIFTI}), frozenset({Kind.DICOM}), SLICES)
 ARCHIVES = frozenset({Kind.ZIP, Kind.ARCHIVE})
 # The kind that a suffix promises. Most DICOM files have no suffix.
-_PROMISES: Mapping[str, Kind] = {
-    ".dcm": Kind.DICOM,
-    ".nii": Kind.NIFTI,
-    ".nii.gz": Kind.NIFTI,
-    ".png": Kind.PNG,
-    ".jpg": Kind.JPEG,
-    ".jpeg": Kind.JPEG,
-    **dict.fromkeys((".tif", ".tiff", ".btf", ".tf8"), Kind.TIFF),
+_PROMISES: Mapping[Kind, tuple[str, ...]] = {
+    Kind.DICOM: (".dcm",),
+    Kind.NIFTI: (".nii", ".nii.gz"),
+    Kind.PNG: (".png",),
+    Kind.JPEG: (".jpg", ".jpeg"),
+    Kind.TIFF: (".tif", ".tiff", ".btf", ".tf8"),
 }
 # What an archive is called, so that one which is packed inside only is not taken for it.
 _ARCHIVE_SUFFIXES = (
@@ -166,22 +163,12 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 @dataclass(frozen=True)
 class InputFile:
-    """A file of a known kind, or one whose suffix promises an image that it does not hold.
-
-    Parameters
-    ----------
-    path : Path
-    kind : Kind
-        By the first bytes; where there is an error, by the suffix.
-    where : str
-        The path relative to the input.
-    error : GliosightError, optional
-        Why it cannot be read; then neither can the study that it belongs to by its name.
-    """
+    """A file of a known kind, or one whose suffix promises an image that it does not hold."""
 
     path: Path
-    kind: Kind
-    where: str
+    kind: Kind  # by the first bytes; where there is an error, by the suffix
+    where: str  # the path relative to the input
+    # Why it cannot be read; then neither can the study that it belongs to by its name.
     error: GliosightError | None = field(default=None, compare=False)
 
     @cached_property
@@ -194,14 +181,13 @@ class InputFile:
     @property
     def name(self) -> str:
         """The file's name; where it says no sequence and a folder does, with the folder's before it."""
-        if not self.sequence_folder or sequence_of(self.path.name) is not None:
-            return self.path.name
-        return f"{self.sequence_folder}_{self.path.name}"
+        folder = "" if sequence_of(self.path.name) else self.sequence_folder
+        return f"{folder}_{self.path.name}" if folder else self.path.name
 
     @property
     def sequence(self) -> MrSequence | str | None:
         """The sequence that its own name says, else its folder's."""
-        return sequence_of(self.path.name) or sequence_of_folder(self.sequence_folder)
+        return sequence_of(self.path.name) or read_name(self.sequence_folder).sequence
 
     @property
     def is_other_image(self) -> bool:
@@ -214,13 +200,11 @@ class InputFile:
 
         A code in front of a number may be a patient's: ``PD_003``, ``CT_12``.
         """
-        sequence = self.sequence
-        if not self.is_other_image or " and " in str(sequence):
-            return False
-        whole = stem(self.path.name)
+        sequence, whole = self.sequence, stem(self.path.name)
         code = _LETTERS.match(whole)
         patient = code and sequence_of(code[0]) == sequence and any(map(str.isdigit, whole))
-        return sequence == "T2" or not patient
+        sure = sequence == "T2" or not patient
+        return sure and self.is_other_image and " and " not in str(sequence)
 
     @cached_property
     def shown(self) -> Shown:
@@ -255,8 +239,7 @@ def _is_bare_dicom(head: bytes) -> bool:
     """Whether this looks like a DICOM data set without preamble: group 2 or 8, little endian."""
     if len(head) < 8 or head[:2] not in (b"\x02\0", b"\x08\0") or head[3] != 0 or head[2] > 0x60:
         return False
-    letters = string.ascii_uppercase.encode()
-    explicit = head[4] in letters and head[5] in letters
+    explicit = head[4:6].isalpha() and head[4:6].isupper()
     return explicit or (head[6:8] == b"\0\0" and head[5] == 0)
 
 
@@ -266,22 +249,17 @@ def sniff(path: Path, where: str) -> Kind:
     An archive counts as such only if its name does not say otherwise: a ``.docx`` is a zip, too.
     """
     with open_regular(path, where) as (handle, size):
-        if size == 0:
-            return Kind.EMPTY
         try:
             head = handle.read(HEAD_BYTES)
-            if head.startswith(GZIP):
+            packed = head.startswith(GZIP)
+            if packed:
                 handle.seek(0)
                 head = bytes(GzipStream(handle).read(HEAD_BYTES))
-                kind = recognise(head, len(head))
-                if kind not in (Kind.NIFTI, Kind.UNKNOWN, *_CONVERTERS):
-                    kind = (
-                        Kind.ARCHIVE
-                    )  # a tar, or a single file of a kind that is only read unpacked
-            else:
-                kind = recognise(head, size)
         except (DamagedGzipError, OSError):
-            return Kind.UNKNOWN
+            return Kind.UNKNOWN if size else Kind.EMPTY
+    kind = recognise(head, len(head) if packed else size) if size else Kind.EMPTY
+    if packed and kind not in (Kind.NIFTI, Kind.UNKNOWN, *_CONVERTERS):
+        kind = Kind.ARCHIVE  # a tar, or a single file of a kind that is only read unpacked
     return Kind.UNKNOWN if kind in ARCHIVES and not _may_be_archive(path.name) else kind
 
 
@@ -292,9 +270,9 @@ def is_zip(path: Path) -> bool:
             head = handle.read(HEAD_BYTES)
             if head.startswith(_PROGRAMS):
                 return zipfile.is_zipfile(handle)
-            return recognise(head, size) is Kind.ZIP and _may_be_archive(path.name)
     except (GliosightError, OSError):
         return False
+    return recognise(head, size) is Kind.ZIP and _may_be_archive(path.name)
 
 
 def _may_be_archive(name: str) -> bool:
@@ -304,7 +282,6 @@ def _may_be_archive(name: str) -> bool:
 def input_file(path: Path, root: Path) -> InputFile | None:
     """The file if it is of a known kind, or if its name promises so; ``None`` for any other."""
     where = relative(path, root)
-    promised = _promised(path.name)
     error: GliosightError
     try:
         kind = sniff(path, where)
@@ -314,15 +291,14 @@ def input_file(path: Path, root: Path) -> InputFile | None:
         if kind not in (Kind.UNKNOWN, Kind.EMPTY, *STAND_INS):
             return InputFile(path, kind, where)
         error = _mislabelled(path.name, kind, where)
+    promised = _promised(path.name)
     return None if promised is None else InputFile(path, promised, where, error)
 
 
 def named_file(path: Path) -> InputFile:
     """A file that the user named, of a kind that is read; of a NIfTI pair, the header.
 
-    Raises
-    ------
-    NothingReadableError, DamagedInputError, UnsupportedInputError
+    Raises `NothingReadableError`, `DamagedInputError` or `UnsupportedInputError` for any other.
     """
     where = folder_name(path)
     kind = sniff(path, where)
@@ -335,17 +311,13 @@ def named_file(path: Path) -> InputFile:
     if any(kind in kinds for kinds in READ):
         return InputFile(path, kind, where)
     headless = (known for suffix, known in _HEADLESS.items() if path.name.lower().endswith(suffix))
-    for refused in (kind, *headless):
-        if (error := not_read(refused, where)) is not None:
-            raise error
+    for error in filter(None, (not_read(refused, where) for refused in (kind, *headless))):
+        raise error
     if _promised(path.name) is not None:
         raise _mislabelled(path.name, kind, where)
     # Text without an image's name need not stand in the place of one: it may be any JSON or XML file.
-    what = "not an image of a known kind"
-    if kind is Kind.EMPTY:
-        what = "the file is empty"
-    elif kind in (Kind.GIT_LFS, Kind.GIT_ANNEX):
-        what = STAND_INS[kind][0]
+    what = "the file is empty" if kind is Kind.EMPTY else "not an image of a known kind"
+    what = STAND_INS[kind][0] if kind in (Kind.GIT_LFS, Kind.GIT_ANNEX) else what
     remedy = f"give a {LOOKED_FOR} file, or a folder of them"
     raise NothingReadableError(what, where=where, remedy=remedy)
 
@@ -361,7 +333,7 @@ def not_read(kind: Kind, where: str) -> UnsupportedInputError | None:
 def _promised(name: str) -> Kind | None:
     """The kind that a suffix promises; ``None`` where it promises none that is read."""
     lower = name.lower()
-    return next((kind for suffix, kind in _PROMISES.items() if lower.endswith(suffix)), None)
+    return next((kind for kind, suffixes in _PROMISES.items() if lower.endswith(suffixes)), None)
 
 
 def _mislabelled(name: str, kind: Kind, where: str) -> DamagedInputError:

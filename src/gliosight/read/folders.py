@@ -10,17 +10,16 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
+from gliosight.analysis import Progress
 from gliosight.errors import (
     DamagedInputError,
     GliosightError,
     NothingReadableError,
-    UnsupportedInputError,
 )
 from gliosight.read.detect import (
     ARCHIVES,
@@ -31,13 +30,12 @@ from gliosight.read.detect import (
     Kind,
     folder_name,
     input_file,
-    is_zip,
     not_read,
     relative,
     suffix_of,
 )
 from gliosight.read.flags import flag
-from gliosight.read.limits import Budget, Limits, cannot_read
+from gliosight.read.limits import Budget, cannot_read
 from gliosight.read.naming import (
     group_by_flair,
     is_derived_folder,
@@ -55,8 +53,6 @@ from gliosight.read.naming import (
 )
 from gliosight.study import Flag, MrSequence
 
-# Called with how many DICOM headers are read, of how many.
-HeaderProgress = Callable[[int, int], None]
 # Suffixes counted, and studies named, in a message before it breaks off.
 NAMED = 6
 _DIGITS = re.compile(r"[0-9]+")
@@ -89,46 +85,30 @@ def is_result(folder: Path) -> bool:
 def holds_result(folder: Path) -> bool:
     """As `is_result`, whatever the folder is called."""
     try:
-        return (folder / "result.json").is_file() and (folder / "report.html").is_file()
+        return all((folder / name).is_file() for name in ("result.json", "report.html"))
     except OSError:  # no permission: not ours, then
         return False
 
 
 @dataclass(frozen=True)
 class Folder:
-    """One folder, without what lies in its subfolders.
-
-    Parameters
-    ----------
-    path : Path
-    files : tuple of InputFile
-        Of every recognised kind, and bad ones, masks left out, in natural order of their names.
-    subfolders : tuple of Path
-    seen : Counter of str
-        What there was, by suffix or in words.
-    error : GliosightError, optional
-        Why the folder cannot be listed.
-    mask_folders : tuple of str
-        Subfolders that were skipped: masks, previews or what was computed of the images beside them.
-    number : int
-        Its place in the order in which `walk` visits folders.
-    """
+    """One folder, without what lies in its subfolders."""
 
     path: Path
+    # Of every recognised kind, and bad ones, masks left out, in natural order of their names.
     files: tuple[InputFile, ...] = ()
     subfolders: tuple[Path, ...] = ()
-    seen: Counter[str] = field(default_factory=Counter)
-    error: GliosightError | None = None
+    seen: Counter[str] = field(default_factory=Counter)  # what there was, by suffix or in words
+    error: GliosightError | None = None  # why it cannot be listed
+    # Subfolders that were skipped: masks, previews or what was computed of the images beside them.
     mask_folders: tuple[str, ...] = ()
-    number: int = 0
+    number: int = 0  # its place in the order in which `walk` visits folders
 
     @cached_property
     def readable(self) -> tuple[InputFile, ...]:
         """The files a study would be made of: NIfTI before DICOM before slices, never mixed."""
-        for kinds in READ:
-            if files := tuple(file for file in self.files if file.kind in kinds):
-                return files
-        return ()
+        by_kind = (tuple(file for file in self.files if file.kind in kinds) for kinds in READ)
+        return next(filter(None, by_kind), ())
 
     @property
     def is_visit(self) -> bool:
@@ -145,10 +125,7 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
 
     FIFOs, devices, sockets and broken links are counted and never opened; hidden files (and the
     ``._`` companions that macOS leaves) are skipped. Places in messages are relative to ``root``.
-
-    Raises
-    ------
-    NothingReadableError, LimitExceededError
+    Raises `NothingReadableError` or `LimitExceededError`.
     """
     files: list[InputFile] = []
     subfolders: list[Path] = []
@@ -173,13 +150,19 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
             seen[f"{suffix_of(name)} masks"] += 1
         else:
             seen[suffix_of(name)] += 1
-            if name in sidecars:
-                continue
-            if (file := input_file(path, root)) is not None:
-                files.append(file)
-            else:
-                unknown.append(path)
-    files += _cut_off(unknown, files, root)
+            if name not in sidecars:
+                file = input_file(path, root)
+                files += [file] if file else []
+                unknown += [] if file else [path]
+    # Unknown files called like the DICOM files beside them are slices that were cut off.
+    patterns = {_DIGITS.sub("#", file.path.name) for file in files if file.kind is Kind.DICOM}
+    for path in unknown:
+        pattern, where = _DIGITS.sub("#", path.name), relative(path, root)
+        if pattern in patterns and pattern != path.name:
+            what = "named like the DICOM files beside it, but its content is not DICOM, or it is cut off"
+            remedy = "copy or export the file again, or take it out of the folder"
+            error = DamagedInputError(what, where=where, remedy=remedy)
+            files.append(InputFile(path, Kind.DICOM, where, error))
     return Folder(folder, tuple(files), tuple(subfolders), seen)
 
 
@@ -194,21 +177,6 @@ def _names(folder: Path, where: str, budget: Budget) -> list[str]:
     except OSError as error:
         raise cannot_read(error, where) from error
     return sorted(names, key=natural_key)
-
-
-def _cut_off(unknown: list[Path], files: list[InputFile], root: Path) -> Iterator[InputFile]:
-    """Unknown files called like the DICOM files beside them: slices that were cut off."""
-    patterns = {_DIGITS.sub("#", file.path.name) for file in files if file.kind is Kind.DICOM}
-    for path in unknown:
-        pattern = _DIGITS.sub("#", path.name)
-        if pattern in patterns and pattern != path.name:
-            where = relative(path, root)
-            error = DamagedInputError(
-                "named like the DICOM files beside it, but its content is not DICOM, or it is cut off",
-                where=where,
-                remedy="copy or export the file again, or take it out of the folder",
-            )
-            yield InputFile(path, Kind.DICOM, where, error)
 
 
 def walk(root: Path, budget: Budget) -> tuple[Folder, ...]:
@@ -241,17 +209,12 @@ def walk(root: Path, budget: Budget) -> tuple[Folder, ...]:
         budget.check_members(listed, relative(root, root))
         inside, masks = _worth_entering(folder)
         entered = [subfolder for subfolder in inside if not _leads_away(subfolder, root)]
-        skipped = {
-            "folders of masks": len(masks),
-            "links to other places": len(inside) - len(entered),
-        }
-        folder = replace(
-            folder,
-            seen=folder.seen + Counter(skipped),
-            mask_folders=tuple(mask.name for mask in masks),
-            number=len(folders),
+        away = len(inside) - len(entered)
+        seen = folder.seen + Counter(
+            {"folders of masks": len(masks), "links to other places": away}
         )
-        folders.append(folder)
+        skipped = tuple(mask.name for mask in masks)
+        folders.append(replace(folder, seen=seen, mask_folders=skipped, number=len(folders)))
         waiting += reversed(entered)
     return tuple(folders)
 
@@ -288,40 +251,37 @@ def nothing_in(root: Path, folders: Iterable[Folder]) -> GliosightError:
     """The error for a folder without anything that is read."""
     seen: Counter[str] = Counter()
     for folder in folders:
-        for file in folder.files:
-            if (error := not_read(file.kind, file.where)) is not None:
-                return error
         seen += folder.seen
+        for error in filter(None, (not_read(file.kind, file.where) for file in folder.files)):
+            return error
     what, remedy = "the folder is empty", f"give a folder with {LOOKED_FOR} files"
     if seen:
         counts = [
             f"{count} {_PLURAL.sub('', name) if count == 1 else name}"
-            for name, count in seen.most_common(NAMED)
+            for name, count in seen.most_common()
         ]
-        more = ", ..." if len(seen) > NAMED else ""
-        what = f"no {LOOKED_FOR} image there, only {', '.join(counts)}{more}"
+        what = f"no {LOOKED_FOR} image there, only {listed(counts)}"
         remedy = "check the path; masks are not read as images"
     return NothingReadableError(what, where=folder_name(root), remedy=remedy)
 
 
 class FileGroup(NamedTuple):
-    """Files that belong together by their names.
+    """Files that belong together by their names."""
 
-    ``title`` is what the names share, and may be empty; ``doubtful`` are T1 and T1C that may belong to this
-    study or to another; ``error`` is what is wrong with one of the files.
-    """
-
-    title: str
+    title: str  # what the names share; may be empty
     files: tuple[InputFile, ...]
-    doubtful: tuple[InputFile, ...] = ()
-    error: GliosightError | None = None
+    doubtful: tuple[InputFile, ...] = ()  # T1 and T1C that may belong to this study or to another
+    error: GliosightError | None = None  # what is wrong with one of the files
 
 
 def titled(groups: list[FileGroup]) -> list[FileGroup]:
     """The same, each of several with a title, and one alone without."""
-    if len(groups) < 2:
-        return [group._replace(title="") for group in groups]
-    return [group._replace(title=group.title or stem(group.files[0].path.name)) for group in groups]
+    return [
+        group._replace(
+            title=(group.title or stem(group.files[0].path.name)) if len(groups) > 1 else ""
+        )
+        for group in groups
+    ]
 
 
 def slice_groups(files: Iterable[InputFile]) -> list[FileGroup]:
@@ -354,10 +314,9 @@ def flair_groups(files: Iterable[InputFile]) -> list[FileGroup]:
             name = f"_{name}"
         by_name[name] = file
     shown = {name: (file.shown.kind, file.shown.series_number) for name, file in by_name.items()}
+    file_of = by_name.__getitem__
     return [
-        FileGroup(
-            title, tuple(by_name[name] for name in own), tuple(by_name[name] for name in doubtful)
-        )
+        FileGroup(title, tuple(map(file_of, own)), tuple(map(file_of, doubtful)))
         for title, own, doubtful in group_by_flair(shown)
     ]
 
@@ -372,7 +331,7 @@ class Tree:
     root: Path
     budget: Budget
     ceiling: Path | None = None
-    progress: HeaderProgress | None = None
+    progress: Progress | None = None
     folders: tuple[Folder, ...] = ()
 
     def holding(self, *kinds: Kind) -> list[Folder]:
@@ -407,23 +366,22 @@ class Tree:
         path = Path(os.path.abspath(folder))  # noqa: PTH100
         return (path.relative_to(self.ceiling) if self.ceiling is not None else path).parts
 
-    @cached_property
-    def _mask_folders(self) -> dict[Path, tuple[str, ...]]:
-        return {folder.path: folder.mask_folders for folder in self.folders}
-
     def ignored(self, home: Path, parts: list[Folder]) -> tuple[Flag, ...]:
         """The flags for what lies beside a study's files and is not read."""
         paths = dict.fromkeys([home, *(folder.path for folder in parts), home.parent])
         masks = [name for path in paths for name in self._mask_folders.get(path, ())]
         files = [file for folder in parts for file in folder.files]
         damaged = [file.where for file in files if file.error is not None and file.is_other_image]
+        kinds = "Folders of masks, previews or derivatives beside the images"
         return (
             *files_ignored("Other images in the folder", other_images(parts)),
-            *files_ignored(
-                "Folders of masks, previews or derivatives beside the images", ", ".join(masks)
-            ),
+            *files_ignored(kinds, ", ".join(masks)),
             *files_ignored("Damaged files of other sequences", listed(damaged)),
         )
+
+    @cached_property
+    def _mask_folders(self) -> dict[Path, tuple[str, ...]]:
+        return {folder.path: folder.mask_folders for folder in self.folders}
 
     def foreign(self) -> Iterator[tuple[Folder, GliosightError]]:
         """The folders that hold images of formats that are not read, and no study."""
@@ -462,11 +420,12 @@ def studies_of(
         groups = []
     elif len(groups) < 2:
         return [FileGroup("", tuple(files), error=next(iter(costly.values()), None))], []
+    grouped = {file.path for group in groups for file in group.files}
+    stray = [file for file in bad if not file.is_unused]
+    stray = [file for file in stray if file.path not in grouped or file.path not in costly]
     for index, group in enumerate(groups):
-        errors = [costly[file.path] for file in group.files if file.path in costly]
-        groups[index] = group._replace(error=next(iter(errors), None))
-    grouped = {file.path for group in groups for file in group.files if file.path in costly}
-    stray = [file for file in bad if not file.is_unused and file.path not in grouped]
+        errors = (costly[file.path] for file in group.files if file.path in costly)
+        groups[index] = group._replace(error=next(errors, None))
     return groups, stray
 
 
@@ -485,50 +444,11 @@ def files_ignored(what: str, names: str) -> tuple[Flag, ...]:
     return (flag("FILES_IGNORED", f"{what} were not read: {names}."),) if names else ()
 
 
+def left_out_flag(sequence: MrSequence, reason: str) -> Flag:
+    """The flag for T1 or T1C whose slices do not fit those of FLAIR."""
+    return flag(f"{sequence.value}_LEFT_OUT", f"{sequence.value} is left out: {reason}.")
+
+
 def listed(names: list[str]) -> str:
     """Names for a message."""
     return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-
-
-@dataclass(frozen=True)
-class Opened:
-    """What a path leads to once it is unpacked: the path itself, or the folder that a zip was unpacked into.
-
-    ``archive`` is the zip, ``inner`` names the archives in it, which stay packed.
-    """
-
-    path: Path
-    flags: tuple[Flag, ...] = ()
-    archive: Path | None = None
-    inner: str = ""
-
-    def explained(self, error: GliosightError) -> GliosightError:
-        """An error in what was unpacked: named after the archive, with what was not unpacked of it."""
-        if not self.archive:
-            return error
-        where = self.archive.name if error.where == self.path.name else error.where
-        if not self.flags or not isinstance(error, NothingReadableError):
-            return type(error)(error.what, where=where, remedy=error.remedy)
-        skipped = self.flags[0].message.rstrip(".")
-        what = f"{error.what}; {skipped[0].lower()}{skipped[1:]}"
-        if not self.inner:
-            return NothingReadableError(what, where=where, remedy=error.remedy)
-        return UnsupportedInputError(
-            what, where=where, remedy=f"unpack the zip, then give the archive in it, {self.inner}"
-        )
-
-
-@contextmanager
-def opened(path: Path, limits: Limits) -> Iterator[Opened]:
-    """Unpack a zip for as long as its studies are read, see `unzipped`; any other path stays as it is."""
-    if not is_zip(path):
-        yield Opened(path)
-        return
-    from gliosight.read.zipped import unzipped
-
-    with unzipped(path, Budget(limits)) as inside:
-        flags: tuple[Flag, ...] = ()
-        if inside.skipped:
-            message = f"Members of the zip were not unpacked: {', '.join(inside.skipped)}."
-            flags = (flag("MEMBERS_SKIPPED", message),)
-        yield Opened(inside.folder, flags, path, inside.inner)

@@ -66,21 +66,22 @@ def read_study(
     sources = _by_sequence(source)
     kinds = sorted({_kind(name, value) for name, value in sources.items()})
     if len(kinds) > 1:
-        raise UsageError(
-            f"the sequences are given as {' and '.join(kinds)}", remedy="give all as one kind"
-        )
+        what = f"the sequences are given as {' and '.join(kinds)}"
+        raise UsageError(what, remedy="give all as one kind")
     if affine is not None and kinds != ["arrays"]:
         raise UsageError(f"an affine is given with {kinds[0]}", remedy="give it with arrays only")
     if kinds == ["images"]:
         from gliosight.read.nifti import from_images
 
         return from_images(sources, limits=limits)
-    flair, t1, t1c = sources[MrSequence.FLAIR], *map(sources.get, (MrSequence.T1, MrSequence.T1C))
+    three: list[Any] = [sources.get(name) for name in MrSequence]
+    flair, t1, t1c = three
     if kinds == ["arrays"]:
         return from_arrays(flair, t1, t1c, affine=affine, limits=limits)
-    if not isinstance(source, Mapping):
-        return read(Request(Path(flair), limits=limits))
-    return read(Request(None, Path(flair), t1 and Path(t1), t1c and Path(t1c), limits=limits))
+    flair, t1, t1c = (path and Path(path) for path in three)
+    if isinstance(source, Mapping):
+        return read(Request(None, flair, t1, t1c, limits=limits))
+    return read(Request(flair, limits=limits))
 
 
 @functools.cache
@@ -89,10 +90,8 @@ def _load_readers() -> None:
 
     A child that is forked while another thread imports a module could never import it.
     """
-    readers = (
-        module.name for module in pkgutil.walk_packages(gliosight.read.__path__, "gliosight.read.")
-    )
-    for name in (*readers, "encodings.ascii", "encodings.cp437"):
+    readers = pkgutil.walk_packages(gliosight.read.__path__, "gliosight.read.")
+    for name in (*(reader.name for reader in readers), "encodings.ascii", "encodings.cp437"):
         import_module(name)
 
 
@@ -104,13 +103,10 @@ def _by_sequence(source: Any) -> dict[MrSequence, Any]:
         name = key.value if isinstance(key, MrSequence) else str(key).upper()
         if value is not None and name in names:
             raise UsageError(f"{name} is given twice", remedy="give each sequence once")
-        if value is not None:
-            names[name] = value
+        names |= {} if value is None else {name: value}
     if not {"FLAIR"} <= names.keys() <= {sequence.value for sequence in MrSequence}:
-        raise UsageError(
-            f"a study of {', '.join(sorted(names)) or 'nothing'}",
-            remedy="name the sequences FLAIR, and T1 and T1C where there are",
-        )
+        what = f"a study of {', '.join(sorted(names)) or 'nothing'}"
+        raise UsageError(what, remedy="name the sequences FLAIR, and T1 and T1C where there are")
     return {MrSequence(name): value for name, value in names.items()}
 
 
@@ -124,7 +120,5 @@ def _kind(name: MrSequence, source: Any) -> str:
         return "images"
     if hasattr(source, "__array__"):
         return "arrays"
-    raise UsageError(
-        f"{name.value} is a {type(source).__name__}",
-        remedy="give a path, a numpy array, or an image of nibabel or SimpleITK",
-    )
+    remedy = "give a path, a numpy array, or an image of nibabel or SimpleITK"
+    raise UsageError(f"{name.value} is a {type(source).__name__}", remedy=remedy)

@@ -25,6 +25,7 @@ from gliosight.read.candidates import (
 )
 from gliosight.read.checks import few_values, is_constant, is_labels
 from gliosight.read.detect import InputFile
+from gliosight.read.folders import left_out_flag
 from gliosight.read.limits import Budget, Limits
 from gliosight.read.naming import is_mask
 from gliosight.read.nifti_file import place, read_nifti_header
@@ -41,76 +42,40 @@ DIGITS = 4
 # Modes of Pillow with one channel; a palette may hold colours.
 _GREY = frozenset({"1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L", "I;16N"})
 _DEPTH_TAGS = (258, 339)  # BitsPerSample and SampleFormat
-_PLANES = ("sagittal", "coronal", "axial")
 
 
 @dataclass(frozen=True)
 class SeenSeries:
-    """One series, or one file.
+    """One series, or one file."""
 
-    Parameters
-    ----------
-    name, shows, stored : str
-        What people call it (``series 5, echo 2``, or a file's name); what it is (``FLAIR``, ``localizer``);
-        its transfer syntax, or the file's kind.
-    uid : str or None
-        SeriesInstanceUID; ``None`` for files.
-    description : str
-        The header's own words, which prove nothing.
-    confidence : {"certain", "likely", "guess"} or None
-    rule, why : str
-        The rule that decided, and the values it went by.
-    shape, spacing_mm : tuple or None
-        Of slices, rows and columns.
-    plane : str or None
-    taken_as : str or None
-        The sequence an analysis would take it for.
-    problem : str
-        Why it cannot be analysed; empty if it can.
-    flags : tuple of Flag
-    """
-
-    name: str
-    shows: str
-    stored: str
-    uid: str | None = None
-    description: str = ""
-    confidence: str | None = None
-    rule: str = ""
-    why: str = ""
-    shape: tuple[int, int, int] | None = None
+    name: str  # what people call it: "series 5, echo 2", or a file's name
+    shows: str  # "FLAIR", "localizer"
+    stored: str  # its transfer syntax, or the file's kind
+    uid: str | None = None  # SeriesInstanceUID; None for files
+    description: str = ""  # the header's own words, which prove nothing
+    confidence: str | None = None  # "certain", "likely" or "guess"
+    rule: str = ""  # the rule that decided
+    why: str = ""  # the values it went by
+    shape: tuple[int, int, int] | None = None  # slices, rows, columns
     spacing_mm: tuple[float, float, float] | None = None
     plane: str | None = None
-    taken_as: str | None = None
-    problem: str = ""
+    taken_as: str | None = None  # the sequence an analysis would take it for
+    problem: str = ""  # why it cannot be analysed; empty if it can
     flags: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """One study as it would be read.
+    """One study as it would be read."""
 
-    Parameters
-    ----------
-    study : str
-        Its id, or the way to it.
-    kind : {"dicom", "nifti", "slices", "unknown"}
-    folder : str
-        DICOM: the deepest folder that holds all its files, below the path that was given.
-    series : tuple of SeenSeries
-    reasons : dict of str to str
-        Why a series was taken, by sequence.
-    error : GliosightError or None
-        What an analysis would end with.
-    flags : tuple of Flag
-    """
-
-    study: str
-    kind: str
-    folder: str = ""
+    study: str  # its id, or the way to it
+    kind: str  # that of the candidate
+    folder: str = (
+        ""  # DICOM: the deepest folder that holds all its files, below the path that was given
+    )
     series: tuple[SeenSeries, ...] = ()
-    reasons: dict[str, str] = field(default_factory=dict)
-    error: GliosightError | None = None
+    reasons: dict[str, str] = field(default_factory=dict)  # why a series was taken, by sequence
+    error: GliosightError | None = None  # what an analysis would end with
     flags: tuple[Flag, ...] = ()
 
 
@@ -138,24 +103,21 @@ def describe(candidate: Candidate, limits: Limits, *, pixels: bool) -> Inspectio
 
 
 def _of_nifti(candidate: NiftiCandidate, seen: Inspection) -> Inspection:
-    rows = [_nifti(file) for file in candidate.files]
     try:
         taken, flags, _ = candidate.assign()
     except GliosightError as error:
-        return replace(seen, series=tuple(rows), error=candidate.error or error)
+        rows = tuple(_nifti(file, None) for file in candidate.files)
+        return replace(seen, series=rows, error=candidate.error or error)
     names = {file.path: name.value for name, file in taken.items()}
     return replace(
         seen,
-        series=tuple(
-            replace(row, taken_as=names.get(file.path))
-            for row, file in zip(rows, candidate.files, strict=True)
-        ),
+        series=tuple(_nifti(file, names.get(file.path)) for file in candidate.files),
         reasons={name.value: f"{file.path.name}, {file.shown.why}" for name, file in taken.items()},
         flags=(*candidate.flags, *flags),
     )
 
 
-def _nifti(file: InputFile) -> SeenSeries:
+def _nifti(file: InputFile, taken_as: str | None) -> SeenSeries:
     shown = file.shown
     row = SeenSeries(
         name=file.path.name,
@@ -164,6 +126,7 @@ def _nifti(file: InputFile) -> SeenSeries:
         confidence=shown.confidence,
         rule=shown.rule,
         why="" if shown.basis == "nothing" else shown.why,
+        taken_as=taken_as,
     )
     try:
         if file.error is not None:
@@ -172,41 +135,36 @@ def _nifti(file: InputFile) -> SeenSeries:
         _, geometry, flags = place(header, file.path.name)
     except GliosightError as error:
         return replace(row, problem=error.what)
-    return replace(
-        row,
-        shape=header.shape[::-1],
-        spacing_mm=_spacing(geometry),
-        plane=plane_of(geometry),
-        flags=flags,
-    )
+    placed = replace(row, spacing_mm=_spacing(geometry), plane=plane_of(geometry), flags=flags)
+    return replace(placed, shape=header.shape[::-1])
 
 
 def _of_slices(candidate: SlicesCandidate, seen: Inspection) -> Inspection:
     """Clashes in names and headers are found without reading pixels."""
-    from gliosight.read.slices import left_out_flag, unlike_flair, unlike_names
+    from gliosight.read.slices import unlike_flair, unlike_names
 
-    rows = {name: _slices(files, name) for name, files in candidate.files.items()}
+    rows: list[SeenSeries] = []
     error, flags = candidate.error, list(candidate.flags)
     flair = candidate.files[MrSequence.FLAIR]
-    for name, files in candidate.files.items():
-        reason = unlike_names(files, flair)
+    for name, files in candidate.files.items():  # FLAIR first
+        row, reason = _slices(files, name), unlike_names(files, flair)
         clash = None if reason else _clash(files, flair=name is MrSequence.FLAIR)
         error = error or clash
         if isinstance(clash, UnsupportedInputError):
-            rows[name] = replace(rows[name], taken_as=None, problem=clash.what)
-        shape, flair_shape = rows[name].shape, rows[MrSequence.FLAIR].shape
-        if not reason and shape and flair_shape:
-            reason = unlike_flair(shape, flair_shape)
+            row = replace(row, taken_as=None, problem=clash.what)
+        flair_shape = rows[0].shape if rows else None
+        if not reason and row.shape and flair_shape:
+            reason = unlike_flair(row.shape, flair_shape)
         if reason:
-            rows[name] = replace(rows[name], taken_as=None, problem=reason)
+            row = replace(row, taken_as=None, problem=reason)
             flags.append(left_out_flag(name, reason))
-    return replace(seen, series=tuple(rows.values()), error=error, flags=tuple(flags))
+        rows.append(row)
+    return replace(seen, series=tuple(rows), error=error, flags=tuple(flags))
 
 
 def _slices(files: Sequence[InputFile], sequence: MrSequence) -> SeenSeries:
     first, last = files[0], files[-1]
-    header = _header(first)
-    several = len(files) > 1
+    header, several = _header(first), len(files) > 1
     channels = "one channel is FLAIR; three are T1, FLAIR, T1C"
     return SeenSeries(
         name=f"{first.path.name} to {last.path.name}" if several else first.path.name,
@@ -243,12 +201,12 @@ def _clash(files: Sequence[InputFile], *, flair: bool) -> GliosightError | None:
 
 
 class _Header(NamedTuple):
-    """What the header of a picture says; ``depth`` is empty where it does not say it plainly."""
+    """What the header of a picture says."""
 
     pages: int
     size: tuple[int, int]
     colour: bool
-    depth: str
+    depth: str  # empty where it is not said plainly
 
 
 def _header(file: InputFile) -> _Header | None:
@@ -275,13 +233,14 @@ def _of_dicom(
     from gliosight.read.dicom.study import frames_digest
 
     study = candidate.study
-    flags = (*candidate.flags, *study.flags)
-    seen = Inspection(candidate.title, "dicom", candidate.source, error=study.problem, flags=flags)
+    flags, error = (*candidate.flags, *study.flags), study.problem
+    reasons: dict[str, str] = {}
     taken: dict[str, str] = {}  # sequences by the digest of the frames taken for them
+    all_flags = flags
     try:
         choice = choose(study.series)
-    except GliosightError as error:
-        seen = replace(seen, error=study.problem or error)
+    except GliosightError as refused:
+        error = error or refused
     else:
         joined = [
             replace(note, message=f"{name.value}: {note.message}")
@@ -290,24 +249,25 @@ def _of_dicom(
             if note.code == "SERIES_JOINED"
         ]
         reasons = {name.value: why for name, why in choice.reasons.items()}
-        seen = replace(seen, reasons=reasons, flags=(*flags, *joined, *choice.flags))
+        all_flags = (*flags, *joined, *choice.flags)
         taken = {frames_digest(series): name.value for name, series in choice.chosen.items()}
-    if decoder is not None and seen.error is None:
+    if decoder is not None and error is None:
         # Pixels may overrule headers: a stored mask is skipped, a T1C that does not enhance left out.
         try:
             read = candidate.read(Options(limits))
-        except GliosightError as error:
-            seen, taken = replace(seen, error=error, reasons={}, flags=flags), {}
+        except GliosightError as refused:
+            error, taken, reasons, all_flags = refused, {}, {}, flags
         else:
-            used = read.source.series
+            used, all_flags = read.source.series, read.flags
             reasons = {name.value: series.why for name, series in used.items()}
-            seen = replace(seen, reasons=reasons, flags=read.flags)
             taken = {series.frames_digest: name.value for name, series in used.items()}
-    by_number = sorted(study.series, key=lambda series: (series.number is None, series.number or 0))
-    rows = [
-        _series(series, taken.get(frames_digest(series)), limits, decoder) for series in by_number
-    ]
-    return replace(seen, series=tuple(rows))
+    rows = tuple(
+        _series(series, taken.get(frames_digest(series)), limits, decoder)
+        for series in sorted(study.series, key=lambda each: (each.number is None, each.number or 0))
+    )
+    return Inspection(
+        candidate.title, "dicom", candidate.source, rows, reasons, error=error, flags=all_flags
+    )
 
 
 def _series(
@@ -332,14 +292,15 @@ def _series(
                 problem = f"its pixels hold {few_values(values)} only: a mask"
             elif is_constant(values):
                 problem = "its pixels are all the same"
+    identified = series.identified
     return SeenSeries(
         name=f"{number}, {series.part}" if series.part else number,
         uid=series.uid,
         description=series.description,
-        shows=series.identified.kind,
-        confidence=series.identified.confidence,
-        rule=series.identified.rule,
-        why=series.identified.why,
+        shows=identified.kind,
+        confidence=identified.confidence,
+        rule=identified.rule,
+        why=identified.why,
         shape=series.shape,
         spacing_mm=_spacing(series.geometry),
         plane=plane_of(series.geometry),
@@ -353,8 +314,8 @@ def _series(
 def _spacing(geometry: Geometry | None) -> tuple[float, float, float] | None:
     if geometry is None or geometry.slice_spacing is None:
         return None
-    rows, columns = geometry.spacing
-    return round(geometry.slice_spacing, DIGITS), round(rows, DIGITS), round(columns, DIGITS)
+    slices, (rows, columns) = geometry.slice_spacing, geometry.spacing
+    return round(slices, DIGITS), round(rows, DIGITS), round(columns, DIGITS)
 
 
 def plane_of(geometry: Geometry | None) -> str | None:
@@ -362,7 +323,7 @@ def plane_of(geometry: Geometry | None) -> str | None:
     if geometry is None:
         return None
     normal = np.abs(geometry.normal)
-    plane = _PLANES[int(normal.argmax())]
+    plane = ("sagittal", "coronal", "axial")[int(normal.argmax())]
     return plane if normal.max() >= STRAIGHT else f"oblique {plane}"
 
 
@@ -373,9 +334,8 @@ def grouped(series: Iterable[SeenSeries]) -> list[SeenSeries]:
     """
 
     def likeness(row: SeenSeries) -> tuple[object, ...]:
-        uid = row.uid or row.name.partition(",")[0]
         own_name = row.name if row.taken_as or row.uid is None else ""
-        return uid, row.shows, row.shape, row.why, row.problem, own_name
+        return row.uid or own_name, row.shows, row.shape, row.why, row.problem, own_name
 
     rows = []
     for _, alike in groupby(series, key=likeness):
@@ -384,10 +344,8 @@ def grouped(series: Iterable[SeenSeries]) -> list[SeenSeries]:
             name, _, part = first.name.partition(", ")
             last = others[-1].name.partition(", ")[2]
             planes = {row.plane for row in (first, *others)}
-            first = replace(
-                first,
-                name=f"{name}, {1 + len(others)} parts: {part}, ..., {last}",
-                plane=first.plane if len(planes) == 1 else "several planes",
-            )
+            name = f"{name}, {1 + len(others)} parts: {part}, ..., {last}"
+            plane = first.plane if len(planes) == 1 else "several planes"
+            first = replace(first, name=name, plane=plane)
         rows.append(first)
     return rows

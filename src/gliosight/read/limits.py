@@ -27,31 +27,21 @@ RAISE_IN_PYTHON = "give read_study larger limits, gliosight.read.Limits(decoded_
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one study's input.
+    """Bounds of one study's input."""
 
-    Parameters
-    ----------
-    decoded_bytes : int
-        All pixels of the study, as they stand in memory after decoding; at least four bytes each.
-    members : int
-        Files and folders in one folder, pages in one file.
-    ratio : float
-        Decoded over stored bytes of what is packed; only looked at beyond 64 MiB decoded, since
-        blank images pack well.
-    """
-
+    # All pixels of the study, as they stand in memory after decoding; at least four bytes each.
     decoded_bytes: int = 2 * 1024**3
-    members: int = 20_000
+    members: int = 20_000  # files and folders in one folder, pages in one file
+    # Decoded over stored bytes of what is packed; only looked at beyond 64 MiB decoded, since blank images
+    # pack well.
     ratio: float = 200.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             number = isinstance(value, float | int if name == "ratio" else int)
             if not number or isinstance(value, bool) or not value > 0:  # NaN neither
-                raise UsageError(
-                    f"the limit {name} is {value!r}",
-                    remedy="give a positive number" + (", a whole one" if name != "ratio" else ""),
-                )
+                remedy = "give a positive number" + (", a whole one" if name != "ratio" else "")
+                raise UsageError(f"the limit {name} is {value!r}", remedy=remedy)
 
 
 DEFAULT_LIMITS = Limits()
@@ -66,22 +56,11 @@ class Budget:
         self._decoded = 0
 
     def take(self, decoded: int, where: str, *, packed: int | None, pixels: int = 0) -> None:
-        """Ask for ``decoded`` bytes before allocating them.
+        """Ask for ``decoded`` bytes before allocating them; raises `LimitExceededError`.
 
-        Parameters
-        ----------
-        decoded : int
-        where : str
-        packed : int or None
-            The stored bytes they come out of; ``None`` where nothing is packed: then fewer bytes
-            than claimed are a file cut short, and no bomb.
-        pixels : int
-            How many pixels these bytes are; each counts at least `LEAST_BYTES_A_PIXEL`.
-
-        Raises
-        ------
-        LimitExceededError
-            The study would hold more than ``decoded_bytes``, or expand more than ``ratio``.
+        ``packed`` are the stored bytes they come out of; ``None`` where nothing is packed: then fewer bytes
+        than claimed are a file cut short, not a bomb. ``pixels`` is how many pixels these bytes are; each
+        counts at least `LEAST_BYTES_A_PIXEL`.
         """
         counted = self._decoded + max(decoded, LEAST_BYTES_A_PIXEL * pixels)
         if counted > self.limits.decoded_bytes:
@@ -93,40 +72,33 @@ class Budget:
 
     def check_ratio(self, decoded: int, where: str, *, packed: int) -> None:
         """Refuse what expands like a bomb; raises `LimitExceededError`."""
-        if decoded > RATIO_FROM and decoded > self.limits.ratio * max(packed, 1):
-            raise LimitExceededError(
-                f"expands {decoded / max(packed, 1):,.0f} times, the limit is "
-                f"{self.limits.ratio:g} times",
-                where=where,
-                remedy="raise it with --max-ratio if the file is to be trusted",
-            )
+        ratio, limit = decoded / max(packed, 1), self.limits.ratio
+        if decoded > RATIO_FROM and ratio > limit:
+            what = f"expands {ratio:,.0f} times, the limit is {limit:g} times"
+            remedy = "raise it with --max-ratio if the file is to be trusted"
+            raise LimitExceededError(what, where=where, remedy=remedy)
 
     def check_members(self, count: int, where: str) -> None:
         """Refuse more files, folders or pages than allowed; raises `LimitExceededError`."""
         if count > self.limits.members:
-            raise LimitExceededError(
-                f"more than {self.limits.members:,} files or pages",
-                where=where,
-                remedy="raise it with --max-members, or split the folder",
-            )
+            what = f"more than {self.limits.members:,} files or pages"
+            remedy = "raise it with --max-members, or split the folder"
+            raise LimitExceededError(what, where=where, remedy=remedy)
 
 
 def too_large(
     what: str, limits: Limits, where: str, remedy: str = RAISE_OPTION
 ) -> LimitExceededError:
     """The error for more bytes than ``limits`` allow; ``what`` says how many there are."""
-    limit = size_in_words(limits.decoded_bytes)
-    return LimitExceededError(f"{what}, the limit is {limit}", where=where, remedy=remedy)
+    what = f"{what}, the limit is {size_in_words(limits.decoded_bytes)}"
+    return LimitExceededError(what, where=where, remedy=remedy)
 
 
 @contextmanager
 def open_regular(path: Path, where: str) -> Iterator[tuple[BinaryIO, int]]:
     """Open a regular file for reading and give it with its size; anything else is never opened.
 
-    Raises
-    ------
-    NothingReadableError
-        Missing, forbidden, or not a regular file.
+    Raises `NothingReadableError` if it is missing, forbidden, or not a regular file.
     """
     try:
         mode = path.stat().st_mode
@@ -168,19 +140,15 @@ def cannot_read(error: Exception, where: str) -> NothingReadableError:
 
 def reason(error: Exception) -> str:
     """What the system says of an error, in lower case."""
-    words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return words.lower()
+    return (getattr(error, "strerror", None) or str(error)).lower()
 
 
 def not_regular(mode: int, where: str) -> NothingReadableError:
     """Say what stands where a file was expected."""
     kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
     kinds |= dict.fromkeys((stat.S_IFCHR, stat.S_IFBLK), "a device")
-    return NothingReadableError(
-        f"{kinds.get(stat.S_IFMT(mode), 'something else')}, not a file",
-        where=where,
-        remedy="give an image file or a folder",
-    )
+    what = f"{kinds.get(stat.S_IFMT(mode), 'something else')}, not a file"
+    return NothingReadableError(what, where=where, remedy="give an image file or a folder")
 
 
 def size_in_words(size: int) -> str:

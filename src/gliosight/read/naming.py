@@ -67,12 +67,7 @@ _T1_MORE = re.compile(r"\b(?:s?[rmw]{1,2}|gd|gad|ce|km|pre|post|ir)t1(?!\d)|\bct
 _T1C_MORE = re.compile(
     r"\bct1\b|t1w?i?\w*(gd|gad\w*|contrast|enh|kontrast|ks)\b|\bt1w?i?c\+?|\bplus c\b"
 )
-_OTHER = re.compile(
-    r"(t2star|t2starw|pd|pdw|dp|dwi|adc|dti|hardi|noddi|fa|md|trace|swi|swan|qsm|bold|fmri|asl|perf|dsc|dce"
-    r"|ktrans|cbf|cbv|epi|ct|pet|t1map|t2map|r1map|mtr|mp2rage|unit1|stir|tirm|dir|psir|ciss|fiesta|mra|mrv"
-    r"|tof|angio|mrs|mrsi|svs|csi|localizer|localiser|scout|loc)"
-)
-# What is computed from an image is no such image; as a first word, short ones are somebody's code.
+# What is computed from an image is not used as one; as a first word, a short word is a patient's code.
 _COMPUTED = re.compile(
     r"(?<!^)\b(?P<map>maps?)\b|(?<!^)\b(?P<projection>mi?n?ip)\b"
     r"|(?P<subtraction>\bsubtr(act\w*)?\b|(?<!^)\bsubs?$|\bt1\w*subs?\b|minus ?(?!none)\w"
@@ -81,23 +76,8 @@ _COMPUTED = re.compile(
     r"|\b(?P<phase>phase|ph|phmag|imaginary|real|fieldmaphz)[a-z]?$"
 )
 COMPUTED = frozenset(_COMPUTED.groupindex)
-_MASK = re.compile(
-    r"(\w*masks?|masken|masques?|msk|voi|\w*segs?|segm\w*|\w*segmentations?|(\w*lesion)?labels?(map)?s?|gts?|groundtruth|truth"
-    r"|rois?\d*|lesions?(map)?|consensus|annot(ation)?s?|contours?|delineations?|parcellations?|predict(ed|ions?)|preds?"
-    r"|heat ?maps?|probmaps?|\+?aparc\w*|\+?aseg\w*|wmparc|wmh|glistrboost|ribbon|pve|[pb]les"
-    r"|[rmsw]*c[1-6][rmsw]*(t1|t2|flair)\w*)"
-)
-# As the last word these are masks, too; before it a group of patients may be called so.
-_PART = re.compile(r"tumou?r|o?edema|ncr|ed|et|ot")
-
-_CONTRAST_WORD = re.compile(
-    r"\+?(ce|cm|c|gd\w*|gad\w*|gbca|km|civ|post(?!op|surg|rt|rad|chemo|tx|treat)\w*|pre|contrast\w*|kontras\w*"
-    r"|enh\w*|inj\w*|mdc|wo?|nativ\w*|prec\w+|pregd|pregad|noncontrast|unenhanced|with(out)?|ohne|mit|none?|minus"
-    r"|bez|sem|zonder|utan|uden|uten|ilman|przed|antes|before|after|prima|dopo|nach|apr[eè]s|avant|sans|senza)\+?"
-)
 # Without a word for the sequence these still say T1 after contrast.
 _STRONG = re.compile(r"\+ ?(c|gd|gad|km)\b|\bc ?\+|\bgad\w*|.\b(gd|km|ce)\b|kontrast|contrast")
-_LETTER = re.compile(r"[ck]m?|wo?")
 # "w" and "wo" contrast: alone the one may be a letter, or "weighted"; before another word they are of that
 # ("with fs").
 _OF_CONTRAST = (
@@ -108,57 +88,74 @@ _WITH = re.compile(rf"\b(with|w(?! ?o\b))\b{_OF_CONTRAST}")
 _WITHOUT = re.compile(rf"\b(without|w ?o)\b{_OF_CONTRAST}")
 _FLAIR_ITSELF = re.compile(r"flair|t2f\b")
 _NO_AGENT = re.compile(r"(no|none|non|pre|without|nativ\w*|0|false|n)", re.IGNORECASE)
-_AXIAL = re.compile(r"ax(ial)?|tra(ns(vers\w*)?)?|3d|cube|space|spc|vista")
-_UPRIGHT = re.compile(r"(2d)?(sag(ittal)?|cor(onal)?)")
-_PROCESSED = re.compile(
-    r"bias\w*|n[34]|bc|brain|bet|hdbet|stripped|skull\w*|ss|noskull|reg\w*|coreg\w*|aligned|warped|resampled"
-    r"|resliced|norm|normali[sz]ed|zscore|denoised?|smooth(ed)?|mni\w*|std|crop(ped)?|defaced?|preproc\w*"
-    r"|corr(ected)?|conform(ed)?|reorient(ed)?|isovox|moco|eq|tilt|restore"
-)
-_FLUID = frozenset(["dark", "fluid", "flu", "fl", "da", "dk", "tirm", "t2", "irprep", "ir"])
-# "inferTs" holds what a model made of "imagesTs", "OT" the truth of ISLES.
-_INFERRED = re.compile(r"infer(red)?|ot")
-# Words that stand beside one for masks: "labelsTr", "ground_truth".
-_BESIDE_MASKS = frozenset(("tr", "ts", "va", "val", "train", "test", "ground"))
-_GROUP = re.compile(r"lesions?|consensus|rois?\d*|\w*les")
-_STRUCTURE = re.compile(
-    r"nifti\d?|niftis|nii|anat|scans?|images?(tr|ts|va|val)?|imgs?|dicoms?|dcm|resources?|files|raw|data"
-    r"|input|mri?|mrs|volumes?|series|ser|seq|sequences?|slices|secondary|converted|out|output|export(ed)?"
-    r"|orig(inal)?|assessors|meta(data)?|pictures?|png|jpe?g|tiff?|native|structural|conventional"
-    r"|unprocessed|processed|preprocessed"
-)
-# What protocols are called beside the sequence.
-_PROTOCOL = re.compile(
-    r"se|tse|fse|ffe|tfe|gre|fl[23]d|[23]d|spc|space|cube|vista|mpr|ir|irprep|fs|fatsat|vibe|iso|propeller"
-    r"|blade|ns|sense|caipi\w*|std|hr|pmr|head|brain"
-)
-# Levels of a tree; beside a sequence they are what a user calls a place ("t1_study").
-_LEVEL = re.compile(r"sessions?|visits?|exams?|examinations?|study|studies|experiments?")
-# Entities that are such without a subject, too; "MT-01_flair" is of a patient.
-_COMMON_ENTITIES = frozenset(
-    ("sub", "ses", "acq", "ce", "run", "rec", "echo", "space", "desc", "task")
-)
 _CUT = "\0"
-# Initials that could be contrast medium, before a patient's number.
-_INITIALS = re.compile(r"[ck]m?|gd|gad|ce|pre|post")
-_NUMBER = re.compile(r"\d+[a-z]?")
+# Kinds of words, each by what stands for a whole word of that kind.
+_WORDS = {
+    kind: re.compile("|".join(patterns.split()))
+    for kind, patterns in {
+        "mask": r"""
+            (\w*masks?|masken|masques?|msk|voi|\w*segs?|segm\w*|\w*segmentations?|(\w*lesion)?labels?(map)?s?)
+            gts?|groundtruth|truth|rois?\d*|lesions?(map)?|consensus|annot(ation)?s?|contours?|delineations?
+            parcellations?|predict(ed|ions?)|preds?|heatmaps?|probmaps?|\+?aparc\w*|\+?aseg\w*|wmparc|wmh
+            glistrboost|ribbon|pve|[pb]les|[rmsw]*c[1-6][rmsw]*(t1|t2|flair)\w*""",
+        "other image": r"""
+            t2star|t2starw|pd|pdw|dp|dwi|adc|dti|hardi|noddi|fa|md|trace|swi|swan|qsm|bold|fmri|asl|perf|dsc|dce
+            ktrans|cbf|cbv|epi|ct|pet|t1map|t2map|r1map|mtr|mp2rage|unit1|stir|tirm|dir|psir|ciss|fiesta|mra|mrv
+            tof|angio|mrs|mrsi|svs|csi|localizer|localiser|scout|loc""",
+        # As the last word these are masks, too; before it a group of patients may be called so.
+        "part": r"tumou?r|o?edema|ncr|ed|et|ot",
+        # "inferTs" holds what a model made of "imagesTs", "OT" the truth of ISLES.
+        "inferred": r"infer(red)?|ot",
+        # Words that stand beside one for masks: "labelsTr", "ground_truth".
+        "beside masks": r"tr|ts|va|val|train|test|ground",
+        "group of patients": r"lesions?|consensus|rois?\d*|\w*les",
+        "contrast": r"""
+            ce|cm|c|gd\w*|gad\w*|gbca|km|civ|post(?!op|surg|rt|rad|chemo|tx|treat)\w*|pre|contrast\w*|kontras\w*
+            enh\w*|inj\w*|mdc|wo?|nativ\w*|prec\w+|pregd|pregad|noncontrast|unenhanced|with(out)?|ohne|mit|none?
+            minus|bez|sem|zonder|utan|uden|uten|ilman|przed|antes|before|after|prima|dopo|nach|apr[eè]s|avant
+            sans|senza""",
+        # Initials before a sequence as well.
+        "letter": r"[ck]m?|wo?",
+        "axial": r"ax(ial)?|tra(ns(vers\w*)?)?|3d|cube|space|spc|vista",
+        "upright": r"(2d)?(sag(ittal)?|cor(onal)?)",
+        "processed": r"""
+            bias\w*|n[34]|bc|brain|bet|hdbet|stripped|skull\w*|ss|noskull|reg\w*|coreg\w*|aligned|warped
+            resampled|resliced|norm|normali[sz]ed|zscore|denoised?|smooth(ed)?|mni\w*|std|crop(ped)?|defaced?
+            preproc\w*|corr(ected)?|conform(ed)?|reorient(ed)?|isovox|moco|eq|tilt|restore""",
+        "fluid": r"dark|fluid|flu|fl|da|dk|tirm|t2|irprep|ir",
+        "structure": r"""
+            nifti\d?|niftis|nii|anat|scans?|images?(tr|ts|va|val)?|imgs?|dicoms?|dcm|resources?|files|raw|data
+            input|mri?|mrs|volumes?|series|ser|seq|sequences?|slices|secondary|converted|out|output|export(ed)?
+            orig(inal)?|assessors|meta(data)?|pictures?|png|jpe?g|tiff?|native|structural|conventional
+            unprocessed|processed|preprocessed""",
+        # What protocols are called beside the sequence.
+        "protocol": r"""
+            se|tse|fse|ffe|tfe|gre|fl[23]d|[23]d|spc|space|cube|vista|mpr|ir|irprep|fs|fatsat|vibe|iso|propeller
+            blade|ns|sense|caipi\w*|std|hr|pmr|head|brain""",
+        # Levels of a tree; beside a sequence they are what a user calls a place ("t1_study").
+        "level": r"sessions?|visits?|exams?|examinations?|study|studies|experiments?",
+        # What stands in a patient's folder beside its images and is not a visit.
+        "derived": r"""
+            thumb(nail)?s?|previews?|icons?|old|backup|derivatives?|derived|pre?processed|preproc(essing)?
+            registered|coregistered|normali[sz]ed|skull|strip(ped)?|results?|reports?|screenshots?""",
+        # Initials that could be contrast medium, before a patient's number.
+        "initials": r"[ck]m?|gd|gad|ce|pre|post",
+        "number": r"\d+[a-z]?",
+        # dcm2niix writes them without zeros in front, and with a letter where names clash.
+        "series number": r"[1-9]\d{0,3}[a-z]?",
+        # Neither that nor a time of day.
+        "patient number": r"(?!(?:[01]\d|2[0-3])[0-5]\d[0-5]\d$)\d{5,}",
+    }.items()
+}
+# Entities that are such without a subject, too; "MT-01_flair" is of a patient.
+_COMMON_ENTITIES = ("sub", "ses", "acq", "ce", "run", "rec", "echo", "space", "desc", "task")
 _NUMBERED = re.compile(r"([^\W\d_]+)(\d+)")
 _VISIT = re.compile(
     r"ses-[a-z0-9]+|(ses|session|visit|v|tp|timepoint|time|week|month|year|day)[-_ ]?\d+([-_]\d+)?"
     r"|baseline|bl|follow[-_]?up[-_]?\d*|fu[-_]?\d*|(pre|post)[-_]?op(erative)?",
     re.IGNORECASE,
 )
-# What stands in a patient's folder beside its images and is no visit.
-_DERIVED = re.compile(
-    r"thumb(nail)?s?|previews?|icons?|old|backup|derivatives?|derived|pre?processed|preproc(essing)?|registered"
-    r"|coregistered|normali[sz]ed|skull|strip(ped)?|results?|reports?|screenshots?"
-)
-_SERIES_FOLDERS = frozenset(("scans", "series", "dicom", "dicoms", "assessors", "resources"))
-# dcm2niix writes them without zeros in front, and with a letter where names clash.
-_SERIES_NUMBER = re.compile(r"[1-9]\d{0,3}[a-z]?")
-# Neither that nor a time of day.
-_PATIENT_NUMBER = re.compile(r"(?!(?:[01]\d|2[0-3])[0-5]\d[0-5]\d$)\d{5,}")
-
+_SERIES_FOLDERS = ("scans", "series", "dicom", "dicoms", "assessors", "resources")
 _TRAILING = re.compile(r"^(.*?)([0-9]+)$", re.DOTALL)
 _MIDDLE = re.compile(
     r"^(?P<before>.*[_\-. ]|)(?P<word>slice|sl|s|z|im|img|image|frame|page|p|no|n)?"
@@ -175,39 +172,20 @@ Identity = tuple[str, ...]
 
 @dataclass(frozen=True)
 class NiftiName:
-    """What the name of a file or folder says.
+    """What the name of a file or folder says."""
 
-    Parameters
-    ----------
-    sequence : MrSequence, str or None
-        The sequence, another kind of image (``"T2"``, ``"DWI"``, ``"T1 and FLAIR"``), or ``None``.
-    contrast : bool
-        After contrast medium, whatever the sequence.
-    identity : tuple of str
-        The tokens that say nothing else, in lower case; a date is one token, ``date20150101``.
-    lead : int
-        How many of these stand before the sequence, BIDS entities apart.
-    processed, plane, run : int
-        Words that say that it was computed from another file (``brain``, ``reg``); 0 for axial or
-        three-dimensional, 2 for sagittal or coronal, else 1; BIDS' ``run-``, else 0.
-    onto_flair : bool
-        It was put onto FLAIR's grid: ``T1_to_FLAIR``, ``space-FLAIR_T1w``.
-    series : str
-        The name without sequence, contrast and entities, for people.
-    agent : bool or None
-        ``w`` or ``wo`` contrast medium; ``None`` for neither or both.
-    """
-
+    # The sequence, another kind of image ("T2", "DWI", "T1 and FLAIR"), or None.
     sequence: ImageKind
-    contrast: bool = False
-    identity: Identity = ()
-    lead: int = 0
-    processed: int = 0
-    plane: int = 1
-    run: int = 0
-    onto_flair: bool = False
-    series: str = ""
-    agent: bool | None = None
+    contrast: bool  # after contrast medium, whatever the sequence
+    # The tokens for patient, visit and number, in lower case; a date is one token, "date20150101".
+    identity: Identity
+    lead: int  # how many of these stand before the sequence, BIDS entities apart
+    processed: int  # words that say that it was computed from another file ("brain", "reg")
+    plane: int  # 0 for axial or three-dimensional, 2 for sagittal or coronal, else 1
+    run: int  # BIDS' "run-", else 0
+    onto_flair: bool  # it was put onto FLAIR's grid: "T1_to_FLAIR", "space-FLAIR_T1w"
+    series: str  # the name without sequence, contrast and entities, for people
+    agent: bool | None  # "w" or "wo" contrast medium; None for neither or both
 
     @property
     def labels(self) -> int:
@@ -265,13 +243,13 @@ def read_name(name: str) -> NiftiName:
 
 
 def sequence_of(name: str) -> ImageKind:
-    """The sequence a file's name says; of two of FLAIR, T1 and T2 both, but T2 with FLAIR is FLAIR."""
-    return _read(stem(name)).sequence
+    """The sequence a name says; of two of FLAIR, T1 and T2 both, but T2 with FLAIR is FLAIR."""
+    return read_name(name).sequence
 
 
 def nifti_series(name: str) -> str:
     """The name without its sequence: what the files of one study share."""
-    return _read(stem(name)).series
+    return read_name(name).series
 
 
 def another_than(sequence: MrSequence, kind: ImageKind) -> str | None:
@@ -289,14 +267,8 @@ def is_mask(name: str) -> bool:
     What BIDS entities say does not count (``acq-roi``), but for ``label-`` and ``seg-``.
     """
     free, _ = _without_entities(_VSD.sub(r"\1", stem(name)))
-    tokens = _TOKEN.findall(free)
-    words = {token.lower() for token in tokens}.union(_words_of(free))
-    return any(map(_MASK.fullmatch, words)) or bool(tokens and _PART.fullmatch(tokens[-1].lower()))
-
-
-def sequence_of_folder(name: str) -> ImageKind:
-    """The sequence a folder's name says (``4_FLAIR``, ``T1wCE``), as `sequence_of` says it of a file's."""
-    return _read(name).sequence
+    tokens = [token.lower() for token in _TOKEN.findall(free)]
+    return bool(_only("mask", (*tokens, *_words_of(free))) or _only("part", tokens[-1:]))
 
 
 def is_mask_folder(name: str) -> bool:
@@ -305,23 +277,17 @@ def is_mask_folder(name: str) -> bool:
     A number behind is a patient's (``seg_01``), and a group of patients may be called after its lesions.
     """
     words = _words_of(_VSD.sub(r"\1", name))
-    if words and words[0].isdigit():
-        del words[0]
-    words = [word for word in words if word not in _BESIDE_MASKS]
-    masks = {
-        word
-        for word in words
-        if (_MASK.fullmatch(word) or _INFERRED.fullmatch(word)) and not _GROUP.fullmatch(word)
-    }
-    return bool(masks) and all(word in masks or _STRUCTURE.fullmatch(word) for word in words)
+    words = words[1:] if words and words[0].isdigit() else words
+    words = [word for word in words if not _is("beside masks", word)]
+    masks = {*_only("mask", words), *_only("inferred", words)}
+    masks -= {*_only("group of patients", masks)}
+    return bool(masks) and all(word in masks or _is("structure", word) for word in words)
 
 
 def is_derived_folder(name: str) -> bool:
     """Whether a folder beside images is called after previews or after what was computed of them."""
     words = _words_of(name)
-    return bool(words) and (
-        all(map(_DERIVED.fullmatch, words)) or words[-1] in ("segmentation", "segmentations")
-    )
+    return words[-1:] in (["segmentation"], ["segmentations"]) or _all_are("derived", words)
 
 
 def is_structural_folder(name: str) -> bool:
@@ -329,15 +295,14 @@ def is_structural_folder(name: str) -> bool:
 
     Such are names of sequences, masks, formats and levels (``4_FLAIR``, ``NIFTI``, ``anat``, ``scans``).
     """
+    read = _read(name)
+    rest = [token for token in read.identity if not _is("structure", token)]
     if is_mask_folder(name):
         return True
-    read = _read(name)
-    rest = [token for token in read.identity if not _STRUCTURE.fullmatch(token)]
     if read.sequence is None:  # a number would tell "scan_1" from "scan_2", or may be a patient's
-        return bool(read.identity) and all(map(_LEVEL.fullmatch, rest))
+        return bool(read.identity) and all(_is("level", token) for token in rest)
     return all(
-        _PROTOCOL.fullmatch(token) or _SERIES_NUMBER.fullmatch(token.removeprefix("0"))
-        for token in rest
+        _is("protocol", token) or _is("series number", token.removeprefix("0")) for token in rest
     )
 
 
@@ -355,23 +320,23 @@ def sequence_folder(inside: Iterable[str], above: Iterable[str] = ()) -> str:
     folders = [*inner, *list(above)[::-1]]
     near = list(takewhile(is_structural_folder, folders))
     name = next(filter(_is_of_a_sequence, (*inner, *near[len(inner) :])), "")
-    if name and sequence_of_folder(name) is not MrSequence.FLAIR:
+    if name and sequence_of(name) is not MrSequence.FLAIR:
         return name
     may_say = (*inner[: len(near) + 1], *filter(is_structural_folder, folders))
     name = next(filter(_is_of_a_sequence, may_say), "")
-    return name if sequence_of_folder(name) is MrSequence.FLAIR else ""
+    return name if sequence_of(name) is MrSequence.FLAIR else ""
 
 
-def _is_of_a_sequence(name: str) -> bool:
-    sequence = sequence_of_folder(name)
+def _is_of_a_sequence(folder: str) -> bool:
+    sequence = sequence_of(folder)
     # With a number other codes may be a patient's: "PD_001", "CT_12".
     ours = isinstance(sequence, MrSequence) or sequence == "T2"
-    return ours or (sequence is not None and not any(map(str.isdigit, name)))
+    return ours or (sequence is not None and not any(map(str.isdigit, folder)))
 
 
 def _is_series_folder(name: str, above: str) -> bool:
     """Whether a folder's name is the number of a series, by the folder above: ``scans/5``."""
-    return bool(_NUMBER.fullmatch(name)) and above.lower() in _SERIES_FOLDERS
+    return _is("number", name) and above.lower() in _SERIES_FOLDERS
 
 
 def _tells_study(name: str, above: str) -> bool:
@@ -388,7 +353,7 @@ def series_depth(parts: Iterable[str]) -> int:
     for level, (above, name) in enumerate(reversed(list(pairwise(["", *parts]))), 1):
         if _tells_study(name, above):
             break
-        if _is_series_folder(name, above) or sequence_of_folder(name) is not None:
+        if _is_series_folder(name, above) or sequence_of(name) is not None:
             depth = level
     return depth
 
@@ -399,9 +364,8 @@ def telling_name(parts: Iterable[str]) -> str | None:
     A visit takes its patient's name along: ``sub-01_ses-02``, ``P1_baseline``.
     """
     telling = [name for above, name in pairwise(["", *parts]) if _tells_study(name, above)]
-    if len(telling) > 1 and (_VISIT.fullmatch(telling[-1]) or _DATE.fullmatch(telling[-1])):
-        return "_".join(telling[-2:])
-    return telling[-1] if telling else None
+    is_visit = telling and (_VISIT.fullmatch(telling[-1]) or _DATE.fullmatch(telling[-1]))
+    return "_".join(telling[-2:] if is_visit else telling[-1:]) or None
 
 
 def group_by_flair(
@@ -421,38 +385,34 @@ def group_by_flair(
     it or of another.
     """
     kinds = {name: kind for name, (kind, _) in shown.items()}
-    read = _without_series_numbers(
-        {name: read_name(name) for name in shown},
-        {name: number for name, (_, number) in shown.items() if number is not None},
-    )
+    read = _without_series_numbers(shown)
     partners = {name for name in read if kinds[name] in (MrSequence.T1, MrSequence.T1C)}
-    flairs = _versions([name for name in read if kinds[name] is MrSequence.FLAIR], read)
+    flairs = _versions({name: read[name] for name in read if kinds[name] is MrSequence.FLAIR})
     by_number = any(
-        read[name].identity in flairs and any(map(_NUMBER.fullmatch, read[name].identity))
-        for name in partners
+        read[name].identity in flairs and _only("number", read[name].identity) for name in partners
     )
-    if partners and not by_number:
-        flairs = _joined(flairs, read)
     groups = list(flairs.values())
+    if partners and not by_number:
+        groups = _joined(flairs, read)
     best = [min(group, key=lambda name: read[name].merit) for group in groups]
     if len(groups) < 2:
         return [(read[name].series, list(read), []) for name in best]
     counts = Counter(read[name].series for name in best)
     titles = [
-        series if (series := read[name].series) and counts[series] == 1 else stem(name)
+        read[name].series if read[name].series and counts[read[name].series] == 1 else stem(name)
         for name in best
     ]
     members, doubtful = _with_partners(groups, read, partners, by_number=by_number, kinds=kinds)
     return list(zip(titles, members, doubtful, strict=True))
 
 
-def _versions(flairs: list[str], read: Mapping[str, NiftiName]) -> dict[Identity, list[str]]:
+def _versions(flairs: Mapping[str, NiftiName]) -> dict[Identity, list[str]]:
     """FLAIR files by identity; ``p_FLAIR_filled`` is a version of ``p_FLAIR`` where that is there."""
-    identities = {read[name].identity for name in flairs}
+    identities = {read.identity for read in flairs.values()}
     versions: dict[Identity, list[str]] = {}
-    for name in flairs:
-        key = identity = read[name].identity
-        first = read[name].lead + read[name].labels
+    for name, read in flairs.items():
+        key = identity = read.identity
+        first = read.lead + read.labels
         while len(identity) > first and identity[-1].isalpha() and not _TREATED.match(identity[-1]):
             identity = identity[:-1]
             key = identity if identity in identities else key
@@ -460,22 +420,18 @@ def _versions(flairs: list[str], read: Mapping[str, NiftiName]) -> dict[Identity
     return versions
 
 
-def _joined(
-    flairs: Mapping[Identity, list[str]], read: Mapping[str, NiftiName]
-) -> dict[Identity, list[str]]:
-    """FLAIR files by identity, joined over series numbers where one is the best or all have one date."""
-    alike: dict[Identity, list[Identity]] = {}
-    for identity in flairs:
-        alike.setdefault(_without_numbers(identity), []).append(identity)
-    joined: dict[Identity, list[str]] = {}
-    for words, identities in alike.items():
-        one_visit = any(word.startswith("date") for word in words)
-        together = [name for identity in identities for name in flairs[identity]]
+def _joined(flairs: Mapping[Identity, list[str]], read: Mapping[str, NiftiName]) -> list[list[str]]:
+    """Groups of FLAIR files, joined over series numbers where one is the best or all have one date."""
+    alike: dict[Identity, list[list[str]]] = {}
+    for identity, names in flairs.items():
+        alike.setdefault(_without_numbers(identity), []).append(names)
+    joined = []
+    for words, groups in alike.items():
+        together = [name for names in groups for name in names]
         merits = sorted(read[name].merit for name in together)
-        if len(merits) > 1 and (one_visit or merits[0] < merits[1]):
-            joined[identities[0]] = together
-        else:
-            joined.update((identity, flairs[identity]) for identity in identities)
+        one_visit = any(word.startswith("date") for word in words)
+        is_one = len(merits) > 1 and (one_visit or merits[0] < merits[1])
+        joined += [together] if is_one else groups
     return joined
 
 
@@ -490,8 +446,8 @@ def _with_partners(
     """The files of each of several studies, and the T1 and T1C that may be of it or of another."""
     fitting_studies = _matcher([[read[name] for name in group] for group in groups], by_number)
     members, doubtful = [list(group) for group in groups], [list[str]() for _ in groups]
-    homeless: list[str] = []
     flairs = {name for group in groups for name in group}
+    homeless: list[str] = []
     for name in [name for name in read if name not in flairs]:
         fitting, sure = fitting_studies(read[name])
         for index in fitting:
@@ -503,9 +459,9 @@ def _with_partners(
             homeless.append(name)
     for name in homeless:
         # The number of no study, which may be a series' number: whoever lacks its sequence hears of it.
-        for own, other in zip(members, doubtful, strict=True):
-            apart = are_apart(read[name], read[own[0]])
-            if not apart and all(kinds[member] is not kinds[name] for member in own):
+        for group, other in zip(members, doubtful, strict=True):
+            lacking = all(kinds[member] is not kinds[name] for member in group)
+            if lacking and not are_apart(read[name], read[group[0]]):
                 other.append(name)
     return members, doubtful
 
@@ -515,9 +471,9 @@ def _matcher(
 ) -> Callable[[NiftiName], tuple[list[int], bool]]:
     """A function from a name to the studies it may belong to, and whether it is sure; then it is one."""
     exact = {name.identity: index for index, group in enumerate(groups) for name in group}
-    holders: dict[str, set[int]] = {}
-    for index, group in enumerate(groups):
-        for token in {token for name in group for token in name.identity}:
+    holders: dict[str, set[int]] = {}  # the studies that have a token
+    for identity, index in exact.items():
+        for token in identity:
             holders.setdefault(token, set()).add(index)
 
     @cache
@@ -525,7 +481,7 @@ def _matcher(
         """The studies that hold most of the tokens."""
         studies: set[int] = set()
         # Words first: a number may be of a patient here and of a series there.
-        for token in sorted(telling, key=lambda token: bool(_NUMBER.fullmatch(token))):
+        for token in sorted(telling, key=lambda token: _is("number", token)):
             studies = (studies & holders[token]) or studies or holders[token]
         return studies or set(range(len(groups)))
 
@@ -544,10 +500,8 @@ def _matcher(
         if sure and strange:
             # "clara_t1_7" is not of "berta_flair_7", nor "clara_t1_iso" of "berta_flair_iso".
             other = groups[near[0]][0]
-            anchored = any(not _SERIES_NUMBER.fullmatch(token) for token in telling)
-            sure = name.before[:1] == other.before[:1] != () or (
-                anchored and not begin_apart(name, other)
-            )
+            anchored = bool(_without_numbers(telling)) and not begin_apart(name, other)
+            sure = anchored or name.before[:1] == other.before[:1] != ()
         return near, sure
 
     return fitting
@@ -559,16 +513,15 @@ def are_apart(first: NiftiName, second: NiftiName) -> bool:
     BIDS subjects, sessions or dates differ, or words with a number that say who it is (``case2``; others,
     such as ``p2``, before the sequence), or long numbers before the sequence (``GBM-00002``).
     """
-    names = first, second
     tells = [
-        [{token for token in name.identity if token.startswith(key)} for name in names]
+        [{token for token in name.identity if token.startswith(key)} for name in (first, second)]
         for key in ("sub-", "ses-", "date")
     ]
-    tells.append([set(filter(_PATIENT_NUMBER.fullmatch, name.before)) for name in names])
-    if any(left and right and left.isdisjoint(right) for left, right in tells):
-        return True
-    numbers = _numbered(second)
-    return any(numbers.get(word, number) != number for word, number in _numbered(first).items())
+    tells.append([set(_only("patient number", name.before)) for name in (first, second)])
+    numbers, others = _numbered(first), _numbered(second)
+    return any(left and right and left.isdisjoint(right) for left, right in tells) or any(
+        others.get(word, number) != number for word, number in numbers.items()
+    )
 
 
 def _numbered(name: NiftiName) -> dict[str, str]:
@@ -590,7 +543,7 @@ def begin_apart(first: NiftiName, second: NiftiName) -> bool:
 def shared_tokens(first: NiftiName, second: NiftiName) -> tuple[int, int]:
     """How many words and dates two identities share, and how many numbers, which may be of series."""
     shared = set(first.identity) & set(second.identity)
-    numbers = sum(bool(_NUMBER.fullmatch(token)) for token in shared)
+    numbers = len(_only("number", shared))
     return len(shared) - numbers, numbers
 
 
@@ -602,12 +555,12 @@ def is_part_of(series: str, other: str) -> bool:
 
 def series_numbers_in(identity: Identity) -> tuple[int, ...]:
     """The numbers in an identity that may be of series."""
-    return tuple(_value(token) for token in identity if _SERIES_NUMBER.fullmatch(token))
+    return tuple(map(_value, _only("series number", identity)))
 
 
 def _without_numbers(identity: Identity) -> Identity:
     """An identity without what may be numbers of series; ``007`` is a patient's."""
-    return tuple(token for token in identity if not _SERIES_NUMBER.fullmatch(token))
+    return tuple(token for token in identity if not _is("series number", token))
 
 
 def _value(token: str) -> int:
@@ -615,26 +568,25 @@ def _value(token: str) -> int:
 
 
 def _without_series_numbers(
-    read: dict[str, NiftiName], numbers: Mapping[str, int]
+    shown: Mapping[str, tuple[ImageKind, int | None]],
 ) -> dict[str, NiftiName]:
     """The names without the numbers that their sidecars call the series', if each has its own so.
 
     One name alone may have a patient's number that is by chance that of the series.
     """
+    read = {name: read_name(name) for name in shown}
+    numbers = {name: number for name, (_, number) in shown.items() if number is not None}
     if len(set(numbers.values())) < 2:
         return read
     changed = dict(read)
     for name, number in numbers.items():
         old = read[name]
-        same = [
-            index
-            for index, token in enumerate(old.identity)
-            if _NUMBER.fullmatch(token) and _value(token) == number
-        ]
+        same = [token for token in _only("number", old.identity) if _value(token) == number]
         if not same:
             return read
-        identity = old.identity[: same[-1]] + old.identity[same[-1] + 1 :]
-        in_front = old.labels <= same[-1] < old.labels + old.lead
+        last = len(old.identity) - 1 - old.identity[::-1].index(same[-1])
+        identity = old.identity[:last] + old.identity[last + 1 :]
+        in_front = old.labels <= last < old.labels + old.lead
         changed[name] = replace(old, identity=identity, lead=old.lead - in_front)
     return changed
 
@@ -644,12 +596,12 @@ def _read(whole: str) -> NiftiName:
     whole = _VSD.sub(r"\1", whole)
     free, entities = _without_entities(whole)
     text = without_minus(_POSTFIX.sub("", _TARGET.sub(_CUT, free)))
-    # Dates, visits and patients as one token each, so that "pre-op" is no contrast and "case 1" no series.
+    # Dates, visits and patients as one token each: "pre-op" is not contrast, nor "case 1" a series.
     text = _DATE.sub(r" date\1\3\4 ", text)
     text = _TREATED.sub(lambda match: f" {match[1]}{match[2]} ".lower(), text)
     text = _PERSON.sub(r" \1\2 ", text)
     tokens = [(token, _words(token)) for token in _TOKEN.findall(text)]
-    if len(tokens) > 1 and _INITIALS.fullmatch(tokens[0][1]) and tokens[1][0].isdigit():
+    if len(tokens) > 1 and _is("initials", tokens[0][1]) and tokens[1][0].isdigit():
         tokens[:2] = [(tokens[0][0] + tokens[1][0], "")]
     words = " ".join(word for _, word in tokens)
     sequence, contrast = _sequence_in(words)
@@ -664,23 +616,19 @@ def _read(whole: str) -> NiftiName:
     roles: list[str] = []
     for _, word in tokens:
         roles.append(_role(word, sequence, after_sequence="sequence" in roles))
-    labels = tuple(f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities)
-    unused = [token.lower() for (token, _), role in zip(tokens, roles, strict=True) if not role]
+    by_role = [(token, role) for (token, _), role in zip(tokens, roles, strict=True)]
+    labels = [f"{key}-{entities[key]}" for key in ("sub", "ses") if key in entities]
     first = roles.index("sequence") if "sequence" in roles else 0
     processed = roles.count("processed") + len({"space", "desc", "rec", "proc"} & entities.keys())
-    cut = [
-        token
-        for (token, _), role in zip(tokens, roles, strict=True)
-        if role in ("sequence", "contrast")
-    ]
     # Cut from the name itself, so that it reads as it did.
+    cut = [token for token, role in by_role if role in ("sequence", "contrast")]
     series = _TARGET.sub(_CUT, _without_entities(whole, but=("sub", "ses"))[0])
     series = _TOKEN.sub(lambda match: _CUT if match[0] in cut else match[0], series)
     after, before = _WITH.search(words), _WITHOUT.search(words)
     return NiftiName(
         sequence,
         contrast,
-        identity=(*labels, *unused),
+        identity=(*labels, *(token.lower() for token, role in by_role if not role)),
         lead=roles[:first].count(""),
         processed=processed + bool(_SPM.search(words)) + bool(target),
         plane=_plane_of(f"{words} {_words(entities.get('acq', ''))}"),
@@ -707,6 +655,19 @@ def _without_entities(whole: str, but: Identity = ()) -> tuple[str, dict[str, st
     return _ENTITY.sub(take, whole), entities
 
 
+def _is(kind: str, word: str) -> bool:
+    """Whether a word is one of this kind of `_WORDS`."""
+    return _WORDS[kind].fullmatch(word) is not None
+
+
+def _only(kind: str, words: Iterable[str]) -> list[str]:
+    return [word for word in words if _is(kind, word)]
+
+
+def _all_are(kind: str, words: list[str]) -> bool:
+    return bool(words) and all(_is(kind, word) for word in words)
+
+
 def _words(token: str) -> str:
     return _CAMEL.sub(" ", token).lower()
 
@@ -717,10 +678,7 @@ def _words_of(name: str) -> list[str]:
 
 def _plane_of(words: str) -> int:
     """See `NiftiName.plane`; three-dimensional goes before the plane it was acquired in."""
-    for rank, pattern in ((0, _AXIAL), (2, _UPRIGHT)):
-        if any(map(pattern.fullmatch, words.split())):
-            return rank
-    return 1
+    return 0 if _only("axial", words.split()) else 2 if _only("upright", words.split()) else 1
 
 
 def _sequence_in(words: str) -> tuple[ImageKind, bool]:
@@ -734,11 +692,11 @@ def _sequence_in(words: str) -> tuple[ImageKind, bool]:
     if t1 and not _FLAIR_ITSELF.search(words):
         flair = None  # Siemens' T1 with nulled fluid: "t1_tirm_tra_dark-fluid"
     matches = [("T1C" if after else "T1", t1), ("T2", None if flair else t2), ("FLAIR", flair)]
-    # GE's "T1 FLAIR" is no "FLAIR on T1".
+    # GE's "T1 FLAIR" is not "FLAIR on T1".
     named = [name for _, name in sorted((match.start(), name) for name, match in matches if match)]
     if len(named) > 1:
         return " and ".join(named), after
-    others = [word for word in words.split() if _OTHER.fullmatch(word)]
+    others = _only("other image", words.split())
     if named == ["T2"] and not {"tirm", "stir"}.intersection(others):
         return "T2", after
     if named and named != ["T2"]:
@@ -754,26 +712,22 @@ def _role(words: str, sequence: ImageKind, *, after_sequence: bool) -> str:
     each = words.split()
     if not each:
         return ""
-    if _says_sequence(words, sequence):
+    ours, t1 = isinstance(sequence, MrSequence), sequence in (MrSequence.T1, MrSequence.T1C)
+    if (
+        any(HINTS[name].search(words) for name in ("FLAIR", "T1", "T2"))
+        or _T1_MORE.search(words)
+        or (sequence is MrSequence.FLAIR and _all_are("fluid", each))
+        or (t1 and set(each) <= {"mp", "rage"})
+        or (not ours and sequence is not None and _only("other image", each))
+    ):
         return "sequence"
-    if all(_AXIAL.fullmatch(word) or _UPRIGHT.fullmatch(word) for word in each):
+    if all(_is("axial", word) or _is("upright", word) for word in each):
         return "plane"
     if sequence is None:
         return ""
     # Before the sequence, short words may be initials, and "post" a visit.
-    t1 = sequence in (MrSequence.T1, MrSequence.T1C) and not all(map(_LETTER.fullmatch, each))
-    if all(map(_CONTRAST_WORD.fullmatch, each)) and (after_sequence or t1 or _STRONG.match(words)):
+    believed = after_sequence or (t1 and not _all_are("letter", each)) or _STRONG.match(words)
+    if believed and _all_are("contrast", [word.strip("+") for word in each]):
         return "contrast"
     long_enough = after_sequence or len(words) > len("n4")
-    return "processed" if long_enough and all(map(_PROCESSED.fullmatch, each)) else ""
-
-
-def _says_sequence(words: str, sequence: ImageKind) -> bool:
-    each = words.split()
-    if any(HINTS[name].search(words) for name in ("FLAIR", "T1", "T2")) or _T1_MORE.search(words):
-        return True
-    if sequence is MrSequence.FLAIR:
-        return all(word in _FLUID for word in each)
-    if sequence in (MrSequence.T1, MrSequence.T1C):
-        return all(word in ("mp", "rage") for word in each)
-    return sequence is not None and any(map(_OTHER.fullmatch, each))
+    return "processed" if long_enough and _all_are("processed", each) else ""

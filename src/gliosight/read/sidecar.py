@@ -30,17 +30,14 @@ MOST_BYTES = 1024**2
 # Values beyond these are cut; no attribute that the rules ask for is as long.
 MOST_VALUES, LONGEST = 64, 1024
 
+_IS_NUMBER = re.compile(r"[0-9]{1,9}")
 # What dcm2niix and BIDS call otherwise than DICOM does.
-_RENAMED: Mapping[str, tuple[str, ...]] = {
+_RENAMED = {
     "ContrastBolusAgent": ("ContrastBolusAgent", "ContrastBolusIngredient"),
     "ImageType": ("ImageType", "ImageTypeText"),
     "EchoNumbers": ("EchoNumbers", "EchoNumber"),
     "ProtocolName": ("ProtocolName", "PulseSequenceType"),
-    "RepetitionTime": (
-        "RepetitionTime",
-        "RepetitionTimePreparation",
-        "RepetitionTimeExcitation",
-    ),
+    "RepetitionTime": tuple(f"RepetitionTime{part}" for part in ("", "Preparation", "Excitation")),
 }
 # BIDS gives times in seconds. By keyword: as many seconds as no such time has; more are milliseconds.
 _SECONDS = {
@@ -69,7 +66,7 @@ class Shown:
     @property
     def words(self) -> str:
         """The kind for people."""
-        return "unknown" if self.kind is None else _words(self.kind)
+        return _words(self.kind or "unknown")
 
 
 def what_shows(path: Path, folder: str = "") -> Shown:
@@ -81,7 +78,7 @@ def what_shows(path: Path, folder: str = "") -> Shown:
     if (named := naming.sequence_of(path.name)) is not None:
         by_name = Shown(named, "name", "by its name")
     elif folder:
-        by_name = Shown(naming.sequence_of_folder(folder), "folder", "by its folder's name")
+        by_name = Shown(naming.sequence_of(folder), "folder", "by its folder's name")
     sidecar = path.with_name(naming.sidecar_of(path.name))
     try:
         if not sidecar.exists():
@@ -92,19 +89,16 @@ def what_shows(path: Path, folder: str = "") -> Shown:
         message = f"The sidecar {sidecar.name} was not used: {reason[:1].lower()}{reason[1:]}."
         return replace(by_name, flags=(flag("SIDECAR_UNREADABLE", message),))
     number = _text_of(fields, "SeriesNumber").removesuffix(".0")
-    return replace(
-        _judge(path.name, by_name, fields),
-        series_number=int(number) if re.fullmatch(r"[0-9]{1,9}", number) else None,
-    )
+    shown = _judge(path.name, by_name, fields)
+    return replace(shown, series_number=int(number)) if _IS_NUMBER.fullmatch(number) else shown
 
 
 def _load(sidecar: Path) -> dict[str, Any]:
     """The JSON object of a file; raises `GliosightError`, `ValueError` or `OSError`."""
     with open_regular(sidecar, sidecar.name) as (handle, size):
         if size > MOST_BYTES:
-            raise ValueError(
-                f"it holds {size_in_words(size)}, more than {size_in_words(MOST_BYTES)}"
-            )
+            sizes = map(size_in_words, (size, MOST_BYTES))
+            raise ValueError(f"it holds {', more than '.join(sizes)}")
         data = handle.read(MOST_BYTES)
     try:
         fields = json.loads(data.decode(json.detect_encoding(data), "replace"))
@@ -161,33 +155,28 @@ def _judge(file_name: str, by_name: Shown, fields: Mapping[str, Any]) -> Shown:
     reason = identified.why
     if acquisition_in(fields).named is None:
         reason = reason.replace("the description says", "its name says")
-    return Shown(
-        kind,
-        "sidecar",
-        f"by its sidecar: {reason}",
-        identified.confidence,
-        identified.rule,
-        acquisition.contrast_named if contrast is None else contrast,
-        _contradiction(file_name, by_name, kind, reason),
-    )
+    contrast = acquisition.contrast_named if contrast is None else contrast
+    flags = _contradiction(file_name, by_name, kind, reason)
+    why = f"by its sidecar: {reason}"
+    return Shown(kind, "sidecar", why, identified.confidence, identified.rule, contrast, flags)
 
 
 def _contradiction(
     file_name: str, by_name: Shown, kind: MrSequence | str, reason: str
 ) -> tuple[Flag, ...]:
     """The flag where the sidecar says something else than the name, of FLAIR, T1 or T1C."""
-    named = by_name.kind
-    ours = isinstance(named, MrSequence) or isinstance(kind, MrSequence)
-    vague = named == "TIRM" and _words(kind) in ("FLAIR", "STIR", "T1")
-    if not ours or named is None or named == kind or vague:
+    named, other = by_name.kind, _words(kind)
+    if named is None or named == kind or (named == "TIRM" and other in ("FLAIR", "STIR", "T1")):
         return ()
-    if isinstance(kind, MrSequence) and naming.another_than(kind, named) is None:
-        return ()
+    if isinstance(kind, MrSequence):
+        contradicts = naming.another_than(kind, named) is not None
+    else:
+        contradicts = isinstance(named, MrSequence)
     message = (
-        f"{file_name} is {_words(named)} {by_name.why} and {_words(kind)} by its sidecar ({reason}); the "
-        "sidecar decides."
+        f"{file_name} is {_words(named)} {by_name.why} and {other} by its sidecar ({reason}); the sidecar "
+        "decides."
     )
-    return (flag("NAME_CONTRADICTS", message),)
+    return (flag("NAME_CONTRADICTS", message),) if contradicts else ()
 
 
 def _words(kind: MrSequence | str) -> str:
@@ -199,18 +188,16 @@ def _text_of(fields: Mapping[str, Any], keyword: str) -> str:
     for key in _RENAMED.get(keyword, (keyword,)):
         value = fields.get(key)
         values = value[:MOST_VALUES] if isinstance(value, list) else [value]
-        text = "\\".join(filter(None, map(_scalar, values)))
-        if not text:
-            continue
-        # Codes are written as one text: "GR_IR", "SK\\SP\\MP", "ORIGINAL_PRIMARY".
-        if keyword in ("ScanningSequence", "SequenceVariant") or (
-            keyword == "ImageType" and text.startswith(("ORIGINAL_", "DERIVED_"))
-        ):
-            return text.replace("_", "\\").replace("/", "\\")
-        if keyword in _SECONDS:
-            return _milliseconds(text, _SECONDS[keyword], fields.get("EchoTime"))
-        return text
-    return ""
+        if text := "\\".join(filter(None, map(_scalar, values))):
+            break
+    # Codes are written as one text: "GR_IR", "SK\\SP\\MP", "ORIGINAL_PRIMARY".
+    if keyword in ("ScanningSequence", "SequenceVariant") or (
+        keyword == "ImageType" and text.startswith(("ORIGINAL_", "DERIVED_"))
+    ):
+        return text.replace("_", "\\").replace("/", "\\")
+    if text and keyword in _SECONDS:
+        return _milliseconds(text, _SECONDS[keyword], fields.get("EchoTime"))
+    return text
 
 
 def _scalar(value: Any) -> str:
@@ -227,8 +214,7 @@ def _milliseconds(text: str, most: float, echo_time: Any) -> str:
     """Seconds as milliseconds; where a time is too long for seconds, they are milliseconds already."""
     from gliosight.read.dicom.elements import numbers
 
-    times = numbers(text)
     known = isinstance(echo_time, int | float) and echo_time >= _SECONDS["EchoTime"]
-    if known or any(time >= most for time in times):
+    if known or any(time >= most for time in numbers(text)):
         return text
-    return "\\".join(f"{time * 1000:.10g}" for time in times)
+    return "\\".join(f"{time * 1000:.10g}" for time in numbers(text))

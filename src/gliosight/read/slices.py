@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from operator import itemgetter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from gliosight.read.checks import (
 )
 from gliosight.read.detect import InputFile, Kind
 from gliosight.read.flags import flag
-from gliosight.read.folders import slice_places
+from gliosight.read.folders import left_out_flag, slice_places
 from gliosight.read.limits import Budget, read_file
 from gliosight.read.naming import natural_key, sequence_of, slice_number, stem
 from gliosight.read.pictures import decode_picture
@@ -47,13 +47,12 @@ NAMED = 8
 SERIES = re.compile(r"^(im|img|image|se|ser|series)[-_ ]?\d+$")
 
 
-@dataclass(frozen=True)
-class _Slice:
-    """One page of one file: (rows, columns, channels)."""
+class _Slice(NamedTuple):
+    """One page of one file."""
 
     name: str
     where: str
-    pixels: NDArray[Any]
+    pixels: NDArray[Any]  # (rows, columns, channels)
 
 
 def read_slices(
@@ -71,8 +70,6 @@ def read_slices(
     ----------
     files : sequence of InputFile
         All of one series, or a single file.
-    study_id : str
-    budget : Budget
     flags : sequence of Flag
         Flags of finding them.
     others : mapping of MrSequence to sequence of InputFile
@@ -125,8 +122,8 @@ def read_slices(
         noted += odd
     refuse_mask(arrays[MrSequence.FLAIR], "FLAIR", where)
     codes = {note.code for note in noted}
-    left_out = [sequence for sequence in CHANNELS if f"{sequence.value}_LEFT_OUT" in codes]
-    real, copy_flags = keep_real(arrays, lossy="LOSSY_SOURCE" in notes, explained=left_out)
+    explained = [sequence for sequence in CHANNELS if f"{sequence.value}_LEFT_OUT" in codes]
+    real, copy_flags = keep_real(arrays, lossy="LOSSY_SOURCE" in notes, explained=explained)
     return Study(
         study_id=study_id,
         sequences={name: Volume(np.ascontiguousarray(values)) for name, values in real.items()},
@@ -147,18 +144,18 @@ def _decode(files: Sequence[InputFile], budget: Budget, notes: set[str]) -> list
         else:
             picture = decode_picture(data, file.kind, file.where, budget)
         notes |= picture.notes
-        name = stem(file.path.name)
-        if len(picture.pages) == 1:
-            slices.append(_Slice(name, file.where, picture.pages[0]))
-            continue
-        if len(files) > 1:
-            raise UnsupportedInputError(
-                f"a stack of {len(picture.pages)} pages stands among other slices",
-                where=file.where,
-                remedy="a multi-page TIFF is a study of its own, give it alone",
-            )
-        for number, pixels in enumerate(picture.pages, start=1):
-            slices.append(_Slice(f"{name}_p{number:03d}", f"{file.where}, page {number}", pixels))
+        name, pages = stem(file.path.name), picture.pages
+        if len(pages) == 1:
+            slices.append(_Slice(name, file.where, pages[0]))
+        elif len(files) > 1:
+            what = f"a stack of {len(pages)} pages stands among other slices"
+            remedy = "a multi-page TIFF is a study of its own, give it alone"
+            raise UnsupportedInputError(what, where=file.where, remedy=remedy)
+        else:
+            slices += [
+                _Slice(f"{name}_p{number:03d}", f"{file.where}, page {number}", pixels)
+                for number, pixels in enumerate(pages, start=1)
+            ]
     return slices
 
 
@@ -193,30 +190,29 @@ def unlike_flair(shape: tuple[int, ...], flair: tuple[int, ...]) -> str:
     return f"its slices are {sizes[0]}, those of FLAIR {sizes[1]}"
 
 
-def left_out_flag(name: MrSequence, reason: str) -> Flag:
-    """The flag for a sequence whose slices do not fit those of FLAIR."""
-    return flag(f"{name.value}_LEFT_OUT", f"{name.value} is left out: {reason}.")
-
-
 def in_order(files: Sequence[InputFile]) -> tuple[list[InputFile], tuple[Flag, ...]]:
     """Sort slices by their number, or by name where one has no number.
 
-    Raises
-    ------
-    DamagedInputError
-        Two slices have one number or name.
+    Raises `DamagedInputError` if two slices have one number or name.
     """
     if len(files) == 1:
         return list(files), ()
     numbers = _numbers(files)
-    if numbers is None:
-        ordered = sorted(files, key=lambda file: natural_key(file.path.name))
-        _refuse_same([(stem(file.path.name), file) for file in ordered], "the name")
+    keys: list[Any] = numbers or [natural_key(file.path.name) for file in files]
+    pairs = sorted(zip(keys, files, strict=True), key=itemgetter(0))
+    for (key, file), (next_key, other) in pairwise(pairs):
+        same_name = stem(file.path.name) == stem(other.path.name)
+        if key == next_key if numbers else same_name:
+            what = f"slice number {key}" if numbers else f"the name {stem(file.path.name)}"
+            where = f"{file.where} and {other.where}"
+            remedy = "keep only one of them"
+            raise DamagedInputError(f"two files have {what}", where=where, remedy=remedy)
+    if numbers:
+        flags = _missing(sorted(numbers))
+    else:
         message = "The names hold no slice numbers; the slices stand in the order of their names."
-        return ordered, (flag("ORDER_BY_NAME", message),)
-    pairs = sorted(zip(numbers, files, strict=True), key=lambda pair: pair[0])
-    _refuse_same(pairs, "slice number")
-    return [file for _, file in pairs], _missing([number for number, _ in pairs])
+        flags = (flag("ORDER_BY_NAME", message),)
+    return [file for _, file in pairs], flags
 
 
 def _numbers(files: Sequence[InputFile]) -> list[int] | None:
@@ -226,63 +222,42 @@ def _numbers(files: Sequence[InputFile]) -> list[int] | None:
     return known if len(known) == len(numbers) else None
 
 
-def _refuse_same(pairs: Sequence[tuple[object, InputFile]], what: str) -> None:
-    for (key, file), (next_key, other) in pairwise(pairs):
-        if key == next_key:
-            raise DamagedInputError(
-                f"two files have {what} {key}",
-                where=f"{file.where} and {other.where}",
-                remedy="keep only one of them",
-            )
-
-
 def _missing(numbers: list[int]) -> tuple[Flag, ...]:
     """The flag for gaps in growing numbers; counted, not listed, since a gap may be a billion."""
-    gaps = [(one + 1, two - 1) for one, two in pairwise(numbers) if two > one + 1]
+    gaps = [(before + 1, after - 1) for before, after in pairwise(numbers) if after > before + 1]
     if not gaps:
         return ()
     count = sum(last - first + 1 for first, last in gaps)
-    named = ", ".join(
-        str(first) if first == last else f"{first} to {last}" for first, last in gaps[:NAMED]
-    )
-    more = ", ..." if len(gaps) > NAMED else ""
+    named = [str(first) if first == last else f"{first} to {last}" for first, last in gaps[:NAMED]]
+    listed = ", ".join(named + ["..."] * (len(gaps) > NAMED))
     verb = "slice number is" if count == 1 else "slice numbers are"
-    message = f"{count:,} {verb} missing ({named}{more}); the volume is a lower bound."
+    message = f"{count:,} {verb} missing ({listed}); the volume is a lower bound."
     return (flag("MISSING_SLICES", message),)
 
 
 def refuse_other_sequence(files: Sequence[InputFile], *, colour: bool) -> None:
-    """Grey pictures whose name, and any whose folder, says another sequence are not FLAIR.
-
-    Raises
-    ------
-    UnsupportedInputError
-    """
+    """Refuse grey pictures whose name, and any whose folder, says another sequence than FLAIR."""
     if colour and not any(file.sequence_folder for file in files):
         return
     for file in files:
         sequence = file.sequence
         if sequence is not None and sequence is not MrSequence.FLAIR:
             whose = "name" if sequence_of(file.path.name) else "folder"
-            raise UnsupportedInputError(
-                f"no FLAIR, the {whose} says {getattr(sequence, 'value', sequence)}",
-                where=file.where,
-                remedy="give the FLAIR slices, or rename them if they are FLAIR",
-            )
+            what = f"no FLAIR, the {whose} says {getattr(sequence, 'value', sequence)}"
+            remedy = "give the FLAIR slices, or rename them if they are FLAIR"
+            raise UnsupportedInputError(what, where=file.where, remedy=remedy)
 
 
 def _stack(slices: Sequence[_Slice]) -> NDArray[Any]:
     """All slices as (slices, rows, columns, channels)."""
     first = slices[0]
     for page in slices:
-        sizes = [
-            f"{rows} x {columns}" for rows, columns, _ in (first.pixels.shape, page.pixels.shape)
-        ]
-        if sizes[0] != sizes[1]:
-            raise differ("size", first.where, page.where, *sizes)
-        if page.pixels.dtype != first.pixels.dtype:
-            depths = str(first.pixels.dtype), str(page.pixels.dtype)
-            raise differ("depth", first.where, page.where, *depths)
+        (rows, columns, _), (other_rows, other_columns, _) = first.pixels.shape, page.pixels.shape
+        sizes = f"{rows} x {columns}", f"{other_rows} x {other_columns}"
+        depths = str(first.pixels.dtype), str(page.pixels.dtype)
+        for what, (value, other) in (("size", sizes), ("depth", depths)):
+            if value != other:
+                raise differ(what, first.where, page.where, value, other)
     # A grey picture among colour ones has three equal channels: PNG optimisers save blank slices so.
     shape = np.broadcast_shapes(*(page.pixels.shape for page in slices))
     return np.stack([np.broadcast_to(page.pixels, shape) for page in slices])

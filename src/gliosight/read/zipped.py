@@ -26,9 +26,11 @@ from gliosight.errors import (
     printable,
 )
 from gliosight.files import remove_abandoned_temporaries, safe_name, temporary_folder
-from gliosight.read.detect import HEAD_BYTES, Kind, recognise
+from gliosight.read.detect import HEAD_BYTES, Kind, is_zip, recognise
+from gliosight.read.flags import flag
 from gliosight.read.gzipped import MAGIC as GZIP
-from gliosight.read.limits import Budget, open_regular, reason, size_in_words, too_large
+from gliosight.read.limits import Budget, Limits, open_regular, reason, size_in_words, too_large
+from gliosight.study import Flag
 
 CHUNK = 1 << 20
 # Bytes of a name, and of a path in the archive: what the file systems of today take.
@@ -43,59 +45,69 @@ NAMED = 3
 
 # Why a member is left out: one of them, and several.
 Reason = tuple[str, str]
-ENCRYPTED = ("encrypted member", "encrypted members")
-ARCHIVE = ("archive in the archive", "archives in the archive")
-SPECIAL = ("link or device", "links or devices")
-NAMELESS = ("member without a name", "members without a name")
-OUTSIDE = ("member that leads outside the archive", "members that lead outside the archive")
-UNUSUAL = ("member packed in an unusual way", "members packed in an unusual way")
-TWICE = ("member that is there twice", "members that are there twice")
+ENCRYPTED = "encrypted member", "encrypted members"
+ARCHIVE = "archive in the archive", "archives in the archive"
+SPECIAL = "link or device", "links or devices"
+NAMELESS = "member without a name", "members without a name"
+OUTSIDE = "member that leads outside the archive", "members that lead outside the archive"
+UNUSUAL = "member packed in an unusual way", "members packed in an unusual way"
+TWICE = "member that is there twice", "members that are there twice"
 
 
 @dataclass(frozen=True)
-class Unzipped:
-    """An unpacked archive.
+class Opened:
+    """What a path leads to once it is unpacked: the path itself, or the folder that a zip was unpacked into.
 
-    Parameters
-    ----------
-    folder : Path
-        Temporary, below a folder of mode 0700; its name is the archive's without suffix.
-    skipped : tuple of str
-        What was left out and why, in plain phrases without names: ``2 encrypted members``.
-    inner : str
-        The first names of the archives among it.
+    ``archive`` is the zip, ``inner`` names the archives in it, which stay packed.
     """
 
-    folder: Path
-    skipped: tuple[str, ...]
+    path: Path
+    flags: tuple[Flag, ...] = ()
+    archive: Path | None = None
     inner: str = ""
+
+    def explained(self, error: GliosightError) -> GliosightError:
+        """An error in what was unpacked: named after the archive, with what was not unpacked of it."""
+        if not self.archive:
+            return error
+        kind, what, remedy = type(error), error.what, error.remedy
+        where = self.archive.name if error.where == self.path.name else error.where
+        if self.flags and isinstance(error, NothingReadableError):
+            kind, skipped = NothingReadableError, self.flags[0].message.rstrip(".")
+            what = f"{what}; {skipped[0].lower()}{skipped[1:]}"
+            if self.inner:
+                kind = UnsupportedInputError
+                remedy = f"unpack the zip, then give the archive in it, {self.inner}"
+        return kind(what, where=where, remedy=remedy)
 
 
 @contextmanager
-def unzipped(path: Path, budget: Budget) -> Iterator[Unzipped]:
-    """Unpack a zip for as long as it is needed.
+def opened(path: Path, limits: Limits) -> Iterator[Opened]:
+    """Unpack a zip for as long as its studies are read, see `unzipped`; any other path stays as it is."""
+    if not is_zip(path):
+        yield Opened(path)
+        return
+    with unzipped(path, limits) as inside:
+        yield inside
 
-    Parameters
-    ----------
-    path : Path
-    budget : Budget
-        Its limits hold for the sum of all members; nothing is taken from it, since the images in
-        them are counted when they are read.
+
+@contextmanager
+def unzipped(path: Path, limits: Limits) -> Iterator[Opened]:
+    """Unpack a zip for as long as it is needed, into a folder of mode 0700 that is called like it.
+
+    The limits hold for the sum of all members.
 
     Raises
     ------
     NothingReadableError
-        It cannot be opened, is no regular file, or holds nothing that may be unpacked.
+        It cannot be opened, is not a regular file, or holds nothing that may be unpacked.
     UnsupportedInputError
         All that it holds is encrypted, an archive itself, or packed in an unusual way.
     DamagedInputError
-        No zip, cut short, a checksum that is wrong, members that overwrite each other.
-    LimitExceededError
-        More members, folders, bytes or expansion than allowed.
-    CannotWriteError
-        There is no room for the temporary folder.
+        Not a zip, cut short, a checksum that is wrong, members that overwrite each other.
+    LimitExceededError, CannotWriteError
+        More members, folders, bytes or expansion than allowed; no room for the temporary folder.
     """
-    where = path.name
     remove_abandoned_temporaries()
     with ExitStack() as stack:
         try:
@@ -103,23 +115,27 @@ def unzipped(path: Path, budget: Budget) -> Iterator[Unzipped]:
             folder = stack.enter_context(temporary_folder()) / "content" / safe_name(path.stem)
             folder.mkdir(parents=True)
         except OSError as error:
-            raise _no_room(error, where) from error
-        with open_regular(path, where) as (handle, size):
-            unpacking = _Unpacking(folder, budget, size, where)
+            raise _no_room(error, path.name) from error
+        with open_regular(path, path.name) as (handle, size):
+            unpacking = _Unpacking(folder, limits, size, path.name)
             unpacking.unpack(handle)
-        yield Unzipped(folder, tuple(sorted(unpacking.skipped())), unpacking.inner())
+        flags: tuple[Flag, ...] = ()
+        if unpacking.reasons:
+            skipped = ", ".join(sorted(unpacking.skipped()))
+            flags = (flag("MEMBERS_SKIPPED", f"Members of the zip were not unpacked: {skipped}."),)
+        yield Opened(folder, flags, path, unpacking.inner())
 
 
 class _Unpacking:
     """One archive on its way into a folder."""
 
-    def __init__(self, folder: Path, budget: Budget, size: int, where: str) -> None:
-        self._folder, self._budget, self._size, self._where = folder, budget, size, where
+    def __init__(self, folder: Path, limits: Limits, size: int, where: str) -> None:
+        self._folder, self._budget, self._size, self._where = folder, Budget(limits), size, where
         self._written = 0
         self._taken: dict[str, zipfile.ZipInfo] = {}
-        self._folders: set[Path] = {folder}
-        self._reasons: Counter[Reason] = Counter()
+        self._folders = {folder}
         self._archives: list[str] = []
+        self.reasons: Counter[Reason] = Counter()
 
     def unpack(self, handle: BinaryIO) -> None:
         """Unpack all that may be; raises if nothing was."""
@@ -136,17 +152,15 @@ class _Unpacking:
             for member in members:
                 # What Windows programs write; zipfile itself cuts names at a NUL.
                 name = member.orig_filename.replace("\\", "/")
-                if name.endswith("/"):
-                    continue
-                why = _refused(member, name) or self._member(archive, member, name)
-                if why is not None:
-                    self._reasons[why] += 1
+                if not name.endswith("/"):
+                    why = _refused(member, name) or self._member(archive, member, name)
+                    self.reasons.update([why] if why else ())
         if not self._taken:
             raise self._nothing()
 
     def skipped(self) -> list[str]:
-        """What was left out, in words."""
-        return [f"{count} {words[count > 1]}" for words, count in self._reasons.items()]
+        """What was left out and why, in plain phrases without names: ``2 encrypted members``."""
+        return [f"{count} {words[count > 1]}" for words, count in self.reasons.items()]
 
     def inner(self) -> str:
         """The first names of the archives in the archive."""
@@ -171,9 +185,9 @@ class _Unpacking:
         try:
             with archive.open(member) as source:
                 head = source.read(HEAD_BYTES)
-                kind = recognise(head, len(head))
-                # A compressed NIfTI is no archive.
-                if kind in (Kind.ZIP, Kind.ARCHIVE) and not head.startswith(GZIP):
+                # A compressed NIfTI is not an archive.
+                is_archive = recognise(head, len(head)) in (Kind.ZIP, Kind.ARCHIVE)
+                if is_archive and not head.startswith(GZIP):
                     self._archives.append(name)
                     return ARCHIVE
                 self._taken[name] = member
@@ -203,10 +217,9 @@ class _Unpacking:
                     out.write(chunk)
                     chunk = source.read(CHUNK)
         except (FileExistsError, NotADirectoryError) as error:
-            raise self._damaged(
-                "one member is a folder to another, or their names differ in case alone, which this "
-                "file system cannot tell apart"
-            ) from error
+            clash = "one member is a folder to another, or their names differ in case alone"
+            what = f"{clash}, which this file system cannot tell apart"
+            raise self._damaged(what) from error
         except OSError as error:
             raise _no_room(error, where) from error
         if written != member.file_size:
@@ -214,20 +227,18 @@ class _Unpacking:
 
     def _make_folder(self, folder: Path) -> None:
         """Make a folder and those above it, each once."""
-        if folder in self._folders:
-            return
-        self._make_folder(folder.parent)
-        self._folders.add(folder)
-        self._budget.check_members(len(self._folders), self._where)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder not in self._folders:
+            self._make_folder(folder.parent)
+            self._folders.add(folder)
+            self._budget.check_members(len(self._folders), self._where)
+            folder.mkdir(mode=0o700, exist_ok=True)
 
     def _nothing(self) -> GliosightError:
         """The error for an archive of which nothing was unpacked."""
-        reasons = set(self._reasons)
-        kind: type[GliosightError] = UnsupportedInputError
+        reasons = set(self.reasons)
+        understood = bool(reasons) and reasons <= {ENCRYPTED, ARCHIVE, UNUSUAL}
         if not reasons:
-            kind, what = NothingReadableError, "the archive is empty"
-            remedy = "check what was packed into it"
+            what, remedy = "the archive is empty", "check what was packed into it"
         elif reasons == {ENCRYPTED}:
             what = "the archive is protected by a password"
             remedy = "unpack it with its password, then give the folder"
@@ -237,14 +248,12 @@ class _Unpacking:
         else:
             what = f"nothing in the archive may be unpacked: it holds {', '.join(self.skipped())}"
             remedy = "unpack it yourself, then give the folder"
-            if not reasons <= {ENCRYPTED, ARCHIVE, UNUSUAL}:
-                kind = NothingReadableError
+        kind = UnsupportedInputError if understood else NothingReadableError
         return kind(what, where=self._where, remedy=remedy)
 
     def _damaged(self, what: str) -> DamagedInputError:
-        return DamagedInputError(
-            what, where=self._where, remedy="fetch the archive again from where it came"
-        )
+        remedy = "fetch the archive again from where it came"
+        return DamagedInputError(what, where=self._where, remedy=remedy)
 
 
 def _refused(member: zipfile.ZipInfo, name: str) -> Reason | None:
@@ -272,17 +281,13 @@ class _BoundedFile:
     def read(self, size: int = -1) -> bytes:
         """Up to ``size`` bytes, unless that is more than any directory needs."""
         if size > self._most:
-            raise LimitExceededError(
-                "the archive's directory is too large for the members allowed",
-                where=self._where,
-                remedy="raise it with --max-members, or unpack it yourself",
-            )
+            what = "the archive's directory is too large for the members allowed"
+            remedy = "raise it with --max-members, or unpack it yourself"
+            raise LimitExceededError(what, where=self._where, remedy=remedy)
         return self._read(size)
 
 
 def _no_room(error: Exception, where: str) -> CannotWriteError:
-    return CannotWriteError(
-        f"the archive cannot be unpacked, {reason(error)}",
-        where=where,
-        remedy="make room in the folder for temporary files, or unpack it yourself",
-    )
+    what = f"the archive cannot be unpacked, {reason(error)}"
+    remedy = "make room in the folder for temporary files, or unpack it yourself"
+    return CannotWriteError(what, where=where, remedy=remedy)
