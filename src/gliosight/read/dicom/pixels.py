@@ -114,12 +114,12 @@ def read_pixels(frames: Sequence[Frame], budget: Budget, decoder: DecoderProcess
     """
     if not frames:
         raise ValueError("no frames to read")
-    slices: dict[int, list[int]] = {}
+    slices: dict[Instance, list[int]] = {}
     for slice_index, frame in enumerate(frames):
-        slices.setdefault(id(frame.instance), []).append(slice_index)
+        slices.setdefault(frame.instance, []).append(slice_index)
     parts = [
-        _part_of(frames[indices[0]].instance, [frames[index].number for index in indices], indices)
-        for indices in slices.values()
+        _part_of(instance, [frames[index].number for index in indices], indices)
+        for instance, indices in slices.items()
     ]
     first = parts[0]
     for part in parts:
