@@ -299,7 +299,11 @@ class Acquisition:
         return contrast_hint(self.description)
 
 
-_FIELDS = [(row.name, *row.metadata.values()) for row in fields(Acquisition) if row.metadata]
+_FIELDS = [
+    (row.name, row.metadata["read"], row.metadata["keywords"])
+    for row in fields(Acquisition)
+    if row.metadata
+]
 # What is read of each frame: first what makes its acquisition, then where it lies.
 KEYWORDS = tuple(dict.fromkeys(keyword for _, _, keywords in _FIELDS for keyword in keywords))
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
@@ -345,10 +349,8 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
     "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
     "FrameContentSequence": (
-        "StackID",
-        "TemporalPositionIndex",
-        "FrameAcquisitionNumber",
-        "FrameAcquisitionDateTime",
+        *("StackID", "TemporalPositionIndex"),
+        *("FrameAcquisitionNumber", "FrameAcquisitionDateTime"),
     ),
     "MRImageFrameTypeSequence": ("FrameType", "ComplexImageComponent"),
     "MRTimingAndRelatedParametersSequence": ("RepetitionTime", "FlipAngle"),

@@ -35,26 +35,14 @@ EXPORTED_TWICE = "exported twice"
 # More images of one position and acquisition are a dynamic series, not copies.
 MOST_EXPORTS = 3
 # The UID alone is not enough: some de-identify a series by giving all of it the same.
-_IDENTITY = (
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "InstanceNumber",
-    "InConcatenationNumber",
-    "ImagePositionPatient",
-)
+_IDENTITY = """
+    SOPInstanceUID SeriesInstanceUID InstanceNumber InConcatenationNumber ImagePositionPatient
+""".split()  # noqa: SIM905 - a line in place of one for each
 # Cheap to compare: what scanners change from one picture of a position to the next.
-_PICTURE = (
-    "NumberOfFrames",
-    "InConcatenationNumber",
-    "Rows",
-    "EchoTime",
-    "InversionTime",
-    "AcquisitionNumber",
-    "AcquisitionTime",
-    "AcquisitionDateTime",
-    "TemporalPositionIdentifier",
-    "TriggerTime",
-)
+_PICTURE = """
+    NumberOfFrames InConcatenationNumber Rows EchoTime InversionTime AcquisitionNumber AcquisitionTime
+    AcquisitionDateTime TemporalPositionIdentifier TriggerTime
+""".split()  # noqa: SIM905 - a line in place of one for each
 
 
 Problem = tuple[Path, GliosightError]
