@@ -572,6 +572,7 @@ def test_whole_stacks_of_many_people_are_not_compared(monkeypatch: pytest.Monkey
     looked: list[int] = []
     real = grouping.why_no_stack
     monkeypatch.setattr(grouping, "why_no_stack", lambda f: looked.append(len(f)) or real(f))
+    monkeypatch.setattr(grouping, "MOST_SLICES", 80)
     instances = []
     for index in range(12):
         uids = {"StudyInstanceUID": f"1.{index}", "SeriesInstanceUID": f"1.{index}.2"}
