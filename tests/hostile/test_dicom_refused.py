@@ -1,4 +1,7 @@
-"""Awkward DICOM that is refused, row by row, through the command: code, one line, nothing written."""
+"""Awkward DICOM that is refused, through the command: code, one line, nothing written.
+
+One row for each cause; the table of each cause stands in `tests.read.dicom`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pydicom
 import pytest
 from pydicom import uid
@@ -20,8 +22,6 @@ from .asserting import Capture, analyze_refuses, inspected
 from .builders_dicom import (
     OTHER,
     WHOLE,
-    beyond,
-    bomb_of_a_header,
     bomb_of_pixels,
     claims,
     edit,
@@ -54,66 +54,32 @@ def _mislabelled(folder: Path) -> Path:
     return folder / "IM_0001.dcm"
 
 
-def _sizes(folder: Path) -> Path:
-    path = study(folder)
-    one = files(path)[2]
-    edit([one], Rows=24, PixelData=pydicom.dcmread(one).PixelData[: 24 * 48 * 2])
-    return path
-
-
 def _no_flair(folder: Path) -> Path:
     return keep(study(folder, WHOLE), lambda one: "InversionTime" not in one)
 
 
-def _mask(folder: Path) -> Path:
+def _video(folder: Path) -> Path:
     path = study(folder)
     for one in files(path):
-        pixels = pydicom.dcmread(one).pixel_array
-        edit([one], PixelData=((pixels > 400) * np.uint16(1)).tobytes())
+        made = pydicom.dcmread(one)
+        made.file_meta.TransferSyntaxUID = uid.MPEG2MPML
+        made.PixelData = encapsulate([bytes(64)])
+        made["PixelData"].VR = "OB"
+        made["PixelData"].is_undefined_length = True
+        made.save_as(one, implicit_vr=False, little_endian=True)
     return path
 
 
-def _syntax(named: str) -> Callable[[Path], Path]:
-    def build(folder: Path) -> Path:
-        path = study(folder)
-        for one in files(path):
-            made = pydicom.dcmread(one)
-            made.file_meta.TransferSyntaxUID = named
-            made.PixelData = encapsulate([bytes(64)])
-            made["PixelData"].VR = "OB"
-            made["PixelData"].is_undefined_length = True
-            made.save_as(one, implicit_vr=False, little_endian=True)
-        return path
-
-    return build
-
-
-def _dicomdir(*reference: str) -> Callable[[Path], Path]:
-    def build(folder: Path) -> Path:
-        path = study(folder / "inside", dicomdir=True)
-        study(folder / "outside", OTHER)
-        directory = pydicom.dcmread(path / "DICOMDIR")
-        record = next(one for one in directory.DirectoryRecordSequence if "ReferencedFileID" in one)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            record.ReferencedFileID = list(reference)
-            directory.save_as(path / "DICOMDIR")
-        return path / "DICOMDIR"
-
-    return build
-
-
-def _dicomdir_by_link(folder: Path) -> Path:
+def _dicomdir_that_leads_up(folder: Path) -> Path:
     path = study(folder / "inside", dicomdir=True)
-    outside = files(study(folder / "outside", OTHER))[0]
-    one = files(path)[0]
-    one.unlink()
-    one.symlink_to(outside)
+    study(folder / "outside", OTHER)
+    directory = pydicom.dcmread(path / "DICOMDIR")
+    record = next(one for one in directory.DirectoryRecordSequence if "ReferencedFileID" in one)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        record.ReferencedFileID = ["..", "outside"]
+        directory.save_as(path / "DICOMDIR")
     return path / "DICOMDIR"
-
-
-def _twice_unexplained(folder: Path) -> Path:
-    return study(folder, repeats=frozenset({"unexplained"}))
 
 
 def _only(wanted: Callable[[Dataset], bool], *traps: str) -> Callable[[Path], Path]:
@@ -138,48 +104,13 @@ def _as(kind: str, modality: str, *, pixels: bool = True) -> Callable[[Path], Pa
     return build
 
 
-def _colours(folder: Path) -> Path:
-    path = study(folder)
-    for one in files(path):
-        size = len(pydicom.dcmread(one).PixelData) // 2
-        edit(
-            [one],
-            SamplesPerPixel=3,
-            PhotometricInterpretation="RGB",
-            PlanarConfiguration=0,
-            BitsAllocated=8,
-            BitsStored=8,
-            HighBit=7,
-            PixelData=bytes(3 * size),
-        )
-    return path
-
-
-def _nested(folder: Path) -> Path:
-    path = study(folder)
-    inside = Dataset()
-    for _ in range(60):
-        outside = Dataset()
-        outside.PlanePositionSequence = [inside]
-        inside = outside
-    edit(files(path)[:1], SharedFunctionalGroupsSequence=[inside])
-    return path
-
-
 # What is never analysed, and what `inspect` calls it.
 NEVER: dict[str, tuple[Callable[[Path], Path], str]] = {
     "Siemens mosaic": (_only(_says("MOSAIC"), "mosaic"), "mosaic"),
     "screenshot": (_only(_is(9003), "screenshot"), "secondary capture"),
-    "apparent diffusion map": (_only(_says("ADC"), "map"), "derived map"),
-    "stored ROI": (_only(_is(9001), "roi"), "stored mask"),
     "localizer": (_only(_is(1), "localizer"), "localizer"),
-    "fractional anisotropy": (claims(ImageType=["DERIVED", "PRIMARY", "FA"]), "derived map"),
-    "subtraction": (claims(ImageType=["DERIVED", "PRIMARY", "SUBTRACTION"]), "subtraction"),
     "CT": (_as(uid.CTImageStorage, "CT"), "CT"),
-    "PET": (_as(uid.PositronEmissionTomographyImageStorage, "PT"), "PET"),
-    "ultrasound": (_as(uid.UltrasoundImageStorage, "US"), "ultrasound"),
     "report": (_as(uid.BasicTextSRStorage, "SR", pixels=False), "structured report"),
-    "segmentation": (_as(uid.SegmentationStorage, "SEG"), "segmentation"),
 }
 
 REFUSED: dict[str, tuple[int, Callable[[Path], Path], tuple[str, ...]]] = {
@@ -190,27 +121,11 @@ REFUSED: dict[str, tuple[int, Callable[[Path], Path], tuple[str, ...]]] = {
     "cut in the header": (4, _cut(lambda _: 700), ("cut short",)),
     "cut in the preamble": (4, _cut(lambda _: 60, ".dcm"), ("0002.dcm", "cut off at the start")),
     "nothing left of it": (4, _cut(lambda _: 0, ".dcm"), ("0002.dcm", "empty")),
-    "different sizes": (4, _sizes, ("instance 1", "instance 3", "48 x 48", "24 x 48")),
     "no FLAIR": (5, _no_flair, ("no FLAIR", "T1")),
-    "a mask as image": (4, _mask, ("two values",)),
-    "MPEG-2": (5, _syntax(uid.MPEG2MPML), ("video", "MPEG2")),
-    "MPEG-4": (5, _syntax(uid.MPEG4HP41), ("video", "MPEG-4")),
-    "HEVC": (5, _syntax(uid.HEVCMP51), ("video", "HEVC")),
-    "a syntax nobody knows": (5, _syntax("1.2.3.4.5"), ("1.2.3.4.5",)),
+    "MPEG-2": (5, _video, ("video", "MPEG2")),
     "a deflate bomb of pixels": (6, bomb_of_pixels, ("--max-ratio",)),
-    "a deflate bomb of a header": (6, bomb_of_a_header, ("--max-ratio",)),
     "rows beyond the limit": (6, claims(Rows=60_000, Columns=60_000), ("--max-decoded",)),
-    "rows beyond the file": (4, claims(Rows=60_00, Columns=60), ("instance 1",)),
-    "frames beyond the file": (4, claims(NumberOfFrames=9), ()),
-    "an element beyond the file": (4, beyond, ("longer than the file",)),
-    "sequences nested absurdly": (4, _nested, ("nested",)),
-    "DICOMDIR: up": (4, _dicomdir("..", "outside"), ("outside its own folder",)),
-    "DICOMDIR: up in one name": (4, _dicomdir("../outside"), ("outside its own folder",)),
-    "DICOMDIR: absolute": (4, _dicomdir("/etc/passwd"), ("outside its own folder",)),
-    "DICOMDIR: a drive": (4, _dicomdir("C:\\x"), ("outside its own folder",)),
-    "DICOMDIR: a link": (4, _dicomdir_by_link, ("outside its own folder",)),
-    "twice, unexplained": (4, _twice_unexplained, ("instance 1", "instance 5", "no tag")),
-    "colours": (5, _colours, ("colour",)),
+    "DICOMDIR": (4, _dicomdir_that_leads_up, ("outside its own folder",)),
     **{f"only {name}": (5, build, ("no FLAIR",)) for name, (build, _) in NEVER.items()},
 }
 
@@ -236,17 +151,6 @@ def test_inspect_says_why_it_is_never_analysed(row: str, tmp_path: Path, capsys:
         assert one["taken_as"] is None
 
 
-def test_two_echoes_are_told_apart(tmp_path: Path, capsys: Capture) -> None:
-    path = study(tmp_path / "given", repeats=frozenset({"echoes"}))
-    line = analyze_refuses(path, 5, ("equally good",), tmp_path, capsys)
-    assert "echo 1" in line
-    assert "echo 2" in line
-    assert {one["name"] for one in inspected(path, capsys)["series"]} == {
-        "series 1, echo 1",
-        "series 1, echo 2",
-    }
-
-
 @pytest.mark.parametrize("size", [0, 60])
 def test_a_slice_cut_to_nothing_is_missed(size: int, tmp_path: Path) -> None:
     """The last slice, so that no gap tells of it either."""
@@ -259,13 +163,10 @@ def test_a_slice_cut_to_nothing_is_missed(size: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["DICOMDIR", "x.dcm"])
-@pytest.mark.parametrize("option", ["-q", "--probability"])
-def test_a_dicomdir_that_names_nothing(
-    name: str, option: str, tmp_path: Path, capsys: Capture
-) -> None:
+def test_a_dicomdir_that_names_nothing(name: str, tmp_path: Path, capsys: Capture) -> None:
     """By its own name, or taken for an image."""
     directory = pydicom.dcmread(study(tmp_path / "whole", dicomdir=True) / "DICOMDIR")
     directory.DirectoryRecordSequence = []
     (tmp_path / "given").mkdir()
     directory.save_as(tmp_path / "given" / name)
-    analyze_refuses(tmp_path / "given" / name, 3, (name,), tmp_path, capsys, option)
+    analyze_refuses(tmp_path / "given" / name, 3, (name,), tmp_path, capsys)

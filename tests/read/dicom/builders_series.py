@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 
 from gliosight.read.dicom.acquisition import frames_of
-from gliosight.read.dicom.instances import Instance
+from gliosight.read.dicom.instances import Instance, PixelElement
 from gliosight.read.dicom.rules import Identified, identify
 from gliosight.read.dicom.series import Series, series_of
 
@@ -95,9 +95,9 @@ def instance(
         where=where,
         header=header,
         syntax=syntax,
-        pixel_offset=1000 if pixels else None,
         size=2**24,
         oddities=oddities,
+        pixels=PixelElement("PixelData", "OW", 1000, 8192) if pixels else None,
     )
 
 

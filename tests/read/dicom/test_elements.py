@@ -110,14 +110,14 @@ PLACES: dict[str, Callable[[bytes, bool], bytes]] = {
 @pytest.mark.parametrize("place", PLACES)
 def test_no_value_is_unknown(tmp_path: Path, place: str, defined: bool) -> None:
     """Every element may be without a value (Type 2, and of what is written by many programs any)."""
+    tags = (0x00080100, 0x00189087, 0x00190010, 0x00280FFF, 0x00281053)
     for vr in sorted(STANDARD_VR):
-        for tag in (0x00189087, 0x00281053, 0x00080100, 0x00190010, 0x00280FFF):
-            element = PLACES[place](raw_element(tag, vr.encode(), b""), defined)
-            instance = read(save(tmp_path / "a.dcm", with_element(element)))
-            assert instance.oddities == ()
-            assert instance.header.Rows == 40
-            for kept in instance.header.iterall():
-                assert kept.tag != tag or kept.VR == "SQ" or not kept.value
+        empty = b"".join(raw_element(tag, vr.encode(), b"") for tag in tags)
+        instance = read(save(tmp_path / "a.dcm", with_element(PLACES[place](empty, defined))))
+        assert instance.oddities == ()
+        assert instance.header.Rows == 40
+        for kept in instance.header.iterall():
+            assert kept.tag not in tags or kept.VR == "SQ" or not kept.value
 
 
 @pytest.mark.parametrize("text", ["1.2.3", "1,5", "abc", "1e", "--4", "0x10", "1 2", "1_0"])
@@ -292,9 +292,9 @@ def test_more_items_than_memory_allows(
 def test_empty_items_cost_nothing(tmp_path: Path, tag: int, defined: bool) -> None:
     """A sequence that is not read makes no object, and equal items of one that is read are one."""
     path = save(
-        tmp_path / "a.dcm", with_element(raw_sequence(tag, [b""] * 30_000, defined=defined))
+        tmp_path / "a.dcm", with_element(raw_sequence(tag, [b""] * 10_000, defined=defined))
     )
-    with little_memory(4_000_000):
+    with little_memory(2_000_000):
         header = read(path).header
     kept: Any = header.get("PerFrameFunctionalGroupsSequence", ())
-    assert len(kept) == (30_000 if tag == 0x52009230 else 0)
+    assert len(kept) == (10_000 if tag == 0x52009230 else 0)

@@ -163,6 +163,8 @@ IMAGES: list[tuple[str, Header, str]] = [
 # What is never analysed: name, header, kind.
 NEVER: list[tuple[str, Header, str]] = [
     ("CT", {"Modality": "CT", "SOPClassUID": uid.CTImageStorage}, "CT"),
+    ("ultrasound", {"Modality": "US", "SOPClassUID": uid.UltrasoundImageStorage}, "ultrasound"),
+    ("segmentation", {"Modality": "SEG", "SOPClassUID": uid.SegmentationStorage}, "segmentation"),
     ("PET", {"Modality": "PT", "SOPClassUID": uid.PositronEmissionTomographyImageStorage}, "PET"),
     ("SR", {"Modality": "SR", "SOPClassUID": uid.BasicTextSRStorage}, "structured report"),
     ("spectroscopy by its class", {"SOPClassUID": uid.MRSpectroscopyStorage}, "MR Spectroscopy"),

@@ -53,10 +53,6 @@ def _text(*texts: str) -> str:
     return next(filter(None, texts), "")
 
 
-def _upper(text: str) -> str:
-    return text.upper()
-
-
 def _lower(*texts: str) -> str:
     return _text(*texts).lower()
 
@@ -154,8 +150,8 @@ def _acquired(*texts: str) -> float | None:
         if day is not None and seconds is not None:
             return day + seconds
     day = next((day for day in map(_day, texts[2:5]) if day is not None), 0)
-    seconds = next((time for time in map(_seconds, texts[5:]) if time is not None), None)
-    return None if seconds is None else day + seconds
+    times = (time for time in map(_seconds, texts[5:]) if time is not None)
+    return next((day + time for time in times), None)
 
 
 @lru_cache(maxsize=64)
@@ -192,7 +188,7 @@ class Acquisition:
     """
 
     sop_class: str = _read(_text, "SOPClassUID")
-    modality: str = _read(_upper, "Modality")
+    modality: str = _read(str.upper, "Modality")
     # Upper case; of the frame where it has its own.
     image_type: tuple[str, ...] = _read(_codes, "FrameType ImageType")
     # "M" (magnitude), "P" (phase), "R" (real), "I" (imaginary).
@@ -204,7 +200,7 @@ class Acquisition:
     columns: int | None = _read(integer, "Columns")
     samples: int | None = _read(integer, "SamplesPerPixel")
     bits_stored: int | None = _read(integer, "BitsStored")
-    photometric: str = _read(_upper, "PhotometricInterpretation")
+    photometric: str = _read(str.upper, "PhotometricInterpretation")
 
     # Codes of ScanningSequence (SE, GR, IR, EP, RM), also where the header has others in its place.
     scanning: tuple[str, ...] = _read(
@@ -217,7 +213,7 @@ class Acquisition:
         _variant, "SequenceVariant Spoiling SteadyStatePulseSequence SequenceName PulseSequenceName"
     )
     sequence_name: str = _read(_lower, "SequenceName PulseSequenceName")
-    inversion_pulse: str = _read(_upper, "InversionRecovery")  # "YES" or "NO"
+    inversion_pulse: str = _read(str.upper, "InversionRecovery")  # "YES" or "NO"
     angiographic: bool = _read(
         _angiographic, "AngioFlag PhaseContrast TimeOfFlightContrast SequenceVariant"
     )
@@ -304,9 +300,9 @@ class Acquisition:
 
 
 _FIELDS = [
-    (attribute.name, attribute.metadata["read"], attribute.metadata["keywords"])
-    for attribute in fields(Acquisition)
-    if attribute.metadata
+    (row.name, row.metadata["read"], row.metadata["keywords"])
+    for row in fields(Acquisition)
+    if row.metadata
 ]
 # What is read of each frame: first what makes its acquisition, then where it lies.
 KEYWORDS = tuple(dict.fromkeys(keyword for _, _, keywords in _FIELDS for keyword in keywords))
@@ -353,10 +349,8 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
     "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
     "FrameContentSequence": (
-        "StackID",
-        "TemporalPositionIndex",
-        "FrameAcquisitionNumber",
-        "FrameAcquisitionDateTime",
+        *("StackID", "TemporalPositionIndex"),
+        *("FrameAcquisitionNumber", "FrameAcquisitionDateTime"),
     ),
     "MRImageFrameTypeSequence": ("FrameType", "ComplexImageComponent"),
     "MRTimingAndRelatedParametersSequence": ("RepetitionTime", "FlipAngle"),

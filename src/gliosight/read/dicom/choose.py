@@ -141,10 +141,11 @@ def choose(study: Stacks, wanted: Mapping[MrSequence, str] = MappingProxyType({}
     for name in (T1, T1C):
         if name not in picked and name not in left_out:
             left_out[name] = _why_not_used(name, flair, free, t1)
-    for name, why in left_out.items():
-        if why is not None:
-            message = f"{why}; FLAIR is analysed without {name.value}."
-            flags.append(flag(f"{name.value}_LEFT_OUT", message))
+    flags += [
+        flag(f"{name.value}_LEFT_OUT", f"{why}; FLAIR is analysed without {name.value}.")
+        for name, why in left_out.items()
+        if why is not None
+    ]
     flags += _doubts(picked, named)
     chosen = {name: series for name, (series, _) in picked.items()}
     reasons = {name: reason for name, (_, reason) in picked.items()}
@@ -326,7 +327,7 @@ def _merit(series: Series, t1c: Stacks = ()) -> Merit:
         (-CONFIDENCES.index(series.identified.confidence), "was identified with more confidence"),
         (geometry is not None, "has geometry"),
         (not series.frames[0].acquisition.derived, "is original, not derived"),
-        (isotropic or (geometry is not None and _is_axial(geometry)), "is axial or isotropic"),
+        (isotropic or _is_axial(geometry), "is axial or isotropic"),
         (geometry is None or _coverage_mm(geometry) >= WHOLE_HEAD_MM, "covers more of the head"),
         (not after_contrast, "is not after contrast medium, like the training data"),
         (series.shape[0], "has more slices"),
@@ -342,8 +343,8 @@ def _parallel(first: Geometry | None, second: Geometry | None) -> bool:
     return abs(float(first.normal @ second.normal)) >= SAME_DIRECTION
 
 
-def _is_axial(geometry: Geometry) -> bool:
-    return bool(abs(geometry.normal[2]) >= AXIAL_FROM)
+def _is_axial(geometry: Geometry | None) -> bool:
+    return geometry is not None and bool(abs(geometry.normal[2]) >= AXIAL_FROM)
 
 
 def _coverage_mm(geometry: Geometry) -> float:
@@ -429,9 +430,8 @@ def _same_protocol(first: Series, second: Series) -> bool:
     header, other = first.frames[0].acquisition, second.frames[0].acquisition
     pairs = [(header.repetition, other.repetition), (header.echo, other.echo)]
     if first.geometry is not None and second.geometry is not None:
-        if not _parallel(first.geometry, second.geometry):
-            return False
-        if _is_axial(first.geometry) != _is_axial(second.geometry):
+        axial = {_is_axial(series.geometry) for series in (first, second)}
+        if not _parallel(first.geometry, second.geometry) or len(axial) > 1:
             return False
         pairs.append((first.geometry.slice_spacing, second.geometry.slice_spacing))
     # The rule of a T1C is that of its T1 and " + " the one that told its contrast medium.
@@ -675,25 +675,25 @@ def choose_images(
     read: dict[int, tuple[NDArray[Any] | None, tuple[Flag, ...]]] = {}
     while True:
         choice = choose(left, wanted)
-        arrays: dict[MrSequence, NDArray[Any]] = {}
-        notes: list[Flag] = []
         for name, series in choice.chosen.items():
             if id(series.frames) not in read:
                 read[id(series.frames)] = _read(series, name, budget, decoder)
-            values, noted = read[id(series.frames)]
-            notes += noted
-            if values is not None:
-                arrays[name] = values
-        masks = [name for name, values in arrays.items() if is_labels(values)]
-        if not masks:
-            return choice, arrays, [*flags, *notes]
-        name, series, values = masks[0], choice.chosen[masks[0]], arrays[masks[0]]
+        of_pixels = {name: read[id(series.frames)] for name, series in choice.chosen.items()}
+        arrays = {name: values for name, (values, _) in of_pixels.items() if values is not None}
+        mask = next((name for name, values in arrays.items() if is_labels(values)), None)
+        if mask is None:
+            return (
+                choice,
+                arrays,
+                flags + [note for _, notes in of_pixels.values() for note in notes],
+            )
+        series, values = choice.chosen[mask], arrays[mask]
         left = [other for other in left if other is not series]
-        another = any(other.usable and other.identified.sequence is name for other in left)
-        if name in wanted or (name is FLAIR and not another):
-            refuse_mask(values, name.value, series.frames[0].instance.where)
+        another = any(other.usable and other.identified.sequence is mask for other in left)
+        if mask in wanted or (mask is FLAIR and not another):
+            refuse_mask(values, mask.value, series.frames[0].instance.where)
         message = (
-            f"{series.place[:1].upper()}{series.place[1:]} looks like {name.value} by its header, but its "
+            f"{series.place[:1].upper()}{series.place[1:]} looks like {mask.value} by its header, but its "
             f"pixels hold {few_values(values)} only: a stored mask, not analysed."
         )
         flags.append(flag("MASK_PASSED_OVER", message))

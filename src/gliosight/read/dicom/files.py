@@ -35,26 +35,14 @@ EXPORTED_TWICE = "exported twice"
 # More images of one position and acquisition are a dynamic series, not copies.
 MOST_EXPORTS = 3
 # The UID alone is not enough: some de-identify a series by giving all of it the same.
-_IDENTITY = (
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "InstanceNumber",
-    "InConcatenationNumber",
-    "ImagePositionPatient",
-)
+_IDENTITY = """
+    SOPInstanceUID SeriesInstanceUID InstanceNumber InConcatenationNumber ImagePositionPatient
+""".split()  # noqa: SIM905 - a line in place of one for each
 # Cheap to compare: what scanners change from one picture of a position to the next.
-_PICTURE = (
-    "NumberOfFrames",
-    "InConcatenationNumber",
-    "Rows",
-    "EchoTime",
-    "InversionTime",
-    "AcquisitionNumber",
-    "AcquisitionTime",
-    "AcquisitionDateTime",
-    "TemporalPositionIdentifier",
-    "TriggerTime",
-)
+_PICTURE = """
+    NumberOfFrames InConcatenationNumber Rows EchoTime InversionTime AcquisitionNumber AcquisitionTime
+    AcquisitionDateTime TemporalPositionIdentifier TriggerTime
+""".split()  # noqa: SIM905 - a line in place of one for each
 
 
 Problem = tuple[Path, GliosightError]
@@ -188,21 +176,19 @@ def _perhaps_twice(instances: Iterable[Instance]) -> Iterator[list[Instance]]:
             yield from (same for same in acquired.values() if 1 < len(same) <= MOST_EXPORTS)
 
 
-def _at_one_position(instances: list[Instance]) -> list[list[Instance]]:
+def _at_one_position(images: list[Instance], axis: int = 0) -> list[list[Instance]]:
     """Images whose positions differ by less than those of one stack do: some exports round them."""
-    images = [(numbers(stored(image.header, "ImagePositionPatient")), image) for image in instances]
-    parts = [images]
-    for axis in range(3 if len(images[0][0]) == 3 else 0):
-        finer: list[list[tuple[tuple[float, ...], Instance]]] = []
-        for part in parts:
-            last = -float("inf")
-            for position, image in sorted(part, key=lambda pair: pair[0][axis]):
-                if position[axis] - last > SAME_POSITION:
-                    finer.append([])
-                finer[-1].append((position, image))
-                last = position[axis]
-        parts = finer
-    return [[image for _, image in part] for part in parts]
+    positions = {id(i): numbers(stored(i.header, "ImagePositionPatient")) for i in images}
+    if axis == 3 or len(positions[id(images[0])]) != 3:
+        return [images]
+    parts: list[list[Instance]] = []
+    last = -float("inf")
+    for image in sorted(images, key=lambda image: positions[id(image)][axis]):
+        if (place := positions[id(image)][axis]) - last > SAME_POSITION:
+            parts.append([])
+        parts[-1].append(image)
+        last = place
+    return [finer for part in parts for finer in _at_one_position(part, axis + 1)]
 
 
 def _series_uids(instance: Instance) -> tuple[str, str]:
@@ -244,57 +230,55 @@ def read_dicomdir(path: Path, root: Path, budget: Budget) -> list[Path]:
     if not is_dicomdir(directory):
         raise DamagedInputError("not a DICOMDIR, whatever its name", where=where, remedy=AGAIN)
     files: dict[Path, None] = {}
-    folder = _Folder(path.parent, where)
+    listed: dict[Path, dict[str, str]] = {}
     for record in directory.header.get("DirectoryRecordSequence") or ():
         if reference := record.get("ReferencedFileID"):
-            files[folder.find(reference)] = None
+            files[_referenced(reference, path.parent, where, listed)] = None
             budget.check_members(len(files), where)
     return list(files)
 
 
-class _Folder:
-    """The DICOMDIR's folder, in which names are looked up whatever their case."""
+def _referenced(
+    reference: Any, folder: Path, where: str, listed: dict[Path, dict[str, str]]
+) -> Path:
+    """The file of a referenced file ID, which need not exist; raises where it leads outside the folder.
 
-    def __init__(self, path: Path, where: str) -> None:
-        self._path, self._inside, self._where = path, path.resolve(), where
-        self._listed: dict[Path, dict[str, str]] = {}
+    ``listed`` remembers what `_names_in` finds.
+    """
+    outside = DamagedInputError(
+        "the DICOMDIR references a file outside its own folder",
+        where=where,
+        remedy="give the folder instead",
+    )
+    parts = [reference] if isinstance(reference, str) else list(reference)
+    # Some write the whole path into one component.
+    names = [name for part in parts for name in str(part).strip().split("/")]
+    if any(name in ("", ".", "..") or set(name) & set("\\:\0") for name in names):
+        raise outside
+    path, inside = folder, folder.resolve()
+    for name in names:
+        if (path / name).exists():
+            path /= name
+            continue
+        if path not in listed:
+            listed[path] = _names_in(path, inside)
+        path /= listed[path].get(_plain(name), name)
+    try:
+        leads = path.resolve()
+    except (OSError, RuntimeError) as error:  # a link that leads to itself
+        raise cannot_read(error, where) from error
+    if not leads.is_relative_to(inside):
+        raise outside
+    return path
 
-    def find(self, reference: Any) -> Path:
-        """The file of a referenced file ID, which need not exist; raises where it leads outside."""
-        parts = [reference] if isinstance(reference, str) else list(reference)
-        # Some write the whole path into one component.
-        names = [name for part in parts for name in str(part).strip().split("/")]
-        if any(name in ("", ".", "..") or set(name) & set("\\:\0") for name in names):
-            raise self._outside()
-        path = self._path
-        for name in names:
-            exact = path / name
-            path = exact if exact.exists() else path / self._listing(path).get(_plain(name), name)
-        try:
-            leads = path.resolve()
-        except (OSError, RuntimeError) as error:  # a link that leads to itself
-            raise cannot_read(error, self._where) from error
-        if not leads.is_relative_to(self._inside):
-            raise self._outside()
-        return path
 
-    def _listing(self, folder: Path) -> dict[str, str]:
-        if folder not in self._listed:
-            try:
-                # Not beyond the folder: a component before may have been a link.
-                inside = folder.resolve().is_relative_to(self._inside)
-                names = os.listdir(folder) if inside else []  # noqa: PTH208 - names only, unsorted
-            except (OSError, RuntimeError):
-                names = []
-            self._listed[folder] = {_plain(name): name for name in sorted(names)}
-        return self._listed[folder]
-
-    def _outside(self) -> DamagedInputError:
-        return DamagedInputError(
-            "the DICOMDIR references a file outside its own folder",
-            where=self._where,
-            remedy="give the folder instead",
-        )
+def _names_in(folder: Path, inside: Path) -> dict[str, str]:
+    """The names in a folder by their plain form; none beyond ``inside``: a component may have been a link."""
+    try:
+        names = os.listdir(folder) if folder.resolve().is_relative_to(inside) else []  # noqa: PTH208
+    except (OSError, RuntimeError):
+        names = []
+    return {_plain(name): name for name in sorted(names)}
 
 
 def _plain(name: str) -> str:

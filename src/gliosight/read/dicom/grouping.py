@@ -16,9 +16,9 @@ UIDs decide where they can (PS3.3 sections C.7.2.1, C.7.3.1). Four kinds of expo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter, methodcaller
+from operator import methodcaller
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +42,21 @@ _PROTOCOL = ("SOPClassUID", "Modality", "Rows", "Columns", "ScanningSequence", "
 _TIMES = ("RepetitionTime", "EchoTime", "InversionTime")
 # Two series of one visit do not contradict each other in these.
 _VISIT = ("StudyDate", "StudyTime", "StudyID", "AccessionNumber")
+# What tells series apart, unless it changes with the slice; and the pieces of several stacks, in which
+# SeriesNumber is that of the series.
+FOLDER = "folder"
+_SERIES_APART = (
+    *(
+        "SeriesTime",
+        "SeriesDescription",
+        "ProtocolName",
+        "StudyID",
+        "AccessionNumber",
+        "SeriesNumber",
+    ),
+    *("StudyInstanceUID", "SeriesInstanceUID", FOLDER),
+)
+_PIECES_APART = ("SeriesDescription", FOLDER, "SeriesNumber", "SeriesTime")
 _POSITION, _ORIENTATION = "ImagePositionPatient", "ImageOrientationPatient"
 
 
@@ -74,8 +89,11 @@ class _Group:
     instances: tuple[Instance, ...]
 
     def value(self, keyword: str) -> str:
-        """Of the first instance."""
-        return stored(self.instances[0].header, keyword)
+        """Of the first instance; ``FOLDER`` stands for its folder, where nothing else says whose it is."""
+        if keyword != FOLDER:
+            return stored(self.instances[0].header, keyword)
+        patient = self.identity("PatientID") or self.identity("PatientName")
+        return "" if patient and self.identity("StudyDate") else str(self.folder)
 
     def identity(self, keyword: str) -> str:
         """Of the first instance, by what tells people and visits apart."""
@@ -94,12 +112,6 @@ class _Group:
     @property
     def folder(self) -> Path:
         return self.instances[0].path.parent
-
-    @property
-    def folder_if_unnamed(self) -> str:
-        """The folder, where nothing else says whose and of which visit an image is."""
-        patient = self.identity("PatientID") or self.identity("PatientName")
-        return "" if patient and self.identity("StudyDate") else str(self.folder)
 
 
 Groups = list[_Group]
@@ -191,19 +203,6 @@ def _has_one_place(instances: Sequence[Instance]) -> bool:
 
 # UIDs that change with the slice.
 
-# Each tells series apart, unless it changes with the slice.
-_TELLING: tuple[Callable[[_Group], str], ...] = (
-    methodcaller("value", "SeriesTime"),
-    methodcaller("value", "SeriesDescription"),
-    methodcaller("value", "ProtocolName"),
-    methodcaller("value", "StudyID"),
-    methodcaller("value", "AccessionNumber"),
-    methodcaller("value", "SeriesNumber"),
-    methodcaller("value", "StudyInstanceUID"),
-    methodcaller("value", "SeriesInstanceUID"),
-    attrgetter("folder_if_unnamed"),
-)
-
 
 def _joined_slices(groups: Groups) -> Groups:
     """Join groups of one place each to the series that they are."""
@@ -211,20 +210,20 @@ def _joined_slices(groups: Groups) -> Groups:
     joined, single = by_place.get(False, []), by_place.get(True, [])
     for slices in by_key(single, lambda group: min(map(_protocol, group.instances))).values():
         parts = [slices]
-        for value in _TELLING:
-            parts = [new for part in parts for new in _told_apart(part, value)]
+        for keyword in _SERIES_APART:
+            parts = [new for part in parts for new in _told_apart(part, keyword)]
         for part in parts:
             for visit, refusal in _of_one_visit(part):
                 joined += _joined(visit, refusal)
     return joined
 
 
-def _told_apart(slices: Groups, value: Callable[[_Group], str]) -> list[Groups]:
+def _told_apart(slices: Groups, keyword: str) -> list[Groups]:
     """Parts by a value, unless it changes with the slice, maybe alike in several series."""
-    parts = list(by_key(slices, value).values())
+    parts = list(by_key(slices, methodcaller("value", keyword)).values())
     least = IMAGES_TO_A_NUMBER * len(parts)
     places = {
-        (value(group), group.value(_ORIENTATION), group.value(_POSITION) or str(group.key))
+        (group.value(keyword), group.value(_ORIENTATION), group.value(_POSITION) or str(group.key))
         for group in slices
     }
     # Stacks in several planes whose slices are numbered alike; localizers have few slices in each plane.
@@ -270,7 +269,7 @@ def _joined(pieces: Groups, refusal: str) -> Groups:
     for piece in pieces:
         numbers[piece.number] += sum(map(frame_count, piece.instances))
     studies = {piece.studies for piece in pieces}
-    named = not pieces[0].folder_if_unnamed
+    named = not pieces[0].value(FOLDER)
     firm = (len(numbers) == 1) + _in_one_world(pieces)
     sure = firm and firm + (len(studies) == 1) + named > 1
     count = sum(piece.key.joined for piece in pieces)
@@ -286,14 +285,6 @@ def _joined(pieces: Groups, refusal: str) -> Groups:
 
 # Stacks in pieces.
 
-# What tells the pieces of several stacks apart.
-_APART: tuple[Callable[[_Group], str], ...] = (
-    methodcaller("value", "SeriesDescription"),
-    attrgetter("folder_if_unnamed"),
-    attrgetter("number"),
-    methodcaller("value", "SeriesTime"),
-)
-
 
 def _joined_pieces(groups: Groups) -> Groups:
     """Join pieces of one protocol and visit that together are one stack, whatever they name."""
@@ -301,11 +292,11 @@ def _joined_pieces(groups: Groups) -> Groups:
     joined, pieces = may_be.get(False, []), may_be.get(True, [])
     for alike in by_key(pieces, lambda group: _protocol(group.instances[0])).values():
         for visit, refusal in _of_one_visit(alike):
-            joined += _of_one_stack(visit, refusal, _APART)
+            joined += _of_one_stack(visit, refusal, _PIECES_APART)
     return joined
 
 
-def _of_one_stack(pieces: Groups, refusal: str, apart: Sequence[Callable[[_Group], str]]) -> Groups:
+def _of_one_stack(pieces: Groups, refusal: str, apart: Sequence[str]) -> Groups:
     """One series, where the pieces are one stack; else those of each description, folder, number, time."""
     if len(pieces) < 2:
         return pieces
@@ -316,10 +307,9 @@ def _of_one_stack(pieces: Groups, refusal: str, apart: Sequence[Callable[[_Group
         # Parts of one scan with a gap between them: `series` refuses them together.
         cut = why.endswith(MM_APART) and pieces[0].number and _in_one_world(pieces)
         return _joined(pieces, refusal) if cut else pieces
-    parts = by_key(pieces, apart[0]).values()
-    if len(parts) == 1:
-        return _of_one_stack(pieces, refusal, apart[1:])
-    return [new for part in parts for new in _of_one_stack(part, refusal, apart[1:])]
+    keyword = apart[0]
+    by_value = by_key(pieces, lambda g: g.number if keyword == "SeriesNumber" else g.value(keyword))
+    return [new for part in by_value.values() for new in _of_one_stack(part, refusal, apart[1:])]
 
 
 def _why_no_stack(pieces: Groups) -> str:
@@ -374,13 +364,8 @@ def _one_visit(
 ) -> list[Groups]:
     """Studies of one series each that are one study, and the rest; all have these values in common."""
     images = [visit for visit in visits if _shows_mr(visit)]
-    images.sort(
-        key=lambda visit: (
-            -len(visit),
-            -sum(len(group.instances) for group in visit),
-            min(group.key for group in visit),
-        )
-    )
+    counts = {id(visit): sum(len(group.instances) for group in visit) for visit in images}
+    images.sort(key=lambda v: (-len(v), -counts[id(v)], min(group.key for group in v)))
     sure = bool(patient and date and (time or accession))
     # Where UIDs and numbers were lost with the slice, T1 and T1C may have the same name within one visit.
     names = Counter(

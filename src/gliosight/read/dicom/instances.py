@@ -47,14 +47,9 @@ _FILE_META, _COMMAND, _FIRST = 0x0002, 0x0000, 0x0008
 _IMPLICIT, _EXPLICIT = str(uid.ImplicitVRLittleEndian), str(uid.ExplicitVRLittleEndian)
 _BIG, _DEFLATED = str(uid.ExplicitVRBigEndian), str(uid.DeflatedExplicitVRLittleEndian)
 # A data set without any of these is not a DICOM object.
-_TELLING = (
-    "SOPClassUID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "Modality",
-    "Rows",
-    "DirectoryRecordSequence",
-)
+_TELLING = """
+    SOPClassUID StudyInstanceUID SeriesInstanceUID Modality Rows DirectoryRecordSequence
+""".split()  # noqa: SIM905 - a line in place of one for each
 
 Elements = dict[BaseTag, DataElement]
 
@@ -145,36 +140,19 @@ class PixelElement(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Instance:
-    """One DICOM file, without its pixels.
-
-    Parameters
-    ----------
-    where : str
-        For messages: ``series 3, instance 12``, else the path relative to the input.
-    header : pydicom.Dataset
-        What stands before the pixels, with ``file_meta``; see `gliosight.read.dicom.elements` for what is
-        left out. Never changed in place: equal elements are shared with other instances.
-    syntax : str
-        UID of the transfer syntax; where the file does not say it, what its bytes are.
-    pixel_offset : int or None
-        Where the element with the pixels begins in the file; ``None``: it has none. See also ``pixels``.
-    oddities : tuple of str
-        How the file departs from the standard, in words.
-    deflated_from : int or None
-        Where the deflated data set begins in the file.
-    unreadable : frozenset of str
-        Keywords of elements, also in sequences, whose value is not of their kind: the header lacks them.
-    """
+    """One DICOM file, without its pixels."""
 
     path: Path
-    where: str
+    where: str  # for messages: "series 3, instance 12", else the path relative to the input
+    # What stands before the pixels, with ``file_meta``; see `elements` for what is left out. Never changed in
+    # place: equal elements are shared with other instances.
     header: Dataset
-    syntax: str
-    pixel_offset: int | None
-    size: int
-    oddities: tuple[str, ...]
-    pixels: PixelElement | None = None
-    deflated_from: int | None = None
+    syntax: str  # UID of the transfer syntax; where the file does not say it, what its bytes are
+    size: int  # of the file, bytes
+    oddities: tuple[str, ...]  # how the file departs from the standard, in words
+    pixels: PixelElement | None = None  # if there are any
+    deflated_from: int | None = None  # where the deflated data set begins in the file
+    # Keywords of elements, also in sequences, whose value is not of their kind: the header lacks them.
     unreadable: frozenset[str] = frozenset()
 
 
@@ -287,7 +265,6 @@ class _Reading:
             where=where,
             header=header,
             syntax=syntax,
-            pixel_offset=None if pixels is None else end,
             size=self._file[1],
             oddities=tuple(dict.fromkeys(self._oddities)),
             pixels=pixels,

@@ -54,21 +54,10 @@ _DECODED_AS = {uid.JPEGExtended12Bit: uid.JPEGLossless}
 _ITEM, _SEQUENCE_END, _END_OF_IMAGE = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0", b"\xff\xd9"
 _FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 # If one of these is present but not a number, the image is refused.
-_NEEDED = (
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "SamplesPerPixel",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "RescaleSlope",
-    "RescaleIntercept",
-)
+_NEEDED = """
+    Rows Columns NumberOfFrames SamplesPerPixel BitsAllocated BitsStored HighBit PixelRepresentation
+    ImagePositionPatient ImageOrientationPatient PixelSpacing RescaleSlope RescaleIntercept
+""".split()  # noqa: SIM905 - a line in place of one for each
 
 
 @dataclass(frozen=True)
@@ -114,12 +103,12 @@ def read_pixels(frames: Sequence[Frame], budget: Budget, decoder: DecoderProcess
     """
     if not frames:
         raise ValueError("no frames to read")
-    slices: dict[int, list[int]] = {}
+    slices: dict[Instance, list[int]] = {}
     for slice_index, frame in enumerate(frames):
-        slices.setdefault(id(frame.instance), []).append(slice_index)
+        slices.setdefault(frame.instance, []).append(slice_index)
     parts = [
-        _part_of(frames[indices[0]].instance, [frames[index].number for index in indices], indices)
-        for indices in slices.values()
+        _part_of(instance, [frames[index].number for index in indices], indices)
+        for instance, indices in slices.items()
     ]
     first = parts[0]
     for part in parts:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from gliosight.errors import DamagedInputError, GliosightError, UnsupportedInputError, printable
+from gliosight.errors import GliosightError, UnsupportedInputError, printable
 from gliosight.read.dicom.acquisition import (
     Frame,
     across_midnight,
@@ -20,21 +20,20 @@ from gliosight.read.dicom.acquisition import (
     frame_count,
     frames_of,
 )
-from gliosight.read.dicom.elements import integer, stored
+from gliosight.read.dicom.elements import damaged, integer, stored
 from gliosight.read.dicom.files import EXPORTED_TWICE
 from gliosight.read.dicom.grouping import SeriesKey, StudyKey, group_instances
 from gliosight.read.dicom.instances import MR_IMAGES, Instance, is_lossy, is_mr_image, refusal
 from gliosight.read.dicom.order import gaps_of, geometry_of, in_order, is_placed, order_of
 from gliosight.read.dicom.pixels import unreadable_value
 from gliosight.read.dicom.rules import Identified, identify
-from gliosight.read.dicom.split import Part, image_kind, split, why_no_stack
+from gliosight.read.dicom.split import Part, by_key, image_kind, split, why_no_stack
 from gliosight.read.flags import flag
 from gliosight.study import Flag, Geometry
 
 # Characters of a description that are kept.
 DESCRIPTION = 64
-GREY = ("MONOCHROME1", "MONOCHROME2")
-FETCH_AGAIN = "fetch the file again from where it came"
+GREY = ("MONOCHROME1", "MONOCHROME2", "")  # absent: taken as grey
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,15 +215,10 @@ def _order_error(frames: Sequence[Frame]) -> GliosightError | None:
 
 def _joined(key: SeriesKey, part: Part) -> Flag | GliosightError:
     """What is said of a stack whose images name several series or studies."""
-    nouns = {
-        "SeriesInstanceUID": "series",
-        "StudyInstanceUID": "studies",
-        "SeriesNumber": "numbers",
-    }
-    counts = {keyword: len(_values(part.frames, keyword)) for keyword in nouns}
-    named = " and ".join(
-        f"{count} {nouns[keyword]} ({keyword})" for keyword, count in counts.items() if count > 1
-    )
+    keywords = ("SeriesInstanceUID", "StudyInstanceUID", "SeriesNumber")
+    counts = {keyword: len(_values(part.frames, keyword)) for keyword in keywords}
+    nouns = zip(("series", "studies", "numbers"), counts.items(), strict=True)
+    named = " and ".join(f"{count} {noun} ({key})" for noun, (key, count) in nouns if count > 1)
     images = f"{len(part.frames)} images name {named or 'several series'}"
     why = key.refusal or (
         "some have the same position" if part.times > 1 else why_no_stack(part.frames)
@@ -260,23 +254,18 @@ def _whole_error(instances: Sequence[Instance]) -> GliosightError | None:
         if not groups or stored(image.header, "SOPClassUID") not in MR_IMAGES:
             continue
         if (claimed := frame_count(image)) != len(groups):
-            what = f"claims {claimed} frames and describes {len(groups)}"
-            return DamagedInputError(what, where=image.where, remedy=FETCH_AGAIN)
+            return damaged(f"claims {claimed} frames and describes {len(groups)}", image.where)
     return None
 
 
 def _missing_parts(instances: Sequence[Instance]) -> list[Flag]:
     """Concatenations of which not all parts are here (PS3.3 section C.7.6.16.2.2.4)."""
-    parts: dict[str, set[int]] = {}
-    totals: dict[str, int] = {}
-    for image in instances:
-        if uid := stored(image.header, "ConcatenationUID"):
-            number = integer(stored(image.header, "InConcatenationNumber")) or 0
-            parts.setdefault(uid, set()).add(number)
-            totals[uid] = integer(stored(image.header, "InConcatenationTotalNumber")) or 0
-    for uid, here in parts.items():
-        total = totals[uid] or max(here)
-        if len(here) < total:
+    parts = by_key(instances, lambda image: stored(image.header, "ConcatenationUID"))
+    parts.pop("", None)
+    for images in parts.values():
+        here = {integer(stored(image.header, "InConcatenationNumber")) or 0 for image in images}
+        stated = integer(stored(images[-1].header, "InConcatenationTotalNumber"))
+        if len(here) < (total := stated or max(here)):
             message = f"Of an image stored in {total} files only {len(here)} are here; slices are missing."
             return [flag("MISSING_SLICES", message)]
     return []
@@ -287,19 +276,18 @@ def _pixel_error(frames: Sequence[Frame]) -> GliosightError | None:
     for instance in _instances(frames):
         if (error := refusal(instance.syntax, instance.where)) is not None:
             return error
-        if instance.pixel_offset is None:
-            return DamagedInputError("has no pixels", where=instance.where, remedy=FETCH_AGAIN)
+        if instance.pixels is None:
+            return damaged("has no pixels", instance.where)
     for frame in frames:
         acquisition = frame.acquisition
-        if (acquisition.samples or 1) != 1 or acquisition.photometric not in (*GREY, ""):
+        if (acquisition.samples or 1) != 1 or acquisition.photometric not in GREY:
             return UnsupportedInputError(
                 f"colour images ({acquisition.photometric[:16] or 'several samples a pixel'})",
                 where=frame.place,
                 remedy="give a series of grey images",
             )
         if not (acquisition.rows and acquisition.columns):
-            what = "has no rows or columns"
-            return DamagedInputError(what, where=frame.place, remedy=FETCH_AGAIN)
+            return damaged("has no rows or columns", frame.place)
     return None
 
 

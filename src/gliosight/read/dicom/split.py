@@ -136,17 +136,17 @@ def _each(parts: list[Part], step: Step) -> list[Part]:
 
 
 def _grouped(
-    part: Part, keys: Sequence[Hashable], label: str | Callable[[Any, int], str]
+    part: Part, keys: Iterable[Hashable], label: str | Callable[[Any, int], str]
 ) -> list[Part]:
     """Parts by key, in the order in which keys are first met, each with a label and its rank."""
     groups = by_key(zip(keys, part.frames, strict=True), lambda pair: pair[0])
     if len(groups) == 1:
         return [part]
-    parts = []
-    for rank, (key, pairs) in enumerate(groups.items(), 1):
-        words = (*part.words, label(key, rank) if callable(label) else f"{label} {rank}")
-        parts.append(replace(part, frames=tuple(frame for _, frame in pairs), words=words))
-    return parts
+    name = label if callable(label) else lambda _, rank: f"{label} {rank}"
+    return [
+        replace(part, frames=tuple(f for _, f in pairs), words=(*part.words, name(key, rank)))
+        for rank, (key, pairs) in enumerate(groups.items(), 1)
+    ]
 
 
 def _by(label: str, keys_of: Callable[[Sequence[Frame]], Sequence[Hashable]]) -> Step:
@@ -169,18 +169,16 @@ def image_kind(acquisition: Acquisition) -> str:
 
 
 def _by_kind(part: Part) -> list[Part]:
-    keys = [(frame.acquisition.sop_class, image_kind(frame.acquisition)) for frame in part.frames]
+    keys = [(a.sop_class, image_kind(a)) for a in (frame.acquisition for frame in part.frames)]
     if len({kind for _, kind in keys}) == 1:
         return _grouped(part, keys, "object")
     return _grouped(part, keys, lambda key, _: key[1][:40] or "magnitude")
 
 
-def _directions(frames: Sequence[Frame]) -> list[Hashable]:
+def _directions(frames: Sequence[Frame]) -> list[int | None]:
     """Keys by ImageOrientationPatient."""
-    keys, known = _alike(
-        [frame.orientation for frame in frames], _is_one_direction, MOST_DIRECTIONS
-    )
-    if known > MOST_DIRECTIONS:
+    keys = _alike([frame.orientation for frame in frames], _is_one_direction, MOST_DIRECTIONS)
+    if len(keys) < len(frames):
         raise UnsupportedInputError(
             f"its images have more than {MOST_DIRECTIONS} directions and make no stack",
             where=frames[0].instance.where,
@@ -189,28 +187,26 @@ def _directions(frames: Sequence[Frame]) -> list[Hashable]:
     return keys
 
 
-def _spacings(frames: Sequence[Frame]) -> list[Hashable]:
+def _spacings(frames: Sequence[Frame]) -> list[int | None]:
     def same(spacing: tuple[float, float], other: tuple[float, float]) -> bool:
         return max(abs(a / b - 1) for a, b in zip(spacing, other, strict=True)) < SAME_SPACING
 
-    return _alike([frame.spacing for frame in frames], same, len(frames))[0]
+    return _alike([frame.spacing for frame in frames], same, len(frames))
 
 
-def _alike(
-    values: Sequence[Any], same: Callable[[Any, Any], bool], most: int
-) -> tuple[list[Hashable], int]:
-    """For each value the rank of the first one like it, and how many there are; stops after ``most``."""
+def _alike(values: Sequence[Any], same: Callable[[Any, Any], bool], most: int) -> list[int | None]:
+    """For each value the rank of the first one like it; fewer keys where more than ``most`` differ."""
     known: list[Any] = []
-    keys: list[Hashable] = []
+    keys: list[int | None] = []
     for value in values:
         rank = None
         if value is not None:
             rank = next((k for k, other in enumerate(known) if same(value, other)), len(known))
+            if rank == most:
+                return keys
             known += [value] if rank == len(known) else []
         keys.append(rank)
-        if len(known) > most:
-            break
-    return keys, len(known)
+    return keys
 
 
 def _is_one_direction(first: NDArray[np.float64], second: NDArray[np.float64]) -> bool:
@@ -225,27 +221,17 @@ def _is_one_direction(first: NDArray[np.float64], second: NDArray[np.float64]) -
 
 def _protocols(frames: Sequence[Frame]) -> list[Hashable]:
     """Keys by kind of pulses and contrast medium, and by TR, TE and TI where these are far apart."""
+    undivided: list[Hashable] = [None] * len(frames)
     if is_placed(frames):
         counts = set(Counter(ranks_of(frames)).values())
-        if len(counts) == 1 and counts != {
-            1
-        }:  # echoes and the like: each place as often as another
-            return [None] * len(frames)
+        if len(counts) == 1 and counts != {1}:  # echoes and the like: as many at each position
+            return undivided
     acquisitions = [frame.acquisition for frame in frames]
-
-    def clusters(times: list[float | None]) -> list[int | None]:
-        return _runs(times, lambda time, following: following > ONE_PROTOCOL * time)
-
-    keys: list[Hashable] = list(
-        zip(
-            [(frozenset(a.scanning) & _PULSES, a.contrast) for a in acquisitions],
-            clusters([a.repetition for a in acquisitions]),
-            clusters([a.echo for a in acquisitions]),
-            clusters([a.inversion for a in acquisitions]),
-            strict=True,
-        )
-    )
-    return keys if _large(keys) else [None] * len(frames)
+    times = zip(*((a.repetition, a.echo, a.inversion) for a in acquisitions), strict=True)
+    clusters = [_runs(of_one, lambda time, next_: next_ > ONE_PROTOCOL * time) for of_one in times]
+    pulses = [(frozenset(a.scanning) & _PULSES, a.contrast) for a in acquisitions]
+    keys: list[Hashable] = list(zip(pulses, *clusters, strict=True))
+    return keys if _large(keys) else undivided
 
 
 def _acquisitions(frames: Sequence[Frame]) -> list[Hashable]:
@@ -260,12 +246,9 @@ def _acquisitions(frames: Sequence[Frame]) -> list[Hashable]:
     times = [frame.acquisition.acquired for frame in frames]
     gaps = np.diff(sorted({time for time in times if time is not None}))
     pause = max(LEAST_PAUSE, PAUSE * float(np.median(gaps))) if len(gaps) else LEAST_PAUSE
-    ways: tuple[Sequence[Hashable], ...] = (
-        [frame.acquisition.acquisition for frame in frames],
-        times,
-        _runs(times, lambda time, following: following - time > pause),
-    )
-    for keys in ways:
+    numbers = [frame.acquisition.acquisition for frame in frames]
+    scans = _runs(times, lambda time, following: following - time > pause)
+    for keys in (numbers, times, scans):
         if len(set(keys)) > 1 and _large(keys) and _interleaved(keys, along, thick):
             return list(keys)
     return [None] * len(frames)
@@ -342,26 +325,32 @@ def _by_repetition(part: Part) -> list[Part]:
     for reason in REASONS:
         values = [reason.value(frame.acquisition) for frame in part.frames]
         ranked = sorted(set(values), key=_rank)
-        if not 1 < len(ranked) <= most or not _tells_apart(places, values):
-            continue
-        times = len(ranked) if reason.repeats else part.times
-        parts = []
-        for rank, value in enumerate(ranked, 1):
-            frames = tuple(
-                f for f, other in zip(part.frames, values, strict=True) if other == value
-            )
-            when = "after" if value else "before"
-            named = "the rest"
-            if value is not None:
-                named = reason.words.format(value=value, rank=rank, of=len(ranked), when=when)
-            words = (*part.words, named)
-            parts += _by_repetition(replace(part, frames=frames, words=words, times=times))
-        return parts
+        if 1 < len(ranked) <= most and _tells_apart(places, values):
+            parts = _in_ranks(part, values, ranked, reason)
+            return [new for one in parts for new in _by_repetition(one)]
     if turns := _turns(part, places):
         return turns
     if at_one_place:
         return [_unplaced(part)]
     return [replace(part, error=_repeated(part.frames, places))]
+
+
+def _in_ranks(part: Part, values: Sequence[Any], ranked: list[Any], reason: Reason) -> list[Part]:
+    """Parts by the rank of their value, of which there are several."""
+
+    def words(value: Any, _: int) -> str:
+        if value is None:
+            return "the rest"
+        rank, when = ranked.index(value) + 1, "after" if value else "before"
+        return reason.words.format(value=value, rank=rank, of=len(ranked), when=when)
+
+    order = sorted(range(len(values)), key=lambda index: _rank(values[index]))
+    part = replace(
+        part,
+        frames=tuple(part.frames[index] for index in order),
+        times=len(ranked) if reason.repeats else part.times,
+    )
+    return _grouped(part, [values[index] for index in order], words)
 
 
 def _is_placeholder(frames: Sequence[Frame]) -> bool:
@@ -394,30 +383,20 @@ def _tells_apart(places: Sequence[int], values: Sequence[Hashable]) -> bool:
 
 def _turns(part: Part, places: Sequence[int]) -> list[Part]:
     """One stack acquired again and again, slice by slice: each turn ends before the next begins."""
-    times = [frame.acquisition.acquired for frame in part.frames]
-    timed = [
-        (time, frame) for time, frame in zip(times, part.frames, strict=True) if time is not None
-    ]
-    if len(timed) < len(times):
+    timed = [(frame.acquisition.acquired, frame) for frame in part.frames]
+    if any(time is None for time, _ in timed):
         return []
-    at = by_key(zip(places, timed, strict=True), lambda pair: pair[0])
-    count = len(at[places[0]])
-    if any(len(pairs) != count for pairs in at.values()):
+    at = by_key(zip(places, timed, strict=True), lambda pair: pair[0]).values()
+    counts = {len(pairs) for pairs in at}
+    by_time = (sorted((t for _, t in pairs), key=lambda pair: pair[0] or 0.0) for pairs in at)
+    turns = list(zip(*by_time, strict=False))
+    ends = [(min(t or 0.0 for t, _ in turn), max(t or 0.0 for t, _ in turn)) for turn in turns]
+    if len(counts) > 1 or any(end >= begin for (_, end), (begin, _) in pairwise(ends)):
         return []
-    by_time = (sorted((t for _, t in pairs), key=lambda pair: pair[0]) for pairs in at.values())
-    turns = list(zip(*by_time, strict=True))
-    for turn, following in pairwise(turns):
-        if max(time for time, _ in turn) >= min(time for time, _ in following):
-            return []
-    return [
-        replace(
-            part,
-            frames=tuple(frame for _, frame in turn),
-            words=(*part.words, f"time {rank} of {count}"),
-            times=count,
-        )
-        for rank, turn in enumerate(turns, 1)
-    ]
+    frames = tuple(frame for turn in turns for _, frame in turn)
+    ranks = [rank for rank, turn in enumerate(turns, 1) for _ in turn]
+    whole = replace(part, frames=frames, times=len(turns))
+    return _grouped(whole, ranks, lambda rank, _: f"time {rank} of {len(turns)}")
 
 
 def _repeated(frames: Sequence[Frame], places: Sequence[int]) -> DamagedInputError:
@@ -464,8 +443,8 @@ def why_no_stack(frames: Sequence[Frame]) -> str:
         return "their headers do not say where they lie"
     if len(frames) == 1:
         return ""
-    _, directions = _alike([frame.orientation for frame in frames], _is_one_direction, 1)
-    if directions > 1 or len(set(_spacings(frames))) > 1:
+    directions = _alike([frame.orientation for frame in frames], _is_one_direction, 1)
+    if len(directions) < len(frames) or len(set(_spacings(frames))) > 1:
         return "their directions or pixel sizes differ"
     along = along_normal(frames)
     order = np.argsort(along, kind="stable")
