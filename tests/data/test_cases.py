@@ -175,23 +175,6 @@ def test_what_a_table_lacks_is_said(tmp_path: Path) -> None:
     assert any("that are not there: 1" in note for note in layout.notes)
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (b"a,b\n1,2\n", "image_path"),
-        (b"patient_id,image_path,mask_path,mask\n", "without lines"),
-        (b"patient_id,image_path,mask_path,mask\np,,m.tif,0\n", "line 2"),
-        (b"patient_id,image_path,mask_path,mask\np,a.tif,m.tif,perhaps\n", "perhaps"),
-        (b"\x89PNG\r\n\x1a\n\0", "not a CSV file in UTF-8.*or a folder"),
-        (b"\0\0\0", "image_path"),
-    ],
-)
-def test_a_table_that_is_none(content: bytes, words: str, tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_bytes(content)
-    with pytest.raises(DamagedInputError, match=words):
-        find_cases(tmp_path / "t.csv")
-
-
 def test_a_table_of_other_peoples_files(tmp_path: Path) -> None:
     table = _table(tmp_path / "data_mask.csv", _line("", CS, 1))
     with pytest.raises(NothingReadableError, match="no picture that the table"):
@@ -273,10 +256,10 @@ def test_patient_and_number(
 ) -> None:
     slices = _slices(find_cases(_files(tmp_path, *names)))
     numbers = {
-        patient: [(number, excluded) for number, _, _, excluded in own]
-        for patient, own in slices.items()
+        patient: [(number, excluded) for number, _, _, excluded in pictures]
+        for patient, pictures in slices.items()
     }
-    assert numbers == {patient: [(k, "") for k in own] for patient, own in patients.items()}
+    assert numbers == {patient: [(k, "") for k in ks] for patient, ks in patients.items()}
 
 
 def test_a_slice_in_another_patients_folder_is_excluded(tmp_path: Path) -> None:

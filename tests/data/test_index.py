@@ -140,24 +140,20 @@ def test_a_mask_without_a_sharp_edge_is_excluded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "reason"),
+    ("values", "name", "reason"),
     [
-        (np.full((6, *SIZE), 7, np.uint8), "FLAIR has no contrast"),
-        (make_masks(marked=(1, 2, 3)), "FLAIR has two values only: a mask"),
+        (np.full((6, *SIZE), 7, np.uint8), "p", "FLAIR has no contrast"),
+        (make_masks(marked=(1, 2, 3)), "p", "FLAIR has two values only: a mask"),
+        (make_slices(0)[..., 0], "p_t2", "no FLAIR, the name says T2"),
     ],
 )
-def test_a_patient_without_an_image_is_excluded(values: Any, reason: str, tmp_path: Path) -> None:
-    folder = write_patient(tmp_path, CS)
-    for number, picture in enumerate(values, 1):
-        write_picture(folder / f"{CS}_{number}.tif", picture)
+def test_a_patient_without_a_flair_image_is_excluded(
+    values: Any, name: str, reason: str, tmp_path: Path
+) -> None:
+    for number, (picture, mask) in enumerate(zip(values, make_masks(), strict=True), 1):
+        write_picture(tmp_path / f"{name}_{number}.tif", picture)
+        write_picture(tmp_path / f"{name}_{number}_mask.tif", mask)
     assert {row.excluded for row in indexed(tmp_path).rows} == {reason}
-
-
-def test_grey_slices_of_another_sequence_are_no_flair(tmp_path: Path) -> None:
-    for number, (picture, mask) in enumerate(zip(make_slices(0), make_masks(), strict=True), 1):
-        write_picture(tmp_path / f"p_t2_{number}.tif", picture[..., 0])
-        write_picture(tmp_path / f"p_t2_{number}_mask.tif", mask)
-    assert {row.excluded for row in indexed(tmp_path).rows} == {"no FLAIR, the name says T2"}
 
 
 def test_a_patient_of_sixteen_bits_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -236,17 +232,21 @@ def test_a_bad_volume_stays_with_its_reason(
     assert not any(row.tumour for row in rows)
 
 
-def test_a_mask_that_lies_elsewhere_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["flair", "t1", "seg", "elsewhere"])
+def test_a_truncated_volume_or_a_mask_that_lies_elsewhere(name: str, tmp_path: Path) -> None:
+    reasons = {
+        "flair": "FLAIR: ",
+        "t1": "T1: ",
+        "seg": "mask: ",
+        "elsewhere": "mask lies elsewhere than",
+    }
     _case(tmp_path)
-    turned = np.diag([-1.0, 1.0, 5.0, 1.0])
-    write_nifti(tmp_path / "B1" / "B1_seg.nii.gz", np.ones((5, 24, 20), np.uint8), turned)
-    assert {row.excluded for row in indexed(tmp_path).rows} == {"mask lies elsewhere than FLAIR"}
-
-
-@pytest.mark.parametrize(("name", "reason"), [("flair", "FLAIR"), ("t1", "T1"), ("seg", "mask")])
-def test_a_truncated_volume(name: str, reason: str, tmp_path: Path) -> None:
-    _truncate(_case(tmp_path) / "B1" / f"B1_{name}.nii.gz")
-    assert all(row.excluded.startswith(f"{reason}: ") for row in indexed(tmp_path).rows)
+    if name == "elsewhere":
+        turned = np.diag([-1.0, 1.0, 5.0, 1.0])
+        write_nifti(tmp_path / "B1" / "B1_seg.nii.gz", np.ones((5, 24, 20), np.uint8), turned)
+    else:
+        _truncate(tmp_path / "B1" / f"B1_{name}.nii.gz")
+    assert all(row.excluded.startswith(reasons[name]) for row in indexed(tmp_path).rows)
 
 
 @pytest.mark.data
@@ -305,19 +305,17 @@ def test_collections_are_named_after_their_folders(home: Path) -> None:
 
 
 def test_a_table_names_persons_and_parts_of_a_root(home: Path) -> None:
-    people = People(
-        {"B1": Entry(CS, "", 2), "ms_1": Entry("", "ms", 3), "ms_9": Entry("", "ms", 4)}
-    )
+    entries = {"B1": Entry(CS, "", 2), "ms_1": Entry("", "ms", 3), "ms_9": Entry("", "ms", 4)}
+    people = People(entries)
+    (home / "lgg" / CS / f"{CS}_5.tif").unlink()
     manifest, notes = _index(home, "lgg", "brats", "free", people=people, free=("free",))
-    assert "Patients of --people that are not there: 1, such as ms_9." in notes
+    assert notes == (
+        "lgg: Masks without a picture, left out: 1.",
+        "Patients of --people that are not there: 1, such as ms_9.",
+    )
     assert manifest.person_of("B1") == manifest.person_of(CS) == "TCGA_CS_0001"
     assert manifest.collections == ("brats", "free", "lgg", "ms")
     assert {row.collection for row in manifest.by_patient["ms_1"]} == {"ms"}
-
-
-def test_notes_say_of_which_data_set(home: Path) -> None:
-    (home / "lgg" / CS / f"{CS}_5.tif").unlink()
-    assert _index(home, "lgg", "brats")[1] == ("lgg: Masks without a picture, left out: 1.",)
 
 
 def test_one_name_in_two_data_sets_is_refused(home: Path) -> None:

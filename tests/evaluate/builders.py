@@ -46,9 +46,7 @@ def score_masks(
 ) -> tuple[PatientScore, SliceTable]:
     """Score a mask of a patient without geometry or probabilities, on all slices."""
     count = len(truth)
-    row = SliceRow(
-        "P", 1, "slices", "", "", "", "", False, 0, ("T1", "FLAIR", "T1C"), (), "XX", "", ""
-    )
+    row = SliceRow("P", 1, "slices", "", sequences=("T1", "FLAIR", "T1C"), institution="XX")
     rows = [replace(row, number=k) for k in range(1, count + 1)]
     prediction = replace(bare_prediction("P", mask), **changes)
     inside = np.ones(count, dtype=bool) if scored is None else scored
@@ -100,13 +98,10 @@ def _write_slice(folder: Path, home: Path, patient: str, k: int, mask: np.ndarra
         number=k + 1,
         kind="slices",
         image=image.relative_to(folder).as_posix(),
-        t1="",
-        t1c="",
         mask=label.relative_to(folder).as_posix(),
         tumour=bool(mask.any()),
         area_px=int(mask.sum()),
         sequences=("T1", "FLAIR", "T1C"),
-        copies=(),
         institution=patient[:2],
         sha256=hashlib.sha256(image.read_bytes()).hexdigest(),
         mask_sha256=hashlib.sha256(label.read_bytes()).hexdigest(),

@@ -33,18 +33,18 @@ def _theirs(*masks: np.ndarray) -> list[Any]:
 def test_dice_and_iou_agree(metrics: Any) -> None:
     generator = np.random.default_rng(1)
     truth, prediction = generator.uniform(size=(2, 5, SIZE, SIZE)) < 0.3
-    found = overlap_of(int(truth.sum()), int(prediction.sum()), int((truth & prediction).sum()))
-    one, other = _theirs(prediction, truth)
-    assert float(metrics.DiceMetric()(one, other)) == pytest.approx(found["dice"])
-    assert float(metrics.MeanIoU()(one, other)) == pytest.approx(found["iou"])
+    overlap = overlap_of(int(truth.sum()), int(prediction.sum()), int((truth & prediction).sum()))
+    tensors = _theirs(prediction, truth)
+    assert float(metrics.DiceMetric()(*tensors)) == pytest.approx(overlap["dice"])
+    assert float(metrics.MeanIoU()(*tensors)) == pytest.approx(overlap["iou"])
 
 
 def test_without_a_lesion_they_have_nan_or_1_and_we_leave_it_out(metrics: Any) -> None:
     empty = square(5, ())
-    one, other = _theirs(empty, empty)
-    assert np.isnan(float(metrics.DiceMetric(ignore_empty=True)(one, other)))
+    tensors = _theirs(empty, empty)
+    assert np.isnan(float(metrics.DiceMetric(ignore_empty=True)(*tensors)))
     # The other choice is how a mean of 0.65 comes from a network that never marks anything.
-    assert float(metrics.DiceMetric(ignore_empty=False)(one, other)) == 1
+    assert float(metrics.DiceMetric(ignore_empty=False)(*tensors)) == 1
     assert score_masks(empty, empty)[0].dice is None
 
 
@@ -69,9 +69,9 @@ def test_a_missed_lesion_is_0_for_both_infinitely_far_for_them_and_the_diagonal_
 ) -> None:
     """Infinity cannot be averaged, and leaving it out rewards a model that misses."""
     truth, nothing = square(5, (1, 2)), square(5, ())
-    one, other = _theirs(nothing, truth)
-    assert float(metrics.DiceMetric()(one, other)) == 0
+    tensors = _theirs(nothing, truth)
+    assert float(metrics.DiceMetric()(*tensors)) == 0
     assert score_masks(truth, nothing)[0].dice == 0
-    theirs = metrics.compute_hausdorff_distance(one, other, percentile=95)
+    theirs = metrics.compute_hausdorff_distance(*tensors, percentile=95)
     assert not np.isfinite(float(theirs))
     assert np.isfinite(surfaces_of(truth, nothing, (1.0, 1.0, 1.0))[0])

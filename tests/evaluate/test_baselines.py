@@ -50,8 +50,8 @@ def _baselines(
             scored = np.isin(np.arange(1, 7), [row.number for row in rows])
             tables[patient] = score_masks(TRUTHS[patient], TRUTHS[patient], scored=scored)[1]
     read = [(patient, read_labelled(manifest, patient)) for patient in TRUTHS]
-    known = {patient: look_at(own, manifest.by_patient[patient]) for patient, own in read}
-    return part, baseline_tables(part, known, tables)
+    patients = {patient: look_at(study, manifest.by_patient[patient]) for patient, study in read}
+    return part, baseline_tables(part, patients, tables)
 
 
 def test_without_a_split_the_patient_is_left_out(manifest: Manifest) -> None:
@@ -73,6 +73,10 @@ def test_without_a_split_the_patient_is_left_out(manifest: Manifest) -> None:
     assert "nearest_slice" not in tables
 
 
+# Called in a slice: the third and fourth by what P0 to P2 teach, the last two by P3.
+THIRD, LAST = [False, False, True, True, False, False], [False] * 4 + [True] * 2
+
+
 def test_with_a_split_the_training_part_alone_is_trained_on(manifest: Manifest) -> None:
     split = _split(manifest, train=("P3",), validation=("P2",), test=("P0", "P1"))
     part, tables = _baselines(manifest, split)
@@ -83,8 +87,7 @@ def test_with_a_split_the_training_part_alone_is_trained_on(manifest: Manifest) 
     assert "nearest_slice" not in tables
     # The training part itself is scored leaving one out.
     split = _split(manifest, train=("P0", "P3"), test=("P1", "P2"))
-    _, tables = _baselines(manifest, split, "train")
-    assert tables["position"][0].called.tolist() == [False] * 4 + [True] * 2
+    assert _baselines(manifest, split, "train")[1]["position"][0].called.tolist() == LAST
 
 
 def test_folds_train_on_their_own_others(manifest: Manifest) -> None:
@@ -92,8 +95,7 @@ def test_folds_train_on_their_own_others(manifest: Manifest) -> None:
     part, tables = _baselines(manifest, split)
     assert part.patients == ("P0", "P1", "P2", "P3")
     assert part.trained_on == "each fold's training part"
-    assert tables["position"][0].called.tolist() == [False] * 4 + [True] * 2
-    assert tables["position"][3].called.tolist() == [False, False, True, True, False, False]
+    assert [tables["position"][k].called.tolist() for k in (0, 3)] == [LAST, THIRD]
 
 
 def test_the_nearest_training_slice_is_copied_with_a_split_by_slice(manifest: Manifest) -> None:
@@ -169,7 +171,7 @@ def test_the_threshold_is_not_chosen_on_the_patient_it_is_used_on(manifest: Mani
         marked[best] = truth
         return _covering(truth, marked, marked)
 
-    known = {name: covered_at(0 if name == "P0" else count - 1) for name in TRUTHS}
+    patients = {name: covered_at(0 if name == "P0" else count - 1) for name in TRUTHS}
     right = {name: score_masks(mask, mask)[1] for name, mask in TRUTHS.items()}
-    tables = baseline_tables(part, known, right)["brightest"]
+    tables = baseline_tables(part, patients, right)["brightest"]
     assert [table.predicted_px.sum() for table in tables[:2]] == [0, 72]

@@ -137,14 +137,9 @@ def _patient(ill: bool, found: bool, score: float | None) -> PatientScore:
 
 
 def test_patients_with_exact_intervals() -> None:
-    cases = (
-        (True, True, 0.9),
-        (True, True, 0.6),
-        (True, False, 0.3),
-        (False, False, 0.1),
-        (False, False, 0.4),
-    )
-    figures = patient_figures([_patient(*case) for case in cases])
+    ill = [(True, True, 0.9), (True, True, 0.6), (True, False, 0.3)]
+    free = [(False, False, 0.1), (False, False, 0.4)]
+    figures = patient_figures([_patient(*case) for case in (*ill, *free)])
     sensitivity, specificity = figures["patient_sensitivity"], figures["patient_specificity"]
     assert (sensitivity.value, sensitivity.n) == (pytest.approx(2 / 3), 3)
     # Clopper-Pearson of 2 of 3 and of 2 of 2.
@@ -214,12 +209,8 @@ def test_one_class_has_no_auc_no_curve_and_no_slope(positive: np.ndarray) -> Non
     figures = _calibrated(positive, np.full(4, 0.5))
     assert figures["calibration_slope"].value is figures["calibration_intercept"].value is None
     assert figures["brier"].value == 0.25
-
-
-def test_no_slices_at_all() -> None:
     nothing = Slices(np.empty(0, int), np.empty(0, int), np.empty(0, bool), np.empty(0))
-    figures = ranked_figures(nothing, np.empty(0), draw(0, seed=1))
-    assert figures["slice_auc"].value is None
+    assert ranked_figures(nothing, np.empty(0), draw(0, seed=1))["slice_auc"].value is None
 
 
 def test_curves() -> None:
@@ -261,27 +252,25 @@ def test_calibration_by_hand() -> None:
     assert np.bincount(bins_of(np.linspace(0, 1, 60))).tolist() == [4] * 15
 
 
-def test_calibration_as_scikit_learn_has_it() -> None:
-    positive, probability = _probabilities(surer=1.7, shift=0.3)
+@pytest.mark.parametrize(
+    ("surer", "shift", "slope", "intercept"),
+    [(1, 0, 1, 0), (2, 0, 0.5, None), (1, -1, 1, 1), (1.7, 0.3, 1 / 1.7, None)],
+)
+def test_slope_and_intercept_show_what_is_wrong(
+    surer: float, shift: float, slope: float, intercept: float | None
+) -> None:
+    """And all figures are what scikit-learn has."""
+    positive, probability = _probabilities(surer=surer, shift=shift)
     figures = _calibrated(positive, probability, 40)
+    assert figures["calibration_slope"].value == pytest.approx(slope, abs=0.1 * slope)
+    if intercept is not None:
+        assert figures["calibration_intercept"].value == pytest.approx(intercept, abs=0.1)
     assert figures["brier"].value == pytest.approx(brier_score_loss(positive, probability))
     assert figures["log_loss"].value == pytest.approx(log_loss(positive, probability))
     logits = np.log(probability / (1 - probability))
     reference = LogisticRegression(C=np.inf, tol=1e-8).fit(logits[:, None], positive)
     assert figures["calibration_slope"].value == pytest.approx(reference.coef_[0, 0], abs=1e-3)
     assert figures["calibration_slope"].low is None  # no interval
-
-
-@pytest.mark.parametrize(
-    ("surer", "shift", "slope", "intercept"), [(1, 0, 1, 0), (2, 0, 0.5, None), (1, -1, 1, 1)]
-)
-def test_slope_and_intercept_show_what_is_wrong(
-    surer: float, shift: float, slope: float, intercept: float | None
-) -> None:
-    figures = _calibrated(*_probabilities(surer=surer, shift=shift), 40)
-    assert figures["calibration_slope"].value == pytest.approx(slope, abs=0.1 * slope)
-    if intercept is not None:
-        assert figures["calibration_intercept"].value == pytest.approx(intercept, abs=0.1)
 
 
 @pytest.mark.parametrize("value", [np.float32(0.99999), 0.7, 0.3, 1.0, 0.0, None])

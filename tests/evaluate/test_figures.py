@@ -52,8 +52,8 @@ def test_a_ratio_is_of_sums_not_a_mean_of_ratios() -> None:
 
 
 def test_one_patient_has_no_interval_and_none_has_no_figure() -> None:
-    one = draw(1, seed=1).mean(np.array([0.5]))
-    assert (one.value, one.low, one.high, one.n) == (0.5, None, None, 1)
+    alone = draw(1, seed=1).mean(np.array([0.5]))
+    assert (alone.value, alone.low, alone.high, alone.n) == (0.5, None, None, 1)
     for figure in (draw(0, seed=1).mean(np.empty(0)), draw(0, seed=1).median(np.empty(0))):
         assert (figure.value, figure.low, figure.high, figure.n) == (None, None, None, 0)
 
@@ -86,11 +86,11 @@ def test_exact_intervals_of_counts(hits: int, n: int, low: float, high: float) -
 def test_a_difference_of_the_same_draws_is_paired() -> None:
     values = np.random.default_rng(0).uniform(size=40)
     drawn = draw(40, seed=1)
-    one, other = drawn.mean(values), drawn.mean(values + 0.01)
-    figure = difference(other, one)
+    first, second = drawn.mean(values), drawn.mean(values + 0.01)
+    figure = difference(second, first)
     assert figure.value == pytest.approx(0.01)
     assert figure.low == pytest.approx(0.01)
     assert figure.high == pytest.approx(0.01)
-    independent = difference(draw(40, seed=2).mean(values + 0.01), one)
+    independent = difference(draw(40, seed=2).mean(values + 0.01), first)
     assert independent.high - independent.low > 0.1
-    assert difference(drawn.mean(np.full(40, np.nan)), one).value is None
+    assert difference(drawn.mean(np.full(40, np.nan)), first).value is None

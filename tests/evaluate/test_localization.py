@@ -2,54 +2,42 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from gliosight.evaluate.localization import (
-    lesions_of,
-    overlap_of,
-    slice_dice,
-    surfaces_of,
-)
+from gliosight.evaluate.localization import lesions_of, overlap_of, slice_dice, surfaces_of
 from tests.evaluate.builders import SIZE, score_masks, square
 
 TRUTH = square(5, (1, 2, 3))  # 6 x 6 in three slices: 108 pixels
 
 
-def _shifted(by: int) -> np.ndarray:
-    return square(5, (1, 2, 3), corner=6 + by)
-
-
-def test_overlap_by_hand() -> None:
-    # Shifted by two in both directions: 4 x 4 of 6 x 6 in each of three slices are in both.
-    score, table = score_masks(TRUTH, _shifted(2))
-    assert (score.truth_px, score.predicted_px) == (108, 108)
-    assert table.both_px.tolist() == [0, 16, 16, 16, 0]
-    assert score.dice == pytest.approx(2 * 48 / 216)
-    assert score.iou == pytest.approx(48 / 168)
-    assert score.precision == pytest.approx(48 / 108)
-    assert score.recall == pytest.approx(48 / 108)
-    assert score.volume_error == 0
-    assert score.slice_dice == pytest.approx(32 / 72)
-
-
-def test_volume_dice_is_not_the_mean_over_slices() -> None:
-    prediction = square(5, (1,))
-    score, _ = score_masks(TRUTH, prediction)
-    assert score.dice == pytest.approx(2 * 36 / 144)
-    assert score.slice_dice == pytest.approx(1 / 3)
-    assert score.volume_error == pytest.approx(-2 / 3)
+@pytest.mark.parametrize(
+    ("prediction", "measures"),
+    [
+        # Shifted by two in both directions: 4 x 4 of 6 x 6 in each of three slices are in both.
+        (square(5, (1, 2, 3), corner=8),
+         {"predicted_px": 108, "dice": 2 * 48 / 216, "iou": 48 / 168, "precision": 48 / 108,
+          "recall": 48 / 108, "volume_error": 0, "slice_dice": 32 / 72}),
+        # The Dice of the volume is not the mean over slices.
+        (square(5, (1,)), {"dice": 2 * 36 / 144, "slice_dice": 1 / 3, "volume_error": -2 / 3}),
+        # A missed lesion counts 0.
+        (square(5, ()), {"dice": 0, "surface_dice": 0, "slice_dice": 0, "volume_error": -1}),
+    ],
+    ids=["shifted", "one of three slices", "missed"],
+)  # fmt: skip
+def test_overlap_by_hand(prediction: np.ndarray, measures: dict[str, float]) -> None:
+    score, table = score_masks(TRUTH, prediction)
+    assert {name: getattr(score, name) for name in measures} == pytest.approx(measures)
+    assert (score.truth_px, table.both_px.sum()) == (108, (TRUTH & prediction).sum())
 
 
 def test_overlap_is_scikit_learns() -> None:
     random = np.random.default_rng(1).uniform(size=(2, *TRUTH.shape)) < 0.3
-    scores = {
-        "dice": f1_score,
-        "iou": jaccard_score,
-        "precision": precision_score,
-        "recall": recall_score,
-    }
+    scores = {"dice": f1_score, "iou": jaccard_score}
+    scores |= {"precision": precision_score, "recall": recall_score}
     # A missed lesion counts 0: precision of nothing marked, too.
     for truth, prediction in (random, (TRUTH, np.zeros_like(TRUTH))):
         overlap = overlap_of(truth.sum(), prediction.sum(), (truth & prediction).sum())
@@ -57,33 +45,21 @@ def test_overlap_is_scikit_learns() -> None:
             options = {"zero_division": 0} if name == "precision" else {}
             expected = of_scikit_learn(truth.ravel(), prediction.ravel(), **options)
             assert overlap[name] == pytest.approx(expected)
-    score, _ = score_masks(TRUTH, np.zeros_like(TRUTH))
-    assert (score.dice, score.surface_dice, score.slice_dice, score.volume_error) == (0, 0, 0, -1)
 
 
 def test_without_a_lesion_nothing_is_averaged_in() -> None:
     """Where libraries differ: scikit-learn has 0, MONAI NaN or, if asked, 1. We leave it out."""
-    names = (
-        "dice",
-        "iou",
-        "precision",
-        "recall",
-        "hd95",
-        "surface_dice",
-        "slice_dice",
-        "volume_error",
-    )
+    names = ("iou", "precision", "recall", "hd95", "surface_dice", "slice_dice", "volume_error")
     for prediction in (square(5, ()), square(5, (2,))):
         score, _ = score_masks(square(5, ()), prediction)
-        assert [getattr(score, name) for name in names] == [None] * 8
+        assert [score.dice, *(getattr(score, name) for name in names)] == [None] * 8
         assert score.predicted_px == int(prediction.sum())
 
 
 def test_dice_of_a_slice_without_tumour_is_not_1() -> None:
-    _, table = score_masks(TRUTH, square(5, (0, 1, 2)))
-    found = slice_dice(table)
-    assert np.isnan(found[[0, 4]]).all()  # one falsely marked, one rightly empty
-    assert found[1:4].tolist() == [1, 1, 0]
+    # One falsely marked, one rightly empty, one missed.
+    dice = slice_dice(score_masks(TRUTH, square(5, (0, 1, 2)))[1])
+    assert dice == pytest.approx([np.nan, 1, 1, 0, np.nan], nan_ok=True)
 
 
 def test_a_shift_is_its_distance_and_spacing_counts() -> None:
@@ -98,12 +74,22 @@ def test_a_shift_is_its_distance_and_spacing_counts() -> None:
     assert stretched == pytest.approx(10, abs=2.6)
 
 
-def test_a_missed_lesion_is_the_diagonal_away() -> None:
-    nothing = square(5, ())
-    diagonal = float(np.sqrt((5 * 5.0) ** 2 + (SIZE * 0.5) ** 2 + (SIZE * 0.8) ** 2))
-    assert surfaces_of(TRUTH, nothing, (5.0, 0.5, 0.8)) == (pytest.approx(diagonal), 0)
-    in_plane = float(np.hypot(SIZE, SIZE))
-    assert surfaces_of(TRUTH, nothing, None) == (pytest.approx(in_plane), 0)
+DIAGONAL = float(np.hypot(SIZE, SIZE))
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "spacing", "distance"),
+    [
+        (TRUTH, square(5, ()), (5.0, 0.5, 0.8), np.linalg.norm([25, SIZE * 0.5, SIZE * 0.8])),
+        (TRUTH, square(5, ()), None, DIAGONAL),
+        (square(5, (1,)), square(5, (3,)), None, DIAGONAL),
+    ],
+    ids=["missed", "missed, without geometry", "no slice in common"],
+)
+def test_what_is_not_hit_is_the_diagonal_away(
+    truth: np.ndarray, prediction: np.ndarray, spacing: Any, distance: float
+) -> None:
+    assert surfaces_of(truth, prediction, spacing) == (pytest.approx(distance), 0)
 
 
 def test_without_geometry_surfaces_stay_within_slices() -> None:
@@ -115,11 +101,6 @@ def test_without_geometry_surfaces_stay_within_slices() -> None:
     assert overlap == pytest.approx(6 / 7)
     through, _ = surfaces_of(TRUTH, prediction, (5.0, 1.0, 1.0))
     assert through == pytest.approx(5)
-
-
-def test_slices_without_any_in_common_are_the_diagonal_of_a_slice_apart() -> None:
-    distance = pytest.approx(np.hypot(SIZE, SIZE))
-    assert surfaces_of(square(5, (1,)), square(5, (3,)), None) == (distance, 0)
 
 
 def test_surface_dice_counts_what_is_nearer_than_two() -> None:

@@ -16,19 +16,8 @@ from gliosight.errors import CannotWriteError
 from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
 from gliosight.evaluate.figures import NAMES
 from gliosight.evaluate.localization import COLUMNS
-from gliosight.evaluate.record import (
-    check_out,
-    load_schema,
-    record_of,
-    write_evaluation,
-)
-from tests.evaluate.builders import (
-    in_collections,
-    six_patients,
-    source_of,
-    square,
-    write_data,
-)
+from gliosight.evaluate.record import check_out, load_schema, record_of, write_evaluation
+from tests.evaluate.builders import in_collections, six_patients, source_of, square, write_data
 
 TRUTHS = six_patients()
 FILES = ["evaluation.html", "evaluation.json", "per_patient.csv", "per_slice.csv"]
@@ -94,19 +83,20 @@ def test_tables_hold_what_the_record_says(evaluation: Evaluation, tmp_path: Path
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     patients = _rows(tmp_path / "out" / "per_patient.csv")
     assert [row["patient"] for row in patients] == list(TRUTHS)
-    by_name = {row["patient"]: row for row in patients}
-    assert by_name["AA_0"]["dice"] == "0.0"
-    assert by_name["AA_1"]["dice"] == "1.0"
-    assert by_name["BB_free"]["dice"] == ""  # not defined, neither 0 nor 1
-    assert by_name["BB_free"]["predicted_px"] == "36"
-    assert by_name["AA_0"]["sequences"] == "T1+FLAIR+T1C"
+    dice = {row["patient"]: row["dice"] for row in patients}
+    # Of a patient without a lesion it is not defined, neither 0 nor 1.
+    assert (dice["AA_0"], dice["AA_1"], dice["BB_free"]) == ("0.0", "1.0", "")
+    assert patients[-1]["predicted_px"] == "36"
+    assert patients[0]["sequences"] == "T1+FLAIR+T1C"
     slices = _rows(tmp_path / "out" / "per_slice.csv")
     assert len(slices) == 48
-    assert sum(int(row["truth_px"]) for row in slices) == sum(one.sum() for one in TRUTHS.values())
+    assert sum(int(row["truth_px"]) for row in slices) == sum(
+        mask.sum() for mask in TRUTHS.values()
+    )
 
 
-def test_an_earlier_evaluation_is_replaced_only_when_asked(
-    evaluation: Evaluation, tmp_path: Path
+def test_an_earlier_evaluation_is_replaced_only_when_asked_and_when_it_can_be(
+    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
     write_evaluation(evaluation, "first", out, overwrite=False)
@@ -116,10 +106,19 @@ def test_an_earlier_evaluation_is_replaced_only_when_asked(
     with pytest.raises(CannotWriteError, match=r"notes\.txt"):
         write_evaluation(evaluation, "second", out, overwrite=True)
     (out / "notes.txt").unlink()
+
+    def full(*_: Any, **__: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        with pytest.raises(CannotWriteError, match="No space"):
+            write_evaluation(evaluation, "second", out, overwrite=True)
+    assert (out / "evaluation.html").read_text(encoding="utf-8") == "first"
     write_evaluation(evaluation, "second", out, overwrite=True)
     assert (out / "evaluation.html").read_text(encoding="utf-8") == "second"
-    assert sorted(one.name for one in out.iterdir()) == FILES
-    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+    assert sorted(path.name for path in out.iterdir()) == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("content", ["mine.txt", "evaluation.json"])
@@ -131,23 +130,6 @@ def test_what_is_not_ours_is_never_replaced(
     with pytest.raises(CannotWriteError):
         write_evaluation(evaluation, "page", tmp_path / "out", overwrite=True)
     assert (tmp_path / "out" / content).read_text(encoding="utf-8") == "{}"
-
-
-def test_a_failure_leaves_the_earlier_evaluation(
-    evaluation: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    write_evaluation(evaluation, "first", out, overwrite=False)
-
-    def full(*_: Any, **__: Any) -> int:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(CannotWriteError, match="No space"):
-        write_evaluation(evaluation, "second", out, overwrite=True)
-    monkeypatch.undo()
-    assert (out / "evaluation.html").read_text(encoding="utf-8") == "first"
-    assert [one.name for one in tmp_path.iterdir()] == ["out"]
 
 
 def test_names_of_patients_cannot_run_in_a_table(evaluation: Evaluation, tmp_path: Path) -> None:

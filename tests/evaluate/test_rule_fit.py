@@ -61,8 +61,11 @@ def patient(
 
 @pytest.fixture(scope="module")
 def observed() -> list[Observed]:
+    """Two dozen patients, with the bodies of three thresholds: of a fit most is spent on those."""
     given = [patient(k, k % 3, tumour=k % 8 != 7, sure=2.0) for k in range(24)]
-    return [observe(kept, truth, START) for kept, truth in given]
+    seen = [observe(patient_maps, truth, START) for patient_maps, truth in given]
+    tried = (min(THRESHOLDS), START.pixel_threshold, max(THRESHOLDS))
+    return [replace(p, bodies={at: p.bodies[at] for at in tried}) for p in seen]
 
 
 @pytest.mark.parametrize("keep", [0.05, 1.0])
@@ -71,19 +74,19 @@ def observed() -> list[Observed]:
 def test_the_mask_that_is_scored_is_the_one_that_is_drawn(
     seed: int, threshold: float, keep: float
 ) -> None:
-    kept, truth = patient(seed, 0, tumour=seed != 7)
+    patient_maps, truth = patient(seed, 0, tumour=seed != 7)
     rule = replace(START, pixel_threshold=threshold, keep_threshold=keep)
-    mask = decide(kept.maps, None, rule, RECIPE).mask
+    mask = decide(patient_maps.maps, None, rule, RECIPE).mask
     dice = volume_dice(truth, mask)
-    assert dice_of(observe(kept, truth, START), rule) == pytest.approx(dice, abs=1e-12, nan_ok=True)
+    assert dice_of(observe(patient_maps, truth, START), rule) == pytest.approx(
+        dice, abs=1e-12, nan_ok=True
+    )
 
 
 def test_a_fit_is_better_on_what_it_was_fitted_on(observed: list[Observed]) -> None:
     fitted = fit_rule(observed, START)
-    with_tumour = [one for one in observed if one.volume]
-    before, after = (
-        np.mean([dice_of(one, rule) for one in with_tumour]) for rule in (START, fitted)
-    )
+    with_tumour = [patient for patient in observed if patient.volume]
+    before, after = (np.mean([dice_of(p, rule) for p in with_tumour]) for rule in (START, fitted))
     assert after > before + 0.02
     # What is marked too widely is cut back.
     assert fitted.pixel_threshold == max(THRESHOLDS)
@@ -91,7 +94,8 @@ def test_a_fit_is_better_on_what_it_was_fitted_on(observed: list[Observed]) -> N
 
 def test_a_head_that_is_too_sure_is_believed_less(observed: list[Observed]) -> None:
     unsure = [observe(*patient(k, 0, tumour=k % 8 != 7, sure=1.0), START) for k in range(24)]
-    weights = [fit_rule(one, START).slice_head_weight for one in (observed, unsure)]
+    both = (observed, unsure)
+    weights = [fit_rule(patients, START, ["slices"]).slice_head_weight for patients in both]
     assert 0 < weights[0] < 0.7 * weights[1]
 
 
@@ -99,9 +103,7 @@ def test_no_rule_knows_the_patients_it_is_for(observed: list[Observed]) -> None:
     rules = cross_fit(observed, START)
     assert set(rules) == {0, 1, 2}
     # Turn the truth of one fold's slices upside down: its own rule does not notice, the others do.
-    spoilt = [
-        replace(one, label=~one.label, volume=0) if one.model == 1 else one for one in observed
-    ]
+    spoilt = [replace(p, label=~p.label, volume=0) if p.model == 1 else p for p in observed]
     others = cross_fit(spoilt, START)
     assert others[1] == rules[1]
     assert others[0] != rules[0]
@@ -122,51 +124,41 @@ def test_further_lesions_are_kept_where_they_are_real(real: bool) -> None:
     start = replace(START, keep_threshold=0.95 if real else 0.3)
     place = np.s_[2:5, 54:60, 4:10]
     given = [patient(k, 0) for k in range(6)]
-    for kept, truth in given:
-        kept.maps.probability[place] = 0.8
+    for patient_maps, truth in given:
+        patient_maps.maps.probability[place] = 0.8
         truth[place] = real
-    rules = start, fit_rule([observe(*one, start) for one in given], start, ["further"])
+    rules = start, fit_rule([observe(*pair, start) for pair in given], start, ["further"])
     assert replace(rules[1], keep_threshold=start.keep_threshold) == start
-    marked = [[decide(kept.maps, None, rule, RECIPE).mask[place].any() for kept, _ in given]
+    marked = [[decide(pair[0].maps, None, rule, RECIPE).mask[place].any() for pair in given]
               for rule in rules]  # fmt: skip
     assert marked == [[not real] * 6, [real] * 6]
 
 
-def test_whom_a_rule_was_fitted_on_is_known_by_its_numbers(tmp_path: Path) -> None:
-    """A rule that is taken over stays the shipped model's; another one's numbers say nothing."""
-    everyone = load_model().card.training_patients
-    taken, other = tmp_path / "taken.json", tmp_path / "other.json"
-    taken.write_text(json.dumps({"all": asdict(START)}))
-    own = {"all": asdict(replace(START, keep_threshold=0.4)), "patients_sha256": ["a" * 64]}
-    other.write_text(json.dumps(own))
-    assert everyone
-    assert read_rule("joint-4")[1] == read_rule(str(taken))[1] == everyone
-    assert read_rule(str(other))[1] == {"a" * 64}
-
-
-def test_a_models_rule_needs_its_card_alone(tmp_path: Path) -> None:
-    card = tmp_path / "alone.json"
-    card.write_bytes(shipped_models()["joint-4"].read_bytes())
-    assert read_rule(str(card))[0] == read_rule("joint-4")[0] == load_model().card.decision
-
-
 def test_what_no_rule_can_be_fitted_on_is_refused(observed: list[Observed]) -> None:
     with pytest.raises(UsageError, match="no tumour"):
-        fit_rule([one for one in observed if not one.volume], START)
+        fit_rule([p for p in observed if not p.volume], START)
     with pytest.raises(UsageError, match="no numbers called 'pixels'"):
         fit_rule(observed, START, ["slices", "pixels"])
     with pytest.raises(UsageError, match="one model"):
-        cross_fit([one for one in observed if one.model == 0], START)
+        cross_fit([p for p in observed if p.model == 0], START)
 
 
-def test_a_rule_is_that_of_a_model_or_of_a_file(tmp_path: Path) -> None:
-    path = tmp_path / "rules.json"
+def test_a_rule_is_that_of_a_model_of_its_card_or_of_a_file(tmp_path: Path) -> None:
+    """Whom it was fitted on, its numbers say: a rule that is taken over stays the shipped model's."""
+    everyone = load_model().card.training_patients
+    assert everyone
+    card, path = tmp_path / "alone.json", tmp_path / "rules.json"
+    card.write_bytes(shipped_models()["joint-4"].read_bytes())
+    path.write_text(json.dumps({"all": asdict(START)}))
+    for name in ("joint-4", card, path):
+        assert read_rule(str(name)) == (START, everyone)
     other = replace(START, pixel_threshold=0.4)
-    path.write_text(json.dumps({"all": asdict(other), "0": asdict(START)}))
-    assert (read_rule("joint-4")[0], read_rule(str(path))[0]) == (START, other)
+    record = {"all": asdict(other), "0": asdict(START), "patients_sha256": ["a" * 64]}
+    path.write_text(json.dumps(record))
+    assert read_rule(str(path)) == (other, {"a" * 64})
     spoilt = ["{}", "[]", '{"all": {"pixel_threshold": 1}}', "no JSON", "[" * 100_000]
-    for one in [*spoilt, '{"decision": {}}']:
-        path.write_text(one)
+    for text in [*spoilt, '{"decision": {}}']:
+        path.write_text(text)
         with pytest.raises(DamagedInputError, match="no decision rule"):
             read_rule(str(path))
     with pytest.raises(NothingReadableError, match="no such rule"):
@@ -176,20 +168,20 @@ def test_a_rule_is_that_of_a_model_or_of_a_file(tmp_path: Path) -> None:
 def test_a_start_with_a_threshold_of_its_own_is_scored_and_tried() -> None:
     start = replace(START, pixel_threshold=0.47)
     observed = [observe(*patient(k, k % 2), start) for k in range(4)]
-    assert min(dice_of(one, start) for one in observed) > 0.3
+    assert min(dice_of(p, start) for p in observed) > 0.3
     assert fit_rule(observed, start).pixel_threshold in {*THRESHOLDS, 0.47}
 
 
 def test_the_studys_threshold_parts_tumour_from_none(observed: list[Observed]) -> None:
     """In the middle of the widest gap; without anybody free of tumour it stays as it was."""
     rule = fit_rule(observed, replace(START, study_threshold=0.01))
-    best = [_scores(one, rule).max(initial=0.0) for one in observed]
-    ill = [score for score, one in zip(best, observed, strict=True) if one.volume]
-    well = [score for score, one in zip(best, observed, strict=True) if not one.volume]
+    best = [_scores(p, rule).max(initial=0.0) for p in observed]
+    ill = [score for score, p in zip(best, observed, strict=True) if p.volume]
+    well = [score for score, p in zip(best, observed, strict=True) if not p.volume]
     assert max(well) < rule.study_threshold < min(ill)
     middle = (logit(np.float32(max(well))) + logit(np.float32(min(ill)))) / 2
     assert logit(np.float32(rule.study_threshold)) == pytest.approx(float(middle), abs=0.05)
     assert rule.study_threshold == round(rule.study_threshold, 2)
-    sick = [one for one in observed if one.volume]
+    sick = [p for p in observed if p.volume]
     assert fit_rule(sick, START).study_threshold == START.study_threshold
     assert fit_rule(observed, START, ("lesions",)).study_threshold == START.study_threshold

@@ -40,21 +40,9 @@ def study(manifest: Manifest) -> Study:
 def _pictures(folder: Path, study: Study, suffix: str = ".tif") -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, plane in zip(study.slice_names, MASK, strict=True):
-        values = np.where(plane, 255, 0).astype(np.uint8)
-        if suffix == ".png":
-            Image.fromarray(values).save(folder / f"{name}_mask.png")
-        else:
-            tifffile.imwrite(folder / f"{name}_mask.tif", values)
-
-
-@pytest.mark.parametrize("folder", ["AA_0", "AA_0/mask", "."])
-@pytest.mark.parametrize("suffix", [".tif", ".png"])
-def test_pictures(folder: str, suffix: str, study: Study, tmp_path: Path) -> None:
-    _pictures(tmp_path / folder, study, suffix)
-    prediction = read_prediction(tmp_path, study, "digest")
-    assert (prediction.mask == MASK).all()
-    assert (prediction.patient, prediction.rows_sha256) == ("AA_0", "digest")
-    assert (prediction.slice_probability, prediction.score, prediction.found) == (None, None, True)
+        Image.fromarray(np.where(plane, 255, 0).astype(np.uint8)).save(
+            folder / f"{name}_mask{suffix}"
+        )
 
 
 def _volume(mask: np.ndarray, path: Path, affine: np.ndarray | None = None) -> None:
@@ -63,10 +51,23 @@ def _volume(mask: np.ndarray, path: Path, affine: np.ndarray | None = None) -> N
     nibabel.save(image, path)
 
 
-@pytest.mark.parametrize("name", ["AA_0/mask.nii.gz", "AA_0.nii.gz", "AA_0.nii", "AA_0_mask.nii"])
-def test_volumes(name: str, study: Study, tmp_path: Path) -> None:
-    _volume(MASK, tmp_path / name)
-    assert (read_prediction(tmp_path, study, "").mask == MASK).all()
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("AA_0/*.tif", "AA_0/*.png", "AA_0/mask/*.tif", "./*.tif", "./*.png"),
+        *("AA_0/mask.nii.gz", "AA_0.nii.gz", "AA_0.nii", "AA_0_mask.nii"),
+    ],
+)
+def test_names_of_masks(name: str, study: Study, tmp_path: Path) -> None:
+    folder, _, suffix = name.partition("*")
+    if suffix:
+        _pictures(tmp_path / folder, study, suffix)
+    else:
+        _volume(MASK, tmp_path / name)
+    prediction = read_prediction(tmp_path, study, "digest")
+    assert (prediction.mask == MASK).all()
+    assert (prediction.patient, prediction.rows_sha256) == ("AA_0", "digest")
+    assert (prediction.slice_probability, prediction.score, prediction.found) == (None, None, True)
 
 
 def test_an_empty_mask_is_a_mask(study: Study, tmp_path: Path) -> None:
@@ -118,22 +119,24 @@ def test_results_of_this_tool_bring_probabilities_and_what_was_learnt_from(
     analysis = pipeline.analyze_study(study, model, pipeline.Settings())
     out = tmp_path / "results" / f"{study.study_id}-gliosight"
     pipeline.write_analysis(analysis, out)
-    found = read_prediction(tmp_path / "results", study, "")
-    assert (found.mask == analysis.mask).all()
-    assert found.slice_probability == pytest.approx(analysis.decision.slice_probabilities, abs=1e-5)
-    assert found.slice_threshold == analysis.decision.slice_threshold
+    prediction = read_prediction(tmp_path / "results", study, "")
+    assert (prediction.mask == analysis.mask).all()
+    assert prediction.slice_probability == pytest.approx(
+        analysis.decision.slice_probabilities, abs=1e-5
+    )
+    assert prediction.slice_threshold == analysis.decision.slice_threshold
     source = source_of_masks(tmp_path / "results")
     assert source.notes[0].name == "joint-4"
     assert len(source.seen) == model.card.about["training"]["patients"]
     # A slice fewer than the folder had, as where the manifest excludes one: found by name.
     shorter = Study(
         study.study_id,
-        {name: Volume(one.values[1:]) for name, one in study.sequences.items()},
+        {name: Volume(volume.values[1:]) for name, volume in study.sequences.items()},
         study.slice_names[1:],
         "slices",
     )
-    found = read_prediction(tmp_path / "results", shorter, "")
-    assert (found.mask == analysis.mask[1:]).all()
+    prediction = read_prediction(tmp_path / "results", shorter, "")
+    assert (prediction.mask == analysis.mask[1:]).all()
     shutil.rmtree(out / "mask")
     with pytest.raises(NothingReadableError):
         read_prediction(tmp_path / "results", study, "")

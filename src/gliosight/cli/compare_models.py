@@ -66,10 +66,8 @@ def _opened(path: Path, data: Path | None, part: str | None) -> Callable[[], Sid
         side = read_side(path, part)
         return lambda: side
     if data is None:
-        raise UsageError(
-            f"{printable(path.name)} without --data",
-            remedy="give the manifest of the data the predictions were made from",
-        )
+        remedy = "give the manifest of the data the predictions were made from"
+        raise UsageError(f"{printable(path.name)} without --data", remedy=remedy)
     from gliosight.data.manifest import read_manifest
     from gliosight.evaluate.evaluation import Request, evaluate
     from gliosight.evaluate.sources import open_source

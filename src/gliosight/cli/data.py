@@ -114,11 +114,8 @@ def index_command(
             print_text(printable(note))
         print_text(f"manifest: {printable(str(out))}")
     if not whole.slices:
-        raise NothingReadableError(
-            "no slice can be used",
-            where=out.name,
-            remedy="its column excluded says why, slice by slice",
-        )
+        remedy = "its column excluded says why, slice by slice"
+        raise NothingReadableError("no slice can be used", where=out.name, remedy=remedy)
 
 
 @command.command("describe", short_help="Say what a data set holds (page: extra evaluate).")
@@ -145,19 +142,16 @@ def describe_command(
         page = out / PAGE
         check_file(page, overwrite=overwrite)
         if not manifest.used:
-            raise UnsupportedInputError(
-                "the manifest has no slice that can be used",
-                where=path.name,
-                remedy="leave out -o; its column excluded says why",
-            )
+            what = "the manifest has no slice that can be used"
+            remedy = "leave out -o; its column excluded says why"
+            raise UnsupportedInputError(what, where=path.name, remedy=remedy)
     summary = summarize(manifest)
     with progress_display("describe", shown=not (quiet or as_json)) as progress:
         looked = look(manifest, progress)
     if page is not None:
         write_whole(page, render_page(manifest, path.name, summary, looked))
     if as_json:
-        files = {"files": asdict(looked), "page": page and str(page)}
-        print_json({**asdict(summary), **files})
+        print_json({**asdict(summary), "files": asdict(looked), "page": page and str(page)})
     elif not quiet:
         _print_description(manifest, summary, looked)
         if page is not None:
@@ -221,10 +215,8 @@ def audit_command(
     if as_json:
         print_json({"counts": result.counts, **asdict(result)})
     elif not quiet:
-        _print_table(
-            ("check", "found", "what"),
-            [(name, result.counts[name], text) for name, text in CHECKS.items()],
-        )
+        counts = [(name, result.counts[name], text) for name, text in CHECKS.items()]
+        _print_table(("check", "found", "what"), counts)
         for name, count in result.counts.items():
             problems = [problem for problem in result.problems if problem.check == name]
             if count:
@@ -310,10 +302,9 @@ def split_command(
         }
         rest = 1 - shares[splits.VALIDATION] - shares[splits.TEST]
         if rest < -1e-9:  # less is the rounding of floats
-            raise UsageError(
-                f"shares for validation and test of {1 - rest:g} in all",
-                remedy="leave a share for training: together they are 1 at most",
-            )
+            what = f"shares for validation and test of {1 - rest:g} in all"
+            remedy = "leave a share for training: together they are 1 at most"
+            raise UsageError(what, remedy=remedy)
         shares[splits.TRAIN] = max(rest, 0.0)
         split = splits.split_parts(manifest, by=by, seed=seed, shares=shares, whole=collections)
     splits.write_split(split, out)
@@ -330,13 +321,10 @@ def split_command(
         counts = ("group", "patients", "slices", "tumour_slices")
         kinds = ("collections", "institutions") if manifest.collections else ("institutions",)
         header = [*(name.replace("_", " ") for name in counts), *(f"{k} (patients)" for k in kinds)]
-        rows = [
-            (
-                *(group[name] for name in counts),
-                *(" ".join(f"{name} {n}" for name, n in group[kind].items()) for kind in kinds),
-            )
-            for group in groups
-        ]
+        rows = []
+        for group in groups:
+            names = [" ".join(f"{name} {n}" for name, n in group[kind].items()) for kind in kinds]
+            rows.append([*(group[name] for name in counts), *names])
         _print_table(header, rows)
         if split.has_folds and split.validation:
             print_text(f"of those outside the test fold, {split.validation:.0%} are for validation")
@@ -382,7 +370,7 @@ def _print_description(manifest: Manifest, summary: Summary, looked: Look) -> No
     """What the tutorial looks at with info, head and value_counts, and what it does not."""
     whole = summary.whole
     print_text(f"{_many(looked.rows, 'row')}, {_many(whole.patients, 'patient')}\n")
-    columns = [(column.name, column.filled, column.different) for column in looked.columns]
+    columns = [tuple(asdict(column).values()) for column in looked.columns]
     _print_table(("column", "filled", "different"), columns, end="\n")
     head = [
         (row.patient, row.number, row.image, int(row.tumour), row.area_px)

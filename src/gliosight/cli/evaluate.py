@@ -117,26 +117,27 @@ def command(
     settings = pipeline.Settings(engine=engine, threads=threads)
     sources = [open_source(name, settings) for name in models]
     request_of = partial(Request, manifest, seed=seed)
+    scored: tuple[Evaluation, ...]
     with progress_display("evaluate", shown=not (quiet or as_json)) as progress:
         if audit:
             # Models and splits go together in the order given; which is by slice, the splits say.
+            pairs = sorted(
+                zip(opened, sources, strict=True), key=lambda pair: pair[0].by != "slice"
+            )
             requests = [
                 request_of([source], split, fold=fold if split.has_folds else None)
-                for source, split in zip(sources, opened, strict=True)
+                for split, source in pairs
             ]
-            requests.sort(key=lambda request: request.split is None or request.split.by != "slice")
-            evaluation, both = leak_audit(requests[0], requests[1], progress)
-            pictured = [*both]
+            evaluation, scored = leak_audit(requests[0], requests[1], progress)
         else:
             split = opened[0] if opened else None
-            evaluation = evaluate(
-                request_of(sources, split, parts or ("test",), fold=fold), progress
-            )
-            pictured = [evaluation]
+            request = request_of(sources, split, parts or ("test",), fold=fold)
+            evaluation = evaluate(request, progress)
+            scored = (evaluation,)
     pictures = {
-        part.part: worst_cases(part, manifest, scored.predictions)
-        for scored in ([] if no_pictures else pictured)
-        for part in scored.parts
+        part.part: worst_cases(part, manifest, shown.predictions)
+        for shown in (() if no_pictures else scored)
+        for part in shown.parts
     }
     if save_predictions is not None:  # first: it is what took the time
         write_predictions(evaluation.predictions, save_predictions)

@@ -23,10 +23,8 @@ from gliosight.data.manifest import NIFTI, Manifest, SliceRow
 from gliosight.data.split import SLICE, Split
 from gliosight.data.studies import (
     file_sha256,
-    read_labels,
-    read_mask,
-    read_picture,
-    read_volume,
+    read_row,
+    read_row_mask,
     size_text,
     values_of,
 )
@@ -97,8 +95,7 @@ def audit(
     done = 0
     for rows in manifest.by_patient.values():
         problems += [*_in_rows(rows), *_in_areas(rows)]
-        check_files = _check_volumes if rows[0].kind == NIFTI else _check_pictures
-        readable, planes = check_files(manifest, rows, problems)
+        readable, planes = _check_files(manifest, rows, problems)
         if planes:
             sound += readable
             signatures += [*signatures_of(planes)]
@@ -162,90 +159,69 @@ def _in_areas(rows: tuple[SliceRow, ...]) -> Iterator[Problem]:
             yield Problem("cut-off", patient, text)
 
 
-def _check_pictures(
+def _check_files(
     manifest: Manifest, rows: tuple[SliceRow, ...], problems: list[Problem]
 ) -> tuple[list[SliceRow], list[NDArray[Any]]]:
     """Check the files of one patient; the rows that can be read, and their FLAIR."""
+    is_volume = rows[0].kind == NIFTI
     readable: list[SliceRow] = []
     planes: list[NDArray[Any]] = []
-    for row in rows:
-        budget = Budget(DEFAULT_LIMITS)
+    # A volume is one file for all rows, a picture a stack of one slice.
+    for group in [rows] if is_volume else [(row,) for row in rows]:
+        row, budget = group[0], Budget(DEFAULT_LIMITS)
+        subject = row.patient if is_volume else row.key
         try:
-            picture = read_picture(manifest.path(row.image), row.image, budget)
-            mask = read_mask(manifest.path(row.mask), row.mask, budget) if row.mask else None
+            flair = read_row(manifest, row, budget).values
+            if not is_volume:
+                colour = flair.shape[-1] == len(CHANNELS)
+                flair = flair[None, ..., CHANNELS.index(MrSequence.FLAIR) if colour else 0]
+            mask = np.zeros(flair.shape, dtype=np.uint8)
+            if row.mask:
+                mask = np.asarray(read_row_mask(manifest, row, budget).values)
+                mask = mask if is_volume else mask[None]
+            for path, digest in row.digests.items():
+                if file_sha256(manifest.path(path)) != digest:
+                    text = f"changed since it was indexed: {path}"
+                    problems.append(Problem("changed", subject, text))
         except GliosightError as error:
-            problems.append(_unreadable(row, error))
+            text = f"{error.what}: {error.where or row.image}"
+            problems.append(Problem("unreadable", row.key, text))
             continue
-        if picture.sha256 != row.sha256:
-            problems.append(_changed(row.key, row.image))
-        if mask is not None:
-            if mask.sha256 != row.mask_sha256:
-                problems.append(_changed(row.key, row.mask))
-            size, own = size_text(picture.values.shape[:2]), size_text(mask.values.shape)
-            if own != size:
-                problems.append(Problem("size", row.key, f"mask is {own}, its picture {size}"))
-            problems += _in_mask(row, mask.values)
-            values = values_of(mask.values)
-            if not (set(values) <= {0, 1} or set(values) <= {0, 255}):
-                problems.append(_odd_values(row.key, values))
-        colour = picture.values.shape[-1] == len(CHANNELS)
-        planes.append(picture.values[..., CHANNELS.index(MrSequence.FLAIR) if colour else 0])
-        readable.append(row)
+        if is_volume and (mask.shape != flair.shape or len(flair) != len(rows)):
+            shapes = f"{size_text(mask.shape)}, FLAIR {size_text(flair.shape)}, rows {len(rows)}"
+            problems.append(Problem("size", subject, f"mask is {shapes}"))
+            continue
+        if mask.shape != flair.shape:
+            shapes = f"{size_text(mask.shape[1:])}, its picture {size_text(flair.shape[1:])}"
+            problems.append(Problem("size", subject, f"mask is {shapes}"))
+        problems += _in_mask(group, mask, subject)
+        readable += group
+        planes += list(flair)
     sizes = [size_text(plane.shape) for plane in planes]
-    usual = Counter(sizes).most_common(1)
-    for row, size in zip(readable, sizes, strict=True):
-        if size != usual[0][0]:
-            text = f"slice is {size}, most of the patient's {usual[0][0]}"
-            problems.append(Problem("size", row.key, text))
+    usual = max(sizes, key=sizes.count, default="")
+    problems += [
+        Problem("size", row.key, f"slice is {size}, most of the patient's {usual}")
+        for row, size in zip(readable, sizes, strict=True)
+        if size != usual
+    ]
     return readable, planes
 
 
-def _check_volumes(
-    manifest: Manifest, rows: tuple[SliceRow, ...], problems: list[Problem]
-) -> tuple[list[SliceRow], list[NDArray[Any]]]:
-    """As `_check_pictures`."""
-    row, budget = rows[0], Budget(DEFAULT_LIMITS)
-    try:
-        flair = read_volume(manifest.path(row.image), row.image, budget).values
-        mask = np.zeros(flair.shape, dtype=np.uint8)
-        if row.mask:
-            mask = np.asarray(read_labels(manifest.path(row.mask), row.mask, budget).values)
-        for path, digest in row.digests.items():
-            if file_sha256(manifest.path(path)) != digest:
-                problems.append(_changed(row.patient, path))
-    except GliosightError as error:
-        problems.append(_unreadable(row, error))
-        return [], []
-    if mask.shape != flair.shape or len(flair) != len(rows):
-        sizes = f"mask is {size_text(mask.shape)}, FLAIR {size_text(flair.shape)}, rows {len(rows)}"
-        problems.append(Problem("size", row.patient, sizes))
-        return [], []
+def _in_mask(rows: tuple[SliceRow, ...], mask: NDArray[Any], subject: str) -> Iterator[Problem]:
+    """What is odd in the mask of a volume, or of one picture."""
     values = values_of(mask)
-    if any(value != int(value) or value < 0 for value in values):
-        problems.append(_odd_values(row.patient, values))
-    for slice_row in rows:
-        problems += _in_mask(slice_row, mask[slice_row.number])
-    return list(rows), [flair[slice_row.number] for slice_row in rows]
-
-
-def _in_mask(row: SliceRow, mask: NDArray[Any]) -> Iterator[Problem]:
-    area = int(np.count_nonzero(mask))
-    if area != row.area_px or row.tumour != (area > 0):
-        indexed = f"{row.area_px} pixels, tumour {'yes' if row.tumour else 'no'}"
-        yield Problem("label", row.key, f"mask has {area} tumour pixels, the manifest {indexed}")
-
-
-def _odd_values(subject: str, values: tuple[float, ...]) -> Problem:
-    listed = ", ".join(f"{value:g}" for value in values)
-    return Problem("mask-values", subject, f"mask holds {listed}")
-
-
-def _changed(subject: str, path: str) -> Problem:
-    return Problem("changed", subject, f"changed since it was indexed: {path}")
-
-
-def _unreadable(row: SliceRow, error: GliosightError) -> Problem:
-    return Problem("unreadable", row.key, f"{error.what}: {error.where or row.image}")
+    sound = set(values) <= {0, 1} or set(values) <= {0, 255}
+    if rows[0].kind == NIFTI:  # labels
+        sound = all(value == int(value) and value >= 0 for value in values)
+    if not sound:
+        listed = ", ".join(f"{value:g}" for value in values)
+        yield Problem("mask-values", subject, f"mask holds {listed}")
+    for row, plane in zip(rows, mask, strict=True):
+        area = int(np.count_nonzero(plane))
+        if area != row.area_px or row.tumour != (area > 0):
+            indexed = f"{row.area_px} pixels, tumour {'yes' if row.tumour else 'no'}"
+            text = f"mask has {area} tumour pixels, the manifest {indexed}"
+            yield Problem("label", row.key, text)
 
 
 def _twins(
@@ -261,29 +237,27 @@ def _twins(
         if is_first if row.kind == NIFTI else signature.any():
             by_digest[row.sha256].append(row)
     persons = [manifest.person_of(row.patient) for row in rows]
-    pairs = {
-        "duplicate": [
-            (1.0, *pair) for same in by_digest.values() for pair in combinations(same, 2)
-        ],
-        "near-duplicate": [
-            (alike, rows[i], rows[j])
-            for i, j, alike in near_pairs(np.stack(signatures), persons)
-            if rows[i].sha256 != rows[j].sha256
-        ],
-    }
+    pairs = [
+        (1.0, "duplicate", *pair) for same in by_digest.values() for pair in combinations(same, 2)
+    ]
+    pairs += [
+        (alike, "near-duplicate", rows[i], rows[j])
+        for i, j, alike in near_pairs(np.stack(signatures), persons)
+        if rows[i].sha256 != rows[j].sha256
+    ]
+    by_patients: dict[tuple[str, str, str], list[tuple[float, str, SliceRow, SliceRow]]] = {}
+    for pair in pairs:
+        key = pair[1], pair[2].patient, pair[3].patient
+        by_patients.setdefault(key, []).append(pair)
     twins: list[tuple[Problem, SliceRow, SliceRow]] = []
-    for check in pairs:
-        by_patients: dict[tuple[str, str], list[tuple[float, SliceRow, SliceRow]]] = {}
-        for pair in pairs[check]:
-            by_patients.setdefault((pair[1].patient, pair[2].patient), []).append(pair)
-        for group in by_patients.values():
-            alike, first, second = max(group, key=lambda pair: pair[0])
-            how = f"byte for byte in {second.patient}, such as {second.key}"
-            if check == "near-duplicate":
-                how = f"nearly in {second.patient}, most of all {second.key} ({alike:.3f})"
-            many = f"{len(group):,} pictures of this patient are"
-            text = f"{'this picture is' if len(group) == 1 else many} {how}"
-            twins.append((Problem(check, first.key, text), first, second))
+    for group in by_patients.values():
+        alike, check, first, second = max(group, key=lambda pair: pair[0])
+        how = f"byte for byte in {second.patient}, such as {second.key}"
+        if check == "near-duplicate":
+            how = f"nearly in {second.patient}, most of all {second.key} ({alike:.3f})"
+        many = f"{len(group):,} pictures of this patient are"
+        text = f"{'this picture is' if len(group) == 1 else many} {how}"
+        twins.append((Problem(check, first.key, text), first, second))
     return twins
 
 
@@ -336,8 +310,8 @@ def _in_split(
     if left_out := [key for key, names in sides.items() if not names]:
         text = f"the split does not name {len(left_out):,} slices, such as {left_out[0]}"
         yield Problem("split", "split", text)
-    known = set(sides) if split.by == SLICE else set(manifest.patients)
-    if unknown := sorted(groups.keys() - known):
+    used = set(sides) if split.by == SLICE else set(manifest.patients)
+    if unknown := sorted(groups.keys() - used):
         text = f"the split names {len(unknown):,} that are not used, such as {unknown[0]}"
         yield Problem("split", "split", text)
     yield from _on_several_sides(manifest, split, sides)

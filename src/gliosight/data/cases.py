@@ -234,9 +234,9 @@ def _with_masks(
     alone = set(masks)
     files: list[Files] = []
     for path in images:
-        own = by_name.get((path.parent.relative_to(image_root), stem(path.name)), [])
-        alone.difference_update(own)
-        files.append(Files(path, *_the_mask(own)))
+        matching = by_name.get((path.parent.relative_to(image_root), stem(path.name)), [])
+        alone.difference_update(matching)
+        files.append(Files(path, *_the_mask(matching)))
     return files, len(alone)
 
 
@@ -275,18 +275,20 @@ def _by_patient(
 
 def _named(folder: Path, pictures: list[Files], *, gathers: bool) -> Iterator[tuple[str, Files]]:
     """The pictures of one folder, each with its patient and its number."""
-    places = [slice_number(picture.image.name) for picture in pictures]
-    if not gathers and all(number is None for _, number in places):
+    parsed = [slice_number(picture.image.name) for picture in pictures]
+    if not gathers and all(number is None for _, number in parsed):
         ordered = sorted(pictures, key=lambda picture: natural_key(picture.image.name))
         for index, picture in enumerate(ordered, start=1):
             yield folder.name, replace(picture, number=index)
         return
-    names = {name for name, _ in places if name}
-    own = folder.name in names and not gathers
-    by_name = gathers or own or len(names) > 1
-    for (name, number), picture in zip(places, pictures, strict=True):
+    names = {name for name, _ in parsed if name}
+    is_patients = folder.name in names and not gathers
+    by_name = gathers or is_patients or len(names) > 1
+    for (name, number), picture in zip(parsed, pictures, strict=True):
         patient = name if by_name and name else folder.name
-        odd = f"lies in the folder of {folder.name}" if own and patient != folder.name else ""
+        odd = (
+            f"lies in the folder of {folder.name}" if is_patients and patient != folder.name else ""
+        )
         yield patient, replace(picture, number=number or 0, excluded=picture.excluded or odd)
 
 
@@ -324,16 +326,16 @@ def _volumes(folder: Path, paths: list[Path], root: Path) -> list[Case]:
         groups = [FileGroup(nifti_series(images[0].path.name), tuple(images))]
     cases: list[Case] = []
     for series, members, *_ in groups:
-        own = masks
+        matching = masks
         if len(groups) > 1:
-            own = [path for path in masks if is_part_of(series, _without_word(stem(path.name)))]
-        if len(own) > 1:
-            own = [path for path in own if _SEGMENTATION.search(stem(path.name))] or own
+            matching = [p for p in masks if is_part_of(series, _without_word(stem(p.name)))]
+        if len(matching) > 1:
+            matching = [p for p in matching if _SEGMENTATION.search(stem(p.name))] or matching
         try:
             by_sequence, _, _ = assign(members, folder.name)
             volumes = {sequence: file.path for sequence, file in by_sequence.items()}
             t1, t1c = volumes.get(MrSequence.T1), volumes.get(MrSequence.T1C)
-            files = Files(volumes[MrSequence.FLAIR], *_the_mask(own), t1=t1, t1c=t1c)
+            files = Files(volumes[MrSequence.FLAIR], *_the_mask(matching), t1=t1, t1c=t1c)
         except UnsupportedInputError as error:
             files = Files(members[0].path, None, error.what)
         cases.append(_volume(series or folder.name, files))
@@ -385,13 +387,9 @@ def _line(cells: Mapping[str, str], finder: _Finder) -> Files:
     if not image_path:
         raise ValueError("a line without image_path")
     image, mask = finder.find(image_path), finder.find(mask_path)
-    return Files(
-        image or finder.would_be(image_path),
-        mask,
-        "" if image else "no such file",
-        label=_label(label),
-        patient_id=patient_id,
-    )
+    excluded = "" if image else "no such file"
+    image = image or finder.would_be(image_path)
+    return Files(image, mask, excluded, label=_label(label), patient_id=patient_id)
 
 
 def _label(text: str) -> bool | None:

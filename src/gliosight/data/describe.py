@@ -124,13 +124,9 @@ def summarize(manifest: Manifest) -> Summary:
         area=spread_of(row.area_px for row in used if row.tumour),
         volume=spread_of(filter(None, volumes.values())),
         missing={
-            name: [patient for patient, rows in patients if name not in rows[0].sequences]
-            for name in SEQUENCES
+            name: [p for p, rows in patients if name not in rows[0].sequences] for name in SEQUENCES
         },
-        copied={
-            name: [patient for patient, rows in patients if name in rows[0].copies]
-            for name in SEQUENCES
-        },
+        copied={name: [p for p, rows in patients if name in rows[0].copies] for name in SEQUENCES},
         tumour_free=[patient for patient, volume in volumes.items() if not volume],
     )
 
@@ -150,7 +146,7 @@ def _groups(rows: Iterable[SliceRow], name_of: Callable[[SliceRow], str]) -> dic
     by_name: dict[str, list[SliceRow]] = {}
     for row in rows:
         by_name.setdefault(name_of(row), []).append(row)
-    return {name: group_of(own) for name, own in sorted(by_name.items())}
+    return {name: group_of(members) for name, members in sorted(by_name.items())}
 
 
 def spread_of(values: Iterable[float]) -> Spread:
@@ -190,13 +186,11 @@ def look(manifest: Manifest, progress: Progress | None = None) -> Look:
         cells = [getattr(row, name) for row in manifest.rows]
         filled = sum(cell not in ("", ()) for cell in cells)
         columns.append(Column(name, filled, len(set(cells))))
+    listed = {" ".join(f"{v:g}" for v in several): n for several, n in values.most_common()}
     return Look(
         rows=len(manifest.rows),
         columns=tuple(columns),
-        mask_values={
-            " ".join(f"{value:g}" for value in several): count
-            for several, count in values.most_common()
-        },
+        mask_values=listed,
         mask_least=min(every, default=None),
         mask_most=max(every, default=None),
         pictures=dict(pictures.most_common()),

@@ -78,31 +78,28 @@ def index_roots(
     notes: list[str] = []
     for root, layout in zip(roots, layouts, strict=True):
         write = _writer(layout.root, folder)
-        own_notes = list(layout.notes)
+        root_notes = list(layout.notes)
         contradictions = 0
         for case in layout.cases:
             if case.is_volume:
-                own = _volume_rows(case.files[0], patients[case.patient], write, own_notes)
+                case_rows = _volume_rows(case.files[0], patients[case.patient], write, root_notes)
                 step()
             else:
-                own = _picture_rows(case, patients[case.patient], write, step)
+                case_rows = _picture_rows(case, patients[case.patient], write, step)
                 contradictions += sum(
                     not row.excluded and picture.label not in (None, row.tumour)
-                    for picture, row in zip(case.files, own, strict=True)
+                    for picture, row in zip(case.files, case_rows, strict=True)
                 )
-            _refuse_tumour(own)
-            rows += own
+            _refuse_tumour(case_rows)
+            rows += case_rows
         if contradictions:
-            own_notes.append(
-                "Rows whose label in the table contradicts the mask, which counts: "
-                f"{contradictions:,}."
-            )
+            note = "Rows whose label in the table contradicts the mask, which counts"
+            root_notes.append(f"{note}: {contradictions:,}.")
         before = f"{root.collection}: " if len(roots) > 1 else ""
-        notes += [before + note for note in own_notes]
+        notes += [before + note for note in root_notes]
     if absent := sorted(people.entries.keys() - patients.keys()):
-        notes.append(
-            f"Patients of --people that are not there: {len(absent):,}, such as {absent[0]}."
-        )
+        note = f"Patients of --people that are not there: {len(absent):,}, such as {absent[0]}."
+        notes.append(note)
     return Indexed(tuple(rows), tuple(notes))
 
 
@@ -117,16 +114,17 @@ def _patients(
         for case in layout.cases:
             name = case.patient
             if name in root_of:
-                raise DamagedInputError(
-                    f"two data sets have a patient named {printable(name)}",
-                    where=f"{printable(root_of[name].path.name)} and {printable(root.path.name)}",
-                    remedy="give one of them without this patient, or rename it there; if both are one "
-                    "person, say so with --people",
+                what = f"two data sets have a patient named {printable(name)}"
+                where = f"{printable(root_of[name].path.name)} and {printable(root.path.name)}"
+                remedy = (
+                    "give one of them without this patient, or rename it there; if both are one "
+                    "person, say so with --people"
                 )
+                raise DamagedInputError(what, where=where, remedy=remedy)
             root_of[name] = root
             collection = people.collection(name) or root.collection
-            own = {root.collection, collection} - {""}
-            collections |= own
+            names = {root.collection, collection} - {""}
+            collections |= names
             patients[name] = SliceRow(
                 name,
                 0,
@@ -135,11 +133,12 @@ def _patients(
                 institution=institution_of(name),
                 collection=collection,
                 person=people.person(name),
-                tumour_free=bool(own & free),
+                tumour_free=bool(names & free),
             )
     if absent := sorted(free - collections):
-        known = f"choose one of {', '.join(sorted(collections))}"
-        remedy = known if collections else "name the data set: NAME=PATH"
+        remedy = "name the data set: NAME=PATH"
+        if collections:
+            remedy = f"choose one of {', '.join(sorted(collections))}"
         what = f"no collection {printable(absent[0])!r} for --tumour-free"
         raise UsageError(what, remedy=remedy)
     return patients
@@ -179,18 +178,15 @@ def _picture_rows(
     kinds = [
         image and f"{size_text(image.values.shape[:2])} {image.values.dtype}" for _, image in slices
     ]
+    rows, good = [row for row, _ in slices], []
     if not any(kinds):
-        return [row for row, _ in slices]
+        return rows
     usual = Counter(filter(None, kinds)).most_common(1)[0][0]
-    rows = [
-        row
-        if kind in (None, usual)
-        else _excluded(row, f"{kind}, most of the patient's slices are {usual}")
-        for (row, _), kind in zip(slices, kinds, strict=True)
-    ]
-    good = [
-        image for (_, image), kind in zip(slices, kinds, strict=True) if image and kind == usual
-    ]
+    for k, ((row, image), kind) in enumerate(zip(slices, kinds, strict=True)):
+        if image and kind == usual:
+            good.append(image)
+        elif kind:
+            rows[k] = _excluded(row, f"{kind}, most of the patient's slices are {usual}")
     channels = max(image.values.shape[-1] for image in good)
     stack = np.stack(
         [np.broadcast_to(image.values, (*image.values.shape[:2], channels)) for image in good]

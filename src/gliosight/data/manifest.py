@@ -152,14 +152,14 @@ class Manifest:
         """Digest of what the slices are, wherever they lie and in whatever order the patients stand."""
         digest = hashlib.sha256()
         for row in sorted(self.rows, key=lambda row: (row.patient, row.number)):
-            known = [row.patient, str(row.number), row.sha256, row.mask_sha256, row.excluded]
+            values = [row.patient, str(row.number), row.sha256, row.mask_sha256, row.excluded]
             if row.t1 or row.t1c:
-                known += [row.t1_sha256, row.t1c_sha256]
+                values += [row.t1_sha256, row.t1c_sha256]
             # Only where they have a value: the digest of a data set without them stays what it was.
             for name in OF_PATIENT:
                 if getattr(row, name):
-                    known += [name, str(getattr(row, name))]
-            digest.update(("\0".join(known) + "\n").encode("utf-8", "surrogateescape"))
+                    values += [name, str(getattr(row, name))]
+            digest.update(("\0".join(values) + "\n").encode("utf-8", "surrogateescape"))
         return digest.hexdigest()
 
 

@@ -104,7 +104,7 @@ class Split:
                 what = f"the split does not name {self.key_of(row)}"
                 raise DamagedInputError(what, remedy="make it anew: gliosight data split")
             rows[part_of[self.key_of(row)]].append(row)
-        return {part: tuple(own) for part, own in rows.items()}
+        return {part: tuple(part_rows) for part, part_rows in rows.items()}
 
     def _parts(self, manifest: Manifest, fold: str | None) -> Mapping[str, tuple[str, ...]]:
         if not self.has_folds:
@@ -122,11 +122,11 @@ class Split:
 
     def rows_by_group(self, manifest: Manifest) -> dict[str, tuple[SliceRow, ...]]:
         """The used slices of each part or fold; those that the split does not name are left out."""
-        rows: dict[str, tuple[SliceRow, ...]] = {}
-        for name, group in self.groups.items():
-            keys = set(group)
-            rows[name] = tuple(row for row in manifest.used if self.key_of(row) in keys)
-        return rows
+        groups = {name: set(keys) for name, keys in self.groups.items()}
+        return {
+            name: tuple(row for row in manifest.used if self.key_of(row) in keys)
+            for name, keys in groups.items()
+        }
 
     def patients(self, manifest: Manifest, fold: str | None = None) -> Groups:
         """The patients of each part; by slice, a patient may stand in several."""
@@ -163,19 +163,18 @@ def split_parts(
     """
     _check_whole(manifest, whole)
     shares = shares or DEFAULT_SHARES
-    parts = [shares.get(part, -1.0) for part in PARTS]
-    if min(parts) < 0 or not abs(sum(shares.values()) - 1) <= 1e-6:  # NaN neither
+    ordered = {part: shares.get(part, -1.0) for part in PARTS}
+    if min(ordered.values()) < 0 or not abs(sum(shares.values()) - 1) <= 1e-6:  # NaN neither
         what = f"shares {', '.join(f'{share:g}' for share in shares.values())}"
         remedy = "give three shares for train, validation and test that add up to 1"
         raise UsageError(what, remedy=remedy)
     if by == SLICE:
         keys = np.asarray(sorted(row.key for row in manifest.used))
         np.random.default_rng(seed).shuffle(keys)
-        ends = np.round(np.cumsum(parts) * len(keys)).astype(int)
+        ends = np.round(np.cumsum(list(ordered.values())) * len(keys)).astype(int)
         dealt = zip(PARTS, np.split(keys, ends[:-1]), strict=True)
-        groups = {part: tuple(sorted(map(str, own))) for part, own in dealt}
+        groups = {part: tuple(sorted(map(str, names))) for part, names in dealt}
     else:
-        ordered = dict(zip(PARTS, parts, strict=True))
         groups = _deal(manifest, manifest.patients, ordered, [seed], whole)
     _refuse_empty(groups, [part for part in PARTS if shares[part] > 0])
     return Split(by, seed, manifest.sha256, groups, whole=tuple(whole))

@@ -115,10 +115,8 @@ class BaselinePatient:
     def by_position(self, inside: Mask) -> Array:
         """(2, bins) slices, and slices with tumour, in each bin."""
         tumour = inside & (self.truth_px > 0)
-        counts = [
-            np.bincount(self.bins[chosen], minlength=POSITION_BINS) for chosen in (inside, tumour)
-        ]
-        return np.array(counts, dtype=np.float64)
+        chosen = (self.bins[inside], self.bins[tumour])
+        return np.array([np.bincount(bins, minlength=POSITION_BINS) for bins in chosen], np.float64)
 
     def bright_dice(self, inside: Mask) -> Array:
         """(thresholds,) Dice of the brightest body over some slices; NaN without tumour in them."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
 from gliosight.analysis import Progress
@@ -26,7 +25,7 @@ from gliosight.evaluate.evaluation import Evaluation, Request, evaluate, silent
 from gliosight.evaluate.figures import DRAWS, Figures, difference, draw
 from gliosight.evaluate.localization import SliceTable, overlaps_of
 from gliosight.evaluate.predictions import Predictions
-from gliosight.evaluate.record import RECORD, SLICES, figures_record
+from gliosight.evaluate.record import OF_SLICE, RECORD, SLICES, figures_record
 from gliosight.evaluate.scoring import PartScores, short_figures
 from gliosight.evaluate.sources import Source
 from gliosight.write.result import rounded
@@ -49,11 +48,14 @@ AUDITED = (
 
 def _side_by_side(first: Figures, second: Figures, sides: tuple[str, str]) -> dict[str, Figures]:
     """The figures both have, by key: each side's, and the difference."""
-    titles = (*sides, "difference")
-    both = {key: (first[key], second[key]) for key in first if key in second}
     return {
-        key: dict(zip(titles, (*pair, difference(*pair)), strict=True))
-        for key, pair in both.items()
+        key: {
+            sides[0]: first[key],
+            sides[1]: second[key],
+            "difference": difference(first[key], second[key]),
+        }
+        for key in first
+        if key in second
     }
 
 
@@ -91,17 +93,12 @@ class Comparison:
 def compare(first: Side, second: Side, *, seed: int = 1, draws: int = DRAWS) -> Comparison:
     """Compare two models on the patients both have and neither has seen.
 
-    Raises
-    ------
-    UsageError, DamagedInputError
-        There are none; their truths differ.
+    Raises `UsageError` or `DamagedInputError` (there are none; their truths differ).
     """
     common = sorted((first.tables.keys() & second.tables.keys()) - first.seen - second.seen)
     if not common:
-        raise UsageError(
-            "no patient that both have and neither has seen",
-            remedy="compare evaluations of the same part of the same data",
-        )
+        remedy = "compare evaluations of the same part of the same data"
+        raise UsageError("no patient that both have and neither has seen", remedy=remedy)
     pairs = [_paired(name, first.tables[name], second.tables[name]) for name in common]
     ours, theirs = zip(*pairs, strict=True)
     drawn = draw(len(common), seed=seed, draws=draws)
@@ -152,12 +149,8 @@ def side_of_part(name: str, part: PartScores) -> Side:
 def read_side(folder: Path, part: str | None = None) -> Side:
     """One side, from the folder of an evaluation; ``part`` is needed where it has several.
 
-    Raises
-    ------
-    NothingReadableError, DamagedInputError
-        It is no evaluation, or a damaged one.
-    UsageError
-        It has several parts, or not this one.
+    Raises `NothingReadableError` or `DamagedInputError` (the folder holds no evaluation, or a damaged one) or
+    `UsageError` (it has several parts, or not this one).
     """
     name = printable(folder.name)
     try:
@@ -170,16 +163,13 @@ def read_side(folder: Path, part: str | None = None) -> Side:
         seen = (entry["patient"] for entry in parts[chosen]["per_patient"] if entry["seen"])
         return Side(
             name=name,
-            tables={patient: _table(list(own)) for patient, own in patients},
+            tables={patient: _table(list(lines)) for patient, lines in patients},
             seen=frozenset(map(str, seen)),
             draws_masks=bool(parts[chosen]["localization"]),
         )
     except OSError as error:
-        raise NothingReadableError(
-            "no evaluation there",
-            where=name,
-            remedy="give the folder that gliosight evaluate has written, or predictions and --data",
-        ) from error
+        remedy = "give the folder that gliosight evaluate has written, or predictions and --data"
+        raise NothingReadableError("no evaluation there", where=name, remedy=remedy) from error
     except UsageError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -199,33 +189,23 @@ def _choose_part(name: str, parts: list[str], wanted: str | None) -> str:
 
 def _table(rows: Sequence[Mapping[str, str]]) -> SliceTable:
     """A patient's rows of per_slice.csv."""
-    numbers, truth, predicted, both = (
-        np.array([int(row[column]) for row in rows], dtype=np.int64)
-        for column in ("number", "truth_px", "predicted_px", "both_px")
+    columns = {name: [row[name] for row in rows] for name in OF_SLICE}
+    numbers, truth, marked, both = (
+        np.array(columns[name], dtype=np.int64) for name in OF_SLICE[:4]
     )
-    texts = [row["probability"] for row in rows]
-    probability = np.array([float(text) for text in texts]) if all(texts) else None
-    called = np.array([row["called"] == "1" for row in rows])
-    return SliceTable(numbers, truth, predicted, both, called, probability)
+    texts = columns["probability"]
+    probability = np.array(texts, dtype=np.float64) if all(texts) else None
+    called = np.array(columns["called"]) == "1"
+    return SliceTable(numbers, truth, marked, both, called, probability)
 
 
 def _paired(name: str, first: SliceTable, second: SliceTable) -> tuple[SliceTable, SliceTable]:
     """The slices both have."""
-    ours, theirs = _among(first, second.numbers), _among(second, first.numbers)
+    ours, theirs = first.among(second.numbers), second.among(first.numbers)
     if not np.array_equal(ours.truth_px, theirs.truth_px):
-        raise DamagedInputError(
-            f"the two were scored against different masks of {printable(name)}",
-            remedy="evaluate both on the same manifest",
-        )
+        what = f"the two were scored against different masks of {printable(name)}"
+        raise DamagedInputError(what, remedy="evaluate both on the same manifest")
     return ours, theirs
-
-
-def _among(table: SliceTable, numbers: NDArray[np.int64]) -> SliceTable:
-    inside = np.isin(table.numbers, numbers)
-    columns: dict[str, Any] = {
-        name: None if values is None else values[inside] for name, values in vars(table).items()
-    }
-    return SliceTable(**columns)
 
 
 def leak_audit(
@@ -235,17 +215,14 @@ def leak_audit(
 
     Returns both as one `Evaluation`, and each for itself: their predictions may be of the same patients.
 
-    Raises
-    ------
-    UsageError
-        The splits are not one by slice and one by patient, or not those the models were trained with.
+    Raises `UsageError` (the splits are not one by slice and one by patient, or not those the models were
+    trained with).
     """
     splits = [request.split for request in (by_slice, by_patient) if request.split is not None]
     if [split.by == SLICE for split in splits] != [True, False]:
-        raise UsageError(
-            f"splits by {' and by '.join(split.by for split in splits)}",
-            remedy="a leak audit takes one split by slice and one by patient",
-        )
+        what = f"splits by {' and by '.join(split.by for split in splits)}"
+        remedy = "a leak audit takes one split by slice and one by patient"
+        raise UsageError(what, remedy=remedy)
     for request, split in zip((by_slice, by_patient), splits, strict=True):
         _check_trained(request.sources[0], split)
     sides, tell = ("by_slice", "by_patient"), progress or silent

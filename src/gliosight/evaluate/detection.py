@@ -81,14 +81,14 @@ class AreaRow:
 
 def slices_of(tables: Sequence[SliceTable]) -> Slices:
     """Put the patients' slices in a row."""
-    known = [table.probability for table in tables if table.probability is not None]
-    complete = bool(known) and len(known) == len(tables)
+    probabilities = [t.probability for t in tables if t.probability is not None]
+    complete = bool(tables) and len(probabilities) == len(tables)
     nothing = np.empty(0, dtype=np.int64)
     return Slices(
         owner=np.repeat(np.arange(len(tables)), [len(table.numbers) for table in tables]),
         area=np.concatenate([nothing, *(table.truth_px for table in tables)]),
         called=np.concatenate([nothing.astype(bool), *(table.called for table in tables)]),
-        probability=np.concatenate(known) if complete else None,
+        probability=np.concatenate(probabilities) if complete else None,
     )
 
 
@@ -214,11 +214,11 @@ def detection_curves(slices: Slices) -> dict[str, Curve]:
         return curves
     order, ends = _steps(scores)
     true, false = np.cumsum(positive[order])[ends], np.cumsum(~positive[order])[ends]
-    kept = np.unique(np.linspace(0, len(true) - 1, MOST_POINTS).round().astype(int))
+    shown = np.unique(np.linspace(0, len(true) - 1, MOST_POINTS).round().astype(int))
     recall, precision = true / true[-1], true / (true + false)
     return {
-        "roc": Curve((0.0, *(false / false[-1])[kept].tolist()), (0.0, *recall[kept].tolist())),
-        "precision_recall": Curve(tuple(recall[kept].tolist()), tuple(precision[kept].tolist())),
+        "roc": Curve((0.0, *(false / false[-1])[shown].tolist()), (0.0, *recall[shown].tolist())),
+        "precision_recall": Curve(tuple(recall[shown].tolist()), tuple(precision[shown].tolist())),
     } | curves
 
 

@@ -20,11 +20,10 @@ from gliosight.data.studies import read_labelled
 from gliosight.errors import NothingReadableError, UsageError
 from gliosight.evaluate.baselines import BaselinePatient, Fold, Part, Rows, baseline_tables, look_at
 from gliosight.evaluate.figures import DRAWS, Figures
-from gliosight.evaluate.localization import PatientScore, Spacing, score_patient
+from gliosight.evaluate.localization import PatientScore, score_patient
 from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, patient_hash
 from gliosight.evaluate.scoring import PartScores, score_part
 from gliosight.evaluate.sources import Source
-from gliosight.study import Geometry
 
 ALL = "all"
 NO_SPLIT = "none"
@@ -78,12 +77,8 @@ class Request:
 def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     """Predict and score.
 
-    Raises
-    ------
-    UsageError
-        Models, split, parts and folds that do not fit together.
-    GliosightError
-        A study that cannot be read, a missing prediction.
+    Raises `UsageError` (models, split, parts and folds that do not fit together) or `GliosightError` (a study
+    that cannot be read, a missing prediction).
     """
     manifest, split = request.manifest, request.split
     warnings = _check_truth(manifest)
@@ -149,6 +144,10 @@ def _read_all(
         rows = manifest.by_patient[name]
         labelled = read_labelled(manifest, name, check=True)
         patients[name] = look_at(labelled, rows)
+        geometry = labelled.study.geometry
+        spacing = None
+        if geometry is not None and geometry.slice_spacing is not None:
+            spacing = (geometry.slice_spacing, *geometry.spacing)
         scored_in = [
             (part, index, fold.scored[name])
             for part in parts
@@ -160,18 +159,19 @@ def _read_all(
                 # Each of several sources predicts the patients of its own fold.
                 k = index if len(sources) > 1 else 0
                 study = replace(labelled.study, study_id=name)
-                own = sources[k].predict(study, rows, _within(progress, done, len(rows), total))
+                within = _within(progress, done, len(rows), total)
+                prediction = sources[k].predict(study, rows, within)
                 predictions[name] = replace(
-                    own,
+                    prediction,
                     seen=manifest.person_of(name) in seen_people[k],
-                    model=own.model + sum(len(source.notes) for source in sources[:k]),
+                    model=prediction.model + sum(len(source.notes) for source in sources[:k]),
                 )
             scores[part.name, name] = score_patient(
                 predictions[name],
                 labelled.truth,
                 rows,
                 np.isin([row.number for row in rows], [row.number for row in scored]),
-                _spacing(labelled.study.geometry),
+                spacing,
                 # With a split by slice all patients are on both sides; a warning says so instead.
                 seen=predictions[name].seen and not part.by_slice,
             )
@@ -183,35 +183,29 @@ def _read_all(
 def parts_of(request: Request) -> tuple[Part, ...]:
     """The parts to score, without the patients whose truth is not known.
 
-    Raises
-    ------
-    UsageError
-        Models, parts or folds that do not fit together; nothing in a part.
-    NothingReadableError
-        No patient of a part has masks.
+    Raises `UsageError` (models, parts or folds that do not fit together; nothing in a part) or
+    `NothingReadableError` (no patient of a part has masks).
     """
     split, source, manifest = request.split, request.sources[0], request.manifest
     folds = tuple(split.groups) if split is not None and split.has_folds else ()
     _check_models(request, folds)
-    known = _with_truth(manifest)
+    scorable = _with_truth(manifest)
     if split is None:
         if request.fold is not None:
             raise UsageError("--fold without --split", remedy="give the split the fold is of")
         if source.patients is not None:
-            known &= source.patients  # a file is scored on what it was made for
-        return (_part(ALL, NO_SPLIT, [{ALL: manifest.used, TRAIN: ()}], known),)
+            scorable &= source.patients  # a file is scored on what it was made for
+        return (_part(ALL, NO_SPLIT, [{ALL: manifest.used, TRAIN: ()}], scorable),)
     if folds and request.fold is None:
         if tuple(request.parts) != (TEST,):
-            raise UsageError(
-                "several folds are pooled over their test parts only",
-                remedy="leave out --part, or choose one fold with --fold",
-            )
-        return (_part(TEST, split.by, [split.rows(manifest, fold) for fold in folds], known),)
+            remedy = "leave out --part, or choose one fold with --fold"
+            raise UsageError("several folds are pooled over their test parts only", remedy=remedy)
+        return (_part(TEST, split.by, [split.rows(manifest, fold) for fold in folds], scorable),)
     rows = split.rows(manifest, request.fold)
     names = tuple(dict.fromkeys(request.parts))
     if ALL in names:  # then the split may leave a part empty
         names = tuple(name for name in PARTS if rows[name])
-    return tuple(_part(name, split.by, [rows], known) for name in names)
+    return tuple(_part(name, split.by, [rows], scorable) for name in names)
 
 
 def _check_models(request: Request, folds: Sequence[str]) -> None:
@@ -234,7 +228,9 @@ def _check_models(request: Request, folds: Sequence[str]) -> None:
     raise UsageError(f"{count} {what}", remedy=remedy)
 
 
-def _part(name: str, by: str, runs: Sequence[Mapping[str, Rows]], known: Collection[str]) -> Part:
+def _part(
+    name: str, by: str, runs: Sequence[Mapping[str, Rows]], scorable: Collection[str]
+) -> Part:
     """A part of one run, or of several pooled; ``runs`` are the rows of each by part."""
     if not any(rows[name] for rows in runs):
         raise UsageError(
@@ -242,20 +238,18 @@ def _part(name: str, by: str, runs: Sequence[Mapping[str, Rows]], known: Collect
         )
     folds = []
     for rows in runs:
-        training = None if name == TRAIN else _by_patient(rows[TRAIN], known)
-        folds.append(Fold(_by_patient(rows[name], known), training or None))
+        training = None if name == TRAIN else _by_patient(rows[TRAIN], scorable)
+        folds.append(Fold(_by_patient(rows[name], scorable), training or None))
     part = Part(name, by, tuple(folds))
     if not part.patients:
-        raise NothingReadableError(
-            f"no patient of the part {name} can be scored",
-            remedy="they lack masks, or the predictions are of others",
-        )
+        remedy = "they lack masks, or the predictions are of others"
+        raise NothingReadableError(f"no patient of the part {name} can be scored", remedy=remedy)
     return part
 
 
-def _by_patient(rows: Sequence[SliceRow], known: Collection[str]) -> dict[str, Rows]:
+def _by_patient(rows: Sequence[SliceRow], scorable: Collection[str]) -> dict[str, Rows]:
     groups = groupby(rows, lambda row: row.patient)
-    return {name: tuple(group) for name, group in groups if name in known}
+    return {name: tuple(group) for name, group in groups if name in scorable}
 
 
 def _with_truth(manifest: Manifest) -> set[str]:
@@ -267,11 +261,9 @@ def _check_truth(manifest: Manifest) -> list[str]:
     """Refuse data without any truth; warn of what cannot be scored."""
     lacking = len(manifest.patients) - len(_with_truth(manifest))
     if lacking == len(manifest.patients):
-        raise NothingReadableError(
-            "no patient of the manifest has a mask for each of its slices",
-            where="manifest",
-            remedy="an empty mask says that there is no tumour; add masks and index anew",
-        )
+        what = "no patient of the manifest has a mask for each of its slices"
+        remedy = "an empty mask says that there is no tumour; add masks and index anew"
+        raise NothingReadableError(what, where="manifest", remedy=remedy)
     warnings = []
     if lacking:
         words = f"{_count(lacking, 'patient')} {'have' if lacking > 1 else 'has'}"
@@ -293,12 +285,6 @@ def _count(count: int, noun: str) -> str:
 def _within(progress: Progress, before: int, slices: int, total: int) -> Progress:
     """Progress within one patient, of whom a network may look at more slices than there are."""
     return lambda stage, done, of: progress(stage, before + slices * done // max(of, 1), total)
-
-
-def _spacing(geometry: Geometry | None) -> Spacing | None:
-    if geometry is None or geometry.slice_spacing is None:
-        return None
-    return (geometry.slice_spacing, *geometry.spacing)
 
 
 def _part_warnings(part: Part, scores: PartScores) -> list[str]:

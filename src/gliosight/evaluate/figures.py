@@ -42,6 +42,11 @@ class Figure:
     n: int = 0
     drawn: Array | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def record(self) -> dict[str, float | int | None]:
+        """What is written of it."""
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
+
 
 Figures = Mapping[str, Figure]
 
@@ -62,22 +67,22 @@ class Bootstrap:
 
     def mean(self, values: Array) -> Figure:
         """Mean over the patients whose value is defined (not NaN)."""
-        known = np.isfinite(values)
-        return self.ratio(np.where(known, values, 0.0), known.astype(float))
+        defined = np.isfinite(values)
+        return self.ratio(np.where(defined, values, 0.0), defined.astype(float))
 
     def median(self, values: Array) -> Figure:
         """Median over the patients whose value is defined (not NaN)."""
-        known = np.flatnonzero(np.isfinite(values))
-        if not len(known):
+        defined = np.flatnonzero(np.isfinite(values))
+        if not len(defined):
             return Figure()
-        order = known[np.argsort(values[known], kind="stable")]
+        order = defined[np.argsort(values[defined], kind="stable")]
         ordered = values[order]
         drawn = np.cumsum(self.weights[:, order], axis=1)
         total = drawn[:, -1:]
         lower = (drawn >= np.floor((total + 1) / 2)).argmax(axis=1)
         upper = (drawn >= np.floor(total / 2) + 1).argmax(axis=1)
         medians = (ordered[lower] + ordered[upper]) / 2
-        return self.figure(np.where(total[:, 0] > 0, medians, np.nan), n=len(known))
+        return self.figure(np.where(total[:, 0] > 0, medians, np.nan), n=len(defined))
 
     def ratio(self, above: Array, below: Array) -> Figure:
         """Sum of ``above`` divided by the sum of ``below``, on which it rests; (patients,) arrays."""

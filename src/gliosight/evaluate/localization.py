@@ -12,6 +12,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 import numpy as np
 import surface_distance
@@ -46,6 +47,14 @@ class SliceTable:
     both_px: NDArray[np.int64]
     called: NDArray[np.bool_]
     probability: Array | None
+
+    def among(self, numbers: NDArray[np.int64]) -> SliceTable:
+        """The slices of these numbers."""
+        inside = np.isin(self.numbers, numbers)
+        columns: dict[str, Any] = {
+            name: None if values is None else values[inside] for name, values in vars(self).items()
+        }
+        return SliceTable(**columns)
 
 
 @dataclass(frozen=True)
@@ -291,9 +300,7 @@ def overlap_figures(tables: Sequence[SliceTable], drawn: Bootstrap) -> dict[str,
     return {
         "dice_mean": drawn.mean(overlaps["dice"]),
         "dice_median": drawn.median(overlaps["dice"]),
-        "iou_mean": drawn.mean(overlaps["iou"]),
-        "precision_mean": drawn.mean(overlaps["precision"]),
-        "recall_mean": drawn.mean(overlaps["recall"]),
+        **{f"{name}_mean": drawn.mean(overlaps[name]) for name in ("iou", "precision", "recall")},
         "volume_error_median": drawn.median(overlaps["volume_error"]),
         "volume_error_absolute_mean": drawn.mean(np.abs(overlaps["volume_error"])),
         "slice_dice_mean": drawn.ratio(
@@ -315,9 +322,9 @@ def false_alarm_figures(patients: Sequence[PatientScore], drawn: Bootstrap) -> d
         "false_alarm_share": exact(int((pixels > 0).sum()), int(free.sum())),
         "false_alarm_px_mean": drawn.mean(pixels),
     }
-    if known := int(np.isfinite(volumes).sum()):
+    if measured := int(np.isfinite(volumes).sum()):
         figures["false_alarm_ml_mean"] = drawn.mean(volumes)
-        figures["false_alarm_ml_largest"] = Figure(float(np.nanmax(volumes)), n=known)
+        figures["false_alarm_ml_largest"] = Figure(float(np.nanmax(volumes)), n=measured)
     return figures
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import re
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from types import MappingProxyType
@@ -38,7 +38,6 @@ from gliosight.evaluate.figures import (
     NAMES,
     SECTIONS,
     Array,
-    Figure,
     Figures,
     interval,
     number,
@@ -49,7 +48,14 @@ from gliosight.evaluate.localization import PatientScore, volume_dice
 from gliosight.evaluate.predictions import Predictions
 from gliosight.evaluate.scoring import PartScores, published_on
 from gliosight.write.pages import environment, template_text
-from gliosight.write.pictures import encode_grey, find_window, plan_display, svg_path, trace
+from gliosight.write.pictures import (
+    Display,
+    encode_grey,
+    find_window,
+    plan_display,
+    svg_path,
+    trace,
+)
 
 PARTS = {
     "train": "Training part",
@@ -115,9 +121,7 @@ class WorstCase:
     """One patient, with the slices that show most of what went wrong, in their order."""
 
     score: PatientScore
-    rows: int
-    columns: int
-    aspect: float
+    display: Display
     slices: tuple[ShownSlice, ...]
 
 
@@ -129,16 +133,6 @@ class Plot:
     words: str
     light: str
     dark: str
-
-
-@dataclass(frozen=True)
-class _Card:
-    """A headline figure."""
-
-    words: str
-    figure: Figure
-    unit: str = ""
-    more: str = ""
 
 
 Pictures = Mapping[str, Sequence[WorstCase]]
@@ -157,12 +151,13 @@ def render_page(evaluation: Evaluation, pictures: Pictures = MappingProxyType({}
     )
     # Shapes of the pictures; in a style element, since the policy forbids style attributes.
     shapes = "".join(
-        f".shape-{part}-{k}{{--aspect:{case.aspect:.5f}}}"
+        f".shape-{part}-{k}{{--aspect:{case.display.aspect:.5f}}}"
         for part, cases in pictures.items()
         for k, case in enumerate(cases)
     )
     shapes = shapes or ":root{}"
-    hashes = " ".join(f"'sha256-{_digest(text)}'" for text in (style, shapes))
+    digests = (sha256(text.encode()).digest() for text in (style, shapes))
+    hashes = " ".join(f"'sha256-{_base64(digest)}'" for digest in digests)
     names = list(dict.fromkeys(printable(note.name) for note in evaluation.models))
     patients = {patient.patient for part in evaluation.parts for patient in part.patients}
     context = {
@@ -189,62 +184,65 @@ def render_page(evaluation: Evaluation, pictures: Pictures = MappingProxyType({}
         "number": number,
         "value_of": value_of,
         "interval": interval,
-        "data_uri": _data_uri,
+        "data_uri": lambda content, kind: f"data:image/{kind};base64,{_base64(content)}",
     }
     template = environment().from_string(template_text("evaluate", "evaluation.html.j2"))
     return template.render(context)
 
 
-def _digest(text: str) -> str:
-    return b64encode(sha256(text.encode()).digest()).decode("ascii")
-
-
-def _data_uri(content: bytes | str, kind: str) -> str:
-    content = content.encode() if isinstance(content, str) else content
-    return f"data:image/{kind};base64,{b64encode(content).decode('ascii')}"
+def _base64(content: bytes | str) -> str:
+    return b64encode(content.encode() if isinstance(content, str) else content).decode("ascii")
 
 
 def _headline(evaluation: Evaluation) -> dict[str, Any]:
     part = evaluation.parts[0]
-    if evaluation.leak is not None:
-        # By slice, by patient, and the difference, of the first figure that both have.
-        key, sides = next(iter(evaluation.leak.items()), ("", {}))
-        titles = ("by slice", "by patient", "the difference")
-        cards = [
-            _Card(f"{NAMES[key].words}: {title}", figure)
-            for title, figure in zip(titles, sides.values(), strict=False)
-        ]
-        return {
-            "audit": True,
-            "spoken": bool(cards),
-            "part": "Leak audit",
-            "what": "; ".join(f"{PARTS[part.part]}: {_what(part)}" for part in evaluation.parts),
-            "seen": "",
-            "cards": cards,
-        }
     unseen, count = len(part.unseen), len(part.patients)
-    return {
-        "audit": False,
+    headline = {
+        "audit": evaluation.leak is not None,
         "spoken": unseen > 0,
         "part": PARTS[part.part],
         "what": _what(part),
         "seen": "" if unseen == count else f"{count - unseen} of {count} seen in training",
         "cards": _cards(part.figures),
     }
+    if evaluation.leak is not None:
+        # By slice, by patient, and the difference, of the first figure that both have.
+        key, sides = next(iter(evaluation.leak.items()), ("", {}))
+        titles = ("by slice", "by patient", "the difference")
+        headline |= {
+            "spoken": bool(sides),
+            "part": "Leak audit",
+            "what": "; ".join(f"{PARTS[part.part]}: {_what(part)}" for part in evaluation.parts),
+            "seen": "",
+            "cards": [
+                {"words": f"{NAMES[key].words}: {title}", "figure": figure, "unit": "", "more": ""}
+                for title, figure in zip(titles, sides.values(), strict=False)
+            ],
+        }
+    return headline
 
 
-def _cards(figures: Figures) -> list[_Card]:
-    cards = []
-    if "dice_mean" in figures:
-        median = f"median {number(figures['dice_median'].value)}"
-        cards.append(_Card("Mean Dice", figures["dice_mean"], "patients with a lesion", median))
-    if "slice_auc" in figures:
-        cards.append(_Card("Slice AUC", figures["slice_auc"], "slices"))
-    both = ", ".join(
-        f"{name} {number(figures[f'slice_{name}'].value)}"
-        for name in ("sensitivity", "specificity")
-    )
-    return [*cards, _Card("Slice accuracy", figures["slice_accuracy"], "slices", both)]
+def _cards(figures: Figures) -> list[dict[str, Any]]:
+    """The headline figures: words, figure, what it rests on, and figures that go with it."""
+    return [
+        {
+            "words": words,
+            "figure": figures[key],
+            "unit": unit,
+            "more": ", ".join(f"{name} {number(figures[k].value)}" for name, k in more.items()),
+        }
+        for key, words, unit, more in (
+            ("dice_mean", "Mean Dice", "patients with a lesion", {"median": "dice_median"}),
+            ("slice_auc", "Slice AUC", "slices", {}),
+            (
+                "slice_accuracy",
+                "Slice accuracy",
+                "slices",
+                {"sensitivity": "slice_sensitivity", "specificity": "slice_specificity"},
+            ),
+        )
+        if key in figures
+    ]
 
 
 def _what(part: PartScores) -> str:
@@ -334,7 +332,7 @@ def _case(score: PatientScore, manifest: Manifest, prediction: NDArray[np.bool_]
                 prediction=svg_path(trace(display.turn(prediction[k]))),
             )
         )
-    return WorstCase(score, display.rows, display.columns, display.aspect, tuple(shown))
+    return WorstCase(score, display, tuple(shown))
 
 
 def choose(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> list[int]:
@@ -350,77 +348,72 @@ def choose(truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> list[int]
 
 def plots_of(part: PartScores) -> list[Plot]:
     """All plots of a part that have something to show."""
-    plots = []
     ill = [patient for patient in part.unseen if patient.dice is not None]
-    if part.localization and ill:
-        plots += [_dice_by_patient(part, ill), _dice_by_volume(ill), _volumes(ill)]
-    if "roc" in part.curves:
-        plots += [_roc(part), _precision_recall(part)]
-    if "reliability" in part.curves:
-        plots.append(_reliability(part))
-    if any(row.figure.value is not None for row in part.areas):
-        plots.append(_sensitivity_by_area(part))
+    with mpl.rc_context(STYLE):
+        plots = []
+        if part.localization and ill:
+            plots += [_dice_by_patient(part, ill), _dice_by_volume(ill), _volumes(ill)]
+        if "roc" in part.curves:
+            plots += [_roc(part), _precision_recall(part)]
+        if "reliability" in part.curves:
+            plots.append(_reliability(part))
+        if any(row.figure.value is not None for row in part.areas):
+            plots.append(_sensitivity_by_area(part))
     return plots
 
 
 def _dice_by_patient(part: PartScores, ill: list[PatientScore]) -> Plot:
     values = np.sort([patient.dice or 0.0 for patient in ill])
     mean, median = (part.localization[name].value for name in ("dice_mean", "dice_median"))
-
-    def paint(axes: Axes) -> None:
-        axes.bar(np.arange(1, len(values) + 1), values, width=0.8, color=MAIN)
-        for name, value, style in (("mean", mean, "-"), ("median", median, "--")):
-            if value is not None:
-                axes.axhline(value, color=OTHER, linestyle=style, linewidth=1.5)
-                axes.plot([], [], style, color=OTHER, label=f"{name} {value:.3f}")
-        axes.set(xlabel="patients, worst to best", ylabel="Dice", ylim=(0, 1))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="lower right", facecolor=PAPER, frameon=True, edgecolor="none")
-
+    canvas, axes = _axes()
+    axes.bar(np.arange(1, len(values) + 1), values, width=0.8, color=MAIN)
+    for name, value, style in (("mean", mean, "-"), ("median", median, "--")):
+        if value is not None:
+            axes.axhline(value, color=OTHER, linestyle=style, linewidth=1.5)
+            axes.plot([], [], style, color=OTHER, label=f"{name} {value:.3f}")
+    axes.set(xlabel="patients, worst to best", ylabel="Dice", ylim=(0, 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="lower right", facecolor=PAPER, frameon=True, edgecolor="none")
     words = (
         f"Dice of {len(values)} patients with a lesion, from {values[0]:.2f} to {values[-1]:.2f}; "
         f"mean {number(mean)}, median {number(median)}."
     )
-    return _plot("Dice of each patient", words, paint)
+    return _plot("Dice of each patient", words, canvas)
 
 
 def _dice_by_volume(ill: list[PatientScore]) -> Plot:
     true, _, unit = _sizes(ill)
     dice = [patient.dice or 0.0 for patient in ill]
-
-    def paint(axes: Axes) -> None:
-        axes.scatter(true, dice, s=22, color=MAIN, alpha=0.75, linewidths=0)
-        axes.set(xscale="log", xlabel=f"true volume, {unit}", ylabel="Dice", ylim=(0, 1))
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-
+    canvas, axes = _axes()
+    axes.scatter(true, dice, s=22, color=MAIN, alpha=0.75, linewidths=0)
+    axes.set(xscale="log", xlabel=f"true volume, {unit}", ylabel="Dice", ylim=(0, 1))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     words = "Dice against the true volume of the lesion"
     if len(ill) > 2 and np.ptp(true) > 0 and np.ptp(dice) > 0:
         ranks = np.corrcoef(np.argsort(np.argsort(true)), np.argsort(np.argsort(dice)))[0, 1]
         words += f"; rank correlation {ranks:.2f}"
-    return _plot("Dice by volume", f"{words}.", paint)
+    return _plot("Dice by volume", f"{words}.", canvas)
 
 
 def _volumes(ill: list[PatientScore]) -> Plot:
     true, marked, unit = _sizes(ill)
-
-    def paint(axes: Axes) -> None:
-        top = 1.1 * max(true.max(), marked.max())
-        axes.plot([0, top], [0, top], color=QUIET, linewidth=1, zorder=0)
-        axes.scatter(true, marked, s=22, color=MAIN, alpha=0.75, linewidths=0)
-        axes.set(xlim=(0, top), ylim=(0, top))
-        axes.set(xlabel=f"true volume, {unit}", ylabel=f"predicted volume, {unit}")
-        axes.locator_params(nbins=4)
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-
+    top = 1.1 * max(true.max(), marked.max())
+    canvas, axes = _axes()
+    axes.plot([0, top], [0, top], color=QUIET, linewidth=1, zorder=0)
+    axes.scatter(true, marked, s=22, color=MAIN, alpha=0.75, linewidths=0)
+    axes.set(xlim=(0, top), ylim=(0, top))
+    axes.set(xlabel=f"true volume, {unit}", ylabel=f"predicted volume, {unit}")
+    axes.locator_params(nbins=4)
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     error = round(100 * float(np.median(marked / true - 1)))
     words = (
         "Predicted against true volume; the line is where they are equal. Median error "
         f"{f'{error:+d} %' if error else 'below 1 %'}."
     )
-    return _plot("Volume, predicted and true", words, paint)
+    return _plot("Volume, predicted and true", words, canvas)
 
 
 def _sizes(ill: list[PatientScore]) -> tuple[Array, Array, str]:
@@ -434,58 +427,52 @@ def _sizes(ill: list[PatientScore]) -> tuple[Array, Array, str]:
 
 def _roc(part: PartScores) -> Plot:
     curve = part.curves["roc"]
-    sensitivity, specificity = (
-        part.detection[f"slice_{name}"].value for name in ("sensitivity", "specificity")
+    sensitivity, specificity, area = (
+        part.detection[f"slice_{name}"].value for name in ("sensitivity", "specificity", "auc")
     )
-
-    def paint(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1)
-        axes.plot(curve.x, curve.y, color=MAIN, linewidth=2)
-        if sensitivity is not None and specificity is not None:
-            axes.plot(1 - specificity, sensitivity, "o", color=OTHER, label="threshold")
-            axes.legend(loc="lower right")
-        axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
-
+    canvas, axes = _axes()
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1)
+    axes.plot(curve.x, curve.y, color=MAIN, linewidth=2)
+    if sensitivity is not None and specificity is not None:
+        axes.plot(1 - specificity, sensitivity, "o", color=OTHER, label="threshold")
+        axes.legend(loc="lower right")
+    axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1), ylim=(0, 1.01))
     words = (
-        "Receiver operating characteristic by slice: area "
-        f"{number(part.detection['slice_auc'].value)}. The dot is the model's own threshold."
+        f"Receiver operating characteristic by slice: area {number(area)}. The dot is the model's "
+        "own threshold."
     )
-    return _plot("ROC by slice", words, paint)
+    return _plot("ROC by slice", words, canvas)
 
 
 def _precision_recall(part: PartScores) -> Plot:
     curve = part.curves["precision_recall"]
     (tn, fp), (fn, tp) = part.confusion
     prevalence = (fn + tp) / (tn + fp + fn + tp)
-
-    def paint(axes: Axes) -> None:
-        axes.axhline(prevalence, color=QUIET, linewidth=1)
-        axes.plot(curve.x, curve.y, color=MAIN, linewidth=2)
-        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.01))
-
+    precision = number(part.detection["slice_average_precision"].value)
+    canvas, axes = _axes()
+    axes.axhline(prevalence, color=QUIET, linewidth=1)
+    axes.plot(curve.x, curve.y, color=MAIN, linewidth=2)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.01))
     words = (
-        "Precision against recall by slice: average precision "
-        f"{number(part.detection['slice_average_precision'].value)}. The line is the share of tumour "
-        f"slices, {prevalence:.2f}."
+        f"Precision against recall by slice: average precision {precision}. The line is the share "
+        f"of tumour slices, {prevalence:.2f}."
     )
-    return _plot("Precision and recall by slice", words, paint)
+    return _plot("Precision and recall by slice", words, canvas)
 
 
 def _reliability(part: PartScores) -> Plot:
     curve = part.curves["reliability"]
-    slope, ece = (part.detection[name].value for name in ("calibration_slope", "ece"))
-
-    def paint(axes: Axes) -> None:
-        axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1)
-        axes.plot(curve.x, curve.y, "o-", color=MAIN, linewidth=1.5, markersize=4.5)
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-        axes.set(xlabel="mean probability", ylabel="share of tumour")
-
+    slope, ece = (number(part.detection[name].value) for name in ("calibration_slope", "ece"))
+    canvas, axes = _axes()
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1)
+    axes.plot(curve.x, curve.y, "o-", color=MAIN, linewidth=1.5, markersize=4.5)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.set(xlabel="mean probability", ylabel="share of tumour")
     words = (
-        f"Share of tumour slices against their mean probability, in {len(curve.x)} bins of equal mass; "
-        f"on the line they agree. Slope {number(slope)}, ECE {number(ece)}."
+        f"Share of tumour slices against their mean probability, in {len(curve.x)} bins of equal "
+        f"mass; on the line they agree. Slope {slope}, ECE {ece}."
     )
-    return _plot("Reliability by slice", words, paint)
+    return _plot("Reliability by slice", words, canvas)
 
 
 def _sensitivity_by_area(part: PartScores) -> Plot:
@@ -493,31 +480,31 @@ def _sensitivity_by_area(part: PartScores) -> Plot:
     labels = [
         f"{row.from_px:,}-{row.to_px - 1:,}" if row.to_px else f"{row.from_px:,}+" for row in rows
     ]
-
-    def paint(axes: Axes) -> None:
-        values = np.array([row.figure.value for row in rows])
-        axes.bar(np.arange(len(rows)), values, width=0.7, color=MAIN)
-        for k, row in enumerate(rows):
-            if row.figure.low is not None and row.figure.high is not None:
-                axes.vlines(k, row.figure.low, row.figure.high, color=OTHER, linewidth=2)
-        axes.set_xticks(np.arange(len(rows)), labels, fontsize=7.5)
-        axes.set(xlim=(-0.6, len(AREAS) - 0.4), ylim=(0, 1.01))
-        axes.set(xlabel="true area in the slice, px", ylabel="sensitivity")
-
+    canvas, axes = _axes()
+    values = np.array([row.figure.value for row in rows])
+    axes.bar(np.arange(len(rows)), values, width=0.7, color=MAIN)
+    for k, row in enumerate(rows):
+        if row.figure.low is not None and row.figure.high is not None:
+            axes.vlines(k, row.figure.low, row.figure.high, color=OTHER, linewidth=2)
+    axes.set_xticks(np.arange(len(rows)), labels, fontsize=7.5)
+    axes.set(xlim=(-0.6, len(AREAS) - 0.4), ylim=(0, 1.01))
+    axes.set(xlabel="true area in the slice, px", ylabel="sensitivity")
     words = "; ".join(
         f"{label} px: {number(row.figure.value)} of {row.figure.n}"
         for label, row in zip(labels, rows, strict=True)
     )
-    return _plot("Sensitivity by area", f"Share of tumour slices called so: {words}.", paint)
+    return _plot("Sensitivity by area", f"Share of tumour slices called so: {words}.", canvas)
 
 
-def _plot(title: str, words: str, paint: Callable[[Axes], None]) -> Plot:
-    with mpl.rc_context(STYLE):
-        canvas = Canvas(figsize=SIZE, facecolor="none")
-        # A fixed place: working out one from the labels takes longer than drawing.
-        paint(canvas.add_axes(PLACE))
-        text = io.StringIO()
-        canvas.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
+def _axes() -> tuple[Canvas, Axes]:
+    canvas = Canvas(figsize=SIZE, facecolor="none")
+    # A fixed place: working out one from the labels takes longer than drawing.
+    return canvas, canvas.add_axes(PLACE)
+
+
+def _plot(title: str, words: str, canvas: Canvas) -> Plot:
+    text = io.StringIO()
+    canvas.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
     light = svg[svg.index("<svg") :].replace(
         "'DejaVu Sans'", "system-ui, 'Segoe UI', Roboto, 'Noto Sans', 'Liberation Sans'"

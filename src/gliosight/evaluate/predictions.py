@@ -191,26 +191,24 @@ def rows_digest(rows: Sequence[SliceRow]) -> str:
     """Digest of one patient's used images, wherever the files lie."""
     digest = hashlib.sha256()
     for row in rows:
-        known = (row.patient, str(row.number), row.sha256, row.t1_sha256, row.t1c_sha256)
-        digest.update(("\0".join(known) + "\n").encode())
+        fields = (row.patient, str(row.number), row.sha256, row.t1_sha256, row.t1c_sha256)
+        digest.update(("\0".join(fields) + "\n").encode())
     return digest.hexdigest()
 
 
-def truth_of(kept: KeptMaps, manifest: Manifest) -> NDArray[np.bool_]:
+def truth_of(patient_maps: KeptMaps, manifest: Manifest) -> NDArray[np.bool_]:
     """(slices, rows, columns) the true mask of the patient whose maps these are.
 
-    Raises
-    ------
-    DamagedInputError
-        The manifest has no such patient, or other slices.
+    Raises `DamagedInputError` (the manifest has no such patient, or other slices).
     """
-    rows = manifest.by_patient.get(kept.patient)
-    if rows is None or rows_digest(rows) != kept.rows_sha256:
+    patient = patient_maps.patient
+    rows = manifest.by_patient.get(patient)
+    if rows is None or rows_digest(rows) != patient_maps.rows_sha256:
         what = "is not in the manifest" if rows is None else "has other slices in the manifest"
         raise DamagedInputError(
-            f"{printable(kept.patient)} {what}", remedy="give the data the maps were made from"
+            f"{printable(patient)} {what}", remedy="give the data the maps were made from"
         )
-    return read_labelled(manifest, kept.patient).truth
+    return read_labelled(manifest, patient).truth
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
@@ -236,25 +234,20 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
 def read_predictions(path: Path) -> Predictions:
     """Read ``predictions.npz``.
 
-    Raises
-    ------
-    NothingReadableError
-    DamagedInputError
-        It is no such file, or its parts do not fit together.
-    LimitExceededError
-        It claims more than `LARGEST`.
+    Raises `NothingReadableError` or `DamagedInputError` (the file is another one, or its parts do not fit
+    together) or `LimitExceededError` (it claims more than `LARGEST`).
     """
     with _opened(path, "predictions", "write one with --save-predictions") as file:
         if "levels" in file:
-            raise DamagedInputError(
-                "these are maps, before any decision rule",
-                where=path.name,
-                remedy="make predictions of them with benchmarks/cross_validation.py apply",
-            )
+            what = "these are maps, before any decision rule"
+            remedy = "make predictions of them with benchmarks/cross_validation.py apply"
+            raise DamagedInputError(what, where=path.name, remedy=remedy)
         models, columns = _parse_header(file)
-        known = file["has_probability"].astype(bool).tolist()
-        slices = [shape[0] * has for shape, has in zip(columns["shape"], known, strict=True)]
-        probabilities = zip(_cut(file["probability"], slices), known, strict=True)
+        has_probability = file["has_probability"].astype(bool).tolist()
+        slices = [
+            shape[0] * has for shape, has in zip(columns["shape"], has_probability, strict=True)
+        ]
+        probabilities = zip(_cut(file["probability"], slices), has_probability, strict=True)
         columns["slice_probability"] = [values if has else None for values, has in probabilities]
         columns["bits"] = _cut(file["masks"], [_packed(shape) for shape in columns["shape"]])
         for name in ("found", "seen"):
@@ -265,9 +258,9 @@ def read_predictions(path: Path) -> Predictions:
         return Predictions(models, _entries(Prediction, columns))
 
 
-def write_maps(models: Iterable[ModelNote], kept: Iterable[KeptMaps], path: Path) -> None:
+def write_maps(models: Iterable[ModelNote], maps: Iterable[KeptMaps], path: Path) -> None:
     """Write ``maps.npz``, whole or not at all; raises `CannotWriteError`."""
-    entries = list(kept)
+    entries = list(maps)
     levels = [to_levels(entry.maps.probability) for entry in entries]
     boxes = [_box_of(values) for values in levels]
     inside = [values[box].ravel() for values, box in zip(levels, boxes, strict=True)]
@@ -365,11 +358,9 @@ def _opened(path: Path, kind: str, remedy: str) -> Iterator[Any]:
 
 def _check_size(claimed: int, path: Path) -> None:
     if claimed > LARGEST:
-        raise LimitExceededError(
-            f"the file claims {claimed:,} bytes unpacked, the limit is {LARGEST:,}",
-            where=path.name,
-            remedy="split it by patients",
-        )
+        what = f"the file claims {claimed:,} bytes unpacked, the limit is {LARGEST:,}"
+        remedy = "split it by patients"
+        raise LimitExceededError(what, where=path.name, remedy=remedy)
 
 
 def _parse_header(file: Any) -> tuple[tuple[ModelNote, ...], dict[str, list[Any]]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from importlib import resources
@@ -21,7 +22,7 @@ import gliosight
 from gliosight.analysis import MASK_MEANING, RESEARCH_USE
 from gliosight.errors import CannotWriteError, printable
 from gliosight.evaluate.evaluation import Evaluation
-from gliosight.evaluate.figures import Figure, Figures
+from gliosight.evaluate.figures import Figures
 from gliosight.evaluate.localization import COLUMNS
 from gliosight.evaluate.scoring import PartScores, Scores, published_on
 from gliosight.files import recover, whole_folder
@@ -37,16 +38,8 @@ RECORD, PATIENTS, SLICES, PAGE = (
 )
 # What a folder of ours has at the beginning of its record.
 OURS = (b'"schema_version"', b'"research_use_only"', b'"evaluation"')
-SLICE_COLUMNS = (
-    "part",
-    "patient",
-    "number",
-    "truth_px",
-    "predicted_px",
-    "both_px",
-    "probability",
-    "called",
-)
+# Columns of per_slice.csv, after those of the part and the patient.
+OF_SLICE = ("number", "truth_px", "predicted_px", "both_px", "probability", "called")
 
 
 def record_of(evaluation: Evaluation) -> dict[str, Any]:
@@ -81,15 +74,14 @@ def _part(part: PartScores) -> dict[str, Any]:
         "patients": len(part.patients),
         "patients_seen": len(part.patients) - len(part.unseen),
         "slices": sum(patient.slices for patient in part.patients),
-        **_scores(part),
+        **_scores_record(part),
         "confusion": dict(zip(names, (*part.confusion[0], *part.confusion[1]), strict=True)),
         "classification_report": part.report,
         "sensitivity_by_area": [
-            {"from_px": row.from_px, "to_px": row.to_px, **_figure(row.figure)}
-            for row in part.areas
+            {"from_px": row.from_px, "to_px": row.to_px, **row.figure.record} for row in part.areas
         ],
         "baselines": {
-            name: {"learnt_from": baseline.trained_on, **_scores(baseline)}
+            name: {"learnt_from": baseline.trained_on, **_scores_record(baseline)}
             for name, baseline in part.baselines.items()
         },
         "groups": {
@@ -103,7 +95,7 @@ def _part(part: PartScores) -> dict[str, Any]:
     }
 
 
-def _scores(scores: Scores) -> dict[str, Any]:
+def _scores_record(scores: Scores) -> dict[str, Any]:
     return {
         "localization": figures_record(scores.localization),
         "detection": figures_record(scores.detection),
@@ -112,11 +104,7 @@ def _scores(scores: Scores) -> dict[str, Any]:
 
 def figures_record(figures: Figures) -> dict[str, Any]:
     """Figures as a JSON value, not yet rounded."""
-    return {name: _figure(figure) for name, figure in figures.items()}
-
-
-def _figure(figure: Figure) -> dict[str, Any]:
-    return {key: getattr(figure, key) for key in ("value", "low", "high", "n")}
+    return {name: figure.record for name, figure in figures.items()}
 
 
 def load_schema() -> dict[str, Any]:
@@ -134,10 +122,7 @@ def write_evaluation(evaluation: Evaluation, page: str, out: Path, *, overwrite:
     page : str
         The HTML page, see `page.render_page`.
 
-    Raises
-    ------
-    CannotWriteError
-        The folder is in the way or cannot be written.
+    Raises `CannotWriteError` (the folder is in the way or cannot be written).
     """
     with whole_folder(out, partial(_check, out, overwrite=overwrite), last=RECORD) as folder:
         record = record_of(evaluation)
@@ -155,39 +140,31 @@ def write_evaluation(evaluation: Evaluation, page: str, out: Path, *, overwrite:
             for row in part["per_patient"]
         ]
         write_table(patients, ["part", *COLUMNS], folder / PATIENTS)
-        write_table(_slice_rows(evaluation), list(SLICE_COLUMNS), folder / SLICES)
+        slices = [row for part in evaluation.parts for row in _slice_rows(part)]
+        write_table(slices, ["part", "patient", *OF_SLICE], folder / SLICES)
         (folder / PAGE).write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
-def _slice_rows(evaluation: Evaluation) -> list[dict[str, Any]]:
-    rows = []
-    for part in evaluation.parts:
-        for patient in part.patients:
-            table = patient.table
-            probability = table.probability
-            columns = (
-                repeat(part.part),
-                repeat(patient.patient),
-                table.numbers.tolist(),
-                table.truth_px.tolist(),
-                table.predicted_px.tolist(),
-                table.both_px.tolist(),
-                repeat(None) if probability is None else probability.tolist(),
-                table.called.astype(int).tolist(),
-            )
-            rows += [
-                dict(zip(SLICE_COLUMNS, row, strict=True)) for row in zip(*columns, strict=False)
-            ]
-    return rows
+def _slice_rows(part: PartScores) -> Iterator[dict[str, Any]]:
+    for patient in part.patients:
+        table = vars(patient.table) | {
+            "number": patient.table.numbers,
+            "called": patient.table.called.astype(int),
+        }
+        columns = [
+            repeat(None) if table[name] is None else table[name].tolist() for name in OF_SLICE
+        ]
+        # A column without values has no end.
+        for cells in zip(*columns, strict=False):
+            row = dict(zip(OF_SLICE, cells, strict=True))
+            yield {"part": part.part, "patient": patient.patient, **row}
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
     """Refuse an OUT that cannot be written, before any work is done.
 
-    Raises
-    ------
-    CannotWriteError
-        As `gliosight.write.staging.check_out`; only a folder of an evaluation is replaced.
+    Raises `CannotWriteError` (as `gliosight.write.staging.check_out`; only a folder of an evaluation is
+    replaced).
     """
     with contextlib.suppress(ValueError):  # a NUL in the name, which the check refuses
         recover(out.absolute())
@@ -200,11 +177,9 @@ def _check(out: Path, *, overwrite: bool) -> None:
         return
     ours = {RECORD, PATIENTS, SLICES, PAGE, *NOBODYS}
     if foreign := sorted(path.name for path in out.iterdir() if path.name not in ours):
-        raise CannotWriteError(
-            f"the earlier evaluation holds something else: {printable(foreign[0])}",
-            where=printable(out.name),
-            remedy="move it away, or choose another -o",
-        )
+        what = f"the earlier evaluation holds something else: {printable(foreign[0])}"
+        remedy = "move it away, or choose another -o"
+        raise CannotWriteError(what, where=printable(out.name), remedy=remedy)
 
 
 def _is_ours(folder: Path) -> bool:

@@ -39,10 +39,7 @@ OWN = ("slice_intercept", "slice_head_weight", "slice_pixel_weight")
 CONTEXT = ("context_intercept", "context_own_weight", "context_beside_weight")
 LESION = (
     "lesion_intercept",
-    "lesion_area_weight",
-    "lesion_extent_weight",
-    "lesion_slice_weight",
-    "lesion_pixel_weight",
+    *(f"lesion_{name}_weight" for name in ("area", "extent", "slice", "pixel")),
 )
 # A body is a true one when this part of it is tumour.
 TRUE_FROM = 0.2
@@ -89,10 +86,7 @@ def read_rule(name: str) -> tuple[DecisionRule, frozenset[str]]:
     ``name`` is a model, its card, or a ``.json`` file of rules, of which the one fitted on all patients is
     taken.
 
-    Raises
-    ------
-    GliosightError
-        There is no such model or file, or the file holds no such rule.
+    Raises `GliosightError` (there is no such model or file, or the file holds no such rule).
     """
     path, fitted_on = Path(name), frozenset[str]()
     if path.suffix != ".json":
@@ -108,31 +102,29 @@ def read_rule(name: str) -> tuple[DecisionRule, frozenset[str]]:
         except OSError as error:
             raise NothingReadableError("no such rule", where=path.name) from error
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise DamagedInputError(
-                "no decision rule in it",
-                where=path.name,
-                remedy="give a model, its card or the rules.json of a fit",
-            ) from error
+            what = "no decision rule in it"
+            remedy = "give a model, its card or the rules.json of a fit"
+            raise DamagedInputError(what, where=path.name, remedy=remedy) from error
     # A run's card takes over the shipped model's rule: whose rule it is, its numbers say.
-    cards = [read_card(card) for card in shipped_models().values()]
-    return rule, fitted_on.union(
-        *(card.training_patients for card in cards if card.decision == rule)
-    )
+    for card in map(read_card, shipped_models().values()):
+        if card.decision == rule:
+            fitted_on |= card.training_patients
+    return rule, fitted_on
 
 
-def observe(kept: KeptMaps, truth: NDArray[np.bool_], rule: DecisionRule) -> Observed:
+def observe(patient_maps: KeptMaps, truth: NDArray[np.bool_], rule: DecisionRule) -> Observed:
     """Reduce one patient's maps, and its (slices, rows, columns) truth, to what a rule is fitted on.
 
     Of ``rule``, the one to start from, the area of its pixel evidence and its pixel threshold count here.
     """
-    scale, maps = Scale(kept.sides), kept.maps
+    scale, maps = Scale(patient_maps.sides), patient_maps.maps
     evidence = evidence_logits(maps.probability, scale, rule)
     return Observed(
-        model=kept.model,
+        model=patient_maps.model,
         label=np.asarray(truth.any(axis=(1, 2))),
         head=logit(maps.slice_head).astype(np.float64),
         evidence=evidence.astype(np.float64),
-        spacing_mm=kept.sides[0],
+        spacing_mm=patient_maps.sides[0],
         volume=int(truth.sum()),
         bodies={
             threshold: _bodies(maps.probability, truth, scale, threshold)
@@ -165,10 +157,7 @@ def fit_rule(
 
     ``start`` is what is held near, and what gives the numbers that are not fitted.
 
-    Raises
-    ------
-    UsageError
-        No patient has a tumour, or there are no such numbers.
+    Raises `UsageError` (no patient has a tumour, or there are no such numbers).
     """
     ill = [patient for patient in patients if patient.volume]
     if not ill:
@@ -184,13 +173,13 @@ def fit_rule(
     if "further" in numbers:
         keep = {*FURTHER, start.keep_threshold}
         rules = [replace(rule, keep_threshold=threshold) for rule in rules for threshold in keep]
+
+    def away(rule: DecisionRule) -> tuple[float, float]:
+        pixel = abs(rule.pixel_threshold - start.pixel_threshold)
+        return pixel, abs(rule.keep_threshold - start.keep_threshold)
+
     # Of equals the one nearest to where it started.
-    rules.sort(
-        key=lambda rule: (
-            abs(rule.pixel_threshold - start.pixel_threshold),
-            abs(rule.keep_threshold - start.keep_threshold),
-        )
-    )
+    rules.sort(key=away)
     best, best_dice = rules[0], -1.0
     for rule in rules:
         dice = float(np.mean([dice_of(patient, rule) for patient in ill]))
@@ -229,8 +218,8 @@ def dice_of(patient: Observed, rule: DecisionRule) -> float:
     bodies = patient.bodies[rule.pixel_threshold]
     scores = _scores(patient, rule)
     best = scores.max(initial=0.0)
-    kept = (scores >= min(rule.keep_threshold, best)) & (best >= rule.study_threshold)
-    overlap = overlap_of(patient.volume, bodies.size[kept].sum(), bodies.overlap[kept].sum())
+    marked = (scores >= min(rule.keep_threshold, best)) & (best >= rule.study_threshold)
+    overlap = overlap_of(patient.volume, bodies.size[marked].sum(), bodies.overlap[marked].sum())
     return float(overlap["dice"])
 
 
@@ -244,10 +233,10 @@ def _scores(patient: Observed, rule: DecisionRule) -> Array:
 def _lesion_features(patient: Observed, rule: DecisionRule) -> Array:
     """(bodies, 4): area, extent, best slice, mean pixel; as in `gliosight.decide.lesion_score`."""
     bodies = patient.bodies[rule.pixel_threshold]
-    own = by_itself(patient.head, patient.evidence, rule)
+    slice_logits = by_itself(patient.head, patient.evidence, rule)
     # A probability within 1e-5 of 0 or 1 counts as that far, as in `decide`.
     edge = float(logit(np.float32(1.0)))
-    best = np.array([own[low:high].max() for low, high in bodies.slices], dtype=np.float64)
+    best = np.array([slice_logits[low:high].max() for low, high in bodies.slices], dtype=np.float64)
     features = bodies.features
     return np.column_stack([features[:, :2], np.clip(best, -edge, edge), features[:, 2]])
 
@@ -259,8 +248,8 @@ def _weights(rule: DecisionRule, names: tuple[str, ...]) -> Array:
 def _fit_slices(patients: Sequence[Observed], rule: DecisionRule) -> DecisionRule:
     """By itself first, then in its context; as in `gliosight.decide`."""
     labels = [patient.label for patient in patients]
-    own = [np.column_stack([patient.head, patient.evidence]) for patient in patients]
-    rule = _fitted(rule, OWN, own, labels, SLICE_RIDGE)
+    alone = [np.column_stack([patient.head, patient.evidence]) for patient in patients]
+    rule = _fitted(rule, OWN, alone, labels, SLICE_RIDGE)
     context = []
     for patient in patients:
         itself = by_itself(patient.head, patient.evidence, rule)

@@ -6,8 +6,10 @@ the same draws. Keys of the mappings are stable names, defined in docs/evaluatio
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -36,12 +38,8 @@ from gliosight.study import MrSequence
 
 # The figures of comparisons of two models, and of groups.
 SHORT = (
-    "dice_mean",
-    "dice_median",
-    "slice_auc",
-    "slice_accuracy",
-    "slice_sensitivity",
-    "slice_specificity",
+    *("dice_mean", "dice_median", "slice_auc"),
+    *("slice_accuracy", "slice_sensitivity", "slice_specificity"),
 )
 OF_GROUPS = (*SHORT, "false_verdicts", "false_alarm_ml_mean", "false_alarm_ml_largest")
 
@@ -117,13 +115,13 @@ def score_part(
     drawn = draw(len(unseen), seed=seed, draws=draws)
     slices = slices_of([patient.table for patient in unseen])
 
-    def score(own: Sequence[PatientScore], drawn: Bootstrap) -> Scores:
-        return _score(own, drawn, draws_masks=draws_masks, by_slice=part.by_slice)
+    score = partial(_score, draws_masks=draws_masks, by_slice=part.by_slice)
 
-    def score_group(own: Sequence[PatientScore]) -> Figures:
-        figures = score(own, draw(len(own), seed=seed, draws=draws)).figures
-        count = Figure(float(len(own)), n=len(own))
-        return {"patients": count} | {key: figures[key] for key in OF_GROUPS if key in figures}
+    def score_group(members: Sequence[PatientScore]) -> Figures:
+        count = len(members)
+        figures = score(members, draw(count, seed=seed, draws=draws)).figures
+        shown = {key: figures[key] for key in OF_GROUPS if key in figures}
+        return {"patients": Figure(float(count), n=count), **shown}
 
     headline = score(unseen, drawn)
     return PartScores(
@@ -140,8 +138,8 @@ def score_part(
             for name, tables in baselines.items()
         },
         groups={
-            title: {name: score_group(own) for name, own in members.items()}
-            for title, members in _members(patients).items()
+            title: {name: score_group(members) for name, members in groups.items()}
+            for title, groups in _members(patients).items()
         },
         curves=detection_curves(slices),
     )
@@ -197,13 +195,13 @@ def _members(patients: Sequence[PatientScore]) -> dict[str, dict[str, list[Patie
         del labels["collection"]
     members = {
         title: {
-            name: [patient for patient, own in zip(unseen, names, strict=True) if own == name]
+            name: [patient for patient, label in zip(unseen, names, strict=True) if label == name]
             for name in sorted(set(names))
         }
         for title, names in labels.items()
     }
     members["tumour_volume"] = _terciles(unseen)
-    peers = [patient for patient in unseen if any(k in patient.patient for k in PEER_PATIENTS)]
+    peers = [patient for patient in unseen if PEER_PATIENTS.search(patient.patient)]
     if peers:
         members["published"] = {"the peer's validation patients": peers}
     if seen := [patient for patient in patients if patient.seen]:
@@ -249,16 +247,7 @@ class Published:
 
 
 # The patients a port of the set's network was selected on: scored as a group of their own.
-PEER_PATIENTS = (
-    "CS_4944",
-    "CS_6667",
-    "CS_6668",
-    "DU_5851",
-    "DU_7014",
-    "HT_7616",
-    "HT_7692",
-    "HT_7879",
-)
+PEER_PATIENTS = re.compile("CS_(4944|6667|6668)|DU_(5851|7014)|HT_(7616|7692|7879)")
 
 ON_LGG = (
     Published(

@@ -78,12 +78,8 @@ def open_source(name: str, settings: pipeline.Settings) -> Source:
         A shipped model's name, or the path of a card, a run's folder, a folder of masks or a file of
         predictions.
 
-    Raises
-    ------
-    ModelError
-        It is neither a model nor a run nor predictions.
-    NothingReadableError
-        The folder is empty.
+    Raises `ModelError` (it is neither a model nor a run nor predictions) or `NothingReadableError` (the
+    folder is empty).
     """
     path = Path(name)
     if path.suffix == ".npz":
@@ -102,11 +98,8 @@ def open_source(name: str, settings: pipeline.Settings) -> Source:
             "the folder is empty", where=path.name, remedy="give a model or its masks"
         )
     if (path / "run.json").is_file():
-        raise ModelError(
-            "the run is not finished",
-            where=path.name,
-            remedy="go on with it: gliosight train --resume",
-        )
+        remedy = "go on with it: gliosight train --resume"
+        raise ModelError("the run is not finished", where=path.name, remedy=remedy)
     return source_of_masks(path)
 
 
@@ -129,17 +122,13 @@ def source_of_predictions(predictions: Predictions, name: str) -> Source:
     def predict(study: Study, rows: Sequence[SliceRow], _: Progress) -> Prediction:
         prediction = by_patient.get(study.study_id)
         if prediction is None:
-            raise NothingReadableError(
-                f"no prediction of {printable(study.study_id)}",
-                where=name,
-                remedy="score the part it was made for, or predict anew",
-            )
+            what = f"no prediction of {printable(study.study_id)}"
+            remedy = "score the part it was made for, or predict anew"
+            raise NothingReadableError(what, where=name, remedy=remedy)
         if prediction.rows_sha256 != rows_digest(rows) or prediction.shape != study.shape:
-            raise DamagedInputError(
-                f"the prediction of {printable(study.study_id)} was made from other slices",
-                where=name,
-                remedy="give the data it was made from, or predict anew",
-            )
+            what = f"the prediction of {printable(study.study_id)} was made from other slices"
+            remedy = "give the data it was made from, or predict anew"
+            raise DamagedInputError(what, where=name, remedy=remedy)
         return prediction
 
     seen = frozenset(patient_hash(entry.patient) for entry in predictions.entries if entry.seen)
@@ -149,18 +138,14 @@ def source_of_predictions(predictions: Predictions, name: str) -> Source:
 def refuse_seen(model: Model, patients: Sequence[str]) -> None:
     """Refuse to score a model on patients of its own training data.
 
-    Raises
-    ------
-    UsageError
+    Raises `UsageError`.
     """
     training = model.card.training_patients
     seen = [patient for patient in patients if patient_hash(patient) in training]
     if seen:
-        raise UsageError(
-            f"{model.card.name} was trained on {len(seen)} of these {len(patients)} patients",
-            where=printable(seen[0]),
-            remedy="name the networks in the order of their folds, or other patients",
-        )
+        what = f"{model.card.name} was trained on {len(seen)} of these {len(patients)} patients"
+        remedy = "name the networks in the order of their folds, or other patients"
+        raise UsageError(what, where=printable(seen[0]), remedy=remedy)
 
 
 def source_of_masks(folder: Path) -> Source:
@@ -186,20 +171,15 @@ def source_of_masks(folder: Path) -> Source:
 def read_prediction(folder: Path, study: Study, rows_sha256: str) -> Prediction:
     """Find and read the mask of one study, whose id is the patient's name.
 
-    Raises
-    ------
-    NothingReadableError
-        The mask is missing, or does not cover every slice.
-    DamagedInputError
-        It does not fit the images.
+    Raises `NothingReadableError` (the mask is missing, or does not cover every slice) or `DamagedInputError`
+    (it does not fit the images).
     """
     patient = study.study_id
     result = folder / f"{safe_name(patient)}-gliosight"
     names = (f"{patient}/mask", patient, f"{patient}_mask")
     volumes = [folder / f"{name}{suffix}" for name in names for suffix in VOLUMES]
-    values: dict[str, Any] = dict.fromkeys(
-        ("slice_probability", "slice_threshold", "score", "score_threshold")
-    )
+    columns = ("slice_probability", "slice_threshold", "score", "score_threshold")
+    values: dict[str, Any] = dict.fromkeys(columns)
     if (result / RESULT_FILE).is_file():
         mask, values = _read_result(result, study)
     elif volume := next(filter(Path.is_file, volumes), None):
@@ -233,11 +213,8 @@ def _read_result(folder: Path, study: Study) -> tuple[NDArray[np.bool_], dict[st
             "found": result["status"] == "tumour found",
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedInputError(
-            "the result does not fit the manifest's slices",
-            where=printable(folder.name),
-            remedy="analyse the study again",
-        ) from error
+        what, remedy = "the result does not fit the manifest's slices", "analyse the study again"
+        raise DamagedInputError(what, where=printable(folder.name), remedy=remedy) from error
     volume = folder / "mask.nii.gz"
     if volume.is_file():
         return _read_volume(volume, study), values
