@@ -93,7 +93,10 @@ class Comparison:
 def compare(first: Side, second: Side, *, seed: int = 1, draws: int = DRAWS) -> Comparison:
     """Compare two models on the patients both have and neither has seen.
 
-    Raises `UsageError` or `DamagedInputError` (there are none; their truths differ).
+    Raises
+    ------
+    UsageError, DamagedInputError
+        There are none; their truths differ.
     """
     common = sorted((first.tables.keys() & second.tables.keys()) - first.seen - second.seen)
     if not common:
@@ -149,8 +152,12 @@ def side_of_part(name: str, part: PartScores) -> Side:
 def read_side(folder: Path, part: str | None = None) -> Side:
     """One side, from the folder of an evaluation; ``part`` is needed where it has several.
 
-    Raises `NothingReadableError` or `DamagedInputError` (the folder holds no evaluation, or a damaged one) or
-    `UsageError` (it has several parts, or not this one).
+    Raises
+    ------
+    NothingReadableError, DamagedInputError
+        It is no evaluation, or a damaged one.
+    UsageError
+        It has several parts, or not this one.
     """
     name = printable(folder.name)
     try:
@@ -215,8 +222,10 @@ def leak_audit(
 
     Returns both as one `Evaluation`, and each for itself: their predictions may be of the same patients.
 
-    Raises `UsageError` (the splits are not one by slice and one by patient, or not those the models were
-    trained with).
+    Raises
+    ------
+    UsageError
+        The splits are not one by slice and one by patient, or not those the models were trained with.
     """
     splits = [request.split for request in (by_slice, by_patient) if request.split is not None]
     if [split.by == SLICE for split in splits] != [True, False]:

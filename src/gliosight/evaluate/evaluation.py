@@ -77,8 +77,12 @@ class Request:
 def evaluate(request: Request, progress: Progress | None = None) -> Evaluation:
     """Predict and score.
 
-    Raises `UsageError` (models, split, parts and folds that do not fit together) or `GliosightError` (a study
-    that cannot be read, a missing prediction).
+    Raises
+    ------
+    UsageError
+        Models, split, parts and folds that do not fit together.
+    GliosightError
+        A study that cannot be read, a missing prediction.
     """
     manifest, split = request.manifest, request.split
     warnings = _check_truth(manifest)
@@ -183,8 +187,12 @@ def _read_all(
 def parts_of(request: Request) -> tuple[Part, ...]:
     """The parts to score, without the patients whose truth is not known.
 
-    Raises `UsageError` (models, parts or folds that do not fit together; nothing in a part) or
-    `NothingReadableError` (no patient of a part has masks).
+    Raises
+    ------
+    UsageError
+        Models, parts or folds that do not fit together; nothing in a part.
+    NothingReadableError
+        No patient of a part has masks.
     """
     split, source, manifest = request.split, request.sources[0], request.manifest
     folds = tuple(split.groups) if split is not None and split.has_folds else ()

@@ -199,7 +199,10 @@ def rows_digest(rows: Sequence[SliceRow]) -> str:
 def truth_of(patient_maps: KeptMaps, manifest: Manifest) -> NDArray[np.bool_]:
     """(slices, rows, columns) the true mask of the patient whose maps these are.
 
-    Raises `DamagedInputError` (the manifest has no such patient, or other slices).
+    Raises
+    ------
+    DamagedInputError
+        The manifest has no such patient, or other slices.
     """
     patient = patient_maps.patient
     rows = manifest.by_patient.get(patient)
@@ -234,8 +237,13 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
 def read_predictions(path: Path) -> Predictions:
     """Read ``predictions.npz``.
 
-    Raises `NothingReadableError` or `DamagedInputError` (the file is another one, or its parts do not fit
-    together) or `LimitExceededError` (it claims more than `LARGEST`).
+    Raises
+    ------
+    NothingReadableError
+    DamagedInputError
+        It is no such file, or its parts do not fit together.
+    LimitExceededError
+        It claims more than `LARGEST`.
     """
     with _opened(path, "predictions", "write one with --save-predictions") as file:
         if "levels" in file:

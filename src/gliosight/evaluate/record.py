@@ -122,7 +122,10 @@ def write_evaluation(evaluation: Evaluation, page: str, out: Path, *, overwrite:
     page : str
         The HTML page, see `page.render_page`.
 
-    Raises `CannotWriteError` (the folder is in the way or cannot be written).
+    Raises
+    ------
+    CannotWriteError
+        The folder is in the way or cannot be written.
     """
     with whole_folder(out, partial(_check, out, overwrite=overwrite), last=RECORD) as folder:
         record = record_of(evaluation)
@@ -163,8 +166,10 @@ def _slice_rows(part: PartScores) -> Iterator[dict[str, Any]]:
 def check_out(out: Path, *, overwrite: bool) -> None:
     """Refuse an OUT that cannot be written, before any work is done.
 
-    Raises `CannotWriteError` (as `gliosight.write.staging.check_out`; only a folder of an evaluation is
-    replaced).
+    Raises
+    ------
+    CannotWriteError
+        As `gliosight.write.staging.check_out`; only a folder of an evaluation is replaced.
     """
     with contextlib.suppress(ValueError):  # a NUL in the name, which the check refuses
         recover(out.absolute())

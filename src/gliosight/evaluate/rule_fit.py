@@ -86,7 +86,10 @@ def read_rule(name: str) -> tuple[DecisionRule, frozenset[str]]:
     ``name`` is a model, its card, or a ``.json`` file of rules, of which the one fitted on all patients is
     taken.
 
-    Raises `GliosightError` (there is no such model or file, or the file holds no such rule).
+    Raises
+    ------
+    GliosightError
+        There is no such model or file, or the file holds no such rule.
     """
     path, fitted_on = Path(name), frozenset[str]()
     if path.suffix != ".json":
@@ -157,7 +160,10 @@ def fit_rule(
 
     ``start`` is what is held near, and what gives the numbers that are not fitted.
 
-    Raises `UsageError` (no patient has a tumour, or there are no such numbers).
+    Raises
+    ------
+    UsageError
+        No patient has a tumour, or there are no such numbers.
     """
     ill = [patient for patient in patients if patient.volume]
     if not ill:

@@ -78,8 +78,12 @@ def open_source(name: str, settings: pipeline.Settings) -> Source:
         A shipped model's name, or the path of a card, a run's folder, a folder of masks or a file of
         predictions.
 
-    Raises `ModelError` (it is neither a model nor a run nor predictions) or `NothingReadableError` (the
-    folder is empty).
+    Raises
+    ------
+    ModelError
+        It is neither a model nor a run nor predictions.
+    NothingReadableError
+        The folder is empty.
     """
     path = Path(name)
     if path.suffix == ".npz":
@@ -138,7 +142,9 @@ def source_of_predictions(predictions: Predictions, name: str) -> Source:
 def refuse_seen(model: Model, patients: Sequence[str]) -> None:
     """Refuse to score a model on patients of its own training data.
 
-    Raises `UsageError`.
+    Raises
+    ------
+    UsageError
     """
     training = model.card.training_patients
     seen = [patient for patient in patients if patient_hash(patient) in training]
@@ -171,8 +177,12 @@ def source_of_masks(folder: Path) -> Source:
 def read_prediction(folder: Path, study: Study, rows_sha256: str) -> Prediction:
     """Find and read the mask of one study, whose id is the patient's name.
 
-    Raises `NothingReadableError` (the mask is missing, or does not cover every slice) or `DamagedInputError`
-    (it does not fit the images).
+    Raises
+    ------
+    NothingReadableError
+        The mask is missing, or does not cover every slice.
+    DamagedInputError
+        It does not fit the images.
     """
     patient = study.study_id
     result = folder / f"{safe_name(patient)}-gliosight"
