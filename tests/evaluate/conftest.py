@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from gliosight.infer.model import Model, load_model
-from tests.cli.conftest import StubEngine
+from gliosight.infer.model import Model
 
 
 @pytest.fixture(scope="session")
-def model() -> Model:
+def model(stub_model: Model) -> Model:
     """The shipped model's card; what is bright in FLAIR is tumour."""
-    return Model(load_model().card, {"joint": StubEngine()})
+    return stub_model
 
 
 @pytest.fixture

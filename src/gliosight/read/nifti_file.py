@@ -103,21 +103,23 @@ def read_nifti_file(path: Path, where: str, budget: Budget, volume_index: int | 
     UsageError
         No such volume.
     """
-    header = read_nifti_header(path, where)
-    index, last = volume_index or 0, header.volumes - 1
-    if volume_index is None and last > 0:
-        what = f"a 4-D NIfTI of {header.volumes} volumes, one is read"
-        remedy = f"choose one with --volume N, N from 0 to {last}"
-        raise UnsupportedInputError(what, where=where, remedy=remedy)
-    if not 0 <= index <= last:
-        remedy = f"--volume goes from 0 to {last} here"
-        raise UsageError(f"there is no volume {volume_index}", where=where, remedy=remedy)
-    pixels, pixels_where = path, where
+    with _errors_named(where), open_regular(path, where) as (handle, size):
+        header = _header(handle)
+        index, last = volume_index or 0, header.volumes - 1
+        if volume_index is None and last > 0:
+            what = f"a 4-D NIfTI of {header.volumes} volumes, one is read"
+            remedy = f"choose one with --volume N, N from 0 to {last}"
+            raise UnsupportedInputError(what, remedy=remedy)
+        if not 0 <= index <= last:
+            remedy = f"--volume goes from 0 to {last} here"
+            raise UsageError(f"there is no volume {volume_index}", remedy=remedy)
+        if not header.paired:
+            values = _values(handle, size, index, header, where, budget)
     if header.paired:
-        pixels = pixels_beside(path)
-        pixels_where = str(Path(where).with_name(pixels.name))
-    with _errors_named(pixels_where), open_regular(pixels, pixels_where) as (handle, size):
-        values = _values(handle, size, index, header, pixels_where, budget)
+        beside = pixels_beside(path)
+        where_beside = str(Path(where).with_name(beside.name))
+        with _errors_named(where_beside), open_regular(beside, where_beside) as (handle, size):
+            values = _values(handle, size, index, header, where_beside, budget)
     used, geometry, flags = place(header, where)
     if header.volumes > 1:
         message = f"Volume {index} of {header.volumes} (counted from 0) was chosen with --volume."
@@ -248,6 +250,7 @@ def _values(
     voxels = math.prod(header.shape)
     wanted = voxels * header.numbers.itemsize
     begin = header.offset + index * wanted
+    handle.seek(0)
     packed = handle.read(len(GZIP)) == GZIP
     budget.take(wanted, where, packed=size if packed else None, pixels=voxels)
     data: bytes | bytearray = b""
