@@ -27,12 +27,6 @@ def phantom() -> Phantom:
 
 
 @pytest.fixture(scope="session")
-def free_phantom() -> Phantom:
-    """The same head without a lesion."""
-    return make_phantom(PhantomSpec(lesion=False))
-
-
-@pytest.fixture(scope="session")
 def small_phantom() -> Phantom:
     """Few slices round a lesion on the patient's right, for tests that need no whole head."""
     return make_phantom(PhantomSpec(seed=2, slices=9, lesion_side="right"))
