@@ -122,7 +122,8 @@ def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> P
     parts: dict[str, Any] = {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
     parts |= {name: np.asarray(table[name], dtype=np.float32) for name in MEASURED}
     parts |= {name: np.asarray(table[name], dtype=np.int64) for name in ("first", "reach")}
-    return PackedSlices(**parts, **{name: tuple(table[name]) for name in NAMES})
+    parts |= {name: tuple(table[name]) for name in NAMES}
+    return PackedSlices(**parts)
 
 
 def is_packed(cache: Path, manifest: Manifest) -> bool:
