@@ -12,8 +12,9 @@ import tifffile
 
 from gliosight.errors import CannotWriteError
 from gliosight.head import find_head
-from gliosight.phantom import Phantom, PhantomSpec, files, make_phantom, write_lgg, write_nifti
+from gliosight.phantom import Phantom, PhantomSpec, files, write_lgg, write_nifti
 from gliosight.phantom.files import to_bytes
+from gliosight.phantom.scanner import make_phantom
 from gliosight.study import MrSequence
 
 T1, FLAIR, T1C = MrSequence.T1, MrSequence.FLAIR, MrSequence.T1C
