@@ -59,7 +59,7 @@ def test_each_run_is_a_model(
     patients = hash_patients({*parts["train"], *parts["validation"]})
     study = small_phantom.study()
     for preset, kind, role, normalisation, matrix in (
-        ("joint", "joint", "joint", "tissue", None),
+        ("joint", "joint", "joint", "tissue", 0),
         ("tutorial-detector", "cascade", "detector", "unit", 256),
         ("tutorial-localizer", "cascade", "localizer", "unit", 256),
         ("unet", "cascade", "localizer", "tissue", 256),
@@ -70,7 +70,7 @@ def test_each_run_is_a_model(
         assert model.card.about["training"]["patients_sha256"] == patients
         assert model.card.draws is (role != "detector")
         images = prepare(study, model.card.input)
-        assert images.images.shape[2:] == (256, 256) or matrix is None
+        assert images.images.shape[2:] == (256, 256) or not matrix
         assert model.predict(images).probability.shape == study.shape
         analysis = analyze(study, settings=Settings(model=str(runs / preset)))
         assert analysis.provenance.model_sha256 == model.card.sha256
