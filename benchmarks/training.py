@@ -159,7 +159,7 @@ def measure(data: Path | None, steps: int, *, crop: int = 192, batch: int = 16) 
 
         def draw(step: int) -> tuple[Tensor, Tensor]:
             rows, generator = sampler.draw(step)
-            return source.varied(rows, generator)
+            return source.make(rows, generator)
 
         precision, _ = choose_precision(start_network(recipe)[0], draw(0)[0])
         return {

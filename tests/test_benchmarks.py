@@ -5,40 +5,63 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the extra train is not installed")
 
-SCRIPT = Path(__file__).resolve().parent.parent / "benchmarks" / "training.py"
+from gliosight import cli  # noqa: E402
+from gliosight.card import DecisionRule  # noqa: E402
+from gliosight.data.manifest import read_manifest  # noqa: E402
+from gliosight.data.studies import LabelledStudy, read_labelled  # noqa: E402
+from gliosight.errors import UsageError  # noqa: E402
+from gliosight.evaluate.predictions import (  # noqa: E402
+    patient_hash,
+    read_maps,
+    read_predictions,
+    write_maps,
+)
+from gliosight.evaluate.rule_fit import read_rule  # noqa: E402
+from gliosight.infer.model import load_model  # noqa: E402
+from gliosight.phantom import PhantomSpec, make_phantom, write_lgg  # noqa: E402
+from gliosight.pipeline import Settings, analyze_study  # noqa: E402
+from gliosight.study import MrSequence  # noqa: E402
+from gliosight.train.augmentation import draw_plan, make_batch  # noqa: E402
+from gliosight.train.packed import pack  # noqa: E402
+from gliosight.train.recipe import Strength, load_recipe  # noqa: E402
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "benchmarks"
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*pin_memory.*")]
 
 
+def _script(name: str, run_name: str = "script") -> dict[str, Any]:
+    return runpy.run_path(str(SCRIPTS / name), run_name=run_name)
+
+
+def _indexed(folder: Path, seeds: Iterable[int], **spec: Any) -> Path:
+    """Manifest of phantoms in the LGG layout."""
+    for seed in seeds:
+        write_lgg(make_phantom(PhantomSpec(seed=seed, **spec)), folder / "lgg")
+    path = folder / "m.csv"
+    assert cli.run(["data", "index", str(folder / "lgg"), "-o", str(path)]) == 0
+    return path
+
+
 def test_every_way_trains() -> None:
-    found = runpy.run_path(str(SCRIPT))["measure"](None, 1, crop=64, batch=2)
+    found = _script("training.py")["measure"](None, 1, crop=64, batch=2)
     assert len(found) == 4
     assert min(found.values()) > 0
 
 
 def test_the_plain_loop_varies_a_slice_as_the_bench_does(tmp_path: Path) -> None:
     """Same plan, same slice: the two agree where nothing but interpolation differs."""
-    from dataclasses import replace
-
-    from gliosight import cli
-    from gliosight.data.manifest import read_manifest
-    from gliosight.phantom import PhantomSpec, make_phantom, write_lgg
-    from gliosight.train.augmentation import draw_plan, make_batch
-    from gliosight.train.packed import pack
-    from gliosight.train.recipe import Strength, load_recipe
-
-    write_lgg(make_phantom(PhantomSpec(seed=1, slices=5)), tmp_path / "lgg")
-    path = tmp_path / "m.csv"
-    assert cli.run(["data", "index", str(tmp_path / "lgg"), "-o", str(path)]) == 0
-    manifest = read_manifest(path)
+    manifest = read_manifest(_indexed(tmp_path, [1], slices=5))
     slices = pack(manifest, tmp_path / "cache")
     strength = Strength(
         noise=0, blur_chance=0, strip_chance=0,
@@ -46,7 +69,7 @@ def test_the_plain_loop_varies_a_slice_as_the_bench_does(tmp_path: Path) -> None
     )  # fmt: skip
     recipe = replace(load_recipe("joint"), crop=96, augmentation=strength)
     rows = np.arange(5)
-    plain = runpy.run_path(str(SCRIPT))["PlainSlices"](manifest, slices, rows, recipe)
+    plain = _script("training.py")["PlainSlices"](manifest, slices, rows, recipe)
     for k in range(5):
         plan = draw_plan(slices, rows[k : k + 1], 96, strength, np.random.default_rng((1, k)))
         images, masks = make_batch(slices, plan, 96)
@@ -57,8 +80,7 @@ def test_the_plain_loop_varies_a_slice_as_the_bench_does(tmp_path: Path) -> None
 
 
 def test_reading_reads_what_was_written() -> None:
-    script = SCRIPT.with_name("reading.py")
-    made = runpy.run_path(str(script))
+    made = _script("reading.py")
     first, others = made["measure"](5, 2)
     assert first > 0
     assert len(others) == 2
@@ -71,24 +93,13 @@ def test_reading_reads_what_was_written() -> None:
 @pytest.fixture(scope="module")
 def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Manifest of three phantoms in the LGG layout."""
-    from gliosight import cli
-    from gliosight.phantom import PhantomSpec, make_phantom, write_lgg
-
     folder = tmp_path_factory.mktemp("patients")
-    for seed in (1, 2, 3):
-        spec = PhantomSpec(seed=seed, slices=7, lesion_radius_mm=16.0)
-        write_lgg(make_phantom(spec), folder / "lgg")
-    path = folder / "m.csv"
-    assert cli.run(["data", "index", str(folder / "lgg"), "-o", str(path)]) == 0
-    return path
+    return _indexed(folder, (1, 2, 3), slices=7, lesion_radius_mm=16.0)
 
 
 def test_a_changed_picture_keeps_its_truth(patients: Path) -> None:
     """Where the tumour was moved the truth was moved, too: FLAIR is bright there, nowhere else."""
-    from gliosight.data.manifest import read_manifest
-    from gliosight.data.studies import read_labelled
-
-    made = runpy.run_path(str(SCRIPT.with_name("robustness.py")))
+    made = _script("robustness.py")
     manifest = read_manifest(patients)
     labelled = read_labelled(manifest, manifest.patients[0])
     names = set()
@@ -112,11 +123,7 @@ def test_a_changed_picture_keeps_its_truth(patients: Path) -> None:
 
 
 def test_robustness_is_measured_and_told(patients: Path) -> None:
-    from gliosight.data.manifest import read_manifest
-    from gliosight.errors import UsageError
-    from gliosight.infer.model import load_model
-
-    made = runpy.run_path(str(SCRIPT.with_name("robustness.py")))
+    made = _script("robustness.py")
     manifest = read_manifest(patients)
     chosen = made["chosen"](["FLAIR only"])
     assert [one.name for one in chosen] == ["unchanged", "FLAIR only"]
@@ -132,12 +139,7 @@ def test_robustness_is_measured_and_told(patients: Path) -> None:
 
 
 def test_a_sequence_can_be_taken_from_a_study_with_geometry() -> None:
-    from gliosight.data.studies import LabelledStudy
-    from gliosight.errors import UsageError
-    from gliosight.phantom import PhantomSpec, make_phantom
-    from gliosight.study import MrSequence
-
-    made = runpy.run_path(str(SCRIPT.with_name("robustness.py")))
+    made = _script("robustness.py")
     case = make_phantom(PhantomSpec(seed=1, slices=6))
     labelled = LabelledStudy(case.study(), case.truth)
     coarse, flair_only = made["chosen"](["pixels twice as wide", "FLAIR only"])[1:]
@@ -152,8 +154,6 @@ def test_robustness_under_another_rule(
     patients: Path, folds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A rule by which nothing is ever found leaves nothing of the Dice."""
-    from gliosight.evaluate.rule_fit import read_rule
-
     strict = tmp_path / "strict.json"
     strict.write_text(
         json.dumps({"all": asdict(read_rule("joint-4")[0]) | {"study_threshold": 1.0}})
@@ -175,10 +175,9 @@ def test_robustness_under_another_rule(
 
 def _call(name: str, *words: str) -> None:
     """Run a benchmark's own command line."""
-    script = SCRIPT.with_name(name)
-    old, sys.argv = sys.argv, [str(script), *words]
+    old, sys.argv = sys.argv, [name, *words]
     try:
-        runpy.run_path(str(script), run_name="__main__")
+        _script(name, "__main__")
     finally:
         sys.argv = old
 
@@ -186,8 +185,6 @@ def _call(name: str, *words: str) -> None:
 @pytest.fixture(scope="module")
 def folds(patients: Path) -> Path:
     """A split of the three phantoms into three folds."""
-    from gliosight import cli
-
     split = patients.with_name("folds.json")
     call = ["data", "split", str(patients), "-o", str(split), "--folds", "3", "--validation", "0"]
     assert cli.run(call) == 0
@@ -207,11 +204,6 @@ def test_a_rule_is_fitted_on_maps_that_were_kept(
     patients: Path, folds: Path, maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From maps to rules and predictions that `gliosight evaluate` scores."""
-    from gliosight import cli
-    from gliosight.card import DecisionRule
-    from gliosight.evaluate.predictions import read_predictions
-    from gliosight.infer.model import load_model
-
     out = tmp_path / "rules"
     given = ["--start", "joint-4", "--data", str(patients), "-o", str(out)]
     _call("cross_validation.py", "fit", str(maps), *given)
@@ -271,9 +263,6 @@ def test_other_sequences_are_scored_under_the_rules_of_the_folds(
 def test_who_a_rule_was_fitted_on_is_marked_as_seen(
     patients: Path, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
 ) -> None:
-    from gliosight.data.manifest import read_manifest
-    from gliosight.evaluate.predictions import patient_hash, read_predictions
-
     one, *others = read_manifest(patients).patients
     learnt = frozenset([patient_hash(one)])
     monkeypatch.setattr("gliosight.card.ModelCard.training_patients", learnt)
@@ -299,8 +288,6 @@ def test_who_a_rule_was_fitted_on_is_marked_as_seen(
 def test_maps_of_other_data_are_refused(
     patients: Path, maps: Path, tmp_path: Path, change: dict[str, str], told: str
 ) -> None:
-    from gliosight.evaluate.predictions import read_maps, write_maps
-
     notes, kept = read_maps(maps)
     other = tmp_path / "other.npz"
     write_maps(notes, [replace(kept[0], **change), *kept[1:]], other)
@@ -350,12 +337,6 @@ def test_a_shipped_rule_draws_what_the_tool_draws(
 
     But for a crumb whose score lies at a threshold: probabilities are kept as 64 levels.
     """
-    from gliosight.data.manifest import read_manifest
-    from gliosight.data.studies import read_labelled
-    from gliosight.evaluate.predictions import read_predictions
-    from gliosight.infer.model import load_model
-    from gliosight.pipeline import Settings, analyze_study
-
     out = tmp_path / "predictions.npz"
     _call("cross_validation.py", "apply", str(maps), "--rule", "joint-4", "-o", str(out))
     manifest, model = read_manifest(patients), load_model(threads=1)
@@ -391,9 +372,6 @@ def test_no_figure_comes_of_seen_patients_or_of_one_model(
     words: list[str],
     told: str,
 ) -> None:
-    from gliosight.data.manifest import read_manifest
-    from gliosight.evaluate.predictions import patient_hash, read_maps, write_maps
-
     everyone = frozenset(patient_hash(one) for one in read_manifest(patients).patients)
     monkeypatch.setattr("gliosight.card.ModelCard.training_patients", everyone)
     notes, kept = read_maps(maps)
@@ -423,7 +401,7 @@ def test_what_is_missing_is_told_from_the_truth(
     assert np.all(np.diff(figures[:3, 0]) >= 0)
     assert np.all(figures[:, [1, 2, 4]] >= figures[:, :1])
 
-    made = runpy.run_path(str(SCRIPT.with_name("what_is_missing.py")))
+    made = _script("what_is_missing.py")
     truth = np.zeros((3, 40, 40), bool)
     truth[1, 10:30, 10:30] = True
     mask = np.zeros_like(truth)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tifffile
 
 pytest.importorskip("torch", reason="the extra train is not installed")
 pytest.importorskip("sklearn", reason="the extra evaluate is not installed")
@@ -28,8 +29,6 @@ def _data_set(folder: Path) -> Path:
             rows.append(
                 ["somebody", f"{patient.name}/{image.name}", f"{patient.name}/{mask.name}", "1"]
             )
-    import tifffile
-
     for row in rows:
         row[3] = str(int(tifffile.imread(folder / row[2]).any()))
     with (folder / "data_mask.csv").open("w", newline="") as lines:

@@ -12,8 +12,9 @@ import tifffile
 
 from gliosight.errors import CannotWriteError
 from gliosight.head import find_head
-from gliosight.phantom import Phantom, PhantomSpec, files, make_phantom, write_lgg, write_nifti
+from gliosight.phantom import Phantom, PhantomSpec, files, write_lgg, write_nifti
 from gliosight.phantom.files import to_bytes
+from gliosight.phantom.scanner import make_phantom
 from gliosight.study import MrSequence
 
 T1, FLAIR, T1C = MrSequence.T1, MrSequence.FLAIR, MrSequence.T1C
@@ -103,8 +104,8 @@ def test_the_head_is_upright_and_faces_the_first_row(clear: Phantom) -> None:
 
 def test_thin_slices_hold_the_same_lesion_near_the_volume_of_its_sphere() -> None:
     shape = {"matrix": 64, "pixel_mm": 3.0, "seed": 6}
-    thin = make_phantom(PhantomSpec(slices=150, slice_spacing_mm=1.0, **shape))
-    thick = make_phantom(PhantomSpec(slices=28, slice_spacing_mm=5.0, **shape))
+    thin = make_phantom(PhantomSpec(slices=110, slice_spacing_mm=1.0, **shape))
+    thick = make_phantom(PhantomSpec(slices=22, slice_spacing_mm=5.0, **shape))
     assert thin.volume_ml == pytest.approx(thick.volume_ml, rel=0.1)
     first, second = (
         made.geometry.to_world(np.argwhere(made.truth)).mean(axis=0) for made in (thin, thick)
@@ -168,9 +169,9 @@ def test_stripped_of_its_skull_only_the_brain_is_left(coarse: Phantom) -> None:
 
 @pytest.mark.parametrize(("slices", "spacing"), [(1, 5.0), (22, 10.0)])
 def test_from_one_slice_down_to_the_neck(slices: int, spacing: float) -> None:
-    spec = PhantomSpec(matrix=96, pixel_mm=2.8, slices=slices, slice_spacing_mm=spacing)
+    spec = PhantomSpec(matrix=72, pixel_mm=3.0, slices=slices, slice_spacing_mm=spacing)
     made = make_phantom(spec)
-    assert made.truth.shape == (slices, 96, 96)
+    assert made.truth.shape == (slices, 72, 72)
     assert find_head(made.sequences[FLAIR]).any(axis=(1, 2)).mean() > 0.8
 
 

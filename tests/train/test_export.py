@@ -21,6 +21,7 @@ from gliosight.errors import (  # noqa: E402
     UsageError,
 )
 from gliosight.infer.model import load_model  # noqa: E402
+from gliosight.phantom import Phantom  # noqa: E402
 from gliosight.pipeline import Settings, analyze  # noqa: E402
 from gliosight.prepare import prepare  # noqa: E402
 from gliosight.train.export import export_cascade, export_run  # noqa: E402
@@ -51,22 +52,25 @@ def runs(manifest: Manifest, split: Split, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def test_each_run_is_a_model(runs: Path, manifest: Manifest, split: Split, small_phantom) -> None:  # type: ignore[no-untyped-def]
+def test_each_run_is_a_model(
+    runs: Path, manifest: Manifest, split: Split, small_phantom: Phantom
+) -> None:
     parts = split.patients(manifest)
     patients = hash_patients({*parts["train"], *parts["validation"]})
     study = small_phantom.study()
-    for preset, kind, role in (
-        ("joint", "joint", "joint"),
-        ("tutorial-detector", "cascade", "detector"),
-        ("tutorial-localizer", "cascade", "localizer"),
-        ("unet", "cascade", "localizer"),
+    for preset, kind, role, normalisation, matrix in (
+        ("joint", "joint", "joint", "tissue", 0),
+        ("tutorial-detector", "cascade", "detector", "unit", 256),
+        ("tutorial-localizer", "cascade", "localizer", "unit", 256),
+        ("unet", "cascade", "localizer", "tissue", 256),
     ):
         model = load_model(str(runs / preset))
         assert (model.card.kind, list(model.card.networks)) == (kind, [role])
+        assert (model.card.input.normalisation, model.card.input.matrix) == (normalisation, matrix)
         assert model.card.about["training"]["patients_sha256"] == patients
         assert model.card.draws is (role != "detector")
         images = prepare(study, model.card.input)
-        assert images.images.shape[2:] == (256, 256) or preset == "joint"
+        assert images.images.shape[2:] == (256, 256) or not matrix
         assert model.predict(images).probability.shape == study.shape
         analysis = analyze(study, settings=Settings(model=str(runs / preset)))
         assert analysis.provenance.model_sha256 == model.card.sha256
@@ -76,8 +80,8 @@ def test_each_run_is_a_model(runs: Path, manifest: Manifest, split: Split, small
 
 
 def test_the_tutorial_s_two_networks_are_one_model(
-    runs: Path, tmp_path: Path, small_phantom
-) -> None:  # type: ignore[no-untyped-def]
+    runs: Path, tmp_path: Path, small_phantom: Phantom
+) -> None:
     card = export_cascade(
         runs / "tutorial-localizer", runs / "tutorial-detector", tmp_path, "tutorial"
     )
@@ -110,43 +114,40 @@ def test_what_makes_no_model_is_refused(runs: Path, tmp_path: Path) -> None:
 def test_an_export_that_fails_leaves_the_model_that_was_there(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card = export_run(runs / "joint", tmp_path, "mine")
+    for path in (runs / "unet").glob("model.*"):
+        shutil.copy(path, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert set(before) == {"mine.json", "mine.onnx", "mine.safetensors"}
+    assert set(before) == {"model.json", "model.onnx", "model.safetensors"}
     assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
     for check in ("EXACT", "ROUNDED"):
         monkeypatch.setattr(f"gliosight.train.export.{check}", -1.0)
-        with pytest.raises(InternalError, match=r"differs from torch's .*mine\.onnx"):
-            export_run(runs / "unet", tmp_path, "mine")
+        with pytest.raises(InternalError, match=r"differs from torch's .*model\.onnx"):
+            export_run(runs / "tutorial-localizer", tmp_path, "model")
         monkeypatch.undo()
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gliosight.train.export.save_file", full)
+    monkeypatch.setattr("gliosight.train.networks.save_file", full)
     with pytest.raises(CannotWriteError, match="No space left"):
-        export_run(runs / "unet", tmp_path, "mine")
+        export_run(runs / "tutorial-localizer", tmp_path, "model")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    load_model(str(card))
 
 
-@pytest.mark.parametrize("preset", ["unet", "tutorial-localizer"])
-@pytest.mark.parametrize(("input_", "normalisation"), [("tissue", "tissue"), ("picture", "unit")])
-def test_a_model_takes_the_input_it_was_trained_on(
-    preset: str, input_: str, normalisation: str, runs: Path, tmp_path: Path
-) -> None:
+def test_a_model_takes_the_input_it_was_trained_on(runs: Path, tmp_path: Path) -> None:
+    """The recipe's, whatever its preset has."""
     run = tmp_path / "run"
-    shutil.copytree(runs / preset, run)
+    shutil.copytree(runs / "tutorial-localizer", run)
     record = json.loads((run / "run.json").read_text())
-    record["recipe"] |= {"input": input_, "crop": 0}
+    record["recipe"] |= {"input": "tissue"}
     (run / "run.json").write_text(json.dumps(record))
-    card = load_model(str(export_run(run, run, "mine"))).card
-    assert (card.input.normalisation, card.input.matrix) == (normalisation, 256)
+    assert load_model(str(export_run(run, run, "mine"))).card.input.normalisation == "tissue"
 
 
 def test_the_export_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     about, card = tmp_path / "about.json", tmp_path / "m" / "mine.json"
-    call = ["export", str(runs / "joint"), "-o", str(card.parent), "--name", "mine"]
+    run = runs / "tutorial-localizer"
+    call = ["export", str(run), "-o", str(card.parent), "--name", "mine"]
     about.write_text('{"summary": "again", "training": {"patients_sha256": [], "words": "few"}}')
     assert cli.run([*call, "--about", str(about)]) == 0
     texts = json.loads(card.read_text())["about"]
@@ -169,9 +170,10 @@ def test_the_export_command(runs: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_the_train_command(
     runs: Path, manifest_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call = ["train", "joint", "--data", str(manifest_path), "-o", str(tmp_path / "run")]
-    call += ["--init", str(runs / "joint"), "--cache", str(runs / "cache"), "--threads", "1"]
-    for change in TINY:
+    start = runs / "tutorial-localizer"
+    call = ["train", start.name, "--data", str(manifest_path), "-o", str(tmp_path / "run")]
+    call += ["--init", str(start), "--cache", str(runs / "cache"), "--threads", "1"]
+    for change in (*TINY, "patience=0"):
         call += ["--set", change]
     assert cli.run(call) == 0
     assert "model:" in capsys.readouterr().out
@@ -179,7 +181,7 @@ def test_the_train_command(
     assert record["initial"]["name"] == "weights.safetensors"
     assert record["outcome"]["started_from"] == "weights.safetensors"
     # The new model counts as trained on the patients of its starting weights.
-    begun = json.loads((runs / "joint" / "run.json").read_text())["patients_sha256"]
+    begun = json.loads((start / "run.json").read_text())["patients_sha256"]
     assert {*record["patients_sha256"]["initial"]} == {
         digest for part in begun.values() for digest in part
     }

@@ -26,15 +26,14 @@ def test_sizes_are_the_published_ones() -> None:
     # ResNet50 without its top has 23,508,032 parameters (torchvision; Keras counts the biases that batch
     # norm cancels, too); the authors' U-Net has 7.76 million.
     head = 8192 * 256 + 256 + 2 * (256 * 256 + 256) + 256 * 2 + 2
-    images = torch.rand(2, 3, 256, 256)
-    for network, size, shape in (
-        (Detector(), 23_508_032 + head, (2, 2)),
-        (UNet(), 7_763_041, (2, 1, 256, 256)),
-        (ResUNet(), 1_206_129, (2, 1, 256, 256)),
+    for network, size, side, shape in (
+        (Detector(), 23_508_032 + head, 256, (1, 2)),
+        (UNet(), 7_763_041, 64, (1, 1, 64, 64)),
+        (ResUNet(), 1_206_129, 64, (1, 1, 64, 64)),
     ):
         assert sum(weights.numel() for weights in network.parameters()) == size
         with torch.no_grad():
-            assert network.eval()(images).shape == shape
+            assert network.eval()(torch.rand(1, 3, side, side)).shape == shape
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (5, 1), (5, 2)])
@@ -70,7 +69,7 @@ def test_a_frozen_trunk_stays_as_it_is() -> None:
     network = Detector(frozen=True).train()
     before = {name: value.clone() for name, value in network.trunk.state_dict().items()}
     optimizer = torch.optim.Adam([one for one in network.parameters() if one.requires_grad], 0.1)
-    network(torch.rand(2, 3, 256, 256)).sum().backward()
+    network(torch.rand(1, 3, 256, 256)).sum().backward()
     optimizer.step()
     for name, value in network.trunk.state_dict().items():
         assert torch.equal(value, before[name]), name  # batch norms' averages included
@@ -82,14 +81,14 @@ def test_published_weights_load_and_move_the_strides(tmp_path: Path) -> None:
     path = tmp_path / "resnet50.pth"
     torch.save(donor.state_dict() | {"fc.weight": torch.zeros(1), "fc.bias": torch.zeros(1)}, path)
     network, started_from = start_network(load_recipe("tutorial-detector", [f"start={path}"]))
-    images = torch.rand(1, 3, 256, 256)
+    images = torch.rand(1, 3, 64, 64)
     assert isinstance(network.eval(), Detector)
     with torch.no_grad():
         torch.testing.assert_close(network.trunk(images), donor.eval()(images))
         # The strides travel with the weights.
         other = Detector().eval()
         other.load_state_dict(network.state_dict())
-        torch.testing.assert_close(other(images), network(images))
+        torch.testing.assert_close(other.trunk(images), network.trunk(images))
     assert started_from == "ImageNet (resnet50.pth)"
 
 
@@ -98,10 +97,10 @@ def test_a_file_that_does_not_hold_the_weights_is_named(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
     torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "d.pth")
     torch.save(torch.zeros(3), tmp_path / "e.pth")
+    network = Detector()
     for path in tmp_path.iterdir():
-        recipe = load_recipe("tutorial-detector", [f"start={path}"])
         with pytest.raises(DamagedInputError, match=f"{path.name}.*ResNet50"):
-            start_network(recipe)
+            networks._start_detector(network, str(path))
 
 
 def test_without_network_it_starts_from_scratch_and_warns(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from gliosight import cli
+from gliosight import cli, files
 from gliosight.card import InputRecipe
 from gliosight.data.index import index_roots
 from gliosight.data.manifest import Manifest, read_manifest
@@ -19,8 +20,21 @@ from gliosight.data.studies import read_labelled
 from gliosight.errors import CannotWriteError, DamagedInputError, UnsupportedInputError
 from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti
 from gliosight.prepare import prepare
+from gliosight.train import packed
 from gliosight.train.brain import BORDER
 from gliosight.train.packed import SIZE, PackedSlices, pack, rows_of
+
+
+@pytest.fixture
+def no_brain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Brain and ventricles are not looked for, which takes nearly all of the time."""
+    for name, stub in (
+        ("_depth", lambda head: head.astype(np.uint8)),
+        ("find_brain", lambda _, depth, __: depth > 0),
+        ("signed_distance", lambda brain: np.where(brain, BORDER + 1, 0).astype(np.uint8)),
+        ("find_ventricles", lambda flair, *_: np.zeros(flair.shape, dtype=bool)),
+    ):
+        monkeypatch.setattr(packed, name, stub)
 
 
 def _indexed(folder: Path) -> Manifest:
@@ -45,6 +59,7 @@ def test_pictures_are_kept_byte_for_byte(manifest: Manifest, slices: PackedSlice
     assert rows_of(manifest, chosen[::-1]).tolist() == list(range(6, 12))
 
 
+@pytest.mark.usefixtures("no_brain")
 def test_a_cache_is_used_again_for_the_same_patients_in_the_same_order(
     manifest: Manifest, tmp_path: Path
 ) -> None:
@@ -65,6 +80,20 @@ def test_a_cache_is_used_again_for_the_same_patients_in_the_same_order(
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
+@pytest.mark.usefixtures("no_brain")
+def test_slices_that_another_run_packs_are_waited_for(
+    manifest: Manifest, slices: PackedSlices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, other = tmp_path / "cache", contextlib.ExitStack()
+    work = other.enter_context(files.whole_folder(cache, lambda: None))
+    pack(manifest, tmp_path / "first")
+    for path in (tmp_path / "first").iterdir():
+        path.rename(work / path.name)
+    monkeypatch.setattr("gliosight.train.packed.time.sleep", lambda _: other.close())
+    np.testing.assert_array_equal(pack(manifest, cache).images, slices.images)
+
+
+@pytest.mark.usefixtures("no_brain")
 def test_what_cannot_be_packed_leaves_nothing(manifest: Manifest, tmp_path: Path) -> None:
     write_lgg(make_phantom(PhantomSpec(seed=4, slices=3)), tmp_path / "lgg")
     changed = _indexed(tmp_path / "lgg")
@@ -72,16 +101,21 @@ def test_what_cannot_be_packed_leaves_nothing(manifest: Manifest, tmp_path: Path
     tifffile.imwrite(image, tifffile.imread(image)[::-1].copy())
     no_mask = (replace(manifest.rows[0], mask="", tumour=False), *manifest.rows[1:6])
     (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "notes").write_bytes(b"")
     for data, cache, error, words in (
         (changed, tmp_path / "cache", DamagedInputError, "not the one that was indexed"),
         (Manifest(no_mask, manifest.folder), tmp_path / "cache", UnsupportedInputError, "no mask"),
         (manifest, tmp_path / "file" / "cache", CannotWriteError, "cannot keep"),
+        (manifest, tmp_path / "file", CannotWriteError, "something else lies there"),
+        (manifest, tmp_path / "folder", CannotWriteError, "something else lies there"),
     ):
         with pytest.raises(error, match=words):
             pack(data, cache)
     assert not list(tmp_path.glob("cache*"))
 
 
+@pytest.mark.usefixtures("no_brain")
 def test_collections_and_persons_come_along(manifest: Manifest, tmp_path: Path) -> None:
     first = manifest.patients[0]
     rows = tuple(
@@ -93,6 +127,7 @@ def test_collections_and_persons_come_along(manifest: Manifest, tmp_path: Path) 
     assert slices.persons == ("anna", *manifest.patients[1:])
 
 
+@pytest.mark.usefixtures("no_brain")
 def test_people_without_a_tumour_have_empty_masks(tmp_path: Path) -> None:
     folder = write_nifti(make_phantom(PhantomSpec(seed=5, slices=3)), tmp_path / "free")
     for path in folder.rglob("*seg*"):
@@ -105,10 +140,10 @@ def test_people_without_a_tumour_have_empty_masks(tmp_path: Path) -> None:
 
 def test_a_volume_comes_into_the_network_frame(tmp_path: Path) -> None:
     """The same head as NIfTI of other pixels: lesion in the same place, neighbours 5 mm away."""
-    phantom = make_phantom(PhantomSpec(seed=5, slices=12, slice_spacing_mm=2.5))
+    phantom = make_phantom(PhantomSpec(seed=5, slices=6, slice_spacing_mm=2.5))
     write_nifti(phantom, tmp_path / "nifti")
-    packed = pack(_indexed(tmp_path / "nifti"), tmp_path / "cache")
-    assert packed.images.shape == (12, 3, SIZE, SIZE)
+    upwards = pack(_indexed(tmp_path / "nifti"), tmp_path / "cache")
+    assert upwards.images.shape == (6, 3, SIZE, SIZE)
     # The same slices from above downwards: stored so, and the neighbour above is before, not after.
     for path in sorted((tmp_path / "nifti").rglob("*.nii.gz")):
         image = nib.load(path)
@@ -119,15 +154,15 @@ def test_a_volume_comes_into_the_network_frame(tmp_path: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         nib.save(flipped, target)
     downwards = pack(_indexed(tmp_path / "turned"), tmp_path / "other")
-    assert sorted([int(packed.reach[0]), int(downwards.reach[0])]) == [-2, 2]
+    assert sorted([int(upwards.reach[0]), int(downwards.reach[0])]) == [-2, 2]
     for name in ("images", "masks", "depth", "brain"):
-        np.testing.assert_array_equal(getattr(downwards, name), getattr(packed, name)[::-1])
-    lesion = packed.masks.astype(bool)
+        np.testing.assert_array_equal(getattr(downwards, name), getattr(upwards, name)[::-1])
+    lesion = upwards.masks.astype(bool)
     assert lesion.any()
-    flair = packed.images[:, 1].astype(float)
+    flair = upwards.images[:, 1].astype(float)
     assert flair[lesion].mean() > 1.2 * flair[~lesion & (flair > 40)].mean()
     # On the patient's left: the right half of the network's picture.
-    assert np.nonzero(lesion)[2].mean() > packed.centre[0, 1]
+    assert np.nonzero(lesion)[2].mean() > upwards.centre[0, 1]
 
 
 def test_training_normalises_as_the_product_does(manifest: Manifest, slices: PackedSlices) -> None:

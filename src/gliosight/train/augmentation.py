@@ -50,29 +50,19 @@ class Batches:
     slices: PackedSlices
     recipe: Recipe
 
-    def varied(self, rows: Rows, generator: np.random.Generator, share: slice = ALL) -> Batch:
-        """Some slices of a batch to learn from; the generator decides about all of it."""
-        if self.recipe.input == "picture":
-            return self._pictures(rows[share])
-        return self._make(rows, self.recipe.augmentation, generator, share)
-
-    def plain(self, rows: Rows) -> Batch:
-        """A batch without augmentation."""
-        if self.recipe.input == "picture":
-            return self._pictures(rows)
-        return self._make(rows, STILL, np.random.default_rng(0), ALL)
-
-    def _make(
-        self, rows: Rows, strength: Strength, generator: np.random.Generator, share: slice
+    def make(
+        self, rows: Rows, generator: np.random.Generator | None = None, share: slice = ALL
     ) -> Batch:
-        crop = self.recipe.crop or SIZE
-        plan = draw_plan(self.slices, rows, crop, strength, generator)
-        return make_batch(self.slices, plan.share(share), crop, self.recipe.neighbours)
-
-    def _pictures(self, rows: Rows) -> Batch:
-        images = torch.from_numpy(self.slices.images[rows]).float().div_(255)
-        masks = torch.from_numpy(self.slices.masks[rows]).float().unsqueeze(1)
-        return images.contiguous(memory_format=torch.channels_last), masks
+        """Some slices of a batch; the generator decides about all of it, without one nothing varies."""
+        slices, recipe = self.slices, self.recipe
+        if recipe.input == "picture":
+            images = torch.from_numpy(slices.images[rows[share]]).float().div_(255)
+            masks = torch.from_numpy(slices.masks[rows[share]]).float().unsqueeze(1)
+            return images.contiguous(memory_format=torch.channels_last), masks
+        strength = STILL if generator is None else recipe.augmentation
+        crop = recipe.crop or SIZE
+        plan = draw_plan(slices, rows, crop, strength, generator or np.random.default_rng(0))
+        return make_batch(slices, plan.share(share), crop, recipe.neighbours)
 
 
 @dataclass(frozen=True)
@@ -142,9 +132,8 @@ def draw_plan(
     upright = np.where(uniform(size=n) < strength.upside_down_chance, -1.0, 1.0)
     cos, sin = np.cos(angle), np.sin(angle)
     rotation = np.stack([cos, -sin, sin, cos], axis=1).reshape(n, 2, 2)
-    stretch = np.stack([flip * scale * aspect, shear, np.zeros(n), scale / aspect], axis=1)
-    stretch = stretch.reshape(n, 2, 2)
-    stretch[:, 1] *= upright[:, None]
+    across, down = flip * scale * aspect, upright * (scale / aspect)
+    stretch = np.stack([across, shear, np.zeros(n), down], axis=1).reshape(n, 2, 2)
     linear = rotation @ stretch * (crop / SIZE)
     strip = uniform(size=n) < strength.strip_chance
     centre = np.where(strip[:, None], slices.brain_centre[patient], slices.centre[patient])

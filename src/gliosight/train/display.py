@@ -61,8 +61,8 @@ def _bar(title: str, total: int, done: int = 0) -> Iterator[Callable[[int], None
         yield lambda done: bar.update(task, completed=done)
 
 
-class TrainingDisplay:
-    """Shows steps and validation losses, from the main process.
+class TrainingDisplay(ExitStack):
+    """Shows steps and validation losses, from the main process, until it is closed.
 
     Parameters
     ----------
@@ -74,21 +74,13 @@ class TrainingDisplay:
     """
 
     def __init__(self, run: Path, first: int, steps: int, batch: int) -> None:
-        self.run, self.first, self.steps, self.batch = run, first, steps, batch
-        self.exits = ExitStack()
+        super().__init__()
+        self.first, self.steps, self.batch = first, steps, batch
         self.start = 0.0
-        self.move: Callable[[int], None] | None = None
+        self.move = self.enter_context(_bar("training", steps, first))
         self.log: SummaryWriter | None = None
-
-    def __enter__(self) -> TrainingDisplay:
-        self.move = self.exits.enter_context(_bar("training", self.steps, self.first))
         if is_main_process():
-            writer = SummaryWriter(str(self.run / "log"), purge_step=self.first)
-            self.log = self.exits.enter_context(writer)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.exits.close()
+            self.log = self.enter_context(SummaryWriter(str(run / "log"), purge_step=first))
 
     def show_step(self, step: int, loss: float) -> None:
         """Show the loss of a step, counted from 1."""

@@ -12,28 +12,23 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from gliosight.card import DecisionRule, InputRecipe, read_card
-from gliosight.errors import (
-    CannotWriteError,
-    InternalError,
-    NothingReadableError,
-    UsageError,
-)
+from gliosight.errors import InternalError, NothingReadableError, UsageError
+from gliosight.files import whole_file, writing
 from gliosight.infer.model import DEFAULT_MODEL, RUN_CARD, SHIPPED
-from gliosight.train.networks import build_network
+from gliosight.train.networks import build_network, save_weights
 from gliosight.train.networks.resnet import SIZE, Detector
 from gliosight.train.recipe import Recipe, recipe_of
 from gliosight.train.record import WEIGHTS, read_record
@@ -105,15 +100,15 @@ def export_run(
         The exported network does not give what torch gives; what was there stays.
     """
     finished = _finished(run)
-    with _staged(folder) as staged:
-        file = _export_network(finished, staged, name)
-        if finished.role == "joint":
-            body: dict[str, Any] = {"name": name, "kind": "joint", **file}
-        else:
+    with _model_files(folder, f"{name}.json", f"{name}.safetensors", f"{name}.onnx") as paths:
+        card, weights, network = paths
+        file = _export_network(finished, network, weights)
+        body: dict[str, Any] = {"name": name, "kind": "joint", **file}
+        if finished.role != "joint":
             networks = {finished.role: file}
             body = {"name": name, "kind": "cascade", "networks": networks, "gate": 1.0}
-        _write_card(staged, body, finished, _with_texts(finished.about, about))
-    return folder / f"{name}.json"
+        _write_card(card, body, finished, finished.about, about)
+    return folder / card.name
 
 
 def export_cascade(
@@ -130,6 +125,9 @@ def export_cascade(
     ------
     UsageError
         They are not one of each, or take different input.
+    NothingReadableError
+        A run is not finished, or was not exported.
+    CannotWriteError
     """
     runs = {run.role: run for run in map(_finished, (detector, localizer))}
     if set(runs) != {"detector", "localizer"} or len({run.input for run in runs.values()}) > 1:
@@ -140,12 +138,13 @@ def export_cascade(
     patients = {
         digest for run in runs.values() for digest in run.about["training"]["patients_sha256"]
     }
-    texts: dict[str, Any] = {role: run.about for role, run in runs.items()}
-    texts["training"] = {"patients": len(patients), "patients_sha256": sorted(patients)}
+    known: dict[str, Any] = {role: run.about for role, run in runs.items()}
+    known["training"] = {"patients": len(patients), "patients_sha256": sorted(patients)}
     files: dict[str, dict[str, str]] = {}
     body = {"name": name, "kind": "cascade", "networks": files, "gate": TUTORIAL_GATE}
-    with _staged(folder) as staged:
-        for role, run in runs.items():
+    with _model_files(folder, f"{name}.json", *(f"{name}-{role}.onnx" for role in runs)) as paths:
+        card, *networks = paths
+        for (role, run), path in zip(runs.items(), networks, strict=True):
             # A finished run has been exported, and compared with torch, already.
             if not (run.folder / RUN_CARD).is_file():
                 raise NothingReadableError(
@@ -154,11 +153,10 @@ def export_cascade(
                     remedy="export it first: gliosight export",
                 )
             network = read_card(run.folder / RUN_CARD).networks[role]
-            file = f"{name}-{role}.onnx"
-            shutil.copyfile(run.folder / network.file, staged / file)
-            files[role] = {"network": file, "sha256": network.sha256}
-        _write_card(staged, body, runs["localizer"], _with_texts(texts, about))
-    return folder / f"{name}.json"
+            shutil.copyfile(run.folder / network.file, path)
+            files[role] = {"network": path.name, "sha256": network.sha256}
+        _write_card(card, body, runs["localizer"], known, about)
+    return folder / card.name
 
 
 def _finished(run: Path) -> _Run:
@@ -176,30 +174,13 @@ def _finished(run: Path) -> _Run:
     return _Run(run, recipe_of(record["recipe"]), about)
 
 
-def _with_texts(known: Mapping[str, Any], texts: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The card's text: a person's where given, except training patients and recipe."""
-    texts = texts or {}
-    training = texts.get("training")
-    merged = {**known, **texts, **{key: known[key] for key in known if key != "summary"}}
-    merged["training"] = {**(training if isinstance(training, dict) else {}), **known["training"]}
-    return merged
-
-
 @contextmanager
-def _staged(folder: Path) -> Iterator[Path]:
-    """A folder for a model's files: they come into ``folder`` when all are there, the card last."""
-    try:
+def _model_files(folder: Path, *names: str) -> Iterator[list[Path]]:
+    """Paths to write a model's files to: they come to ``folder`` when all are written, the first one last."""
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".export-", dir=folder) as staged:
-            yield Path(staged)
-            for path in sorted(Path(staged).iterdir(), key=lambda path: path.suffix == ".json"):
-                path.replace(folder / path.name)
-    except OSError as error:
-        raise CannotWriteError(
-            f"cannot write the model: {error.strerror or error}",
-            where=folder.name,
-            remedy="free some space or choose another -o, and export it again: gliosight export",
-        ) from error
+    with ExitStack() as files:
+        yield [files.enter_context(whole_file(folder / name, overwrite=True)) for name in names]
 
 
 class _OneLogit(nn.Module):
@@ -214,7 +195,7 @@ class _OneLogit(nn.Module):
         return logits[:, 1] - logits[:, 0]
 
 
-def _export_network(run: _Run, folder: Path, name: str) -> dict[str, str]:
+def _export_network(run: _Run, path: Path, weights: Path) -> dict[str, str]:
     state = load_file(run.folder / WEIGHTS)
     network = build_network(run.recipe)
     network.load_state_dict(state)
@@ -238,7 +219,7 @@ def _export_network(run: _Run, folder: Path, name: str) -> dict[str, str]:
     )
     if program is None:
         raise RuntimeError("torch wrote no ONNX program")
-    model, path = program.model_proto, folder / f"{name}.onnx"
+    model = program.model_proto
     _compare(exported, model, channels, sides, EXACT, path)
     _store_half(model)
     _compare(exported, model, channels, sides, ROUNDED, path)
@@ -247,25 +228,28 @@ def _export_network(run: _Run, folder: Path, name: str) -> dict[str, str]:
         key: value.half() if value.ndim > 1 and value.is_floating_point() else value
         for key, value in state.items()
     }
-    stored = folder / f"{name}.safetensors"
-    save_file(halves, stored)
-    stored.chmod(path.stat().st_mode)  # the library lets nobody but the owner read it
+    save_weights(halves, weights)
+    weights.chmod(path.stat().st_mode)  # the library lets nobody but the owner read it
     return {"network": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
-def _write_card(folder: Path, body: Mapping[str, Any], run: _Run, about: Mapping[str, Any]) -> None:
+def _write_card(
+    path: Path,
+    body: Mapping[str, Any],
+    run: _Run,
+    known: Mapping[str, Any],
+    about: Mapping[str, Any] | None,
+) -> None:
+    """Write the card: of its text a person may change the summary, and add to the rest."""
+    texts = {**known, **(about or {}), **{key: known[key] for key in known if key != "summary"}}
+    training = (about or {}).get("training")
+    texts["training"] = {**(training if isinstance(training, dict) else {}), **known["training"]}
     joint = run.role == "joint"
     # Where the shipped rule's numbers come from is in docs/decision.md.
     rule = read_card(SHIPPED / f"{DEFAULT_MODEL}.json").decision if joint else PLAIN_RULE
-    card = {
-        **body,
-        "flip": joint,
-        "input": asdict(run.input),
-        "decision": asdict(rule),
-        "about": dict(about),
-    }
-    text = json.dumps(card, indent=2) + "\n"
-    (folder / f"{body['name']}.json").write_text(text, encoding="utf-8")
+    decision, input_ = asdict(rule), asdict(run.input)
+    card = {**body, "flip": joint, "input": input_, "decision": decision, "about": texts}
+    path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 def _store_half(model: onnx.ModelProto) -> None:

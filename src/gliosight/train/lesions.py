@@ -131,24 +131,19 @@ def add_graft(
 def _find_place(
     depth: NDArray[np.integer],
     brain: NDArray[np.bool_],
-    shape: NDArray[np.bool_],
-    place: NDArray[np.float64],
+    tumour: NDArray[np.bool_],
+    places: NDArray[np.float64],
 ) -> tuple[slice, ...] | None:
     """The first of the drawn places where most of a tumour would lie in brain."""
     inside = np.flatnonzero(depth > GRAFT_DEPTH)
-    if not len(inside):
-        return None
-    for part in place:
-        centre = divmod(int(inside[int(part * len(inside))]), SIZE)
-        starts = [
-            min(max(at - side // 2, 0), SIZE - side)
-            for at, side in zip(centre, shape.shape, strict=True)
-        ]
-        target = tuple(
-            slice(start, start + side) for start, side in zip(starts, shape.shape, strict=True)
-        )
-        if brain[target][shape].mean() >= MOSTLY_BRAIN:
-            return target
+    for place in places if len(inside) else ():
+        middle = divmod(int(inside[int(place * len(inside))]), SIZE)
+        target = []
+        for at, side in zip(middle, tumour.shape, strict=True):
+            start = min(max(at - side // 2, 0), SIZE - side)
+            target.append(slice(start, start + side))
+        if brain[*target][tumour].mean() >= MOSTLY_BRAIN:
+            return tuple(target)
     return None
 
 

@@ -17,27 +17,28 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from gliosight.errors import DamagedInputError, UsageError
+from gliosight.files import whole_file
 from gliosight.train.augmentation import Batches
 from gliosight.train.devices import choose_precision, share_batch_norms
 from gliosight.train.display import TrainingDisplay, say
 from gliosight.train.losses import batch_loss, loss_parts, overlap_loss
-from gliosight.train.networks import load_weights, start_network
+from gliosight.train.networks import load_weights, save_weights, start_network
 from gliosight.train.packed import PackedSlices
 from gliosight.train.recipe import Recipe
-from gliosight.train.record import WEIGHTS, Machine, write_file
+from gliosight.train.record import WEIGHTS, Machine
 from gliosight.train.sampling import Sampler, sampler_of
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 # Of what a checkpoint holds; those of gliosight's first bench have no such number.
@@ -86,7 +87,7 @@ def fit(
         ``initial`` does not fit the recipe's network; a checkpoint is damaged or of another version.
     UsageError
         No slice to train or to validate on, or a batch that the processes cannot share evenly.
-    OSError
+    CannotWriteError
         The run's folder cannot be written; its last checkpoint stays.
     """
     start = time.monotonic()
@@ -101,7 +102,15 @@ def fit(
         started_from = initial.name
     validation = _validation_rows(slices, parts, recipe)
     sampler = sampler_of(slices, parts["train"], recipe)
-    _check_shares(sampler, processes)
+    last = sampler.per_epoch % sampler.batch if sampler.chance is None else 0
+    if sampler.batch % processes or last % processes:
+        raise UsageError(
+            f"a batch of {sampler.batch} slices, the last of an epoch perhaps smaller, cannot be "
+            f"shared evenly by {processes} processes",
+            remedy="set batch and sampling.per_epoch to multiples of their number",
+        )
+
+    from lightning.fabric import Fabric  # here, for it takes seconds
 
     logging.getLogger("lightning.fabric").setLevel(logging.ERROR)
     fabric = Fabric(
@@ -124,7 +133,8 @@ def fit(
     if fabric.is_global_zero:
         if len(validation):
             training.final.load_state_dict(read_checkpoint(run / BEST)["weights"])
-        save_weights(training.final, run / WEIGHTS)
+        with whole_file(run / WEIGHTS, overwrite=True) as path:
+            save_weights(training.final.state_dict(), path)
     return Outcome(
         steps=training.step,
         validation_loss=training.best_loss if len(validation) else None,
@@ -195,7 +205,7 @@ class Training:
         rank, device = self.fabric.global_rank, self.fabric.device
         torch.manual_seed(int(generator.integers(2**62)) + rank)  # for dropout
         share = slice(rank, None, self.fabric.world_size)
-        images, masks = self.batches.varied(rows, generator, share)
+        images, masks = self.batches.make(rows, generator, share)
         with self._autocast():
             output = model(images.to(device))
         loss = batch_loss(self.recipe, output, masks.to(device))
@@ -225,7 +235,7 @@ class Training:
         means, sums = [], []
         for start in range(0, len(self.validation), self.recipe.batch):
             rows = self.validation[start : start + self.recipe.batch]
-            images, masks = self.batches.plain(rows)
+            images, masks = self.batches.make(rows)
             with self._autocast():
                 output = self.final(images.to(self.fabric.device))
             mean, overlap = loss_parts(self.recipe, output, masks.to(self.fabric.device))
@@ -252,7 +262,7 @@ class Training:
         speeds: dict[str, float] = {}
         if self.precision == "auto" and self.fabric.is_global_zero:
             rows, _ = self.sampler.draw(0)
-            images, _ = self.batches.plain(rows)
+            images, _ = self.batches.make(rows)
             say("precision: timing float32 and bfloat16 on three batches each")
             images = images.to(self.fabric.device)
             self.precision, speeds = choose_precision(self.network, images)
@@ -317,13 +327,14 @@ def _optimizer(
     encoder = getattr(network, "encoder", None) if settings.encoder_lr else None
     own = set() if encoder is None else set(encoder.parameters())
     trained = [weight for weight in network.parameters() if weight.requires_grad]
-    groups = [
-        ([weight for weight in trained if weight in own], settings.encoder_lr),
-        ([weight for weight in trained if weight not in own], settings.lr),
+    groups: list[dict[str, Any]] = [
+        {"params": [weight for weight in trained if weight in own], "lr": settings.encoder_lr},
+        {"params": [weight for weight in trained if weight not in own], "lr": settings.lr},
     ]
+    groups = [group for group in groups if group["params"]]
     kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
     optimizer = kind(
-        [{"params": weights, "lr": lr} for weights, lr in groups if weights],
+        groups,
         weight_decay=settings.weight_decay,
         eps=settings.epsilon,
         fused=True,  # else every small tensor is a parallel loop of its own, which a busy machine stalls
@@ -332,7 +343,7 @@ def _optimizer(
         return optimizer, None
     return optimizer, torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
-        max_lr=[lr for weights, lr in groups if weights],
+        max_lr=[group["lr"] for group in groups],
         total_steps=steps,
         pct_start=settings.warm_up,
     )
@@ -354,22 +365,13 @@ def _validation_rows(
     return rows
 
 
-def _check_shares(sampler: Sampler, processes: int) -> None:
-    last = sampler.per_epoch % sampler.batch if sampler.chance is None else 0
-    if sampler.batch % processes or last % processes:
-        raise UsageError(
-            f"a batch of {sampler.batch} slices, the last of an epoch perhaps smaller, cannot be "
-            f"shared evenly by {processes} processes",
-            remedy="set batch and sampling.per_epoch to multiples of their number",
-        )
-
-
 def write_checkpoint(path: Path, values: Mapping[str, Any]) -> None:
     """Write one checkpoint, whole or not at all."""
     # Through memory: torch.save into a file loses a ctrl-C that comes while the file is closed.
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **values}, buffer)
-    write_file(path, lambda part: part.write_bytes(buffer.getbuffer()))
+    with whole_file(path, overwrite=True) as part:
+        part.write_bytes(buffer.getbuffer())
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -385,21 +387,3 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             remedy="choose another -o and begin anew, or finish the run with that version",
         ) from error
     return dict(checkpoint)
-
-
-def save_weights(network: nn.Module, path: Path) -> None:
-    """Write weights as safetensors.
-
-    Raises
-    ------
-    OSError
-        A full disk leaves no half file.
-    """
-    weights = {
-        name: value.detach().cpu().contiguous().clone()
-        for name, value in network.state_dict().items()
-    }
-    try:
-        write_file(path, lambda part: save_file(weights, part))
-    except SafetensorError as error:
-        raise OSError(str(error)) from error

@@ -10,8 +10,7 @@ Row ``k`` is the manifest's used row ``k``: slices of one patient stand together
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,28 +25,26 @@ from gliosight.card import InputRecipe
 from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.errors import CannotWriteError, UnsupportedInputError, printable
+from gliosight.files import is_empty, whole_folder
 from gliosight.head import find_head, head_box
 from gliosight.normalisation import measure_intensity, unit_range
 from gliosight.prepare import CHANNELS, Frame, frame_of
 from gliosight.study import MrSequence
-from gliosight.train.brain import (
-    BORDER,
-    distance_to,
-    find_brain,
-    find_ventricles,
-    signed_distance,
-)
+from gliosight.train.brain import BORDER, distance_to, find_brain, find_ventricles, signed_distance
 
 SIZE = 256
 # How far the closing reaches that makes the head one body before its depth is measured (pixels).
 CLOSING = 9
 FRAME = InputRecipe(normalisation="unit", neighbours=1, matrix=SIZE)
-FORMAT = 5
+TABLE, FORMAT = "pack.json", 5
 # A pixel of a packed slice, about (mm).
 PIXEL_MM = 0.94
-# What the cache holds: arrays by slice, and measurements by patient.
+# What the cache holds: arrays by slice; by patient measurements, and names.
 ARRAYS = ("images", "masks", "depth", "brain", "ventricle")
 MEASURED = ("intensity", "brain_intensity", "centre", "brain_centre")
+NAMES = ("patients", "collections", "persons")
+# How often a run looks whether the one that packs the same slices has ended (s).
+LOOK_EVERY = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +86,8 @@ def rows_of(manifest: Manifest, chosen: Iterable[SliceRow]) -> NDArray[np.int64]
 def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> PackedSlices:
     """Read the data set once and keep it in ``cache``, a folder that appears whole or not at all.
 
-    A cache made from the same manifest, its patients in the same order, is used again.
+    A cache made from the same manifest, its patients in the same order, is used again. Where another run
+    is packing into the same folder, this one waits for it.
 
     Raises
     ------
@@ -99,65 +97,54 @@ def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> P
     GliosightError
         Errors of reading the files; files are compared with the manifest's digests.
     """
-    if not is_packed(cache, manifest):
-        part = cache.with_name(f"{cache.name}.part-{os.getpid()}")
+
+    def check() -> None:
+        if cache.exists() and not (
+            (cache / TABLE).is_file() or (cache.is_dir() and is_empty(cache))
+        ):
+            raise CannotWriteError("something else lies there")
+
+    while not is_packed(cache, manifest):
         try:
-            _write(manifest, part, progress)
-            shutil.rmtree(cache, ignore_errors=True)
-            part.rename(cache)
-        except OSError as error:
-            if isinstance(error, CannotWriteError):
-                raise
-            # Another run may have been quicker; then its cache is ours as well.
-            if not is_packed(cache, manifest):
-                raise CannotWriteError(
-                    f"cannot keep the packed slices: {error.strerror or error}",
-                    where=cache.name,
-                    remedy="free some space, or choose another --cache",
-                ) from error
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    table = json.loads((cache / "pack.json").read_text("utf-8"))
-    arrays: dict[str, Any] = {
-        name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ARRAYS
-    }
-    measured: dict[str, Any] = {
-        name: np.asarray(table[name], dtype=np.float32) for name in MEASURED
-    }
-    return PackedSlices(
-        **arrays,
-        **measured,
-        patients=tuple(table["patients"]),
-        collections=tuple(table["collections"]),
-        persons=tuple(table["persons"]),
-        first=np.asarray(table["first"], dtype=np.int64),
-        reach=np.asarray(table["reach"], dtype=np.int64),
-    )
+            with whole_folder(cache, check) as folder:
+                _write(manifest, folder, progress)
+        except CannotWriteError as error:
+            if "another run" in error.what:
+                time.sleep(LOOK_EVERY)
+                continue
+            reason = getattr(error.__cause__, "strerror", None) or error.what
+            raise CannotWriteError(
+                f"cannot keep the packed slices: {reason}",
+                where=cache.name,
+                remedy="free some space, or choose another --cache",
+            ) from error
+    table = json.loads((cache / TABLE).read_text("utf-8"))
+    parts: dict[str, Any] = {name: np.load(cache / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
+    parts |= {name: np.asarray(table[name], dtype=np.float32) for name in MEASURED}
+    parts |= {name: np.asarray(table[name], dtype=np.int64) for name in ("first", "reach")}
+    parts |= {name: tuple(table[name]) for name in NAMES}
+    return PackedSlices(**parts)
 
 
 def is_packed(cache: Path, manifest: Manifest) -> bool:
     """Whether `pack` has nothing to do."""
     try:
-        table = json.loads((cache / "pack.json").read_text("utf-8"))
+        table = json.loads((cache / TABLE).read_text("utf-8"))
     except (OSError, ValueError):
         return False
     # The manifest's digest is the same in whatever order the patients stand; the rows here are not.
-    return bool(
-        table["format"] == FORMAT
-        and table["manifest_sha256"] == manifest.sha256
-        and tuple(table["patients"]) == manifest.patients
-    )
+    wanted = FORMAT, manifest.sha256, list(manifest.patients)
+    return (table["format"], table["manifest_sha256"], table["patients"]) == wanted
 
 
 def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
-    folder.mkdir(parents=True)
-    count = len(manifest.used)
+    shape = (len(manifest.used), SIZE, SIZE)
     arrays = {
         name: np.lib.format.open_memmap(
             folder / f"{name}.npy",
             mode="w+",
             dtype=np.uint8,
-            shape=(count, 3, SIZE, SIZE) if name == "images" else (count, SIZE, SIZE),
+            shape=(shape[0], len(CHANNELS), SIZE, SIZE) if name == "images" else shape,
         )
         for name in ARRAYS
     }
@@ -165,10 +152,9 @@ def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
     first = [0]
     for number, patient in enumerate(manifest.patients, start=1):
         packed = _pack_patient(read_labelled(manifest, patient, check=True), patient)
-        rows = slice(first[-1], first[-1] + len(packed["masks"]))
-        first.append(rows.stop)
+        first.append(first[-1] + len(packed["masks"]))
         for name, array in arrays.items():
-            array[rows] = packed[name]
+            array[first[-2] : first[-1]] = packed[name]
         for name, values in measured.items():
             values.append(packed[name])
         if progress is not None:
@@ -184,7 +170,7 @@ def _write(manifest: Manifest, folder: Path, progress: Progress | None) -> None:
         "first": first,
         **measured,
     }
-    (folder / "pack.json").write_text(json.dumps(table), encoding="utf-8")
+    (folder / TABLE).write_text(json.dumps(table), encoding="utf-8")
 
 
 def _pack_patient(case: LabelledStudy, patient: str) -> dict[str, Any]:
@@ -196,36 +182,34 @@ def _pack_patient(case: LabelledStudy, patient: str) -> dict[str, Any]:
             where=printable(patient),
             remedy="leave the patient out: training takes axial slices",
         )
-    native = slice(None, None, -1 if frame.flipped[0] else 1)  # slices in the input's order
-    images = _images(case, frame)[native]
-    truth = frame.turn(case.truth)
-    planes = [frame.sample(plane.astype(np.float32)) >= 0.5 for plane in truth]
-    masks = np.stack(planes).astype(np.uint8)[native]
+    direction = -1 if frame.flipped[0] else 1
+    images = _images(case, frame)[::direction]  # slices in the input's order
+    planes = [frame.sample(plane.astype(np.float32)) >= 0.5 for plane in frame.turn(case.truth)]
+    tumour = np.stack(planes)[::direction]
     flair = images[:, CHANNELS.index(MrSequence.FLAIR)]
     head = find_head(flair)
     depth = _depth(head)
-    distance = signed_distance(find_brain(flair, depth, masks > 0))
+    distance = signed_distance(find_brain(flair, depth, tumour))
     brain = distance > BORDER
     geometry = case.study.geometry
     reach = 1
     if geometry is not None and geometry.slice_spacing is not None:
-        reach = max(1, round(FRAME.neighbour_mm / geometry.slice_spacing))
-        reach = -reach if frame.flipped[0] else reach
-    step = FRAME.neighbour_mm / PIXEL_MM / abs(reach)
+        reach = direction * max(1, round(FRAME.neighbour_mm / geometry.slice_spacing))
     intensity = _intensity(images, head)
     if intensity is None:
         raise _no_contrast("a sequence", patient)
+    ventricles = find_ventricles(flair, distance, tumour)
     return {
         "images": images,
-        "masks": masks,
+        "masks": tumour,
         "depth": depth,
         "brain": distance,
-        "ventricle": distance_to(find_ventricles(flair, distance, masks > 0), step),
+        "ventricle": distance_to(ventricles, FRAME.neighbour_mm / PIXEL_MM / abs(reach)),
         "intensity": intensity,
         # Where only the head has any contrast, as in a tiny picture, its brightness has to do.
         "brain_intensity": _intensity(np.where(brain[:, None], images, 0), brain) or intensity,
-        "centre": _centre(head),
-        "brain_centre": _centre(brain),
+        "centre": [float(sum(ends)) / 2 for ends in head_box(head)],
+        "brain_centre": [float(sum(ends)) / 2 for ends in head_box(brain)],
         "reach": reach,
     }
 
@@ -254,22 +238,21 @@ def _intensity(
     images: NDArray[np.uint8], body: NDArray[np.bool_]
 ) -> list[tuple[float, float, float, float]] | None:
     """Low, high, mean and standard deviation by sequence; ``None`` where one has no contrast."""
-    measured = [measure_intensity(images[:, channel], body) for channel in range(len(CHANNELS))]
-    if any(item is None for item in measured):
-        return None
-    return [(item.low, item.high, item.mean, item.std) for item in measured if item is not None]
-
-
-def _centre(body: NDArray[np.bool_]) -> list[float]:
-    return [float(sum(ends)) / 2 for ends in head_box(body)]
+    measured = []
+    for channel in range(len(CHANNELS)):
+        tissue = measure_intensity(images[:, channel], body)
+        if tissue is None:
+            return None
+        measured.append((tissue.low, tissue.high, tissue.mean, tissue.std))
+    return measured
 
 
 def _depth(head: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Pixels from the head's surface inwards, slice by slice."""
     reach = np.ones((2 * CLOSING + 1, 2 * CLOSING + 1), dtype=bool)
     depth = np.zeros(head.shape, dtype=np.uint8)
     for k, plane in enumerate(head):
-        padded = np.pad(plane, CLOSING)
-        closed = ndimage.binary_fill_holes(ndimage.binary_closing(padded, reach))
-        inner = closed[CLOSING:-CLOSING, CLOSING:-CLOSING]
+        closed = ndimage.binary_closing(np.pad(plane, CLOSING), reach)
+        inner = ndimage.binary_fill_holes(closed)[CLOSING:-CLOSING, CLOSING:-CLOSING]
         depth[k] = np.minimum(ndimage.distance_transform_edt(np.pad(inner, 1))[1:-1, 1:-1], 255)
     return depth

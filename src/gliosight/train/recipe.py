@@ -128,7 +128,7 @@ class Recipe:
                 "sampling.order is once, and shares of collections or persons are set",
                 remedy="set sampling.order to weighted or by-area, which draw",
             )
-        if self.network == "joint" and self.input != "tissue":
+        if self.network == "joint" and self.input == "picture":
             raise UsageError("the joint network takes input tissue", remedy="set input=tissue")
 
     @property
@@ -137,20 +137,15 @@ class Recipe:
         return 3 if self.network == "joint" else 1
 
 
-GROUPS: dict[str, type[Any]] = {
-    "sampling": Sampling,
-    "optimizer": Optimizer,
-    "augmentation": Strength,
-}
+GROUPS: dict[str, Any] = {"sampling": Sampling, "optimizer": Optimizer, "augmentation": Strength}
 
 
 def known_fields() -> dict[str, Any]:
     """Every field by its dotted name, with its type."""
-    hints: dict[str, Any] = get_type_hints(Recipe)
-    nested = {f"{group}.": get_type_hints(kind) for group, kind in GROUPS.items()}
-    return {name: hint for name, hint in hints.items() if name not in GROUPS} | {
-        prefix + name: hint for prefix, fields_ in nested.items() for name, hint in fields_.items()
-    }
+    known = {name: hint for name, hint in get_type_hints(Recipe).items() if name not in GROUPS}
+    for group, kind in GROUPS.items():
+        known |= {f"{group}.{name}": hint for name, hint in get_type_hints(kind).items()}
+    return known
 
 
 def preset_names() -> list[str]:
@@ -187,14 +182,12 @@ def load_recipe(preset: str, changes: Iterable[str] = ()) -> Recipe:
 
 
 def _read(preset: str) -> dict[str, Any]:
-    path = PRESETS / f"{preset}.yaml"
-    if preset not in preset_names():
-        path = Path(preset)
-        if path.suffix not in (".yaml", ".yml"):
-            raise UsageError(
-                f"no preset {preset!r}",
-                remedy=f"choose one of {', '.join(preset_names())}, or give a YAML file",
-            )
+    path = PRESETS / f"{preset}.yaml" if preset in preset_names() else Path(preset)
+    if path.suffix not in (".yaml", ".yml"):
+        raise UsageError(
+            f"no preset {preset!r}",
+            remedy=f"choose one of {', '.join(preset_names())}, or give a YAML file",
+        )
     try:
         values = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:
@@ -224,18 +217,18 @@ def recipe_of(values: Mapping[str, Any]) -> Recipe:
         group, _, field_name = name.rpartition(".")
         if name.startswith(f"{SHARES}."):
             shares[name.removeprefix(f"{SHARES}.")] = _checked(name, value, float)
-        elif name in GROUPS:
-            fields = ", ".join(field for field in known if field.startswith(f"{name}."))
-            raise UsageError(f"{name} is {value!r}", remedy=f"set one of its fields: {fields}")
-        elif name not in known:
-            prefix = f"{name.split('.')[0]}."
-            choices = [other for other in known if other.startswith(prefix)] or known
-            raise UsageError(f"no field {name!r}", remedy=f"choose one of {', '.join(choices)}")
-        else:
+        elif name in known:
             checked[group][field_name] = _checked(name, value, known[name])
-    if shares and not any(shares.values()):
-        raise UsageError(f"the shares of {SHARES} are 0", remedy="give one of them a share above 0")
+        else:
+            siblings = [field for field in known if field.startswith(f"{name.split('.')[0]}.")]
+            choices = ", ".join(siblings or known)
+            if name in GROUPS:
+                raise UsageError(f"{name} is {value!r}", remedy=f"set one of its fields: {choices}")
+            raise UsageError(f"no field {name!r}", remedy=f"choose one of {choices}")
     if shares:
+        if not any(shares.values()):
+            what = f"the shares of {SHARES} are 0"
+            raise UsageError(what, remedy="give one of them a share above 0")
         checked["sampling"]["collections"] = shares
     groups = {group: kind(**checked[group]) for group, kind in GROUPS.items()}
     return Recipe(**checked[""], **groups)
@@ -261,14 +254,10 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         remedy = f"give {kinds.get(kind, 'shares by name: {lgg: 1, brats: 0.5}')}"
     elif choices and value not in choices:
         remedy = f"choose one of {', '.join(choices)}"
-    elif kind in (int, float) and not _in_range(name, value):
+    elif kind in (int, float) and (not 0 <= value < math.inf or (name in POSITIVE and not value)):
         remedy = f"give a number {'above 0' if name in POSITIVE else 'of at least 0'}"
     elif name == "start" and value not in ("imagenet", "scratch") and not Path(value).is_file():
         remedy = "choose imagenet, scratch, or a file of weights"
     if remedy:
         raise UsageError(f"{name} is {shown}", remedy=remedy)
     return value
-
-
-def _in_range(name: str, value: float) -> bool:
-    return (value > 0 or (value == 0 and name not in POSITIVE)) and value < math.inf

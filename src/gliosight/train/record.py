@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from operator import attrgetter
@@ -20,6 +20,7 @@ from gliosight.card import read_card
 from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.split import Split
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
+from gliosight.files import whole_file
 from gliosight.train.recipe import Recipe, known_fields, recipe_of
 
 RECORD, WEIGHTS = "run.json", "weights.safetensors"
@@ -60,10 +61,8 @@ def make_record(
     start = None
     if initial is not None:
         patients["initial"] = sorted(patients_seen(initial) or ())
-        start = {
-            "name": initial.name,
-            "sha256": hashlib.sha256(initial.read_bytes()).hexdigest(),
-        }
+        digest = hashlib.sha256(initial.read_bytes()).hexdigest()
+        start = {"name": initial.name, "sha256": digest}
     return {
         "preset": preset,
         "recipe": asdict(recipe),
@@ -106,8 +105,8 @@ def patients_seen(weights: Path) -> frozenset[str] | None:
 
 def write_record(run: Path, record: Mapping[str, Any]) -> None:
     """Write ``run.json``."""
-    text = json.dumps(record, indent=2) + "\n"
-    write_file(run / RECORD, lambda part: part.write_text(text, encoding="utf-8"))
+    with whole_file(run / RECORD, overwrite=True) as path:
+        path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def read_record(run: Path) -> dict[str, Any]:
@@ -136,9 +135,7 @@ def recipe_begun(run: Path, preset: str) -> Recipe | None:
     ------
     DamagedInputError
     """
-    if not (run / RECORD).is_file():
-        return None
-    record = read_record(run)
+    record = read_record(run) if (run / RECORD).is_file() else {}
     return recipe_of(record["recipe"]) if record.get("preset") == preset else None
 
 
@@ -179,16 +176,3 @@ def processor() -> str:
     known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
     flags = next((line.split() for line in text.splitlines() if line.startswith("flags")), [])
     return " ".join([platform.machine(), *(name for name in known if name in flags)])
-
-
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` write beside the name, so that a file of a run appears whole or not at all.
-
-    What a killed run left beside a name is written over by the next; a run has one writer.
-    """
-    part = path.with_name(f"{path.name}.part")
-    try:
-        write(part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

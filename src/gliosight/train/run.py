@@ -15,6 +15,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -74,8 +76,7 @@ def train(
         A loss became NaN.
     """
     machine = machine or Machine()
-    main = is_main_process()
-    if main:
+    if is_main_process():
         _check_folder(run, resume=resume)
     if initial is not None and patients_seen(initial) is None:
         warnings.warn(
@@ -101,26 +102,35 @@ def train(
         machine=machine,
     )
     rows = {part: rows_of(manifest, chosen) for part, chosen in parts.items()}
-    try:
-        if main:
+    with _writing(run, "free some space and go on with --resume"):
+        if is_main_process():
             run.mkdir(parents=True, exist_ok=True)
             if resume and (run / RECORD).is_file():
                 check_same(read_record(run), record)
             write_record(run, record)
         outcome = fit(slices, rows, recipe, run, initial=initial, resume=resume, machine=machine)
-        if main:
+    if is_main_process():
+        with _writing(run, "free some space, and export it again: gliosight export"):
             write_record(run, record | {"outcome": asdict(outcome)})
             say("export: writing the model, and comparing it with torch")
             export_run(run, run, "model")
+    return run / "model.json"
+
+
+@contextmanager
+def _writing(run: Path, remedy: str) -> Iterator[None]:
+    """Say what to do for the run where it cannot be written."""
+    try:
+        yield
     except OSError as error:
-        if isinstance(error, CannotWriteError):
+        cause = error.__cause__ if isinstance(error, CannotWriteError) else error
+        if cause is None:  # not the system's: somebody else writes there
             raise
         raise CannotWriteError(
-            f"the run cannot be written: {error.strerror or error}",
+            f"the run cannot be written: {getattr(cause, 'strerror', None) or cause}",
             where=run.name,
-            remedy="free some space and go on with --resume",
+            remedy=remedy,
         ) from error
-    return run / "model.json"
 
 
 def fit_parts(

@@ -87,10 +87,7 @@ def sampler_of(slices: PackedSlices, rows: NDArray[np.int64], recipe: Recipe) ->
 
 
 def _with_shares(
-    slices: PackedSlices,
-    rows: NDArray[np.int64],
-    chance: NDArray[np.float64],
-    sampling: Sampling,
+    slices: PackedSlices, rows: NDArray[np.int64], chance: NDArray[np.float64], sampling: Sampling
 ) -> NDArray[np.float64]:
     """(n,) chances that give each collection its share and, if wanted, each of its persons as much.
 
@@ -113,16 +110,14 @@ def _with_shares(
             "the collections with a share have no slice to draw",
             remedy="check sampling.collections, sampling.slices and sampling.free_weight",
         )
-    shared /= shared.sum()
-    return shared
+    return np.asarray(shared / shared.sum())
 
 
 def _groups(slices: PackedSlices, sampling: Sampling) -> list[tuple[list[str], float]]:
     """Collections that share a part of the draws, and that part."""
     known = sorted(set(slices.collections))
-    if not sampling.collections:
-        return [(known, 1.0)]
     groups = [(key.split("+"), share) for key, share in sampling.collections.items()]
+    groups = groups or [(known, 1.0)]
     named = [name for names, _ in groups for name in names]
     for name in named:
         if name not in known or named.count(name) > 1:

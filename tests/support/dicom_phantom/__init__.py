@@ -11,10 +11,9 @@ from gliosight.phantom.dicom import turned
 from .encode import SYNTAXES
 from .files import write_dicom
 from .series import geometry_of, truth_of, volume_of
-from .spec import REPEATS, TRAPS, DicomSpec
+from .spec import TRAPS, DicomSpec
 
 __all__ = [
-    "REPEATS",
     "SYNTAXES",
     "TRAPS",
     "DicomSpec",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 import zlib
 from collections.abc import Iterator
@@ -43,6 +44,11 @@ _TYPE_1 = """
 KEPT_WORDS = frozenset(_TYPE_1.split())
 
 
+# The files of the studies written last: many tests ask for the same one, and encoding takes most of the time.
+_recent: dict[object, dict[str, bytes]] = {}
+RECENT = 16
+
+
 def write_dicom(phantom: Phantom, folder: Path, spec: DicomSpec | None = None) -> Path:
     """Write ``folder/<study_id>`` and return it; by default classic Siemens files with a few traps."""
     export = Export(phantom, spec or DicomSpec())
@@ -50,7 +56,17 @@ def write_dicom(phantom: Phantom, folder: Path, spec: DicomSpec | None = None) -
         if export.spec.dicomdir:
             _write_file_set(export, target)
         else:
-            _write_files(export, target)
+            arrays = *phantom.sequences.values(), phantom.truth, phantom.affine
+            digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).digest()
+            key = (phantom.spec, export.spec, tuple(phantom.sequences), digest)
+            files = _recent.pop(key, None) or _files(export)
+            _recent[key] = files
+            if len(_recent) > RECENT:
+                del _recent[next(iter(_recent))]
+            for name, data in files.items():
+                path = target / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
     return folder / phantom.spec.study_id
 
 
@@ -74,9 +90,10 @@ def _instances(export: Export) -> Iterator[tuple[Series, Any]]:
             yield series, ds
 
 
-def _write_files(export: Export, target: Path) -> None:
+def _files(export: Export) -> dict[str, bytes]:
+    """The files of a study by their names."""
     spec = export.spec
-    names: list[str] = []
+    files: dict[str, bytes] = {}
     writer, before, number = SeriesWriter(""), None, 0
     for series, ds in _instances(export):
         number += 1
@@ -87,28 +104,21 @@ def _write_files(export: Export, target: Path) -> None:
         data = _cut(writer.file(ds), spec)
         words = "".join(c if c.isalnum() or c in "-_" else "_" for c in series.description)
         for copy in range(2 if series.kind == "FLAIR" and "copies" in spec.repeats else 1):
-            path = target / export.vendor.file_name.format(
+            name = export.vendor.file_name.format(
                 series=series.number,
                 instance=number,
-                running=len(names) + 1,
+                running=len(files) + 1,
                 description=words.upper() or "SERIES",
             )
-            if copy:
-                path = path.with_name(f"copy_{path.name}")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-            names.append(str(path.relative_to(target)))
+            folder, _, file = name.rpartition("/")
+            files[f"{folder}/copy_{file}" if copy else name] = data
     if spec.shuffled_names:
-        _shuffle_names(export, target, sorted(names))
-
-
-def _shuffle_names(export: Export, target: Path, names: list[str]) -> None:
-    generator = np.random.default_rng([export.phantom.spec.seed, 7])
-    for name in names:
-        new = uuid.UUID(bytes=generator.bytes(16), version=4).hex[:16]
-        (target / name).rename(target / new)
-    for folder in sorted((path for path in target.rglob("*") if path.is_dir()), reverse=True):
-        folder.rmdir()
+        generator = np.random.default_rng([export.phantom.spec.seed, 7])
+        return {
+            uuid.UUID(bytes=generator.bytes(16), version=4).hex[:16]: files[name]
+            for name in sorted(files)
+        }
+    return files
 
 
 def _cut(data: bytes, spec: DicomSpec) -> bytes:

@@ -41,11 +41,6 @@ STORED = {"roi": 9001, "mask": 9002, "screenshot": 9003}
 WORKSTATION = 3600.0  # s between what it stores
 LOCALIZER_MM, CORONAL_MM = 20.0, 7.5
 MOSAIC_TIMES = 3
-MISLEADING = {
-    MrSequence.FLAIR: "T2 TSE ax",
-    MrSequence.T1: "FLAIR ax",
-    MrSequence.T1C: "T1 ax native",
-}
 
 
 @dataclass(frozen=True)
@@ -160,12 +155,11 @@ def sequence_series(export: Export, name: MrSequence, number: int, start: float)
             planes = planes + again
     if spec.layout == "enhanced":
         planes = [planes[k] for k in numbering(export, len(planes), name)]
-    descriptions = {"usual": protocol.name, "empty": "", "misleading": MISLEADING[name]}
     return Series(
         kind=name.value,
         number=number,
         protocol=protocol,
-        description=descriptions[spec.descriptions],
+        description="" if spec.descriptions == "empty" else protocol.name,
         planes=tuple(planes),
         start=start,
         frame="head moved" if spec.t1_frame == "other" and not flair else "head",

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from .encode import SYNTAXES
-from .scanners import VENDORS
 
 TRAPS: Mapping[str, str] = {
     "localizer": "three orientations in one series",
@@ -27,16 +26,6 @@ REPEATS: Mapping[str, str] = {
     "unexplained": "two different pictures at every place of FLAIR, and nothing says why",
     "copies": "every file of FLAIR twice, under another name",
 }
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "vendor": tuple(VENDORS),
-    "layout": ("classic", "enhanced"),
-    "syntax": tuple(SYNTAXES),
-    "descriptions": ("usual", "empty", "misleading"),
-    "t1_grid": ("same", "coronal"),
-    "t1_frame": ("same", "other"),
-    "numbering": ("usual", "reversed", "shuffled", "zero"),
-    "identity": ("synthetic", "unicode", "anonymous", "empty"),
-}
 Matrix = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 
 
@@ -46,44 +35,35 @@ class DicomSpec:
 
     vendor: str = "siemens"
     # Enhanced MR (PS3.3 A.36). What a workstation stores (roi, mask) and mosaics are classic all the same.
-    layout: str = "classic"
+    layout: str = "classic"  # or enhanced
     concatenation: int = 1  # enhanced: instances that each series is split into
     syntax: str = "explicit-le"  # a stored ROI never gets a lossy one, a screenshot none at all
-    bits: int | None = (
-        None  # BitsStored: 8, 12 or 16; 12, or 8 for jpeg-baseline, which has no more
-    )
+    bits: int | None = None  # BitsStored: 8, 12, 16; None: 12, or 8 for jpeg-baseline, its most
     signed: bool = False  # PixelRepresentation 1, as GE writes; with 16 bits, uncompressed or RLE
     traps: frozenset[str] = frozenset({"localizer", "map", "roi"})
     contrast_tags: bool = True  # False: T1C's contrast fields are empty; enhanced: absent
-    descriptions: str = "usual"  # misleading: T1 is called FLAIR, FLAIR T2, and T1C a plain T1
+    descriptions: str = "usual"  # or empty
     order: tuple[int, int, int] = (0, 1, 2)
     flips: tuple[bool, bool, bool] = (False, False, False)  # with order, all of 48 combinations
     rotation: Matrix = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    tilt_degrees: float = (
-        0.0  # gantry: slices move along the rows by distance from the middle times tan
-    )
+    tilt_degrees: float = 0.0  # gantry: slices move along the rows by distance times tan
     missing: tuple[int, ...] = ()  # indices along the written stack, left out of FLAIR, T1 and T1C
     uneven: float = 0.0  # largest displacement of a slice along the stack, in spacings
-    t1_grid: str = (
-        "same"  # coronal: T1 and T1C are the same voxels as a stack along the phantom's rows
-    )
+    t1_grid: str = "same"  # coronal: T1 and T1C are the same voxels, a stack along the rows
     t1_frame: str = "same"  # other: T1 and T1C have a frame of reference of their own
     repeats: frozenset[str] = frozenset()
-    numbering: str = "usual"  # InstanceNumber against position; zero: all of them 0
+    numbering: str = "usual"  # InstanceNumber against position; reversed, shuffled, zero: all 0
     shuffled_names: bool = False  # files of all series in one folder, under meaningless names
     stripped: bool = False  # classic: without Type 2 and 3 attributes but SeriesDescription
     no_frame_of_reference: bool = False
     no_preamble: bool = False  # without the 128 bytes and DICM
     no_meta: bool = False  # without the file meta group as well: implicit-le and explicit-le
-    identity: str = "synthetic"
+    identity: str = "synthetic"  # or unicode, anonymous, empty
     wrong_charset: bool = False  # the name's bytes are Latin-1, SpecificCharacterSet says UTF-8
     dicomdir: bool = False  # a file-set with a DICOMDIR (PS3.10), names as the standard wants them
 
     def __post_init__(self) -> None:
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, needed: {allowed}")
         for name, known in (("traps", TRAPS), ("repeats", REPEATS)):
             object.__setattr__(self, name, frozenset(getattr(self, name)))
             if not getattr(self, name) <= set(known):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from gliosight.errors import DamagedInputError
@@ -60,7 +60,10 @@ def _start_detector(network: Detector, start: str) -> str:
     if start != "imagenet":
         path = Path(start)
         try:
-            network.load_imagenet(_read_weights(path))
+            if path.suffix == ".safetensors":
+                network.load_imagenet(load_file(path))
+            else:  # torch's format; code in the file is never run
+                network.load_imagenet(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:
             raise DamagedInputError(
                 f"it does not hold the weights of a ResNet50: {_first_line(error)}",
@@ -83,16 +86,18 @@ def _start_detector(network: Detector, start: str) -> str:
     return "ImageNet (torchvision's ResNet50, version 1)"
 
 
-def _read_weights(path: Path) -> Mapping[str, Tensor]:
-    """A state dict from safetensors or torch's format; code in the file is never run."""
-    if path.suffix == ".safetensors":
-        return dict(load_file(path))
-    weights: Any = torch.load(path, map_location="cpu", weights_only=True)
-    return dict(weights)
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def save_weights(weights: Mapping[str, Tensor], path: Path) -> None:
+    """Save weights as safetensors; raises `OSError`, where the disk is full as well."""
+    # Tensors that share memory are refused, and so are those that are not contiguous.
+    copies = {name: value.cpu().contiguous().clone() for name, value in weights.items()}
+    try:
+        save_file(copies, path)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -102,11 +107,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
     ------
     DamagedInputError
     """
-    try:
-        network.load_state_dict(
-            {name: value.float() if value.is_floating_point() else value
-             for name, value in load_file(path).items()}
-        )  # fmt: skip
+    try:  # the network's own tensors take what is stored as float16
+        network.load_state_dict(load_file(path))
     except Exception as error:
         raise DamagedInputError(
             "these weights are not of this network",

@@ -12,35 +12,25 @@ survives the shift of one pixel.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
-class Stage(NamedTuple):
-    """A run of equal inverted-residual blocks; the first one changes stride and width."""
-
-    repeats: int
-    kernel: int
-    stride: int
-    expansion: int
-    width: int
-
-
 STEM_WIDTH = 32
+# Runs of equal blocks: repeats, kernel, stride of the first block, expansion, width, and whether what comes
+# out of the last block is one of the feature maps.
 STAGES = (
-    Stage(repeats=1, kernel=3, stride=1, expansion=1, width=16),
-    Stage(repeats=2, kernel=3, stride=2, expansion=6, width=24),
-    Stage(repeats=2, kernel=5, stride=2, expansion=6, width=40),
-    Stage(repeats=3, kernel=3, stride=2, expansion=6, width=80),
-    Stage(repeats=3, kernel=5, stride=1, expansion=6, width=112),
-    Stage(repeats=4, kernel=5, stride=2, expansion=6, width=192),
-    Stage(repeats=1, kernel=3, stride=1, expansion=6, width=320),
+    (1, 3, 1, 1, 16, True),
+    (2, 3, 2, 6, 24, True),
+    (2, 5, 2, 6, 40, True),
+    (3, 3, 2, 6, 80, False),
+    (3, 5, 1, 6, 112, True),
+    (4, 5, 2, 6, 192, False),
+    (1, 3, 1, 6, 320, True),
 )
-FEATURE_WIDTHS = (16, 24, 40, 112, 320)
-FEATURE_AFTER_STAGE = (0, 1, 2, 4, 6)
+FEATURE_WIDTHS = tuple(width for *_, width, feature in STAGES if feature)
 
 
 def _batch_norm(width: int) -> nn.BatchNorm2d:
@@ -90,25 +80,23 @@ class _Float32Backward(torch.autograd.Function):
 class InvertedResidual(nn.Module):
     """Expand (1x1), convolve each channel alone, project back (1x1), add the input where it fits."""
 
-    def __init__(self, width_in: int, stage: Stage, stride: int) -> None:
+    def __init__(self, width_in: int, width: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
-        wide = width_in * stage.expansion
-        self._expand_conv: nn.Module | None = None
-        self._bn0: nn.Module | None = None
-        if stage.expansion != 1:
+        wide = width_in * expansion
+        if expansion != 1:
             self._expand_conv = nn.Conv2d(width_in, wide, 1, bias=False)
             self._bn0 = _batch_norm(wide)
-        self._depthwise_conv = DepthwiseConv2d(wide, stage.kernel, stride)
+        self._depthwise_conv = DepthwiseConv2d(wide, kernel, stride)
         self._bn1 = _batch_norm(wide)
-        self._project_conv = nn.Conv2d(wide, stage.width, 1, bias=False)
-        self._bn2 = _batch_norm(stage.width)
+        self._project_conv = nn.Conv2d(wide, width, 1, bias=False)
+        self._bn2 = _batch_norm(width)
         self._relu = nn.ReLU6(inplace=True)
-        self._adds = stride == 1 and width_in == stage.width
+        self._expands, self._adds = expansion != 1, stride == 1 and width_in == width
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, in, r, c) to (b, out, r / stride, c / stride)."""
         y = x
-        if self._expand_conv is not None and self._bn0 is not None:
+        if self._expands:
             y = self._relu(self._bn0(self._expand_conv(y)))
         y = self._relu(self._bn1(self._depthwise_conv(y)))
         y = self._bn2(self._project_conv(y))
@@ -132,13 +120,12 @@ class EfficientNetLite0(nn.Module):
         self._relu = nn.ReLU6(inplace=True)
         self._blocks = nn.ModuleList()
         self._taps: set[int] = set()
-        width = STEM_WIDTH
-        for number, stage in enumerate(STAGES):
-            for repeat in range(stage.repeats):
-                stride = stage.stride if repeat == 0 else 1
-                self._blocks.append(InvertedResidual(width, stage, stride))
-                width = stage.width
-            if number in FEATURE_AFTER_STAGE:
+        below = STEM_WIDTH
+        for repeats, kernel, first_stride, expansion, width, feature in STAGES:
+            for stride in (first_stride, *[1] * (repeats - 1)):
+                self._blocks.append(InvertedResidual(below, width, kernel, stride, expansion))
+                below = width
+            if feature:
                 self._taps.add(len(self._blocks) - 1)
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -12,6 +12,7 @@ Keras gives convolutions a bias, which the batch norm behind them cancels; it is
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +107,6 @@ class Detector(nn.Module):
         self.trunk = ResNet50()
         # Travels with the weights: they are useless with the strides elsewhere.
         self.register_buffer("stride_first", torch.tensor(data=True))
-        self.register_load_state_dict_pre_hook(_follow_strides)  # type: ignore[no-untyped-call]
         layers: list[nn.Module] = []
         width = STAGES[-1][1] * EXPANSION * (SIZE // 32 // POOL) ** 2
         for _ in range(3):
@@ -152,10 +152,8 @@ class Detector(nn.Module):
         self.stride_first.fill_(value=False)
         self.trunk.place_strides(first=False)
 
-
-def _follow_strides(
-    module: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: object
-) -> None:
-    assert isinstance(module, Detector)  # noqa: S101 - registered there alone
-    if (first := state.get(f"{prefix}stride_first")) is not None:
-        module.trunk.place_strides(first=bool(first))
+    def _load_from_state_dict(self, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """Follow the strides of weights that are loaded; called by `torch.nn.Module.load_state_dict`."""
+        if (first := state.get(f"{prefix}stride_first")) is not None:
+            self.trunk.place_strides(first=bool(first))
+        super()._load_from_state_dict(state, prefix, *rest)
