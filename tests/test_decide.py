@@ -203,6 +203,7 @@ def test_slices_are_named_in_words(which: list[int], words: str) -> None:
     assert name_slices(marks) == words
 
 
+@pytest.mark.slow
 def test_borderline_is_said() -> None:
     areas = range(4, 40)
     flags = {

@@ -17,6 +17,7 @@ def test_the_tables_are_current() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_the_table_of_real_series_is_current(data: Path) -> None:
     page = (DOCS / "dicom.md").read_text("utf-8")

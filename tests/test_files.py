@@ -129,6 +129,7 @@ def _with(earlier: Mapping[str, str] | None) -> Callable[[Path], Path]:
     return prepare
 
 
+@pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("before", EARLIER)
 def test_a_folder_survives_a_kill_at_every_step(before: str, tmp_path: Path) -> None:
@@ -146,6 +147,7 @@ def test_a_folder_survives_a_kill_at_every_step(before: str, tmp_path: Path) -> 
         assert _names(out) == ["a", "mask", "result.json"]
 
 
+@pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("before", EARLIER)
 def test_an_interrupt_at_every_step_leaves_no_working_folder(before: str, tmp_path: Path) -> None:
@@ -184,6 +186,7 @@ def _replaced_by_half(place: Path) -> Path:
     return place / "out"
 
 
+@pytest.mark.slow
 @POSIX
 def test_the_earlier_result_survives_a_kill_while_it_is_put_back(tmp_path: Path) -> None:
     for place, out in _stopped("recover", tmp_path, _replaced_by_half):
@@ -207,6 +210,7 @@ def test_the_earlier_result_is_never_the_price_of_what_came_into_its_place(tmp_p
     assert _content(tmp_path) == {"out/result.json": "old"}
 
 
+@pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize("before", ["", "old"])
 def test_a_file_survives_a_kill_at_every_step(before: str, tmp_path: Path) -> None:
@@ -222,6 +226,7 @@ def test_a_file_survives_a_kill_at_every_step(before: str, tmp_path: Path) -> No
         assert _names(place) == ["studies.csv"]
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_temporary_folder_of_a_killed_run_goes_with_the_next(tmp_path: Path) -> None:
     for place, _ in _stopped("temporary", tmp_path, lambda place: place):

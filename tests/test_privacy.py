@@ -53,6 +53,7 @@ WAYS: dict[str, tuple[str, list[str], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_a_run_leaves_nothing_and_opens_no_socket(
     way: str, small_phantom: Phantom, tmp_path: Path

@@ -37,6 +37,7 @@ def test_every_public_name_loads() -> None:
         gliosight.nonesuch  # noqa: B018
 
 
+@pytest.mark.slow
 def test_analyze_takes_arrays_with_and_without_an_affine(
     small_phantom: Phantom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +93,7 @@ sys.exit(os.waitpid(child, 0)[1] != 0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes as POSIX has them")
 def test_a_fork_while_another_thread_reads_first(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "flair.nii", make_volume())
@@ -173,6 +175,7 @@ def _tree(kind: type[GliosightError]) -> list[type[GliosightError]]:
     return [one for sub in kind.__subclasses__() for one in (sub, *_tree(sub))]
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_utf8_is_a_name_all_the_same(small_phantom: Phantom) -> None:
     study = replace(small_phantom.study(), study_id="M\udcfc")  # a lone surrogate, as from Latin-1
     analysis = analyze(study)
@@ -247,6 +250,7 @@ def test_a_thread_that_cannot_start_is_a_limit() -> None:
     assert explained(RuntimeError("anything else")) is None
 
 
+@pytest.mark.slow
 def test_a_head_that_no_one_has_is_analysed_without_its_spacing(small_phantom: Phantom) -> None:
     """The network would see it at a scale that it does not know, and sizes in ml would be wrong."""
     sound = small_phantom.study()

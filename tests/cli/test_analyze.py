@@ -48,6 +48,7 @@ def write_as(phantom: Phantom, folder: Path, write: Any = write_nifti) -> Path:
     return Path(write(phantom, folder.parent).rename(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_json_is_the_result_and_quiet_is_quiet(study: Path, tmp_path: Path, call: Call) -> None:
     printed = call("analyze", study, "-o", tmp_path / "a", "--json").value
@@ -57,6 +58,7 @@ def test_json_is_the_result_and_quiet_is_quiet(study: Path, tmp_path: Path, call
     assert (done.code, done.out, done.err) == (0, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_the_summary_says_what_was_found(study: Path, tmp_path: Path, call: Call) -> None:
     out = tmp_path / "out\x1b[2J"
@@ -76,6 +78,7 @@ def test_the_summary_says_what_was_found(study: Path, tmp_path: Path, call: Call
         assert words in done.out, words
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_the_folder_is_named_after_the_study(
     study: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
@@ -85,6 +88,7 @@ def test_the_folder_is_named_after_the_study(
     assert names(tmp_path) == [f"{study.name}-gliosight"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_a_name_with_control_characters_reaches_no_terminal(
     thin: Phantom, tmp_path: Path, call: Call
@@ -98,6 +102,7 @@ def test_a_name_with_control_characters_reaches_no_terminal(
     assert json.loads((tmp_path / "out" / "result.json").read_text("utf-8"))["study_id"] == name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_t1_beside_one_flair_file(study: Path, tmp_path: Path, call: Call) -> None:
     flair, t1 = (next(study.glob(f"*_{name}.nii.gz")) for name in ("flair", "t1"))
@@ -132,6 +137,7 @@ def test_a_bug_of_ours_is_one_line_with_its_place_and_70(
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_an_interrupt_leaves_nothing(
     study: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
@@ -144,6 +150,7 @@ def test_an_interrupt_leaves_nothing(
     assert names(tmp_path) == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_several_studies_one_of_them_bad(
     study: Path, thin: Phantom, tmp_path: Path, call: Call
@@ -164,6 +171,7 @@ def test_several_studies_one_of_them_bad(
     assert all((out / row["out"] / "report.html").is_file() for row in table[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_a_folder_of_studies_with_a_bad_file(thin: Phantom, tmp_path: Path, call: Call) -> None:
     root, out = tmp_path / "root", tmp_path / "out"
@@ -196,6 +204,7 @@ def test_studies_that_all_fail_leave_no_table_where_none_was_asked_for(
     assert [name for name, _ in failed(tmp_path / "out")] == ["no1", "no2"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_a_study_that_fails_is_named_by_its_place(
     thin: Phantom, tmp_path: Path, call: Call
@@ -223,6 +232,7 @@ def test_a_study_that_fails_is_named_by_its_place(
     assert f"(anat/{flair.name})" in second_error
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_a_place_is_named_once(
     study: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
@@ -249,6 +259,7 @@ def test_a_place_is_named_once(
     assert "no permission to read (perm/no/x.tif):" in call("analyze", "perm/no/x.tif").error
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_of_several_outputs_one_in_the_way(study: Path, tmp_path: Path, call: Call) -> None:
     root, out = tmp_path / "root", tmp_path / "out"
@@ -261,6 +272,7 @@ def test_of_several_outputs_one_in_the_way(study: Path, tmp_path: Path, call: Ca
     assert [name for name, _ in failed(out)] == ["deep/b"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_a_table_is_not_replaced_unasked(
     study: Path, thin: Phantom, tmp_path: Path, call: Call
@@ -284,6 +296,7 @@ def test_a_table_is_not_replaced_unasked(
     assert table.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize(
     ("places", "paths", "options", "folders", "sources"),
@@ -318,6 +331,7 @@ def test_two_studies_of_one_name_do_not_overwrite_each_other(
     assert all((folder / "report.html").is_file() for folder in out)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_a_result_is_joined_to_its_folder_by_its_source(
     thin: Phantom, tmp_path: Path, call: Call
@@ -394,6 +408,7 @@ def test_what_a_zip_holds_is_told_without_temporary_names(
     assert TEMPORARY not in done.out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize(
     ("name", "before"),
@@ -415,6 +430,7 @@ def test_a_study_is_called_like_its_zip(
         assert TEMPORARY.encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_several_studies_of_a_zip(thin: Phantom, study: Path, tmp_path: Path, call: Call) -> None:
     content = [*members(study, "a\\"), *members(write_lgg(thin, tmp_path / "lgg"), "b/")]
@@ -442,6 +458,7 @@ sys.exit(run(["inspect", sys.argv[2]]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills as POSIX has them")
 def test_the_next_run_removes_the_patients_data_of_a_killed_one(
     study: Path, tmp_path: Path

@@ -136,6 +136,7 @@ def test_phantom_writes_each_kind(kind: str, tmp_path: Path, call: Call) -> None
     assert "2 ready" in call("inspect", tmp_path).out
 
 
+@pytest.mark.slow
 def test_demo_prints_the_truth_beside_the_result(
     stub_model: Model, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +221,7 @@ def gliosight(*arguments: object, **options: Any) -> subprocess.CompletedProcess
     return subprocess.run(command, check=False, timeout=300, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["models"], ["phantom", "-n", "3", "--slices", "1", "-o"]]
 )
@@ -233,6 +235,7 @@ def test_the_work_goes_on_where_nobody_reads(arguments: list[str], tmp_path: Pat
     assert len(list(tmp_path.iterdir())) == 3 * len(out)
 
 
+@pytest.mark.slow
 def test_a_terminal_without_unicode_gets_escapes(tmp_path: Path) -> None:
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
     out = tmp_path / "影像"
@@ -242,6 +245,7 @@ def test_a_terminal_without_unicode_gets_escapes(tmp_path: Path) -> None:
     assert out.is_dir()
 
 
+@pytest.mark.slow
 @POSIX
 @pytest.mark.parametrize(
     "streams", ["2>&-", "1>&-", "<&-", "<&- 1>&- 2>&-", ">/dev/full", "2>/dev/full"]

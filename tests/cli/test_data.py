@@ -90,6 +90,7 @@ def test_index_without_a_usable_slice_says_so(tmp_path: Path, call: Call) -> Non
     assert {row.excluded for row in read_manifest(tmp_path / "m.csv").rows} == {"no mask"}
 
 
+@pytest.mark.slow
 def test_several_data_sets_from_index_to_audit(tmp_path: Path, call: Call) -> None:
     for seed, (folder, name) in enumerate([*(("lgg", name) for name in NAMES), *CASES]):
         write_patient(tmp_path / folder, name, seed=seed, marked=() if folder == "mri" else (3, 4))
@@ -117,6 +118,7 @@ def test_several_data_sets_from_index_to_audit(tmp_path: Path, call: Call) -> No
     assert "collection patients slices tumour slices part tumour pixels brats 2 12 4" in words
 
 
+@pytest.mark.slow
 def test_phantoms_of_both_kinds_are_a_data_set(
     tmp_path: Path, small_phantom: Phantom, call: Call
 ) -> None:
@@ -247,6 +249,7 @@ def test_describe_and_show_write_pictures(manifest: Path, tmp_path: Path, call: 
     assert call(*arguments, "--overwrite").out == first
 
 
+@pytest.mark.slow
 def test_audit_tells_and_returns_4(manifest: Path, root: Path, tmp_path: Path, call: Call) -> None:
     assert "unreadable 0" in words_of(call("data", "audit", manifest).out)
     shutil.copytree(root, tmp_path / "set")

@@ -102,6 +102,7 @@ def test_inspect_in_words_and_as_json(study: Path, tmp_path: Path, call: Call) -
     assert (done.code, "empty" in done.err) == (3, True)
 
 
+@pytest.mark.slow
 def test_inspect_takes_several_paths(
     study: Path, head: Phantom, tmp_path: Path, call: Call
 ) -> None:
@@ -117,12 +118,14 @@ def test_inspect_takes_several_paths(
     assert all(side == round(side, 4) for spacing in spacings if spacing for side in spacing)
 
 
+@pytest.mark.slow
 def test_inspect_says_how_the_pixels_are_stored(head: Phantom, tmp_path: Path, call: Call) -> None:
     write_dicom(head, tmp_path, DicomSpec(vendor="ge", layout="enhanced", syntax="rle"))
     (seen,) = call("inspect", tmp_path, "--json").value["studies"]
     assert {series["stored"] for series in seen["series"]} >= {"RLE Lossless"}
 
 
+@pytest.mark.slow
 def test_a_study_below_two_paths_is_one(study: Path, tmp_path: Path, call: Call) -> None:
     whole = read(Request(study))
     flair = whole.source.dicom.headers[0].SeriesNumber
@@ -149,6 +152,7 @@ def failing_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segmentation, "_build", mirrored)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("failing_check")
 def test_a_segmentation_that_fails_its_check_costs_nothing_else(
     study: Path, head: Phantom, tmp_path: Path, call: Call
@@ -184,6 +188,7 @@ def test_a_segmentation_that_fails_its_check_costs_nothing_else(
     assert second["error"] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keyword", ["SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientWeight"]
 )
@@ -199,6 +204,7 @@ def test_headers_as_anonymisers_leave_them_are_no_bug(
     assert call("analyze", tmp_path, "-o", tmp_path / "out", "-q").code != 70
 
 
+@pytest.mark.slow
 def test_several_studies_and_a_zip(study: Path, other: Path, tmp_path: Path, call: Call) -> None:
     both, out = tmp_path / "both", tmp_path / "results"
     shutil.copytree(study, both / "one")
@@ -212,6 +218,7 @@ def test_several_studies_and_a_zip(study: Path, other: Path, tmp_path: Path, cal
     assert all((out / row["out"] / "report.html").is_file() for row in rows)
 
 
+@pytest.mark.slow
 def test_naming_a_series(
     study: Path, other: Path, head: Phantom, tmp_path: Path, call: Call
 ) -> None:
@@ -233,6 +240,7 @@ def export(call: Call, result: Path, form: str, study: Path, out: Path, *options
     return call("export", result, "--to", form, "--source", study, "-o", out, *options)
 
 
+@pytest.mark.slow
 def test_export_gives_the_same_objects_again(
     result: Path, study: Path, tmp_path: Path, call: Call
 ) -> None:
@@ -248,6 +256,7 @@ def test_export_gives_the_same_objects_again(
             assert first.ContentSequence[-1].to_json() == again.ContentSequence[-1].to_json()
 
 
+@pytest.mark.slow
 def test_an_export_refers_to_the_part_of_a_series_that_was_analysed(
     head: Phantom, tmp_path: Path, call: Call
 ) -> None:
@@ -279,6 +288,7 @@ def corrected(result: Path, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_corrected_mask_becomes_seg_and_sr(
     result: Path, study: Path, corrected: Path, tmp_path: Path, dciodvfy: str, call: Call
 ) -> None:
@@ -301,6 +311,7 @@ def test_a_corrected_mask_becomes_seg_and_sr(
     assert region.AnatomicRegionModifierSequence[0].CodeMeaning == "Right"
 
 
+@pytest.mark.slow
 def test_a_corrected_mask_may_be_empty_or_the_same(
     result: Path, study: Path, tmp_path: Path, call: Call
 ) -> None:
@@ -330,6 +341,7 @@ def test_a_corrected_mask_on_another_grid_is_refused(
     assert not (tmp_path / "x.dcm").exists()
 
 
+@pytest.mark.slow
 def test_export_says_what_is_wrong(
     result: Path, study: Path, other: Path, head: Phantom, tmp_path: Path, call: Call
 ) -> None:
@@ -503,6 +515,7 @@ def test_a_result_that_somebody_changed_is_damaged(
     is_damaged(call, tampered, "sr", study, "(")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("without_reading")
 @pytest.mark.parametrize(("path", "value"), WITHOUT_EFFECT, ids=str)
 def test_measures_of_a_result_are_taken_anew(
@@ -533,6 +546,7 @@ def test_a_record_that_would_be_read_for_ever_is_damaged(
     is_damaged(call, tampered, "seg", study, "no regular file")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "name", "written"),
     [

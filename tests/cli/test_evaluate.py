@@ -84,6 +84,7 @@ def score(here: Path, tmp_path: Path, call: Call) -> Any:
     return score
 
 
+@pytest.mark.slow
 def test_collections_have_a_table(here: Path, score: Any) -> None:
     manifest = read_manifest(here / "manifest.csv")
     names = {"BB_free": "free"}
@@ -99,6 +100,7 @@ def test_collections_have_a_table(here: Path, score: Any) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_table_with_intervals_and_baselines(tmp_path: Path, score: Any) -> None:
     text = score("poor.npz", "out").out
     lines = text.splitlines()
@@ -120,6 +122,7 @@ def test_a_table_with_intervals_and_baselines(tmp_path: Path, score: Any) -> Non
     assert "image/jpeg" not in page
 
 
+@pytest.mark.slow
 def test_a_folder_of_masks_and_predictions_say_the_same(tmp_path: Path, score: Any) -> None:
     for model in ("masks", "poor.npz"):
         assert score(model, "-q", model).code == 0
@@ -129,11 +132,13 @@ def test_a_folder_of_masks_and_predictions_say_the_same(tmp_path: Path, score: A
     assert "slice_auc" in file["detection"]
 
 
+@pytest.mark.slow
 def test_json_is_what_the_file_says(tmp_path: Path, score: Any) -> None:
     done = score("good.npz", "--json", "out")
     assert (done.value, done.err) == (_record(tmp_path / "out"), "")
 
 
+@pytest.mark.slow
 def test_parts_folds_and_what_is_saved(tmp_path: Path, score: Any) -> None:
     bare = ("-q", "--no-pictures")
     assert score("good.npz", *bare, "--split", "split.json", "test").code == 0
@@ -156,6 +161,7 @@ def test_parts_folds_and_what_is_saved(tmp_path: Path, score: Any) -> None:
         assert again == pooled
 
 
+@pytest.mark.slow
 def test_the_leak_audit(tmp_path: Path, score: Any) -> None:
     # In any order, with their models.
     splits = ("--split", "split.json", "--split", "by_slice.json")
@@ -200,6 +206,7 @@ def test_data_that_are_not_there(score: Any) -> None:
     assert (done.code, "gliosight data index" in done.error) == (3, True)
 
 
+@pytest.mark.slow
 def test_an_output_in_the_way_is_refused_before_any_work(tmp_path: Path, score: Any) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "mine.txt").touch()
@@ -230,6 +237,7 @@ def test_a_missing_package_is_named_with_its_extra(
     assert not (here / "never").exists()
 
 
+@pytest.mark.slow
 def test_compare_models(tmp_path: Path, score: Any, call: Call) -> None:
     for name in ("good", "poor"):
         assert score(f"{name}.npz", "-q", "--no-pictures", name).code == 0

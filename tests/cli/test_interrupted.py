@@ -75,6 +75,7 @@ def test_whoever_asks_it_ends_clean_with_130(name: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @POSIX
 def test_a_request_that_comes_twice_does_not_cut_the_clearing_short(tmp_path: Path) -> None:
     # From the terminal, and passed on by the program that started us.
@@ -88,6 +89,7 @@ def test_a_request_that_comes_twice_does_not_cut_the_clearing_short(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @POSIX
 def test_what_was_to_be_ignored_is_ignored(tmp_path: Path) -> None:
     # As under nohup: the closed terminal is no reason to stop, another request is.

@@ -147,6 +147,7 @@ def test_the_page_is_whole_and_loads_nothing(drawing: Any, manifest: Manifest) -
     assert "By institution</h2>" in grouped
 
 
+@pytest.mark.slow
 def test_hostile_names_are_text_on_the_page(drawing: Any, manifest: Manifest) -> None:
     evil = "<script>alert(1)</script>\udcff$x$"
     rows = [replace(row, patient=evil, institution=evil) for row in manifest.by_patient[CS]]

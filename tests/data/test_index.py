@@ -249,6 +249,7 @@ def test_a_truncated_volume_or_a_mask_that_lies_elsewhere(name: str, tmp_path: P
     assert all(row.excluded.startswith(reasons[name]) for row in indexed(tmp_path).rows)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_a_real_patient(lgg_patient: Path) -> None:
     rows = indexed(lgg_patient.parent).rows

@@ -68,6 +68,7 @@ def test_parts(manifest: Manifest, seed: int, random: Random) -> None:
         assert split_parts(shuffled, seed=seed, by=by) == split_parts(manifest, seed=seed, by=by)
 
 
+@pytest.mark.slow
 @few
 @given(manifests(least=12), SEEDS, st.integers(2, 5))
 def test_folds(manifest: Manifest, seed: int, folds: int) -> None:
@@ -144,6 +145,7 @@ def _sides(groups: Mapping[str, tuple[str, ...]], of: Callable[[str], str]) -> d
     return sides
 
 
+@pytest.mark.slow
 @few
 @given(st.integers(0, 5), SEEDS)
 def test_no_person_and_no_whole_collection_is_on_two_sides(data_seed: int, seed: int) -> None:

@@ -36,6 +36,7 @@ def _dice(a: np.ndarray, b: np.ndarray) -> float:
     return float(2 * (a & b).sum() / (a.sum() + b.sum()))
 
 
+@pytest.mark.slow
 def test_demo_finds_the_lesion_it_was_never_shown(
     tmp_path: Path, phantom: Phantom, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -100,6 +101,7 @@ def test_two_runs_agree_but_for_their_timings(tmp_path: Path, small_phantom: Pha
     assert results[0] == results[1]
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_a_real_lgg_patient(lgg_patient: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -140,6 +142,7 @@ def test_a_real_brain_with_other_lesions(data: Path, tmp_path: Path, patient: st
         assert max(one["probability"] for one in result["detection"]["slices"]) < 0.1
 
 
+@pytest.mark.slow
 def test_import_is_light() -> None:
     code = (
         "import sys; import gliosight;"

@@ -68,6 +68,7 @@ def dice(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> float:
     return 2 * float((one & two).sum()) / float(one.sum() + two.sum())
 
 
+@pytest.mark.slow
 def test_all_48_orientations_as_nifti(heads: dict[str, Phantom], tmp_path: Path) -> None:
     for number, (order, flips) in enumerate(ALL_48):
         # Mirrored along an odd number of axes or not, either side comes with each order.
@@ -145,6 +146,7 @@ def test_random_obliques_as_dicom(
     check(study, truth, side, world_centroid(truth, written))
 
 
+@pytest.mark.slow
 def test_what_is_resampled_stays_within_a_quarter_voxel(
     heads: dict[str, Phantom], tmp_path: Path
 ) -> None:
@@ -164,6 +166,7 @@ def test_what_is_resampled_stays_within_a_quarter_voxel(
     assert np.abs(centres[0] - centres[1]).max() < 0.25
 
 
+@pytest.mark.slow
 def test_the_dicom_twin_gives_the_nifti_twins_mask(stub_model: Model, tmp_path: Path) -> None:
     head = make_phantom(PhantomSpec(seed=5, slices=11, lesion_side="right"))
     nifti = read_study(write_nifti(head, tmp_path / "nifti"))

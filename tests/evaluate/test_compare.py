@@ -170,6 +170,7 @@ def _request(
     return Request(manifest, [source], split, draws=draws)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_plots")
 def test_what_the_leak_is_worth(manifest: Manifest) -> None:
     # By slice all is remembered; by patient half of each lesion is found.
@@ -196,6 +197,7 @@ def test_what_the_leak_is_worth(manifest: Manifest) -> None:
     assert progress == sorted(progress)
 
 
+@pytest.mark.slow
 def test_the_two_of_an_audit_are_not_paired(manifest: Manifest) -> None:
     """Other slices, other patients: the same figure on both sides still has a difference to doubt."""
     shifted = {name: np.roll(mask, int(name[1]), axis=1) for name, mask in ALIKE.items()}

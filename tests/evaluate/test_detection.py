@@ -228,6 +228,7 @@ def test_curves() -> None:
     assert _calibrated(positive, probability)["ece"].value == pytest.approx(ece)
 
 
+@pytest.mark.slow
 def test_draws_are_done_in_chunks_and_slices_all_at_once() -> None:
     def work(each: int, draws: int) -> int:
         sample, drawn = _sample(88, each, ties=False), draw(88, seed=1, draws=draws)

@@ -122,6 +122,7 @@ def test_baselines_stand_beside_every_score(manifest: Manifest) -> None:
     assert set(baselines) == {"majority", "position", "empty", "brightest"}
 
 
+@pytest.mark.slow
 def test_seen_patients_are_shown_but_not_counted(manifest: Manifest) -> None:
     source = source_of(manifest, {**TRUTHS, "AA_0": square(8, ())}, {"AA_0"})
     evaluation = _evaluate(manifest, source)
@@ -163,6 +164,7 @@ def test_groups(manifest: Manifest) -> None:
     assert sum(figures["patients"].n for figures in volumes.values()) == 5
 
 
+@pytest.mark.slow
 def test_folds_are_scored_each_by_its_own_model_and_pooled(manifest: Manifest) -> None:
     split = _split(manifest, "folds")
     # Each model knows only its own fold; on the other it marks nothing.
@@ -308,6 +310,7 @@ def test_figures_by_collection(collections: Manifest) -> None:
     assert {patient.collection for patient in part.patients} == set(groups)
 
 
+@pytest.mark.slow
 def test_people_without_a_tumour_enter_no_dice(collections: Manifest) -> None:
     clean = _evaluate(collections, _of_collections(collections)).parts[0]
     marked = _evaluate(collections, _of_collections(collections, ms_1=_body(20))).parts[0]
@@ -343,6 +346,7 @@ def test_millilitres_are_of_those_with_geometry(manifest: Manifest, collections:
     assert figures["false_alarm_ml_largest"].value == pytest.approx(2)
 
 
+@pytest.mark.slow
 def test_a_person_is_seen_by_any_name(collections: Manifest) -> None:
     made = _evaluate(collections, _of_collections(collections)).predictions
     entries = tuple(replace(entry, seen=entry.patient == "AA_0") for entry in made.entries)
@@ -364,6 +368,7 @@ def test_predictions_of_others_or_of_other_slices(manifest: Manifest) -> None:
         _evaluate(manifest, source_of_predictions(Predictions((NOTE,), (other,)), "k.npz"))
 
 
+@pytest.mark.slow
 def test_patients_without_masks_are_left_out_and_said(manifest: Manifest) -> None:
     def blind(row: SliceRow) -> SliceRow:
         return replace(row, mask="") if row.patient == "BB_free" else row
@@ -383,6 +388,7 @@ def test_patients_without_masks_are_left_out_and_said(manifest: Manifest) -> Non
         _evaluate(none, _source(manifest))
 
 
+@pytest.mark.slow
 def test_excluded_rows_are_counted_aloud(manifest: Manifest) -> None:
     rows = list(manifest.rows)
     rows[2] = replace(rows[2], excluded="no mask", mask="", tumour=False, area_px=0)
@@ -415,6 +421,7 @@ def test_a_file_that_has_changed_since_is_refused(tmp_path: Path) -> None:
         _evaluate(manifest, source_of(manifest, {"AA_0": square(3, ())}))
 
 
+@pytest.mark.slow
 def test_what_is_scored_is_what_a_user_gets(
     small_phantom: Phantom, model: Model, tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ def page(evaluation: Evaluation, manifest: Manifest) -> str:
     return render_page(evaluation, {part.part: cases})
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_plots")
 def test_collections_have_a_table(manifest: Manifest) -> None:
     grouped = in_collections(manifest)
@@ -183,6 +184,7 @@ def test_plots_are_drawn_twice_and_told_in_words(evaluation: Evaluation, page: s
         assert len(plot.words) > 30
 
 
+@pytest.mark.slow
 def test_a_model_that_only_draws_has_no_curves(manifest: Manifest) -> None:
     unknown = dict.fromkeys(("slice_probability", "slice_threshold", "score"))
     source = source_of(manifest, MASKS, **unknown)

@@ -92,6 +92,7 @@ def test_a_fit_is_better_on_what_it_was_fitted_on(observed: list[Observed]) -> N
     assert fitted.pixel_threshold == max(THRESHOLDS)
 
 
+@pytest.mark.slow
 def test_a_head_that_is_too_sure_is_believed_less(observed: list[Observed]) -> None:
     unsure = [observe(*patient(k, 0, tumour=k % 8 != 7, sure=1.0), START) for k in range(24)]
     both = (observed, unsure)
@@ -99,6 +100,7 @@ def test_a_head_that_is_too_sure_is_believed_less(observed: list[Observed]) -> N
     assert 0 < weights[0] < 0.7 * weights[1]
 
 
+@pytest.mark.slow
 def test_no_rule_knows_the_patients_it_is_for(observed: list[Observed]) -> None:
     rules = cross_fit(observed, START)
     assert set(rules) == {0, 1, 2}
@@ -110,6 +112,7 @@ def test_no_rule_knows_the_patients_it_is_for(observed: list[Observed]) -> None:
     assert others[2] != rules[2]
 
 
+@pytest.mark.slow
 def test_the_slices_alone_leave_the_lesions_numbers(observed: list[Observed]) -> None:
     fitted, alone = fit_rule(observed, START), fit_rule(observed, START, ["slices"])
     taken = {name: getattr(fitted, name) for name in (*OWN, *CONTEXT)}
@@ -172,6 +175,7 @@ def test_a_start_with_a_threshold_of_its_own_is_scored_and_tried() -> None:
     assert fit_rule(observed, start).pixel_threshold in {*THRESHOLDS, 0.47}
 
 
+@pytest.mark.slow
 def test_the_studys_threshold_parts_tumour_from_none(observed: list[Observed]) -> None:
     """In the middle of the widest gap; without anybody free of tumour it stays as it was."""
     rule = fit_rule(observed, replace(START, study_threshold=0.01))

@@ -111,6 +111,7 @@ def test_a_volume_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
         read_prediction(tmp_path, study, "")
 
 
+@pytest.mark.slow
 def test_results_of_this_tool_bring_probabilities_and_what_was_learnt_from(
     small_phantom: Phantom, model: Model, tmp_path: Path
 ) -> None:

@@ -116,6 +116,7 @@ BOMBS: dict[str, tuple[str, Any, int, type[GliosightError], tuple[str, ...]]] = 
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("situation", BOMBS)
 def test_refused_before_memory_is_spent(tmp_path: Path, situation: str) -> None:
     """What is packed and too small is a bomb; what is not packed is truncated."""
@@ -127,6 +128,7 @@ def test_refused_before_memory_is_spent(tmp_path: Path, situation: str) -> None:
         refused(path, error, name, *words)
 
 
+@pytest.mark.slow
 def test_raising_a_limit_of_pictures_raises_it(tmp_path: Path) -> None:
     """Pillow's own limit of 179 million pixels stands nowhere above ours."""
     Image.new("1", (14_000, 14_000)).save(tmp_path / "a.png")
@@ -140,6 +142,7 @@ def test_raising_a_limit_of_pictures_raises_it(tmp_path: Path) -> None:
     refused(tmp_path / "c.png", DamagedInputError, "c.png", "cannot be decoded", limits=limits)
 
 
+@pytest.mark.slow
 def test_what_follows_the_pixels_is_not_unpacked(tmp_path: Path) -> None:
     (tmp_path / "flair.nii.gz").write_bytes(packed_around(WHOLE, 100))
     with little_memory(12 * MIB):
@@ -244,6 +247,7 @@ def test_members(tmp_path: Path) -> None:
         find(tmp_path / "d", Limits(members=20))
 
 
+@pytest.mark.slow
 def test_blank_images_are_no_bombs(tmp_path: Path) -> None:
     """They pack a thousandfold, and are met in every study."""
     values = np.zeros((100, 512, 512), np.int16)

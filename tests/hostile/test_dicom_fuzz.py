@@ -178,6 +178,7 @@ def case(rounds: int, *, slow: bool = True, **settings: object) -> Any:
     return pytest.param(settings, rounds, id=name, marks=[pytest.mark.slow] if slow else [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "rounds"),
     [
@@ -202,6 +203,7 @@ def test_one_file(
     beaten(one, one, str(settings), rounds, capfd, tail=tail)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"layout": "enhanced", "concatenation": 2}])
 def test_a_file_among_others(
     settings: dict[str, object], tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -211,11 +213,13 @@ def test_a_file_among_others(
     beaten(whole, files(whole)[1], f"among others {settings}", 30, capfd)
 
 
+@pytest.mark.slow
 def test_dicomdir(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = study(tmp_path, dicomdir=True) / "DICOMDIR"
     beaten(path, path, "DICOMDIR", 40, capfd)
 
 
+@pytest.mark.slow
 def test_zip(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = study(tmp_path / "study")
     path = tmp_path / "study.zip"

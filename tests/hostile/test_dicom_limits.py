@@ -57,6 +57,7 @@ BEFORE_ALLOCATION: dict[str, tuple[type[Exception], Callable[[Path], Path], int]
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", BEFORE_ALLOCATION)
 def test_nothing_is_allocated_for_a_claim(row: str, tmp_path: Path) -> None:
     error, build, most = BEFORE_ALLOCATION[row]

@@ -110,6 +110,7 @@ def _peak(run: Callable[[], object]) -> float:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
 def test_each_stage_takes_a_few_bytes_a_voxel(dtype: str, model: Model) -> None:
     """Of a volume whose head, and whose lesion, fill it: nothing is copied as float64 or int64."""
@@ -133,6 +134,7 @@ def test_each_stage_takes_a_few_bytes_a_voxel(dtype: str, model: Model) -> None:
     assert {name: taken[name] / voxels for name in taken if taken[name] > most[name] * voxels} == {}
 
 
+@pytest.mark.slow
 def test_the_input_is_let_go_before_the_verdict(
     model: Model, small_phantom: Phantom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +160,7 @@ def test_the_input_is_let_go_before_the_verdict(
     assert isinstance(analyze_study(small_phantom.study(), model, Settings()).maps, Maps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 3, 2**20), (2**16, 8, 12), (1, 2**11, 3000)], ids=str)
 def test_a_statistic_needs_no_more_than_a_sample(shape: tuple[int, int, int]) -> None:
     """Narrow, deep and single: the coarse copy is coarse along whatever side is long."""

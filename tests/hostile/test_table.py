@@ -78,6 +78,7 @@ FLAGGED: dict[str, tuple[Build, str | None]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("situation", FLAGGED)
 def test_goes_on_and_says_so(situation: str, tmp_path: Path, capsys: Capture) -> None:
     build, code = FLAGGED[situation]

@@ -41,6 +41,7 @@ def _damaged_set(folder: Path) -> dict[str, Path]:
     return {"mask": missing, "truncated": truncated, "size": small, "mask size": small_mask}
 
 
+@pytest.mark.slow
 def test_bad_slices_are_excluded_with_their_reason(tmp_path: Path) -> None:
     bad = _damaged_set(tmp_path / "lgg")
     manifest_path = tmp_path / "manifest.csv"

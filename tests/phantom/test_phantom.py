@@ -57,6 +57,7 @@ def test_default_is_a_thick_sliced_study_of_the_training_kind(phantom: Phantom) 
         assert np.median(shown[:, :10, :10]) <= 5
 
 
+@pytest.mark.slow
 def test_same_seed_same_study_other_seed_another() -> None:
     few = COARSE | {"slices": 4}
     first, again, other = (make_phantom(PhantomSpec(seed=seed, **few)) for seed in (4, 4, 5))
@@ -102,6 +103,7 @@ def test_the_head_is_upright_and_faces_the_first_row(clear: Phantom) -> None:
     assert orbits > 1.4 * cerebellum
 
 
+@pytest.mark.slow
 def test_thin_slices_hold_the_same_lesion_near_the_volume_of_its_sphere() -> None:
     shape = {"matrix": 64, "pixel_mm": 3.0, "seed": 6}
     thin = make_phantom(PhantomSpec(slices=110, slice_spacing_mm=1.0, **shape))
@@ -115,6 +117,7 @@ def test_thin_slices_hold_the_same_lesion_near_the_volume_of_its_sphere() -> Non
     assert 0.6 < thin.volume_ml / (4 / 3 * math.pi * 1.7**3) < 1.35
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "sign"), [("left", -1), ("right", 1)])
 def test_files_hold_what_was_made_on_its_side(tmp_path: Path, side: str, sign: int) -> None:
     made = make_phantom(PhantomSpec(seed=4, lesion_side=side, **COARSE))
@@ -149,6 +152,7 @@ def test_files_hold_what_was_made_on_its_side(tmp_path: Path, side: str, sign: i
         assert np.all((np.nonzero(mask)[1] > 39.5) == (side == "left"))
 
 
+@pytest.mark.slow
 def test_missing_sequences(tmp_path: Path, coarse: Phantom) -> None:
     alone = make_phantom(PhantomSpec(seed=4, lesion_side="right", sequences=(FLAIR,), **COARSE))
     assert set(alone.study().sequences) == {FLAIR}
@@ -158,6 +162,7 @@ def test_missing_sequences(tmp_path: Path, coarse: Phantom) -> None:
     assert len(list(write_nifti(alone, tmp_path / "nifti").iterdir())) == 2  # FLAIR and the truth
 
 
+@pytest.mark.slow
 def test_stripped_of_its_skull_only_the_brain_is_left(coarse: Phantom) -> None:
     brain = make_phantom(PhantomSpec(seed=4, lesion_side="right", skull=False, **COARSE)).sequences
     for name, values in brain.items():
@@ -167,6 +172,7 @@ def test_stripped_of_its_skull_only_the_brain_is_left(coarse: Phantom) -> None:
         assert not values[:, :8].any()  # not even noise
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slices", "spacing"), [(1, 5.0), (22, 10.0)])
 def test_from_one_slice_down_to_the_neck(slices: int, spacing: float) -> None:
     spec = PhantomSpec(matrix=72, pixel_mm=3.0, slices=slices, slice_spacing_mm=spacing)

@@ -80,6 +80,7 @@ def test_lgg_root(tmp_path: Path) -> None:
     assert (study.study_id, study.flags) == ("TCGA_A_1", ())
 
 
+@pytest.mark.slow
 def test_nifti_goes_before_dicom_before_pictures(tmp_path: Path) -> None:
     folder = write_head(tmp_path, shuffled_names=True)
     (candidate,) = find(folder, Limits())
@@ -441,6 +442,7 @@ def test_what_the_error_for_several_studies_proposes_works(names: str, tmp_path:
     assert read_path(Path(str(raised.value.remedy).partition("as in ")[2])).shape[1:] == (24, 20)
 
 
+@pytest.mark.slow
 def test_several_dicom_studies_of_one_folder_or_zip(tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     for seed in (2, 3):

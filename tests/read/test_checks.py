@@ -274,6 +274,7 @@ OTHERS: dict[str, Callable[[NDArray[Any]], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_colour_that_is_no_composite(phantom: Phantom, tmp_path: Path, name: str) -> None:
     flair = to_bytes(phantom.sequences[FLAIR])
@@ -288,6 +289,7 @@ def test_colour_that_is_no_composite(phantom: Phantom, tmp_path: Path, name: str
             call()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [(), (0,), (2,), (0, 2)], ids=str)
 def test_composites_are_read(phantom: Phantom, copies: tuple[int, ...]) -> None:
     """With sequences of their own or copies of FLAIR, as JPEG, deep, as floats, and any single slice."""

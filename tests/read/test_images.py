@@ -145,6 +145,7 @@ def test_an_affine_moved_since_it_was_loaded_or_absent(tmp_path: Path) -> None:
     assert codes_of(without)[0] == "NO_GEOMETRY"
 
 
+@pytest.mark.slow
 def test_images_with_an_identity_are_as_files(stand_in: type[StandIn]) -> None:
     values = make_phantom(
         PhantomSpec(seed=4, matrix=128, pixel_mm=1.8, slices=28, slice_spacing_mm=5)
@@ -160,6 +161,7 @@ def test_images_with_an_identity_are_as_files(stand_in: type[StandIn]) -> None:
         read_study(nib.Nifti1Image(values, np.eye(4)))
 
 
+@pytest.mark.slow
 def test_a_sheared_image_is_straightened_and_written_as_it_is(tmp_path: Path) -> None:
     image = nib.Nifti1Image(
         make_phantom(PhantomSpec(slices=5, matrix=128)).sequences[MrSequence.FLAIR].T, None
@@ -173,6 +175,7 @@ def test_a_sheared_image_is_straightened_and_written_as_it_is(tmp_path: Path) ->
     np.testing.assert_allclose(mask.affine, image.affine, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_mask_of_an_image_lies_where_the_image_does(
     tmp_path: Path, small_phantom: Phantom, stand_in: type[StandIn]
 ) -> None:

@@ -29,6 +29,7 @@ def look(path: Path, *, pixels: bool = False) -> Inspection:
     return candidate.describe(Limits(), pixels=pixels)
 
 
+@pytest.mark.slow
 def test_a_messy_folder(head: Phantom, tmp_path: Path) -> None:
     spec = DicomSpec(traps=frozenset(TRAPS) - {"mask"}, shuffled_names=True)
     seen = look(write_dicom(head, tmp_path, spec))
@@ -63,6 +64,7 @@ def test_pixels_tell_a_mask_with_flairs_header(head: Phantom, tmp_path: Path) ->
     assert {name.value: taken.why for name, taken in series.items()} == seen.reasons
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pixels", [False, True])
 def test_series_without_uids_are_told_apart(head: Phantom, tmp_path: Path, pixels: bool) -> None:
     folder = write_dicom(head, tmp_path)

@@ -268,6 +268,7 @@ def test_which_form_is_believed(
         assert study.geometry.origins[0, 0] == 0  # the sform's, where forms disagree
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("identity", IDENTITIES)
 def test_an_identity_is_believed_as_far_as_it_can_be(tmp_path: Path, identity: str) -> None:
     affine = IDENTITIES[identity]

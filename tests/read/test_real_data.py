@@ -37,6 +37,7 @@ def unpack(patient: str, folder: Path) -> None:
 
 
 # What is known of these patients: sequences that were filled with FLAIR.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("patient", "present"),
     [
@@ -55,6 +56,7 @@ def test_lgg(tmp_path: Path, patient: str, present: set[MrSequence]) -> None:
     assert "MISSING_SLICES" not in codes_of(study)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["BraTS2021_00006", "BraTS2021_01480"])
 def test_brats_is_read_as_it_is(case: str) -> None:
     study = read_path(SHARED / "brats" / case)
@@ -76,6 +78,7 @@ def test_all_of_brats_and_ms_are_found() -> None:
     assert len(find(SHARED / "ms", Limits())) == 4
 
 
+@pytest.mark.slow
 def test_t1_of_another_grid() -> None:
     study = read_path(SHARED / "ms" / "patient01")
     assert codes_of(study) == ["T1_RESAMPLED", "T1C_MISSING"]
@@ -85,6 +88,7 @@ def test_t1_of_another_grid() -> None:
     assert t1[air].mean() < 0.3 * t1[~air].mean()
 
 
+@pytest.mark.slow
 def test_no_dicom_series_at_hand_is_taken_for_flair() -> None:
     candidates = find(SHARED / "dicom", Limits())
     assert len(candidates) == 6

@@ -80,6 +80,7 @@ def with_tag(data: bytes, **values: int) -> bytes:
     return bytes(raw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("byteorder", ["<", ">"])
 @pytest.mark.parametrize("dtype", TYPES)
 def test_packed_is_read_like_its_uncompressed_twin(dtype: str, byteorder: str) -> None:

@@ -222,6 +222,7 @@ def test_names_that_contradict_or_are_too_long(tmp_path: Path, names: tuple[str,
         files_of(zip_of(tmp_path / "a.zip", *members))
 
 
+@pytest.mark.slow
 def test_limits(tmp_path: Path) -> None:
     path = zip_of(tmp_path / "a.zip", *((f"{k}", os.urandom(MIB)) for k in range(4)))
     assert len(files_of(path, decoded_bytes=4 * MIB)[0]) == 4

@@ -133,6 +133,7 @@ def test_the_rim_of_a_stripped_brain_varies(slices: PackedSlices) -> None:
     assert np.argmax(left) == int(np.argmax(plan.strip_rim))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(4, 4), (6, 13)])
 def test_smooth_fields_are_bicubic(shape: tuple[int, int]) -> None:
     values = torch.randn(2, 3, *shape)
@@ -214,6 +215,7 @@ def test_a_stripped_sample_is_marked_where_there_is_a_picture(
     assert added > 100
 
 
+@pytest.mark.slow
 def test_disease_is_bright_on_flair_dark_on_t1_and_not_tumour(slices: PackedSlices) -> None:
     rows = _with_tumour(slices)[:3]
     changed = 0

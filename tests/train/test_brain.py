@@ -50,6 +50,7 @@ def dice(one: Mask, other: Mask) -> float:
     return 2 * float((one & other).sum()) / float(one.sum() + other.sum())
 
 
+@pytest.mark.slow
 def test_the_brain_is_found_in_every_slice_with_its_islands_and_its_tumour() -> None:
     flair, depth, brain = made_head()
     nothing = np.zeros_like(brain)

@@ -95,6 +95,7 @@ def test_slopes_and_averages_are_those_of_the_whole_batch(kind: str, tmp_path: P
         torch.testing.assert_close(state[name], value, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_the_precision_is_the_faster_one_and_timing_changes_nothing() -> None:
     network, _ = start_network(RECIPES["joint"])
     before = {name: value.clone() for name, value in network.state_dict().items()}

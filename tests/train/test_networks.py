@@ -22,6 +22,7 @@ from gliosight.train.recipe import Recipe, load_recipe  # noqa: E402
 from gliosight.train.record import patients_seen  # noqa: E402
 
 
+@pytest.mark.slow
 def test_sizes_are_the_published_ones() -> None:
     # ResNet50 without its top has 23,508,032 parameters (torchvision; Keras counts the biases that batch
     # norm cancels, too); the authors' U-Net has 7.76 million.
@@ -65,6 +66,7 @@ def test_resunet_does_not_depend_on_scale() -> None:
     assert torch.isfinite(standardise_slices(torch.ones(1, 3, 8, 8))).all()
 
 
+@pytest.mark.slow
 def test_a_frozen_trunk_stays_as_it_is() -> None:
     network = Detector(frozen=True).train()
     before = {name: value.clone() for name, value in network.trunk.state_dict().items()}
@@ -75,6 +77,7 @@ def test_a_frozen_trunk_stays_as_it_is() -> None:
         assert torch.equal(value, before[name]), name  # batch norms' averages included
 
 
+@pytest.mark.slow
 def test_published_weights_load_and_move_the_strides(tmp_path: Path) -> None:
     donor = ResNet50()
     donor.place_strides(first=False)

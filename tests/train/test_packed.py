@@ -59,6 +59,7 @@ def test_pictures_are_kept_byte_for_byte(manifest: Manifest, slices: PackedSlice
     assert rows_of(manifest, chosen[::-1]).tolist() == list(range(6, 12))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_brain")
 def test_a_cache_is_used_again_for_the_same_patients_in_the_same_order(
     manifest: Manifest, tmp_path: Path
@@ -80,6 +81,7 @@ def test_a_cache_is_used_again_for_the_same_patients_in_the_same_order(
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_brain")
 def test_slices_that_another_run_packs_are_waited_for(
     manifest: Manifest, slices: PackedSlices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -93,6 +95,7 @@ def test_slices_that_another_run_packs_are_waited_for(
     np.testing.assert_array_equal(pack(manifest, cache).images, slices.images)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_brain")
 def test_what_cannot_be_packed_leaves_nothing(manifest: Manifest, tmp_path: Path) -> None:
     write_lgg(make_phantom(PhantomSpec(seed=4, slices=3)), tmp_path / "lgg")
@@ -115,6 +118,7 @@ def test_what_cannot_be_packed_leaves_nothing(manifest: Manifest, tmp_path: Path
     assert not list(tmp_path.glob("cache*"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_brain")
 def test_collections_and_persons_come_along(manifest: Manifest, tmp_path: Path) -> None:
     first = manifest.patients[0]
@@ -127,6 +131,7 @@ def test_collections_and_persons_come_along(manifest: Manifest, tmp_path: Path) 
     assert slices.persons == ("anna", *manifest.patients[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_brain")
 def test_people_without_a_tumour_have_empty_masks(tmp_path: Path) -> None:
     folder = write_nifti(make_phantom(PhantomSpec(seed=5, slices=3)), tmp_path / "free")
@@ -138,6 +143,7 @@ def test_people_without_a_tumour_have_empty_masks(tmp_path: Path) -> None:
     assert not slices.masks.any()
 
 
+@pytest.mark.slow
 def test_a_volume_comes_into_the_network_frame(tmp_path: Path) -> None:
     """The same head as NIfTI of other pixels: lesion in the same place, neighbours 5 mm away."""
     phantom = make_phantom(PhantomSpec(seed=5, slices=6, slice_spacing_mm=2.5))

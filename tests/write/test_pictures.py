@@ -194,6 +194,7 @@ def test_weird_sizes_and_constant_images_have_a_window(shape):
         Image.open(io.BytesIO(encode_grey(grey, 64))).load()
 
 
+@pytest.mark.slow
 def test_the_box_cuts_air_away_but_never_the_mask():
     analysis = make_analysis(SHAPE)
     values = np.pad(analysis.study.flair.values, ((40, 9), (30, 60), (50, 20)))
@@ -250,6 +251,7 @@ def outline_columns(sheet):
     return np.nonzero(near)[1] / pixels.shape[1]
 
 
+@pytest.mark.slow
 def test_the_sheet_is_a_picture(tmp_path):
     write_overview(make_analysis(), tmp_path / "overview.png")
     with Image.open(tmp_path / "overview.png") as sheet:
@@ -259,6 +261,7 @@ def test_the_sheet_is_a_picture(tmp_path):
         assert 500 < sheet.height < 2600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("orientation", ["axial flipped", "coronal", "axial transposed"])
 def test_the_outline_is_on_the_side_of_the_lesion(orientation):
     # One slice: its left is the sheet's left, and the lesion is the patient's left, shown right.
@@ -277,6 +280,7 @@ def test_the_outline_is_on_the_side_of_the_lesion(orientation):
     assert columns.mean() > 0.52
 
 
+@pytest.mark.slow
 def test_no_outline_where_nothing_was_found():
     assert len(outline_columns(draw_overview(make_analysis((3, 24, 20), lesion=False)))) == 0
 
@@ -302,6 +306,7 @@ def test_what_the_font_lacks_is_an_escape():
     assert drawable("\U0001f9e0\udce9") == r"\U0001f9e0\udce9"
 
 
+@pytest.mark.slow
 def test_names_of_any_kind_do_not_hurt_and_never_look_alike():
     names = ["脑部", "研究", "ünï", "uni", "üni", "a–b", "a-b", "a—b", "???", "", "x" * 5000]
     names += ["\ud800\udcff", "a\nb\x1b[2J\x00", "مرحبا"]

@@ -210,6 +210,7 @@ def test_the_data_holds_every_slice_and_the_outline_of_the_displayed_mask(found)
     assert svg["viewbox"] == f"0 0 {display.columns} {display.rows}"
 
 
+@pytest.mark.slow
 def test_the_picture_shows_the_lesion_where_the_letters_say_left_is():
     page = Page(render_report(make_analysis(geometry="coronal transposed")))
     index = page.data["start"]
@@ -224,6 +225,7 @@ def test_the_picture_shows_the_lesion_where_the_letters_say_left_is():
     assert letters["letter left"] == "R"
 
 
+@pytest.mark.slow
 def test_without_geometry_there_are_pixels_and_no_sides():
     page = Page(render_report(make_analysis(geometry=None)))
     assert "no geometry in the input: pixels only" in page.text
@@ -251,6 +253,7 @@ def make_values(shape):
     return dict.fromkeys(MrSequence, values)
 
 
+@pytest.mark.slow
 def test_no_tumour_and_not_assessed_say_so():
     page = Page(render_report(make_analysis(lesion=False)))
     assert page.one("h1")["text"].strip() == "No tumour found"
@@ -331,6 +334,7 @@ def test_all_that_is_said_stands_in_a_landmark(found):
     assert RESEARCH_USE in page.one("header")["text"]
 
 
+@pytest.mark.slow
 def test_remarks_and_several_findings():
     analysis = make_analysis()
     small = make_finding(

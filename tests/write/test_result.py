@@ -49,6 +49,7 @@ def test_every_kind_of_result_keeps_the_schema(
     jsonschema.validate(_as_written(analysis, tmp_path), load_schema())
 
 
+@pytest.mark.slow
 def test_a_result_of_the_whole_flow_keeps_the_schema(
     stub_model: Model, small_phantom: Phantom, tmp_path: Path
 ) -> None:

@@ -226,6 +226,7 @@ def test_a_record_that_is_no_record_is_not_ours(result: Path, record: str) -> No
         check_out(result, overwrite=True)
 
 
+@pytest.mark.slow
 def test_a_real_result_may_be_replaced(tmp_path: Path) -> None:
     # Two slices of one safe name get numbers; whatever the writers name is known to be ours.
     names = ("a:b", "a*b", "c")

@@ -451,6 +451,7 @@ def test_a_wanted_t1() -> None:
     assert numbers(beside_flair(masked, wanted={T1: "4"})) == {F: 1, T1: 4}
 
 
+@pytest.mark.slow
 def test_a_number_of_several_stacks_is_refused_and_their_parts_are_proposed() -> None:
     with pytest.raises(UnsupportedInputError, match="series 1, echo 2"):
         chosen(two_echoes())

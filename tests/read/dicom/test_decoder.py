@@ -67,6 +67,7 @@ def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
     return started
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("studies", [1, 3])
 def test_a_run_starts_one_child(
     studies: int,
@@ -84,6 +85,7 @@ def test_a_run_starts_one_child(
     assert child.poll() is not None
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_within_a_run_is_replaced(
     children: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +137,7 @@ def test_no_process_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         pixels(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "syntax", [uid.JPEG2000Lossless, uid.JPEGLossless, uid.JPEGLSLossless], ids=name_of
 )
@@ -196,6 +199,7 @@ BREAKS: tuple[Callable[[bytes], bytes], ...] = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("syntax", [*LOSSLESS, *LOSSY], ids=name_of)
 def test_broken_frames(tmp_path: Path, syntax: str, capfd: pytest.CaptureFixture[str]) -> None:
     frame = pack(picture(12), syntax, bits=12, signed=False)
@@ -241,6 +245,7 @@ def test_segments_before_the_scan(
             decoded(tmp_path, frame, syntax)
 
 
+@pytest.mark.slow
 def test_precision_that_would_break_the_decoder(tmp_path: Path) -> None:
     frame = bytearray(pack(picture(8), uid.JPEGLosslessSV1, bits=8, signed=False))
     for precision in (0, 1, 7, 17, 255):

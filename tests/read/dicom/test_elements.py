@@ -40,6 +40,7 @@ from .builders_files import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("syntax", NATIVE)
 @pytest.mark.parametrize("undefined", [False, True])
 def test_what_is_read_is_kept_and_nothing_else(
@@ -287,6 +288,7 @@ def test_more_items_than_memory_allows(
     assert caught.value.where == "series 3, instance 12"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("defined", [True, False])
 @pytest.mark.parametrize("tag", [0x0040A730, 0x52009230, 0x20051402], ids=hex)
 def test_empty_items_cost_nothing(tmp_path: Path, tag: int, defined: bool) -> None:

@@ -105,6 +105,7 @@ def test_a_series_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
     assert whole.parent in studies[0].folders
 
 
+@pytest.mark.slow
 def test_a_dicomdir_that_leads_nowhere_is_one_problem(tmp_path: Path) -> None:
     names = [["A", f"S{number // 100}", f"I{number}"] for number in range(1200)]
     directory = dicomdir(tmp_path / "DICOMDIR", names)

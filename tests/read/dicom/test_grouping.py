@@ -431,6 +431,7 @@ def test_a_missing_slice_is_said_and_costs_nothing() -> None:
     assert series.error is None
 
 
+@pytest.mark.slow
 def test_two_visits_of_one_day_stay_two() -> None:
     """Each with UIDs of its own; and one UID for each series, with numbers that repeat."""
     for by_series in (False, True):
@@ -581,6 +582,7 @@ def test_whole_stacks_of_many_people_are_not_compared(monkeypatch: pytest.Monkey
     assert sum(looked) <= len(instances) + 12
 
 
+@pytest.mark.slow
 def test_thousands_of_single_images_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
     real = grouping.stored

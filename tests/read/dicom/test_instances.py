@@ -70,6 +70,7 @@ def test_header(tmp_path: Path, syntax: str) -> None:
         assert path.read_bytes().rindex(tag) == got.pixels.start - length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.DeflatedExplicitVRLittleEndian])
 def test_pixels_are_not_kept(tmp_path: Path, syntax: str) -> None:
     """Memory of a header does not grow with its image, deflated or not."""
@@ -150,6 +151,7 @@ def test_never_opens_what_is_no_file(tmp_path: Path) -> None:
             read(path)
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_real_headers(data: Path) -> None:
     pool = Pool()

@@ -352,6 +352,7 @@ def test_two_patients_under_one_uid_are_two_studies(head: Phantom, tmp_path: Pat
     assert set(read(Request(first)).sequences) == set(MrSequence)
 
 
+@pytest.mark.slow
 def test_without_uids_studies_and_series_still_have_names_of_their_own(
     head: Phantom, small: Phantom, tmp_path: Path
 ) -> None:

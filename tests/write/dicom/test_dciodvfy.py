@@ -82,6 +82,7 @@ def dciodvfy_errors(dciodvfy: str, path: Path) -> list[str]:
     return [line for line in lines if line.startswith("Error")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_no_errors_in_any_object(name: str, dciodvfy: str, tmp_path: Path) -> None:
     changes, lesion = CASES[name]
@@ -96,6 +97,7 @@ def test_no_errors_in_any_object(name: str, dciodvfy: str, tmp_path: Path) -> No
         assert dciodvfy_errors(dciodvfy, path) == [], path.name
 
 
+@pytest.mark.slow
 def test_no_errors_in_many_findings_and_it_does_find_errors(dciodvfy: str, tmp_path: Path) -> None:
     """What it says nothing about would be no proof."""
     analysis = make_analysis(make_source(), blobs(count=4))

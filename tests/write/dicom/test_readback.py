@@ -269,6 +269,7 @@ def test_saving_again_is_no_corruption(file: str, written: Path, tmp_path: Path)
     CHECKS[file](path, _analysis(), origin_of(_analysis()))
 
 
+@pytest.mark.slow
 def test_frames_of_an_enhanced_source_and_slices_of_an_empty_segmentation(tmp_path: Path) -> None:
     found = make_analysis(make_source(enhanced=1))
     empty = make_analysis(make_source(), np.zeros(SHAPE, dtype=bool))

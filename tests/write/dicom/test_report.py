@@ -154,6 +154,7 @@ def test_values_are_those_of_the_findings(tmp_path: Path) -> None:
         assert {value.MeasurementUnitsCodeSequence[0].CodeValue for value in measured} == {unit}
 
 
+@pytest.mark.slow
 def test_what_is_not_known_is_left_out_and_any_size_is_written(tmp_path: Path) -> None:
     """Off axial there are no diameters; without geometry there is nothing but the certainty."""
     report = _written(make_analysis(make_source(orientation=SAGITTAL)), tmp_path)
@@ -169,6 +170,7 @@ def test_what_is_not_known_is_left_out_and_any_size_is_written(tmp_path: Path) -
     assert float(volume.MeasuredValueSequence[0].NumericValue) == pytest.approx(1234567.123457)
 
 
+@pytest.mark.slow
 def test_what_it_is_and_refers_to(tmp_path: Path) -> None:
     """Its comments are in the snapshot; that it names the SEG's segments is checked on writing."""
     analysis = make_analysis(make_source(), blobs(count=3))
@@ -207,6 +209,7 @@ def test_found_by_a_model_that_outlines_nothing(tmp_path: Path) -> None:
     assert len(_named(report, "Measurement Group")) == 1
 
 
+@pytest.mark.slow
 def test_a_report_for_itself_refers_to_slices(tmp_path: Path) -> None:
     """Asked for without a segmentation, it leads nobody to an object that was never written."""
     analysis = make_analysis(make_source(enhanced=1))

@@ -182,6 +182,7 @@ def _code(sequence: Any) -> str:
     return str(one.CodeValue)
 
 
+@pytest.mark.slow
 def test_more_findings_than_a_byte_counts(tmp_path: Path) -> None:
     mask = np.zeros((1, 34, 32), dtype=bool)
     mask[0, ::2, ::2] = True

@@ -113,6 +113,7 @@ VALUES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keyword", "value", "ours", "flagged"), VALUES)
 def test_a_value_is_copied_or_empty_never_altered(
     keyword: str, value: Any, ours: str | None, flagged: bool, tmp_path: Path

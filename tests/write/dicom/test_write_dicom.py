@@ -30,6 +30,7 @@ from tests.write.dicom.builders import (
 from tests.write.dicom.test_dciodvfy import dciodvfy_errors
 
 
+@pytest.mark.slow
 def test_each_object_is_written_as_asked_and_names_its_writer(tmp_path: Path) -> None:
     made = make_source(enhanced=2)
     before = [header.to_json() for header in made.source.headers]
@@ -205,6 +206,7 @@ def test_another_kind_of_study_is_an_error(tmp_path: Path) -> None:
         write_dicom(as_nifti(make_analysis(make_source())), tmp_path, probability=False)
 
 
+@pytest.mark.slow
 def test_two_runs_agree_but_for_the_time(tmp_path: Path) -> None:
     trees = []
     for name in ("a", "b"):
