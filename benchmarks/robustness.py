@@ -28,7 +28,7 @@ from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.data.split import read_split
 from gliosight.data.studies import LabelledStudy, read_labelled
 from gliosight.errors import GliosightError, UsageError, printable
-from gliosight.evaluate.localization import volume_dice
+from gliosight.evaluate.mask_metrics import volume_dice
 from gliosight.evaluate.rule_fit import read_rule
 from gliosight.evaluate.sources import refuse_seen
 from gliosight.head import find_head

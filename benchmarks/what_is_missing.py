@@ -22,7 +22,7 @@ from gliosight.card import DecisionRule
 from gliosight.data.manifest import Manifest, read_manifest
 from gliosight.decide import CONNECTED_26, Scale, decide_at
 from gliosight.errors import GliosightError
-from gliosight.evaluate.localization import volume_dice
+from gliosight.evaluate.mask_metrics import volume_dice
 from gliosight.evaluate.predictions import KeptMaps, read_maps, truth_of
 from gliosight.evaluate.rule_fit import read_rule
 

@@ -1,7 +1,8 @@
 """Maps to mask, probabilities and status (stage: decide).
 
 The network has two outputs: a tumour probability of each pixel, and one of each slice, from its slice
-classifier. The model's `DecisionRule` combines them.
+classifier. The model's `DecisionRule` combines them. Its numbers, the thresholds among them, stand in the
+model's card: ``decision`` in ``models/joint-4.json``.
 
 The slice
     Its *pixel evidence* is the mean probability of its most probable ``evidence_mm2`` of pixels. Its own
@@ -27,7 +28,6 @@ training data. These sizes only enter the score; they are never reported.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from scipy import ndimage
 
 from gliosight.analysis import Decision, Status, distinguish
 from gliosight.card import DecisionRule, InputRecipe
+from gliosight.flags import flag
 from gliosight.maps import Maps, sigmoid
 from gliosight.study import Flag, Geometry
 
@@ -289,24 +290,21 @@ def _disagreements(
     unsure = marked & (head <= 1 - SURE)
     bound = f"(threshold {rule.slice_threshold:.2f})"
     its, them = ("its", "it") if likely.sum() == 1 else ("their", "them")
-    rows: tuple[tuple[str, Literal["info", "warning"], NDArray[np.bool_], str], ...] = (
+    rows: tuple[tuple[str, NDArray[np.bool_], str], ...] = (
         (
             "SLICES_WITHOUT_TUMOUR",
-            "warning",
             likely & (not found),
             f"{{}} on {its} own would count as tumour, but no lesion is large and sure enough for the "
             f"study: look at {them}.",
         ),
         (
             "SLICE_CLASSIFIER_WITHOUT_MASK",
-            "warning",
             unmarked,
             "The slice classifier is sure of tumour in {}, but nothing is marked there: the outline may be "
             "incomplete.",
         ),
         (
             "MASK_WITHOUT_SLICE_CLASSIFIER",
-            "warning",
             unsure,
             "The mask marks {}, but the slice classifier is sure that there is no tumour: the outline may "
             "reach too far.",
@@ -314,22 +312,20 @@ def _disagreements(
         # Only what the flags of the sure ones, or that of the whole study, do not tell already.
         (
             "PROBABILITY_WITHOUT_MASK",
-            "info",
             likely & ~marked & ~unmarked & found,
             f"By probability {{}} would count as tumour {bound}, but nothing is marked there.",
         ),
         (
             "MASK_WITHOUT_PROBABILITY",
-            "info",
             marked & ~likely & ~unsure,
             f"The mask marks {{}}, but by probability that would not count as tumour {bound}.",
         ),
     )
     flags = []
-    for code, severity, marks, sentence in rows:
+    for code, marks, sentence in rows:
         if marks.any():
             message = sentence.format(name_slices(marks))
-            flags.append(Flag(code, severity, message[0].upper() + message[1:]))
+            flags.append(flag(code, message[0].upper() + message[1:]))
     near, far = logit(np.array([score, rule.study_threshold], dtype=np.float32))
     if abs(near - far) < BORDERLINE:
         short, threshold = distinguish(score, rule.study_threshold)
@@ -337,7 +333,7 @@ def _disagreements(
             f"The score of {short} is close to the threshold of {threshold}: "
             "the verdict could as well be the other."
         )
-        flags.append(Flag("BORDERLINE", "warning", message))
+        flags.append(flag("BORDERLINE", message))
     return tuple(flags)
 
 

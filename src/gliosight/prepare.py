@@ -22,6 +22,7 @@ from scipy.sparse import csr_array
 
 from gliosight.card import InputRecipe
 from gliosight.errors import LimitExceededError
+from gliosight.flags import flag
 from gliosight.head import find_head, head_box
 from gliosight.maps import NetworkInput, SamplingPlan, resample, turned
 from gliosight.normalisation import measure_intensity, unit_range
@@ -156,7 +157,7 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
             f"By its header the head is {frame.head_mm:.0f} mm long, more than a head can be: the spacing is "
             "wrong. It is not used; all sizes are in pixels."
         )
-        flags.append(Flag("HEAD_TOO_LARGE", "warning", text))
+        flags.append(flag("HEAD_TOO_LARGE", text))
     for channel in (1, 0, 2):  # FLAIR first: the others fall back on it
         name = CHANNELS[channel]
         scale = None
@@ -167,13 +168,12 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
             text = (
                 "The FLAIR images show nothing that could be a head: no contrast, or noise alone."
             )
-            flag = Flag("NO_CONTRAST", "warning", text)
             empty = np.empty((0, len(CHANNELS), *size), dtype=np.float32)
-            return NetworkInput(empty, below, above, weight, plan, (), (flag,))
+            return NetworkInput(empty, below, above, weight, plan, (), (flag("NO_CONTRAST", text),))
         if scale is None:
             if name in study.sequences:
                 text = f"{name.value} shows no contrast and was left out."
-                flags.append(Flag(f"{name.name}_NO_CONTRAST", "warning", text))
+                flags.append(flag(f"{name.name}_NO_CONTRAST", text))
             images[:, channel] = images[:, 1]
             continue
         channels.append(name.value)

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 
 from gliosight.data.manifest import Manifest, SliceRow, write_manifest
-from gliosight.evaluate.localization import PatientScore, SliceTable, score_patient
+from gliosight.evaluate.mask_metrics import PatientScore, SliceTable, score_patient
 from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, pack, rows_digest
 from gliosight.evaluate.sources import Source, source_of_predictions
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gliosight.evaluate.localization import overlap_of, surfaces_of
+from gliosight.evaluate.mask_metrics import overlap_of, surfaces_of
 from tests.evaluate.builders import SIZE, score_masks, square
 
 pytestmark = [

@@ -17,7 +17,7 @@ from gliosight.evaluate.baselines import (
     look_at,
 )
 from gliosight.evaluate.evaluation import Request, parts_of
-from gliosight.evaluate.localization import SliceTable
+from gliosight.evaluate.mask_metrics import SliceTable
 from tests.conftest import make_study
 from tests.evaluate.builders import score_masks, source_of, square, write_data
 

@@ -23,7 +23,7 @@ from gliosight.evaluate.compare import (
     side_of_part,
 )
 from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
-from gliosight.evaluate.localization import SliceTable
+from gliosight.evaluate.mask_metrics import SliceTable
 from gliosight.evaluate.page import render_page
 from gliosight.evaluate.record import load_schema, record_of, write_evaluation
 from gliosight.evaluate.sources import Source, source_of_model

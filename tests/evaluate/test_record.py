@@ -15,7 +15,7 @@ from gliosight.data.manifest import Manifest
 from gliosight.errors import CannotWriteError
 from gliosight.evaluate.evaluation import Evaluation, Request, evaluate
 from gliosight.evaluate.figures import NAMES
-from gliosight.evaluate.localization import COLUMNS
+from gliosight.evaluate.mask_metrics import COLUMNS
 from gliosight.evaluate.record import check_out, load_schema, record_of, write_evaluation
 from tests.evaluate.builders import in_collections, six_patients, source_of, square, write_data
 

@@ -14,7 +14,7 @@ from scipy import ndimage
 from gliosight.card import InputRecipe
 from gliosight.decide import decide, logit, weighing_scale
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
-from gliosight.evaluate.localization import volume_dice
+from gliosight.evaluate.mask_metrics import volume_dice
 from gliosight.evaluate.predictions import KeptMaps
 from gliosight.evaluate.rule_fit import (
     CONTEXT,

@@ -13,7 +13,7 @@ from gliosight.errors import DamagedInputError, ModelError  # noqa: E402
 from gliosight.infer.model import DEFAULT_MODEL, SHIPPED, Model  # noqa: E402
 from gliosight.train import networks  # noqa: E402
 from gliosight.train.networks import load_weights, start_network  # noqa: E402
-from gliosight.train.networks.efficientnet_lite import DepthwiseConv2d  # noqa: E402
+from gliosight.train.networks.encoder import DepthwiseConv2d  # noqa: E402
 from gliosight.train.networks.joint import JointNetwork  # noqa: E402
 from gliosight.train.networks.resnet import Detector, ResNet50  # noqa: E402
 from gliosight.train.networks.resunet import ResUNet, standardise_slices  # noqa: E402

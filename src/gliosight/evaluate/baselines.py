@@ -19,7 +19,7 @@ from gliosight.data.split import SLICE
 from gliosight.data.studies import LabelledStudy
 from gliosight.decide import CONNECTED_26
 from gliosight.evaluate.figures import Array
-from gliosight.evaluate.localization import SliceTable, overlap_of
+from gliosight.evaluate.mask_metrics import SliceTable, overlap_of
 from gliosight.evaluate.predictions import Shape, pack, unpack
 from gliosight.head import find_head
 

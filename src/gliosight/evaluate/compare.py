@@ -23,7 +23,7 @@ from gliosight.data.split import SLICE, TEST, Split
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 from gliosight.evaluate.evaluation import Evaluation, Request, evaluate, silent
 from gliosight.evaluate.figures import DRAWS, Figures, difference, draw
-from gliosight.evaluate.localization import SliceTable, overlaps_of
+from gliosight.evaluate.mask_metrics import SliceTable, overlaps_of
 from gliosight.evaluate.predictions import Predictions
 from gliosight.evaluate.record import OF_SLICE, RECORD, SLICES, figures_record
 from gliosight.evaluate.scoring import PartScores, short_figures

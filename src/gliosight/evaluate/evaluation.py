@@ -20,7 +20,7 @@ from gliosight.data.studies import read_labelled
 from gliosight.errors import NothingReadableError, UsageError
 from gliosight.evaluate.baselines import BaselinePatient, Fold, Part, Rows, baseline_tables, look_at
 from gliosight.evaluate.figures import DRAWS, Figures
-from gliosight.evaluate.localization import PatientScore, score_patient
+from gliosight.evaluate.mask_metrics import PatientScore, score_patient
 from gliosight.evaluate.predictions import ModelNote, Prediction, Predictions, patient_hash
 from gliosight.evaluate.scoring import PartScores, score_part
 from gliosight.evaluate.sources import Source

@@ -30,7 +30,6 @@ from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE
 from gliosight.data.manifest import Manifest
 from gliosight.data.studies import read_labelled
 from gliosight.errors import printable
-from gliosight.evaluate.detection import AREAS
 from gliosight.evaluate.evaluation import Evaluation
 from gliosight.evaluate.figures import (
     BASELINES,
@@ -44,9 +43,10 @@ from gliosight.evaluate.figures import (
     shown_in_groups,
     value_of,
 )
-from gliosight.evaluate.localization import PatientScore, volume_dice
+from gliosight.evaluate.mask_metrics import PatientScore, volume_dice
 from gliosight.evaluate.predictions import Predictions
 from gliosight.evaluate.scoring import PartScores, published_on
+from gliosight.evaluate.slice_metrics import AREAS
 from gliosight.write.pages import environment, template_text
 from gliosight.write.pictures import (
     Display,

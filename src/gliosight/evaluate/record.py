@@ -23,7 +23,7 @@ from gliosight.analysis import MASK_MEANING, RESEARCH_USE
 from gliosight.errors import CannotWriteError, printable
 from gliosight.evaluate.evaluation import Evaluation
 from gliosight.evaluate.figures import Figures
-from gliosight.evaluate.localization import COLUMNS
+from gliosight.evaluate.mask_metrics import COLUMNS
 from gliosight.evaluate.scoring import PartScores, Scores, published_on
 from gliosight.files import recover, whole_folder
 from gliosight.write.result import rounded, write_table

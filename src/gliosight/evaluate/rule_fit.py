@@ -23,7 +23,7 @@ from gliosight.card import DecisionRule, parse_card, read_card
 from gliosight.decide import CONNECTED_26, Scale, beside, by_itself, evidence_logits, logit
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 from gliosight.evaluate.figures import Array
-from gliosight.evaluate.localization import overlap_of
+from gliosight.evaluate.mask_metrics import overlap_of
 from gliosight.evaluate.predictions import KeptMaps
 from gliosight.infer.model import find_card, shipped_models
 from gliosight.maps import sigmoid

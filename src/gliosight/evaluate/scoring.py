@@ -14,7 +14,15 @@ from functools import partial
 import numpy as np
 
 from gliosight.evaluate.baselines import Part
-from gliosight.evaluate.detection import (
+from gliosight.evaluate.figures import DRAWS, Bootstrap, Figure, Figures, draw
+from gliosight.evaluate.mask_metrics import (
+    PatientScore,
+    SliceTable,
+    false_alarm_figures,
+    localization_figures,
+    overlap_figures,
+)
+from gliosight.evaluate.slice_metrics import (
     AreaRow,
     Curve,
     areas_of,
@@ -25,14 +33,6 @@ from gliosight.evaluate.detection import (
     report_of,
     slice_figures,
     slices_of,
-)
-from gliosight.evaluate.figures import DRAWS, Bootstrap, Figure, Figures, draw
-from gliosight.evaluate.localization import (
-    PatientScore,
-    SliceTable,
-    false_alarm_figures,
-    localization_figures,
-    overlap_figures,
 )
 from gliosight.study import MrSequence
 

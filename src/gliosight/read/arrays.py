@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
+from gliosight.flags import flag
 from gliosight.read.checks import as_float32, from_doubles, keep_real, make_finite, refuse_mask
-from gliosight.read.flags import flag
 from gliosight.read.grid import (
     ShearedAffineError,
     UnusableAffineError,

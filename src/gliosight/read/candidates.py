@@ -26,6 +26,7 @@ from gliosight.errors import (
     UsageError,
 )
 from gliosight.files import folded, numbered
+from gliosight.flags import flag
 from gliosight.read.checks import is_constant
 from gliosight.read.detect import (
     LOOKED_FOR,
@@ -37,7 +38,6 @@ from gliosight.read.detect import (
     named_file,
     relative,
 )
-from gliosight.read.flags import flag
 from gliosight.read.folders import (
     FileGroup,
     Folder,

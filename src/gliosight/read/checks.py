@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError
-from gliosight.read.flags import flag
+from gliosight.flags import flag
 from gliosight.study import Flag, MrSequence
 
 OTHERS = (MrSequence.T1, MrSequence.T1C)

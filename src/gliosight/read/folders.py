@@ -21,6 +21,7 @@ from gliosight.errors import (
     GliosightError,
     NothingReadableError,
 )
+from gliosight.flags import flag
 from gliosight.read.detect import (
     ARCHIVES,
     LOOKED_FOR,
@@ -34,7 +35,6 @@ from gliosight.read.detect import (
     relative,
     suffix_of,
 )
-from gliosight.read.flags import flag
 from gliosight.read.limits import Budget, cannot_read
 from gliosight.read.naming import (
     group_by_flair,

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gliosight.flags import flag
 from gliosight.read.checks import as_float32
-from gliosight.read.flags import flag
 from gliosight.study import Flag, Geometry
 
 # Distances between pixels or slices that an MR scanner of heads can have, and the largest extent along any

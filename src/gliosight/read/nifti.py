@@ -28,11 +28,11 @@ from gliosight.errors import (
     UnsupportedInputError,
     printable,
 )
+from gliosight.flags import flag
 from gliosight.read import grid, naming
 from gliosight.read.arrays import doubts_of_axes, numbers_of, slices_lie_elsewhere
 from gliosight.read.checks import OTHERS, keep_real, make_finite, refuse_mask
 from gliosight.read.detect import InputFile
-from gliosight.read.flags import flag
 from gliosight.read.limits import RAISE_IN_PYTHON, Budget, Limits
 from gliosight.read.nifti_file import (
     LABEL_INTENT,

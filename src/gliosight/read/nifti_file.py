@@ -32,10 +32,10 @@ from gliosight.errors import (
     UsageError,
     within,
 )
+from gliosight.flags import flag
 from gliosight.read import grid
 from gliosight.read.checks import as_float32, from_doubles
 from gliosight.read.detect import HEAD_BYTES, NIFTI1_SIZE, NIFTI2_SIZE, pixels_beside
-from gliosight.read.flags import flag
 from gliosight.read.gzipped import MAGIC as GZIP
 from gliosight.read.gzipped import DamagedGzipError, GzipStream
 from gliosight.read.limits import Budget, cannot_read, open_regular

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from gliosight.errors import GliosightError, printable
+from gliosight.flags import flag
 from gliosight.read import naming
 from gliosight.read.dicom.words import contrast_hint, named_sequence
-from gliosight.read.flags import flag
 from gliosight.read.limits import open_regular, size_in_words
 from gliosight.study import Flag, MrSequence
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError
+from gliosight.flags import flag
 from gliosight.read.checks import (
     check_one_head,
     keep_real,
@@ -25,7 +26,6 @@ from gliosight.read.checks import (
     refuse_other_colours,
 )
 from gliosight.read.detect import InputFile, Kind
-from gliosight.read.flags import flag
 from gliosight.read.folders import left_out_flag, slice_places
 from gliosight.read.limits import Budget, read_file
 from gliosight.read.naming import natural_key, sequence_of, slice_number, stem

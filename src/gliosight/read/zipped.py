@@ -26,8 +26,8 @@ from gliosight.errors import (
     printable,
 )
 from gliosight.files import remove_abandoned_temporaries, safe_name, temporary_folder
+from gliosight.flags import flag
 from gliosight.read.detect import HEAD_BYTES, Kind, is_zip, recognise
-from gliosight.read.flags import flag
 from gliosight.read.gzipped import MAGIC as GZIP
 from gliosight.read.limits import Budget, Limits, open_regular, reason, size_in_words, too_large
 from gliosight.study import Flag

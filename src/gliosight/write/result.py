@@ -38,6 +38,7 @@ from gliosight.errors import (
     UnsupportedInputError,
     printable,
 )
+from gliosight.flags import flag
 from gliosight.maps import Maps
 from gliosight.study import Flag, Study
 from gliosight.write.staging import LARGEST_RECORD, RESULT_FILE
@@ -85,7 +86,7 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         "volume_ml": analysis.volume_ml if assessed else None,
         "volume_px": analysis.volume_px if assessed else None,
         "mask_meaning": MASK_MEANING,
-        "flags": [asdict(flag) for flag in analysis.flags],
+        "flags": [asdict(raised) for raised in analysis.flags],
         "source": {
             "kind": study.kind,
             "path": study.source.path,
@@ -183,7 +184,7 @@ def restore(
     with _written_by_us():
         detection, made_by = result["detection"], result["provenance"]
         status, score = Status(result["status"]), detection["score"]
-        flags = tuple(Flag(**flag) for flag in result["flags"])
+        flags = tuple(Flag(**record) for record in result["flags"])
         records = {record["tracking_uid"]: record for record in result["findings"]}
         # These UIDs are made from the mask's voxels.
         if [finding.tracking_uid for finding in findings] == list(records):
@@ -200,7 +201,7 @@ def restore(
         elif corrected:
             status = Status.FOUND if findings else Status.NOT_FOUND
             message = "The mask was changed after the analysis; its probabilities are not known."
-            flags = (*flags, Flag("MASK_CORRECTED", "warning", message))
+            flags = (*flags, flag("MASK_CORRECTED", message))
         else:
             raise _damaged("the mask is not the one that the result describes", "mask")
         unknown = np.full(study.shape[0], np.nan, np.float32)

@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliosight.errors import GliosightError, UnsupportedInputError, UsageError
+from gliosight.flags import flag
 from gliosight.head import find_head
 from gliosight.read.checks import few_values, is_labels, make_finite, refuse_mask
 from gliosight.read.dicom.acquisition import is_dated
@@ -45,7 +46,6 @@ from gliosight.read.dicom.decoder import DecoderProcess
 from gliosight.read.dicom.pixels import read_pixels
 from gliosight.read.dicom.rules import CONFIDENCES
 from gliosight.read.dicom.series import Series, as_named
-from gliosight.read.flags import flag
 from gliosight.read.grid import LEAST_COVERED
 from gliosight.read.limits import Budget
 from gliosight.study import Flag, Geometry, MrSequence

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gliosight.flags import flag
 from gliosight.read.dicom.acquisition import Frame, frame_count
 from gliosight.read.dicom.elements import number, stored
-from gliosight.read.flags import flag
 from gliosight.read.grid import UnusableAffineError, check_extent
 from gliosight.study import EVEN_WITHIN, Flag, Geometry
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gliosight.errors import GliosightError, UnsupportedInputError, printable
+from gliosight.flags import flag
 from gliosight.read.dicom.acquisition import (
     Frame,
     across_midnight,
@@ -28,7 +29,6 @@ from gliosight.read.dicom.order import gaps_of, geometry_of, in_order, is_placed
 from gliosight.read.dicom.pixels import unreadable_value
 from gliosight.read.dicom.rules import Identified, identify
 from gliosight.read.dicom.split import Part, by_key, image_kind, split, why_no_stack
-from gliosight.read.flags import flag
 from gliosight.study import Flag, Geometry
 
 # Characters of a description that are kept.

@@ -23,6 +23,7 @@ from gliosight.errors import (
     NothingReadableError,
     UnsupportedInputError,
 )
+from gliosight.flags import flag
 from gliosight.read.checks import OTHERS, keep_real
 from gliosight.read.detect import InputFile, relative
 from gliosight.read.dicom.choose import choose_images, confirm_order, same_grid
@@ -31,7 +32,6 @@ from gliosight.read.dicom.files import discover, read_dicomdir, summed_up, witho
 from gliosight.read.dicom.grouping import StudyKey
 from gliosight.read.dicom.instances import Instance, is_dicomdir
 from gliosight.read.dicom.series import Series, series_of
-from gliosight.read.flags import flag
 from gliosight.read.grid import LEAST_COVERED, pixels_of, resample
 from gliosight.read.limits import Budget
 from gliosight.study import DicomSource, Flag, MrSequence, Source, Study, TakenSeries, Volume

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gliosight.train.networks.efficientnet_lite import FEATURE_WIDTHS, EfficientNetLite0
+from gliosight.train.networks.encoder import FEATURE_WIDTHS, EfficientNetLite0
 
 DECODER_WIDTHS = (128, 64, 48, 32)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from gliosight.analysis import Analysis, Status
 from gliosight.errors import InternalError, UnsupportedInputError, printable
+from gliosight.flags import flag
 from gliosight.study import Flag
 from gliosight.write.dicom.report import write_report
 from gliosight.write.dicom.segmentation import write_probability, write_segmentation
@@ -86,11 +87,11 @@ def write_dicom(
             files[name] = content
             continue
         message = f"No DICOM {title} was written: {reason}."
-        flags.append(Flag(f"{kind}_NOT_WRITTEN", "warning", message))
+        flags.append(flag(f"{kind}_NOT_WRITTEN", message))
     if origin is not None and origin.left_empty and files:
         message = (
             "Values that DICOM does not allow were left empty in our objects: "
             f"{', '.join(origin.left_empty)}."
         )
-        flags.append(Flag("IDENTITY_INCOMPLETE", "info", message))
+        flags.append(flag("IDENTITY_INCOMPLETE", message))
     return files, tuple(flags), tuple(errors)

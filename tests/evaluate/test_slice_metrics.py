@@ -16,7 +16,9 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from gliosight.evaluate.detection import (
+from gliosight.evaluate.figures import Bootstrap, Figure, draw
+from gliosight.evaluate.mask_metrics import PatientScore, SliceTable, auc_of
+from gliosight.evaluate.slice_metrics import (
     Slices,
     areas_of,
     bins_of,
@@ -29,8 +31,6 @@ from gliosight.evaluate.detection import (
     slice_figures,
     slices_of,
 )
-from gliosight.evaluate.figures import Bootstrap, Figure, draw
-from gliosight.evaluate.localization import PatientScore, SliceTable, auc_of
 from tests.counting import little_memory, steps
 from tests.evaluate.builders import score_masks, square
 

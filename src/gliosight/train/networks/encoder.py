@@ -1,4 +1,4 @@
-"""EfficientNet-lite0 as an encoder, a published network of its own (training bench; torch).
+"""The encoder of the joint network: EfficientNet-lite0, a published network (training bench; torch).
 
 In: a batch of images ``(batch, channels, rows, columns)`` whose sides are multiples of 32.
 Out: five feature maps, at strides 2, 4, 8, 16 and 32.

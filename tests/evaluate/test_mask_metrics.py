@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-from gliosight.evaluate.localization import lesions_of, overlap_of, slice_dice, surfaces_of
+from gliosight.evaluate.mask_metrics import lesions_of, overlap_of, slice_dice, surfaces_of
 from tests.evaluate.builders import SIZE, score_masks, square
 
 TRUTH = square(5, (1, 2, 3))  # 6 x 6 in three slices: 108 pixels

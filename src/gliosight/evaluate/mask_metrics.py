@@ -1,4 +1,4 @@
-"""Localization: a patient's masks in counts, overlaps, surfaces and lesions, and their figures (evaluate).
+"""Figures of a patient's masks: Dice and other overlaps, surfaces, lesions, volumes (evaluate).
 
 Everything is over the scored slices: those of the scored part of the split. Figures of overlap and surfaces
 belong to a patient with a true lesion; a missed one counts 0, and its Hausdorff distance is the diagonal of

@@ -1,4 +1,4 @@
-"""Detection by slice and by patient: ranking, thresholds, calibration (evaluate).
+"""Figures of slices and patients called tumour: ranking, thresholds, calibration (evaluate).
 
 A slice shows tumour if any pixel of its true mask is set. AUC, average precision and the curves are
 scikit-learn's by definition, equal scores counting as one step; they are computed here since scikit-learn
@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import classification_report
 
 from gliosight.evaluate.figures import Array, Bootstrap, Figure, divide, exact
-from gliosight.evaluate.localization import PatientScore, SliceTable, auc_of
+from gliosight.evaluate.mask_metrics import PatientScore, SliceTable, auc_of
 
 SPECIFICITIES = (0.90, 0.95, 0.99)
 # Draws computed at a time: so many rows of a few thousand slices stay in the processor's cache.
