@@ -55,29 +55,37 @@ def _loss(network: torch.nn.Module, kind: str, share: slice) -> torch.Tensor:
     return focal_tversky_loss(sum_across(tversky_sums(output, masks)))
 
 
-def _share(rank: int, kind: str, port: int, folder: str) -> None:
+def _share(rank: int, port: int, folder: str) -> None:
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
     )
-    network = _network(kind)
-    share_batch_norms(network)
-    shared = DistributedDataParallel(network)  # kept: its reducer works in the backward pass
-    _loss(shared, kind, slice(rank, None, 2)).backward()
-    if rank == 0:
-        slopes = {name: weight.grad for name, weight in network.named_parameters()}
-        torch.save((slopes, network.state_dict()), Path(folder) / "shared.pt")
+    for kind in RECIPES:
+        network = _network(kind)
+        share_batch_norms(network)
+        shared = DistributedDataParallel(network)  # kept: its reducer works in the backward pass
+        _loss(shared, kind, slice(rank, None, 2)).backward()
+        if rank == 0:
+            slopes = {name: weight.grad for name, weight in network.named_parameters()}
+            torch.save((slopes, network.state_dict()), Path(folder) / f"{kind}.pt")
     distributed.destroy_process_group()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", sorted(RECIPES))
-def test_slopes_and_averages_are_those_of_the_whole_batch(kind: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Slopes and averages of two processes."""
+    folder = tmp_path_factory.mktemp("shared")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(_share, args=(kind, port, str(tmp_path)), nprocs=2)
-    shared, state = torch.load(tmp_path / "shared.pt", weights_only=True)
+    multiprocessing.spawn(_share, args=(port, str(folder)), nprocs=2)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", RECIPES)
+def test_slopes_and_averages_are_those_of_the_whole_batch(kind: str, shared: Path) -> None:
+    slopes, state = torch.load(shared / f"{kind}.pt", weights_only=True)
     network = _network(kind)
     _loss(network, kind, slice(None)).backward()
     compared = 0
@@ -86,10 +94,10 @@ def test_slopes_and_averages_are_those_of_the_whole_batch(kind: str, tmp_path: P
         largest = float(weight.grad.abs().max())
         if largest > NOTHING:
             compared += 1
-            difference = float((weight.grad - shared[name]).abs().max())
+            difference = float((weight.grad - slopes[name]).abs().max())
             assert difference < TOLERANCE * largest, name
         else:
-            assert float(shared[name].abs().max()) < NOTHING, name
+            assert float(slopes[name].abs().max()) < NOTHING, name
     assert compared > 20
     for name, value in network.state_dict().items():
         torch.testing.assert_close(state[name], value, rtol=1e-10, atol=1e-10)

@@ -374,15 +374,15 @@ def test_killed_or_interrupted_it_goes_on_to_the_same_weights(
         printed, errors = process.communicate(timeout=120)
     ending = 130 if how is signal.SIGINT else -signal.SIGKILL
     assert process.returncode == ending, (printed, errors)
+    assert not (out / "weights.safetensors").exists()
     if how is signal.SIGINT:
         assert "--resume" in printed
         assert "Traceback" not in errors
-    assert not (out / "weights.safetensors").exists()
-    refused = _run(command, out)
-    assert refused.returncode == 2
-    assert "--resume" in refused.stderr
-    other = _run([*command, "--resume", "--set", "seed=2"], out)
-    assert (other.returncode, "another recipe: seed 1, not 2" in other.stderr) == (2, True)
+        refused = _run(command, out)
+        assert refused.returncode == 2
+        assert "--resume" in refused.stderr
+        other = _run([*command, "--resume", "--set", "seed=2"], out)
+        assert (other.returncode, "another recipe: seed 1, not 2" in other.stderr) == (2, True)
     # Only what the run cannot know is given again: it keeps its settings.
     plain = [*command[: command.index("--set")], "--threads", "1"]
     resumed = _run([*plain, "--resume"], out)

@@ -220,9 +220,14 @@ def _export_network(run: _Run, path: Path, weights: Path) -> dict[str, str]:
     if program is None:
         raise RuntimeError("torch wrote no ONNX program")
     model = program.model_proto
-    _compare(exported, model, channels, sides, EXACT, path)
+    generator = torch.Generator().manual_seed(0)
+    inputs = [
+        torch.rand((count, channels, *(sides or own)), generator=generator)
+        for count, own in ((1, (192, 160)), (3, (64, 224)))
+    ]
+    _compare(exported, model, inputs, EXACT, path)
     _store_half(model)
-    _compare(exported, model, channels, sides, ROUNDED, path)
+    _compare(exported, model, inputs, ROUNDED, path)
     onnx.save(model, path)
     halves = {
         key: value.half() if value.ndim > 1 and value.is_floating_point() else value
@@ -273,27 +278,19 @@ def _store_half(model: onnx.ModelProto) -> None:
 
 
 def _compare(
-    network: nn.Module,
-    model: onnx.ModelProto,
-    channels: int,
-    sides: tuple[int, int] | None,
-    tolerance: float,
-    path: Path,
+    network: nn.Module, model: onnx.ModelProto, inputs: list[Tensor], tolerance: float, path: Path
 ) -> None:
     """Refuse a model whose logits differ from torch's, as a part of the largest one."""
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    generator = torch.Generator().manual_seed(0)
     differences = []
-    for count, own in ((1, (192, 160)), (3, (64, 224))):
-        images = torch.rand((count, channels, *(sides or own)), generator=generator)
+    for images in inputs:
         with torch.no_grad():
             output = network(images)
         expected = output if isinstance(output, tuple) else (output,)
-        for logits, wanted in zip(
-            session.run(None, {"images": images.numpy()}), expected, strict=True
-        ):
+        outputs = session.run(None, {"images": images.numpy()})
+        for logits, wanted in zip(outputs, expected, strict=True):
             scale = max(1.0, float(wanted.abs().max()))
             differences.append(float(np.abs(logits - wanted.numpy()).max()) / scale)
     difference = float(np.max(differences))  # which a NaN among them survives
