@@ -163,6 +163,7 @@ def test_errors_have_codes_and_one_line() -> None:
         "UnsupportedInputError": 5,
         "LimitExceededError": 6,
         "CannotWriteError": 7,
+        "InUseError": 7,
         "ModelError": 8,
         "PeerError": 9,
         "InternalError": 70,

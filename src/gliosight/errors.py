@@ -9,6 +9,7 @@
     ├── UnsupportedInputError 5     understood, but not something this tool can work on
     ├── LimitExceededError    6     larger than a limit allows; nothing was allocated
     ├── CannotWriteError      7     the output cannot be written, or is in the way
+    │   └── InUseError        7     another run is writing there
     ├── ModelError            8     model or engine unusable
     ├── PeerError             9     an archive or network peer failed
     └── InternalError        70     a bug of ours
@@ -91,6 +92,10 @@ class LimitExceededError(GliosightError, exit_code=6, kind="limit exceeded"):
 
 class CannotWriteError(GliosightError, OSError, exit_code=7, kind="cannot write"):
     """The output cannot be written or would overwrite something."""
+
+
+class InUseError(CannotWriteError):
+    """Another run is writing there now; it can be waited for."""
 
 
 class ModelError(GliosightError, exit_code=8, kind="model unusable"):

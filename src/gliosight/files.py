@@ -23,7 +23,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from gliosight.errors import CannotWriteError, printable
+from gliosight.errors import CannotWriteError, InUseError, printable
 
 # A file system takes 255 bytes; what is put before and behind a name needs some of them.
 LONGEST_NAME = 180
@@ -240,7 +240,7 @@ def _claimed(work: Path, target: Path | None = None) -> Iterator[Path]:
         yield work
     finally:
         if lock:
-            _release(work, lock, remove=not _has_to_be_undone(work))
+            _release(work, lock)
 
 
 def _has_to_be_undone(work: Path) -> bool:
@@ -268,7 +268,7 @@ def _claim(work: Path, lock: list[int]) -> None:
             continue  # another run has removed it just now
         except BaseException:  # ctrl-C as well, which may come after any of these steps
             if made and lock and _lock(lock[0], fresh=True) and _is_at(lock[0], work / _OWNER):
-                _release(work, lock, remove=True)
+                _release(work, lock)
             else:
                 _discard(work, lock, made=made)
             raise
@@ -276,7 +276,7 @@ def _claim(work: Path, lock: list[int]) -> None:
         if not made:
             break
         time.sleep(0.01)  # another run has taken it for a dead one's, and removes it
-    raise CannotWriteError(
+    raise InUseError(
         "another run of gliosight is writing there now",
         where=printable(work.name[1 : -len(_WORKING)] or work.parent.name),
         remedy="wait for it to end, or choose another -o",
@@ -367,18 +367,18 @@ def _has_ended(handle: int) -> bool:
     return False
 
 
-def _release(work: Path, lock: list[int], *, remove: bool) -> None:
+def _release(work: Path, lock: list[int]) -> None:
     """Let a working folder go, also where ctrl-C comes while it is removed."""
     try:
-        _let_go(work, lock, remove=remove)
+        _let_go(work, lock)
     except BaseException:
-        _let_go(work, lock, remove=remove)
+        _let_go(work, lock)
         raise
 
 
-def _let_go(work: Path, lock: list[int], *, remove: bool) -> None:
+def _let_go(work: Path, lock: list[int]) -> None:
     # The mark goes last: what could not be removed still is known as ours.
-    owner = work / _OWNER
+    owner, remove = work / _OWNER, not _has_to_be_undone(work)
     with contextlib.suppress(OSError):
         if remove and lock and _is_at(lock[0], owner) and _empty(work):
             if sys.platform == "win32":  # an open file cannot be removed there

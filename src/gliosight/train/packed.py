@@ -24,7 +24,7 @@ from gliosight.analysis import Progress
 from gliosight.card import InputRecipe
 from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.studies import LabelledStudy, read_labelled
-from gliosight.errors import CannotWriteError, UnsupportedInputError, printable
+from gliosight.errors import CannotWriteError, InUseError, UnsupportedInputError, printable
 from gliosight.files import is_empty, whole_folder
 from gliosight.head import find_head, head_box
 from gliosight.normalisation import measure_intensity, unit_range
@@ -108,10 +108,9 @@ def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> P
         try:
             with whole_folder(cache, check) as folder:
                 _write(manifest, folder, progress)
+        except InUseError:
+            time.sleep(LOOK_EVERY)
         except CannotWriteError as error:
-            if "another run" in error.what:
-                time.sleep(LOOK_EVERY)
-                continue
             reason = getattr(error.__cause__, "strerror", None) or error.what
             raise CannotWriteError(
                 f"cannot keep the packed slices: {reason}",
