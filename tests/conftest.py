@@ -35,7 +35,10 @@ def make_phantom(spec: PhantomSpec | None = None) -> Phantom:
     """As `gliosight.phantom.make_phantom`, which takes up to seconds: each head is painted once."""
     spec = spec or PhantomSpec()
     path = HEADS / f"{hashlib.sha256(repr(spec).encode()).hexdigest()[:24]}.npz"
-    with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), np.load(path) as arrays:
+    with (
+        contextlib.suppress(OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile),
+        np.load(path) as arrays,
+    ):
         sequences = {name: arrays[name.value] for name in spec.sequences}
         return Phantom(spec, sequences, arrays["truth"], scanner._geometry(spec))
     made = scanner.make_phantom(spec)

@@ -40,7 +40,7 @@ from gliosight.prepare import prepare
 from gliosight.read import Limits, Options, Request, find, opened, read
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.from_python import SequenceInput, read_study
-from gliosight.study import MrSequence, Study, Volume
+from gliosight.study import MrSequence, Study
 from gliosight.write.masks import mask_in, read_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.report import write_report
@@ -166,8 +166,7 @@ def analyze_study(
         network_input = prepare(study, card.input)
         if too_large := [flag for flag in network_input.flags if flag.code == "HEAD_TOO_LARGE"]:
             # Lengths that are wrong would mislead the network, and a reader more.
-            volumes = {name: Volume(volume.values) for name, volume in study.sequences.items()}
-            study = replace(study, sequences=volumes, flags=(*study.flags, *too_large))
+            study = replace(study.without_geometry(), flags=(*study.flags, *too_large))
             network_input = prepare(study, card.input)
         channels, flags = network_input.channels, network_input.flags
     with _timed(timings, "infer"):

@@ -14,7 +14,7 @@ Conventions, everywhere in gliosight
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import product
 from types import MappingProxyType
@@ -175,6 +175,15 @@ class Geometry:
         if self.slice_spacing is None:
             return None
         return float((areas * self.pixel_area * self.slice_spacing).sum() / 1000)
+
+    @property
+    def slice_extents(self) -> NDArray[np.float64] | None:
+        """(slices,) array: what each slice stands for along the normal, mm; ``None`` if unknown.
+
+        The spacing between slices, not their thickness: a slice stands for the gap around it, too.
+        """
+        spacing = self.slice_spacing
+        return None if spacing is None else np.full(self.slices, spacing)
 
     def coincides(self, other: Geometry, plane: tuple[int, int]) -> bool:
         """Whether two stacks of as many slices, all of ``plane`` (rows, columns), have one grid."""
@@ -366,6 +375,11 @@ class Study:
     def geometry(self) -> Geometry | None:
         """Where the study's grid lies, or ``None``."""
         return self.flair.geometry
+
+    def without_geometry(self) -> Study:
+        """The same pixels, of which nothing says where they lie."""
+        volumes = {name: Volume(volume.values) for name, volume in self.sequences.items()}
+        return replace(self, sequences=volumes)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,18 @@ def test_series_without_uids_are_told_apart(head: Phantom, tmp_path: Path, pixel
         header.save_as(path)
     taken = [row.taken_as for row in look(folder, pixels=pixels).series if row.taken_as]
     assert taken == ["FLAIR", "T1", "T1C"]
+
+
+def test_rows_without_uids_are_told_apart_by_their_names(head: Phantom, tmp_path: Path) -> None:
+    (row, *_) = look(write_dicom(head, tmp_path)).series
+    row = replace(row, taken_as=None, uid="")
+    names = ["series 5", "series 6, echo 1", "series 6, echo 2", "series 7"]
+    rows = grouped(replace(row, name=name) for name in names)
+    assert [each.name for each in rows] == [
+        "series 5",
+        "series 6, 2 parts: echo 1, ..., echo 2",
+        "series 7",
+    ]
 
 
 def test_parts_in_several_planes_are_one_row(head: Phantom, tmp_path: Path) -> None:

@@ -291,9 +291,19 @@ STORED = VOLUME.astype(np.uint16) + 32668
         (HALF, ((VOLUME - 100.0) / 2).astype(np.float32)),
         (SIGNED.replace("cf=0", "cf=20"), STORED),
         (SIGNED.replace("cf=0\nc0=-32768.0\nc1=1.0\n", ""), STORED),
+        (SIGNED.replace("cf=0", "cf=20").replace("c1=1.0", "c1=nan"), STORED),
+        (SIGNED.replace("cf=0\n", "").replace("c1=1.0", "c1=0"), STORED),
         (SIGNED.replace("cf=0", "cf=3"), None),
     ],
-    ids=["signed", "a line", "no function", "not calibrated", "not linear"],
+    ids=[
+        "signed",
+        "a line",
+        "no function",
+        "not calibrated",
+        "nan unused",
+        "0 unused",
+        "not linear",
+    ],
 )
 def test_calibration_of_imagej(words: str, wanted: NDArray[Any] | None) -> None:
     """ImageJ stores signed numbers plus 32,768, and says so in words."""

@@ -84,7 +84,11 @@ def test_a_cache_is_used_again_for_the_same_patients_in_the_same_order(
 @pytest.mark.slow
 @pytest.mark.usefixtures("no_brain")
 def test_slices_that_another_run_packs_are_waited_for(
-    manifest: Manifest, slices: PackedSlices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manifest: Manifest,
+    slices: PackedSlices,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     cache, other = tmp_path / "cache", contextlib.ExitStack()
     work = other.enter_context(files.whole_folder(cache, lambda: None))
@@ -93,6 +97,28 @@ def test_slices_that_another_run_packs_are_waited_for(
         path.rename(work / path.name)
     monkeypatch.setattr("gliosight.train.packed.time.sleep", lambda _: other.close())
     np.testing.assert_array_equal(pack(manifest, cache).images, slices.images)
+    assert capsys.readouterr().out.count("waiting for it") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_brain")
+def test_a_run_that_ends_while_it_fills_an_empty_folder_costs_nothing(
+    manifest: Manifest, slices: PackedSlices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At none of the moves is the folder a cache before the last array is there."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    moved, rename = [], Path.rename
+
+    def counted(path: Path, target: Path) -> Path:
+        assert not packed.is_packed(cache, manifest)
+        moved.append(target.name)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", counted)
+    pack(manifest, cache)
+    assert moved[-1] == packed.TABLE
+    assert set(moved) == {packed.TABLE, *(f"{name}.npy" for name in packed.ARRAYS)}
 
 
 @pytest.mark.slow

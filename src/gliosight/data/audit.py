@@ -22,6 +22,7 @@ from gliosight.analysis import Progress
 from gliosight.data.manifest import NIFTI, Manifest, SliceRow
 from gliosight.data.split import SLICE, Split
 from gliosight.data.studies import (
+    Pixels,
     file_sha256,
     read_row,
     read_row_mask,
@@ -159,6 +160,24 @@ def _in_areas(rows: tuple[SliceRow, ...]) -> Iterator[Problem]:
             yield Problem("cut-off", patient, text)
 
 
+def _images_of(
+    manifest: Manifest, row: SliceRow, budget: Budget
+) -> tuple[NDArray[Any], NDArray[Any], dict[str, str]]:
+    """FLAIR and mask, (slices, rows, columns), and the digests of those files that were read whole."""
+    images = {row.image: read_row(manifest, row, budget)}
+    flair = np.asarray(images[row.image].values)
+    if row.kind != NIFTI:
+        colour = flair.shape[-1] == len(CHANNELS)
+        flair = flair[None, ..., CHANNELS.index(MrSequence.FLAIR) if colour else 0]
+    mask = np.zeros(flair.shape, dtype=np.uint8)
+    if row.mask:
+        images[row.mask] = read_row_mask(manifest, row, budget)
+        mask = np.asarray(images[row.mask].values)
+        mask = mask if row.kind == NIFTI else mask[None]
+    known = {path: image.sha256 for path, image in images.items() if isinstance(image, Pixels)}
+    return flair, mask, known
+
+
 def _check_files(
     manifest: Manifest, rows: tuple[SliceRow, ...], problems: list[Problem]
 ) -> tuple[list[SliceRow], list[NDArray[Any]]]:
@@ -171,16 +190,9 @@ def _check_files(
         row, budget = group[0], Budget(DEFAULT_LIMITS)
         subject = row.patient if is_volume else row.key
         try:
-            flair = read_row(manifest, row, budget).values
-            if not is_volume:
-                colour = flair.shape[-1] == len(CHANNELS)
-                flair = flair[None, ..., CHANNELS.index(MrSequence.FLAIR) if colour else 0]
-            mask = np.zeros(flair.shape, dtype=np.uint8)
-            if row.mask:
-                mask = np.asarray(read_row_mask(manifest, row, budget).values)
-                mask = mask if is_volume else mask[None]
+            flair, mask, known = _images_of(manifest, row, budget)
             for path, digest in row.digests.items():
-                if file_sha256(manifest.path(path)) != digest:
+                if (known.get(path) or file_sha256(manifest.path(path))) != digest:
                     text = f"changed since it was indexed: {path}"
                     problems.append(Problem("changed", subject, text))
         except GliosightError as error:

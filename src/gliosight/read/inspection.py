@@ -335,7 +335,8 @@ def grouped(series: Iterable[SeenSeries]) -> list[SeenSeries]:
 
     def likeness(row: SeenSeries) -> tuple[object, ...]:
         own_name = row.name if row.taken_as or row.uid is None else ""
-        return row.uid or own_name, row.shows, row.shape, row.why, row.problem, own_name
+        uid = row.uid or row.name.partition(",")[0]
+        return uid, row.shows, row.shape, row.why, row.problem, own_name
 
     rows = []
     for _, alike in groupby(series, key=likeness):

@@ -466,13 +466,15 @@ def _calibrated(stack: NDArray[Any], tif: tifffile.TiffFile, where: str) -> NDAr
     if not isinstance(words, dict) or stack.dtype.kind != "u" or stack.shape[-1] != 1:
         return stack
     function = words.get("cf", NO_FUNCTION)
-    if function not in (STRAIGHT_LINE, NO_FUNCTION):
+    if function == NO_FUNCTION:
+        return stack
+    if function != STRAIGHT_LINE:
         what = "a stack of ImageJ whose calibration is not linear"
         raise unsupported(what, where, "convert it to 32 bits in ImageJ, and save that")
     offset, slope = float(words.get("c0", 0)), float(words.get("c1", 1))
     if not np.isfinite([offset, slope]).all() or slope == 0:
         raise damaged("TIFF", "its calibration by ImageJ is no line", where)
-    if function == NO_FUNCTION or (offset, slope) == (0, 1):
+    if (offset, slope) == (0, 1):
         return stack
     if (offset, slope) == (-32768, 1) and stack.dtype == np.uint16:
         return (stack ^ np.uint16(1 << 15)).view(np.int16)

@@ -31,6 +31,7 @@ from gliosight.normalisation import measure_intensity, unit_range
 from gliosight.prepare import CHANNELS, Frame, frame_of
 from gliosight.study import MrSequence
 from gliosight.train.brain import BORDER, distance_to, find_brain, find_ventricles, signed_distance
+from gliosight.train.display import say
 
 SIZE = 256
 # How far the closing reaches that makes the head one body before its depth is measured (pixels).
@@ -104,11 +105,15 @@ def pack(manifest: Manifest, cache: Path, progress: Progress | None = None) -> P
         ):
             raise CannotWriteError("something else lies there")
 
+    waiting = False
     while not is_packed(cache, manifest):
         try:
-            with whole_folder(cache, check) as folder:
+            with whole_folder(cache, check, last=TABLE) as folder:
                 _write(manifest, folder, progress)
         except InUseError:
+            if not waiting:
+                say("packing: another run packs these slices; waiting for it")
+            waiting = True
             time.sleep(LOOK_EVERY)
         except CannotWriteError as error:
             reason = getattr(error.__cause__, "strerror", None) or error.what

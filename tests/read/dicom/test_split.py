@@ -385,3 +385,17 @@ def test_no_geometry(values: Values) -> None:
     assert codes(series) == ["NO_GEOMETRY"]
     assert series.usable
     assert [frame.instance.header.InstanceNumber for frame in series.frames] == [1, 2, 3, 4, 5]
+
+
+def test_directions_that_contradict_the_positions_give_no_geometry() -> None:
+    """Slices turned by less than a degree are one stack; far apart in their plane they change places."""
+    instances = stack(7, step=1.0, **FLAIR)
+    tilt = np.deg2rad(0.9)
+    for index, image in enumerate(instances):
+        x, y, z = image.header.ImagePositionPatient
+        image.header.ImagePositionPatient = [x, y + 150 * (index % 2), z]
+        if index in (0, 5):
+            image.header.ImageOrientationPatient = [1, 0, 0, 0, np.cos(tilt), np.sin(tilt)]
+    for series in series_in(instances):
+        assert series.geometry is None or len(series.frames) < 7
+    assert "NO_GEOMETRY" in {code for series in series_in(instances) for code in codes(series)}

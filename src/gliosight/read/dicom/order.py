@@ -95,9 +95,12 @@ def geometry_of(frames: Sequence[Frame]) -> tuple[Geometry | None, Flag | None]:
     across = across / np.linalg.norm(across)
     down = down - (down @ across) * across
     origins = np.array([frame.position for frame in frames], dtype=np.float64) * LPS_TO_RAS
-    geometry = Geometry(
-        origins, down / np.linalg.norm(down), across, first.spacing, first.thickness
-    )
+    try:
+        geometry = Geometry(
+            origins, down / np.linalg.norm(down), across, first.spacing, first.thickness
+        )
+    except ValueError as error:  # slices turned by up to a degree, and far apart in their plane
+        return None, _no_geometry(f"directions and positions contradict each other ({error})")
     spacings = [*first.spacing, *([geometry.slice_spacing] if geometry.slice_spacing else [])]
     if not LEAST_SPACING <= min(spacings) <= max(spacings) <= MOST_SPACING * (1 + 1e-6):
         words = " x ".join(f"{spacing:.3g}" for spacing in spacings)

@@ -12,25 +12,35 @@ survives the shift of one pixel.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+
+class Stage(NamedTuple):
+    """A run of equal blocks; the first one changes stride and width, the last may give a feature map."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expansion: int
+    width: int
+    feature: bool
+
+
 STEM_WIDTH = 32
-# Runs of equal blocks: repeats, kernel, stride of the first block, expansion, width, and whether what comes
-# out of the last block is one of the feature maps.
 STAGES = (
-    (1, 3, 1, 1, 16, True),
-    (2, 3, 2, 6, 24, True),
-    (2, 5, 2, 6, 40, True),
-    (3, 3, 2, 6, 80, False),
-    (3, 5, 1, 6, 112, True),
-    (4, 5, 2, 6, 192, False),
-    (1, 3, 1, 6, 320, True),
+    Stage(repeats=1, kernel=3, stride=1, expansion=1, width=16, feature=True),
+    Stage(repeats=2, kernel=3, stride=2, expansion=6, width=24, feature=True),
+    Stage(repeats=2, kernel=5, stride=2, expansion=6, width=40, feature=True),
+    Stage(repeats=3, kernel=3, stride=2, expansion=6, width=80, feature=False),
+    Stage(repeats=3, kernel=5, stride=1, expansion=6, width=112, feature=True),
+    Stage(repeats=4, kernel=5, stride=2, expansion=6, width=192, feature=False),
+    Stage(repeats=1, kernel=3, stride=1, expansion=6, width=320, feature=True),
 )
-FEATURE_WIDTHS = tuple(width for *_, width, feature in STAGES if feature)
+FEATURE_WIDTHS = tuple(stage.width for stage in STAGES if stage.feature)
 
 
 def _batch_norm(width: int) -> nn.BatchNorm2d:
