@@ -74,12 +74,14 @@ def keep_maps(
     """What each model says of its own patients, without some of their sequences."""
     notes: list[ModelNote] = []
     kept: list[KeptMaps] = []
+    missing = f" without {', '.join(name.value for name in without)}" if without else ""
     for index, (name, mine) in enumerate(zip(models, patients, strict=True)):
         model = load_model(name, threads=threads)
         refuse_seen(model, mine)
         # A run's card is called "model" in every run.
         notes += [
-            replace(note, name=Path(name).name) for note in source_of_model(model, Settings()).notes
+            replace(note, name=Path(name).name + missing)
+            for note in source_of_model(model, Settings()).notes
         ]
         for patient in mine:
             study = read_labelled(manifest, patient).study
@@ -158,7 +160,8 @@ def fit(
 ) -> dict[str, float]:
     """Fit, write, and say what each rule gives on patients it was not fitted on.
 
-    The predictions that are written are those of ``maps``, or of the maps in ``score``.
+    The predictions that are written are those of ``maps``, or of the maps in ``score``. What is returned is
+    the mean Dice of ``maps``.
 
     Raises
     ------
@@ -182,6 +185,8 @@ def fit(
             where=printable(score.name if score else maps.name),
             remedy="give maps of the same folds",
         )
+    if score:
+        observed_of(scored, manifest, begun)  # made from the manifest's slices, or refused
     observed = observed_of(kept, manifest, begun)
     rules = cross_fit(observed, begun, numbers)
     final = fit_rule(observed, begun, numbers)
@@ -201,7 +206,7 @@ def fit(
 
 def _sequences(names: str | None) -> tuple[MrSequence, ...]:
     """The sequences to leave out, from ``T1,T1C``."""
-    asked = names.split(",") if names else []
+    asked = [] if names is None else names.split(",")
     optional = [one for one in MrSequence if one is not MrSequence.FLAIR]
     if unknown := [one for one in asked if one not in {known.name for known in optional}]:
         raise UsageError(

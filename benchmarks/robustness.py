@@ -8,7 +8,7 @@ Every patient is read, changed, analysed as a user's study is, and scored agains
 the models are those of the split's folds, in its order, or one for a split without folds, and none is asked
 about patients it was trained on. Prints a table: mean Dice by patient, and the paired difference to the
 unchanged picture with its 95 % interval (2,000 bootstrap draws over patients). *Mild* is what a scanner or an
-export does every day. docs/results.md quotes it.
+export does every day.
 """
 
 from __future__ import annotations

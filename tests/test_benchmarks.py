@@ -19,6 +19,7 @@ from gliosight import cli  # noqa: E402
 from gliosight.card import DecisionRule  # noqa: E402
 from gliosight.data.manifest import read_manifest  # noqa: E402
 from gliosight.data.studies import LabelledStudy, read_labelled  # noqa: E402
+from gliosight.decide import Scale, decide_at  # noqa: E402
 from gliosight.errors import UsageError  # noqa: E402
 from gliosight.evaluate.predictions import (  # noqa: E402
     patient_hash,
@@ -228,35 +229,42 @@ def test_a_rule_is_fitted_on_maps_that_were_kept(
 
 
 def test_other_sequences_are_scored_under_the_rules_of_the_folds(
-    patients: Path, folds: Path, maps: Path, tmp_path: Path
+    patients: Path, folds: Path, maps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """FLAIR only gives other maps; their masks are those of each fold's own rule."""
-    from gliosight.card import DecisionRule
-    from gliosight.decide import Scale, decide_at
-    from gliosight.evaluate.predictions import read_maps, read_predictions, write_maps
-
+    """FLAIR only gives other maps; each mask is that of the patient's own fold."""
     data = ["--data", str(patients)]
     flair = tmp_path / "flair.npz"
     call = ["maps", *["joint-4"] * 2, *data, "--split", str(folds), "--folds", "0,2"]
     _call("cross_validation.py", *call, "--threads", "1", "--without", "T1,T1C", "-o", str(flair))
-    all_three, (notes, flair_maps) = read_maps(maps)[1], read_maps(flair)
-    folds_of = {one.patient: one.model for one in all_three}
-    assert sorted(folds_of[one.patient] for one in flair_maps) == [0, 2]
+    whole = {one.patient: one for one in read_maps(maps)[1]}
+    notes, flair_maps = read_maps(flair)
+    assert {note.name for note in notes} == {"joint-4 without T1, T1C"}
+    assert [whole[one.patient].model for one in flair_maps] == [0, 2]
     for one in flair_maps:
-        (whole,) = (other for other in all_three if other.patient == one.patient)
-        assert not np.array_equal(one.maps.probability, whole.maps.probability)
+        assert not np.array_equal(one.maps.probability, whole[one.patient].maps.probability)
+    # Rules that differ in what every mask shows.
+    rules = {
+        fold: replace(load_model().card.decision, pixel_threshold=threshold)
+        for fold, threshold in enumerate((0.3, 0.45, 0.6))
+    }
+    monkeypatch.setattr("gliosight.evaluate.rule_fit.cross_fit", lambda *_: rules)
     fit = ["fit", str(maps), *data, "--start", "joint-4", "-o", str(tmp_path / "rules")]
     _call("cross_validation.py", *fit, "--score", str(flair))
-    rules = json.loads((tmp_path / "rules" / "rules.json").read_text())
-    predictions = read_predictions(tmp_path / "rules" / "predictions.npz").by_patient
-    assert set(predictions) == {one.patient for one in flair_maps}
+    predictions = read_predictions(tmp_path / "rules" / "predictions.npz")
+    assert predictions.models == tuple(notes)
+    assert set(predictions.by_patient) == {one.patient for one in flair_maps}
     for one in flair_maps:
-        rule = DecisionRule(**rules[str(folds_of[one.patient])])
-        mask = decide_at(one.maps, Scale(one.sides), rule).mask
-        assert np.array_equal(predictions[one.patient].mask, mask)
-    write_maps(notes, [replace(flair_maps[0], patient="nobody")], flair)
-    with pytest.raises(SystemExit, match="1 of its 1 patients are not in maps"):
-        _call("cross_validation.py", *fit, "--score", str(flair))
+        masks = [decide_at(one.maps, Scale(one.sides), rule).mask for rule in rules.values()]
+        assert len({mask.sum() for mask in masks}) == 3
+        mine = masks[whole[one.patient].model]
+        assert np.array_equal(predictions.by_patient[one.patient].mask, mine)
+    for change, words in (
+        ({"patient": "nobody"}, "1 of its 1 patients are not in maps"),
+        ({"rows_sha256": "0" * 64}, "has other slices in the manifest"),
+    ):
+        write_maps(notes, [replace(flair_maps[0], **change)], flair)
+        with pytest.raises(SystemExit, match=words):
+            _call("cross_validation.py", *fit, "--score", str(flair))
 
 
 @pytest.mark.parametrize("given", ["--rule", "--start"])
