@@ -50,7 +50,7 @@ def start_network(recipe: Recipe) -> tuple[nn.Module, str]:
     if recipe.start != "scratch":
         if isinstance(network, JointNetwork):
             network.encoder.load_imagenet()
-            return network, "ImageNet (EfficientNet-lite0)"
+            return network, f"ImageNet ({network.encoder.title})"
         if isinstance(network, Detector):
             return network, _start_detector(network, recipe.start)
     return network, "scratch"

@@ -1,5 +1,8 @@
 """The encoder of the joint network: EfficientNet-lite0, a published network (training bench; torch).
 
+Another encoder is a class with the same ``title``, ``feature_widths`` and methods; `Encoder` below names the
+one that `JointNetwork` is built with.
+
 In: a batch of images ``(batch, channels, rows, columns)`` whose sides are multiples of 32.
 Out: five feature maps, at strides 2, 4, 8, 16 and 32.
 
@@ -12,7 +15,7 @@ survives the shift of one pixel.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +43,6 @@ STAGES = (
     Stage(repeats=4, kernel=5, stride=2, expansion=6, width=192, feature=False),
     Stage(repeats=1, kernel=3, stride=1, expansion=6, width=320, feature=True),
 )
-FEATURE_WIDTHS = tuple(stage.width for stage in STAGES if stage.feature)
 
 
 def _batch_norm(width: int) -> nn.BatchNorm2d:
@@ -123,6 +125,9 @@ class EfficientNetLite0(nn.Module):
         Channels of the input; 9 for three slices of three sequences.
     """
 
+    title: ClassVar = "EfficientNet-lite0"
+    feature_widths: ClassVar = tuple(stage.width for stage in STAGES if stage.feature)
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         self._conv_stem = nn.Conv2d(channels, STEM_WIDTH, 3, 2, 1, bias=False)
@@ -162,3 +167,6 @@ class EfficientNetLite0(nn.Module):
         stem = weights["_conv_stem.weight"].repeat(1, -(-channels // 3), 1, 1)[:, :channels]
         weights["_conv_stem.weight"] = stem * (3 / channels)
         self.load_state_dict({name: weights[name] for name in self.state_dict()})
+
+
+Encoder = EfficientNetLite0

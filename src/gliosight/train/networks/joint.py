@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gliosight.train.networks.encoder import FEATURE_WIDTHS, EfficientNetLite0
+from gliosight.train.networks.encoder import Encoder
 
 DECODER_WIDTHS = (128, 64, 48, 32)
 
@@ -48,15 +48,16 @@ class JointNetwork(nn.Module):
 
     def __init__(self, dropout: float = 0.2) -> None:
         super().__init__()
-        self.encoder = EfficientNetLite0(channels=9)
-        below = FEATURE_WIDTHS[-1]
+        self.encoder = Encoder(channels=9)
+        *skips, deepest = Encoder.feature_widths
+        below = deepest
         self.decoder = nn.ModuleList()
-        for width_skip, width in zip(reversed(FEATURE_WIDTHS[:-1]), DECODER_WIDTHS, strict=True):
+        for width_skip, width in zip(reversed(skips), DECODER_WIDTHS, strict=True):
             self.decoder.append(_DecoderBlock(below, width_skip, width))
             below = width
         self.mask_head = nn.Conv2d(below, 4, 3, padding=1)
         self.subpixels = nn.PixelShuffle(2)
-        self.slice_head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * FEATURE_WIDTHS[-1], 1))
+        self.slice_head = nn.Sequential(nn.Dropout(dropout), nn.Linear(2 * deepest, 1))
         # A pixel is tumour once in a hundred: start there, or the first hundred steps go into it.
         nn.init.constant_(self.mask_head.get_parameter("bias"), -4.0)
 
