@@ -227,7 +227,7 @@ def test_an_output_in_the_way_is_refused_before_any_work(tmp_path: Path, score: 
 def test_a_missing_package_is_named_with_its_extra(
     command: str, here: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("baselines", "compare", "evaluation", "localization"):
+    for name in ("baselines", "compare", "evaluation", "mask_metrics"):
         monkeypatch.delitem(sys.modules, f"gliosight.evaluate.{name}", raising=False)
     monkeypatch.setitem(sys.modules, "surface_distance", None)
     out = ("-o", "never") if command == "evaluate" else ()

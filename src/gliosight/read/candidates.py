@@ -250,9 +250,15 @@ class DicomCandidate(Candidate):
         candidates: list[DicomCandidate] = []
         for study in studies:
             path = Path(os.path.commonpath(study.folders))
-            place: dict[str, Any] = {"source": relative(path, tree.root), "path": path}
-            place |= {"study_id": study.study_id, "number": len(tree.folders)}
-            candidates.append(cls(**place, study=study))
+            candidates.append(
+                cls(
+                    source=relative(path, tree.root),
+                    path=path,
+                    study_id=study.study_id,
+                    number=len(tree.folders),
+                    study=study,
+                )
+            )
         return candidates, problems
 
     def _read(self, options: Options) -> Study:
@@ -561,12 +567,14 @@ def named_files(flair: Path, t1: Path | None, t1c: Path | None, *, as_flair: boo
             raise _mask_by_name(file.where)
         else:
             flags += assign_single(file)
-    place: dict[str, Any] = {
-        "source": folder_name(flair),
-        "path": flair,
-        "study_id": stem(flair.name),
-    }
-    return NiftiCandidate(**place, files=tuple(files.values()), named=files, flags=tuple(flags))
+    return NiftiCandidate(
+        source=folder_name(flair),
+        path=flair,
+        study_id=stem(flair.name),
+        flags=tuple(flags),
+        files=tuple(files.values()),
+        named=files,
+    )
 
 
 def join(
@@ -592,8 +600,9 @@ def join(
         if study is not candidate.study:
             source = " and ".join(dict.fromkeys(part.source for _, part in parts))
             notes = tuple(dict.fromkeys(note for _, part in parts for note in part.flags))
-            place: dict[str, Any] = {"source": source, "study_id": study.study_id, "flags": notes}
-            candidate = replace(candidate, study=study, **place)
+            candidate = replace(
+                candidate, source=source, study_id=study.study_id, flags=notes, study=study
+            )
         whole.append((candidate, tuple(index for index, _ in parts)))
     return sorted(whole, key=itemgetter(1))
 
