@@ -317,10 +317,23 @@ def command(
     write_split(split, folder / "split.json")
     call = [sys.executable, "-m", "gliosight", "train", "joint", "--data", str(manifest_path)]
     call += ["--split", str(folder / "split.json"), "--cache", str(folder / "cache")]
-    for change in ("batch=2", "crop=32", "start=scratch", "precision=float32", "epochs=15",
+    for change in ("batch=2", "crop=32", "start=scratch", "precision=float32", "epochs=8",
                    "sampling.per_epoch=8", "patience=30"):  # fmt: skip
         call += ["--set", change]
     return [*call, "--threads", "1"]
+
+
+# The command without the export at its end, which takes most of the time; test_export.py has it.
+NO_EXPORT = """
+from gliosight.train import run
+run.export_run = lambda *_: None
+from gliosight.__main__ import main
+main()
+"""
+
+
+def _without_export(call: list[str]) -> list[str]:
+    return [sys.executable, "-c", NO_EXPORT, *call[call.index("train") :]]
 
 
 def _run(call: list[str], out: Path, **options: object) -> subprocess.CompletedProcess[str]:
@@ -346,14 +359,14 @@ def finished(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     assert lines[1] == "packing 3 patients, once for all runs"
     for words in (
         "packing: 1 of 3 patients",
-        "training: 60 steps of 2 slices",
+        "training: 32 steps of 2 slices",
         "slices/s",
         "export:",
     ):
         assert any(words in line for line in lines), words
     record = json.loads((out / "run.json").read_text())
     assert record["split"]["by"] == "patient"
-    assert record["outcome"]["steps"] == 60
+    assert record["outcome"]["steps"] == 32
     return out / "weights.safetensors"
 
 
@@ -385,7 +398,7 @@ def test_killed_or_interrupted_it_goes_on_to_the_same_weights(
         assert (other.returncode, "another recipe: seed 1, not 2" in other.stderr) == (2, True)
     # Only what the run cannot know is given again: it keeps its settings.
     plain = [*command[: command.index("--set")], "--threads", "1"]
-    resumed = _run([*plain, "--resume"], out)
+    resumed = _run(_without_export([*plain, "--resume"]), out)
     assert resumed.returncode == 0, resumed.stderr
     _assert_same(finished, out / "weights.safetensors")
 
@@ -409,7 +422,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(
     assert failed.returncode == 7, failed.stderr
     assert "free some space and go on with --resume" in failed.stderr
     assert "Traceback" not in failed.stderr
-    resumed = _run([*command, "--resume"], out)
+    resumed = _run(_without_export([*command, "--resume"]), out)
     assert resumed.returncode == 0, resumed.stderr
     _assert_same(finished, out / "weights.safetensors")
 
@@ -427,7 +440,7 @@ def test_two_processes_give_what_one_gives(command: list[str], tmp_path: Path) -
         call += ["--set", change]
     one, two = tmp_path / "one", tmp_path / "two"
     env = {**os.environ, "MASTER_ADDR": "127.0.0.1"}
-    done = _run(call, one)
+    done = _run(_without_export(call), one)
     assert done.returncode == 0, done.stderr
     done = _run([*call, "--devices", "2"], two, env=env, timeout=300)
     assert done.returncode == 0, done.stderr
