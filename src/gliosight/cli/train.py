@@ -60,8 +60,6 @@ def command(
     gliosight analyze STUDY --model OUT/model.json
     """
     with needs_extra("train"):
-        import lightning.fabric  # noqa: F401 - the loop imports it after the slices are packed
-
         from gliosight.train.display import is_main_process
         from gliosight.train.recipe import load_recipe
         from gliosight.train.record import Machine, recipe_begun

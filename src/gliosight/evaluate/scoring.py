@@ -38,8 +38,12 @@ from gliosight.study import MrSequence
 
 # The figures of comparisons of two models, and of groups.
 SHORT = (
-    *("dice_mean", "dice_median", "slice_auc"),
-    *("slice_accuracy", "slice_sensitivity", "slice_specificity"),
+    "dice_mean",
+    "dice_median",
+    "slice_auc",
+    "slice_accuracy",
+    "slice_sensitivity",
+    "slice_specificity",
 )
 OF_GROUPS = (*SHORT, "false_verdicts", "false_alarm_ml_mean", "false_alarm_ml_largest")
 

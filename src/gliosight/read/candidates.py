@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -97,10 +98,10 @@ class Options:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """What may be a study, or a file or folder that cannot be read and belongs to none."""
+class Candidate(ABC):
+    """What may be a study."""
 
-    kind: ClassVar[Literal["nifti", "dicom", "slices", "unknown"]] = "unknown"
+    kind: ClassVar[Literal["nifti", "dicom", "slices", "unknown"]]
     source: str  # where it lies, as seen from the path that was given; that path by its own name
     # The file, the folder or the ``folder/name`` that it is found at when that alone is given.
     path: Path
@@ -128,8 +129,20 @@ class Candidate:
 
         return describe(self, limits, pixels=pixels)
 
+    @abstractmethod
     def _read(self, options: Options) -> Study:
-        raise NotImplementedError
+        """The study's pixels, where nothing is wrong with its files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnreadableCandidate(Candidate):
+    """A file or folder that belongs to no study and cannot be read: other studies are read without it."""
+
+    kind = "unknown"
+    error: GliosightError
+
+    def _read(self, _: Options) -> Study:
+        raise self.error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -474,7 +487,9 @@ def _place_of_group(
 
 
 def _unreadable(path: Path, error: GliosightError, number: int, tree: Tree) -> Candidate:
-    return Candidate(source=relative(path, tree.root), path=path, error=error, number=number)
+    return UnreadableCandidate(
+        source=relative(path, tree.root), path=path, error=error, number=number
+    )
 
 
 def _unreadable_files(

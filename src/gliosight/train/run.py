@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+import lightning.fabric  # noqa: F401 - where it is missing, that is said before slices are packed
+
 from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.split import TRAIN, VALIDATION, Split
 from gliosight.errors import CannotWriteError, UsageError

@@ -349,8 +349,10 @@ _GROUPS: Mapping[str, tuple[str, ...]] = {
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
     "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness"),
     "FrameContentSequence": (
-        *("StackID", "TemporalPositionIndex"),
-        *("FrameAcquisitionNumber", "FrameAcquisitionDateTime"),
+        "StackID",
+        "TemporalPositionIndex",
+        "FrameAcquisitionNumber",
+        "FrameAcquisitionDateTime",
     ),
     "MRImageFrameTypeSequence": ("FrameType", "ComplexImageComponent"),
     "MRTimingAndRelatedParametersSequence": ("RepetitionTime", "FlipAngle"),

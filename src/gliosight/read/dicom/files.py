@@ -35,14 +35,26 @@ EXPORTED_TWICE = "exported twice"
 # More images of one position and acquisition are a dynamic series, not copies.
 MOST_EXPORTS = 3
 # The UID alone is not enough: some de-identify a series by giving all of it the same.
-_IDENTITY = """
-    SOPInstanceUID SeriesInstanceUID InstanceNumber InConcatenationNumber ImagePositionPatient
-""".split()  # noqa: SIM905 - a line in place of one for each
+_IDENTITY = (
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "InstanceNumber",
+    "InConcatenationNumber",
+    "ImagePositionPatient",
+)
 # Cheap to compare: what scanners change from one picture of a position to the next.
-_PICTURE = """
-    NumberOfFrames InConcatenationNumber Rows EchoTime InversionTime AcquisitionNumber AcquisitionTime
-    AcquisitionDateTime TemporalPositionIdentifier TriggerTime
-""".split()  # noqa: SIM905 - a line in place of one for each
+_PICTURE = (
+    "NumberOfFrames",
+    "InConcatenationNumber",
+    "Rows",
+    "EchoTime",
+    "InversionTime",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "AcquisitionDateTime",
+    "TemporalPositionIdentifier",
+    "TriggerTime",
+)
 
 
 Problem = tuple[Path, GliosightError]

@@ -46,15 +46,15 @@ _VISIT = ("StudyDate", "StudyTime", "StudyID", "AccessionNumber")
 # SeriesNumber is that of the series.
 FOLDER = "folder"
 _SERIES_APART = (
-    *(
-        "SeriesTime",
-        "SeriesDescription",
-        "ProtocolName",
-        "StudyID",
-        "AccessionNumber",
-        "SeriesNumber",
-    ),
-    *("StudyInstanceUID", "SeriesInstanceUID", FOLDER),
+    "SeriesTime",
+    "SeriesDescription",
+    "ProtocolName",
+    "StudyID",
+    "AccessionNumber",
+    "SeriesNumber",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    FOLDER,
 )
 _PIECES_APART = ("SeriesDescription", FOLDER, "SeriesNumber", "SeriesTime")
 _POSITION, _ORIENTATION = "ImagePositionPatient", "ImageOrientationPatient"

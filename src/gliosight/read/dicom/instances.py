@@ -47,9 +47,14 @@ _FILE_META, _COMMAND, _FIRST = 0x0002, 0x0000, 0x0008
 _IMPLICIT, _EXPLICIT = str(uid.ImplicitVRLittleEndian), str(uid.ExplicitVRLittleEndian)
 _BIG, _DEFLATED = str(uid.ExplicitVRBigEndian), str(uid.DeflatedExplicitVRLittleEndian)
 # A data set without any of these is not a DICOM object.
-_TELLING = """
-    SOPClassUID StudyInstanceUID SeriesInstanceUID Modality Rows DirectoryRecordSequence
-""".split()  # noqa: SIM905 - a line in place of one for each
+_TELLING = (
+    "SOPClassUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "Modality",
+    "Rows",
+    "DirectoryRecordSequence",
+)
 
 Elements = dict[BaseTag, DataElement]
 

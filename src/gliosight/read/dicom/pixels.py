@@ -54,10 +54,21 @@ _DECODED_AS = {uid.JPEGExtended12Bit: uid.JPEGLossless}
 _ITEM, _SEQUENCE_END, _END_OF_IMAGE = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0", b"\xff\xd9"
 _FLOATS = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}
 # If one of these is present but not a number, the image is refused.
-_NEEDED = """
-    Rows Columns NumberOfFrames SamplesPerPixel BitsAllocated BitsStored HighBit PixelRepresentation
-    ImagePositionPatient ImageOrientationPatient PixelSpacing RescaleSlope RescaleIntercept
-""".split()  # noqa: SIM905 - a line in place of one for each
+_NEEDED = (
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "PixelSpacing",
+    "RescaleSlope",
+    "RescaleIntercept",
+)
 
 
 @dataclass(frozen=True)

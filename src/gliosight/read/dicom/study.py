@@ -39,9 +39,14 @@ from gliosight.study import DicomSource, Flag, MrSequence, Source, Study, TakenS
 # Hexadecimal digits of the digest that names a study.
 ID_DIGITS = 12
 # What tells images without UIDs apart.
-_TELLING = """
-    InstanceNumber ImagePositionPatient ContentTime AcquisitionTime Rows EchoTime
-""".split()  # noqa: SIM905 - a line in place of one for each
+_TELLING = (
+    "InstanceNumber",
+    "ImagePositionPatient",
+    "ContentTime",
+    "AcquisitionTime",
+    "Rows",
+    "EchoTime",
+)
 
 Tell = Callable[[int, int], None]
 

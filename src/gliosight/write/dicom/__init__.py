@@ -24,16 +24,25 @@ __all__ = ["write_dicom", "write_probability", "write_report", "write_segmentati
 # File, kind in the flag's code, what a message calls it, what result.json says of it, and what writes it.
 OBJECTS: tuple[tuple[str, str, str, str, Callable[..., None]], ...] = (
     (
-        *("segmentation.dcm", "SEG", "segmentation"),
-        *("DICOM segmentation, one segment per finding", write_segmentation),
+        "segmentation.dcm",
+        "SEG",
+        "segmentation",
+        "DICOM segmentation, one segment per finding",
+        write_segmentation,
     ),
     (
-        *("probability.dcm", "SEG", "segmentation of the probability"),
-        *("DICOM segmentation, tumour probability of each pixel", write_probability),
+        "probability.dcm",
+        "SEG",
+        "segmentation of the probability",
+        "DICOM segmentation, tumour probability of each pixel",
+        write_probability,
     ),
     (
-        *("report.dcm", "SR", "report"),
-        *("DICOM structured report, one group per finding", write_report),
+        "report.dcm",
+        "SR",
+        "report",
+        "DICOM structured report, one group per finding",
+        write_report,
     ),
 )
 
