@@ -53,8 +53,10 @@ from gliosight.evaluate.rule_fit import (
     cross_fit,
     dice_of,
     fit_rule,
+    fit_volume,
     observe,
     read_rule,
+    volume_error,
 )
 from gliosight.evaluate.sources import refuse_seen, source_of_model
 from gliosight.infer.model import load_model
@@ -190,6 +192,17 @@ def fit(
     observed = observed_of(kept, manifest, begun)
     rules = cross_fit(observed, begun, numbers)
     final = fit_rule(observed, begun, numbers)
+    if "study" in numbers:
+        errors = [
+            (one.model, volume_error(one, truth_of(one, manifest), rules[one.model]))
+            for one in kept
+        ]
+        told_apart = {
+            model: [error for fold, error in errors if error is not None and fold != model]
+            for model in (*rules, None)
+        }
+        rules = {model: fit_volume(told_apart[model], rule) for model, rule in rules.items()}
+        final = fit_volume(told_apart[None], final)
     entries = tuple(predict(one, rules[fold_of[one.patient]], fitted_on) for one in scored)
     write_predictions(Predictions(scored_notes, entries), out / "predictions.npz")
     told: dict[str, Any] = {"all": asdict(final)}

@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PICTURE = REPOSITORY / "docs" / "images" / "architecture.svg"
 WIDTH, ROW, TOP, BOX, HEIGHT = 880, 74, 18, 104, 34  # pixels
 Point = tuple[float, float]
-STAGES = ["read", "prepare", "infer", "decide", "measure", "write"]
+STAGES = ["read", "prepare", "gate", "infer", "decide", "measure", "write"]
 STYLE = """
 text { font: 14px system-ui, sans-serif; text-anchor: middle; dominant-baseline: central; fill: #16202a }
 rect { fill: #f3f6f8; stroke: #566270 } .stage { fill: #d9eef2; stroke: #0b6477 }

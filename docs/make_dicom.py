@@ -57,12 +57,15 @@ def contrast() -> str:
 USES: tuple[tuple[str, str], ...] = (
     ("segmented property", "{ABNORMAL}; {PRIMARY_NEOPLASM}"),
     ("algorithm", "AUTOMATIC, {ARTIFICIAL_INTELLIGENCE}; name, version, SHA-256 of the model"),
-    ("anatomic region", "{BRAIN}, with laterality where it is proved: {LEFT}, {RIGHT}"),
+    (
+        "anatomic region",
+        "{BRAIN}, with laterality where it is proved: {LEFT}, {RIGHT}, {BILATERAL}",
+    ),
     ("volume", "{VOLUME}, {MILLILITRE}; method {VOLUME_METHOD}"),
     ("diameters", "{LONG_AXIS}, {SHORT_AXIS}; {MILLIMETRE}"),
     ("largest slice area", "{AREA}, {SQUARE_MILLIMETRE}; derivation {MAXIMUM}"),
-    ("probability", "{CERTAINTY}, {PERCENT}; of a finding derivation {MEAN}"),
-    ("verdict", "{TUMOUR}; {PRESENCE}: {PRESENT} or {ABSENT}"),
+    ("probability of the study, of a finding", "{CERTAINTY}, {PERCENT}"),
+    ("verdict", "{TUMOUR}; {PRESENCE}: {PRESENT}, {ABSENT} or, where uncertain, {UNDETERMINED}"),
     ("procedure reported", "{BRAIN_MRI}"),
     ("observer", "{DEVICE}"),
     ("remarks", "{COMMENT}"),

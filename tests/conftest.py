@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy
+from scipy import ndimage
 
 from gliosight import phantom as phantoms
 from gliosight.card import read_card
@@ -74,12 +75,14 @@ def model() -> Model:
 
 
 class StubEngine:
-    """Calls tumour what is bright in FLAIR, as the phantom's lesion is."""
+    """Calls tumour what is bright in FLAIR, as the phantom's lesion is, and thicker than its scalp."""
 
     name, precision, answers = "stub", "float32", ("mask_logits", "slice_logits")
 
-    def run(self, batch: np.ndarray, _: float = 0) -> Mapping[str, np.ndarray]:
-        masks = np.where(batch[:, 4:5] > 2, 9, -9).astype(np.float32)
+    def run(self, batch: np.ndarray, *_: object) -> Mapping[str, np.ndarray]:
+        across = ndimage.generate_binary_structure(2, 1)[None, None]
+        thick = ndimage.binary_opening(batch[:, 4:5] > 2, across, iterations=5)
+        masks = np.where(thick, 9, -9).astype(np.float32)
         return {"mask_logits": masks, "slice_logits": masks.max(axis=(1, 2, 3))}
 
 

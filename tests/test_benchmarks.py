@@ -15,7 +15,10 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra train is not installed")
 
+from scipy import ndimage  # noqa: E402
+
 from gliosight import cli  # noqa: E402
+from gliosight.analysis import Outline, Status  # noqa: E402
 from gliosight.card import DecisionRule  # noqa: E402
 from gliosight.data.manifest import read_manifest  # noqa: E402
 from gliosight.data.studies import LabelledStudy, read_labelled  # noqa: E402
@@ -28,6 +31,7 @@ from gliosight.evaluate.predictions import (  # noqa: E402
     write_maps,
 )
 from gliosight.evaluate.rule_fit import read_rule  # noqa: E402
+from gliosight.head import find_head  # noqa: E402
 from gliosight.infer.model import load_model  # noqa: E402
 from gliosight.phantom import PhantomSpec, make_phantom, write_lgg  # noqa: E402
 from gliosight.pipeline import Settings, analyze_study  # noqa: E402
@@ -157,7 +161,9 @@ def test_robustness_under_another_rule(
     """A rule by which nothing is ever found leaves nothing of the Dice."""
     strict = tmp_path / "strict.json"
     strict.write_text(
-        json.dumps({"all": asdict(read_rule("joint-4")[0]) | {"study_threshold": 1.0}})
+        json.dumps(
+            {"all": asdict(read_rule("joint-4")[0]) | {"uncertain_from": 1.0, "found_from": 1.0}}
+        )
     )
     given = ["--data", str(patients), "--split", str(folds), "--folds", "1", "--threads", "1"]
     means = []
@@ -213,8 +219,10 @@ def test_a_rule_is_fitted_on_maps_that_were_kept(
     assert min(float(line.split(": ")[1]) for line in told) > 0.5
     rules = json.loads((out / "rules.json").read_text())
     assert set(rules) == {"all", "0", "1", "2", "patients_sha256"}
-    kept = load_model().card.decision.study_threshold  # every patient has a tumour: no fit
-    assert DecisionRule(**rules["all"]).study_threshold == kept
+    fitted, start = DecisionRule(**rules["all"]), load_model().card.decision
+    # Every patient has a tumour: no fit of the study's numbers.
+    assert (fitted.study_weight, fitted.prevalence) == (start.study_weight, start.prevalence)
+    assert fitted.volume_low != start.volume_low
     given = ["--data", str(patients), "--split", str(folds), "-o", str(tmp_path / "scores")]
     call = ["evaluate", str(out / "predictions.npz"), *given, "--json", "--no-pictures"]
     assert cli.run(call) == 0
@@ -417,3 +425,79 @@ def test_what_is_missing_is_told_from_the_truth(
     assert np.array_equal(made["_with_right_slices"](mask, truth)[0], truth[0])
     assert made["_without_false_bodies"](mask, truth).sum() == 400
     assert np.array_equal(np.where(made["_near_border"](truth), truth, mask)[1], truth[1])
+
+
+def test_trust_is_measured_on_maps_that_were_kept(patients: Path, maps: Path) -> None:
+    """Every figure of docs/trust.md, of three phantoms beside cases by hand."""
+    made = _script("trust.py")
+    start = read_rule(str(SCRIPTS / "rule-start.json"))[0]
+    cases = made["cases_of"](maps, read_manifest(patients), start)
+    assert [case.decision.status for case in cases] == [Status.FOUND] * 3
+    assert all(case.decision.outline.volume_low is not None for case in cases)
+    assert min(case.dice for case in cases) > 0.5
+    cases = [replace(case, patient=f"TCGA_CS_{k}") for k, case in enumerate(cases)]
+    well = [
+        replace(
+            cases[0],
+            patient=name,
+            dice=np.nan,
+            ratio=np.nan,
+            label=np.zeros_like(cases[0].label),
+            apart=probability,
+            verdict=verdict,
+            decision=replace(cases[0].decision, outline=None),
+        )
+        for name, probability, verdict in (
+            ("ms_01", 0.95, Status.FOUND),
+            ("raw_patient19", 0.5, Status.UNCERTAIN),
+            ("patient01_study1", 0.01, Status.NOT_FOUND),
+        )
+    ]
+    told = "\n".join(made["study_figures"]([*cases, *well]))
+    assert "| tumour-free | 3 | 1 | 1 | 1 |" in told
+    assert "| lesjak | 2 | 0 | 1 | 1 |" in told
+    assert "Uncertain: raw_patient19 0.50" in told
+    assert "| tumour-free | 21 |" in "\n".join(made["slice_figures"]([*cases, *well]))
+    apart = [
+        replace(case, ratio=ratio) for case, ratio in zip(cases, (1.0, 99.0, 1.0), strict=True)
+    ]
+    assert "| LGG | 3 | 66.7% | 0.0% | 33.3% |" in "\n".join(made["volume_figures"](apart))
+    bad = [replace(case, dice=dice) for case, dice in zip(cases, (0.9, 0.2, 0.8), strict=True)]
+    softest = [replace(case, decision=replace(case.decision, outline=Outline(soft)))
+               for case, soft in zip(bad, (0.1, 0.9, 0.2), strict=True)]  # fmt: skip
+    assert "1 of them among the 1 softest" in "\n".join(made["review_figures"](softest))
+
+
+def test_curves_of_trust() -> None:
+    made = _script("trust.py")
+    p = np.repeat([0.2, 0.8], 50)
+    label = np.concatenate([np.arange(50) < 10, np.arange(50) < 30]).astype(float)
+    assert made["ece"](p, label, bins=2) == pytest.approx(0.1)
+    assert made["aurc"](np.array([1.0, 0.5])) == pytest.approx(0.125)
+    assert made["aurc"](np.array([0.5, 1.0])) == pytest.approx(0.375)
+
+
+def test_a_synthetic_lesion_has_the_volume_and_contrast_that_are_asked_for() -> None:
+    made = _script("missed.py")
+    study = make_phantom(PhantomSpec(seed=4, lesion=False)).study()
+    sides = (study.geometry.slice_spacing, *study.geometry.spacing)
+    ill, lesion = made["add_lesion"](study, sides, 8.0, seed=3)
+    assert lesion.sum() * np.prod(sides) / 1000 == pytest.approx(8, rel=0.02)
+    head = find_head(study.flair.values)
+    for name, (low, high) in made["CONTRAST"].items():
+        before, after = (one.sequences[name].values.astype(float) for one in (study, ill))
+        core = lesion & (ndimage.uniform_filter(lesion.astype(float), 3) > 0.99)
+        assert 0.9 * low < after[core].mean() / np.median(before[head]) < 1.1 * high
+        far = ~ndimage.binary_dilation(lesion, iterations=8)
+        assert np.abs(after - before)[far].max() <= 0.02 * np.median(before[head])
+    again = made["add_lesion"](study, sides, 8.0, seed=3)[1]
+    assert (again == lesion).all()
+
+
+def test_the_volume_of_which_a_half_is_missed_lies_between() -> None:
+    made = _script("missed.py")
+    ml = np.repeat([1.0, 2.0, 4.0, 8.0, 16.0], 10)
+    missed = np.concatenate([np.arange(10) < count for count in (10, 8, 5, 2, 0)])
+    half, tenth = made["volumes_missed"](ml, missed)
+    assert half == pytest.approx(4, rel=0.1)
+    assert 8 < tenth < 16

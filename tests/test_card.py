@@ -63,7 +63,7 @@ def test_a_card_that_is_no_regular_file_is_not_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["name", "kind", "network", "sha256", "input", "decision", "decision/study_threshold"]
+    "place", ["name", "kind", "network", "sha256", "input", "decision", "decision/keep_threshold"]
 )
 def test_a_missing_field_is_named(raw: dict[str, Any], place: str) -> None:
     *above, key = place.split("/")
@@ -93,7 +93,11 @@ def test_a_missing_field_is_named(raw: dict[str, Any], place: str) -> None:
         (("input", "predict_every_mm"), float("inf"), "predict_every_mm"),
         (("input", "neighbour_mm"), 10**400, "neighbour_mm"),
         (("decision", "pixel_threshold"), 1.5, "pixel_threshold is not a number from 0 to 1"),
-        (("decision", "study_threshold"), float("nan"), "study_threshold"),
+        (("decision", "found_from"), float("nan"), "found_from"),
+        (("decision", "found_from"), 0.05, "uncertain_from is above found_from"),
+        (("decision", "volume_low"), 3.0, "volume_low is above volume_high"),
+        (("decision", "prevalence"), 1.5, "prevalence is not a number from 0 to 1"),
+        (("decision", "study_threshold"), 0.5, "study_threshold is not known"),
         (("decision", "lesion_intercept"), 1e300, "lesion_intercept"),
         (("decision", "slice_head_weight"), [1.0], "slice_head_weight is not a number"),
         (("decision", "keep_threshold"), "0.5", "keep_threshold is not a number"),

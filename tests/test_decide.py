@@ -37,8 +37,9 @@ RULE = DecisionRule(
     lesion_extent_weight=0.8,
     lesion_slice_weight=0.4,
     lesion_pixel_weight=0.8,
-    study_threshold=0.5,
     keep_threshold=0.95,
+    uncertain_from=0.1,
+    found_from=0.5,
     context_intercept=0.05,
     context_own_weight=0.56,
     context_beside_weight=0.49,
@@ -66,8 +67,8 @@ def test_a_large_sure_lesion_is_found() -> None:
     decision = _decide(_maps((slice(3, 8), 30, 0.95)), make_geometry(12, (5, 1, 1)))
     assert decision.status is Status.FOUND
     assert decision.mask.sum() == 5 * 900
-    assert decision.score is not None
-    assert decision.score > 0.95
+    assert decision.probability is not None
+    assert decision.probability > 0.95
     assert (decision.slice_probabilities[4:7] > 0.9).all()
     assert (decision.slice_probabilities[3:8] > 0.7).all()
     assert (decision.slice_probabilities[:3] < 0.1).all()
@@ -79,7 +80,7 @@ def test_a_pixel_alone_makes_no_tumour() -> None:
     assert decision.status is Status.NOT_FOUND
     assert not decision.mask.any()
     assert "weak_lesions_dropped" in decision.rules
-    assert 0 < (decision.score or 0) < 0.5
+    assert 0 < (decision.probability or 0) < 0.1
 
 
 def test_a_second_lesion_is_a_finding_and_a_speck_is_not() -> None:
@@ -103,45 +104,10 @@ def test_the_best_lesion_stays_and_others_must_be_sure() -> None:
 def test_nothing_marked() -> None:
     decision = _decide(_maps())
     assert decision.status is Status.NOT_FOUND
-    assert decision.score == 0
+    assert (decision.probability or 0) < 1e-4
+    assert decision.outline is None
     assert decision.rules == ()
     assert decision.flags == ()
-
-
-def test_a_sure_head_over_an_empty_mask_is_said() -> None:
-    maps = _maps()
-    maps.slice_head[5] = 0.9999
-    maps.probability[4:7, 40:60, 40:60] = 0.4  # below the threshold of the mask
-    decision = _decide(maps)
-    assert decision.status is Status.NOT_FOUND
-    assert {one.code for one in decision.flags} == {
-        "SLICES_WITHOUT_TUMOUR",
-        "SLICE_CLASSIFIER_WITHOUT_MASK",
-    }
-
-
-@pytest.mark.parametrize(
-    ("maps", "code"),
-    [
-        (_maps(head=0.99), "SLICE_CLASSIFIER_WITHOUT_MASK"),
-        (_maps((slice(2, 3), 40, 0.99), head=0.999, sure=0.999), "SLICE_CLASSIFIER_WITHOUT_MASK"),
-        (_maps((slice(2, 7), 40, 0.99), sure=0.01), "MASK_WITHOUT_SLICE_CLASSIFIER"),
-    ],
-    ids=["a sure head, no pixel", "a sure head beside the lesion", "a sure mask, a sure denial"],
-)
-def test_head_and_mask_never_contradict_each_other_silently(maps: Maps, code: str) -> None:
-    # The pixels' evidence outweighs the head in the slice's probability, which must not hide this.
-    assert code in {one.code for one in _decide(maps).flags}
-
-
-def test_head_and_mask_that_disagree_in_a_found_study_are_said() -> None:
-    maps = _maps((slice(3, 8), 30, 0.95))
-    maps.slice_head[7] = 1e-5
-    maps.probability[7, 10:40, 10:40] = np.where(np.arange(900).reshape(30, 30) < 4, 0.55, 0.01)
-    maps.slice_head[9] = 0.99999
-    maps.probability[9, 40:60, 40:60] = 0.45
-    codes = {one.code for one in _decide(maps).flags}
-    assert codes == {"MASK_WITHOUT_SLICE_CLASSIFIER", "SLICE_CLASSIFIER_WITHOUT_MASK"}
 
 
 def test_slices_whose_probability_and_mask_contradict_each_other_are_named() -> None:
@@ -165,28 +131,6 @@ def test_slices_whose_probability_and_mask_contradict_each_other_are_named() -> 
     assert "slice 8" in decision.flags[1].message
 
 
-def test_no_slice_is_told_twice() -> None:
-    maps = _maps((slice(2, 8), 30, 0.95))
-    maps.slice_head[9:] = (0.9999, 0.89, 0.89)
-    maps.probability[9:, 40:60, 40:60] = 0.45
-    maps.slice_head[8] = 1e-4
-    maps.probability[8, 10:12, 10:12] = 0.55
-    told = {one.code: one.message for one in _decide(maps).flags}
-    assert told.keys() == {
-        "SLICE_CLASSIFIER_WITHOUT_MASK",
-        "MASK_WITHOUT_SLICE_CLASSIFIER",
-        "PROBABILITY_WITHOUT_MASK",
-    }
-    assert "slice 9," in told["SLICE_CLASSIFIER_WITHOUT_MASK"]
-    assert "slice 8," in told["MASK_WITHOUT_SLICE_CLASSIFIER"]
-    assert "slices 10 and 11" in told["PROBABILITY_WITHOUT_MASK"]
-    # Where nothing was found the slices that would count have their flag already.
-    free = _maps()
-    free.slice_head[4:9] = 0.89
-    free.probability[4:9, 40:60, 40:60] = 0.45
-    assert {one.code for one in _decide(free).flags} == {"SLICES_WITHOUT_TUMOUR"}
-
-
 @pytest.mark.parametrize(
     ("which", "words"),
     [
@@ -203,27 +147,141 @@ def test_slices_are_named_in_words(which: list[int], words: str) -> None:
     assert name_slices(marks) == words
 
 
-@pytest.mark.slow
-def test_borderline_is_said() -> None:
-    areas = range(4, 40)
-    flags = {
-        side: {one.code for one in _decide(_maps((slice(4, 6), side, 0.7), sure=0.9)).flags}
-        for side in areas
-    }
-    assert any("BORDERLINE" in codes for codes in flags.values())
-    assert "BORDERLINE" not in flags[39]
+@pytest.mark.parametrize("form", [(0.0, 1.0), (-0.5, 1.2)])
+def test_a_study_is_as_likely_as_its_best_lesion(form: tuple[float, float]) -> None:
+    rule = replace(RULE, study_intercept=form[0], study_weight=form[1])
+    maps, geometry = (
+        _maps((slice(3, 8), 20, 0.9), (slice(4, 6), 12, 0.8)),
+        make_geometry(12, (5, 1, 1)),
+    )
+    scale = weighing_scale(geometry, SHAPE, INPUT)
+    best = max(lesion_score(lesion, rule) for lesion in find_lesions(maps, scale, rule)[1])
+    expected = 1 / (1 + np.exp(-(form[0] + form[1] * np.log(best / (1 - best)))))
+    decision = decide(maps, geometry, rule, INPUT)
+    assert decision.probability == pytest.approx(expected, rel=1e-4)
+    assert max(decision.lesion_probabilities.values()) == decision.probability
 
 
-def test_a_sure_lesion_is_not_borderline_at_a_high_threshold() -> None:
-    """The distance is that of logits: a threshold of half the odds is near, one of a fifth is not."""
+@pytest.mark.parametrize(
+    ("bounds", "status"),
+    [
+        ((0.0, 0.0), Status.FOUND),
+        ((-0.01, 0.01), Status.UNCERTAIN),
+        ((0.01, 0.02), Status.NOT_FOUND),
+    ],
+)
+def test_the_verdict_follows_the_probability(bounds: tuple[float, float], status: Status) -> None:
+    """Bounds are given from the study's own probability on; the mask is drawn unless nothing was found."""
+    maps, geometry = _maps((slice(4, 6), 15, 0.8)), make_geometry(12, (5, 1, 1))
+    middle = decide(maps, geometry, RULE, INPUT).probability or 0
+    assert 0.1 < middle < 0.9
+    low, high = (middle + away for away in bounds)
+    decision = decide(maps, geometry, replace(RULE, uncertain_from=low, found_from=high), INPUT)
+    assert (decision.status, decision.probability) == (status, middle)
+    assert decision.mask.any() == (status is not Status.NOT_FOUND)
+    assert (decision.outline is None) == (decision.caveat != "") == (status is Status.NOT_FOUND)
+    assert f"{middle:.2f}"[:3] in decision.reason
+
+
+def test_another_share_of_tumour_shifts_the_odds_of_study_lesions_and_slices() -> None:
+    rule = replace(RULE, prevalence=0.8, slice_given_tumour=1)
+    maps, geometry = _maps((slice(4, 6), 15, 0.8)), make_geometry(12, (5, 1, 1))
+    usual = decide(maps, geometry, rule, INPUT)
+    rare = decide(maps, geometry, rule, INPUT, prevalence=0.5)
+    assert (usual.prevalence, rare.prevalence) == (0.8, 0.5)
+    odds = [(one.probability or 0) / (1 - (one.probability or 0)) for one in (usual, rare)]
+    assert odds[0] / odds[1] == pytest.approx(4, rel=1e-3)
+    assert max(rare.lesion_probabilities.values()) == rare.probability
+    part = (rare.probability or 0) / (usual.probability or 1)
+    assert rare.slice_probabilities == pytest.approx(usual.slice_probabilities * part, rel=1e-4)
+    same = decide(maps, geometry, rule, INPUT, prevalence=0.8)
+    assert same.probability == pytest.approx(usual.probability)
+    # Without such numbers the probability is a score, for no share in particular.
+    assert decide(maps, geometry, RULE, INPUT).prevalence is None
+
+
+def test_no_slice_is_likelier_than_its_study() -> None:
+    rule = replace(RULE, slice_given_tumour=1)
+    for side in (3, 8, 15, 40):
+        decision = decide(_maps((slice(4, 6), side, 0.8)), None, rule, INPUT)
+        assert decision.slice_probabilities.max() <= (decision.probability or 0)
+
+
+def test_a_lesion_has_its_probability_by_its_first_voxel() -> None:
+    maps = _maps((slice(2, 7), 40, 0.97), (slice(3, 6), 25, 0.97))
+    decision = decide(maps, make_geometry(12, (5, 1, 1)), replace(RULE, keep_threshold=0.5), INPUT)
+    corners = [int(np.ravel_multi_index(at, SHAPE)) for at in ((2, 10, 10), (3, 60, 60))]
+    assert list(decision.lesion_probabilities) == corners
+    large, small = decision.lesion_probabilities.values()
+    assert large > small > 0.5
+
+
+def test_a_negative_says_what_it_does_not_rule_out() -> None:
+    assert _decide(_maps()).caveat == "This does not rule out a tumour."
+    tested = replace(RULE, missed_half_ml=2.0, missed_tenth_ml=7.5)
+    told = decide(_maps(), None, tested, INPUT).caveat
+    assert "half of those of 2 ml" in told
+    assert "one in ten of those of 7.5 ml" in told
+    assert _decide(_maps((slice(3, 8), 30, 0.95))).caveat == ""
+
+
+def test_input_that_is_unlike_the_training_data_is_uncertain_at_most() -> None:
+    geometry, sure = make_geometry(12, (5, 1, 1)), _maps((slice(3, 8), 30, 0.95))
+    for maps, distance, status in (
+        (sure, 0.99, Status.FOUND),
+        (sure, 1.0, Status.UNCERTAIN),
+        (_maps(), 1.0, Status.NOT_FOUND),
+    ):
+        decision = decide(maps, geometry, RULE, INPUT, distance=distance)
+        assert decision.status is status
+        assert ("unlike the training data" in decision.reason) == (status is Status.UNCERTAIN)
+
+
+def _cone(width: float) -> Maps:
+    """A ball whose logit falls from 4 in its middle, by 1 every ``width`` pixels."""
+    z, y, x = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    away = np.sqrt((5 * (z - 6)) ** 2 + (y - 60) ** 2 + (x - 60) ** 2)
+    probability = 1 / (1 + np.exp((away - 25) / width))
+    return Maps(probability.astype(np.float32), np.full(SHAPE[0], 0.99, np.float32))
+
+
+INTERVAL = replace(RULE, volume_low=-1.0, volume_high=1.5)
+
+
+def test_the_softer_the_outline_the_wider_the_interval() -> None:
+    geometry = make_geometry(12, (5, 1, 1))
+    sharp, soft = (decide(_cone(width), geometry, INTERVAL, INPUT).outline for width in (0.5, 4.0))
+    assert sharp is not None
+    assert soft is not None
+    assert 0 < sharp.softness < 0.25 < soft.softness
+    for outline in (sharp, soft):
+        scale = outline.softness + 0.1
+        assert outline.volume_low == pytest.approx(np.exp(-scale))
+        assert outline.volume_high == pytest.approx(np.exp(1.5 * scale))
+    far = decide(_cone(4.0), geometry, INTERVAL, INPUT, distance=2.0).outline
+    assert far is not None
+    assert far.volume_high == pytest.approx((soft.volume_high or 0) ** 2)
+    near = decide(_cone(4.0), geometry, INTERVAL, INPUT, distance=0.9).outline
+    assert near == soft
+    alone = decide(_cone(4.0), geometry, RULE, INPUT).outline
+    assert alone == replace(soft, volume_low=None, volume_high=None)
+
+
+def test_what_is_marked_and_unlike_a_tumour_is_uncertain_however_likely() -> None:
     maps = _maps((slice(3, 8), 30, 0.95))
-    score = _decide(maps, make_geometry(12, (5, 1, 1))).score
-    assert score is not None
-    for odds, borderline in ((0.5, True), (0.2, False)):
-        threshold = 1 / (1 + (1 - score) / score / odds)
-        rule = replace(RULE, study_threshold=threshold)
-        decision = decide(maps, make_geometry(12, (5, 1, 1)), rule, INPUT)
-        assert ("BORDERLINE" in {flag.code for flag in decision.flags}) is borderline, threshold
+    maps.probability[3:8, 10:40, 90:120] = 0.95
+    head = np.zeros(SHAPE, bool)
+    head[:, 4:124, 5:125] = True
+    sure = decide(maps, make_geometry(12, (5, 1, 1)), RULE, INPUT)
+    decision = decide(maps, make_geometry(12, (5, 1, 1)), RULE, INPUT, head=head)
+    assert (sure.status, decision.status) == (Status.FOUND, Status.UNCERTAIN)
+    assert decision.probability == sure.probability
+    assert decision.mask.any()
+    assert [one.code for one in decision.flags] == ["SYMMETRIC"]
+    assert "implausible" in decision.rules
+    assert "unlike a tumour" in decision.reason
+    # Without geometry the picture is taken as the network takes it.
+    assert decide(maps, None, RULE, INPUT, head=head).status is Status.UNCERTAIN
 
 
 def test_scale_without_geometry_is_a_guess_for_weighing_only() -> None:
@@ -251,7 +309,7 @@ def test_slice_probability_grows_with_head_and_with_mask() -> None:
 
     def probability(head: float, pixel: float) -> float:
         maps = _maps((slice(3, 8), 20, pixel), sure=head)
-        return float(slice_probabilities(maps, scale, RULE)[5])
+        return float(slice_probabilities(maps, scale, RULE, 1.0)[5])
 
     assert probability(0.9, 0.9) > probability(0.9, 0.4) > probability(0.1, 0.4)
     assert probability(0.999, 0.99) > 0.95
@@ -268,8 +326,8 @@ def test_a_slice_is_likelier_with_tumour_on_either_side(spacing: float) -> None:
     probability = np.full((count, 20, 20), 1e-4, np.float32)
     probability[away <= 5] = 0.999
     maps = Maps(probability, np.full(count, 0.2, np.float32))
-    found = slice_probabilities(maps, scale, RULE)
-    alone = slice_probabilities(maps, scale, replace(RULE, context_beside_weight=0.0))
+    found = slice_probabilities(maps, scale, RULE, 1.0)
+    alone = slice_probabilities(maps, scale, replace(RULE, context_beside_weight=0.0), 1.0)
     near, far = (away > 5) & (away <= 10), away > 15
     assert np.ptp(alone[near | far]) < 1e-6
     assert found[near].min() > 2 * found[far].max()
@@ -301,5 +359,5 @@ def test_a_lesion_is_weighed_by_its_slices_alone() -> None:
 def test_not_assessed_claims_nothing() -> None:
     decision = not_assessed((2, 3, 4), RULE, "why")
     assert decision.status is Status.NOT_ASSESSED
-    assert decision.score is None
+    assert decision.probability is None
     assert not decision.mask.any()

@@ -92,9 +92,9 @@ def test_midplane_is_the_heads_own(name: str, moved: float) -> None:
     head = _ball(geometry, shape, np.array([moved, 0, 0]))
     plane = fit_midplane(head, geometry)
     assert plane is not None
-    assert plane.distance_to_right(np.array([moved, 5.0, 5.0])) == pytest.approx(0, abs=1.7)
-    assert plane.distance_to_right(np.array([moved + 30, 0, 0])) == pytest.approx(30, abs=2)
-    assert plane.distance_to_right(np.array([moved - 30, 0, 0])) == pytest.approx(-30, abs=2)
+    assert plane.distances_to_right(np.array([moved, 5.0, 5.0])) == pytest.approx(0, abs=1.7)
+    assert plane.distances_to_right(np.array([moved + 30, 0, 0])) == pytest.approx(30, abs=2)
+    assert plane.distances_to_right(np.array([moved - 30, 0, 0])) == pytest.approx(-30, abs=2)
 
 
 def test_midplane_of_a_single_slice() -> None:
@@ -102,4 +102,4 @@ def test_midplane_of_a_single_slice() -> None:
     head = _ball(geometry, (1, 64, 64), np.zeros(3))
     plane = fit_midplane(head, geometry)
     assert plane is not None
-    assert plane.distance_to_right(np.array([40.0, 0, 0])) == pytest.approx(40, abs=2)
+    assert plane.distances_to_right(np.array([40.0, 0, 0])) == pytest.approx(40, abs=2)

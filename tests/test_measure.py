@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from gliosight.head import find_head, fit_midplane
 from gliosight.measure import measure
 from gliosight.phantom import Phantom
 from gliosight.study import Geometry, MrSequence, Study, Volume
@@ -115,6 +116,52 @@ def test_side_is_the_patients_wherever_he_lay(
     study = Study("x", {MrSequence.FLAIR: Volume(flair, shifted)}, names, "arrays")
     found = _measure(study, mask)[0]
     assert found.side == ("right" if mirrored else "left")
+
+
+@pytest.mark.parametrize(
+    ("to_right", "side"),
+    [(0.0, "left"), (0.05, "left"), (0.2, "bilateral"), (0.5, "bilateral"), (1.0, "right")],
+)
+def test_a_lesion_on_both_sides_is_bilateral(phantom: Phantom, to_right: float, side: str) -> None:
+    """From a tenth of it on, beyond the strip of the midline; thirty columns of 1.5 mm in all."""
+    flair, geometry = phantom.sequences[MrSequence.FLAIR], phantom.geometry
+    plane = fit_midplane(find_head(flair), geometry)
+    assert plane is not None
+    slices, rows, columns = flair.shape
+    at = np.array([[slices // 2, rows // 2, column] for column in range(columns)])
+    away = plane.distances_to_right(geometry.to_world(at))
+    right = np.argsort(np.where(away > 6, away, np.inf))[: round(30 * to_right)]
+    left = np.argsort(np.where(away < -6, -away, np.inf))[: 30 - round(30 * to_right)]
+    mask = np.zeros(flair.shape, bool)
+    mask[slices // 2, rows // 2, np.concatenate([right, left])] = True
+    between = np.abs(away) <= 6
+    if 0 < to_right < 1:  # one body
+        mask[slices // 2, rows // 2, between] = True
+    names = tuple(map(str, range(slices)))
+    (found,) = _measure(
+        Study("x", {MrSequence.FLAIR: Volume(flair, geometry)}, names, "arrays"), mask
+    )
+    assert found.side == side
+
+
+def test_a_finding_has_the_probability_of_its_lesion() -> None:
+    mask = _box(
+        (4, 20, 20),
+        (slice(0, 1), slice(0, 2), slice(0, 2)),
+        (slice(3, 4), slice(10, 15), slice(10, 15)),
+        (slice(1, 2), slice(8, 10), slice(8, 9)),
+    )
+    first = np.ravel_multi_index((3, 10, 10), mask.shape), 0
+    values = np.where(mask, 0.9, 0.1).astype(np.float32)
+    large, small, unknown = measure(
+        make_study(np.zeros(mask.shape)),
+        mask,
+        values,
+        origin="test",
+        lesion_probabilities={int(first[0]): 0.97, first[1]: 0.6},
+    )[1]
+    assert (large.probability, small.probability) == (0.97, 0.6)
+    assert math.isnan(unknown.probability)
 
 
 @pytest.mark.parametrize("believed", ["sizes", "all but sides"])

@@ -100,12 +100,12 @@ def test_mask_and_verdict_do_not_depend_on_how_a_study_is_stored(
     for stored in (study, _turned(study, order, flipped)):
         maps = _predict(model, stored)
         decision = decide(maps, stored.geometry, model.card.decision, model.card.input)
-        results.append((maps.probability > 0.5, decision.mask, decision.score))
-    (likely, mask, score), (turned, turned_mask, turned_score) = results
+        results.append((maps.probability > 0.5, decision.mask, decision.probability))
+    (likely, mask, chance), (turned, turned_mask, turned_chance) = results
     assert likely.sum() > 100
     assert (turned != _turn(likely, order, flipped)).sum() <= 2  # rounding at the threshold
     assert (turned_mask != _turn(mask, order, flipped)).sum() <= 4
-    assert turned_score == pytest.approx(score, abs=1e-4)
+    assert turned_chance == pytest.approx(chance, abs=1e-4)
 
 
 def _predict(model: Model, study: Study) -> Maps:

@@ -149,7 +149,7 @@ def test_a_model_may_be_a_path(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_flat_image_is_not_assessed() -> None:
     analysis = analyze(np.full((4, 64, 64), 12.0))
     assert analysis.status is Status.NOT_ASSESSED
-    assert analysis.decision.score is None
+    assert analysis.decision.probability is None
     assert [one.code for one in analysis.flags if one.code == "NO_CONTRAST"]
 
 

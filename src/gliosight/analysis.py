@@ -26,7 +26,7 @@ LIMITS = (
     "Trained on glioma before treatment, mostly lower-grade, in adults. Not trained for post-operative "
     "studies, children, metastases or other lesions: it can miss them or call them tumour."
 )
-Side: TypeAlias = Literal["left", "right", "midline", "unknown"]
+Side: TypeAlias = Literal["left", "right", "midline", "bilateral", "unknown"]
 # Called with the name of a stage, how much of it is done, and how much there is.
 Progress: TypeAlias = Callable[[str, int, int], None]
 
@@ -35,8 +35,28 @@ class Status(str, Enum):
     """The verdict of a study."""
 
     FOUND = "tumour found"
+    UNCERTAIN = "uncertain"
     NOT_FOUND = "no tumour found"
     NOT_ASSESSED = "not assessed"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """How sure the outline of a mask is.
+
+    Parameters
+    ----------
+    softness : float
+        Logarithm of the volume at probability 0.3 over that at 0.7: 0 for a sharp border. The softer, the
+        worse an outline is as a rule.
+    volume_low, volume_high : float or None
+        Ends of the 90 % interval of the true volume, as parts of the mask's; ``None`` where the model's card
+        has no numbers for it.
+    """
+
+    softness: float
+    volume_low: float | None = None
+    volume_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -46,30 +66,87 @@ class Decision:
     Parameters
     ----------
     mask : (slices, rows, columns) bool array
-        On the native grid. Empty unless a tumour was found.
+        On the native grid. Empty unless a tumour was found, or the study is uncertain.
     slice_probabilities : (slices,) float32 array
-        Calibrated probability that the slice shows tumour.
-    score : float or None
-        The study's score in [0, 1]; not a calibrated probability. ``None`` when not assessed.
-    score_threshold, slice_threshold : float
+        Probability that the slice shows tumour.
+    probability : float or None
+        Probability that the study shows tumour. ``None`` when not assessed.
+    prevalence : float or None
+        Share of studies with tumour that this probability holds for; ``None`` where the model's numbers
+        were not fitted on studies of both kinds: then the probability is an uncalibrated score.
+    uncertain_from, found_from : float
+        From which probability on the status is *uncertain*, and *tumour found*.
+    slice_threshold : float
+        From which probability on a slice counts as tumour.
     status : Status
     reason : str
         One plain sentence: why this status.
     rules : tuple of str
         Names of the rules that fired, in order; explained in docs/decision.md.
     flags : tuple of Flag
-        Flags of the rules, such as a disagreement of slice classifier and mask.
+        Flags of the rules, such as a disagreement of probability and mask.
+    lesion_probabilities : mapping of int to float
+        For each lesion of the mask its probability of being tumour, by the index of its first voxel in the
+        flattened mask.
+    outline : Outline or None
+        ``None`` when the mask is empty.
+    caveat : str
+        What a negative answer does not say, in a sentence; else empty.
     """
 
     mask: NDArray[np.bool_]
     slice_probabilities: NDArray[np.float32]
-    score: float | None
-    score_threshold: float
+    probability: float | None
+    prevalence: float | None
+    uncertain_from: float
+    found_from: float
     slice_threshold: float
     status: Status
     reason: str
     rules: tuple[str, ...] = ()
     flags: tuple[Flag, ...] = ()
+    lesion_probabilities: Mapping[int, float] = field(default_factory=dict)
+    outline: Outline | None = None
+    caveat: str = ""
+
+    @property
+    def doubt(self) -> float:
+        """How much a study needs a person's look, to sort by: the largest number first.
+
+        4: not assessed. 2 to 3: uncertain, the more the nearer to the middle of the two bounds. 1 to 2:
+        tumour found, the more the softer the outline. 0 to 1: no tumour found, its probability.
+        """
+        if self.probability is None or self.status is Status.NOT_ASSESSED:
+            return 4.0
+        if self.status is Status.UNCERTAIN:
+            middle = (self.uncertain_from + self.found_from) / 2
+            return 3.0 - abs(self.probability - middle)
+        if self.status is Status.FOUND:
+            return 1.0 + (min(self.outline.softness, 1.0) if self.outline else 1.0)
+        return self.probability
+
+
+@dataclass(frozen=True)
+class InputCheck:
+    """What the gate says of a study before anything is decided, see `gliosight.gate`.
+
+    Parameters
+    ----------
+    distance : float or None
+        From the FLAIR slices that the model knows: 0 typical, 1 at the limit of unusual, larger farther.
+        ``None`` where it was not measured.
+    level : {"usual", "unusual", "refused"}
+        A refused study is not assessed.
+    reason : str or None
+        One plain sentence; ``None`` where nothing is unusual.
+    code : str or None
+        Of the flag that says so.
+    """
+
+    distance: float | None = None
+    level: Literal["usual", "unusual", "refused"] = "usual"
+    reason: str | None = None
+    code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +170,8 @@ class Finding:
     largest_area_mm2: float | None
     longest_diameter_mm: float | None
     perpendicular_diameter_mm: float | None
-    mean_probability: float
+    probability: float  # that this lesion is tumour; the highest of all findings is the study's
+    mean_probability: float  # of its voxels
     peak_probability: float
     touches_edge: bool
     small: bool
@@ -130,6 +208,7 @@ class Analysis:
     flags : tuple of Flag
         Those of reading, preparing and deciding together.
     provenance : Provenance
+    input_check : InputCheck
     """
 
     study: Study
@@ -139,6 +218,7 @@ class Analysis:
     findings: tuple[Finding, ...]
     flags: tuple[Flag, ...]
     provenance: Provenance
+    input_check: InputCheck = InputCheck()
 
     @property
     def status(self) -> Status:
@@ -162,9 +242,32 @@ class Analysis:
         return None if geometry is None else geometry.volume_ml(self.areas_px)
 
     @property
+    def volume_interval_ml(self) -> tuple[float, float] | None:
+        """Ends of the 90 % interval of the true volume, ml; ``None`` where it is not known."""
+        outline, volume = self.decision.outline, self.volume_ml
+        if outline is None or volume is None or outline.volume_low is None:
+            return None
+        return volume * outline.volume_low, volume * (outline.volume_high or 0.0)
+
+    @property
     def areas_px(self) -> NDArray[np.int64]:
         """(slices,) pixels of the mask in each slice."""
         return np.asarray(self.decision.mask.sum(axis=(1, 2)), dtype=np.int64)
+
+
+def probability_words(value: float) -> str:
+    """Two digits; what rounds to 0 or 1 is given as below 0.01 or above 0.99."""
+    if value >= 0.995:
+        return "> 0.99"
+    return "< 0.01" if 0 < value < 0.005 else f"{value:.2f}"
+
+
+def against(value: float, threshold: float) -> tuple[str, str]:
+    """A probability and its threshold with so many digits that one sees which is larger."""
+    short, bound = distinguish(value, threshold)
+    if bound == f"{threshold:.2f}" and threshold <= 0.99:
+        return probability_words(value), bound
+    return short, bound
 
 
 def distinguish(value: float, threshold: float) -> tuple[str, str]:

@@ -12,7 +12,7 @@ import json
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,9 +41,14 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "pixel_threshold": (0, 1),
     "evidence_mm2": (0, 1e5),
     "slice_threshold": (0, 1),
-    "study_threshold": (0, 1),
+    "slice_given_tumour": (0, 1),
     "keep_threshold": (0, 1),
     "context_mm": (0, 1000),
+    "prevalence": (0, 1),
+    "uncertain_from": (0, 1),
+    "found_from": (0, 1),
+    "missed_half_ml": (0, 1e4),
+    "missed_tenth_ml": (0, 1e4),
     "gate": (0, 1),
 }
 # Intercepts and weights.
@@ -117,15 +122,28 @@ class DecisionRule:
         Logistic score of a lesion from the logarithm of its largest area (cm²), the logarithm of its
         extent over the slices (cm), the logit of its best slice probability and the logit of its mean
         pixel probability.
-    study_threshold : float
-        A study is called tumour when its best lesion scores this much.
     keep_threshold : float
-        Further lesions of such a study stay in the mask from this score on.
+        Further lesions than the best stay in the mask from this score on.
+    study_intercept, study_weight : float
+        The study's probability: logistic function of the logit of its best lesion's score.
+    prevalence : float
+        Share of studies with tumour among those that the study's numbers were fitted on; 0 where they were
+        not fitted, so that the probability is a score and cannot be recomputed for another share.
+    uncertain_from, found_from : float
+        From which probability on the verdict is uncertain, and tumour found.
+    volume_low, volume_high : float
+        The 5 % and 95 % quantile of log(true volume / marked volume) as a part of the outline's softness,
+        see `gliosight.decide`; both 0 where they were not fitted: then no interval is given.
+    missed_half_ml, missed_tenth_ml : float
+        Volume of lesions of which a half, or a tenth, was missed in tests; 0 where that was not tested.
     context_intercept, context_own_weight, context_beside_weight : float
         A slice's probability: logistic combination of its logit by itself and the logit of the pixel
         evidence to either side. Without them a slice is judged by itself.
     context_mm : float
         How far to either side.
+    slice_given_tumour : int
+        1: the slice's numbers were fitted on studies with tumour, and its probability is the product with the
+        study's; 0: it stands alone.
     """
 
     pixel_threshold: float
@@ -139,20 +157,44 @@ class DecisionRule:
     lesion_extent_weight: float
     lesion_slice_weight: float
     lesion_pixel_weight: float
-    study_threshold: float
     keep_threshold: float
     context_intercept: float = 0.0
     context_own_weight: float = 1.0
     context_beside_weight: float = 0.0
     context_mm: float = 7.5
+    slice_given_tumour: int = 0
+    study_intercept: float = 0.0
+    study_weight: float = 1.0
+    prevalence: float = 0.0
+    uncertain_from: float = 0.5
+    found_from: float = 0.5
+    volume_low: float = 0.0
+    volume_high: float = 0.0
+    missed_half_ml: float = 0.0
+    missed_tenth_ml: float = 0.0
 
     def __post_init__(self) -> None:
         _check_ranges(self)
+        if not self.uncertain_from <= self.found_from:
+            raise ValueError("uncertain_from is above found_from")
+        if not self.volume_low <= self.volume_high:
+            raise ValueError("volume_low is above volume_high")
+
+    def for_another_network(self) -> DecisionRule:
+        """The rule without what was measured on one network: calibration, interval, missed volumes."""
+        return replace(
+            self,
+            prevalence=0.0,
+            volume_low=0.0,
+            volume_high=0.0,
+            missed_half_ml=0.0,
+            missed_tenth_ml=0.0,
+        )
 
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """The name of an ONNX file beside the card, and its digest."""
+    """The name of a file beside the card, and its digest."""
 
     file: str
     sha256: str
@@ -177,6 +219,8 @@ class ModelCard:
     decision : DecisionRule
     about : mapping
         Training data, figures, licence: for people.
+    familiar : NetworkFile, optional
+        The file with the numbers of the input gate, see `gliosight.familiar`.
     """
 
     name: str
@@ -187,6 +231,7 @@ class ModelCard:
     decision: DecisionRule
     about: Mapping[str, Any] = field(default_factory=dict)
     gate: float = 1.0
+    familiar: NetworkFile | None = None
 
     @property
     def sha256(self) -> str:
@@ -279,10 +324,16 @@ def parse_card(raw: object) -> ModelCard:
         networks=_networks(raw),
         flip=raw.get("flip", False),
         input=_part(InputRecipe, raw["input"], "input"),
-        decision=_part(DecisionRule, raw["decision"], "decision"),
+        decision=parse_rule(raw["decision"]),
         about=dict(raw.get("about", {})),
         gate=float(gate),
+        familiar=_file(raw["familiar"], "file", "familiar") if "familiar" in raw else None,
     )
+
+
+def parse_rule(raw: object) -> DecisionRule:
+    """Turn a rule's JSON value into a `DecisionRule`; raises ``ValueError`` as `parse_card`."""
+    return _part(DecisionRule, raw, "decision")
 
 
 def _networks(raw: Mapping[str, Any]) -> dict[str, NetworkFile]:
@@ -295,17 +346,22 @@ def _networks(raw: Mapping[str, Any]) -> dict[str, NetworkFile]:
     for role in roles:
         if role not in given:
             continue
-        entry = given[role] if isinstance(given[role], dict) else {}
-        texts = [entry.get(key) for key in ("network", "sha256")]
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"the card lacks network or sha256 of its {role} network")
-        file, digest = str(texts[0]), str(texts[1]).lower()
-        if file in ("", ".", "..") or set(file) & set("/\\\0"):
-            raise ValueError(f"network {file!r} is not the name of a file beside the card")
-        if not _SHA256.fullmatch(digest):
-            raise ValueError(f"sha256 of its {role} network is not 64 hexadecimal digits")
-        out[role] = NetworkFile(file, digest)
+        out[role] = _file(given[role], "network", f"{role} network")
     return out
+
+
+def _file(raw: object, key: str, what: str) -> NetworkFile:
+    """A file beside the card: its name under ``key``, and its digest."""
+    entry = raw if isinstance(raw, dict) else {}
+    texts = [entry.get(name) for name in (key, "sha256")]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"the card lacks {key} or sha256 of its {what}")
+    file, digest = str(texts[0]), str(texts[1]).lower()
+    if file in ("", ".", "..") or set(file) & set("/\\\0"):
+        raise ValueError(f"{key} {file!r} is not the name of a file beside the card")
+    if not _SHA256.fullmatch(digest):
+        raise ValueError(f"sha256 of its {what} is not 64 hexadecimal digits")
+    return NetworkFile(file, digest)
 
 
 def _part(kind: type[_T], raw: object, where: str) -> _T:

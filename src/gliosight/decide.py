@@ -4,22 +4,28 @@ The network has two outputs: a tumour probability of each pixel, and one of each
 classifier. The model's `DecisionRule` combines them. Its numbers, the thresholds among them, stand in the
 model's card: ``decision`` in ``models/joint-4.json``.
 
+The lesion
+    A connected component (26-connected) of voxels at or above ``pixel_threshold``. Its *score* is a logistic
+    function of its largest area, its extent over the slices, the highest own probability of its slices (see
+    below) and its mean voxel probability.
+The study
+    Its probability is a logistic function of the score of its best lesion, fitted on out-of-fold studies with
+    and without tumour. It holds for the share of tumour among these (``prevalence``); for another share its
+    logit is shifted by the difference of the shares' logits. From ``found_from`` on the status is *tumour
+    found*, below ``uncertain_from`` *no tumour found*, and *uncertain* between; also where the lesion looks
+    unlike a tumour, see `gliosight.plausibility`, or the input unlike the training data. Unless no tumour was
+    found, the mask keeps the best lesion and every other that scores at least ``keep_threshold``.
 The slice
     Its *pixel evidence* is the mean probability of its most probable ``evidence_mm2`` of pixels. Its own
     logit is ``own = intercept + head_weight * classifier + pixel_weight * evidence``, with both logits. Most
-    tumours span several slices, so the slice's probability also includes the evidence ``context_mm`` below
-    and above it: ``sigmoid(intercept + own_weight * own + beside_weight * beside)``. Both are logistic
-    regressions, fitted on patients the network was not trained on.
-The lesion
-    A connected component (26-connected) of voxels at or above ``pixel_threshold``. Its *score* is a logistic
-    function of its largest area, its extent over the slices, the highest own probability of its slices and
-    its mean voxel probability.
-The study
-    Its score is that of its best lesion, 0 without any. From ``study_threshold`` on the status is *tumour
-    found*, and the mask keeps the best lesion and every other that scores at least ``keep_threshold``. Below
-    it the status is *no tumour found* and the mask is empty. The score is not a calibrated probability.
-
-Where slice classifier, slice probability, mask and status disagree, a flag names the slices.
+    tumours span several slices, so the evidence ``context_mm`` below and above it counts as well:
+    ``sigmoid(intercept + own_weight * own + beside_weight * beside)``, fitted on studies with tumour. The
+    slice's probability is the product of this and of the study's.
+The outline
+    Its *softness* is the logarithm of the volume at probability 0.3 over that at 0.7. The 90 % interval of
+    the volume is ``volume * exp(quantile * (softness + 0.1))``, with the 5 % and 95 % quantile of what is in
+    the exponent out of fold (split conformal prediction, https://doi.org/10.1214/20-AOS1965). It is widened
+    where the input is unlike the training data.
 
 Without geometry, the picture is assumed to show the card's field of view, with slices as far apart as in the
 training data. These sizes only enter the score; they are never reported.
@@ -27,27 +33,34 @@ training data. These sizes only enter the score; they are never reported.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliosight.analysis import Decision, Status, distinguish
+from gliosight.analysis import Decision, Outline, Status, against
 from gliosight.card import DecisionRule, InputRecipe
 from gliosight.flags import flag
 from gliosight.maps import Maps, sigmoid
+from gliosight.plausibility import assumed_geometry, find_doubts
 from gliosight.study import Flag, Geometry
 
 Logits = NDArray[np.floating]
+# From the candidates and the mask, the flags of what looks unlike a tumour.
+Doubts: TypeAlias = Callable[[NDArray[np.bool_], NDArray[np.bool_]], tuple[Flag, ...]]
 
 CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 # Logits of the evidence are clipped here (0.9975), as in the maps that the rule is fitted on.
 SUREST = 6.0
-# The slice classifier contradicts the mask from this probability on, or below one minus it.
-SURE = 0.9
-# A study's score this near to its threshold, as logits, is borderline: around 0.88 that is 0.77 to 0.94.
-BORDERLINE = 0.8
+# The levels whose volumes make an outline's softness. What is added to it, so that the interval of a sharp
+# outline still has a width. Softer outlines than the last are treated as being that soft.
+SOFT, SHARP = 0.3, 0.7
+LEAST_SOFTNESS, MOST_SOFTNESS = 0.1, 1.0
 # More slices, or runs of slices, than this are not named one by one.
 MOST_NAMED = 5
 
@@ -74,6 +87,7 @@ class Lesion:
     """A candidate: a connected component, and what its score is made of."""
 
     label: int
+    box: tuple[slice, ...]
     area_mm2: float
     extent_mm: float
     slice_probability: float
@@ -102,11 +116,27 @@ def slice_evidence(
     return out
 
 
-def slice_probabilities(maps: Maps, scale: Scale, rule: DecisionRule) -> NDArray[np.float32]:
-    """(slices,) calibrated probability that each native slice shows tumour."""
+def slice_probabilities(
+    maps: Maps, scale: Scale, rule: DecisionRule, study: float
+) -> NDArray[np.float32]:
+    """(slices,) probability that each native slice shows tumour; ``study`` is the study's."""
     own, evidence = _own_logits(maps, scale, rule, 0)
-    logits = in_context(own, evidence, scale.sides[0], rule)
-    return np.asarray(sigmoid(logits), dtype=np.float32)
+    probability = sigmoid(in_context(own, evidence, scale.sides[0], rule))
+    if rule.slice_given_tumour:
+        probability = probability * study
+    return np.asarray(probability, dtype=np.float32)
+
+
+def study_probability(score: float, rule: DecisionRule, prevalence: float | None = None) -> float:
+    """Probability of tumour of a lesion's score, or of a study's best one.
+
+    ``prevalence`` is the share of tumour that it is for, if another than that of the rule.
+    """
+    own = rule.study_intercept + rule.study_weight * float(logit(np.float32(score)))
+    if prevalence is not None:
+        own += float(np.log(prevalence / (1 - prevalence)))
+        own -= float(np.log(rule.prevalence / (1 - rule.prevalence)))
+    return float(sigmoid(own))
 
 
 def _own_logits(maps: Maps, scale: Scale, rule: DecisionRule, axis: int) -> tuple[Logits, Logits]:
@@ -132,7 +162,7 @@ def by_itself(head: Logits, evidence: Logits, rule: DecisionRule) -> Logits:
 
 
 def in_context(own: Logits, evidence: Logits, spacing_mm: float, rule: DecisionRule) -> Logits:
-    """(slices,) logit of each slice's probability, from its own and the evidence beside it."""
+    """(slices,) logit of each slice in its context, from its own and the evidence beside it."""
     return np.asarray(
         rule.context_intercept
         + rule.context_own_weight * own
@@ -170,6 +200,7 @@ def find_lesions(
         lesions.append(
             Lesion(
                 label=k + 1,
+                box=box,
                 area_mm2=float(inside.sum(axis=others).max()) * scale.across(maps.axis),
                 extent_mm=inside.shape[maps.axis] * scale.sides[maps.axis],
                 slice_probability=float(slices[box[maps.axis]].max()),
@@ -192,48 +223,183 @@ def lesion_score(lesion: Lesion, rule: DecisionRule) -> float:
 
 
 def decide(
-    maps: Maps, geometry: Geometry | None, rule: DecisionRule, recipe: InputRecipe
+    maps: Maps,
+    geometry: Geometry | None,
+    rule: DecisionRule,
+    recipe: InputRecipe,
+    *,
+    head: NDArray[np.bool_] | None = None,
+    prevalence: float | None = None,
+    distance: float = 0.0,
 ) -> Decision:
-    """Apply the rule to a study's maps."""
+    """Apply the rule to a study's maps.
+
+    Parameters
+    ----------
+    maps : Maps
+    geometry : Geometry or None
+    rule : DecisionRule
+    recipe : InputRecipe
+    head : (slices, rows, columns) bool array, optional
+        The head, see `gliosight.head.find_head`; without it what is marked is not checked against it.
+    prevalence : float, optional
+        Share of studies with tumour, if another than that of the rule.
+    distance : float
+        How far the input is from the training data, see `gliosight.analysis.InputCheck`.
+    """
     slices, rows, columns = maps.probability.shape
-    return decide_at(maps, weighing_scale(geometry, (slices, rows, columns), recipe), rule)
+    scale = weighing_scale(geometry, (slices, rows, columns), recipe)
+    doubts: Doubts | None = None
+    if head is not None:
+        placed = geometry or assumed_geometry(len(maps.probability), scale.sides)
+        doubts = partial(find_doubts, head=head, geometry=placed, axis=maps.axis)
+    return decide_at(maps, scale, rule, doubts=doubts, prevalence=prevalence, distance=distance)
 
 
-def decide_at(maps: Maps, scale: Scale, rule: DecisionRule) -> Decision:
-    """Apply the rule to maps of a given scale."""
-    shape = maps.probability.shape
-    slices = slice_probabilities(maps, scale, rule)
+def decide_at(
+    maps: Maps,
+    scale: Scale,
+    rule: DecisionRule,
+    *,
+    doubts: Doubts | None = None,
+    prevalence: float | None = None,
+    distance: float = 0.0,
+) -> Decision:
+    """Apply the rule to maps of a given scale; ``doubts`` gives the flags of an implausible mask."""
     labels, lesions = find_lesions(maps, scale, rule)
     scores = np.array([0.0, *(lesion_score(lesion, rule) for lesion in lesions)])  # by label
     score = float(scores.max())
-    found = score >= rule.study_threshold
-    in_mask = (scores >= min(rule.keep_threshold, score)) & found
+    probability = study_probability(score, rule, prevalence)
+    marked = probability >= rule.uncertain_from and bool(lesions)
+    in_mask = (scores >= min(rule.keep_threshold, score)) & marked
     in_mask[0] = False  # the label of what is no lesion
-    mask = np.zeros(shape, dtype=bool)
-    if found:
+    mask = np.zeros(maps.probability.shape, dtype=bool)
+    flags: tuple[Flag, ...] = ()
+    outline, of_lesions = None, {}
+    if marked:
         for k, plane in enumerate(labels):  # an index of all would need eight bytes a voxel
             mask[k] = in_mask[plane]
+        of_lesions = {
+            _first_voxel(labels, lesion): study_probability(
+                float(scores[lesion.label]), rule, prevalence
+            )
+            for lesion in lesions
+            if in_mask[lesion.label]
+        }
+        candidates = labels > 0
+        del labels  # four bytes a voxel
+        flags = doubts(candidates, mask) if doubts is not None else ()
+        outline = outline_of(maps.probability, mask, rule, distance)
+    unlike = "the images are unlike the training data" if distance >= 1 else ""
+    unlike = "what is marked is unlike a tumour" if flags else unlike
+    status, reason = _verdict(probability, rule, unlike, candidates=len(lesions))
     fired = ["mask_by_pixel_threshold"] if lesions else []
     if in_mask.sum() < len(lesions):
         fired.append("weak_lesions_dropped")
-    short, threshold = distinguish(score, rule.study_threshold)
-    if found:
-        reason = f"The strongest lesion scores {short}, at or above {threshold}."
-    elif lesions:
-        count = _count(len(lesions), "candidate")
-        reason = f"The strongest of {count} scores {short}, below {threshold}."
-    else:
-        reason = "No pixel reaches the threshold of the mask."
+    if flags:
+        fired.append("implausible")
+    slices = slice_probabilities(maps, scale, rule, probability)
+    calibrated = prevalence if prevalence is not None else (rule.prevalence or None)
     return Decision(
         mask=mask,
         slice_probabilities=slices,
-        score=score,
-        score_threshold=rule.study_threshold,
+        probability=probability,
+        prevalence=calibrated,
+        uncertain_from=rule.uncertain_from,
+        found_from=rule.found_from,
         slice_threshold=rule.slice_threshold,
-        status=Status.FOUND if found else Status.NOT_FOUND,
+        status=status,
         reason=reason,
         rules=tuple(fired),
-        flags=_disagreements(mask, maps.slice_head, slices, found=found, score=score, rule=rule),
+        flags=(*flags, *_disagreements(mask, slices, rule)),
+        lesion_probabilities=of_lesions,
+        outline=outline,
+        caveat=_caveat(rule) if status is Status.NOT_FOUND else "",
+    )
+
+
+def _verdict(
+    probability: float, rule: DecisionRule, unlike: str, *, candidates: int
+) -> tuple[Status, str]:
+    """The status, and why, in a sentence; ``unlike`` says what makes a probable tumour doubtful."""
+    what = "probability" if rule.prevalence else "score"
+    if probability < rule.uncertain_from or not candidates:
+        if not candidates:
+            return Status.NOT_FOUND, "No pixel reaches the threshold of the mask."
+        short, bound = against(probability, rule.uncertain_from)
+        return Status.NOT_FOUND, f"The {what} of tumour is {short}, below {bound}."
+    short, bound = against(probability, rule.found_from)
+    if probability < rule.found_from:
+        return Status.UNCERTAIN, (
+            f"The {what} of tumour is {short}, between {rule.uncertain_from:.2f} and {bound}: "
+            "too high to say no, too low to say yes."
+        )
+    if unlike:
+        return Status.UNCERTAIN, (f"The {what} of tumour is {short}, but {unlike}.")
+    return Status.FOUND, f"The {what} of tumour is {short}, at or above {bound}."
+
+
+def _caveat(rule: DecisionRule) -> str:
+    told = "This does not rule out a tumour."
+    if rule.missed_half_ml:
+        told += (
+            f" In tests with synthetic lesions, half of those of {rule.missed_half_ml:g} ml were missed, "
+            f"and one in ten of those of {rule.missed_tenth_ml:g} ml."
+        )
+    return told
+
+
+def outline_of(
+    probability: NDArray[np.float32],
+    mask: NDArray[np.bool_],
+    rule: DecisionRule,
+    distance: float = 0.0,
+) -> Outline:
+    """How sure the outline of a mask is; both are (slices, rows, columns), and the mask is not empty.
+
+    ``distance`` is that of the input from the training data: from 1 on the interval is widened by it.
+    """
+    box = _around((probability >= SOFT) | mask)
+    inside, mask = probability[box], mask[box]
+    sharp = max(int(np.count_nonzero(inside[mask] >= SHARP)), 1)
+    softness = min(math.log(_grown(inside, mask, SOFT).sum() / sharp), MOST_SOFTNESS)
+    if not (rule.volume_low or rule.volume_high):
+        return Outline(softness)
+    scale = (softness + LEAST_SOFTNESS) * max(1.0, distance)
+    low, high = (math.exp(quantile * scale) for quantile in (rule.volume_low, rule.volume_high))
+    return Outline(softness, min(low, 1.0), max(high, 1.0))
+
+
+def _grown(
+    probability: NDArray[np.float32], mask: NDArray[np.bool_], level: float
+) -> NDArray[np.bool_]:
+    """The mask with what is connected to it at or above a probability; all (slices, rows, columns)."""
+    labels = ndimage.label((probability >= level) | mask, structure=CONNECTED_26)[0]
+    reached = np.zeros(int(labels.max()) + 1, dtype=bool)
+    for plane, marked in zip(
+        labels, mask, strict=True
+    ):  # at once, an index takes eight bytes a voxel
+        reached[plane[marked]] = True
+    return np.stack([reached[plane] for plane in labels])
+
+
+def _around(marked: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The box of the marked voxels."""
+    box = []
+    for axis in range(3):
+        along = np.flatnonzero(marked.any(axis=tuple(other for other in range(3) if other != axis)))
+        box.append(slice(int(along[0]), int(along[-1]) + 1))
+    return tuple(box)
+
+
+def _first_voxel(labels: NDArray[np.int32], lesion: Lesion) -> int:
+    """Index of a lesion's first voxel in the flattened volume."""
+    inside = labels[lesion.box] == lesion.label
+    first = np.unravel_index(int(inside.argmax()), inside.shape)
+    return int(
+        np.ravel_multi_index(
+            [at + side.start for at, side in zip(first, lesion.box, strict=True)], labels.shape
+        )
     )
 
 
@@ -242,8 +408,10 @@ def not_assessed(shape: tuple[int, int, int], rule: DecisionRule, reason: str) -
     return Decision(
         mask=np.zeros(shape, dtype=bool),
         slice_probabilities=np.zeros(shape[0], dtype=np.float32),
-        score=None,
-        score_threshold=rule.study_threshold,
+        probability=None,
+        prevalence=None,
+        uncertain_from=rule.uncertain_from,
+        found_from=rule.found_from,
         slice_threshold=rule.slice_threshold,
         status=Status.NOT_ASSESSED,
         reason=reason,
@@ -275,65 +443,22 @@ def logit(probability: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
 
 
 def _disagreements(
-    mask: NDArray[np.bool_],
-    head: NDArray[np.float32],
-    slices: NDArray[np.float32],
-    *,
-    found: bool,
-    score: float,
-    rule: DecisionRule,
+    mask: NDArray[np.bool_], slices: NDArray[np.float32], rule: DecisionRule
 ) -> tuple[Flag, ...]:
-    """Flags for slices whose mask contradicts the slice classifier (warning) or the probability (info)."""
-    marked = mask.any(axis=(1, 2))
-    likely = slices >= rule.slice_threshold
-    unmarked = (head >= SURE) & ~marked
-    unsure = marked & (head <= 1 - SURE)
+    """Flags for slices whose mask contradicts their probability."""
+    marked, likely = mask.any(axis=(1, 2)), slices >= rule.slice_threshold
     bound = f"(threshold {rule.slice_threshold:.2f})"
-    its, them = ("its", "it") if likely.sum() == 1 else ("their", "them")
-    rows: tuple[tuple[str, NDArray[np.bool_], str], ...] = (
-        (
-            "SLICES_WITHOUT_TUMOUR",
-            likely & (not found),
-            f"{{}} on {its} own would count as tumour, but no lesion is large and sure enough for the "
-            f"study: look at {them}.",
-        ),
-        (
-            "SLICE_CLASSIFIER_WITHOUT_MASK",
-            unmarked,
-            "The slice classifier is sure of tumour in {}, but nothing is marked there: the outline may be "
-            "incomplete.",
-        ),
-        (
-            "MASK_WITHOUT_SLICE_CLASSIFIER",
-            unsure,
-            "The mask marks {}, but the slice classifier is sure that there is no tumour: the outline may "
-            "reach too far.",
-        ),
-        # Only what the flags of the sure ones, or that of the whole study, do not tell already.
-        (
-            "PROBABILITY_WITHOUT_MASK",
-            likely & ~marked & ~unmarked & found,
-            f"By probability {{}} would count as tumour {bound}, but nothing is marked there.",
-        ),
-        (
-            "MASK_WITHOUT_PROBABILITY",
-            marked & ~likely & ~unsure,
-            f"The mask marks {{}}, but by probability that would not count as tumour {bound}.",
-        ),
-    )
     flags = []
-    for code, marks, sentence in rows:
-        if marks.any():
-            message = sentence.format(name_slices(marks))
-            flags.append(flag(code, message[0].upper() + message[1:]))
-    near, far = logit(np.array([score, rule.study_threshold], dtype=np.float32))
-    if abs(near - far) < BORDERLINE:
-        short, threshold = distinguish(score, rule.study_threshold)
+    if (likely & ~marked).any():
         message = (
-            f"The score of {short} is close to the threshold of {threshold}: "
-            "the verdict could as well be the other."
+            f"By probability {name_slices(likely & ~marked)} would count as tumour {bound}, but "
         )
-        flags.append(flag("BORDERLINE", message))
+        flags.append(flag("PROBABILITY_WITHOUT_MASK", message + "nothing is marked there."))
+    if (marked & ~likely).any():
+        message = (
+            f"The mask marks {name_slices(marked & ~likely)}, but by probability that would not "
+        )
+        flags.append(flag("MASK_WITHOUT_PROBABILITY", message + f"count as tumour {bound}."))
     return tuple(flags)
 
 

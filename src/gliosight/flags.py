@@ -5,18 +5,19 @@ Each code has its cause and remedy in docs/flags.md; a test compares the two lis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from gliosight.study import Flag
 
 _WARNINGS = """
-    AFFINE_DOUBTED AFFINE_STRAIGHTENED AXES_DOUBTED BORDERLINE FORMS_DISAGREE FRAMES_DISAGREE GRID_ASSUMED
-    HEAD_CUT_OFF HEAD_TOO_LARGE MASK_CORRECTED MASK_WITHOUT_SLICE_CLASSIFIER MEMBERS_SKIPPED MISSING_SLICES
-    NAME_CONTRADICTS NOT_FINITE NO_CONTRAST NO_GEOMETRY ORDER_BY_NAME PATIENTS_APART QFORM_USED
-    SEG_NOT_WRITTEN SEQUENCE_ASSUMED SERIES_JOINED SIDE_UNKNOWN SINGLE_SLICE SLICES_UNLIKE
-    SLICES_WITHOUT_TUMOUR SLICE_CLASSIFIER_WITHOUT_MASK SR_NOT_WRITTEN STUDIES_JOINED T1C_BY_ORDER
+    AFFINE_DOUBTED AFFINE_STRAIGHTENED AXES_DOUBTED FORMS_DISAGREE FRAMES_DISAGREE GRID_ASSUMED HEAD_CUT_OFF
+    HEAD_TOO_LARGE LESION_AT_SURFACE LESION_THIN LESION_TOO_LARGE MASK_CORRECTED MEMBERS_SKIPPED
+    MISSING_SLICES NAME_CONTRADICTS NOT_AXIAL NOT_A_HEAD NOT_FINITE NOT_FLAIR NO_CONTRAST NO_GEOMETRY
+    ORDER_BY_NAME PATIENTS_APART QFORM_USED SCATTERED SEG_NOT_WRITTEN SEQUENCE_ASSUMED SERIES_JOINED
+    SIDE_UNKNOWN SINGLE_SLICE SLICES_UNLIKE SR_NOT_WRITTEN STUDIES_JOINED SYMMETRIC T1C_BY_ORDER
     T1C_LEFT_OUT T1C_NO_CONTRAST T1C_PARTLY_COPY T1_LEFT_OUT T1_NO_CONTRAST T1_PARTLY_COPY UNEVEN_SPACING
+    UNUSUAL_INPUT
 """
 _NOTES = """
     ALPHA_DROPPED BACKGROUND_NOT_FINITE EXPORTED_TWICE FILES_IGNORED FLAIR_CHOSEN GANTRY_TILT
@@ -28,6 +29,25 @@ SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
     **dict.fromkeys(_WARNINGS.split(), "warning"),
     **dict.fromkeys(_NOTES.split(), "info"),
 }
+# The worst first: what makes the whole verdict uncertain, then what limits the answer. Warnings that are not
+# here come after these, in the order in which they were raised; docs/result.md says so, too.
+_WORST_FIRST = """
+    NOT_A_HEAD NOT_FLAIR NOT_AXIAL
+    UNUSUAL_INPUT LESION_TOO_LARGE LESION_AT_SURFACE LESION_THIN SYMMETRIC SCATTERED
+    NO_CONTRAST MISSING_SLICES HEAD_CUT_OFF SEQUENCE_ASSUMED NAME_CONTRADICTS PATIENTS_APART STUDIES_JOINED
+    SERIES_JOINED SLICES_UNLIKE ORDER_BY_NAME SINGLE_SLICE NOT_FINITE HEAD_TOO_LARGE NO_GEOMETRY
+    SIDE_UNKNOWN AXES_DOUBTED FORMS_DISAGREE AFFINE_DOUBTED
+"""
+WORST_FIRST = tuple(_WORST_FIRST.split())
+# With one of these the verdict may be uncertain whatever the probability.
+DOUBTS = frozenset(WORST_FIRST[3:9])
+
+
+def warnings_of(flags: Iterable[Flag]) -> list[Flag]:
+    """The warnings among some flags, the worst first."""
+    rank = {code: k for k, code in enumerate(WORST_FIRST)}
+    warnings = [one for one in flags if one.severity == "warning"]
+    return sorted(warnings, key=lambda one: rank.get(one.code, len(rank)))
 
 
 def flag(code: str, message: str) -> Flag:

@@ -108,9 +108,9 @@ class Midplane:
     point: NDArray[np.float64]
     to_right: NDArray[np.float64]
 
-    def distance_to_right(self, world: NDArray[np.float64]) -> float:
-        """Signed distance of a world position, mm; positive towards the patient's right."""
-        return float((world - self.point) @ self.to_right)
+    def distances_to_right(self, world: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n,) signed distances of (n, 3) world positions, mm; positive towards the patient's right."""
+        return np.asarray((world - self.point) @ self.to_right)
 
 
 def fit_midplane(head: NDArray[np.bool_], geometry: Geometry) -> Midplane | None:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import hashlib
 import math
 import uuid
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,11 +24,13 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
 from gliosight.analysis import Finding, Side
-from gliosight.head import find_head, fit_midplane
+from gliosight.head import Midplane, find_head, fit_midplane
 from gliosight.study import Geometry, Study
 
 # Within this distance of the midplane a lesion belongs to neither side (mm).
 MIDLINE_MM = 5.0
+# A lesion is bilateral when at least this part of it lies beyond the midline's strip on either side.
+BILATERAL_PART = 0.1
 # Below these a lesion is called small: a measure of it says little (ml; pixels without geometry).
 SMALL_ML = 0.5
 SMALL_PX = 150
@@ -39,6 +43,8 @@ def measure(
     probability: NDArray[np.float32],
     *,
     origin: str,
+    head: NDArray[np.bool_] | None = None,
+    lesion_probabilities: Mapping[int, float] = MappingProxyType({}),
 ) -> tuple[NDArray[np.unsignedinteger[Any]], tuple[Finding, ...]]:
     """Label and measure every lesion of a mask.
 
@@ -50,6 +56,10 @@ def measure(
     origin : str
         What the result depends on besides the mask (study, model, settings): with the mask it makes the
         tracking UIDs, so that two runs agree and another threshold or model gives others.
+    head : (slices, rows, columns) bool array, optional
+        The head, see `gliosight.head.find_head`, if it is known already.
+    lesion_probabilities : mapping of int to float
+        See `gliosight.analysis.Decision`; of lesions that are not in it the probability is NaN.
 
     Returns
     -------
@@ -71,7 +81,9 @@ def measure(
     digest.update(np.packbits(mask).data)
     geometry = study.geometry
     placed = geometry if geometry is not None and geometry.believed == "all" else None
-    midplane = None if placed is None else fit_midplane(find_head(study.flair.values), placed)
+    midplane = None
+    if placed is not None:
+        midplane = fit_midplane(find_head(study.flair.values) if head is None else head, placed)
     findings = []
     for number, k in enumerate(by_size, start=1):
         box = boxes[k]
@@ -87,9 +99,8 @@ def measure(
         if placed is not None:
             world = np.average(placed.to_world(middles), axis=0, weights=areas)
         side: Side = "unknown"
-        if midplane is not None and world is not None:
-            away = midplane.distance_to_right(world)
-            side = "midline" if abs(away) <= MIDLINE_MM else "right" if away > 0 else "left"
+        if midplane is not None and placed is not None:
+            side = _side(inside, box, placed, midplane)
         longest, perpendicular = _diameters(inside[largest], geometry)
         volume = None if geometry is None else geometry.volume_ml(areas)
         name = f"{digest.hexdigest()}/{number}"
@@ -114,6 +125,7 @@ def measure(
                 ),
                 longest_diameter_mm=longest,
                 perpendicular_diameter_mm=perpendicular,
+                probability=lesion_probabilities.get(_first(inside, box, mask.shape), math.nan),
                 mean_probability=float(values.mean()),
                 peak_probability=float(values.max()),
                 touches_edge=any(
@@ -124,6 +136,41 @@ def measure(
             )
         )
     return numbered, tuple(findings)
+
+
+def _first(inside: NDArray[np.bool_], box: tuple[slice, ...], shape: tuple[int, ...]) -> int:
+    """Index of a lesion's first voxel in the flattened mask."""
+    at = np.unravel_index(int(inside.argmax()), inside.shape)
+    return int(np.ravel_multi_index([k + s.start for k, s in zip(at, box, strict=True)], shape))
+
+
+def _side(
+    inside: NDArray[np.bool_], box: tuple[slice, ...], geometry: Geometry, midplane: Midplane
+) -> Side:
+    """The patient's side of the lesion in a box of the volume."""
+    slices, rows, columns = (np.arange(extent.start, extent.stop) for extent in box)
+    corners = np.stack([slices, *(np.full(len(slices), ends[0]) for ends in (rows, columns))], 1)
+    down, across = (
+        np.float32(step * (direction @ midplane.to_right))
+        for step, direction in zip(
+            geometry.spacing, (geometry.row_direction, geometry.column_direction), strict=True
+        )
+    )
+    in_plane = down * np.arange(len(rows))[:, None] + across * np.arange(len(columns))
+    right = left = 0
+    total = 0.0
+    for plane, first in zip(
+        inside, midplane.distances_to_right(geometry.to_world(corners)), strict=True
+    ):
+        away = in_plane[plane] + first
+        right += int((away > MIDLINE_MM).sum())
+        left += int((away < -MIDLINE_MM).sum())
+        total += float(away.sum())
+    size = int(inside.sum())
+    if min(right, left) >= BILATERAL_PART * size:
+        return "bilateral"
+    middle = total / size
+    return "midline" if abs(middle) <= MIDLINE_MM else "right" if middle > 0 else "left"
 
 
 def _middles(inside: NDArray[np.bool_], areas: NDArray[np.int64]) -> NDArray[np.float64]:

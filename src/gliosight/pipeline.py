@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import gliosight
-from gliosight.analysis import Analysis, Progress, Provenance
+from gliosight.analysis import Analysis, InputCheck, Progress, Provenance
 from gliosight.decide import decide, not_assessed
 from gliosight.errors import (
     CannotWriteError,
@@ -32,6 +33,9 @@ from gliosight.errors import (
     within,
 )
 from gliosight.files import folded, numbered, safe_name, whole_file, writing
+from gliosight.flags import warnings_of
+from gliosight.gate import check_input, flags_of
+from gliosight.head import find_head
 from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.maps import Maps
@@ -40,7 +44,7 @@ from gliosight.prepare import prepare
 from gliosight.read import Limits, Options, Request, find, opened, read
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.from_python import SequenceInput, read_study
-from gliosight.study import MrSequence, Study
+from gliosight.study import Flag, MrSequence, Study
 from gliosight.write.masks import mask_in, read_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.report import write_report
@@ -71,8 +75,8 @@ __all__ = [
 
 # The table of all studies of one call.
 TABLE = "studies.csv"
-HEADER = ["study_id", "source", "status", "score", "probability", "findings", "volume_ml",
-          "volume_px", "warnings", "out", "error"]  # fmt: skip
+HEADER = ["study_id", "source", "status", "probability", "review", "findings", "volume_ml", "volume_low_ml",
+          "volume_high_ml", "volume_px", "warnings", "worst_warning", "out", "error"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -87,13 +91,23 @@ class Settings:
         Inference engine, see `gliosight.infer.engine.ENGINES`.
     threads : int, optional
         Threads of the engine; its own choice if not given.
+    prevalence : float, optional
+        Share of studies with tumour where the study comes from, between 0 and 1; by default that of the
+        studies that the model's probability was fitted on.
     """
 
     model: str | Path = DEFAULT_MODEL
     engine: str = DEFAULT_ENGINE
     threads: int | None = None
+    prevalence: float | None = None
 
     def __post_init__(self) -> None:
+        prevalence: object = self.prevalence
+        if prevalence is not None and not (isinstance(prevalence, float) and 0 < prevalence < 1):
+            raise UsageError(
+                f"a prevalence of {prevalence!r}",
+                remedy="give a share between 0 and 1, such as 0.1",
+            )
         model: object = self.model  # a caller in Python may give anything
         engine: object = self.engine
         threads: object = self.threads
@@ -107,8 +121,14 @@ class Settings:
             raise UsageError(f"{threads} threads", remedy="choose 1 to 1024")
 
     def load(self) -> Model:
-        """Load the model these settings name."""
-        return load_model(str(self.model), engine=self.engine, threads=self.threads)
+        """Load the model these settings name; raises `UsageError` where the prevalence cannot be used."""
+        model = load_model(str(self.model), engine=self.engine, threads=self.threads)
+        if self.prevalence is not None and not model.card.decision.prevalence:
+            raise UsageError(
+                f"the probability of {model.card.name} is not calibrated",
+                remedy="leave out the prevalence, or choose another model",
+            )
+        return model
 
 
 def analyze(
@@ -169,21 +189,42 @@ def analyze_study(
             study = replace(study.without_geometry(), flags=(*study.flags, *too_large))
             network_input = prepare(study, card.input)
         channels, flags = network_input.channels, network_input.flags
+    check = InputCheck()
+    with _timed(timings, "gate"):
+        if network_input.assessable:
+            check = check_input(study, network_input, model.familiar, model.describe)
+            flags = (*flags, *flags_of(check))
     with _timed(timings, "infer"):
-        if assessable := network_input.assessable:
+        if assessable := network_input.assessable and check.level != "refused":
             maps = model.predict(network_input, progress)
         else:
             maps = Maps(np.zeros(study.shape, np.float32), np.zeros(study.shape[0], np.float32))
         del network_input  # the stages to come need the room
     with _timed(timings, "decide"):
         if assessable:
-            decision = decide(maps, study.geometry, card.decision, card.input)
+            head = find_head(study.flair.values)
+            decision = decide(
+                maps,
+                study.geometry,
+                card.decision,
+                card.input,
+                head=head,
+                prevalence=settings.prevalence,
+                distance=check.distance or 0.0,
+            )
         else:
-            reason = next(flag.message for flag in flags if flag.code == "NO_CONTRAST")
+            no_contrast = [flag.message for flag in flags if flag.code == "NO_CONTRAST"]
+            reason = check.reason or no_contrast[0]
             decision = not_assessed(study.shape, card.decision, reason)
+            head = None
     with _timed(timings, "measure"):
         labels, findings = measure(
-            study, decision.mask, maps.probability, origin=f"{study.study_id}/{card.sha256}"
+            study,
+            decision.mask,
+            maps.probability,
+            origin=f"{study.study_id}/{card.sha256}",
+            head=head,
+            lesion_probabilities=decision.lesion_probabilities,
         )
     provenance = Provenance(
         version=gliosight.__version__,
@@ -195,6 +236,7 @@ def analyze_study(
         settings={
             "flip": card.flip,
             "threads": settings.threads,
+            "prevalence": settings.prevalence,
             "input": asdict(card.input),
             "decision": asdict(card.decision),
         },
@@ -202,7 +244,7 @@ def analyze_study(
         environment={"python": platform.python_version(), "system": platform.system()},
     )
     flags = (*study.flags, *flags, *decision.flags)
-    return Analysis(study, maps, decision, labels, findings, flags, provenance)
+    return Analysis(study, maps, decision, labels, findings, flags, provenance, check)
 
 
 @contextlib.contextmanager
@@ -380,21 +422,23 @@ def check_table(out: Path, *, overwrite: bool) -> None:
 
 def write_studies(outcomes: Iterable[Outcome], out: Path) -> Path:
     """Write ``studies.csv``: one row per study, also for those that could not be analysed."""
-    rows = []
-    for outcome in outcomes:
+    outcomes, rows = list(outcomes), []
+    for outcome, rank in zip(outcomes, review_order(outcomes), strict=True):
         row: dict[str, Any]
         row = {"study_id": outcome.title, "source": outcome.source, "status": "error"}
         if (result := outcome.result) is not None:
-            row = {name: result[name] for name in ("study_id", "status", "volume_ml", "volume_px")}
-            row |= {name: result["detection"][name] for name in ("score", "probability")}
-            warnings = [flag["code"] for flag in result["flags"] if flag["severity"] == "warning"]
+            row = {name: result[name] for name in HEADER if name in result}
+            warnings = warnings_of(Flag(**record) for record in result["flags"])
             row |= {
+                "probability": result["detection"]["probability"],
                 "source": result["source"]["path"],
                 "findings": len(result["findings"]),
-                "warnings": " ".join(warnings),
+                "warnings": " ".join(warning.code for warning in warnings),
+                "worst_warning": warnings[0].message if warnings else "",
                 # From the table, so that it still leads there when both have been moved together.
                 "out": printable(os.path.relpath(result["out"], out)),
             }
+        row["review"] = rank
         rows.append(row | {"error": " ".join(error.line() for error in outcome.errors)})
     path = out / TABLE
     with writing(path):
@@ -402,6 +446,19 @@ def write_studies(outcomes: Iterable[Outcome], out: Path) -> Path:
     with whole_file(path, overwrite=True) as partial:
         write_table(rows, HEADER, partial)
     return path
+
+
+def review_order(outcomes: Sequence[Outcome]) -> list[int]:
+    """Of each study the rank in which to look at them, 1 for the first: see `Decision.doubt`.
+
+    What failed comes first; equals keep their order.
+    """
+    doubts = [
+        math.inf if outcome.result is None else outcome.result["review"]["doubt"]
+        for outcome in outcomes
+    ]
+    ranks = {k: n for n, k in enumerate(sorted(range(len(doubts)), key=lambda k: -doubts[k]), 1)}
+    return [ranks[k] for k in range(len(doubts))]
 
 
 def export_result(

@@ -79,6 +79,18 @@ def test_the_summary_says_what_was_found(study: Path, tmp_path: Path, call: Call
 
 
 @pytest.mark.slow
+def test_a_prevalence_gives_the_probability_for_it(study: Path, tmp_path: Path, call: Call) -> None:
+    chances = []
+    for prevalence in ("0.05", "0.95"):
+        out = tmp_path / prevalence
+        printed = call("analyze", study, "-o", out, "--prevalence", prevalence, "--json").value
+        assert printed["detection"]["prevalence"] == float(prevalence)
+        assert printed["provenance"]["settings"]["prevalence"] == float(prevalence)
+        chances.append(printed["detection"]["probability"])
+    assert chances[0] < chances[1] - 0.01
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_network")
 def test_the_folder_is_named_after_the_study(
     study: Path, tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch

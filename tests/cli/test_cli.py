@@ -42,6 +42,13 @@ DICOM = ["phantom", "-o", "x", "--dicom", "--set"]
             2,
             "error: 0 is not in the range 1<=x<=1024 (--threads): see gliosight analyze --help",
         ),
+        (
+            ["analyze", "x", "--prevalence", "10"],
+            2,
+            "error: a prevalence of 10.0: give a share between",
+        ),
+        (["demo", "--prevalence", "nan"], 2, "a prevalence of nan: give a share between 0 and 1"),
+        (["analyze", "x", "--prevalence", "10%"], 2, "not a valid float (--prevalence)"),
         (["analyze", "x", "--engine", "abacus"], 2, "'onnxruntime', 'openvino' (--engine): see"),
         (
             ["analyze", "x", "--probabilty"],

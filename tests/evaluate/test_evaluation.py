@@ -436,7 +436,7 @@ def test_what_is_scored_is_what_a_user_gets(
     assert (entry.mask == analysis.mask).all()
     assert entry.slice_probability is not None
     assert np.array_equal(entry.slice_probability, analysis.decision.slice_probabilities)
-    assert entry.score == analysis.decision.score
+    assert entry.score == analysis.decision.probability
     dice = evaluation.parts[0].localization["dice_mean"].value
     overlap = (analysis.mask & small_phantom.truth).sum()
     assert dice == pytest.approx(2 * overlap / (analysis.mask.sum() + small_phantom.truth.sum()))

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliosight.card import InputRecipe
-from gliosight.decide import decide, logit, weighing_scale
+from gliosight.decide import (
+    LEAST_SOFTNESS,
+    by_itself,
+    decide,
+    in_context,
+    study_probability,
+    weighing_scale,
+)
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 from gliosight.evaluate.mask_metrics import volume_dice
 from gliosight.evaluate.predictions import KeptMaps
@@ -25,8 +32,10 @@ from gliosight.evaluate.rule_fit import (
     cross_fit,
     dice_of,
     fit_rule,
+    fit_volume,
     observe,
     read_rule,
+    volume_error,
 )
 from gliosight.infer.model import load_model, shipped_models
 from gliosight.maps import Maps, sigmoid
@@ -155,6 +164,11 @@ def test_a_rule_is_that_of_a_model_of_its_card_or_of_a_file(tmp_path: Path) -> N
     path.write_text(json.dumps({"all": asdict(START)}))
     for name in ("joint-4", card, path):
         assert read_rule(str(name)) == (START, everyone)
+    # A network that was trained elsewhere takes it over without what was measured on the shipped one.
+    taken = START.for_another_network()
+    assert (taken.prevalence, taken.volume_high, taken.missed_half_ml) == (0, 0, 0)
+    path.write_text(json.dumps({"all": asdict(taken)}))
+    assert read_rule(str(path)) == (taken, everyone)
     other = replace(START, pixel_threshold=0.4)
     record = {"all": asdict(other), "0": asdict(START), "patients_sha256": ["a" * 64]}
     path.write_text(json.dumps(record))
@@ -175,17 +189,65 @@ def test_a_start_with_a_threshold_of_its_own_is_scored_and_tried() -> None:
     assert fit_rule(observed, start).pixel_threshold in {*THRESHOLDS, 0.47}
 
 
-@pytest.mark.slow
-def test_the_studys_threshold_parts_tumour_from_none(observed: list[Observed]) -> None:
-    """In the middle of the widest gap; without anybody free of tumour it stays as it was."""
-    rule = fit_rule(observed, replace(START, study_threshold=0.01))
+def test_the_studys_probability_is_fitted_where_there_are_both_kinds(
+    observed: list[Observed],
+) -> None:
+    rule = fit_rule(observed, START, ("study",))
     best = [_scores(p, rule).max(initial=0.0) for p in observed]
-    ill = [score for score, p in zip(best, observed, strict=True) if p.volume]
-    well = [score for score, p in zip(best, observed, strict=True) if not p.volume]
-    assert max(well) < rule.study_threshold < min(ill)
-    middle = (logit(np.float32(max(well))) + logit(np.float32(min(ill)))) / 2
-    assert logit(np.float32(rule.study_threshold)) == pytest.approx(float(middle), abs=0.05)
-    assert rule.study_threshold == round(rule.study_threshold, 2)
+    ill = [
+        study_probability(score, rule) for score, p in zip(best, observed, strict=True) if p.volume
+    ]
+    well = [
+        study_probability(score, rule)
+        for score, p in zip(best, observed, strict=True)
+        if not p.volume
+    ]
+    assert max(well) < 0.2 < 0.9 < min(ill)
+    assert np.mean(ill + well) == pytest.approx(rule.prevalence, abs=0.05)
+    assert rule.prevalence == round(21 / 24, 4)
+    fitted = {"study_intercept", "study_weight", "prevalence"}
+    assert {k for k, v in asdict(rule).items() if v != getattr(START, k)} <= fitted
     sick = [p for p in observed if p.volume]
-    assert fit_rule(sick, START).study_threshold == START.study_threshold
-    assert fit_rule(observed, START, ("lesions",)).study_threshold == START.study_threshold
+    assert fit_rule(sick, START, ("study",)) == START
+    assert fit_rule(observed, START, ("further",)).study_weight == START.study_weight
+
+
+def test_slices_of_the_well_count_only_for_a_rule_without_the_study(
+    observed: list[Observed],
+) -> None:
+    """A slice's probability given tumour is right in the mean over those who have one."""
+    for given, among in ((1, [p for p in observed if p.volume]), (0, observed)):
+        rule = fit_rule(observed, replace(START, slice_given_tumour=given), ("slices",))
+        predicted = [
+            sigmoid(in_context(by_itself(p.head, p.evidence, rule), p.evidence, p.spacing_mm, rule))
+            for p in among
+        ]
+        wanted = np.mean([p.label for p in among])
+        assert np.mean(predicted) == pytest.approx(wanted, abs=0.005), given
+
+
+def test_the_interval_holds_nine_of_ten_volumes() -> None:
+    generator = np.random.default_rng(1)
+    rule = fit_volume(generator.normal(0.3, 1, 1999).tolist(), START)
+    fresh = generator.normal(0.3, 1, 100_000)
+    assert ((fresh >= rule.volume_low) & (fresh <= rule.volume_high)).mean() == pytest.approx(
+        0.9, abs=0.03
+    )
+    # Of few errors the interval is that of all of them: conservative.
+    few = fit_volume([-1.0, 0.5, 2.0], START)
+    assert (few.volume_low, few.volume_high) == (-1.0, 2.0)
+    assert fit_volume([], START) == START
+
+
+def test_a_volumes_error_is_a_part_of_the_outlines_softness() -> None:
+    patient_maps, truth = patient(3, 0)
+    scale = weighing_scale(None, SHAPE, RECIPE)
+    decision = decide(patient_maps.maps, None, START, RECIPE)
+    assert decision.outline is not None
+    assert scale.sides == patient_maps.sides
+    away = np.log(truth.sum() / decision.mask.sum())
+    expected = away / (decision.outline.softness + LEAST_SOFTNESS)
+    assert volume_error(patient_maps, truth, START) == pytest.approx(expected)
+    assert volume_error(patient_maps, np.zeros(SHAPE, bool), START) is None
+    nothing = replace(START, uncertain_from=1.0, found_from=1.0)
+    assert volume_error(patient_maps, truth, nothing) is None

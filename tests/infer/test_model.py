@@ -30,7 +30,7 @@ from gliosight.prepare import prepare
 def copied(tmp_path: Path) -> Path:
     """The card of a copy of the shipped model."""
     card = shipped_models()["joint-4"]
-    for path in (card, card.with_suffix(".onnx")):
+    for path in (card, card.with_suffix(".onnx"), card.with_name("joint-4-gate.npz")):
         shutil.copy(path, tmp_path)
     return tmp_path / card.name
 
@@ -41,7 +41,10 @@ def given(small_phantom: Phantom) -> NetworkInput:
 
 
 def _change_card(card: Path, **changes: Any) -> None:
-    card.write_text(json.dumps(json.loads(card.read_text("utf-8")) | changes), "utf-8")
+    """Change a card's fields; ``None`` takes one away."""
+    raw = json.loads(card.read_text("utf-8")) | changes
+    kept = {key: value for key, value in raw.items() if value is not None}
+    card.write_text(json.dumps(kept), "utf-8")
 
 
 def test_models_together_stay_small() -> None:
@@ -150,7 +153,7 @@ class _Fixed:
         self.answers, self.logit, self.seen = answers, logit, 0
         self.spoil: Callable[..., dict[str, np.ndarray]] | None = None
 
-    def run(self, batch: np.ndarray, _: float = 0) -> dict[str, np.ndarray]:
+    def run(self, batch: np.ndarray, *_: object) -> dict[str, np.ndarray]:
         if self.spoil is not None:
             return self.spoil(len(batch), *batch.shape[2:])
         self.seen += len(batch)
@@ -206,7 +209,7 @@ def test_a_network_in_the_wrong_place_is_refused(copied: Path) -> None:
     """The joint network answers with both, so it may stand anywhere; a detector may not draw."""
     card = json.loads(copied.read_text("utf-8"))
     file = {"network": card["network"], "sha256": card["sha256"]}
-    _change_card(copied, kind="cascade", networks={"localizer": file})
+    _change_card(copied, kind="cascade", networks={"localizer": file}, familiar=None)
     assert load_model(str(copied)).card.draws
     with pytest.raises(ModelError, match="does not answer with mask_logits"):
         _cascade(0.99, localizer=_Fixed(("slice_logits",), 1.0)).check()
@@ -305,7 +308,8 @@ def test_a_network_that_is_none_of_ours_is_refused_when_it_is_loaded(
     monkeypatch.setattr("gliosight.infer.model.LONGEST_TRIAL", 0.5 if "endless" in change else 60.0)
     network = copied.with_suffix(".onnx")
     _network(network, **change)
-    _change_card(copied, sha256=hashlib.sha256(network.read_bytes()).hexdigest())
+    digest = hashlib.sha256(network.read_bytes()).hexdigest()
+    _change_card(copied, sha256=digest, familiar=None)
     if told is None:
         load_model(str(copied))
         return

@@ -13,13 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gliosight.analysis import Analysis, Decision, Finding, Provenance, Status
+from gliosight.analysis import Analysis, Decision, Finding, Outline, Provenance, Status
 from gliosight.maps import Maps
 from gliosight.study import Flag, Geometry, MrSequence, Study, Volume
 
 LEFT_LESION = np.array([-32.0, 12.0, 6.0])
 RIGHT_ANTERIOR_MARKER = np.array([48.0, 52.0, 0.0])
 HEAD = np.array([72.0, 92.0, 78.0])
+
+# What `make_analysis` says of a study by its status, and of its outline.
+PROBABILITIES = {
+    Status.FOUND: 0.97,
+    Status.UNCERTAIN: 0.6,
+    Status.NOT_FOUND: 0.02,
+    Status.NOT_ASSESSED: None,
+}
+OUTLINE = Outline(0.3, volume_low=0.7, volume_high=1.4)
 
 R, A, S = np.eye(3)
 # Row direction (down), column direction (across), and the way from slice to slice.
@@ -112,6 +121,7 @@ def make_finding(mask: NDArray[np.bool_], geometry: Geometry | None, **changes: 
         "largest_area_mm2": None if ml is None else float(areas[largest] * geometry.pixel_area),
         "longest_diameter_mm": None if geometry is None else 52.34,
         "perpendicular_diameter_mm": None if geometry is None else 38.71,
+        "probability": 0.97,
         "mean_probability": 0.87,
         "peak_probability": 0.999,
         "touches_edge": False,
@@ -134,6 +144,8 @@ def make_analysis(
     probability: NDArray[np.float32] | None = None,
     findings: tuple[Finding, ...] | None = None,
     reason: str | None = None,
+    prevalence: float | None = 0.855,
+    outline: Outline | None = OUTLINE,
 ) -> Analysis:
     """A whole analysis of the phantom; without geometry it is painted axial all the same."""
     known = make_geometry(shape, geometry) if isinstance(geometry, str) else geometry
@@ -145,15 +157,15 @@ def make_analysis(
     mask = probability > 0.5
     if status is None:
         status = Status.FOUND if mask.any() else Status.NOT_FOUND
-    if status is not Status.FOUND:
+    if status not in (Status.FOUND, Status.UNCERTAIN):
         mask = np.zeros(shape, dtype=bool)
     if findings is None:
         findings = (make_finding(mask, known),) if mask.any() else ()
     per_slice = probability.max(axis=(1, 2))
     reasons = {
-        Status.FOUND: "The outlined region and the slice probabilities agree: the score reaches "
-        "its threshold.",
-        Status.NOT_FOUND: "The study’s score stays below its threshold.",
+        Status.FOUND: "The probability of tumour is 0.97, at or above 0.90.",
+        Status.UNCERTAIN: "The probability of tumour is 0.60, between 0.10 and 0.90.",
+        Status.NOT_FOUND: "The probability of tumour is 0.02, below 0.10.",
         Status.NOT_ASSESSED: "The images have no contrast: there is nothing to look at.",
     }
     study = Study(
@@ -165,13 +177,17 @@ def make_analysis(
     decision = Decision(
         mask=mask,
         slice_probabilities=per_slice.astype(np.float32),
-        score=None if status is Status.NOT_ASSESSED else float(per_slice.max()),
-        score_threshold=0.5,
+        probability=PROBABILITIES[status],
+        prevalence=None if status is Status.NOT_ASSESSED else prevalence,
+        uncertain_from=0.1,
+        found_from=0.9,
         slice_threshold=0.4,
         status=status,
         reason=reason or reasons[status],
         rules=("HEAD_AND_MASK_AGREE",),
         flags=(),
+        outline=outline if mask.any() else None,
+        caveat="This does not rule out a tumour." if status is Status.NOT_FOUND else "",
     )
     provenance = Provenance(
         version="0.1.0",

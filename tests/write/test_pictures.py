@@ -11,12 +11,14 @@ import pytest
 from PIL import Image, ImageChops, ImageDraw
 
 from gliosight.analysis import Status
+from gliosight.flags import flag
 from gliosight.study import Geometry, MrSequence
 from gliosight.write.overview import (
     OUTLINE,
+    STATUS_COLOUR,
     draw_overview,
     drawable,
-    fact_words,
+    head_lines,
     write_overview,
 )
 from gliosight.write.pictures import (
@@ -320,13 +322,43 @@ def test_names_of_any_kind_do_not_hurt_and_never_look_alike():
 @pytest.mark.parametrize(
     ("slices", "lesion", "words"),
     [
-        (1, False, ["1 slice"]),
-        (2, False, ["2 slices"]),
-        (70, False, ["40 of 70 slices shown"]),
-        (24, True, ["1 finding", "24 slices"]),
+        (1, False, "0.0 ml (0 voxels), 1 slice"),
+        (2, False, "0.0 ml (0 voxels), 2 slices"),
+        (70, False, "0.0 ml (0 voxels), 40 of 70 slices shown"),
+        (24, True, " ml, 1 finding, 24 slices"),
     ],
 )
 def test_numbers_and_words_agree(slices, lesion, words):
     analysis = make_analysis((slices, 24, 20), lesion=lesion)
-    facts = fact_words(analysis, min(slices, 40))
-    assert facts[2:] == words
+    facts = head_lines(analysis, min(slices, 40))[1]
+    assert facts.startswith("Volume ")
+    assert facts.endswith(words)
+
+
+def test_the_overview_says_what_the_verdict_is_worth():
+    flags = (flag("NO_GEOMETRY", "No millimetres."), flag("SCATTERED", "Many foci."))
+    shape = (4, 24, 20)
+    bounds = "(tumour found from 0.90, uncertain from 0.10)"
+    lines = head_lines(make_analysis(shape, status=Status.UNCERTAIN, flags=flags), 4)
+    assert lines[0] == f"Probability of tumour 0.60 {bounds}"
+    assert re.fullmatch(
+        r"Volume \S+ ml, 90 % interval \S+ to \S+ ml, 1 candidate, 4 slices", lines[1]
+    )
+    assert lines[2:] == ["2 warnings; the worst: Many foci."]
+    lines = head_lines(make_analysis(shape, lesion=False), 4)
+    assert lines[2:] == ["No warnings", "This does not rule out a tumour."]
+    lines = head_lines(make_analysis(shape, prevalence=None), 4)
+    assert lines[0] == f"Score, not calibrated, 0.97 {bounds}"
+    refused = make_analysis(shape, status=Status.NOT_ASSESSED)
+    assert head_lines(refused, 4) == [refused.decision.reason, "4 slices", "No warnings"]
+
+
+def test_long_warnings_are_wrapped_and_doubt_has_a_calm_colour():
+    long = flag("SYMMETRIC", "A long sentence of many words that has to be read whole. " * 4)
+    short = make_analysis((1, 8, 8), status=Status.UNCERTAIN)
+    grown = replace(short, flags=(long,))
+    assert draw_overview(grown).height > draw_overview(short).height
+    for status in (Status.UNCERTAIN, Status.NOT_ASSESSED):
+        red, _, blue = STATUS_COLOUR[status]
+        assert blue > red  # neither orange nor red
+    assert set(STATUS_COLOUR) == set(Status)

@@ -14,11 +14,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
-from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Status
+from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Outline, Status
+from gliosight.flags import flag
 from gliosight.study import Flag, MrSequence
 from gliosight.write.pictures import plan_display, svg_path, trace
-from gliosight.write.report import LONGEST_SIDE, embed_json, render_report, write_report
+from gliosight.write.report import (
+    LONGEST_SIDE,
+    embed_json,
+    interval_masks,
+    render_report,
+    write_report,
+)
 from gliosight.write.words import against, millilitres, probability_words, unknown_measures
 
 from .builders import make_analysis, make_finding, make_geometry
@@ -79,7 +87,8 @@ class Page(HTMLParser):
 def found():
     flags = (
         Flag("T1C_MISSING", "info", "T1 after contrast is missing."),
-        Flag("HEAD_MASK_DISAGREE", "warning", "Slices 3 and 19 disagree."),
+        Flag("HEAD_CUT_OFF", "warning", "The head is cut off."),
+        Flag("SCATTERED", "warning", "Many foci are marked."),
     )
     analysis = make_analysis(flags=flags)
     html = render_report(analysis, files={"result.json": "for machines", "a b/ü.csv": "a table"})
@@ -90,10 +99,10 @@ def test_verdict_numbers_and_words_are_there(found):
     analysis, _, page = found
     assert page.one("h1")["text"].strip() == "Tumour found"
     items = [one for one in page.all("li") if one.get("class") in ("warning", "info")]
-    assert [one["text"].split(".")[0].strip() for one in items] == ["Warning", "Note"]
-    assert "HEAD_MASK_DISAGREE" in items[0]["text"]
+    assert [one["text"].split(".")[0].strip() for one in items] == ["Warning", "Warning", "Note"]
+    assert "SCATTERED" in items[0]["text"]  # the worst first
     assert analysis.decision.reason in page.text
-    assert "threshold 0.50" in page.text
+    assert "threshold 0.40" in page.text  # the slices'
     assert millilitres(analysis.volume_ml) in page.text
     assert page.text.count(RESEARCH_USE) >= 3
     assert LIMITS in page.text
@@ -119,7 +128,11 @@ def test_every_control_has_a_name_and_every_picture_a_text(found):
     page = found[2]
     labels = {one.get("for") for one in page.all("label")}
     for control in page.all("input"):
-        wrapped = control.get("name") == "sequence" or control["id"] in ("outline-on", "heat-on")
+        wrapped = control.get("name") == "sequence" or control["id"] in (
+            "outline-on",
+            "interval-on",
+            "heat-on",
+        )
         assert wrapped or control.get("id") in labels
     assert all("alt" in one for one in page.all("img"))
     bars = [one for one in page.all("g") if one.get("role") == "button"]
@@ -210,6 +223,118 @@ def test_the_data_holds_every_slice_and_the_outline_of_the_displayed_mask(found)
     assert svg["viewbox"] == f"0 0 {display.columns} {display.rows}"
 
 
+def numbers(page):
+    """What stands in the verdict's panel: name, value and remarks of each number."""
+    (panel,) = page.all("dl", class_="numbers")
+    return " ".join(panel["text"].split())
+
+
+def test_the_verdict_says_what_it_is_worth_before_anything_else(found):
+    analysis, html, page = found
+    told = numbers(page)
+    sentence = "Of 100 studies with this result, about 97 have a tumour. This holds where 86 of 100"
+    assert f"Probability of tumour 0.97 0.10 0.90 {sentence} studies have one." in told
+    assert "Verdict: tumour found from 0.90, uncertain from 0.10." in told
+    low, high = analysis.volume_interval_ml
+    assert f"the true volume lies between {low:.1f} and {high:.1f} ml." in told
+    assert (
+        f"Volume of the mask {millilitres(analysis.volume_ml)} {low:.1f} to {high:.1f} ml" in told
+    )
+    assert "Warnings 2 The worst: Many foci are marked." in told
+    (link,) = (one for one in page.all("a") if one["text"] == "Many foci are marked.")
+    (target,) = (one for one in page.elements if one.get("id") == link["href"][1:])
+    assert "SCATTERED" in target["text"]
+    assert html.index('class="numbers"') < html.index('class="findings"')
+    # One probability a level: those of the voxels are no finding's.
+    assert "0.97" in page.one("tbody")["text"]
+    assert not re.search(r"0\.87|mean|peak", page.one("main")["text"])
+    assert "pixel" not in numbers(page)
+    assert page.text.count("Slices are counted from 0") >= 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"prevalence": None}, ["Score of the study 0.97", "never calibrated"]),
+        ({"outline": None}, ["Warnings none"]),
+        (
+            {"status": Status.UNCERTAIN},
+            ["Volume of the candidates", "If this is a tumour: in 9 of"],
+        ),
+        ({"lesion": False}, ["about 2 have a tumour", "Volume of the mask 0.0 ml 0 voxels"]),
+        ({"status": Status.NOT_ASSESSED}, ["Probability of tumour — The study was not assessed"]),
+        ({"geometry": None}, ["voxels only"]),
+    ],
+)
+def test_the_numbers_of_every_verdict(options, words):
+    page = Page(render_report(make_analysis((6, 24, 20), **options)))
+    for word in words:
+        assert word in numbers(page), numbers(page)
+
+
+def test_doubt_is_told_calmly_and_a_negative_rules_nothing_out():
+    doubts = (flag("SYMMETRIC", "It is symmetric."),)
+    html = render_report(make_analysis(SMALL, status=Status.UNCERTAIN, flags=doubts))
+    page = Page(html)
+    assert page.one("h1")["text"].strip() == "Uncertain"
+    assert "What is marked is a candidate: a person has to look at it." in page.text
+    assert "The warnings are not part of this number." in page.text
+    assert page.one("h2", id="findings-title")["text"] == "Candidates"
+    negative = Page(render_report(make_analysis(SMALL, lesion=False)))
+    statement = next(one for one in negative.all("div") if one.get("class") == "statement")
+    assert "This does not rule out a tumour." in statement["text"]
+    assert "does not rule out" not in page.text
+    # Neither verdict has the colours of a warning or of a tumour.
+    rules = re.findall(r"\.verdict\.(?:uncertain|not-assessed)[^{]*{([^}]*)}", html)
+    assert rules
+    assert not [rule for rule in rules if "--warn" in rule or "--found" in rule]
+
+
+def test_the_interval_is_drawn_inside_and_outside_of_the_outline(found):
+    analysis, _, page = found
+    display = plan_display(analysis.study.geometry, analysis.study.shape)
+    inner, outer = interval_masks(analysis)
+    assert inner.sum() < analysis.mask.sum() < outer.sum()
+    for name, volume in (("inner", inner), ("outer", outer)):
+        assert page.data[name] == [svg_path(trace(display.turn(plane))) for plane in volume]
+    paths = [one["d"] for one in page.all("path") if one.get("class") == "end"]
+    start = page.data["start"]
+    assert paths[:2] == [page.data["inner"][start], page.data["outer"][start]]
+    assert page.all("input", id="interval-on")
+    assert (
+        "Dashed: the mask at the lower and at the upper end" in page.one("p", id="legend")["text"]
+    )
+    for options in ({"lesion": False}, {"outline": Outline(0.3)}):
+        without = Page(render_report(make_analysis(SMALL, **options)))
+        assert not without.all("input", id="interval-on")
+        assert not without.all("svg", id="interval")
+
+
+@pytest.mark.parametrize("geometry", ["axial", "coronal transposed", None])
+@pytest.mark.parametrize("ends", [(0.5, 1.6), (0.9, 1.05), (1.0, 1.0)])
+def test_the_masks_of_the_interval_hold_its_volumes(geometry, ends):
+    """The inner one is the most probable part, the outer one reaches as far on all sides."""
+    outline = Outline(0.3, *ends)
+    analysis = make_analysis(SMALL, geometry=geometry, outline=outline)
+    mask, probability = analysis.mask, analysis.maps.probability
+    inner, outer = interval_masks(analysis)
+    assert not (inner & ~mask).any()
+    assert not (mask & ~outer).any()
+    # Equals are taken together: not less than the end, and little more.
+    low, high = (end * mask.sum() for end in ends)
+    assert (
+        low - 0.5 <= inner.sum() <= low + np.count_nonzero(probability == probability[inner].min())
+    )
+    assert high - 0.5 <= outer.sum()
+    sides = (1.0, 1.0, 1.0)
+    if geometry is not None:
+        placed = analysis.study.geometry
+        sides = (placed.slice_spacing, *placed.spacing)
+    away = ndimage.distance_transform_edt(~mask, sampling=sides)
+    assert away[outer].max() < away[~outer].min()
+    assert np.count_nonzero(away < away[outer].max()) < max(high, mask.sum() + 0.5)
+
+
 @pytest.mark.slow
 def test_the_picture_shows_the_lesion_where_the_letters_say_left_is():
     page = Page(render_report(make_analysis(geometry="coronal transposed")))
@@ -228,7 +353,7 @@ def test_the_picture_shows_the_lesion_where_the_letters_say_left_is():
 @pytest.mark.slow
 def test_without_geometry_there_are_pixels_and_no_sides():
     page = Page(render_report(make_analysis(geometry=None)))
-    assert "no geometry in the input: pixels only" in page.text
+    assert "No geometry in the input: voxels only" in page.text
     assert "which side is left is unknown" in page.text
     assert not [one for one in page.all("span") if "letter" in one.get("class", "")]
     assert page.data["places"] is None
@@ -243,7 +368,7 @@ def test_a_single_slice_of_unknown_thickness_has_no_millilitres():
     probability[0, 10:20, 10:30] = 0.9
     analysis = make_analysis(shape, bare, values=make_values(shape), probability=probability)
     page = Page(render_report(analysis))
-    assert "slice thickness not in the input: pixels only" in page.text
+    assert "Slice thickness not in the input: voxels only" in page.text
     assert "Slice 0, the only one" in page.text
     assert "0–0" not in page.text
 

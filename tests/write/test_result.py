@@ -16,7 +16,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from gliosight.analysis import Finding, Status
+from gliosight.analysis import Finding, Outline, Status
 from gliosight.infer.model import Model
 from gliosight.phantom import Phantom
 from gliosight.pipeline import Settings, analyze_study
@@ -27,6 +27,9 @@ from tests.write.builders import make_analysis
 SMALL = (6, 24, 20)
 CASES: dict[str, dict[str, Any]] = {
     "found": {},
+    "uncertain": {"status": Status.UNCERTAIN},
+    "uncertain, nothing marked": {"lesion": False, "status": Status.UNCERTAIN},
+    "not calibrated": {"prevalence": None, "outline": Outline(0.2)},
     "not found": {"lesion": False},
     "not assessed": {"status": Status.NOT_ASSESSED},
     "flagged": {"flags": (Flag("T1_MISSING", "info", "No T1."),)},
@@ -94,7 +97,10 @@ def test_what_is_not_known_is_null_and_never_zero() -> None:
     unassessed = result_of(make_analysis(SMALL, status=Status.NOT_ASSESSED), {})
     assert (unassessed["volume_ml"], unassessed["volume_px"]) == (None, None)
     assert unassessed["detection"]["probability"] is None
-    assert unassessed["detection"]["score"] is None
+    assert unassessed["detection"]["prevalence"] is None
+    assert unassessed["review"] == {"doubt": 4, "softness": None}
+    for result in (bare, clear, unassessed):
+        assert (result["volume_low_ml"], result["volume_high_ml"]) == (None, None)
     for one in unassessed["detection"]["slices"]:
         assert (one["probability"], one["area_px"], one["area_mm2"]) == (None, None, None)
 
@@ -115,8 +121,15 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "uid of someone else": lambda r: r["findings"][0].update(tracking_uid="1.2.840"),
     "found without findings": lambda r: r.update(findings=[]),
     "findings without status": lambda r: r.update(status="no tumour found"),
-    "score without assessment": lambda r: r.update(status="not assessed", findings=[]),
-    "no score": lambda r: r["detection"].update(score=None),
+    "probability without assessment": lambda r: r.update(status="not assessed", findings=[]),
+    "no probability": lambda r: r["detection"].update(probability=None),
+    "a score of 1.2": lambda r: r["detection"].update(score=0.9),
+    "prevalence of everybody": lambda r: r["detection"].update(prevalence=1),
+    "caveat of what was found": lambda r: r["detection"].update(caveat="It may be none."),
+    "finding without probability": lambda r: r["findings"][0].pop("probability"),
+    "no review": lambda r: r.pop("review"),
+    "doubt beyond all": lambda r: r["review"].update(doubt=5),
+    "interval below 0": lambda r: r.update(volume_low_ml=-1),
     "grave flag": lambda r: r.update(flags=[{"code": "O", "severity": "grave", "message": "O."}]),
     "short digest": lambda r: r["provenance"]["model"].update(sha256="0f0f"),
     "unknown channel": lambda r: r["provenance"].update(channels=["T2"]),
@@ -135,6 +148,28 @@ def test_the_schema_refuses_damage() -> None:
         result = json.loads(text)
         damage(result)
         assert not validator.is_valid(result), name
+
+
+def test_one_probability_a_level_and_the_interval_of_the_volume() -> None:
+    analysis = make_analysis(SMALL)
+    result = result_of(analysis, {})
+    detection = result["detection"]
+    assert list(detection) == [
+        *("probability", "prevalence", "uncertain_from", "found_from"),
+        *("slice_threshold", "caveat", "rules", "slices"),
+    ]
+    assert (detection["probability"], detection["prevalence"]) == (0.97, 0.855)
+    assert result["findings"][0]["probability"] == 0.97
+    interval = [result["volume_low_ml"], result["volume_high_ml"]]
+    assert interval == pytest.approx(
+        [0.7 * result["volume_ml"], 1.4 * result["volume_ml"]], rel=1e-5
+    )
+    assert result["review"] == {"doubt": 1.3, "softness": 0.3}
+    empty = result_of(make_analysis(SMALL, lesion=False), {})
+    assert empty["detection"]["caveat"] == "This does not rule out a tumour."
+    uncertain = result_of(make_analysis(SMALL, status=Status.UNCERTAIN), {})
+    assert (uncertain["status"], uncertain["detection"]["caveat"]) == ("uncertain", "")
+    assert uncertain["findings"]
 
 
 def test_slice_areas_and_volume_agree_with_the_mask() -> None:

@@ -84,6 +84,7 @@ def command(
     model: str,
     engine: str,
     threads: int | None,
+    prevalence: float | None,
     overwrite: bool,
     probability: bool,
     as_json: bool,
@@ -102,6 +103,7 @@ def command(
     gliosight analyze flair.nii.gz -o result
     gliosight analyze --flair f.nii.gz --t1 t.nii.gz --t1c c.nii.gz
     """  # noqa: D301 - click keeps line breaks after the character \b
+    settings = pipeline.Settings(model, engine, threads, prevalence)
     options = Options(limits_of(max_decoded, max_members, max_ratio), volume_index)
     talks = not (quiet or as_json)
     named = {MrSequence.FLAIR: flair, MrSequence.T1: t1, MrSequence.T1C: t1c}
@@ -126,7 +128,6 @@ def command(
             pipeline.check_table(out or Path(), overwrite=overwrite)
         elif out is not None:
             pipeline.check_out(out, overwrite=overwrite)
-        settings = pipeline.Settings(model=model, engine=engine, threads=threads)
         for outcome in pipeline.analyze_many(
             jobs,
             settings,

@@ -44,6 +44,7 @@ def command(
     model: str,
     engine: str,
     threads: int | None,
+    prevalence: float | None,
     overwrite: bool,
     probability: bool,
     as_json: bool,
@@ -55,8 +56,8 @@ def command(
     """
     from gliosight.phantom import PhantomSpec, make_phantom
 
+    settings = pipeline.Settings(model, engine, threads, prevalence)
     pipeline.check_out(out, overwrite=overwrite)
-    settings = pipeline.Settings(model=model, engine=engine, threads=threads)
     loaded = settings.load()
     phantom = make_phantom(PhantomSpec(seed=seed, lesion=lesion))
     with progress_display("demo", shown=not (quiet or as_json)) as progress:
@@ -72,7 +73,7 @@ def command(
         print_json({"out": str(out), **result, "truth": truth})
     elif not quiet:
         print_summary(result, str(out))
-        words = f"no lesion; falsely marked {analysis.volume_px} px"
+        words = f"no lesion; falsely marked {analysis.volume_px} voxels"
         if lesion:
             words = (
                 f"{phantom.volume_ml:.1f} ml on the {phantom.spec.lesion_side}; "

@@ -59,6 +59,13 @@ model_options = _together(
         help="A shipped model (see: gliosight models) or the path of a model's card.",
     ),
     engine_options,
+    click.option(
+        "--prevalence",
+        type=float,
+        metavar="P",
+        help="Share of studies with tumour where yours come from, such as 0.1: the probability of "
+        "tumour is given for it.  [default: that of the studies the model was fitted on]",
+    ),
 )
 
 limit_options = _together(

@@ -122,40 +122,81 @@ def print_summary(result: Mapping[str, Any], out: str) -> None:
     """The facts of one study, as a few lines."""
     from rich.text import Text
 
-    status, detection = result["status"], result["detection"]
-    style = {"tumour found": "bold red", "no tumour found": "bold green"}.get(status, "bold yellow")
-    lines = [Text.assemble((printable(result["study_id"]), "bold"), "  ", (status, style))]
-    if detection["score"] is None:
-        lines.append(Text("  " + printable(result["reason"])))
-    else:
-        from gliosight.analysis import distinguish
+    from gliosight.analysis import Status
+    from gliosight.flags import warnings_of
+    from gliosight.study import Flag
 
-        marked = sum(item["area_px"] > 0 for item in detection["slices"])
-        score, threshold = distinguish(detection["score"], detection["score_threshold"])
-        lines.append(
-            Text(
-                f"  score {score} (threshold {threshold})   "
-                f"highest slice probability {detection['probability']:.2f}   "
-                f"marked slices {marked} of {len(detection['slices'])}"
-            )
-        )
+    status, detection = result["status"], result["detection"]
+    # Doubt has a calm colour.
+    style = {"tumour found": "bold red", "no tumour found": "bold green"}.get(status, "bold blue")
+    lines = [Text.assemble((printable(result["study_id"]), "bold"), "  ", (status, style))]
+    lines += [Text(f"  {line}") for line in _probability_lines(result)]
     if result["findings"]:
-        lines.append(Text(f"  volume {describe_volume(result)}"))
+        lines.append(Text(f"  volume {describe_volume(result)}" + _interval(result)))
+    word = "candidate" if status == Status.UNCERTAIN.value else "finding"
     for finding in result["findings"]:
         first, last = finding["slices"]
         side = "side unknown" if finding["side"] == "unknown" else finding["side"]
-        text = f"  finding {finding['id']}: {side}, {describe_volume(finding)}, slices {first} to {last}"
+        text = f"  {word} {finding['id']}: {side}, {describe_volume(finding)}, slices {first} to {last}"
         if (longest := finding["longest_diameter_mm"]) is not None:
             text += f", {longest:.0f} x {finding['perpendicular_diameter_mm']:.0f} mm"
+        if len(result["findings"]) > 1:
+            text += f", probability {finding['probability']:.2f}"
         lines.append(Text(text + (" (small)" if finding["small"] else "")))
-    for flag in result["flags"]:
-        mark = ("  ! ", "yellow") if flag["severity"] == "warning" else ("  i ", "cyan")
-        lines.append(Text.assemble(mark, f"{flag['code']}: {printable(flag['message'])}"))
+    if detection["probability"] is not None:
+        marked = sum(item["area_px"] > 0 for item in detection["slices"])
+        highest = max(detection["slices"], key=lambda item: item["probability"])
+        lines.append(
+            Text(
+                f"  marked slices {marked} of {len(detection['slices'])}, highest slice probability "
+                f"{highest['probability']:.2f} (slice {highest['index']}, counted from 0)"
+            )
+        )
+    flags = [Flag(**record) for record in result["flags"]]
+    warnings = warnings_of(flags)
+    if warnings:
+        first_line = (
+            "1 warning" if len(warnings) == 1 else f"{len(warnings)} warnings, the worst first"
+        )
+        lines.append(Text(f"  {first_line}"))
+    for flag in (*warnings, *(flag for flag in flags if flag.severity != "warning")):
+        mark = ("  ! ", "yellow") if flag.severity == "warning" else ("  i ", "cyan")
+        lines.append(Text.assemble(mark, f"{flag.code}: {printable(flag.message)}"))
     seconds = sum(result["provenance"]["timings_ms"].values()) / 1000
     lines.append(Text(f"  {seconds:.1f} s, results in {printable(out)}"))
     with rich_console() as console:
         for line in lines:
             console.print(line)
+
+
+def _probability_lines(result: Mapping[str, Any]) -> list[str]:
+    """The study's probability and what it says; the reason where it does not say it; the caveat."""
+    from gliosight.analysis import Status
+    from gliosight.study import Flag
+    from gliosight.write import words
+
+    detection, status = result["detection"], result["status"]
+    probability, prevalence = detection["probability"], detection["prevalence"]
+    if probability is None:
+        return [printable(result["reason"])]
+    low, high = detection["uncertain_from"], detection["found_from"]
+    name = "score" if prevalence is None else "probability of tumour"
+    number = words.study_probability(probability, low, high)
+    lines = [f"{name} {number} ({words.verdict_bounds(low, high)})"]
+    flags = [Flag(**record) for record in result["flags"]]
+    doubted = status == Status.UNCERTAIN.value and words.doubted(flags)
+    lines.append(words.probability_sentence(probability, prevalence, doubted=doubted))
+    if status == Status.UNCERTAIN.value:
+        lines.append(printable(result["reason"]))
+    return [*lines, detection["caveat"]] if detection["caveat"] else lines
+
+
+def _interval(result: Mapping[str, Any]) -> str:
+    """The 90 % interval of the volume, after it; nothing where it is not known."""
+    from gliosight.write.words import between_millilitres
+
+    low, high = result["volume_low_ml"], result["volume_high_ml"]
+    return "" if low is None else f", 90 % interval {between_millilitres(low, high)}"
 
 
 def print_closing(report: str | None = None, *, masks: bool = True) -> None:
@@ -168,9 +209,9 @@ def print_closing(report: str | None = None, *, masks: bool = True) -> None:
 
 
 def describe_volume(measured: Mapping[str, Any]) -> str:
-    """The volume of a result or a finding in words: ml where there is geometry, else pixels."""
+    """The volume of a result or a finding in words: ml where there is geometry, else voxels."""
     if measured["volume_ml"] is None:
-        return f"{measured['volume_px']} px (no geometry)"
+        return f"{measured['volume_px']} voxels (no geometry)"
     return f"{measured['volume_ml']:.1f} ml"
 
 

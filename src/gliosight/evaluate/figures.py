@@ -194,9 +194,11 @@ SECTIONS: Mapping[str, tuple[Name, ...]] = {
     ),
     "Detection by patient": (
         Name("patient_sensitivity", "Patients with tumour, found", "patients found"),
-        Name("patient_specificity", "Patients without tumour, cleared", "patients cleared"),
+        Name("uncertain_ill", "Patients with tumour, uncertain", "uncertain, with tumour"),
+        Name("patient_specificity", "Patients without tumour, not called tumour", "not called tumour"),
         Name("false_verdicts", "Patients without tumour, called tumour"),
-        Name("patient_auc", "AUC of the study's score"),
+        Name("uncertain_free", "Patients without tumour, uncertain", "uncertain, without"),
+        Name("patient_auc", "AUC of the study's probability"),
     ),
 }  # fmt: skip
 NAMES: Mapping[str, Name] = {name.key: name for names in SECTIONS.values() for name in names}
@@ -208,6 +210,7 @@ GROUP = (
     Name("slice_sensitivity", "Sensitivity"),
     Name("slice_specificity", "Specificity"),
     Name("false_verdicts", "Without tumour, called tumour", "called tumour"),
+    Name("uncertain_free", "Without tumour, uncertain", "uncertain"),
     Name("false_alarm_ml_mean", "Marked in them, mean (ml)", "marked, ml"),
     Name("false_alarm_ml_largest", "Marked in them, largest (ml)", "largest"),
 )

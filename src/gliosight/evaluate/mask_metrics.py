@@ -93,6 +93,7 @@ class PatientScore:
     slice_auc: float | None
     score: float | None
     found: bool
+    uncertain: bool
     table: SliceTable = field(repr=False)
 
 
@@ -164,6 +165,7 @@ def score_patient(
         slice_auc=None if probability is None else auc_of(tumour, probability),
         score=prediction.score,
         found=prediction.found,
+        uncertain=prediction.uncertain,
         table=table,
     )
 

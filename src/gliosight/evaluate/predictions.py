@@ -78,9 +78,10 @@ class Prediction:
 
     ``rows_sha256`` is the `rows_digest` of the slices it was made from; ``shape`` is slices, rows, columns;
     ``bits`` are the final mask, packed. ``slice_probability`` (slices,) is ``None`` where only masks
-    are known; from ``slice_threshold`` on a slice is called tumour. ``score`` and ``score_threshold`` are the
-    study's; ``found`` is the verdict or, where only masks are known, whether a pixel is marked. ``seen`` says
-    that the model was trained on this patient; ``model`` is an index into ``Predictions.models``.
+    are known; from ``slice_threshold`` on a slice is called tumour. ``score`` is the study's probability, and
+    ``score_threshold`` that from which on tumour is found; ``found`` is the verdict or, where only masks are
+    known, whether a pixel is marked; ``uncertain`` is that other verdict. ``seen`` says that the model was
+    trained on this patient; ``model`` is an index into ``Predictions.models``.
     """
 
     patient: str
@@ -94,6 +95,7 @@ class Prediction:
     found: bool
     seen: bool
     model: int = 0
+    uncertain: bool = False
 
     def __post_init__(self) -> None:
         if len(self.bits) != _packed(self.shape):
@@ -174,9 +176,10 @@ def prediction_of(
         bits=pack(decision.mask),
         slice_probability=decision.slice_probabilities,
         slice_threshold=decision.slice_threshold,
-        score=decision.score,
-        score_threshold=decision.score_threshold,
+        score=decision.probability,
+        score_threshold=decision.found_from,
         found=decision.status is Status.FOUND,
+        uncertain=decision.status is Status.UNCERTAIN,
         seen=seen,
         model=model,
     )
@@ -225,6 +228,7 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
         shapes=_column([entry.shape for entry in entries], np.int64, 3),
         model=_column([entry.model for entry in entries], np.int64),
         found=_column([entry.found for entry in entries], bool),
+        uncertain=_column([entry.uncertain for entry in entries], bool),
         seen=_column([entry.seen for entry in entries], bool),
         has_probability=_column([values is not None for values in probabilities], bool),
         probability=_joined(np.float32, [values for values in probabilities if values is not None]),
@@ -260,6 +264,9 @@ def read_predictions(path: Path) -> Predictions:
         columns["bits"] = _cut(file["masks"], [_packed(shape) for shape in columns["shape"]])
         for name in ("found", "seen"):
             columns[name] = file[name].astype(bool).tolist()
+        # Files of before this verdict have no such column.
+        none = [False] * len(columns["found"])
+        columns["uncertain"] = file["uncertain"].tolist() if "uncertain" in file else none
         for name in OPTIONAL:
             values = file[name].astype(np.float64).tolist()
             columns[name] = [None if math.isnan(value) else value for value in values]

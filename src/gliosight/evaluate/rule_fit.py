@@ -2,10 +2,10 @@
 
 Its form is that of `gliosight.decide`. Weights are fitted by logistic regression: of the slice by itself,
 then in its context; of the lesion on all connected bodies at each pixel threshold tried, held near the rule
-it starts from, since there are few false bodies of any size. Thresholds of pixels and of further lesions are
-those of the highest mean Dice by patient. The study's is that of the highest sum of sensitivity and
-specificity by patient, of equals the middle of the widest gap between scores; where every patient has a
-tumour it stays as it was.
+it starts from, since there are few false bodies of any size; of the study's probability on the best body of
+each patient, unless every patient has a tumour. Thresholds of pixels and of further lesions are those of the
+highest mean Dice by patient; those of the verdict are not fitted. The quantiles of the volume's interval are
+those of out-of-fold errors (`fit_volume`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,24 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from gliosight.card import DecisionRule, parse_card, read_card
-from gliosight.decide import CONNECTED_26, Scale, beside, by_itself, evidence_logits, logit
+from gliosight.card import DecisionRule, parse_card, parse_rule, read_card
+from gliosight.decide import (
+    CONNECTED_26,
+    LEAST_SOFTNESS,
+    Scale,
+    beside,
+    by_itself,
+    decide_at,
+    evidence_logits,
+    logit,
+    study_probability,
+)
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 from gliosight.evaluate.figures import Array
 from gliosight.evaluate.mask_metrics import overlap_of
@@ -29,7 +40,7 @@ from gliosight.infer.model import find_card, shipped_models
 from gliosight.maps import sigmoid
 
 # What of a rule can be fitted: the slice's weights; the lesion's weights with the pixels' threshold; the
-# threshold of further lesions; that of the study.
+# threshold of further lesions; the study's weights.
 NUMBERS = ("slices", "lesions", "further", "study")
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6)
 # The last is a limit set by hand: two tumours are so rare that a fit would reject every second one.
@@ -41,11 +52,14 @@ LESION = (
     "lesion_intercept",
     *(f"lesion_{name}_weight" for name in ("area", "extent", "slice", "pixel")),
 )
+STUDY = ("study_intercept", "study_weight")
 # A body is a true one when this part of it is tumour.
 TRUE_FROM = 0.2
-# How strongly the slice's and the lesion's weights are held near where they start, in units of one slice or
-# body a unit of weight.
-SLICE_RIDGE, LESION_RIDGE = 0.1, 3.0
+# How strongly the weights of slice, lesion and study are held near where they start, in units of one slice,
+# body or patient a unit of weight.
+SLICE_RIDGE, LESION_RIDGE, STUDY_RIDGE = 0.1, 3.0, 1.0
+# Of the interval of the volume: the part of patients below and above it.
+TAIL = 0.05
 
 
 @dataclass(frozen=True)
@@ -100,7 +114,7 @@ def read_rule(name: str) -> tuple[DecisionRule, frozenset[str]]:
             if "decision" in record:
                 rule = parse_card(record).decision
             else:
-                rule = DecisionRule(**{key: float(value) for key, value in record["all"].items()})
+                rule = parse_rule(record["all"])
                 fitted_on = frozenset(map(str, record.get("patients_sha256", [])))
         except OSError as error:
             raise NothingReadableError("no such rule", where=path.name) from error
@@ -110,7 +124,7 @@ def read_rule(name: str) -> tuple[DecisionRule, frozenset[str]]:
             raise DamagedInputError(what, where=path.name, remedy=remedy) from error
     # A run's card takes over the shipped model's rule: whose rule it is, its numbers say.
     for card in map(read_card, shipped_models().values()):
-        if card.decision == rule:
+        if card.decision.for_another_network() == rule.for_another_network():
             fitted_on |= card.training_patients
     return rule, fitted_on
 
@@ -224,7 +238,8 @@ def dice_of(patient: Observed, rule: DecisionRule) -> float:
     bodies = patient.bodies[rule.pixel_threshold]
     scores = _scores(patient, rule)
     best = scores.max(initial=0.0)
-    marked = (scores >= min(rule.keep_threshold, best)) & (best >= rule.study_threshold)
+    drawn = study_probability(best, rule) >= rule.uncertain_from
+    marked = (scores >= min(rule.keep_threshold, best)) & drawn
     overlap = overlap_of(patient.volume, bodies.size[marked].sum(), bodies.overlap[marked].sum())
     return float(overlap["dice"])
 
@@ -257,6 +272,9 @@ def _fit_slices(patients: Sequence[Observed], rule: DecisionRule) -> DecisionRul
     alone = [np.column_stack([patient.head, patient.evidence]) for patient in patients]
     rule = _fitted(rule, OWN, alone, labels, SLICE_RIDGE)
     context = []
+    if rule.slice_given_tumour:
+        patients = [patient for patient in patients if patient.volume]
+        labels = [patient.label for patient in patients]
     for patient in patients:
         itself = by_itself(patient.head, patient.evidence, rule)
         near = beside(patient.evidence, patient.spacing_mm, rule.context_mm)
@@ -272,23 +290,35 @@ def _fit_lesions(patients: Sequence[Observed], rule: DecisionRule) -> DecisionRu
 
 
 def _fit_study(patients: Sequence[Observed], rule: DecisionRule) -> DecisionRule:
-    scores = np.array([_scores(patient, rule).max(initial=0.0) for patient in patients])
     tumour = np.array([patient.volume > 0 for patient in patients])
     if tumour.all():
         return rule
-    logits = logit(np.unique(np.concatenate([scores, [0.0, 1.0]])).astype(np.float32))
-    gaps = np.diff(logits)
-    middles = [1 / (1 + float(np.exp(-middle))) for middle in (logits[1:] + logits[:-1]) / 2]
+    scores = np.array([_scores(patient, rule).max(initial=0.0) for patient in patients])
+    features = [logit(scores.astype(np.float32)).astype(np.float64)[:, None]]
+    rule = _fitted(rule, STUDY, features, [tumour], STUDY_RIDGE)
+    return replace(rule, prevalence=round(float(tumour.mean()), 4))
 
-    def right(threshold: float) -> float:
-        both = (scores[tumour] >= threshold).mean() + (scores[~tumour] < threshold).mean()
-        return round(float(both), 9)
 
-    best = max(range(len(middles)), key=lambda k: (right(middles[k]), float(gaps[k])))
-    # Two digits are what a reader sees; more of them only where two would decide otherwise.
-    short, exact = round(middles[best], 2), round(middles[best], 4)
-    same = right(short) == right(middles[best])
-    return replace(rule, study_threshold=short if same else exact)
+def volume_error(
+    patient_maps: KeptMaps, truth: NDArray[np.bool_], rule: DecisionRule
+) -> float | None:
+    """log(true volume / marked volume) as a part of the outline's softness; ``None`` without either."""
+    decision = decide_at(patient_maps.maps, Scale(patient_maps.sides), rule)
+    if decision.outline is None or not truth.any():
+        return None
+    away = np.log(truth.sum() / decision.mask.sum())
+    return float(away / (decision.outline.softness + LEAST_SOFTNESS))
+
+
+def fit_volume(errors: Sequence[float], rule: DecisionRule) -> DecisionRule:
+    """The rule with the quantiles of such errors, conservative for their number (split conformal)."""
+    if not errors:
+        return rule
+    ordered, count = np.sort(errors), len(errors)
+    below = max(int(np.floor((count + 1) * TAIL)), 1)
+    above = min(int(np.ceil((count + 1) * (1 - TAIL))), count)
+    low, high = (round(float(ordered[rank - 1]), 4) for rank in (below, above))
+    return replace(rule, volume_low=low, volume_high=high)
 
 
 def _fitted(
@@ -312,4 +342,5 @@ def _fitted(
         return float(value), slope
 
     weights = optimize.minimize(loss, start, jac=True, method="L-BFGS-B").x
-    return replace(rule, **{k: round(float(v), 4) for k, v in zip(names, weights, strict=True)})
+    numbers: dict[str, Any] = {k: round(float(v), 4) for k, v in zip(names, weights, strict=True)}
+    return replace(rule, **numbers)

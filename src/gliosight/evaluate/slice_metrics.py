@@ -115,7 +115,10 @@ def slice_figures(slices: Slices, drawn: Bootstrap) -> dict[str, Figure]:
 
 
 def patient_figures(patients: Sequence[PatientScore]) -> dict[str, Figure]:
-    """Sensitivity and specificity of the verdict, with exact intervals, and AUC of the score."""
+    """Sensitivity and specificity of the verdict, with exact intervals, and AUC of the probability.
+
+    An uncertain study is neither found nor called tumour.
+    """
     ill = [patient for patient in patients if patient.truth_px]
     free = [patient for patient in patients if not patient.truth_px]
     alarms = sum(patient.found for patient in free)
@@ -123,12 +126,19 @@ def patient_figures(patients: Sequence[PatientScore]) -> dict[str, Figure]:
         "patient_sensitivity": exact(sum(patient.found for patient in ill), len(ill)),
         "patient_specificity": exact(len(free) - alarms, len(free)),
         "false_verdicts": Figure(float(alarms) if free else None, n=len(free)),
+        "uncertain_ill": _uncertain(ill),
+        "uncertain_free": _uncertain(free),
     }
     scores = [patient.score for patient in patients if patient.score is not None]
     if len(scores) == len(patients) and ill and free:
         labels = np.array([patient.truth_px > 0 for patient in patients])
         figures["patient_auc"] = Figure(auc_of(labels, np.array(scores)), n=len(patients))
     return figures
+
+
+def _uncertain(patients: Sequence[PatientScore]) -> Figure:
+    count = sum(patient.uncertain for patient in patients)
+    return Figure(float(count) if patients else None, n=len(patients))
 
 
 def confusion_of(slices: Slices) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight import pipeline
-from gliosight.analysis import Progress
+from gliosight.analysis import Progress, Status
 from gliosight.card import read_card
 from gliosight.data.manifest import SliceRow
 from gliosight.data.studies import read_labels, read_mask
@@ -217,10 +217,11 @@ def _read_result(folder: Path, study: Study) -> tuple[NDArray[np.bool_], dict[st
             "slice_probability": np.array(
                 [by_name[name] or 0.0 for name in study.slice_names], np.float32
             ),
-            "slice_threshold": float(detection["threshold"]),
-            "score": detection["score"],
-            "score_threshold": float(detection["score_threshold"]),
-            "found": result["status"] == "tumour found",
+            "slice_threshold": float(detection["slice_threshold"]),
+            "score": detection["probability"],
+            "score_threshold": float(detection["found_from"]),
+            "found": result["status"] == Status.FOUND.value,
+            "uncertain": result["status"] == Status.UNCERTAIN.value,
         }
     except (OSError, ValueError, KeyError, TypeError) as error:
         what, remedy = "the result does not fit the manifest's slices", "analyse the study again"

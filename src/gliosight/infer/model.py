@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from gliosight.analysis import Progress
 from gliosight.card import ModelCard, NetworkFile, read_card
 from gliosight.errors import ModelError
+from gliosight.familiar import Familiar, read_familiar
 from gliosight.infer.engine import DEFAULT_ENGINE, LONGEST_RUN, Engine, failure, start_engine
 from gliosight.maps import FAR_BELOW, Maps, NetworkInput, sigmoid
 
@@ -54,6 +55,7 @@ class Model:
 
     card: ModelCard
     engines: Mapping[str, Engine]
+    familiar: Familiar | None = None  # without it the gate's rules decide alone
 
     @property
     def engine(self) -> Engine:
@@ -93,8 +95,18 @@ class Model:
             masks[drawn] = answer["mask_logits"][:, 0]
         return masks, masks.max(axis=(1, 2)) if slices is None else slices
 
-    def ask(self, role: str, batch: Floats, seconds: float = LONGEST_RUN) -> Mapping[str, Floats]:
-        """A network's answer, checked.
+    def describe(self, images: Floats) -> Floats:
+        """Features of ``(b, channels, rows, columns)`` images, by which the gate knows them: (b, n)."""
+        return self.ask("joint", np.ascontiguousarray(images), wanted={"features"})["features"]
+
+    def ask(
+        self,
+        role: str,
+        batch: Floats,
+        seconds: float = LONGEST_RUN,
+        wanted: Collection[str] | None = None,
+    ) -> Mapping[str, Floats]:
+        """A network's answer, checked; ``wanted`` are other outputs than those of its role.
 
         Raises
         ------
@@ -104,14 +116,17 @@ class Model:
             Memory ran out.
         """
         where = self.card.networks[role].file
+        names = sorted(ANSWERS[role] if wanted is None else wanted)
         try:
-            answer = self.engines[role].run(batch, seconds)
+            answer = self.engines[role].run(batch, names, seconds)
         except Exception as error:
             what = f"the {role} network fails on images of the shape {batch.shape}"
             raise failure(error, what, where=where, remedy=_EXPORT) from error
         count, _, rows, columns = batch.shape
         shapes = {"mask_logits": (count, 1, rows, columns), "slice_logits": (count,)}
-        for name in sorted(ANSWERS[role]):
+        if "features" in names:
+            shapes["features"] = (count, *answer["features"].shape[1:2])
+        for name in names:
             values, problem = answer[name], None
             shape = shapes[name]
             if values.shape != shape or values.dtype != np.float32:
@@ -129,6 +144,11 @@ class Model:
             if lacking := ANSWERS[role] - set(engine.answers):
                 what = f"the {role} network does not answer with {' and '.join(sorted(lacking))}"
                 raise ModelError(what, where=self.card.networks[role].file, remedy=_EXPORT)
+        if self.familiar is not None and "features" not in getattr(
+            self.engines.get("joint"), "answers", ()
+        ):
+            what = "the card has numbers of an input gate, but the network gives no features"
+            raise ModelError(what, where=self.card.networks[role].file, remedy=_EXPORT)
 
     def try_out(self) -> None:
         """Run each network on two small black slices: a broken one fails before a study is read."""
@@ -138,6 +158,8 @@ class Model:
         black = np.zeros((2, 3 * recipe.neighbours, rows, columns), dtype=np.float32)
         for role in self.engines:
             self.ask(role, black, LONGEST_TRIAL)
+        if self.familiar is not None:
+            self.ask("joint", black, LONGEST_TRIAL, {"features"})
 
 
 def shipped_models() -> dict[str, Path]:
@@ -187,15 +209,26 @@ def load_model(
         role: start_engine(engine, _content(path.parent, file), threads, memory=memory)
         for role, file in card.networks.items()
     }
-    model = Model(card, engines)
+    model = Model(card, engines, _familiar(path.parent, card))
     model.check()
     if not shipped:  # the tests try those out
         model.try_out()
     return model
 
 
+def _familiar(folder: Path, card: ModelCard) -> Familiar | None:
+    """The numbers of a card's input gate, if it has one."""
+    if card.familiar is None:
+        return None
+    try:
+        return read_familiar(_content(folder, card.familiar))
+    except ValueError as error:
+        what = f"unusable numbers of the input gate: {error}"
+        raise ModelError(what, where=card.familiar.file, remedy=_EXPORT) from error
+
+
 def _content(folder: Path, file: NetworkFile) -> bytes:
-    """A network's file, if it has the hash that the card says."""
+    """The content of a file beside the card, if it has the hash that the card says."""
     network = folder / file.file
     try:
         status = network.stat()

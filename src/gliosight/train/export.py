@@ -29,6 +29,7 @@ from gliosight.errors import InternalError, NothingReadableError, UsageError
 from gliosight.files import whole_file, writing
 from gliosight.infer.model import DEFAULT_MODEL, RUN_CARD, SHIPPED
 from gliosight.train.networks import build_network, save_weights
+from gliosight.train.networks.joint import DescribingNetwork, JointNetwork
 from gliosight.train.networks.resnet import SIZE, Detector
 from gliosight.train.recipe import Recipe, recipe_of
 from gliosight.train.record import WEIGHTS, read_record
@@ -52,15 +53,16 @@ PLAIN_RULE = DecisionRule(
     lesion_extent_weight=0.0,
     lesion_slice_weight=1.0,
     lesion_pixel_weight=0.0,
-    study_threshold=0.005,
     keep_threshold=0.0,
+    uncertain_from=0.005,
+    found_from=0.005,
 )
 # The article: no tumour where the detector says so with more than this.
 TUTORIAL_GATE = 0.99
 WHOLE_PICTURE = InputRecipe(normalisation="unit", neighbours=1, matrix=SIZE)
 WHOLE_HEAD = InputRecipe(neighbours=1, matrix=SIZE)
 OUTPUTS = {
-    "joint": ("mask_logits", "slice_logits"),
+    "joint": ("mask_logits", "slice_logits", "features"),
     "detector": ("slice_logits",),
     "localizer": ("mask_logits",),
 }
@@ -199,7 +201,11 @@ def _export_network(run: _Run, path: Path, weights: Path) -> dict[str, str]:
     state = load_file(run.folder / WEIGHTS)
     network = build_network(run.recipe)
     network.load_state_dict(state)
-    exported = _OneLogit(network) if isinstance(network, Detector) else network
+    exported = network
+    if isinstance(network, Detector):
+        exported = _OneLogit(network)
+    elif isinstance(network, JointNetwork):
+        exported = DescribingNetwork(network)
     exported.eval()
     channels = 3 * run.recipe.neighbours
     sides = (SIZE, SIZE) if run.input.matrix else None
@@ -251,7 +257,8 @@ def _write_card(
     texts["training"] = {**(training if isinstance(training, dict) else {}), **known["training"]}
     joint = run.role == "joint"
     # Where the shipped rule's numbers come from is in docs/decision.md.
-    rule = read_card(SHIPPED / f"{DEFAULT_MODEL}.json").decision if joint else PLAIN_RULE
+    shipped = read_card(SHIPPED / f"{DEFAULT_MODEL}.json").decision
+    rule = shipped.for_another_network() if joint else PLAIN_RULE
     decision, input_ = asdict(rule), asdict(run.input)
     card = {**body, "flip": joint, "input": input_, "decision": decision, "about": texts}
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Status
 from gliosight.errors import printable
+from gliosight.flags import warnings_of
 from gliosight.write.pictures import (
     Display,
     choose_slices,
@@ -27,15 +28,23 @@ from gliosight.write.pictures import (
     trace,
 )
 from gliosight.write.report import start_slice
-from gliosight.write.words import count_words, display_note, score_words, volume_words
+from gliosight.write.words import (
+    count_words,
+    display_note,
+    interval_words,
+    study_words,
+    verdict_bounds,
+    volume_words,
+    worst_warning,
+)
 
 MOST_SLICES = 40
 # The sheet's width, and what is left free, pixels.
 WIDTH = 1600
 MARGIN = 36
 GAP = 8
-# What is above and below the slices.
-HEAD, FOOT = 132, 116
+# What is above the slices besides its lines, a line, and what is below, pixels.
+HEAD, LINE, FOOT = 100, 32, 116
 # Wide or tall pictures get a cell no flatter or narrower than this: weird sizes must stay visible.
 ASPECT_LIMITS = (0.4, 2.5)
 TALLEST_CELL = 620
@@ -49,10 +58,12 @@ INK = (236, 241, 245)
 QUIET = (160, 173, 184)
 OUTLINE = (0, 213, 255)
 AMBER = (242, 195, 107)
+LAVENDER = (180, 194, 242)
 STATUS_COLOUR = {
     Status.FOUND: (255, 173, 122),
     Status.NOT_FOUND: INK,
-    Status.NOT_ASSESSED: AMBER,
+    Status.UNCERTAIN: LAVENDER,
+    Status.NOT_ASSESSED: (184, 196, 207),
 }
 
 
@@ -83,7 +94,13 @@ def draw_overview(analysis: Analysis) -> Image.Image:
     if height > TALLEST_CELL:
         width, height = max(1, round(TALLEST_CELL * aspect)), TALLEST_CELL
     rows = math.ceil(len(indices) / columns)
-    bottom = HEAD + rows * (CAPTION + height + GAP) - GAP
+    lines = [
+        line
+        for text in head_lines(analysis, len(indices))
+        for line in _wrapped(drawable(_plain(text)), 22)
+    ]
+    top = HEAD + LINE * len(lines)
+    bottom = top + rows * (CAPTION + height + GAP) - GAP
     sheet = Image.new("RGB", (WIDTH, bottom + FOOT), PAPER)
     inset = (WIDTH - columns * (width + GAP) + GAP) // 2
     for k, index in enumerate(indices):
@@ -95,10 +112,12 @@ def draw_overview(analysis: Analysis) -> Image.Image:
         )
         _letter(cell, display, str(index), positions[index] if positions else "")
         row, column = divmod(k, columns)
-        sheet.paste(cell, (inset + column * (width + GAP), HEAD + row * (CAPTION + height + GAP)))
-    _write_head(sheet, analysis, len(indices))
+        sheet.paste(cell, (inset + column * (width + GAP), top + row * (CAPTION + height + GAP)))
+    _write_head(sheet, analysis, lines)
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, bottom + 22), RESEARCH_USE, AMBER, _font(22), stroke_width=0.3)
+    counted = "Slices are counted from 0."
+    pen.text((WIDTH - MARGIN, bottom + 26), counted, QUIET, _font(18), "ra")
     meaning = _shorten(_plain(f"{MASK_MEANING} {display_note(display)}"), WIDTH - 2 * MARGIN, 18)
     pen.text((MARGIN, bottom + 60), meaning, QUIET, _font(18))
     return sheet
@@ -140,21 +159,30 @@ def _letter(cell: Image.Image, display: Display, index: str, position: str) -> N
         pen.text(at, text, colour, font, anchor, stroke_width=2, stroke_fill=(0, 0, 0))
 
 
-def fact_words(analysis: Analysis, shown: int) -> list[str]:
-    """The facts below the verdict, ``shown`` being the number of slices on the sheet."""
-    score, threshold = score_words(analysis)
-    volume, remark = volume_words(analysis)
-    facts = [
-        f"score {score}, threshold {threshold}",
-        f"volume {volume}" + (f" ({remark})" if remark else ""),
-    ]
-    if analysis.findings:
-        facts.append(count_words(len(analysis.findings), "finding"))
+def head_lines(analysis: Analysis, shown: int) -> list[str]:
+    """What stands below the verdict, ``shown`` being the number of slices on the sheet."""
+    decision = analysis.decision
     slices = count_words(analysis.study.shape[0], "slice")
-    return [*facts, slices if shown == analysis.study.shape[0] else f"{shown} of {slices} shown"]
+    facts = [slices if shown == analysis.study.shape[0] else f"{shown} of {slices} shown"]
+    if analysis.findings:
+        word = "candidate" if analysis.status is Status.UNCERTAIN else "finding"
+        facts.insert(0, count_words(len(analysis.findings), word))
+    if decision.probability is None:
+        first = decision.reason
+    else:
+        name = "Score, not calibrated," if decision.prevalence is None else "Probability of tumour"
+        bounds = verdict_bounds(decision.uncertain_from, decision.found_from)
+        first = f"{name} {study_words(decision)} ({bounds})"
+        volume, remark = volume_words(analysis)
+        interval = interval_words(analysis)
+        remark = f", 90 % interval {interval}" if interval else f" ({remark})"
+        facts.insert(0, f"volume {volume}{remark}")
+    worst = worst_warning(warnings_of(analysis.flags))
+    lines = [first, ", ".join(facts), worst, decision.caveat]
+    return [line[0].upper() + line[1:] for line in lines if line]
 
 
-def _write_head(sheet: Image.Image, analysis: Analysis, shown: int) -> None:
+def _write_head(sheet: Image.Image, analysis: Analysis, lines: list[str]) -> None:
     pen = ImageDraw.Draw(sheet)
     status, font = analysis.status.value.capitalize(), _font(44)
     pen.text((MARGIN, 30), status, STATUS_COLOUR[analysis.status], font, stroke_width=0.5)
@@ -162,8 +190,8 @@ def _write_head(sheet: Image.Image, analysis: Analysis, shown: int) -> None:
     left = pen.textlength(status, font=font) + 60
     name = _shorten(drawable(analysis.study.study_id), room - left, 24)
     pen.text((WIDTH - MARGIN, 40), name, INK, _font(24), "ra")
-    facts = _shorten(_plain("   ·   ".join(fact_words(analysis, shown))), room, 22)
-    pen.text((MARGIN, 88), facts, QUIET, _font(22))
+    for k, line in enumerate(lines):
+        pen.text((MARGIN, 88 + LINE * k), line, QUIET if k else INK, _font(22))
 
 
 def drawable(text: str) -> str:
@@ -173,7 +201,20 @@ def drawable(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Our own words, without the typography that the font lacks."""
-    return text.translate({ord("—"): "-", ord("–"): "-", ord("’"): "'"})
+    return text.translate({ord("—"): "-", ord("–"): "-", ord("’"): "'", ord("²"): "2"})
+
+
+def _wrapped(text: str, size: int) -> list[str]:
+    """A sentence in as many lines as it needs, at most three."""
+    font, room = _font(size), WIDTH - 2 * MARGIN
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if len(lines) == 3 or not lines[-1] or font.getlength(longer) <= room:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return [_shorten(line, room, size) for line in lines]
 
 
 def _shorten(text: str, room: float, size: int) -> str:

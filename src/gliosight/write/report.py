@@ -26,9 +26,12 @@ from urllib.parse import quote
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
+from scipy import ndimage
 
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Analysis, Status
 from gliosight.errors import printable
+from gliosight.flags import warnings_of
 from gliosight.study import MrSequence
 from gliosight.write import words
 from gliosight.write.pages import environment, template_text
@@ -75,6 +78,9 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
     display = plan_display(study.geometry, study.shape)
     pictures, heat = _draw(analysis, display)
     slices = _slices(analysis, [svg_path(trace(display.turn(plane))) for plane in analysis.mask])
+    inner, outer = _interval_outlines(analysis, display)
+    warnings = warnings_of(analysis.flags)
+    interval = words.interval_words(analysis)
     start = start_slice(analysis)
     style, script, early = (
         template_text("write", name) for name in ("report.css", "report.js", "early.js")
@@ -96,6 +102,8 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
                 "areas": [row["area"] for row in slices],
                 "findings": [row["findings"] for row in slices],
                 "outlines": [row["outline"] for row in slices],
+                "inner": inner,
+                "outer": outer,
                 "sequences": pictures,
                 "heat": heat,
             }
@@ -107,8 +115,20 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
         "analysis": analysis,
         "status": analysis.status.value.capitalize(),
         "kind": analysis.status.name.lower().replace("_", "-"),
-        "score": words.score_words(analysis),
+        "probability": words.study_words(decision),
+        "probability_sentence": words.probability_sentence(
+            decision.probability,
+            decision.prevalence,
+            doubted=analysis.status is Status.UNCERTAIN and words.doubted(analysis.flags),
+        ),
+        "bounds": words.verdict_bounds(decision.uncertain_from, decision.found_from),
+        "calibrated": decision.prevalence is not None or decision.probability is None,
         "volume": words.volume_words(analysis),
+        "interval": interval,
+        "interval_sentence": words.interval_sentence(interval, decision.status.value),
+        "warnings": warnings,
+        "inner": inner,
+        "outer": outer,
         "highest_slice": int(np.argmax(decision.slice_probabilities)),
         "unknown_measures": words.unknown_measures(analysis),
         "display": display,
@@ -123,7 +143,7 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
         "has_heat": any(heat),
         "heat_from": HEAT_FROM,
         "key_slices": _key_slices(analysis, start),
-        "flags": sorted(analysis.flags, key=lambda flag: flag.severity != "warning"),
+        "flags": [*warnings, *(flag for flag in analysis.flags if flag.severity != "warning")],
         "provenance": _provenance(analysis),
         "files": [
             {"href": "./" + quote(name, errors="surrogateescape"), "name": name, "what": what}
@@ -133,6 +153,51 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
     # Whatever the template prints has its control codes and lone surrogates made visible.
     page = environment().overlay(finalize=_made_visible)
     return page.from_string(template_text("write", "report.html.j2")).render(context)
+
+
+def _interval_outlines(analysis: Analysis, display: Display) -> tuple[list[str], list[str]]:
+    """Of each slice the outlines that hold the lower and the upper end of the volume's interval."""
+    volumes = interval_masks(analysis)
+    if volumes is None:
+        return [""] * len(analysis.mask), [""] * len(analysis.mask)
+    inner, outer = (
+        [svg_path(trace(display.turn(plane))) for plane in volume] for volume in volumes
+    )
+    return inner, outer
+
+
+def interval_masks(
+    analysis: Analysis,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Masks that hold the lower and the upper end of the volume's interval: (slices, rows, columns) each.
+
+    The inner one are the most probable voxels of the mask; the outer one is the mask, grown by the same
+    distance everywhere. ``None`` where there is no interval.
+    """
+    outline, mask = analysis.decision.outline, analysis.mask
+    if outline is None or outline.volume_low is None or outline.volume_high is None:
+        return None
+    size, values = int(mask.sum()), analysis.maps.probability[mask]
+    inside = max(round(outline.volume_low * size), 1)
+    inner = mask & (analysis.maps.probability >= np.partition(values, size - inside)[size - inside])
+    geometry = analysis.study.geometry
+    sides = (1.0, 1.0, 1.0)
+    if geometry is not None:
+        sides = (geometry.slice_spacing or max(geometry.spacing), *geometry.spacing)
+    # No body grows further than a ball does.
+    radius = (3 * size * math.prod(sides) / (4 * math.pi)) ** (1 / 3)
+    growth = radius * (outline.volume_high ** (1 / 3) - 1)
+    box = []
+    for axis, side in enumerate(sides):
+        along = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        margin = math.ceil(growth / side) + 1
+        box.append(slice(max(0, int(along[0]) - margin), int(along[-1]) + margin + 1))
+    where = tuple(box)
+    distance = ndimage.distance_transform_edt(~mask[where], sampling=sides)
+    wanted = min(round(outline.volume_high * size), distance.size)
+    outer = np.zeros(mask.shape, dtype=bool)
+    outer[where] = distance <= np.partition(distance, wanted - 1, axis=None)[wanted - 1]
+    return inner, outer
 
 
 def _made_visible(value: Any) -> Any:

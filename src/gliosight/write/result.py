@@ -10,6 +10,7 @@ import contextlib
 import csv
 import itertools
 import json
+import math
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from gliosight.analysis import (
     Analysis,
     Decision,
     Finding,
+    Outline,
     Provenance,
     Side,
     Status,
@@ -38,12 +40,12 @@ from gliosight.errors import (
     UnsupportedInputError,
     printable,
 )
-from gliosight.flags import flag
+from gliosight.flags import DOUBTS, flag
 from gliosight.maps import Maps
 from gliosight.study import Flag, Study
 from gliosight.write.staging import LARGEST_RECORD, RESULT_FILE
 
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "2.0"
 # Digits kept of a number: more than any input holds, fewer than two machines agree on.
 DIGITS = 6
 ANALYSE_AGAIN = "analyse the study again"
@@ -68,6 +70,7 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         for k, area in enumerate(analysis.areas_px)
     ]
     made_by = vars(analysis.provenance)
+    low, high = analysis.volume_interval_ml or (None, None)
     result = {
         "schema_version": SCHEMA_VERSION,
         "research_use_only": RESEARCH_USE,
@@ -75,16 +78,24 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         "status": decision.status.value,
         "reason": decision.reason,
         "detection": {
-            "probability": float(decision.slice_probabilities.max()) if assessed else None,
-            "threshold": decision.slice_threshold,
-            "score": decision.score,
-            "score_threshold": decision.score_threshold,
+            "probability": decision.probability,
+            "prevalence": decision.prevalence,
+            "uncertain_from": decision.uncertain_from,
+            "found_from": decision.found_from,
+            "slice_threshold": decision.slice_threshold,
+            "caveat": decision.caveat,
             "rules": list(decision.rules),
             "slices": slices,
         },
         "findings": [asdict(finding) for finding in analysis.findings],
         "volume_ml": analysis.volume_ml if assessed else None,
+        "volume_low_ml": low,
+        "volume_high_ml": high,
         "volume_px": analysis.volume_px if assessed else None,
+        "review": {
+            "doubt": decision.doubt,
+            "softness": None if decision.outline is None else decision.outline.softness,
+        },
         "mask_meaning": MASK_MEANING,
         "flags": [asdict(raised) for raised in analysis.flags],
         "source": {
@@ -183,23 +194,22 @@ def restore(
     """
     with _written_by_us():
         detection, made_by = result["detection"], result["provenance"]
-        status, score = Status(result["status"]), detection["score"]
+        status, probability = Status(result["status"]), detection["probability"]
         flags = tuple(Flag(**record) for record in result["flags"])
         records = {record["tracking_uid"]: record for record in result["findings"]}
+        outline, caveat = None, str(detection["caveat"])
         # These UIDs are made from the mask's voxels.
         if [finding.tracking_uid for finding in findings] == list(records):
             findings = tuple(
                 _recorded(finding, records[finding.tracking_uid]) for finding in findings
             )
-            threshold = detection["score_threshold"]
-            # Both are rounded; equal within the last digit they decide nothing.
-            decisive = score is not None and not abs(score - threshold) <= 10.0**-DIGITS
-            if decisive and (status is Status.FOUND) != (score > threshold):
-                raise _damaged("the score contradicts the status")
-            if findings and status is not Status.FOUND:
+            _check_status(status, detection, flags)
+            if findings and status not in (Status.FOUND, Status.UNCERTAIN):
                 raise _damaged("the findings contradict the status")
+            outline = _outline(result)
         elif corrected:
             status = Status.FOUND if findings else Status.NOT_FOUND
+            probability, caveat = None, ""  # a person has decided
             message = "The mask was changed after the analysis; its probabilities are not known."
             flags = (*flags, flag("MASK_CORRECTED", message))
         else:
@@ -208,12 +218,16 @@ def restore(
         decision = Decision(
             mask=mask,
             slice_probabilities=unknown,
-            score=score,
-            score_threshold=float(detection["score_threshold"]),
-            slice_threshold=float(detection["threshold"]),
+            probability=probability,
+            prevalence=detection["prevalence"],
+            uncertain_from=float(detection["uncertain_from"]),
+            found_from=float(detection["found_from"]),
+            slice_threshold=float(detection["slice_threshold"]),
             status=status,
             reason=result["reason"],
             rules=tuple(detection["rules"]),
+            outline=outline,
+            caveat=caveat,
         )
         provenance = Provenance(
             version=made_by["version"],
@@ -228,12 +242,50 @@ def restore(
         return Analysis(study, maps, decision, labels, findings, flags, provenance)
 
 
+def _check_status(status: Status, detection: Mapping[str, Any], flags: tuple[Flag, ...]) -> None:
+    """Refuse a status that does not follow from the probability and its bounds."""
+    probability, prevalence = detection["probability"], detection["prevalence"]
+    low, high = detection["uncertain_from"], detection["found_from"]
+    if (probability is None) is not (status is Status.NOT_ASSESSED):
+        raise _damaged("the probability contradicts the status")
+    if not 0 <= low <= high <= 1 or not (prevalence is None or 0 < prevalence < 1):
+        raise _damaged("not what gliosight writes")
+    if probability is None:
+        return
+    # All are rounded; equal within the last digit they decide nothing.
+    exact = 10.0**-DIGITS
+    fits = {
+        Status.NOT_FOUND: 0 <= probability < low + exact,
+        Status.UNCERTAIN: low - exact <= probability < high + exact,
+        Status.FOUND: high - exact <= probability <= 1,
+    }
+    doubted = status is Status.UNCERTAIN and any(raised.code in DOUBTS for raised in flags)
+    if not fits[status] and not (doubted and 0 <= probability <= 1):
+        raise _damaged("the probability contradicts the status")
+
+
+def _outline(result: Mapping[str, Any]) -> Outline | None:
+    """How sure the outline was, as far as the result says."""
+    softness, volume = result["review"]["softness"], result["volume_ml"]
+    low, high = result["volume_low_ml"], result["volume_high_ml"]
+    if softness is None:
+        return None
+    if low is None or high is None or not volume:
+        return Outline(float(softness))
+    if not 0 <= low <= volume <= high < math.inf:
+        raise _damaged("the volume lies outside its interval")
+    return Outline(float(softness), low / volume, high / volume)
+
+
 def _recorded(finding: Finding, record: Mapping[str, Any]) -> Finding:
     """A finding with the side and the probabilities that its record has: they need the pixels."""
-    mean, peak = record["mean_probability"], record["peak_probability"]
-    if record["side"] not in get_args(Side) or not 0 <= mean <= peak <= 1:
+    values = {key: record[key] for key in ("probability", "mean_probability", "peak_probability")}
+    mean, peak = values["mean_probability"], values["peak_probability"]
+    if record["side"] not in get_args(Side) or not (
+        0 <= mean <= peak <= 1 and 0 <= values["probability"] <= 1
+    ):
         raise _damaged("not what gliosight writes")
-    return replace(finding, side=record["side"], mean_probability=mean, peak_probability=peak)
+    return replace(finding, side=record["side"], **values)
 
 
 @contextlib.contextmanager

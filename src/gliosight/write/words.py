@@ -1,29 +1,108 @@
-"""Numbers and facts of an analysis in words; apart because report and overview both use them (stage: write).
+"""Numbers and facts of an analysis in words; apart because all that people read uses them (stage: write).
 
 A measure that is not known is a dash, never a zero.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from gliosight.analysis import Analysis, Status, distinguish
+from gliosight.analysis import Analysis, Decision, Status
+from gliosight.analysis import against as against
+from gliosight.analysis import probability_words as probability_words
+from gliosight.flags import DOUBTS
+from gliosight.study import Flag
 from gliosight.write.pictures import Display
 
 DASH = "—"
+
+
+def probability_sentence(
+    probability: float | None, prevalence: float | None, *, doubted: bool = False
+) -> str:
+    """What a study's probability says, for a reader who is no statistician.
+
+    ``prevalence`` as in `gliosight.analysis.Decision`; ``doubted``: whether what is marked looks unlike a
+    tumour.
+    """
+    if probability is None:
+        return "The study was not assessed: there is no probability."
+    if prevalence is None:
+        return "This is a score, not a probability: the model was never calibrated."
+    share = 100 * probability
+    about = f"about {share:.0f} have" if 0.5 <= share <= 99.5 else "more than 99 have"
+    about = "fewer than 1 has" if share < 0.5 else "about 1 has" if share < 1.5 else about
+    size = next((size for size in (100, 1000, 10_000) if size * prevalence >= 1), 100_000)
+    others = f"{round(size * prevalence):,} of {size:,} studies have"
+    text = f"Of 100 studies with this result, {about} a tumour. This holds where {others} one."
+    return text + (" The warnings are not part of this number." if doubted else "")
+
+
+def verdict_bounds(uncertain_from: float, found_from: float) -> str:
+    """Which probability leads to which verdict."""
+    found = f"tumour found from {found_from:.2f}"
+    if uncertain_from == found_from:
+        return found
+    return f"{found}, uncertain from {uncertain_from:.2f}"
+
+
+def worst_warning(warnings: list[Flag]) -> str:
+    """How many warnings there are, and the first of them, which is the worst."""
+    if not warnings:
+        return "no warnings"
+    worst = warnings[0].message
+    return (
+        f"1 warning: {worst}"
+        if len(warnings) == 1
+        else f"{len(warnings)} warnings; the worst: {worst}"
+    )
+
+
+def doubted(flags: Iterable[Flag]) -> bool:
+    """Whether one of the flags makes the verdict uncertain whatever the probability."""
+    return any(flag.code in DOUBTS for flag in flags)
 
 
 def volume_words(analysis: Analysis) -> tuple[str, str]:
     """The volume of the mask, and a remark on its unit (may be empty)."""
     if analysis.status is Status.NOT_ASSESSED:
         return DASH, "not assessed"
-    pixels = count_words(analysis.volume_px, "pixel")
+    voxels = count_words(analysis.volume_px, "voxel")
     if analysis.volume_ml is not None:
-        return millilitres(analysis.volume_ml), pixels
+        return millilitres(analysis.volume_ml), voxels
     if analysis.study.geometry is None:
-        return pixels, "no geometry in the input: pixels only"
-    return pixels, "slice thickness not in the input: pixels only"
+        return voxels, "no geometry in the input: voxels only"
+    return voxels, "slice thickness not in the input: voxels only"
+
+
+def interval_words(analysis: Analysis) -> str:
+    """The 90 % interval of the true volume; empty where it is not known."""
+    outline = analysis.decision.outline
+    if outline is None or outline.volume_low is None or outline.volume_high is None:
+        return ""
+    if (interval := analysis.volume_interval_ml) is not None:
+        return between_millilitres(*interval)
+    low, high = (analysis.volume_px * part for part in (outline.volume_low, outline.volume_high))
+    return f"{low:,.0f} to {high:,.0f} voxels"
+
+
+def between_millilitres(low: float, high: float) -> str:
+    """Two volumes with one unit."""
+    return f"{millilitres(low).removesuffix(' ml')} to {millilitres(high)}"
+
+
+def interval_sentence(interval: str, status: str) -> str:
+    """What an interval says, for a reader who is no statistician."""
+    if not interval:
+        return ""
+    if status == Status.UNCERTAIN.value:
+        return f"If this is a tumour: in 9 of 10 such studies the true volume lies between {_and(interval)}."
+    return f"In 9 of 10 such studies the true volume lies between {_and(interval)}."
+
+
+def _and(interval: str) -> str:
+    return interval.replace(" to ", " and ")
 
 
 def area_words(analysis: Analysis, pixels: int) -> str:
@@ -49,25 +128,17 @@ def part(value: float) -> float:
     return min(max(value, 0.0), 1.0)
 
 
-def probability_words(value: float) -> str:
-    """Two digits; what rounds to 0 or 1 is given as below 0.01 or above 0.99."""
-    if value >= 0.995:
-        return "> 0.99"
-    return "< 0.01" if 0 < value < 0.005 else f"{value:.2f}"
+def study_words(decision: Decision) -> str:
+    """The study's probability, see `study_probability`; a dash where it was not assessed."""
+    if decision.probability is None:
+        return DASH
+    return study_probability(decision.probability, decision.uncertain_from, decision.found_from)
 
 
-def against(value: float, threshold: float) -> tuple[str, str]:
-    """A probability and its threshold with so many digits that one sees which is larger."""
-    short, bound = distinguish(value, threshold)
-    if bound == f"{threshold:.2f}" and threshold <= 0.99:
-        return probability_words(value), bound
-    return short, bound
-
-
-def score_words(analysis: Analysis) -> tuple[str, str]:
-    """The study's score and the threshold it is held against."""
-    score, bound = against(analysis.decision.score or 0.0, analysis.decision.score_threshold)
-    return (DASH if analysis.decision.score is None else score), bound
+def study_probability(probability: float, uncertain_from: float, found_from: float) -> str:
+    """With so many digits that one sees on which side of the bounds it lies."""
+    nearest = min((uncertain_from, found_from), key=lambda bound: abs(bound - probability))
+    return against(probability, nearest)[0]
 
 
 def display_note(display: Display) -> str:

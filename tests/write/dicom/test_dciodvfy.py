@@ -9,6 +9,8 @@ from typing import Any
 import pydicom
 import pytest
 
+from gliosight.analysis import Status
+from gliosight.study import Flag
 from gliosight.write.dicom import write_dicom
 from tests.write.dicom.builders import (
     CORONAL,
@@ -100,8 +102,9 @@ def test_no_errors_in_any_object(name: str, dciodvfy: str, tmp_path: Path) -> No
 @pytest.mark.slow
 def test_no_errors_in_many_findings_and_it_does_find_errors(dciodvfy: str, tmp_path: Path) -> None:
     """What it says nothing about would be no proof."""
-    analysis = make_analysis(make_source(), blobs(count=4))
-    analysis = with_side(analysis, "left", "right", "midline", "unknown")
+    flags = (Flag("SYMMETRIC", "warning", "80% of it is symmetric."),)
+    analysis = make_analysis(make_source(), blobs(count=4), status=Status.UNCERTAIN, flags=flags)
+    analysis = with_side(analysis, "left", "bilateral", "midline", "unknown")
     write_dicom(analysis, tmp_path, probability=True)
     for path in tmp_path.iterdir():
         assert dciodvfy_errors(dciodvfy, path) == [], path.name

@@ -50,11 +50,20 @@ def _two_findings() -> Analysis:
         Flag("SEG_NOT_WRITTEN", "warning", "Not told: an export would say what analyze could not."),
     )
     analysis = make_analysis(make_source(), blobs(count=2), flags=flags)
-    return with_side(analysis, "left", "midline")
+    return with_side(analysis, "left", "bilateral")
+
+
+def _uncertain() -> Analysis:
+    flags = (
+        Flag("NO_GEOMETRY", "warning", "The second."),
+        Flag("SYMMETRIC", "warning", "80% of it is symmetric."),
+    )
+    return make_analysis(make_source(), status=Status.UNCERTAIN, flags=flags)
 
 
 TREES: dict[str, Any] = {
     "two_findings": _two_findings,
+    "uncertain": _uncertain,
     "no_tumour": lambda: make_analysis(make_source(), np.zeros(SHAPE, dtype=bool)),
     "without_segmentation": lambda: with_side(
         make_analysis(make_source(FrameOfReferenceUID=None, enhanced=1)), "right"
@@ -145,9 +154,11 @@ def test_values_are_those_of_the_findings(tmp_path: Path) -> None:
         ("Long axis", "mm", "longest_diameter_mm", 1),
         ("Short axis", "mm", "perpendicular_diameter_mm", 1),
         ("Area", "mm2", "largest_area_mm2", 1),
-        ("Certainty of Finding", "%", "mean_probability", 100),
+        ("Certainty of Finding", "%", "probability", 100),
     ):
         measured = [item.MeasuredValueSequence[0] for item in _named(report, meaning)]
+        if name == "probability":  # the first is the study's
+            assert float(measured.pop(0).NumericValue) == pytest.approx(97)
         values = [float(value.NumericValue) for value in measured]
         wanted = [factor * getattr(finding, name) for finding in analysis.findings]
         assert values == pytest.approx(wanted, abs=factor * 1e-6)
@@ -156,12 +167,12 @@ def test_values_are_those_of_the_findings(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_is_not_known_is_left_out_and_any_size_is_written(tmp_path: Path) -> None:
-    """Off axial there are no diameters; without geometry there is nothing but the certainty."""
+    """Off axial there are no diameters; without geometry there is nothing but the two certainties."""
     report = _written(make_analysis(make_source(orientation=SAGITTAL)), tmp_path)
     assert not _named(report, "Long axis")
     assert _named(report, "Volume")
     report = _written(make_analysis(make_source(), geometry=False), tmp_path)
-    assert [item.ValueType for item in _walk(report)].count("NUM") == 1
+    assert [item.ValueType for item in _walk(report)].count("NUM") == 2
     assert not _named(report, "Referenced Segment")
     analysis = make_analysis(make_source())
     finding = replace(analysis.findings[0], volume_ml=1234567.123456789, largest_area_mm2=1e-7)

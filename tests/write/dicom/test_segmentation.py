@@ -144,12 +144,12 @@ def test_highdicom_finds_the_same_volume(name: str, tmp_path: Path) -> None:
 
 
 def test_one_segment_for_each_finding(tmp_path: Path) -> None:
-    analysis = make_analysis(make_source(), blobs(count=4))
-    assert len(analysis.findings) == 4
-    analysis = with_side(analysis, "left", "right", "midline", "unknown")
+    analysis = make_analysis(make_source(), blobs(count=5))
+    assert len(analysis.findings) == 5
+    analysis = with_side(analysis, "left", "right", "bilateral", "midline", "unknown")
     write_segmentation(analysis, tmp_path / "seg.dcm")
     seg = pydicom.dcmread(tmp_path / "seg.dcm")
-    assert [one.SegmentNumber for one in seg.SegmentSequence] == [1, 2, 3, 4]
+    assert [one.SegmentNumber for one in seg.SegmentSequence] == [1, 2, 3, 4, 5]
     sides = []
     for segment, finding in zip(seg.SegmentSequence, analysis.findings, strict=True):
         assert segment.SegmentLabel == f"Glioma, finding {finding.id}"
@@ -164,6 +164,8 @@ def test_one_segment_for_each_finding(tmp_path: Path) -> None:
         assert algorithm.AlgorithmName == "joint-test"
         assert algorithm.AlgorithmVersion == "0.1.0"
         assert f"model_sha256={'0f' * 32}" in algorithm.AlgorithmParameters
+        assert "found_from=0.9" in algorithm.AlgorithmParameters
+        assert "andidate" not in segment.SegmentLabel + segment.SegmentDescription
         (region,) = segment.AnatomicRegionSequence
         assert region.CodeValue == "12738006"
         modifier = region.get("AnatomicRegionModifierSequence")
@@ -174,7 +176,20 @@ def test_one_segment_for_each_finding(tmp_path: Path) -> None:
             if _group(seg, k, "SegmentIdentificationSequence").ReferencedSegmentNumber == finding.id
         )
         assert voxels == finding.volume_px
-    assert sides == ["7771000", "24028007", None, None]  # SCT left, right
+    assert sides == ["7771000", "24028007", "51440002", None, None]  # SCT left, right, bilateral
+
+
+def test_what_is_uncertain_is_written_as_a_candidate(tmp_path: Path) -> None:
+    mask = blobs(count=2)
+    write_segmentation(
+        make_analysis(make_source(), mask, status=Status.UNCERTAIN), tmp_path / "seg.dcm"
+    )
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert seg.pixel_array.sum() == mask.sum()
+    labels = [segment.SegmentLabel for segment in seg.SegmentSequence]
+    assert labels == ["Glioma candidate, finding 1", "Glioma candidate, finding 2"]
+    for segment in seg.SegmentSequence:
+        assert segment.SegmentDescription.startswith("Candidate: it is uncertain")
 
 
 def _code(sequence: Any) -> str:
@@ -290,7 +305,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     ),
     "found by a model that outlines nothing": (
         lambda: make_analysis(make_source(), NOTHING, status=Status.FOUND),
-        "outlines nothing",
+        "nothing is outlined",
+    ),
+    "uncertain, and nothing marked": (
+        lambda: make_analysis(make_source(), NOTHING, status=Status.UNCERTAIN),
+        "nothing is outlined",
     ),
     "no frame of reference": (
         lambda: make_analysis(make_source(FrameOfReferenceUID="")),

@@ -25,12 +25,12 @@ LONG_AXIS = codes.SCT.LongAxis
 SHORT_AXIS = codes.SCT.ShortAxis
 AREA = codes.SCT.Area
 MAXIMUM = codes.SCT.Maximum
-MEAN = codes.SCT.Mean
 CERTAINTY = codes.DCM.CertaintyOfFinding
 
 PRESENCE = codes.DCM.PresenceOfProperty
 PRESENT = codes.SCT.Present
 ABSENT = codes.SCT.Absent
+UNDETERMINED = codes.SCT.Undetermined
 COMMENT = codes.DCM.Comment
 DEVICE = codes.DCM.Device
 
@@ -41,4 +41,8 @@ SQUARE_MILLIMETRE = codes.UCUM.SquareMillimeter
 PERCENT = codes.UCUM.Percent
 
 # The patient's side of a finding. A finding on the midline has none; what is not known is not coded.
-LATERALITY: dict[str, Any] = {"left": codes.SCT.Left, "right": codes.SCT.Right}
+LATERALITY: dict[str, Any] = {
+    "left": codes.SCT.Left,
+    "right": codes.SCT.Right,
+    "bilateral": codes.SCT.Bilateral,
+}

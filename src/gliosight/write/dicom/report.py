@@ -18,9 +18,12 @@ from pydicom.uid import SegmentationStorage
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Analysis, Finding, Status
 from gliosight.dicom import new_dataset
 from gliosight.errors import UnsupportedInputError, printable
+from gliosight.flags import warnings_of
+from gliosight.write import words
 from gliosight.write.dicom import codes
 from gliosight.write.dicom.readback import check_report, checked
 from gliosight.write.dicom.segmentation import (
+    CANDIDATE,
     MANUFACTURER,
     algorithm_parameters,
     equipment,
@@ -34,6 +37,11 @@ from gliosight.write.result import rounded
 
 # Flags of writing: a result that is read again has them, the one just analysed not yet.
 OURS = ("SEG_NOT_WRITTEN", "SR_NOT_WRITTEN")
+VERDICTS = {
+    Status.FOUND: codes.PRESENT,
+    Status.UNCERTAIN: codes.UNDETERMINED,
+    Status.NOT_FOUND: codes.ABSENT,
+}
 
 
 def write_report(
@@ -91,8 +99,8 @@ def _build(analysis: Analysis, origin: Origin, seg: Uids | None) -> Dataset:
     # What limits the answer, such as missing slices, which make every volume a lower bound.
     warnings = [
         printable(f"{flag.code}: {flag.message}")
-        for flag in analysis.flags
-        if flag.severity == "warning" and flag.code not in OURS
+        for flag in warnings_of(analysis.flags)
+        if flag.code not in OURS
     ]
     content = hd.sr.MeasurementReport(
         observation_context=hd.sr.ObservationContext(
@@ -148,15 +156,30 @@ def _algorithm(analysis: Analysis, parameters: dict[str, str]) -> Any:
 
 
 def _study_group(analysis: Analysis, uid: str, warnings: list[str]) -> Any:
-    verdict = codes.PRESENT if analysis.status is Status.FOUND else codes.ABSENT
+    decision = analysis.decision
     group = hd.sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=hd.sr.TrackingIdentifier(uid=uid, identifier="Study"),
         finding_type=codes.TUMOUR,
         finding_sites=[hd.sr.FindingSite(codes.BRAIN)],
         algorithm_id=_algorithm(analysis, algorithm_parameters(analysis)),
-        qualitative_evaluations=[hd.sr.QualitativeEvaluation(codes.PRESENCE, verdict)],
+        measurements=_numbers((codes.CERTAINTY, _percent(decision.probability), codes.PERCENT)),
+        qualitative_evaluations=[
+            hd.sr.QualitativeEvaluation(codes.PRESENCE, VERDICTS[analysis.status])
+        ],
     )
-    _comment(group, RESEARCH_USE, MASK_MEANING, LIMITS, *warnings)
+    uncertain = analysis.status is Status.UNCERTAIN
+    sentences = [RESEARCH_USE, CANDIDATE] if uncertain else [RESEARCH_USE]
+    if decision.probability is not None:
+        doubted = uncertain and words.doubted(analysis.flags)
+        sentences.append(
+            words.probability_sentence(decision.probability, decision.prevalence, doubted=doubted)
+        )
+    interval = words.interval_sentence(words.interval_words(analysis), decision.status.value)
+    count = f"{words.count_words(len(warnings), 'warning')}." if warnings else "No warnings."
+    if len(warnings) > 1:
+        count = f"{len(warnings)} warnings, the worst first."
+    sentences += [interval, decision.caveat, MASK_MEANING, LIMITS, count, *warnings]
+    _comment(group, *filter(None, sentences))
     return group
 
 
@@ -208,22 +231,32 @@ def _sources(origin: Origin) -> dict[str, Any]:
 
 
 def _measurements(finding: Finding) -> list[Any]:
-    # Rounded before, as in result.json, so that a result read from there gives the same.
-    certainty = 100 * rounded(finding.mean_probability)
-    rows: tuple[tuple[Any, float | None, Any, Any, Any], ...] = (
-        (codes.VOLUME, finding.volume_ml, codes.MILLILITRE, codes.VOLUME_METHOD, None),
-        (codes.LONG_AXIS, finding.longest_diameter_mm, codes.MILLIMETRE, None, None),
-        (codes.SHORT_AXIS, finding.perpendicular_diameter_mm, codes.MILLIMETRE, None, None),
-        (codes.AREA, finding.largest_area_mm2, codes.SQUARE_MILLIMETRE, None, codes.MAXIMUM),
-        (codes.CERTAINTY, certainty, codes.PERCENT, None, codes.MEAN),
+    return _numbers(
+        (codes.VOLUME, finding.volume_ml, codes.MILLILITRE, {"method": codes.VOLUME_METHOD}),
+        (codes.LONG_AXIS, finding.longest_diameter_mm, codes.MILLIMETRE),
+        (codes.SHORT_AXIS, finding.perpendicular_diameter_mm, codes.MILLIMETRE),
+        (
+            codes.AREA,
+            finding.largest_area_mm2,
+            codes.SQUARE_MILLIMETRE,
+            {"derivation": codes.MAXIMUM},
+        ),
+        (codes.CERTAINTY, _percent(finding.probability), codes.PERCENT),
     )
+
+
+def _numbers(*rows: Any) -> list[Any]:
+    """Measurements from name, value, unit and further options; a value that is not known is left out."""
     return [
-        hd.sr.Measurement(
-            name, value=rounded(float(value)), unit=unit, method=method, derivation=derivation
-        )
-        for name, value, unit, method, derivation in rows
+        hd.sr.Measurement(name, value=rounded(float(value)), unit=unit, **dict(*options))
+        for name, value, unit, *options in rows
         if value is not None and math.isfinite(value)
     ]
+
+
+def _percent(probability: float | None) -> float | None:
+    # Rounded before, as in result.json, so that a result read from there gives the same.
+    return None if probability is None else 100 * rounded(probability)
 
 
 def _comment(group: Any, *sentences: str) -> None:

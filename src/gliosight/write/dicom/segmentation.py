@@ -49,6 +49,7 @@ SERIES_NUMBERS = {"segmentation": 9001, "probability": 9002, "report": 9003}
 # What a fractional segmentation's 1.0 is stored as.
 FRACTIONS = 255
 MOST_SEGMENTS = 65535
+CANDIDATE = "Candidate: it is uncertain whether this is a tumour."
 # Further off than rounded headers can be, mm: that is a mistake of ours, which the read-back reports.
 IMPRECISE_MM = 5.0
 
@@ -74,7 +75,7 @@ def write_segmentation(analysis: Analysis, path: Path, origin: Origin | None = N
     with checked(path):
         origin = _segmentable(analysis, origin)
         segments = [
-            _segment(analysis, finding.id, f"Glioma, finding {finding.id}", finding)
+            _segment(analysis, finding.id, f"{_named(analysis)}, finding {finding.id}", finding)
             for finding in analysis.findings
         ] or [_segment(analysis, 1, "Glioma, none found")]
         seg = _build(
@@ -131,8 +132,8 @@ def why_not(analysis: Analysis, origin: Origin) -> str | None:
     """Why the headers, or the answer, allow no SEG; ``None`` if they do."""
     if analysis.status is Status.NOT_ASSESSED:
         return "the study was not assessed, and an empty segmentation would claim a negative"
-    if analysis.status is Status.FOUND and not analysis.findings:
-        return "the model outlines nothing, and an empty segmentation would claim a negative"
+    if analysis.status is not Status.NOT_FOUND and not analysis.findings:
+        return "nothing is outlined, and an empty segmentation would claim a negative"
     if origin.frame_of_reference is None:
         return "the series has no single frame of reference"
     if analysis.study.geometry is None:
@@ -175,7 +176,8 @@ def algorithm_parameters(analysis: Analysis) -> dict[str, str]:
     """What the answer depends on besides the pixels, in words."""
     return {
         "model_sha256": analysis.provenance.model_sha256,
-        "score_threshold": f"{rounded(analysis.decision.score_threshold):g}",
+        "found_from": f"{rounded(analysis.decision.found_from):g}",
+        "uncertain_from": f"{rounded(analysis.decision.uncertain_from):g}",
         "slice_threshold": f"{rounded(analysis.decision.slice_threshold):g}",
         "channels": "+".join(analysis.provenance.channels),
     }
@@ -218,7 +220,13 @@ def _segment(analysis: Analysis, number: int, label: str, finding: Finding | Non
         region.AnatomicRegionModifierSequence = [side]
     segment.AnatomicRegionSequence = [region]
     segment.SegmentDescription = f"{MASK_MEANING} {RESEARCH_USE}"
+    if analysis.status is Status.UNCERTAIN:
+        segment.SegmentDescription = f"{CANDIDATE} {segment.SegmentDescription}"
     return segment
+
+
+def _named(analysis: Analysis) -> str:
+    return "Glioma candidate" if analysis.status is Status.UNCERTAIN else "Glioma"
 
 
 def _build(

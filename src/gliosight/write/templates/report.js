@@ -40,6 +40,13 @@
     }
     const path = at("outline-on").checked ? data.outlines[slice] : "";
     for (const one of at("outline").children) one.setAttribute("d", path);
+    const interval = at("interval");
+    if (interval) {
+      const on = at("interval-on").checked;
+      const paths = on ? [data.inner[slice], data.outer[slice]] : ["", ""];
+      [...interval.children].forEach((one, k) => one.setAttribute("d", paths[k >> 1]));
+      at("legend").hidden = !on;
+    }
   }
 
   function mark(chart, slice) {
@@ -121,6 +128,7 @@
     if (!inside && focus !== document.body) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (key === "o") return toggle("outline-on", event);
+    if (key === "i" && at("interval-on")) return toggle("interval-on", event);
     if (key === "p" && at("heat-on")) return toggle("heat-on", event);
     const onBar = at("bars").contains(focus);
     if (!onBar && focus !== stage) return;
@@ -188,7 +196,7 @@
   for (const one of document.querySelectorAll('input[name="sequence"]')) {
     one.addEventListener("change", () => choose(one.value));
   }
-  for (const id of ["outline-on", "heat-on"]) at(id)?.addEventListener("change", showPicture);
+  for (const id of ["outline-on", "interval-on", "heat-on"]) at(id)?.addEventListener("change", showPicture);
 
   for (const row of document.querySelectorAll("tr[data-slice]")) {
     row.addEventListener("click", (event) => {

@@ -1,0 +1,101 @@
+"""What the terminal says of one study: the verdict, what it is worth, and the worst warning first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gliosight.analysis import Status
+from gliosight.cli.output import print_summary
+from gliosight.errors import NothingReadableError
+from gliosight.flags import flag
+from gliosight.pipeline import HEADER, Outcome, review_order, write_studies
+from gliosight.write.result import result_of
+from tests.write.builders import make_analysis
+
+from .test_analyze import rows
+
+SMALL = (5, 24, 20)
+
+
+def lines_of(capsys: pytest.CaptureFixture[str], **options: Any) -> list[str]:
+    print_summary(result_of(make_analysis(SMALL, **options), {}), "out")
+    return [line.strip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_what_was_found_and_how_sure_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [flag(code, f"{code}.") for code in ("T1_MISSING", "SIDE_UNKNOWN", "MISSING_SLICES")]
+    lines = lines_of(capsys, flags=tuple(flags))
+    analysis = make_analysis(SMALL)
+    low, high = analysis.volume_interval_ml or (0.0, 0.0)
+    assert lines[:4] == [
+        "phantom-0001  tumour found",
+        "probability of tumour 0.97 (tumour found from 0.90, uncertain from 0.10)",
+        "Of 100 studies with this result, about 97 have a tumour. This holds where 86 of 100 studies "
+        "have one.",
+        f"volume {analysis.volume_ml:.1f} ml, 90 % interval {low:.1f} to {high:.1f} ml",
+    ]
+    assert lines[4].startswith("finding 1: left")
+    assert "counted from 0" in lines[5]
+    assert lines[6:10] == [
+        "2 warnings, the worst first",
+        "! MISSING_SLICES: MISSING_SLICES.",
+        "! SIDE_UNKNOWN: SIDE_UNKNOWN.",
+        "i T1_MISSING: T1_MISSING.",
+    ]
+
+
+def test_doubt_says_why_and_a_negative_rules_nothing_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    doubts = (flag("SYMMETRIC", "It is symmetric."),)
+    lines = lines_of(capsys, status=Status.UNCERTAIN, flags=doubts)
+    assert lines[0].endswith("uncertain")
+    assert lines[2].endswith("The warnings are not part of this number.")
+    assert lines[3] == "The probability of tumour is 0.60, between 0.10 and 0.90."
+    assert any(line.startswith("candidate 1: left") for line in lines)
+    assert "1 warning" in lines
+    lines = lines_of(capsys, lesion=False)
+    assert lines[3] == "This does not rule out a tumour."
+    assert "warning" not in " ".join(lines)
+    lines = lines_of(capsys, prevalence=None)
+    assert lines[1].startswith("score 0.97")
+    lines = lines_of(capsys, status=Status.NOT_ASSESSED)
+    assert lines[1] == "The images have no contrast: there is nothing to look at."
+    lines = lines_of(capsys, geometry=None)
+    assert any(line.endswith("voxels (no geometry)") for line in lines)
+
+
+def test_the_table_ranks_what_to_look_at_first(tmp_path: Path) -> None:
+    def outcome(name: str, **options: Any) -> Outcome:
+        result = result_of(make_analysis(SMALL, study_id=name, **options), {})
+        return Outcome(name, name, {"out": str(tmp_path / name), **result})
+
+    flags = (flag("NO_GEOMETRY", "No millimetres."), flag("SCATTERED", "=1: many foci."))
+    outcomes = [
+        outcome("found"),
+        outcome("none", lesion=False),
+        outcome("unsure", status=Status.UNCERTAIN, flags=flags),
+        outcome("refused", status=Status.NOT_ASSESSED),
+        Outcome("broken", "broken", errors=(NothingReadableError("no such file"),)),
+    ]
+    assert review_order(outcomes) == [4, 5, 3, 2, 1]
+    write_studies(outcomes, tmp_path)
+    table = {row["study_id"]: row for row in rows(tmp_path)}
+    assert list(table["found"]) == HEADER
+    assert [
+        *("study_id", "source", "status", "probability", "review", "findings"),
+        *("volume_ml", "volume_low_ml", "volume_high_ml", "volume_px"),
+        *("warnings", "worst_warning", "out", "error"),
+    ] == HEADER
+    ranked = sorted(table, key=lambda name: int(table[name]["review"]))
+    assert ranked == ["broken", "refused", "unsure", "found", "none"]
+    unsure = table["unsure"]
+    assert (unsure["status"], unsure["probability"]) == ("uncertain", "0.6")
+    assert unsure["warnings"] == "SCATTERED NO_GEOMETRY"
+    assert unsure["worst_warning"] == "'=1: many foci."
+    low, volume, high = (float(unsure[f"volume_{k}ml"]) for k in ("low_", "", "high_"))
+    assert low < volume < high
+    assert table["none"]["volume_low_ml"] == table["refused"]["probability"] == ""
