@@ -223,6 +223,10 @@ def test_a_negative_says_what_it_does_not_rule_out() -> None:
     assert "half of those of 2 ml" in told
     assert "one in ten of those of 7.5 ml" in told
     assert _decide(_maps((slice(3, 8), 30, 0.95))).caveat == ""
+    # They were made at the rule's own share of tumour.
+    rare = decide(_maps(), None, replace(tested, prevalence=0.8), INPUT, prevalence=0.1).caveat
+    assert "lesions" not in rare
+    assert "share of tumour that was given" in rare
 
 
 def test_input_that_is_unlike_the_training_data_is_uncertain_at_most() -> None:

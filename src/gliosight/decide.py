@@ -314,7 +314,7 @@ def decide_at(
         flags=(*flags, *_disagreements(mask, slices, rule)),
         lesion_probabilities=of_lesions,
         outline=outline,
-        caveat=_caveat(rule) if status is Status.NOT_FOUND else "",
+        caveat=_caveat(rule, prevalence) if status is Status.NOT_FOUND else "",
     )
 
 
@@ -339,9 +339,12 @@ def _verdict(
     return Status.FOUND, f"The {what} of tumour is {short}, at or above {bound}."
 
 
-def _caveat(rule: DecisionRule) -> str:
+def _caveat(rule: DecisionRule, prevalence: float | None) -> str:
+    """What a negative answer does not say; the tests were made at the rule's own share of tumour."""
     told = "This does not rule out a tumour."
-    if rule.missed_half_ml:
+    if prevalence is not None:
+        told += " The verdict is that for the share of tumour that was given."
+    elif rule.missed_half_ml:
         told += (
             f" In tests with synthetic lesions, half of those of {rule.missed_half_ml:g} ml were missed, "
             f"and one in ten of those of {rule.missed_tenth_ml:g} ml."

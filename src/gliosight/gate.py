@@ -111,6 +111,8 @@ def broken_rule(study: Study, network_input: NetworkInput) -> str | None:
         sizes[plan.order[axis]] * np.ptp(np.flatnonzero(fullest.any(axis=2 - axis)))
         for axis in (1, 2)
     )
+    if not (length and width):
+        return "it is a single slice in another plane"
     if max(length, width) > LONGEST_MM:
         return f"it is {max(length, width):.0f} mm long"
     if width > WIDEST * length:

@@ -70,8 +70,8 @@ def find_doubts(
         flags.append(
             flag(
                 "SYMMETRIC",
-                f"{max(share, apart):.0%} of what is marked has a mirror image that is marked, too: "
-                "white-matter disease and artefacts are symmetric, gliomas are not.",
+                f"Of all voxels that reach the threshold of the mask, {max(share, apart):.0%} have a mirror "
+                "image that does, too: white-matter disease and artefacts are symmetric, gliomas are not.",
             )
         )
     sizes = _sizes_ml(candidates, geometry)
@@ -80,8 +80,8 @@ def find_doubts(
         flags.append(
             flag(
                 "SCATTERED",
-                f"{many.sum()} separate foci are marked, and none is much larger than the others: "
-                "a glioma is one body as a rule.",
+                f"{many.sum()} separate foci reach the threshold of the mask, and none is much larger than "
+                "the others: a glioma is one body as a rule. The mask keeps the most probable.",
             )
         )
     part = mask.sum() / max(int(head.sum()), 1)

@@ -33,7 +33,7 @@ def test_what_was_found_and_how_sure_it_is(capsys: pytest.CaptureFixture[str]) -
     assert lines[:4] == [
         "phantom-0001  tumour found",
         "probability of tumour 0.97 (tumour found from 0.90, uncertain from 0.10)",
-        "Of 100 studies with this result, about 97 have a tumour. This holds where 86 of 100 studies "
+        "Of 100 studies with this result, about 97 have a tumour, in a collection where 86 of 100 studies "
         "have one.",
         f"volume {analysis.volume_ml:.1f} ml, 90 % interval {low:.1f} to {high:.1f} ml",
     ]

@@ -232,7 +232,9 @@ def numbers(page):
 def test_the_verdict_says_what_it_is_worth_before_anything_else(found):
     analysis, html, page = found
     told = numbers(page)
-    sentence = "Of 100 studies with this result, about 97 have a tumour. This holds where 86 of 100"
+    sentence = (
+        "Of 100 studies with this result, about 97 have a tumour, in a collection where 86 of 100"
+    )
     assert f"Probability of tumour 0.97 0.10 0.90 {sentence} studies have one." in told
     assert "Verdict: tumour found from 0.90, uncertain from 0.10." in told
     low, high = analysis.volume_interval_ml
@@ -333,6 +335,22 @@ def test_the_masks_of_the_interval_hold_its_volumes(geometry, ends):
     away = ndimage.distance_transform_edt(~mask, sampling=sides)
     assert away[outer].max() < away[~outer].min()
     assert np.count_nonzero(away < away[outer].max()) < max(high, mask.sum() + 0.5)
+
+
+@pytest.mark.parametrize("factor", [1.4, 2.0, 3.0])
+def test_a_flat_body_grows_as_far_as_it_must(factor):
+    """A disk in the only slice, and one at the picture's edge, grow further than a ball would."""
+    rows, columns = np.ogrid[:120, :120]
+    for middle in ((60, 60), (0, 60)):
+        disk = (rows - middle[0]) ** 2 + (columns - middle[1]) ** 2 < 20**2
+        probability = np.where(disk, 0.9, 0.1).astype(np.float32)[None]
+        values = dict.fromkeys(MrSequence, np.ones((1, 120, 120), np.float32))
+        outline = Outline(0.3, 0.7, factor)
+        analysis = make_analysis(
+            (1, 120, 120), None, values=values, probability=probability, outline=outline
+        )
+        _, outer = interval_masks(analysis)
+        assert outer.sum() == pytest.approx(factor * disk.sum(), rel=0.05)
 
 
 @pytest.mark.slow

@@ -17,11 +17,19 @@ import numpy as np
 import pytest
 
 from gliosight.analysis import Finding, Outline, Status
+from gliosight.flags import flag
 from gliosight.infer.model import Model
 from gliosight.phantom import Phantom
 from gliosight.pipeline import Settings, analyze_study
 from gliosight.study import Flag
-from gliosight.write.result import load_schema, result_of, write_findings, write_result, write_table
+from gliosight.write.result import (
+    load_schema,
+    restore,
+    result_of,
+    write_findings,
+    write_result,
+    write_table,
+)
 from tests.write.builders import make_analysis
 
 SMALL = (6, 24, 20)
@@ -264,3 +272,14 @@ def test_names_of_any_kind_come_back(name: str, in_csv: str, tmp_path: Path) -> 
     write_findings(analysis, tmp_path / "findings.csv")
     (row,) = _rows(tmp_path / "findings.csv")
     assert row["study_id"] == in_csv
+
+
+def test_a_changed_mask_keeps_no_flag_of_the_old_one() -> None:
+    flags = (flag("SYMMETRIC", "It is."), flag("MISSING_SLICES", "One is."))
+    analysis = make_analysis((3, 24, 20), status=Status.UNCERTAIN, flags=flags)
+    empty = np.zeros_like(analysis.mask)
+    again = restore(
+        result_of(analysis, {}), analysis.study, empty, empty.astype(np.uint8), (), corrected=True
+    )
+    assert again.status is Status.NOT_FOUND
+    assert [one.code for one in again.flags] == ["MISSING_SLICES", "MASK_CORRECTED"]

@@ -29,10 +29,24 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 @pytest.mark.parametrize(
     ("probability", "prevalence", "words"),
     [
-        (0.97, 0.855, "about 97 have a tumour. This holds where 86 of 100 studies have one."),
-        (0.9999, 0.5, "more than 99 have a tumour. This holds where 50 of 100 studies have one."),
-        (0.012, 0.1, "about 1 has a tumour. This holds where 10 of 100 studies have one."),
-        (0.002, 0.004, "fewer than 1 has a tumour. This holds where 4 of 1,000 studies have one."),
+        (0.97, 0.855, "about 97 have a tumour, in a collection where 86 of 100 studies have one."),
+        (
+            0.9999,
+            0.5,
+            "more than 99 have a tumour, in a collection where 50 of 100 studies have one.",
+        ),
+        (0.9, 0.9999, "about 90 have a tumour, in a collection where 99 of 100 studies have one."),
+        (
+            0.9,
+            1e-7,
+            "about 90 have a tumour, in a collection where fewer than 1 of 100,000 studies have one.",
+        ),
+        (0.012, 0.1, "about 1 has a tumour, in a collection where 10 of 100 studies have one."),
+        (
+            0.002,
+            0.004,
+            "fewer than 1 has a tumour, in a collection where 4 of 1,000 studies have one.",
+        ),
     ],
 )
 def test_a_probability_is_told_as_a_count_of_studies(

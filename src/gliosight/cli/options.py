@@ -64,7 +64,8 @@ model_options = _together(
         type=float,
         metavar="P",
         help="Share of studies with tumour where yours come from, such as 0.1: the probability of "
-        "tumour is given for it.  [default: that of the studies the model was fitted on]",
+        "tumour, the verdict and the mask are those for it.  [default: that of the studies the "
+        "model was fitted on]",
     ),
 )
 

@@ -15,7 +15,7 @@ import json
 import math
 import os
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
@@ -184,20 +184,29 @@ def interval_masks(
     sides = (1.0, 1.0, 1.0)
     if geometry is not None:
         sides = (geometry.slice_spacing or max(geometry.spacing), *geometry.spacing)
-    # No body grows further than a ball does.
+    # As far as a ball would grow; a flat body, or one at the edge of the volume, has to grow further.
     radius = (3 * size * math.prod(sides) / (4 * math.pi)) ** (1 / 3)
     growth = radius * (outline.volume_high ** (1 / 3) - 1)
-    box = []
-    for axis, side in enumerate(sides):
-        along = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        margin = math.ceil(growth / side) + 1
-        box.append(slice(max(0, int(along[0]) - margin), int(along[-1]) + margin + 1))
-    where = tuple(box)
-    distance = ndimage.distance_transform_edt(~mask[where], sampling=sides)
-    wanted = min(round(outline.volume_high * size), distance.size)
     outer = np.zeros(mask.shape, dtype=bool)
-    outer[where] = distance <= np.partition(distance, wanted - 1, axis=None)[wanted - 1]
+    while True:
+        where = _box_around(mask, [math.ceil(growth / side) + 1 for side in sides])
+        distance = ndimage.distance_transform_edt(~mask[where], sampling=sides)
+        wanted = min(round(outline.volume_high * size), distance.size)
+        reach = float(np.partition(distance, wanted - 1, axis=None)[wanted - 1])
+        if reach <= growth + min(sides) or distance.size == mask.size:
+            break
+        growth = 2 * growth + max(sides)
+    outer[where] = distance <= reach
     return inner, outer
+
+
+def _box_around(mask: NDArray[np.bool_], margins: Sequence[int]) -> tuple[slice, ...]:
+    """The box of a mask with margins, in voxels, along each axis."""
+    box = []
+    for axis, margin in enumerate(margins):
+        along = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        box.append(slice(max(0, int(along[0]) - margin), int(along[-1]) + margin + 1))
+    return tuple(box)
 
 
 def _made_visible(value: Any) -> Any:

@@ -48,6 +48,8 @@ from gliosight.write.staging import LARGEST_RECORD, RESULT_FILE
 SCHEMA_VERSION = "2.0"
 # Digits kept of a number: more than any input holds, fewer than two machines agree on.
 DIGITS = 6
+# What is said of a mask does not hold for one that was changed since.
+OF_THE_MASK = DOUBTS - {"UNUSUAL_INPUT"} | {"PROBABILITY_WITHOUT_MASK", "MASK_WITHOUT_PROBABILITY"}
 ANALYSE_AGAIN = "analyse the study again"
 # A table program takes a cell that begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
@@ -211,6 +213,7 @@ def restore(
             status = Status.FOUND if findings else Status.NOT_FOUND
             probability, caveat = None, ""  # a person has decided
             message = "The mask was changed after the analysis; its probabilities are not known."
+            flags = tuple(raised for raised in flags if raised.code not in OF_THE_MASK)
             flags = (*flags, flag("MASK_CORRECTED", message))
         else:
             raise _damaged("the mask is not the one that the result describes", "mask")
