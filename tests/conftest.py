@@ -74,6 +74,15 @@ def model() -> Model:
     return Settings().load()
 
 
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """The card of a copy of the shipped model."""
+    card = find_card(DEFAULT_MODEL)
+    for path in (card, card.with_suffix(".onnx"), card.with_name(f"{DEFAULT_MODEL}-gate.npz")):
+        shutil.copy(path, tmp_path)
+    return tmp_path / card.name
+
+
 class StubEngine:
     """Calls tumour what is bright in FLAIR, as the phantom's lesion is, and thicker than its scalp."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +17,7 @@ from gliosight.errors import ModelError
 from gliosight.familiar import CODES, Familiar, read_familiar
 from gliosight.gate import broken_rule, check_input, probe
 from gliosight.head import find_head
-from gliosight.infer.model import Model, load_model, shipped_models
+from gliosight.infer.model import Model, load_model
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
 from gliosight.pipeline import Settings, analyze, read_study, write_analysis
 from gliosight.prepare import prepare
@@ -235,14 +234,6 @@ def test_distance(features: list[list[float]], distance: float, code: str) -> No
 def test_numbers_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"finite|small|refused_from"):
         _familiar(**change)
-
-
-@pytest.fixture
-def copied(tmp_path: Path) -> Path:
-    card = shipped_models()["joint-4"]
-    for path in (card, card.with_suffix(".onnx"), card.with_name("joint-4-gate.npz")):
-        shutil.copy(path, tmp_path)
-    return tmp_path / card.name
 
 
 def test_a_wrong_hash_of_the_numbers(copied: Path) -> None:

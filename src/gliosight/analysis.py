@@ -27,6 +27,8 @@ LIMITS = (
     "studies, children, metastases or other lesions: it can miss them or call them tumour."
 )
 Side: TypeAlias = Literal["left", "right", "midline", "bilateral", "unknown"]
+# Lesions touch over faces, edges and corners of their voxels.
+CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 # Called with the name of a stage, how much of it is done, and how much there is.
 Progress: TypeAlias = Callable[[str, int, int], None]
 
@@ -253,6 +255,12 @@ class Analysis:
     def areas_px(self) -> NDArray[np.int64]:
         """(slices,) pixels of the mask in each slice."""
         return np.asarray(self.decision.mask.sum(axis=(1, 2)), dtype=np.int64)
+
+
+def first_voxel(inside: NDArray[np.bool_], box: tuple[slice, ...], shape: tuple[int, ...]) -> int:
+    """Index of a lesion's first voxel in the flattened volume; ``inside`` is the lesion in its box."""
+    at = np.unravel_index(int(inside.argmax()), inside.shape)
+    return int(np.ravel_multi_index([k + s.start for k, s in zip(at, box, strict=True)], shape))
 
 
 def probability_words(value: float) -> str:

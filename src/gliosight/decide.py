@@ -43,7 +43,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliosight.analysis import Decision, Outline, Status, against
+from gliosight.analysis import CONNECTED_26, Decision, Outline, Status, against, first_voxel
 from gliosight.card import DecisionRule, InputRecipe
 from gliosight.flags import flag
 from gliosight.maps import Maps, sigmoid
@@ -54,7 +54,6 @@ Logits = NDArray[np.floating]
 # From the candidates and the mask, the flags of what looks unlike a tumour.
 Doubts: TypeAlias = Callable[[NDArray[np.bool_], NDArray[np.bool_]], tuple[Flag, ...]]
 
-CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 # Logits of the evidence are clipped here (0.9975), as in the maps that the rule is fitted on.
 SUREST = 6.0
 # The levels whose volumes make an outline's softness. What is added to it, so that the interval of a sharp
@@ -280,9 +279,9 @@ def decide_at(
         for k, plane in enumerate(labels):  # an index of all would need eight bytes a voxel
             mask[k] = in_mask[plane]
         of_lesions = {
-            _first_voxel(labels, lesion): study_probability(
-                float(scores[lesion.label]), rule, prevalence
-            )
+            first_voxel(
+                labels[lesion.box] == lesion.label, lesion.box, labels.shape
+            ): study_probability(float(scores[lesion.label]), rule, prevalence)
             for lesion in lesions
             if in_mask[lesion.label]
         }
@@ -362,7 +361,7 @@ def outline_of(
 
     ``distance`` is that of the input from the training data: from 1 on the interval is widened by it.
     """
-    box = _around((probability >= SOFT) | mask)
+    box = ndimage.find_objects(((probability >= SOFT) | mask).view(np.uint8))[0]
     inside, mask = probability[box], mask[box]
     sharp = max(int(np.count_nonzero(inside[mask] >= SHARP)), 1)
     softness = min(math.log(_grown(inside, mask, SOFT).sum() / sharp), MOST_SOFTNESS)
@@ -384,26 +383,6 @@ def _grown(
     ):  # at once, an index takes eight bytes a voxel
         reached[plane[marked]] = True
     return np.stack([reached[plane] for plane in labels])
-
-
-def _around(marked: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The box of the marked voxels."""
-    box = []
-    for axis in range(3):
-        along = np.flatnonzero(marked.any(axis=tuple(other for other in range(3) if other != axis)))
-        box.append(slice(int(along[0]), int(along[-1]) + 1))
-    return tuple(box)
-
-
-def _first_voxel(labels: NDArray[np.int32], lesion: Lesion) -> int:
-    """Index of a lesion's first voxel in the flattened volume."""
-    inside = labels[lesion.box] == lesion.label
-    first = np.unravel_index(int(inside.argmax()), inside.shape)
-    return int(
-        np.ravel_multi_index(
-            [at + side.start for at, side in zip(first, lesion.box, strict=True)], labels.shape
-        )
-    )
 
 
 def not_assessed(shape: tuple[int, int, int], rule: DecisionRule, reason: str) -> Decision:

@@ -29,18 +29,23 @@ SEVERITIES: Mapping[str, Literal["info", "warning"]] = {
     **dict.fromkeys(_WARNINGS.split(), "warning"),
     **dict.fromkeys(_NOTES.split(), "info"),
 }
-# The worst first: what makes the whole verdict uncertain, then what limits the answer. Warnings that are not
-# here come after these, in the order in which they were raised; docs/result.md says so, too.
-_WORST_FIRST = """
-    NOT_A_HEAD NOT_FLAIR NOT_AXIAL
-    UNUSUAL_INPUT LESION_TOO_LARGE LESION_AT_SURFACE LESION_THIN SYMMETRIC SCATTERED
+# The worst warnings first, as docs/result.md says: of a study that is not assessed; with which the verdict
+# may be uncertain whatever the probability; what limits the answer. All others follow, as they were raised.
+REFUSALS = ("NOT_A_HEAD", "NOT_FLAIR", "NOT_AXIAL")
+DOUBTS = (
+    "UNUSUAL_INPUT",
+    "LESION_TOO_LARGE",
+    "LESION_AT_SURFACE",
+    "LESION_THIN",
+    "SYMMETRIC",
+    "SCATTERED",
+)
+_LIMITS = """
     NO_CONTRAST MISSING_SLICES HEAD_CUT_OFF SEQUENCE_ASSUMED NAME_CONTRADICTS PATIENTS_APART STUDIES_JOINED
     SERIES_JOINED SLICES_UNLIKE ORDER_BY_NAME SINGLE_SLICE NOT_FINITE HEAD_TOO_LARGE NO_GEOMETRY
     SIDE_UNKNOWN AXES_DOUBTED FORMS_DISAGREE AFFINE_DOUBTED
 """
-WORST_FIRST = tuple(_WORST_FIRST.split())
-# With one of these the verdict may be uncertain whatever the probability.
-DOUBTS = frozenset(WORST_FIRST[3:9])
+WORST_FIRST = (*REFUSALS, *DOUBTS, *_LIMITS.split())
 
 
 def warnings_of(flags: Iterable[Flag]) -> list[Flag]:

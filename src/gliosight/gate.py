@@ -25,8 +25,8 @@ from gliosight.study import Flag, Study
 SLICES, FEW_SLICES = 5, 3
 SHORT = 40
 LEAST_FULL = 0.3
-# Slices in which the rules look for the head.
-MOST_RULED = 8
+# Slices in which the rules look for the head: at least so many, where there are.
+LEAST_RULED = 8
 # Parts of a picture's outline that lie in the head: a head that is cut off on two sides has less.
 MOST_OUTLINE = 0.8
 # A drawing, a text or a mask has fewer different values than this in all slices together.
@@ -95,7 +95,7 @@ def broken_rule(study: Study, network_input: NetworkInput) -> str | None:
     """Which rule a study breaks, in words, if any."""
     plan = network_input.plan
     flair = turned(study.flair.values, plan.order, plan.flipped)
-    values = flair[:: max(1, len(flair) // MOST_RULED)]
+    values = flair[:: max(1, len(flair) // LEAST_RULED)]
     sample = values[:, :: max(1, values.shape[1] // 256), :: max(1, values.shape[2] // 256)]
     if len(np.unique(sample)) < LEAST_VALUES:
         return "it has few different values, as a drawing or a text has"

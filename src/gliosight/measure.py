@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import ConvexHull, QhullError
 
-from gliosight.analysis import Finding, Side
+from gliosight.analysis import CONNECTED_26, Finding, Side, first_voxel
 from gliosight.head import Midplane, find_head, fit_midplane
 from gliosight.study import Geometry, Study
 
@@ -34,7 +34,6 @@ BILATERAL_PART = 0.1
 # Below these a lesion is called small: a measure of it says little (ml; pixels without geometry).
 SMALL_ML = 0.5
 SMALL_PX = 150
-CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 
 
 def measure(
@@ -125,7 +124,9 @@ def measure(
                 ),
                 longest_diameter_mm=longest,
                 perpendicular_diameter_mm=perpendicular,
-                probability=lesion_probabilities.get(_first(inside, box, mask.shape), math.nan),
+                probability=lesion_probabilities.get(
+                    first_voxel(inside, box, mask.shape), math.nan
+                ),
                 mean_probability=float(values.mean()),
                 peak_probability=float(values.max()),
                 touches_edge=any(
@@ -136,12 +137,6 @@ def measure(
             )
         )
     return numbered, tuple(findings)
-
-
-def _first(inside: NDArray[np.bool_], box: tuple[slice, ...], shape: tuple[int, ...]) -> int:
-    """Index of a lesion's first voxel in the flattened mask."""
-    at = np.unravel_index(int(inside.argmax()), inside.shape)
-    return int(np.ravel_multi_index([k + s.start for k, s in zip(at, box, strict=True)], shape))
 
 
 def _side(

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gliosight.analysis import CONNECTED_26
 from gliosight.flags import flag
 from gliosight.head import fit_midplane
 from gliosight.study import Flag, Geometry
 
 Bools = NDArray[np.bool_]
 
-CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 # This part of all marked voxels has a marked mirror image; or this part has one in another body. In gliomas
 # at most 0.76 and 0.02.
 SYMMETRIC, SYMMETRIC_APART = 0.8, 0.3
@@ -126,7 +126,7 @@ def mirror_shares(marked: Bools, head: Bools, geometry: Geometry) -> tuple[float
     away = plane.distances_to_right(world)
     image = _to_voxels(world - 2 * away[:, None] * plane.to_right, geometry)
     inside = ((image >= 0) & (image < marked.shape)).all(axis=1)
-    # Several bodies may be near: the largest label is as good as another, unless it is the voxel's own.
+    # Of several bodies near an image the one with the highest label counts.
     reach = (1, 2 * TOLERANCE + 1, 2 * TOLERANCE + 1)
     near = np.zeros(len(voxels), dtype=labels.dtype)
     near[inside] = ndimage.maximum_filter(labels, reach)[tuple(image[inside].T)]

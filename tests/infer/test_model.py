@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -24,15 +23,6 @@ from gliosight.infer.model import Model, load_model, shipped_models
 from gliosight.maps import NetworkInput
 from gliosight.phantom import Phantom
 from gliosight.prepare import prepare
-
-
-@pytest.fixture
-def copied(tmp_path: Path) -> Path:
-    """The card of a copy of the shipped model."""
-    card = shipped_models()["joint-4"]
-    for path in (card, card.with_suffix(".onnx"), card.with_name("joint-4-gate.npz")):
-        shutil.copy(path, tmp_path)
-    return tmp_path / card.name
 
 
 @pytest.fixture(scope="module")

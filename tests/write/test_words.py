@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gliosight.analysis import Status
-from gliosight.flags import DOUBTS, SEVERITIES, WORST_FIRST, flag, warnings_of
+from gliosight.flags import DOUBTS, REFUSALS, SEVERITIES, WORST_FIRST, flag, warnings_of
 from gliosight.study import Flag
 from gliosight.write.words import (
     interval_sentence,
@@ -115,8 +115,7 @@ def test_the_order_names_warnings_once() -> None:
     assert len(set(WORST_FIRST)) == len(WORST_FIRST)
     known = {code for code, severity in SEVERITIES.items() if severity == "warning"}
     assert set(WORST_FIRST) <= known
-    # After those of a study that is not assessed.
-    assert set(WORST_FIRST[3 : 3 + len(DOUBTS)]) == DOUBTS
+    assert WORST_FIRST[: len(REFUSALS) + len(DOUBTS)] == (*REFUSALS, *DOUBTS)
     text = (DOCS / "result.md").read_text("utf-8").split("### The worst warning")[1].split("###")[0]
     named = [code for code in re.findall(r"[A-Z][A-Z0-9_]+_?[A-Z]+", text) if code != "SR"]
     assert named == list(WORST_FIRST)

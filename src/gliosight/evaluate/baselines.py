@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gliosight.analysis import CONNECTED_26
 from gliosight.data.manifest import SliceRow
 from gliosight.data.split import SLICE
 from gliosight.data.studies import LabelledStudy
-from gliosight.decide import CONNECTED_26
 from gliosight.evaluate.figures import Array
 from gliosight.evaluate.mask_metrics import SliceTable, overlap_of
 from gliosight.evaluate.predictions import Shape, pack, unpack

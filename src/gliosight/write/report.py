@@ -15,7 +15,7 @@ import json
 import math
 import os
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
@@ -188,8 +188,13 @@ def interval_masks(
     radius = (3 * size * math.prod(sides) / (4 * math.pi)) ** (1 / 3)
     growth = radius * (outline.volume_high ** (1 / 3) - 1)
     outer = np.zeros(mask.shape, dtype=bool)
+    (box,) = ndimage.find_objects(mask.view(np.uint8))
     while True:
-        where = _box_around(mask, [math.ceil(growth / side) + 1 for side in sides])
+        margins = [math.ceil(growth / side) + 1 for side in sides]
+        where = tuple(
+            slice(max(0, extent.start - margin), extent.stop + margin)
+            for extent, margin in zip(box, margins, strict=True)
+        )
         distance = ndimage.distance_transform_edt(~mask[where], sampling=sides)
         wanted = min(round(outline.volume_high * size), distance.size)
         reach = float(np.partition(distance, wanted - 1, axis=None)[wanted - 1])
@@ -198,15 +203,6 @@ def interval_masks(
         growth = 2 * growth + max(sides)
     outer[where] = distance <= reach
     return inner, outer
-
-
-def _box_around(mask: NDArray[np.bool_], margins: Sequence[int]) -> tuple[slice, ...]:
-    """The box of a mask with margins, in voxels, along each axis."""
-    box = []
-    for axis, margin in enumerate(margins):
-        along = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        box.append(slice(max(0, int(along[0]) - margin), int(along[-1]) + margin + 1))
-    return tuple(box)
 
 
 def _made_visible(value: Any) -> Any:

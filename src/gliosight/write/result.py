@@ -49,7 +49,7 @@ SCHEMA_VERSION = "2.0"
 # Digits kept of a number: more than any input holds, fewer than two machines agree on.
 DIGITS = 6
 # What is said of a mask does not hold for one that was changed since.
-OF_THE_MASK = DOUBTS - {"UNUSUAL_INPUT"} | {"PROBABILITY_WITHOUT_MASK", "MASK_WITHOUT_PROBABILITY"}
+OF_THE_MASK = {*DOUBTS, "PROBABILITY_WITHOUT_MASK", "MASK_WITHOUT_PROBABILITY"} - {"UNUSUAL_INPUT"}
 ANALYSE_AGAIN = "analyse the study again"
 # A table program takes a cell that begins so for a formula.
 FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
