@@ -131,6 +131,13 @@ def test_analyze_says_what_it_does_not_take(source: Any, options: Any, told: str
         ({"model": ""}, "the model is ''"),
         ({"model": b"joint-4"}, "the model is b'joint-4'"),
         ({"engine": "tensorrt"}, "no engine 'tensorrt': choose one of onnxruntime, openvino"),
+        (
+            {"prevalence": 2.0},
+            "prevalence is 2.0: give a share of studies from 0.000001 to 0.999999",
+        ),
+        ({"prevalence": float("nan")}, "prevalence is nan: give a share"),
+        ({"prevalence": 1e-7}, "prevalence is 1e-07: give a share"),
+        ({"prevalence": "0.1"}, "prevalence is '0.1': give a share"),
         ({"engine": None}, "no engine None: choose one of"),
         ({"engine": ["onnxruntime"]}, "no engine .*: choose one of"),
     ],

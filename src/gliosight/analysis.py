@@ -26,6 +26,9 @@ LIMITS = (
     "Trained on glioma before treatment, mostly lower-grade, in adults. Not trained for post-operative "
     "studies, children, metastases or other lesions: it can miss them or call them tumour."
 )
+# The least and the largest share of studies with tumour that can be given: what stays one when it is written.
+PREVALENCES = (0.000001, 0.999999)
+PREVALENCE_WORDS = "a share of studies from 0.000001 to 0.999999, such as 0.1"
 Side: TypeAlias = Literal["left", "right", "midline", "bilateral", "unknown"]
 # Lesions touch over faces, edges and corners of their voxels.
 CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)

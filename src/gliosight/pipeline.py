@@ -19,7 +19,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import gliosight
-from gliosight.analysis import Analysis, InputCheck, Progress, Provenance
+from gliosight.analysis import (
+    PREVALENCE_WORDS,
+    PREVALENCES,
+    Analysis,
+    InputCheck,
+    Progress,
+    Provenance,
+)
 from gliosight.decide import decide, not_assessed
 from gliosight.errors import (
     CannotWriteError,
@@ -92,8 +99,8 @@ class Settings:
     threads : int, optional
         Threads of the engine; its own choice if not given.
     prevalence : float, optional
-        Share of studies with tumour where the study comes from, between 0 and 1; by default that of the
-        studies that the model's probability was fitted on.
+        Share of studies with tumour where the study comes from, within `gliosight.analysis.PREVALENCES`; by
+        default that of the studies that the model's probability was fitted on.
     """
 
     model: str | Path = DEFAULT_MODEL
@@ -103,11 +110,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         prevalence: object = self.prevalence
-        if prevalence is not None and not (isinstance(prevalence, float) and 0 < prevalence < 1):
-            raise UsageError(
-                f"a prevalence of {prevalence!r}",
-                remedy="give a share between 0 and 1, such as 0.1",
-            )
+        low, high = PREVALENCES
+        if prevalence is not None and not (
+            isinstance(prevalence, float) and low <= prevalence <= high
+        ):
+            raise UsageError(f"prevalence is {prevalence!r}", remedy=f"give {PREVALENCE_WORDS}")
         model: object = self.model  # a caller in Python may give anything
         engine: object = self.engine
         threads: object = self.threads

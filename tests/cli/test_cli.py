@@ -45,9 +45,11 @@ DICOM = ["phantom", "-o", "x", "--dicom", "--set"]
         (
             ["analyze", "x", "--prevalence", "10"],
             2,
-            "error: a prevalence of 10.0: give a share between",
+            "error: 10.0 is not a share of studies from 0.000001 to 0.999999, such as 0.1 "
+            "(--prevalence): see gliosight analyze --help",
         ),
-        (["demo", "--prevalence", "nan"], 2, "a prevalence of nan: give a share between 0 and 1"),
+        (["demo", "--prevalence", "nan"], 2, "error: nan is not a share of studies from 0.000001"),
+        (["demo", "--prevalence", "1e-9"], 2, "error: 1e-09 is not a share of studies from"),
         (["analyze", "x", "--prevalence", "10%"], 2, "not a valid float (--prevalence)"),
         (["analyze", "x", "--engine", "abacus"], 2, "'onnxruntime', 'openvino' (--engine): see"),
         (

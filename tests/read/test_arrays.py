@@ -48,6 +48,7 @@ def test_one_slice_and_floats() -> None:
     assert study.shape == (1, 24, 20)
     assert study.flair.values.dtype == np.float32
     assert codes_of(study) == ["SINGLE_SLICE", *BOTH_MISSING]
+    assert codes_of(from_arrays(make_volume()[0])) == ["SINGLE_SLICE", *BOTH_MISSING]
 
 
 def test_seventeen_values_are_an_image() -> None:

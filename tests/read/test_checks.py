@@ -201,6 +201,10 @@ def test_copies_and_sequences_without_contrast_are_left_out() -> None:
         real, flags = keep_real({FLAIR: flair, T1: t1, T1C: t1c}, lossy=lossy)
         assert [note.code for note in flags] == codes
         assert len(real) == 3 - sum(not code.endswith("COPY") for code in codes)
+    (absent,) = keep_real({FLAIR: flair, T1: own})[1]
+    assert absent.message == "There is no T1C; FLAIR stands in for it."
+    (copied,) = keep_real({FLAIR: flair, T1: own, T1C: own})[1]
+    assert copied.message == "There is no T1C, only a copy of T1; FLAIR stands in for it."
     blank = np.zeros_like(flair)  # a FLAIR without contrast
     _, flags = keep_real({FLAIR: blank, T1: own}, explained=[T1C])
     assert flags == ()

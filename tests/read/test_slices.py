@@ -44,6 +44,9 @@ def test_lgg_folder_and_one_slice_of_it(tmp_path: Path) -> None:
     single = read_path(tmp_path / "TCGA_CS_4941_19960909" / "TCGA_CS_4941_19960909_3.tif")
     assert single.slice_names == (single.study_id,) == ("TCGA_CS_4941_19960909_3",)
     np.testing.assert_array_equal(single.flair.values, stack[2:3, ..., 1])
+    assert [(note.code, note.message) for note in single.flags] == [
+        ("SINGLE_SLICE", "There is one slice: the network has no neighbouring slices to look at.")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_one_channel_is_flair(
     image.save(tmp_path / name)
     study = read_path(tmp_path / name)
     np.testing.assert_array_equal(study.flair.values[0], WIDE if "16" in name else FLAIR)
-    assert codes_of(study) == [*notes, *BOTH_MISSING, "SEQUENCE_ASSUMED"]
+    assert codes_of(study) == [*notes, "SINGLE_SLICE", *BOTH_MISSING, "SEQUENCE_ASSUMED"]
 
 
 def test_jpeg_is_lossy_and_copies_of_flair_survive_it(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gliosight.analysis import PREVALENCE_WORDS, PREVALENCES
 from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 from gliosight.infer.model import DEFAULT_MODEL
 from gliosight.read.limits import DEFAULT_LIMITS, Limits
@@ -24,6 +25,16 @@ class _Path(click.Path):
         if value == "":
             self.fail("the path is empty", param, ctx)
         return super().convert(value, param, ctx)
+
+
+class _Prevalence(click.types.FloatParamType):
+    """A share of studies with tumour."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        share = super().convert(value, param, ctx)
+        if not PREVALENCES[0] <= share <= PREVALENCES[1]:  # NaN neither
+            self.fail(f"{share} is not {PREVALENCE_WORDS}", param, ctx)
+        return share
 
 
 # Whether a path can be read is said by what reads it, with the right code.
@@ -61,7 +72,7 @@ model_options = _together(
     engine_options,
     click.option(
         "--prevalence",
-        type=float,
+        type=_Prevalence(),
         metavar="P",
         help="Share of studies with tumour where yours come from, such as 0.1: the probability of "
         "tumour, the verdict and the mask are those for it.  [default: that of the studies the "

@@ -15,7 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError, UsageError
 from gliosight.flags import flag
-from gliosight.read.checks import as_float32, from_doubles, keep_real, make_finite, refuse_mask
+from gliosight.read.checks import (
+    as_float32,
+    from_doubles,
+    keep_real,
+    lone_slice,
+    make_finite,
+    refuse_mask,
+)
 from gliosight.read.grid import (
     ShearedAffineError,
     UnusableAffineError,
@@ -126,6 +133,7 @@ def from_arrays(
                 "array.transpose(2, 1, 0) does with nibabel's",
             )
         flags += doubts_of_axes(arrays[MrSequence.FLAIR])
+    flags += lone_slice(shape[0], geometry)
     real, copy_flags = keep_real(arrays)
     return Study(
         study_id=study_id,

@@ -16,9 +16,11 @@ from scipy import ndimage
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError
 from gliosight.flags import flag
-from gliosight.study import Flag, MrSequence
+from gliosight.study import Flag, Geometry, MrSequence
 
 OTHERS = (MrSequence.T1, MrSequence.T1C)
+# What the network is given in place of a sequence that is not there.
+STANDS_IN = "FLAIR stands in for it."
 
 # An image has more different values than this.
 MOST_LABELS = 16
@@ -253,7 +255,7 @@ def keep_real(
         name = sequence.value
         if sequence not in arrays:
             if sequence not in explained:
-                flags.append(flag(f"{name}_MISSING", f"There is no {name}."))
+                flags.append(flag(f"{name}_MISSING", f"There is no {name}; {STANDS_IN}"))
             continue
         values = arrays[sequence]
         if is_constant(values):
@@ -263,7 +265,7 @@ def keep_real(
         parts = {other: _part_copied(values, real[other], lossy=lossy) for other in real}
         original, part = max(parts.items(), key=lambda item: item[1])
         if part >= 0.9:  # of the slices with contrast
-            message = f"{name} is missing: its pixels are a copy of {original.value}."
+            message = f"There is no {name}, only a copy of {original.value}; {STANDS_IN}"
             flags.append(flag(f"{name}_MISSING", message))
             continue
         if part >= 0.05:
@@ -271,6 +273,19 @@ def keep_real(
             flags.append(flag(f"{name}_PARTLY_COPY", message))
         real[sequence] = values
     return real, tuple(flags)
+
+
+def lone_slice(count: int, geometry: Geometry | None) -> tuple[Flag, ...]:
+    """The flag of a study of one slice, whatever it was read from; nothing for ``count`` slices."""
+    if count != 1:
+        return ()
+    message = "There is one slice: the network has no neighbouring slices to look at"
+    if geometry is not None and geometry.slice_thickness is None:
+        message += ", and nothing tells how thick it is"
+    elif geometry is not None:
+        thickness = f"{geometry.slice_thickness:.3g} mm"
+        message += f", and its thickness, {thickness}, counts as the distance to the next"
+    return (flag("SINGLE_SLICE", f"{message}."),)
 
 
 def _part_copied(values: NDArray[Any], original: NDArray[Any], *, lossy: bool) -> float:

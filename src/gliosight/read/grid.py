@@ -65,19 +65,15 @@ def is_default(affine: NDArray[np.float64]) -> bool:
 
 
 def oddities(geometry: Geometry, name: str) -> list[Flag]:
-    """The flags for an affine that a program wrote by itself, and for a slice whose thickness is believed."""
-    flags = []
-    if geometry.believed == "sizes":
-        message = (
-            f"The affine of {name} is the identity, which programs write where none was given. Voxels of "
-            "1 mm are possible and believed; which side is left is unknown, and slices are taken as they are "
-            "stored."
-        )
-        flags.append(flag("SIDE_UNKNOWN", message))
-    if geometry.slice_thickness is not None:
-        message = f"There is one slice; it counts as {geometry.slice_thickness:g} mm thick."
-        flags.append(flag("SINGLE_SLICE", message))
-    return flags
+    """The flag for an affine that a program wrote by itself."""
+    if geometry.believed != "sizes":
+        return []
+    message = (
+        f"The affine of {name} is the identity, which programs write where none was given. Voxels of "
+        "1 mm are possible and believed; which side is left is unknown, and slices are taken as they are "
+        "stored."
+    )
+    return [flag("SIDE_UNKNOWN", message)]
 
 
 @np.errstate(all="ignore")

@@ -31,7 +31,7 @@ from gliosight.errors import (
 from gliosight.flags import flag
 from gliosight.read import grid, naming
 from gliosight.read.arrays import doubts_of_axes, numbers_of, slices_lie_elsewhere
-from gliosight.read.checks import OTHERS, keep_real, make_finite, refuse_mask
+from gliosight.read.checks import OTHERS, keep_real, lone_slice, make_finite, refuse_mask
 from gliosight.read.detect import InputFile
 from gliosight.read.limits import RAISE_IN_PYTHON, Budget, Limits
 from gliosight.read.nifti_file import (
@@ -225,6 +225,7 @@ def join(
                 remedy="convert the original DICOM again, or reorder its axes so that k counts the slices",
             )
         notes += doubts_of_axes(flair.values)
+    notes += lone_slice(len(flair.values), flair.geometry)
     arrays: dict[MrSequence, NDArray[Any]] = {MrSequence.FLAIR: flair.values}
     left_out = list(explained)
     for name, other in finite.items():

@@ -21,6 +21,7 @@ from gliosight.flags import flag
 from gliosight.read.checks import (
     check_one_head,
     keep_real,
+    lone_slice,
     make_finite,
     refuse_mask,
     refuse_other_colours,
@@ -130,7 +131,7 @@ def read_slices(
         slice_names=tuple(page.name for page in slices),
         kind="slices",
         source=Source(files=tuple(file.path.name for file in ordered)),
-        flags=(*noted, *copy_flags),
+        flags=(*noted, *lone_slice(len(stacked), None), *copy_flags),
     )
 
 

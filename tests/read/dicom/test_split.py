@@ -345,7 +345,7 @@ def test_numbers_and_names_never_decide_the_order() -> None:
         ([0, 1, 2, 3.4, 4.4, 5.4], ["UNEVEN_SPACING"], "6.00 to 8.40 mm"),
         ([0, 1, 3, 4, 5.3, 6.3, 7.3], ["MISSING_SLICES", "UNEVEN_SPACING"], "lower bounds"),
         ([0, 1.004, 2, 3, 4], [], ""),  # rounding
-        ([0], ["SINGLE_SLICE"], "its thickness, 5 mm, stands for the distance"),
+        ([0], ["SINGLE_SLICE"], "its thickness, 5 mm, counts as the distance to the next"),
     ],
 )
 def test_gaps(at: list[float], expected: list[str], words: str) -> None:

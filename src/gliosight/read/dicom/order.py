@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.flags import flag
+from gliosight.read.checks import lone_slice
 from gliosight.read.dicom.acquisition import Frame, frame_count
 from gliosight.read.dicom.elements import number, stored
 from gliosight.read.grid import UnusableAffineError, check_extent
@@ -120,9 +121,7 @@ def _no_geometry(why: str) -> Flag:
 def gaps_of(geometry: Geometry) -> list[Flag]:
     """Flags for a single slice, missing slices, uneven gaps and tilt."""
     if geometry.slices == 1:
-        known = geometry.slice_thickness
-        distance = f"its thickness, {known:.3g} mm, stands for" if known else "nothing tells"
-        return [flag("SINGLE_SLICE", f"A single slice: {distance} the distance to the next.")]
+        return list(lone_slice(1, geometry))
     steps = np.diff(geometry.slice_positions)
     usual = usual_step(steps)
     parts = steps / usual

@@ -14,6 +14,7 @@ from typing import Any
 
 from gliosight.errors import GliosightError, UnsupportedInputError, printable
 from gliosight.flags import flag
+from gliosight.read.checks import lone_slice
 from gliosight.read.dicom.acquisition import (
     Frame,
     across_midnight,
@@ -162,7 +163,8 @@ def _stack(
                 error = joined
         if part.error is None:
             geometry, problem = geometry_of(frames)
-            flags += [problem] if problem else gaps_of(geometry) if geometry else []
+            flags += [problem] if problem else []
+            flags += gaps_of(geometry) if geometry else lone_slice(len(frames), None)
         if len(worlds) > 1 and geometry is not None:  # PS3.3 section C.7.4.1
             message = (
                 f"The slices name {len(worlds - {''})} frames of reference"
