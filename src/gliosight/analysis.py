@@ -140,8 +140,8 @@ class InputCheck:
     distance : float or None
         From the FLAIR slices that the model knows: 0 typical, 1 at the limit of unusual, larger farther.
         ``None`` where it was not measured.
-    level : {"usual", "unusual", "refused"}
-        A refused study is not assessed.
+    level : {"usual", "unusual", "refused", "unchecked"}
+        A refused study is not assessed. One without any contrast is not even checked.
     reason : str or None
         One plain sentence; ``None`` where nothing is unusual.
     code : str or None
@@ -149,7 +149,7 @@ class InputCheck:
     """
 
     distance: float | None = None
-    level: Literal["usual", "unusual", "refused"] = "usual"
+    level: Literal["usual", "unusual", "refused", "unchecked"] = "usual"
     reason: str | None = None
     code: str | None = None
 
@@ -223,7 +223,7 @@ class Analysis:
     findings: tuple[Finding, ...]
     flags: tuple[Flag, ...]
     provenance: Provenance
-    input_check: InputCheck = InputCheck()
+    input_check: InputCheck = InputCheck(level="unchecked")
 
     @property
     def status(self) -> Status:
@@ -253,6 +253,14 @@ class Analysis:
         if outline is None or volume is None or outline.volume_low is None:
             return None
         return volume * outline.volume_low, volume * (outline.volume_high or 0.0)
+
+    @property
+    def volume_interval_px(self) -> tuple[int, int] | None:
+        """The same interval in voxels; known without geometry, too."""
+        outline, volume = self.decision.outline, self.volume_px
+        if outline is None or outline.volume_low is None:
+            return None
+        return round(volume * outline.volume_low), round(volume * (outline.volume_high or 0.0))
 
     @property
     def areas_px(self) -> NDArray[np.int64]:

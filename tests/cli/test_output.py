@@ -65,7 +65,11 @@ def test_doubt_says_why_and_a_negative_rules_nothing_out(
     lines = lines_of(capsys, status=Status.NOT_ASSESSED)
     assert lines[1] == "The images have no contrast: there is nothing to look at."
     lines = lines_of(capsys, geometry=None)
-    assert any(line.endswith("voxels (no geometry)") for line in lines)
+    bare = make_analysis(SMALL, geometry=None)
+    low, high = bare.volume_interval_px or (0, 0)
+    assert low < bare.volume_px < high
+    volume = f"volume {bare.volume_px:,} voxels (no geometry)"
+    assert f"{volume}, 90 % interval {low:,} to {high:,} voxels" in lines
 
 
 def test_the_table_ranks_what_to_look_at_first(tmp_path: Path) -> None:
@@ -87,7 +91,8 @@ def test_the_table_ranks_what_to_look_at_first(tmp_path: Path) -> None:
     assert list(table["found"]) == HEADER
     assert [
         *("study_id", "source", "status", "probability", "review", "findings"),
-        *("volume_ml", "volume_low_ml", "volume_high_ml", "volume_px"),
+        *("volume_ml", "volume_low_ml", "volume_high_ml"),
+        *("volume_px", "volume_low_px", "volume_high_px"),
         *("warnings", "worst_warning", "out", "error"),
     ] == HEADER
     ranked = sorted(table, key=lambda name: int(table[name]["review"]))
@@ -98,4 +103,5 @@ def test_the_table_ranks_what_to_look_at_first(tmp_path: Path) -> None:
     assert unsure["worst_warning"] == "'=1: many foci."
     low, volume, high = (float(unsure[f"volume_{k}ml"]) for k in ("low_", "", "high_"))
     assert low < volume < high
+    assert int(unsure["volume_low_px"]) < int(unsure["volume_px"]) < int(unsure["volume_high_px"])
     assert table["none"]["volume_low_ml"] == table["refused"]["probability"] == ""

@@ -16,7 +16,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from gliosight.analysis import Finding, Outline, Status
+from gliosight.analysis import Finding, InputCheck, Outline, Status
 from gliosight.flags import flag
 from gliosight.infer.model import Model
 from gliosight.phantom import Phantom
@@ -109,6 +109,11 @@ def test_what_is_not_known_is_null_and_never_zero() -> None:
     assert unassessed["review"] == {"doubt": 4, "softness": None}
     for result in (bare, clear, unassessed):
         assert (result["volume_low_ml"], result["volume_high_ml"]) == (None, None)
+    for result in (clear, unassessed):
+        assert (result["volume_low_px"], result["volume_high_px"]) == (None, None)
+    # Without millilitres the interval is known in voxels.
+    ends = [bare["volume_low_px"], bare["volume_high_px"]]
+    assert ends == [round(part * bare["volume_px"]) for part in (0.7, 1.4)]
     for one in unassessed["detection"]["slices"]:
         assert (one["probability"], one["area_px"], one["area_mm2"]) == (None, None, None)
 
@@ -138,6 +143,9 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no review": lambda r: r.pop("review"),
     "doubt beyond all": lambda r: r["review"].update(doubt=5),
     "interval below 0": lambda r: r.update(volume_low_ml=-1),
+    "interval of half voxels": lambda r: r.update(volume_low_px=0.5),
+    "input at no level": lambda r: r["input_check"].update(level=None),
+    "input nearer than typical": lambda r: r["input_check"].update(distance=-1),
     "grave flag": lambda r: r.update(flags=[{"code": "O", "severity": "grave", "message": "O."}]),
     "short digest": lambda r: r["provenance"]["model"].update(sha256="0f0f"),
     "unknown channel": lambda r: r["provenance"].update(channels=["T2"]),
@@ -156,6 +164,15 @@ def test_the_schema_refuses_damage() -> None:
         result = json.loads(text)
         damage(result)
         assert not validator.is_valid(result), name
+
+
+def test_what_the_gate_measured_is_told() -> None:
+    analysis = make_analysis(SMALL)
+    assert result_of(analysis, {})["input_check"] == {"level": "unchecked", "distance": None}
+    unusual = replace(analysis, input_check=InputCheck(1.25, "unusual", "It is.", "UNUSUAL_INPUT"))
+    result = result_of(unusual, {})
+    jsonschema.validate(result, load_schema())
+    assert result["input_check"] == {"level": "unusual", "distance": 1.25}
 
 
 def test_one_probability_a_level_and_the_interval_of_the_volume() -> None:

@@ -193,10 +193,16 @@ def _probability_lines(result: Mapping[str, Any]) -> list[str]:
 
 def _interval(result: Mapping[str, Any]) -> str:
     """The 90 % interval of the volume, after it; nothing where it is not known."""
-    from gliosight.write.words import between_millilitres
+    from gliosight.write.words import between
 
-    low, high = result["volume_low_ml"], result["volume_high_ml"]
-    return "" if low is None else f", 90 % interval {between_millilitres(low, high)}"
+    ml, voxels = (
+        None
+        if result[f"volume_low_{unit}"] is None
+        else (result[f"volume_low_{unit}"], result[f"volume_high_{unit}"])
+        for unit in ("ml", "px")
+    )
+    interval = between(ml, voxels)
+    return f", 90 % interval {interval}" if interval else ""
 
 
 def print_closing(report: str | None = None, *, masks: bool = True) -> None:
@@ -211,7 +217,7 @@ def print_closing(report: str | None = None, *, masks: bool = True) -> None:
 def describe_volume(measured: Mapping[str, Any]) -> str:
     """The volume of a result or a finding in words: ml where there is geometry, else voxels."""
     if measured["volume_ml"] is None:
-        return f"{measured['volume_px']} voxels (no geometry)"
+        return f"{measured['volume_px']:,} voxels (no geometry)"
     return f"{measured['volume_ml']:.1f} ml"
 
 

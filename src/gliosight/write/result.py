@@ -72,7 +72,9 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         for k, area in enumerate(analysis.areas_px)
     ]
     made_by = vars(analysis.provenance)
-    low, high = analysis.volume_interval_ml or (None, None)
+    low_ml, high_ml = analysis.volume_interval_ml or (None, None)
+    low_px, high_px = analysis.volume_interval_px or (None, None)
+    check = analysis.input_check
     result = {
         "schema_version": SCHEMA_VERSION,
         "research_use_only": RESEARCH_USE,
@@ -91,9 +93,12 @@ def result_of(analysis: Analysis, files: Mapping[str, str]) -> dict[str, Any]:
         },
         "findings": [asdict(finding) for finding in analysis.findings],
         "volume_ml": analysis.volume_ml if assessed else None,
-        "volume_low_ml": low,
-        "volume_high_ml": high,
+        "volume_low_ml": low_ml,
+        "volume_high_ml": high_ml,
         "volume_px": analysis.volume_px if assessed else None,
+        "volume_low_px": low_px,
+        "volume_high_px": high_px,
+        "input_check": {"level": check.level, "distance": check.distance},
         "review": {
             "doubt": decision.doubt,
             "softness": None if decision.outline is None else decision.outline.softness,
@@ -269,8 +274,9 @@ def _check_status(status: Status, detection: Mapping[str, Any], flags: tuple[Fla
 
 def _outline(result: Mapping[str, Any]) -> Outline | None:
     """How sure the outline was, as far as the result says."""
-    softness, volume = result["review"]["softness"], result["volume_ml"]
-    low, high = result["volume_low_ml"], result["volume_high_ml"]
+    softness = result["review"]["softness"]
+    unit = "px" if result["volume_ml"] is None else "ml"
+    low, volume, high = (result[f"volume_{part}{unit}"] for part in ("low_", "", "high_"))
     if softness is None:
         return None
     if low is None or high is None or not volume:

@@ -79,18 +79,14 @@ def volume_words(analysis: Analysis) -> tuple[str, str]:
 
 def interval_words(analysis: Analysis) -> str:
     """The 90 % interval of the true volume; empty where it is not known."""
-    outline = analysis.decision.outline
-    if outline is None or outline.volume_low is None or outline.volume_high is None:
-        return ""
-    if (interval := analysis.volume_interval_ml) is not None:
-        return between_millilitres(*interval)
-    low, high = (analysis.volume_px * part for part in (outline.volume_low, outline.volume_high))
-    return f"{low:,.0f} to {high:,.0f} voxels"
+    return between(analysis.volume_interval_ml, analysis.volume_interval_px)
 
 
-def between_millilitres(low: float, high: float) -> str:
-    """Two volumes with one unit."""
-    return f"{millilitres(low).removesuffix(' ml')} to {millilitres(high)}"
+def between(ml: tuple[float, float] | None, voxels: tuple[int, int] | None) -> str:
+    """The ends of an interval with one unit, ml where they are known; empty where neither is."""
+    if ml is not None:
+        return f"{millilitres(ml[0]).removesuffix(' ml')} to {millilitres(ml[1])}"
+    return f"{voxels[0]:,} to {voxels[1]:,} voxels" if voxels is not None else ""
 
 
 def interval_sentence(interval: str, status: str) -> str:
