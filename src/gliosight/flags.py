@@ -55,6 +55,11 @@ def warnings_of(flags: Iterable[Flag]) -> list[Flag]:
     return sorted(warnings, key=lambda one: rank.get(one.code, len(rank)))
 
 
+def beside_reason(flags: Iterable[Flag], reason: str) -> tuple[Flag, ...]:
+    """The flags without the one that is the reason of the verdict: that is said already."""
+    return tuple(one for one in flags if one.message != reason)
+
+
 def flag(code: str, message: str) -> Flag:
     """Make the flag of a listed code; raises `KeyError` for any other, which the docs would not have."""
     return Flag(code, SEVERITIES[code], message)

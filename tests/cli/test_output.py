@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gliosight.analysis import Status
-from gliosight.cli.output import print_summary
+from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Status
+from gliosight.cli.output import print_closing, print_summary
 from gliosight.errors import NothingReadableError
 from gliosight.flags import flag
 from gliosight.pipeline import HEADER, Outcome, review_order, write_studies
@@ -70,6 +70,36 @@ def test_doubt_says_why_and_a_negative_rules_nothing_out(
     assert low < bare.volume_px < high
     volume = f"volume {bare.volume_px:,} voxels (no geometry)"
     assert f"{volume}, 90 % interval {low:,} to {high:,} voxels" in lines
+
+
+def test_the_reason_of_a_refusal_is_said_once_and_first(capsys: pytest.CaptureFixture[str]) -> None:
+    reason = "This does not look like a head in an axial MR image."
+    flags = (
+        flag("SINGLE_SLICE", "There is one slice."),
+        flag("T1_MISSING", "There is no T1."),
+        flag("NOT_A_HEAD", reason),
+    )
+    lines = lines_of(capsys, status=Status.NOT_ASSESSED, reason=reason, flags=flags)
+    assert lines[:4] == [
+        "phantom-0001  not assessed",
+        f"NOT_A_HEAD: {reason}",
+        "1 warning",
+        "! SINGLE_SLICE: There is one slice.",
+    ]
+    assert "T1_MISSING" not in " ".join(lines)
+    lines = lines_of(capsys, status=Status.NOT_ASSESSED, reason=reason, flags=flags[2:])
+    assert "warning" not in " ".join(lines)
+    assert " ".join(lines).count(reason) == 1
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_what_a_mask_outlines_is_said_where_there_is_one(
+    marked: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_closing(marked=marked)
+    printed = capsys.readouterr().out
+    assert RESEARCH_USE in printed
+    assert (MASK_MEANING in printed) is marked
 
 
 def test_the_table_ranks_what_to_look_at_first(tmp_path: Path) -> None:

@@ -350,7 +350,11 @@ def test_the_overview_says_what_the_verdict_is_worth():
     lines = head_lines(make_analysis(shape, prevalence=None), 4)
     assert lines[0] == f"Score, not calibrated, 0.97 {bounds}"
     refused = make_analysis(shape, status=Status.NOT_ASSESSED)
-    assert head_lines(refused, 4) == [refused.decision.reason, "4 slices", "No warnings"]
+    reason = refused.decision.reason
+    assert head_lines(refused, 4) == [reason, "4 slices"]
+    # The reason is a flag, too; it is said once.
+    flagged = replace(refused, flags=(flag("NO_CONTRAST", reason), *flags[:1]))
+    assert head_lines(flagged, 4) == [reason, "4 slices", "1 warning: No millimetres."]
 
 
 def test_long_warnings_are_wrapped_and_doubt_has_a_calm_colour():

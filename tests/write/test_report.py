@@ -266,12 +266,43 @@ def test_the_verdict_says_what_it_is_worth_before_anything_else(found):
         ({"lesion": False}, ["about 2 have a tumour", "Volume of the mask 0.0 ml 0 voxels"]),
         ({"status": Status.NOT_ASSESSED}, ["Probability of tumour — The study was not assessed"]),
         ({"geometry": None}, ["voxels only"]),
+        (
+            {"status": Status.UNCERTAIN, "lesion": False},
+            ["Volume of the mask 0.0 ml 0 voxels"],
+        ),
     ],
 )
 def test_the_numbers_of_every_verdict(options, words):
     page = Page(render_report(make_analysis((6, 24, 20), **options)))
     for word in words:
         assert word in numbers(page), numbers(page)
+
+
+def test_the_reason_of_a_refusal_is_no_warning_besides():
+    reason = "This does not look like a head in an axial MR image."
+    refusal, lone = flag("NOT_A_HEAD", reason), flag("SINGLE_SLICE", "There is one slice.")
+    for flags, told, link in (
+        ((refusal,), "Warnings none There is none besides the reason that is given.", None),
+        ((lone, refusal), "Warning 1 There is one slice.", "SINGLE_SLICE"),
+    ):
+        refused = make_analysis(SMALL, status=Status.NOT_ASSESSED, reason=reason, flags=flags)
+        page = Page(render_report(refused))
+        assert told in numbers(page)
+        assert reason not in numbers(page)
+        # In the list of flags it stands, and the link leads to the warning that is named.
+        assert page.text.count("NOT_A_HEAD") == 1
+        targets = {one["id"]: one["text"] for one in page.all("li") if "id" in one}
+        links = [one["href"][1:] for one in page.all("a") if one.get("href", "")[:6] == "#flag-"]
+        assert len(links) == (link is not None)
+        assert all(link in targets[name] for name in links)
+
+
+@pytest.mark.parametrize("status", [Status.NOT_FOUND, Status.UNCERTAIN, Status.NOT_ASSESSED])
+def test_without_a_mask_nothing_says_what_it_outlines(status):
+    page = Page(render_report(make_analysis(SMALL, lesion=False, status=status)))
+    assert MASK_MEANING not in page.text
+    assert page.text.count(RESEARCH_USE) >= 3
+    assert "What is marked" not in page.text
 
 
 def test_doubt_is_told_calmly_and_a_negative_rules_nothing_out():

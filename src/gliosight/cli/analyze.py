@@ -149,7 +149,7 @@ def command(
         print_json(results[0])
     if talks:
         report = None if several else str(Path(results[0]["out"]) / "report.html")
-        print_closing(report, masks=bool(results))
+        print_closing(report, marked=any(result["findings"] for result in results))
     for outcome in outcomes:
         if outcome.errors:  # a bug of ours is reported before a fault of the input
             return outcome.errors[0].exit_code if outcome.result is None else outcome.errors[0]

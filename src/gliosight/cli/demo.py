@@ -80,4 +80,4 @@ def command(
                 f"overlap with it (Dice) {dice or 0:.2f}"
             )
         print_text(f"  truth: {words}")
-        print_closing(str(out / "report.html"))
+        print_closing(str(out / "report.html"), marked=bool(result["findings"]))

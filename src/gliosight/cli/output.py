@@ -123,7 +123,7 @@ def print_summary(result: Mapping[str, Any], out: str) -> None:
     from rich.text import Text
 
     from gliosight.analysis import Status
-    from gliosight.flags import warnings_of
+    from gliosight.flags import beside_reason, warnings_of
     from gliosight.study import Flag
 
     status, detection = result["status"], result["detection"]
@@ -152,14 +152,17 @@ def print_summary(result: Mapping[str, Any], out: str) -> None:
                 f"{highest['probability']:.2f} (slice {highest['index']}, counted from 0)"
             )
         )
-    flags = [Flag(**record) for record in result["flags"]]
+    flags = beside_reason((Flag(**record) for record in result["flags"]), result["reason"])
     warnings = warnings_of(flags)
+    # Notes speak of an analysis, which a study that was not assessed did not get.
+    assessed = status != Status.NOT_ASSESSED.value
+    notes = [flag for flag in flags if flag.severity != "warning" and assessed]
     if warnings:
         first_line = (
             "1 warning" if len(warnings) == 1 else f"{len(warnings)} warnings, the worst first"
         )
         lines.append(Text(f"  {first_line}"))
-    for flag in (*warnings, *(flag for flag in flags if flag.severity != "warning")):
+    for flag in (*warnings, *notes):
         mark = ("  ! ", "yellow") if flag.severity == "warning" else ("  i ", "cyan")
         lines.append(Text.assemble(mark, f"{flag.code}: {printable(flag.message)}"))
     seconds = sum(result["provenance"]["timings_ms"].values()) / 1000
@@ -178,7 +181,8 @@ def _probability_lines(result: Mapping[str, Any]) -> list[str]:
     detection, status = result["detection"], result["status"]
     probability, prevalence = detection["probability"], detection["prevalence"]
     if probability is None:
-        return [printable(result["reason"])]
+        codes = [one["code"] for one in result["flags"] if one["message"] == result["reason"]]
+        return [printable(" ".join([*(f"{code}:" for code in codes), result["reason"]]))]
     low, high = detection["uncertain_from"], detection["found_from"]
     name = "score" if prevalence is None else "probability of tumour"
     number = words.study_probability(probability, low, high)
@@ -205,11 +209,14 @@ def _interval(result: Mapping[str, Any]) -> str:
     return f", 90 % interval {interval}" if interval else ""
 
 
-def print_closing(report: str | None = None, *, masks: bool = True) -> None:
-    """Say once per call that this is for research only; end with what to open."""
+def print_closing(report: str | None = None, *, marked: bool) -> None:
+    """Say once per call that this is for research only, and what a mask outlines; end with what to open.
+
+    ``marked`` says whether anything was marked.
+    """
     from gliosight.analysis import MASK_MEANING, RESEARCH_USE
 
-    print_text(f"{RESEARCH_USE}\n{MASK_MEANING}" if masks else RESEARCH_USE)
+    print_text(f"{RESEARCH_USE}\n{MASK_MEANING}" if marked else RESEARCH_USE)
     if report is not None:
         print_text(f"report: {printable(report)}")
 

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Status
 from gliosight.errors import printable
-from gliosight.flags import warnings_of
+from gliosight.flags import beside_reason, warnings_of
 from gliosight.write.pictures import (
     Display,
     choose_slices,
@@ -118,7 +118,8 @@ def draw_overview(analysis: Analysis) -> Image.Image:
     pen.text((MARGIN, bottom + 22), RESEARCH_USE, AMBER, _font(22), stroke_width=0.3)
     counted = "Slices are counted from 0."
     pen.text((WIDTH - MARGIN, bottom + 26), counted, QUIET, _font(18), "ra")
-    meaning = _shorten(_plain(f"{MASK_MEANING} {display_note(display)}"), WIDTH - 2 * MARGIN, 18)
+    note = f"{MASK_MEANING} {display_note(display)}" if analysis.findings else display_note(display)
+    meaning = _shorten(_plain(note), WIDTH - 2 * MARGIN, 18)
     pen.text((MARGIN, bottom + 60), meaning, QUIET, _font(18))
     return sheet
 
@@ -177,7 +178,9 @@ def head_lines(analysis: Analysis, shown: int) -> list[str]:
         interval = interval_words(analysis)
         remark = f", 90 % interval {interval}" if interval else f" ({remark})"
         facts.insert(0, f"volume {volume}{remark}")
-    worst = worst_warning(warnings_of(analysis.flags))
+    warnings = warnings_of(beside_reason(analysis.flags, decision.reason))
+    # A study that was not assessed has its reason, and nothing to say beside it.
+    worst = worst_warning(warnings) if warnings or decision.probability is not None else ""
     lines = [first, ", ".join(facts), worst, decision.caveat]
     return [line[0].upper() + line[1:] for line in lines if line]
 

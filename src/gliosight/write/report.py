@@ -31,7 +31,7 @@ from scipy import ndimage
 
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Analysis, Status
 from gliosight.errors import printable
-from gliosight.flags import warnings_of
+from gliosight.flags import beside_reason, warnings_of
 from gliosight.study import MrSequence
 from gliosight.write import words
 from gliosight.write.pages import environment, template_text
@@ -79,7 +79,11 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
     pictures, heat = _draw(analysis, display)
     slices = _slices(analysis, [svg_path(trace(display.turn(plane))) for plane in analysis.mask])
     inner, outer = _interval_outlines(analysis, display)
-    warnings = warnings_of(analysis.flags)
+    listed = [
+        *warnings_of(analysis.flags),
+        *(flag for flag in analysis.flags if flag.severity != "warning"),
+    ]
+    warnings = warnings_of(beside_reason(analysis.flags, decision.reason))
     interval = words.interval_words(analysis)
     start = start_slice(analysis)
     style, script, early = (
@@ -109,7 +113,7 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
             }
         ),
         "research_use": RESEARCH_USE,
-        "mask_meaning": MASK_MEANING,
+        "mask_meaning": MASK_MEANING if analysis.findings else "",
         "limits": LIMITS,
         "words": words,
         "analysis": analysis,
@@ -143,7 +147,8 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
         "has_heat": any(heat),
         "heat_from": HEAT_FROM,
         "key_slices": _key_slices(analysis, start),
-        "flags": [*warnings, *(flag for flag in analysis.flags if flag.severity != "warning")],
+        "flags": listed,
+        "worst": listed.index(warnings[0]) + 1 if warnings else None,
         "provenance": _provenance(analysis),
         "files": [
             {"href": "./" + quote(name, errors="surrogateescape"), "name": name, "what": what}

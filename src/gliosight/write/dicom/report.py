@@ -168,7 +168,7 @@ def _study_group(analysis: Analysis, uid: str, warnings: list[str]) -> Any:
         ],
     )
     uncertain = analysis.status is Status.UNCERTAIN
-    sentences = [RESEARCH_USE, CANDIDATE] if uncertain else [RESEARCH_USE]
+    sentences = [RESEARCH_USE, CANDIDATE if uncertain and analysis.findings else ""]
     if decision.probability is not None:
         doubted = uncertain and words.doubted(analysis.flags)
         sentences.append(
@@ -178,7 +178,8 @@ def _study_group(analysis: Analysis, uid: str, warnings: list[str]) -> Any:
     count = f"{words.count_words(len(warnings), 'warning')}." if warnings else "No warnings."
     if len(warnings) > 1:
         count = f"{len(warnings)} warnings, the worst first."
-    sentences += [interval, decision.caveat, MASK_MEANING, LIMITS, count, *warnings]
+    meaning = MASK_MEANING if analysis.findings else ""
+    sentences += [interval, decision.caveat, meaning, LIMITS, count, *warnings]
     _comment(group, *filter(None, sentences))
     return group
 
