@@ -200,6 +200,41 @@ def test_another_share_of_tumour_shifts_the_odds_of_study_lesions_and_slices() -
     assert decide(maps, geometry, RULE, INPUT).prevalence is None
 
 
+@pytest.mark.parametrize("share", [0.5, 0.99, 0.9999, 0.999999])
+@pytest.mark.parametrize("weight", [1.0, 0.1])  # the second makes little of the lesions
+def test_a_high_share_alone_finds_no_tumour(share: float, weight: float) -> None:
+    """Its odds count, and the words say so; but nothing is found that the images do not show."""
+    rule = replace(RULE, prevalence=0.8, study_weight=weight)
+    words = f"Where {100 * share:g} % of studies have a tumour, the probability of tumour is "
+    none, speck = _maps(), _maps((slice(4, 5), 3, 0.8), sure=0.3)
+    for maps in (none, speck):
+        decision = decide(maps, None, rule, INPUT, prevalence=share)
+        probability = decision.probability or 0
+        assert probability < share
+        likely = probability >= rule.uncertain_from
+        assert decision.status is (Status.UNCERTAIN if likely else Status.NOT_FOUND)
+        assert decision.mask.any() == (likely and maps is speck)
+        assert decision.reason.startswith(words) or (maps is none and not likely)
+    sure = decide(_maps((slice(3, 8), 30, 0.95)), None, replace(rule, study_weight=1.0), INPUT,
+                  prevalence=share)  # fmt: skip
+    assert sure.status is Status.FOUND
+    assert sure.reason.startswith(words)
+
+
+def test_an_unlikely_tumour_among_many_is_no_finding() -> None:
+    rule = replace(RULE, prevalence=0.8)
+    maps = _maps((slice(4, 5), 6, 0.8), sure=0.6)
+    usual, many = (
+        decide(maps, None, rule, INPUT),
+        decide(maps, None, rule, INPUT, prevalence=0.9999),
+    )
+    assert usual.status is Status.NOT_FOUND
+    assert (many.probability or 0) > rule.found_from
+    assert many.status is Status.UNCERTAIN
+    assert many.reason.endswith("less than it would be without these images.")
+    assert _decide(_maps()).reason == "No pixel reaches the threshold of the mask."
+
+
 def test_no_slice_is_likelier_than_its_study() -> None:
     rule = replace(RULE, slice_given_tumour=1)
     for side in (3, 8, 15, 40):

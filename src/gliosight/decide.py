@@ -13,8 +13,9 @@ The study
     and without tumour. It holds for the share of tumour among these (``prevalence``); for another share its
     logit is shifted by the difference of the shares' logits. From ``found_from`` on the status is *tumour
     found*, below ``uncertain_from`` *no tumour found*, and *uncertain* between; also where the lesion looks
-    unlike a tumour, see `gliosight.plausibility`, or the input unlike the training data. Unless no tumour was
-    found, the mask keeps the best lesion and every other that scores at least ``keep_threshold``.
+    unlike a tumour, see `gliosight.plausibility`, or the input unlike the training data; and where only a
+    high share makes it probable: there is no lesion, or the probability is below the share. Unless no tumour
+    was found, the mask keeps the best lesion and every other that scores at least ``keep_threshold``.
 The slice
     Its *pixel evidence* is the mean probability of its most probable ``evidence_mm2`` of pixels. Its own
     logit is ``own = intercept + head_weight * classifier + pixel_weight * evidence``, with both logits. Most
@@ -291,7 +292,9 @@ def decide_at(
         outline = outline_of(maps.probability, mask, rule, distance)
     unlike = "the images are unlike the training data" if distance >= 1 else ""
     unlike = "what is marked is unlike a tumour" if flags else unlike
-    status, reason = _verdict(probability, rule, unlike, candidates=len(lesions))
+    status, reason = _verdict(
+        probability, rule, unlike, candidates=len(lesions), prevalence=prevalence
+    )
     fired = ["mask_by_pixel_threshold"] if lesions else []
     if in_mask.sum() < len(lesions):
         fired.append("weak_lesions_dropped")
@@ -318,24 +321,45 @@ def decide_at(
 
 
 def _verdict(
-    probability: float, rule: DecisionRule, unlike: str, *, candidates: int
+    probability: float,
+    rule: DecisionRule,
+    unlike: str,
+    *,
+    candidates: int,
+    prevalence: float | None,
 ) -> tuple[Status, str]:
-    """The status, and why, in a sentence; ``unlike`` says what makes a probable tumour doubtful."""
-    what = "probability" if rule.prevalence else "score"
-    if probability < rule.uncertain_from or not candidates:
+    """The status, and why, in a sentence; ``unlike`` says what makes a probable tumour doubtful.
+
+    A high ``prevalence`` makes every study probable. Found is only what the images speak for: something is
+    marked, and the probability is not below that share.
+    """
+    what = f"{'probability' if rule.prevalence else 'score'} of tumour"
+    what = (
+        f"The {what}"
+        if prevalence is None
+        else f"Where {100 * prevalence:g} % of studies have a tumour, the {what}"
+    )
+    if probability < rule.uncertain_from:
         if not candidates:
             return Status.NOT_FOUND, "No pixel reaches the threshold of the mask."
         short, bound = against(probability, rule.uncertain_from)
-        return Status.NOT_FOUND, f"The {what} of tumour is {short}, below {bound}."
+        return Status.NOT_FOUND, f"{what} is {short}, below {bound}."
     short, bound = against(probability, rule.found_from)
+    if not candidates:
+        return (
+            Status.UNCERTAIN,
+            f"{what} is {short}, but no pixel reaches the threshold of the mask.",
+        )
     if probability < rule.found_from:
         return Status.UNCERTAIN, (
-            f"The {what} of tumour is {short}, between {rule.uncertain_from:.2f} and {bound}: "
+            f"{what} is {short}, between {rule.uncertain_from:.2f} and {bound}: "
             "too high to say no, too low to say yes."
         )
     if unlike:
-        return Status.UNCERTAIN, (f"The {what} of tumour is {short}, but {unlike}.")
-    return Status.FOUND, f"The {what} of tumour is {short}, at or above {bound}."
+        return Status.UNCERTAIN, f"{what} is {short}, but {unlike}."
+    if prevalence is not None and probability < prevalence:
+        return Status.UNCERTAIN, f"{what} is {short}, less than it would be without these images."
+    return Status.FOUND, f"{what} is {short}, at or above {bound}."
 
 
 def _caveat(rule: DecisionRule, prevalence: float | None) -> str:

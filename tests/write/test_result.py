@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from gliosight.analysis import Finding, InputCheck, Outline, Status
+from gliosight.errors import DamagedInputError
 from gliosight.flags import flag
 from gliosight.infer.model import Model
 from gliosight.phantom import Phantom
@@ -289,6 +290,30 @@ def test_names_of_any_kind_come_back(name: str, in_csv: str, tmp_path: Path) -> 
     write_findings(analysis, tmp_path / "findings.csv")
     (row,) = _rows(tmp_path / "findings.csv")
     assert row["study_id"] == in_csv
+
+
+@pytest.mark.parametrize("lesion", [True, False])
+def test_what_only_a_high_share_makes_probable_is_read_again(lesion: bool) -> None:
+    made = make_analysis(SMALL, status=Status.UNCERTAIN, lesion=lesion)
+    decision = replace(made.decision, probability=0.95, prevalence=0.999 if lesion else 0.9)
+    analysis = replace(made, decision=decision)
+    result = result_of(analysis, {})
+    jsonschema.validate(result, load_schema())
+    whole = (analysis.study, analysis.mask, analysis.labels, analysis.findings)
+    again = restore(result, *whole, corrected=False)
+    assert (again.status, again.decision.probability) == (Status.UNCERTAIN, 0.95)
+    # Marked, and above the share: that would be a tumour found.
+    result["detection"]["prevalence"] = 0.9
+    if lesion:
+        with pytest.raises(DamagedInputError, match="contradicts the status"):
+            restore(result, *whole, corrected=False)
+
+
+def test_the_interval_of_a_study_without_millilitres_is_read_again() -> None:
+    analysis = make_analysis(SMALL, geometry=None)
+    whole = (analysis.study, analysis.mask, analysis.labels, analysis.findings)
+    again = restore(result_of(analysis, {}), *whole, corrected=False)
+    assert again.volume_interval_px == analysis.volume_interval_px
 
 
 def test_a_changed_mask_keeps_no_flag_of_the_old_one() -> None:

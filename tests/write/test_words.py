@@ -35,11 +35,21 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
             0.5,
             "more than 99 have a tumour, in a collection where 50 of 100 studies have one.",
         ),
-        (0.9, 0.9999, "about 90 have a tumour, in a collection where 99 of 100 studies have one."),
+        (0.9, 0.99, "about 90 have a tumour, in a collection where 99 of 100 studies have one."),
         (
             0.9,
-            1e-7,
-            "about 90 have a tumour, in a collection where fewer than 1 of 100,000 studies have one.",
+            0.999,
+            "about 90 have a tumour, in a collection where 999 of 1,000 studies have one.",
+        ),
+        (
+            0.9,
+            0.999999,
+            "about 90 have a tumour, in a collection where 999,999 of 1,000,000 studies have one.",
+        ),
+        (
+            0.9,
+            0.000001,
+            "about 90 have a tumour, in a collection where 1 of 1,000,000 studies have one.",
         ),
         (0.012, 0.1, "about 1 has a tumour, in a collection where 10 of 100 studies have one."),
         (

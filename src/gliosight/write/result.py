@@ -210,7 +210,7 @@ def restore(
             findings = tuple(
                 _recorded(finding, records[finding.tracking_uid]) for finding in findings
             )
-            _check_status(status, detection, flags)
+            _check_status(status, detection, flags, marked=bool(findings))
             if findings and status not in (Status.FOUND, Status.UNCERTAIN):
                 raise _damaged("the findings contradict the status")
             outline = _outline(result)
@@ -250,7 +250,9 @@ def restore(
         return Analysis(study, maps, decision, labels, findings, flags, provenance)
 
 
-def _check_status(status: Status, detection: Mapping[str, Any], flags: tuple[Flag, ...]) -> None:
+def _check_status(
+    status: Status, detection: Mapping[str, Any], flags: tuple[Flag, ...], *, marked: bool
+) -> None:
     """Refuse a status that does not follow from the probability and its bounds."""
     probability, prevalence = detection["probability"], detection["prevalence"]
     low, high = detection["uncertain_from"], detection["found_from"]
@@ -267,7 +269,10 @@ def _check_status(status: Status, detection: Mapping[str, Any], flags: tuple[Fla
         Status.UNCERTAIN: low - exact <= probability < high + exact,
         Status.FOUND: high - exact <= probability <= 1,
     }
-    doubted = status is Status.UNCERTAIN and any(raised.code in DOUBTS for raised in flags)
+    by_share = not marked or (prevalence is not None and probability < prevalence + exact)
+    doubted = status is Status.UNCERTAIN and (
+        by_share or any(raised.code in DOUBTS for raised in flags)
+    )
     if not fits[status] and not (doubted and 0 <= probability <= 1):
         raise _damaged("the probability contradicts the status")
 

@@ -33,9 +33,9 @@ def probability_sentence(
     share = 100 * probability
     about = f"about {share:.0f} have" if 0.5 <= share <= 99.5 else "more than 99 have"
     about = "fewer than 1 has" if share < 0.5 else "about 1 has" if share < 1.5 else about
-    size = next((size for size in (100, 1000, 10_000) if size * prevalence >= 1), 100_000)
-    count = min(round(size * prevalence), size - 1)
-    others = f"{f'{count:,}' if count else 'fewer than 1'} of {size:,} studies have"
+    rarer = round(min(prevalence, 1 - prevalence), 9)  # of those with and those without a tumour
+    size = next((size for size in (100, 1000, 10_000, 100_000) if size * rarer >= 1), 1_000_000)
+    others = f"{round(size * prevalence):,} of {size:,} studies have"
     text = f"Of 100 studies with this result, {about} a tumour, in a collection where {others} one."
     return text + (" The warnings are not part of this number." if doubted else "")
 
