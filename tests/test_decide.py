@@ -127,8 +127,21 @@ def test_slices_whose_probability_and_mask_contradict_each_other_are_named() -> 
         ("PROBABILITY_WITHOUT_MASK", "info"),
         ("MASK_WITHOUT_PROBABILITY", "info"),
     ]
-    assert "slices 9 to 11" in decision.flags[0].message
+    assert decision.flags[0].message == (
+        "By probability slices 9 to 11 would count as tumour (threshold 0.50), but nothing is marked there."
+    )
     assert "slice 8" in decision.flags[1].message
+
+
+def test_what_was_dropped_from_a_likely_slice_is_said() -> None:
+    maps = _maps((slice(1, 6), 30, 0.95), (slice(8, 12), 8, 0.8))
+    decision = _decide(maps)
+    assert decision.mask.any(axis=(1, 2)).nonzero()[0].tolist() == [1, 2, 3, 4, 5]
+    (note,) = (one for one in decision.flags if one.code == "PROBABILITY_WITHOUT_MASK")
+    assert note.message.endswith(
+        "but nothing is marked there: what reaches the threshold of the mask in slices 8 to 11 was dropped, "
+        "since it is too weak to be a tumour by itself."
+    )
 
 
 @pytest.mark.parametrize(
@@ -231,7 +244,7 @@ def test_an_unlikely_tumour_among_many_is_no_finding() -> None:
     assert usual.status is Status.NOT_FOUND
     assert (many.probability or 0) > rule.found_from
     assert many.status is Status.UNCERTAIN
-    assert many.reason.endswith("less than it would be without these images.")
+    assert "is 0.996, below that share: the images speak against a tumour" in many.reason
     assert _decide(_maps()).reason == "No pixel reaches the threshold of the mask."
 
 

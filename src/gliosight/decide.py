@@ -44,7 +44,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliosight.analysis import CONNECTED_26, Decision, Outline, Status, against, first_voxel
+from gliosight.analysis import (
+    CONNECTED_26,
+    Decision,
+    Outline,
+    Status,
+    against,
+    distinguish,
+    first_voxel,
+)
 from gliosight.card import DecisionRule, InputRecipe
 from gliosight.flags import flag
 from gliosight.maps import Maps, sigmoid
@@ -267,6 +275,7 @@ def decide_at(
 ) -> Decision:
     """Apply the rule to maps of a given scale; ``doubts`` gives the flags of an implausible mask."""
     labels, lesions = find_lesions(maps, scale, rule)
+    reached = np.array([plane.any() for plane in labels])
     scores = np.array([0.0, *(lesion_score(lesion, rule) for lesion in lesions)])  # by label
     score = float(scores.max())
     probability = study_probability(score, rule, prevalence)
@@ -313,7 +322,7 @@ def decide_at(
         status=status,
         reason=reason,
         rules=tuple(fired),
-        flags=(*flags, *_disagreements(mask, slices, rule)),
+        flags=(*flags, *_disagreements(mask, slices, reached, rule)),
         lesion_probabilities=of_lesions,
         outline=outline,
         caveat=_caveat(rule, prevalence) if status is Status.NOT_FOUND else "",
@@ -358,7 +367,10 @@ def _verdict(
     if unlike:
         return Status.UNCERTAIN, f"{what} is {short}, but {unlike}."
     if prevalence is not None and probability < prevalence:
-        return Status.UNCERTAIN, f"{what} is {short}, less than it would be without these images."
+        short = distinguish(probability, prevalence)[0]
+        return Status.UNCERTAIN, (
+            f"{what} is {short}, below that share: the images speak against a tumour rather than for it."
+        )
     return Status.FOUND, f"{what} is {short}, at or above {bound}."
 
 
@@ -449,9 +461,15 @@ def logit(probability: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
 
 
 def _disagreements(
-    mask: NDArray[np.bool_], slices: NDArray[np.float32], rule: DecisionRule
+    mask: NDArray[np.bool_],
+    slices: NDArray[np.float32],
+    reached: NDArray[np.bool_],
+    rule: DecisionRule,
 ) -> tuple[Flag, ...]:
-    """Flags for slices whose mask contradicts their probability."""
+    """Flags for slices whose mask contradicts their probability.
+
+    ``reached`` (slices,) says where pixels reach the threshold of the mask, whether or not they were kept.
+    """
     marked, likely = mask.any(axis=(1, 2)), slices >= rule.slice_threshold
     bound = f"(threshold {rule.slice_threshold:.2f})"
     flags = []
@@ -459,7 +477,13 @@ def _disagreements(
         message = (
             f"By probability {name_slices(likely & ~marked)} would count as tumour {bound}, but "
         )
-        flags.append(flag("PROBABILITY_WITHOUT_MASK", message + "nothing is marked there."))
+        message += "nothing is marked there"
+        if (dropped := likely & ~marked & reached).any():
+            message += (
+                f": what reaches the threshold of the mask in {name_slices(dropped)} was dropped, "
+                "since it is too weak to be a tumour by itself"
+            )
+        flags.append(flag("PROBABILITY_WITHOUT_MASK", f"{message}."))
     if (marked & ~likely).any():
         message = (
             f"The mask marks {name_slices(marked & ~likely)}, but by probability that would not "

@@ -137,7 +137,8 @@ def print_summary(result: Mapping[str, Any], out: str) -> None:
     for finding in result["findings"]:
         first, last = finding["slices"]
         side = "side unknown" if finding["side"] == "unknown" else finding["side"]
-        text = f"  {word} {finding['id']}: {side}, {describe_volume(finding)}, slices {first} to {last}"
+        extent = f"slice {first}" if first == last else f"slices {first} to {last}"
+        text = f"  {word} {finding['id']}: {side}, {describe_volume(finding)}, {extent}"
         if (longest := finding["longest_diameter_mm"]) is not None:
             text += f", {longest:.0f} x {finding['perpendicular_diameter_mm']:.0f} mm"
         if len(result["findings"]) > 1:

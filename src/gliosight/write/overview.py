@@ -174,6 +174,8 @@ def head_lines(analysis: Analysis, shown: int) -> list[str]:
         name = "Score, not calibrated," if decision.prevalence is None else "Probability of tumour"
         bounds = verdict_bounds(decision.uncertain_from, decision.found_from)
         first = f"{name} {study_words(decision)} ({bounds})"
+        if decision.prevalence is not None:
+            first += f", where {100 * decision.prevalence:g} % of studies have one"
         volume, remark = volume_words(analysis)
         interval = interval_words(analysis)
         remark = f", 90 % interval {interval}" if interval else f" ({remark})"
