@@ -282,7 +282,7 @@ def test_the_reason_of_a_refusal_is_no_warning_besides():
     reason = "This does not look like a head in an axial MR image."
     refusal, lone = flag("NOT_A_HEAD", reason), flag("SINGLE_SLICE", "There is one slice.")
     for flags, told, link in (
-        ((refusal,), "Warnings none There is none besides the reason that is given.", None),
+        ((refusal,), "Warnings none None besides the reason above.", None),
         ((lone, refusal), "Warning 1 There is one slice.", "SINGLE_SLICE"),
     ):
         refused = make_analysis(SMALL, status=Status.NOT_ASSESSED, reason=reason, flags=flags)
