@@ -557,7 +557,32 @@ def ct(rng: Rng, flair: Stack, t1: Stack, head: Mask) -> Stack:  # noqa: ARG001,
     return values.astype(np.float32)
 
 
+def contrast(rng: Rng, flair: Stack, t1: Stack, head: Mask) -> Stack:
+    """Any contrast that is a smooth function of FLAIR and T1 and goes with FLAIR not much."""
+    unit, t1u, depth = _unit(flair, head), _unit(t1, head), _depth(head)
+    size = np.sqrt(head.sum(axis=(1, 2)).max())
+    core = head & (depth > 0.07 * size)
+    core = core if core.any() else head
+    grid = int(rng.integers(3, 6))
+    at = np.stack([np.clip(unit, 0, 1), np.clip(t1u, 0, 1)]) * (grid - 1)
+    for _ in range(20):
+        table = rng.random((grid, grid))
+        values = ndimage.map_coordinates(table, at, order=1, mode="nearest")
+        dark = values[core & (unit < 0.35)]
+        if (
+            np.corrcoef(values[core], unit[core])[0, 1] < 0.4
+            and values[core].std() > 0.03
+            and (not len(dark) or dark.mean() > 0.5 * values[core].mean())
+        ):
+            break
+    if rng.random() < 0.3:  # stripped
+        return _noisy(rng, np.where(core, values, 0), 0.002, 0.03)
+    scalp = t1u * rng.uniform(0.2, 1.5)
+    return _noisy(rng, np.where(depth < 0.06 * size, scalp, values) * head, 0.002, 0.05)
+
+
 REMAPS: Mapping[str, Callable[[Rng, Stack, Stack, Mask], Stack]] = {
+    "contrast": contrast,
     "inverted": invert, "T2-like": t2, "PD-like": pd, "DWI-like": dwi, "MRA-like": mra, "CT-like": ct,
 }  # fmt: skip
 

@@ -1,12 +1,14 @@
-"""What the input gate knows: features of true and of foreign pictures, its numbers, and how well it tells.
+"""The input gate: its pictures, its network, its limits, and how well it tells.
 
-    python benchmarks/gate.py features --data manifest.csv --cache CACHE.npz [--part 0/2]
-    python benchmarks/gate.py fit --data manifest.csv --cache CACHE.npz ... [--card CARD.json]
+    python benchmarks/gate.py pictures --data manifest.csv --cache CACHE.npz [--part 0/2]
+    python benchmarks/gate.py train --data manifest.csv --cache CACHE.npz ... --runs DIR --without WHAT ...
+    python benchmarks/gate.py fit --data manifest.csv --cache CACHE.npz ... --runs DIR [--card CARD.json]
     python benchmarks/gate.py table --data DATA
 
-Needs scikit-image for its photographs (``pip install scikit-image``). `fit` prints the share of true studies
-that pass by networks' numbers that have not seen their cohort, and the share of foreign pictures that are
-stopped by numbers that have not seen their kind.
+WHAT is ``nothing``, ``fold:0`` to ``fold:2``, ``cohort:BraTS`` and the like (``cohort:LGG`` is all five
+institutions), or ``kind:T1``. `fit` sets the limits on the folds. It prints the share of true studies that
+pass, and of foreign ones that are stopped, by networks that have not seen the person, the cohort or the
+kind. It writes the network of ``nothing`` beside the card. Needs scikit-image for its photographs and torch.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-import io
 import json
 import sys
 import time
@@ -28,10 +29,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from gliosight.analysis import Status
-from gliosight.familiar import CLIPPED, STACK
-from gliosight.gate import probe
+from gliosight.card import read_card
+from gliosight.gate import STACK, foreign_odds, pictures
 from gliosight.head import find_head
-from gliosight.infer.model import load_model
+from gliosight.infer.model import find_card
 from gliosight.maps import turned
 from gliosight.phantom import PhantomSpec, make_phantom
 from gliosight.pipeline import analyze, read_study
@@ -41,6 +42,9 @@ from gliosight.study import Geometry, MrSequence, Study, Volume
 Floats = NDArray[np.float32]
 # Slices that are taken of a study for the examples made from it.
 TAKEN = 6
+# Pixels along a side of a picture.
+SIDE = 80
+# The order of the network's answers.
 TRUE, CONTRAST, PLANE, OTHER = range(4)
 
 
@@ -58,15 +62,15 @@ def as_study(values: NDArray[np.generic], spacing: tuple[float, float, float] | 
     return Study("x", {MrSequence.FLAIR: Volume(values, geometry)}, names, kind="arrays")
 
 
-class Extractor:
-    """Features of a study as the tool sees it."""
+class Pictures:
+    """Small pictures of studies as the gate sees them, and what each of them is."""
 
     def __init__(self) -> None:
-        self.model = load_model("joint-4", threads=1)
+        self.recipe = read_card(find_card("joint-4")).input
         self.rows: dict[str, list[object]] = {
             key: [] for key in ("label", "kind", "cohort", "name", "variant", "n")
         }
-        self.features: list[Floats] = []
+        self.pictures: list[NDArray[np.uint8]] = []
 
     def add(
         self,
@@ -78,22 +82,21 @@ class Extractor:
         variant: str,
         slices: int = TAKEN,
     ) -> None:
-        """Keep the features of a study, if there is anything to see."""
-        network_input = prepare(study, self.model.card.input)
+        """Keep the pictures of a study, if there is anything to see."""
+        network_input = prepare(study, self.recipe)
         if not network_input.assessable:
             return
-        images = probe(network_input, slices)
-        features = self.model.describe(images)
+        small = pictures(network_input, SIDE, slices)
         for key, value in zip(
-            self.rows, (label, kind, cohort, name, variant, len(features)), strict=True
+            self.rows, (label, kind, cohort, name, variant, len(small)), strict=True
         ):
             self.rows[key].append(value)
-        self.features.append(features.astype(np.float16))
+        self.pictures.append(np.round(255 * small).astype(np.uint8))
 
     def save(self, path: Path) -> None:
         """Write all of them."""
         arrays = {key: np.array(values) for key, values in self.rows.items()}
-        np.savez(path, features=np.concatenate(self.features), **arrays)
+        np.savez(path, pictures=np.concatenate(self.pictures), **arrays)
 
 
 def true_variants(
@@ -181,12 +184,12 @@ def planes(
 
 
 def from_head(  # noqa: C901 - a plain list of steps
-    out: Extractor, study: Study, cohort: str, name: str, *, phantom: bool = False
+    out: Pictures, study: Study, cohort: str, name: str, *, phantom: bool = False
 ) -> None:
     """A true study, its variants, and everything foreign made of it."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     kind = "phantom" if phantom else "FLAIR"
-    out.add(study, TRUE, kind, cohort, name, "whole", 8)
+    out.add(study, TRUE, kind, cohort, name, "whole", 32)
     order, flipped = orient(study.geometry)
     full = {
         key: turned(v.values, order, flipped).astype(np.float32)
@@ -227,8 +230,8 @@ def from_head(  # noqa: C901 - a plain list of steps
         )
     for key in (MrSequence.T1, MrSequence.T1C):
         if key in full:
-            out.add(as_study(full[key], given), CONTRAST, key.value, cohort, name, "whole")
-            for k in rng.choice(chosen, 2, replace=False):
+            out.add(as_study(full[key], given), CONTRAST, key.value, cohort, name, "whole", 32)
+            for k in rng.choice(chosen, 3, replace=False):
                 out.add(
                     as_study(full[key][k : k + 1], given),
                     CONTRAST,
@@ -242,8 +245,9 @@ def from_head(  # noqa: C901 - a plain list of steps
     for remap, make in REMAPS.items():
         if remap in ("T2-like", "PD-like") and MrSequence.T1 not in full:
             continue
-        values = make(rng, part, t1, inside_part)
-        out.add(as_study(values, coarse_spacing), CONTRAST, remap, cohort, name, remap)
+        for _ in range(8 if remap == "contrast" else 2):
+            values = make(rng, part, t1, inside_part)
+            out.add(as_study(values, coarse_spacing), CONTRAST, remap, cohort, name, remap)
         k = int(rng.integers(1, max(2, len(values) - 1))) if len(values) > 1 else 0
         out.add(as_study(values[k : k + 1], given), CONTRAST, remap, cohort, name, "single", 1)
     for key in (MrSequence.FLAIR, MrSequence.T1, MrSequence.T1C):
@@ -272,9 +276,9 @@ def photographs() -> Iterator[tuple[str, Floats]]:
 TEXTS = ("page", "text", "logo", "clock_motion")
 
 
-def features(manifest: Path, cache: Path, part: int, parts: int) -> None:  # noqa: C901 - a plain list of steps
-    """Extract and keep the features of all that there is."""
-    out = Extractor()
+def collect(manifest: Path, cache: Path, part: int, parts: int) -> None:  # noqa: C901 - a plain list of steps
+    """Make and keep the pictures of all that there is."""
+    out = Pictures()
     studies: dict[str, dict[str, str]] = {}
     for row in csv.DictReader(manifest.open()):
         studies.setdefault(row["patient"], row)
@@ -287,14 +291,13 @@ def features(manifest: Path, cache: Path, part: int, parts: int) -> None:  # noq
         from_head(out, study, "raw" if name.startswith("raw") else cohort, name)
         if number % 10 < parts:
             print(name, f"{time.time() - start:.0f} s", flush=True)
-            out.save(cache)
     for seed in range(part, 24, parts):
         spec = PhantomSpec(seed=seed, lesion=seed % 3 > 0, skull=seed % 4 > 0, slice_spacing_mm=4.0,
                            slices=40,
                            noise=0.02 + 0.01 * (seed % 4))  # fmt: skip
         from_head(out, make_phantom(spec).study(), "phantom", spec.study_id, phantom=True)
     for kind, make in MADE.items():
-        for seed in range(part, 60, parts):
+        for seed in range(part, 120, parts):
             rng = np.random.default_rng([seed, zlib.crc32(kind.encode())])
             values = make(rng)
             single = seed % 2 == 0
@@ -312,7 +315,7 @@ def features(manifest: Path, cache: Path, part: int, parts: int) -> None:  # noq
         rng = np.random.default_rng(number)
         kind = "page" if name in TEXTS else "photograph"
         out.add(as_study(picture[None], None), OTHER, kind, "skimage", name, "whole", 1)
-        for crop in range(8):
+        for crop in range(16):
             side = int(rng.uniform(0.35, 0.9) * min(picture.shape))
             y, x = (int(rng.integers(0, n - side + 1)) for n in picture.shape)
             out.add(
@@ -328,195 +331,174 @@ def features(manifest: Path, cache: Path, part: int, parts: int) -> None:  # noq
     print("done", f"{time.time() - start:.0f} s", flush=True)
 
 
-# What each of the three functions is fitted on, by its code, and how much more some kinds weigh.
+# Kinds that count as one, and how often some are drawn in training.
 GROUPS = {
     **dict.fromkeys(("T1", "T1C"), "T1"),
     **{f"{plane}{of}": "plane" for plane in ("coronal", "sagittal") for of in ("", " T1", " T1C")},
     **dict.fromkeys(("page", "text", "graphs"), "text"),
 }
-HEADS = {"T1", "PD-like", "T2-like", "DWI-like", "MRA-like", "inverted", "CT-like"}
-NOT_HEADS = {"photograph", "text", "noise", "texture", "dots", "abdomen", "chest", "spine", "knee", "limb",
-             "zoomed", "shuffled", "CT-like", "inverted", "T2-like", "DWI-like", "MRA-like"}  # fmt: skip
-PARTS = {
-    "NOT_A_HEAD": (NOT_HEADS, {}, 1e-3),
-    "NOT_FLAIR": (HEADS, {"T1": 4.0}, 1e-4),
-    "NOT_AXIAL": ({"plane"}, {}, 1e-4),
-}
-FOLDS = 5
-# A study is refused where fewer than this part of the true ones lie: single slices, stacks.
-REFUSED = (0.996, 0.999)
-# ... and this much farther, for scanners that are not among them.
-MARGIN = np.array([[1.1], [1.2]])
-# Unusual begins at this part of the way from the median to there.
-UNUSUAL_FROM = 0.8
+OFTEN = {"T1": 8.0, "contrast": 2.0, "limb": 2.0, "photograph": 2.0, "phantom": 0.6}
+# Parts of a batch: true pictures, other contrasts, other planes, anything else.
+SHARES = {TRUE: 0.42, CONTRAST: 0.36, PLANE: 0.09, OTHER: 0.13}
+LGG = ("CS", "DU", "EZ", "FG", "HT")
+FOLDS = 3
+# A study is refused beyond this part of the true ones: single slices, stacks and their changes. It is unusual
+# from this part of the way there from the median.
+PASSED = (0.99, 0.992)
+UNUSUAL_FROM = 0.9
 
 
 class Examples:
-    """The cached features, one row an example, and sums of products for the regressions."""
+    """The pictures of all examples; an example is a study, or a part or a change of one."""
 
     def __init__(self, caches: list[Path], persons: dict[str, str]) -> None:
         parts = [np.load(cache) for cache in caches]
         joined = {key: np.concatenate([part[key] for part in parts]) for key in parts[0].files}
-        self.n, self.cohort, self.variant = joined["n"], joined["cohort"], joined["variant"]
-        self.true = joined["label"] == TRUE
+        self.pictures, self.label, self.n = joined["pictures"], joined["label"], joined["n"]
+        self.cohort, self.variant = joined["cohort"], joined["variant"]
+        self.true = self.label == TRUE
+        self.real = self.true & (joined["kind"] == "FLAIR")
         self.kind = np.array([GROUPS.get(str(kind), str(kind)) for kind in joined["kind"]])
-        self.real = self.true & (self.kind == "FLAIR")
         self.kind[self.true] = "true"
         self.single = self.n < STACK
         names = [persons.get(str(name), str(name)) for name in joined["name"]]
-        self.fold = np.array([zlib.crc32(name.encode()) % FOLDS for name in names])
-        self.starts = np.cumsum(self.n) - self.n
+        self.fold = np.array([str(zlib.crc32(name.encode()) % FOLDS) for name in names])
         self.row = np.repeat(np.arange(len(self.n)), self.n)
-        features = joined["features"].astype(np.float32)
-        of_true = features[self.real[self.row]]
-        self.mean, self.scale = of_true.mean(axis=0), of_true.std(axis=0) + 1e-3
-        standard = np.clip((features - self.mean) / self.scale, -CLIPPED, CLIPPED)
-        self.rows = np.c_[standard, np.full(len(standard), CLIPPED)].astype(np.float32)
-        # Cohorts of true studies weigh by the root of their size, single slices double.
-        self.weight = np.ones(len(self.n))
-        for cohort in np.unique(self.cohort[self.true]):
-            members = self.true & (self.cohort == cohort)
-            self.weight[members] = members.sum() ** -0.5
-        self.weight[self.true & self.single] *= 2
+        self.starts = np.cumsum(self.n) - self.n
 
-    def sums(
-        self, key: NDArray[np.generic]
-    ) -> dict[tuple[str, str], tuple[NDArray, NDArray, float]]:
-        """Weighted sums of products, sums and weights, for each value of ``key`` and each kind."""
-        out = {}
-        for value in np.unique(key):
-            for kind in np.unique(self.kind):
-                members = (key == value) & (self.kind == kind)
-                rows = np.flatnonzero(members[self.row])
-                if len(rows):
-                    weight = (self.weight / self.n)[self.row[rows]].astype(np.float32)
-                    part = self.rows[rows]
-                    out[str(value), str(kind)] = (
-                        (part.T * weight) @ part,
-                        part.T @ weight,
-                        float(weight.sum()),
-                    )
-        return out
+    def without(self, what: str) -> NDArray[np.bool_]:
+        """Examples that a training may see which leaves out a ``fold:``, ``cohort:`` or ``kind:``."""
+        key, _, value = what.partition(":")
+        if key == "nothing":
+            return np.ones(len(self.n), bool)
+        if value == "LGG":
+            return ~np.isin(self.cohort, LGG)
+        return {"fold": self.fold, "cohort": self.cohort, "kind": self.kind}[key] != value
 
-    def scores(self, solution: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Mean over the slices of each example."""
-        return np.add.reduceat(self.rows @ solution.astype(np.float32), self.starts) / self.n
+    def weights(self, use: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """How often each picture is drawn: cohorts of true studies by the root of their size, kinds alike."""
+        weights = np.zeros(len(self.n))
+        for label, share in SHARES.items():
+            members = use & (self.label == label)
+            key = self.cohort if label == TRUE else self.kind
+            parts = {}
+            for value in np.unique(key[members]):
+                size = self.n[members & (key == value)].sum() ** 0.5 if label == TRUE else 1.0
+                parts[str(value)] = float(size) * OFTEN.get(str(value), 1.0)
+            for value, part in parts.items():
+                chosen = members & (key == value)
+                weights[chosen] = share * part / sum(parts.values()) / chosen.sum()
+        each: NDArray[np.float64] = (weights / self.n)[self.row]
+        return each
+
+    def scores(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Log odds that each example is foreign."""
+        return np.add.reduceat(foreign_odds(logits.astype(np.float64)), self.starts) / self.n
 
 
-def regress(
-    sums: dict, code: str, *, without: str = "", without_kind: str = ""
-) -> NDArray[np.floating]:
-    """Ridge regression to -1 on true slices, 1 on foreign ones; kinds weigh the same but for `PARTS`."""
-    kinds, more, ridge = PARTS[code]
-    groups = {"true": 1.0} | {kind: more.get(kind, 1.0) for kind in kinds - {without_kind}}
-    chosen = {
-        kind: [key for key in sums if key[1] == kind and key[0] != without] for kind in groups
+def teach(data: Path, caches: list[Path], folder: Path, leave_out: list[str]) -> None:
+    """Train a network for each of ``leave_out``; keep it, and its logits of all pictures."""
+    import torch
+    from gate_network import logits_of, train
+
+    torch.set_num_threads(1)  # two processes of one thread are faster than one of two
+    examples = Examples(caches, persons_of(data))
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = examples.label[examples.row].astype(np.int64)
+    for what in leave_out:
+        print(f"without {what}", flush=True)
+        weights = examples.weights(examples.without(what))
+        network = train(examples.pictures, labels, weights)
+        path = folder / what.replace(":", "-")
+        np.save(path.with_suffix(".npy"), logits_of(network, examples.pictures).astype(np.float16))
+        torch.save(network.state_dict(), path.with_suffix(".pt"))
+
+
+def persons_of(data: Path) -> dict[str, str]:
+    """The person of each patient of a manifest."""
+    rows = csv.DictReader(data.open())
+    return {row["patient"]: row["person"] or row["patient"] for row in rows}
+
+
+def fit(data: Path, caches: list[Path], folder: Path, card: Path | None) -> None:
+    """Set the limits on the folds, print all figures, and write the card."""
+    examples = Examples(caches, persons_of(data))
+    runs = {
+        path.stem.replace("-", ":", 1): examples.scores(np.load(path))
+        for path in sorted(folder.glob("*.npy"))
     }
-    groups = {kind: weight for kind, weight in groups.items() if chosen[kind]}
-    total = sum(weight for kind, weight in groups.items() if kind != "true")
-    size = len(next(iter(sums.values()))[1])
-    products, right = np.zeros((size, size)), np.zeros(size)
-    for kind, weight in groups.items():
-        sign, share = (-1.0, 1.0) if kind == "true" else (1.0, weight / total)
-        weights = sum(sums[key][2] for key in chosen[kind])
-        for key in chosen[kind]:
-            products += sums[key][0] * share / weights
-            right += sign * sums[key][1] * share / weights
-    # Standardised features go to 8 here: the ridge is that of features from -1 to 1.
-    products[np.diag_indices(size - 1)] += ridge * CLIPPED**2
-    return np.linalg.solve(products, right)
-
-
-def fit(data: Path, caches: list[Path], model: Path | None) -> None:  # noqa: C901 - a plain list of steps
-    """Fit, print the honest figures, and write the numbers beside the card."""
-    persons = {
-        row["patient"]: row["person"] or row["patient"] for row in csv.DictReader(data.open())
-    }
-    examples = Examples(caches, persons)
-    by_fold, by_cohort = examples.sums(examples.fold.astype(str)), examples.sums(examples.cohort)
-    shape = (len(examples.n), len(PARTS))
-    crossed, cohort_out, kind_out, shipped = (
-        np.empty(shape),
-        np.full(shape, -np.inf),
-        np.full(shape, -np.inf),
-        np.empty(shape),
-    )
-    solutions = []
-    foreign = [kind for kind in np.unique(examples.kind) if kind != "true"]
-    for k, code in enumerate(PARTS):
-        solutions.append(regress(by_fold, code))
-        shipped[:, k] = examples.scores(solutions[-1])
-        for fold in range(FOLDS):
-            members = examples.fold == fold
-            crossed[members, k] = examples.scores(regress(by_fold, code, without=str(fold)))[
-                members
-            ]
-        for cohort in np.unique(examples.cohort[examples.real]):
-            members = examples.cohort == cohort
-            cohort_out[members, k] = examples.scores(regress(by_cohort, code, without=str(cohort)))[
-                members
-            ]
-        for kind in foreign:
-            members = examples.kind == kind
-            if PARTS[code][0] - {str(kind)}:
-                kind_out[members, k] = examples.scores(
-                    regress(by_fold, code, without_kind=str(kind))
-                )[members]
-    typical = np.median(crossed[examples.real], axis=0)
-    ends = [np.quantile(crossed[examples.real & members], part, axis=0)
-            for members, part in zip((examples.single, ~examples.single), REFUSED, strict=True)]  # fmt: skip
-    limits = typical + UNUSUAL_FROM * MARGIN * (np.stack(ends) - typical)
-    bound = limits[np.where(examples.single, 0, 1)]
-
-    def levels(scores: NDArray[np.floating]) -> NDArray[np.floating]:
-        return ((scores - typical) / (bound - typical)).max(axis=1)
-
+    unseen = {by: np.full(len(examples.n), np.nan) for by in ("fold", "cohort", "kind")}
+    for what, scores in runs.items():
+        if what != "nothing":
+            members = ~examples.without(what)
+            unseen[what.partition(":")[0]][members] = scores[members]
+    by_fold = unseen["fold"]
+    scored = examples.real & ~np.isnan(by_fold)
+    typical = float(np.median(by_fold[scored]))
+    ends = [
+        float(np.quantile(by_fold[scored & members], part))
+        for members, part in zip((examples.single, ~examples.single), PASSED, strict=True)
+    ]
+    unusual = [typical + UNUSUAL_FROM * (end - typical) for end in ends]
+    bound = np.where(examples.single, *unusual)
+    levels = {by: (scores - typical) / (bound - typical) for by, scores in unseen.items()}
     refused_from = 1 / UNUSUAL_FROM
-    print("true, passed by numbers that have not seen the person | the cohort; warned of (person)")
+    print(
+        f"typical {typical:.2f}, unusual from {unusual[0]:.2f} (single), {unusual[1]:.2f} (stack)"
+    )
+    sizes = (("stack", ~examples.single), ("single", examples.single))
+    print("true, passed: person not seen | cohort not seen; warned of (person)")
     for cohort in [*np.unique(examples.cohort[examples.real]), "phantom"]:
-        for what, chosen in (
-            ("whole", examples.variant == "whole"),
-            ("changed", (examples.variant != "whole") & ~examples.single),
-            ("single", examples.single),
-        ):
+        whole = examples.variant == "whole"
+        for what, chosen in (("whole", whole), ("changed", ~whole & ~examples.single), sizes[1]):
             members = examples.true & (examples.cohort == cohort) & chosen
-            parts = [levels(scores)[members] for scores in (crossed, cohort_out)]
-            print(
-                f"  {cohort:8} {what:8} {members.sum():5} {np.mean(parts[0] < refused_from):.3f} "
-                f"{np.mean(parts[1] < refused_from):.3f} {np.mean(parts[0] >= 1):.3f}"
-            )
-    print("foreign, stopped by numbers that have not seen the person or picture | the kind")
-    for kind in foreign:
-        for what, chosen in (("stack", ~examples.single), ("single", examples.single)):
+            person, other = (levels[by][members] for by in ("fold", "cohort"))
+            parts = (part_of(person, 0, refused_from), part_of(other, 0, refused_from))
+            print(f"  {cohort:8} {what:8}", *parts, part_of(person, 1, np.inf))
+    print("foreign, stopped: person or picture not seen | kind not seen")
+    for kind in np.unique(examples.kind[~examples.true]):
+        for what, chosen in sizes:
             members = (examples.kind == kind) & chosen
             if members.any():
-                parts = [levels(scores)[members] for scores in (crossed, kind_out)]
-                print(
-                    f"  {kind:10} {what:7} {members.sum():5} {np.mean(parts[0] >= refused_from):.3f} "
-                    f"{np.mean(parts[1] >= refused_from):.3f}"
+                parts = (
+                    part_of(levels[by][members], refused_from, np.inf) for by in ("fold", "kind")
                 )
-    if model is not None:
-        weights = np.stack(solutions)
-        arrays = {"mean": examples.mean, "scale": examples.scale, "weights": weights[:, :-1],
-                  "intercepts": CLIPPED * weights[:, -1],
-                  "typical": typical, "limits": limits, "refused_from": np.float32(refused_from)}  # fmt: skip
-        buffer = io.BytesIO()
-        np.savez(
-            buffer, **{name: np.asarray(values, np.float32) for name, values in arrays.items()}
-        )
-        path = model.with_name(f"{model.stem}-gate.npz")
-        path.write_bytes(buffer.getvalue())
-        card = json.loads(model.read_text("utf-8"))
-        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-        file = {"file": path.name, "sha256": digest}
-        card = {
-            k: v
-            for key, value in card.items()
-            if key != "familiar"
-            for k, v in ([(key, value), ("familiar", file)] if key == "flip" else [(key, value)])
-        }
-        model.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        print(path.name, len(buffer.getvalue()), digest)
+                print(f"  {kind:10} {what:7}", *parts)
+    if card is not None:
+        write_gate(card, folder / "nothing.pt", typical, unusual, refused_from)
+
+
+def part_of(levels: NDArray[np.float64], low: float, high: float) -> str:
+    """The part of the scored levels that lies from ``low`` to below ``high``, and of how many."""
+    scored = levels[~np.isnan(levels)]
+    inside = (scored < high) & ((scored >= low) | (low == 0))
+    return f"{inside.mean():.3f} of {len(scored)}" if len(scored) else "not scored"
+
+
+def write_gate(
+    card: Path, weights: Path, typical: float, unusual: list[float], refused_from: float
+) -> None:
+    """Write the network beside a model's card, and what its answers mean into the card."""
+    import torch
+    from gate_network import GateNetwork, export
+
+    network = GateNetwork()
+    network.load_state_dict(torch.load(weights, weights_only=True))
+    content = export(network.eval(), SIDE)
+    path = card.with_name(f"{card.stem}-gate.onnx")
+    path.write_bytes(content)
+    rule = {
+        "file": path.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "side": SIDE,
+        "typical": round(typical, 3),
+        "unusual_single": round(unusual[0], 3),
+        "unusual_stack": round(unusual[1], 3),
+        "refused_from": refused_from,
+    }
+    body = {**json.loads(card.read_text("utf-8")), "input_check": rule}
+    card.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+    print(path.name, len(content), rule)
 
 
 def table(data: Path) -> None:
@@ -564,25 +546,31 @@ def table(data: Path) -> None:
 
 
 def main() -> int:
-    """Run one of the three."""
+    """Run one of the four."""
     parser = argparse.ArgumentParser(description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    extract = commands.add_parser("features")
-    extract.add_argument("--data", type=Path, required=True)
-    extract.add_argument("--cache", type=Path, required=True)
-    extract.add_argument("--part", default="0/1")
+    picturing = commands.add_parser("pictures")
+    picturing.add_argument("--cache", type=Path, required=True)
+    picturing.add_argument("--part", default="0/1")
+    teaching = commands.add_parser("train")
+    teaching.add_argument("--without", nargs="+", required=True)
     fitting = commands.add_parser("fit")
-    fitting.add_argument("--data", type=Path, required=True)
-    fitting.add_argument("--cache", type=Path, nargs="+", required=True)
     fitting.add_argument("--card", type=Path)
+    for command in (picturing, teaching, fitting):
+        command.add_argument("--data", type=Path, required=True)
+    for command in (teaching, fitting):
+        command.add_argument("--cache", type=Path, nargs="+", required=True)
+        command.add_argument("--runs", type=Path, required=True)
     listing = commands.add_parser("table")
     listing.add_argument("--data", type=Path, required=True, help="folder that holds dicom/")
     args = parser.parse_args()
-    if args.command == "features":
+    if args.command == "pictures":
         part, parts = map(int, args.part.split("/"))
-        features(args.data, args.cache, part, parts)
+        collect(args.data, args.cache, part, parts)
+    elif args.command == "train":
+        teach(args.data, args.cache, args.runs, args.without)
     elif args.command == "fit":
-        fit(args.data, args.cache, args.card)
+        fit(args.data, args.cache, args.runs, args.card)
     else:
         table(args.data)
     return 0

@@ -1,8 +1,7 @@
-"""The input gate: a table of inputs, one of each kind; every rule; the numbers' file."""
+"""The input gate: a table of inputs, one of each kind; every rule; what the network's answers mean."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -13,9 +12,9 @@ import numpy as np
 import pytest
 
 from gliosight.analysis import Status
+from gliosight.card import InputCheckRule
 from gliosight.errors import ModelError
-from gliosight.familiar import CODES, Familiar, read_familiar
-from gliosight.gate import broken_rule, check_input, probe
+from gliosight.gate import CODES, broken_rule, check_input, distance_of, pictures
 from gliosight.head import find_head
 from gliosight.infer.model import Model, load_model
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
@@ -46,7 +45,7 @@ def thick() -> Phantom:
 def _level(study: Study, model: Model) -> tuple[str, str | None]:
     given = prepare(study, model.card.input)
     assert given.assessable
-    check = check_input(study, given, model.familiar, model.describe)
+    check = check_input(study, given, model.card.input_check, model.classify)
     assert (check.reason is None) == (check.level == "usual")
     return check.level, check.code
 
@@ -132,11 +131,12 @@ def test_real_patient(lgg_patient: Path, model: Model) -> None:
     assert _level(_study(study.flair.values.max() - study.flair.values), model)[0] == "refused"
 
 
-# --- the rules, without the network's features ---------------------------------------------------------
+# --- the rules, without the network ---------------------------------------------------------
 
 
 def _rule(study: Study, model: Model) -> str | None:
-    return broken_rule(study, prepare(study, model.card.input))
+    check = broken_rule(study, prepare(study, model.card.input))
+    return None if check is None else f"{check.code}: {check.reason}"
 
 
 def test_no_rule_fires_on_a_head(thick: Phantom, model: Model) -> None:
@@ -173,6 +173,18 @@ def test_sizes(length: int, width: int, words: str | None, model: Model) -> None
     assert found is None if words is None else words[-4:] in (found or "")
 
 
+def test_a_single_coronal_slice_cannot_be_turned(thick: Phantom, model: Model) -> None:
+    geometry = thick.geometry
+    values = np.moveaxis(thick.sequences[MrSequence.FLAIR], 1, 0)[128:129]
+    turned = Geometry(
+        geometry.origins[:1],
+        np.array([0.0, 0, 1]),
+        geometry.column_direction,
+        (4.5, geometry.spacing[1]),
+    )
+    assert (_rule(_study(values, turned), model) or "").startswith("NOT_AXIAL")
+
+
 def test_sizes_need_geometry(model: Model) -> None:
     assert _rule(_study(_body(180, 260).flair.values), model) is None
 
@@ -180,93 +192,89 @@ def test_sizes_need_geometry(model: Model) -> None:
 # --- pieces ---------------------------------------------------------------------------------------------
 
 
-def test_probe_is_flair_alone_of_a_few_slices(thick: Phantom, model: Model) -> None:
+def test_pictures_are_slices_spread_over_the_head(thick: Phantom, model: Model) -> None:
     given = prepare(thick.study(), model.card.input)
-    images = probe(given, 5)
-    assert images.shape == (5, 9, *given.images.shape[2:])
-    assert (images == images[:, :1]).all()
-    fullness = given.images[:, 1].mean(axis=(1, 2)) - given.images[:, 1].min(axis=(1, 2))
-    assert (
-        images[:, 0].mean(axis=(1, 2)) - images[:, 0].min(axis=(1, 2))
-    ).min() > 0.25 * fullness.max()
+    small = pictures(given, 112, 5)
+    assert small.shape == (5, 112, 112)
+    assert small.min() == 0
+    assert small.max() == 1
+    # The longer side fills the picture, the other one lies in its middle.
+    rows, columns = given.images.shape[2:]
+    assert rows > columns
+    border = (112 - round(112 * columns / rows)) // 2
+    assert border > 0
+    assert not small[:, :, :border].any()
+    assert not small[:, :, -border:].any()
+    assert (small.mean(axis=(1, 2)) > 0.25 * small.mean(axis=(1, 2)).max()).all()
+    assert len(pictures(given, 112, 100)) > 25
 
 
-def _familiar(**changes: object) -> Familiar:
-    values: dict[str, object] = {
-        "mean": np.zeros(2, np.float32),
-        "scale": np.ones(2, np.float32),
-        "weights": np.array([[1, 0], [0, 1], [0, 0]], np.float32),
-        "intercepts": np.full(3, -1, np.float32),
-        "typical": np.full(3, -1, np.float32),
-        "limits": np.array([[1, 1, 1], [0, 0, 0]], np.float32),
-        "refused_from": 1.25,
-    }
-    return Familiar(**(values | changes))  # type: ignore[arg-type]
+RULE = InputCheckRule("gate.onnx", "0" * 64, 112, -4.0, 2.0, 0.0, 1.25)
 
 
 @pytest.mark.parametrize(
-    ("features", "distance", "code"),
+    ("logits", "distance", "code"),
     [
-        ([[0, 0]] * 4, 0.0, CODES[0]),
-        ([[0, 1]] * 4, 1.0, CODES[1]),
-        ([[2, 0]] * 2 + [[0, 0]] * 2, 1.0, CODES[0]),  # the mean over the slices
-        ([[0, 1]], 0.5, CODES[1]),  # of one slice more is allowed
-        ([[99, 0]] * 4, 8.0, CODES[0]),  # clipped
-        ([[-5, -5]] * 4, 0.0, CODES[2]),  # never below typical
+        ([[4, -40, -40, 0]] * 4, 0.0, "NOT_A_HEAD"),
+        ([[0, 0, -40, -40]] * 4, 1.0, "NOT_FLAIR"),
+        ([[0, -40, 4, -40]] * 2 + [[8, -40, 4, -40]] * 2, 1.0, "NOT_AXIAL"),  # mean over the slices
+        ([[0, -40, 2, -40]], 1.0, "NOT_AXIAL"),  # of one slice more is allowed
+        ([[-99, 0, 1, 0]] * 4, 2.5, "NOT_AXIAL"),  # clipped
+        ([[9, 0, 0, 1]] * 4, 0.0, "NOT_A_HEAD"),  # never below typical
+        ([[0, -0.7, -0.7, -40]] * 4, 1.0, "NOT_FLAIR"),  # two kinds together are foreign
     ],
 )
-def test_distance(features: list[list[float]], distance: float, code: str) -> None:
-    found = _familiar().distance(np.array(features, np.float32))
-    assert found == (pytest.approx(distance), code)
+def test_distance(logits: list[list[float]], distance: float, code: str) -> None:
+    found = distance_of(np.array(logits, np.float32), RULE)
+    assert found == (pytest.approx(distance, abs=0.01), code)
+    assert code in CODES
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "message"),
     [
-        {"mean": np.zeros(3, np.float32)},
-        {"scale": np.zeros(2, np.float32)},
-        {"weights": np.full((3, 2), np.nan, np.float32)},
-        {"limits": np.full((2, 3), -2, np.float32)},
-        {"refused_from": 0.5},
-        {"refused_from": float("nan")},
+        ({"side": 4}, "side is not a number from 32"),
+        ({"side": "112"}, "side is not a whole number"),
+        ({"refused_from": 0.5}, "refused_from is not a number from 1"),
+        ({"typical": 3.0}, "not above typical"),
+        ({"typical": None}, "typical"),
+        ({"file": "../gate.onnx"}, "not the name of a file"),
+        ({"colour": 1}, "input_check.colour is not known"),
     ],
 )
-def test_numbers_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=r"finite|small|refused_from"):
-        _familiar(**change)
+def test_a_card_whose_gate_does_not_fit(
+    copied: Path, change: dict[str, object], message: str
+) -> None:
+    raw = json.loads(copied.read_text("utf-8"))
+    gate = raw["input_check"] | change
+    raw["input_check"] = {key: value for key, value in gate.items() if value is not None}
+    copied.write_text(json.dumps(raw), "utf-8")
+    with pytest.raises(ModelError, match=message):
+        load_model(str(copied))
 
 
-def test_a_wrong_hash_of_the_numbers(copied: Path) -> None:
-    numbers = copied.with_name("joint-4-gate.npz")
-    numbers.write_bytes(numbers.read_bytes()[:-1] + b"x")
+def test_another_network_than_the_card_says(copied: Path) -> None:
+    network = copied.with_name("joint-4-gate.onnx")
+    network.write_bytes(network.read_bytes()[:-1] + b"x")
     with pytest.raises(ModelError, match="not the one of its card"):
         load_model(str(copied))
 
 
-@pytest.mark.parametrize("content", [b"", b"PK", None])
-def test_numbers_that_are_cut_short(copied: Path, content: bytes | None) -> None:
-    numbers = copied.with_name("joint-4-gate.npz")
-    content = numbers.read_bytes()[:3000] if content is None else content
-    numbers.write_bytes(content)
+def test_a_gate_that_answers_with_something_else(copied: Path) -> None:
     raw = json.loads(copied.read_text("utf-8"))
-    raw["familiar"]["sha256"] = hashlib.sha256(content).hexdigest()
+    raw["input_check"] |= {"file": raw["network"], "sha256": raw["sha256"]}
     copied.write_text(json.dumps(raw), "utf-8")
-    with pytest.raises(ModelError, match="numbers of the input gate"):
+    with pytest.raises(ModelError, match="gate network does not answer with picture_logits"):
         load_model(str(copied))
 
 
-def test_a_model_without_numbers_has_the_rules_alone(copied: Path, thick: Phantom) -> None:
+def test_a_model_without_a_gate_has_the_rules_alone(copied: Path, thick: Phantom) -> None:
     raw = json.loads(copied.read_text("utf-8"))
-    del raw["familiar"]
+    del raw["input_check"]
     copied.write_text(json.dumps(raw), "utf-8")
     model = load_model(str(copied))
-    assert model.familiar is None
+    assert model.card.input_check is None
     assert _level(_study(thick.sequences[MrSequence.T1]), model) == ("usual", None)
-
-
-def test_read_familiar_needs_all_of_it() -> None:
-    with pytest.raises(ValueError, match="missing"):
-        read_familiar(b"no zip")
 
 
 def test_a_refused_study_is_not_assessed(thick: Phantom, tmp_path: Path) -> None:

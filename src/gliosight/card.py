@@ -50,12 +50,14 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "missed_half_ml": (0, 1e4),
     "missed_tenth_ml": (0, 1e4),
     "gate": (0, 1),
+    "side": (32, 512),
+    "refused_from": (1, 1e3),
 }
 # Intercepts and weights.
 LARGEST_WEIGHT = 1e6
 _SHA256 = re.compile("[0-9a-f]{64}")
 
-_T = TypeVar("_T", "InputRecipe", "DecisionRule")
+_T = TypeVar("_T", "InputRecipe", "DecisionRule", "InputCheckRule")
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,43 @@ class NetworkFile:
 
 
 @dataclass(frozen=True)
+class InputCheckRule:
+    """The input gate's network, and what its answers mean.
+
+    Parameters
+    ----------
+    file, sha256 : str
+        The network beside the card, and its digest.
+    side : int
+        Pixels along a side of its pictures.
+    typical : float
+        Log odds that a study is foreign: the median of true ones.
+    unusual_single, unusual_stack : float
+        Log odds from which one or two slices, and more, are unusual.
+    refused_from : float
+        The distance from which a study is refused: it is 0 at ``typical`` and 1 where it is unusual.
+    """
+
+    file: str
+    sha256: str
+    side: int
+    typical: float
+    unusual_single: float
+    unusual_stack: float
+    refused_from: float
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+        if not self.typical < min(self.unusual_single, self.unusual_stack):
+            raise ValueError("unusual_single or unusual_stack is not above typical")
+
+    @property
+    def network(self) -> NetworkFile:
+        """The network's file."""
+        return NetworkFile(self.file, self.sha256)
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """A model's card.
 
@@ -219,8 +258,8 @@ class ModelCard:
     decision : DecisionRule
     about : mapping
         Training data, figures, licence: for people.
-    familiar : NetworkFile, optional
-        The file with the numbers of the input gate, see `gliosight.familiar`.
+    input_check : InputCheckRule, optional
+        The network of the input gate, see `gliosight.gate`; without it the gate has its rules alone.
     """
 
     name: str
@@ -231,7 +270,7 @@ class ModelCard:
     decision: DecisionRule
     about: Mapping[str, Any] = field(default_factory=dict)
     gate: float = 1.0
-    familiar: NetworkFile | None = None
+    input_check: InputCheckRule | None = None
 
     @property
     def sha256(self) -> str:
@@ -327,7 +366,7 @@ def parse_card(raw: object) -> ModelCard:
         decision=parse_rule(raw["decision"]),
         about=dict(raw.get("about", {})),
         gate=float(gate),
-        familiar=_file(raw["familiar"], "file", "familiar") if "familiar" in raw else None,
+        input_check=_input_check(raw["input_check"]) if "input_check" in raw else None,
     )
 
 
@@ -364,6 +403,11 @@ def _file(raw: object, key: str, what: str) -> NetworkFile:
     return NetworkFile(file, digest)
 
 
+def _input_check(raw: object) -> InputCheckRule:
+    _file(raw, "file", "input_check")
+    return _part(InputCheckRule, raw, "input_check")
+
+
 def _part(kind: type[_T], raw: object, where: str) -> _T:
     if not isinstance(raw, dict):
         raise ValueError(f"{where} is not an object")
@@ -392,7 +436,7 @@ def _check_range(name: str, value: float) -> None:
         raise ValueError(f"{name} is not a number from {low:g} to {high:g}")
 
 
-def _check_ranges(part: InputRecipe | DecisionRule) -> None:
+def _check_ranges(part: InputRecipe | DecisionRule | InputCheckRule) -> None:
     for name, value in asdict(part).items():
         if not isinstance(value, str):
             _check_range(name, value)

@@ -148,6 +148,8 @@ class NetworkInput:
     weight : (n, 3) or (n, 1) float32 array
         Weight of the upper of the two.
     plan : SamplingPlan
+    head : (slices, rows, columns) bool array
+        The head on the native grid, see `gliosight.head`.
     channels : tuple of str
         Which sequence each of the three channels really holds.
     flags : tuple of Flag
@@ -160,6 +162,7 @@ class NetworkInput:
     above: NDArray[np.int64]
     weight: NDArray[np.float32]
     plan: SamplingPlan
+    head: NDArray[np.bool_]
     channels: tuple[str, ...]
     flags: tuple[Flag, ...] = ()
 

@@ -42,7 +42,6 @@ from gliosight.errors import (
 from gliosight.files import folded, numbered, safe_name, whole_file, writing
 from gliosight.flags import warnings_of
 from gliosight.gate import check_input, flags_of
-from gliosight.head import find_head
 from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.maps import Maps
@@ -197,10 +196,11 @@ def analyze_study(
             study = replace(study.without_geometry(), flags=(*study.flags, *too_large))
             network_input = prepare(study, card.input)
         channels, flags = network_input.channels, network_input.flags
+        head = network_input.head
     check = InputCheck(level="unchecked")
     with _timed(timings, "gate"):
         if network_input.assessable:
-            check = check_input(study, network_input, model.familiar, model.describe)
+            check = check_input(study, network_input, card.input_check, model.classify)
             flags = (*flags, *flags_of(check))
     with _timed(timings, "infer"):
         if assessable := network_input.assessable and check.level != "refused":
@@ -210,7 +210,6 @@ def analyze_study(
         del network_input  # the stages to come need the room
     with _timed(timings, "decide"):
         if assessable:
-            head = find_head(study.flair.values)
             decision = decide(
                 maps,
                 study.geometry,
@@ -224,7 +223,6 @@ def analyze_study(
             no_contrast = [flag.message for flag in flags if flag.code == "NO_CONTRAST"]
             reason = check.reason or no_contrast[0]
             decision = not_assessed(study.shape, card.decision, reason)
-            head = None
     with _timed(timings, "measure"):
         labels, findings = measure(
             study,

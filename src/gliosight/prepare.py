@@ -141,6 +141,8 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
         row_matrix=frame.rows_back,
         column_matrix=frame.columns_back,
     )
+    head = np.empty(study.shape, dtype=bool)
+    frame.turn(head)[...] = frame.head
     below, above, weight = _neighbours(
         frame.positions, chosen, recipe.neighbour_mm, recipe.neighbours
     )
@@ -169,7 +171,8 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
                 "The FLAIR images show nothing that could be a head: no contrast, or noise alone."
             )
             empty = np.empty((0, len(CHANNELS), *size), dtype=np.float32)
-            return NetworkInput(empty, below, above, weight, plan, (), (flag("NO_CONTRAST", text),))
+            flags = [flag("NO_CONTRAST", text)]
+            return NetworkInput(empty, below, above, weight, plan, head, (), tuple(flags))
         if scale is None:
             if name in study.sequences:
                 text = f"{name.value} shows no contrast and was left out."
@@ -181,7 +184,7 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
         for k, number in enumerate(needed):
             images[k, channel] = frame.sample(height(values[number])) + air
     names = tuple(name.value if name.value in channels else "FLAIR" for name in CHANNELS)
-    return NetworkInput(images, below, above, weight, plan, names, tuple(flags))
+    return NetworkInput(images, below, above, weight, plan, head, names, tuple(flags))
 
 
 def _check_bytes(wanted: int) -> None:

@@ -143,7 +143,7 @@ class _Fixed:
         self.answers, self.logit, self.seen = answers, logit, 0
         self.spoil: Callable[..., dict[str, np.ndarray]] | None = None
 
-    def run(self, batch: np.ndarray, *_: object) -> dict[str, np.ndarray]:
+    def run(self, batch: np.ndarray, _: float = 0) -> dict[str, np.ndarray]:
         if self.spoil is not None:
             return self.spoil(len(batch), *batch.shape[2:])
         self.seen += len(batch)
@@ -199,7 +199,7 @@ def test_a_network_in_the_wrong_place_is_refused(copied: Path) -> None:
     """The joint network answers with both, so it may stand anywhere; a detector may not draw."""
     card = json.loads(copied.read_text("utf-8"))
     file = {"network": card["network"], "sha256": card["sha256"]}
-    _change_card(copied, kind="cascade", networks={"localizer": file}, familiar=None)
+    _change_card(copied, kind="cascade", networks={"localizer": file}, input_check=None)
     assert load_model(str(copied)).card.draws
     with pytest.raises(ModelError, match="does not answer with mask_logits"):
         _cascade(0.99, localizer=_Fixed(("slice_logits",), 1.0)).check()
@@ -299,7 +299,7 @@ def test_a_network_that_is_none_of_ours_is_refused_when_it_is_loaded(
     network = copied.with_suffix(".onnx")
     _network(network, **change)
     digest = hashlib.sha256(network.read_bytes()).hexdigest()
-    _change_card(copied, sha256=digest, familiar=None)
+    _change_card(copied, sha256=digest, input_check=None)
     if told is None:
         load_model(str(copied))
         return

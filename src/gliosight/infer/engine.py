@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Protocol
 
@@ -58,22 +58,15 @@ class Engine(Protocol):
     answers: tuple[str, ...]
 
     def run(
-        self,
-        batch: NDArray[np.float32],
-        wanted: Collection[str],
-        seconds: float = LONGEST_RUN,
+        self, batch: NDArray[np.float32], seconds: float = LONGEST_RUN
     ) -> Mapping[str, NDArray[np.float32]]:
         """Predict a batch of ``(b, channels, rows, columns)``; sides are multiples of 32.
-
-        Parameters
-        ----------
-        wanted : collection of str
-            Names of the outputs; what only others need is not computed, where the engine can leave it out.
 
         Returns
         -------
         mapping of str to float32 array
-            By name: ``mask_logits`` (b, 1, rows, columns), ``slice_logits`` (b,), ``features`` (b, n).
+            By name: ``mask_logits`` (b, 1, rows, columns) and ``slice_logits`` (b,); a network for one
+            task has one of them.
 
         Raises
         ------

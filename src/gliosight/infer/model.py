@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from gliosight.analysis import Progress
 from gliosight.card import ModelCard, NetworkFile, read_card
 from gliosight.errors import ModelError
-from gliosight.familiar import Familiar, read_familiar
 from gliosight.infer.engine import DEFAULT_ENGINE, LONGEST_RUN, Engine, failure, start_engine
 from gliosight.maps import FAR_BELOW, Maps, NetworkInput, sigmoid
 
@@ -38,7 +37,10 @@ ANSWERS = {
     "joint": {"mask_logits", "slice_logits"},
     "detector": {"slice_logits"},
     "localizer": {"mask_logits"},
+    "gate": {"picture_logits"},
 }
+# The gate's answers for a picture: what it asks for, another contrast, another plane, anything else.
+KINDS_OF_PICTURE = 4
 _EXPORT = "export the model again"
 
 Floats = NDArray[np.float32]
@@ -50,12 +52,12 @@ class Model:
 
     A joint network answers both questions. In a cascade a detector decides and a localizer draws where the
     detector does not say no: the tutorial's way. Either may be missing: a detector alone draws nothing; with
-    a localizer alone a slice is as likely to show tumour as its likeliest pixel.
+    a localizer alone a slice is as likely to show tumour as its likeliest pixel. The input gate's network
+    is there where the card has one.
     """
 
     card: ModelCard
     engines: Mapping[str, Engine]
-    familiar: Familiar | None = None  # without it the gate's rules decide alone
 
     @property
     def engine(self) -> Engine:
@@ -95,18 +97,12 @@ class Model:
             masks[drawn] = answer["mask_logits"][:, 0]
         return masks, masks.max(axis=(1, 2)) if slices is None else slices
 
-    def describe(self, images: Floats) -> Floats:
-        """Features of ``(b, channels, rows, columns)`` images, by which the gate knows them: (b, n)."""
-        return self.ask("joint", np.ascontiguousarray(images), wanted={"features"})["features"]
+    def classify(self, pictures: Floats) -> Floats:
+        """The gate's logits ``(b, 4)`` of pictures ``(b, side, side)``, see `gliosight.gate`."""
+        return self.ask("gate", np.ascontiguousarray(pictures[:, None]))["picture_logits"]
 
-    def ask(
-        self,
-        role: str,
-        batch: Floats,
-        seconds: float = LONGEST_RUN,
-        wanted: Collection[str] | None = None,
-    ) -> Mapping[str, Floats]:
-        """A network's answer, checked; ``wanted`` are other outputs than those of its role.
+    def ask(self, role: str, batch: Floats, seconds: float = LONGEST_RUN) -> Mapping[str, Floats]:
+        """A network's answer, checked.
 
         Raises
         ------
@@ -115,18 +111,19 @@ class Model:
         LimitExceededError
             Memory ran out.
         """
-        where = self.card.networks[role].file
-        names = sorted(ANSWERS[role] if wanted is None else wanted)
+        where = self._file(role)
         try:
-            answer = self.engines[role].run(batch, names, seconds)
+            answer = self.engines[role].run(batch, seconds)
         except Exception as error:
             what = f"the {role} network fails on images of the shape {batch.shape}"
             raise failure(error, what, where=where, remedy=_EXPORT) from error
         count, _, rows, columns = batch.shape
-        shapes = {"mask_logits": (count, 1, rows, columns), "slice_logits": (count,)}
-        if "features" in names:
-            shapes["features"] = (count, *answer["features"].shape[1:2])
-        for name in names:
+        shapes = {
+            "mask_logits": (count, 1, rows, columns),
+            "slice_logits": (count,),
+            "picture_logits": (count, KINDS_OF_PICTURE),
+        }
+        for name in sorted(ANSWERS[role]):
             values, problem = answer[name], None
             shape = shapes[name]
             if values.shape != shape or values.dtype != np.float32:
@@ -143,12 +140,7 @@ class Model:
         for role, engine in self.engines.items():
             if lacking := ANSWERS[role] - set(engine.answers):
                 what = f"the {role} network does not answer with {' and '.join(sorted(lacking))}"
-                raise ModelError(what, where=self.card.networks[role].file, remedy=_EXPORT)
-        if self.familiar is not None and "features" not in getattr(
-            self.engines.get("joint"), "answers", ()
-        ):
-            what = "the card has numbers of an input gate, but the network gives no features"
-            raise ModelError(what, where=self.card.networks[role].file, remedy=_EXPORT)
+                raise ModelError(what, where=self._file(role), remedy=_EXPORT)
 
     def try_out(self) -> None:
         """Run each network on two small black slices: a broken one fails before a study is read."""
@@ -157,9 +149,14 @@ class Model:
         columns = recipe.matrix or rows + recipe.multiple
         black = np.zeros((2, 3 * recipe.neighbours, rows, columns), dtype=np.float32)
         for role in self.engines:
+            if role == "gate" and self.card.input_check is not None:
+                side = self.card.input_check.side
+                black = np.zeros((2, 1, side, side), dtype=np.float32)
             self.ask(role, black, LONGEST_TRIAL)
-        if self.familiar is not None:
-            self.ask("joint", black, LONGEST_TRIAL, {"features"})
+
+    def _file(self, role: str) -> str:
+        """The file of a role's network, for messages."""
+        return _files(self.card)[role].file
 
 
 def shipped_models() -> dict[str, Path]:
@@ -207,24 +204,19 @@ def load_model(
     memory = None if shipped else MOST_MEMORY
     engines = {
         role: start_engine(engine, _content(path.parent, file), threads, memory=memory)
-        for role, file in card.networks.items()
+        for role, file in _files(card).items()
     }
-    model = Model(card, engines, _familiar(path.parent, card))
+    model = Model(card, engines)
     model.check()
     if not shipped:  # the tests try those out
         model.try_out()
     return model
 
 
-def _familiar(folder: Path, card: ModelCard) -> Familiar | None:
-    """The numbers of a card's input gate, if it has one."""
-    if card.familiar is None:
-        return None
-    try:
-        return read_familiar(_content(folder, card.familiar))
-    except ValueError as error:
-        what = f"unusable numbers of the input gate: {error}"
-        raise ModelError(what, where=card.familiar.file, remedy=_EXPORT) from error
+def _files(card: ModelCard) -> dict[str, NetworkFile]:
+    """The files of a model's networks, by role."""
+    gate = {} if card.input_check is None else {"gate": card.input_check.network}
+    return {**card.networks, **gate}
 
 
 def _content(folder: Path, file: NetworkFile) -> bytes:

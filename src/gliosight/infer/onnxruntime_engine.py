@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnxruntime
@@ -35,20 +35,16 @@ class OnnxRuntimeEngine:
         self.answers = tuple(output.name for output in self._session.get_outputs())
 
     def run(
-        self,
-        batch: NDArray[np.float32],
-        wanted: Collection[str],
-        seconds: float = LONGEST_RUN,
+        self, batch: NDArray[np.float32], seconds: float = LONGEST_RUN
     ) -> Mapping[str, NDArray[np.float32]]:
         """See `gliosight.infer.engine.Engine.run`."""
         options = onnxruntime.RunOptions()
-        options.only_execute_path_to_fetches = True
         # The engine looks at this mark between two nodes, inside loops, too.
         watch = threading.Timer(seconds, setattr, (options, "terminate", True))
         watch.daemon = True
         watch.start()
         try:
-            answers = self._session.run(list(wanted), {self._input: batch}, options)
+            answers = self._session.run(self.answers, {self._input: batch}, options)
         except Exception as error:
             if options.terminate:
                 raise TimeoutError(f"no answer after {seconds:g} s") from error
@@ -58,7 +54,7 @@ class OnnxRuntimeEngine:
             raise
         finally:
             watch.cancel()
-        return dict(zip(wanted, answers, strict=True))
+        return dict(zip(self.answers, answers, strict=True))
 
 
 @functools.cache

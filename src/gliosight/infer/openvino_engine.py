@@ -7,7 +7,7 @@ of two machines would differ more than two engines on one.
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,10 +41,7 @@ class OpenVinoEngine:
         self.answers = tuple(output.get_any_name() for output in self._model.outputs)
 
     def run(
-        self,
-        batch: NDArray[np.float32],
-        wanted: Collection[str],
-        seconds: float = LONGEST_RUN,
+        self, batch: NDArray[np.float32], seconds: float = LONGEST_RUN
     ) -> Mapping[str, NDArray[np.float32]]:
         """See `gliosight.infer.engine.Engine.run`."""
         self._request.start_async([batch])
@@ -53,4 +50,4 @@ class OpenVinoEngine:
             raise TimeoutError(f"no answer after {seconds:g} s")
         answers = self._request.results
         # A copy: the request's own memory is used again by the next batch.
-        return {name: np.array(answers[name], dtype=np.float32) for name in wanted}
+        return {name: np.array(answers[name], dtype=np.float32) for name in self.answers}

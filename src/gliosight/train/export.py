@@ -29,7 +29,6 @@ from gliosight.errors import InternalError, NothingReadableError, UsageError
 from gliosight.files import whole_file, writing
 from gliosight.infer.model import DEFAULT_MODEL, RUN_CARD, SHIPPED
 from gliosight.train.networks import build_network, save_weights
-from gliosight.train.networks.joint import DescribingNetwork, JointNetwork
 from gliosight.train.networks.resnet import SIZE, Detector
 from gliosight.train.recipe import Recipe, recipe_of
 from gliosight.train.record import WEIGHTS, read_record
@@ -62,7 +61,7 @@ TUTORIAL_GATE = 0.99
 WHOLE_PICTURE = InputRecipe(normalisation="unit", neighbours=1, matrix=SIZE)
 WHOLE_HEAD = InputRecipe(neighbours=1, matrix=SIZE)
 OUTPUTS = {
-    "joint": ("mask_logits", "slice_logits", "features"),
+    "joint": ("mask_logits", "slice_logits"),
     "detector": ("slice_logits",),
     "localizer": ("mask_logits",),
 }
@@ -201,11 +200,7 @@ def _export_network(run: _Run, path: Path, weights: Path) -> dict[str, str]:
     state = load_file(run.folder / WEIGHTS)
     network = build_network(run.recipe)
     network.load_state_dict(state)
-    exported = network
-    if isinstance(network, Detector):
-        exported = _OneLogit(network)
-    elif isinstance(network, JointNetwork):
-        exported = DescribingNetwork(network)
+    exported = _OneLogit(network) if isinstance(network, Detector) else network
     exported.eval()
     channels = 3 * run.recipe.neighbours
     sides = (SIZE, SIZE) if run.input.matrix else None
@@ -232,7 +227,7 @@ def _export_network(run: _Run, path: Path, weights: Path) -> dict[str, str]:
         for count, own in ((1, (192, 160)), (3, (64, 224)))
     ]
     _compare(exported, model, inputs, EXACT, path)
-    _store_half(model)
+    store_half(model)
     _compare(exported, model, inputs, ROUNDED, path)
     onnx.save(model, path)
     halves = {
@@ -264,7 +259,7 @@ def _write_card(
     path.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
-def _store_half(model: onnx.ModelProto) -> None:
+def store_half(model: onnx.ModelProto) -> None:
     """Store large weights as float16, each behind a cast; engines fold the casts when they load."""
     casts = []
     for weight in model.graph.initializer:

@@ -63,34 +63,10 @@ class JointNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mask logits ``(batch, 1, rows, columns)`` and slice logits ``(batch,)``."""
-        return self.answer(self.encoder(x))
-
-    def answer(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """What `forward` gives, from the encoder's feature maps."""
+        features = self.encoder(x)
         deepest = features[-1]
         pooled = torch.cat([deepest.mean(dim=(2, 3)), deepest.amax(dim=(2, 3))], dim=1)
         y = deepest
         for block, skip in zip(self.decoder, reversed(features[:-1]), strict=True):
             y = block(y, skip)
         return self.subpixels(self.mask_head(y)), self.slice_head(pooled).squeeze(1)
-
-
-class DescribingNetwork(nn.Module):
-    """A joint network as it is exported: with ``features``, by which `gliosight.gate` knows its input.
-
-    Of each feature map of the encoder, finest first, the mean and the standard deviation over the plane:
-    ``(batch, 1024)``.
-    """
-
-    def __init__(self, network: JointNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mask logits, slice logits and features."""
-        maps = self.network.encoder(x)
-        parts = []
-        for values in maps:
-            mean = values.mean(dim=(2, 3), keepdim=True)
-            parts += [mean.flatten(1), ((values - mean) ** 2).mean(dim=(2, 3)).sqrt()]
-        return (*self.network.answer(maps), torch.cat(parts, dim=1))
