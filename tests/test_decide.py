@@ -128,9 +128,9 @@ def test_slices_whose_probability_and_mask_contradict_each_other_are_named() -> 
         ("MASK_WITHOUT_PROBABILITY", "info"),
     ]
     assert decision.flags[0].message == (
-        "By probability slices 9 to 11 would count as tumour (threshold 0.50), but nothing is marked there."
+        "By probability slices 10 to 12 would count as tumour (threshold 0.50), but nothing is marked there."
     )
-    assert "slice 8" in decision.flags[1].message
+    assert "slice 9" in decision.flags[1].message
 
 
 def test_what_was_dropped_from_a_likely_slice_is_said() -> None:
@@ -139,7 +139,7 @@ def test_what_was_dropped_from_a_likely_slice_is_said() -> None:
     assert decision.mask.any(axis=(1, 2)).nonzero()[0].tolist() == [1, 2, 3, 4, 5]
     (note,) = (one for one in decision.flags if one.code == "PROBABILITY_WITHOUT_MASK")
     assert note.message.endswith(
-        "but nothing is marked there: what reaches the threshold of the mask in slices 8 to 11 was dropped, "
+        "but nothing is marked there: what reaches the threshold of the mask in slices 9 to 12 was dropped, "
         "since it is too weak to be a tumour by itself."
     )
 
@@ -147,11 +147,11 @@ def test_what_was_dropped_from_a_likely_slice_is_said() -> None:
 @pytest.mark.parametrize(
     ("which", "words"),
     [
-        ([4], "slice 4"),
-        ([0, 9], "slices 0 and 9"),
-        ([1, 2, 3, 7], "slices 1 to 3 and 7"),
-        ([1, 2, 5, 8, 9, 10], "slices 1, 2, 5 and 8 to 10"),
-        (range(0, 40, 2), "20 slices (0, 2, 4, 6, 8 and more)"),
+        ([4], "slice 5"),
+        ([0, 9], "slices 1 and 10"),
+        ([1, 2, 3, 7], "slices 2 to 4 and 8"),
+        ([1, 2, 5, 8, 9, 10], "slices 2, 3, 6 and 9 to 11"),
+        (range(0, 40, 2), "20 slices (1, 3, 5, 7, 9 and more)"),
     ],
 )
 def test_slices_are_named_in_words(which: list[int], words: str) -> None:

@@ -438,8 +438,8 @@ def not_assessed(shape: tuple[int, int, int], rule: DecisionRule, reason: str) -
 
 
 def name_slices(marks: NDArray[np.bool_]) -> str:
-    """The marked slices in words, by their index: ``slices 1 to 3 and 7``."""
-    indices = np.flatnonzero(marks).tolist()
+    """The marked slices in words, counted from 1: ``slices 1 to 3 and 7``."""
+    indices = (np.flatnonzero(marks) + 1).tolist()
     runs: list[list[int]] = []
     for index in indices:
         if not runs or index != runs[-1][-1] + 1:

@@ -38,7 +38,7 @@ def test_what_was_found_and_how_sure_it_is(capsys: pytest.CaptureFixture[str]) -
         f"volume {analysis.volume_ml:.1f} ml, 90 % interval {low:.1f} to {high:.1f} ml",
     ]
     assert lines[4].startswith("finding 1: left")
-    assert "counted from 0" in lines[5]
+    assert "counted from 1" in lines[5]
     assert lines[6:10] == [
         "2 warnings, the worst first",
         "! MISSING_SLICES: MISSING_SLICES.",

@@ -9,9 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image, ImageChops, ImageDraw
+from scipy.ndimage import binary_erosion
 
 from gliosight.analysis import Status
 from gliosight.flags import flag
+from gliosight.phantom import PhantomSpec, make_phantom
 from gliosight.study import Geometry, MrSequence
 from gliosight.write.overview import (
     OUTLINE,
@@ -23,18 +25,21 @@ from gliosight.write.overview import (
 )
 from gliosight.write.pictures import (
     HEAT_FROM,
+    KNEE,
+    Window,
     choose_slices,
     encode_grey,
     encode_heat,
     find_box,
     find_window,
+    plan_cuts,
     plan_display,
     position_words,
     svg_path,
     trace,
 )
 
-from .builders import ORIENTATIONS, make_analysis, make_geometry
+from .builders import LEFT_LESION, ORIENTATIONS, make_analysis, make_geometry, paint
 
 SHAPE = (24, 96, 80)
 EDGES = {
@@ -182,6 +187,93 @@ def test_the_window_ignores_air_and_outliers():
     assert grey[:6, :6].mean() < 20  # air
     assert 60 < np.median(grey[grey > 30]) < 220  # tissue keeps its middle tones
     assert grey.max() == 255
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("skull", [True, False])
+def test_the_brain_sets_the_window_whether_or_not_the_scalp_is_there(skull):
+    head = make_phantom(PhantomSpec(seed=4, slices=14, slice_spacing_mm=10.0, skull=skull))
+    brain = make_phantom(PhantomSpec(seed=4, slices=14, slice_spacing_mm=10.0, skull=False))
+    deep = binary_erosion(brain.sequences[MrSequence.T1] > 100, iterations=4) & ~brain.truth
+    for sequence in MrSequence:
+        values = head.sequences[sequence]
+        grey = find_window(values).apply(values)
+        tissue = np.median(grey[deep])
+        assert 95 < tissue < 225, sequence  # T1 with a scalp was at 90
+        assert (grey[deep] == 255).mean() < 0.03
+        if sequence is MrSequence.FLAIR:  # the lesion is bright, and its inside is seen
+            assert np.median(grey[head.truth]) > 1.5 * tissue
+            assert (grey[head.truth] == 255).mean() < 0.5
+
+
+def test_an_inside_of_one_value_is_not_black():
+    values = np.zeros((6, 60, 60))
+    values[:, 10:50, 10:50] = 300
+    values[:, 25:30, 25:30] = 900
+    grey = find_window(values).apply(values)
+    assert 80 < grey[3, 15, 15] < 160
+    assert grey[3, 27, 27] > 200
+
+
+def test_fat_that_outshines_the_brain_does_not_hide_it():
+    """On T1 alone only the bright ring would count as head."""
+    rows, columns = np.ogrid[-60:60, -60:60]
+    radius = np.hypot(rows, columns) + np.zeros((10, 1, 1))
+    flair = np.where(radius < 55, 300.0, 0.0)
+    t1 = np.where(radius < 48, 90 + rows % 7, np.where(radius < 55, 4000.0, 0.0))
+    window = find_window(t1, flair)
+    assert 90 < np.median(window.apply(t1)[radius < 40]) < 225
+
+
+def test_a_coded_picture_keeps_what_is_brighter_than_its_window():
+    window = Window(100.0, 200.0, 600.0)
+    values = np.array([[0, 100, 150, 200, 400, 600, 9000]])
+    assert window.apply(values).tolist() == [[0, 0, 127, 255, 255, 255, 255]]
+    assert window.encode(values).tolist() == [[0, 0, 112, KNEE, 240, 255, 255]]
+    # Where nothing is brighter, and where nothing can be told apart.
+    assert Window(0.0, 10.0, 10.0).encode(np.array([[10, 20]])).tolist() == [[KNEE, KNEE]]
+    assert Window(5.0, 5.0, 5.0).encode(np.array([[1, 9]])).tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_planes_across_a_thin_stack_are_shown_the_radiological_way(orientation):
+    geometry = make_geometry(SHAPE, orientation, slice_spacing=2.2)
+    display = plan_display(geometry, SHAPE)
+    cuts = plan_cuts(geometry, display)
+    shown = {cut.plane: (cut.top, cut.bottom, cut.left, cut.right) for cut in cuts}
+    assert shown | {display.plane: EDGES[display.plane]} == EDGES
+    # The lesion is found where the letters say the patient's left, front and top are.
+    _, probability = paint(SHAPE, geometry)
+    stack = np.stack([display.turn(plane) for plane in probability > 0.5])
+    middle = dict(
+        zip("kyx", np.argwhere(stack).mean(axis=0) - np.array(stack.shape) / 2, strict=True)
+    )
+    towards = {"L": -LEFT_LESION[0], "A": LEFT_LESION[1], "S": LEFT_LESION[2]}
+    for cut in cuts:
+        for axis, flip, letter in (
+            (cut.across, cut.flip_across, cut.right),
+            (cut.down, cut.flip_down, cut.bottom),
+        ):
+            sign = {"L": "L", "R": "L", "A": "A", "P": "A", "S": "S", "I": "S"}[letter]
+            away = towards[sign] * (1 if letter == sign else -1)
+            # A stack may end inside the lesion: then its middle is nearer to the stack's.
+            assert 0.4 < middle[axis] * 2.2 * (-1 if flip else 1) / away < 1.5
+
+
+def test_there_are_no_planes_across_thick_few_or_sheared_slices():
+    def cuts(geometry):
+        return plan_cuts(geometry, plan_display(geometry, (geometry.slices, 96, 80)))
+
+    assert len(cuts(make_geometry(SHAPE, slice_spacing=3.0))) == 2
+    assert not cuts(make_geometry(SHAPE, slice_spacing=3.5))
+    assert not cuts(make_geometry((7, 96, 80), slice_spacing=1.0))
+    thin = make_geometry(SHAPE, slice_spacing=1.0)
+    sheared = replace(thin, origins=thin.origins + np.arange(24)[:, None] * [0, 0.3, 0])
+    assert not cuts(sheared)
+    uneven = replace(thin, origins=thin.origins + np.arange(24)[:, None] ** 2 * [0, 0, 0.1])
+    assert not cuts(uneven)
+    assert not cuts(replace(thin, believed="sizes"))
+    assert not plan_cuts(None, plan_display(None, SHAPE))
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 7), (3, 1, 1), (2, 5, 1), (1, 300, 2)])

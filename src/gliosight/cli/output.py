@@ -137,7 +137,7 @@ def print_summary(result: Mapping[str, Any], out: str) -> None:
     for finding in result["findings"]:
         first, last = finding["slices"]
         side = "side unknown" if finding["side"] == "unknown" else finding["side"]
-        extent = f"slice {first}" if first == last else f"slices {first} to {last}"
+        extent = f"slices {first + 1} to {last + 1}" if first < last else f"slice {first + 1}"
         text = f"  {word} {finding['id']}: {side}, {describe_volume(finding)}, {extent}"
         if (longest := finding["longest_diameter_mm"]) is not None:
             text += f", {longest:.0f} x {finding['perpendicular_diameter_mm']:.0f} mm"
@@ -150,7 +150,7 @@ def print_summary(result: Mapping[str, Any], out: str) -> None:
         lines.append(
             Text(
                 f"  marked slices {marked} of {len(detection['slices'])}, highest slice probability "
-                f"{highest['probability']:.2f} (slice {highest['index']}, counted from 0)"
+                f"{highest['probability']:.2f} (slice {highest['index'] + 1}, counted from 1)"
             )
         )
     flags = beside_reason((Flag(**record) for record in result["flags"]), result["reason"])

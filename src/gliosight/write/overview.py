@@ -48,7 +48,7 @@ HEAD, LINE, FOOT = 100, 32, 116
 # Wide or tall pictures get a cell no flatter or narrower than this: weird sizes must stay visible.
 ASPECT_LIMITS = (0.4, 2.5)
 TALLEST_CELL = 620
-# Room above a picture for its index and position: they must not cover a lesion.
+# Room above a picture for its number and position: they must not cover a lesion.
 CAPTION = 26
 # Outlines are drawn this much larger and shrunk: Pillow does not smooth lines itself.
 SMOOTHING = 2
@@ -110,13 +110,13 @@ def draw_overview(analysis: Analysis) -> Image.Image:
         cell.paste(
             picture, ((width - picture.width) // 2, CAPTION + (height - picture.height) // 2)
         )
-        _letter(cell, display, str(index), positions[index] if positions else "")
+        _letter(cell, display, str(index + 1), positions[index] if positions else "")
         row, column = divmod(k, columns)
         sheet.paste(cell, (inset + column * (width + GAP), top + row * (CAPTION + height + GAP)))
     _write_head(sheet, analysis, lines)
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, bottom + 22), RESEARCH_USE, AMBER, _font(22), stroke_width=0.3)
-    counted = "Slices are counted from 0."
+    counted = "Slices are counted from 1."
     pen.text((WIDTH - MARGIN, bottom + 26), counted, QUIET, _font(18), "ra")
     note = f"{MASK_MEANING} {display_note(display)}" if analysis.findings else display_note(display)
     meaning = _shorten(_plain(note), WIDTH - 2 * MARGIN, 18)
@@ -146,13 +146,13 @@ def _outlined(
     return picture.resize((width, height), Image.Resampling.BOX)
 
 
-def _letter(cell: Image.Image, display: Display, index: str, position: str) -> None:
-    """Write the slice's index and position above it, and edge letters at its sides."""
+def _letter(cell: Image.Image, display: Display, number: str, position: str) -> None:
+    """Write the slice's number and position above it, and edge letters at its sides."""
     pen = ImageDraw.Draw(cell)
     width, height = cell.size
     font, middle = _font(17 if width >= 150 else 13), (CAPTION + height) / 2
     for at, text, anchor, colour in (
-        ((6, 5), index, "la", INK),
+        ((6, 5), number, "la", INK),
         ((width - 6, 5), position if width >= 150 else "", "ra", QUIET),
         ((6, middle), display.left, "lm", INK),
         ((width - 6, middle), display.right, "rm", INK),

@@ -19,15 +19,37 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 from gliosight.head import find_head
 from gliosight.study import Geometry
 
-# Percentiles of the head between which a sequence is shown; the same for all its slices.
-WINDOW = (0.5, 99.5)
+# A sequence is shown from black at this percentile of the head's inside, with its median as this part of
+# white, so that a lesion twice as bright is not yet white; the same for all its slices. So that no grey is
+# wasted, white is at most this percentile of the head, and not far above the brightest of its inside.
+BLACK, MIDDLE, WHITE = 1.0, 0.45, 99.5
+BRIGHT, ABOVE_BRIGHT = 99.0, 1.2
+# The inside lies deeper than this part of the deepest point: below scalp and skull, whose fat is brighter
+# than any brain on T1 and would make it dark.
+DEEP = 0.35
+# Levels of an encoded picture: black to white of the window is 0 to KNEE. Brighter values, up to this
+# percentile of the head, share what is above, so that another window can still be chosen.
+KNEE = 224
+BRIGHTEST = 99.95
 # Grey JPEG: every browser reads it, and it is ten times as fast to write as WebP for twice the
 # bytes.
 JPEG_QUALITY = 84
+# Qualities to choose from where many pictures have to fit into one file.
+QUALITIES = (JPEG_QUALITY, 76, 68, 60, 50)
+# Findings are drawn in these colours in turn, all of them bright on grey; their number tells them apart
+# without colour.
+FINDING_COLOURS = (
+    "#00d5ff", "#ffb000", "#ff7ad9", "#a6e22e", "#b9a5ff", "#ffee58", "#ff7b6b", "#5ff0c0",
+)  # fmt: skip
+# Planes across the slices are shown where slices are at most this far apart, mm, and there are some: of
+# thick ones a sagittal plane shows steps.
+THIN_MM = 3.0
+FEWEST_FOR_PLANES = 8
 # Below this probability the heat picture is transparent.
 HEAT_FROM = 0.05
 # Steps of the heat scale: the eye distinguishes no more, and fewer compress better.
@@ -38,6 +60,7 @@ SECOND_LETTER_FROM = 0.26
 OBLIQUE_BELOW = 0.996
 
 Plane = Literal["axial", "coronal", "sagittal"]
+Axis = Literal["x", "y", "k"]
 
 _LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))  # per world axis: towards minus, towards plus
 _RIGHT, _ANTERIOR, _SUPERIOR = np.eye(3)
@@ -134,6 +157,68 @@ def _edge_letters(direction: NDArray[np.float64]) -> str:
     return letters
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A plane through the stack of displayed slices, as it is looked at.
+
+    The stack's axes are ``x`` (across a displayed slice), ``y`` (down) and ``k`` (from slice to slice).
+    """
+
+    plane: Plane
+    across: Axis
+    down: Axis
+    flip_across: bool
+    flip_down: bool
+    top: str
+    bottom: str
+    left: str
+    right: str
+
+
+def plan_cuts(geometry: Geometry | None, display: Display) -> tuple[Cut, ...]:
+    """The two planes across a study's own; none where slices are thick, few, uneven or sheared."""
+    if geometry is None or display.plane is None or geometry.slices < FEWEST_FOR_PLANES:
+        return ()
+    affine = geometry.affine
+    if affine is None or (geometry.slice_spacing or THIN_MM + 1) > THIN_MM:
+        return ()
+    step = affine[:3, 0]
+    if step @ geometry.normal < OBLIQUE_BELOW * float(np.linalg.norm(step)):
+        return ()
+    down, across = geometry.row_direction, geometry.column_direction
+    if display.transpose:
+        down, across = across, down
+    directions: dict[Axis, NDArray[np.float64]] = {
+        "x": -across if display.flip_columns else across,
+        "y": -down if display.flip_rows else down,
+        "k": geometry.normal,
+    }
+    cuts = []
+    for plane, to_right, to_bottom in reversed(_CONVENTION):
+        if plane == display.plane:
+            continue
+        horizontal = max(directions, key=lambda axis: abs(directions[axis] @ to_right))
+        vertical = max(directions, key=lambda axis: abs(directions[axis] @ to_bottom))
+        flip_across = bool(directions[horizontal] @ to_right < 0)
+        flip_down = bool(directions[vertical] @ to_bottom < 0)
+        right = directions[horizontal] * (-1 if flip_across else 1)
+        bottom = directions[vertical] * (-1 if flip_down else 1)
+        cuts.append(
+            Cut(
+                plane,
+                horizontal,
+                vertical,
+                flip_across,
+                flip_down,
+                top=_edge_letters(-bottom),
+                bottom=_edge_letters(bottom),
+                left=_edge_letters(-right),
+                right=_edge_letters(right),
+            )
+        )
+    return tuple(cuts)
+
+
 def position_words(geometry: Geometry | None) -> tuple[str, ...] | None:
     """Where each slice lies along the normal: ``"S 34.2 mm"`` is superior of the origin."""
     if geometry is None or geometry.believed != "all":
@@ -150,34 +235,69 @@ def position_words(geometry: Geometry | None) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True)
 class Window:
-    """The values shown as black and as white."""
+    """The values shown as black and as white, and the brightest one that an encoded picture keeps."""
 
     low: float
     high: float
+    top: float
 
     def apply(self, plane: NDArray[Any]) -> NDArray[np.uint8]:
         """Grey levels of a plane; all black where the window is empty."""
+        return np.asarray(np.clip(255 * self._relative(plane), 0, 255), dtype=np.uint8)
+
+    def encode(self, plane: NDArray[Any]) -> NDArray[np.uint8]:
+        """Levels of a plane that keep what is brighter than white: see ``KNEE``."""
+        relative = self._relative(plane)
+        levels = np.clip(relative * KNEE, 0, KNEE)
+        if self.top > self.high > self.low:
+            above = (self.top - self.high) / (self.high - self.low)
+            levels += np.clip((relative - 1) * ((255 - KNEE) / above), 0, 255 - KNEE)
+        return np.asarray(np.rint(levels), dtype=np.uint8)
+
+    def _relative(self, plane: NDArray[Any]) -> NDArray[np.float32]:
+        """Values with black as 0 and white as 1."""
         if not self.high > self.low:
-            return np.zeros(plane.shape, dtype=np.uint8)
-        grey = (plane.astype(np.float32) - np.float32(self.low)) * np.float32(
-            255 / (self.high - self.low)
-        )
-        return np.asarray(np.clip(grey, 0, 255), dtype=np.uint8)
+            return np.zeros(plane.shape, dtype=np.float32)
+        scale = np.float32(1 / (self.high - self.low))
+        return np.asarray((plane.astype(np.float32) - np.float32(self.low)) * scale)
 
 
-def find_window(values: NDArray[Any]) -> Window:
-    """The window of one sequence: robust percentiles of the head in the whole volume.
+def find_window(values: NDArray[Any], flair: NDArray[Any] | None = None) -> Window:
+    """The window of one sequence, from the tissue inside of the head in the whole volume.
 
-    A coarse sample decides (every n-th voxel): a window needs no more, and large volumes stay
-    cheap.
+    The head is found in ``flair`` on the same grid, where that is given: on T1 fat can be so bright that
+    nothing else counts as head. A coarse sample decides (every n-th voxel): a window needs no more, and
+    large volumes stay cheap.
     """
     sample, _ = _sample(values)
-    head = find_head(sample)
+    head = find_head(sample if flair is None else _sample(flair)[0])
     tissue = sample[head] if head.any() else sample
-    low, high = np.percentile(tissue, WINDOW)
+    inside = sample[_deep(head)] if head.any() else sample
+    white, top = (float(value) for value in np.percentile(tissue, (WHITE, BRIGHTEST)))
+    low, middle, bright = (float(value) for value in np.percentile(inside, (BLACK, 50, BRIGHT)))
+    if not middle > low:  # an inside of one value is not black
+        low = float(sample.min())
+    high = min(low + (middle - low) / MIDDLE, low + ABOVE_BRIGHT * (bright - low), white)
     if not high > low:
-        low, high = sample.min(), sample.max()
-    return Window(float(low), float(high))
+        low, high = float(np.percentile(tissue, 100 - WHITE)), white
+    if not high > low:
+        low, high = float(sample.min()), float(sample.max())
+    return Window(low, high, max(top, high))
+
+
+def _deep(head: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What lies well below the surface of a head, measured within the slices.
+
+    Dark tissue is no hole: what has head on its left and right, in front and behind, is inside.
+    """
+    solid = np.ones_like(head)
+    for axis in (1, 2):
+        after = np.maximum.accumulate(head, axis=axis)
+        before = np.flip(np.maximum.accumulate(np.flip(head, axis), axis=axis), axis)
+        solid &= after & before
+    depth = np.stack([ndimage.distance_transform_edt(np.pad(plane, 1)) for plane in solid])
+    deep: NDArray[np.bool_] = depth[:, 1:-1, 1:-1] > DEEP * depth.max()
+    return deep
 
 
 def find_box(values: NDArray[Any], mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
@@ -216,12 +336,12 @@ def _shrunk(picture: Image.Image, longest: int, filter_: Image.Resampling) -> Im
     return picture.resize((width, height), filter_, reducing_gap=gap)
 
 
-def encode_grey(grey: NDArray[np.uint8], longest: int) -> bytes:
+def encode_grey(grey: NDArray[np.uint8], longest: int, quality: int = JPEG_QUALITY) -> bytes:
     """A displayed plane as JPEG, its longer side at most ``longest`` pixels."""
     picture = Image.fromarray(np.ascontiguousarray(grey))
     buffer = io.BytesIO()
     picture = _shrunk(picture, longest, Image.Resampling.LANCZOS)
-    picture.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    picture.save(buffer, "JPEG", quality=quality, optimize=True)
     return buffer.getvalue()
 
 

@@ -2,7 +2,9 @@
 
 ``report.html`` holds its pictures, style and script: readable offline, on a phone, printed, and without
 JavaScript. Words and numbers are written here, in ``words.py`` and in ``templates/report.html.j2``; the
-script only moves through what is there.
+scripts only show what is there: ``volume.js`` decodes it, ``drawing.js`` draws a pane of the viewer,
+``tools.js`` takes pointer, wheel and keys, ``report.js`` holds the page together. People count slices from 1;
+the data and all indices in code from 0.
 
 Everything that comes from the study (its id, slice names, flags) is hostile text: the template escapes it,
 the data block escapes what could end it, and a content security policy allows this page's own style and
@@ -36,13 +38,19 @@ from gliosight.study import MrSequence
 from gliosight.write import words
 from gliosight.write.pages import environment, template_text
 from gliosight.write.pictures import (
+    FINDING_COLOURS,
     HEAT_FROM,
+    KNEE,
+    QUALITIES,
     Display,
+    Window,
     choose_slices,
     encode_grey,
     encode_heat,
+    find_box,
     find_window,
     heat_colours,
+    plan_cuts,
     plan_display,
     position_words,
     svg_path,
@@ -54,6 +62,13 @@ from gliosight.write.pictures import (
 LONGEST_SIDE = 384
 MOST_PIXELS = 80_000_000
 SMALLEST_SIDE = 96
+# What the grey pictures together should take in the file at most: of many noisy slices they are coded
+# more coarsely, and a report of 155 slices stays below 5 MB.
+MOST_BYTES = 4_000_000
+# Pictures of a sequence that are coded to find out.
+TRIED = 10
+STYLES = ("report.css", "viewer.css")
+SCRIPTS = ("volume.js", "drawing.js", "tools.js", "report.js")
 # Pictures that stand on the page itself, for print and for browsers without JavaScript.
 KEY_SLICES = 6
 # The report is one of the files whose writing is timed.
@@ -76,8 +91,9 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
     """The report as text; see `write_report`."""
     study, decision = analysis.study, analysis.decision
     display = plan_display(study.geometry, study.shape)
-    pictures, heat = _draw(analysis, display)
-    slices = _slices(analysis, [svg_path(trace(display.turn(plane))) for plane in analysis.mask])
+    pictures, windows, heat = _draw(analysis, display)
+    outlines = finding_outlines(analysis, display)
+    slices = _slices(analysis, outlines)
     inner, outer = _interval_outlines(analysis, display)
     listed = [
         *warnings_of(analysis.flags),
@@ -86,11 +102,14 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
     warnings = warnings_of(beside_reason(analysis.flags, decision.reason))
     interval = words.interval_words(analysis)
     start = start_slice(analysis)
-    style, script, early = (
-        template_text("write", name) for name in ("report.css", "report.js", "early.js")
+    style, script = (
+        "\n".join(template_text("write", name) for name in names) for names in (STYLES, SCRIPTS)
     )
+    early = template_text("write", "early.js")
     # In an element of their own, since the policy forbids style attributes.
-    numbers = f":root{{--aspect:{display.aspect:.5f};--slices:{study.shape[0]}}}"
+    numbers = f":root{{--aspect:{display.aspect:.5f};--slices:{study.shape[0]}}}" + "".join(
+        f".finding-{k}{{--finding:{colour}}}" for k, colour in enumerate(FINDING_COLOURS)
+    )
     context = {
         "policy": _policy(styles=(style, numbers), scripts=(early, script)),
         "style": style,
@@ -99,17 +118,30 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
         "numbers": numbers,
         "data": embed_json(
             {
+                "study": printable(study.study_id),
                 "start": start,
                 "names": [printable(name) for name in study.slice_names],
                 "places": position_words(study.geometry),
                 "probabilities": [row["probability"] for row in slices],
                 "areas": [row["area"] for row in slices],
                 "findings": [row["findings"] for row in slices],
-                "outlines": [row["outline"] for row in slices],
+                "outlines": outlines,
+                "colours": FINDING_COLOURS,
                 "inner": inner,
                 "outer": outer,
                 "sequences": pictures,
+                "windows": {
+                    name: {"low": window.low, "high": window.high, "top": window.top}
+                    for name, window in windows.items()
+                },
+                "knee": KNEE,
                 "heat": heat,
+                "geometry": _shown_geometry(analysis, display),
+                "texts": {
+                    finding.id: words.finding_text(analysis, finding)
+                    for finding in analysis.findings
+                },
+                "research": RESEARCH_USE,
             }
         ),
         "research_use": RESEARCH_USE,
@@ -143,6 +175,9 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
         "largest_area": words.area_words(analysis, int(analysis.areas_px.max())),
         "flair": pictures[MrSequence.FLAIR.value],
         "sequences": list(pictures),
+        "stand_ins": words.stand_ins(analysis),
+        "cuts": plan_cuts(study.geometry, display),
+        "colour_of": lambda number: f"finding-{(number - 1) % len(FINDING_COLOURS)}",
         "heat": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b, _ in heat_colours()[1:]],
         "has_heat": any(heat),
         "heat_from": HEAT_FROM,
@@ -158,6 +193,66 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
     # Whatever the template prints has its control codes and lone surrogates made visible.
     page = environment().overlay(finalize=_made_visible)
     return page.from_string(template_text("write", "report.html.j2")).render(context)
+
+
+def finding_outlines(analysis: Analysis, display: Display) -> list[list[dict[str, Any]]]:
+    """For each slice the outline of each finding on it, and the box round it.
+
+    A box is left, top, right and bottom in displayed pixels. Findings never touch, so that together their
+    outlines are the mask's.
+    """
+    outlines: list[list[dict[str, Any]]] = []
+    for plane in analysis.labels:
+        shown = display.turn(plane)
+        drawn = []
+        for number in np.unique(shown)[1 if shown.min() == 0 else 0 :].tolist():
+            loops = trace(shown == number)
+            corners = np.concatenate(loops)
+            box = [*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()]
+            drawn.append({"finding": number, "path": svg_path(loops), "box": box})
+        outlines.append(drawn)
+    return outlines
+
+
+def _shown_geometry(analysis: Analysis, display: Display) -> dict[str, Any]:
+    """What the viewer has to know of planes and sizes: pixels count as 1 where millimetres are unknown."""
+    geometry = analysis.study.geometry
+    spacing = None if geometry is None else geometry.slice_spacing
+    height, width = display.pixel
+    head, rows, columns = find_box(analysis.study.flair.values, analysis.mask)
+    # The box round the head, in displayed pixels: air round it is outside of the first view.
+    ranges = [
+        range(n)[part] for n, part in zip(analysis.study.shape, (head, rows, columns), strict=True)
+    ]
+    if display.transpose:
+        ranges[1:] = ranges[:0:-1]
+    for axis, flipped in ((1, display.flip_rows), (2, display.flip_columns)):
+        if flipped:
+            size = (display.rows, display.columns)[axis - 1]
+            ranges[axis] = range(size - ranges[axis].stop, size - ranges[axis].start)
+    own = {
+        "plane": display.plane or "",
+        "words": display.plane_words,
+        "across": "x",
+        "down": "y",
+        "flip_across": False,
+        "flip_down": False,
+        "top": display.top,
+        "bottom": display.bottom,
+        "left": display.left,
+        "right": display.right,
+    }
+    return {
+        "columns": display.columns,
+        "rows": display.rows,
+        "unit": "pixels" if geometry is None else "mm",
+        "head": {axis: [part.start, part.stop] for axis, part in zip("kyx", ranges, strict=True)},
+        "spacing": {"x": width, "y": height, "k": spacing or 1.0},
+        "planes": [
+            own,
+            *(vars(cut) | {"words": cut.plane} for cut in plan_cuts(geometry, display)),
+        ],
+    }
 
 
 def _interval_outlines(analysis: Analysis, display: Display) -> tuple[list[str], list[str]]:
@@ -225,7 +320,7 @@ def start_slice(analysis: Analysis) -> int:
     return len(probabilities) // 2
 
 
-def _slices(analysis: Analysis, outlines: list[str]) -> list[dict[str, Any]]:
+def _slices(analysis: Analysis, outlines: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """What the page says of each slice: words, heights of the bars in percent, outline, findings."""
     positions = position_words(analysis.study.geometry) or [""] * len(outlines)
     decision, areas = analysis.decision, analysis.areas_px.tolist()
@@ -245,11 +340,11 @@ def _slices(analysis: Analysis, outlines: list[str]) -> list[dict[str, Any]]:
                 "position": positions[index],
                 "probability": probability_text,
                 "area": area_text,
-                "label": f"Slice {index}: probability {probability_text}, area {area_text}",
+                "label": f"Slice {index + 1}: probability {probability_text}, area {area_text}",
                 "height": _percent(probability),
                 "above": above[index],
                 "area_height": _percent(area / largest),
-                "outline": outlines[index],
+                "outlines": outlines[index],
                 "findings": [
                     finding.id
                     for finding in analysis.findings
@@ -299,8 +394,10 @@ def _provenance(analysis: Analysis) -> dict[str, dict[str, str]]:
     }
 
 
-def _draw(analysis: Analysis, display: Display) -> tuple[dict[str, list[str]], list[str | None]]:
-    """JPEGs of each sequence by slice, and PNGs of the heat where there is any, all as base64."""
+def _draw(
+    analysis: Analysis, display: Display
+) -> tuple[dict[str, list[str]], dict[str, Window], list[str | None]]:
+    """JPEGs of each sequence by slice, their windows, and PNGs of the heat where there is any; in base64."""
     study = analysis.study
     present = [sequence for sequence in MrSequence if sequence in study.sequences]
     count, rows, columns = study.shape
@@ -310,24 +407,38 @@ def _draw(analysis: Analysis, display: Display) -> tuple[dict[str, list[str]], l
     if pixels > MOST_PIXELS:
         longest = max(SMALLEST_SIDE, int(side * math.sqrt(MOST_PIXELS / pixels)))
 
-    def draw_grey(sequence: MrSequence, index: int) -> str:
+    def draw_grey(sequence: MrSequence, quality: int, index: int) -> str:
         plane = display.turn(study.sequences[sequence].values[index])
-        jpeg = encode_grey(windows[sequence].apply(plane), longest)
+        jpeg = encode_grey(windows[sequence].encode(plane), longest, quality)
         return b64encode(jpeg).decode("ascii")
 
     def draw_heat(index: int) -> str | None:
         png = encode_heat(display.turn(analysis.maps.probability[index]), longest)
         return None if png is None else b64encode(png).decode("ascii")
 
+    def total_size(quality: int) -> float:
+        """What all pictures will take, from some of them."""
+        tried = np.unique(np.linspace(0, count - 1, TRIED).round().astype(int)).tolist()
+        sizes = [len(draw_grey(sequence, quality, k)) for sequence in present for k in tried]
+        return sum(sizes) * count / len(tried)
+
     # Pillow and numpy let go of the interpreter while they work: threads pay, up to a few.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
         volumes = [study.sequences[sequence].values for sequence in present]
-        windows = dict(zip(present, pool.map(find_window, volumes), strict=True))
+        flair = study.flair.values
+        found = pool.map(partial(find_window, flair=flair), volumes)
+        windows = dict(zip(present, found, strict=True))
+        quality = QUALITIES[0]
+        # No picture takes more than a byte or two for a pixel: few pixels fit as they are.
+        if pixels > MOST_BYTES / 2:
+            fitting = (quality for quality in QUALITIES if total_size(quality) <= MOST_BYTES)
+            quality = next(fitting, QUALITIES[-1])
         drawn = {
-            sequence.value: list(pool.map(partial(draw_grey, sequence), range(count)))
+            sequence.value: list(pool.map(partial(draw_grey, sequence, quality), range(count)))
             for sequence in present
         }
-        return drawn, list(pool.map(draw_heat, range(count)))
+        named = {sequence.value: window for sequence, window in windows.items()}
+        return drawn, named, list(pool.map(draw_heat, range(count)))
 
 
 def embed_json(value: Any) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from gliosight.analysis import Analysis, Decision, Status
+from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Decision, Finding, Status
 from gliosight.analysis import against as against
 from gliosight.analysis import probability_words as probability_words
+from gliosight.errors import printable
 from gliosight.flags import DOUBTS
-from gliosight.study import Flag
+from gliosight.study import Flag, MrSequence
 from gliosight.write.pictures import Display
 
 DASH = "—"
@@ -160,6 +161,65 @@ def unknown_measures(analysis: Analysis) -> str:
     if missing and analysis.study.geometry is None:
         return "not known: the input has no geometry, so there are no millimetres"
     return f"not known: {', '.join(missing)}" if missing else ""
+
+
+def stand_ins(analysis: Analysis) -> list[str]:
+    """What the network saw in place of a sequence, one sentence each; nothing where it saw nothing."""
+    used = () if analysis.status is Status.NOT_ASSESSED else analysis.provenance.channels
+    return [
+        f"{name.value} was not {'used' if name in analysis.study.sequences else 'there'}; "
+        "FLAIR stood in for it."
+        for name in MrSequence
+        if used and name.value not in used
+    ]
+
+
+def slice_span(slices: tuple[int, int]) -> str:
+    """First and last slice as people count them, from 1."""
+    first, last = slices
+    return f"{first + 1}" if first == last else f"{first + 1} to {last + 1}"
+
+
+def remark_words(finding: Finding) -> str:
+    """What limits the worth of a finding; may be empty."""
+    remarks = []
+    if finding.touches_edge:
+        remarks.append("touches the edge of the volume: may go on outside")
+    if finding.small:
+        remarks.append("small: more often mistaken than large ones")
+    return "; ".join(remarks)
+
+
+def finding_text(analysis: Analysis, finding: Finding) -> str:
+    """A finding in a few lines that stand for themselves, to be copied into a note or a message."""
+    word = "Candidate" if analysis.status is Status.UNCERTAIN else "Finding"
+    side = "side unknown" if finding.side == "unknown" else finding.side
+    volume = count_words(finding.volume_px, "voxel")
+    if finding.volume_ml is not None:
+        volume = f"{millilitres(finding.volume_ml)} ({volume})"
+    facts = [
+        f"{word} {finding.id} of {len(analysis.findings)}: {side}",
+        f"volume {volume}",
+        f"slices {slice_span(finding.slices)} of {analysis.study.shape[0]} (counted from 1)",
+        f"largest on slice {finding.largest_slice + 1}: "
+        + area_words(analysis, finding.largest_area_px),
+    ]
+    if finding.longest_diameter_mm is not None and finding.perpendicular_diameter_mm is not None:
+        facts.append(
+            f"diameters {finding.longest_diameter_mm:.1f} × {finding.perpendicular_diameter_mm:.1f} mm"
+        )
+    facts.append(f"probability of tumour {probability_words(finding.probability)}")
+    if remarks := remark_words(finding):
+        facts.append(remarks)
+    made_by = analysis.provenance
+    return "\n".join(
+        [
+            "; ".join(facts) + ".",
+            f"Study {printable(analysis.study.study_id)}; gliosight {made_by.version}, "
+            f"model {printable(made_by.model)}.",
+            f"{MASK_MEANING} {RESEARCH_USE}",
+        ]
+    )
 
 
 def setting_words(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

@@ -341,7 +341,7 @@ def test_numbers_and_names_never_decide_the_order() -> None:
         ([0, 1, 2, 3, 4, 5], [], ""),
         ([0, 1, 2, 4, 5, 6], ["MISSING_SLICES"], "1 slice is missing"),
         ([0, 2, 3], ["MISSING_SLICES"], "1 slice is missing"),  # of two gaps neither is usual
-        ([0, 1, 2, 6, 7, 8], ["MISSING_SLICES"], "3 slices are missing (between slices 2 and 3)"),
+        ([0, 1, 2, 6, 7, 8], ["MISSING_SLICES"], "3 slices are missing (between slices 3 and 4)"),
         ([0, 1, 2, 3.4, 4.4, 5.4], ["UNEVEN_SPACING"], "6.00 to 8.40 mm"),
         ([0, 1, 3, 4, 5.3, 6.3, 7.3], ["MISSING_SLICES", "UNEVEN_SPACING"], "lower bounds"),
         ([0, 1.004, 2, 3, 4], [], ""),  # rounding

@@ -130,7 +130,7 @@ def gaps_of(geometry: Geometry) -> list[Flag]:
     flags = []
     if missing.any():
         count = int((whole[missing] - 1).sum())
-        where = ", ".join(f"{int(k)} and {int(k) + 1}" for k in np.flatnonzero(missing)[:3])
+        where = ", ".join(f"{int(k) + 1} and {int(k) + 2}" for k in np.flatnonzero(missing)[:3])
         message = (
             f"{'1 slice is' if count == 1 else f'{count} slices are'} missing (between slices "
             f"{where}); nothing is filled in, and volumes are lower bounds."
