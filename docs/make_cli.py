@@ -16,6 +16,8 @@ WIDTH = 80
 INTRODUCTION = """\
 # The command line
 
+For everybody who calls `gliosight` in a terminal or a program.
+
 Research use only. This page is made from `--help` by `python docs/make_cli.py`; do not edit it.
 
 The answer goes to stdout; errors and progress go to stderr. With `--json` stdout holds one JSON value and
@@ -31,6 +33,20 @@ disk), the result folders are whole and the exit code is 7. Too little memory, p
 """
 
 SEVERAL = """\
+## Completion with the tab key
+
+The shell completes commands, options and paths after this line. Added to the file beside it, it holds for
+each new terminal.
+
+| shell | line | file |
+| --- | --- | --- |
+| bash, from 4.4 on | `eval "$(_GLIOSIGHT_COMPLETE=bash_source gliosight)"` | `~/.bashrc` |
+| zsh | `eval "$(_GLIOSIGHT_COMPLETE=zsh_source gliosight)"` | `~/.zshrc` |
+| fish | `_GLIOSIGHT_COMPLETE=fish_source gliosight \\| source` | `~/.config/fish/config.fish` |
+
+The shell has to find `gliosight` by its name, so activate its environment first. The tests run the line for
+bash; those for zsh and fish are click's own and have not been tried here.
+
 ## Several studies
 
 `gliosight analyze` takes several studies, or a folder of them. Each gets its own result folder, and

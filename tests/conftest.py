@@ -123,6 +123,15 @@ def dciodvfy() -> str:
 
 
 @pytest.fixture(scope="session")
+def package_index(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What pip installs from; the test is skipped where it does not answer."""
+    call = [sys.executable, "-m", "pip", "download", "--no-deps", "--retries", "0", "hatchling"]
+    folder = tmp_path_factory.mktemp("index")
+    if subprocess.run(call, cwd=folder, capture_output=True, check=False).returncode:
+        pytest.skip("no package index can be reached")
+
+
+@pytest.fixture(scope="session")
 def lgg_patient(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One real patient in the LGG layout, unpacked."""
     patient = "TCGA_HT_7692_19960724"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import jsonschema
 import pytest
 
 from gliosight import cli, pipeline
@@ -20,6 +21,7 @@ from gliosight.cli import COMMANDS
 from gliosight.cli.output import progress_display
 from gliosight.errors import DamagedInputError, GliosightError
 from gliosight.infer.model import Model
+from gliosight.write.result import SCHEMA_VERSION, load_schema
 
 from .conftest import Call
 
@@ -135,6 +137,14 @@ def test_models_and_version(call: Call) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["analyze"])
     assert caught.value.code == 2
+
+
+def test_schema_is_that_of_the_results(call: Call) -> None:
+    schema = call("schema").value
+    assert schema == load_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema["$id"] == f"urn:gliosight:result:{SCHEMA_VERSION}"
+    assert schema["properties"]["schema_version"]["const"] == SCHEMA_VERSION
 
 
 @pytest.mark.parametrize("kind", ["lgg", "nifti", "dicom"])

@@ -42,6 +42,7 @@ COMMANDS = {
     "demo": "Analyse a built-in synthetic study.",
     "phantom": "Write synthetic studies with known truth.",
     "models": "List the shipped models.",
+    "schema": "Print the JSON Schema of result.json.",
     "data": "Index, look at, audit and split a data set for training.",
     "train": "Train a network (extra: train).",
     "export": "Make SEG or SR of a result; a model of runs.",

@@ -10,10 +10,10 @@ import click
 
 from gliosight import pipeline
 from gliosight.cli.evaluate import side_by_side
-from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
 from gliosight.cli.output import print_json, print_text, rich_console
 from gliosight.errors import UsageError, printable
+from gliosight.extras import needs_extra
 
 if TYPE_CHECKING:
     from gliosight.evaluate.compare import Comparison, Side

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gliosight.cli import SuggestingGroup
-from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
 from gliosight.cli.output import print_json, print_text, progress_display
 from gliosight.errors import (
@@ -22,6 +21,7 @@ from gliosight.errors import (
     UsageError,
     printable,
 )
+from gliosight.extras import needs_extra
 
 if TYPE_CHECKING:
     from gliosight.data.describe import Group, Look, Summary

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from gliosight import pipeline
-from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH, engine_options
 from gliosight.cli.output import print_json, print_text, progress_display, rich_console, table_of
 from gliosight.errors import UsageError, printable
+from gliosight.extras import needs_extra
 
 if TYPE_CHECKING:
     from rich.console import Console

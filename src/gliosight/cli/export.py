@@ -11,11 +11,11 @@ import click
 
 from gliosight import pipeline
 from gliosight.analysis import RESEARCH_USE
-from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
 from gliosight.cli.output import print_text
 from gliosight.data.manifest import check_file
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
+from gliosight.extras import needs_extra
 from gliosight.write.staging import RESULT_FILE
 
 

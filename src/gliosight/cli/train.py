@@ -8,10 +8,10 @@ from pathlib import Path
 
 import click
 
-from gliosight.cli.extras import needs_extra
 from gliosight.cli.options import PATH
 from gliosight.cli.output import print_text
 from gliosight.errors import ModelError, NothingReadableError, UsageError, printable
+from gliosight.extras import needs_extra
 
 
 @click.command("train")

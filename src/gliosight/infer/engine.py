@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gliosight.errors import LimitExceededError, ModelError, UsageError
+from gliosight.extras import install_line
 
 # Name: module and class. The first is the one in the core.
 ENGINES: dict[str, tuple[str, str]] = {
@@ -112,10 +113,9 @@ def start_engine(
         return start(network, threads, memory)
     except Exception as error:
         if isinstance(error, ImportError) and not is_memory(error):
-            extra = f"pip install 'gliosight[{name}]'"
             raise ModelError(
                 f"the engine {name} is not installed",
-                remedy=extra if name != DEFAULT_ENGINE else str(error),
+                remedy=install_line(name) if name != DEFAULT_ENGINE else str(error),
             ) from error
         raise failure(
             error, f"{name} does not take this network", remedy="use a model made by gliosight"
