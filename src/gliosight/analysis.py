@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from gliosight.errors import printable
 from gliosight.maps import Maps
 from gliosight.study import Flag, Study
 
@@ -32,7 +33,9 @@ PREVALENCE_WORDS = "a share of studies from 0.000001 to 0.999999, such as 0.1"
 Side: TypeAlias = Literal["left", "right", "midline", "bilateral", "unknown"]
 # Lesions touch over faces, edges and corners of their voxels.
 CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
-# Called with the name of a stage, how much of it is done, and how much there is.
+# The stages of one study, in this order; ``infer`` is counted in slices, the others have one part each.
+STAGES = ("read", "prepare", "gate", "infer", "decide", "measure", "write")
+# Called with the name of a stage, how many of its parts are done, and how many there are.
 Progress: TypeAlias = Callable[[str, int, int], None]
 
 
@@ -224,6 +227,17 @@ class Analysis:
     flags: tuple[Flag, ...]
     provenance: Provenance
     input_check: InputCheck = InputCheck(level="unchecked")
+
+    def __repr__(self) -> str:
+        facts = [self.status.value]
+        if self.decision.probability is not None:
+            name = "score" if self.decision.prevalence is None else "probability"
+            facts.append(f"{name} {probability_words(self.decision.probability)}")
+        if self.findings:
+            volume = self.volume_ml
+            facts.append(f"{self.volume_px} voxels" if volume is None else f"{volume:.1f} ml")
+            facts.append(f"{len(self.findings)} finding" + "s" * (len(self.findings) > 1))
+        return f"<Analysis of {printable(self.study.study_id)}: {', '.join(facts)}>"
 
     @property
     def status(self) -> Status:

@@ -46,6 +46,7 @@ from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
 from gliosight.maps import Maps
 from gliosight.measure import measure
+from gliosight.notebook import ShownAnalysis
 from gliosight.prepare import prepare
 from gliosight.read import Limits, Options, Request, find, opened, read
 from gliosight.read.candidates import DicomCandidate
@@ -144,7 +145,7 @@ def analyze(
     affine: ArrayLike | None = None,
     settings: Settings | None = None,
     progress: Progress | None = None,
-) -> Analysis:
+) -> ShownAnalysis:
     """Analyse one study.
 
     Parameters
@@ -155,7 +156,16 @@ def analyze(
         For arrays, see `read_study`.
     settings : Settings, optional
     progress : callable, optional
-        Called with ``(stage, done, total)`` now and then.
+        Called with ``(stage, done, total)`` when a stage begins, with ``done`` 0, and when it ends: ``read``
+        (not where a study is given), ``prepare``, ``gate`` (whether the input is what the model knows),
+        ``infer``, ``decide`` and ``measure``. The total of ``infer`` is its number of slices, and it is
+        called after each batch of them, too; it is left out for a study that cannot be assessed. The total
+        of the others is 1. `write_analysis` has the last stage, ``write``.
+
+    Returns
+    -------
+    ShownAnalysis
+        An `gliosight.analysis.Analysis` that a notebook shows, with a method ``plot``.
 
     Raises
     ------
@@ -166,15 +176,15 @@ def analyze(
         raise UsageError(f"settings are a {type(settings).__name__}", remedy="give Settings(...)")
     if progress is not None and not callable(progress):
         raise UsageError(f"progress is a {type(progress).__name__}", remedy="give a function")
-    start = time.perf_counter()
+    timings: dict[str, float] = {"read": 0.0}
     if isinstance(source, Study):
         if affine is not None:
             raise UsageError("an affine is given with a study", remedy="give it with arrays only")
         study = source
     else:
-        study = read_study(source, affine=affine)
-    read_ms = 1000 * (time.perf_counter() - start)
-    settings = settings or Settings()
+        with _timed(timings, "read", progress):
+            study = read_study(source, affine=affine)
+    settings, read_ms = settings or Settings(), timings["read"]
     return analyze_study(study, settings.load(), settings, read_ms=read_ms, progress=progress)
 
 
@@ -185,11 +195,11 @@ def analyze_study(
     *,
     read_ms: float = 0.0,
     progress: Progress | None = None,
-) -> Analysis:
+) -> ShownAnalysis:
     """Analyse a study with a model that is loaded already: the way for many studies in a row."""
     card, engine = model.card, model.engine
     timings = {"read": read_ms}
-    with _timed(timings, "prepare"):
+    with _timed(timings, "prepare", progress):
         network_input = prepare(study, card.input)
         if too_large := [flag for flag in network_input.flags if flag.code == "HEAD_TOO_LARGE"]:
             # Lengths that are wrong would mislead the network, and a reader more.
@@ -198,17 +208,19 @@ def analyze_study(
         channels, flags = network_input.channels, network_input.flags
         head = network_input.head
     check = InputCheck(level="unchecked")
-    with _timed(timings, "gate"):
+    with _timed(timings, "gate", progress):
         if network_input.assessable:
             check = check_input(study, network_input, card.input_check, model.classify)
             flags = (*flags, *flags_of(check))
     with _timed(timings, "infer"):
         if assessable := network_input.assessable and check.level != "refused":
+            if progress is not None:
+                progress("infer", 0, len(network_input))
             maps = model.predict(network_input, progress)
         else:
             maps = Maps(np.zeros(study.shape, np.float32), np.zeros(study.shape[0], np.float32))
         del network_input  # the stages to come need the room
-    with _timed(timings, "decide"):
+    with _timed(timings, "decide", progress):
         if assessable:
             decision = decide(
                 maps,
@@ -223,7 +235,7 @@ def analyze_study(
             no_contrast = [flag.message for flag in flags if flag.code == "NO_CONTRAST"]
             reason = check.reason or no_contrast[0]
             decision = not_assessed(study.shape, card.decision, reason)
-    with _timed(timings, "measure"):
+    with _timed(timings, "measure", progress):
         labels, findings = measure(
             study,
             decision.mask,
@@ -250,13 +262,20 @@ def analyze_study(
         environment={"python": platform.python_version(), "system": platform.system()},
     )
     flags = (*study.flags, *flags, *decision.flags)
-    return Analysis(study, maps, decision, labels, findings, flags, provenance, check)
+    return ShownAnalysis(study, maps, decision, labels, findings, flags, provenance, check)
 
 
 @contextlib.contextmanager
-def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
+def _timed(
+    timings: dict[str, float], stage: str, progress: Progress | None = None
+) -> Iterator[None]:
+    """Note how long a stage takes, and tell when it begins and when it has ended."""
     start = time.perf_counter()
+    if progress is not None:
+        progress(stage, 0, 1)
     yield
+    if progress is not None:
+        progress(stage, 1, 1)
     timings[stage] = 1000 * (time.perf_counter() - start)
 
 
@@ -267,6 +286,7 @@ def write_analysis(
     overwrite: bool = False,
     probability: bool = False,
     withheld: Callable[[InternalError], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Write a result folder, whole or not at all, and return what ``result.json`` says.
 
@@ -279,6 +299,8 @@ def write_analysis(
     withheld : callable, optional
         Called with our own failure for each DICOM object that could not be built or failed its check.
         All else is written, and the result has the flag ``SEG_NOT_WRITTEN`` or ``SR_NOT_WRITTEN``.
+    progress : callable, optional
+        Called with ``("write", 0, 1)`` at the beginning and ``("write", 1, 1)`` at the end.
 
     Raises
     ------
@@ -287,6 +309,8 @@ def write_analysis(
     """
     start = time.perf_counter()
     errors: tuple[InternalError, ...] = ()
+    if progress is not None:
+        progress("write", 0, 1)
     with staged(Path(out), overwrite=overwrite) as folder:
         files = {
             RESULT_FILE: "all results, for machines",
@@ -312,6 +336,8 @@ def write_analysis(
         timed = replace(analysis, provenance=replace(analysis.provenance, timings_ms=timings))
         result = result_of(timed, files)
         write_result(result, folder / RESULT_FILE)
+    if progress is not None:
+        progress("write", 1, 1)
     for error in errors:
         if withheld is not None:
             withheld(error)
@@ -372,22 +398,26 @@ def analyze_many(
     taken: set[str] = set()
 
     def run(job: Job) -> Outcome:
-        start = time.perf_counter()
-        study = job.read()
-        read_ms = 1000 * (time.perf_counter() - start)
-        name = job.source.replace("/", "_") if by_folder else study.study_id
-        folder = out or Path()
-        if several or out is None:
-            folder /= numbered(f"{safe_name(name)}-gliosight", taken)
-        check_out(folder, overwrite=overwrite)
+        timings: dict[str, float] = {}
         errors: list[InternalError] = []
         with display(job.title) as progress:
+            with _timed(timings, "read", progress):
+                study = job.read()
+            name = job.source.replace("/", "_") if by_folder else study.study_id
+            folder = out or Path()
+            if several or out is None:
+                folder /= numbered(f"{safe_name(name)}-gliosight", taken)
+            check_out(folder, overwrite=overwrite)
+            analysis = analyze_study(
+                study, model, settings, read_ms=timings["read"], progress=progress
+            )
             result = write_analysis(
-                analyze_study(study, model, settings, read_ms=read_ms, progress=progress),
+                analysis,
                 folder,
                 overwrite=overwrite,
                 probability=probability,
                 withheld=errors.append,
+                progress=progress,
             )
         taken.add(folded(folder.name))
         placed = tuple(within(error, f"{folder.name}/{error.where}") for error in errors)

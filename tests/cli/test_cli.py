@@ -17,8 +17,9 @@ import jsonschema
 import pytest
 
 from gliosight import cli, pipeline
+from gliosight.analysis import STAGES
 from gliosight.cli import COMMANDS
-from gliosight.cli.output import progress_display
+from gliosight.cli.output import STAGE_WORDS, progress_display
 from gliosight.errors import DamagedInputError, GliosightError
 from gliosight.infer.model import Model
 from gliosight.write.result import SCHEMA_VERSION, load_schema
@@ -232,6 +233,20 @@ def test_progress_counts_only_what_is_known(monkeypatch: pytest.MonkeyPatch) -> 
     assert "study" in shown
     assert "3/7 slices" in shown
     assert "None" not in shown
+
+
+def test_progress_names_a_stage_without_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress_display("study", shown=True) as progress:
+        assert progress is not None
+        progress("infer", 7, 7)
+        progress("measure", 0, 1)
+        progress("measure", 1, 1)
+    assert "measuring" in terminal.getvalue()
+    assert "1/1" not in terminal.getvalue()
+    assert set(STAGE_WORDS) == set(STAGES) - {"infer"}
 
 
 def gliosight(*arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:

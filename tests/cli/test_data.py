@@ -158,6 +158,8 @@ WRONG = {
     "a split that is not there": ("audit {manifest} --split no.json", 3, "gliosight data split"),
     "a split that is a manifest": ("audit {manifest} --split {manifest}", 4, "not JSON"),
     "a figure of another kind": ("show {manifest} -o f.bmp", 2, ".png"),
+    "a slice of nobody": ("show {manifest} -o f.png --slice 1", 2, "--patient"),
+    "a patient who is not there": ("show {manifest} -o f.png --patient P", 2, "as in the manifest"),
     "no slice to show": ("show {manifest} -o f.png -n 0", 2, "--count"),
     "a folder in the way": ("download -o {root}", 7, "not empty"),
     "a misspelt command": ("downlod", 2, "download"),
@@ -247,6 +249,9 @@ def test_describe_and_show_write_pictures(manifest: Path, tmp_path: Path, call: 
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
     assert call(*arguments).code == 7
     assert call(*arguments, "--overwrite").out == first
+    patient, number = first.split()[0].split(":")
+    named = ("--patient", patient, "--slice", number, "--mark", "outline", "--overwrite")
+    assert call(*arguments, *named).out.splitlines()[0] in first.splitlines()
 
 
 @pytest.mark.slow
@@ -292,7 +297,7 @@ def test_a_missing_extra_is_named(
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     done = call("data", *(text.format(manifest) for text in arguments))
-    assert (done.code, f"gliosight[{extra}]" in done.error) == (8, True)
+    assert (done.code, f"[{extra}]" in done.error) == (8, True)
     assert list(tmp_path.iterdir()) == []
 
 

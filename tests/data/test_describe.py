@@ -168,6 +168,23 @@ def test_random_tumour_slices_by_seed(drawing: Any) -> None:
         drawing.choose_rows(make_manifest({"p": 0}), 5, 1)
 
 
+def test_a_patient_and_slices_are_chosen_by_name(drawing: Any) -> None:
+    manifest = make_manifest({"p1": 3, "p2": 1, "healthy": 0})
+    chosen = drawing.choose_rows(manifest, 2, 1, patient="p1")
+    assert [row.patient for row in chosen] == ["p1"]  # it has one slice with tumour
+    numbers = [row.number for row in manifest.by_patient["healthy"]][:2]
+    chosen = drawing.choose_rows(manifest, 5, 1, patient="healthy", numbers=numbers[::-1] * 2)
+    assert [row.number for row in chosen] == numbers[::-1]
+    assert not any(row.tumour for row in chosen)
+    for error, options, words in (
+        (UsageError, {"patient": "p11"}, "p1"),
+        (UsageError, {"patient": "p1", "numbers": [77]}, "no usable slice 77.*numbered"),
+        (UnsupportedInputError, {"patient": "healthy"}, "--slice"),
+    ):
+        with pytest.raises(error, match=words):
+            drawing.choose_rows(manifest, 5, 1, **options)
+
+
 def test_a_picture_is_shown_as_it_is(drawing: Any, manifest: Manifest) -> None:
     row = next(row for row in manifest.used if row.tumour)
     image = tifffile.imread(manifest.path(row.image))
@@ -213,6 +230,19 @@ def test_the_figure_shows_slice_mask_and_red(
     assert red[:, 2 * third :].sum() > 100
     # Nothing is red on the grey slice and on the mask.
     assert not red[:, : 2 * third].any()
+    # A line round the mask has fewer red pixels; a see-through mask tints what is below.
+    reds = {"filled": int(red.sum())}
+    for mark in ("outline", "see-through"):
+        figure = drawing.draw_figure(manifest, rows, flair=True, mark=mark)
+        drawing.write_figure(figure, tmp_path / f"{mark}.png")
+        drawn = np.asarray(Image.open(tmp_path / f"{mark}.png").convert("RGB")).astype(int)
+        red = (drawn[..., 0] > 240) & (drawn[..., 1] < 15) & (drawn[..., 2] < 15)
+        tinted = (drawn[..., 0] - drawn[..., 1] > 60)[:, 2 * third :]
+        reds[mark] = int(red.sum())
+        assert tinted.sum() > 100, mark
+        assert not (drawn[..., 0] - drawn[..., 1] > 60)[:, : 2 * third].any()
+    assert reds["see-through"] == 0
+    assert 0 < reds["outline"] < reds["filled"]
     (tmp_path / "g.png").mkdir()
     with pytest.raises(CannotWriteError):
         drawing.write_figure(figure, tmp_path / "g.png")

@@ -121,7 +121,7 @@ def test_an_engine_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="onnxruntime"):
         start_engine("abacus", b"", 1)
     monkeypatch.setitem(ENGINES, "openvino", ("gliosight.infer.nonesuch", "X"))
-    with pytest.raises(ModelError, match=r"gliosight\[openvino\]"):
+    with pytest.raises(ModelError, match=r"\[openvino\]"):
         start_engine("openvino", b"", 1)
 
 

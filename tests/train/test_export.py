@@ -49,6 +49,9 @@ def runs(manifest: Manifest, split: Split, tmp_path_factory: pytest.TempPathFact
             cache=folder / "cache",
         )
         assert card == folder / preset / "model.json"
+        page = (folder / preset / "run.html").read_text("utf-8")
+        assert "finished: 1 epoch" in page
+        assert ("a detector draws no mask" in page) == (preset == "tutorial-detector")
     return folder
 
 
@@ -187,11 +190,17 @@ def test_the_train_command(
         digest for part in begun.values() for digest in part
     }
     assert record["split"] is None
+    assert cli.run([*call, "--resume"]) == 0
+    assert "nothing left to do" in capsys.readouterr().out
+    # Where the export was cut off, it is made up for.
+    (tmp_path / "run" / "model.json").unlink()
+    assert cli.run([*call, "--resume"]) == 0
+    assert (tmp_path / "run" / "model.json").is_file()
+    assert "export:" in capsys.readouterr().out
     other = ["-o", str(tmp_path / "other")]
     (tmp_path / "file").write_text("")
     for more, code, words in (
         ([], 2, "finished"),
-        (["--resume"], 2, "finished"),
         (["-o", str(tmp_path / "file")], 2, "it is a file"),
         ([*other, "--init", "nonesuch"], 3, "--init"),
         ([*other, "--fold", "0"], 2, "--split"),

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,6 +26,7 @@ from gliosight.data.split import Split, write_split  # noqa: E402
 from gliosight.errors import DamagedInputError, UsageError  # noqa: E402
 from gliosight.train import display, loop  # noqa: E402
 from gliosight.train.augmentation import Batches  # noqa: E402
+from gliosight.train.history import Epoch, Validation, read_history  # noqa: E402
 from gliosight.train.loop import Training, fit, moving_average  # noqa: E402
 from gliosight.train.losses import batch_loss  # noqa: E402
 from gliosight.train.networks import build_network, start_network  # noqa: E402
@@ -54,6 +55,16 @@ def _assert_same(one: Path, two: Path) -> None:
     assert first.keys() == second.keys()
     for name in first:
         torch.testing.assert_close(second[name], first[name], rtol=0, atol=1e-6)
+    assert _measured(one.parent) == _measured(two.parent)
+
+
+def _measured(run: Path) -> list[Epoch]:
+    """All but the time, to four digits: the same run on the same machine."""
+    return [
+        Epoch(row.epoch, row.step, 0.0, *(None if v is None else round(v, 4) for v in values))
+        for row in read_history(run)
+        for values in [list(asdict(row).values())[3:]]
+    ]
 
 
 def _at_step(number: int, change: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -128,11 +139,11 @@ def test_it_stops_early_and_keeps_the_best(
     left = iter(losses)
     weights: list[dict[str, torch.Tensor]] = []
 
-    def scripted(self: Training) -> float:
+    def scripted(self: Training) -> Validation:
         weights.append({k: v.clone() for k, v in self.final.state_dict().items()})
-        return next(left)
+        return Validation(next(left))
 
-    monkeypatch.setattr(Training, "validation_loss", scripted)
+    monkeypatch.setattr(Training, "validate", scripted)
     recipe = replace(TINY, epochs=9, patience=2)
     if steps > 4:  # cut off after the second validation
         monkeypatch.setattr(loop, "batch_loss", _at_step(5, _cut_off))
@@ -149,7 +160,7 @@ def test_it_stops_early_and_keeps_the_best(
 def test_without_any_validation_loss_there_are_no_weights(
     slices: PackedSlices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Training, "validation_loss", lambda _: float("nan"))
+    monkeypatch.setattr(Training, "validate", lambda _: Validation(float("nan")))
     with pytest.raises(FloatingPointError, match="validation loss became nan at step 2"):
         fit(slices, PARTS, TINY, tmp_path)
     assert not (tmp_path / "weights.safetensors").exists()
@@ -355,11 +366,17 @@ def finished(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     done = _run([*command, "--cache", str(out.parent / "cache")], out)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines[0] == "data: 6 slices of 1 patients to train on"
-    assert lines[1] == "packing 3 patients, once for all runs"
+    assert lines[0].startswith("network: joint")
+    assert lines[1:4] == [
+        "network: starts from scratch",
+        "data: 6 slices of 1 patients to train on",
+        "packing 3 patients, once for all runs",
+    ]
     for words in (
+        "training: 32 steps of 2 slices, 8 epochs of 4 steps",
+        "validating on 6 slices",
+        "epoch    loss  accuracy",
         "packing: 1 of 3 patients",
-        "training: 32 steps of 2 slices",
         "slices/s",
         "export:",
     ):
@@ -367,7 +384,20 @@ def finished(command: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pa
     record = json.loads((out / "run.json").read_text())
     assert record["split"]["by"] == "patient"
     assert record["outcome"]["steps"] == 32
+    assert [row.epoch for row in read_history(out)] == list(range(1, 9))
+    assert "finished: 8 epochs" in (out / "run.html").read_text("utf-8")
     return out / "weights.safetensors"
+
+
+def test_a_finished_run_that_is_resumed_is_a_success(command: list[str], finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.parent.iterdir()}
+    again = _run([*command, "--resume"], finished.parent)
+    assert again.returncode == 0, again.stderr
+    assert "the run is finished: there is nothing left to do" in again.stdout
+    assert f"model: {finished.parent / 'model.json'}" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in finished.parent.iterdir()} == before
+    other = _run([*command, "--resume", "--set", "seed=2"], finished.parent)
+    assert (other.returncode, "another recipe: seed 1, not 2" in other.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

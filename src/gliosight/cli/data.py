@@ -25,6 +25,7 @@ from gliosight.extras import needs_extra
 
 if TYPE_CHECKING:
     from gliosight.data.describe import Group, Look, Summary
+    from gliosight.data.drawing import Mark
     from gliosight.data.manifest import Manifest
     from gliosight.data.split import Split
 
@@ -41,6 +42,8 @@ _SEED = click.IntRange(0, 2**32 - 1)
 _SHARE = click.FloatRange(0, 1, max_open=True)
 # Rows shown of a manifest, and problems of a check or reasons before a list breaks off.
 HEAD, SHOWN = 5, 8
+# Slices of one figure.
+MOST_SHOWN = 50
 
 
 @click.group("data", cls=SuggestingGroup, epilog=_EPILOG)
@@ -158,30 +161,68 @@ def describe_command(
             print_text(f"\npage: {printable(str(page))}")
 
 
-@command.command("show", short_help="Draw random tumour slices (extra: evaluate).")
+@command.command("show", short_help="Draw slices and their masks (extra: evaluate).")
 @_MANIFEST
 @click.option(
-    "-n", "--count", type=click.IntRange(1, 50), default=5, show_default=True, help="How many."
+    "-n",
+    "--count",
+    type=click.IntRange(1, MOST_SHOWN),
+    default=5,
+    show_default=True,
+    help="How many.",
 )
 @click.option("--seed", type=_SEED, default=1, show_default=True, help="Which.")
+@click.option("--patient", metavar="NAME", help="Of this patient only; its name in the manifest.")
+@click.option(
+    "--slice",
+    "numbers",
+    type=int,
+    multiple=True,
+    metavar="NUMBER",
+    help="This slice of --patient, with or without tumour; its number in the manifest. May be repeated.",
+)
+@click.option(
+    "--mark",
+    type=click.Choice(["filled", "see-through", "outline"]),
+    default="filled",
+    show_default=True,
+    help="How the mask is drawn on the slice.",
+)
 @click.option("-o", "--out", type=PATH, required=True, help="The figure: .png, .jpg, .pdf or .svg.")
 @click.option("--flair", is_flag=True, help="FLAIR in grey, not the three channels as colours.")
 @_OVERWRITE
 @_QUIET
 def show_command(
-    path: Path, count: int, seed: int, out: Path, flair: bool, overwrite: bool, quiet: bool
+    path: Path,
+    count: int,
+    seed: int,
+    patient: str | None,
+    numbers: tuple[int, ...],
+    mark: Mark,
+    out: Path,
+    flair: bool,
+    overwrite: bool,
+    quiet: bool,
 ) -> None:
-    """Draw random tumour slices: slice, mask, and slice with the mask in red (extra: evaluate)."""
+    """Draw slices: slice, mask, and slice with the mask in red (extra: evaluate).
+
+    Random ones with tumour, or those of a patient, or the slices that are named.
+    """
     from gliosight.data.manifest import check_file, read_manifest
 
     with needs_extra("evaluate"):
         from gliosight.data.drawing import check_suffix, choose_rows, draw_figure, write_figure
 
     check_suffix(out)
+    if numbers and patient is None:
+        raise UsageError("--slice without --patient", remedy="say whose slice: --patient NAME")
+    if len(set(numbers)) > MOST_SHOWN:
+        what = f"{len(set(numbers))} slices for one figure"
+        raise UsageError(what, remedy=f"name at most {MOST_SHOWN}")
     check_file(out, overwrite=overwrite)
     manifest = read_manifest(path)
-    rows = choose_rows(manifest, count, seed)
-    write_figure(draw_figure(manifest, rows, flair=flair), out)
+    rows = choose_rows(manifest, count, seed, patient=patient, numbers=numbers)
+    write_figure(draw_figure(manifest, rows, flair=flair, mark=mark), out)
     if not quiet:
         for row in rows:
             print_text(f"{printable(row.key)}  {_many(row.area_px, 'pixel')}")

@@ -63,7 +63,7 @@ def command(
     with progress_display("demo", shown=not (quiet or as_json)) as progress:
         analysis = pipeline.analyze_study(phantom.study(), loaded, settings, progress=progress)
         result = pipeline.write_analysis(
-            analysis, out, overwrite=overwrite, probability=probability
+            analysis, out, overwrite=overwrite, probability=probability, progress=progress
         )
     overlap = int(np.logical_and(analysis.mask, phantom.truth).sum())
     total = analysis.volume_px + int(phantom.truth.sum())

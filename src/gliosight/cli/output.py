@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 
     from gliosight.analysis import Progress
 
+# What a person is told of the stages that are not counted in slices.
+STAGE_WORDS = {
+    "read": "reading",
+    "prepare": "preparing",
+    "gate": "checking the input",
+    "decide": "deciding",
+    "measure": "measuring",
+    "write": "writing",
+}
 # Why the answer did not get to stdout, in the order in which it happened.
 _lost: list[OSError] = []
 
@@ -248,7 +257,10 @@ def progress_display(title: str, *, shown: bool, what: str = "slices") -> Iterat
         # How many slices there are is known with the first of them.
         task = bar.add_task(printable(title), total=None, count="")
 
-        def tell(_: str, done: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, count=f"{done}/{total} {what}")
+        def tell(stage: str, done: int, total: int) -> None:
+            if total == 1 and stage in STAGE_WORDS:  # it has no parts that could be counted
+                bar.update(task, completed=0, total=None, count=STAGE_WORDS[stage])
+            else:
+                bar.update(task, completed=done, total=total, count=f"{done}/{total} {what}")
 
         yield tell

@@ -32,7 +32,13 @@ from gliosight.extras import needs_extra
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on from the run's last checkpoint, with the settings it began with.",
+    help="Go on from the run's last checkpoint, with the settings it began with; nothing is done if it is "
+    "finished.",
+)
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="A first try: at most ten patients and few epochs; the scores mean nothing.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of each process.")
 @click.option("--devices", type=click.IntRange(1, 64), default=1, show_default=True,
@@ -49,6 +55,7 @@ def command(
     changes: tuple[str, ...],
     initial: str | None,
     resume: bool,
+    quick: bool,
     threads: int | None,
     devices: int,
     nodes: int,
@@ -56,8 +63,8 @@ def command(
 ) -> None:
     """Fit a network by a PRESET: joint, tutorial-detector, tutorial-localizer, unet, or a YAML file.
 
-    The run's folder keeps checkpoints, run.json, a TensorBoard log and, at the end, the model:
-    gliosight analyze STUDY --model OUT/model.json
+    The run's folder keeps checkpoints, run.json, history.csv, a page to look at, run.html, a TensorBoard
+    log and, at the end, the model: gliosight analyze STUDY --model OUT/model.json
     """
     with needs_extra("train"):
         from gliosight.train.display import is_main_process
@@ -68,7 +75,7 @@ def command(
     from gliosight.data.manifest import read_manifest
     from gliosight.data.split import read_split
 
-    recipe = load_recipe(preset, changes)
+    recipe = load_recipe(preset, changes, quick=quick)
     if resume and not changes:
         recipe = recipe_begun(out, preset) or recipe
     if data.is_dir():
@@ -80,8 +87,7 @@ def command(
     manifest = read_manifest(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for words in ("ImageNet", "starting"):
-            warnings.filterwarnings("default", message=f".*{words} weights.*")
+        warnings.filterwarnings("default", message=".*starting weights.*")
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         try:
             card = train(

@@ -8,9 +8,11 @@ from __future__ import annotations
 import io
 import warnings
 from base64 import b64encode
+from collections.abc import Collection
+from difflib import get_close_matches
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -29,7 +31,7 @@ from gliosight.read.nifti_file import Image
 from gliosight.read.slices import CHANNELS
 from gliosight.study import MrSequence
 from gliosight.write.pages import environment, template_text
-from gliosight.write.pictures import find_window, plan_display
+from gliosight.write.pictures import find_window, plan_display, trace
 
 PAGE = "describe.html"
 # Rows of the manifest on the page.
@@ -56,6 +58,14 @@ _STYLE: Any = {
 SUFFIXES = (".png", ".jpg", ".pdf", ".svg")
 RED = (255, 0, 0)
 INCHES, DPI, PANELS = 2.6, 130, 3
+# How the mask is marked on the third panel, and its title.
+Mark = Literal["filled", "see-through", "outline"]
+MARKS: dict[Mark, str] = {
+    "filled": "mask in red",
+    "see-through": "mask in red, see-through",
+    "outline": "outline of the mask in red",
+}
+SEE_THROUGH = 0.35
 
 
 def render_page(manifest: Manifest, name: str, summary: Summary, look: Look) -> bytes:
@@ -183,9 +193,46 @@ def check_suffix(path: Path) -> None:
         raise UsageError(what, where=path.name, remedy=remedy)
 
 
-def choose_rows(manifest: Manifest, count: int, seed: int) -> list[SliceRow]:
-    """Random slices with tumour, all of them where there are no more; raises `UnsupportedInputError`."""
-    rows = sorted((row for row in manifest.used if row.tumour), key=lambda row: row.key)
+def choose_rows(
+    manifest: Manifest,
+    count: int,
+    seed: int,
+    *,
+    patient: str | None = None,
+    numbers: Collection[int] = (),
+) -> list[SliceRow]:
+    """Choose the slices of a figure.
+
+    Without ``numbers`` random ones with tumour, of the patient where one is given; all of them where there
+    are no more. With ``numbers`` these slices of the patient, with or without tumour.
+
+    Raises
+    ------
+    UsageError
+        No such patient or slice.
+    UnsupportedInputError
+        There is no slice with tumour.
+    """
+    used: Collection[SliceRow] = manifest.used
+    if patient is not None:
+        used = manifest.by_patient.get(patient, ())
+        if not used:
+            near = get_close_matches(patient, manifest.patients, n=3, cutoff=0.5)
+            names = ", ".join(map(printable, near or manifest.patients[:3]))
+            what = f"the manifest has no usable slice of a patient {printable(patient)!r}"
+            raise UsageError(what, remedy=f"give its name as in the manifest, such as {names}")
+    if numbers:
+        by_number = {row.number: row for row in used}
+        for number in numbers:
+            if number not in by_number:
+                numbered = f"{min(by_number)} to {max(by_number)}"
+                what = f"the patient has no usable slice {number}"
+                raise UsageError(what, remedy=f"its slices are numbered {numbered}")
+        return [by_number[number] for number in dict.fromkeys(numbers)]
+    rows = sorted((row for row in used if row.tumour), key=lambda row: row.key)
+    if patient is not None and not rows:
+        what = f"no slice of {printable(patient)} shows tumour"
+        raise UnsupportedInputError(what, remedy="name slices: --slice")
     if not rows:
         what = "no slice of the manifest shows tumour"
         raise UnsupportedInputError(what, remedy="check its masks: gliosight data audit")
@@ -220,23 +267,35 @@ def read_shown(
     return np.broadcast_to(values, (*values.shape[:2], 3)).astype(np.uint8), mask, 1.0
 
 
-def draw_figure(manifest: Manifest, rows: list[SliceRow], *, flair: bool) -> Figure:
-    """Three pictures to a row: slice, mask, slice with the mask in red."""
+def draw_figure(
+    manifest: Manifest, rows: list[SliceRow], *, flair: bool, mark: Mark = "filled"
+) -> Figure:
+    """Three pictures to a row: slice, mask, slice with the mask in red, as the tutorial draws it.
+
+    ``mark``: the red hides what it covers (``filled``), lets it shine through, or is a line around it.
+    """
     shown = [read_shown(manifest, row, flair=flair) for row in rows]
     figure = Figure(figsize=(PANELS * INCHES, len(rows) * (INCHES + 0.25)), layout="constrained")
     axes = figure.subplots(len(rows), PANELS, squeeze=False)
     for panels, row, (picture, mask, aspect) in zip(axes, rows, shown, strict=True):
         marked = picture.copy()
-        marked[mask] = RED
+        if mark != "outline":
+            part = 1.0 if mark == "filled" else SEE_THROUGH
+            marked[mask] = np.rint(part * np.asarray(RED) + (1 - part) * picture[mask])
         pictures = {
             f"{printable(row.patient)}, slice {row.number}": picture,
             f"mask, {int(mask.sum()):,} pixels": np.where(mask, 255, 0).astype(np.uint8),
-            "mask in red": marked,
+            MARKS[mark]: marked,
         }
         for panel, (title, values) in zip(panels, pictures.items(), strict=True):
             panel.imshow(values, cmap="gray", vmin=0, vmax=255, aspect=aspect)
             panel.set_title(title, fontsize=8, parse_math=False)
             panel.set_axis_off()
+        if mark == "outline":
+            for loop in trace(mask):
+                # Loops run along corners; the centres of a panel's pixels are at whole numbers.
+                x, y = np.vstack([loop, loop[:1]]).T - 0.5
+                panels[-1].plot(x, y, color=np.asarray(RED) / 255, linewidth=1.2)
     return figure
 
 

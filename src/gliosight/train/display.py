@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import rich.progress
@@ -17,6 +18,7 @@ from rich.console import Console
 from torch.utils.tensorboard import SummaryWriter
 
 from gliosight.analysis import Progress
+from gliosight.train.history import Epoch, table_lines, time_words
 
 # Steps between two printed lines, and between two points of the log; lines while packing.
 SAY_EVERY, LOG_EVERY, PACKING_LINES = 25, 10, 20
@@ -62,7 +64,7 @@ def _bar(title: str, total: int, done: int = 0) -> Iterator[Callable[[int], None
 
 
 class TrainingDisplay(ExitStack):
-    """Shows steps and validation losses, from the main process, until it is closed.
+    """Shows steps and epochs, from the main process, until it is closed.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ class TrainingDisplay(ExitStack):
     def __init__(self, run: Path, first: int, steps: int, batch: int) -> None:
         super().__init__()
         self.first, self.steps, self.batch = first, steps, batch
-        self.start = 0.0
+        self.start, self.begun, self.epochs = 0.0, time.monotonic(), 0
         self.move = self.enter_context(_bar("training", steps, first))
         self.log: SummaryWriter | None = None
         if is_main_process():
@@ -99,10 +101,23 @@ class TrainingDisplay(ExitStack):
                 f"{left:.0f} min left"
             )
 
-    def show_validation(self, epoch: int, step: int, loss: float) -> None:
-        """Show the validation loss after an epoch, counted from 1."""
-        self._plot("validation_loss", loss, step)
-        say(f"epoch {epoch}  validation loss {loss:.4f}")
+    def say_validating(self, slices: int) -> None:
+        """Say that the network is being measured, which takes as long as a part of the epoch."""
+        say(f"validating on {slices:,} slices")
+
+    def show_epoch(self, history: Sequence[Epoch]) -> None:
+        """Show the last epoch, and how long the others may take."""
+        row = history[-1]
+        for name, value in asdict(row).items():
+            if value is not None and name not in ("epoch", "step", "seconds"):
+                self._plot(f"epoch/{name}", value, row.step)
+        titles, *rows = table_lines(history)
+        if not self.epochs:
+            say(titles)
+        self.epochs += 1
+        left = (self.steps - row.step) * (time.monotonic() - self.begun) / (row.step - self.first)
+        ending = f"   {time_words(left)} left" if row.step < self.steps else ""
+        say(rows[-1] + ending)
 
     def _plot(self, name: str, value: float, step: int) -> None:
         if self.log is not None:

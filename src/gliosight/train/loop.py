@@ -1,8 +1,8 @@
 """The training loop (training bench; Lightning Fabric).
 
 In: packed slices, the rows of each part, a `Recipe`. Out, in a run's folder (see `gliosight.train.run`):
-``last.ckpt`` every few steps, ``best.ckpt`` where there is a validation part, ``log/`` for TensorBoard and,
-at the end, ``weights.safetensors``.
+``last.ckpt`` every few steps, ``best.ckpt`` where there is a validation part, ``history.csv`` after every
+epoch, ``log/`` for TensorBoard and, at the end, ``weights.safetensors``.
 
 Batch ``k`` of a run depends on (seed, k) only. A run that is cut off and resumed therefore sees what the
 uninterrupted one would have seen, and ends with the same weights.
@@ -15,7 +15,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,8 +30,19 @@ from gliosight.files import whole_file
 from gliosight.train.augmentation import Batches
 from gliosight.train.devices import choose_precision, share_batch_norms
 from gliosight.train.display import TrainingDisplay, say
+from gliosight.train.history import (
+    Epoch,
+    Validation,
+    auc_of,
+    count_right,
+    ratios,
+    read_history,
+    slice_scores,
+    table_lines,
+    write_history,
+)
 from gliosight.train.losses import batch_loss, loss_parts, overlap_loss
-from gliosight.train.networks import load_weights, save_weights, start_network
+from gliosight.train.networks import build_network, load_weights, save_weights, start_network
 from gliosight.train.packed import PackedSlices
 from gliosight.train.recipe import Recipe
 from gliosight.train.record import WEIGHTS, Machine
@@ -44,7 +55,7 @@ LAST, BEST = "last.ckpt", "best.ckpt"
 # Of what a checkpoint holds; those of gliosight's first bench have no such number.
 FORMAT = 2
 # What a checkpoint holds beside weights and the state of the optimiser.
-COUNTERS = ("step", "precision", "best_loss", "epochs_without_better")
+COUNTERS = ("step", "precision", "best_loss", "epochs_without_better", "started_from", "tally")
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,7 @@ def fit(
     initial: Path | None = None,
     resume: bool = False,
     machine: Machine | None = None,
+    show: Callable[[Training], None] | None = None,
 ) -> Outcome:
     """Train a network, or go on training it.
 
@@ -78,6 +90,9 @@ def fit(
         ``weights.safetensors`` to start from.
     resume : bool
         Continue from ``run/last.ckpt`` if it is there.
+    show : callable, optional
+        Called in the process that speaks for the run: after each epoch, and once more at the end, with the
+        weights that are kept.
 
     Raises
     ------
@@ -96,10 +111,8 @@ def fit(
     if machine.threads is not None:
         torch.set_num_threads(machine.threads)
     run.mkdir(parents=True, exist_ok=True)
-    network, started_from = start_network(recipe)
-    if initial is not None:
-        load_weights(network, initial)
-        started_from = initial.name
+    resume = resume and (run / LAST).is_file()
+    network, started_from = _begin(recipe, initial, resume=resume)
     validation = _validation_rows(slices, parts, recipe)
     sampler = sampler_of(slices, parts["train"], recipe)
     last = sampler.per_epoch % sampler.batch if sampler.chance is None else 0
@@ -120,11 +133,15 @@ def fit(
     )
     fabric.launch()  # from here on there are as many processes as devices
     training = Training(fabric, network, Batches(slices, recipe), sampler, validation, run)
-    if resume and (run / LAST).is_file():
+    training.started_from, training.show = started_from, show
+    if resume:
         training.load()
     else:
         training.choose_precision()
-    say(f"training: {training.steps:,} steps of {recipe.batch} slices")
+    say(
+        f"training: {training.steps:,} steps of {recipe.batch} slices, {recipe.epochs} epochs of "
+        f"{sampler.steps_per_epoch:,} steps; the first step takes longest"
+    )
     torch.set_flush_denormal(True)  # a CPU takes many times as long over numbers below 1e-38
     try:
         training.train(machine.checkpoint_every)
@@ -133,15 +150,31 @@ def fit(
     if fabric.is_global_zero:
         if len(validation):
             training.final.load_state_dict(read_checkpoint(run / BEST)["weights"])
+        say("\n".join(table_lines(training.history)))
+        training.finished = True
+        if show is not None:
+            show(training)
         with whole_file(run / WEIGHTS, overwrite=True) as path:
             save_weights(training.final.state_dict(), path)
     return Outcome(
         steps=training.step,
         validation_loss=training.best_loss if len(validation) else None,
-        started_from=started_from,
+        started_from=training.started_from,
         precision=training.precision,
         seconds=round(time.monotonic() - start, 1),
     )
+
+
+def _begin(recipe: Recipe, initial: Path | None, *, resume: bool) -> tuple[nn.Module, str]:
+    """The network before the first step, and what it starts from; a checkpoint has both, too."""
+    if not resume and initial is None:
+        return start_network(recipe)
+    torch.manual_seed(recipe.seed)
+    network = build_network(recipe)
+    if resume or initial is None:
+        return network, ""
+    load_weights(network, initial)
+    return network, initial.name
 
 
 class Training:
@@ -171,6 +204,12 @@ class Training:
         self.step = 0
         self.best_loss = math.inf
         self.epochs_without_better = 0
+        self.started_from = ""
+        # Of the epoch so far: the sum of its losses, their number, and sums of `count_right`.
+        self.tally = [0.0] * 6
+        self.history: list[Epoch] = []
+        self.show: Callable[[Training], None] | None = None
+        self.finished = False
 
     @property
     def final(self) -> nn.Module:
@@ -186,6 +225,7 @@ class Training:
         per_epoch = self.sampler.steps_per_epoch
         with TrainingDisplay(self.run, self.step, self.steps, self.recipe.batch) as display:
             for epoch in range(self.step // per_epoch, self.recipe.epochs):
+                start = time.monotonic()
                 if len(self.validation) and self.epochs_without_better >= self.recipe.patience:
                     break
                 while self.step < (epoch + 1) * per_epoch:
@@ -194,10 +234,40 @@ class Training:
                     display.show_step(self.step + 1, self.train_step(model))
                     self.step += 1
                 if len(self.validation):
-                    loss = self.validation_loss()
-                    display.show_validation(epoch + 1, self.step, loss)
-                    self.note(loss)
+                    display.say_validating(len(self.validation))
+                    validation = self.validate()
+                    self.note(validation.loss)
+                else:
+                    validation = None
+                self._end_epoch(epoch + 1, time.monotonic() - start, validation)
+                display.show_epoch(self.history)
                 self.save()
+
+    def _end_epoch(self, epoch: int, seconds: float, validation: Validation | None) -> None:
+        """Write down what the epoch's batches and the validation part said."""
+        loss, batches, *counts = self.tally
+        accuracy, dice = ratios(counts, draws=self.draws, both_kinds=self.both_kinds)
+        row = Epoch(epoch, self.step, round(seconds, 1), loss / max(batches, 1), accuracy, dice)
+        if validation is not None:
+            row = replace(
+                row, **{f"validation_{name}": value for name, value in asdict(validation).items()}
+            )
+        self.history.append(row)
+        self.tally = [0.0] * 6
+        if self.fabric.is_global_zero:
+            write_history(self.run, self.history)
+            if self.show is not None:
+                self.show(self)
+
+    @property
+    def draws(self) -> bool:
+        """Whether the network draws masks."""
+        return self.recipe.network != "resnet50"
+
+    @property
+    def both_kinds(self) -> bool:
+        """Whether it learns from slices with and without tumour."""
+        return self.recipe.sampling.slices == "all"
 
     def train_step(self, model: nn.Module) -> float:
         """Draw a batch and make one step of the optimiser; return the loss."""
@@ -211,6 +281,7 @@ class Training:
         loss = batch_loss(self.recipe, output, masks.to(device))
         whole: Any = self.fabric.all_reduce(loss.detach())
         value = float(whole)
+        counts: Any = self.fabric.all_reduce(count_right(output, masks.to(device)), reduce_op="sum")
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss became {value} at step {self.step + 1}")
         self.optimizer.zero_grad()
@@ -222,29 +293,44 @@ class Training:
             self.averaged.update_parameters(self.network)
         if self.schedule is not None:
             self.schedule.step()
+        added = (value, 1.0, *counts.tolist())
+        self.tally = [total + part for total, part in zip(self.tally, added, strict=True)]
         return value
 
     @torch.no_grad()
-    def validation_loss(self) -> float:
-        """The loss of the validation part as one batch; every process computes all of it.
-
-        Not the mean over batches: one without tumour has no Dice, and how many of those there are depends
-        on the order of the slices.
-        """
+    def predict(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, object]:
+        """Images, masks and the network's output for some slices, with the weights that are kept."""
         self.final.eval()
-        means, sums = [], []
+        images, masks = self.batches.make(rows)
+        with self._autocast():
+            output = self.final(images.to(self.fabric.device))
+        self.network.train()
+        return images, masks.to(self.fabric.device), output
+
+    @torch.no_grad()
+    def validate(self) -> Validation:
+        """Measure the validation part as one batch; every process computes all of it.
+
+        The loss is not the mean over batches: one without tumour has no Dice, and how many of
+        those there are depends on the order of the slices.
+        """
+        means, sums, scores, truth, counts = [], [], [], [], []
         for start in range(0, len(self.validation), self.recipe.batch):
             rows = self.validation[start : start + self.recipe.batch]
-            images, masks = self.batches.make(rows)
-            with self._autocast():
-                output = self.final(images.to(self.fabric.device))
-            mean, overlap = loss_parts(self.recipe, output, masks.to(self.fabric.device))
+            _, masks, output = self.predict(rows)
+            mean, overlap = loss_parts(self.recipe, output, masks)
             means.append(len(rows) * mean.double())
             sums.append(overlap.double())
-        self.network.train()
+            scores.append(slice_scores(output).cpu())
+            truth.append(masks.amax(dim=(1, 2, 3)).cpu() > 0)
+            counts.append(count_right(output, masks).double())
         mean = torch.stack(means).sum() / len(self.validation)
         loss = mean + overlap_loss(self.recipe, torch.stack(sums).sum(dim=0))
-        return float(loss.float())
+        accuracy, dice = ratios(
+            torch.stack(counts).sum(dim=0).tolist(), draws=self.draws, both_kinds=self.both_kinds
+        )
+        auc = auc_of(torch.cat(scores).double().numpy(), torch.cat(truth).numpy())
+        return Validation(float(loss.float()), accuracy, dice, auc)
 
     def note(self, loss: float) -> None:
         """Keep the weights if this validation loss is the lowest yet; else count."""
@@ -294,7 +380,10 @@ class Training:
             if part is not None:
                 part.load_state_dict(checkpoint[name])
         for name in COUNTERS:
-            setattr(self, name, checkpoint[name])
+            # A run that began before a counter was kept goes on without it.
+            setattr(self, name, checkpoint.get(name, getattr(self, name)))
+        # What came after the checkpoint is done again.
+        self.history = [row for row in read_history(self.run) if row.step <= self.step]
 
     def _write(self, name: str, values: Mapping[str, Any]) -> None:
         if self.fabric.is_global_zero:

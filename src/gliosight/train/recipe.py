@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -18,6 +19,8 @@ from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 
 PRESETS = Path(__file__).with_name("presets")
 SHARES = "sampling.collections"
+# The part of a preset with the fields of its quick form.
+QUICK = "quick"
 # Fields for which 0 has no meaning.
 POSITIVE = ("epochs", "batch", "optimizer.lr", "optimizer.epsilon")
 # Losses that fit a network's output.
@@ -40,6 +43,7 @@ class Sampling:
     # Share of the draws by collection, or by several joined with +; empty: as many as their slices get.
     collections: Mapping[str, float] = field(default_factory=dict)
     within: Literal["slices", "persons"] = "slices"  # persons: as many draws for each
+    patients: int = 0  # of each part at most so many, for a first try; 0: all
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,11 @@ class Recipe:
                 "sampling.order is once, and shares of collections or persons are set",
                 remedy="set sampling.order to weighted or by-area, which draw",
             )
+        if self.network != "resnet50" and self.start not in ("imagenet", "scratch"):
+            raise UsageError(
+                f"start is {self.start!r}, and files of published weights are for resnet50",
+                remedy="choose imagenet or scratch, or give an earlier run: --init RUN",
+            )
         if self.network == "joint" and self.input == "picture":
             raise UsageError("the joint network takes input tissue", remedy="set input=tissue")
 
@@ -148,13 +157,20 @@ def known_fields() -> dict[str, Any]:
     return known
 
 
+def value_of(recipe: Recipe, name: str) -> Any:
+    """The value of a field by its dotted name."""
+    return attrgetter(name)(recipe)
+
+
 def preset_names() -> list[str]:
     """Names of the presets."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_recipe(preset: str, changes: Iterable[str] = ()) -> Recipe:
+def load_recipe(preset: str, changes: Iterable[str] = (), *, quick: bool = False) -> Recipe:
     """Read a preset, or a YAML file of one's own, and apply changes such as ``optimizer.lr=3e-4``.
+
+    ``quick``: its fields under ``quick`` hold, too: fewer patients and epochs, for a first try.
 
     Raises
     ------
@@ -163,7 +179,16 @@ def load_recipe(preset: str, changes: Iterable[str] = ()) -> Recipe:
     NothingReadableError, DamagedInputError
         A file that cannot be read, or is not a YAML mapping.
     """
-    values = _flat(_read(preset))
+    whole = _read(preset)
+    shorter = whole.pop(QUICK, None)
+    values = _flat(whole)
+    if quick:
+        if not isinstance(shorter, Mapping):
+            raise UsageError(
+                f"{preset} has no quick form",
+                remedy=f"write its fields under {QUICK}, such as {QUICK}: {{epochs: 2}}",
+            )
+        values |= _flat(shorter)
     for change in changes:
         name, equals, text = change.partition("=")
         try:
@@ -256,8 +281,6 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         remedy = f"choose one of {', '.join(choices)}"
     elif kind in (int, float) and (not 0 <= value < math.inf or (name in POSITIVE and not value)):
         remedy = f"give a number {'above 0' if name in POSITIVE else 'of at least 0'}"
-    elif name == "start" and value not in ("imagenet", "scratch") and not Path(value).is_file():
-        remedy = "choose imagenet, scratch, or a file of weights"
     if remedy:
         raise UsageError(f"{name} is {shown}", remedy=remedy)
     return value

@@ -11,7 +11,6 @@ import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from gliosight.data.manifest import Manifest, SliceRow
 from gliosight.data.split import Split
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError
 from gliosight.files import whole_file
-from gliosight.train.recipe import Recipe, known_fields, recipe_of
+from gliosight.train.recipe import Recipe, known_fields, recipe_of, value_of
 
 RECORD, WEIGHTS = "run.json", "weights.safetensors"
 PACKAGES = ("torch", "lightning", "numpy", "onnx")
@@ -149,9 +148,9 @@ def check_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """
     began, asked = recipe_of(before["recipe"]), recipe_of(now["recipe"])
     differ = [
-        f"{name} {value(began)}, not {value(asked)}"
+        f"{name} {value_of(began, name)}, not {value_of(asked, name)}"
         for name in known_fields()
-        if (value := attrgetter(name))(began) != value(asked)
+        if value_of(began, name) != value_of(asked, name)
     ]
     if differ:
         more = " and more" if len(differ) > NAMED else ""

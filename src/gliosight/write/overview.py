@@ -106,7 +106,7 @@ def draw_overview(analysis: Analysis) -> Image.Image:
     for k, index in enumerate(indices):
         cell = Image.new("RGB", (width, CAPTION + height), (0, 0, 0))
         grey = window.apply(flair[index][box[0], box[1]])
-        picture = _outlined(display, grey, analysis.mask[index][box[0], box[1]], (width, height))
+        picture = outlined(display, grey, analysis.mask[index][box[0], box[1]], (width, height))
         cell.paste(
             picture, ((width - picture.width) // 2, CAPTION + (height - picture.height) // 2)
         )
@@ -124,7 +124,7 @@ def draw_overview(analysis: Analysis) -> Image.Image:
     return sheet
 
 
-def _outlined(
+def outlined(
     display: Display, grey: NDArray[np.uint8], mask: NDArray[np.bool_], size: tuple[int, int]
 ) -> Image.Image:
     """One slice with its outline, whole and undistorted, as large as its cell allows."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -11,7 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from gliosight.errors import DamagedInputError
+from gliosight.errors import DamagedInputError, ModelError, NothingReadableError
+from gliosight.extras import install_line
 from gliosight.train.networks.joint import JointNetwork
 from gliosight.train.networks.resnet import Detector
 from gliosight.train.networks.resunet import ResUNet
@@ -42,14 +43,23 @@ def start_network(recipe: Recipe) -> tuple[nn.Module, str]:
 
     Raises
     ------
-    DamagedInputError
-        A file of weights that does not hold those of the network.
+    NothingReadableError, DamagedInputError
+        A file of weights that is not there, or does not hold those of the network.
+    ModelError
+        ImageNet weights that cannot be had.
     """
     torch.manual_seed(recipe.seed)
     network = build_network(recipe)
     if recipe.start != "scratch":
         if isinstance(network, JointNetwork):
-            network.encoder.load_imagenet()
+            try:
+                network.encoder.load_imagenet()
+            except ModuleNotFoundError as error:
+                raise _missing_imagenet(
+                    network.encoder.title,
+                    f"the package {error.name} is not installed",
+                    install_line("train"),
+                ) from error
             return network, f"ImageNet ({network.encoder.title})"
         if isinstance(network, Detector):
             return network, _start_detector(network, recipe.start)
@@ -59,6 +69,11 @@ def start_network(recipe: Recipe) -> tuple[nn.Module, str]:
 def _start_detector(network: Detector, start: str) -> str:
     if start != "imagenet":
         path = Path(start)
+        if not path.is_file():
+            raise NothingReadableError(
+                f"start is {start!r}, and there is no such file",
+                remedy="give the path of torchvision's ResNet50 weights, imagenet or scratch",
+            )
         try:
             if path.suffix == ".safetensors":
                 network.load_imagenet(load_file(path))
@@ -75,15 +90,22 @@ def _start_detector(network: Detector, start: str) -> str:
         weights = torch.hub.load_state_dict_from_url(
             PUBLISHED_RESNET50, map_location="cpu", progress=False, check_hash=True
         )
-    except (OSError, RuntimeError) as error:
-        warnings.warn(
-            f"the ImageNet weights cannot be fetched ({_first_line(error)}): ResNet50 starts from "
-            "scratch. Give a local file: --set start=FILE",
-            stacklevel=1,
-        )
-        return "scratch, since the ImageNet weights were not available"
+    except (OSError, RuntimeError, HTTPException) as error:
+        raise _missing_imagenet(
+            "ResNet50",
+            f"{PUBLISHED_RESNET50} cannot be fetched, {_first_line(error)}",
+            "fetch that file where there is a network, and give it: --set start=FILE",
+        ) from error
     network.load_imagenet(weights)
     return "ImageNet (torchvision's ResNet50, version 1)"
+
+
+def _missing_imagenet(title: str, reason: str, remedy: str) -> ModelError:
+    """Training does not quietly begin from something else: that would be hours of another experiment."""
+    return ModelError(
+        f"no ImageNet weights of {title}: {reason}",
+        remedy=f"{remedy}; or train without them: --set start=scratch",
+    )
 
 
 def _first_line(error: Exception) -> str:
