@@ -575,6 +575,8 @@ def contrast(rng: Rng, flair: Stack, t1: Stack, head: Mask) -> Stack:
             and (not len(dark) or dark.mean() > 0.5 * values[core].mean())
         ):
             break
+    else:  # a negative goes with FLAIR least of all
+        values = 1 - np.clip(unit, 0, 1)
     if rng.random() < 0.3:  # stripped
         return _noisy(rng, np.where(core, values, 0), 0.002, 0.03)
     scalp = t1u * rng.uniform(0.2, 1.5)

@@ -5,7 +5,7 @@
     python benchmarks/gate.py fit --data manifest.csv --cache CACHE.npz ... --runs DIR [--card CARD.json]
     python benchmarks/gate.py table --data DATA
 
-WHAT is ``nothing``, ``fold:0`` to ``fold:2``, ``cohort:BraTS`` and the like (``cohort:LGG`` is all five
+WHAT is ``nothing``, ``fold:0`` to ``fold:2``, ``cohort:brats`` and the like (``cohort:LGG`` is all five
 institutions), or ``kind:T1``. `fit` sets the limits on the folds. It prints the share of true studies that
 pass, and of foreign ones that are stopped, by networks that have not seen the person, the cohort or the
 kind. It writes the network of ``nothing`` beside the card. Needs scikit-image for its photographs and torch.
@@ -373,7 +373,10 @@ class Examples:
             return np.ones(len(self.n), bool)
         if value == "LGG":
             return ~np.isin(self.cohort, LGG)
-        return {"fold": self.fold, "cohort": self.cohort, "kind": self.kind}[key] != value
+        left = {"fold": self.fold, "cohort": self.cohort, "kind": self.kind}[key] != value
+        if left.all():
+            raise SystemExit(f"there is no {what}")
+        return left
 
     def weights(self, use: NDArray[np.bool_]) -> NDArray[np.float64]:
         """How often each picture is drawn: cohorts of true studies by the root of their size, kinds alike."""

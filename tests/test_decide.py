@@ -139,8 +139,7 @@ def test_what_was_dropped_from_a_likely_slice_is_said() -> None:
     assert decision.mask.any(axis=(1, 2)).nonzero()[0].tolist() == [1, 2, 3, 4, 5]
     (note,) = (one for one in decision.flags if one.code == "PROBABILITY_WITHOUT_MASK")
     assert note.message.endswith(
-        "but nothing is marked there: what reaches the threshold of the mask in slices 9 to 12 was dropped, "
-        "since it is too weak to be a tumour by itself."
+        "but nothing is marked there; what was found in slices 9 to 12 was too weak, and was dropped."
     )
 
 

@@ -144,7 +144,7 @@ class InputCheck:
         From the FLAIR slices that the model knows: 0 typical, 1 at the limit of unusual, larger farther.
         ``None`` where it was not measured.
     level : {"usual", "unusual", "refused", "unchecked"}
-        A refused study is not assessed. One without any contrast is not even checked.
+        A refused study is not assessed. One that shows nothing that could be a head is not even checked.
     reason : str or None
         One plain sentence; ``None`` where nothing is unusual.
     code : str or None

@@ -479,10 +479,7 @@ def _disagreements(
         )
         message += "nothing is marked there"
         if (dropped := likely & ~marked & reached).any():
-            message += (
-                f": what reaches the threshold of the mask in {name_slices(dropped)} was dropped, "
-                "since it is too weak to be a tumour by itself"
-            )
+            message += f"; what was found in {name_slices(dropped)} was too weak, and was dropped"
         flags.append(flag("PROBABILITY_WITHOUT_MASK", f"{message}."))
     if (marked & ~likely).any():
         message = (

@@ -44,9 +44,9 @@ CODES = ("NOT_FLAIR", "NOT_AXIAL", "NOT_A_HEAD")
 # What is unusual, by the code of its flag.
 REASONS = {
     "NOT_A_HEAD": "This does not look like a head in an axial MR image",
-    "NOT_FLAIR": "This does not look like a FLAIR image of a head: CSF is not dark beside grey and "
-    "white matter",
-    "NOT_AXIAL": "These look like coronal or sagittal slices of a head, and they cannot be turned",
+    "NOT_FLAIR": "This looks like a head, but its contrast is not that of a FLAIR image: perhaps it is T1, "
+    "T2, diffusion, CT or a negative",
+    "NOT_AXIAL": "This looks like a head in coronal or sagittal slices, which cannot be turned",
     "UNUSUAL_INPUT": "The images differ from the FLAIR images that the model was trained on: the result "
     "is less certain than usual",
 }

@@ -257,6 +257,7 @@ def analyze_study(
             "prevalence": settings.prevalence,
             "input": asdict(card.input),
             "decision": asdict(card.decision),
+            "input_check": None if card.input_check is None else asdict(card.input_check),
         },
         timings_ms=timings,
         environment={"python": platform.python_version(), "system": platform.system()},

@@ -167,9 +167,7 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
             values = frame.turn(study.sequences[name].values)
             scale = _scale(values, frame.head, recipe)
         if name is MrSequence.FLAIR and (scale is None or not _shows_something(values)):
-            text = (
-                "The FLAIR images show nothing that could be a head: no contrast, or noise alone."
-            )
+            text = "The FLAIR images show nothing that could be a head: no contrast, noise or a drawing."
             empty = np.empty((0, len(CHANNELS), *size), dtype=np.float32)
             flags = [flag("NO_CONTRAST", text)]
             return NetworkInput(empty, below, above, weight, plan, head, (), tuple(flags))

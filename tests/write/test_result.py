@@ -170,10 +170,10 @@ def test_the_schema_refuses_damage() -> None:
 def test_what_the_gate_measured_is_told() -> None:
     analysis = make_analysis(SMALL)
     assert result_of(analysis, {})["input_check"] == {"level": "unchecked", "distance": None}
-    unusual = replace(analysis, input_check=InputCheck(1.25, "unusual", "It is.", "UNUSUAL_INPUT"))
+    unusual = replace(analysis, input_check=InputCheck(1.05, "unusual", "It is.", "UNUSUAL_INPUT"))
     result = result_of(unusual, {})
     jsonschema.validate(result, load_schema())
-    assert result["input_check"] == {"level": "unusual", "distance": 1.25}
+    assert result["input_check"] == {"level": "unusual", "distance": 1.05}
 
 
 def test_one_probability_a_level_and_the_interval_of_the_volume() -> None:
