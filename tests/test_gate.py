@@ -215,13 +215,14 @@ RULE = InputCheckRule("gate.onnx", "0" * 64, 112, -4.0, 2.0, 0.0, 1.1)
 @pytest.mark.parametrize(
     ("logits", "distance", "code"),
     [
-        ([[4, -40, -40, 0]] * 4, 0.0, "NOT_A_HEAD"),
-        ([[0, 0, -40, -40]] * 4, 1.0, "NOT_FLAIR"),
-        ([[0, -40, 4, -40]] * 2 + [[8, -40, 4, -40]] * 2, 1.0, "NOT_AXIAL"),  # mean over the slices
+        ([[4, -40, -40, 0]] * 6, 0.0, "NOT_A_HEAD"),
+        ([[0, 0, -40, -40]] * 6, 1.0, "NOT_FLAIR"),
+        ([[0, -40, 4, -40]] * 3 + [[8, -40, 4, -40]] * 3, 1.0, "NOT_AXIAL"),  # mean over the slices
         ([[0, -40, 2, -40]], 1.0, "NOT_AXIAL"),  # of one slice more is allowed
-        ([[-99, 0, 1, 0]] * 4, 2.5, "NOT_AXIAL"),  # clipped
-        ([[9, 0, 0, 1]] * 4, 0.0, "NOT_A_HEAD"),  # never below typical
-        ([[0, -0.7, -0.7, -40]] * 4, 1.0, "NOT_FLAIR"),  # two kinds together are foreign
+        ([[0, -40, 2, -40]] * 4, 1.0, "NOT_AXIAL"),  # of four, too
+        ([[-99, 0, 1, 0]] * 6, 2.5, "NOT_AXIAL"),  # clipped
+        ([[9, 0, 0, 1]] * 6, 0.0, "NOT_A_HEAD"),  # never below typical
+        ([[0, -0.7, -0.7, -40]] * 6, 1.0, "NOT_FLAIR"),  # two kinds together are foreign
     ],
 )
 def test_distance(logits: list[list[float]], distance: float, code: str) -> None:

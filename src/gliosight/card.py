@@ -215,7 +215,7 @@ class InputCheckRule:
     typical : float
         Log odds that a study is foreign: the median of true ones.
     unusual_single, unusual_stack : float
-        Log odds from which one or two slices, and more, are unusual.
+        Log odds from which up to four slices, and more, are unusual.
     refused_from : float
         The distance from which a study is refused: it is 0 at ``typical`` and 1 where it is unusual.
     """

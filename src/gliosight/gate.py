@@ -24,7 +24,7 @@ from gliosight.study import Flag, Study
 SLICES = 16
 LEAST_FULL = 0.3
 # From so many slices on a study is a stack; of fewer the mean varies more, and more is allowed.
-STACK = 3
+STACK = 5
 # One slice cannot outweigh all others: its log odds are clipped here.
 CLIPPED = 6.0
 # Parts of a picture's outline that lie in the head: a head that is cut off on two sides has less.
