@@ -19,13 +19,13 @@ from gliosight.errors import ModelError
 
 
 @contextlib.contextmanager
-def needs_extra(name: str) -> Iterator[None]:
-    """Turn a missing package into the line that installs it."""
+def needs_extra(name: str, what: str = "this command") -> Iterator[None]:
+    """Turn a package that ``what`` lacks into the line that installs it."""
     try:
         yield
     except ModuleNotFoundError as error:
         raise ModelError(
-            f"this command needs the package {error.name}", remedy=install_line(name)
+            f"{what} needs the package {error.name}", remedy=install_line(name)
         ) from error
 
 

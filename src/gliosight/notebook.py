@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Analysis, Status
-from gliosight.errors import ModelError, UsageError, printable
-from gliosight.extras import install_line
+from gliosight.errors import UsageError, printable
+from gliosight.extras import needs_extra
 from gliosight.write import words
 from gliosight.write.overview import OUTLINE, head_lines, outlined
 from gliosight.write.pages import environment, template_text
@@ -80,13 +80,8 @@ class ShownAnalysis(Analysis):
         slices = self.study.shape[0]
         if not 0 <= index < slices:
             raise UsageError(f"there is no slice {index}", remedy=f"give one of 0 to {slices - 1}")
-        try:
+        with needs_extra("evaluate", "plot"):  # only here: the core runs without matplotlib
             from matplotlib import pyplot as plt
-        except ModuleNotFoundError as error:
-            raise ModelError(
-                f"plot needs the package {error.name}",
-                remedy=install_line("evaluate"),
-            ) from error
         if ax is None:
             _, ax = plt.subplots(layout="constrained")
         display = plan_display(self.study.geometry, self.study.shape)
