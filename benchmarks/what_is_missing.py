@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gliosight.bodies import CONNECTED_26
 from gliosight.card import DecisionRule
 from gliosight.data.manifest import Manifest, read_manifest
-from gliosight.decide import CONNECTED_26, Scale, decide_at
+from gliosight.decide import Scale, decide_at
 from gliosight.errors import GliosightError
 from gliosight.evaluate.mask_metrics import volume_dice
 from gliosight.evaluate.predictions import KeptMaps, read_maps, truth_of

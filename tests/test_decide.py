@@ -16,6 +16,7 @@ from gliosight.decide import (
     lesion_score,
     name_slices,
     not_assessed,
+    own_logits,
     slice_evidence,
     slice_probabilities,
     weighing_scale,
@@ -167,7 +168,8 @@ def test_a_study_is_as_likely_as_its_best_lesion(form: tuple[float, float]) -> N
         make_geometry(12, (5, 1, 1)),
     )
     scale = weighing_scale(geometry, SHAPE, INPUT)
-    best = max(lesion_score(lesion, rule) for lesion in find_lesions(maps, scale, rule)[1])
+    own, _ = own_logits(maps, scale, rule, 0)
+    best = max(lesion_score(lesion, rule) for lesion in find_lesions(maps, scale, rule, own)[1])
     expected = 1 / (1 + np.exp(-(form[0] + form[1] * np.log(best / (1 - best)))))
     decision = decide(maps, geometry, rule, INPUT)
     assert decision.probability == pytest.approx(expected, rel=1e-4)
@@ -360,7 +362,7 @@ def test_slice_probability_grows_with_head_and_with_mask() -> None:
 
     def probability(head: float, pixel: float) -> float:
         maps = _maps((slice(3, 8), 20, pixel), sure=head)
-        return float(slice_probabilities(maps, scale, RULE, 1.0)[5])
+        return float(slice_probabilities(*own_logits(maps, scale, RULE, 0), scale, RULE, 1.0)[5])
 
     assert probability(0.9, 0.9) > probability(0.9, 0.4) > probability(0.1, 0.4)
     assert probability(0.999, 0.99) > 0.95
@@ -377,8 +379,10 @@ def test_a_slice_is_likelier_with_tumour_on_either_side(spacing: float) -> None:
     probability = np.full((count, 20, 20), 1e-4, np.float32)
     probability[away <= 5] = 0.999
     maps = Maps(probability, np.full(count, 0.2, np.float32))
-    found = slice_probabilities(maps, scale, RULE, 1.0)
-    alone = slice_probabilities(maps, scale, replace(RULE, context_beside_weight=0.0), 1.0)
+    found = slice_probabilities(*own_logits(maps, scale, RULE, 0), scale, RULE, 1.0)
+    alone = slice_probabilities(
+        *own_logits(maps, scale, RULE, 0), scale, replace(RULE, context_beside_weight=0.0), 1.0
+    )
     near, far = (away > 5) & (away <= 10), away > 15
     assert np.ptp(alone[near | far]) < 1e-6
     assert found[near].min() > 2 * found[far].max()
@@ -401,7 +405,7 @@ def test_a_lesion_is_weighed_by_its_slices_alone() -> None:
     maps = _maps((slice(4, 7), 20, 0.9))
     scale = weighing_scale(None, SHAPE, INPUT)
     scores = [
-        lesion_score(find_lesions(maps, scale, one)[1][0], one)
+        lesion_score(find_lesions(maps, scale, one, own_logits(maps, scale, one, 0)[0])[1][0], one)
         for one in (RULE, replace(RULE, context_beside_weight=2.0, context_own_weight=0.1))
     ]
     assert scores[0] == scores[1]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gliosight.bodies import label_bodies
 from gliosight.plausibility import assumed_geometry, find_doubts, mirror_shares
 from gliosight.study import Geometry
 
@@ -55,7 +56,7 @@ BODIES = {
 
 def codes(marked: Bools, head: Bools = HEAD, geometry: Geometry = GEOMETRY) -> set[str]:
     """Codes of the flags of what is marked, all of it kept."""
-    flags = find_doubts(marked, marked, head=head, geometry=geometry, axis=0)
+    flags = find_doubts(label_bodies(marked)[0], marked, head=head, geometry=geometry, axis=0)
     assert all(flag.severity == "warning" for flag in flags)
     return {flag.code for flag in flags}
 
@@ -80,7 +81,11 @@ def test_a_volume_that_is_stored_otherwise_gets_the_same_flags() -> None:
 
     for name, (marked, _) in BODIES.items():
         flags = find_doubts(
-            stored(marked), stored(marked), head=stored(HEAD), geometry=sagittal, axis=1
+            label_bodies(stored(marked))[0],
+            stored(marked),
+            head=stored(HEAD),
+            geometry=sagittal,
+            axis=1,
         )
         # The surface is measured in the native slices.
         assert {flag.code for flag in flags} - {"LESION_AT_SURFACE"} == codes(marked) - {
@@ -96,16 +101,18 @@ def test_the_mirror_is_the_heads_own_wherever_it_lies() -> None:
         np.array([-np.cos(tilt), -np.sin(tilt), 0.0]),
         (1.0, 1.0),
     )
-    shares = [mirror_shares(both(80, 25, 12), HEAD, one) for one in (GEOMETRY, turned)]
+    shares = [
+        mirror_shares(label_bodies(both(80, 25, 12))[0], HEAD, one) for one in (GEOMETRY, turned)
+    ]
     for share, apart in shares:
         assert share > 0.95
         assert apart > 0.95
     moved = np.roll(HEAD, 40, axis=2)
-    assert mirror_shares(both(80, 25, 12), moved, GEOMETRY)[0] < 0.2
+    assert mirror_shares(label_bodies(both(80, 25, 12))[0], moved, GEOMETRY)[0] < 0.2
 
 
 def test_what_crosses_the_midline_has_no_image_in_another_body() -> None:
-    share, apart = mirror_shares(ball(12, 80, 92, 30), HEAD, GEOMETRY)
+    share, apart = mirror_shares(label_bodies(ball(12, 80, 92, 30))[0], HEAD, GEOMETRY)
     assert 0.4 < share < 0.8
     assert apart == 0
 
@@ -113,7 +120,7 @@ def test_what_crosses_the_midline_has_no_image_in_another_body() -> None:
 def test_candidates_count_that_the_mask_leaves_out() -> None:
     """The mask keeps one body as a rule; the one that mirrors it is a candidate that was dropped."""
     one, other = ball(12, 80, 75, 12), ball(12, 80, 125, 12)
-    flags = find_doubts(one | other, one, head=HEAD, geometry=GEOMETRY, axis=0)
+    flags = find_doubts(label_bodies(one | other)[0], one, head=HEAD, geometry=GEOMETRY, axis=0)
     assert [flag.code for flag in flags] == ["SYMMETRIC"]
 
 
@@ -132,4 +139,6 @@ def test_a_head_that_the_picture_cuts_off_has_no_surface_there() -> None:
 
 
 def test_without_a_head_nothing_is_mirrored() -> None:
-    assert mirror_shares(ball(12, 80, 60, 12), np.zeros(SHAPE, bool), GEOMETRY) == (0.0, 0.0)
+    assert mirror_shares(
+        label_bodies(ball(12, 80, 60, 12))[0], np.zeros(SHAPE, bool), GEOMETRY
+    ) == (0.0, 0.0)

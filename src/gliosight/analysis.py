@@ -31,8 +31,6 @@ LIMITS = (
 PREVALENCES = (0.000001, 0.999999)
 PREVALENCE_WORDS = "a share of studies from 0.000001 to 0.999999, such as 0.1"
 Side: TypeAlias = Literal["left", "right", "midline", "bilateral", "unknown"]
-# Lesions touch over faces, edges and corners of their voxels.
-CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
 # The stages of one study, in this order; ``infer`` is counted in slices, the others have one part each.
 STAGES = ("read", "prepare", "gate", "infer", "decide", "measure", "write")
 # Called with the name of a stage, how many of its parts are done, and how many there are.

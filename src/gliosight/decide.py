@@ -42,17 +42,9 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from gliosight.analysis import (
-    CONNECTED_26,
-    Decision,
-    Outline,
-    Status,
-    against,
-    distinguish,
-    first_voxel,
-)
+from gliosight.analysis import Decision, Outline, Status, against, distinguish, first_voxel
+from gliosight.bodies import Box, box_of, label_bodies
 from gliosight.card import DecisionRule, InputRecipe
 from gliosight.flags import flag
 from gliosight.maps import Maps, sigmoid
@@ -60,8 +52,8 @@ from gliosight.plausibility import assumed_geometry, find_doubts
 from gliosight.study import Flag, Geometry
 
 Logits = NDArray[np.floating]
-# From the candidates and the mask, the flags of what looks unlike a tumour.
-Doubts: TypeAlias = Callable[[NDArray[np.bool_], NDArray[np.bool_]], tuple[Flag, ...]]
+# From the candidates' labels and the mask, the flags of what looks unlike a tumour.
+Doubts: TypeAlias = Callable[[NDArray[np.int32], NDArray[np.bool_]], tuple[Flag, ...]]
 
 # Logits of the evidence are clipped here (0.9975), as in the maps that the rule is fitted on.
 SUREST = 6.0
@@ -95,7 +87,7 @@ class Lesion:
     """A candidate: a connected component, and what its score is made of."""
 
     label: int
-    box: tuple[slice, ...]
+    box: Box
     area_mm2: float
     extent_mm: float
     slice_probability: float
@@ -120,15 +112,20 @@ def slice_evidence(
     count = int(np.clip(round(evidence_mm2 / scale.across(axis)), 1, planes[0].size))
     out = np.empty(len(planes), dtype=np.float32)
     for k, plane in enumerate(planes):  # at once, all of them would be copied
-        out[k] = np.partition(plane, plane.size - count, axis=None)[-count:].mean()
+        # What was not predicted has one value, the lowest: many equal values make a partition slow.
+        values = plane[plane > plane.min()]
+        values = values if len(values) >= count else plane.ravel()
+        out[k] = np.partition(values, len(values) - count)[-count:].mean()
     return out
 
 
 def slice_probabilities(
-    maps: Maps, scale: Scale, rule: DecisionRule, study: float
+    own: Logits, evidence: Logits, scale: Scale, rule: DecisionRule, study: float
 ) -> NDArray[np.float32]:
-    """(slices,) probability that each native slice shows tumour; ``study`` is the study's."""
-    own, evidence = _own_logits(maps, scale, rule, 0)
+    """(slices,) probability that each native slice shows tumour; ``study`` is the study's.
+
+    ``own`` and ``evidence`` are those of `own_logits` along the native slice axis.
+    """
     probability = sigmoid(in_context(own, evidence, scale.sides[0], rule))
     if rule.slice_given_tumour:
         probability = probability * study
@@ -147,7 +144,7 @@ def study_probability(score: float, rule: DecisionRule, prevalence: float | None
     return float(sigmoid(own))
 
 
-def _own_logits(maps: Maps, scale: Scale, rule: DecisionRule, axis: int) -> tuple[Logits, Logits]:
+def own_logits(maps: Maps, scale: Scale, rule: DecisionRule, axis: int) -> tuple[Logits, Logits]:
     """(shape[axis],) each slice's own logit, and that of its evidence; ``axis`` is 0 or ``maps.axis``."""
     head = logit(maps.axis_head if axis == maps.axis else maps.slice_head)
     evidence = evidence_logits(maps.probability, scale, rule, axis)
@@ -186,11 +183,12 @@ def beside(values: Logits, spacing_mm: float, distance_mm: float) -> Logits:
 
 
 def find_lesions(
-    maps: Maps, scale: Scale, rule: DecisionRule
+    maps: Maps, scale: Scale, rule: DecisionRule, own: Logits
 ) -> tuple[NDArray[np.int32], list[Lesion]]:
     """Label the candidates and measure them along the network's slice axis.
 
-    So the score does not depend on how the volume is stored.
+    So the score does not depend on how the volume is stored. ``own`` are the logits of the slices along
+    that axis, see `own_logits`.
 
     Returns
     -------
@@ -198,12 +196,11 @@ def find_lesions(
     lesions : list of Lesion
         In the order of their labels.
     """
-    marked = maps.probability >= rule.pixel_threshold
-    labels = np.asarray(ndimage.label(marked, structure=CONNECTED_26)[0], dtype=np.int32)
-    slices = sigmoid(_own_logits(maps, scale, rule, maps.axis)[0])
+    labels, boxes = label_bodies(maps.probability >= rule.pixel_threshold)
+    slices = sigmoid(own)
     others = tuple(axis for axis in range(3) if axis != maps.axis)
     lesions = []
-    for k, box in enumerate(ndimage.find_objects(labels)):
+    for k, box in enumerate(boxes):
         inside = labels[box] == k + 1
         lesions.append(
             Lesion(
@@ -274,8 +271,12 @@ def decide_at(
     distance: float = 0.0,
 ) -> Decision:
     """Apply the rule to maps of a given scale; ``doubts`` gives the flags of an implausible mask."""
-    labels, lesions = find_lesions(maps, scale, rule)
-    reached = np.array([plane.any() for plane in labels])
+    own, evidence = own_logits(maps, scale, rule, 0)
+    along = own if maps.axis == 0 else own_logits(maps, scale, rule, maps.axis)[0]
+    labels, lesions = find_lesions(maps, scale, rule, along)
+    reached = np.zeros(len(labels), dtype=bool)
+    for lesion in lesions:
+        reached[lesion.box[0]] = True
     scores = np.array([0.0, *(lesion_score(lesion, rule) for lesion in lesions)])  # by label
     score = float(scores.max())
     probability = study_probability(score, rule, prevalence)
@@ -286,8 +287,8 @@ def decide_at(
     flags: tuple[Flag, ...] = ()
     outline, of_lesions = None, {}
     if marked:
-        for k, plane in enumerate(labels):  # an index of all would need eight bytes a voxel
-            mask[k] = in_mask[plane]
+        for k in np.flatnonzero(reached):  # an index of all would need eight bytes a voxel
+            mask[k] = in_mask[labels[k]]
         of_lesions = {
             first_voxel(
                 labels[lesion.box] == lesion.label, lesion.box, labels.shape
@@ -295,9 +296,8 @@ def decide_at(
             for lesion in lesions
             if in_mask[lesion.label]
         }
-        candidates = labels > 0
+        flags = doubts(labels, mask) if doubts is not None else ()
         del labels  # four bytes a voxel
-        flags = doubts(candidates, mask) if doubts is not None else ()
         outline = outline_of(maps.probability, mask, rule, distance)
     unlike = "the images are unlike the training data" if distance >= 1 else ""
     unlike = "what is marked is unlike a tumour" if flags else unlike
@@ -309,7 +309,7 @@ def decide_at(
         fired.append("weak_lesions_dropped")
     if flags:
         fired.append("implausible")
-    slices = slice_probabilities(maps, scale, rule, probability)
+    slices = slice_probabilities(own, evidence, scale, rule, probability)
     calibrated = prevalence if prevalence is not None else (rule.prevalence or None)
     return Decision(
         mask=mask,
@@ -397,7 +397,7 @@ def outline_of(
 
     ``distance`` is that of the input from the training data: from 1 on the interval is widened by it.
     """
-    box = ndimage.find_objects(((probability >= SOFT) | mask).view(np.uint8))[0]
+    box = box_of((probability >= SOFT) | mask)
     inside, mask = probability[box], mask[box]
     sharp = max(int(np.count_nonzero(inside[mask] >= SHARP)), 1)
     softness = min(math.log(_grown(inside, mask, SOFT).sum() / sharp), MOST_SOFTNESS)
@@ -412,8 +412,8 @@ def _grown(
     probability: NDArray[np.float32], mask: NDArray[np.bool_], level: float
 ) -> NDArray[np.bool_]:
     """The mask with what is connected to it at or above a probability; all (slices, rows, columns)."""
-    labels = ndimage.label((probability >= level) | mask, structure=CONNECTED_26)[0]
-    reached = np.zeros(int(labels.max()) + 1, dtype=bool)
+    labels, boxes = label_bodies((probability >= level) | mask)
+    reached = np.zeros(len(boxes) + 1, dtype=bool)
     for plane, marked in zip(
         labels, mask, strict=True
     ):  # at once, an index takes eight bytes a voxel

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from gliosight.bodies import box_of
 from gliosight.study import Geometry
 
 # A part of Otsu's threshold between air and tissue: the whole of it would cost dark tissue.
@@ -27,8 +28,9 @@ COARSE_SLICES = 64
 # Voxels that are looked at. Most volumes have fewer; of larger ones every n-th voxel is taken, so that memory
 # does not grow with them.
 MOST_COARSE = 2**24
-# In-plane opening that removes ghosts and noise in the air (coarse pixels).
-OPENING = np.ones((1, 3, 3), dtype=bool)
+# Pixels of a slice hang together over their edges, and slices not at all.
+IN_PLANE = np.zeros((3, 3, 3), dtype=bool)
+IN_PLANE[1] = ndimage.generate_binary_structure(2, 1)
 
 
 def find_head(values: NDArray[np.generic]) -> NDArray[np.bool_]:
@@ -63,15 +65,47 @@ def find_head(values: NDArray[np.generic]) -> NDArray[np.bool_]:
         return np.zeros(values.shape, dtype=bool)
     threshold = _otsu(np.clip(coarse, base, top))
     mask: NDArray[np.bool_] = coarse > base + AIR_TO_TISSUE * (threshold - base)
-    opened = ndimage.binary_opening(mask, OPENING)
+    # Ghosts and noise in the air go.
+    opened = _dilated(_eroded(mask))
     mask = opened if opened.any() else mask
     labels, count = ndimage.label(mask)
     if count > 1:
-        mask = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
-    filled = np.stack([ndimage.binary_fill_holes(plane) for plane in mask])
+        mask = labels == int(np.bincount(labels[mask]).argmax())
+    filled = _without_holes(mask)
     fine = filled.repeat(steps[0], axis=0).repeat(steps[1], axis=1).repeat(steps[2], axis=2)
     slices, rows, columns = values.shape
     return fine[:slices, :rows, :columns]
+
+
+def _eroded(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What has its eight neighbours in the slice set, too; there are none beyond the edge."""
+    out = np.zeros_like(mask)
+    rows = mask[:, :-2] & mask[:, 1:-1] & mask[:, 2:]
+    out[:, 1:-1, 1:-1] = rows[:, :, :-2] & rows[:, :, 1:-1] & rows[:, :, 2:]
+    return out
+
+
+def _dilated(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask with the eight neighbours of each of its pixels in the slice."""
+    rows = mask.copy()
+    rows[:, 1:] |= mask[:, :-1]
+    rows[:, :-1] |= mask[:, 1:]
+    out = rows.copy()
+    out[:, :, 1:] |= rows[:, :, :-1]
+    out[:, :, :-1] |= rows[:, :, 1:]
+    return out
+
+
+def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask with what it encloses in a slice."""
+    filled = mask.copy()
+    box = box_of(mask)  # holes are inside, and what reaches an edge of the box is none
+    labels, count = ndimage.label(~mask[box], structure=IN_PLANE)
+    hole = np.ones(count + 1, dtype=bool)
+    for edge in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
+        hole[edge] = False
+    filled[box] |= hole[labels]
+    return filled
 
 
 def head_box(head: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -89,7 +123,11 @@ def head_box(head: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]
 
 
 def _otsu(values: NDArray[np.float32]) -> float:
-    counts, edges = np.histogram(values, bins=256)
+    # Air is most of a volume, and has one value in many: it is counted apart.
+    lowest, highest = values.min(), values.max()
+    above = values[values > lowest]
+    counts, edges = np.histogram(above, bins=256, range=(lowest, highest))
+    counts[0] += values.size - above.size
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts).astype(np.float64)
     moment = np.cumsum(counts * centres)

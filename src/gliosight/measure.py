@@ -20,10 +20,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
 
-from gliosight.analysis import CONNECTED_26, Finding, Side, first_voxel
+from gliosight.analysis import Finding, Side, first_voxel
+from gliosight.bodies import label_bodies
 from gliosight.head import Midplane, find_head, fit_midplane
 from gliosight.study import Geometry, Study
 
@@ -67,11 +66,11 @@ def measure(
     findings : tuple of Finding
         Largest first; ``id`` counts from 1.
     """
-    labels, count = ndimage.label(mask, structure=CONNECTED_26)
+    labels, boxes = label_bodies(mask)
+    count = len(boxes)
     numbered = np.zeros(mask.shape, np.min_scalar_type(count))
     if count == 0:
         return numbered, ()
-    boxes = ndimage.find_objects(labels)
     sizes = [int(np.count_nonzero(labels[box] == k + 1)) for k, box in enumerate(boxes)]
     # By size; the order of equals is that of their first voxel, which does not change between runs.
     by_size = sorted(range(count), key=lambda k: (-sizes[k], k))
@@ -181,21 +180,19 @@ def _diameters(
     """Longest chord between pixel corners and widest extent perpendicular to it, mm."""
     if geometry is None or int(np.abs(geometry.normal).argmax()) != 2:
         return None, None
-    pixels = np.argwhere(inside)
-    corners = np.unique(
-        np.concatenate([pixels + np.array((row, column)) for row in (0, 1) for column in (0, 1)]),
-        axis=0,
-    ) * np.array(geometry.spacing)
-    try:
-        hull = corners[ConvexHull(corners).vertices]
-    except QhullError:  # cannot happen with corners of a pixel, unless spacing degenerates
-        hull = corners
-    apart = hull[:, None] - hull[None, :]
-    squared = (apart**2).sum(axis=2)
-    i, j = np.unravel_index(int(squared.argmax()), squared.shape)
-    longest = math.sqrt(float(squared[i, j]))
-    along = apart[i, j] / longest
-    across = hull @ np.array([-along[1], along[0]])
+    # Of each line of corners the first and the last: no other corner is at an end of a chord.
+    lines = np.pad(inside, 1)
+    corners = lines[:-1, :-1] | lines[:-1, 1:] | lines[1:, :-1] | lines[1:, 1:]
+    rows = np.flatnonzero(corners.any(axis=1))
+    first = corners[rows].argmax(axis=1)
+    last = corners.shape[1] - 1 - corners[rows, ::-1].argmax(axis=1)
+    ends = np.column_stack([np.tile(rows, 2), np.concatenate([first, last])]) * geometry.spacing
+    # One end after the other: the distances of all pairs would take the square of a lesion's height.
+    furthest = [((ends - end) ** 2).sum(axis=1) for end in ends]
+    i = int(np.argmax([squared.max() for squared in furthest]))
+    chord = ends[int(furthest[i].argmax())] - ends[i]
+    longest = float(np.linalg.norm(chord))
+    across = ends @ (np.array([-chord[1], chord[0]]) / longest)
     return longest, float(across.max() - across.min())
 
 

@@ -11,6 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +55,7 @@ from gliosight.read.from_python import SequenceInput, read_study
 from gliosight.study import Flag, MrSequence, Study
 from gliosight.write.masks import mask_in, read_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
+from gliosight.write.pictures import find_tissue
 from gliosight.write.report import write_report
 from gliosight.write.result import (
     read_result,
@@ -329,9 +331,15 @@ def write_analysis(
             files |= written
             analysis = replace(analysis, flags=(*analysis.flags, *flags))
         write_findings(analysis, folder / "findings.csv")
-        write_overview(analysis, folder / "overview.png")
         others = {name: text for name, text in files.items() if name != "report.html"}
-        write_report(analysis, folder / "report.html", files=others)
+        tissue = find_tissue(analysis.study.flair.values)
+        # Pillow lets go of the interpreter while it draws and compresses.
+        with ThreadPoolExecutor(1) as beside:
+            overview = beside.submit(
+                write_overview, analysis, folder / "overview.png", tissue=tissue
+            )
+            write_report(analysis, folder / "report.html", files=others, tissue=tissue)
+            overview.result()
         timings = dict(analysis.provenance.timings_ms)
         timings["write"] = 1000 * (time.perf_counter() - start)
         timed = replace(analysis, provenance=replace(analysis.provenance, timings_ms=timings))

@@ -7,18 +7,18 @@ studies with tumour (docs/trust.md): no rule takes a glioma for something else t
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliosight.analysis import CONNECTED_26
+from gliosight.bodies import box_of
 from gliosight.flags import flag
 from gliosight.head import fit_midplane
 from gliosight.study import Flag, Geometry
 
 Bools = NDArray[np.bool_]
+Labels = NDArray[np.int32]
 
 # This part of all marked voxels has a marked mirror image; or this part has one in another body. In gliomas
 # at most 0.76 and 0.02.
@@ -49,14 +49,14 @@ def assumed_geometry(slices: int, sides: tuple[float, float, float]) -> Geometry
 
 
 def find_doubts(
-    candidates: Bools, mask: Bools, *, head: Bools, geometry: Geometry, axis: int
+    candidates: Labels, mask: Bools, *, head: Bools, geometry: Geometry, axis: int
 ) -> tuple[Flag, ...]:
     """Flags of what looks unlike a tumour.
 
     Parameters
     ----------
-    candidates : (slices, rows, columns) bool array
-        All voxels at or above the threshold of the mask.
+    candidates : (slices, rows, columns) int array
+        The bodies of all voxels at or above the threshold of the mask, see `gliosight.bodies.label_bodies`.
     mask : (slices, rows, columns) bool array
         Those of the lesions that are kept; not empty.
     head : (slices, rows, columns) bool array
@@ -109,28 +109,37 @@ def find_doubts(
     return tuple(flags)
 
 
-def mirror_shares(marked: Bools, head: Bools, geometry: Geometry) -> tuple[float, float]:
-    """Shares of the marked voxels whose mirror image is marked, at all and in another body.
+def mirror_shares(labels: Labels, head: Bools, geometry: Geometry) -> tuple[float, float]:
+    """Shares of the voxels of bodies whose mirror image is in a body, at all and in another one.
 
     The mirror is the head's own mid-sagittal plane; 0 where it cannot be fitted.
     """
     plane = fit_midplane(head, geometry)
     if plane is None:
         return 0.0, 0.0
-    labels = _labels(marked)
-    step = math.ceil(math.sqrt(np.count_nonzero(marked) / MOST_MIRRORED)) or 1
-    voxels = np.argwhere(marked[:, ::step, ::step]) * (1, step, step)
+    box = box_of(labels > 0)
+    bodies = labels[box]
+    corner = np.array([part.start for part in box])
+    step = math.ceil(math.sqrt(np.count_nonzero(bodies) / MOST_MIRRORED)) or 1
+    # Every n-th row and column of the volume.
+    first = -corner[1:] % step
+    voxels = np.argwhere(bodies[:, first[0] :: step, first[1] :: step]) * (1, step, step)
+    voxels += (0, *first)
     if not len(voxels):
         return 0.0, 0.0
-    world = geometry.to_world(voxels.astype(np.float64))
+    world = geometry.to_world((voxels + corner).astype(np.float64))
     away = plane.distances_to_right(world)
     image = _to_voxels(world - 2 * away[:, None] * plane.to_right, geometry)
-    inside = ((image >= 0) & (image < marked.shape)).all(axis=1)
-    # Of several bodies near an image the one with the highest label counts.
+    inside = ((image >= 0) & (image < labels.shape)).all(axis=1)
+    # Of several bodies near an image the one with the highest label counts. Far from all bodies is none.
+    margin = (0, TOLERANCE, TOLERANCE)
+    padded = np.pad(bodies, [(0, 0), (TOLERANCE, TOLERANCE), (TOLERANCE, TOLERANCE)])
+    image = image - corner + margin
+    inside &= ((image >= 0) & (image < padded.shape)).all(axis=1)
     reach = (1, 2 * TOLERANCE + 1, 2 * TOLERANCE + 1)
     near = np.zeros(len(voxels), dtype=labels.dtype)
-    near[inside] = ndimage.maximum_filter(labels, reach)[tuple(image[inside].T)]
-    own = labels[tuple(voxels.T)]
+    near[inside] = ndimage.maximum_filter(padded, reach)[tuple(image[inside].T)]
+    own = bodies[tuple(voxels.T)]
     return float((near > 0).mean()), float(((near > 0) & (near != own)).mean())
 
 
@@ -151,25 +160,21 @@ def _to_voxels(world: NDArray[np.float64], geometry: Geometry) -> NDArray[np.int
     return np.column_stack([nearest, rows, columns])
 
 
-def _sizes_ml(marked: Bools, geometry: Geometry) -> NDArray[np.float64]:
+def _sizes_ml(labels: Labels, geometry: Geometry) -> NDArray[np.float64]:
     """(bodies,) volume of each connected body, ml."""
-    labels = _labels(marked)
-    count = int(labels.max(initial=0)) + 1
+    bodies = labels[box_of(labels > 0)]
+    count = int(bodies.max(initial=0)) + 1
     # Slice by slice: of the whole, a copy of eight bytes a voxel would be made.
-    sizes = np.sum([np.bincount(plane.ravel(), minlength=count) for plane in labels], axis=0)
+    sizes = np.zeros(count, dtype=np.int64)
+    for plane in bodies:
+        sizes += np.bincount(plane.ravel(), minlength=count)
     voxel = geometry.pixel_area * (geometry.slice_spacing or geometry.slice_thickness or 1.0)
     return np.asarray(sizes[1:] * voxel / 1000)
 
 
-def _labels(marked: Bools) -> NDArray[np.unsignedinteger[Any]]:
-    """The connected bodies, numbered from 1, in as few bytes a voxel as hold their number."""
-    labels, count = ndimage.label(marked, structure=CONNECTED_26)
-    return np.asarray(labels.astype(np.min_scalar_type(count)))
-
-
 def _roundness(mask: Bools, geometry: Geometry, axis: int) -> float | None:
     """Radius of the largest disk in the mask's largest slice, as a part of a disk's of that area."""
-    planes = np.moveaxis(mask, axis, 0)
+    planes = np.moveaxis(mask[box_of(mask)], axis, 0)
     plane = planes[int(planes.sum(axis=(1, 2)).argmax())]
     labels, _ = ndimage.label(plane)
     body = labels == 1 + int(np.bincount(labels.ravel())[1:].argmax())
@@ -186,8 +191,11 @@ def _roundness(mask: Bools, geometry: Geometry, axis: int) -> float | None:
 def _surface_part(mask: Bools, head: Bools, geometry: Geometry) -> float:
     """Part of the mask that lies near the head's surface in its slice, or outside the head."""
     steps = max(1, round(SURFACE_MM / max(geometry.spacing)))
+    # What lies further away does not reach the mask.
+    slices, *plane = box_of(mask)
+    near = slices, *(slice(max(0, part.start - steps), part.stop + steps) for part in plane)
     deep = 0
-    for marked, filled in zip(mask, head, strict=True):
+    for marked, filled in zip(mask[near], head[near], strict=True):
         if marked.any():
             # A head that the picture cuts off goes on outside.
             core = ndimage.binary_erosion(filled, iterations=steps, border_value=1)

@@ -30,7 +30,8 @@ from gliosight.write.pictures import (
     choose_slices,
     encode_grey,
     encode_heat,
-    find_box,
+    find_frame,
+    find_tissue,
     find_window,
     plan_cuts,
     plan_display,
@@ -221,7 +222,7 @@ def test_fat_that_outshines_the_brain_does_not_hide_it():
     radius = np.hypot(rows, columns) + np.zeros((10, 1, 1))
     flair = np.where(radius < 55, 300.0, 0.0)
     t1 = np.where(radius < 48, 90 + rows % 7, np.where(radius < 55, 4000.0, 0.0))
-    window = find_window(t1, flair)
+    window = find_window(t1, find_tissue(flair))
     assert 90 < np.median(window.apply(t1)[radius < 40]) < 225
 
 
@@ -294,13 +295,13 @@ def test_the_box_cuts_air_away_but_never_the_mask():
     values = np.pad(analysis.study.flair.values, ((40, 9), (30, 60), (50, 20)))
     mask = np.zeros(values.shape, bool)
     mask[2, 3, 139] = True
-    empty = find_box(values, np.zeros_like(mask))
+    empty = find_frame(find_tissue(values), np.zeros_like(mask))
     assert 36 <= empty[0].start <= 41
     assert 20 < empty[1].start < 40
     assert 110 < empty[1].stop < 150
-    assert mask[find_box(values, mask)].sum() == 1
+    assert mask[find_frame(find_tissue(values), mask)].sum() == 1
     nothing = np.zeros((3, 4, 5))
-    assert nothing[find_box(nothing, nothing > 0)].shape == (3, 4, 5)
+    assert nothing[find_frame(find_tissue(nothing), nothing > 0)].shape == (3, 4, 5)
 
 
 def test_pictures_are_shrunk_never_enlarged():

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from gliosight.analysis import CONNECTED_26
+from gliosight.bodies import CONNECTED_26
 from gliosight.data.manifest import SliceRow
 from gliosight.data.split import SLICE
 from gliosight.data.studies import LabelledStudy

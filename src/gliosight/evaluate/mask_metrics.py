@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from scipy.stats import rankdata
 
-from gliosight.analysis import CONNECTED_26
+from gliosight.bodies import CONNECTED_26
 from gliosight.data.manifest import SliceRow
 from gliosight.evaluate.figures import Array, Bootstrap, Figure, exact
 from gliosight.evaluate.predictions import Prediction

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from gliosight.analysis import CONNECTED_26
+from gliosight.bodies import CONNECTED_26
 from gliosight.card import DecisionRule, parse_card, parse_rule, read_card
 from gliosight.decide import (
     LEAST_SOFTNESS,

@@ -2,7 +2,7 @@
 
 A NIfTI study gets ``mask.nii.gz`` with the header's own grid, a DICOM study one in the scanner's
 coordinates; slices, and DICOM slices that no affine describes, get ``mask/<slice>_mask.tif``, 0 and 255, one
-for each slice, in the input's size.
+for each slice, in the input's size. A study needs one of nibabel and tifffile, and each takes time to import.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from gliosight.analysis import RESEARCH_USE, Analysis
@@ -81,6 +79,8 @@ def read_mask(path: Path, study: Study) -> NDArray[np.bool_]:
 
 
 def _read_nifti(path: Path, study: Study) -> NDArray[np.bool_]:
+    import nibabel
+
     _check_regular(path)
     image = nibabel.load(path)
     if image.get_data_dtype().kind not in "biuf":
@@ -96,6 +96,8 @@ def _read_nifti(path: Path, study: Study) -> NDArray[np.bool_]:
 
 
 def _read_slice(path: Path, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    import tifffile
+
     _check_regular(path)
     with tifffile.TiffFile(path) as file:
         page = file.pages[0]
@@ -116,18 +118,11 @@ def _damaged(what: str, path: Path) -> DamagedInputError:
 
 def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> bool:
     """Write values on the study's grid; ``False`` where NIfTI cannot hold that."""
-    affine = None if study.geometry is None else study.geometry.affine
-    if study.source.nifti_header is not None:
-        header = study.source.nifti_header.copy()
-    elif affine is None or study.kind not in ("arrays", "dicom"):
+    header = _nifti_header(study)
+    if header is None:
         return False
-    else:
-        large = max(study.shape) > MOST_OF_NIFTI1
-        header = nibabel.Nifti2Header() if large else nibabel.Nifti1Header()
-        header.set_data_shape(study.shape[::-1])
-        scanner = study.kind == "dicom"
-        header.set_qform(affine[:, XYZ], code="scanner" if scanner else 0)  # loses a tilt
-        header.set_sform(affine[:, XYZ], code="scanner" if scanner else "aligned")
+    import nibabel
+
     header.set_data_dtype(values.dtype)
     header["cal_max"] = 1
     header["descrip"] = b"gliosight, research use only"
@@ -138,7 +133,27 @@ def _write_nifti(study: Study, values: NDArray[Any], path: Path) -> bool:
     return True
 
 
+def _nifti_header(study: Study) -> Any | None:
+    """The header of a NIfTI file on the study's grid; ``None`` where NIfTI cannot hold that."""
+    if study.source.nifti_header is not None:
+        return study.source.nifti_header.copy()
+    affine = None if study.geometry is None else study.geometry.affine
+    if affine is None or study.kind not in ("arrays", "dicom"):
+        return None
+    import nibabel
+
+    large = max(study.shape) > MOST_OF_NIFTI1
+    header = nibabel.Nifti2Header() if large else nibabel.Nifti1Header()
+    header.set_data_shape(study.shape[::-1])
+    scanner = study.kind == "dicom"
+    header.set_qform(affine[:, XYZ], code="scanner" if scanner else 0)  # loses a tilt
+    header.set_sform(affine[:, XYZ], code="scanner" if scanner else "aligned")
+    return header
+
+
 def _write_slices(study: Study, values: NDArray[Any], folder: Path) -> None:
+    import tifffile
+
     folder.mkdir()
     about = {"description": RESEARCH_USE, "metadata": None}
     for name, plane in zip(safe_names(study.slice_names), values, strict=True):

@@ -20,8 +20,10 @@ from gliosight.errors import printable
 from gliosight.flags import beside_reason, warnings_of
 from gliosight.write.pictures import (
     Display,
+    Tissue,
     choose_slices,
-    find_box,
+    find_frame,
+    find_tissue,
     find_window,
     plan_display,
     position_words,
@@ -67,22 +69,24 @@ STATUS_COLOUR = {
 }
 
 
-def write_overview(analysis: Analysis, path: Path) -> None:
-    """Write ``overview.png`` into a folder that exists."""
-    draw_overview(analysis).save(path, "PNG", compress_level=5)
+def write_overview(analysis: Analysis, path: Path, *, tissue: Tissue | None = None) -> None:
+    """Write ``overview.png`` into a folder that exists; ``tissue`` is FLAIR's, if it is known already."""
+    # A low level: higher ones take up to twice as long, and the file is not smaller.
+    draw_overview(analysis, tissue=tissue).save(path, "PNG", compress_level=3)
 
 
-def draw_overview(analysis: Analysis) -> Image.Image:
+def draw_overview(analysis: Analysis, *, tissue: Tissue | None = None) -> Image.Image:
     """The contact sheet as a picture; see `write_overview`."""
     flair = analysis.study.flair.values
-    slices, *box = find_box(flair, analysis.mask)
+    tissue = tissue or find_tissue(flair)
+    slices, *box = find_frame(tissue, analysis.mask)
     visible = range(len(flair))[slices if len(flair) > MOST_SLICES else slice(None)]
     always = [finding.largest_slice for finding in analysis.findings] or [start_slice(analysis)]
     chosen = choose_slices(
         len(visible), MOST_SLICES, [k - visible[0] for k in always if k in visible]
     )
     indices = [visible[k] for k in chosen]
-    window = find_window(flair)
+    window = find_window(flair, tissue)
     positions = position_words(analysis.study.geometry)
     shape = (len(flair), *flair[0][box[0], box[1]].shape)
     display = plan_display(analysis.study.geometry, shape)

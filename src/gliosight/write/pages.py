@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from typing import TYPE_CHECKING
 
-from jinja2 import Environment, StrictUndefined
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 @cache
@@ -21,6 +23,8 @@ def template_text(package: str, name: str) -> str:
 @cache
 def environment() -> Environment:
     """The environment of all pages."""
+    from jinja2 import Environment, StrictUndefined  # only where a page is made
+
     return Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from gliosight.bodies import Box, box_of
 from gliosight.head import find_head
 from gliosight.study import Geometry
 
@@ -262,24 +263,49 @@ class Window:
         return np.asarray((plane.astype(np.float32) - np.float32(self.low)) * scale)
 
 
-def find_window(values: NDArray[Any], flair: NDArray[Any] | None = None) -> Window:
-    """The window of one sequence, from the tissue inside of the head in the whole volume.
+@dataclass(frozen=True)
+class Tissue:
+    """Where the head is in a coarse sample of a study's voxels: every n-th one.
 
-    The head is found in ``flair`` on the same grid, where that is given: on T1 fat can be so bright that
-    nothing else counts as head. A coarse sample decides (every n-th voxel): a window needs no more, and
-    large volumes stay cheap.
+    A window or a frame needs no more, and large volumes stay cheap.
+
+    Parameters
+    ----------
+    steps : tuple of slice
+        What of each axis of the native grid is in the sample.
+    head, inside : bool arrays of the sample's shape
+        The head, and of it what lies well below scalp and skull.
     """
-    sample, _ = _sample(values)
-    head = find_head(sample if flair is None else _sample(flair)[0])
-    tissue = sample[head] if head.any() else sample
-    inside = sample[_deep(head)] if head.any() else sample
-    white, top = (float(value) for value in np.percentile(tissue, (WHITE, BRIGHTEST)))
+
+    steps: tuple[slice, slice, slice]
+    head: NDArray[np.bool_]
+    inside: NDArray[np.bool_]
+
+
+def find_tissue(flair: NDArray[Any]) -> Tissue:
+    """Find the head in FLAIR: on T1 fat can be so bright that nothing else counts as head."""
+    slices, rows, columns = (
+        slice(None, None, max(1, size // most))
+        for size, most in zip(flair.shape, (48, 96, 96), strict=True)
+    )
+    steps = (slices, rows, columns)
+    head = find_head(flair[steps])
+    return Tissue(steps, head, _deep(head) if head.any() else head)
+
+
+def find_window(values: NDArray[Any], tissue: Tissue | None = None) -> Window:
+    """The window of one sequence, from the tissue in the whole volume; by default its own, as of FLAIR."""
+    tissue = tissue or find_tissue(values)
+    sample = values[tissue.steps].astype(np.float64)
+    head = sample[tissue.head] if tissue.head.any() else sample
+    inside = sample[tissue.inside] if tissue.head.any() else sample
+    white, top = (float(value) for value in np.percentile(head, (WHITE, BRIGHTEST)))
     low, middle, bright = (float(value) for value in np.percentile(inside, (BLACK, 50, BRIGHT)))
     if not middle > low:  # an inside of one value is not black
         low = float(sample.min())
     high = min(low + (middle - low) / MIDDLE, low + ABOVE_BRIGHT * (bright - low), white)
     if not high > low:
-        low, high = float(np.percentile(tissue, 100 - WHITE)), white
+        low, high = float(np.percentile(head, 100 - WHITE)), white
     if not high > low:
         low, high = float(sample.min()), float(sample.max())
     return Window(low, high, max(top, high))
@@ -300,30 +326,23 @@ def _deep(head: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return deep
 
 
-def find_box(values: NDArray[Any], mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+def find_frame(tissue: Tissue, mask: NDArray[np.bool_]) -> Box:
     """The part of the native grid that shows the head and all of the mask, with a narrow margin.
 
     The whole grid where no head is found, or one without extent in some direction.
     """
-    sample, steps = _sample(values)
-    head = find_head(sample)
-    box = []
-    for axis, (size, step) in enumerate(zip(values.shape, steps, strict=True)):
-        others = tuple(other for other in range(3) if other != axis)
-        inside = np.flatnonzero(head.any(axis=others)) * step
-        inside = np.concatenate([inside, np.flatnonzero(mask.any(axis=others))])
+    head, marked = box_of(tissue.head), box_of(mask)
+    frame = []
+    for axis, size in enumerate(mask.shape):
+        step = tissue.steps[axis].step
+        first, last = head[axis].start * step, (head[axis].stop - 1) * step
+        if marked[axis].stop:
+            first, last = min(first, marked[axis].start), max(last, marked[axis].stop - 1)
         margin = max(step, size // 24) if axis else step
-        if not head.any() or np.ptp(inside) < size // 4:
+        if not tissue.head.any() or last - first < size // 4:
             return (slice(None), slice(None), slice(None))
-        first, last = int(inside.min()) - margin, int(inside.max()) + margin + 1
-        box.append(slice(max(first, 0), min(last, size)))
-    return box[0], box[1], box[2]
-
-
-def _sample(values: NDArray[Any]) -> tuple[NDArray[np.float64], list[int]]:
-    """Every n-th voxel of a volume, and n for each axis."""
-    steps = [max(1, size // most) for size, most in zip(values.shape, (48, 96, 96), strict=True)]
-    return values[:: steps[0], :: steps[1], :: steps[2]].astype(np.float64), steps
+        frame.append(slice(max(first - margin, 0), min(last + margin + 1, size)))
+    return frame[0], frame[1], frame[2]
 
 
 def _shrunk(picture: Image.Image, longest: int, filter_: Image.Resampling) -> Image.Image:
@@ -341,7 +360,7 @@ def encode_grey(grey: NDArray[np.uint8], longest: int, quality: int = JPEG_QUALI
     picture = Image.fromarray(np.ascontiguousarray(grey))
     buffer = io.BytesIO()
     picture = _shrunk(picture, longest, Image.Resampling.LANCZOS)
-    picture.save(buffer, "JPEG", quality=quality, optimize=True)
+    picture.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 

@@ -43,11 +43,13 @@ from gliosight.write.pictures import (
     KNEE,
     QUALITIES,
     Display,
+    Tissue,
     Window,
     choose_slices,
     encode_grey,
     encode_heat,
-    find_box,
+    find_frame,
+    find_tissue,
     find_window,
     heat_colours,
     plan_cuts,
@@ -76,22 +78,33 @@ UNDER_WAY = "in result.json: it was still under way when this page was made"
 
 
 def write_report(
-    analysis: Analysis, path: Path, *, files: Mapping[str, str] = MappingProxyType({})
+    analysis: Analysis,
+    path: Path,
+    *,
+    files: Mapping[str, str] = MappingProxyType({}),
+    tissue: Tissue | None = None,
 ) -> None:
     """Write ``report.html`` into a folder that exists.
 
-    ``files`` are the other outputs beside it: name relative to the report, and what it is.
+    ``files`` are the other outputs beside it: name relative to the report, and what it is. ``tissue`` is
+    that of FLAIR, if it is known already.
     """
     # Lone surrogates, from names that are no UTF-8, become visible escapes.
-    page = render_report(analysis, files=files)
+    page = render_report(analysis, files=files, tissue=tissue)
     path.write_text(page, encoding="utf-8", errors="backslashreplace", newline="\n")
 
 
-def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxyType({})) -> str:
+def render_report(
+    analysis: Analysis,
+    *,
+    files: Mapping[str, str] = MappingProxyType({}),
+    tissue: Tissue | None = None,
+) -> str:
     """The report as text; see `write_report`."""
     study, decision = analysis.study, analysis.decision
     display = plan_display(study.geometry, study.shape)
-    pictures, windows, heat = _draw(analysis, display)
+    tissue = tissue or find_tissue(study.flair.values)
+    pictures, windows, heat = _draw(analysis, display, tissue)
     outlines = finding_outlines(analysis, display)
     slices = _slices(analysis, outlines)
     inner, outer = _interval_outlines(analysis, display)
@@ -136,7 +149,7 @@ def render_report(analysis: Analysis, *, files: Mapping[str, str] = MappingProxy
                 },
                 "knee": KNEE,
                 "heat": heat,
-                "geometry": _shown_geometry(analysis, display),
+                "geometry": _shown_geometry(analysis, display, tissue),
                 "texts": {
                     finding.id: words.finding_text(analysis, finding)
                     for finding in analysis.findings
@@ -201,25 +214,24 @@ def finding_outlines(analysis: Analysis, display: Display) -> list[list[dict[str
     A box is left, top, right and bottom in displayed pixels. Findings never touch, so that together their
     outlines are the mask's.
     """
-    outlines: list[list[dict[str, Any]]] = []
-    for plane in analysis.labels:
-        shown = display.turn(plane)
-        drawn = []
-        for number in np.unique(shown)[1 if shown.min() == 0 else 0 :].tolist():
-            loops = trace(shown == number)
-            corners = np.concatenate(loops)
-            box = [*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()]
-            drawn.append({"finding": number, "path": svg_path(loops), "box": box})
-        outlines.append(drawn)
+    outlines: list[list[dict[str, Any]]] = [[] for _ in analysis.labels]
+    for finding in analysis.findings:
+        first, last = finding.slices
+        for k in range(first, last + 1):
+            loops = trace(display.turn(analysis.labels[k]) == finding.id)
+            if loops:
+                corners = np.concatenate(loops)
+                box = [*corners.min(axis=0).tolist(), *corners.max(axis=0).tolist()]
+                outlines[k].append({"finding": finding.id, "path": svg_path(loops), "box": box})
     return outlines
 
 
-def _shown_geometry(analysis: Analysis, display: Display) -> dict[str, Any]:
+def _shown_geometry(analysis: Analysis, display: Display, tissue: Tissue) -> dict[str, Any]:
     """What the viewer has to know of planes and sizes: pixels count as 1 where millimetres are unknown."""
     geometry = analysis.study.geometry
     spacing = None if geometry is None else geometry.slice_spacing
     height, width = display.pixel
-    head, rows, columns = find_box(analysis.study.flair.values, analysis.mask)
+    head, rows, columns = find_frame(tissue, analysis.mask)
     # The box round the head, in displayed pixels: air round it is outside of the first view.
     ranges = [
         range(n)[part] for n, part in zip(analysis.study.shape, (head, rows, columns), strict=True)
@@ -395,7 +407,7 @@ def _provenance(analysis: Analysis) -> dict[str, dict[str, str]]:
 
 
 def _draw(
-    analysis: Analysis, display: Display
+    analysis: Analysis, display: Display, tissue: Tissue
 ) -> tuple[dict[str, list[str]], dict[str, Window], list[str | None]]:
     """JPEGs of each sequence by slice, their windows, and PNGs of the heat where there is any; in base64."""
     study = analysis.study
@@ -424,10 +436,7 @@ def _draw(
 
     # Pillow and numpy let go of the interpreter while they work: threads pay, up to a few.
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        volumes = [study.sequences[sequence].values for sequence in present]
-        flair = study.flair.values
-        found = pool.map(partial(find_window, flair=flair), volumes)
-        windows = dict(zip(present, found, strict=True))
+        windows = {name: find_window(study.sequences[name].values, tissue) for name in present}
         quality = QUALITIES[0]
         # No picture takes more than a byte or two for a pixel: few pixels fit as they are.
         if pixels > MOST_BYTES / 2:
