@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 # Bodies touch over faces, edges and corners of their voxels.
 CONNECTED_26 = np.ones((3, 3, 3), dtype=bool)
@@ -36,6 +35,8 @@ def label_bodies(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], list[Box]]
     boxes : list of tuple of slice
         Of each body, in the order of the labels.
     """
+    from scipy import ndimage
+
     labels = np.zeros(mask.shape, dtype=np.int32)
     box = box_of(mask)
     if not labels[box].size:

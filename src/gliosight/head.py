@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from gliosight.bodies import box_of
 from gliosight.study import Geometry
@@ -30,7 +29,7 @@ COARSE_SLICES = 64
 MOST_COARSE = 2**24
 # Pixels of a slice hang together over their edges, and slices not at all.
 IN_PLANE = np.zeros((3, 3, 3), dtype=bool)
-IN_PLANE[1] = ndimage.generate_binary_structure(2, 1)
+IN_PLANE[1, 1] = IN_PLANE[1, :, 1] = True
 
 
 def find_head(values: NDArray[np.generic]) -> NDArray[np.bool_]:
@@ -52,6 +51,8 @@ def find_head(values: NDArray[np.generic]) -> NDArray[np.bool_]:
     -----
     Threshold by Otsu (https://doi.org/10.1109/TSMC.1979.4310076) between the robust extremes.
     """
+    from scipy import ndimage
+
     step = max(1, min(values.shape[1], values.shape[2]) // COARSE_IN_PLANE)
     steps = [max(1, len(values) // COARSE_SLICES), step, step]
     sides = [-(-size // step) for size, step in zip(values.shape, steps, strict=True)]
@@ -98,6 +99,8 @@ def _dilated(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask with what it encloses in a slice."""
+    from scipy import ndimage
+
     filled = mask.copy()
     box = box_of(mask)  # holes are inside, and what reaches an edge of the box is none
     labels, count = ndimage.label(~mask[box], structure=IN_PLANE)

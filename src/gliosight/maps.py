@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from gliosight.study import Flag
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 # The logit of "surely no tumour", where nothing was predicted (outside the head's box).
 FAR_BELOW = -20.0
@@ -96,6 +98,8 @@ class SamplingPlan:
             Where the network's slices run along another axis than the native ones, a native slice takes
             the strongest opinion among the network's slices that cross it.
         """
+        from scipy.sparse import csr_array
+
         shape = tuple(self.native_shape[axis] for axis in self.order)
         where = np.arange(shape[0], dtype=np.float64)
         below, weight = _bracket(self.slice_indices, where)

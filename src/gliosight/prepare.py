@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import permutations
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from gliosight.card import InputRecipe
 from gliosight.errors import LimitExceededError
@@ -27,6 +27,9 @@ from gliosight.head import find_head, head_box
 from gliosight.maps import NetworkInput, SamplingPlan, resample, turned
 from gliosight.normalisation import measure_intensity, unit_range
 from gliosight.study import Flag, Geometry, MrSequence, Study
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 CHANNELS = (MrSequence.T1, MrSequence.FLAIR, MrSequence.T1C)
 # Where the network's slice, row and column axes point, RAS+: up, back, to the patient's left.
@@ -87,6 +90,8 @@ class Frame:
 
 def frame_of(study: Study, recipe: InputRecipe) -> Frame:
     """Decide where a study is sampled."""
+    from scipy.sparse import csr_array
+
     order, flipped = orient(study.geometry)
     flair = turned(study.flair.values, order, flipped)
     positions, pixel = _grid(study, order, flipped, recipe)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
 
 from gliosight.errors import DamagedInputError, UnsupportedInputError
 from gliosight.flags import flag
@@ -153,6 +152,8 @@ def _around(finite: NDArray[np.bool_]) -> NDArray[np.bool_]:
     voxels scattered through the picture, with numbers on several sides: the smooth edge of a background has
     hardly any.
     """
+    from scipy import ndimage
+
     padded = np.pad(~finite, ((0, 0), (1, 1), (1, 1)), constant_values=True)
     labels, count = ndimage.label(padded)
     # The padding of every slice is edge, whatever its label.

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from gliosight.flags import flag
 from gliosight.read.checks import as_float32
@@ -185,6 +184,8 @@ def resample(
     ``values``. Voxels up to half a voxel outside take the edge's value, those further out the smallest, as
     air has.
     """
+    from scipy import ndimage
+
     last = np.array(values.shape, dtype=np.float64)[:, None] - 0.5
     air = np.float32(as_float32(values.min()))
     out = np.empty(shape, dtype=np.float32)

@@ -28,7 +28,6 @@ from gliosight.read.detect import InputFile
 from gliosight.read.folders import left_out_flag
 from gliosight.read.limits import Budget, Limits
 from gliosight.read.naming import is_mask
-from gliosight.read.nifti_file import place, read_nifti_header
 from gliosight.study import Flag, Geometry, MrSequence
 
 if TYPE_CHECKING:
@@ -128,6 +127,8 @@ def _nifti(file: InputFile, taken_as: str | None) -> SeenSeries:
         why="" if shown.basis == "nothing" else shown.why,
         taken_as=taken_as,
     )
+    from gliosight.read.nifti_file import place, read_nifti_header
+
     try:
         if file.error is not None:
             raise file.error

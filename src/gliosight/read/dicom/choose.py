@@ -35,7 +35,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from gliosight.errors import GliosightError, UnsupportedInputError, UsageError
 from gliosight.flags import flag
@@ -764,6 +763,8 @@ def enhancement(first: NDArray[Any], second: NDArray[Any]) -> float:
     The sum of its 0.5th and 99.5th percentile inside the head changes its sign when the two are swapped; it
     is 0 without a head.
     """
+    from scipy import ndimage
+
     quarter = len(first) // 4
     step = max(1, -(-(len(first) - 2 * quarter) // MOST_SLICES))
     middle = slice(quarter, len(first) - quarter, step)
