@@ -164,9 +164,16 @@ def test_curves_stay_inside_and_ticks_are_round() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("network", ["joint", "resunet"])
+@pytest.mark.parametrize(
+    ("network", "precision"), [("joint", "float32"), ("joint", "bfloat16"), ("resunet", "float32")]
+)
 def test_the_page_of_a_run(
-    network: str, slices: PackedSlices, manifest: Manifest, split: Split, tmp_path: Path
+    network: str,
+    precision: str,
+    slices: PackedSlices,
+    manifest: Manifest,
+    split: Split,
+    tmp_path: Path,
 ) -> None:
     """Self-contained; layers add up; examples show the truth; nothing that was named is markup."""
     joint = network == "joint"
@@ -177,7 +184,7 @@ def test_the_page_of_a_run(
         batch=2,
         crop=64,
         start="scratch",
-        precision="float32",
+        precision=precision,  # type: ignore[arg-type]
         patience=5 if joint else 0,
         sampling=Sampling(per_epoch=2, slices="all" if joint else "tumour"),
     )

@@ -165,9 +165,10 @@ def draw_examples(training: Training, rows: NDArray[np.int64]) -> list[Example]:
     images, masks, output = training.predict(rows)
     # The channels are T1, FLAIR and T1C, of three slices or of one: FLAIR of this slice is in the middle.
     flair = images[:, images.shape[1] // 2].float().numpy()
-    truth = masks[:, 0].cpu().numpy() > 0
+    truth = (masks[:, 0] > 0).cpu().numpy()
     logits = mask_scores(output)
-    marked = None if logits is None else logits[:, 0].cpu().numpy() > 0
+    # Compared before it leaves torch: NumPy has no bfloat16.
+    marked = None if logits is None else (logits[:, 0] > 0).cpu().numpy()
     chances = torch.sigmoid(slice_scores(output)).cpu().tolist()
     examples = []
     for k in range(len(rows)):
