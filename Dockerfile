@@ -15,8 +15,10 @@ LABEL org.opencontainers.image.title="gliosight" \
 COPY --from=build /opt/gliosight /opt/gliosight
 ENV PATH=/opt/gliosight/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1
-# Results without -o are written here: a folder of the host is mounted in its place.
+# Results without -o are written here: a folder of the host, or a volume, is mounted in its place. A new volume takes
+# over the owner; without any, the demo can be tried.
 WORKDIR /out
+RUN chown 65532:65532 /out
 # Any user will do: nothing is written outside the result folder. By number, so that Kubernetes can see it is not root.
 USER 65532:65532
 ENTRYPOINT ["gliosight"]

@@ -21,15 +21,18 @@ For everybody who calls `gliosight` in a terminal or a program.
 Research use only. This page is made from `--help` by `python docs/make_cli.py`; do not edit it.
 
 The answer goes to stdout; errors and progress go to stderr. With `--json` stdout holds one JSON value and
-nothing else, also for an error. An error is one line, `error: WHAT (WHERE): WHAT TO DO`; `--debug`,
-anywhere on the line, adds the traceback. With `--json` every error has the same form, also one of usage:
+nothing else, also for an error; `gliosight schema --answer` prints its JSON Schema. Only an interrupt (130)
+leaves stdout empty: it says so in one line on stderr. An error is one line,
+`error: WHAT (WHERE): WHAT TO DO`; `--debug`, anywhere on the line, adds the traceback. With `--json` every
+error has the same form, also one of usage:
 
     {"error": {"kind": "usage", "exit_code": 2, "what": "...", "where": null, "remedy": "..."}}
 
 and in the list `errors` of several studies the same keys, with `study`. Output that nobody reads any more
 (`| head`) stops no work, nor do standard streams that are closed; where the answer cannot be written (a full
 disk), the result folders are whole and the exit code is 7. Too little memory, processes or open files: 6, or
-8 where the engine says so.
+8 where the engine says so. Progress is shown only where stderr is a terminal. STUDY is a path: `-` does not
+mean stdin.
 """
 
 SEVERAL = """\
@@ -51,8 +54,9 @@ bash; those for zsh and fish are click's own and have not been tried here.
 
 `gliosight analyze` takes several studies, or a folder of them. Each gets its own result folder, and
 `studies.csv` has a row for each, also for those that failed. One that fails does not stop the others; the
-exit code is that of the first that failed. Where none could be analysed, the table is written only into a
-folder that `-o` names. An earlier `studies.csv` is replaced only with `--overwrite`, like an earlier result.
+exit code is that of the first that failed. A run that is interrupted keeps the result folders that are
+finished, and writes no table. Where none could be analysed, the table is written only into a folder that `-o`
+names. An earlier `studies.csv` is replaced only with `--overwrite`, like an earlier result.
 What a result folder holds: [result.md](result.md).
 """
 
@@ -93,14 +97,14 @@ system's own code, as any program: `128 + number` in a shell.
 
 
 def _codes() -> str:
-    rows = [(0, "done, whatever was found")]
+    rows = [(0, "", "done, whatever was found, also *not assessed*: read `status`")]
     rows += [
-        (kind.exit_code, (kind.__doc__ or "").splitlines()[0].rstrip("."))
+        (kind.exit_code, f"`{kind.kind}`", (kind.__doc__ or "").splitlines()[0].rstrip("."))
         for kind in GliosightError.__subclasses__()
     ]
-    rows.append((130, "interrupted"))
-    table = "".join(f"| {code} | {text} |\n" for code, text in rows)
-    return f"## Exit codes\n\n| code | meaning |\n| --- | --- |\n{table}{SIGNALS}"
+    rows.append((130, "", "interrupted"))
+    table = "".join(f"| {code} | {kind} | {text} |\n" for code, kind, text in rows)
+    return f"## Exit codes\n\n| code | `kind` | meaning |\n| --- | --- | --- |\n{table}{SIGNALS}"
 
 
 if __name__ == "__main__":

@@ -92,6 +92,7 @@ def test_its_steps_in_a_bare_environment(tmp_path: Path) -> None:
         ("/tmp/", ""),  # noqa: S108
         ("/opt/", f"{tmp_path}/"),
         ("python -m", "python3 -m"),
+        ("chown 65532:65532 /out", ""),  # its owner: of the image alone
         (" --no-cache-dir", ""),  # what was fetched for another test is not fetched again
     ):
         steps = steps.replace(there, here)

@@ -324,6 +324,18 @@ def test_of_two_runs_with_one_target_one_writes(before: str, tmp_path: Path) -> 
     assert _names(tmp_path) == ["out"]
 
 
+def test_where_no_folder_can_be_made_is_not_taken_for_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: Any, **__: Any) -> None:  # as /proc does
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+    monkeypatch.setattr(files.Path, "mkdir", refuse)
+    words = r"takes no new folders \(out\)"
+    with pytest.raises(CannotWriteError, match=words), whole_file(tmp_path / "out"):
+        pass
+
+
 @pytest.mark.parametrize("before", ["nothing", "an empty folder"])
 def test_of_many_runs_at_once_one_wins_whole(before: str, tmp_path: Path) -> None:
     out = tmp_path / "out"

@@ -254,7 +254,7 @@ def _claim(work: Path, lock: list[int]) -> None:
         made = True
         try:
             try:
-                work.mkdir(mode=0o700)
+                _make(work)
             except FileExistsError:
                 made = False
             lock.append(_open_owner(work, made=made))
@@ -278,9 +278,26 @@ def _claim(work: Path, lock: list[int]) -> None:
         time.sleep(0.01)  # another run has taken it for a dead one's, and removes it
     raise InUseError(
         "another run of gliosight is writing there now",
-        where=printable(work.name[1 : -len(_WORKING)] or work.parent.name),
+        where=printable(_claimed_name(work)),
         remedy="wait for it to end, or choose another -o",
     )
+
+
+def _make(work: Path) -> None:
+    try:
+        work.mkdir(mode=0o700)
+    except FileNotFoundError as error:
+        if not work.parent.is_dir():
+            raise
+        raise CannotWriteError(  # such as in /proc
+            "the file system there takes no new folders",
+            where=printable(_claimed_name(work)),
+            remedy="choose another -o",
+        ) from error
+
+
+def _claimed_name(work: Path) -> str:
+    return work.name[1 : -len(_WORKING)] or work.parent.name
 
 
 def _open_owner(work: Path, *, made: bool) -> int:

@@ -21,8 +21,8 @@ from gliosight.analysis import STAGES
 from gliosight.cli import COMMANDS
 from gliosight.cli.output import STAGE_WORDS, progress_display
 from gliosight.errors import DamagedInputError, GliosightError
-from gliosight.infer.model import Model
-from gliosight.write.result import SCHEMA_VERSION, load_schema
+from gliosight.infer.model import Model, shipped_models
+from gliosight.write.result import SCHEMA_VERSION, answer_schema, load_schema
 
 from .conftest import Call
 
@@ -60,9 +60,12 @@ DICOM = ["phantom", "-o", "x", "--dicom", "--set"]
             2,
             "error: no such option: --probabilty: did you mean --probability? See gliosight",
         ),
+        (["analyze", "x", "--outt"], 2, "did you mean --out? See"),
+        (["analyze", "x", "--bogus"], 2, "no such option: --bogus: see gliosight analyze"),
         (["analyze", "x", "--no-such"], 2, "no such option: --no-such: see gliosight analyze"),
         (["evaluate", "x"], 2, "error: missing option (--data): see gliosight evaluate --help"),
-        (["models", "x"], 2, "error: got unexpected extra argument (x): see gliosight models"),
+        (["models", "x"], 8, "error: no model 'x': name a shipped one (joint-4)"),
+        (["schema", "x"], 2, "error: got unexpected extra argument (x): see gliosight schema"),
         (["analyze", "x", "--flair", "y.nii"], 2, "one of them"),
         (["analyze", "x", "--flair", "y"], 3, "no such"),
         (["analyze", "--t1", "y"], 2, "--flair"),
@@ -138,6 +141,45 @@ def test_models_and_version(call: Call) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["analyze"])
     assert caught.value.code == 2
+
+
+def test_a_model_is_described_with_its_licence(call: Call) -> None:
+    (record,) = call("models", "--json").value["models"]
+    assert call("models", "joint-4", "--json").value == record
+    assert (record["name"], record["default"]) == ("joint-4", True)
+    done = call("models", "joint-4")
+    assert (done.code, done.err) == (0, "")
+    for text in (record["sha256"], "licence: CC BY-NC-SA 4.0", "patients: 131", "Research use"):
+        assert text in done.out
+
+
+def test_a_card_without_words_is_described(tmp_path: Path, call: Call) -> None:
+    card = json.loads(shipped_models()["joint-4"].read_text("utf-8"))
+    card |= {"name": "m\x1b", "about": {"training": "of no known form"}}
+    (tmp_path / "m.json").write_text(json.dumps(card))
+    assert call("models", tmp_path / "m.json").out.startswith("m\\x1b  joint\n  sha256: ")
+
+
+@pytest.mark.usefixtures("no_network")
+def test_what_is_printed_with_json_follows_its_schema(
+    study: Path, tmp_path: Path, call: Call
+) -> None:
+    schema = call("schema", "--answer").value
+    assert schema == answer_schema()
+    assert schema["$id"] == f"urn:gliosight:answer:{SCHEMA_VERSION}"
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    one = call("analyze", study, "-o", tmp_path / "one", "--json")
+    several = call("analyze", study, tmp_path / "none", "-o", tmp_path / "several", "--json")
+    failure = call("analyze", tmp_path / "none", "--json")
+    assert (one.code, several.code, failure.code) == (0, 3, 3)
+    assert (len(several.value["studies"]), len(several.value["errors"])) == (1, 1)
+    demo = {**one.value, "truth": {"volume_ml": 22.6, "dice": None}}
+    for value in (one.value, several.value, failure.value, demo):
+        validator.validate(value)
+        name = next(iter(value))
+        assert not validator.is_valid({key: value[key] for key in value if key != name}), name
+        assert not validator.is_valid({**value, "surplus": 1})
 
 
 def test_schema_is_that_of_the_results(call: Call) -> None:

@@ -7,6 +7,7 @@ import functools
 import gzip
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -216,6 +217,21 @@ def test_several_studies_and_a_zip(study: Path, other: Path, tmp_path: Path, cal
     assert len(rows) == 2
     assert all(len(row["study_id"]) == 12 for row in rows)
     assert all((out / row["out"] / "report.html").is_file() for row in rows)
+
+
+@pytest.mark.slow
+def test_an_error_of_one_of_several_studies_names_it(
+    study: Path, other: Path, tmp_path: Path, call: Call
+) -> None:
+    shutil.copytree(study, tmp_path / "in/one")
+    shutil.copytree(other, tmp_path / "in/two")
+    for path in sorted((tmp_path / "in/two").rglob("*.IMA")):
+        path.write_bytes(path.read_bytes()[:-1000])
+    for paths in ([tmp_path / "in"], [tmp_path / "in/one", tmp_path / "in/two"]):
+        done = call("analyze", *paths, "-o", tmp_path / paths[-1].name, "-q")
+        assert done.code == 4
+        for line in done.err.splitlines():
+            assert re.search(r"\(two.*series \d", line), line
 
 
 @pytest.mark.slow

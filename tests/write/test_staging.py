@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -245,6 +246,26 @@ def test_a_read_only_place_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
     # Root may write anywhere, so the system's answer is replaced.
     monkeypatch.setattr(staging.os, "access", lambda *_: False)
     with pytest.raises(CannotWriteError, match="permission"):
+        check_out(tmp_path / "out", overwrite=False)
+
+
+@pytest.mark.skipif(not hasattr(os, "statvfs"), reason="asks the file system as POSIX has it")
+def test_a_read_only_file_system_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging.os, "access", lambda *_: False)
+    status = SimpleNamespace(f_flag=os.ST_RDONLY)
+    monkeypatch.setattr(staging.os, "statvfs", lambda _: status)
+    with pytest.raises(CannotWriteError, match="the file system there is read-only"):
+        check_out(tmp_path / "out", overwrite=False)
+
+
+def test_a_place_that_may_not_be_looked_at_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(staging, "recover", refuse)
+    with pytest.raises(CannotWriteError, match="no permission to write there"):
         check_out(tmp_path / "out", overwrite=False)
 
 

@@ -41,8 +41,8 @@ COMMANDS = {
     "inspect": "List what is there, and what analyze would take.",
     "demo": "Analyse a built-in synthetic study.",
     "phantom": "Write synthetic studies with known truth.",
-    "models": "List the shipped models.",
-    "schema": "Print the JSON Schema of result.json.",
+    "models": "List the shipped models, or describe one.",
+    "schema": "Print the JSON Schema of result.json or --json.",
     "data": "Index, look at, audit and split a data set for training.",
     "train": "Train a network (extra: train).",
     "export": "Make SEG or SR of a result; a model of runs.",
@@ -247,8 +247,10 @@ def _usage_error(error: click.ClickException) -> UsageError:
     what, where = error.message, None
     if isinstance(error, click.NoSuchOption):
         what = f"no such option: {error.option_name}"
-        if error.possibilities:
-            remedy = f"did you mean {' or '.join(sorted(error.possibilities))}? S{remedy[1:]}"
+        # click compares with the dashes, and so finds what is not alike.
+        names = {text.lstrip("-"): text for text in error.possibilities or ()}
+        if alike := difflib.get_close_matches(error.option_name.lstrip("-"), names, n=2):
+            remedy = f"did you mean {' or '.join(names[one] for one in alike)}? S{remedy[1:]}"
     elif isinstance(error, click.BadParameter) and error.param is not None:
         where = error.param.get_error_hint(context).replace("'", "")
         if isinstance(error, click.MissingParameter):

@@ -1,17 +1,20 @@
-"""``gliosight schema``: what a program may expect in result.json (layer: cli)."""
+"""``gliosight schema``: what a program may expect in result.json and on stdout (layer: cli)."""
 
 from __future__ import annotations
 
 import click
 
 from gliosight.cli.output import print_json
-from gliosight.write.result import load_schema
+from gliosight.write.result import answer_schema, load_schema
 
 
 @click.command("schema")
-def command() -> None:
-    """Print the JSON Schema of result.json.
+@click.option(
+    "--answer", is_flag=True, help="Of what analyze and demo print with --json, errors included."
+)
+def command(answer: bool) -> None:
+    """Print the JSON Schema of result.json, or of what --json prints.
 
-    Its $id ends with the version that each result states as schema_version.
+    The $id of either ends with the version that each result states as schema_version.
     """
-    print_json(load_schema())
+    print_json(answer_schema() if answer else load_schema())

@@ -324,6 +324,71 @@ def load_schema() -> dict[str, Any]:
     return schema
 
 
+def answer_schema() -> dict[str, Any]:
+    """The JSON Schema of what ``analyze`` and ``demo`` print with ``--json``."""
+    study = load_schema()
+    dialect = study.pop("$schema")
+    del study["$id"]
+    study["title"] = "one study: what result.json says, and where it is"
+    study["required"] = ["out", *study["required"]]
+    text_or_null = {"type": ["string", "null"]}
+    study["properties"] |= {
+        "out": {"type": "string", "description": "The result folder."},
+        "truth": _object(
+            "Of demo: the synthetic lesion.",
+            volume_ml={"type": "number", "description": "Its true volume, ml."},
+            dice={
+                "type": ["number", "null"],
+                "description": "Overlap of the mask with it; null where both are empty.",
+            },
+        ),
+    }
+    kinds = GliosightError.__subclasses__()
+    error: dict[str, dict[str, Any]] = {
+        "kind": {"enum": [kind.kind for kind in kinds], "description": "The class of the error."},
+        "exit_code": {
+            "enum": [kind.exit_code for kind in kinds],
+            "description": "The exit code of this kind.",
+        },
+        "what": {"type": "string", "description": "What is wrong."},
+        "where": {**text_or_null, "description": "File, series or option; relative to the input."},
+        "remedy": {**text_or_null, "description": "What to do."},
+    }
+    failed = {"type": "string", "description": "The study, or the folder of its result."}
+    several = _object(
+        "Several studies.",
+        studies={
+            "type": "array",
+            "items": {"$ref": "#/$defs/study"},
+            "description": "Those that were analysed.",
+        },
+        errors={
+            "type": "array",
+            "items": _object("What failed.", study=failed, **error),
+            "description": "Those that failed, and DICOM objects that were not written.",
+        },
+    )
+    failure = _object("No answer.", error=_object("What is wrong.", **error))
+    return {
+        "$schema": dialect,
+        "$id": f"urn:gliosight:answer:{SCHEMA_VERSION}",
+        "title": "what gliosight analyze and demo print with --json",
+        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in ("study", "several", "failure")],
+        "$defs": {"study": study, "several": several, "failure": failure},
+    }
+
+
+def _object(description: str, **properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of an object with just these fields."""
+    return {
+        "type": "object",
+        "description": description,
+        "additionalProperties": False,
+        "required": list(properties),
+        "properties": properties,
+    }
+
+
 # Columns of findings.csv for the fields of `Finding` that have several values.
 _SPREAD = {
     "centroid_voxel": ("centroid_slice", "centroid_row", "centroid_column"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,8 @@ LARGEST_RECORD = 2**26
 # What file browsers put into every folder they show.
 NOBODYS = (".DS_Store", "Thumbs.db", "desktop.ini")
 _ELSEWHERE = "choose another -o"
+_FORBIDDEN = "no permission to write there"
+_READ_ONLY = "the file system there is read-only"
 
 
 def check_out(out: Path, *, overwrite: bool) -> None:
@@ -90,6 +93,8 @@ def _as_cannot_write(out: Path) -> Iterator[str]:
         raise
     except (OSError, ValueError) as error:  # a name too long, no permission to look
         what = f"cannot write there: {getattr(error, 'strerror', None) or error}"
+        if isinstance(error, PermissionError):
+            what = _FORBIDDEN
         raise CannotWriteError(what, where=where, remedy=_ELSEWHERE) from error
 
 
@@ -111,8 +116,12 @@ def _objection(out: Path, *, overwrite: bool) -> tuple[str, str] | None:
     if not above.is_dir():
         return f"{above.name} is not a folder", _ELSEWHERE
     if not os.access(above, os.W_OK | os.X_OK):
-        return "no permission to write there", _ELSEWHERE
+        return _READ_ONLY if _is_read_only(above) else _FORBIDDEN, _ELSEWHERE
     return None
+
+
+def _is_read_only(folder: Path) -> bool:
+    return sys.platform != "win32" and bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
 
 
 def _objection_to_replace(out: Path) -> tuple[str, str] | None:
