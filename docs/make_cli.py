@@ -97,7 +97,7 @@ system's own code, as any program: `128 + number` in a shell.
 
 
 def _codes() -> str:
-    rows = [(0, "", "done, whatever was found, also *not assessed*: read `status`")]
+    rows = [(0, "", "done, whatever the verdict, also *not assessed*: read `status`")]
     rows += [
         (kind.exit_code, f"`{kind.kind}`", (kind.__doc__ or "").splitlines()[0].rstrip("."))
         for kind in GliosightError.__subclasses__()

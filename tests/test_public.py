@@ -107,10 +107,10 @@ def test_a_fork_while_another_thread_reads_first(tmp_path: Path) -> None:
         ("somewhere", {"affine": np.eye(4)}, "arrays only"),
         (make_study(np.zeros((3, 8, 8))), {"affine": np.eye(4)}, "arrays only"),
         ([[1, 2]], {}, "list"),
-        ("somewhere", {"settings": "joint-4"}, "settings are a str"),
-        ("somewhere", {"settings": {"threads": 1}}, "settings are a dict"),
-        ("somewhere", {"settings": Settings}, "settings are a type"),
-        ("somewhere", {"progress": "bar"}, "progress is a str"),
+        ("somewhere", {"settings": "joint-4"}, "settings are of type str"),
+        ("somewhere", {"settings": {"threads": 1}}, "settings are of type dict"),
+        ("somewhere", {"settings": Settings}, "settings are of type type"),
+        ("somewhere", {"progress": "bar"}, "progress is of type str"),
     ],
 )
 def test_analyze_says_what_it_does_not_take(source: Any, options: Any, told: str) -> None:
@@ -201,7 +201,7 @@ SMALL = np.zeros((3, 9, 9))
         (HUGE, None, LimitExceededError, "Limits(decoded_bytes=...)"),
         ({"FLAIR": SMALL, "T1": HUGE}, None, LimitExceededError, "(T1)"),
         (SMALL, Limits(decoded_bytes=900), LimitExceededError, "(FLAIR)"),
-        (SMALL.tolist(), Limits(decoded_bytes=900), UsageError, "is a list"),
+        (SMALL.tolist(), Limits(decoded_bytes=900), UsageError, "is of type list"),
         (SMALL, 3, UsageError, "limits are 3"),
         ("no/such/path", {"members": 3}, UsageError, "limits are"),
         ({"FLAIR": SMALL, "flair": SMALL}, None, UsageError, "FLAIR is given twice"),

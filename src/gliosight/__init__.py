@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gliosight.analysis import Analysis, Finding, Status
     from gliosight.errors import GliosightError
-    from gliosight.pipeline import analyze, read_study, write_analysis
+    from gliosight.pipeline import Settings, analyze, read_study, write_analysis
     from gliosight.study import Flag, Geometry, MrSequence, Study, Volume
 
 __version__ = "0.1.0"
@@ -28,7 +28,7 @@ __version__ = "0.1.0"
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 _HOME = {
-    **dict.fromkeys(("analyze", "read_study", "write_analysis"), "pipeline"),
+    **dict.fromkeys(("Settings", "analyze", "read_study", "write_analysis"), "pipeline"),
     **dict.fromkeys(("Analysis", "Finding", "Status"), "analysis"),
     **dict.fromkeys(("Flag", "Geometry", "MrSequence", "Study", "Volume"), "study"),
     "GliosightError": "errors",
@@ -38,6 +38,7 @@ __all__ = [
     "analyze",
     "read_study",
     "write_analysis",
+    "Settings",
     "Analysis",
     "Finding",
     "Status",

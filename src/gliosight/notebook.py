@@ -30,7 +30,7 @@ JPEG_QUALITY = 88
 
 
 class ShownAnalysis(Analysis):
-    """An `gliosight.analysis.Analysis` that shows itself: what `gliosight.analyze` returns."""
+    """A `gliosight.analysis.Analysis` that shows itself: what `gliosight.analyze` returns."""
 
     def _repr_html_(self) -> str:
         """What Jupyter shows; no style sheet, no script, no request, so that any notebook takes it."""

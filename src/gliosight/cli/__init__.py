@@ -65,7 +65,7 @@ LEAST_MEMORY = 512 * 2**20
 _loading: list[str] = []
 
 EPILOG = """\b
-Exit codes: 0 done, whatever was found; 2 wrong usage; 3 nothing readable; 4 damaged input;
+Exit codes: 0 done, whatever the verdict; 2 wrong usage; 3 nothing readable; 4 damaged input;
 5 not supported; 6 limit exceeded; 7 cannot write; 8 model or engine unusable; 9 network peer
 failed; 70 a bug of ours; 130 interrupted.
 

@@ -121,4 +121,4 @@ def _kind(name: MrSequence, source: Any) -> str:
     if hasattr(source, "__array__"):
         return "arrays"
     remedy = "give a path, a numpy array, or an image of nibabel or SimpleITK"
-    raise UsageError(f"{name.value} is a {type(source).__name__}", remedy=remedy)
+    raise UsageError(f"{name.value} is of type {type(source).__name__}", remedy=remedy)
