@@ -246,7 +246,7 @@ def test_an_unlikely_tumour_among_many_is_no_finding() -> None:
     assert (many.probability or 0) > rule.found_from
     assert many.status is Status.UNCERTAIN
     assert "is 0.996, below that share: the images speak against a tumour" in many.reason
-    assert _decide(_maps()).reason == "No pixel reaches the threshold of the mask."
+    assert _decide(_maps()).reason == "No voxel reaches the threshold of the mask."
 
 
 def test_no_slice_is_likelier_than_its_study() -> None:

@@ -350,14 +350,14 @@ def _verdict(
     )
     if probability < rule.uncertain_from:
         if not candidates:
-            return Status.NOT_FOUND, "No pixel reaches the threshold of the mask."
+            return Status.NOT_FOUND, "No voxel reaches the threshold of the mask."
         short, bound = against(probability, rule.uncertain_from)
         return Status.NOT_FOUND, f"{what} is {short}, below {bound}."
     short, bound = against(probability, rule.found_from)
     if not candidates:
         return (
             Status.UNCERTAIN,
-            f"{what} is {short}, but no pixel reaches the threshold of the mask.",
+            f"{what} is {short}, but no voxel reaches the threshold of the mask.",
         )
     if probability < rule.found_from:
         return Status.UNCERTAIN, (

@@ -253,10 +253,7 @@ def _claim(work: Path, lock: list[int]) -> None:
     for _ in range(_TRIES):
         made = True
         try:
-            try:
-                _make(work)
-            except FileExistsError:
-                made = False
+            made = _make(work)
             lock.append(_open_owner(work, made=made))
             if _lock(lock[0], fresh=made) and _is_at(lock[0], work / _OWNER):
                 if not _read_mark(work, lock[0]):
@@ -283,9 +280,12 @@ def _claim(work: Path, lock: list[int]) -> None:
     )
 
 
-def _make(work: Path) -> None:
+def _make(work: Path) -> bool:
+    """Make a working folder; ``False`` where it is there already."""
     try:
         work.mkdir(mode=0o700)
+    except FileExistsError:
+        return False
     except FileNotFoundError as error:
         if not work.parent.is_dir():
             raise
@@ -294,6 +294,7 @@ def _make(work: Path) -> None:
             where=printable(_claimed_name(work)),
             remedy="choose another -o",
         ) from error
+    return True
 
 
 def _claimed_name(work: Path) -> str:

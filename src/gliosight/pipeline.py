@@ -175,7 +175,9 @@ def analyze(
         See `gliosight.errors`.
     """
     if not isinstance(settings, Settings | None):
-        raise UsageError(f"settings are of type {type(settings).__name__}", remedy="give Settings(...)")
+        raise UsageError(
+            f"settings are of type {type(settings).__name__}", remedy="give Settings(...)"
+        )
     if progress is not None and not callable(progress):
         raise UsageError(f"progress is of type {type(progress).__name__}", remedy="give a function")
     timings: dict[str, float] = {"read": 0.0}

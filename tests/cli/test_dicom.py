@@ -97,6 +97,10 @@ def test_inspect_in_words_and_as_json(study: Path, tmp_path: Path, call: Call) -
     assert "localizer" in words
     assert "ready for gliosight analyze" in words
     assert "PHANTOM^" not in words
+    assert "never analysed" in words
+    assert (
+        "neighbouring slices" not in words
+    )  # a limit of results, which the localizer gives none of
     (seen,) = call("inspect", study, "--json", "--pixels").value["studies"]
     assert {"FLAIR", "T1", "T1C"} <= {series["taken_as"] for series in seen["series"]}
     done = call("inspect", tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Status
@@ -12,12 +13,14 @@ from gliosight.cli.output import print_closing, print_summary
 from gliosight.errors import NothingReadableError
 from gliosight.flags import flag
 from gliosight.pipeline import HEADER, Outcome, review_order, write_studies
+from gliosight.study import MrSequence
 from gliosight.write.result import result_of
 from tests.write.builders import make_analysis
 
 from .test_analyze import rows
 
 SMALL = (5, 24, 20)
+VALUES = {name: np.ones(SMALL, np.float32) for name in MrSequence}
 
 
 def lines_of(capsys: pytest.CaptureFixture[str], **options: Any) -> list[str]:
@@ -45,6 +48,17 @@ def test_what_was_found_and_how_sure_it_is(capsys: pytest.CaptureFixture[str]) -
         "! SIDE_UNKNOWN: SIDE_UNKNOWN.",
         "i T1_MISSING: T1_MISSING.",
     ]
+
+
+def test_a_slice_is_as_sure_as_in_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    probability = np.zeros(SMALL, np.float32)
+    probability[2, 5:9, 5:9] = 0.999
+    sure = lines_of(capsys, probability=probability, values=VALUES)
+    assert (
+        "marked slices 1 of 5, highest slice probability > 0.99 (slice 3, counted from 1)" in sure
+    )
+    none = lines_of(capsys, probability=probability * 0, values=VALUES)
+    assert "marked slices 0 of 5, highest slice probability < 0.01" in none
 
 
 def test_doubt_says_why_and_a_negative_rules_nothing_out(

@@ -192,6 +192,14 @@ def test_links(tmp_path: Path) -> None:
     assert sources(root) == ["again", "R"]  # a folder counts once, where it is first seen
 
 
+def test_a_folder_of_results_says_so(tmp_path: Path) -> None:
+    (tmp_path / "p-gliosight").mkdir()
+    (tmp_path / "studies.csv").touch()
+    words = "no study there, but results of gliosight: 1 folder, 1 .csv"
+    with pytest.raises(NothingReadableError, match=words):
+        sources(tmp_path)
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     write_tree(tmp_path, "masks/ sub/")
     (tmp_path / "flair.nii.gz").symlink_to(".git/annex/objects/XX/YY/MD5E-s1--0.nii.gz")
@@ -454,6 +462,15 @@ def test_several_dicom_studies_of_one_folder_or_zip(tmp_path: Path) -> None:
         with pytest.raises(UnsupportedInputError, match=rf"2 studies.*\({path.name}\)") as raised:
             read_path(path)
         assert raised.value.remedy == f"read all of them with: gliosight analyze {name}"
+
+
+@pytest.mark.slow
+def test_dicom_studies_come_in_the_order_of_their_folders(tmp_path: Path) -> None:
+    places = [f"export/{name}" for name in ("p1", "p2", "p10")]
+    for seed, place in enumerate(places, start=2):
+        write_head(tmp_path / place, seed)
+    found = find(tmp_path / "export", Limits())
+    assert [candidate.source.split("/")[0] for candidate in found] == ["p1", "p2", "p10"]
 
 
 def test_a_dicom_study_given_twice_is_one(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_rows_without_uids_are_told_apart_by_their_names(head: Phantom, tmp_path
     rows = grouped(replace(row, name=name) for name in names)
     assert [each.name for each in rows] == [
         "series 5",
-        "series 6, 2 parts: echo 1, ..., echo 2",
+        "series 6, 2 parts: echo 1 and echo 2",
         "series 7",
     ]
 

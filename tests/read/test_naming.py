@@ -248,6 +248,8 @@ def test_folders(
         ("", "PD_001", None),  # a patient with Parkinson's disease, not a proton density
         ("", "CT_12/scan", None),
         ("", "P1/DWI", "DWI"),
+        ("", "ph", None),  # a data set's name, not phase
+        ("", "phase", "phase"),
         ("", "P1", None),
     ],
 )

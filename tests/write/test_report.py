@@ -271,6 +271,15 @@ def test_many_noisy_slices_are_coded_more_coarsely_and_few_are_not():
     assert sizes[1] / 170 < 0.7 * sizes[0] / 4
 
 
+@pytest.mark.parametrize(("kind", "named"), [("slices", True), ("nifti", False), ("arrays", False)])
+def test_only_slices_have_a_name_in_the_input(kind, named):
+    analysis = make_analysis(SMALL)
+    analysis = replace(analysis, study=replace(analysis.study, kind=kind))
+    names = [one for one in Page(render_report(analysis)).all("span") if one.get("class") == "name"]
+    assert len(names) > 1 or not named
+    assert all(("hidden" in one) is not named for one in names)
+
+
 def test_embedded_json_cannot_end_its_element():
     text = embed_json({"a": HOSTILE + "\u2029"})
     assert not set("<>&\u2028\u2029") & set(text)

@@ -22,13 +22,7 @@ from gliosight.cli.output import (
     print_text,
     progress_display,
 )
-from gliosight.errors import (
-    CannotWriteError,
-    GliosightError,
-    UsageError,
-    printable,
-    within,
-)
+from gliosight.errors import GliosightError, UsageError, printable, within
 from gliosight.pipeline import Job, Outcome
 from gliosight.read import Options, named_files
 from gliosight.read.candidates import DicomCandidate
@@ -183,20 +177,17 @@ def _close_several(
         print_json({"studies": results, "errors": errors})
         return
     for outcome in failed:
-        print_error(_of_its_study(outcome), as_json=False)
+        print_error(_with_study(outcome), as_json=False)
     if not quiet:
         print_text(f"{len(results)} of {len(outcomes)} studies analysed, {table}")
 
 
-def _of_its_study(outcome: Outcome) -> GliosightError:
-    """Its error, whose place names the study, too: many studies have a series 2."""
+def _with_study(outcome: Outcome) -> GliosightError:
+    """What failed, with the study in its place: a DICOM error's is a series, which every study has."""
     error, study = outcome.errors[0], outcome.source or outcome.title
     where = error.where or study
-    names = {outcome.title, study, study.split("/")[0]}
-    # The place of one that cannot be written is the result folder.
-    if isinstance(error, CannotWriteError) or names & {where, where.split("/")[0]}:
-        return error
-    return within(error, f"{study}, {where}")
+    known = study in where or outcome.title in where
+    return error if known else within(error, f"{study}, {where}")
 
 
 def _job(located: Located, options: Options) -> Job:

@@ -110,4 +110,6 @@ def _joined(candidate: Candidate, parts: list[Located]) -> Located:
 
 def _placed(error: GliosightError, typed: str, above: str, title: str) -> GliosightError:
     where = error.where or title
+    if where.startswith("series "):  # DICOM: it lies in no folder
+        return error
     return within(error, f"{above}/{where}" if above and where not in ("", above, typed) else where)

@@ -140,7 +140,7 @@ def _print_study(console: Console, study: Inspection) -> None:
     title.append(f"   {KINDS[study.kind]}, {len(names)} series{where}", style="not bold")
     console.print(title)
     if study.series:
-        console.print(_table(study))
+        console.print(_table(study, console.width))
         console.print()
     notes = Table.grid(padding=(0, 1))
     for name in MrSequence:
@@ -157,7 +157,7 @@ def _print_study(console: Console, study: Inspection) -> None:
     console.print()
 
 
-def _table(study: Inspection) -> Table:
+def _table(study: Inspection, width: int) -> Table:
     """One entry a series: what it is taken for, its name, and what is known of it."""
     from rich.table import Table
     from rich.text import Text
@@ -166,7 +166,7 @@ def _table(study: Inspection) -> Table:
 
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(width=6)
-    table.add_column(max_width=22, overflow="fold")
+    table.add_column(max_width=max(22, width // 4), overflow="fold")
     table.add_column(overflow="fold")
     rows = grouped(study.series)
     counts = Counter(series.name for series in rows)
@@ -196,6 +196,9 @@ def _size(series: SeenSeries) -> str:
 
 
 def _why(series: SeenSeries) -> str:
-    warnings = [flag.message for flag in series.flags if flag.severity == "warning"]
+    # What limits a result says nothing of a series that gives none.
+    warnings = [
+        flag.message for flag in series.flags if flag.severity == "warning" and not series.problem
+    ]
     parts = map(printable, filter(None, (series.why, series.problem, *warnings)))
     return "; ".join(part.rstrip(".") for part in parts)

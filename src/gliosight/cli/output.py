@@ -131,7 +131,7 @@ def print_summary(result: Mapping[str, Any], out: str) -> None:
     """The facts of one study, as a few lines."""
     from rich.text import Text
 
-    from gliosight.analysis import Status
+    from gliosight.analysis import Status, probability_words
     from gliosight.flags import beside_reason, warnings_of
     from gliosight.study import Flag
 
@@ -151,17 +151,20 @@ def print_summary(result: Mapping[str, Any], out: str) -> None:
         if (longest := finding["longest_diameter_mm"]) is not None:
             text += f", {longest:.0f} x {finding['perpendicular_diameter_mm']:.0f} mm"
         if len(result["findings"]) > 1:
-            text += f", probability {finding['probability']:.2f}"
+            text += f", probability {probability_words(finding['probability'])}"
         lines.append(Text(text + (" (small)" if finding["small"] else "")))
     if detection["probability"] is not None:
         marked = sum(item["area_px"] > 0 for item in detection["slices"])
         highest = max(detection["slices"], key=lambda item: item["probability"])
-        lines.append(
-            Text(
-                f"  marked slices {marked} of {len(detection['slices'])}, highest slice probability "
-                f"{highest['probability']:.2f} (slice {highest['index'] + 1}, counted from 1)"
+        text = f"  marked slices {marked} of {len(detection['slices'])}, highest slice probability "
+        if highest["probability"] < 0.005:  # no slice stands out
+            text += "< 0.01"
+        else:
+            text += (
+                f"{probability_words(highest['probability'])} "
+                f"(slice {highest['index'] + 1}, counted from 1)"
             )
-        )
+        lines.append(Text(text))
     flags = beside_reason((Flag(**record) for record in result["flags"]), result["reason"])
     warnings = warnings_of(flags)
     # Notes speak of an analysis, which a study that was not assessed did not get.

@@ -262,6 +262,9 @@ def nothing_in(root: Path, folders: Iterable[Folder]) -> GliosightError:
         ]
         what = f"no {LOOKED_FOR} image there, only {listed(counts)}"
         remedy = "check the path; masks are not read as images"
+        if any(is_result(path) for folder in folders for path in folder.subfolders):
+            what = f"no study there, but results of gliosight: {listed(counts)}"
+            remedy = "give the studies they were made from"
     return NothingReadableError(what, where=folder_name(root), remedy=remedy)
 
 

@@ -124,7 +124,8 @@ def _nifti(file: InputFile, taken_as: str | None) -> SeenSeries:
         stored="NIfTI",
         confidence=shown.confidence,
         rule=shown.rule,
-        why="" if shown.basis == "nothing" else shown.why,
+        # Of the only file, which is taken for FLAIR, the reasons say it.
+        why="" if shown.basis == "nothing" and taken_as else shown.why,
         taken_as=taken_as,
     )
     from gliosight.read.nifti_file import place, read_nifti_header
@@ -346,7 +347,8 @@ def grouped(series: Iterable[SeenSeries]) -> list[SeenSeries]:
             name, _, part = first.name.partition(", ")
             last = others[-1].name.partition(", ")[2]
             planes = {row.plane for row in (first, *others)}
-            name = f"{name}, {1 + len(others)} parts: {part}, ..., {last}"
+            between = ", ..., " if len(others) > 1 else " and "
+            name = f"{name}, {1 + len(others)} parts: {part}{between}{last}"
             plane = first.plane if len(planes) == 1 else "several planes"
             first = replace(first, name=name, plane=plane)
         rows.append(first)

@@ -73,7 +73,7 @@ _COMPUTED = re.compile(
     r"|(?P<subtraction>\bsubtr(act\w*)?\b|(?<!^)\bsubs?$|\bt1\w*subs?\b|minus ?(?!none)\w"
     r"|\b(?:t1\w*|flair|\+?(?:ce?|cm|km|gd|gad\w*)\+?|post|pre|contrast|enh\w*) subs?\b(?! [a-z]\b))"
     r"|\b(?P<deformation>\w*\d ?warp|\w*inverse ?warp|warp(?:coef|field)|deformation\w*|jacobian\w*)\b"
-    r"|\b(?P<phase>phase|ph|phmag|imaginary|real|fieldmaphz)[a-z]?$"
+    r"|\b(?P<phase>phase|(?<!^)ph|phmag|imaginary|real|fieldmaphz)[a-z]?$"
 )
 COMPUTED = frozenset(_COMPUTED.groupindex)
 # Without a word for the sequence these still say T1 after contrast.

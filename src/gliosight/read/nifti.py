@@ -347,6 +347,13 @@ def assign(
             message = f"{what}; name the files with --flair and --{sequence.value.lower()}."
             flags.append(flag(f"{sequence.value}_LEFT_OUT", message))
             explained.append(sequence)
+    unknown = [file for file in group if file.shown.kind is None and file is not flair]
+    missing = [name for name in OTHERS if name not in files and name not in explained]
+    if unknown and missing:
+        options = " or ".join(f"--{name.value.lower()}" for name in missing)
+        what = "Files of which neither name, folder nor sidecar says what they show are"
+        remedy = f"name them with --flair and {options}"
+        flags.append(flag("FILES_IGNORED", f"{what} not used: {_names(unknown)}; {remedy}."))
     return files, (*flags, *_flags_of(group, files, with_agent)), tuple(explained)
 
 

@@ -184,6 +184,7 @@ def render_report(
         "display_note": words.display_note(display),
         "start": start,
         "slices": slices,
+        "named": study.kind == "slices",  # else the names are ours
         "threshold": words.against(0.0, decision.slice_threshold)[1],
         "largest_area": words.area_words(analysis, int(analysis.areas_px.max())),
         "flair": pictures[MrSequence.FLAIR.value],

@@ -9,6 +9,7 @@ where they share its frame of reference, and are left out, flagged, where they d
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from gliosight.read.dicom.instances import Instance, is_dicomdir
 from gliosight.read.dicom.series import Series, series_of
 from gliosight.read.grid import LEAST_COVERED, pixels_of, resample
 from gliosight.read.limits import Budget
+from gliosight.read.naming import natural_key
 from gliosight.study import DicomSource, Flag, MrSequence, Source, Study, TakenSeries, Volume
 
 # Hexadecimal digits of the digest that names a study.
@@ -111,7 +113,7 @@ def studies_in(
         folders = sorted(_folders(series))
         problem = incomplete or next((beside[path] for path in folders if path in beside), None)
         studies.append(_study(key, series, problem))
-    studies.sort(key=lambda study: study.study_id)
+    studies.sort(key=lambda study: (natural_key(os.path.commonpath(study.folders)), study.study_id))
     if not studies and not problems:
         raise NothingReadableError(
             "no DICOM image, only a directory of them",
