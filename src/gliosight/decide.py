@@ -352,26 +352,35 @@ def _verdict(
         if not candidates:
             return Status.NOT_FOUND, "No voxel reaches the threshold of the mask."
         short, bound = against(probability, rule.uncertain_from)
-        return Status.NOT_FOUND, f"{what} is {short}, below {bound}."
+        return (
+            Status.NOT_FOUND,
+            f"{what} is {_words(short)}. Below {bound} the verdict is no tumour found.",
+        )
     short, bound = against(probability, rule.found_from)
     if not candidates:
         return (
             Status.UNCERTAIN,
-            f"{what} is {short}, but no voxel reaches the threshold of the mask.",
+            f"{what} is {_words(short)}, but no voxel reaches the threshold of the mask.",
         )
     if probability < rule.found_from:
         return Status.UNCERTAIN, (
-            f"{what} is {short}, between {rule.uncertain_from:.2f} and {bound}: "
+            f"{what} is {_words(short)}, between {rule.uncertain_from:.2f} and {bound}: "
             "too high to say no, too low to say yes."
         )
     if unlike:
-        return Status.UNCERTAIN, f"{what} is {short}, but {unlike}."
+        return Status.UNCERTAIN, f"{what} is {_words(short)}, but {unlike}."
     if prevalence is not None and probability < prevalence:
         short = distinguish(probability, prevalence)[0]
         return Status.UNCERTAIN, (
-            f"{what} is {short}, below that share: the images speak against a tumour rather than for it."
+            f"{what} is {_words(short)}, below that share: the images speak against a tumour rather "
+            "than for it."
         )
-    return Status.FOUND, f"{what} is {short}, at or above {bound}."
+    return Status.FOUND, f"{what} is {_words(short)}. From {bound} on the verdict is tumour found."
+
+
+def _words(probability: str) -> str:
+    """A probability that rounds to 0 or 1, within a sentence."""
+    return probability.replace("> ", "above ").replace("< ", "below ")
 
 
 def _caveat(rule: DecisionRule, prevalence: float | None) -> str:

@@ -36,8 +36,7 @@ def test_what_was_found_and_how_sure_it_is(capsys: pytest.CaptureFixture[str]) -
     assert lines[:4] == [
         "phantom-0001  tumour found",
         "probability of tumour 0.97 (tumour found from 0.90, uncertain from 0.10)",
-        "Of 100 studies with this result, about 97 have a tumour, in a collection where 86 of 100 studies "
-        "have one.",
+        "Where 86 of 100 studies have a tumour, about 97 of 100 studies with this result have one.",
         f"volume {analysis.volume_ml:.1f} ml, 90 % interval {low:.1f} to {high:.1f} ml",
     ]
     assert lines[4].startswith("finding 1: left")

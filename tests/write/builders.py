@@ -163,9 +163,9 @@ def make_analysis(
         findings = (make_finding(mask, known),) if mask.any() else ()
     per_slice = probability.max(axis=(1, 2))
     reasons = {
-        Status.FOUND: "The probability of tumour is 0.97, at or above 0.90.",
+        Status.FOUND: "The probability of tumour is 0.97. From 0.90 on the verdict is tumour found.",
         Status.UNCERTAIN: "The probability of tumour is 0.60, between 0.10 and 0.90.",
-        Status.NOT_FOUND: "The probability of tumour is 0.02, below 0.10.",
+        Status.NOT_FOUND: "The probability of tumour is 0.02. Below 0.10 the verdict is no tumour found.",
         Status.NOT_ASSESSED: "The images have no contrast: there is nothing to look at.",
     }
     study = Study(

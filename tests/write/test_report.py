@@ -318,9 +318,9 @@ def test_the_verdict_says_what_it_is_worth_before_anything_else(found):
     analysis, html, page = found
     told = numbers(page)
     sentence = (
-        "Of 100 studies with this result, about 97 have a tumour, in a collection where 86 of 100"
+        "Where 86 of 100 studies have a tumour, about 97 of 100 studies with this result have one."
     )
-    assert f"Probability of tumour 0.97 0.10 0.90 {sentence} studies have one." in told
+    assert f"Probability of tumour 0.97 0.10 0.90 {sentence}" in told
     assert "Verdict: tumour found from 0.90, uncertain from 0.10." in told
     low, high = analysis.volume_interval_ml
     assert f"the true volume lies between {low:.1f} and {high:.1f} ml." in told
@@ -348,7 +348,7 @@ def test_the_verdict_says_what_it_is_worth_before_anything_else(found):
             {"status": Status.UNCERTAIN},
             ["Volume of the candidates", "If this is a tumour: in 9 of"],
         ),
-        ({"lesion": False}, ["about 2 have a tumour", "Volume of the mask 0.0 ml 0 voxels"]),
+        ({"lesion": False}, ["about 2 of 100 studies", "Volume of the mask 0.0 ml 0 voxels"]),
         ({"status": Status.NOT_ASSESSED}, ["Probability of tumour — The study was not assessed"]),
         ({"geometry": None}, ["voxels only"]),
         (

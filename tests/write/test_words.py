@@ -27,45 +27,26 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    ("probability", "prevalence", "words"),
+    ("probability", "prevalence", "others", "about"),
     [
-        (0.97, 0.855, "about 97 have a tumour, in a collection where 86 of 100 studies have one."),
-        (
-            0.9999,
-            0.5,
-            "more than 99 have a tumour, in a collection where 50 of 100 studies have one.",
-        ),
-        (0.9, 0.99, "about 90 have a tumour, in a collection where 99 of 100 studies have one."),
-        (
-            0.9,
-            0.999,
-            "about 90 have a tumour, in a collection where 999 of 1,000 studies have one.",
-        ),
-        (
-            0.9,
-            0.999999,
-            "about 90 have a tumour, in a collection where 999,999 of 1,000,000 studies have one.",
-        ),
-        (
-            0.9,
-            0.000001,
-            "about 90 have a tumour, in a collection where 1 of 1,000,000 studies have one.",
-        ),
-        (0.012, 0.1, "about 1 has a tumour, in a collection where 10 of 100 studies have one."),
-        (
-            0.002,
-            0.004,
-            "fewer than 1 has a tumour, in a collection where 4 of 1,000 studies have one.",
-        ),
+        (0.97, 0.855, "86 of 100", "about 97"),
+        (0.9999, 0.5, "50 of 100", "more than 99"),
+        (0.9, 0.99, "99 of 100", "about 90"),
+        (0.9, 0.999, "999 of 1,000", "about 90"),
+        (0.9, 0.999999, "999,999 of 1,000,000", "about 90"),
+        (0.9, 0.000001, "1 of 1,000,000", "about 90"),
+        (0.012, 0.1, "10 of 100", "about 1"),
+        (0.002, 0.004, "4 of 1,000", "fewer than 1"),
     ],
 )
 def test_a_probability_is_told_as_a_count_of_studies(
-    probability: float, prevalence: float, words: str
+    probability: float, prevalence: float, others: str, about: str
 ) -> None:
     sentence = probability_sentence(probability, prevalence)
-    assert sentence == f"Of 100 studies with this result, {words}"
-    doubted = probability_sentence(probability, prevalence, doubted=True)
-    assert doubted == f"{sentence} The warnings are not part of this number."
+    verb = "has" if about.endswith(" 1") else "have"
+    assert sentence == (
+        f"Where {others} studies have a tumour, {about} of 100 studies with this result {verb} one."
+    )
 
 
 def test_what_is_no_probability_is_not_told_as_one() -> None:

@@ -58,8 +58,8 @@ def command(
     pipeline.check_out(out, overwrite=overwrite)
     loaded = settings.load()
     if seed is None:
-        # A phantom's skull base is not a real one: without a lesion, some get "uncertain".
-        seed = 1 if lesion else 8
+        # A phantom's skull base is not a real one: some get flags, and without a lesion "uncertain".
+        seed = 4 if lesion else 8
     phantom = make_phantom(PhantomSpec(seed=seed, lesion=lesion))
     with progress_display("demo", shown=not (quiet or as_json)) as progress:
         analysis = pipeline.analyze_study(phantom.study(), loaded, settings, progress=progress)

@@ -159,9 +159,13 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
     for path in unknown:
         pattern, where = _DIGITS.sub("#", path.name), relative(path, root)
         if pattern in patterns and pattern != path.name:
-            what = "named like the DICOM files beside it, but its content is not DICOM, or it is cut off"
-            remedy = "copy or export the file again, or take it out of the folder"
-            error = DamagedInputError(what, where=where, remedy=remedy)
+            error: GliosightError
+            if os.access(path, os.R_OK):
+                what = "named like the DICOM files beside it, but its content is not DICOM, or it is cut off"
+                remedy = "copy or export the file again, or take it out of the folder"
+                error = DamagedInputError(what, where=where, remedy=remedy)
+            else:
+                error = cannot_read(PermissionError(), where)
             files.append(InputFile(path, Kind.DICOM, where, error))
     return Folder(folder, tuple(files), tuple(subfolders), seen)
 

@@ -388,7 +388,7 @@ def _provenance(analysis: Analysis) -> dict[str, dict[str, str]]:
         "Model SHA-256": made_by.model_sha256,
         "Engine": made_by.engine,
         "Precision": made_by.precision,
-        "Sequences used": ", ".join(made_by.channels) or words.DASH,
+        "Sequences used": ", ".join(dict.fromkeys(made_by.channels)) or words.DASH,
         "Slices × rows × columns": " × ".join(f"{size:,}" for size in analysis.study.shape),
         "Rules that fired": ", ".join(analysis.decision.rules) or words.DASH,
     }

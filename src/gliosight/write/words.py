@@ -32,12 +32,13 @@ def probability_sentence(
     if prevalence is None:
         return "This is a score, not a probability: the model was never calibrated."
     share = 100 * probability
-    about = f"about {share:.0f} have" if 0.5 <= share <= 99.5 else "more than 99 have"
-    about = "fewer than 1 has" if share < 0.5 else "about 1 has" if share < 1.5 else about
+    about = f"about {share:.0f} of" if 0.5 <= share <= 99.5 else "more than 99 of"
+    about = "fewer than 1 of" if share < 0.5 else about
     rarer = round(min(prevalence, 1 - prevalence), 9)  # of those with and those without a tumour
     size = next((size for size in (100, 1000, 10_000, 100_000) if size * rarer >= 1), 1_000_000)
     others = f"{round(size * prevalence):,} of {size:,} studies have"
-    text = f"Of 100 studies with this result, {about} a tumour, in a collection where {others} one."
+    verb = "has" if share < 1.5 else "have"
+    text = f"Where {others} a tumour, {about} 100 studies with this result {verb} one."
     return text + (" The warnings are not part of this number." if doubted else "")
 
 
@@ -166,12 +167,14 @@ def unknown_measures(analysis: Analysis) -> str:
 def stand_ins(analysis: Analysis) -> list[str]:
     """What the network saw in place of a sequence, one sentence each; nothing where it saw nothing."""
     used = () if analysis.status is Status.NOT_ASSESSED else analysis.provenance.channels
-    return [
-        f"{name.value} was not {'used' if name in analysis.study.sequences else 'there'}; "
-        "FLAIR stood in for it."
-        for name in MrSequence
-        if used and name.value not in used
-    ]
+    missing = [name for name in MrSequence if used and name.value not in used]
+    sentences = []
+    for there, what in ((False, "there"), (True, "used")):
+        names = [name.value for name in missing if (name in analysis.study.sequences) is there]
+        if names:
+            verb, them = ("was", "it") if len(names) == 1 else ("were", "them")
+            sentences.append(f"{' and '.join(names)} {verb} not {what}; FLAIR stood in for {them}.")
+    return sentences
 
 
 def slice_span(slices: tuple[int, int]) -> str:
