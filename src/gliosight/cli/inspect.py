@@ -200,5 +200,7 @@ def _why(series: SeenSeries) -> str:
     warnings = [
         flag.message for flag in series.flags if flag.severity == "warning" and not series.problem
     ]
-    parts = map(printable, filter(None, (series.why, series.problem, *warnings)))
+    # Why it is taken stands below the table.
+    why = "" if series.taken_as else series.why
+    parts = map(printable, filter(None, (why, series.problem, *warnings)))
     return "; ".join(part.rstrip(".") for part in parts)
