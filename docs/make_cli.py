@@ -20,26 +20,28 @@ For everybody who calls `gliosight` in a terminal or a program.
 
 Research use only. This page is made from `--help` by `python docs/make_cli.py`; do not edit it.
 
-The answer goes to stdout; errors and progress go to stderr. With `--json` stdout holds one JSON value and
-nothing else, also for an error; `gliosight schema --answer` prints its JSON Schema. Only an interrupt (130)
-leaves stdout empty: it says so in one line on stderr. An error is one line,
-`error: WHAT (WHERE): WHAT TO DO`; `--debug`, anywhere on the line, adds the traceback. With `--json` every
-error has the same form, also one of usage:
+- The answer goes to stdout; errors and progress go to stderr. Progress is shown only if stderr is a
+  terminal.
+- An error is one line: `error: WHAT (WHERE): WHAT TO DO`. `--debug`, anywhere on the line, adds the
+  traceback.
+- With `--json`, stdout holds one JSON value and nothing else. `gliosight schema --answer` prints its JSON
+  Schema. All errors, also those of usage, have this form:
 
-    {"error": {"kind": "usage", "exit_code": 2, "what": "...", "where": null, "remedy": "..."}}
+      {"error": {"kind": "usage", "exit_code": 2, "what": "...", "where": null, "remedy": "..."}}
 
-and in the list `errors` of several studies the same keys, with `study`. Output that nobody reads any more
-(`| head`) stops no work, nor do standard streams that are closed; where the answer cannot be written (a full
-disk), the result folders are whole and the exit code is 7. Too little memory, processes or open files: 6, or
-8 where the engine says so. Progress is shown only where stderr is a terminal. STUDY is a path: `-` does not
-mean stdin.
+  With several studies, the list `errors` holds objects with the same keys and `study`. Only an interrupt
+  (130) leaves stdout empty: it is reported in one line on stderr.
+- If nobody reads the output any more (`| head`), or if a standard stream is closed, the work continues. If
+  the answer cannot be written (a full disk), the result folders are complete and the exit code is 7.
+- Too little memory, or too few processes or open files: the exit code is 6, or 8 if the engine reports it.
+- STUDY is a path: `-` does not mean stdin.
 """
 
 SEVERAL = """\
 ## Completion with the tab key
 
-The shell completes commands, options and paths after this line. Added to the file beside it, it holds for
-each new terminal.
+Type the line for your shell; from then on it completes commands, options and paths. Add the line to the file
+to have completion in every new terminal.
 
 | shell | line | file |
 | --- | --- | --- |
@@ -47,17 +49,18 @@ each new terminal.
 | zsh | `eval "$(_GLIOSIGHT_COMPLETE=zsh_source gliosight)"` | `~/.zshrc` |
 | fish | `_GLIOSIGHT_COMPLETE=fish_source gliosight \\| source` | `~/.config/fish/config.fish` |
 
-The shell has to find `gliosight` by its name, so activate its environment first. The tests run the line for
+The shell must find the command `gliosight`, so activate its environment first. The tests run the line for
 bash; those for zsh and fish are click's own and have not been tried here.
 
 ## Several studies
 
-`gliosight analyze` takes several studies, or a folder of them. Each gets its own result folder, and
-`studies.csv` has a row for each, also for those that failed. One that fails does not stop the others; the
-exit code is that of the first that failed. A run that is interrupted keeps the result folders that are
-finished, and writes no table. Where none could be analysed, the table is written only into a folder that `-o`
-names. An earlier `studies.csv` is replaced only with `--overwrite`, like an earlier result.
-What a result folder holds: [result.md](result.md).
+`gliosight analyze` takes several studies, or a folder of them. Each study gets its own result folder
+([what it holds](result.md)), and `studies.csv` has a row for each, also for those that failed.
+
+- A study that fails does not stop the others. The exit code is that of the first study that failed.
+- A run that is interrupted keeps the result folders that are finished, and writes no table.
+- If no study could be analysed, the table is written only if `-o` names a folder for it.
+- An earlier `studies.csv` is replaced only with `--overwrite`, like an earlier result.
 """
 
 
@@ -91,8 +94,8 @@ def _help(command: click.Command, name: str, parent: click.Context | None) -> st
 
 
 SIGNALS = """
-A signal that arrives before the interpreter has reached the tool's first line ends the process with the
-system's own code, as any program: `128 + number` in a shell.
+A signal that arrives while Python is still starting ends the process with the system's own code, as for any
+program: `128 + number` in a shell.
 """
 
 

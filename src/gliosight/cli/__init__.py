@@ -38,16 +38,16 @@ INTERRUPTED = "interrupted; nothing half-written was left"
 
 COMMANDS = {
     "analyze": "Find and outline tumour in one study or several.",
-    "inspect": "List what is there, and what analyze would take.",
+    "inspect": "List what is there, and what analyze would use.",
     "demo": "Analyse a built-in synthetic study.",
     "phantom": "Write synthetic studies with known truth.",
     "models": "List the shipped models, or describe one.",
-    "schema": "Print the JSON Schema of result.json or --json.",
-    "data": "Index, look at, audit and split a data set for training.",
+    "schema": "Print the JSON Schema of result.json or of --json output.",
+    "data": "Index, show, check and split a data set for training.",
     "train": "Train a network (extra: train).",
-    "export": "Make SEG or SR of a result; a model of runs.",
-    "evaluate": "Score a model, a run or anybody's masks (extra: evaluate).",
-    "compare-models": "Hold two evaluations against each other (extra: evaluate).",
+    "export": "Make SEG or SR from a result, or a model from runs.",
+    "evaluate": "Score a model, a training run, or masks (extra: evaluate).",
+    "compare-models": "Compare two evaluations (extra: evaluate).",
 }
 
 # Other spellings, which no list shows.

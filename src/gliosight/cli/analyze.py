@@ -40,26 +40,26 @@ SERIES = re.compile(r"(series +)?[0-9]+(\.[0-9]+)*(,.*)?", re.IGNORECASE)
     "-o",
     "--out",
     type=PATH,
-    help="Result folder [default: <study>-gliosight]. With "
-    "several studies: the folder that gets one result folder each.",
+    help="Result folder. With several studies: the folder for their result folders.  "
+    "[default: <study>-gliosight]",
 )
 @click.option(
     "--name-by",
     type=click.Choice(["id", "folder"]),
     default="id",
     show_default=True,
-    help="What result folders are called by: the study's id (for DICOM a digest of its UID), or the "
-    "folder that it lies in.",
+    help="Name of a result folder: the study's id (for DICOM a digest of its UID), or the name of the "
+    "study's folder.",
 )
 @click.option(
     "--flair",
     type=PATH,
     metavar="FILE|SERIES",
-    help="NIfTI file of FLAIR, instead of STUDY; for DICOM the SeriesInstanceUID or the "
-    'number of the series, as gliosight inspect lists them, such as 5 or "5, echo 2".',
+    help="NIfTI file of FLAIR, instead of STUDY. For DICOM: the series of STUDY to use as FLAIR, by its "
+    'SeriesInstanceUID or number, as gliosight inspect lists them, such as 5 or "5, echo 2".',
 )
 @click.option("--t1", type=PATH, metavar="FILE|SERIES", help="The same for T1.")
-@click.option("--t1c", type=PATH, metavar="FILE|SERIES", help="The same for T1 post-contrast.")
+@click.option("--t1c", type=PATH, metavar="FILE|SERIES", help="The same for T1 after contrast.")
 @click.option(
     "--volume",
     "volume_index",
@@ -92,10 +92,14 @@ def command(
 ) -> int | GliosightError:
     """Find and outline tumour in one study or several.
 
-    STUDY is a DICOM file, a folder of any depth with DICOM files, or a DICOMDIR; a NIfTI file of FLAIR or
-    a folder of NIfTI files whose names say the sequence; a patient's folder in the layout of the LGG data
-    set, a TIFF, PNG or JPEG slice or a folder of them (1 channel: FLAIR; 3 channels: T1, FLAIR, T1
-    after contrast); a folder of such studies; or a zip of any of these.
+    STUDY is one of these, a zip of it, or a folder of such studies:
+
+    \b
+    - a DICOM file, a folder of any depth with DICOM files, or a DICOMDIR
+    - a NIfTI file of FLAIR, or a folder of NIfTI files whose names say the sequence
+    - a patient's folder in the layout of the LGG data set
+    - a TIFF, PNG or JPEG slice, or a folder of them
+      (1 channel: FLAIR; 3 channels: T1, FLAIR, T1 after contrast)
 
     \b
     gliosight analyze patient01/

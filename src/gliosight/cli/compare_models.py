@@ -23,25 +23,28 @@ if TYPE_CHECKING:
 @click.argument("first", type=PATH, metavar="A")
 @click.argument("second", type=PATH, metavar="B")
 @click.option(
-    "--data", type=PATH, metavar="MANIFEST", help="With predictions: the data's manifest."
+    "--data",
+    type=PATH,
+    metavar="MANIFEST",
+    help="The data's manifest; needed for files of predictions.",
 )
 @click.option(
     "--part",
     type=click.Choice(["train", "validation", "test", "all", "by_slice", "by_patient"]),
-    help="Which part, where an evaluation has several.",
+    help="Which part, if an evaluation has several.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the bootstrap."
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the bootstrap."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value, not words.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value instead of text.")
 def command(
     first: Path, second: Path, data: Path | None, part: str | None, seed: int, as_json: bool
 ) -> None:
     """Compare two models, paired by patient.
 
-    A and B are folders that gliosight evaluate has written, or files of --save-predictions with the
-    manifest of their data. Patients that only one of the two has, or that one was trained on, are left
-    out. The difference is A minus B.
+    A and B are folders that gliosight evaluate has written, or files of its option --save-predictions.
+    Patients are left out if only one of the two has them, or if one model was trained on them. The
+    difference is A minus B.
 
     \b
     gliosight compare-models evaluation-a evaluation-b

@@ -35,7 +35,9 @@ gliosight data split manifest.csv -o split.json
 gliosight data audit manifest.csv --split split.json"""
 
 _OVERWRITE = click.option("--overwrite", is_flag=True, help="Replace an earlier output.")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON value, not words.")
+_JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON value instead of text."
+)
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 _MANIFEST = click.argument("path", type=PATH, metavar="MANIFEST")
 _SEED = click.IntRange(0, 2**32 - 1)
@@ -48,7 +50,7 @@ MOST_SHOWN = 50
 
 @click.group("data", cls=SuggestingGroup, epilog=_EPILOG)
 def command() -> None:
-    """Make a data set ready to learn from: its slices, its patients, its split."""
+    """Prepare a data set for training: list its slices, check it, and split its patients."""
 
 
 @command.command("index", short_help="Write a manifest: one row for each slice.")
@@ -59,8 +61,8 @@ def command() -> None:
     "people_file",
     type=PATH,
     metavar="TABLE",
-    help="CSV file with the columns patient and person, collection, or both: several names of one "
-    "person, and collections of parts of a ROOT.",
+    help="CSV file with the column patient, and with person or collection or both: which patients are "
+    "the same person, and to which collection they belong.",
 )
 @click.option(
     "--tumour-free",
@@ -80,12 +82,13 @@ def index_command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Write a manifest of each ROOT: one row for each slice.
+    """Write a manifest: one row for each slice.
 
-    ROOT is a folder in the layout of the LGG data set, of NIfTI cases (FLAIR and a segmentation by
-    their names, as in BraTS), or with images/ and masks/; or a table such as data_mask.csv.
+    ROOT is a folder in the layout of the LGG data set, a folder of NIfTI cases (FLAIR and a segmentation
+    by their names, as in BraTS), a folder with images/ and masks/, or a table such as data_mask.csv.
 
-    Several make one manifest of several collections. Each is named after its folder, or NAME=PATH.
+    Several ROOTs make one manifest of several collections. A collection has the name of its folder, or
+    give NAME=PATH.
     """
     from gliosight.data.describe import summarize
     from gliosight.data.index import index_roots
@@ -121,18 +124,18 @@ def index_command(
         raise NothingReadableError("no slice can be used", where=out.name, remedy=remedy)
 
 
-@command.command("describe", short_help="Say what a data set holds (page: extra evaluate).")
+@command.command("describe", short_help="Describe a data set (page: extra evaluate).")
 @_MANIFEST
-@click.option("-o", "--out", type=PATH, help="Folder that gets describe.html, a page with plots.")
+@click.option("-o", "--out", type=PATH, help="Folder for describe.html, a page with plots.")
 @_OVERWRITE
 @_JSON
 @_QUIET
 def describe_command(
     path: Path, out: Path | None, overwrite: bool, as_json: bool, quiet: bool
 ) -> None:
-    """Say what a data set holds: patients, slices, tumour, masks, sequences, institutions.
+    """Describe a data set: patients, slices, tumour, masks, sequences, institutions.
 
-    With -o also as a page with plots (extra: evaluate), which holds no patient's image.
+    With -o it also writes a page with plots (extra: evaluate). The page holds no patient's image.
     """
     from gliosight.data.describe import look, summarize
     from gliosight.data.manifest import check_file, read_manifest, write_whole
@@ -169,10 +172,12 @@ def describe_command(
     type=click.IntRange(1, MOST_SHOWN),
     default=5,
     show_default=True,
-    help="How many.",
+    help="How many slices.",
 )
-@click.option("--seed", type=_SEED, default=1, show_default=True, help="Which.")
-@click.option("--patient", metavar="NAME", help="Of this patient only; its name in the manifest.")
+@click.option("--seed", type=_SEED, default=1, show_default=True, help="Seed of the choice.")
+@click.option(
+    "--patient", metavar="NAME", help="Only slices of this patient; its name in the manifest."
+)
 @click.option(
     "--slice",
     "numbers",
@@ -189,7 +194,9 @@ def describe_command(
     help="How the mask is drawn on the slice.",
 )
 @click.option("-o", "--out", type=PATH, required=True, help="The figure: .png, .jpg, .pdf or .svg.")
-@click.option("--flair", is_flag=True, help="FLAIR in grey, not the three channels as colours.")
+@click.option(
+    "--flair", is_flag=True, help="Show FLAIR in grey, not the three channels as colours."
+)
 @_OVERWRITE
 @_QUIET
 def show_command(
@@ -206,7 +213,7 @@ def show_command(
 ) -> None:
     """Draw slices: slice, mask, and slice with the mask in red (extra: evaluate).
 
-    Random ones with tumour, or those of a patient, or the slices that are named.
+    The slices are chosen at random from those with tumour, of all patients or of one; or name them.
     """
     from gliosight.data.manifest import check_file, read_manifest
 
@@ -233,7 +240,7 @@ def show_command(
 @_MANIFEST
 @click.option("--split", "split_file", type=PATH, help="Check this split, too.")
 @click.option(
-    "--all", "every", is_flag=True, help=f"Print every problem, not {SHOWN} of each check."
+    "--all", "every", is_flag=True, help=f"Print every problem, not only {SHOWN} of each check."
 )
 @_JSON
 @_QUIET
@@ -242,8 +249,8 @@ def audit_command(
 ) -> None:
     """Look for damage, contradictions and leaks.
 
-    The exit code is 0 where nothing was found and 4 where something was. What each check looks for,
-    and what to do: docs/data.md.
+    The exit code is 0 if nothing was found and 4 if something was. What each check looks for, and what
+    to do: docs/data.md.
     """
     from gliosight.data.audit import CHECKS, audit
     from gliosight.data.manifest import read_manifest
@@ -278,23 +285,25 @@ def audit_command(
     type=click.Choice(["patient", "slice", "institution"]),
     default="patient",
     show_default=True,
-    help="What stays together; slice is the tutorial's way and leaks.",
+    help="What stays on one side; slice is the tutorial's way and leaks.",
 )
-@click.option("--folds", type=click.IntRange(2, 1000), help="K folds instead of three parts.")
+@click.option(
+    "--folds", type=click.IntRange(2, 1000), help="Number of folds, instead of three parts."
+)
 @click.option(
     "--validation",
     type=_SHARE,
-    help="Share for validation: of all, or with folds of those outside the test fold.  "
+    help="Share for validation: of all patients, or with folds of those outside the test fold.  "
     "[default: 0.1275; with folds 0.15]",
 )
-@click.option("--test", type=_SHARE, help="Share for test.  [default: 0.15]")
+@click.option("--test", type=_SHARE, help="Share for the test.  [default: 0.15]")
 @click.option(
     "--whole",
     multiple=True,
     metavar="COLLECTION",
-    help="Keeps all patients of this collection on one side; may be repeated, or several with commas.",
+    help="Keep all patients of this collection on one side; may be repeated, or separate several by commas.",
 )
-@click.option("--seed", type=_SEED, default=1, show_default=True, help="Shuffles.")
+@click.option("--seed", type=_SEED, default=1, show_default=True, help="Seed of the shuffling.")
 @_OVERWRITE
 @_JSON
 @_QUIET
@@ -313,8 +322,9 @@ def split_command(
 ) -> None:
     """Choose which patients are trained on and which are scored.
 
-    Train, validation and test, or K folds, alike in collections, institutions and tumour volumes; or
-    with --by institution a fold for each institution. No person is on two sides, except with --by slice.
+    Makes three parts (train, validation, test) or several folds that are alike in collections,
+    institutions and tumour volumes. With --by institution, each institution is a fold. No person is on
+    two sides, except with --by slice.
     """
     from gliosight.data import split as splits
     from gliosight.data.manifest import check_file, read_manifest
@@ -373,7 +383,7 @@ def split_command(
 
 
 @command.command("download", short_help="Fetch the LGG data set (extra: download).")
-@click.option("-o", "--out", type=PATH, required=True, help="Folder that gets the data set.")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder for the data set.")
 @_QUIET
 def download_command(out: Path, quiet: bool) -> None:
     """Fetch the LGG data set from Kaggle, about 1 GB (extra: download).

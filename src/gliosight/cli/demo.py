@@ -30,7 +30,7 @@ from gliosight.cli.output import (
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
-    help="Another synthetic patient.  [default: 1; 8 without a lesion]",
+    help="Seed of the synthetic patient.  [default: 1; 8 without a lesion]",
 )
 @click.option("--lesion/--no-lesion", default=True, help="With or without a lesion.")
 @model_options
@@ -48,9 +48,9 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Analyse a synthetic study with known truth: nothing to download, nothing of a patient.
+    """Analyse a built-in synthetic study with known truth. No data is needed.
 
-    The model has been trained on real images only. Prints the overlap with the truth, too.
+    It also prints the overlap with the truth. The outlining network was trained on real images only.
     """
     from gliosight.phantom import PhantomSpec, make_phantom
 

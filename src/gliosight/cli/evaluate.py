@@ -35,37 +35,39 @@ PARTS = ("train", "validation", "test", "all")
     type=PATH,
     multiple=True,
     metavar="FILE",
-    help="Which patients are scored; without, all. Twice with --leak-audit.",
+    help="Which patients are scored; without it, all. Give it twice with --leak-audit.",
 )
 @click.option(
     "--part",
     "parts",
     type=click.Choice(PARTS),
     multiple=True,
-    help="Which part of the split, may be repeated; all: each for itself [default: test].",
+    help="Which part of the split; may be repeated. all: each part for itself.  [default: test]",
 )
-@click.option("--fold", metavar="K", help="Which fold of a split with folds; MODEL is that fold's.")
+@click.option(
+    "--fold", metavar="K", help="Which fold of a split with folds; MODEL is that fold's model."
+)
 @click.option(
     "--leak-audit",
     "audit",
     is_flag=True,
-    help="Two models, one trained on a split by slice and one by patient, with their two splits: "
-    "what the leak is worth.",
+    help="Show how much a split by slice flatters: give two models, one trained on a split by slice and one "
+    "by patient, and their two splits.",
 )
-@click.option("-o", "--out", type=PATH, required=True, help="Folder of the evaluation.")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder for the evaluation.")
 @click.option(
     "--save-predictions",
     type=PATH,
     metavar="FILE",
-    help="Keep what was predicted, without images, to score it again later: FILE.npz is a MODEL.",
+    help="Save the predictions, without images. FILE.npz can be scored again later, as a MODEL.",
 )
 @click.option("--no-pictures", is_flag=True, help="Show no slice of the data on the page.")
 @click.option(
-    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Of the bootstrap."
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Seed of the bootstrap."
 )
 @engine_options
 @click.option("--overwrite", is_flag=True, help="Replace an earlier evaluation at OUT, and FILE.")
-@click.option("--json", "as_json", is_flag=True, help="Print what evaluation.json says.")
+@click.option("--json", "as_json", is_flag=True, help="Print the content of evaluation.json.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def command(
     models: tuple[str, ...],
@@ -84,11 +86,11 @@ def command(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Score a model honestly: by patient, with intervals, beside trivial baselines.
+    """Score a model by patient, with intervals, and compare it with trivial baselines.
 
     MODEL is a shipped model, a model's card, a run's folder, a folder of predicted masks (named by
-    patient), or predictions that --save-predictions has kept. Several MODELs are those of the folds of
-    --split, in its order; each is scored on its own fold, and all are pooled.
+    patient), or a file of --save-predictions. Several MODELs are the models of the folds of --split, in
+    its order: each is scored on its own fold, and all are pooled.
 
     \b
     gliosight evaluate joint-4 --data manifest.csv -o evaluation

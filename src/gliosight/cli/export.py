@@ -25,22 +25,22 @@ from gliosight.write.staging import RESULT_FILE
     "--to",
     "form",
     type=click.Choice(["seg", "sr"]),
-    help="What to make of a RESULT: DICOM segmentation or DICOM structured report.",
+    help="What to make from a RESULT: DICOM segmentation or DICOM structured report.",
 )
-@click.option("--source", type=PATH, help="Where the DICOM study of the RESULT lies.")
+@click.option("--source", type=PATH, help="The DICOM study of the RESULT.")
 @click.option(
     "--mask",
     type=PATH,
-    help="Corrected mask to take instead of the RESULT's: NIfTI, or a folder of its slices.",
+    help="Corrected mask to use instead of the RESULT's: NIfTI, or a folder of slices.",
 )
 @click.option(
     "-o",
     "--out",
     type=PATH,
-    help="File to write [default: <study>-segmentation.dcm and so on]; for RUNs the model's folder.",
+    help="File to write; for RUNs the folder for the model.  [default: <study>-segmentation.dcm and so on]",
 )
 @click.option("--name", default="mine", show_default=True, help="Name of the model.")
-@click.option("--about", type=PATH, help="JSON file with what the model's card says to people.")
+@click.option("--about", type=PATH, help="JSON file with the texts of the model's card.")
 @click.option("--overwrite", is_flag=True, help="Replace a model of that name.")
 def command(
     sources: tuple[Path, ...],
@@ -54,11 +54,13 @@ def command(
 ) -> None:
     """Turn a result into a DICOM object, or finished training runs into a model.
 
-    A result that analyze wrote becomes a DICOM segmentation or a DICOM report without running the network
-    again; with --mask of a mask that you corrected. A finished run becomes a model; a detector's run and a
-    localizer's become a cascade (extra: train). A joint network's card takes over the shipped model's
-    decision rule; fit it anew for your data, see docs/decision.md. Then: gliosight analyze STUDY --model
-    OUT/NAME.json
+    RESULT is a folder that analyze wrote. It becomes a DICOM segmentation or a DICOM report, without
+    running the network again. With --mask, the objects show a mask that you corrected.
+
+    RUN is the folder of a finished training run. It becomes a model; the run of a detector and that of
+    a localizer together become one model, a cascade (extra: train). The card of a joint network takes
+    over the shipped model's decision rule; fit the rule for your data, see docs/decision.md. To use the
+    model: gliosight analyze STUDY --model OUT/NAME.json
 
     \b
     gliosight export patient01-gliosight --to seg --source patient01/ --mask corrected.nii.gz

@@ -36,9 +36,9 @@ NOT_OURS = re.compile(r"with --(?!max-)")
 @click.command("inspect")
 @click.argument("paths", nargs=-1, type=PATH, metavar="[PATH]...")
 @click.option(
-    "--pixels", is_flag=True, help="Read the pixels, too: they tell masks, copies and blank images."
+    "--pixels", is_flag=True, help="Read the pixels, too: they show masks, copies and blank images."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of words.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 @limit_options
 def command(
     paths: tuple[Path, ...],
@@ -48,9 +48,9 @@ def command(
     max_members: int,
     max_ratio: float,
 ) -> int:
-    """List studies and series, what each shows and why, and what analyze would take.
+    """List studies and series, what each shows and why, and what analyze would use.
 
-    PATH is whatever analyze takes. Only headers are read. Nothing is written.
+    PATH is the same as STUDY of analyze. Only headers are read. Nothing is written.
 
     \b
     gliosight inspect export/

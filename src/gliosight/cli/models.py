@@ -17,7 +17,7 @@ from gliosight.infer.model import DEFAULT_MODEL, find_card, shipped_models
 
 @click.command("models")
 @click.argument("model", required=False, metavar="[NAME|PATH]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON value, not words.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON value instead of text.")
 def command(model: str | None, as_json: bool) -> None:
     """List the shipped models, or describe one: licence, training data, digests.
 

@@ -56,9 +56,13 @@ engine_options = _together(
         type=click.Choice(list(ENGINES)),
         default=DEFAULT_ENGINE,
         show_default=True,
-        help="Inference engine; openvino is an extra.",
+        help="Inference engine; openvino needs the extra openvino.",
     ),
-    click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine."),
+    click.option(
+        "--threads",
+        type=click.IntRange(1, 1024),
+        help="Threads of the engine.  [default: the engine chooses]",
+    ),
 )
 
 model_options = _together(
@@ -67,16 +71,16 @@ model_options = _together(
         default=DEFAULT_MODEL,
         show_default=True,
         metavar="NAME|PATH",
-        help="A shipped model (see: gliosight models) or the path of a model's card.",
+        help="A shipped model (see: gliosight models), or the path of a model's card.",
     ),
     engine_options,
     click.option(
         "--prevalence",
         type=_Prevalence(),
         metavar="P",
-        help="Share of studies with tumour where yours come from, such as 0.1: the probability of "
-        "tumour, the verdict and the mask are those for it.  [default: that of the studies the "
-        "model was fitted on]",
+        help="Share of studies with tumour in the collection that yours come from, such as 0.1. The "
+        "probability of tumour, the verdict and the mask are computed for this share.  "
+        "[default: the share in the studies that the model was fitted on]",
     ),
 )
 
@@ -87,14 +91,14 @@ limit_options = _together(
         default=DEFAULT_LIMITS.decoded_bytes // MIB,
         show_default=True,
         metavar="MIB",
-        help="Largest decoded input.",
+        help="Largest size of the decoded input.",
     ),
     click.option(
         "--max-members",
         type=click.IntRange(1),
         default=DEFAULT_LIMITS.members,
         show_default=True,
-        help="Most files looked at in a folder, and pages in a file.",
+        help="Largest number of files in a folder, and of pages in a file.",
     ),
     click.option(
         "--max-ratio",
@@ -112,7 +116,7 @@ output_options = _together(
         "--json",
         "as_json",
         is_flag=True,
-        help="Print what result.json says, and the folder, instead of words.",
+        help="Print the content of result.json, and the folder, instead of text.",
     ),
     click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
 )

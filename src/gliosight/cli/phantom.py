@@ -27,7 +27,7 @@ _SETTINGS: Mapping[str, Callable[[str], Any]] = {
 
 @click.command("phantom")
 @click.option(
-    "-o", "--out", type=PATH, required=True, help="Folder that gets one folder per study."
+    "-o", "--out", type=PATH, required=True, help="Folder for the studies, one folder each."
 )
 @click.option(
     "--format",
@@ -51,14 +51,14 @@ _SETTINGS: Mapping[str, Callable[[str], Any]] = {
     type=click.IntRange(1, 1000),
     default=1,
     show_default=True,
-    help="How many studies; each takes the next seed.",
+    help="How many studies; each has the next seed.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1001),
     default=1,
     show_default=True,
-    help="Decides everything that is random.",
+    help="Seed of everything that is random.",
 )
 @click.option("--lesion/--no-lesion", default=True, help="With or without a lesion.")
 @click.option(
@@ -66,11 +66,11 @@ _SETTINGS: Mapping[str, Callable[[str], Any]] = {
     type=click.Choice(["left", "right"]),
     default="left",
     show_default=True,
-    help="The patient's side of the lesion.",
+    help="Side of the lesion, as seen by the patient.",
 )
 @click.option("--radius", type=float, default=None, metavar="MM", help="The lesion's radius.")
 @click.option("--slices", type=int, default=None, help="Number of slices.")
-@click.option("--spacing", type=float, default=None, metavar="MM", help="Between slices.")
+@click.option("--spacing", type=float, default=None, metavar="MM", help="Distance between slices.")
 @click.option("--strip", is_flag=True, help="Without skull and scalp.")
 @click.option("--flair-only", is_flag=True, help="Leave T1 and T1C out.")
 def command(
@@ -88,7 +88,7 @@ def command(
     strip: bool,
     flair_only: bool,
 ) -> None:
-    """Write synthetic studies: a head, with or without a lesion, and the true mask beside it."""
+    """Write synthetic studies: a head, with or without a lesion, and its true mask."""
     from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
     from gliosight.study import MrSequence
 

@@ -10,11 +10,13 @@ from gliosight.write.result import answer_schema, load_schema
 
 @click.command("schema")
 @click.option(
-    "--answer", is_flag=True, help="Of what analyze and demo print with --json, errors included."
+    "--answer",
+    is_flag=True,
+    help="Print the schema of what analyze and demo print with --json, including errors.",
 )
 def command(answer: bool) -> None:
     """Print the JSON Schema of result.json, or of what --json prints.
 
-    The $id of either ends with the version that each result states as schema_version.
+    The $id of each schema ends with the version that a result states as schema_version.
     """
     print_json(answer_schema() if answer else load_schema())

@@ -16,10 +16,10 @@ from gliosight.extras import needs_extra
 
 @click.command("train")
 @click.argument("preset")
-@click.option("--data", type=PATH, required=True, help="Manifest: gliosight data index.")
-@click.option("--split", "split_path", type=PATH, help="Split: gliosight data split.")
-@click.option("--fold", metavar="NAME", help="Which fold of the split is left out for the test.")
-@click.option("-o", "--out", type=PATH, required=True, help="Folder of the run.")
+@click.option("--data", type=PATH, required=True, help="Manifest, from gliosight data index.")
+@click.option("--split", "split_path", type=PATH, help="Split, from gliosight data split.")
+@click.option("--fold", metavar="NAME", help="The fold of the split that is left out for the test.")
+@click.option("-o", "--out", type=PATH, required=True, help="Folder for the run.")
 @click.option(
     "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Change a field of the recipe."
 )
@@ -32,8 +32,7 @@ from gliosight.extras import needs_extra
 @click.option(
     "--resume",
     is_flag=True,
-    help="Go on from the run's last checkpoint, with the settings it began with; nothing is done if it is "
-    "finished.",
+    help="Continue from the run's last checkpoint, with its settings. A finished run is left as it is.",
 )
 @click.option(
     "--quick",
@@ -42,10 +41,10 @@ from gliosight.extras import needs_extra
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of each process.")
 @click.option("--devices", type=click.IntRange(1, 64), default=1, show_default=True,
-              help="Processes (GPUs, where there are) that share each batch.")  # fmt: skip
+              help="Processes (GPUs, if there are any) that share each batch.")  # fmt: skip
 @click.option("--nodes", type=click.IntRange(1, 64), default=1, show_default=True,
               help="Machines that share each batch; see docs/training.md.")  # fmt: skip
-@click.option("--cache", type=PATH, help="Where packed slices are kept, for all runs.")
+@click.option("--cache", type=PATH, help="Folder for packed slices, shared by all runs.")
 def command(
     preset: str,
     data: Path,
@@ -61,10 +60,10 @@ def command(
     nodes: int,
     cache: Path | None,
 ) -> None:
-    """Fit a network by a PRESET: joint, tutorial-detector, tutorial-localizer, unet, or a YAML file.
+    """Train a network with a PRESET: joint, tutorial-detector, tutorial-localizer, unet, or a YAML file.
 
-    The run's folder keeps checkpoints, run.json, history.csv, a page to look at, run.html, a TensorBoard
-    log and, at the end, the model: gliosight analyze STUDY --model OUT/model.json
+    The run's folder holds checkpoints, run.json, history.csv, the page run.html, a TensorBoard log and,
+    at the end, the model. To use it: gliosight analyze STUDY --model OUT/model.json
     """
     with needs_extra("train"):
         from gliosight.train.display import is_main_process
