@@ -24,9 +24,8 @@ lint: $(VENV)/.dev
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Start-to-exit figures of both engines (docs/decisions/0002), and of reading DICOM (docs/dicom.md).
+# Start-to-exit figures of both engines (docs/decisions/0017), and of reading DICOM (docs/dicom.md).
 bench: $(VENV)/.dev
-	$(PIP) install -e '.[openvino]'
 	$(BIN)/python benchmarks/start_to_exit.py
 	$(BIN)/python benchmarks/reading.py
 

@@ -79,7 +79,7 @@ def model() -> Model:
 def copied(tmp_path: Path) -> Path:
     """The card of a copy of the shipped model."""
     card = find_card(DEFAULT_MODEL)
-    for path in (card, card.with_suffix(".onnx"), card.with_name(f"{DEFAULT_MODEL}-gate.onnx")):
+    for path in (card, *card.parent.glob(f"{DEFAULT_MODEL}*.onnx")):
         shutil.copy(path, tmp_path)
     return tmp_path / card.name
 

@@ -58,6 +58,28 @@ def _indexed(folder: Path, seeds: Iterable[int], **spec: Any) -> Path:
     return path
 
 
+def test_a_precision_is_held_to_its_limits() -> None:
+    script = _script("precision.py")
+
+    def answers(dice: float, first: float) -> Any:
+        truth, slices = np.array([True, True, False, False]), np.array([first, 0.8, 0.2, 0.1])
+        return script["Answers"](
+            {"one": 0.9, "two": dice, "none": float("nan")},
+            {"one": 1.0, "two": 0.99, "none": 0.0},
+            {"one": "found", "two": "found", "none": "not"},
+            [slices.astype(np.float32)],
+            [truth],
+        )
+
+    exact = answers(0.8, 0.9)
+    assert script["compare"]("same", exact, exact).endswith("| 0 | yes |")
+    near = script["compare"]("near", answers(0.803, 0.7), exact)
+    assert "| 0.8515 (+0.0015) | 1.0000 (+0.00000) | 0.0030 (two), 0 beyond |" in near
+    assert near.endswith("| yes |")
+    for far in (answers(0.81, 0.9), answers(0.8, 0.15), answers(0.7, 0.9)):
+        assert script["compare"]("far", far, exact).endswith("| no |")
+
+
 def test_every_way_trains() -> None:
     found = _script("training.py")["measure"](None, 1, crop=64, batch=2)
     assert len(found) == 4

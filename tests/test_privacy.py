@@ -48,7 +48,8 @@ WAYS: dict[str, tuple[str, list[str], str]] = {
     "the command": (COMMAND, ["analyze", "{study}", "-o", "{out}", "-q"], ""),
     "the library": (LIBRARY, ["{study}"], ""),
     "a worker": (AGAINST, [], ""),
-    "the other engine": (ENGINE, ["openvino"], "openvino"),
+    "openvino": (ENGINE, ["openvino"], "openvino"),
+    "onnxruntime": (ENGINE, ["onnxruntime"], "onnxruntime"),
     "training": (EXPORT, [], "torch"),
 }
 

@@ -130,7 +130,7 @@ def test_analyze_says_what_it_does_not_take(source: Any, options: Any, told: str
         ({"model": None}, "the model is None: give its name"),
         ({"model": ""}, "the model is ''"),
         ({"model": b"joint-4"}, "the model is b'joint-4'"),
-        ({"engine": "tensorrt"}, "no engine 'tensorrt': choose one of onnxruntime, openvino"),
+        ({"engine": "tensorrt"}, "no engine 'tensorrt': choose one of auto, openvino, onnxruntime"),
         (
             {"prevalence": 2.0},
             "prevalence is 2.0: give a share of studies from 0.000001 to 0.999999",
@@ -140,6 +140,8 @@ def test_analyze_says_what_it_does_not_take(source: Any, options: Any, told: str
         ({"prevalence": "0.1"}, "prevalence is '0.1': give a share"),
         ({"engine": None}, "no engine None: choose one of"),
         ({"engine": ["onnxruntime"]}, "no engine .*: choose one of"),
+        ({"precision": "int4"}, "no precision 'int4': choose one of auto, float32, bfloat16, int8"),
+        ({"precision": 16}, "no precision 16: choose one of"),
     ],
 )
 def test_settings_are_checked_when_they_are_made(change: dict[str, object], told: str) -> None:

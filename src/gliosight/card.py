@@ -196,10 +196,11 @@ class DecisionRule:
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """The name of a file beside the card, and its digest."""
+    """The name of a file beside the card, and its digest; ``int8`` is the same network, quantised."""
 
     file: str
     sha256: str
+    int8: NetworkFile | None = None
 
 
 @dataclass(frozen=True)
@@ -260,6 +261,8 @@ class ModelCard:
         Training data, figures, licence: for people.
     input_check : InputCheckRule, optional
         The network of the input gate, see `gliosight.gate`; without it the gate has its rules alone.
+    bfloat16 : bool
+        Whether its masks in bfloat16 were held against those in float32, so that it may be chosen by itself.
     """
 
     name: str
@@ -271,6 +274,7 @@ class ModelCard:
     about: Mapping[str, Any] = field(default_factory=dict)
     gate: float = 1.0
     input_check: InputCheckRule | None = None
+    bfloat16: bool = False
 
     @property
     def sha256(self) -> str:
@@ -352,8 +356,9 @@ def parse_card(raw: object) -> ModelCard:
         raise ValueError(f"name is not a text of 1 to {LONGEST_NAME} characters")
     if not isinstance(raw.get("about", {}), dict):
         raise ValueError("about is not an object")
-    if not isinstance(raw.get("flip", False), bool):
-        raise ValueError("flip is not true or false")
+    for name in ("flip", "bfloat16"):
+        if not isinstance(raw.get(name, False), bool):
+            raise ValueError(f"{name} is not true or false")
     gate = raw.get("gate", 1.0)
     _check_type("gate", gate, (int, float))
     _check_range("gate", gate)
@@ -367,6 +372,7 @@ def parse_card(raw: object) -> ModelCard:
         about=dict(raw.get("about", {})),
         gate=float(gate),
         input_check=_input_check(raw["input_check"]) if "input_check" in raw else None,
+        bfloat16=raw.get("bfloat16", False),
     )
 
 
@@ -385,7 +391,11 @@ def _networks(raw: Mapping[str, Any]) -> dict[str, NetworkFile]:
     for role in roles:
         if role not in given:
             continue
-        out[role] = _file(given[role], "network", f"{role} network")
+        file = _file(given[role], "network", f"{role} network")
+        if "int8" in given[role]:
+            int8 = _file(given[role]["int8"], "network", f"{role} network in int8")
+            file = replace(file, int8=int8)
+        out[role] = file
     return out
 
 

@@ -11,7 +11,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -43,8 +43,9 @@ from gliosight.errors import (
 from gliosight.files import folded, numbered, safe_name, whole_file, writing
 from gliosight.flags import warnings_of
 from gliosight.gate import check_input, flags_of
-from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
+from gliosight.infer.engine import DEFAULT_ENGINE, ENGINE_CHOICES
 from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
+from gliosight.infer.precision import AUTO, PRECISIONS
 from gliosight.maps import Maps
 from gliosight.measure import measure
 from gliosight.notebook import ShownAnalysis
@@ -98,18 +99,22 @@ class Settings:
     model : str or path
         Name of a shipped model, or the path of a model's card.
     engine : str
-        Inference engine, see `gliosight.infer.engine.ENGINES`.
+        Inference engine, see `gliosight.infer.engine.ENGINES`; ``auto``: the first of them that is installed.
     threads : int, optional
         Threads of the engine; its own choice if not given.
     prevalence : float, optional
         Share of studies with tumour where the study comes from, within `gliosight.analysis.PREVALENCES`; by
         default that of the studies that the model's probability was fitted on.
+    precision : {"auto", "float32", "bfloat16", "int8"}
+        What the network computes in; ``auto``: what this processor is fastest in, of those that the model
+        was checked in, see `gliosight.infer.precision`.
     """
 
     model: str | Path = DEFAULT_MODEL
     engine: str = DEFAULT_ENGINE
     threads: int | None = None
     prevalence: float | None = None
+    precision: str = AUTO
 
     def __post_init__(self) -> None:
         prevalence: object = self.prevalence
@@ -120,11 +125,17 @@ class Settings:
             raise UsageError(f"prevalence is {prevalence!r}", remedy=f"give {PREVALENCE_WORDS}")
         model: object = self.model  # a caller in Python may give anything
         engine: object = self.engine
+        precision: object = self.precision
         threads: object = self.threads
         if not isinstance(model, str | Path) or not str(model):
             raise UsageError(f"the model is {model!r}", remedy="give its name or its card's path")
-        if not isinstance(engine, str) or engine not in ENGINES:
-            raise UsageError(f"no engine {engine!r}", remedy=f"choose one of {', '.join(ENGINES)}")
+        for name, value, choices in (
+            ("engine", engine, ENGINE_CHOICES),
+            ("precision", precision, PRECISIONS),
+        ):
+            if not isinstance(value, str) or value not in choices:
+                remedy = f"choose one of {', '.join(choices)}"
+                raise UsageError(f"no {name} {value!r}", remedy=remedy)
         if threads is not None and type(threads) is not int:
             raise UsageError(f"threads are {threads!r}", remedy="give a whole number, or None")
         if threads is not None and not 1 <= threads <= 1024:
@@ -132,7 +143,9 @@ class Settings:
 
     def load(self) -> Model:
         """Load the model these settings name; raises `UsageError` where the prevalence cannot be used."""
-        model = load_model(str(self.model), engine=self.engine, threads=self.threads)
+        model = load_model(
+            str(self.model), engine=self.engine, precision=self.precision, threads=self.threads
+        )
         if self.prevalence is not None and not model.card.decision.prevalence:
             raise UsageError(
                 f"the probability of {model.card.name} is not calibrated",
@@ -181,15 +194,25 @@ def analyze(
     if progress is not None and not callable(progress):
         raise UsageError(f"progress is of type {type(progress).__name__}", remedy="give a function")
     timings: dict[str, float] = {"read": 0.0}
-    if isinstance(source, Study):
-        if affine is not None:
-            raise UsageError("an affine is given with a study", remedy="give it with arrays only")
-        study = source
-    else:
-        with _timed(timings, "read", progress):
-            study = read_study(source, affine=affine)
-    settings, read_ms = settings or Settings(), timings["read"]
-    return analyze_study(study, settings.load(), settings, read_ms=read_ms, progress=progress)
+    settings = settings or Settings()
+    with loading(settings) as model:
+        if isinstance(source, Study):
+            if affine is not None:
+                remedy = "give it with arrays only"
+                raise UsageError("an affine is given with a study", remedy=remedy)
+            study = source
+        else:
+            with _timed(timings, "read", progress):
+                study = read_study(source, affine=affine)
+        loaded = model.result()
+    return analyze_study(study, loaded, settings, read_ms=timings["read"], progress=progress)
+
+
+@contextlib.contextmanager
+def loading(settings: Settings) -> Iterator[Future[Model]]:
+    """Load the settings' model while the first study is found and read: both take as long."""
+    with ThreadPoolExecutor(1, thread_name_prefix="gliosight-model") as thread:
+        yield thread.submit(settings.load)
 
 
 def analyze_study(
@@ -384,6 +407,7 @@ Display = Callable[[str], contextlib.AbstractContextManager[Progress | None]]
 def analyze_many(
     jobs: Iterable[Job],
     settings: Settings,
+    model: Future[Model],
     display: Display,
     *,
     out: Path | None = None,
@@ -396,6 +420,8 @@ def analyze_many(
 
     Parameters
     ----------
+    model : Future
+        From `loading`. Where it failed, its error is raised before anything is written.
     out : Path, optional
         The result folder; of several studies the folder that gets one for each.
     several : bool
@@ -405,7 +431,6 @@ def analyze_many(
     overwrite, probability : bool
         See `write_analysis`.
     """
-    model = settings.load()
     taken: set[str] = set()
 
     def run(job: Job) -> Outcome:
@@ -420,7 +445,7 @@ def analyze_many(
                 folder /= numbered(f"{safe_name(name)}-gliosight", taken)
             check_out(folder, overwrite=overwrite)
             analysis = analyze_study(
-                study, model, settings, read_ms=timings["read"], progress=progress
+                study, model.result(), settings, read_ms=timings["read"], progress=progress
             )
             result = write_analysis(
                 analysis,
@@ -440,7 +465,7 @@ def analyze_many(
         try:
             outcome = run(job)
         except GliosightError as caught:
-            if not several:
+            if not several or (model.done() and caught is model.exception()):
                 raise
             error = explained(caught) or caught
             # A copy: the error itself holds on to all that was read.

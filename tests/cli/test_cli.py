@@ -54,7 +54,7 @@ DICOM = ["phantom", "-o", "x", "--dicom", "--set"]
         (["demo", "--prevalence", "nan"], 2, "error: nan is not a share of studies from 0.000001"),
         (["demo", "--prevalence", "1e-9"], 2, "error: 1e-09 is not a share of studies from"),
         (["analyze", "x", "--prevalence", "10%"], 2, "not a valid float (--prevalence)"),
-        (["analyze", "x", "--engine", "abacus"], 2, "'onnxruntime', 'openvino' (--engine): see"),
+        (["analyze", "x", "--engine", "abacus"], 2, "'openvino', 'onnxruntime' (--engine): see"),
         (
             ["analyze", "x", "--probabilty"],
             2,

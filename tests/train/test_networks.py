@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="the extra train is not installed")
 
 from gliosight.errors import DamagedInputError, ModelError, NothingReadableError  # noqa: E402
-from gliosight.infer.model import DEFAULT_MODEL, SHIPPED, Model  # noqa: E402
+from gliosight.infer.model import DEFAULT_MODEL, SHIPPED, load_model  # noqa: E402
 from gliosight.train import networks  # noqa: E402
 from gliosight.train.networks import load_weights, start_network  # noqa: E402
 from gliosight.train.networks.encoder import DepthwiseConv2d  # noqa: E402
@@ -142,7 +142,8 @@ def test_the_joint_network_starts_from_imagenet() -> None:
     assert torch.equal(network.mask_head.weight, scratch.mask_head.weight)
 
 
-def test_shipped_weights_are_those_of_the_shipped_network(model: Model) -> None:
+def test_shipped_weights_are_those_of_the_shipped_network() -> None:
+    model = load_model(DEFAULT_MODEL, precision="float32")
     network = JointNetwork()
     load_weights(network, SHIPPED / f"{DEFAULT_MODEL}.safetensors")
     images = torch.rand(1, 9, 96, 64, generator=torch.Generator().manual_seed(0))

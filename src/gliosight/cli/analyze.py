@@ -83,6 +83,7 @@ def command(
     max_ratio: float,
     model: str,
     engine: str,
+    precision: str,
     threads: int | None,
     prevalence: float | None,
     overwrite: bool,
@@ -107,14 +108,14 @@ def command(
     gliosight analyze flair.nii.gz -o result
     gliosight analyze --flair f.nii.gz --t1 t.nii.gz --t1c c.nii.gz
     """  # noqa: D301 - click keeps line breaks after the character \b
-    settings = pipeline.Settings(model, engine, threads, prevalence)
+    settings = pipeline.Settings(model, engine, threads, prevalence, precision)
     options = Options(limits_of(max_decoded, max_members, max_ratio), volume_index)
     talks = not (quiet or as_json)
     named = {MrSequence.FLAIR: flair, MrSequence.T1: t1, MrSequence.T1C: t1c}
     series = _series({name: str(text) for name, text in named.items() if text}, studies)
     outcomes: list[Outcome] = []
     # Zips stay unpacked until all is read.
-    with contextlib.ExitStack() as unpacked, one_decoder():
+    with pipeline.loading(settings) as loading, contextlib.ExitStack() as unpacked, one_decoder():
         if series is None:
             jobs = [_job(_named(studies, flair, t1, t1c), options)]
         elif studies:
@@ -135,6 +136,7 @@ def command(
         for outcome in pipeline.analyze_many(
             jobs,
             settings,
+            loading,
             partial(progress_display, shown=talks),
             out=out,
             several=several,

@@ -41,6 +41,7 @@ def command(
     lesion: bool,
     model: str,
     engine: str,
+    precision: str,
     threads: int | None,
     prevalence: float | None,
     overwrite: bool,
@@ -54,7 +55,7 @@ def command(
     """
     from gliosight.phantom import PhantomSpec, make_phantom
 
-    settings = pipeline.Settings(model, engine, threads, prevalence)
+    settings = pipeline.Settings(model, engine, threads, prevalence, precision)
     pipeline.check_out(out, overwrite=overwrite)
     loaded = settings.load()
     if seed is None:

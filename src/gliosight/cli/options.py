@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from gliosight.analysis import PREVALENCE_WORDS, PREVALENCES
-from gliosight.infer.engine import DEFAULT_ENGINE, ENGINES
+from gliosight.infer.engine import DEFAULT_ENGINE, ENGINE_CHOICES
 from gliosight.infer.model import DEFAULT_MODEL
+from gliosight.infer.precision import AUTO, PRECISIONS
 from gliosight.read.limits import DEFAULT_LIMITS, Limits
 
 MIB = 1024**2
@@ -53,10 +54,18 @@ def _together(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
 engine_options = _together(
     click.option(
         "--engine",
-        type=click.Choice(list(ENGINES)),
+        type=click.Choice(ENGINE_CHOICES),
         default=DEFAULT_ENGINE,
         show_default=True,
-        help="Inference engine; openvino needs the extra openvino.",
+        help="Inference engine; auto: openvino where it is installed.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default=AUTO,
+        show_default=True,
+        help="Number format of the network; auto: the fastest on this processor, of those in which the "
+        "model was checked.",
     ),
     click.option(
         "--threads",

@@ -9,6 +9,7 @@ import re
 import textwrap
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
@@ -17,12 +18,13 @@ from numpy.typing import NDArray
 from gliosight.errors import LimitExceededError, ModelError, UsageError
 from gliosight.extras import install_line
 
-# Name: module and class. The first is the one in the core.
+# Name, which is the package's: module and class. The first that is installed is taken by default.
 ENGINES: dict[str, tuple[str, str]] = {
-    "onnxruntime": ("gliosight.infer.onnxruntime_engine", "OnnxRuntimeEngine"),
     "openvino": ("gliosight.infer.openvino_engine", "OpenVinoEngine"),
+    "onnxruntime": ("gliosight.infer.onnxruntime_engine", "OnnxRuntimeEngine"),
 }
-DEFAULT_ENGINE = next(iter(ENGINES))
+DEFAULT_ENGINE = "auto"
+ENGINE_CHOICES = (DEFAULT_ENGINE, *ENGINES)
 # What a network may take for one batch (seconds).
 LONGEST_RUN = 600.0
 MOST_OF_A_REASON = 200
@@ -35,9 +37,10 @@ _NO_MEMORY = re.compile(
     r"|cannot allocate|failed to map segment",
     re.IGNORECASE,
 )
-# What ONNX Runtime puts before its words, and where in its source they stand.
+# What engines put before their words, and where in their source those stand.
 _NOT_FOR_PEOPLE = re.compile(
-    r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S+\.(?:cc|cpp|h|hpp|cu):\d+ (?:\w+ )?"
+    r"\[ONNXRuntimeError\] : \d+ : \w+ : |(?:Exception from|Check '.*?' failed at) (?=\S+:\d+)"
+    r"|\S+\.(?:cc|cpp|h|hpp|cu):\d+(?:: *| (?:\w+ )?)"
 )
 
 
@@ -79,29 +82,52 @@ class Engine(Protocol):
         ...
 
 
-def start_engine(
-    name: str, network: bytes, threads: int | None, *, memory: int | None = None
-) -> Engine:
-    """Start an engine on the content of an ONNX file.
-
-    Parameters
-    ----------
-    threads : int, optional
-        The engine's choice if not given.
-    memory : int, optional
-        The most memory that the network may take, in bytes. OpenVINO has no such limit.
+def find_engine(name: str) -> str:
+    """The engine that a choice stands for: ``auto`` is the first that is installed.
 
     Raises
     ------
     UsageError
         Unknown name.
+    """
+    if name not in ENGINE_CHOICES:
+        raise UsageError(f"no engine {name!r}", remedy=f"choose one of {', '.join(ENGINE_CHOICES)}")
+    if name != DEFAULT_ENGINE:
+        return name
+    return next(
+        (engine for engine in ENGINES if find_spec(engine) is not None), next(iter(ENGINES))
+    )
+
+
+def start_engine(
+    name: str,
+    network: bytes,
+    threads: int | None,
+    *,
+    precision: str = "float32",
+    memory: int | None = None,
+) -> Engine:
+    """Start an engine on the content of an ONNX file.
+
+    Parameters
+    ----------
+    name : str
+        One of `ENGINES`.
+    threads : int, optional
+        The engine's choice if not given.
+    precision : {"float32", "bfloat16", "int8"}
+        See `gliosight.infer.precision`.
+    memory : int, optional
+        The most memory that the network may take, in bytes: a network from elsewhere. OpenVINO has such a
+        limit on Linux alone, and takes no network with loops then.
+
+    Raises
+    ------
     ModelError
         The engine is not installed, or it does not take the network.
     LimitExceededError
         Memory ran out.
     """
-    if name not in ENGINES:
-        raise UsageError(f"no engine {name!r}", remedy=f"choose one of {', '.join(ENGINES)}")
     if b"location" in network and _ELSEWHERE.search(network):
         raise ModelError(
             "the network's weights lie in other files",
@@ -110,12 +136,12 @@ def start_engine(
     module, class_name = ENGINES[name]
     try:
         start: Callable[..., Engine] = getattr(import_module(module), class_name)
-        return start(network, threads, memory)
+        return start(network, threads, precision, memory)
     except Exception as error:
         if isinstance(error, ImportError) and not is_memory(error):
             raise ModelError(
                 f"the engine {name} is not installed",
-                remedy=install_line(name) if name != DEFAULT_ENGINE else str(error),
+                remedy=install_line(name),
             ) from error
         raise failure(
             error, f"{name} does not take this network", remedy="use a model made by gliosight"

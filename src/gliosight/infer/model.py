@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from gliosight.analysis import Progress
 from gliosight.card import ModelCard, NetworkFile, read_card
 from gliosight.errors import ModelError
-from gliosight.infer.engine import DEFAULT_ENGINE, LONGEST_RUN, Engine, failure, start_engine
+from gliosight.infer.engine import (
+    DEFAULT_ENGINE,
+    LONGEST_RUN,
+    Engine,
+    failure,
+    find_engine,
+    start_engine,
+)
+from gliosight.infer.precision import AUTO, FLOAT32, INT8, choose_precision
 from gliosight.maps import FAR_BELOW, Maps, NetworkInput, sigmoid
 
 SHIPPED = Path(__file__).resolve().parent.parent / "models"
@@ -25,8 +33,8 @@ DEFAULT_MODEL = "joint-4"
 # The card in the folder of a finished training.
 RUN_CARD = "model.json"
 BATCH = 4
-# What a model from elsewhere may have: bytes of a network's file, bytes of memory (with ONNX Runtime), and
-# seconds for two small slices.
+# What a model from elsewhere may have: bytes of a network's file, bytes of memory, and seconds for two
+# small slices.
 LARGEST_NETWORK = 1024**3
 MOST_MEMORY = 4 * 1024**3
 LONGEST_TRIAL = 15.0
@@ -156,7 +164,7 @@ class Model:
 
     def _file(self, role: str) -> str:
         """The file of a role's network, for messages."""
-        return _files(self.card)[role].file
+        return _files(self.card, self.engines[role].precision)[role].file
 
 
 def shipped_models() -> dict[str, Path]:
@@ -188,7 +196,11 @@ def find_card(name: str) -> Path:
 
 
 def load_model(
-    name: str = DEFAULT_MODEL, *, engine: str = DEFAULT_ENGINE, threads: int | None = None
+    name: str = DEFAULT_MODEL,
+    *,
+    engine: str = DEFAULT_ENGINE,
+    precision: str = AUTO,
+    threads: int | None = None,
 ) -> Model:
     """Load a shipped model by name, or any model by the path of its card.
 
@@ -196,16 +208,20 @@ def load_model(
     ------
     ModelError
         No such model; a card that is not one; a network that is missing, whose hash differs or which
-        does not answer as its card says; an engine that is not there.
+        does not answer as its card says; an engine or a precision that is not there.
     """
     path = find_card(name)
     card = read_card(path)
     shipped = path in shipped_models().values()
     memory = None if shipped else MOST_MEMORY
-    engines = {
-        role: start_engine(engine, _content(path.parent, file), threads, memory=memory)
-        for role, file in _files(card).items()
-    }
+    engine = find_engine(engine)
+    precision = choose_precision(precision, engine, card)
+    engines = {}
+    for role, file in _files(card, precision).items():
+        # The gate's distance has limits that were set in float32.
+        own = FLOAT32 if role == "gate" else precision
+        content = _content(path.parent, file)
+        engines[role] = start_engine(engine, content, threads, precision=own, memory=memory)
     model = Model(card, engines)
     model.check()
     if not shipped:  # the tests try those out
@@ -213,10 +229,14 @@ def load_model(
     return model
 
 
-def _files(card: ModelCard) -> dict[str, NetworkFile]:
+def _files(card: ModelCard, precision: str) -> dict[str, NetworkFile]:
     """The files of a model's networks, by role."""
     gate = {} if card.input_check is None else {"gate": card.input_check.network}
-    return {**card.networks, **gate}
+    files = {
+        role: file.int8 if precision == INT8 and file.int8 is not None else file
+        for role, file in card.networks.items()
+    }
+    return {**files, **gate}
 
 
 def _content(folder: Path, file: NetworkFile) -> bytes:

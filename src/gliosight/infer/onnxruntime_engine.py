@@ -19,9 +19,17 @@ class OnnxRuntimeEngine:
     name = f"onnxruntime {onnxruntime.__version__}"
     precision = "float32"
 
-    def __init__(self, network: bytes, threads: int | None, memory: int | None = None) -> None:
+    def __init__(
+        self,
+        network: bytes,
+        threads: int | None,
+        _: str = "float32",
+        memory: int | None = None,
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # its errors are raised, too, and printed in one line
+        # Threads that wait for each other busily take the cores from the one that is waited for.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if threads is not None:
             options.intra_op_num_threads = threads
         self._memory = memory

@@ -1,13 +1,14 @@
-"""OpenVINO as an engine (stage: infer); apart, as the extra ``gliosight[openvino]``.
-
-It computes in float32 here, as ONNX Runtime does: where it would choose bfloat16 by itself (AMX), results
-of two machines would differ more than two engines on one.
-"""
+"""OpenVINO as an engine (stage: infer); apart, since its import takes time and memory."""
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,35 +20,97 @@ if "openvino" not in sys.modules:
 
 import openvino
 
-from gliosight.infer.engine import LONGEST_RUN
+from gliosight.infer.engine import LONGEST_RUN, is_memory
+
+# Without a hint OpenVINO chooses by itself. A network in int8 says what is quantised; the rest is float32.
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+# Networks within a network. A run is stopped between two nodes, but not within these.
+NESTED = frozenset({"Loop", "TensorIterator", "If"})
+STATUS = Path("/proc/self/status")
+# The limit is the process's.
+_ONE_LIMIT = threading.Lock()
 
 
 class OpenVinoEngine:
-    """See `gliosight.infer.engine.Engine`; it knows no limit of memory."""
+    """See `gliosight.infer.engine.Engine`."""
 
     name = f"openvino {openvino.__version__.split('-')[0]}"
-    precision = "float32"
 
-    def __init__(self, network: bytes, threads: int | None, _: int | None = None) -> None:
-        core = openvino.Core()
+    def __init__(
+        self,
+        network: bytes,
+        threads: int | None,
+        precision: str = "float32",
+        memory: int | None = None,
+    ) -> None:
+        self.precision = precision
+        self._memory = memory
         settings: dict[str, object] = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": HINTS[precision],
+            # A thread that is bound to a core waits for what else runs there.
+            "ENABLE_CPU_PINNING": False,
         }
         if threads is not None:
             settings["INFERENCE_NUM_THREADS"] = threads
-        self._model = core.compile_model(core.read_model(network), "CPU", settings)
-        self._request = self._model.create_infer_request()
-        self.answers = tuple(output.get_any_name() for output in self._model.outputs)
+        with self._bounded():
+            core = openvino.Core()
+            model = core.read_model(network)
+            if len(model.inputs) != 1:  # it would run, on whatever is in memory
+                raise RuntimeError(f"it asks for {len(model.inputs)} inputs")
+            if memory is not None:
+                _refuse_nested(model)
+            compiled = core.compile_model(model, "CPU", settings)
+            self._request = compiled.create_infer_request()
+        # An output has several names where nodes before it did nothing.
+        self._outputs = {
+            name: index for index, output in enumerate(compiled.outputs) for name in output.names
+        }
+        self.answers = tuple(self._outputs)
 
     def run(
         self, batch: NDArray[np.float32], seconds: float = LONGEST_RUN
     ) -> Mapping[str, NDArray[np.float32]]:
         """See `gliosight.infer.engine.Engine.run`."""
-        self._request.start_async([batch])
-        if not self._request.wait_for(int(seconds * 1000)):
-            self._request.cancel()
-            raise TimeoutError(f"no answer after {seconds:g} s")
-        answers = self._request.results
+        with self._bounded():
+            self._request.start_async([batch])
+            if not self._request.wait_for(int(seconds * 1000)):
+                self._request.cancel()
+                raise TimeoutError(f"no answer after {seconds:g} s")
         # A copy: the request's own memory is used again by the next batch.
-        return {name: np.array(answers[name], dtype=np.float32) for name in self.answers}
+        return {
+            name: np.array(self._request.get_output_tensor(index).data)
+            for name, index in self._outputs.items()
+        }
+
+    @contextlib.contextmanager
+    def _bounded(self) -> Iterator[None]:
+        """Let the process grow by no more than the network may take; Linux alone has such a limit."""
+        if self._memory is None or sys.platform != "linux":
+            yield
+            return
+        import resource
+
+        with _ONE_LIMIT:
+            limits = resource.getrlimit(resource.RLIMIT_AS)
+            size = re.search(r"^VmSize:\s+(\d+)", STATUS.read_text(), re.MULTILINE)
+            most = (0 if size is None else 1024 * int(size[1])) + self._memory
+            bounds = most < limits[0] or limits[0] == resource.RLIM_INFINITY
+            if bounds:
+                resource.setrlimit(resource.RLIMIT_AS, (most, limits[1]))
+            try:
+                yield
+            except Exception as error:
+                if bounds and is_memory(error):
+                    limit = f"{self._memory / 1024**3:g} GiB"
+                    raise RuntimeError(f"it takes more memory than {limit}") from error
+                raise
+            finally:
+                resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def _refuse_nested(model: Any) -> None:
+    """Refuse loops and branches: one without end could not be stopped."""
+    kinds = sorted({node.get_type_name() for node in model.get_ops()} & NESTED)
+    if kinds:
+        raise RuntimeError(f"it has loops or branches ({', '.join(kinds)})")
