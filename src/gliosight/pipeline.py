@@ -66,7 +66,7 @@ from gliosight.write.result import (
     write_result,
     write_table,
 )
-from gliosight.write.staging import RESULT_FILE, check_out, staged
+from gliosight.write.result_folder import RESULT_FILE, check_out, staged
 
 __all__ = [
     "Limits",

@@ -21,7 +21,7 @@ import sys, time, types
 from pathlib import Path
 import click
 from gliosight import cli
-from gliosight.write.staging import staged
+from gliosight.write.result_folder import staged
 
 @click.command("wait")
 @click.argument("out", type=click.Path(path_type=Path))

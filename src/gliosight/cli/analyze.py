@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from gliosight import pipeline
-from gliosight.cli.finding import Located, find_below
+from gliosight.cli.locate import Located, find_below
 from gliosight.cli.options import PATH, limit_options, limits_of, model_options, output_options
 from gliosight.cli.output import (
     print_closing,

@@ -16,7 +16,7 @@ from gliosight.cli.output import print_text
 from gliosight.data.manifest import check_file
 from gliosight.errors import DamagedInputError, NothingReadableError, UsageError, printable
 from gliosight.extras import needs_extra
-from gliosight.write.staging import RESULT_FILE
+from gliosight.write.result_folder import RESULT_FILE
 
 
 @click.command("export")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gliosight.cli.finding import Failure, find_below
+from gliosight.cli.locate import Failure, find_below
 from gliosight.cli.options import PATH, limit_options, limits_of
 from gliosight.cli.output import print_error, print_json, print_text
 from gliosight.errors import NothingReadableError, UsageError, printable

@@ -27,7 +27,7 @@ from gliosight.evaluate.mask_metrics import COLUMNS
 from gliosight.evaluate.scoring import PartScores, Scores, published_on
 from gliosight.files import recover, whole_folder
 from gliosight.write.result import rounded, write_table
-from gliosight.write.staging import NOBODYS, check_place
+from gliosight.write.result_folder import NOBODYS, check_place
 
 SCHEMA_VERSION = "1.0"
 RECORD, PATIENTS, SLICES, PAGE = (
@@ -169,7 +169,7 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     Raises
     ------
     CannotWriteError
-        As `gliosight.write.staging.check_out`; only a folder of an evaluation is replaced.
+        As `gliosight.write.result_folder.check_out`; only a folder of an evaluation is replaced.
     """
     with contextlib.suppress(ValueError):  # a NUL in the name, which the check refuses
         recover(out.absolute())

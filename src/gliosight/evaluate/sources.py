@@ -42,7 +42,7 @@ from gliosight.infer.model import RUN_CARD, Model, shipped_models
 from gliosight.read.grid import grid_distance
 from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.study import Geometry, Study
-from gliosight.write.staging import RESULT_FILE
+from gliosight.write.result_folder import RESULT_FILE
 
 Predict = Callable[[Study, Sequence[SliceRow], Progress], Prediction]
 

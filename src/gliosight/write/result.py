@@ -43,7 +43,7 @@ from gliosight.errors import (
 from gliosight.flags import DOUBTS, flag
 from gliosight.maps import Maps
 from gliosight.study import Flag, Study
-from gliosight.write.staging import LARGEST_RECORD, RESULT_FILE
+from gliosight.write.result_folder import LARGEST_RECORD, RESULT_FILE
 
 SCHEMA_VERSION = "2.0"
 # Digits kept of a number: more than any input holds, fewer than two machines agree on.

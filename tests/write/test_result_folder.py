@@ -13,8 +13,8 @@ import pytest
 from gliosight.errors import CannotWriteError
 from gliosight.files import whole_file
 from gliosight.pipeline import write_analysis
-from gliosight.write import staging
-from gliosight.write.staging import check_out, staged
+from gliosight.write import result_folder
+from gliosight.write.result_folder import check_out, staged
 
 from .builders import make_analysis
 
@@ -244,16 +244,16 @@ def test_a_result_is_refused_without_overwrite(result: Path) -> None:
 
 def test_a_read_only_place_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Root may write anywhere, so the system's answer is replaced.
-    monkeypatch.setattr(staging.os, "access", lambda *_: False)
+    monkeypatch.setattr(result_folder.os, "access", lambda *_: False)
     with pytest.raises(CannotWriteError, match="permission"):
         check_out(tmp_path / "out", overwrite=False)
 
 
 @pytest.mark.skipif(not hasattr(os, "statvfs"), reason="asks the file system as POSIX has it")
 def test_a_read_only_file_system_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(staging.os, "access", lambda *_: False)
+    monkeypatch.setattr(result_folder.os, "access", lambda *_: False)
     status = SimpleNamespace(f_flag=os.ST_RDONLY)
-    monkeypatch.setattr(staging.os, "statvfs", lambda _: status)
+    monkeypatch.setattr(result_folder.os, "statvfs", lambda _: status)
     with pytest.raises(CannotWriteError, match="the file system there is read-only"):
         check_out(tmp_path / "out", overwrite=False)
 
@@ -264,7 +264,7 @@ def test_a_place_that_may_not_be_looked_at_is_refused(
     def refuse(_: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(staging, "recover", refuse)
+    monkeypatch.setattr(result_folder, "recover", refuse)
     with pytest.raises(CannotWriteError, match="no permission to write there"):
         check_out(tmp_path / "out", overwrite=False)
 
