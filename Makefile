@@ -1,13 +1,15 @@
 # make demo   install the tool alone and analyse a synthetic study
 # make check  what has to pass before a commit: lint, types, layers, fast tests
 # make test   everything
-# make tutorial DATA=FOLDER   the LGG tutorial on its data set, start to end (hours)
+# make tutorial DATA=FOLDER   the LGG tutorial's notebook on its data set, start to end (hours)
+# make tutorial DATA=FOLDER MODE=quick   the same with ten patients
+# make tutorial-notebook   the outputs that the notebook is kept with, made on phantoms
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo check lint test bench bench-training tutorial clean
+.PHONY: demo check lint test bench bench-training tutorial tutorial-notebook clean
 
 demo: $(VENV)/.core
 	$(BIN)/gliosight demo -o demo-gliosight --overwrite
@@ -35,7 +37,11 @@ bench-training: $(VENV)/.dev
 
 tutorial: $(VENV)/.dev
 	test -n "$(DATA)" || { echo "give the data set's folder: make tutorial DATA=FOLDER"; exit 2; }
-	$(BIN)/python docs/tutorial/tutorial.py $(DATA) -o tutorial-gliosight
+	$(BIN)/python docs/make_tutorial.py --data $(DATA) -o tutorial-gliosight \
+		--mode $(or $(MODE),full) --start $(or $(START),imagenet)
+
+tutorial-notebook: $(VENV)/.dev
+	$(BIN)/python docs/make_tutorial.py
 
 $(VENV)/.core: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -6,6 +6,7 @@ environment, on synthetic studies that have the names which the README uses.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -31,6 +32,7 @@ from tests.support.shell import (
 
 PROJECT_FILE = tomllib.loads(REPOSITORY.joinpath("pyproject.toml").read_text("utf-8"))
 PAGES = [REPOSITORY / "README.md", *sorted(REPOSITORY.glob("docs/**/*.md"))]
+NOTEBOOK = REPOSITORY / "docs/tutorial/tutorial.ipynb"
 POSIX = pytest.mark.skipif(os.name != "posix", reason="the blocks marked sh are for a POSIX shell")
 # What a fresh environment would run for too long: `make test` installs the extras (PyTorch has gigabytes),
 # and is what runs this test.
@@ -45,7 +47,12 @@ QUICKLY = "".join(
 def _calls(page: Path) -> Iterator[list[str]]:
     """The words of each call of gliosight in the code of a page."""
     text = page.read_text("utf-8")
-    code = re.findall(r"^(?: {4}|)(gliosight .*)$", text, re.MULTILINE)
+    line = r"^(?: {4}|)(gliosight .*)$"
+    if page.suffix == ".ipynb":
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+        text = text.replace("\\\n", " ")
+        line = r"^ *%(gliosight .*)$"
+    code = re.findall(line, text, re.MULTILINE)
     code += re.findall(r"`(gliosight [^`]+)`", text)
     for line in code:
         # A block is marked or indented; prose and the help's own lines are not calls.
@@ -71,7 +78,9 @@ def _unknown(words: list[str]) -> str | None:
     return next((one[0] for one in options if one and one[0] not in known), None)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+@pytest.mark.parametrize(
+    "page", [*PAGES, NOTEBOOK], ids=lambda page: str(page.relative_to(REPOSITORY))
+)
 def test_commands_and_options_exist(page: Path) -> None:
     for words in _calls(page):
         assert _unknown(words) is None, words
@@ -83,6 +92,7 @@ def test_a_command_or_an_option_that_is_not_there_is_seen() -> None:
     assert _unknown(["analyze", "x", "--no-such"]) == "--no-such"
     assert _unknown(["analyze", "x", "-o", "y", "--overwrite"]) is None
     assert sum(1 for _ in _calls(REPOSITORY / "README.md")) > 12
+    assert sum(1 for _ in _calls(NOTEBOOK)) > 12
 
 
 def test_extras_and_make_targets_exist() -> None:
