@@ -1,15 +1,17 @@
 # make demo   install the tool alone and analyse a synthetic study
 # make check  what has to pass before a commit: lint, types, layers, fast tests
 # make test   everything
+# make bench  how fast it is, beside its peers (20 minutes)
 # make tutorial DATA=FOLDER   the LGG tutorial's notebook on its data set, start to end (hours)
 # make tutorial DATA=FOLDER MODE=quick   the same with ten patients
 # make tutorial-notebook   the outputs that the notebook is kept with, made on phantoms
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
+BENCH = build/bench
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo check lint test bench bench-training tutorial tutorial-notebook clean
+.PHONY: demo check lint test bench bench-reading bench-training tutorial tutorial-notebook clean
 
 demo: $(VENV)/.core
 	$(BIN)/gliosight demo -o demo-gliosight --overwrite
@@ -26,9 +28,13 @@ lint: $(VENV)/.dev
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
-# Start-to-exit figures of both engines (docs/decisions/0017), and of reading DICOM (docs/dicom.md).
-bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/start_to_exit.py
+# The table of docs/benchmarks.md: the tool in an environment of its own, and each peer in one.
+bench: $(BENCH)/.core $(BENCH)/.torch $(BENCH)/.keras
+	$(BENCH)/core/bin/python benchmarks/speed.py --out $(BENCH)/table.md --plot $(BENCH)/growth.png \
+	  --peers unet=$(BENCH)/torch/bin/python keras=$(BENCH)/keras/bin/python
+
+# Reading DICOM (docs/dicom.md).
+bench-reading: $(VENV)/.dev
 	$(BIN)/python benchmarks/reading.py
 
 # Slices per second of training against a plain loop; docs/results.md quotes them.
@@ -52,6 +58,26 @@ $(VENV)/.core: pyproject.toml
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP) install torch==2.13.0
 	$(PIP) install -e '.[dev,train,evaluate]'
+	touch $@
+
+# Installed as users have it, not editable; torch as in $(VENV)/.dev.
+$(BENCH)/.core: pyproject.toml $(shell find src -name '*.py')
+	mkdir -p $(BENCH)
+	test -x $(BENCH)/core/bin/python || $(PYTHON) -m venv $(BENCH)/core
+	$(BENCH)/core/bin/python -m pip --disable-pip-version-check --quiet install . matplotlib
+	touch $@
+
+$(BENCH)/.torch: pyproject.toml
+	mkdir -p $(BENCH)
+	test -x $(BENCH)/torch/bin/python || $(PYTHON) -m venv $(BENCH)/torch
+	$(BENCH)/torch/bin/python -m pip --disable-pip-version-check --quiet install torch==2.13.0
+	$(BENCH)/torch/bin/python -m pip --disable-pip-version-check --quiet install '.[train]'
+	touch $@
+
+$(BENCH)/.keras:
+	mkdir -p $(BENCH)
+	test -x $(BENCH)/keras/bin/python || $(PYTHON) -m venv $(BENCH)/keras
+	$(BENCH)/keras/bin/python -m pip --disable-pip-version-check --quiet install tensorflow-cpu
 	touch $@
 
 clean:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -523,3 +524,15 @@ def test_the_volume_of_which_a_half_is_missed_lies_between() -> None:
     half, tenth = made["volumes_missed"](ml, missed)
     assert half == pytest.approx(4, rel=0.1)
     assert 8 < tenth < 16
+
+
+def test_the_table_of_speeds(tmp_path: Path) -> None:
+    """The network in every precision of this machine, and a study in a warm process."""
+    call = [sys.executable, str(SCRIPTS / "speed.py"), "--parts", "network,warm", "--runs", "1"]
+    call += ["--seconds", "0.1", "--out", str(tmp_path / "table.md")]
+    subprocess.run(call, check=True, capture_output=True)
+    rows = (tmp_path / "table.md").read_text("utf-8").splitlines()
+    speeds = [float(row.split("|")[2].split()[0]) for row in rows if "slices/s" in row]
+    assert len(speeds) >= 1
+    assert min(speeds) > 0
+    assert any("warm process" in row and "times the network" in row for row in rows)

@@ -337,9 +337,7 @@ def _other_colours(pictures: NDArray[Any]) -> str | None:
     lowest, highest = np.percentile(channels, (0.5, 99.5), axis=1)
     span = np.maximum(highest - lowest, 1e-9)
     air = np.median(_border(coloured), axis=0)
-    shown = np.zeros(channels.shape[1], dtype=bool)
-    for channel, dark, width in zip(channels, air, span, strict=True):
-        shown |= np.abs(channel - dark) > 0.1 * width
+    shown = (np.abs(channels - air[:, None]) > 0.1 * span[:, None]).any(axis=0)
     pixels = coloured.reshape(-1, 3)[shown]
     if not len(pixels):
         return None
