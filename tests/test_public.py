@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,8 +15,8 @@ import pytest
 
 import gliosight
 from gliosight import MrSequence, Status, Volume, analyze, pipeline, read_study
-from gliosight.errors import GliosightError, LimitExceededError, UsageError, explained
-from gliosight.infer.model import Model, shipped_models
+from gliosight.errors import GliosightError, LimitExceededError, ModelError, UsageError, explained
+from gliosight.infer.model import SHIPPED, Model, shipped_models
 from gliosight.phantom import Phantom
 from gliosight.pipeline import Limits, Settings
 from tests.conftest import make_study
@@ -63,6 +64,21 @@ def test_an_empty_path_is_not_the_working_folder(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="is empty"):
         read_study(source)
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_used_is_said_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one from elsewhere whose network is spoilt: it is tried out first."""
+    monkeypatch.undo()  # with the real loading
+    for suffix in (".json", ".onnx"):
+        shutil.copy(SHIPPED / f"joint-4{suffix}", tmp_path / f"joint-4{suffix}")
+    shutil.copy(SHIPPED / "joint-4-gate.onnx", tmp_path)
+    (tmp_path / "joint-4.onnx").write_bytes(b"")
+    for model in ("nonesuch", tmp_path / "joint-4.json"):
+        with pytest.raises(ModelError):
+            analyze(tmp_path / "no study", settings=Settings(model=model, precision="float32"))
 
 
 # A thread imports a reader, slowly, while the process is forked.

@@ -44,7 +44,7 @@ from gliosight.files import folded, numbered, safe_name, whole_file, writing
 from gliosight.flags import warnings_of
 from gliosight.gate import check_input, flags_of
 from gliosight.infer.engine import DEFAULT_ENGINE, ENGINE_CHOICES
-from gliosight.infer.model import DEFAULT_MODEL, Model, load_model
+from gliosight.infer.model import DEFAULT_MODEL, Choice, Model, choose_model, load_model
 from gliosight.infer.precision import AUTO, PRECISIONS
 from gliosight.maps import Maps
 from gliosight.measure import measure
@@ -141,17 +141,22 @@ class Settings:
         if threads is not None and not 1 <= threads <= 1024:
             raise UsageError(f"{threads} threads", remedy="choose 1 to 1024")
 
-    def load(self) -> Model:
-        """Load the model these settings name; raises `UsageError` where the prevalence cannot be used."""
-        model = load_model(
-            str(self.model), engine=self.engine, precision=self.precision, threads=self.threads
-        )
-        if self.prevalence is not None and not model.card.decision.prevalence:
+    def choose(self) -> Choice:
+        """Find the model these settings name; raises `UsageError` where the prevalence cannot be used."""
+        choice = choose_model(str(self.model), engine=self.engine, precision=self.precision)
+        if self.prevalence is not None and not choice.card.decision.prevalence:
             raise UsageError(
-                f"the probability of {model.card.name} is not calibrated",
+                f"the probability of {choice.card.name} is not calibrated",
                 remedy="leave out the prevalence, or choose another model",
             )
-        return model
+        return choice
+
+    def load(self) -> Model:
+        """Load the model these settings name; raises as `choose`, and where a network cannot be run."""
+        self.choose()
+        return load_model(
+            str(self.model), engine=self.engine, precision=self.precision, threads=self.threads
+        )
 
 
 def analyze(
@@ -195,11 +200,10 @@ def analyze(
         raise UsageError(f"progress is of type {type(progress).__name__}", remedy="give a function")
     timings: dict[str, float] = {"read": 0.0}
     settings = settings or Settings()
+    if isinstance(source, Study) and affine is not None:
+        raise UsageError("an affine is given with a study", remedy="give it with arrays only")
     with loading(settings) as model:
         if isinstance(source, Study):
-            if affine is not None:
-                remedy = "give it with arrays only"
-                raise UsageError("an affine is given with a study", remedy=remedy)
             study = source
         else:
             with _timed(timings, "read", progress):
@@ -210,9 +214,21 @@ def analyze(
 
 @contextlib.contextmanager
 def loading(settings: Settings) -> Iterator[Future[Model]]:
-    """Load the settings' model while the first study is found and read: both take as long."""
-    with ThreadPoolExecutor(1, thread_name_prefix="gliosight-model") as thread:
+    """Load the settings' model while the first study is found and read: both take as long.
+
+    What can be wrong with the settings and the card is raised at once. A model from elsewhere is loaded
+    before anything is read: while it is tried out, the memory of the whole process has a limit.
+    """
+    if not settings.choose().shipped:
+        ready: Future[Model] = Future()
+        ready.set_result(settings.load())
+        yield ready
+        return
+    thread = ThreadPoolExecutor(1, thread_name_prefix="gliosight-model")
+    try:
         yield thread.submit(settings.load)
+    finally:
+        thread.shutdown(wait=False, cancel_futures=True)
 
 
 def analyze_study(

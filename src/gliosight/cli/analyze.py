@@ -192,7 +192,7 @@ def _with_study(outcome: Outcome) -> GliosightError:
     """What failed, with the study in its place: a DICOM error's is a series, which every study has."""
     error, study = outcome.errors[0], outcome.source or outcome.title
     where = error.where or study
-    known = study in where or outcome.title in where
+    known = {study, outcome.title} & set(re.split(r", |/", where)) or where.startswith(f"{study}/")
     return error if known else within(error, f"{study}, {where}")
 
 

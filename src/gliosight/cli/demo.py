@@ -17,6 +17,9 @@ from gliosight.cli.output import (
     progress_display,
 )
 
+# A phantom's skull base is not a real one: some get flags, and without a lesion "uncertain". These do not.
+SEED, SEED_WITHOUT = 4, 8
+
 
 @click.command("demo")
 @click.option(
@@ -30,7 +33,7 @@ from gliosight.cli.output import (
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**32 - 1),
-    help="Seed of the synthetic patient.  [default: 1; 8 without a lesion]",
+    help=f"Seed of the synthetic patient.  [default: {SEED}; {SEED_WITHOUT} without a lesion]",
 )
 @click.option("--lesion/--no-lesion", default=True, help="With or without a lesion.")
 @model_options
@@ -59,8 +62,7 @@ def command(
     pipeline.check_out(out, overwrite=overwrite)
     loaded = settings.load()
     if seed is None:
-        # A phantom's skull base is not a real one: some get flags, and without a lesion "uncertain".
-        seed = 4 if lesion else 8
+        seed = SEED if lesion else SEED_WITHOUT
     phantom = make_phantom(PhantomSpec(seed=seed, lesion=lesion))
     with progress_display("demo", shown=not (quiet or as_json)) as progress:
         analysis = pipeline.analyze_study(phantom.study(), loaded, settings, progress=progress)

@@ -89,14 +89,18 @@ def find_engine(name: str) -> str:
     ------
     UsageError
         Unknown name.
+    ModelError
+        It is not installed.
     """
     if name not in ENGINE_CHOICES:
         raise UsageError(f"no engine {name!r}", remedy=f"choose one of {', '.join(ENGINE_CHOICES)}")
-    if name != DEFAULT_ENGINE:
-        return name
-    return next(
-        (engine for engine in ENGINES if find_spec(engine) is not None), next(iter(ENGINES))
-    )
+    installed = [engine for engine in ENGINES if find_spec(engine) is not None]
+    if name == DEFAULT_ENGINE and installed:
+        return installed[0]
+    name = next(iter(ENGINES)) if name == DEFAULT_ENGINE else name
+    if name not in installed:
+        raise ModelError(f"the engine {name} is not installed", remedy=install_line(name))
+    return name
 
 
 def start_engine(
@@ -119,7 +123,7 @@ def start_engine(
         See `gliosight.infer.precision`.
     memory : int, optional
         The most memory that the network may take, in bytes: a network from elsewhere. OpenVINO has such a
-        limit on Linux alone, and takes no network with loops then.
+        limit on Linux alone, and takes no network with loops or branches then.
 
     Raises
     ------

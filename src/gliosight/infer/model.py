@@ -195,6 +195,26 @@ def find_card(name: str) -> Path:
     raise ModelError(f"no model {name!r}", remedy=remedy)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A model that was found, and what it is run with; its networks are not loaded yet."""
+
+    card: ModelCard
+    folder: Path
+    shipped: bool
+    engine: str
+    precision: str
+
+
+def choose_model(name: str, *, engine: str = DEFAULT_ENGINE, precision: str = AUTO) -> Choice:
+    """Find a model, read its card and choose engine and precision; raises as `load_model`."""
+    path = find_card(name)
+    card = read_card(path)
+    engine = find_engine(engine)
+    shipped = path in shipped_models().values()
+    return Choice(card, path.parent, shipped, engine, choose_precision(precision, engine, card))
+
+
 def load_model(
     name: str = DEFAULT_MODEL,
     *,
@@ -210,21 +230,17 @@ def load_model(
         No such model; a card that is not one; a network that is missing, whose hash differs or which
         does not answer as its card says; an engine or a precision that is not there.
     """
-    path = find_card(name)
-    card = read_card(path)
-    shipped = path in shipped_models().values()
-    memory = None if shipped else MOST_MEMORY
-    engine = find_engine(engine)
-    precision = choose_precision(precision, engine, card)
+    choice = choose_model(name, engine=engine, precision=precision)
+    memory = None if choice.shipped else MOST_MEMORY
     engines = {}
-    for role, file in _files(card, precision).items():
+    for role, file in _files(choice.card, choice.precision).items():
         # The gate's distance has limits that were set in float32.
-        own = FLOAT32 if role == "gate" else precision
-        content = _content(path.parent, file)
-        engines[role] = start_engine(engine, content, threads, precision=own, memory=memory)
-    model = Model(card, engines)
+        own = FLOAT32 if role == "gate" else choice.precision
+        content = _content(choice.folder, file)
+        engines[role] = start_engine(choice.engine, content, threads, precision=own, memory=memory)
+    model = Model(choice.card, engines)
     model.check()
-    if not shipped:  # the tests try those out
+    if not choice.shipped:  # the tests try those out
         model.try_out()
     return model
 

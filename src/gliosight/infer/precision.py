@@ -18,7 +18,7 @@ from gliosight.errors import ModelError
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 AUTO = "auto"
 PRECISIONS = (AUTO, FLOAT32, BFLOAT16, INT8)
-# What each precision needs, one of these, by Linux's names; fastest first, see docs/benchmarks.md.
+# What each precision needs: any one of these flags of the processor, as Linux names them. Fastest first.
 NEEDS: dict[str, frozenset[str]] = {
     BFLOAT16: frozenset({"amx_bf16"}),
     INT8: frozenset({"avx512_vnni", "avx_vnni"}),
