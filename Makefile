@@ -9,6 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN = $(VENV)/bin
 BENCH = build/bench
+SOURCES = $(shell find src -type f -not -path '*/__pycache__/*')
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: demo check lint test bench bench-reading bench-training tutorial tutorial-notebook clean
@@ -61,13 +62,13 @@ $(VENV)/.dev: $(VENV)/.core
 	touch $@
 
 # Installed as users have it, not editable; torch as in $(VENV)/.dev.
-$(BENCH)/.core: pyproject.toml $(shell find src -name '*.py')
+$(BENCH)/.core: pyproject.toml $(SOURCES)
 	mkdir -p $(BENCH)
 	test -x $(BENCH)/core/bin/python || $(PYTHON) -m venv $(BENCH)/core
 	$(BENCH)/core/bin/python -m pip --disable-pip-version-check --quiet install . matplotlib
 	touch $@
 
-$(BENCH)/.torch: pyproject.toml
+$(BENCH)/.torch: pyproject.toml $(SOURCES)
 	mkdir -p $(BENCH)
 	test -x $(BENCH)/torch/bin/python || $(PYTHON) -m venv $(BENCH)/torch
 	$(BENCH)/torch/bin/python -m pip --disable-pip-version-check --quiet install torch==2.13.0

@@ -1,4 +1,4 @@
-"""Start-to-exit time of a study with each engine and precision, as whole processes in turn: ``make bench``.
+"""Start-to-exit time of a study with each engine and precision, as whole processes in turn.
 
     python benchmarks/start_to_exit.py [STUDY ...] [--runs 5]
 

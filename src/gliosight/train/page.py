@@ -141,11 +141,14 @@ class RunPage:
 def _state(training: Training) -> str:
     done, planned = len(training.history), training.recipe.epochs
     last = training.history[-1].epoch if done else 0
+    state = "finished: " + (f"{planned} epochs" if planned > 1 else "1 epoch")
     if not training.finished:
-        return f"under way: epoch {last} of {planned} is done"
-    if training.step < training.steps:
-        return f"finished: stopped early after epoch {last} of {planned}"
-    return f"finished: {planned} epochs"
+        state = f"under way: epoch {last} of {planned} is done"
+    elif training.step < training.steps:
+        state = f"finished: stopped early after epoch {last} of {planned}"
+    if most := training.recipe.sampling.patients:
+        state += f". A first try with at most {most} patients of each part: its scores mean nothing"
+    return state
 
 
 def choose_examples(training: Training) -> NDArray[np.int64]:
