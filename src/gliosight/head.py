@@ -64,7 +64,7 @@ def find_head(values: NDArray[np.generic]) -> NDArray[np.bool_]:
     base, top = np.percentile(coarse, (1.0, 99.5))
     if not top > base:
         return np.zeros(values.shape, dtype=bool)
-    threshold = _otsu(np.clip(coarse, base, top))
+    threshold = _otsu(coarse, base, top)
     mask: NDArray[np.bool_] = coarse > base + AIR_TO_TISSUE * (threshold - base)
     # Ghosts and noise in the air go.
     opened = _dilated(_eroded(mask))
@@ -125,11 +125,11 @@ def head_box(head: NDArray[np.bool_]) -> tuple[tuple[int, int], tuple[int, int]]
     return box[0], box[1]
 
 
-def _otsu(values: NDArray[np.float32]) -> float:
+def _otsu(values: NDArray[np.float32], base: np.floating, top: np.floating) -> float:
+    """Otsu's threshold of values that are clipped to ``base`` and ``top``."""
     # Air is most of a volume, and has one value in many: it is counted apart.
-    lowest, highest = values.min(), values.max()
-    above = values[values > lowest]
-    counts, edges = np.histogram(above, bins=256, range=(lowest, highest))
+    above = np.clip(values[values > base], base, top)
+    counts, edges = np.histogram(above, bins=256, range=(base, top))
     counts[0] += values.size - above.size
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts).astype(np.float64)

@@ -224,11 +224,9 @@ def loading(settings: Settings) -> Iterator[Future[Model]]:
         ready.set_result(settings.load())
         yield ready
         return
-    thread = ThreadPoolExecutor(1, thread_name_prefix="gliosight-model")
-    try:
+    # Waited for at the end: an interpreter that ends while an engine starts may crash.
+    with ThreadPoolExecutor(1, thread_name_prefix="gliosight-model") as thread:
         yield thread.submit(settings.load)
-    finally:
-        thread.shutdown(wait=False, cancel_futures=True)
 
 
 def analyze_study(

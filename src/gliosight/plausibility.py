@@ -118,7 +118,8 @@ def mirror_shares(labels: Labels, head: Bools, geometry: Geometry) -> tuple[floa
     if plane is None:
         return 0.0, 0.0
     box = box_of(labels > 0)
-    bodies = labels[box]
+    # In as few bytes a voxel as hold a label: two copies of them are made below.
+    bodies = labels[box].astype(np.min_scalar_type(int(labels.max(initial=0))))
     corner = np.array([part.start for part in box])
     step = math.ceil(math.sqrt(np.count_nonzero(bodies) / MOST_MIRRORED)) or 1
     # Every n-th row and column of the volume.

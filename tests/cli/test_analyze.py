@@ -458,14 +458,14 @@ def test_several_studies_of_a_zip(thin: Phantom, study: Path, tmp_path: Path, ca
 
 READING = """
 import sys, time, tempfile
-from gliosight.cli import finding, run
+from gliosight.cli import locate, run
 
 tempfile.tempdir = sys.argv[1]
 if sys.argv[3] == "killed":
     def wait(*_, **__):
         print("unpacked", flush=True)
         time.sleep(600)
-    finding.find = wait
+    locate.find = wait
 sys.exit(run(["inspect", sys.argv[2]]))
 """
 

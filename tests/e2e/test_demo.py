@@ -16,6 +16,7 @@ import tifffile
 from PIL import Image
 
 from gliosight import cli
+from gliosight.cli.demo import SEED
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
 from gliosight.write.result import load_schema
 
@@ -38,8 +39,9 @@ def _dice(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.mark.slow
 def test_demo_finds_the_lesion_it_was_never_shown(
-    tmp_path: Path, phantom: Phantom, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    phantom = make_phantom(PhantomSpec(seed=SEED))
     out = tmp_path / "out"
     assert cli.run(["demo", "-o", str(out)]) == 0
     result = _result(out)

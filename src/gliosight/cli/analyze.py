@@ -22,7 +22,7 @@ from gliosight.cli.output import (
     print_text,
     progress_display,
 )
-from gliosight.errors import GliosightError, UsageError, printable, within
+from gliosight.errors import CannotWriteError, GliosightError, UsageError, printable, within
 from gliosight.pipeline import Job, Outcome
 from gliosight.read import Options, named_files
 from gliosight.read.candidates import DicomCandidate
@@ -192,8 +192,11 @@ def _with_study(outcome: Outcome) -> GliosightError:
     """What failed, with the study in its place: a DICOM error's is a series, which every study has."""
     error, study = outcome.errors[0], outcome.source or outcome.title
     where = error.where or study
-    known = {study, outcome.title} & set(re.split(r", |/", where)) or where.startswith(f"{study}/")
-    return error if known else within(error, f"{study}, {where}")
+    parts = {*where.split(", "), *re.split(r", |/", where)}
+    # The place of what cannot be written is its result folder.
+    if isinstance(error, CannotWriteError) or {study, outcome.title} & parts:
+        return error
+    return error if where.startswith(f"{study}/") else within(error, f"{study}, {where}")
 
 
 def _job(located: Located, options: Options) -> Job:
