@@ -82,6 +82,8 @@ def test_a_precision_is_held_to_its_limits() -> None:
 
 
 def test_every_way_trains() -> None:
+    if "openvino" in sys.modules:
+        pytest.skip("the plain loop forks, which OpenVINO's threads in this process do not survive")
     found = _script("training.py")["measure"](None, 1, crop=64, batch=2)
     assert len(found) == 4
     assert min(found.values()) > 0

@@ -129,7 +129,7 @@ def _otsu(values: NDArray[np.float32], base: np.floating, top: np.floating) -> f
     """Otsu's threshold of values that are clipped to ``base`` and ``top``."""
     # Air is most of a volume, and has one value in many: it is counted apart.
     above = np.clip(values[values > base], base, top)
-    counts, edges = np.histogram(above, bins=256, range=(base, top))
+    counts, edges = np.histogram(above, bins=256, range=(float(base), float(top)))
     counts[0] += values.size - above.size
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts).astype(np.float64)
