@@ -152,7 +152,9 @@ def test_a_folder_survives_a_kill_at_every_step(before: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("before", EARLIER)
 def test_an_interrupt_at_every_step_leaves_no_working_folder(before: str, tmp_path: Path) -> None:
     if "openvino" in sys.modules:
-        pytest.skip("a fork of a process in which OpenVINO's threads run ends with a signal of its own")
+        pytest.skip(
+            "a fork of a process in which OpenVINO's threads run ends with a signal of its own"
+        )
     left = []
     for place, out in _stopped("folder", tmp_path, _with(EARLIER[before]), signal.SIGINT):
         assert not [path for path in place.rglob("*") if "partial" in path.name]
