@@ -57,7 +57,7 @@ from gliosight.study import Flag, MrSequence, Study
 from gliosight.write.masks import mask_in, read_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.pictures import find_tissue
-from gliosight.write.report import write_report
+from gliosight.write.report import report_template, write_report
 from gliosight.write.result import (
     read_result,
     restore,
@@ -208,8 +208,7 @@ def analyze(
         else:
             with _timed(timings, "read", progress):
                 study = read_study(source, affine=affine)
-        loaded = model.result()
-    return analyze_study(study, loaded, settings, read_ms=timings["read"], progress=progress)
+        return analyze_study(study, model, settings, read_ms=timings["read"], progress=progress)
 
 
 @contextlib.contextmanager
@@ -231,23 +230,27 @@ def loading(settings: Settings) -> Iterator[Future[Model]]:
 
 def analyze_study(
     study: Study,
-    model: Model,
+    model: Model | Future[Model],
     settings: Settings,
     *,
     read_ms: float = 0.0,
     progress: Progress | None = None,
 ) -> ShownAnalysis:
-    """Analyse a study with a model that is loaded already: the way for many studies in a row."""
-    card, engine = model.card, model.engine
+    """Analyse a study with a model that is loaded, or from `loading`: the way for many studies in a row."""
+    # Preparing needs the card alone, and goes on while the networks are loaded.
+    recipe = (model if isinstance(model, Model) else settings.choose()).card.input
     timings = {"read": read_ms}
     with _timed(timings, "prepare", progress):
-        network_input = prepare(study, card.input)
+        network_input = prepare(study, recipe)
         if too_large := [flag for flag in network_input.flags if flag.code == "HEAD_TOO_LARGE"]:
             # Lengths that are wrong would mislead the network, and a reader more.
             study = replace(study.without_geometry(), flags=(*study.flags, *too_large))
-            network_input = prepare(study, card.input)
+            network_input = prepare(study, recipe)
         channels, flags = network_input.channels, network_input.flags
         head = network_input.head
+    if not isinstance(model, Model):
+        model = model.result()
+    card, engine = model.card, model.engine
     check = InputCheck(level="unchecked")
     with _timed(timings, "gate", progress):
         if network_input.assessable:
@@ -453,13 +456,14 @@ def analyze_many(
         with display(job.title) as progress:
             with _timed(timings, "read", progress):
                 study = job.read()
+            beside.submit(_import_writers, study.kind)
             name = job.source.replace("/", "_") if by_folder else study.study_id
             folder = out or Path()
             if several or out is None:
                 folder /= numbered(f"{safe_name(name)}-gliosight", taken)
             check_out(folder, overwrite=overwrite)
             analysis = analyze_study(
-                study, model.result(), settings, read_ms=timings["read"], progress=progress
+                study, model, settings, read_ms=timings["read"], progress=progress
             )
             result = write_analysis(
                 analysis,
@@ -475,17 +479,25 @@ def analyze_many(
             copy.__cause__ = error
         return Outcome(job.title, job.source, {"out": str(folder), **result}, placed)
 
-    for job in jobs:
-        try:
-            outcome = run(job)
-        except GliosightError as caught:
-            if not several or (model.done() and caught is model.exception()):
-                raise
-            error = explained(caught) or caught
-            # A copy: the error itself holds on to all that was read.
-            copy = within(error, error.where or job.title)
-            outcome = Outcome(job.title, job.source, errors=(copy,))
-        yield outcome
+    with ThreadPoolExecutor(1, thread_name_prefix="gliosight-import") as beside:
+        for job in jobs:
+            try:
+                outcome = run(job)
+            except GliosightError as caught:
+                if not several or (model.done() and caught is model.exception()):
+                    raise
+                error = explained(caught) or caught
+                # A copy: the error itself holds on to all that was read.
+                copy = within(error, error.where or job.title)
+                outcome = Outcome(job.title, job.source, errors=(copy,))
+            yield outcome
+
+
+def _import_writers(kind: str) -> None:
+    """Import what writes the results, while the network computes without the interpreter."""
+    report_template()
+    if kind == "dicom":
+        import gliosight.write.dicom  # noqa: F401
 
 
 def check_table(out: Path, *, overwrite: bool) -> None:

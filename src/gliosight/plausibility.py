@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from gliosight.bodies import box_of
 from gliosight.flags import flag
@@ -114,6 +113,8 @@ def mirror_shares(labels: Labels, head: Bools, geometry: Geometry) -> tuple[floa
 
     The mirror is the head's own mid-sagittal plane; 0 where it cannot be fitted.
     """
+    from scipy import ndimage
+
     plane = fit_midplane(head, geometry)
     if plane is None:
         return 0.0, 0.0
@@ -175,6 +176,8 @@ def _sizes_ml(labels: Labels, geometry: Geometry) -> NDArray[np.float64]:
 
 def _roundness(mask: Bools, geometry: Geometry, axis: int) -> float | None:
     """Radius of the largest disk in the mask's largest slice, as a part of a disk's of that area."""
+    from scipy import ndimage
+
     planes = np.moveaxis(mask[box_of(mask)], axis, 0)
     plane = planes[int(planes.sum(axis=(1, 2)).argmax())]
     labels, _ = ndimage.label(plane)
@@ -191,6 +194,8 @@ def _roundness(mask: Bools, geometry: Geometry, axis: int) -> float | None:
 
 def _surface_part(mask: Bools, head: Bools, geometry: Geometry) -> float:
     """Part of the mask that lies near the head's surface in its slice, or outside the head."""
+    from scipy import ndimage
+
     steps = max(1, round(SURFACE_MM / max(geometry.spacing)))
     # What lies further away does not reach the mask.
     slices, *plane = box_of(mask)

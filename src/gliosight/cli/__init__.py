@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import gc
 import logging
 import os
 import signal
@@ -52,6 +53,10 @@ COMMANDS = {
 
 # Other spellings, which no list shows.
 ALIASES = {"analyse": "analyze"}
+
+# These handle one study at a time. Without Python's search for unused cycles a DICOM study takes a sixth less
+# time: libraries that are imported set it off again and again, and it finds nothing.
+WITHOUT_GARBAGE_COLLECTION = frozenset({"analyze", "analyse", "inspect", "demo", "export"})
 
 # Signals that ask a process to end; Windows has no SIGHUP.
 REQUESTS = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -162,6 +167,8 @@ def main(
     """
     _open_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
+    if WITHOUT_GARBAGE_COLLECTION & {*arguments[:2]}:  # --debug may come first
+        gc.disable()
     try:
         with _requests_interrupt(importing), _quiet_libraries(debug="--debug" in arguments):
             code = run(arguments)

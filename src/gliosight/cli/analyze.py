@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -147,6 +148,9 @@ def command(
             outcomes.append(outcome)
             if talks and outcome.result is not None:
                 print_summary(outcome.result, outcome.result["out"])
+            if several and not gc.isenabled():  # see `gliosight.cli.main`; what was imported stays
+                gc.collect()
+                gc.freeze()
     outcomes.sort(key=lambda outcome: outcome.result is None)  # studies that failed come last
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     if several:

@@ -47,7 +47,7 @@ from gliosight.evaluate.mask_metrics import PatientScore, volume_dice
 from gliosight.evaluate.predictions import Predictions
 from gliosight.evaluate.scoring import PartScores, published_on
 from gliosight.evaluate.slice_metrics import AREAS
-from gliosight.write.pages import environment, template_text
+from gliosight.write.pages import page_template, template_text
 from gliosight.write.pictures import (
     Display,
     encode_grey,
@@ -186,8 +186,7 @@ def render_page(evaluation: Evaluation, pictures: Pictures = MappingProxyType({}
         "interval": interval,
         "data_uri": lambda content, kind: f"data:image/{kind};base64,{_base64(content)}",
     }
-    template = environment().from_string(template_text("evaluate", "evaluation.html.j2"))
-    return template.render(context)
+    return page_template("evaluate", "evaluation.html.j2").render(context)
 
 
 def _base64(content: bytes | str) -> str:

@@ -329,7 +329,7 @@ def _other_colours(pictures: NDArray[Any]) -> str | None:
     pictures = pictures[:: -(-len(pictures) // 24), ::finer, ::finer]
     # Slices with three equal channels say nothing.
     differ = (pictures[..., 1:] != pictures[..., :1]).any(axis=(1, 2, 3))
-    coloured = pictures[differ].astype(np.float64)
+    coloured = pictures[differ].astype(np.float32)
     if not len(coloured):
         return None
     # One channel after the other: along memory, where a percentile of all three takes many times as long.

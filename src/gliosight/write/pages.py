@@ -1,16 +1,19 @@
-"""The Jinja2 environment of all HTML pages; apart because three kinds of pages share it.
+"""The Jinja2 templates of all HTML pages; apart because several kinds of pages share them.
 
 All is escaped, and a missing name is an error (stage: write).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from gliosight.errors import printable
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Template
 
 
 @cache
@@ -21,10 +24,21 @@ def template_text(package: str, name: str) -> str:
 
 
 @cache
-def environment() -> Environment:
-    """The environment of all pages."""
+def page_template(
+    package: str, name: str, finalize: Callable[[Any], Any] | None = None
+) -> Template:
+    """The template ``gliosight/<package>/templates/<name>``, compiled once for all studies.
+
+    ``finalize`` is given each value before it is printed.
+    """
     from jinja2 import Environment, StrictUndefined  # only where a page is made
 
-    return Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    pages = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=finalize,
     )
+    pages.filters["printable"] = printable
+    return pages.from_string(template_text(package, name))

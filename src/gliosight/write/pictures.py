@@ -19,7 +19,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from gliosight.bodies import Box, box_of
 from gliosight.head import find_head
@@ -316,6 +315,8 @@ def _deep(head: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
     Dark tissue is no hole: what has head on its left and right, in front and behind, is inside.
     """
+    from scipy import ndimage
+
     solid = np.ones_like(head)
     for axis in (1, 2):
         after = np.maximum.accumulate(head, axis=axis)

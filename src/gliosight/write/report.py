@@ -23,20 +23,19 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Analysis, Status
 from gliosight.errors import printable
 from gliosight.flags import beside_reason, warnings_of
 from gliosight.study import MrSequence
 from gliosight.write import words
-from gliosight.write.pages import environment, template_text
+from gliosight.write.pages import page_template, template_text
 from gliosight.write.pictures import (
     FINDING_COLOURS,
     HEAT_FROM,
@@ -58,6 +57,9 @@ from gliosight.write.pictures import (
     svg_path,
     trace,
 )
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 # Longest side of a picture, pixels, and how many pixels all pictures may have together: thousands
 # of slices get smaller pictures, so that a phone still opens the file.
@@ -204,9 +206,7 @@ def render_report(
             for name, what in files.items()
         ],
     }
-    # Whatever the template prints has its control codes and lone surrogates made visible.
-    page = environment().overlay(finalize=_made_visible)
-    return page.from_string(template_text("write", "report.html.j2")).render(context)
+    return report_template().render(context)
 
 
 def finding_outlines(analysis: Analysis, display: Display) -> list[list[dict[str, Any]]]:
@@ -287,6 +287,8 @@ def interval_masks(
     The inner one are the most probable voxels of the mask; the outer one is the mask, grown by the same
     distance everywhere. ``None`` where there is no interval.
     """
+    from scipy import ndimage
+
     outline, mask = analysis.decision.outline, analysis.mask
     if outline is None or outline.volume_low is None or outline.volume_high is None:
         return None
@@ -316,6 +318,11 @@ def interval_masks(
         growth = 2 * growth + max(sides)
     outer[where] = distance <= reach
     return inner, outer
+
+
+def report_template() -> Template:
+    """The report's template: whatever it prints has its control codes and lone surrogates made visible."""
+    return page_template("write", "report.html.j2", _made_visible)
 
 
 def _made_visible(value: Any) -> Any:
