@@ -7,9 +7,7 @@ canvases, pixel by pixel. Skipped where the system has no Chromium.
 from __future__ import annotations
 
 import io
-import os
 import re
-import shutil
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,9 +26,10 @@ from gliosight.phantom import PhantomSpec, make_phantom
 from gliosight.study import MrSequence
 from gliosight.write.report import write_report
 
+from ..support.browser import open_browser
 from .builders import LEFT_LESION, make_analysis, make_finding, make_geometry, paint
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 from selenium.common.exceptions import JavascriptException  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -187,35 +186,18 @@ class Viewer:
 
 @pytest.fixture(scope="module")
 def viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Viewer]:
-    chromium, driver = (
-        shutil.which("chromium") or shutil.which("google-chrome"),
-        shutil.which("chromedriver"),
-    )
-    if chromium is None or driver is None:
-        missing = "Chromium or its driver is missing: install chromium and chromium-driver"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
     folder = tmp_path_factory.mktemp("reports")
     pages = {}
     for name, make in REPORTS.items():
         pages[name] = folder / name / "report.html"
         pages[name].parent.mkdir()
         write_report(make(), pages[name], files={"result.json": "everything, for machines"})
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.chrome.service.Service(driver)
-    browser = webdriver.Chrome(options=options, service=service)
-    browser.set_script_timeout(20)
     downloads = folder / "downloads"
     downloads.mkdir()
     behaviour = {"behavior": "allow", "downloadPath": str(downloads)}
-    browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
-    yield Viewer(browser, pages, downloads)
-    browser.quit()
+    with open_browser() as browser:
+        browser.execute_cdp_cmd("Browser.setDownloadBehavior", behaviour)
+        yield Viewer(browser, pages, downloads)
 
 
 def near(pixels: NDArray[np.int64], colour: tuple[int, int, int]) -> NDArray[np.bool_]:

@@ -1,14 +1,19 @@
-"""The Jinja2 templates of all HTML pages; apart because several kinds of pages share them.
+"""What all HTML pages share: their templates, and what keeps hostile text in them text (stage: write).
 
-All is escaped, and a missing name is an error (stage: write).
+Templates escape what they print, and a missing name is an error.
 """
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from collections.abc import Callable
 from functools import cache
+from hashlib import sha256
 from importlib import resources
 from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
 
 from gliosight.errors import printable
 
@@ -42,3 +47,29 @@ def page_template(
     )
     pages.filters["printable"] = printable
     return pages.from_string(template_text(package, name))
+
+
+def made_visible(value: Any) -> Any:
+    """A template's ``finalize``: control codes and lone surrogates become visible escapes."""
+    plain = isinstance(value, str) and not isinstance(value, Markup)
+    return printable(value) if plain and not value.isprintable() else value
+
+
+def embed_json(value: Any) -> str:
+    """JSON that may stand in a ``<script>`` element: nothing in it can end the element."""
+    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
+    # U+2028 and U+2029 are already escaped, being no ASCII.
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def content_policy(*, styles: tuple[str, ...], scripts: tuple[str, ...]) -> str:
+    """A content security policy: these styles and scripts by their hashes, pictures as data, nothing else."""
+
+    def hashes(texts: tuple[str, ...]) -> str:
+        digests = (b64encode(sha256(text.encode()).digest()).decode("ascii") for text in texts)
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+    return (
+        f"default-src 'none'; img-src data:; style-src {hashes(styles)}; "
+        f"script-src {hashes(scripts)}; base-uri 'none'; form-action 'none'"
+    )

@@ -13,21 +13,18 @@ script by hash, pictures as data, and nothing else.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from base64 import b64encode
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Analysis, Status
@@ -35,7 +32,13 @@ from gliosight.errors import printable
 from gliosight.flags import beside_reason, warnings_of
 from gliosight.study import MrSequence
 from gliosight.write import words
-from gliosight.write.pages import page_template, template_text
+from gliosight.write.pages import (
+    content_policy,
+    embed_json,
+    made_visible,
+    page_template,
+    template_text,
+)
 from gliosight.write.pictures import (
     FINDING_COLOURS,
     HEAT_FROM,
@@ -126,7 +129,7 @@ def render_report(
         f".finding-{k}{{--finding:{colour}}}" for k, colour in enumerate(FINDING_COLOURS)
     )
     context = {
-        "policy": _policy(styles=(style, numbers), scripts=(early, script)),
+        "policy": content_policy(styles=(style, numbers), scripts=(early, script)),
         "style": style,
         "script": script,
         "early": early,
@@ -322,12 +325,7 @@ def interval_masks(
 
 def report_template() -> Template:
     """The report's template: whatever it prints has its control codes and lone surrogates made visible."""
-    return page_template("write", "report.html.j2", _made_visible)
-
-
-def _made_visible(value: Any) -> Any:
-    plain = isinstance(value, str) and not isinstance(value, Markup)
-    return printable(value) if plain and not value.isprintable() else value
+    return page_template("write", "report.html.j2", made_visible)
 
 
 def start_slice(analysis: Analysis) -> int:
@@ -456,21 +454,3 @@ def _draw(
         }
         named = {sequence.value: window for sequence, window in windows.items()}
         return drawn, named, list(pool.map(draw_heat, range(count)))
-
-
-def embed_json(value: Any) -> str:
-    """JSON that may stand in a ``<script>`` element: nothing in it can end the element."""
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"))
-    # U+2028 and U+2029 are already escaped, being no ASCII.
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _policy(*, styles: tuple[str, ...], scripts: tuple[str, ...]) -> str:
-    def hashes(texts: tuple[str, ...]) -> str:
-        digests = (b64encode(sha256(text.encode()).digest()).decode("ascii") for text in texts)
-        return " ".join(f"'sha256-{digest}'" for digest in digests)
-
-    return (
-        f"default-src 'none'; img-src data:; style-src {hashes(styles)}; "
-        f"script-src {hashes(scripts)}; base-uri 'none'; form-action 'none'"
-    )
