@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from gliosight.cli import COMMANDS, cli
+from gliosight.cli.batch import ALL_FAILED, SOME_FAILED
 from gliosight.errors import GliosightError
 
 PAGE = Path(__file__).resolve().parent / "cli.md"
@@ -105,6 +106,8 @@ def _codes() -> str:
         (kind.exit_code, f"`{kind.kind}`", (kind.__doc__ or "").splitlines()[0].rstrip("."))
         for kind in GliosightError.__subclasses__()
     ]
+    rows.append((SOME_FAILED, "", "`batch`: some of the studies failed"))
+    rows.append((ALL_FAILED, "", "`batch`: all studies failed"))
     rows.append((130, "", "interrupted"))
     table = "".join(f"| {code} | {kind} | {text} |\n" for code, kind, text in rows)
     return f"## Exit codes\n\n| code | `kind` | meaning |\n| --- | --- | --- |\n{table}{SIGNALS}"

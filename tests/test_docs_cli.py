@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from gliosight.analysis import Finding
+from gliosight.archive.table import HEADER
 from gliosight.cli import COMMANDS, run
-from gliosight.pipeline import HEADER
 from gliosight.write.result import load_schema, write_findings
 from tests.write.builders import make_analysis
 

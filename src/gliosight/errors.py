@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class GliosightError(Exception):
@@ -49,6 +49,10 @@ class GliosightError(Exception):
         self.where = where
         self.remedy = remedy
         super().__init__(self.line())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it goes from one process to another: without what it was raised from."""
+        return _error_of, (type(self), self.what, self.where, self.remedy)
 
     def line(self) -> str:
         """The error as one line, without the leading ``error:``; control codes are made visible."""
@@ -108,6 +112,12 @@ class PeerError(GliosightError, exit_code=9, kind="peer failed"):
 
 class InternalError(GliosightError, exit_code=70, kind="internal"):
     """A bug of ours: a check on our own results failed."""
+
+
+def _error_of(
+    kind: type[GliosightError], what: str, where: str | None, remedy: str | None
+) -> GliosightError:
+    return kind(what, where=where, remedy=remedy)
 
 
 def printable(text: str) -> str:

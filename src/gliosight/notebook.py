@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 # Longest sides of the picture in a notebook, pixels: width and height.
 PICTURE = (420, 420)
 JPEG_QUALITY = 88
+THUMBNAIL = (120, 120)
 
 
 class ShownAnalysis(Analysis):
@@ -110,12 +111,19 @@ def _slice_words(analysis: Analysis, index: int) -> str:
     return f"slice {index + 1} of {analysis.study.shape[0]}"
 
 
-def _picture(analysis: Analysis, index: int) -> bytes:
+def thumbnail(analysis: Analysis) -> bytes:
+    """The slice to look at first with the mask's outline, small, as JPEG."""
+    return _picture(analysis, start_slice(analysis), THUMBNAIL)
+
+
+def _picture(
+    analysis: Analysis, index: int, size: tuple[int, int] = PICTURE, quality: int = JPEG_QUALITY
+) -> bytes:
     """One slice of FLAIR with the mask's outline, as JPEG."""
     flair = analysis.study.flair.values
     display = plan_display(analysis.study.geometry, analysis.study.shape)
     grey = find_window(flair).apply(flair[index])
     buffer = io.BytesIO()
-    picture = outlined(display, grey, analysis.mask[index], PICTURE).convert("RGB")
-    picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    picture = outlined(display, grey, analysis.mask[index], size).convert("RGB")
+    picture.save(buffer, "JPEG", quality=quality, subsampling=0)
     return buffer.getvalue()

@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,30 +28,27 @@ from gliosight.analysis import (
 )
 from gliosight.decide import decide, not_assessed
 from gliosight.errors import (
-    CannotWriteError,
     GliosightError,
     InternalError,
     NothingReadableError,
     UnsupportedInputError,
     UsageError,
     explained,
-    printable,
     within,
 )
-from gliosight.files import folded, numbered, safe_name, whole_file, writing
-from gliosight.flags import warnings_of
+from gliosight.files import folded, numbered, safe_name, whole_file
 from gliosight.gate import check_input, flags_of
 from gliosight.infer.engine import DEFAULT_ENGINE, ENGINE_CHOICES
 from gliosight.infer.model import DEFAULT_MODEL, Choice, Model, choose_model, load_model
 from gliosight.infer.precision import AUTO, PRECISIONS
 from gliosight.maps import Maps
 from gliosight.measure import measure
-from gliosight.notebook import ShownAnalysis
+from gliosight.notebook import ShownAnalysis, thumbnail
 from gliosight.prepare import prepare
 from gliosight.read import Limits, Options, Request, find, opened, read
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.from_python import SequenceInput, read_study
-from gliosight.study import Flag, MrSequence, Study
+from gliosight.study import MrSequence, Study
 from gliosight.write.masks import mask_in, read_mask, write_mask, write_probability
 from gliosight.write.overview import write_overview
 from gliosight.write.pictures import find_tissue
@@ -64,7 +59,6 @@ from gliosight.write.result import (
     result_of,
     write_findings,
     write_result,
-    write_table,
 )
 from gliosight.write.result_folder import RESULT_FILE, check_out, staged
 
@@ -80,14 +74,7 @@ __all__ = [
     "read",
     "read_study",
     "write_analysis",
-    "write_studies",
 ]
-
-# The table of all studies of one call.
-TABLE = "studies.csv"
-HEADER = ["study_id", "source", "status", "probability", "review", "findings", "volume_ml", "volume_low_ml",
-          "volume_high_ml", "volume_px", "volume_low_px", "volume_high_px", "warnings", "worst_warning",
-          "out", "error"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -397,10 +384,21 @@ def write_analysis(
 
 @dataclass(frozen=True)
 class Job:
-    """A study to analyse: its name for people, where it lies, and what reads it."""
+    """A study to analyse.
+
+    Parameters
+    ----------
+    title, source : str
+        Its name for people, and where it lies.
+    name : str
+        What its result folder is called after.
+    read : callable
+        Reads it.
+    """
 
     title: str
     source: str
+    name: str
     read: Callable[[], Study]
 
 
@@ -408,13 +406,15 @@ class Job:
 class Outcome:
     """What became of a job: what ``result.json`` says, with the folder as ``out``, and what failed.
 
-    ``errors`` beside a result are those of single DICOM objects, which were not written.
+    ``errors`` beside a result are those of single DICOM objects, which were not written. ``thumbnail`` is a
+    JPEG of the slice to look at first.
     """
 
     title: str
     source: str
     result: dict[str, Any] | None = None
     errors: tuple[GliosightError, ...] = ()
+    thumbnail: bytes | None = None
 
 
 # Gives the progress of one study, by its title; entered and left for each.
@@ -429,7 +429,6 @@ def analyze_many(
     *,
     out: Path | None = None,
     several: bool = False,
-    by_folder: bool = False,
     overwrite: bool = False,
     probability: bool = False,
 ) -> Iterator[Outcome]:
@@ -443,54 +442,79 @@ def analyze_many(
         The result folder; of several studies the folder that gets one for each.
     several : bool
         Whether there are several studies: then one that fails does not stop the others.
-    by_folder : bool
-        Whether result folders are called by the folder that a study lies in, and not by its id.
     overwrite, probability : bool
         See `write_analysis`.
     """
     taken: set[str] = set()
+    for job in jobs:
+        folder = out or Path()
+        if several or out is None:
+            folder /= numbered(f"{safe_name(job.name)}-gliosight", taken)
+        try:
+            with display(job.title) as progress:
+                outcome = analyze_job(
+                    job,
+                    model,
+                    settings,
+                    folder,
+                    overwrite=overwrite,
+                    probability=probability,
+                    progress=progress,
+                )
+            taken.add(folded(folder.name))
+        except GliosightError as caught:
+            if not several or (model.done() and caught is model.exception()):
+                raise
+            outcome = failed(job, caught)
+        yield outcome
 
-    def run(job: Job) -> Outcome:
-        timings: dict[str, float] = {}
-        errors: list[InternalError] = []
-        with display(job.title) as progress:
-            with _timed(timings, "read", progress):
-                study = job.read()
-            beside.submit(_import_writers, study.kind)
-            name = job.source.replace("/", "_") if by_folder else study.study_id
-            folder = out or Path()
-            if several or out is None:
-                folder /= numbered(f"{safe_name(name)}-gliosight", taken)
-            check_out(folder, overwrite=overwrite)
-            analysis = analyze_study(
-                study, model, settings, read_ms=timings["read"], progress=progress
-            )
-            result = write_analysis(
-                analysis,
-                folder,
-                overwrite=overwrite,
-                probability=probability,
-                withheld=errors.append,
-                progress=progress,
-            )
-        taken.add(folded(folder.name))
-        placed = tuple(within(error, f"{folder.name}/{error.where}") for error in errors)
-        for copy, error in zip(placed, errors, strict=True):
-            copy.__cause__ = error
-        return Outcome(job.title, job.source, {"out": str(folder), **result}, placed)
 
+def analyze_job(
+    job: Job,
+    model: Model | Future[Model],
+    settings: Settings,
+    folder: Path,
+    *,
+    overwrite: bool = False,
+    probability: bool = False,
+    pictured: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Read, analyse and write one study; ``pictured`` asks for a thumbnail.
+
+    Raises
+    ------
+    GliosightError
+        It cannot be read, analysed or written.
+    """
+    timings: dict[str, float] = {}
+    errors: list[InternalError] = []
     with ThreadPoolExecutor(1, thread_name_prefix="gliosight-import") as beside:
-        for job in jobs:
-            try:
-                outcome = run(job)
-            except GliosightError as caught:
-                if not several or (model.done() and caught is model.exception()):
-                    raise
-                error = explained(caught) or caught
-                # A copy: the error itself holds on to all that was read.
-                copy = within(error, error.where or job.title)
-                outcome = Outcome(job.title, job.source, errors=(copy,))
-            yield outcome
+        with _timed(timings, "read", progress):
+            study = job.read()
+        beside.submit(_import_writers, study.kind)
+        check_out(folder, overwrite=overwrite)
+        analysis = analyze_study(study, model, settings, read_ms=timings["read"], progress=progress)
+    result = write_analysis(
+        analysis,
+        folder,
+        overwrite=overwrite,
+        probability=probability,
+        withheld=errors.append,
+        progress=progress,
+    )
+    placed = tuple(within(error, f"{folder.name}/{error.where}") for error in errors)
+    for copy, error in zip(placed, errors, strict=True):
+        copy.__cause__ = error
+    picture = thumbnail(analysis) if pictured else None
+    return Outcome(job.title, job.source, {"out": str(folder), **result}, placed, picture)
+
+
+def failed(job: Job, caught: GliosightError) -> Outcome:
+    """The outcome of a job that failed."""
+    error = explained(caught) or caught
+    # A copy: the error itself holds on to all that was read.
+    return Outcome(job.title, job.source, errors=(within(error, error.where or job.title),))
 
 
 def _import_writers(kind: str) -> None:
@@ -498,65 +522,6 @@ def _import_writers(kind: str) -> None:
     report_template()
     if kind == "dicom":
         import gliosight.write.dicom  # noqa: F401
-
-
-def check_table(out: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a table of studies, before any work is done.
-
-    Raises
-    ------
-    CannotWriteError
-        There is one and ``overwrite`` is not set, or it is not one of ours.
-    """
-    path, remedy = out / TABLE, "choose another -o"
-    if os.path.lexists(path) and not overwrite:
-        remedy += ", or replace it with --overwrite"
-        raise CannotWriteError("there is a table of studies already", where=TABLE, remedy=remedy)
-    with writing(path), contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        if file.readline(500).decode(errors="replace").strip() != ",".join(HEADER):
-            what = "a file that gliosight did not write is in the way"
-            raise CannotWriteError(what, where=TABLE, remedy=remedy)
-
-
-def write_studies(outcomes: Iterable[Outcome], out: Path) -> Path:
-    """Write ``studies.csv``: one row per study, also for those that could not be analysed."""
-    outcomes, rows = list(outcomes), []
-    for outcome, rank in zip(outcomes, review_order(outcomes), strict=True):
-        row: dict[str, Any]
-        row = {"study_id": outcome.title, "source": outcome.source, "status": "error"}
-        if (result := outcome.result) is not None:
-            row = {name: result[name] for name in HEADER if name in result}
-            warnings = warnings_of(Flag(**record) for record in result["flags"])
-            row |= {
-                "probability": result["detection"]["probability"],
-                "source": result["source"]["path"],
-                "findings": len(result["findings"]),
-                "warnings": " ".join(warning.code for warning in warnings),
-                "worst_warning": warnings[0].message if warnings else "",
-                # From the table, so that it still leads there when both have been moved together.
-                "out": printable(os.path.relpath(result["out"], out)),
-            }
-        row["review"] = rank
-        rows.append(row | {"error": " ".join(error.line() for error in outcome.errors)})
-    path = out / TABLE
-    with writing(path):
-        out.mkdir(parents=True, exist_ok=True)
-    with whole_file(path, overwrite=True) as partial:
-        write_table(rows, HEADER, partial)
-    return path
-
-
-def review_order(outcomes: Sequence[Outcome]) -> list[int]:
-    """Of each study the rank in which to look at them, 1 for the first: see `Decision.doubt`.
-
-    What failed comes first; equals keep their order.
-    """
-    doubts = [
-        math.inf if outcome.result is None else outcome.result["review"]["doubt"]
-        for outcome in outcomes
-    ]
-    ranks = {k: n for n, k in enumerate(sorted(range(len(doubts)), key=lambda k: -doubts[k]), 1)}
-    return [ranks[k] for k in range(len(doubts))]
 
 
 def export_result(

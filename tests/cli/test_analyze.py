@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from gliosight import pipeline
+from gliosight.archive.table import HEADER
 from gliosight.errors import printable
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
-from gliosight.pipeline import HEADER
 from tests.support.dicom_phantom import write_dicom
 
 from .conftest import Call

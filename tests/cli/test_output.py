@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Status
+from gliosight.archive.entries import entry_of, ranked
+from gliosight.archive.table import HEADER, write_studies
 from gliosight.cli.output import print_closing, print_summary
 from gliosight.errors import NothingReadableError
 from gliosight.flags import flag
-from gliosight.pipeline import HEADER, Outcome, review_order, write_studies
+from gliosight.pipeline import Outcome
 from gliosight.study import MrSequence
 from gliosight.write.result import result_of
 from tests.write.builders import make_analysis
@@ -128,8 +130,9 @@ def test_the_table_ranks_what_to_look_at_first(tmp_path: Path) -> None:
         outcome("refused", status=Status.NOT_ASSESSED),
         Outcome("broken", "broken", errors=(NothingReadableError("no such file"),)),
     ]
-    assert review_order(outcomes) == [4, 5, 3, 2, 1]
-    write_studies(outcomes, tmp_path)
+    entries = ranked(entry_of(outcome, tmp_path) for outcome in outcomes)
+    assert [entry.review for entry in entries] == [4, 5, 3, 2, 1]
+    write_studies(entries, tmp_path)
     table = {row["study_id"]: row for row in rows(tmp_path)}
     assert list(table["found"]) == HEADER
     assert [
@@ -138,8 +141,8 @@ def test_the_table_ranks_what_to_look_at_first(tmp_path: Path) -> None:
         *("volume_px", "volume_low_px", "volume_high_px"),
         *("warnings", "worst_warning", "out", "error"),
     ] == HEADER
-    ranked = sorted(table, key=lambda name: int(table[name]["review"]))
-    assert ranked == ["broken", "refused", "unsure", "found", "none"]
+    in_order = sorted(table, key=lambda name: int(table[name]["review"]))
+    assert in_order == ["broken", "refused", "unsure", "found", "none"]
     unsure = table["unsure"]
     assert (unsure["status"], unsure["probability"]) == ("uncertain", "0.6")
     assert unsure["warnings"] == "SCATTERED NO_GEOMETRY"

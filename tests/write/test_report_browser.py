@@ -30,11 +30,11 @@ from ..support.browser import open_browser
 from .builders import LEFT_LESION, make_analysis, make_finding, make_geometry, paint
 
 pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-from selenium.common.exceptions import JavascriptException  # noqa: E402
-from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+from selenium.common.exceptions import JavascriptException
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 pytestmark = pytest.mark.slow
 

@@ -1,8 +1,18 @@
-"""What is known of each study of an archive: a row of ``studies.csv`` and of ``index.html`` (layer: archive)."""
+"""What is known of each study: a row of ``studies.csv`` and of ``index.html`` (layer: archive)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gliosight.flags import warnings_of
+from gliosight.pipeline import Outcome
+from gliosight.study import Flag
+
+FAILED = "error"
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,9 @@ class Entry:
         Codes of the flags that are warnings.
     worst_warning : str
         Message of the first of them; empty without warnings.
+    doubt : float
+        How urgently a person should look at it, see `gliosight.analysis.Decision.doubt`; infinite where it
+        failed.
     seconds : float or None
         Time that its analysis took.
     exit_code : int
@@ -48,6 +61,7 @@ class Entry:
     folder: str | None = None
     probability: float | None = None
     review: int = 0
+    doubt: float = math.inf
     findings: int = 0
     volume_ml: float | None = None
     volume_low_ml: float | None = None
@@ -61,3 +75,43 @@ class Entry:
     exit_code: int = 0
     error: str = ""
     thumbnail: bytes | None = None
+
+
+def entry_of(outcome: Outcome, out: Path) -> Entry:
+    """What the table of a folder of results says of an outcome; its rank is still to be found."""
+    error = " ".join(error.line() for error in outcome.errors)
+    result = outcome.result
+    if result is None:
+        code = outcome.errors[0].exit_code
+        return Entry(outcome.title, outcome.source, FAILED, exit_code=code, error=error)
+    warnings = warnings_of(Flag(**record) for record in result["flags"])
+    volumes = {
+        name: result[name]
+        for name in ("volume_ml", "volume_low_ml", "volume_high_ml", "volume_px", "volume_low_px",
+                     "volume_high_px")
+    }  # fmt: skip
+    return Entry(
+        study_id=result["study_id"],
+        source=result["source"]["path"],
+        status=result["status"],
+        # From the table, so that it still leads there when both have been moved together.
+        folder=os.path.relpath(result["out"], out),
+        probability=result["detection"]["probability"],
+        findings=len(result["findings"]),
+        **volumes,
+        warnings=tuple(warning.code for warning in warnings),
+        worst_warning=warnings[0].message if warnings else "",
+        doubt=result["review"]["doubt"],
+        seconds=sum(result["provenance"]["timings_ms"].values()) / 1000,
+        exit_code=outcome.errors[0].exit_code if outcome.errors else 0,
+        error=error,
+        thumbnail=outcome.thumbnail,
+    )
+
+
+def ranked(entries: Iterable[Entry]) -> list[Entry]:
+    """The same with their ranks: what failed comes first, then by doubt; equals keep their order."""
+    entries = list(entries)
+    order = sorted(range(len(entries)), key=lambda k: -entries[k].doubt)
+    ranks = {k: rank for rank, k in enumerate(order, 1)}
+    return [replace(entry, review=ranks[k]) for k, entry in enumerate(entries)]

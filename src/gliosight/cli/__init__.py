@@ -39,6 +39,7 @@ INTERRUPTED = "interrupted; nothing half-written was left"
 
 COMMANDS = {
     "analyze": "Find and outline tumour in one study or several.",
+    "batch": "Analyse an archive of studies; go on with it after a stop.",
     "inspect": "List what is there, and what analyze would use.",
     "demo": "Analyse a built-in synthetic study.",
     "phantom": "Write synthetic studies with known truth.",
@@ -72,7 +73,7 @@ _loading: list[str] = []
 EPILOG = """\b
 Exit codes: 0 done, whatever the verdict; 2 wrong usage; 3 nothing readable; 4 damaged input;
 5 not supported; 6 limit exceeded; 7 cannot write; 8 model or engine unusable; 9 network peer
-failed; 70 a bug of ours; 130 interrupted.
+failed; 10 some studies of a batch failed; 11 all of them; 70 a bug of ours; 130 interrupted.
 
 Research use only. Not a medical device; not for diagnosis or treatment decisions."""
 

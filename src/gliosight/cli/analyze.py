@@ -13,6 +13,8 @@ from pathlib import Path
 import click
 
 from gliosight import pipeline
+from gliosight.archive.entries import entry_of, ranked
+from gliosight.archive.table import check_table, write_studies
 from gliosight.cli.locate import Located, find_below
 from gliosight.cli.options import PATH, limit_options, limits_of, model_options, output_options
 from gliosight.cli.output import (
@@ -113,15 +115,16 @@ def command(
     options = Options(limits_of(max_decoded, max_members, max_ratio), volume_index)
     talks = not (quiet or as_json)
     named = {MrSequence.FLAIR: flair, MrSequence.T1: t1, MrSequence.T1C: t1c}
+    by_folder = name_by == "folder"
     series = _series({name: str(text) for name, text in named.items() if text}, studies)
     outcomes: list[Outcome] = []
     # Zips stay unpacked until all is read.
     with pipeline.loading(settings) as loading, contextlib.ExitStack() as unpacked, one_decoder():
         if series is None:
-            jobs = [_job(_named(studies, flair, t1, t1c), options)]
+            jobs = [job_of(_named(studies, flair, t1, t1c), options, by_folder=by_folder)]
         elif studies:
             located, failed, _ = find_below(studies, options.limits, unpacked, shown=talks)
-            jobs = _jobs(located, options, series)
+            jobs = jobs_of(located, options, series, by_folder=by_folder)
             outcomes = [Outcome(title, source, errors=(error,)) for title, source, error in failed]
         else:
             raise UsageError(
@@ -131,7 +134,7 @@ def command(
         if not several and outcomes:
             raise outcomes[0].errors[0]
         if several:
-            pipeline.check_table(out or Path(), overwrite=overwrite)
+            check_table(out or Path(), overwrite=overwrite)
         elif out is not None:
             pipeline.check_out(out, overwrite=overwrite)
         for outcome in pipeline.analyze_many(
@@ -141,7 +144,6 @@ def command(
             partial(progress_display, shown=talks),
             out=out,
             several=several,
-            by_folder=name_by == "folder",
             overwrite=overwrite,
             probability=probability,
         ):
@@ -173,7 +175,9 @@ def _close_several(
     results = [outcome.result for outcome in outcomes if outcome.result is not None]
     table = "nothing written"
     if results or out is not None:
-        table = f"table: {printable(str(pipeline.write_studies(outcomes, out or Path())))}"
+        folder = out or Path()
+        path = write_studies(ranked(entry_of(outcome, folder) for outcome in outcomes), folder)
+        table = f"table: {printable(str(path))}"
     failed = [outcome for outcome in outcomes if outcome.result is None]
     if as_json:
         errors = [
@@ -203,16 +207,20 @@ def _with_study(outcome: Outcome) -> GliosightError:
     return error if where.startswith(f"{study}/") else within(error, f"{study}, {where}")
 
 
-def _job(located: Located, options: Options) -> Job:
-    def read() -> Study:
-        try:
-            study = located.candidate.read(options)
-        except GliosightError as error:
-            raise located.placed(error) from error
-        source = replace(study.source, path=located.source)
-        return replace(study, flags=(*located.flags, *study.flags), source=source)
+def job_of(located: Located, options: Options, *, by_folder: bool) -> Job:
+    """What to analyse of a candidate; ``by_folder`` names its results by its folder, not by its id."""
+    name = located.source.replace("/", "_") if by_folder else located.candidate.study_id
+    read = partial(_read, located, options)
+    return Job(located.title, located.source, name or located.title, read)
 
-    return Job(located.title, located.source, read)
+
+def _read(located: Located, options: Options) -> Study:
+    try:
+        study = located.candidate.read(options)
+    except GliosightError as error:
+        raise located.placed(error) from error
+    source = replace(study.source, path=located.source)
+    return replace(study, flags=(*located.flags, *study.flags), source=source)
 
 
 def _named(
@@ -252,7 +260,13 @@ def _series(
     return None if False in are_series else named
 
 
-def _jobs(located: list[Located], options: Options, series: Mapping[MrSequence, str]) -> list[Job]:
+def jobs_of(
+    located: list[Located],
+    options: Options,
+    series: Mapping[MrSequence, str],
+    *,
+    by_folder: bool,
+) -> list[Job]:
     """A job for each study, with those of the series asked for that it has.
 
     Raises
@@ -261,7 +275,7 @@ def _jobs(located: list[Located], options: Options, series: Mapping[MrSequence, 
         A series that none of the studies has.
     """
     if len(located) == 1:
-        return [_job(located[0], replace(options, series=series))]
+        return [job_of(located[0], replace(options, series=series), by_folder=by_folder)]
     jobs, unused = [], dict(series) if located else {}
     for study in located:
         candidate = study.candidate
@@ -270,7 +284,7 @@ def _jobs(located: list[Located], options: Options, series: Mapping[MrSequence, 
             for name, text in series.items()
             if isinstance(candidate, DicomCandidate) and candidate.has_series(text)
         }
-        jobs.append(_job(study, replace(options, series=fitting)))
+        jobs.append(job_of(study, replace(options, series=fitting), by_folder=by_folder))
         unused = {name: text for name, text in unused.items() if name not in fitting}
     for name, text in unused.items():
         raise UsageError(

@@ -37,6 +37,7 @@ from gliosight.read.detect import (
     Kind,
     folder_name,
     named_file,
+    pixels_beside,
     relative,
 )
 from gliosight.read.folders import (
@@ -129,6 +130,11 @@ class Candidate(ABC):
 
         return describe(self, limits, pixels=pixels)
 
+    @property
+    @abstractmethod
+    def paths(self) -> tuple[Path, ...]:
+        """Its files, in an order that depends on them alone."""
+
     @abstractmethod
     def _read(self, options: Options) -> Study:
         """The study's pixels, where nothing is wrong with its files."""
@@ -140,6 +146,11 @@ class UnreadableCandidate(Candidate):
 
     kind = "unknown"
     error: GliosightError
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The file or folder."""
+        return (self.path,)
 
     def _read(self, _: Options) -> Study:
         raise self.error
@@ -155,6 +166,14 @@ class NiftiCandidate(Candidate):
     named: Mapping[MrSequence, InputFile] = field(default_factory=dict)
     doubtful: tuple[InputFile, ...] = ()  # T1 and T1C that may belong to this study or to another
     other_images: str = ""  # images of other kinds in the folder, in words
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Its files; of a pair both."""
+        files = sorted({file.path for file in (*self.files, *self.doubtful)})
+        headers = (path for path in files if path.name.lower().endswith((".hdr", ".hdr.gz")))
+        pixels = (pixels_beside(path) for path in headers)
+        return tuple(sorted({*files, *pixels}))
 
     @classmethod
     def of_file(cls, file: InputFile, tree: Tree) -> list[Candidate]:
@@ -230,6 +249,12 @@ class DicomCandidate(Candidate):
     kind = "dicom"
     study: DicomStudy
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files of all its series."""
+        frames = (frame for series in self.study.series for frame in series.frames)
+        return tuple(sorted({frame.instance.path for frame in frames}))
+
     @classmethod
     def of_file(cls, file: InputFile, tree: Tree) -> list[Candidate]:
         """The study of a single file; of a DICOMDIR, those it names."""
@@ -294,6 +319,11 @@ class SlicesCandidate(Candidate):
     kind = "slices"
     # The pictures by sequence where each has a folder or a name of its own; else all are FLAIR's.
     files: Mapping[MrSequence, tuple[InputFile, ...]]
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Its pictures."""
+        return tuple(sorted(file.path for files in self.files.values() for file in files))
 
     @classmethod
     def of_file(cls, file: InputFile, tree: Tree) -> list[Candidate]:

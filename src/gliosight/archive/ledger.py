@@ -1,0 +1,167 @@
+"""What became of each study, in SQLite: a run that is ended loses studies in flight alone (layer: archive).
+
+The file is claimed by one process at a time; the claim ends with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from gliosight.archive.entries import Entry
+from gliosight.errors import CannotWriteError, InUseError
+
+# Beside the results, in a folder that no list of files shows.
+FOLDER, FILE = ".gliosight", "ledger.sqlite"
+# What it is for, in SQLite's own field, and the form of its table.
+APPLICATION, FORM = 0x67_6C_69_6F, 1
+TABLE = """
+CREATE TABLE IF NOT EXISTS studies (
+    source TEXT NOT NULL, title TEXT NOT NULL, state TEXT NOT NULL, recipe TEXT NOT NULL,
+    signature TEXT NOT NULL, digest TEXT NOT NULL, folder TEXT NOT NULL, entry TEXT NOT NULL,
+    thumbnail BLOB,
+    PRIMARY KEY (source, title))
+"""
+
+State = Literal["running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One study in the ledger.
+
+    Parameters
+    ----------
+    state : {"running", "done", "failed"}
+        ``running`` is one that was in flight when its run ended.
+    recipe : str
+        Digest of the model and of all settings that change a result.
+    signature : str
+        Digest of names, sizes and times of its files; where it is the same nothing is read again.
+    digest : str
+        Digest of the content of its files; empty until it was analysed.
+    folder : str
+        Name of its result folder, kept for it also where it failed.
+    entry : Entry
+    """
+
+    source: str
+    title: str
+    state: State
+    recipe: str
+    signature: str
+    digest: str
+    folder: str
+    entry: Entry
+
+
+class Ledger:
+    """The records of one folder of results."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def records(self) -> list[Record]:
+        """All of them, in the order in which they came."""
+        rows = self._database.execute("SELECT * FROM studies ORDER BY rowid")
+        return [_record(*row) for row in rows]
+
+    def write(self, record: Record) -> None:
+        """Add or replace the record of a study; it lasts from here on."""
+        entry = asdict(replace(record.entry, thumbnail=None))
+        del entry["thumbnail"]
+        values = (record.source, record.title, record.state, record.recipe, record.signature)
+        with _as_cannot_write(), self._database:
+            self._database.execute(
+                "INSERT INTO studies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source, title) "
+                "DO UPDATE SET state = excluded.state, recipe = excluded.recipe, "
+                "signature = excluded.signature, digest = excluded.digest, "
+                "folder = excluded.folder, entry = excluded.entry, thumbnail = excluded.thumbnail",
+                (*values, record.digest, record.folder, json.dumps(entry), record.entry.thumbnail),
+            )
+
+
+@contextlib.contextmanager
+def opened_ledger(out: Path) -> Iterator[Ledger]:
+    """The ledger of a folder of results, claimed as long as this is open.
+
+    Raises
+    ------
+    InUseError
+        Another run is writing there.
+    CannotWriteError
+        The folder cannot be written, or the file there is not a ledger of this version.
+    """
+    with _as_cannot_write():
+        try:
+            (out / FOLDER).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotWriteError(
+                f"cannot write there: {error.strerror}", where=out.name, remedy="choose another -o"
+            ) from error
+        database = sqlite3.connect(out / FOLDER / FILE, timeout=0)
+        with contextlib.closing(database):
+            # The lock is taken by the first statement that writes, and kept.
+            database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            database.execute("PRAGMA journal_mode = WAL")
+            application, form = (
+                database.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("application_id", "user_version")
+            )
+            empty = not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if not empty and (application, form) != (APPLICATION, FORM):
+                what = "the ledger there was not written by this version of gliosight"
+                raise CannotWriteError(what, where=f"{FOLDER}/{FILE}", remedy="choose another -o")
+            with database:
+                database.execute("BEGIN IMMEDIATE")
+                database.execute(TABLE)
+            database.execute(f"PRAGMA application_id = {APPLICATION}")
+            database.execute(f"PRAGMA user_version = {FORM}")
+            yield Ledger(database)
+
+
+def _record(
+    source: str,
+    title: str,
+    state: State,
+    recipe: str,
+    signature: str,
+    digest: str,
+    folder: str,
+    entry: str,
+    thumbnail: bytes | None,
+) -> Record:
+    values = json.loads(entry)
+    values["warnings"] = tuple(values["warnings"])
+    known = Entry(**values, thumbnail=thumbnail)
+    return Record(source, title, state, recipe, signature, digest, folder, known)
+
+
+@contextlib.contextmanager
+def _as_cannot_write() -> Iterator[None]:
+    """What SQLite says, as one of our errors."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise InUseError(
+                "another run is working in this folder",
+                where=f"{FOLDER}/{FILE}",
+                remedy="wait for it to end, or choose another -o",
+            ) from error
+        raise CannotWriteError(
+            f"the ledger cannot be written: {error}",
+            where=f"{FOLDER}/{FILE}",
+            remedy="make room, or choose another -o",
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise CannotWriteError(
+            f"the ledger there is damaged: {error}",
+            where=f"{FOLDER}/{FILE}",
+            remedy="remove it to analyse everything again, or choose another -o",
+        ) from error

@@ -1,0 +1,347 @@
+"""Many studies into one folder: each once, gone on with after a stop (layer: archive)."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import gliosight
+from gliosight.archive.entries import FAILED, Entry, entry_of, ranked
+from gliosight.archive.ledger import Ledger, Record, State, opened_ledger
+from gliosight.archive.page import write_page
+from gliosight.archive.pool import Lost, Pool
+from gliosight.archive.table import check_table, write_studies
+from gliosight.errors import CannotWriteError, GliosightError, InternalError, within
+from gliosight.files import folded, numbered, safe_name, whole_file
+from gliosight.pipeline import Job, Outcome, Settings, analyze_job, failed
+from gliosight.write.result_folder import RESULT_FILE
+
+PAGE = "index.html"
+# The page and the table are written anew after so long (seconds), so that one can look meanwhile.
+LOOK_AGAIN = 60.0
+CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study of an archive: what to analyse, and the files it is made of."""
+
+    job: Job
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the studies of an archive are analysed.
+
+    Parameters
+    ----------
+    settings : Settings
+    probability : bool
+        Whether the probability map is written, too.
+    workers : int
+        Processes, each with the model loaded.
+    seconds : float
+        The longest that a study may take.
+    overwrite, retry_failed : bool
+        Whether finished studies, or those that failed, are analysed again.
+    """
+
+    settings: Settings
+    probability: bool = False
+    workers: int = 1
+    seconds: float = 1800.0
+    overwrite: bool = False
+    retry_failed: bool = False
+
+    def recipe(self) -> str:
+        """Digest of all that changes a result."""
+        choice = self.settings.choose()
+        parts = (gliosight.__version__, choice.card.sha256, choice.engine, choice.precision)
+        words = (*parts, self.settings.prevalence, self.probability)
+        return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How far a run is."""
+
+    total: int
+    kept: int  # finished or failed in an earlier run
+    done: int  # in this run, the failed ones included
+    failed: int  # of all
+    seconds: float  # of this run
+
+    @property
+    def rate(self) -> float:
+        """Studies a second in this run."""
+        return self.done / self.seconds if self.seconds else 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Seconds to go; not known before the first study is done."""
+        waiting = self.total - self.kept - self.done
+        return waiting / self.rate if self.rate else None
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What a worker is sent."""
+
+    index: int
+    study: Study
+    folder: Path
+    replaces: bool
+
+
+@dataclass(frozen=True)
+class _Done:
+    """What a worker sends back."""
+
+    outcome: Outcome
+    digest: str
+
+
+def run_archive(
+    studies: Sequence[Study],
+    lost: Iterable[Outcome],
+    out: Path,
+    plan: Plan,
+    tell: Callable[[Tally], object],
+) -> list[Entry]:
+    """Analyse the studies that are not done yet, and write ``studies.csv`` and ``index.html``.
+
+    Parameters
+    ----------
+    studies : sequence of Study
+    lost : iterable of Outcome
+        What could not be found or opened, for the table.
+    out : Path
+        Gets a result folder for each study.
+    plan : Plan
+    tell : callable
+        Called with how far the run is: at its beginning and after each study.
+
+    Returns
+    -------
+    list of Entry
+        All studies, those of earlier runs included, in the order in which they were found.
+
+    Raises
+    ------
+    CannotWriteError
+        Another run is working there; results of another model or of other settings are there; a table or a
+        page that gliosight did not write is in the way.
+    ModelError
+        The model cannot be loaded.
+    """
+    _check_out(out)
+    recipe = plan.recipe()
+    with opened_ledger(out) as ledger:
+        known = {(record.source, record.title): record for record in ledger.records()}
+        if not plan.overwrite:
+            _check_recipe(known.values(), recipe)
+        records: dict[int, Record] = {}
+        tasks: list[_Task] = []
+        taken = {folded(record.folder) for record in known.values()}
+        for index, study in enumerate(studies):
+            record = known.get((study.job.source, study.job.title))
+            if record is None:
+                folder = numbered(f"{safe_name(study.job.name)}-gliosight", taken)
+                taken.add(folded(folder))
+                tasks.append(_Task(index, study, out / folder, plan.overwrite))
+            elif kept := _still_holds(record, study, out, plan):
+                records[index] = kept
+            else:  # what the ledger knows is ours to replace
+                tasks.append(_Task(index, study, out / record.folder, replaces=True))
+        found = {(study.job.source, study.job.title) for study in studies}
+        # What is not found this time stays in the table: it may lie below another path.
+        elsewhere = (record for key, record in known.items() if key not in found)
+        finished = (record for record in elsewhere if record.state != "running")
+        records |= {len(studies) + number: record for number, record in enumerate(finished)}
+        missing = [entry_of(outcome, out) for outcome in lost]
+        return _Run(ledger, records, tasks, missing, out, recipe).analyse(plan, tell)
+
+
+class _Run:
+    """One run over an archive; whatever ends it, the ledger knows what is done."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        records: dict[int, Record],
+        tasks: list[_Task],
+        missing: list[Entry],
+        out: Path,
+        recipe: str,
+    ) -> None:
+        self._ledger, self._records, self._tasks = ledger, records, tasks
+        self._missing, self._out, self._recipe = missing, out, recipe
+        self._kept, self._done = len(records) + len(missing), 0
+        self._start = time.monotonic()
+
+    def analyse(self, plan: Plan, tell: Callable[[Tally], object]) -> list[Entry]:
+        """Have the tasks done, and write the table and the page, also now and then meanwhile."""
+        written = self._start
+        tell(self._tally())
+        try:
+            workers = min(plan.workers, len(self._tasks))
+            pool: Pool[_Task, _Done] = Pool(partial(_start, plan), workers, plan.seconds)
+            for task, answer in pool.answers(self._in_flight()):
+                self._take(task, answer)
+                tell(self._tally())
+                if time.monotonic() - written > LOOK_AGAIN:
+                    self._write()
+                    written = time.monotonic()
+        finally:
+            entries = self._write()
+        return entries
+
+    def _in_flight(self) -> Iterator[_Task]:
+        """Each task, noted when it is handed out."""
+        for task in self._tasks:
+            job = task.study.job
+            self._note(task, "running", Entry(job.name, job.source, "running", task.folder.name))
+            yield task
+
+    def _take(self, task: _Task, answer: _Done | Lost) -> None:
+        """Note what became of a task."""
+        digest = ""
+        if isinstance(answer, Lost):
+            outcome = failed(task.study.job, answer.error)
+        else:
+            outcome, digest = answer.outcome, answer.digest
+        entry = entry_of(outcome, self._out)
+        state: State = "failed" if entry.status == FAILED else "done"
+        self._records[task.index] = self._note(task, state, entry, digest)
+        self._done += 1
+
+    def _note(self, task: _Task, state: State, entry: Entry, digest: str = "") -> Record:
+        job, signature = task.study.job, _signature(task.study.paths)
+        record = Record(
+            job.source, job.title, state, self._recipe, signature, digest, task.folder.name, entry
+        )
+        self._ledger.write(record)
+        return record
+
+    def _tally(self) -> Tally:
+        failures = sum(record.state == "failed" for record in self._records.values())
+        total = self._kept + len(self._tasks)
+        seconds = time.monotonic() - self._start
+        return Tally(total, self._kept, self._done, failures + len(self._missing), seconds)
+
+    def _write(self) -> list[Entry]:
+        """Write the table and the page of what is known."""
+        found = [self._records[index].entry for index in sorted(self._records)]
+        entries = ranked([*found, *self._missing])
+        write_studies(entries, self._out)
+        with whole_file(self._out / PAGE, overwrite=True) as path:
+            write_page(
+                entries,
+                path,
+                title=self._out.resolve().name,
+                unfinished=len(self._tasks) - self._done,
+            )
+        return entries
+
+
+def _still_holds(record: Record, study: Study, out: Path, plan: Plan) -> Record | None:
+    """The record of an earlier run, where nothing has to be done again."""
+    if plan.overwrite or record.state == "running":
+        return None
+    if record.state == "failed" and plan.retry_failed:
+        return None
+    if record.state == "done" and not (out / record.folder / RESULT_FILE).is_file():
+        return None
+    signature = _signature(study.paths)
+    if signature == record.signature:
+        return record
+    # Copied, or unpacked once more: the content decides.
+    if record.digest and _digest(study.paths) == record.digest:
+        return replace(record, signature=signature)
+    return None
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a folder that cannot be written, or a table or page in it that is not ours."""
+    with contextlib.suppress(FileNotFoundError):
+        check_table(out, overwrite=True)
+    try:
+        head = (out / PAGE).read_bytes()[:4096]
+    except OSError:
+        return
+    if b"gliosight" not in head:
+        what = "a file that gliosight did not write is in the way"
+        raise CannotWriteError(what, where=PAGE, remedy="choose another -o")
+
+
+def _check_recipe(records: Iterable[Record], recipe: str) -> None:
+    if any(record.recipe != recipe for record in records):
+        raise CannotWriteError(
+            "the results there were made with another model, version or other settings",
+            remedy="choose another -o, or analyse all of them again with --overwrite",
+        )
+
+
+def _signature(paths: Iterable[Path]) -> str:
+    """Digest of names, sizes and times."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            words = (path.name, status.st_size, status.st_mtime_ns)
+            digest.update(repr(words).encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    """Digest of the content; empty where it cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        for path in paths:
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    digest.update(chunk)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def _start(plan: Plan) -> Callable[[_Task], _Done]:
+    """Load the model in a worker."""
+    settings = plan.settings
+    if settings.threads is None and plan.workers > 1:
+        settings = replace(settings, threads=max(1, (os.cpu_count() or 1) // plan.workers))
+    return partial(_answer, settings.load(), replace(plan, settings=settings))
+
+
+def _answer(model: Any, plan: Plan, task: _Task) -> _Done:
+    """Analyse one study in a worker."""
+    job = task.study.job
+    try:
+        outcome = analyze_job(
+            job,
+            model,
+            plan.settings,
+            task.folder,
+            overwrite=task.replaces,
+            probability=plan.probability,
+            pictured=True,
+        )
+    except GliosightError as error:
+        return _Done(failed(job, error), _digest(task.study.paths))
+    except Exception as error:  # noqa: BLE001 - a bug of ours ends one study, not all
+        ours = InternalError(
+            f"{type(error).__name__}: {error}",
+            remedy="a bug of ours: please report this line, and run the study alone with --debug",
+        )
+        return _Done(Outcome(job.title, job.source, errors=(within(ours, job.title),)), "")
+    # The pixels are in the file cache still.
+    return _Done(outcome, _digest(task.study.paths))

@@ -1,0 +1,172 @@
+"""``gliosight batch``: an archive of studies in, results, a table and a page out (layer: cli)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from gliosight import pipeline
+from gliosight.archive.entries import FAILED
+from gliosight.archive.run import PAGE, Plan, Study, Tally, run_archive
+from gliosight.archive.table import TABLE
+from gliosight.cli.analyze import job_of
+from gliosight.cli.locate import find_below
+from gliosight.cli.options import PATH, limit_options, limits_of, model_options, output_options
+from gliosight.cli.output import print_closing, print_json, print_line, print_text
+from gliosight.errors import UsageError, printable
+from gliosight.pipeline import Outcome
+from gliosight.read import Options
+
+# Where nobody watches, a line after so long (seconds).
+EVERY = 30.0
+SOME_FAILED, ALL_FAILED = 10, 11
+# A worker takes up to 600 MB (docs/benchmarks.md).
+MOST_WORKERS = 4
+
+
+@click.command("batch")
+@click.argument("roots", nargs=-1, required=True, type=PATH, metavar="ROOT...")
+@click.option(
+    "-o", "--out", type=PATH, required=True, help="Folder for all results, the table and the page."
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=lambda: min(MOST_WORKERS, os.cpu_count() or 1),
+    help="Processes that analyse studies, up to 600 MB of memory each.  [default: one for each core, at "
+    f"most {MOST_WORKERS}]",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=1800.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="The longest that a study may take; then it counts as failed.",
+)
+@click.option("--retry-failed", is_flag=True, help="Analyse studies again that failed before.")
+@click.option(
+    "--name-by",
+    type=click.Choice(["id", "folder"]),
+    default="id",
+    show_default=True,
+    help="Name of a result folder: the study's id (for DICOM a digest of its UID), or the name of the "
+    "study's folder.",
+)
+@limit_options
+@model_options
+@output_options
+def command(
+    roots: tuple[Path, ...],
+    out: Path,
+    workers: int,
+    timeout: float,
+    retry_failed: bool,
+    name_by: str,
+    max_decoded: int,
+    max_members: int,
+    max_ratio: float,
+    model: str,
+    engine: str,
+    precision: str,
+    threads: int | None,
+    prevalence: float | None,
+    overwrite: bool,
+    probability: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Analyse all studies below ROOT, and go on with them after a stop.
+
+    The same command again analyses what is new or has changed, and keeps what is finished. Whatever ends it,
+    at most the studies in flight are lost.
+
+    \b
+    gliosight batch archive/ -o results
+    gliosight batch archive/ -o results --retry-failed
+    """  # noqa: D301 - click keeps line breaks after the character \b
+    settings = pipeline.Settings(model, engine, threads, prevalence, precision)
+    settings.choose()
+    options = Options(limits_of(max_decoded, max_members, max_ratio))
+    talks = not (quiet or as_json)
+    plan = Plan(settings, probability, workers, timeout, overwrite, retry_failed)
+    with contextlib.ExitStack() as unpacked:
+        located, problems, _ = find_below(roots, options.limits, unpacked, shown=talks)
+        lost = [Outcome(title, source, errors=(error,)) for title, source, error in problems]
+        if not located:
+            raise lost[0].errors[0] if lost else UsageError("no studies", remedy="check ROOT")
+        by_folder = name_by == "folder"
+        studies = [
+            Study(job_of(study, options, by_folder=by_folder), study.candidate.paths)
+            for study in located
+        ]
+        with _progress(shown=talks) as tell:
+            entries = run_archive(studies, lost, out, plan, tell)
+    failures = [entry for entry in entries if entry.status == FAILED]
+    table, page = out / TABLE, out / PAGE
+    if as_json:
+        rows = [{**asdict(entry), "thumbnail": None} for entry in entries]
+        for row in rows:
+            del row["thumbnail"], row["doubt"]
+        print_json({"table": str(table), "page": str(page), "studies": rows})
+    else:
+        for entry in failures:
+            print_line(f"error: {entry.error}")
+        if not quiet:
+            done = len(entries) - len(failures)
+            print_text(f"{done} of {len(entries)} studies analysed, table: {printable(str(table))}")
+            print_closing(str(page), marked=any(entry.findings for entry in entries))
+    if not failures:
+        return 0
+    return ALL_FAILED if len(failures) == len(entries) else SOME_FAILED
+
+
+@contextlib.contextmanager
+def _progress(*, shown: bool) -> Iterator[Callable[[Tally], None]]:
+    """How far a run is: a bar where a person watches, else a line now and then."""
+    if not shown:
+        yield lambda _: None
+        return
+    if not sys.stderr.isatty():
+        said = [-EVERY]
+
+        def say(tally: Tally) -> None:
+            if tally.seconds - said[0] >= EVERY:
+                said[0] = tally.seconds
+                print_line(progress_words(tally))
+
+        yield say
+        return
+    from rich import progress
+    from rich.console import Console
+
+    columns = (progress.BarColumn(), progress.TextColumn("{task.description}", markup=False))
+    with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(tally: Tally) -> None:
+            done = tally.kept + tally.done
+            bar.update(task, completed=done, total=tally.total, description=progress_words(tally))
+
+        yield show
+
+
+def progress_words(tally: Tally) -> str:
+    """Such as "37 of 800, 4 failed, 1.2 studies/s, 11 min left"."""
+    parts = [f"{tally.kept + tally.done} of {tally.total}"]
+    if tally.failed:
+        parts.append(f"{tally.failed} failed")
+    if tally.done:
+        rate = tally.rate
+        parts.append(f"{rate:.1f} studies/s" if rate >= 1 else f"{1 / rate:.1f} s a study")
+    if tally.left:
+        minutes = tally.left / 60
+        words = f"{tally.left:.0f} s" if minutes < 1 else f"{minutes:.0f} min"
+        parts.append(f"{words if minutes < 90 else f'{minutes / 60:.1f} h'} left")
+    return ", ".join(parts)

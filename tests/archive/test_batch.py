@@ -1,0 +1,201 @@
+"""``gliosight batch``: what is done once, kept, done again, and explained."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from gliosight.archive.ledger import FOLDER
+from gliosight.archive.run import PAGE, Tally
+from gliosight.archive.table import TABLE
+from gliosight.cli.batch import progress_words
+from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
+SPEC = PhantomSpec(slices=3)
+
+
+def batch(*words: object) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-m", "gliosight", "batch", *map(str, words)]
+    return subprocess.run(call, capture_output=True, text=True, check=False)
+
+
+def rows(out: Path) -> dict[str, dict[str, str]]:
+    with (out / TABLE).open(encoding="utf-8") as file:
+        return {row["source"]: row for row in csv.DictReader(file)}
+
+
+def made(out: Path) -> dict[str, int]:
+    """When each result was written."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("*/result.json")}
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Two sound studies and a broken one."""
+    root = tmp_path / "archive"
+    for name in ("a", "b"):
+        write_nifti(make_phantom(SPEC), root / name)
+    (root / "broken").mkdir()
+    (root / "broken" / "x_flair.nii.gz").write_bytes(b"no image")
+    return root
+
+
+def test_a_second_run_keeps_what_is_finished_and_adds_what_is_new(
+    archive: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    first = batch(archive, "-o", out, "--workers", "2")
+    assert first.returncode == 10, first.stderr
+    assert "2 of 3 studies analysed" in first.stdout
+    assert "Research use only" in first.stdout
+    assert "no such image" not in first.stderr
+    assert "(broken/x_flair.nii.gz)" in first.stderr
+    table = rows(out)
+    assert len(table) == 3
+    assert {path.name for path in out.iterdir()} == {FOLDER, TABLE, PAGE, *made(out)}
+    before = made(out)
+    write_lgg(make_phantom(SPEC), archive / "new")
+    again = batch(archive, "-o", out)
+    assert again.returncode == 10
+    assert "3 of 4 studies analysed" in again.stdout
+    after = made(out)
+    assert len(after) == 3
+    assert {name: after[name] for name in before} == before
+    kept = {source: row for source, row in rows(out).items() if not source.startswith("new")}
+    # Ranks are among all.
+    assert [{**row, "review": ""} for row in kept.values()] == [
+        {**row, "review": ""} for row in table.values()
+    ]
+    page = (out / PAGE).read_text("utf-8")
+    assert "Research use only" in page
+    assert all(f"{name}/report.html" in page for name in after)
+
+
+def test_failed_studies_are_tried_again_when_asked_or_when_they_changed(
+    archive: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert batch(archive, "-o", out, "-q").returncode == 10
+    before = made(out)
+    good = next((archive / "a").rglob("*_flair.nii.gz"))
+    shutil.copy(good, archive / "broken" / "x_flair.nii.gz")
+    done = batch(archive, "-o", out)
+    assert (done.returncode, done.stderr.count("error")) == (0, 0)
+    assert len(made(out)) == 3
+    assert {name: made(out)[name] for name in before} == before
+    # What changed is analysed again, and replaces its own result.
+    shutil.copy(archive / "broken" / "x_flair.nii.gz", archive / "x.nii.gz")
+    target = next((archive / "b").rglob("*_flair.nii.gz"))
+    other = write_nifti(make_phantom(PhantomSpec(slices=4)), tmp_path / "other")
+    shutil.copy(next(other.rglob("*_flair.nii.gz")), target)
+    (archive / "x.nii.gz").unlink()
+    assert batch(archive, "-o", out, "-q").returncode == 0
+    after = made(out)
+    assert sum(after[name] != before[name] for name in before) == 1
+
+
+def test_another_recipe_does_not_mix_with_earlier_results(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.rmtree(archive / "broken")
+    assert batch(archive, "-o", out, "-q").returncode == 0
+    before = made(out)
+    done = batch(archive, "-o", out, "--prevalence", "0.1")
+    assert (done.returncode, "other settings" in done.stderr) == (7, True)
+    assert made(out) == before
+    assert batch(archive, "-o", out, "--prevalence", "0.1", "--overwrite").returncode == 0
+    assert all(made(out)[name] != before[name] for name in before)
+
+
+def test_all_that_fail(tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        (root / name / "x_flair.nii").write_bytes(b"no image")
+    done = batch(root, "-o", out)
+    assert done.returncode == 11
+    assert [row["status"] for row in rows(out).values()] == ["error", "error"]
+    printed = json.loads(batch(root, "-o", out, "--json").stdout)
+    assert [study["exit_code"] for study in printed["studies"]] == [4, 4]
+    assert batch(tmp_path / "nowhere", "-o", out).returncode == 3
+
+
+def test_a_zip_is_known_again_by_its_content(archive: Path, tmp_path: Path) -> None:
+    out, path = tmp_path / "out", tmp_path / "export.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name in ("a", "b"):
+            for image in sorted((archive / name).rglob("*.nii.gz")):
+                file.write(image, image.relative_to(archive))
+    assert batch(path, "-o", out, "-q").returncode == 0
+    before = made(out)
+    assert batch(path, "-o", out, "-q").returncode == 0
+    assert made(out) == before
+
+
+def test_a_table_or_page_of_somebody_else_is_not_replaced(archive: Path, tmp_path: Path) -> None:
+    for name in (TABLE, PAGE):
+        out = tmp_path / name
+        out.mkdir()
+        (out / name).write_text("mine")
+        done = batch(archive, "-o", out)
+        assert (done.returncode, name in done.stderr) == (7, True)
+        assert (out / name).read_text() == "mine"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
+def test_soak_small(tmp_path: Path) -> None:
+    """Killed at moments of their own choosing, all studies are done once: ``make soak`` is the large one."""
+    call = [sys.executable, str(REPOSITORY / "benchmarks" / "soak.py"), "--studies", "10"]
+    call += ["--kills", "2", "--seconds", "6", "--folder", str(tmp_path)]
+    done = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "9 sound studies done once, 1 broken ones explained" in done.stdout
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
+def test_workers_end_with_their_run(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    call = [sys.executable, "-m", "gliosight", "batch", str(archive), "-o", str(out), "-q"]
+    with subprocess.Popen(call) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        if not children.parent.is_dir():
+            process.kill()
+            pytest.skip("this system does not list a process's children")
+        for _ in range(1200):
+            if workers := children.read_text().split():
+                break
+            time.sleep(0.05)
+        assert workers
+        process.kill()
+    for _ in range(300):
+        if not any(Path(f"/proc/{number}").exists() for number in workers):
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("a worker goes on")
+    assert batch(archive, "-o", out, "-q").returncode == 10
+    assert len(made(out)) == 2
+
+
+@pytest.mark.parametrize(
+    ("tally", "told"),
+    [
+        (Tally(800, 30, 7, 4, 7 / 1.2), "37 of 800, 4 failed, 1.2 studies/s, 11 min left"),
+        (Tally(10, 0, 0, 0, 1.0), "0 of 10"),
+        (Tally(10, 0, 4, 0, 16.0), "4 of 10, 4.0 s a study, 24 s left"),
+        (Tally(9000, 0, 10, 1, 20.0), "10 of 9000, 1 failed, 2.0 s a study, 5.0 h left"),
+        (Tally(10, 4, 6, 0, 6.0), "10 of 10, 1.0 studies/s"),
+    ],
+)
+def test_progress(tally: Tally, told: str) -> None:
+    assert progress_words(tally) == told
