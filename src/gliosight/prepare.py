@@ -13,6 +13,7 @@ resampled. With geometry, slices are predicted where the input has slices, at le
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING
@@ -157,7 +158,6 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
     size = (frame.rows.shape[0], frame.columns.shape[0])
     _check_bytes(4 * len(needed) * len(CHANNELS) * size[0] * size[1])
     images = np.empty((len(needed), len(CHANNELS), *size), dtype=np.float32)
-    channels: list[str] = []
     flags: list[Flag] = []
     if frame.head_mm > LONGEST_HEAD:
         text = (
@@ -165,28 +165,35 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
             "wrong. It is not used; all sizes are in pixels."
         )
         flags.append(flag("HEAD_TOO_LARGE", text))
-    for channel in (1, 0, 2):  # FLAIR first: the others fall back on it
-        name = CHANNELS[channel]
-        scale = None
-        if name in study.sequences:
-            values = frame.turn(study.sequences[name].values)
-            scale = _scale(values, frame.head, recipe)
-        if name is MrSequence.FLAIR and (scale is None or not _shows_something(values)):
-            text = "The FLAIR images show nothing that could be a head: no contrast, noise or a drawing."
-            empty = np.empty((0, len(CHANNELS), *size), dtype=np.float32)
-            flags = [flag("NO_CONTRAST", text)]
-            return NetworkInput(empty, below, above, weight, plan, head, (), tuple(flags))
-        if scale is None:
-            if name in study.sequences:
-                text = f"{name.value} shows no contrast and was left out."
-                flags.append(flag(f"{name.name}_NO_CONTRAST", text))
-            images[:, channel] = images[:, 1]
-            continue
-        channels.append(name.value)
+
+    def fill(name: MrSequence) -> bool:
+        """Bring a sequence into the frame; whether it shows anything."""
+        values = frame.turn(study.sequences[name].values)
+        scale = _scale(values, frame.head, recipe)
+        if scale is None or (name is MrSequence.FLAIR and not _shows_something(values)):
+            return False
         height, air = scale
         for k, number in enumerate(needed):
-            images[k, channel] = frame.sample(height(values[number])) + air
-    names = tuple(name.value if name.value in channels else "FLAIR" for name in CHANNELS)
+            images[k, CHANNELS.index(name)] = frame.sample(height(values[number])) + air
+        return True
+
+    if not fill(MrSequence.FLAIR):
+        text = "The FLAIR images show nothing that could be a head: no contrast, noise or a drawing."
+        empty = np.empty((0, len(CHANNELS), *size), dtype=np.float32)
+        flags = [flag("NO_CONTRAST", text)]
+        return NetworkInput(empty, below, above, weight, plan, head, (), tuple(flags))
+    others = [name for name in (MrSequence.T1, MrSequence.T1C) if name in study.sequences]
+    with ThreadPoolExecutor(2) as pool:
+        shown = {MrSequence.FLAIR: True, **dict(zip(others, pool.map(fill, others), strict=True))}
+    for name in others:
+        if not shown[name]:
+            text = f"{name.value} shows no contrast and was left out."
+            flags.append(flag(f"{name.name}_NO_CONTRAST", text))
+    used = [name if shown.get(name) else MrSequence.FLAIR for name in CHANNELS]
+    for channel, name in enumerate(used):
+        if name is not CHANNELS[channel]:  # FLAIR stands in for it
+            images[:, channel] = images[:, 1]
+    names = tuple(name.value for name in used)
     return NetworkInput(images, below, above, weight, plan, head, names, tuple(flags))
 
 

@@ -24,6 +24,7 @@ from gliosight.phantom import Phantom
 from gliosight.prepare import prepare
 
 AMX = {"amx_bf16", "avx512_vnni", "avx2"}
+BF16 = {"avx512_bf16", "avx512_vnni", "avx2"}
 SERVER = {"avx512_vnni", "avx2"}
 LAPTOP = {"avx_vnni", "avx2"}
 
@@ -49,6 +50,7 @@ def _on(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, features: set[str]) -> 
     ("features", "engine", "chosen", "without_bfloat16", "without_int8"),
     [
         (AMX, "openvino", "bfloat16", "int8", "bfloat16"),
+        (BF16, "openvino", "bfloat16", "int8", "bfloat16"),
         (SERVER, "openvino", "int8", "int8", "float32"),
         (LAPTOP, "openvino", "int8", "int8", "float32"),
         ({"avx2"}, "openvino", "float32", "float32", "float32"),
@@ -81,7 +83,7 @@ def test_the_fastest_that_was_checked(
             SERVER,
             "openvino",
             "bfloat16",
-            "has no AMX, which bfloat16 needs: choose --precision auto or ",
+            "has no AMX or AVX512-BF16, which bfloat16 needs: choose --precision auto or ",
         ),
         ({"avx2"}, "openvino", "int8", "has no AVX512-VNNI or AVX-VNNI, which int8 needs"),
         (AMX, "onnxruntime", "int8", "onnxruntime does not compute in int8: .* auto or float32$"),
@@ -113,8 +115,9 @@ def test_a_model_without_a_network_in_int8(
 @pytest.mark.parametrize(
     ("most", "left"),
     [
-        ("DEFAULT", AMX),
-        ("AVX512_CORE_AMX", AMX),
+        ("DEFAULT", AMX | BF16),
+        ("AVX512_CORE_AMX", AMX | BF16),
+        ("AVX512_CORE_BF16", BF16),
         ("AVX512_CORE_VNNI", SERVER),
         ("avx2_vnni", SERVER),
         ("AVX512_CORE", {"avx2"}),
@@ -124,7 +127,7 @@ def test_a_model_without_a_network_in_int8(
 def test_what_openvino_may_not_use_is_not_there(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, most: str, left: set[str]
 ) -> None:
-    _on(monkeypatch, tmp_path, AMX)
+    _on(monkeypatch, tmp_path, AMX | BF16)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", most)
     assert processor_features() - {"fpu", "sse"} == left
 

@@ -20,11 +20,11 @@ AUTO = "auto"
 PRECISIONS = (AUTO, FLOAT32, BFLOAT16, INT8)
 # What each precision needs: any one of these flags of the processor, as Linux names them. Fastest first.
 NEEDS: dict[str, frozenset[str]] = {
-    BFLOAT16: frozenset({"amx_bf16"}),
+    BFLOAT16: frozenset({"amx_bf16", "avx512_bf16"}),
     INT8: frozenset({"avx512_vnni", "avx_vnni"}),
     FLOAT32: frozenset(),
 }
-WORDS = {BFLOAT16: "AMX", INT8: "AVX512-VNNI or AVX-VNNI"}
+WORDS = {BFLOAT16: "AMX or AVX512-BF16", INT8: "AVX512-VNNI or AVX-VNNI"}
 # Not every engine computes in all of them.
 ENGINE_PRECISIONS = {"openvino": tuple(NEEDS), "onnxruntime": (FLOAT32,)}
 CPUINFO = Path("/proc/cpuinfo")
@@ -76,6 +76,8 @@ def processor_features() -> frozenset[str]:
     most = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
     if not re.search("^$|ALL|DEFAULT|AMX", most):
         features.discard("amx_bf16")
+        if not re.search("BF16|FP16", most):
+            features.discard("avx512_bf16")
         if not re.search("VNNI|BF16|FP16", most):
             features -= NEEDS[INT8]
     return frozenset(features)
