@@ -38,7 +38,7 @@ from gliosight.errors import (
 )
 from gliosight.files import folded, numbered, safe_name, whole_file
 from gliosight.gate import check_input, flags_of
-from gliosight.infer.engine import DEFAULT_ENGINE, ENGINE_CHOICES
+from gliosight.infer.engine import CPU, DEFAULT_ENGINE, DEVICES, ENGINE_CHOICES
 from gliosight.infer.model import DEFAULT_MODEL, Choice, Model, choose_model, load_model
 from gliosight.infer.precision import AUTO, PRECISIONS
 from gliosight.maps import Maps
@@ -95,6 +95,8 @@ class Settings:
     precision : {"auto", "float32", "bfloat16", "int8"}
         What the network computes in; ``auto``: what this processor is fastest in, of those that the model
         was checked in, see `gliosight.infer.precision`.
+    device : {"cpu", "gpu"}
+        What computes the network. A GPU needs a build of the engine that knows it.
     """
 
     model: str | Path = DEFAULT_MODEL
@@ -102,6 +104,7 @@ class Settings:
     threads: int | None = None
     prevalence: float | None = None
     precision: str = AUTO
+    device: str = CPU
 
     def __post_init__(self) -> None:
         prevalence: object = self.prevalence
@@ -113,12 +116,14 @@ class Settings:
         model: object = self.model  # a caller in Python may give anything
         engine: object = self.engine
         precision: object = self.precision
+        device: object = self.device
         threads: object = self.threads
         if not isinstance(model, str | Path) or not str(model):
             raise UsageError(f"the model is {model!r}", remedy="give its name or its card's path")
         for name, value, choices in (
             ("engine", engine, ENGINE_CHOICES),
             ("precision", precision, PRECISIONS),
+            ("device", device, DEVICES),
         ):
             if not isinstance(value, str) or value not in choices:
                 remedy = f"choose one of {', '.join(choices)}"
@@ -130,7 +135,9 @@ class Settings:
 
     def choose(self) -> Choice:
         """Find the model these settings name; raises `UsageError` where the prevalence cannot be used."""
-        choice = choose_model(str(self.model), engine=self.engine, precision=self.precision)
+        choice = choose_model(
+            str(self.model), engine=self.engine, precision=self.precision, device=self.device
+        )
         if self.prevalence is not None and not choice.card.decision.prevalence:
             raise UsageError(
                 f"the probability of {choice.card.name} is not calibrated",
@@ -142,7 +149,11 @@ class Settings:
         """Load the model these settings name; raises as `choose`, and where a network cannot be run."""
         self.choose()
         return load_model(
-            str(self.model), engine=self.engine, precision=self.precision, threads=self.threads
+            str(self.model),
+            engine=self.engine,
+            precision=self.precision,
+            threads=self.threads,
+            device=self.device,
         )
 
 

@@ -178,7 +178,9 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
         return True
 
     if not fill(MrSequence.FLAIR):
-        text = "The FLAIR images show nothing that could be a head: no contrast, noise or a drawing."
+        text = (
+            "The FLAIR images show nothing that could be a head: no contrast, noise or a drawing."
+        )
         empty = np.empty((0, len(CHANNELS), *size), dtype=np.float32)
         flags = [flag("NO_CONTRAST", text)]
         return NetworkInput(empty, below, above, weight, plan, head, (), tuple(flags))

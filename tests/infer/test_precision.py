@@ -168,3 +168,29 @@ def test_each_precision_of_this_processor_agrees(asked: str, small_phantom: Phan
     one, two = exact.probability > 0.5, maps.probability > 0.5
     assert 2 * (one & two).sum() > 0.98 * (one.sum() + two.sum()) > 0
     np.testing.assert_allclose(exact.slice_head, maps.slice_head, atol=0.05)
+
+
+def test_a_gpu_computes_in_float32(card: ModelCard) -> None:
+    assert choose_precision("auto", "openvino", card, "gpu") == "float32"
+    with pytest.raises(ModelError, match=r"bfloat16 on a GPU: choose --precision auto or float32$"):
+        choose_precision("bfloat16", "openvino", card, "gpu")
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_a_gpu_that_is_not_there_is_an_error(engine: str) -> None:
+    pytest.importorskip(engine, reason="the engine is not installed")
+    if engine == "openvino":
+        import openvino
+
+        devices = openvino.Core().available_devices
+    else:
+        import onnxruntime
+
+        devices = onnxruntime.get_available_providers()
+    if any(word in name.upper() for name in devices for word in ("GPU", "CUDA", "ROCM", "DML")):
+        model = load_model(engine=engine, device="gpu")
+        assert model.engine.name.endswith(", GPU")
+        assert model.engine.precision == "float32"
+        return
+    with pytest.raises(ModelError, match=f"{engine} finds no GPU .*: leave out --device"):
+        load_model(engine=engine, device="gpu")

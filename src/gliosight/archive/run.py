@@ -64,7 +64,13 @@ class Plan:
     def recipe(self) -> str:
         """Digest of all that changes a result."""
         choice = self.settings.choose()
-        parts = (gliosight.__version__, choice.card.sha256, choice.engine, choice.precision)
+        parts = (
+            gliosight.__version__,
+            choice.card.sha256,
+            choice.engine,
+            choice.precision,
+            choice.device,
+        )
         words = (*parts, self.settings.prevalence, self.probability)
         return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
 

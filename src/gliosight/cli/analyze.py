@@ -87,6 +87,7 @@ def command(
     model: str,
     engine: str,
     precision: str,
+    device: str,
     threads: int | None,
     prevalence: float | None,
     overwrite: bool,
@@ -111,7 +112,7 @@ def command(
     gliosight analyze flair.nii.gz -o result
     gliosight analyze --flair f.nii.gz --t1 t.nii.gz --t1c c.nii.gz
     """  # noqa: D301 - click keeps line breaks after the character \b
-    settings = pipeline.Settings(model, engine, threads, prevalence, precision)
+    settings = pipeline.Settings(model, engine, threads, prevalence, precision, device)
     options = Options(limits_of(max_decoded, max_members, max_ratio), volume_index)
     talks = not (quiet or as_json)
     named = {MrSequence.FLAIR: flair, MrSequence.T1: t1, MrSequence.T1C: t1c}

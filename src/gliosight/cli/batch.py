@@ -75,6 +75,7 @@ def command(
     model: str,
     engine: str,
     precision: str,
+    device: str,
     threads: int | None,
     prevalence: float | None,
     overwrite: bool,
@@ -91,7 +92,7 @@ def command(
     gliosight batch archive/ -o results
     gliosight batch archive/ -o results --retry-failed
     """  # noqa: D301 - click keeps line breaks after the character \b
-    settings = pipeline.Settings(model, engine, threads, prevalence, precision)
+    settings = pipeline.Settings(model, engine, threads, prevalence, precision, device)
     settings.choose()
     options = Options(limits_of(max_decoded, max_members, max_ratio))
     talks = not (quiet or as_json)

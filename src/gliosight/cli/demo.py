@@ -45,6 +45,7 @@ def command(
     model: str,
     engine: str,
     precision: str,
+    device: str,
     threads: int | None,
     prevalence: float | None,
     overwrite: bool,
@@ -58,7 +59,7 @@ def command(
     """
     from gliosight.phantom import PhantomSpec, make_phantom
 
-    settings = pipeline.Settings(model, engine, threads, prevalence, precision)
+    settings = pipeline.Settings(model, engine, threads, prevalence, precision, device)
     pipeline.check_out(out, overwrite=overwrite)
     loaded = settings.load()
     if seed is None:

@@ -82,6 +82,7 @@ def command(
     seed: int,
     engine: str,
     precision: str,
+    device: str,
     threads: int | None,
     overwrite: bool,
     as_json: bool,
@@ -117,7 +118,7 @@ def command(
         check_file(save_predictions, overwrite=overwrite)
     manifest = read_manifest(data)
     opened = [read_split(path) for path in splits]
-    settings = pipeline.Settings(engine=engine, precision=precision, threads=threads)
+    settings = pipeline.Settings(engine=engine, precision=precision, device=device, threads=threads)
     sources = [open_source(name, settings) for name in models]
     request_of = partial(Request, manifest, seed=seed)
     scored: tuple[Evaluation, ...]

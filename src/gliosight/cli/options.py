@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from gliosight.analysis import PREVALENCE_WORDS, PREVALENCES
-from gliosight.infer.engine import DEFAULT_ENGINE, ENGINE_CHOICES
+from gliosight.infer.engine import CPU, DEFAULT_ENGINE, DEVICES, ENGINE_CHOICES
 from gliosight.infer.model import DEFAULT_MODEL
 from gliosight.infer.precision import AUTO, PRECISIONS
 from gliosight.read.limits import DEFAULT_LIMITS, Limits
@@ -66,6 +66,13 @@ engine_options = _together(
         show_default=True,
         help="Number format of the network; auto: the fastest on this processor, of those in which the "
         "model was checked.",
+    ),
+    click.option(
+        "--device",
+        type=click.Choice(DEVICES),
+        default=CPU,
+        show_default=True,
+        help="What computes the network. gpu needs a build of the engine for it, and computes in float32.",
     ),
     click.option(
         "--threads",

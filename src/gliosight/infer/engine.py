@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol
@@ -25,6 +25,8 @@ ENGINES: dict[str, tuple[str, str]] = {
 }
 DEFAULT_ENGINE = "auto"
 ENGINE_CHOICES = (DEFAULT_ENGINE, *ENGINES)
+CPU, GPU = "cpu", "gpu"
+DEVICES = (CPU, GPU)
 # What a network may take for one batch (seconds).
 LONGEST_RUN = 600.0
 MOST_OF_A_REASON = 200
@@ -110,6 +112,7 @@ def start_engine(
     *,
     precision: str = "float32",
     memory: int | None = None,
+    device: str = CPU,
 ) -> Engine:
     """Start an engine on the content of an ONNX file.
 
@@ -124,11 +127,13 @@ def start_engine(
     memory : int, optional
         The most memory that the network may take, in bytes: a network from elsewhere. OpenVINO has such a
         limit on Linux alone, and takes no network with loops or branches then.
+    device : {"cpu", "gpu"}
+        What computes it.
 
     Raises
     ------
     ModelError
-        The engine is not installed, or it does not take the network.
+        The engine is not installed, it finds no such device, or it does not take the network.
     LimitExceededError
         Memory ran out.
     """
@@ -140,7 +145,9 @@ def start_engine(
     module, class_name = ENGINES[name]
     try:
         start: Callable[..., Engine] = getattr(import_module(module), class_name)
-        return start(network, threads, precision, memory)
+        return start(network, threads, precision, memory, device)
+    except ModelError:
+        raise
     except Exception as error:
         if isinstance(error, ImportError) and not is_memory(error):
             raise ModelError(
@@ -150,6 +157,14 @@ def start_engine(
         raise failure(
             error, f"{name} does not take this network", remedy="use a model made by gliosight"
         ) from error
+
+
+def no_gpu(name: str, found: Iterable[str]) -> ModelError:
+    """The error where an engine finds no GPU that it can use; ``found`` are the devices it has."""
+    what = f"{name} finds no GPU that it can use, only {', '.join(found)}"
+    return ModelError(
+        what, remedy="leave out --device, or install the engine's build and driver for it"
+    )
 
 
 def failure(error: Exception, what: str, *, where: str | None = None, remedy: str) -> ModelError:

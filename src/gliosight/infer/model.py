@@ -18,6 +18,7 @@ from gliosight.analysis import Progress
 from gliosight.card import ModelCard, NetworkFile, read_card
 from gliosight.errors import ModelError
 from gliosight.infer.engine import (
+    CPU,
     DEFAULT_ENGINE,
     LONGEST_RUN,
     Engine,
@@ -204,15 +205,19 @@ class Choice:
     shipped: bool
     engine: str
     precision: str
+    device: str
 
 
-def choose_model(name: str, *, engine: str = DEFAULT_ENGINE, precision: str = AUTO) -> Choice:
+def choose_model(
+    name: str, *, engine: str = DEFAULT_ENGINE, precision: str = AUTO, device: str = CPU
+) -> Choice:
     """Find a model, read its card and choose engine and precision; raises as `load_model`."""
     path = find_card(name)
     card = read_card(path)
     engine = find_engine(engine)
     shipped = path in shipped_models().values()
-    return Choice(card, path.parent, shipped, engine, choose_precision(precision, engine, card))
+    precision = choose_precision(precision, engine, card, device)
+    return Choice(card, path.parent, shipped, engine, precision, device)
 
 
 def load_model(
@@ -221,6 +226,7 @@ def load_model(
     engine: str = DEFAULT_ENGINE,
     precision: str = AUTO,
     threads: int | None = None,
+    device: str = CPU,
 ) -> Model:
     """Load a shipped model by name, or any model by the path of its card.
 
@@ -230,14 +236,18 @@ def load_model(
         No such model; a card that is not one; a network that is missing, whose hash differs or which
         does not answer as its card says; an engine or a precision that is not there.
     """
-    choice = choose_model(name, engine=engine, precision=precision)
+    choice = choose_model(name, engine=engine, precision=precision, device=device)
     memory = None if choice.shipped else MOST_MEMORY
     engines = {}
     for role, file in _files(choice.card, choice.precision).items():
         # The gate's distance has limits that were set in float32.
         own = FLOAT32 if role == "gate" else choice.precision
         content = _content(choice.folder, file)
-        engines[role] = start_engine(choice.engine, content, threads, precision=own, memory=memory)
+        # The gate's network is too small to be worth another device.
+        on = CPU if role == "gate" else device
+        engines[role] = start_engine(
+            choice.engine, content, threads, precision=own, memory=memory, device=on
+        )
     model = Model(choice.card, engines)
     model.check()
     if not choice.shipped:  # the tests try those out

@@ -10,7 +10,10 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from gliosight.infer.engine import LONGEST_RUN
+from gliosight.infer.engine import CPU, GPU, LONGEST_RUN, no_gpu
+
+# Its builds for graphics cards have one of these.
+GPU_PROVIDERS = ("CUDAExecutionProvider", "ROCMExecutionProvider", "DmlExecutionProvider")
 
 
 class OnnxRuntimeEngine:
@@ -25,7 +28,16 @@ class OnnxRuntimeEngine:
         threads: int | None,
         _: str = "float32",
         memory: int | None = None,
+        device: str = CPU,
     ) -> None:
+        providers = ["CPUExecutionProvider"]
+        if device == GPU:
+            found = onnxruntime.get_available_providers()
+            graphics = [name for name in GPU_PROVIDERS if name in found]
+            if not graphics:
+                raise no_gpu("onnxruntime", found)
+            providers = [*graphics, *providers]
+            self.name = f"{self.name}, GPU"
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # its errors are raised, too, and printed in one line
         # Threads that wait for each other busily take the cores from the one that is waited for.
@@ -36,9 +48,7 @@ class OnnxRuntimeEngine:
         if memory is not None:
             _limit_memory(memory)
             options.add_session_config_entry("session.use_env_allocators", "1")
-        self._session = onnxruntime.InferenceSession(
-            network, options, providers=["CPUExecutionProvider"]
-        )
+        self._session = onnxruntime.InferenceSession(network, options, providers=providers)
         self._input = self._session.get_inputs()[0].name
         self.answers = tuple(output.name for output in self._session.get_outputs())
 

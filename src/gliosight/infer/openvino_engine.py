@@ -20,7 +20,7 @@ if "openvino" not in sys.modules:
 
 import openvino
 
-from gliosight.infer.engine import LONGEST_RUN, is_memory
+from gliosight.infer.engine import CPU, GPU, LONGEST_RUN, is_memory, no_gpu
 
 # Without a hint OpenVINO chooses by itself. A network in int8 says what is quantised; the rest is float32.
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
@@ -42,25 +42,31 @@ class OpenVinoEngine:
         threads: int | None,
         precision: str = "float32",
         memory: int | None = None,
+        device: str = CPU,
     ) -> None:
         self.precision = precision
         self._memory = memory
         settings: dict[str, object] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": HINTS[precision],
-            # A thread that is bound to a core waits for what else runs there.
-            "ENABLE_CPU_PINNING": False,
         }
-        if threads is not None:
-            settings["INFERENCE_NUM_THREADS"] = threads
+        if device == CPU:
+            # A thread that is bound to a core waits for what else runs there.
+            settings["ENABLE_CPU_PINNING"] = False
+            if threads is not None:
+                settings["INFERENCE_NUM_THREADS"] = threads
         with self._bounded():
             core = openvino.Core()
+            if device == GPU:
+                if not any(found.startswith("GPU") for found in core.available_devices):
+                    raise no_gpu("openvino", core.available_devices)
+                self.name = f"{self.name}, GPU"
             model = core.read_model(network)
             if len(model.inputs) != 1:  # it would run, on whatever is in memory
                 raise RuntimeError(f"it asks for {len(model.inputs)} inputs")
             if memory is not None:
                 _refuse_nested(model)
-            compiled = core.compile_model(model, "CPU", settings)
+            compiled = core.compile_model(model, device.upper(), settings)
             self._request = compiled.create_infer_request()
         # An output has several names where nodes before it did nothing.
         self._outputs = {

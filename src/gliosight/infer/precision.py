@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gliosight.card import ModelCard
 from gliosight.errors import ModelError
+from gliosight.infer.engine import CPU
 
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 AUTO = "auto"
@@ -30,7 +31,7 @@ ENGINE_PRECISIONS = {"openvino": tuple(NEEDS), "onnxruntime": (FLOAT32,)}
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def choose_precision(asked: str, engine: str, card: ModelCard) -> str:
+def choose_precision(asked: str, engine: str, card: ModelCard, device: str = CPU) -> str:
     """The precision that is run in.
 
     Parameters
@@ -38,6 +39,8 @@ def choose_precision(asked: str, engine: str, card: ModelCard) -> str:
     asked : {"auto", "float32", "bfloat16", "int8"}
         ``auto``: the fastest of those that engine, processor and model have, and in which the model was
         checked.
+    device : {"cpu", "gpu"}
+        A GPU computes in float32.
 
     Raises
     ------
@@ -48,13 +51,15 @@ def choose_precision(asked: str, engine: str, card: ModelCard) -> str:
     usable = [
         name for name in ENGINE_PRECISIONS[engine] if not NEEDS[name] or NEEDS[name] & features
     ]
+    if device != CPU:  # nothing else was checked there
+        usable = [FLOAT32]
     quantised = all(network.int8 is not None for network in card.networks.values())
     checked = {FLOAT32: True, BFLOAT16: card.bfloat16, INT8: quantised}
     if asked == AUTO:
         return next(name for name in usable if checked[name])
     if asked not in usable:
-        lacks = f"{engine} does not compute in {asked}"
-        if asked in ENGINE_PRECISIONS[engine]:
+        lacks = f"{engine} does not compute in {asked}{'' if device == CPU else ' on a GPU'}"
+        if device == CPU and asked in ENGINE_PRECISIONS[engine]:
             lacks = f"this processor has no {WORDS[asked]}, which {asked} needs"
         raise ModelError(lacks, remedy=f"choose --precision {_words(usable)}")
     if asked == INT8 and not quantised:
