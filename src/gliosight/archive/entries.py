@@ -92,7 +92,7 @@ def entry_of(outcome: Outcome, out: Path) -> Entry:
     }  # fmt: skip
     return Entry(
         study_id=result["study_id"],
-        source=result["source"]["path"],
+        source=outcome.source,
         status=result["status"],
         # From the table, so that it still leads there when both have been moved together.
         folder=os.path.relpath(result["out"], out),

@@ -40,6 +40,8 @@ INTERRUPTED = "interrupted; nothing half-written was left"
 COMMANDS = {
     "analyze": "Find and outline tumour in one study or several.",
     "batch": "Analyse an archive of studies; go on with it after a stop.",
+    "watch": "Analyse studies as they arrive in a folder.",
+    "mercure": "Run as a processing module of mercure, a DICOM orchestrator.",
     "inspect": "List what is there, and what analyze would use.",
     "demo": "Analyse a built-in synthetic study.",
     "phantom": "Write synthetic studies with known truth.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -98,15 +98,11 @@ def command(
     talks = not (quiet or as_json)
     plan = Plan(settings, probability, workers, timeout, overwrite, retry_failed)
     with contextlib.ExitStack() as unpacked:
-        located, problems, _ = find_below(roots, options.limits, unpacked, shown=talks)
-        lost = [Outcome(title, source, errors=(error,)) for title, source, error in problems]
-        if not located:
+        studies, lost = studies_below(
+            roots, options, unpacked, by_folder=name_by == "folder", shown=talks
+        )
+        if not studies:
             raise lost[0].errors[0] if lost else UsageError("no studies", remedy="check ROOT")
-        by_folder = name_by == "folder"
-        studies = [
-            Study(job_of(study, options, by_folder=by_folder), study.candidate.paths)
-            for study in located
-        ]
         with _progress(shown=talks) as tell:
             entries = run_archive(studies, lost, out, plan, tell)
     failures = [entry for entry in entries if entry.status == FAILED]
@@ -126,6 +122,23 @@ def command(
     if not failures:
         return 0
     return ALL_FAILED if len(failures) == len(entries) else SOME_FAILED
+
+
+def studies_below(
+    roots: Sequence[Path],
+    options: Options,
+    unpacked: contextlib.ExitStack,
+    *,
+    by_folder: bool,
+    shown: bool,
+) -> tuple[list[Study], list[Outcome]]:
+    """The studies below the roots, and what could not be opened."""
+    located, problems, _ = find_below(roots, options.limits, unpacked, shown=shown)
+    studies = [
+        Study(job_of(study, options, by_folder=by_folder), study.candidate.paths)
+        for study in located
+    ]
+    return studies, [Outcome(title, source, errors=(error,)) for title, source, error in problems]
 
 
 @contextlib.contextmanager

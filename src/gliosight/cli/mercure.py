@@ -1,0 +1,136 @@
+"""``gliosight mercure``: a processing module of the DICOM orchestrator mercure (layer: cli).
+
+Its convention (https://mercure-imaging.org): the images lie in ``MERCURE_IN_DIR``, with ``task.json``; every
+DICOM file in ``MERCURE_OUT_DIR`` is sent on; ``result.json`` there is kept with the task, and its
+``__mercure_notification`` goes into the notification.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+import gliosight
+from gliosight import pipeline
+from gliosight.analysis import RESEARCH_USE, Status, probability_words
+from gliosight.archive.entries import FAILED, Entry
+from gliosight.archive.run import Plan, run_archive
+from gliosight.cli.batch import ALL_FAILED, SOME_FAILED, studies_below
+from gliosight.cli.output import print_line, print_text
+from gliosight.errors import NothingReadableError, UsageError
+from gliosight.files import whole_file, writing
+from gliosight.read import Options
+
+# What a rule in mercure may set; the names are those of the options.
+SETTINGS = ("model", "engine", "precision", "device", "threads", "prevalence")
+OBJECTS = ("segmentation.dcm", "report.dcm", "probability.dcm")
+
+
+@click.command("mercure")
+def command() -> int:
+    """Run as a processing module of mercure, a DICOM orchestrator.
+
+    Reads the images below MERCURE_IN_DIR. Writes a segmentation and a structured report of each study into
+    MERCURE_OUT_DIR, and result.json with the verdicts and a notification.
+    """
+    source, out = _folder("MERCURE_IN_DIR"), _folder("MERCURE_OUT_DIR")
+    settings, probability = _settings(source / "task.json")
+    settings.choose()
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as unpacked:
+        studies, lost = studies_below([source], Options(), unpacked, by_folder=False, shown=False)
+        entries = run_archive(
+            studies, lost, Path(name), Plan(settings, probability), lambda _: None
+        )
+        with writing(out):
+            for entry in entries:
+                if entry.folder is not None:
+                    _hand_over(Path(name) / entry.folder, entry, out)
+    failures = [entry for entry in entries if entry.status == FAILED]
+    for entry in failures:
+        print_line(f"error: {entry.error}")
+    with whole_file(out / "result.json", overwrite=True) as path:
+        path.write_text(json.dumps(_result(entries), indent=2), encoding="utf-8")
+    print_text(_notification(entries)["text"])
+    if not failures:
+        return 0
+    return ALL_FAILED if len(failures) == len(entries) else SOME_FAILED
+
+
+def _folder(variable: str) -> Path:
+    text = os.environ.get(variable)
+    if not text:
+        raise UsageError(
+            f"{variable} is not set", remedy="mercure sets it; elsewhere use: gliosight batch"
+        )
+    path = Path(text)
+    if not path.is_dir():
+        raise NothingReadableError(
+            "no such folder", where=variable, remedy="check the container's mounts"
+        )
+    return path
+
+
+def _settings(task: Path) -> tuple[pipeline.Settings, bool]:
+    """The settings of the rule in mercure, and whether the probability is wanted."""
+    try:
+        process = json.loads(task.read_text("utf-8")).get("process") or {}
+    except FileNotFoundError:
+        process = {}
+    except (OSError, ValueError, AttributeError) as error:
+        remedy = "check the rule in mercure"
+        raise UsageError("task.json is not what mercure writes", remedy=remedy) from error
+    given: Mapping[str, Any] = {}
+    for one in process if isinstance(process, list) else [process]:
+        if isinstance(one, Mapping) and isinstance(one.get("settings"), Mapping):
+            given = {**given, **one["settings"]}
+    known = {name: given[name] for name in SETTINGS if given.get(name) is not None}
+    return pipeline.Settings(**known), bool(given.get("probability"))
+
+
+def _hand_over(folder: Path, entry: Entry, out: Path) -> None:
+    for name in OBJECTS:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, out / f"{entry.study_id}_{name}")
+
+
+def _result(entries: Sequence[Entry]) -> dict[str, Any]:
+    return {
+        "gliosight": gliosight.__version__,
+        "research_use_only": RESEARCH_USE,
+        "studies": [
+            {
+                "study_id": entry.study_id,
+                "status": entry.status,
+                "probability": entry.probability,
+                "volume_ml": entry.volume_ml,
+                "findings": entry.findings,
+                "warnings": entry.warnings,
+                "error": entry.error,
+            }
+            for entry in entries
+        ],
+        "__mercure_notification": _notification(entries),
+    }
+
+
+def _notification(entries: Sequence[Entry]) -> dict[str, Any]:
+    """One line for people; asked for where something was found, is uncertain or failed."""
+    parts = [
+        entry.status
+        + ("" if entry.probability is None else f", probability {probability_words(entry.probability)}")
+        + ("" if not entry.volume_ml else f", {entry.volume_ml:.1f} ml")
+        for entry in entries
+    ]
+    calm = {Status.NOT_FOUND.value}
+    return {
+        "text": f"gliosight: {'; '.join(parts) or 'no study'}. {RESEARCH_USE}",
+        "requested": any(entry.status not in calm for entry in entries),
+    }

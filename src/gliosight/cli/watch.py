@@ -1,0 +1,160 @@
+"""``gliosight watch``: studies that arrive in a folder are analysed as they come (layer: cli)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from gliosight import pipeline
+from gliosight.archive.entries import FAILED
+from gliosight.archive.run import PAGE, Plan, Study, run_archive
+from gliosight.archive.watch import Inbox
+from gliosight.cli.batch import studies_below
+from gliosight.cli.options import PATH, limit_options, limits_of, model_options
+from gliosight.cli.output import print_error, print_line, print_text
+from gliosight.errors import CannotWriteError, GliosightError, UsageError, printable
+from gliosight.files import absolute
+from gliosight.read import Options
+
+
+@click.command("watch")
+@click.argument("inbox", type=PATH, metavar="IN")
+@click.argument("out", type=PATH, metavar="OUT")
+@click.option(
+    "--quiet-time",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="A delivery is complete when nothing of it has changed for so long.",
+)
+@click.option(
+    "--every",
+    type=click.FloatRange(0.1),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often IN is looked at.",
+)
+@click.option(
+    "--done", type=PATH, help="Folder that deliveries are moved to.  [default: they stay]"
+)
+@click.option("--once", is_flag=True, help="End when all that is in IN now is done.")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=1800.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="The longest that a study may take; then it counts as failed.",
+)
+@limit_options
+@model_options
+@click.option("--probability", is_flag=True, help="Write the probability map, too.")
+def command(
+    inbox: Path,
+    out: Path,
+    quiet_time: float,
+    every: float,
+    done: Path | None,
+    once: bool,
+    workers: int,
+    timeout: float,
+    max_decoded: int,
+    max_members: int,
+    max_ratio: float,
+    model: str,
+    engine: str,
+    precision: str,
+    device: str,
+    threads: int | None,
+    prevalence: float | None,
+    probability: bool,
+) -> int:
+    """Analyse studies as they arrive in the folder IN, until ctrl-C.
+
+    Each file or subfolder of IN is a delivery: a study, or several. OUT gets a result folder for each study,
+    a table and a page, as with gliosight batch. After a stop the same command goes on.
+
+    \b
+    gliosight watch incoming/ results/
+    gliosight watch incoming/ results/ --done analysed/
+    """  # noqa: D301 - click keeps line breaks after the character \b
+    settings = pipeline.Settings(model, engine, threads, prevalence, precision, device)
+    settings.choose()
+    for folder, name in ((out, "OUT"), (done, "--done")):
+        if folder is not None and absolute(folder).is_relative_to(absolute(inbox)):
+            raise UsageError(f"{name} lies in IN", remedy="choose a folder beside it")
+    options = Options(limits_of(max_decoded, max_members, max_ratio))
+    plan = Plan(settings, probability, workers, timeout)
+    box = Inbox(inbox, quiet_time)
+    failed = False
+    while True:
+        for delivery in box.complete(time.monotonic()):
+            failed |= not _analyse(delivery, out, plan, options)
+            if done is not None:
+                _move(delivery, done)
+        if once and not box.waiting():
+            return 10 if failed else 0
+        time.sleep(every)
+
+
+def _analyse(delivery: Path, out: Path, plan: Plan, options: Options) -> bool:
+    """Analyse the studies of a delivery and say what became of them; whether none failed."""
+    name = printable(delivery.name)
+    try:
+        with contextlib.ExitStack() as unpacked:
+            studies, lost = studies_below(
+                [delivery], options, unpacked, by_folder=False, shown=False
+            )
+            studies = [_placed(study, delivery.name) for study in studies]
+            entries = run_archive(studies, lost, out, plan, lambda _: None)
+    except CannotWriteError:
+        raise
+    except GliosightError as error:  # the next delivery may be sound
+        print_error(error, as_json=False)
+        return False
+    mine = {(study.job.source, study.job.title) for study in studies}
+    sources = {source for source, _ in mine} | {outcome.source for outcome in lost}
+    own = [entry for entry in entries if entry.source in sources]
+    failures = [entry for entry in own if entry.status == FAILED]
+    for entry in failures:
+        print_line(f"error: {entry.error}")
+    verdicts = ", ".join(entry.status for entry in own if entry.status != FAILED)
+    print_text(f"{name}: {verdicts or 'nothing analysed'}, page: {printable(str(out / PAGE))}")
+    return not failures
+
+
+def _placed(study: Study, name: str) -> Study:
+    """A study with its place as seen from IN, so that no two deliveries have one."""
+    job = study.job
+    if job.source == name or job.source.startswith(f"{name}/"):
+        return study
+    source = f"{name}/{job.source}"
+    title = source if job.title == job.source else job.title
+    return replace(study, job=replace(job, source=source, title=title))
+
+
+def _move(delivery: Path, done: Path) -> None:
+    """Move a delivery away, beside an earlier one of its name."""
+    try:
+        done.mkdir(parents=True, exist_ok=True)
+        target, number = done / delivery.name, 2
+        while os.path.lexists(target):
+            target, number = done / f"{delivery.name}-{number}", number + 1
+        shutil.move(delivery, target)
+    except OSError as error:
+        raise CannotWriteError(
+            f"a delivery cannot be moved: {error.strerror or error}",
+            where=delivery.name,
+            remedy="check the permissions of IN and of --done",
+        ) from error
