@@ -92,6 +92,7 @@ def test_nothing_of_a_patient_or_a_machine_is_kept() -> None:
     assert any("phantom-0001" in text for text in words)
     for text in words:
         assert not re.search(PRIVATE, text), text
+        assert "\x1b" not in text  # colours of a terminal
     assert re.search(PRIVATE, "in /home/x")
     assert re.search(PRIVATE, "TCGA_CS_4943")
     assert "phantoms" in json.dumps(CODE[3]["outputs"])

@@ -113,6 +113,15 @@ def test_a_table_with_intervals_and_baselines(tmp_path: Path, score: Any) -> Non
     assert all(len(line) <= 80 for line in lines if line.startswith("  ") and "!" not in line)
     for words in ("! all: 6 patients", "Research use only", "page: "):
         assert words in text
+    start = next(k for k, line in enumerate(lines) if "of lesions and patients" in line)
+    counted = {line[:48].strip(): line[48:].split() for line in lines[start + 1 : start + 7]}
+    assert counted["patients with tumour: verdict tumour found"][:4] == ["4", "of", "5", "0.800"]
+    free = counted["patients without tumour: verdict tumour found"]
+    assert free == ["1", "of", "1", "1.000", "0.025", "to", "1.000"]  # the exact interval
+    assert counted["patients with tumour: verdict uncertain"] == ["0", "of", "5", "0.000"]
+    start = lines.index("baselines, which hardly look at the picture")
+    explained = [line.split()[0] for line in lines[start + 1 : start + 5]]
+    assert explained == ["majority", "position", "empty", "bright"]
     files = ["evaluation.html", "evaluation.json", "per_patient.csv", "per_slice.csv"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == files
     page = (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
@@ -121,6 +130,16 @@ def test_a_table_with_intervals_and_baselines(tmp_path: Path, score: Any) -> Non
     assert score("poor.npz", "-q", "--no-pictures", "bare").out == ""
     page = (tmp_path / "bare" / "evaluation.html").read_text(encoding="utf-8")
     assert "image/jpeg" not in page
+
+
+@pytest.mark.slow
+def test_one_patient_is_one(here: Path, score: Any) -> None:
+    manifest = read_manifest(here / "manifest.csv")
+    rows = [row for row in manifest.rows if row.patient == "AA_1"]
+    write_manifest(rows, here / "one.csv")
+    text = score("good.npz", "--no-pictures", "out", data="one.csv").out
+    assert text.startswith("all: 1 patient, 8 slices")
+    assert "1 patients" not in text
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from gliosight.analysis import MASK_MEANING, RESEARCH_USE, Status
 from gliosight.archive.entries import entry_of, ranked
 from gliosight.archive.table import HEADER, write_studies
-from gliosight.cli.output import print_closing, print_summary
+from gliosight.cli.output import print_closing, print_summary, rich_console, table_of
 from gliosight.errors import NothingReadableError
 from gliosight.flags import flag
 from gliosight.pipeline import Outcome
@@ -28,6 +28,16 @@ VALUES = {name: np.ones(SMALL, np.float32) for name in MrSequence}
 def lines_of(capsys: pytest.CaptureFixture[str], **options: Any) -> list[str]:
     print_summary(result_of(make_analysis(SMALL, **options), {}), "out")
     return [line.strip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_notebook_gets_plain_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    with rich_console() as console:
+        console.print("title", style="bold")
+        console.print(table_of(["", "model"], [("Dice", "0.8")], left=("",)))
+    assert capsys.readouterr().out.split() == ["title", "model", "Dice", "0.8"]
 
 
 def test_what_was_found_and_how_sure_it_is(capsys: pytest.CaptureFixture[str]) -> None:

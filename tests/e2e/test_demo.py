@@ -52,6 +52,9 @@ def test_demo_finds_the_lesion_it_was_never_shown(
     printed = capsys.readouterr().out
     assert "report.html" in printed
     assert "Research use only" in printed
+    # It ends with what a user does next.
+    last = printed.splitlines()[-1]
+    assert last == "your own study: gliosight analyze YOUR_STUDY -o results"
 
 
 @pytest.mark.slow

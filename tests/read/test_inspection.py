@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -103,8 +104,21 @@ def test_files_say_sequence_size_and_spacing(head: Phantom, tmp_path: Path) -> N
     assert set(rows) == {"FLAIR", "T1", "T1C"}
     assert (rows["FLAIR"].shape, rows["FLAIR"].taken_as) == ((7, 64, 64), "FLAIR")
     assert rows["FLAIR"].spacing_mm == pytest.approx((5.0, 3.0, 3.0))
+    assert [name.endswith("_seg.nii.gz") for name in seen.masks] == [True]
     seen = look(write_lgg(head, tmp_path / "slices"))
     assert (seen.kind, seen.series[0].shape) == ("slices", (7, 64, 64))
+    assert [name.endswith("_mask.tif") for name in seen.masks] == [True] * 7
+
+
+def test_masks_are_named_with_their_study(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(make_volume((16, 16, 8)), np.diag([2.0, 2.0, 5.0, 1.0]))
+    for name in ("c1_flair", "c1_seg", "c10_flair", "c10_mask", "c10_seg"):
+        nib.save(image, tmp_path / f"{name}.nii.gz")
+    masks = {each.title: each.masks for each in find(tmp_path, Limits())}
+    assert masks == {
+        "c1": ("c1_seg.nii.gz",),
+        "c10": ("c10_mask.nii.gz", "c10_seg.nii.gz"),
+    }
 
 
 def write_slices(folder: Path, count: int, mode: str = "L") -> None:

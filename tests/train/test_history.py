@@ -38,7 +38,8 @@ from gliosight.train.page import (  # noqa: E402
 )
 from gliosight.train.recipe import Recipe, Sampling, load_recipe, preset_names  # noqa: E402
 from gliosight.train.record import Machine, make_record  # noqa: E402
-from gliosight.train.run import fit_parts, only_patients_of  # noqa: E402
+from gliosight.train.run import data_words, fit_parts, only_patients_of  # noqa: E402
+from gliosight.train.sampling import sampler_of  # noqa: E402
 
 EPOCHS = [
     Epoch(1, 4, 3.25, 1.5, 0.5, None, 1.2, 0.25, None, 0.75),
@@ -128,6 +129,23 @@ def test_a_quick_try_packs_the_patients_it_uses_and_no_others(
     few, all_rows = rows_of(fewer, parts["train"]), rows_of(manifest, parts["train"])
     assert np.array_equal(packed.images[few], slices.images[all_rows])
     assert np.array_equal(packed.masks[few], slices.masks[all_rows])
+
+
+def test_what_is_printed_counts_the_slices_that_are_used(
+    manifest: Manifest, slices: PackedSlices
+) -> None:
+    rows = manifest.used
+    tumour = [row for row in rows if row.tumour]
+    assert 0 < len(tumour) < len(rows) == 18
+    localizer = load_recipe("tutorial-localizer")
+    assert (
+        data_words(rows, load_recipe("tutorial-detector")) == "18 slices of 3 patients to train on"
+    )
+    words = data_words(rows, localizer)
+    assert words.startswith(f"{len(tumour)} tumour slices of 3 patients to train on; ")
+    assert words.endswith(f"leaves out {18 - len(tumour)} without tumour")
+    assert len(sampler_of(slices, np.arange(18), localizer).rows) == len(tumour)
+    assert data_words(tumour[:1], localizer).startswith("1 tumour slice of 1 patient to train on; ")
 
 
 @pytest.mark.parametrize("preset", ["joint", "tutorial-detector", "tutorial-localizer", "unet"])

@@ -513,6 +513,22 @@ def make_values(shape):
     return dict.fromkeys(MrSequence, values)
 
 
+def test_without_a_finding_the_slice_at_the_start_is_explained(found):
+    analysis = make_analysis((9, 24, 20), lesion=False)
+    probabilities = np.full(9, 0.01, np.float32)
+    for likeliest, words in ((0.01, "5: it lies in the middle"), (0.06, "3: it has the highest")):
+        probabilities[2] = likeliest
+        decision = replace(analysis.decision, slice_probabilities=probabilities.copy())
+        page = Page(render_report(replace(analysis, decision=decision)))
+        assert f"The picture starts at slice {words}" in page.text
+        gallery = page.one("section", aria_labelledby="gallery-title")["text"]
+        assert "nothing is marked" in gallery
+        assert f"Slice {words[0]} {words[6:]}" in gallery
+    assert "The picture starts" not in found[2].text
+    gallery = found[2].one("section", aria_labelledby="gallery-title")["text"]
+    assert "Shown are the largest slice of each finding" in gallery
+
+
 @pytest.mark.slow
 def test_no_tumour_and_not_assessed_say_so():
     page = Page(render_report(make_analysis(lesion=False)))

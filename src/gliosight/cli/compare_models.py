@@ -81,12 +81,13 @@ def _opened(path: Path, data: Path | None, part: str | None) -> Callable[[], Sid
 
 def _print(comparison: Comparison) -> None:
     from gliosight.analysis import RESEARCH_USE
+    from gliosight.write.words import count_words
 
     count, figures = len(comparison.patients), comparison.figures
     left_out = f", {comparison.left_out} left out" if comparison.left_out else ""
     with rich_console() as console:
         console.print(
-            f"{count:,} patient{'s' if count > 1 else ''}{left_out}, {comparison.slices:,} slices",
+            f"{count_words(count, 'patient')}{left_out}, {count_words(comparison.slices, 'slice')}",
             style="bold",
         )
         for letter, name in zip("AB", comparison.names, strict=True):

@@ -86,3 +86,4 @@ def command(
             )
         print_text(f"  truth: {words}")
         print_closing(str(out / "report.html"), marked=bool(result["findings"]))
+        print_text("your own study: gliosight analyze YOUR_STUDY -o results")

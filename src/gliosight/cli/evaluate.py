@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,15 @@ if TYPE_CHECKING:
     from gliosight.evaluate.scoring import PartScores
 
 PARTS = ("train", "validation", "test", "all")
+# What is counted in lesions and in patients has a table of its own: baselines have no such figures.
+COUNTED = {
+    "lesion_sensitivity": "lesions: touched by the mask",
+    "patient_sensitivity": "patients with tumour: verdict tumour found",
+    "uncertain_ill": "patients with tumour: verdict uncertain",
+    "false_verdicts": "patients without tumour: verdict tumour found",
+    "uncertain_free": "patients without tumour: verdict uncertain",
+    "false_alarm_share": "patients without tumour: something is marked",
+}
 
 
 @click.command("evaluate")
@@ -182,10 +192,17 @@ def _check(
 def _print(evaluation: Evaluation) -> None:
     """The headline figures of each part, with intervals and baselines."""
     from gliosight.analysis import RESEARCH_USE
+    from gliosight.evaluate.figures import BASELINE_RULES, BASELINES
 
     with rich_console() as console:
         for part in evaluation.parts:
             _print_part(console, part)
+        baselines = {name for part in evaluation.parts for name in part.baselines}
+        if baselines and any(part.unseen for part in evaluation.parts):
+            console.print("baselines, which hardly look at the picture", style="bold")
+            for name, rule in BASELINE_RULES.items():
+                if name in baselines:
+                    console.print(f"  {BASELINES[name].short:<8} {rule}")
         if evaluation.leak is not None:
             sides = {"by_slice": "by slice", "by_patient": "by patient"}
             console.print("what the leak is worth", style="bold")
@@ -204,14 +221,12 @@ def _print_part(console: Console, part: PartScores) -> None:
         shown_in_groups,
         value_of,
     )
+    from gliosight.write.words import count_words
 
     unseen, count = len(part.unseen), len(part.patients)
     seen = "" if unseen == count else f" ({count - unseen} seen in training, left out)"
-    slices = sum(patient.slices for patient in part.patients)
-    console.print(
-        f"{part.part}: {count:,} patient{'s' if count > 1 else ''}{seen}, {slices:,} slices",
-        style="bold",
-    )
+    slices = count_words(sum(patient.slices for patient in part.patients), "slice")
+    console.print(f"{part.part}: {count_words(count, 'patient')}{seen}, {slices}", style="bold")
     baselines = [baseline.figures for baseline in part.baselines.values()]
     rows = [
         (
@@ -228,6 +243,9 @@ def _print_part(console: Console, part: PartScores) -> None:
     if rows:
         titles = ["", "model", "95 % interval", *(BASELINES[name].short for name in part.baselines)]
         console.print(table_of(titles, rows, left=("", "95 % interval")))
+    if counted := _counted(part.figures):
+        titles = ["  of lesions and patients", "count", "share", "95 % interval"]
+        console.print(table_of(titles, counted, left=(titles[0], titles[-1])))
     if collections := part.groups.get("collection"):
         names = [name for name in shown_in_groups(collections) if name.short]
         titles = ["  by collection", "patients", *(name.short for name in names)]
@@ -250,6 +268,25 @@ def _print_part(console: Console, part: PartScores) -> None:
             if key in seen_group
         )
         console.print(f"  seen in training, which shows memory and not skill: {words}")
+
+
+def _counted(figures: Figures) -> list[tuple[str, str, str, str]]:
+    """Rows of what is counted: what, how many of how many, the share, and its interval."""
+    from gliosight.evaluate.figures import COUNTS, interval, number
+
+    rows = []
+    for key, words in COUNTED.items():
+        figure = figures.get(key)
+        if figure is None or figure.value is None or not figure.n:
+            continue
+        share = figure.value / figure.n if key in COUNTS else figure.value
+        if key == "false_verdicts":  # the interval of its opposite, which has one
+            low, high = figures["patient_specificity"].low, figures["patient_specificity"].high
+            if low is not None and high is not None:
+                figure = replace(figure, low=1 - high, high=1 - low)
+        count = f"{share * figure.n:,.0f} of {figure.n:,}"
+        rows.append((f"  {words}", count, number(share), interval(figure)))
+    return rows
 
 
 def side_by_side(

@@ -101,17 +101,18 @@ def _as_json(study: Inspection) -> dict[str, Any]:
         "reasons": dict(study.reasons),
         "error": None if study.error is None else study.error.as_object(),
         "flags": [asdict(flag) for flag in study.flags],
+        "masks": [printable(name) for name in study.masks],
     }
 
 
 def _print(studies: list[Inspection], notes: list[str], *, pixels: bool) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, force_jupyter=False)
     if not console.is_terminal:
         columns = os.environ.get("COLUMNS", "")
         width = max(int(columns), NARROWEST) if columns.isdecimal() else WIDTH_ELSEWHERE
-        console = Console(highlight=False, width=width)
+        console = Console(highlight=False, width=width, force_jupyter=False)
     with console.capture() as captured:
         for note in notes:
             console.print(f"! {printable(note)}", markup=False)
@@ -129,6 +130,8 @@ def _print(studies: list[Inspection], notes: list[str], *, pixels: bool) -> None
 def _print_study(console: Console, study: Inspection) -> None:
     from rich.table import Table
     from rich.text import Text
+
+    from gliosight.read.folders import listed
 
     # Parts of a series without UID share its name; a file is itself.
     names = {
@@ -149,6 +152,10 @@ def _print_study(console: Console, study: Inspection) -> None:
     for flag in study.flags:
         mark = Text(" !" if flag.severity == "warning" else " i", style="yellow")
         notes.add_row(mark, Text(f"{flag.code}: {printable(flag.message)}"))
+    if count := len(study.masks):
+        what = "a mask by its name" if count == 1 else f"{count:,} masks by their names"
+        shown = printable(listed(list(study.masks)))
+        notes.add_row(Text(" i", style="yellow"), Text(f"not read, {what}: {shown}"))
     if notes.row_count:
         console.print(notes)
     if study.error is not None:

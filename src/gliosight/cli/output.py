@@ -107,7 +107,8 @@ def rich_console() -> Iterator[Console]:
     """A console whose text is printed at the end, as `print_text` does."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    # As in a terminal: in a notebook rich would colour the text, and show an empty output beside it.
+    console = Console(highlight=False, markup=False, soft_wrap=True, force_jupyter=False)
     with console.capture() as captured:
         yield console
     print_text(captured.get().rstrip("\n"))

@@ -301,7 +301,8 @@ def _part_warnings(part: Part, scores: PartScores) -> list[str]:
     if part.by_slice:
         warnings.append(
             f"{part.name}: the split is by slice, so patients stand on both sides of it. These "
-            "figures reward remembering a patient; compare them with the baseline nearest_slice."
+            "figures reward remembering a patient; compare them with the baseline that copies the "
+            "nearest training slice."
         )
     if unseen < count:
         which = "every patient here" if not unseen else f"{count - unseen} of {count} patients"

@@ -166,11 +166,11 @@ SECTIONS: Mapping[str, tuple[Name, ...]] = {
         Name("surface_dice_2px_mean", "Surface Dice at 2 px, mean"),
         Name("volume_error_median", "Volume error, median (part of the true volume)"),
         Name("volume_error_absolute_mean", "Volume error, absolute, mean"),
-        Name("lesion_sensitivity", "Lesions found", "lesions found"),
-        Name("false_lesions_per_patient", "False lesions per patient", "false lesions each"),
-        Name("false_alarm_share", "Patients without a lesion, falsely marked", "false alarms"),
+        Name("lesion_sensitivity", "Lesions found"),
+        Name("false_lesions_per_patient", "False lesions per patient", "false lesions, mean"),
+        Name("false_alarm_share", "Patients without a lesion, falsely marked"),
         Name("false_alarm_px_mean", "Falsely marked there, mean (px)"),
-        Name("false_alarm_ml_mean", "Falsely marked there, mean (ml)", "false alarms, mean (ml)"),
+        Name("false_alarm_ml_mean", "Falsely marked there, mean (ml)", "falsely marked (ml)"),
         Name("false_alarm_ml_largest", "Falsely marked there, largest (ml)"),
     ),
     "Detection by slice": (
@@ -193,15 +193,17 @@ SECTIONS: Mapping[str, tuple[Name, ...]] = {
         Name("ece_unsure", "ECE where 0.02 < p < 0.98"),
     ),
     "Detection by patient": (
-        Name("patient_sensitivity", "Patients with tumour, found", "patients found"),
-        Name("uncertain_ill", "Patients with tumour, uncertain", "uncertain, with tumour"),
-        Name("patient_specificity", "Patients without tumour, not called tumour", "not called tumour"),
+        Name("patient_sensitivity", "Patients with tumour, found"),
+        Name("uncertain_ill", "Patients with tumour, uncertain"),
+        Name("patient_specificity", "Patients without tumour, not called tumour"),
         Name("false_verdicts", "Patients without tumour, called tumour"),
-        Name("uncertain_free", "Patients without tumour, uncertain", "uncertain, without"),
+        Name("uncertain_free", "Patients without tumour, uncertain"),
         Name("patient_auc", "AUC of the study's probability"),
     ),
 }  # fmt: skip
 NAMES: Mapping[str, Name] = {name.key: name for names in SECTIONS.values() for name in names}
+# Figures that are counts of the patients they rest on.
+COUNTS = ("false_verdicts", "uncertain_ill", "uncertain_free")
 # The figures that tables of groups show.
 GROUP = (
     Name("dice_mean", "Dice, mean", "Dice"),
@@ -224,6 +226,14 @@ BASELINES: Mapping[str, Name] = {
         Name("nearest_slice", "nearest training slice copied", "copied"),
     )
 }
+# What each of them does; docs/evaluation.md says more.
+BASELINE_RULES: Mapping[str, str] = {
+    "majority": "every slice gets the share of tumour slices in training",
+    "position": "a slice gets the share of tumour slices at its place in the stack",
+    "empty": "nothing is marked",
+    "brightest": "the largest bright body on FLAIR is marked",
+    "nearest_slice": "label and mask of the patient's nearest training slice are copied",
+}
 
 
 def shown_in_groups(groups: Mapping[str, Figures]) -> list[Name]:
@@ -242,7 +252,7 @@ def number(value: float | None) -> str:
 
 def value_of(key: str, figure: Figure) -> str:
     """The figure's value; a count with what it is of."""
-    if key == "false_verdicts" and figure.value is not None:
+    if key in COUNTS and figure.value is not None:
         return f"{figure.value:.0f} of {figure.n:,}"
     return number(figure.value)
 

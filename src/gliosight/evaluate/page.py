@@ -56,6 +56,7 @@ from gliosight.write.pictures import (
     svg_path,
     trace,
 )
+from gliosight.write.words import count_words
 
 PARTS = {
     "train": "Training part",
@@ -248,9 +249,8 @@ def _what(part: PartScores) -> str:
     slices = sum(patient.slices for patient in part.patients)
     tumour = sum(patient.tumour_slices for patient in part.patients)
     by = "" if part.by == "none" else f", split by {part.by}"
-    count = len(part.patients)
     return (
-        f"{count:,} patient{'s' if count > 1 else ''}, {slices:,} slices, "
+        f"{count_words(len(part.patients), 'patient')}, {count_words(slices, 'slice')}, "
         f"{tumour:,} of them with tumour{by}"
     )
 

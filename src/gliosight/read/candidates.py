@@ -51,6 +51,7 @@ from gliosight.read.folders import (
     left_out_flag,
     list_folder,
     listed,
+    masks_beside,
     mode_of,
     nothing_in,
     other_images,
@@ -109,6 +110,7 @@ class Candidate(ABC):
     # The name of its folder or file, or the id of a DICOM study; empty for what cannot be read.
     study_id: str = ""
     flags: tuple[Flag, ...] = ()  # those of finding it
+    masks: tuple[str, ...] = ()  # files beside it that are not read: masks by their names
     error: GliosightError | None = None  # what is wrong with a file of the study
     number: int = 0  # that of its folder, which candidates of one path are sorted by
 
@@ -275,7 +277,8 @@ class DicomCandidate(Candidate):
             for candidate in studies:
                 folders = candidate.study.folders
                 own = [parts[folder] for folder in folders if folder in parts]
-                yield replace(candidate, flags=tree.ignored(candidate.path, own))
+                flags = tree.ignored(candidate.path, own)
+                yield replace(candidate, flags=flags, masks=masks_beside(own, ""))
 
     @classmethod
     def _read_headers(
@@ -511,6 +514,7 @@ def _place_of_group(
         "source": relative(home / group.title, tree.root),
         "path": home / group.title,
         "study_id": group.title or tree.study_name(home),
+        "masks": masks_beside(parts, group.title),
         "error": group.error,
         "number": parts[0].number,
     }

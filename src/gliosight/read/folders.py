@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import re
 import stat
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -100,6 +102,7 @@ class Folder:
     subfolders: tuple[Path, ...] = ()
     seen: Counter[str] = field(default_factory=Counter)  # what there was, by suffix or in words
     error: GliosightError | None = None  # why it cannot be listed
+    masks: tuple[str, ...] = ()  # sorted: files that were skipped, masks by their names
     # Subfolders that were skipped: masks, previews or what was computed of the images beside them.
     mask_folders: tuple[str, ...] = ()
     number: int = 0  # its place in the order in which `walk` visits folders
@@ -129,6 +132,7 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
     """
     files: list[InputFile] = []
     subfolders: list[Path] = []
+    masks: list[str] = []
     seen: Counter[str] = Counter()
     unknown: list[Path] = []
     names = _names(folder, relative(folder, root), budget)
@@ -148,6 +152,7 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
             seen["FIFOs, sockets or devices"] += 1
         elif is_mask(name) and promises_image(name):
             seen[f"{suffix_of(name)} masks"] += 1
+            masks.append(name)
         else:
             seen[suffix_of(name)] += 1
             if name not in sidecars:
@@ -167,7 +172,7 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
             else:
                 error = cannot_read(PermissionError(), where)
             files.append(InputFile(path, Kind.DICOM, where, error))
-    return Folder(folder, tuple(files), tuple(subfolders), seen)
+    return Folder(folder, tuple(files), tuple(subfolders), seen, masks=tuple(sorted(masks)))
 
 
 def _names(folder: Path, where: str, budget: Budget) -> list[str]:
@@ -444,6 +449,18 @@ def other_images(parts: Iterable[Folder]) -> str:
         kinds = Counter(file.kind.value for file in folder.files if file.kind not in used)
         texts.append(", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items())))
     return ", ".join(dict.fromkeys(filter(None, texts)))
+
+
+def masks_beside(parts: Iterable[Folder], title: str) -> tuple[str, ...]:
+    """Files that are masks by their names, of the study of this title where a folder holds several."""
+    names: list[str] = []
+    for folder in parts:
+        following = folder.masks[bisect_left(folder.masks, title) :]
+        names += takewhile(lambda name: name.startswith(title), following)
+    if title:  # "c1_seg" is of "c1", "c10_seg" is not
+        own = re.compile(rf"{re.escape(title)}(?![^\W_])")
+        names = [name for name in names if own.match(name)]
+    return tuple(sorted(names, key=natural_key))
 
 
 def files_ignored(what: str, names: str) -> tuple[Flag, ...]:

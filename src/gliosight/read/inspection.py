@@ -76,6 +76,7 @@ class Inspection:
     reasons: dict[str, str] = field(default_factory=dict)  # why a series was taken, by sequence
     error: GliosightError | None = None  # what an analysis would end with
     flags: tuple[Flag, ...] = ()
+    masks: tuple[str, ...] = ()  # files that are not read: masks by their names
 
 
 def describe(candidate: Candidate, limits: Limits, *, pixels: bool) -> Inspection:
@@ -84,8 +85,9 @@ def describe(candidate: Candidate, limits: Limits, *, pixels: bool) -> Inspectio
         from gliosight.read.dicom.decoder import one_decoder
 
         with one_decoder() as decoder:
-            return _of_dicom(candidate, limits, decoder if pixels else None)
-    seen = Inspection(candidate.title, candidate.kind, error=candidate.error)
+            seen = _of_dicom(candidate, limits, decoder if pixels else None)
+        return replace(seen, masks=candidate.masks)
+    seen = Inspection(candidate.title, candidate.kind, error=candidate.error, masks=candidate.masks)
     if isinstance(candidate, NiftiCandidate):
         seen = _of_nifti(candidate, seen)
     elif isinstance(candidate, SlicesCandidate):

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +45,7 @@ from gliosight.train.record import (
     read_record,
     write_record,
 )
+from gliosight.write.words import count_words
 
 FREE_SPACE = "free some space and go on with --resume"
 
@@ -100,8 +101,7 @@ def train(
     if initial is None and not begun:
         _check_start(recipe)
     parts = fit_parts(manifest, split, fold, recipe)
-    patients = {row.patient for row in parts[TRAIN]}
-    say(f"data: {len(parts[TRAIN]):,} slices of {len(patients):,} patients to train on")
+    say(f"data: {data_words(parts[TRAIN], recipe)}")
     record = make_record(
         preset=preset,
         recipe=recipe,
@@ -119,7 +119,7 @@ def train(
         manifest = only_patients_of(manifest, parts)
         cache = cache.with_name(f"{cache.name}-{manifest.sha256[:16]}")
     if not is_packed(cache, manifest):
-        say(f"packing {len(manifest.patients):,} patients, once for all runs")
+        say(f"packing {count_words(len(manifest.patients), 'patient')}, once for all runs")
     with packing_progress(len(manifest.patients)) as progress:
         slices = pack(manifest, cache, progress)
     rows = {part: rows_of(manifest, chosen) for part, chosen in parts.items()}
@@ -147,10 +147,22 @@ def train(
 
 
 def _check_start(recipe: Recipe) -> None:
-    """Say before slices are packed where the weights that a run starts from cannot be had."""
-    say(f"network: {recipe.network}, looking for the weights it starts from")
+    """Raise before slices are packed if the weights that a run starts from cannot be had."""
+    if recipe.start != "scratch":  # they may have to be fetched, which takes a while
+        say(f"network: {recipe.network}, looking for the weights it starts from")
     _, started_from = start_network(recipe)
-    say(f"network: starts from {started_from}")
+    say(f"network: {recipe.network}, starts from {started_from}")
+
+
+def data_words(rows: Sequence[SliceRow], recipe: Recipe) -> str:
+    """How many of the training part's slices the recipe uses."""
+    used = [row for row in rows if row.tumour or recipe.sampling.slices == "all"]
+    patients = count_words(len({row.patient for row in used}), "patient")
+    if recipe.sampling.slices == "all":
+        return f"{count_words(len(used), 'slice')} of {patients} to train on"
+    slices = count_words(len(used), "tumour slice")
+    rest = len(rows) - len(used)
+    return f"{slices} of {patients} to train on; this recipe leaves out {rest:,} without tumour"
 
 
 def _finished(run: Path) -> Path:

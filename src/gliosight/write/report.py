@@ -201,6 +201,8 @@ def render_report(
         "has_heat": any(heat),
         "heat_from": HEAT_FROM,
         "key_slices": _key_slices(analysis, start),
+        "start_words": start_words(analysis, start),
+        "key_words": key_words(analysis, start),
         "flags": listed,
         "worst": listed.index(warnings[0]) + 1 if warnings else None,
         "provenance": _provenance(analysis),
@@ -336,6 +338,29 @@ def start_slice(analysis: Analysis) -> int:
     if probabilities.max() >= HEAT_FROM and analysis.status is not Status.NOT_ASSESSED:
         return int(np.argmax(probabilities))
     return len(probabilities) // 2
+
+
+def start_words(analysis: Analysis, start: int) -> str:
+    """Why a slice is shown first, where there is no finding."""
+    if analysis.findings or len(analysis.mask) == 1:
+        return ""
+    return f"The picture starts at slice {start + 1}: it {_start_reason(analysis, start)}."
+
+
+def key_words(analysis: Analysis, start: int) -> str:
+    """How the key slices were chosen; empty if they are all there are."""
+    if len(analysis.mask) <= KEY_SLICES:
+        return ""
+    word = "candidate" if analysis.status is Status.UNCERTAIN else "finding"
+    chosen = f"Slice {start + 1} {_start_reason(analysis, start)}"
+    if analysis.findings:
+        chosen = f"Shown are the largest slice of each {word} and slices along the largest {word}"
+    return f"{chosen}; the others are spread over the stack."
+
+
+def _start_reason(analysis: Analysis, start: int) -> str:
+    middle = start == len(analysis.mask) // 2
+    return "lies in the middle" if middle else "has the highest slice probability"
 
 
 def _slices(analysis: Analysis, outlines: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
