@@ -25,8 +25,8 @@ from gliosight.flags import flag
 from gliosight.phantom import PhantomSpec, make_phantom
 from gliosight.study import MrSequence
 from gliosight.write.report import write_report
+from tests.support.browser import open_browser
 
-from ..support.browser import open_browser
 from .builders import LEFT_LESION, make_analysis, make_finding, make_geometry, paint
 
 pytest.importorskip("selenium.webdriver", reason="selenium is not installed")

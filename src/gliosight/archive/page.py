@@ -16,6 +16,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePath
 from statistics import median
 from typing import Any
@@ -23,7 +24,7 @@ from urllib.parse import quote
 
 import gliosight
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Status
-from gliosight.archive.entries import Entry
+from gliosight.archive.entries import FAILED, Entry
 from gliosight.files import whole_file
 from gliosight.write import words
 from gliosight.write.pages import (
@@ -34,22 +35,20 @@ from gliosight.write.pages import (
     template_text,
 )
 
-ERROR = "error"
 # Of each status the word for style, icon and filter, and what people read.
 VERDICTS = {
     **{s.value: (s.name.lower().replace("_", "-"), s.value.capitalize()) for s in Status},
-    ERROR: ("failed", "Failed"),
+    FAILED: ("failed", "Failed"),
 }
-# Names in the address, and titles. What a column is sorted by comes from `sort_keys` and, for the two names,
-# from the cells.
+# Names in the address, and titles; `sort_keys` has what they are sorted by.
 COLUMNS = (
     ("rank", "Rank", "In which order to look at the studies: what failed and what is in doubt first"),
     ("study", "Study", "Opens the study’s report"),
     ("source", "Source", "Where the study lies in the input"),
     ("verdict", "Verdict", ""),
     ("probability", "Probability", "Probability of tumour of the study"),
-    ("volume", "Volume", "Volume of the mask and its 90 % interval; of an uncertain study that of its candidates"),
-    ("findings", "Findings", "Connected lesions; of an uncertain study its candidates"),
+    ("volume", "Volume", "Volume of what is marked, and its 90 % interval"),
+    ("findings", "Findings", "Connected lesions; candidates where the study is uncertain"),
     ("warnings", "Warnings", "Codes of the warnings, the worst first, and its message"),
     ("time", "Time", "Time that the analysis took"),
 )  # fmt: skip
@@ -120,7 +119,7 @@ def render_page(entries: Sequence[Entry], *, title: str, unfinished: int = 0) ->
         "verdicts": verdicts,
         "charts": [probability_chart(entries), volume_chart(entries)],
         "failures": group_failures(ordered),
-        "failed": counts[ERROR],
+        "failed": counts[FAILED],
         "columns": COLUMNS,
         "rows": [_row(entry) for entry in ordered],
     }
@@ -133,23 +132,34 @@ def sort_keys(entries: Sequence[Entry]) -> dict[str, list[float | None]]:
     Volumes are compared in ml. Where no study has ml, the voxels count.
     """
     in_ml = any(entry.volume_ml is not None for entry in entries)
-    kinds = list(VERDICTS)
-    assessed = [entry.status not in (ERROR, Status.NOT_ASSESSED.value) for entry in entries]
+    volumes = [entry.volume_ml if in_ml else entry.volume_px for entry in entries]
+    answered = [_has_answer(entry) for entry in entries]
     return {
         "rank": [entry.review for entry in entries],
-        "verdict": [kinds.index(entry.status) for entry in entries],
+        "study": _name_ranks([entry.study_id for entry in entries]),
+        "source": _name_ranks([entry.source for entry in entries]),
+        "verdict": [list(VERDICTS).index(entry.status) for entry in entries],
         "probability": [entry.probability for entry in entries],
-        "volume": [
-            (entry.volume_ml if in_ml else entry.volume_px) if known else None
-            for entry, known in zip(entries, assessed, strict=True)
-        ],
-        "findings": [
-            entry.findings if known else None
-            for entry, known in zip(entries, assessed, strict=True)
-        ],
+        "volume": [v if a else None for v, a in zip(volumes, answered, strict=True)],
+        "findings": [e.findings if a else None for e, a in zip(entries, answered, strict=True)],
         "warnings": [len(entry.warnings) for entry in entries],
         "time": [entry.seconds for entry in entries],
     }
+
+
+def _name_ranks(names: Sequence[str]) -> list[float | None]:
+    """Places of names in the order that people expect: sub-2 before sub-10."""
+
+    def key(name: str) -> tuple[list[tuple[int, str]], str]:
+        # Text and numbers take turns; a longer number without zeros in front is a larger one.
+        turns = []
+        for k, part in enumerate(re.split(r"([0-9]+)", name.casefold())):
+            number = part.lstrip("0")
+            turns.append((len(number), number) if k % 2 else (0, part))
+        return turns, name
+
+    places = {name: place for place, name in enumerate(sorted(set(names), key=key))}
+    return [places[name] for name in names]
 
 
 def probability_chart(entries: Iterable[Entry]) -> Chart:
@@ -165,9 +175,9 @@ def probability_chart(entries: Iterable[Entry]) -> Chart:
 
 def volume_chart(entries: Iterable[Entry]) -> Chart:
     """How the volumes of what is marked are distributed, in bins that grow."""
-    values = [(e.volume_ml, e.status) for e in entries if e.volume_ml and e.status != ERROR]
+    values = [(e.volume_ml, e.status) for e in entries if e.volume_ml and e.status != FAILED]
     edges = [float(edge) for edge in VOLUME_EDGES]
-    names = [f"{low} to {high} ml" for low, high in zip(VOLUME_EDGES, VOLUME_EDGES[1:], strict=False)]  # fmt: skip
+    names = [f"{low} to {high} ml" for low, high in pairwise(VOLUME_EDGES)]
     bins, highest = _bins(values, edges, [*names, f"{VOLUME_EDGES[-1]} ml or more"])
     remark = "nothing is marked, or there are no ml"
     if values:
@@ -201,10 +211,11 @@ def group_failures(entries: Iterable[Entry]) -> list[dict[str, Any]]:
     """
     groups: dict[tuple[int, str], dict[str, Any]] = {}
     for position, entry in enumerate(entries, start=1):
-        if entry.status == ERROR:
+        if entry.status == FAILED:
             reason = re.sub(r" \([^()]*\)", "", entry.error)
             alike = re.sub(r"\b\d[\d.,]*", "…", reason)
-            group = groups.setdefault((entry.exit_code, alike), {"code": entry.exit_code, "reason": reason, "studies": []})  # fmt: skip
+            new = {"code": entry.exit_code, "reason": reason, "studies": []}
+            group = groups.setdefault((entry.exit_code, alike), new)
             group["studies"].append((position, entry.source or entry.study_id))
             if reason != group["reason"]:
                 group["reason"] = alike
@@ -231,38 +242,46 @@ def time_words(seconds: float) -> str:
 def _row(entry: Entry) -> dict[str, Any]:
     """What a row shows, in words."""
     kind, verdict = VERDICTS[entry.status]
-    known = entry.status not in (ERROR, Status.NOT_ASSESSED.value)
-    volume = words.DASH
-    if known and entry.volume_ml is not None:
-        volume = words.millilitres(entry.volume_ml)
-    elif known and entry.volume_px is not None:
-        volume = words.count_words(entry.volume_px, "voxel")
-    return {
+    row = {
         "entry": entry,  # its names, codes and error
         "kind": kind,
         "verdict": verdict,
-        "href": _href(entry.folder),
+        "href": "" if entry.folder is None else _href(entry.folder),
         "thumbnail": b64encode(entry.thumbnail).decode("ascii") if entry.thumbnail else "",
-        "probability": words.DASH if entry.probability is None else words.probability_words(entry.probability),
-        "bar": None if entry.probability is None else round(100 * words.part(entry.probability)),
-        "volume": volume,
-        "interval": words.between(
-            _both(entry.volume_low_ml, entry.volume_high_ml),
-            _both(entry.volume_low_px, entry.volume_high_px),
-        ) if known else "",
-        "findings": entry.findings if known else words.DASH,
+        "probability": words.DASH,
+        "bar": None,
+        "volume": words.DASH,
+        "interval": "",
+        "findings": words.DASH,
         "time": words.DASH if entry.seconds is None else time_words(entry.seconds),
-    }  # fmt: skip
+    }
+    if entry.probability is not None:
+        row["probability"] = words.probability_words(entry.probability)
+        row["bar"] = round(100 * words.part(entry.probability))
+    if _has_answer(entry):
+        row["findings"] = entry.findings
+        row["interval"] = words.between(
+            _ends(entry.volume_low_ml, entry.volume_high_ml),
+            _ends(entry.volume_low_px, entry.volume_high_px),
+        )
+        if entry.volume_ml is not None:
+            row["volume"] = words.millilitres(entry.volume_ml)
+        elif entry.volume_px is not None:
+            row["volume"] = words.count_words(entry.volume_px, "voxel")
+    return row
 
 
-def _href(folder: str | None) -> str:
+def _has_answer(entry: Entry) -> bool:
+    """Whether volume and findings mean something: of other studies a zero would claim a negative."""
+    return entry.status not in (FAILED, Status.NOT_ASSESSED.value)
+
+
+def _href(folder: str) -> str:
     """The report in a result folder; what stands before it keeps a name from being a scheme."""
-    if folder is None:
-        return ""
     return f"./{quote(PurePath(folder).as_posix(), errors='surrogateescape')}/report.html"
 
 
-def _both(low: Any, high: Any) -> Any:
+def _ends(low: Any, high: Any) -> Any:
     return None if low is None or high is None else (low, high)
 
 

@@ -125,7 +125,11 @@ def _notification(entries: Sequence[Entry]) -> dict[str, Any]:
     """One line for people; asked for where something was found, is uncertain or failed."""
     parts = [
         entry.status
-        + ("" if entry.probability is None else f", probability {probability_words(entry.probability)}")
+        + (
+            ""
+            if entry.probability is None
+            else f", probability {probability_words(entry.probability)}"
+        )
         + ("" if not entry.volume_ml else f", {entry.volume_ml:.1f} ml")
         for entry in entries
     ]

@@ -4,17 +4,14 @@ const at = (id) => document.getElementById(id);
 const keys = JSON.parse(at("data").textContent);
 const body = at("rows");
 const heads = [...document.querySelectorAll("th[data-column]")];
-const collator = new Intl.Collator("en", { numeric: true });
 const rows = [...body.rows].map((element, position) => {
   const words = (name) => element.querySelector(`.${name}`)?.textContent ?? "";
-  const [study, source, codes] = ["study", "source", "codes"].map(words);
+  const codes = words("codes");
   return {
     element,
     position,
     kind: element.className,
-    study,
-    source,
-    text: `${study}\n${source}\n${codes}\n${words("failure")}`.toLowerCase(),
+    text: [words("study"), words("source"), codes, words("failure")].join("\n").toLowerCase(),
     warned: codes !== "",
     shown: true,
   };
@@ -28,16 +25,10 @@ let order = rows;
 let current = null;
 
 function compare(one, other) {
-  const { sort, down } = state;
-  const sign = down ? -1 : 1;
-  if (sort === "study" || sort === "source") {
-    return sign * collator.compare(one[sort], other[sort]) || one.position - other.position;
-  }
-  const [a, b] = [keys[sort][one.position], keys[sort][other.position]];
-  if (a === null || b === null) {
-    return (a === null) - (b === null) || one.position - other.position; // unknown: always last
-  }
-  return sign * (a - b) || one.position - other.position;
+  const [a, b] = [keys[state.sort][one.position], keys[state.sort][other.position]];
+  const known = a !== null && b !== null;
+  const order = known ? (a - b) * (state.down ? -1 : 1) : (a === null) - (b === null); // unknown: always last
+  return order || one.position - other.position;
 }
 
 function sortRows() {
@@ -119,14 +110,18 @@ function fromAddress() {
   }, { remember: false });
 }
 
-// One row is the current one: the tabulator key stops there, and keys mean it.
+// One row is the current one: the tabulator key stops there, and keys mean it. It is read out as a whole.
 function setCurrent(row, { focus = false } = {}) {
   if (current !== row) {
     current?.element.removeAttribute("tabindex");
     current?.element.classList.remove("here");
     current = row;
-    row?.element.setAttribute("tabindex", "0");
-    row?.element.classList.add("here");
+    if (row) {
+      const cells = [...row.element.cells].map((cell) => cell.textContent.trim().replace(/\s+/g, " "));
+      row.element.setAttribute("aria-label", cells.filter(Boolean).join(", "));
+      row.element.setAttribute("tabindex", "0");
+      row.element.classList.add("here");
+    }
   }
   if (row && focus) row.element.focus();
 }
@@ -153,8 +148,8 @@ function chooseSort(sort) {
 }
 
 // A thumbnail is decoded when its row comes near the screen.
-function draw(cell) {
-  const holder = cell.querySelector("noscript");
+function draw(row) {
+  const holder = row.querySelector("noscript");
   const source = /src="([^"]+)"/.exec(holder?.textContent ?? "");
   if (!source) return;
   const picture = new Image(72, 72);
@@ -169,7 +164,7 @@ const watcher = new IntersectionObserver((seen) => {
     draw(target);
   }
 }, { rootMargin: "600px" });
-for (const cell of body.querySelectorAll("td.picture")) watcher.observe(cell);
+for (const row of body.rows) watcher.observe(row);
 
 for (const button of document.querySelectorAll("button[disabled]")) button.disabled = false;
 for (const head of heads) {
@@ -204,8 +199,7 @@ for (const link of document.querySelectorAll('.failures a[href^="#study-"]')) {
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || at("keys").open) return;
   const field = event.target.closest?.("input, select");
-  if (field) {
-    if (field !== at("text")) return;
+  if (field === at("text")) {
     if (event.key === "Escape") {
       if (state.text || state.verdict || state.warned) clear();
       else field.blur();
@@ -217,6 +211,7 @@ addEventListener("keydown", (event) => {
     at("text").focus();
     at("text").select();
   } else if (event.key === "?") at("keys").showModal();
+  else if (field) return;
   else if (event.key === "ArrowDown" || event.key === "j") step(1);
   else if (event.key === "ArrowUp" || event.key === "k") step(-1);
   else if (event.key === "Enter" && event.target === current?.element) {
@@ -227,7 +222,7 @@ addEventListener("keydown", (event) => {
 
 // Paper shows everything: the pictures that were not yet seen, and what is folded.
 addEventListener("beforeprint", () => {
-  for (const cell of body.querySelectorAll("td.picture")) draw(cell);
+  for (const row of body.rows) draw(row);
   for (const folded of document.querySelectorAll("details")) folded.open = true;
 });
 addEventListener("hashchange", fromAddress);
