@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -108,7 +106,7 @@ def main() -> None:
             process = start(root, out, given.workers)
             time.sleep(given.seconds * drawn.uniform(0.5, 1.5))
             ended = process.poll()
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
             now = done_so_far(out)
             require(before.items() <= now.items(), "a study was done twice")

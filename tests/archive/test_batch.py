@@ -156,7 +156,7 @@ def test_a_table_or_page_of_somebody_else_is_not_replaced(archive: Path, tmp_pat
 def test_soak_small(tmp_path: Path) -> None:
     """Killed at moments of their own choosing, all studies are done once: ``make soak`` is the large one."""
     call = [sys.executable, str(REPOSITORY / "benchmarks" / "soak.py"), "--studies", "10"]
-    call += ["--kills", "2", "--seconds", "6", "--folder", str(tmp_path)]
+    call += ["--kills", "2", "--seconds", "4", "--folder", str(tmp_path)]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "9 sound studies done once, 1 broken ones explained" in done.stdout
