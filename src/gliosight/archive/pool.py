@@ -139,6 +139,8 @@ class Pool(Generic[Task, Answer]):
         return answer
 
     def _hire(self) -> _Worker[Task]:
+        # Else glibc keeps memory apart for each of the many short-lived threads, and a worker grows.
+        os.environ.setdefault("MALLOC_ARENA_MAX", "2")
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=_work, args=(theirs, self._start), daemon=True)
         process.start()
