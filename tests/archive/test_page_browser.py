@@ -305,7 +305,7 @@ def test_a_failure_leads_to_its_row_even_when_that_is_filtered_out(cohort):
 def test_a_thousand_rows_answer_at_once(cohort):
     """Only rows in sight are laid out, and the page's thread works for less than a second.
 
-    Its own time is counted, which other programs on the machine do not lengthen: 0.1 s or less for each.
+    Its own time is counted, which other programs on the machine do not lengthen: at most 0.2 s for each.
     """
 
     def seconds() -> float:
