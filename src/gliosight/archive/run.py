@@ -19,7 +19,7 @@ from gliosight.archive.page import write_page
 from gliosight.archive.pool import Lost, Pool
 from gliosight.archive.table import check_table, write_studies
 from gliosight.errors import CannotWriteError, GliosightError, InternalError, within
-from gliosight.files import folded, numbered, safe_name, whole_file
+from gliosight.files import folded, numbered, safe_name
 from gliosight.pipeline import Job, Outcome, Settings, analyze_job, failed
 from gliosight.write.result_folder import RESULT_FILE
 
@@ -248,13 +248,8 @@ class _Run:
         found = [self._records[index].entry for index in sorted(self._records)]
         entries = ranked([*found, *self._missing])
         write_studies(entries, self._out)
-        with whole_file(self._out / PAGE, overwrite=True) as path:
-            write_page(
-                entries,
-                path,
-                title=self._out.resolve().name,
-                unfinished=len(self._tasks) - self._done,
-            )
+        title, unfinished = self._out.resolve().name, len(self._tasks) - self._done
+        write_page(entries, self._out / PAGE, title=title, unfinished=unfinished)
         return entries
 
 
