@@ -14,7 +14,7 @@ from typing import Any
 
 import gliosight
 from gliosight.archive.entries import FAILED, Entry, entry_of, ranked
-from gliosight.archive.ledger import Ledger, Record, State, opened_ledger
+from gliosight.archive.ledger import FILE, FOLDER, Ledger, Record, State, opened_ledger
 from gliosight.archive.page import write_page
 from gliosight.archive.pool import Lost, Pool
 from gliosight.archive.table import check_table, write_studies
@@ -174,6 +174,22 @@ def run_archive(
         records |= {len(studies) + number: record for number, record in enumerate(finished)}
         missing = [entry_of(outcome, out) for outcome in lost]
         return _Run(ledger, records, tasks, missing, out, recipe).analyse(plan, tell)
+
+
+def unfinished(studies: Sequence[Study], out: Path, plan: Plan) -> list[Study]:
+    """Those of the studies that `run_archive` would analyse; raises as it does, and writes no results."""
+    if not (out / FOLDER / FILE).is_file():
+        return list(studies)
+    with opened_ledger(out) as ledger:
+        known = {(record.source, record.title): record for record in ledger.records()}
+    if not plan.overwrite:
+        _check_recipe(known.values(), plan.recipe())
+    records = [known.get((study.job.source, study.job.title)) for study in studies]
+    return [
+        study
+        for study, record in zip(studies, records, strict=True)
+        if record is None or _still_holds(record, study, out, plan) is None
+    ]
 
 
 class _Run:

@@ -40,6 +40,7 @@ INTERRUPTED = "interrupted; nothing half-written was left"
 COMMANDS = {
     "analyze": "Find and outline tumour in one study or several.",
     "batch": "Analyse an archive of studies; go on with it after a stop.",
+    "bids": "Analyse a BIDS data set, and write BIDS derivatives.",
     "watch": "Analyse studies as they arrive in a folder.",
     "mercure": "Run as a processing module of mercure, a DICOM orchestrator.",
     "inspect": "List what is there, and what analyze would use.",

@@ -103,7 +103,7 @@ def command(
         )
         if not studies:
             raise lost[0].errors[0] if lost else UsageError("no studies", remedy="check ROOT")
-        with _progress(shown=talks) as tell:
+        with run_progress(shown=talks) as tell:
             entries = run_archive(studies, lost, out, plan, tell)
     failures = [entry for entry in entries if entry.status == FAILED]
     table, page = out / TABLE, out / PAGE
@@ -142,7 +142,7 @@ def studies_below(
 
 
 @contextlib.contextmanager
-def _progress(*, shown: bool) -> Iterator[Callable[[Tally], None]]:
+def run_progress(*, shown: bool) -> Iterator[Callable[[Tally], None]]:
     """How far a run is: a bar where a person watches, else a line now and then."""
     if not shown:
         yield lambda _: None

@@ -1,0 +1,198 @@
+"""``gliosight bids``: a BIDS-App; BIDS derivatives of the sessions of a BIDS data set (layer: cli)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from gliosight import pipeline
+from gliosight.archive.bids import (
+    WORK,
+    Session,
+    analyse_sessions,
+    find_sessions,
+    session_folders,
+    summarise,
+)
+from gliosight.archive.entries import FAILED, Entry
+from gliosight.archive.run import PAGE, Plan, unfinished
+from gliosight.cli.batch import ALL_FAILED, MOST_WORKERS, SOME_FAILED, run_progress
+from gliosight.cli.options import PATH, limit_options, limits_of, model_options, output_options
+from gliosight.cli.output import print_closing, print_json, print_line, print_text
+from gliosight.errors import printable
+from gliosight.read import Options
+
+LEVELS = ("participant", "group")
+LABELS = ("--participant-label", "--participant_label", "--session-label", "--session_label")
+
+
+class _BidsApp(click.Command):
+    """Takes several labels behind one option, as BIDS-Apps do."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, with the option repeated before each of its labels."""
+        return super().parse_args(ctx, list(_repeated(args)))
+
+
+def _repeated(arguments: Iterable[str]) -> Iterator[str]:
+    """``--participant-label 01 02`` as click takes it; BIDS_DIR OUT LEVEL may follow the labels."""
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        if word not in LABELS:
+            yield word
+            continue
+        count = next((k for k, text in enumerate(words) if text.startswith("-")), len(words))
+        if count > 3 and words[count - 1] in LEVELS:
+            count -= 3
+        for label in words[:count] or [""]:
+            yield from (word, label)
+        del words[:count]
+
+
+@click.command("bids", cls=_BidsApp)
+@click.argument("bids_dir", type=PATH)
+@click.argument("out", type=PATH)
+@click.argument("level", type=click.Choice(LEVELS))
+@click.option(
+    *LABELS[:2],
+    "participants",
+    multiple=True,
+    metavar="LABEL...",
+    help="Only these participants, with or without sub-.",
+)
+@click.option(
+    *LABELS[2:],
+    "visits",
+    multiple=True,
+    metavar="LABEL...",
+    help="Only these sessions, with or without ses-.",
+)
+@click.option(
+    "--n-procs",
+    "workers",
+    type=click.IntRange(1, 256),
+    default=lambda: min(MOST_WORKERS, os.cpu_count() or 1),
+    help="Processes that analyse sessions, up to 600 MB of memory each.  [default: one for each core, "
+    f"at most {MOST_WORKERS}]",
+)
+@click.option(
+    "-w",
+    "--work-dir",
+    type=PATH,
+    metavar="FOLDER",
+    help="Folder for gliosight's own result folders, and for what is known of each session.  "
+    f"[default: OUT/{WORK}]",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=1800.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="The longest that a session may take; then it counts as failed.",
+)
+@click.option("--retry-failed", is_flag=True, help="Analyse sessions again that failed before.")
+@click.option("--dry-run", is_flag=True, help="List what would be done.")
+@limit_options
+@model_options
+@output_options
+def command(
+    bids_dir: Path,
+    out: Path,
+    level: str,
+    participants: tuple[str, ...],
+    visits: tuple[str, ...],
+    workers: int,
+    work_dir: Path | None,
+    timeout: float,
+    retry_failed: bool,
+    dry_run: bool,
+    max_decoded: int,
+    max_members: int,
+    max_ratio: float,
+    model: str,
+    engine: str,
+    precision: str,
+    device: str,
+    threads: int | None,
+    prevalence: float | None,
+    overwrite: bool,
+    probability: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Analyse a BIDS data set, and write BIDS derivatives.
+
+    The level "participant" analyses the sessions of all participants. The same command again analyses what
+    is new or has changed. The level "group" makes a page and tables of what was analysed.
+
+    \b
+    gliosight bids data/ data/derivatives/gliosight participant
+    gliosight bids data/ out/ participant --participant-label 01 02
+    gliosight bids data/ out/ group
+    """  # noqa: D301 - click keeps line breaks after the character \b
+    if level == "group":
+        entries = summarise(bids_dir, out, participants, visits)
+        _print_answer(entries, out, str(out / PAGE), as_json=as_json, quiet=quiet)
+        return 0
+    settings = pipeline.Settings(model, engine, threads, prevalence, precision, device)
+    settings.choose()
+    plan = Plan(settings, probability, workers, timeout, overwrite, retry_failed)
+    options, work = Options(limits_of(max_decoded, max_members, max_ratio)), work_dir or out / WORK
+    folders = session_folders(bids_dir, participants, visits)
+    sessions = [one for folder in folders for one in find_sessions(bids_dir, folder, options)]
+    if dry_run:
+        _print_plan(sessions, work, plan, as_json=as_json)
+        return 0
+    with run_progress(shown=not (quiet or as_json)) as tell:
+        entries = analyse_sessions(sessions, bids_dir, out, work, plan, tell)
+    _print_answer(entries, out, None, as_json=as_json, quiet=quiet)
+    failed = sum(entry.status == FAILED for entry in entries)
+    return 0 if not failed else ALL_FAILED if failed == len(entries) else SOME_FAILED
+
+
+def _print_plan(sessions: list[Session], work: Path, plan: Plan, *, as_json: bool) -> None:
+    """What the level participant would do."""
+    studies = [session.study for session in sessions if session.study is not None]
+    waiting = {study.job.source for study in unfinished(studies, work, plan)}
+    rows = []
+    for session in sessions:
+        row = {"session": session.name, "state": "cannot be analysed"}
+        if session.study is not None:
+            row["state"] = "to do" if session.study.job.source in waiting else "done"
+            row |= {sequence.value: name for sequence, name in session.images.items()}
+        if session.error is not None:
+            row["error"] = session.error.line()
+        rows.append(row)
+    if as_json:
+        print_json({"sessions": rows})
+        return
+    for row in rows:
+        print_text(printable("  ".join(row.values())))
+    print_text(f"{len(waiting)} of {len(rows)} sessions to do; nothing was analysed")
+
+
+def _print_answer(
+    entries: list[Entry], out: Path, page: str | None, *, as_json: bool, quiet: bool
+) -> None:
+    """What became of the sessions, and where to look."""
+    failures = [entry for entry in entries if entry.status == FAILED]
+    if as_json:
+        rows = [asdict(entry) for entry in entries]
+        for row in rows:
+            del row["thumbnail"], row["doubt"]
+        print_json({"derivatives": str(out), "sessions": rows})
+        return
+    for entry in failures:
+        print_line(f"error: {entry.error}")
+    if not quiet:
+        done = len(entries) - len(failures)
+        print_text(
+            f"{done} of {len(entries)} sessions analysed, derivatives: {printable(str(out))}"
+        )
+        print_closing(page, marked=any(entry.findings for entry in entries))
