@@ -265,9 +265,7 @@ def summarise(
     ]
     entries = ranked(entry for _, entry in pairs)
     _write_tables([folder for folder, _ in pairs], entries, out)
-    # The page leads to the report in a result folder; here the report itself stands in its place.
-    page = render_page(entries, title=_name_of(root))
-    _write(out / PAGE, page.replace('.html/report.html"', '.html"'))
+    _write(out / PAGE, render_page(entries, title=_name_of(root)))
     return entries
 
 

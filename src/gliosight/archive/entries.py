@@ -28,7 +28,8 @@ class Entry:
     status : str
         A `gliosight.analysis.Status` as text, or ``error``.
     folder : str or None
-        The result folder, relative to the folder of all results; ``None`` where there is none.
+        The result folder, or in BIDS derivatives the report, relative to the folder of all results; ``None``
+        where there is none.
     probability : float or None
         Calibrated probability of tumour of the study, in [0, 1].
     review : int

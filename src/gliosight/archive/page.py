@@ -277,8 +277,9 @@ def _has_answer(entry: Entry) -> bool:
 
 
 def _href(folder: str) -> str:
-    """The report in a result folder; what stands before it keeps a name from being a scheme."""
-    return f"./{quote(PurePath(folder).as_posix(), errors='surrogateescape')}/report.html"
+    """The report in a result folder, or the report itself (BIDS); ``./`` keeps a name from being a scheme."""
+    path = quote(PurePath(folder).as_posix(), errors="surrogateescape")
+    return f"./{path}" if path.endswith(".html") else f"./{path}/report.html"
 
 
 def _ends(low: Any, high: Any) -> Any:
