@@ -116,14 +116,12 @@ def thumbnail(analysis: Analysis) -> bytes:
     return _picture(analysis, start_slice(analysis), THUMBNAIL)
 
 
-def _picture(
-    analysis: Analysis, index: int, size: tuple[int, int] = PICTURE, quality: int = JPEG_QUALITY
-) -> bytes:
+def _picture(analysis: Analysis, index: int, size: tuple[int, int] = PICTURE) -> bytes:
     """One slice of FLAIR with the mask's outline, as JPEG."""
     flair = analysis.study.flair.values
     display = plan_display(analysis.study.geometry, analysis.study.shape)
     grey = find_window(flair).apply(flair[index])
     buffer = io.BytesIO()
     picture = outlined(display, grey, analysis.mask[index], size).convert("RGB")
-    picture.save(buffer, "JPEG", quality=quality, subsampling=0)
+    picture.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()

@@ -529,7 +529,10 @@ def failed(job: Job, caught: GliosightError) -> Outcome:
 
 
 def _import_writers(kind: str) -> None:
-    """Import what writes the results, while the network computes without the interpreter."""
+    """Import what writes the results, while the network computes without the interpreter.
+
+    What goes wrong here goes wrong again where it is needed, and is reported there.
+    """
     report_template()
     if kind == "dicom":
         import gliosight.write.dicom  # noqa: F401

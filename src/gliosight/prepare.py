@@ -13,7 +13,6 @@ resampled. With geometry, slices are predicted where the input has slices, at le
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING
@@ -185,8 +184,7 @@ def prepare(study: Study, recipe: InputRecipe) -> NetworkInput:
         flags = [flag("NO_CONTRAST", text)]
         return NetworkInput(empty, below, above, weight, plan, head, (), tuple(flags))
     others = [name for name in (MrSequence.T1, MrSequence.T1C) if name in study.sequences]
-    with ThreadPoolExecutor(2) as pool:
-        shown = {MrSequence.FLAIR: True, **dict(zip(others, pool.map(fill, others), strict=True))}
+    shown = {MrSequence.FLAIR: True, **{name: fill(name) for name in others}}
     for name in others:
         if not shown[name]:
             text = f"{name.value} shows no contrast and was left out."

@@ -27,7 +27,7 @@ with opened_ledger(Path(sys.argv[1])):
 def _record(source: str = "a/b", state: str = "done") -> Record:
     entry = Entry("study", source, "tumour found", "study-gliosight", 0.98, warnings=("X", "Y"),
                   doubt=1.5, thumbnail=b"\xff\xd8")  # fmt: skip
-    return Record(source, "study", state, "r", "s", "d", "study-gliosight", entry)  # type: ignore[arg-type]
+    return Record(f"/{source}", "/", state, "r", "s", "d", "study-gliosight", entry)  # type: ignore[arg-type]
 
 
 def test_records_last(tmp_path: Path) -> None:

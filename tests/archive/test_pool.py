@@ -60,7 +60,7 @@ def test_a_worker_that_dies_is_replaced_and_its_task_marked(tmp_path: Path) -> N
 
 
 def test_a_worker_that_hangs_is_replaced_and_its_task_marked(tmp_path: Path) -> None:
-    answers = dict(_pool(tmp_path, workers=1, seconds=3).answers(["a", "hang", "b"]))
+    answers = dict(_pool(tmp_path, workers=1, seconds=10).answers(["a", "hang", "b"]))
     lost = answers["hang"]
     assert isinstance(lost, Lost)
     assert isinstance(lost.error, LimitExceededError)

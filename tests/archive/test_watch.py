@@ -88,6 +88,12 @@ def test_what_arrives_is_analysed_once_and_moved(tmp_path: Path) -> None:
     after = made(out)
     assert len(after) == 5
     assert {name: after[name] for name in before} == before
+    # Another patient's delivery may have the name of one that was moved away.
+    write_nifti(make_phantom(PhantomSpec(slices=4)), inbox / "third")
+    assert watch(inbox, out, "--done", done).returncode == 0
+    assert len(made(out)) == 6
+    assert {name: made(out)[name] for name in after} == after
+    assert (done / "third-2").is_dir()
 
 
 def mercure(source: Path, out: Path) -> subprocess.CompletedProcess[str]:
@@ -105,7 +111,7 @@ def test_a_module_for_mercure(tmp_path: Path) -> None:
     source, out = tmp_path / "in", tmp_path / "out"
     out.mkdir()
     write_dicom(make_phantom(SPEC), source)
-    task: dict[str, Any] = {"process": {"settings": {"prevalence": 0.9, "probability": True}}}
+    task: dict[str, Any] = {"process": {"settings": {"prevalence": "0.9", "probability": "true"}}}
     (source / "task.json").write_text(json.dumps(task))
     done = mercure(source, out)
     assert done.returncode == 0, done.stderr
@@ -135,9 +141,17 @@ def test_a_task_that_fails_says_so_in_its_result(tmp_path: Path) -> None:
     assert result["__mercure_notification"]["requested"] is True
     (source / "task.json").write_text("[]")
     assert mercure(source, out).returncode == 2
-    (source / "task.json").write_text('{"process": {"settings": {"prevalence": "all"}}}')
-    done = mercure(source, out)
-    assert (done.returncode, "prevalence" in done.stderr) == (2, True)
+    for settings, told in (
+        ({"prevalence": "all"}, "not a number"),
+        ({"probability": "perhaps"}, "give true or false"),
+        ({"precison": "int8"}, "no setting 'precison'"),
+    ):
+        (source / "task.json").write_text(json.dumps({"process": {"settings": settings}}))
+        done = mercure(source, out)
+        assert (done.returncode, told in done.stderr) == (2, True)
+        assert told in json.loads((out / "result.json").read_text("utf-8"))["error"]["what"] + str(
+            json.loads((out / "result.json").read_text("utf-8"))["error"]["remedy"]
+        )
 
 
 def test_outside_of_mercure(

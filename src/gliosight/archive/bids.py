@@ -37,7 +37,7 @@ from gliosight.errors import (
     printable,
     within,
 )
-from gliosight.files import folded, numbered, whole_file, writing
+from gliosight.files import absolute, folded, numbered, whole_file, writing
 from gliosight.pipeline import Job, Outcome
 from gliosight.read import Candidate, Options, find
 from gliosight.read.candidates import NiftiCandidate
@@ -154,7 +154,8 @@ def find_sessions(root: Path, folder: str, options: Options) -> Iterator[Session
             own = numbered(own, taken)
             source = f"{folder}/{candidate.source}"
             job = Job(own, source, own, partial(_read, candidate, folder, own, source, options))
-            session = replace(session, study=Study(job, candidate.paths), images=images)
+            place = absolute(candidate.path)
+            session = replace(session, study=Study(job, candidate.paths, place), images=images)
         except GliosightError as error:
             own = numbered(own, taken)
             session = replace(session, error=_placed(error, folder))

@@ -22,10 +22,9 @@ FOLDER, FILE = ".gliosight", "ledger.sqlite"
 APPLICATION, FORM = 0x67_6C_69_6F, 1
 TABLE = """
 CREATE TABLE IF NOT EXISTS studies (
-    source TEXT NOT NULL, title TEXT NOT NULL, state TEXT NOT NULL, recipe TEXT NOT NULL,
+    key TEXT PRIMARY KEY, place TEXT NOT NULL, state TEXT NOT NULL, recipe TEXT NOT NULL,
     signature TEXT NOT NULL, digest TEXT NOT NULL, folder TEXT NOT NULL, entry TEXT NOT NULL,
-    thumbnail BLOB,
-    PRIMARY KEY (source, title))
+    thumbnail BLOB)
 """
 
 State = Literal["running", "done", "failed"]
@@ -37,6 +36,10 @@ class Record:
 
     Parameters
     ----------
+    key : str
+        What tells it from all others: where it lies, and which of the studies there it is.
+    place : str
+        The file or folder that it lies at, absolute.
     state : {"running", "done", "failed"}
         ``running`` is one that was in flight when its run ended.
     recipe : str
@@ -50,8 +53,8 @@ class Record:
     entry : Entry
     """
 
-    source: str
-    title: str
+    key: str
+    place: str
     state: State
     recipe: str
     signature: str
@@ -71,15 +74,20 @@ class Ledger:
         rows = self._database.execute("SELECT * FROM studies ORDER BY rowid")
         return [_record(*row) for row in rows]
 
+    def drop(self, key: str) -> None:
+        """Forget a study."""
+        with _as_cannot_write(), self._database:
+            self._database.execute("DELETE FROM studies WHERE key = ?", (key,))
+
     def write(self, record: Record) -> None:
         """Add or replace the record of a study; it lasts from here on."""
         entry = asdict(replace(record.entry, thumbnail=None))
         del entry["thumbnail"]
-        values = (record.source, record.title, record.state, record.recipe, record.signature)
+        values = (record.key, record.place, record.state, record.recipe, record.signature)
         with _as_cannot_write(), self._database:
             self._database.execute(
-                "INSERT INTO studies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (source, title) "
-                "DO UPDATE SET state = excluded.state, recipe = excluded.recipe, "
+                "INSERT INTO studies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) "
+                "DO UPDATE SET place = excluded.place, state = excluded.state, recipe = excluded.recipe, "
                 "signature = excluded.signature, digest = excluded.digest, "
                 "folder = excluded.folder, entry = excluded.entry, thumbnail = excluded.thumbnail",
                 (*values, record.digest, record.folder, json.dumps(entry), record.entry.thumbnail),
@@ -120,14 +128,14 @@ def opened_ledger(out: Path) -> Iterator[Ledger]:
             with database:
                 database.execute("BEGIN IMMEDIATE")
                 database.execute(TABLE)
-            database.execute(f"PRAGMA application_id = {APPLICATION}")
-            database.execute(f"PRAGMA user_version = {FORM}")
+                database.execute(f"PRAGMA application_id = {APPLICATION}")
+                database.execute(f"PRAGMA user_version = {FORM}")
             yield Ledger(database)
 
 
 def _record(
-    source: str,
-    title: str,
+    key: str,
+    place: str,
     state: State,
     recipe: str,
     signature: str,
@@ -139,7 +147,7 @@ def _record(
     values = json.loads(entry)
     values["warnings"] = tuple(values["warnings"])
     known = Entry(**values, thumbnail=thumbnail)
-    return Record(source, title, state, recipe, signature, digest, folder, known)
+    return Record(key, place, state, recipe, signature, digest, folder, known)
 
 
 @contextlib.contextmanager
@@ -163,5 +171,5 @@ def _as_cannot_write() -> Iterator[None]:
         raise CannotWriteError(
             f"the ledger there is damaged: {error}",
             where=f"{FOLDER}/{FILE}",
-            remedy="remove it to analyse everything again, or choose another -o",
+            remedy="remove it and analyse everything again with --overwrite, or choose another -o",
         ) from error

@@ -22,7 +22,7 @@ from gliosight.errors import GliosightError, InternalError, LimitExceededError
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 
-# How often a worker that should end is looked at (seconds).
+# How long a worker that should end is waited for (seconds).
 PATIENCE = 5.0
 
 
@@ -82,6 +82,9 @@ class Pool(Generic[Task, Answer]):
 
     def _hand_out(self, waiting: Iterator[Task]) -> None:
         """Give each idle worker a task, as long as there are any."""
+        for worker in [worker for worker in self._workers if worker.task is None]:
+            if not worker.process.is_alive():  # killed meanwhile, with nothing to do
+                self._dismiss(worker)
         idle = [worker for worker in self._workers if worker.task is None]
         while len(self._workers) < self._count or idle:
             try:
@@ -104,7 +107,7 @@ class Pool(Generic[Task, Answer]):
         for worker in busy:
             task = worker.task
             assert task is not None  # noqa: S101 - for the type checker: it is busy
-            if id(worker) in ready:
+            if id(worker) in ready or worker.connection.poll():
                 answer = self._answer_of(worker)
             elif time.monotonic() >= worker.deadline:
                 self._dismiss(worker)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from gliosight.archive.ledger import FILE, FOLDER, Ledger, Record, State, opened
 from gliosight.archive.page import write_page
 from gliosight.archive.pool import Lost, Pool
 from gliosight.archive.table import check_table, write_studies
-from gliosight.errors import CannotWriteError, GliosightError, InternalError, within
+from gliosight.errors import CannotWriteError, GliosightError, InternalError, causes, within
 from gliosight.files import folded, numbered, safe_name
 from gliosight.pipeline import Job, Outcome, Settings, analyze_job, failed
 from gliosight.write.result_folder import RESULT_FILE
@@ -31,10 +32,28 @@ CHUNK = 2**20
 
 @dataclass(frozen=True)
 class Study:
-    """A study of an archive: what to analyse, and the files it is made of."""
+    """A study of an archive.
+
+    Parameters
+    ----------
+    job : Job
+    paths : tuple of Path
+        The files that it is made of.
+    place : Path
+        Where it lies, absolute; of a study in a zip the zip's path with the one inside.
+    tag : str
+        Tells it from other studies at that place.
+    """
 
     job: Job
     paths: tuple[Path, ...]
+    place: Path
+    tag: str = ""
+
+    @property
+    def key(self) -> str:
+        """What the ledger knows it by; bytes of a name that are no UTF-8 are made visible."""
+        return f"{self.place}\n{self.tag}".encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
@@ -105,6 +124,7 @@ class _Task:
     study: Study
     folder: Path
     replaces: bool
+    signature: str  # of its files, before they are read
 
 
 @dataclass(frozen=True)
@@ -113,6 +133,7 @@ class _Done:
 
     outcome: Outcome
     digest: str
+    disk: CannotWriteError | None = None  # the disk is full or gone, for all studies
 
 
 def run_archive(
@@ -151,29 +172,54 @@ def run_archive(
     _check_out(out)
     recipe = plan.recipe()
     with opened_ledger(out) as ledger:
-        known = {(record.source, record.title): record for record in ledger.records()}
-        if not plan.overwrite:
-            _check_recipe(known.values(), recipe)
-        records: dict[int, Record] = {}
-        tasks: list[_Task] = []
+        known = {record.key: record for record in ledger.records()}
+        kept, todo = _divide(studies, known, out, plan, recipe)
+        held = {study.key for study in studies} | {record.key for record in kept.values()}
+        for key in [key for key in known if key not in held]:
+            # What is not found this time stays in the table: it may lie below another path.
+            if known[key].state == "done" or _is_there(known[key].place):
+                kept[len(studies) + len(kept)] = known[key]
+            else:
+                ledger.drop(key)
         taken = {folded(record.folder) for record in known.values()}
-        for index, study in enumerate(studies):
-            record = known.get((study.job.source, study.job.title))
-            if record is None:
+        tasks = []
+        for index in todo:
+            study, record = studies[index], known.get(studies[index].key)
+            folder = record.folder if record else ""
+            if not folder:
                 folder = numbered(f"{safe_name(study.job.name)}-gliosight", taken)
                 taken.add(folded(folder))
-                tasks.append(_Task(index, study, out / folder, plan.overwrite))
-            elif kept := _still_holds(record, study, out, plan):
-                records[index] = kept
-            else:  # what the ledger knows is ours to replace
-                tasks.append(_Task(index, study, out / record.folder, replaces=True))
-        found = {(study.job.source, study.job.title) for study in studies}
-        # What is not found this time stays in the table: it may lie below another path.
-        elsewhere = (record for key, record in known.items() if key not in found)
-        finished = (record for record in elsewhere if record.state != "running")
-        records |= {len(studies) + number: record for number, record in enumerate(finished)}
+            # What the ledger knows is ours to replace.
+            replaces = plan.overwrite or record is not None
+            tasks.append(_Task(index, study, out / folder, replaces, _signature(study.paths)))
         missing = [entry_of(outcome, out) for outcome in lost]
-        return _Run(ledger, records, tasks, missing, out, recipe).analyse(plan, tell)
+        return _Run(ledger, kept, tasks, missing, out, recipe).analyse(plan, tell)
+
+
+def _divide(
+    studies: Sequence[Study], known: Mapping[str, Record], out: Path, plan: Plan, recipe: str
+) -> tuple[dict[int, Record], list[int]]:
+    """The studies whose records still hold, and those to analyse, by their numbers."""
+    if not plan.overwrite:
+        _check_recipe((known[study.key] for study in studies if study.key in known), recipe)
+    moved: dict[tuple[str, str], Record] = {}
+    for earlier in known.values():
+        if earlier.state == "done" and earlier.recipe == recipe and not _is_there(earlier.place):
+            for sign in (earlier.signature, earlier.digest):
+                moved[_tag(earlier.key), sign] = earlier
+    kept: dict[int, Record] = {}
+    todo = []
+    for index, study in enumerate(studies):
+        record: Record | None = known.get(study.key)
+        if record is None and moved:
+            tag = _tag(study.key)
+            record = moved.get((tag, _signature(study.paths)))
+            record = record or moved.get((tag, _digest(study.paths)))
+        if holds := record and _still_holds(record, study, out, plan):
+            kept[index] = holds
+        else:
+            todo.append(index)
+    return kept, todo
 
 
 def unfinished(studies: Sequence[Study], out: Path, plan: Plan) -> list[Study]:
@@ -181,15 +227,9 @@ def unfinished(studies: Sequence[Study], out: Path, plan: Plan) -> list[Study]:
     if not (out / FOLDER / FILE).is_file():
         return list(studies)
     with opened_ledger(out) as ledger:
-        known = {(record.source, record.title): record for record in ledger.records()}
-    if not plan.overwrite:
-        _check_recipe(known.values(), plan.recipe())
-    records = [known.get((study.job.source, study.job.title)) for study in studies]
-    return [
-        study
-        for study, record in zip(studies, records, strict=True)
-        if record is None or _still_holds(record, study, out, plan) is None
-    ]
+        known = {record.key: record for record in ledger.records()}
+    _, todo = _divide(studies, known, out, plan, plan.recipe())
+    return [studies[index] for index in todo]
 
 
 class _Run:
@@ -223,8 +263,9 @@ class _Run:
                     self._write()
                     written = time.monotonic()
         finally:
-            entries = self._write()
-        return entries
+            if self._kept or self._done or not self._tasks:  # else nothing is known yet
+                self._write()
+        return self._entries()
 
     def _in_flight(self) -> Iterator[_Task]:
         """Each task, noted when it is handed out."""
@@ -238,6 +279,8 @@ class _Run:
         digest = ""
         if isinstance(answer, Lost):
             outcome = failed(task.study.job, answer.error)
+        elif answer.disk is not None:
+            raise answer.disk
         else:
             outcome, digest = answer.outcome, answer.digest
         entry = entry_of(outcome, self._out)
@@ -246,9 +289,16 @@ class _Run:
         self._done += 1
 
     def _note(self, task: _Task, state: State, entry: Entry, digest: str = "") -> Record:
-        job, signature = task.study.job, _signature(task.study.paths)
+        study, folder = task.study, task.folder.name
         record = Record(
-            job.source, job.title, state, self._recipe, signature, digest, task.folder.name, entry
+            study.key,
+            _text(study.place),
+            state,
+            self._recipe,
+            task.signature,
+            digest,
+            folder,
+            entry,
         )
         self._ledger.write(record)
         return record
@@ -259,14 +309,16 @@ class _Run:
         seconds = time.monotonic() - self._start
         return Tally(total, self._kept, self._done, failures + len(self._missing), seconds)
 
-    def _write(self) -> list[Entry]:
-        """Write the table and the page of what is known."""
+    def _entries(self) -> list[Entry]:
         found = [self._records[index].entry for index in sorted(self._records)]
-        entries = ranked([*found, *self._missing])
+        return ranked([*found, *self._missing])
+
+    def _write(self) -> None:
+        """Write the table and the page of what is known."""
+        entries = self._entries()
         write_studies(entries, self._out)
         title, unfinished = self._out.resolve().name, len(self._tasks) - self._done
         write_page(entries, self._out / PAGE, title=title, unfinished=unfinished)
-        return entries
 
 
 def _still_holds(record: Record, study: Study, out: Path, plan: Plan) -> Record | None:
@@ -277,13 +329,28 @@ def _still_holds(record: Record, study: Study, out: Path, plan: Plan) -> Record 
         return None
     if record.state == "done" and not (out / record.folder / RESULT_FILE).is_file():
         return None
-    signature = _signature(study.paths)
-    if signature == record.signature:
-        return record
-    # Copied, or unpacked once more: the content decides.
-    if record.digest and _digest(study.paths) == record.digest:
-        return replace(record, signature=signature)
-    return None
+    return record if _is_of(record, study) else None
+
+
+def _is_of(record: Record, study: Study) -> bool:
+    """Whether the files of a study are still those of its record; else their content decides."""
+    if _signature(study.paths) == record.signature:
+        return True
+    return bool(record.digest) and _digest(study.paths) == record.digest
+
+
+def _tag(key: str) -> str:
+    return key.rpartition("\n")[2]
+
+
+def _is_there(place: str) -> bool:
+    """Whether a study's file, folder or zip still exists."""
+    path = Path(place)
+    return os.path.lexists(path) or any(above.is_file() for above in path.parents)
+
+
+def _text(path: Path) -> str:
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _check_out(out: Path) -> None:
@@ -300,7 +367,7 @@ def _check_out(out: Path) -> None:
 
 
 def _check_recipe(records: Iterable[Record], recipe: str) -> None:
-    if any(record.recipe != recipe for record in records):
+    if any(record.state == "done" and record.recipe != recipe for record in records):
         raise CannotWriteError(
             "the results there were made with another model, version or other settings",
             remedy="choose another -o, or analyse all of them again with --overwrite",
@@ -342,6 +409,8 @@ def _start(plan: Plan) -> Callable[[_Task], _Done]:
 def _answer(model: Any, plan: Plan, task: _Task) -> _Done:
     """Analyse one study in a worker."""
     job = task.study.job
+    # Before its pixels are read: should the files change meanwhile, the next run sees it.
+    digest = _digest(task.study.paths)
     try:
         outcome = analyze_job(
             job,
@@ -353,12 +422,18 @@ def _answer(model: Any, plan: Plan, task: _Task) -> _Done:
             pictured=True,
         )
     except GliosightError as error:
-        return _Done(failed(job, error), _digest(task.study.paths))
+        disk = error if isinstance(error, CannotWriteError) and _is_of_disk(error) else None
+        return _Done(failed(job, error), digest, disk)
     except Exception as error:  # noqa: BLE001 - a bug of ours ends one study, not all
         ours = InternalError(
             f"{type(error).__name__}: {error}",
             remedy="a bug of ours: please report this line, and run the study alone with --debug",
         )
         return _Done(Outcome(job.title, job.source, errors=(within(ours, job.title),)), "")
-    # The pixels are in the file cache still.
-    return _Done(outcome, _digest(task.study.paths))
+    return _Done(outcome, digest)
+
+
+def _is_of_disk(error: Exception) -> bool:
+    """Whether nothing can be written for want of room, rights of the file system, or a disk."""
+    numbers = {cause.errno for cause in causes(error) if isinstance(cause, OSError)}
+    return bool(numbers & {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})

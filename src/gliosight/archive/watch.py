@@ -44,13 +44,13 @@ class Inbox:
         NothingReadableError
             The folder is gone or forbidden.
         """
-        signatures = {path: _signature(path) for path in self._deliveries()}
-        self._seen = {path: seen for path, seen in self._seen.items() if path in signatures}
+        found = {path: signature(path) for path in self._deliveries()}
+        self._seen = {path: seen for path, seen in self._seen.items() if path in found}
         ready = []
-        for path, signature in signatures.items():
+        for path, now_there in found.items():
             seen = self._seen.get(path)
-            if seen is None or seen.signature != signature:
-                seen = self._seen[path] = _Seen(signature, now)
+            if seen is None or seen.signature != now_there:
+                seen = self._seen[path] = _Seen(now_there, now)
             if not seen.handed_on and now - seen.since >= self._quiet:
                 seen.handed_on = True
                 ready.append(path)
@@ -73,7 +73,7 @@ class Inbox:
         return [path for path in paths if not path.name.startswith(".")]
 
 
-def _signature(path: Path) -> str:
+def signature(path: Path) -> str:
     """Digest of names, sizes and times of all files below; links are not followed."""
     digest = hashlib.sha256()
     for file in _files(path):

@@ -58,8 +58,8 @@ COMMANDS = {
 # Other spellings, which no list shows.
 ALIASES = {"analyse": "analyze"}
 
-# These handle one study at a time. Without Python's search for unused cycles a DICOM study takes a sixth less
-# time: libraries that are imported set it off again and again, and it finds nothing.
+# Without Python's search for unused cycles a DICOM study takes a sixth less time: libraries that are imported
+# set it off again and again, and it finds nothing. These commands end soon, or collect between studies.
 WITHOUT_GARBAGE_COLLECTION = frozenset({"analyze", "analyse", "inspect", "demo", "export"})
 
 # Signals that ask a process to end; Windows has no SIGHUP.
@@ -171,7 +171,7 @@ def main(
     """
     _open_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
-    if WITHOUT_GARBAGE_COLLECTION & {*arguments[:2]}:  # --debug may come first
+    if next((word for word in arguments if word[:1] != "-"), "") in WITHOUT_GARBAGE_COLLECTION:
         gc.disable()
     try:
         with _requests_interrupt(importing), _quiet_libraries(debug="--debug" in arguments):

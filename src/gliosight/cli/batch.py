@@ -17,7 +17,7 @@ from gliosight.archive.run import PAGE, Plan, Study, Tally, run_archive
 from gliosight.archive.table import TABLE
 from gliosight.cli.analyze import job_of
 from gliosight.cli.locate import find_below
-from gliosight.cli.options import PATH, limit_options, limits_of, model_options, output_options
+from gliosight.cli.options import PATH, limit_options, limits_of, model_options
 from gliosight.cli.output import print_closing, print_json, print_line, print_text
 from gliosight.errors import UsageError, printable
 from gliosight.pipeline import Outcome
@@ -56,12 +56,17 @@ MOST_WORKERS = 4
     type=click.Choice(["id", "folder"]),
     default="id",
     show_default=True,
-    help="Name of a result folder: the study's id (for DICOM a digest of its UID), or the name of the "
+    help="Name of a new result folder: the study's id (for DICOM a digest of its UID), or the name of the "
     "study's folder.",
 )
 @limit_options
 @model_options
-@output_options
+@click.option("--overwrite", is_flag=True, help="Analyse finished studies again, too.")
+@click.option("--probability", is_flag=True, help="Write the probability map, too.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the rows of the table as JSON, instead of text."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def command(
     roots: tuple[Path, ...],
     out: Path,
@@ -108,9 +113,11 @@ def command(
     failures = [entry for entry in entries if entry.status == FAILED]
     table, page = out / TABLE, out / PAGE
     if as_json:
-        rows = [{**asdict(entry), "thumbnail": None} for entry in entries]
-        for row in rows:
-            del row["thumbnail"], row["doubt"]
+        hidden = ("thumbnail", "doubt")
+        rows = [
+            {name: value for name, value in asdict(entry).items() if name not in hidden}
+            for entry in entries
+        ]
         print_json({"table": str(table), "page": str(page), "studies": rows})
     else:
         for entry in failures:
@@ -118,7 +125,8 @@ def command(
         if not quiet:
             done = len(entries) - len(failures)
             print_text(f"{done} of {len(entries)} studies analysed, table: {printable(str(table))}")
-            print_closing(str(page), marked=any(entry.findings for entry in entries))
+            print_closing(marked=any(entry.findings for entry in entries))
+            print_text(f"page: {printable(str(page))}")
     if not failures:
         return 0
     return ALL_FAILED if len(failures) == len(entries) else SOME_FAILED
@@ -134,10 +142,11 @@ def studies_below(
 ) -> tuple[list[Study], list[Outcome]]:
     """The studies below the roots, and what could not be opened."""
     located, problems, _ = find_below(roots, options.limits, unpacked, shown=shown)
-    studies = [
-        Study(job_of(study, options, by_folder=by_folder), study.candidate.paths)
-        for study in located
-    ]
+    studies = []
+    for study in located:
+        candidate, job = study.candidate, job_of(study, options, by_folder=by_folder)
+        tag = f"{candidate.kind} {candidate.study_id if candidate.kind == 'dicom' else ''}"
+        studies.append(Study(job, candidate.paths, study.place, tag))
     return studies, [Outcome(title, source, errors=(error,)) for title, source, error in problems]
 
 

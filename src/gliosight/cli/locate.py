@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 from gliosight.cli.output import progress_display
 from gliosight.errors import GliosightError, within
-from gliosight.files import remove_abandoned_temporaries
+from gliosight.files import absolute, remove_abandoned_temporaries
 from gliosight.read import Candidate, Limits, find, join, opened
 from gliosight.read.candidates import told_apart
 from gliosight.read.detect import folder_name
@@ -40,6 +41,8 @@ class Located:
         What places in its errors are below: of several paths, the name of its own.
     flags : tuple of Flag
         Flags of unpacking an archive.
+    place : Path
+        Where it lies, absolute; of a study in a zip the zip's path with the one inside.
     """
 
     candidate: Candidate
@@ -48,6 +51,7 @@ class Located:
     typed: str
     above: str = ""
     flags: tuple[Flag, ...] = ()
+    place: Path = Path()
 
     def placed(self, error: GliosightError) -> GliosightError:
         """An error in reading it, with its place as seen from what was given."""
@@ -84,7 +88,11 @@ def find_below(
         for candidate in candidates:
             before = f"{above}/" if above and candidate.path != inside.path else ""
             title, source = before + candidate.title, before + candidate.source
-            located.append(Located(candidate, title, source, str(path), above, inside.flags))
+            place = absolute(candidate.path)
+            if inside.archive is not None:
+                within_zip = os.path.relpath(candidate.path, inside.path)
+                place = absolute(inside.archive) / within_zip
+            located.append(Located(candidate, title, source, str(path), above, inside.flags, place))
     whole = [
         _joined(candidate, [located[index] for index in parts])
         for candidate, parts in join([study.candidate for study in located], limits)

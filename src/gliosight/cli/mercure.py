@@ -25,7 +25,7 @@ from gliosight.archive.entries import FAILED, Entry
 from gliosight.archive.run import Plan, run_archive
 from gliosight.cli.batch import ALL_FAILED, SOME_FAILED, studies_below
 from gliosight.cli.output import print_line, print_text
-from gliosight.errors import NothingReadableError, UsageError
+from gliosight.errors import GliosightError, NothingReadableError, UsageError
 from gliosight.files import whole_file, writing
 from gliosight.read import Options
 
@@ -42,6 +42,15 @@ def command() -> int:
     MERCURE_OUT_DIR, and result.json with the verdicts and a notification.
     """
     source, out = _folder("MERCURE_IN_DIR"), _folder("MERCURE_OUT_DIR")
+    try:
+        return _analyse(source, out)
+    except GliosightError as error:
+        text = f"gliosight: {error.line()}. {RESEARCH_USE}"
+        _write_result(out, {"error": error.as_object()}, {"text": text, "requested": True})
+        raise
+
+
+def _analyse(source: Path, out: Path) -> int:
     settings, probability = _settings(source / "task.json")
     settings.choose()
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as unpacked:
@@ -56,9 +65,9 @@ def command() -> int:
     failures = [entry for entry in entries if entry.status == FAILED]
     for entry in failures:
         print_line(f"error: {entry.error}")
-    with whole_file(out / "result.json", overwrite=True) as path:
-        path.write_text(json.dumps(_result(entries), indent=2), encoding="utf-8")
-    print_text(_notification(entries)["text"])
+    notification = _notification(entries)
+    _write_result(out, {"studies": _rows(entries)}, notification)
+    print_text(notification["text"])
     if not failures:
         return 0
     return ALL_FAILED if len(failures) == len(entries) else SOME_FAILED
@@ -91,8 +100,24 @@ def _settings(task: Path) -> tuple[pipeline.Settings, bool]:
     for one in process if isinstance(process, list) else [process]:
         if isinstance(one, Mapping) and isinstance(one.get("settings"), Mapping):
             given = {**given, **one["settings"]}
+    if unknown := set(given) - {*SETTINGS, "probability"}:
+        remedy = f"choose from {', '.join(SETTINGS)}, probability"
+        raise UsageError(f"no setting {min(unknown)!r}", where="task.json", remedy=remedy)
     known = {name: given[name] for name in SETTINGS if given.get(name) is not None}
-    return pipeline.Settings(**known), bool(given.get("probability"))
+    try:  # the rule's form gives text
+        known |= {
+            name: kind(known[name])
+            for name, kind in (("threads", int), ("prevalence", float))
+            if name in known
+        }
+    except (TypeError, ValueError) as error:
+        remedy = "give numbers as threads and prevalence"
+        raise UsageError("a setting is not a number", where="task.json", remedy=remedy) from error
+    probability = given.get("probability", False)
+    if str(probability).lower() not in ("true", "false"):
+        remedy = "give true or false"
+        raise UsageError(f"probability is {probability!r}", where="task.json", remedy=remedy)
+    return pipeline.Settings(**known), str(probability).lower() == "true"
 
 
 def _hand_over(folder: Path, entry: Entry, out: Path) -> None:
@@ -101,24 +126,20 @@ def _hand_over(folder: Path, entry: Entry, out: Path) -> None:
             shutil.copyfile(folder / name, out / f"{entry.study_id}_{name}")
 
 
-def _result(entries: Sequence[Entry]) -> dict[str, Any]:
-    return {
+def _write_result(out: Path, content: Mapping[str, Any], notification: Mapping[str, Any]) -> None:
+    value = {
         "gliosight": gliosight.__version__,
         "research_use_only": RESEARCH_USE,
-        "studies": [
-            {
-                "study_id": entry.study_id,
-                "status": entry.status,
-                "probability": entry.probability,
-                "volume_ml": entry.volume_ml,
-                "findings": entry.findings,
-                "warnings": entry.warnings,
-                "error": entry.error,
-            }
-            for entry in entries
-        ],
-        "__mercure_notification": _notification(entries),
+        **content,
+        "__mercure_notification": notification,
     }
+    with whole_file(out / "result.json", overwrite=True) as path:
+        path.write_text(json.dumps(value, indent=2), encoding="utf-8")
+
+
+def _rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    names = ("study_id", "status", "probability", "volume_ml", "findings", "warnings", "error")
+    return [{name: getattr(entry, name) for name in names} for entry in entries]
 
 
 def _notification(entries: Sequence[Entry]) -> dict[str, Any]:

@@ -14,11 +14,11 @@ import click
 from gliosight import pipeline
 from gliosight.archive.entries import FAILED
 from gliosight.archive.run import PAGE, Plan, Study, run_archive
-from gliosight.archive.watch import Inbox
-from gliosight.cli.batch import studies_below
+from gliosight.archive.watch import Inbox, signature
+from gliosight.cli.batch import SOME_FAILED, studies_below
 from gliosight.cli.options import PATH, limit_options, limits_of, model_options
-from gliosight.cli.output import print_error, print_line, print_text
-from gliosight.errors import CannotWriteError, GliosightError, UsageError, printable
+from gliosight.cli.output import print_line, print_text
+from gliosight.errors import CannotWriteError, InUseError, UsageError, printable
 from gliosight.files import absolute
 from gliosight.read import Options
 
@@ -100,48 +100,45 @@ def command(
     failed = False
     while True:
         for delivery in box.complete(time.monotonic()):
-            failed |= not _analyse(delivery, out, plan, options)
+            failed |= not _analyse(delivery, out, plan, options, every)
             if done is not None:
                 _move(delivery, done)
         if once and not box.waiting():
-            return 10 if failed else 0
+            return SOME_FAILED if failed else 0
         time.sleep(every)
 
 
-def _analyse(delivery: Path, out: Path, plan: Plan, options: Options) -> bool:
+def _analyse(delivery: Path, out: Path, plan: Plan, options: Options, every: float) -> bool:
     """Analyse the studies of a delivery and say what became of them; whether none failed."""
-    name = printable(delivery.name)
-    try:
-        with contextlib.ExitStack() as unpacked:
-            studies, lost = studies_below(
-                [delivery], options, unpacked, by_folder=False, shown=False
-            )
-            studies = [_placed(study, delivery.name) for study in studies]
-            entries = run_archive(studies, lost, out, plan, lambda _: None)
-    except CannotWriteError:
-        raise
-    except GliosightError as error:  # the next delivery may be sound
-        print_error(error, as_json=False)
-        return False
-    mine = {(study.job.source, study.job.title) for study in studies}
-    sources = {source for source, _ in mine} | {outcome.source for outcome in lost}
+    name, tag = printable(delivery.name), signature(delivery)
+    with contextlib.ExitStack() as unpacked:
+        studies, lost = studies_below([delivery], options, unpacked, by_folder=False, shown=False)
+        studies = [_placed(study, delivery.name, tag) for study in studies]
+        while True:
+            try:
+                entries = run_archive(studies, lost, out, plan, lambda _: None)
+            except InUseError:  # such as gliosight batch
+                time.sleep(every)
+            else:
+                break
+    sources = {study.job.source for study in studies} | {outcome.source for outcome in lost}
     own = [entry for entry in entries if entry.source in sources]
     failures = [entry for entry in own if entry.status == FAILED]
     for entry in failures:
-        print_line(f"error: {entry.error}")
+        print_line(f"error: {name}: {entry.error}")
     verdicts = ", ".join(entry.status for entry in own if entry.status != FAILED)
     print_text(f"{name}: {verdicts or 'nothing analysed'}, page: {printable(str(out / PAGE))}")
     return not failures
 
 
-def _placed(study: Study, name: str) -> Study:
-    """A study with its place as seen from IN, so that no two deliveries have one."""
+def _placed(study: Study, name: str, tag: str) -> Study:
+    """A study with its place as seen from IN; another delivery of the same name is another study."""
     job = study.job
-    if job.source == name or job.source.startswith(f"{name}/"):
-        return study
-    source = f"{name}/{job.source}"
-    title = source if job.title == job.source else job.title
-    return replace(study, job=replace(job, source=source, title=title))
+    if job.source != name and not job.source.startswith(f"{name}/"):
+        source = f"{name}/{job.source}"
+        title = source if job.title == job.source else job.title
+        job = replace(job, source=source, title=title)
+    return replace(study, job=job, tag=f"{study.tag} {tag}")
 
 
 def _move(delivery: Path, done: Path) -> None:
