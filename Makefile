@@ -2,7 +2,8 @@
 # make check  what has to pass before a commit: lint, types, layers, fast tests
 # make test   everything
 # make bench  how fast it is, beside its peers (20 minutes)
-# make soak   an archive of 200 studies, killed three times and gone on with (20 minutes)
+# make soak   an archive of 200 studies, killed three times and gone on with (10 minutes)
+# make follow-up-bench   follow-up of phantoms with known growth (20 minutes)
 # make tutorial DATA=FOLDER   the LGG tutorial's notebook on its data set, start to end (hours)
 # make tutorial DATA=FOLDER MODE=quick   the same with ten patients
 # make tutorial-notebook   the outputs that the notebook is kept with, made on phantoms
@@ -13,7 +14,8 @@ BENCH = build/bench
 SOURCES = $(shell find src -type f -not -path '*/__pycache__/*')
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo check lint test bench bench-reading bench-training soak tutorial tutorial-notebook clean
+.PHONY: demo check lint test bench bench-reading bench-training soak follow-up-bench tutorial tutorial-notebook \
+  clean
 
 demo: $(VENV)/.core
 	$(BIN)/gliosight demo -o demo-gliosight --overwrite
@@ -46,6 +48,9 @@ bench-training: $(VENV)/.dev
 # What `gliosight batch` promises (docs/archive.md); LGG=FOLDER adds the patients of the LGG set.
 soak: $(VENV)/.dev
 	$(BIN)/python benchmarks/soak.py $(if $(LGG),--lgg $(LGG))
+# The tables of docs/follow-up.md; BRATS=FOLDER for how much two studies share of their error.
+follow-up-bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/follow_up.py $(if $(BRATS),--brats $(BRATS))
 
 tutorial: $(VENV)/.dev
 	test -n "$(DATA)" || { echo "give the data set's folder: make tutorial DATA=FOLDER"; exit 2; }

@@ -53,6 +53,7 @@ COMMANDS = {
     "export": "Make SEG or SR from a result, or a model from runs.",
     "evaluate": "Score a model, a training run, or masks (extra: evaluate).",
     "compare-models": "Compare two evaluations (extra: evaluate).",
+    "follow-up": "Compare studies of one person over time (extra: followup).",
 }
 
 # Other spellings, which no list shows.

@@ -5,6 +5,6 @@ write it. ``pipeline`` never imports it.
 """
 
 from gliosight.phantom.files import write_lgg, write_nifti
-from gliosight.phantom.scanner import Phantom, PhantomSpec, make_phantom
+from gliosight.phantom.scanner import Phantom, PhantomSpec, make_phantom, rescan
 
-__all__ = ["Phantom", "PhantomSpec", "make_phantom", "write_lgg", "write_nifti"]
+__all__ = ["Phantom", "PhantomSpec", "make_phantom", "rescan", "write_lgg", "write_nifti"]

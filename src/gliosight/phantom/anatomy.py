@@ -206,14 +206,18 @@ def make_grid(low: Point, high: Point) -> Grid:
     return Grid(z, y, x)
 
 
-def build(seed: int, grid: Grid, lesion_radius: float | None, lesion_side: str) -> Anatomy:
+def build(
+    seed: int, grid: Grid, lesion_radius: float | None, lesion_side: str, lesion_growth: float = 0.0
+) -> Anatomy:
     """Shape one head.
 
     The lesion (``lesion_radius`` in mm, or ``None``) has random numbers of its own, so the head around it
-    stays the same. Depth fields: ``head``, ``cranium`` (inside of the skull), ``vault``, ``cerebrum``,
-    ``cerebellum``, ``stem``, ``ventricle``, and ``lesion`` where there is one. Others: ``x y z`` (head
-    coordinates), ``sulcus`` (signed distance from the nearest sheet), ``bottom`` (how far from the vault
-    sulci reach), ``coarse``, ``fine`` and ``patch`` (noise for textures).
+    stays the same. ``lesion_growth`` makes that lesion larger, in its place and with its shape.
+
+    Depth fields: ``head``, ``cranium`` (inside of the skull), ``vault``, ``cerebrum``, ``cerebellum``,
+    ``stem``, ``ventricle``, and ``lesion`` where there is one. Others: ``x y z`` (head coordinates),
+    ``sulcus`` (signed distance from the nearest sheet), ``bottom`` (how far from the vault sulci reach),
+    ``coarse``, ``fine`` and ``patch`` (noise for textures).
     """
     generator = np.random.default_rng([seed, 1])
     pose = _draw_pose(generator)
@@ -243,7 +247,7 @@ def build(seed: int, grid: Grid, lesion_radius: float | None, lesion_side: str) 
         "fine": fine,
     }
     if lesion_radius is not None:
-        fields |= _lesion(seed, grid, fields, lesion_radius, lesion_side)
+        fields |= _lesion(seed, grid, fields, lesion_radius, lesion_side, lesion_growth)
     # In C order: `Anatomy.slice_at` would copy it all for every slice otherwise.
     stacked = np.ascontiguousarray(
         np.stack([field.transpose(0, 2, 1) for field in fields.values()], axis=-1)
@@ -365,7 +369,7 @@ def _step(axis: Positions) -> float:
 
 
 def _lesion(
-    seed: int, grid: Grid, fields: Mapping[str, Array], radius: float, side: str
+    seed: int, grid: Grid, fields: Mapping[str, Array], radius: float, side: str, growth: float
 ) -> dict[str, Array]:
     generator = np.random.default_rng([seed, 2])
     site = np.array(LESION_SITES[int(generator.integers(len(LESION_SITES)))])
@@ -373,7 +377,8 @@ def _lesion(
     sign = -1.0 if side == "left" else 1.0
     stretch = np.exp(generator.uniform(-0.18, 0.18, size=3))
     stretch /= np.prod(stretch) ** (1 / 3)
-    across, along, up = (float(value) for value in radius * stretch)
+    grown = radius * (1 + growth) ** (1 / 3)
+    across, along, up = (float(value) for value in grown * stretch)
     centre = (sign * site[0], site[1], site[2])
     depth = ellipsoid(fields["x"], fields["y"], fields["z"], centre, (across, along, up))
     # Lobes as wide as the lesion, and fingers of oedema between the fibres.

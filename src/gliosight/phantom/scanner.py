@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from gliosight.phantom.anatomy import (
+    SUBSLICE_MM,
     TISSUE,
     Array,
     Grid,
@@ -35,6 +37,7 @@ _MIDDLE_Z = 20.0
 _RANGES: Mapping[str, tuple[float, float]] = {
     "seed": (0, 2**32 - 1),
     "lesion_radius_mm": (4, 35),
+    "lesion_growth": (-0.9, 9),
     "slices": (1, 512),
     "slice_spacing_mm": (0.5, 10),
     "pixel_mm": (0.4, 3),
@@ -61,6 +64,8 @@ class PhantomSpec:
     lesion_side: Literal["left", "right"] = "left"  # the patient's
     # Of the sphere whose volume the lesion has before skull, midline, ventricles and sulci cut into it.
     lesion_radius_mm: float = 17.0
+    # Part of that volume by which the lesion has grown since: the same lesion at another visit.
+    lesion_growth: float = 0.0
     slices: int = 28
     slice_spacing_mm: float = 5.0  # slices stand for all of it
     pixel_mm: float = 0.9375
@@ -173,7 +178,7 @@ def make_phantom(spec: PhantomSpec | None = None) -> Phantom:
         (float(positions[-1]) + half, float(rows[0]), float(columns[0])),
     )
     radius = spec.lesion_radius_mm if spec.lesion else None
-    anatomy = build(spec.seed, grid, radius, spec.lesion_side)
+    anatomy = build(spec.seed, grid, radius, spec.lesion_side, spec.lesion_growth)
     pictures, lesion = render(
         anatomy, positions, spec.slice_spacing_mm, rows, columns, spec.pixel_mm, skull=spec.skull
     )
@@ -184,6 +189,74 @@ def make_phantom(spec: PhantomSpec | None = None) -> Phantom:
         name: _scan(spec, CHANNELS.index(name), pictures, window, pixels) for name in spec.sequences
     }
     return Phantom(spec, sequences, truth, geometry)
+
+
+def rescan(
+    phantom: Phantom,
+    seed: int,
+    *,
+    moved: NDArray[np.float64],
+    slices: int = 28,
+    slice_spacing_mm: float = 5.0,
+    noise: float = 0.03,
+    bias: float = 0.06,
+) -> Phantom:
+    """Scan the head of a phantom at another visit: it lies elsewhere, and the slices cut it elsewhere.
+
+    Parameters
+    ----------
+    phantom : Phantom
+        With thin slices, without noise and shading: this scan has its own.
+    seed : int
+        Decides the shading and the noise of this scan.
+    moved : (4, 4) array
+        Rigid: from where a point of the head was to where it is now, RAS+ mm.
+    slices, slice_spacing_mm, noise, bias
+        As in `PhantomSpec`.
+
+    Returns
+    -------
+    Phantom
+        Its ``spec`` has the seed of this scan.
+    """
+    spec = replace(
+        phantom.spec,
+        seed=seed,
+        slices=slices,
+        slice_spacing_mm=slice_spacing_mm,
+        noise=noise,
+        bias=bias,
+    )
+    geometry = _geometry(spec)
+    count = max(1, int(np.ceil(slice_spacing_mm / SUBSLICE_MM)))
+    # Thin slices, of which ``count`` make a thick one.
+    thin = cast("NDArray[np.float64]", geometry.affine)
+    thin = thin @ np.diag([1 / count, 1, 1, 1]) @ _shift_of((1 - count) / 2)
+    back = np.linalg.inv(phantom.affine) @ np.linalg.inv(moved) @ thin
+
+    def cut(values: Array) -> Array:
+        shape = (slices * count, spec.matrix, spec.matrix)
+        out = ndimage.affine_transform(values, back, output_shape=shape, order=1)
+        return np.asarray(out.reshape(slices, count, *shape[1:]).mean(axis=1))
+
+    pictures = np.zeros((len(CHANNELS), slices, spec.matrix, spec.matrix), np.float32)
+    for name, values in phantom.sequences.items():
+        pictures[CHANNELS.index(name)] = cut(values.astype(np.float32) / UNITS_PER_BYTE)
+    origin = geometry.origins[0]
+    rows, columns = (origin[k] - spec.pixel_mm * np.arange(spec.matrix) for k in (1, 0))
+    pixels = Grid(geometry.origins[:, 2], rows, columns)
+    sequences = {
+        name: _scan(spec, CHANNELS.index(name), pictures, np.s_[:, :, :], pixels)
+        for name in spec.sequences
+    }
+    return Phantom(spec, sequences, cut(phantom.truth.astype(np.float32)) >= 0.5, geometry)
+
+
+def _shift_of(slices: float) -> NDArray[np.float64]:
+    """Affine (4, 4) that goes on by so many slices."""
+    out = np.eye(4)
+    out[0, 3] = slices
+    return out
 
 
 def _geometry(spec: PhantomSpec) -> Geometry:

@@ -1,0 +1,1 @@
+"""Studies of one person over time: registered, compared by lesion, shown on a page (extra: followup)."""
