@@ -11,11 +11,12 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gliosight.archive.ledger import FOLDER
+from gliosight.archive.ledger import FOLDER, opened_ledger
 from gliosight.archive.run import PAGE, Tally
 from gliosight.archive.table import TABLE
 from gliosight.cli.batch import progress_words
@@ -256,3 +257,17 @@ def test_workers_end_with_their_run(archive: Path, tmp_path: Path) -> None:
 )
 def test_progress(tally: Tally, told: str) -> None:
     assert progress_words(tally) == told
+
+
+def test_what_was_in_flight_elsewhere_is_not_in_the_table(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert batch(archive / "a", "-o", out, "-q").returncode == 0
+    with opened_ledger(out) as ledger:
+        (record,) = ledger.records()
+        ledger.write(
+            replace(record, state="running", entry=replace(record.entry, status="running"))
+        )
+    assert batch(archive / "b", "-o", out, "-q").returncode == 0
+    assert len(rows(out)) == 1
+    assert batch(archive / "a", "-o", out, "-q").returncode == 0
+    assert len(rows(out)) == 2

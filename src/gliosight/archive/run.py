@@ -177,10 +177,10 @@ def run_archive(
         held = {study.key for study in studies} | {record.key for record in kept.values()}
         for key in [key for key in known if key not in held]:
             # What is not found this time stays in the table: it may lie below another path.
-            if known[key].state == "done" or _is_there(known[key].place):
-                kept[len(studies) + len(kept)] = known[key]
-            else:
+            if not _is_there(known[key].place) and known[key].state != "done":
                 ledger.drop(key)
+            elif known[key].state != "running":
+                kept[len(studies) + len(kept)] = known[key]
         taken = {folded(record.folder) for record in known.values()}
         tasks = []
         for index in todo:
