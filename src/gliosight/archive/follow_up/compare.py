@@ -4,7 +4,7 @@ Words: a *visit* is a study with its analysis and its registration; a *tracked l
 all visits, with the lesions that it split into or merged from; a *change* leads from a visit to a later one.
 
 Volumes are those of each study's own grid, so that nothing is lost by resampling; the common grid says which
-lesions belong together. How a change is told from noise: `noise_of`, and docs/follow-up.md.
+lesions belong together. What counts as noise: `noise_of`, and docs/follow-up.md.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ COVERED_PART = 0.98
 SHARED_ERROR = 0.95
 # From the half width of a 90 % interval to that of a 95 % interval, of a normal distribution.
 WIDER = 1.96 / 1.645
-# Where only a change by more than this factor could be told from noise, "stable" would claim too much.
+# Where only a change by more than this factor is more than noise, "stable" would claim too much.
 MOST_NOISE = 1.5
 
 
@@ -371,7 +371,7 @@ def _tracked(
 
 
 def _change(i: int, j: int, measures: Sequence[Measure], visits: Sequence[Visit]) -> Change:
-    """What has changed between two visits, and whether it can be told from noise."""
+    """What has changed between two visits, and whether it is more than noise."""
     before, after = measures[i], measures[j]
     reason = visits[i].unknown or visits[j].unknown or before.unknown or after.unknown
     if before.volume_ml is None or after.volume_ml is None:
@@ -398,7 +398,7 @@ def _change(i: int, j: int, measures: Sequence[Measure], visits: Sequence[Visit]
     if math.exp(noise) > MOST_NOISE:
         reason = (
             f"The outlines are so soft that only a change by {100 * (math.exp(noise) - 1):.0f} % "
-            "or more could be told from noise."
+            "or more could be distinguished from noise."
         )
         return Change(i, j, "cannot tell", reason, **known)
     return Change(i, j, "stable", **known)
