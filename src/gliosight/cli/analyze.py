@@ -16,7 +16,7 @@ from gliosight import pipeline
 from gliosight.archive.entries import entry_of, ranked
 from gliosight.archive.table import check_table, write_studies
 from gliosight.cli.locate import Located, find_below
-from gliosight.cli.options import PATH, limit_options, limits_of, model_options, output_options
+from gliosight.cli.options import PATH, limit_options, model_options, output_options
 from gliosight.cli.output import (
     print_closing,
     print_error,
@@ -27,7 +27,7 @@ from gliosight.cli.output import (
 )
 from gliosight.errors import CannotWriteError, GliosightError, UsageError, printable, within
 from gliosight.pipeline import Job, Outcome
-from gliosight.read import Options, named_files
+from gliosight.read import Limits, Options, named_files
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.dicom.decoder import one_decoder
 from gliosight.read.naming import promises_image
@@ -81,15 +81,8 @@ def command(
     t1: Path | None,
     t1c: Path | None,
     volume_index: int | None,
-    max_decoded: int,
-    max_members: int,
-    max_ratio: float,
-    model: str,
-    engine: str,
-    precision: str,
-    device: str,
-    threads: int | None,
-    prevalence: float | None,
+    limits: Limits,
+    settings: pipeline.Settings,
     overwrite: bool,
     probability: bool,
     as_json: bool,
@@ -112,8 +105,7 @@ def command(
     gliosight analyze flair.nii.gz -o result
     gliosight analyze --flair f.nii.gz --t1 t.nii.gz --t1c c.nii.gz
     """  # noqa: D301 - click keeps line breaks after the character \b
-    settings = pipeline.Settings(model, engine, threads, prevalence, precision, device)
-    options = Options(limits_of(max_decoded, max_members, max_ratio), volume_index)
+    options = Options(limits, volume_index)
     talks = not (quiet or as_json)
     named = {MrSequence.FLAIR: flair, MrSequence.T1: t1, MrSequence.T1C: t1c}
     by_folder = name_by == "folder"

@@ -17,11 +17,11 @@ from gliosight.archive.run import PAGE, Plan, Study, Tally, run_archive
 from gliosight.archive.table import TABLE
 from gliosight.cli.analyze import job_of
 from gliosight.cli.locate import find_below
-from gliosight.cli.options import PATH, limit_options, limits_of, model_options
+from gliosight.cli.options import PATH, limit_options, model_options
 from gliosight.cli.output import print_closing, print_json, print_line, print_text
 from gliosight.errors import UsageError, printable
 from gliosight.pipeline import Outcome
-from gliosight.read import Options
+from gliosight.read import Limits, Options
 
 # Where nobody watches, a line after so long (seconds).
 EVERY = 30.0
@@ -74,15 +74,8 @@ def command(
     timeout: float,
     retry_failed: bool,
     name_by: str,
-    max_decoded: int,
-    max_members: int,
-    max_ratio: float,
-    model: str,
-    engine: str,
-    precision: str,
-    device: str,
-    threads: int | None,
-    prevalence: float | None,
+    limits: Limits,
+    settings: pipeline.Settings,
     overwrite: bool,
     probability: bool,
     as_json: bool,
@@ -97,9 +90,8 @@ def command(
     gliosight batch archive/ -o results
     gliosight batch archive/ -o results --retry-failed
     """  # noqa: D301 - click keeps line breaks after the character \b
-    settings = pipeline.Settings(model, engine, threads, prevalence, precision, device)
     settings.choose()
-    options = Options(limits_of(max_decoded, max_members, max_ratio))
+    options = Options(limits)
     talks = not (quiet or as_json)
     plan = Plan(settings, probability, workers, timeout, overwrite, retry_failed)
     with contextlib.ExitStack() as unpacked:

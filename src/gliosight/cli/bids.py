@@ -21,10 +21,10 @@ from gliosight.archive.bids import (
 from gliosight.archive.entries import FAILED, Entry
 from gliosight.archive.run import PAGE, Plan, unfinished
 from gliosight.cli.batch import ALL_FAILED, MOST_WORKERS, SOME_FAILED, run_progress
-from gliosight.cli.options import PATH, limit_options, limits_of, model_options, output_options
+from gliosight.cli.options import PATH, limit_options, model_options, output_options
 from gliosight.cli.output import print_closing, print_json, print_line, print_text
 from gliosight.errors import printable
-from gliosight.read import Options
+from gliosight.read import Limits, Options
 
 LEVELS = ("participant", "group")
 LABELS = ("--participant-label", "--participant_label", "--session-label", "--session_label")
@@ -112,15 +112,8 @@ def command(
     timeout: float,
     retry_failed: bool,
     dry_run: bool,
-    max_decoded: int,
-    max_members: int,
-    max_ratio: float,
-    model: str,
-    engine: str,
-    precision: str,
-    device: str,
-    threads: int | None,
-    prevalence: float | None,
+    limits: Limits,
+    settings: pipeline.Settings,
     overwrite: bool,
     probability: bool,
     as_json: bool,
@@ -140,10 +133,9 @@ def command(
         entries = summarise(bids_dir, out, participants, visits)
         _print_answer(entries, out, str(out / PAGE), as_json=as_json, quiet=quiet)
         return 0
-    settings = pipeline.Settings(model, engine, threads, prevalence, precision, device)
     settings.choose()
     plan = Plan(settings, probability, workers, timeout, overwrite, retry_failed)
-    options, work = Options(limits_of(max_decoded, max_members, max_ratio)), work_dir or out / WORK
+    options, work = Options(limits), work_dir or out / WORK
     folders = session_folders(bids_dir, participants, visits)
     sessions = [one for folder in folders for one in find_sessions(bids_dir, folder, options)]
     if dry_run:

@@ -42,12 +42,7 @@ def command(
     out: Path,
     seed: int | None,
     lesion: bool,
-    model: str,
-    engine: str,
-    precision: str,
-    device: str,
-    threads: int | None,
-    prevalence: float | None,
+    settings: pipeline.Settings,
     overwrite: bool,
     probability: bool,
     as_json: bool,
@@ -59,7 +54,6 @@ def command(
     """
     from gliosight.phantom import PhantomSpec, make_phantom
 
-    settings = pipeline.Settings(model, engine, threads, prevalence, precision, device)
     pipeline.check_out(out, overwrite=overwrite)
     loaded = settings.load()
     if seed is None:

@@ -90,10 +90,7 @@ def command(
     save_predictions: Path | None,
     no_pictures: bool,
     seed: int,
-    engine: str,
-    precision: str,
-    device: str,
-    threads: int | None,
+    settings: pipeline.Settings,
     overwrite: bool,
     as_json: bool,
     quiet: bool,
@@ -128,7 +125,6 @@ def command(
         check_file(save_predictions, overwrite=overwrite)
     manifest = read_manifest(data)
     opened = [read_split(path) for path in splits]
-    settings = pipeline.Settings(engine=engine, precision=precision, device=device, threads=threads)
     sources = [open_source(name, settings) for name in models]
     request_of = partial(Request, manifest, seed=seed)
     scored: tuple[Evaluation, ...]

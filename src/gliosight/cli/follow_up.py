@@ -12,7 +12,7 @@ import click
 
 from gliosight import pipeline
 from gliosight.cli.locate import Located, find_below
-from gliosight.cli.options import PATH, limit_options, limits_of, model_options
+from gliosight.cli.options import PATH, limit_options, model_options
 from gliosight.cli.output import (
     print_json,
     print_text,
@@ -21,7 +21,7 @@ from gliosight.cli.output import (
 )
 from gliosight.errors import GliosightError, UsageError, printable
 from gliosight.extras import needs_extra
-from gliosight.read import Options
+from gliosight.read import Limits, Options
 from gliosight.read.dicom.decoder import one_decoder
 from gliosight.read.folders import holds_result
 from gliosight.study import Study
@@ -60,15 +60,8 @@ def command(
     studies: tuple[Path, ...],
     out: Path,
     source: Path | None,
-    max_decoded: int,
-    max_members: int,
-    max_ratio: float,
-    model: str,
-    engine: str,
-    precision: str,
-    device: str,
-    threads: int | None,
-    prevalence: float | None,
+    limits: Limits,
+    settings: pipeline.Settings,
     overwrite: bool,
     as_json: bool,
     quiet: bool,
@@ -97,8 +90,7 @@ def command(
         )
     if not studies:
         raise UsageError("no STUDY given", remedy="give two or more studies, or their folder")
-    settings = pipeline.Settings(model, engine, threads, prevalence, precision, device)
-    options = Options(limits_of(max_decoded, max_members, max_ratio))
+    options = Options(limits)
     talks = not (quiet or as_json)
     check_out(out, overwrite=overwrite)
     with pipeline.loading(settings) as loading, contextlib.ExitStack() as unpacked, one_decoder():

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gliosight.cli.locate import Failure, find_below
-from gliosight.cli.options import PATH, limit_options, limits_of
+from gliosight.cli.options import PATH, limit_options
 from gliosight.cli.output import print_error, print_json, print_text
 from gliosight.errors import NothingReadableError, UsageError, printable
 from gliosight.read.dicom.decoder import one_decoder
+from gliosight.read.limits import Limits
 from gliosight.study import MrSequence
 
 if TYPE_CHECKING:
@@ -44,9 +45,7 @@ def command(
     paths: tuple[Path, ...],
     pixels: bool,
     as_json: bool,
-    max_decoded: int,
-    max_members: int,
-    max_ratio: float,
+    limits: Limits,
 ) -> int:
     """List studies and series, what each shows and why, and what analyze would use.
 
@@ -58,7 +57,6 @@ def command(
     """  # noqa: D301 - click keeps line breaks after the character \b
     if not paths:
         raise UsageError("no PATH given", remedy="name a file or folder")
-    limits = limits_of(max_decoded, max_members, max_ratio)
     # Zips stay unpacked until all is read.
     with contextlib.ExitStack() as unpacked, one_decoder():
         located, failed, flags = find_below(paths, limits, unpacked, shown=not as_json)

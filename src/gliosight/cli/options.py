@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,6 +14,9 @@ from gliosight.infer.engine import CPU, DEFAULT_ENGINE, DEVICES, ENGINE_CHOICES
 from gliosight.infer.model import DEFAULT_MODEL
 from gliosight.infer.precision import AUTO, PRECISIONS
 from gliosight.read.limits import DEFAULT_LIMITS, Limits
+
+if TYPE_CHECKING:
+    from gliosight.pipeline import Settings
 
 MIB = 1024**2
 
@@ -51,15 +55,37 @@ def _together(*options: Callable[[Any], Any]) -> Callable[[_Command], _Command]:
     return apply
 
 
-engine_options = _together(
-    click.option(
+def _gathered(
+    name: str, make: Callable[..., Any], **options: Callable[[Any], Any]
+) -> Callable[[_Command], Callable[..., Any]]:
+    """Options by their parameters; the command gets what ``make`` makes of all of them, as ``name``."""
+
+    def apply(command: _Command) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def call(**values: Any) -> Any:
+            own = {key: values.pop(key) for key in options}
+            return command(**values, **{name: make(**own)})
+
+        return _together(*options.values())(call)
+
+    return apply
+
+
+def _settings(**values: Any) -> Settings:
+    from gliosight.pipeline import Settings  # inspect does without it
+
+    return Settings(**values)
+
+
+_ENGINE = {
+    "engine": click.option(
         "--engine",
         type=click.Choice(ENGINE_CHOICES),
         default=DEFAULT_ENGINE,
         show_default=True,
         help="Inference engine; auto: openvino where it is installed.",
     ),
-    click.option(
+    "precision": click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
         default=AUTO,
@@ -67,30 +93,32 @@ engine_options = _together(
         help="Number format of the network; auto: the fastest on this processor, of those in which the "
         "model was checked.",
     ),
-    click.option(
+    "device": click.option(
         "--device",
         type=click.Choice(DEVICES),
         default=CPU,
         show_default=True,
         help="What computes the network. gpu needs a build of the engine for it, and computes in float32.",
     ),
-    click.option(
+    "threads": click.option(
         "--threads",
         type=click.IntRange(1, 1024),
         help="Threads of the engine.  [default: the engine chooses]",
     ),
-)
+}
 
-model_options = _together(
-    click.option(
+engine_options = _gathered("settings", _settings, **_ENGINE)
+
+_MODEL = {
+    "model": click.option(
         "--model",
         default=DEFAULT_MODEL,
         show_default=True,
         metavar="NAME|PATH",
         help="A shipped model (see: gliosight models), or the path of a model's card.",
     ),
-    engine_options,
-    click.option(
+    **_ENGINE,
+    "prevalence": click.option(
         "--prevalence",
         type=_Prevalence(),
         metavar="P",
@@ -98,10 +126,20 @@ model_options = _together(
         "probability of tumour, the verdict and the mask are computed for this share.  "
         "[default: the share in the studies that the model was fitted on]",
     ),
-)
+}
 
-limit_options = _together(
-    click.option(
+model_options = _gathered("settings", _settings, **_MODEL)
+
+
+def _limits(max_decoded: int, max_members: int, max_ratio: float) -> Limits:
+    """The limits that the options name."""
+    return Limits(decoded_bytes=max_decoded * MIB, members=max_members, ratio=max_ratio)
+
+
+limit_options = _gathered(
+    "limits",
+    _limits,
+    max_decoded=click.option(
         "--max-decoded",
         type=click.IntRange(1),
         default=DEFAULT_LIMITS.decoded_bytes // MIB,
@@ -109,14 +147,14 @@ limit_options = _together(
         metavar="MIB",
         help="Largest size of the decoded input.",
     ),
-    click.option(
+    max_members=click.option(
         "--max-members",
         type=click.IntRange(1),
         default=DEFAULT_LIMITS.members,
         show_default=True,
         help="Largest number of files in a folder, and of pages in a file.",
     ),
-    click.option(
+    max_ratio=click.option(
         "--max-ratio",
         type=click.FloatRange(1),
         default=DEFAULT_LIMITS.ratio,
@@ -136,8 +174,3 @@ output_options = _together(
     ),
     click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
 )
-
-
-def limits_of(max_decoded: int, max_members: int, max_ratio: float) -> Limits:
-    """The limits that `limit_options` name."""
-    return Limits(decoded_bytes=max_decoded * MIB, members=max_members, ratio=max_ratio)

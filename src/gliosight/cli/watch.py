@@ -16,11 +16,11 @@ from gliosight.archive.entries import FAILED
 from gliosight.archive.run import PAGE, Plan, Study, run_archive
 from gliosight.archive.watch import Inbox, signature
 from gliosight.cli.batch import SOME_FAILED, studies_below
-from gliosight.cli.options import PATH, limit_options, limits_of, model_options
+from gliosight.cli.options import PATH, limit_options, model_options
 from gliosight.cli.output import print_line, print_text
 from gliosight.errors import CannotWriteError, InUseError, UsageError, printable
 from gliosight.files import absolute
-from gliosight.read import Options
+from gliosight.read import Limits, Options
 
 
 @click.command("watch")
@@ -69,15 +69,8 @@ def command(
     once: bool,
     workers: int,
     timeout: float,
-    max_decoded: int,
-    max_members: int,
-    max_ratio: float,
-    model: str,
-    engine: str,
-    precision: str,
-    device: str,
-    threads: int | None,
-    prevalence: float | None,
+    limits: Limits,
+    settings: pipeline.Settings,
     probability: bool,
 ) -> int:
     """Analyse studies as they arrive in the folder IN, until ctrl-C.
@@ -89,12 +82,11 @@ def command(
     gliosight watch incoming/ results/
     gliosight watch incoming/ results/ --done analysed/
     """  # noqa: D301 - click keeps line breaks after the character \b
-    settings = pipeline.Settings(model, engine, threads, prevalence, precision, device)
     settings.choose()
     for folder, name in ((out, "OUT"), (done, "--done")):
         if folder is not None and absolute(folder).is_relative_to(absolute(inbox)):
             raise UsageError(f"{name} lies in IN", remedy="choose a folder beside it")
-    options = Options(limits_of(max_decoded, max_members, max_ratio))
+    options = Options(limits)
     plan = Plan(settings, probability, workers, timeout)
     box = Inbox(inbox, quiet_time)
     failed = False
