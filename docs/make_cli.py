@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from gliosight.archive.entries import ALL_FAILED, SOME_FAILED
 from gliosight.cli import COMMANDS, cli
-from gliosight.cli.batch import ALL_FAILED, SOME_FAILED
 from gliosight.errors import GliosightError
 
 PAGE = Path(__file__).resolve().parent / "cli.md"
@@ -56,12 +56,14 @@ bash; those for zsh and fish are click's own and have not been tried here.
 ## Several studies
 
 `gliosight analyze` takes several studies, or a folder of them. Each study gets its own result folder
-([what it holds](result.md)), and `studies.csv` has a row for each, also for those that failed.
+([what it holds](result.md)). `studies.csv` has a row for each, also for those that failed, and `index.html`
+shows all of them. This is what [`gliosight batch`](archive.md) does, here in one process and with a summary
+of each study.
 
-- A study that fails does not stop the others. The exit code is that of the first study that failed.
-- A run that is interrupted keeps the result folders that are finished, and writes no table.
-- If no study could be analysed, the table is written only if `-o` names a folder for it.
-- An earlier `studies.csv` is replaced only with `--overwrite`, like an earlier result.
+- A study that fails does not stop the others. The exit code is then 10, or 11 if all have failed.
+- The same command again keeps the studies that are finished, and tries again those that failed.
+- `--overwrite` analyses finished studies again. It is required with another model or other settings.
+- If no study was found, the table is written only if `-o` names a folder for it.
 """
 
 
@@ -106,8 +108,8 @@ def _codes() -> str:
         (kind.exit_code, f"`{kind.kind}`", (kind.__doc__ or "").splitlines()[0].rstrip("."))
         for kind in GliosightError.__subclasses__()
     ]
-    rows.append((SOME_FAILED, "", "`batch`: some of the studies failed"))
-    rows.append((ALL_FAILED, "", "`batch`: all studies failed"))
+    rows.append((SOME_FAILED, "", "of several studies, some failed"))
+    rows.append((ALL_FAILED, "", "of several studies, all failed"))
     rows.append((130, "", "interrupted"))
     table = "".join(f"| {code} | {kind} | {text} |\n" for code, kind, text in rows)
     return f"## Exit codes\n\n| code | `kind` | meaning |\n| --- | --- | --- |\n{table}{SIGNALS}"

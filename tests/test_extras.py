@@ -62,7 +62,7 @@ def test_from_a_wheel(installed: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["", "file:///gone/gliosight", "https://example.org/g.whl"])
 @pytest.mark.parametrize(
-    "extra", ["openvino", "onnxruntime", "train", "evaluate", "download", "followup"]
+    "extra", ["openvino", "onnxruntime", "train", "evaluate", "download", "followup", "scale"]
 )
 def test_the_packages_themselves_where_the_source_is_gone(
     installed: Path, url: str, extra: str

@@ -1,6 +1,6 @@
 """The flow, from top to bottom: read, prepare, infer, decide, measure, write.
 
-`analyze` is the whole tool as a function for one study, `analyze_many` for many; the command line stays thin.
+`analyze` is the whole tool as a function; `analyze_job` is one study of many (see `gliosight.archive`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,7 +36,7 @@ from gliosight.errors import (
     explained,
     within,
 )
-from gliosight.files import folded, numbered, safe_name, whole_file
+from gliosight.files import safe_name, whole_file
 from gliosight.gate import check_input, flags_of
 from gliosight.infer.engine import CPU, DEFAULT_ENGINE, DEVICES, ENGINE_CHOICES
 from gliosight.infer.model import DEFAULT_MODEL, Choice, Model, choose_model, load_model
@@ -67,7 +67,7 @@ __all__ = [
     "Request",
     "Settings",
     "analyze",
-    "analyze_many",
+    "analyze_job",
     "analyze_study",
     "check_out",
     "export_result",
@@ -430,54 +430,6 @@ class Outcome:
 
 # Gives the progress of one study, by its title; entered and left for each.
 Display = Callable[[str], contextlib.AbstractContextManager[Progress | None]]
-
-
-def analyze_many(
-    jobs: Iterable[Job],
-    settings: Settings,
-    model: Future[Model],
-    display: Display,
-    *,
-    out: Path | None = None,
-    several: bool = False,
-    overwrite: bool = False,
-    probability: bool = False,
-) -> Iterator[Outcome]:
-    """Read, analyse and write one study after the other; give what became of each.
-
-    Parameters
-    ----------
-    model : Future
-        From `loading`. Where it failed, its error is raised before anything is written.
-    out : Path, optional
-        The result folder; of several studies the folder that gets one for each.
-    several : bool
-        Whether there are several studies: then one that fails does not stop the others.
-    overwrite, probability : bool
-        See `write_analysis`.
-    """
-    taken: set[str] = set()
-    for job in jobs:
-        folder = out or Path()
-        if several or out is None:
-            folder /= numbered(f"{safe_name(job.name)}-gliosight", taken)
-        try:
-            with display(job.title) as progress:
-                outcome = analyze_job(
-                    job,
-                    model,
-                    settings,
-                    folder,
-                    overwrite=overwrite,
-                    probability=probability,
-                    progress=progress,
-                )
-            taken.add(folded(folder.name))
-        except GliosightError as caught:
-            if not several or (model.done() and caught is model.exception()):
-                raise
-            outcome = failed(job, caught)
-        yield outcome
 
 
 def analyze_job(

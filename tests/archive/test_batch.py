@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from gliosight.archive.entries import ALL_FAILED, FAILED, SOME_FAILED, Entry, exit_code
 from gliosight.archive.ledger import FOLDER, opened_ledger
 from gliosight.archive.run import PAGE, Tally
 from gliosight.archive.table import TABLE
@@ -40,6 +42,16 @@ def rows(out: Path) -> dict[str, dict[str, str]]:
 def made(out: Path) -> dict[str, int]:
     """When each result was written."""
     return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("*/result.json")}
+
+
+def content(out: Path) -> dict[str, bytes]:
+    """All files but the ledger, without what says how long something took."""
+    times = re.compile(rb'"timings_ms": {[^}]*}|"time":[^]]*]|\b[0-9.,]+ (ms|s|min)\b')
+    return {
+        path.relative_to(out).as_posix(): times.sub(b"", path.read_bytes())
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and FOLDER not in path.parts
+    }
 
 
 @pytest.fixture
@@ -243,6 +255,49 @@ def test_workers_end_with_their_run(archive: Path, tmp_path: Path) -> None:
         pytest.fail("a worker goes on")
     assert batch(archive, "-o", out, "-q").returncode == 10
     assert len(made(out)) == 2
+
+
+def test_a_stopped_run_with_overwrite_is_gone_on_with(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.rmtree(archive / "broken")
+    write_lgg(make_phantom(SPEC), archive / "c")
+    assert batch(archive, "-o", out, "-q").returncode == 0
+    before = made(out)
+    again = ("-o", str(out), "--prevalence", "0.1")
+    call = [sys.executable, "-m", "gliosight", "batch", str(archive), *again, "--overwrite"]
+    with subprocess.Popen([*call, "-q", "--workers", "1"]) as process:
+        while sum(made(out).get(name) != before[name] for name in before) < 2:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+    half = {name: time for name, time in made(out).items() if time != before[name]}
+    # Without the option only what is left is done, and the one in flight.
+    assert batch(archive, *again, "-q").returncode == 0
+    after = made(out)
+    assert all(after[name] != before[name] for name in before)
+    first = min(half, key=half.__getitem__)
+    assert after[first] == half[first]
+
+
+def test_results_do_not_depend_on_the_number_of_workers(archive: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "one" / "out", tmp_path / "two" / "out"
+    assert batch(archive, "-o", one, "--workers", "1", "-q").returncode == 10
+    assert batch(archive, "-o", two, "--workers", "2", "-q").returncode == 10
+    assert content(one) == content(two)
+
+
+@pytest.mark.parametrize(
+    ("entries", "code"),
+    [
+        ([("tumour found", 0), ("not assessed", 0)], 0),
+        ([("tumour found", 70), ("no tumour found", 0)], 70),  # a DICOM object was withheld
+        ([("tumour found", 70), (FAILED, 4)], SOME_FAILED),
+        ([(FAILED, 3), (FAILED, 4)], ALL_FAILED),
+        ([], 0),
+    ],
+)
+def test_exit_codes(entries: list[tuple[str, int]], code: int) -> None:
+    assert exit_code([Entry("x", "x", status, exit_code=one) for status, one in entries]) == code
 
 
 @pytest.mark.parametrize(

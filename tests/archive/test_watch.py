@@ -74,8 +74,10 @@ def test_what_arrives_is_analysed_once_and_moved(tmp_path: Path) -> None:
     lines = seen.stdout.splitlines()
     assert [line.split(":")[0] for line in lines] == ["broken_flair.nii", "first", "second"]
     table = rows(out)
-    assert len(table) == 4
-    assert {source.split("/")[0] for source in table} == {"first", "second"}
+    # What could not be opened stands there, too.
+    assert [source for source, row in table.items() if row["error"]] == ["broken_flair.nii"]
+    assert len(table) == 5
+    assert {source.split("/")[0] for source in table} == {"first", "second", "broken_flair.nii"}
     before = made(out)
     assert len(before) == 4
     write_nifti(make_phantom(SPEC), inbox / "third")

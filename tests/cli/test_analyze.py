@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from gliosight import pipeline
+from gliosight.archive.entries import ALL_FAILED, SOME_FAILED
+from gliosight.archive.ledger import FOLDER
 from gliosight.archive.table import HEADER
 from gliosight.errors import printable
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
@@ -170,8 +172,8 @@ def test_several_studies_one_of_them_bad(
     second = write_as(thin, tmp_path / "lgg" / "second", write_lgg)
     missing, out = tmp_path / "missing\x1b[31m", tmp_path / "out"
     done = call("analyze", study, missing, second, "-o", out)
-    assert done.code == 3
-    assert "2 of 3 studies" in done.out
+    assert done.code == SOME_FAILED
+    assert "2 of 3 studies analysed, table:" in done.out
     assert "\x1b" not in done.err + done.out
     table = rows(out)
     assert [row["status"] for row in table] == ["tumour found", "tumour found", "error"]
@@ -181,6 +183,41 @@ def test_several_studies_one_of_them_bad(
     # As seen from the table, so that both can be moved together.
     assert [row["out"] for row in table] == [f"{study.name}-gliosight", "second-gliosight", ""]
     assert all((out / row["out"] / "report.html").is_file() for row in table[:2])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_network")
+def test_a_second_run_keeps_what_is_finished_and_tries_again_what_failed(
+    study: Path, thin: Phantom, tmp_path: Path, call: Call
+) -> None:
+    root, out = tmp_path / "root", tmp_path / "out"
+    for name in ("a", "b"):
+        write_as(thin, root / name)
+    broken = next((root / "b").glob("*_flair.nii.gz"))
+    whole = broken.read_bytes()
+    broken.write_bytes(whole[: len(whole) // 2])
+    first = call("analyze", root, "-o", out, "--json")
+    assert first.code == SOME_FAILED
+    (error,) = first.value["errors"]
+    assert (error["study"], error["kind"], error["exit_code"]) == ("b", "damaged input", 4)
+    made = (out / "a-gliosight" / "result.json").stat().st_mtime_ns
+    broken.write_bytes(whole)
+    done = call("analyze", root, study, "-o", out)
+    assert (done.code, done.err) == (0, "")
+    assert "3 of 3 studies analysed, 1 of them before, table:" in done.out
+    # All that was asked for is said, also what was analysed before.
+    assert done.out.count("tumour found\n") == 3
+    assert (out / "a-gliosight" / "result.json").stat().st_mtime_ns == made
+    printed = call("analyze", root, study, "-o", out, "--json").value
+    assert [result["study_id"] for result in printed["studies"]] == ["a", "b", study.name]
+    assert printed["studies"][0] == first.value["studies"][0]
+    # The table and the page have what batch would write, and batch has nothing left to do.
+    done = call("batch", root, study, "-o", out, "--json")
+    assert (done.code, len(done.value["studies"])) == (0, 3)
+    assert (out / "a-gliosight" / "result.json").stat().st_mtime_ns == made
+    # Another choice of images is another result.
+    done = call("analyze", root, study, "-o", out, "--volume", "0")
+    assert (done.code, "other settings" in done.error) == (7, True)
 
 
 @pytest.mark.slow
@@ -195,10 +232,10 @@ def test_a_folder_of_studies_with_a_bad_file(thin: Phantom, tmp_path: Path, call
     (root / "stray.nii").write_bytes(b"no image")
     (root / "thumb.jpg").write_bytes(b"no picture")  # ignored among NIfTI studies
     done = call("analyze", root, "-o", out)
-    assert done.code == 4
+    assert done.code == SOME_FAILED
     assert "2 of 3 studies" in done.out
     assert "(stray.nii)" in done.err
-    assert names(out) == ["a-gliosight", "b-gliosight", "studies.csv"]
+    assert names(out) == [FOLDER, "a-gliosight", "b-gliosight", "index.html", "studies.csv"]
     ((name, error),) = failed(out)
     assert (name, "named .nii" in error) == ("stray.nii", True)
 
@@ -209,10 +246,10 @@ def test_studies_that_all_fail_leave_no_table_where_none_was_asked_for(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = call("analyze", "no1", "no2")
-    assert done.code == 3
-    assert "0 of 2 studies analysed" in done.out
+    assert done.code == ALL_FAILED
+    assert "0 of 2 studies analysed, nothing written" in done.out
     assert names(tmp_path) == []
-    assert call("analyze", "no1", "no2", "-o", "out").code == 3
+    assert call("analyze", "no1", "no2", "-o", "out").code == ALL_FAILED
     assert [name for name, _ in failed(tmp_path / "out")] == ["no1", "no2"]
 
 
@@ -228,7 +265,7 @@ def test_a_study_that_fails_is_named_by_its_place(
     flair = next(bad.glob("*_flair.nii.gz"))
     flair.with_suffix("").write_bytes(flair.read_bytes())  # once more, as .nii
     done = call("analyze", root, "-o", out)
-    assert done.code == 5
+    assert done.code == SOME_FAILED
     ((name, error),) = failed(out)
     assert name == "sub-02/ses-1/anat"
     assert "(sub-02/ses-1/anat)" in error
@@ -237,7 +274,7 @@ def test_a_study_that_fails_is_named_by_its_place(
     done = call("analyze", root / "sub-02", "-o", out / "x")
     assert (done.code, "(ses-1/anat)" in done.error) == (5, True)
     flair.write_bytes(b"no image")
-    assert call("analyze", root, bad, "-o", tmp_path / "both").code == 4
+    assert call("analyze", root, bad, "-o", tmp_path / "both").code == SOME_FAILED
     (first, first_error), (second, second_error) = failed(tmp_path / "both")
     assert (first, second) == ("root/sub-02/ses-1/anat", "anat")
     assert f"(root/sub-02/ses-1/anat/{flair.name})" in first_error
@@ -256,10 +293,10 @@ def test_a_place_is_named_once(
     Path("single.tif").write_bytes(b"II*\0")
     Path("empty").mkdir()
     paths = ["sl/nonexist", "flat", "flat/a", "single.tif", "empty"]
-    assert call("analyze", study, *paths, "-o", "out").code == 3
+    assert call("analyze", study, *paths, "-o", "out").code == SOME_FAILED
     places = [error.split(" (", 1)[1].split("):")[0] for _, error in failed(Path("out"))]
     flat = [f"flat/{name}_flair.nii.gz" for name in "aba"]
-    assert places == ["sl/nonexist", "empty", *flat, "single.tif"]
+    assert places == [*flat, "single.tif", "sl/nonexist", "empty"]
     really_stat = Path.stat
 
     def forbid(path: Path, **options: Any) -> os.stat_result:
@@ -280,7 +317,7 @@ def test_of_several_outputs_one_in_the_way(study: Path, tmp_path: Path, call: Ca
     (out / "b-gliosight").mkdir(parents=True)
     (out / "b-gliosight" / "mine.txt").touch()
     done = call("analyze", root, "-o", out)
-    assert (done.code, "is not empty (b-gliosight):" in done.err) == (7, True)
+    assert (done.code, "is not empty (b-gliosight):" in done.err) == (SOME_FAILED, True)
     assert [name for name, _ in failed(out)] == ["deep/b"]
 
 
@@ -303,7 +340,8 @@ def test_a_table_is_not_replaced_unasked(
     assert call(*arguments).code == 0
     assert table.read_text("utf-8").splitlines()[0] == ",".join(HEADER)
     before = table.read_bytes()
-    assert call(*arguments).code == 7
+    assert call(*arguments).code == 0
+    assert table.read_bytes() == before
     assert call(*arguments, "--overwrite").code == 0
     assert table.read_bytes() == before
 
@@ -448,12 +486,18 @@ def test_several_studies_of_a_zip(thin: Phantom, study: Path, tmp_path: Path, ca
     content = [*members(study, "a\\"), *members(write_lgg(thin, tmp_path / "lgg"), "b/")]
     path = zipped(tmp_path / "export.zip", *content, ("c/x_flair.nii.gz", b"no image"))
     done = call("analyze", path, "-o", tmp_path / "out")
-    assert done.code == 4
+    assert done.code == SOME_FAILED
     assert "2 of 3 studies" in done.out
     assert "(c/x_flair.nii.gz)" in done.err
     table = (tmp_path / "out" / "studies.csv").read_text("utf-8")
     assert TEMPORARY not in done.out + done.err + table
-    assert names(tmp_path / "out") == ["a-gliosight", "b-gliosight", "studies.csv"]
+    assert names(tmp_path / "out") == [
+        FOLDER,
+        "a-gliosight",
+        "b-gliosight",
+        "index.html",
+        "studies.csv",
+    ]
 
 
 READING = """

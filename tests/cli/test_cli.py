@@ -172,7 +172,7 @@ def test_what_is_printed_with_json_follows_its_schema(
     one = call("analyze", study, "-o", tmp_path / "one", "--json")
     several = call("analyze", study, tmp_path / "none", "-o", tmp_path / "several", "--json")
     failure = call("analyze", tmp_path / "none", "--json")
-    assert (one.code, several.code, failure.code) == (0, 3, 3)
+    assert (one.code, several.code, failure.code) == (0, 10, 3)
     assert (len(several.value["studies"]), len(several.value["errors"])) == (1, 1)
     demo = {**one.value, "truth": {"volume_ml": 22.6, "dice": None}}
     for value in (one.value, several.value, failure.value, demo):

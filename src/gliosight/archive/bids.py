@@ -185,15 +185,19 @@ def analyse_sessions(
     ModelError
     """
     prepare_out(root, out)
-    studies = [session.study for session in sessions if session.study is not None]
+    by_study = {session.study: session for session in sessions if session.study is not None}
     lost = [session.outcome for session in sessions if session.error is not None]
-    known: dict[str, Entry] = {}
-    for entry in run_archive(studies, lost, work, plan, tell):
-        known.setdefault(entry.source, entry)  # those of earlier runs come later
+
+    def publish(study: Study, entry: Entry, _: Outcome) -> None:
+        _publish(by_study[study], entry, work, out)
+
+    entries = run_archive(list(by_study), lost, work, plan, tell, finished=publish)
+    # Once more with their ranks, and those of earlier runs.
+    known = dict(zip(by_study, entries, strict=False))
     return [
         _publish(
             session,
-            known[session.study.job.source] if session.study else entry_of(session.outcome, work),
+            known[session.study] if session.study else entry_of(session.outcome, work),
             work,
             out,
         )

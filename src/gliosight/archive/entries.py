@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from gliosight.errors import CannotWriteError, GliosightError, within
 from gliosight.flags import warnings_of
 from gliosight.pipeline import Outcome
 from gliosight.study import Flag
 
 FAILED = "error"
+# Exit codes of runs over several studies.
+SOME_FAILED, ALL_FAILED = 10, 11
 
 
 @dataclass(frozen=True)
@@ -80,8 +85,9 @@ class Entry:
 
 def entry_of(outcome: Outcome, out: Path) -> Entry:
     """What the table of a folder of results says of an outcome; its rank is still to be found."""
-    error = " ".join(error.line() for error in outcome.errors)
     result = outcome.result
+    errors = outcome.errors if result else [_with_study(error, outcome) for error in outcome.errors]
+    error = " ".join(error.line() for error in errors)
     if result is None:
         code = outcome.errors[0].exit_code
         return Entry(outcome.title, outcome.source, FAILED, exit_code=code, error=error)
@@ -110,9 +116,42 @@ def entry_of(outcome: Outcome, out: Path) -> Entry:
     )
 
 
+def _with_study(error: GliosightError, outcome: Outcome) -> GliosightError:
+    """An error with the study in its place: a DICOM error's is a series, which every study has."""
+    study = outcome.source or outcome.title
+    where = error.where or study
+    parts = {*where.split(", "), *re.split(r", |/", where)}
+    # The place of what cannot be written is its result folder.
+    if isinstance(error, CannotWriteError) or {study, outcome.title} & parts:
+        return error
+    # A file below it, or one that is named after it.
+    named = re.search(rf"(^|/){re.escape(study)}[\W_]", where)
+    return error if named else within(error, f"{study}, {where}")
+
+
 def ranked(entries: Iterable[Entry]) -> list[Entry]:
     """The same with their ranks: what failed comes first, then by doubt; equals keep their order."""
     entries = list(entries)
     order = sorted(range(len(entries)), key=lambda k: -entries[k].doubt)
     ranks = {k: rank for rank, k in enumerate(order, 1)}
     return [replace(entry, review=ranks[k]) for k, entry in enumerate(entries)]
+
+
+def rows_of(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """The entries as ``--json`` prints them."""
+    hidden = ("thumbnail", "doubt")
+    return [
+        {name: value for name, value in asdict(entry).items() if name not in hidden}
+        for entry in entries
+    ]
+
+
+def exit_code(entries: Collection[Entry]) -> int:
+    """0 where all studies are done, else `SOME_FAILED` or `ALL_FAILED`.
+
+    Where all are done but a DICOM object of one was withheld, it is the code of that error.
+    """
+    failures = sum(entry.status == FAILED for entry in entries)
+    if failures:
+        return ALL_FAILED if failures == len(entries) else SOME_FAILED
+    return max((entry.exit_code for entry in entries), default=0)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gliosight.archive.entries import Entry
 from gliosight.errors import CannotWriteError, InUseError
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS studies (
     thumbnail BLOB)
 """
 
-State = Literal["running", "done", "failed"]
+State = Literal["waiting", "running", "done", "failed"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Record:
         What tells it from all others: where it lies, and which of the studies there it is.
     place : str
         The file or folder that it lies at, absolute.
-    state : {"running", "done", "failed"}
-        ``running`` is one that was in flight when its run ended.
+    state : {"waiting", "running", "done", "failed"}
+        ``waiting`` is one that is to be analysed again, ``running`` one that was in flight when its run
+        ended.
     recipe : str
         Digest of the model and of all settings that change a result.
     signature : str
@@ -81,16 +82,17 @@ class Ledger:
 
     def write(self, record: Record) -> None:
         """Add or replace the record of a study; it lasts from here on."""
-        entry = asdict(replace(record.entry, thumbnail=None))
-        del entry["thumbnail"]
-        values = (record.key, record.place, record.state, record.recipe, record.signature)
+        self.write_all([record])
+
+    def write_all(self, records: Iterable[Record]) -> None:
+        """Add or replace records, all or none."""
         with _as_cannot_write(), self._database:
-            self._database.execute(
+            self._database.executemany(
                 "INSERT INTO studies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key) "
                 "DO UPDATE SET place = excluded.place, state = excluded.state, recipe = excluded.recipe, "
                 "signature = excluded.signature, digest = excluded.digest, "
                 "folder = excluded.folder, entry = excluded.entry, thumbnail = excluded.thumbnail",
-                (*values, record.digest, record.folder, json.dumps(entry), record.entry.thumbnail),
+                map(_row, records),
             )
 
 
@@ -131,6 +133,13 @@ def opened_ledger(out: Path) -> Iterator[Ledger]:
                 database.execute(f"PRAGMA application_id = {APPLICATION}")
                 database.execute(f"PRAGMA user_version = {FORM}")
             yield Ledger(database)
+
+
+def _row(record: Record) -> tuple[Any, ...]:
+    entry = asdict(replace(record.entry, thumbnail=None))
+    del entry["thumbnail"]
+    values = (record.key, record.place, record.state, record.recipe, record.signature)
+    return (*values, record.digest, record.folder, json.dumps(entry), record.entry.thumbnail)
 
 
 def _record(

@@ -15,22 +15,13 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
-from gliosight.errors import GliosightError, InternalError, LimitExceededError
-
-Task = TypeVar("Task")
-Answer = TypeVar("Answer")
+from gliosight.archive.workers import Answer, Lost, Ready, Task, too_long
+from gliosight.errors import GliosightError, InternalError
 
 # How long a worker that should end is waited for (seconds).
 PATIENCE = 5.0
-
-
-@dataclass(frozen=True)
-class Lost:
-    """What became of a study whose worker died, or which took too long."""
-
-    error: GliosightError
 
 
 @dataclass
@@ -51,7 +42,7 @@ class Pool(Generic[Task, Answer]):
         functions of a module, or partials of such.
     workers : int
     seconds : float
-        The longest that a task may take.
+        The longest that a task may take, and the start of a worker.
     """
 
     def __init__(
@@ -63,13 +54,7 @@ class Pool(Generic[Task, Answer]):
         self._workers: list[_Worker[Task]] = []
 
     def answers(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Answer | Lost]]:
-        """Each task with its answer, in the order in which they come.
-
-        Raises
-        ------
-        GliosightError
-            What a worker raised before its first task: the model cannot be loaded.
-        """
+        """See `Workers`."""
         waiting = iter(tasks)
         try:
             while True:
@@ -111,21 +96,19 @@ class Pool(Generic[Task, Answer]):
                 answer = self._answer_of(worker)
             elif time.monotonic() >= worker.deadline:
                 self._dismiss(worker)
-                answer = Lost(
-                    LimitExceededError(
-                        f"not done after {self._seconds:g} s",
-                        remedy="give it more time with --timeout, or analyse it alone",
-                    )
-                )
+                answer = too_long(self._seconds)
             else:
+                continue
+            if isinstance(answer, Ready):  # its task, sent before, begins now
+                worker.deadline = time.monotonic() + self._seconds
                 continue
             worker.task = None
             yield task, answer
 
-    def _answer_of(self, worker: _Worker[Task]) -> Answer | Lost:
+    def _answer_of(self, worker: _Worker[Task]) -> Answer | Lost | Ready:
         """What a worker sent; the worker is dismissed where it died."""
         try:
-            answer: Answer | Lost | _Refused = worker.connection.recv()
+            answer: Answer | Lost | Ready = worker.connection.recv()
         except (EOFError, OSError):
             worker.process.join(PATIENCE)
             code = worker.process.exitcode
@@ -137,7 +120,7 @@ class Pool(Generic[Task, Answer]):
                     remedy="there may be too little memory: use fewer --workers, or analyse it alone",
                 )
             )
-        if isinstance(answer, _Refused):
+        if isinstance(answer, Ready) and answer.error is not None:
             raise answer.error
         return answer
 
@@ -172,13 +155,6 @@ class Pool(Generic[Task, Answer]):
         self._workers.clear()
 
 
-@dataclass(frozen=True)
-class _Refused:
-    """A worker could not start."""
-
-    error: GliosightError
-
-
 def _work(connection: Connection, start: Callable[[], Callable[[Any], Any]]) -> None:
     """A worker's life."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C is the parent's
@@ -188,8 +164,9 @@ def _work(connection: Connection, start: Callable[[], Callable[[Any], Any]]) -> 
     try:
         answer = start()
     except GliosightError as error:
-        connection.send(_Refused(error))
+        connection.send(Ready(error))
         return
+    connection.send(Ready())
     while True:
         try:
             task = connection.recv()

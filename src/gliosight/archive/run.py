@@ -8,25 +8,36 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import gliosight
+from gliosight.analysis import Progress
 from gliosight.archive.entries import FAILED, Entry, entry_of, ranked
 from gliosight.archive.ledger import FILE, FOLDER, Ledger, Record, State, opened_ledger
 from gliosight.archive.page import write_page
-from gliosight.archive.pool import Lost, Pool
+from gliosight.archive.pool import Pool
 from gliosight.archive.table import check_table, write_studies
-from gliosight.errors import CannotWriteError, GliosightError, InternalError, causes, within
-from gliosight.files import folded, numbered, safe_name
-from gliosight.pipeline import Job, Outcome, Settings, analyze_job, failed
+from gliosight.archive.workers import MOST_WORKERS, Here, Lost, Workers
+from gliosight.errors import (
+    CannotWriteError,
+    GliosightError,
+    InternalError,
+    UnsupportedInputError,
+    causes,
+    within,
+)
+from gliosight.files import absolute, folded, numbered, safe_name
+from gliosight.infer.model import Model
+from gliosight.pipeline import Display, Job, Outcome, Settings, analyze_job, failed
 from gliosight.write.result_folder import RESULT_FILE
 
 PAGE = "index.html"
-# The page and the table are written anew after so long (seconds), so that one can look meanwhile.
-LOOK_AGAIN = 60.0
+# The page and the table are written anew after so long (seconds), so that one can look meanwhile; later where
+# that takes long, so that it takes a fiftieth of the run at most.
+LOOK_AGAIN, SHARE = 60.0, 50
 CHUNK = 2**20
 
 
@@ -65,20 +76,28 @@ class Plan:
     settings : Settings
     probability : bool
         Whether the probability map is written, too.
-    workers : int
-        Processes, each with the model loaded.
+    workers : int, optional
+        Processes, each with the model loaded; by default one for each core, at most `MOST_WORKERS` on this
+        machine, any number in a cluster.
     seconds : float
         The longest that a study may take.
     overwrite, retry_failed : bool
         Whether finished studies, or those that failed, are analysed again.
+    ray : bool
+        Whether the workers are those of the Ray cluster that this process is connected to, see
+        `gliosight.archive.cluster.connected`.
+    reading : tuple of str
+        What is asked for in all studies, such as a series: with another choice the results are others.
     """
 
     settings: Settings
     probability: bool = False
-    workers: int = 1
+    workers: int | None = None
     seconds: float = 1800.0
     overwrite: bool = False
     retry_failed: bool = False
+    ray: bool = False
+    reading: tuple[str, ...] = ()
 
     def recipe(self) -> str:
         """Digest of all that changes a result."""
@@ -90,8 +109,24 @@ class Plan:
             choice.precision,
             choice.device,
         )
-        words = (*parts, self.settings.prevalence, self.probability)
+        words = (*parts, self.settings.prevalence, self.probability, self.reading)
         return hashlib.sha256(repr(words).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """Studies are analysed in this process, one after the other.
+
+    Parameters
+    ----------
+    model : Model, or Future of it
+        From `gliosight.pipeline.loading`.
+    display : callable
+        Gives the progress of a study by its title.
+    """
+
+    model: Model | Future[Model]
+    display: Display
 
 
 @dataclass(frozen=True)
@@ -141,7 +176,10 @@ def run_archive(
     lost: Iterable[Outcome],
     out: Path,
     plan: Plan,
-    tell: Callable[[Tally], object],
+    tell: Callable[[Tally], object] = lambda _: None,
+    *,
+    finished: Callable[[Study, Entry, Outcome], object] = lambda *_: None,
+    here: InProcess | None = None,
 ) -> list[Entry]:
     """Analyse the studies that are not done yet, and write ``studies.csv`` and ``index.html``.
 
@@ -155,11 +193,15 @@ def run_archive(
     plan : Plan
     tell : callable
         Called with how far the run is: at its beginning and after each study.
+    finished : callable
+        Called with each study of this run and what became of it, when the ledger knows it.
+    here : InProcess, optional
+        By default workers of their own analyse the studies, as the plan says.
 
     Returns
     -------
     list of Entry
-        All studies, those of earlier runs included, in the order in which they were found.
+        First those of ``studies``, in their order; then those of earlier runs; last what was lost.
 
     Raises
     ------
@@ -168,12 +210,21 @@ def run_archive(
         page that gliosight did not write is in the way.
     ModelError
         The model cannot be loaded.
+    PeerError
+        The cluster cannot do the work.
     """
+    out = absolute(out)  # a worker may work in another folder
     _check_out(out)
     recipe = plan.recipe()
     with opened_ledger(out) as ledger:
         known = {record.key: record for record in ledger.records()}
         kept, todo = _divide(studies, known, out, plan, recipe)
+        if plan.overwrite:  # a run without it goes on, should this one be stopped
+            ledger.write_all(
+                replace(known[key], state="waiting")
+                for study in studies
+                if (key := study.key) in known
+            )
         held = {study.key for study in studies} | {record.key for record in kept.values()}
         for key in [key for key in known if key not in held]:
             # What is not found this time stays in the table: it may lie below another path.
@@ -193,7 +244,25 @@ def run_archive(
             replaces = plan.overwrite or record is not None
             tasks.append(_Task(index, study, out / folder, replaces, _signature(study.paths)))
         missing = [entry_of(outcome, out) for outcome in lost]
-        return _Run(ledger, kept, tasks, missing, out, recipe).analyse(plan, tell)
+        run = _Run(ledger, kept, tasks, missing, out, recipe)
+        return run.analyse(_workers(plan, len(tasks), here), tell, finished)
+
+
+def _workers(plan: Plan, count: int, here: InProcess | None) -> Workers[_Task, _Done]:
+    """Who analyses so many studies."""
+    if here is not None:
+        return Here(partial(_answer_here, here, plan))
+    if plan.ray:
+        from gliosight.archive.cluster import Cluster  # ray is in an extra
+
+        threads = plan.settings.threads or 1
+        start = partial(_start, plan, threads)
+        again = partial(replace, replaces=True)
+        return Cluster(start, plan.workers, plan.seconds, threads=threads, most=count, again=again)
+    cores = os.cpu_count() or 1
+    workers = min(plan.workers or min(MOST_WORKERS, cores), count)
+    share = max(1, cores // workers) if workers > 1 else None
+    return Pool(partial(_start, plan, plan.settings.threads or share), workers, plan.seconds)
 
 
 def _divide(
@@ -249,19 +318,24 @@ class _Run:
         self._kept, self._done = len(records) + len(missing), 0
         self._start = time.monotonic()
 
-    def analyse(self, plan: Plan, tell: Callable[[Tally], object]) -> list[Entry]:
+    def analyse(
+        self,
+        workers: Workers[_Task, _Done],
+        tell: Callable[[Tally], object],
+        finished: Callable[[Study, Entry, Outcome], object],
+    ) -> list[Entry]:
         """Have the tasks done, and write the table and the page, also now and then meanwhile."""
-        written = self._start
+        look_again = self._start + LOOK_AGAIN
         tell(self._tally())
         try:
-            workers = min(plan.workers, len(self._tasks))
-            pool: Pool[_Task, _Done] = Pool(partial(_start, plan), workers, plan.seconds)
-            for task, answer in pool.answers(self._in_flight()):
-                self._take(task, answer)
+            for task, answer in workers.answers(self._in_flight()):
+                entry, outcome = self._take(task, answer)
+                finished(task.study, entry, outcome)
                 tell(self._tally())
-                if time.monotonic() - written > LOOK_AGAIN:
+                if (begun := time.monotonic()) > look_again:
                     self._write()
-                    written = time.monotonic()
+                    ended = time.monotonic()
+                    look_again = ended + max(LOOK_AGAIN, SHARE * (ended - begun))
         finally:
             if self._kept or self._done or not self._tasks:  # else nothing is known yet
                 self._write()
@@ -274,7 +348,7 @@ class _Run:
             self._note(task, "running", Entry(job.name, job.source, "running", task.folder.name))
             yield task
 
-    def _take(self, task: _Task, answer: _Done | Lost) -> None:
+    def _take(self, task: _Task, answer: _Done | Lost) -> tuple[Entry, Outcome]:
         """Note what became of a task."""
         digest = ""
         if isinstance(answer, Lost):
@@ -287,6 +361,7 @@ class _Run:
         state: State = "failed" if entry.status == FAILED else "done"
         self._records[task.index] = self._note(task, state, entry, digest)
         self._done += 1
+        return entry, outcome
 
     def _note(self, task: _Task, state: State, entry: Entry, digest: str = "") -> Record:
         study, folder = task.study, task.folder.name
@@ -323,7 +398,7 @@ class _Run:
 
 def _still_holds(record: Record, study: Study, out: Path, plan: Plan) -> Record | None:
     """The record of an earlier run, where nothing has to be done again."""
-    if plan.overwrite or record.state == "running":
+    if plan.overwrite or record.state in ("running", "waiting"):
         return None
     if record.state == "failed" and plan.retry_failed:
         return None
@@ -398,19 +473,30 @@ def _digest(paths: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
-def _start(plan: Plan) -> Callable[[_Task], _Done]:
+def _start(plan: Plan, threads: int | None) -> Callable[[_Task], _Done]:
     """Load the model in a worker."""
-    settings = plan.settings
-    if settings.threads is None and plan.workers > 1:
-        settings = replace(settings, threads=max(1, (os.cpu_count() or 1) // plan.workers))
-    return partial(_answer, settings.load(), replace(plan, settings=settings))
+    return partial(_answer, replace(plan.settings, threads=threads).load(), plan)
 
 
-def _answer(model: Any, plan: Plan, task: _Task) -> _Done:
-    """Analyse one study in a worker."""
+def _answer_here(here: InProcess, plan: Plan, task: _Task) -> _Done:
+    """Analyse one study in this process."""
+    with here.display(task.study.job.title) as progress:
+        return _answer(here.model, plan, task, progress)
+
+
+def _answer(
+    model: Model | Future[Model], plan: Plan, task: _Task, progress: Progress | None = None
+) -> _Done:
+    """Analyse one study."""
     job = task.study.job
     # Before its pixels are read: should the files change meanwhile, the next run sees it.
     digest = _digest(task.study.paths)
+    if plan.ray and not os.path.lexists(task.study.paths[0]):
+        unseen = UnsupportedInputError(
+            "a node of the cluster does not see the study's files",
+            remedy="keep studies, and TMPDIR for zips, where all nodes see them below the same path",
+        )
+        return _Done(failed(job, unseen), digest)
     try:
         outcome = analyze_job(
             job,
@@ -420,11 +506,16 @@ def _answer(model: Any, plan: Plan, task: _Task) -> _Done:
             overwrite=task.replaces,
             probability=plan.probability,
             pictured=True,
+            progress=progress,
         )
     except GliosightError as error:
+        if isinstance(model, Future) and model.done() and error is model.exception():
+            raise
         disk = error if isinstance(error, CannotWriteError) and _is_of_disk(error) else None
         return _Done(failed(job, error), digest, disk)
-    except Exception as error:  # noqa: BLE001 - a bug of ours ends one study, not all
+    except Exception as error:
+        if isinstance(model, Future):  # `gliosight.cli` reports it, with --debug where it happened
+            raise
         ours = InternalError(
             f"{type(error).__name__}: {error}",
             remedy="a bug of ours: please report this line, and run the study alone with --debug",

@@ -5,33 +5,38 @@ from __future__ import annotations
 import contextlib
 import gc
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gliosight import pipeline
-from gliosight.archive.entries import entry_of, ranked
-from gliosight.archive.table import check_table, write_studies
+from gliosight.archive.entries import FAILED, Entry, entry_of, exit_code
+from gliosight.archive.run import InProcess, Plan, run_archive
+from gliosight.archive.run import Study as ArchivedStudy
+from gliosight.archive.table import TABLE
 from gliosight.cli.locate import Located, find_below
 from gliosight.cli.options import PATH, limit_options, model_options, output_options
 from gliosight.cli.output import (
     print_closing,
-    print_error,
     print_json,
+    print_line,
     print_summary,
     print_text,
     progress_display,
 )
-from gliosight.errors import CannotWriteError, GliosightError, UsageError, printable, within
+from gliosight.errors import GliosightError, UsageError, printable
+from gliosight.files import safe_name
 from gliosight.pipeline import Job, Outcome
 from gliosight.read import Limits, Options, named_files
 from gliosight.read.candidates import DicomCandidate
 from gliosight.read.dicom.decoder import one_decoder
 from gliosight.read.naming import promises_image
 from gliosight.study import MrSequence, Study
+from gliosight.write.result import read_result
 
 # A SeriesInstanceUID, or a series' number, either with the part of it.
 SERIES = re.compile(r"(series +)?[0-9]+(\.[0-9]+)*(,.*)?", re.IGNORECASE)
@@ -110,94 +115,112 @@ def command(
     named = {MrSequence.FLAIR: flair, MrSequence.T1: t1, MrSequence.T1C: t1c}
     by_folder = name_by == "folder"
     series = _series({name: str(text) for name, text in named.items() if text}, studies)
-    outcomes: list[Outcome] = []
+    lost: list[Outcome] = []
     # Zips stay unpacked until all is read.
     with pipeline.loading(settings) as loading, contextlib.ExitStack() as unpacked, one_decoder():
+        here = InProcess(loading, partial(progress_display, shown=talks))
         if series is None:
-            jobs = [job_of(_named(studies, flair, t1, t1c), options, by_folder=by_folder)]
+            located = [_named(studies, flair, t1, t1c)]
+            jobs = [job_of(located[0], options, by_folder=by_folder)]
         elif studies:
-            located, failed, _ = find_below(studies, options.limits, unpacked, shown=talks)
+            located, failures, _ = find_below(studies, options.limits, unpacked, shown=talks)
             jobs = jobs_of(located, options, series, by_folder=by_folder)
-            outcomes = [Outcome(title, source, errors=(error,)) for title, source, error in failed]
+            lost = [Outcome(title, source, errors=(error,)) for title, source, error in failures]
         else:
             raise UsageError(
                 "no STUDY given", remedy="name a file or folder, or try: gliosight demo"
             )
-        several = len(jobs) + len(outcomes) > 1
-        if not several and outcomes:
-            raise outcomes[0].errors[0]
-        if several:
-            check_table(out or Path(), overwrite=overwrite)
-        elif out is not None:
+        if len(jobs) + len(lost) > 1:
+            asked = (*(f"{name.value}={text}" for name, text in (series or {}).items()),)
+            plan = Plan(
+                settings,
+                probability,
+                overwrite=overwrite,
+                retry_failed=True,  # who names a few studies wants them now
+                reading=asked if volume_index is None else (*asked, f"volume={volume_index}"),
+            )
+            found = [archived(*pair) for pair in zip(located, jobs, strict=True)]
+            return _analyse_several(found, lost, out, plan, here, as_json=as_json, quiet=quiet)
+        if lost:
+            raise lost[0].errors[0]
+        folder = out or Path(f"{safe_name(jobs[0].name)}-gliosight")
+        if out is not None:
             pipeline.check_out(out, overwrite=overwrite)
-        for outcome in pipeline.analyze_many(
-            jobs,
-            settings,
-            loading,
-            partial(progress_display, shown=talks),
-            out=out,
-            several=several,
-            overwrite=overwrite,
-            probability=probability,
-        ):
-            outcomes.append(outcome)
-            if talks and outcome.result is not None:
-                print_summary(outcome.result, outcome.result["out"])
-            if several and not gc.isenabled():  # see `gliosight.cli.main`; what was imported stays
-                gc.collect()
-                gc.freeze()
-    outcomes.sort(key=lambda outcome: outcome.result is None)  # studies that failed come last
-    results = [outcome.result for outcome in outcomes if outcome.result is not None]
-    if several:
-        _close_several(outcomes, out, as_json=as_json, quiet=quiet)
-    elif as_json:
-        print_json(results[0])
-    if talks:
-        report = None if several else str(Path(results[0]["out"]) / "report.html")
-        print_closing(report, marked=any(result["findings"] for result in results))
-    for outcome in outcomes:
-        if outcome.errors:  # a bug of ours is reported before a fault of the input
-            return outcome.errors[0].exit_code if outcome.result is None else outcome.errors[0]
-    return 0
-
-
-def _close_several(
-    outcomes: list[Outcome], out: Path | None, *, as_json: bool, quiet: bool
-) -> None:
-    """Write the table of all studies, and say what became of them."""
-    results = [outcome.result for outcome in outcomes if outcome.result is not None]
-    table = "nothing written"
-    if results or out is not None:
-        folder = out or Path()
-        path = write_studies(ranked(entry_of(outcome, folder) for outcome in outcomes), folder)
-        table = f"table: {printable(str(path))}"
-    failed = [outcome for outcome in outcomes if outcome.result is None]
+        with here.display(jobs[0].title) as progress:
+            outcome = pipeline.analyze_job(
+                jobs[0],
+                loading,
+                settings,
+                folder,
+                overwrite=overwrite,
+                probability=probability,
+                progress=progress,
+            )
+    result = outcome.result or {}
     if as_json:
-        errors = [
-            {
-                "study": outcome.result["out"] if outcome.result else outcome.title,
-                **error.as_object(),
-            }
-            for outcome in (*failed, *outcomes[: len(results)])
-            for error in outcome.errors
-        ]
-        print_json({"studies": results, "errors": errors})
-        return
-    for outcome in failed:
-        print_error(_with_study(outcome), as_json=False)
+        print_json(result)
+    elif talks:
+        print_summary(result, result["out"])
+        print_closing(str(folder / "report.html"), marked=bool(result["findings"]))
+    return outcome.errors[0] if outcome.errors else 0
+
+
+def _analyse_several(
+    studies: Sequence[ArchivedStudy],
+    lost: Sequence[Outcome],
+    out: Path | None,
+    plan: Plan,
+    here: InProcess,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Analyse those that are not done yet, as ``gliosight batch`` does, and say what became of all."""
+    folder, talks = out or Path(), not (quiet or as_json)
+    results: dict[str, dict[str, Any]] = {}
+    errors: list[dict[str, Any]] = []
+
+    def finished(study: ArchivedStudy, entry: Entry, outcome: Outcome) -> None:
+        place = "" if entry.folder is None else str(folder / entry.folder)
+        if outcome.result is not None:
+            results[study.key] = {**outcome.result, "out": place}
+            if talks:
+                print_summary(outcome.result, place)
+        errors.extend(
+            {"study": place or outcome.title, **error.as_object()} for error in outcome.errors
+        )
+        if not gc.isenabled():  # see `gliosight.cli.main`; what was imported stays
+            gc.collect()
+            gc.freeze()
+
+    if studies or out is not None:
+        entries = run_archive(studies, lost, folder, plan, finished=finished, here=here)
+        table = f"table: {printable(str(folder / TABLE))}"
+    else:
+        entries, table = [entry_of(outcome, folder) for outcome in lost], "nothing written"
+    own = [*entries[: len(studies)], *entries[len(entries) - len(lost) :]]
+    for outcome in lost:
+        errors += [{"study": outcome.title, **error.as_object()} for error in outcome.errors]
+    done = [entry for entry in own if entry.status != FAILED]
+    before = 0
+    for study, entry in zip(studies, own, strict=False):
+        if entry.folder is not None and study.key not in results:
+            place, before = folder / entry.folder, before + 1
+            results[study.key] = {**read_result(place), "out": str(place)}
+            if talks:
+                print_summary(results[study.key], str(place))
+    if as_json:
+        order = [results[study.key] for study in studies if study.key in results]
+        print_json({"studies": order, "errors": errors})
+        return exit_code(own)
+    for entry in own:
+        if entry.error:
+            print_line(f"error: {entry.error}")
     if not quiet:
-        print_text(f"{len(results)} of {len(outcomes)} studies analysed, {table}")
-
-
-def _with_study(outcome: Outcome) -> GliosightError:
-    """What failed, with the study in its place: a DICOM error's is a series, which every study has."""
-    error, study = outcome.errors[0], outcome.source or outcome.title
-    where = error.where or study
-    parts = {*where.split(", "), *re.split(r", |/", where)}
-    # The place of what cannot be written is its result folder.
-    if isinstance(error, CannotWriteError) or {study, outcome.title} & parts:
-        return error
-    return error if where.startswith(f"{study}/") else within(error, f"{study}, {where}")
+        earlier = f", {before} of them before" if before else ""
+        print_text(f"{len(done)} of {len(own)} studies analysed{earlier}, {table}")
+        print_closing(None, marked=any(entry.findings for entry in own))
+    return exit_code(own)
 
 
 def job_of(located: Located, options: Options, *, by_folder: bool) -> Job:
@@ -205,6 +228,13 @@ def job_of(located: Located, options: Options, *, by_folder: bool) -> Job:
     name = located.source.replace("/", "_") if by_folder else located.candidate.study_id
     read = partial(_read, located, options)
     return Job(located.title, located.source, name or located.title, read)
+
+
+def archived(located: Located, job: Job) -> ArchivedStudy:
+    """The job as a study that a ledger knows again."""
+    candidate = located.candidate
+    tag = f"{candidate.kind} {candidate.study_id if candidate.kind == 'dicom' else ''}"
+    return ArchivedStudy(job, candidate.paths, located.place, tag)
 
 
 def _read(located: Located, options: Options) -> Study:

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from gliosight import pipeline
-from gliosight.archive.entries import FAILED
+from gliosight.archive.cluster import connected
+from gliosight.archive.entries import FAILED, exit_code, rows_of
 from gliosight.archive.run import PAGE, Plan, Study, Tally, run_archive
 from gliosight.archive.table import TABLE
-from gliosight.cli.analyze import job_of
+from gliosight.cli.analyze import archived, job_of
 from gliosight.cli.locate import find_below
-from gliosight.cli.options import PATH, limit_options, model_options
+from gliosight.cli.options import (
+    PATH,
+    limit_options,
+    model_options,
+    ray_option,
+    retry_option,
+    timeout_option,
+    workers_option,
+)
 from gliosight.cli.output import print_closing, print_json, print_line, print_text
 from gliosight.errors import UsageError, printable
 from gliosight.pipeline import Outcome
@@ -25,9 +32,6 @@ from gliosight.read import Limits, Options
 
 # Where nobody watches, a line after so long (seconds).
 EVERY = 30.0
-SOME_FAILED, ALL_FAILED = 10, 11
-# A worker takes up to 600 MB (docs/benchmarks.md).
-MOST_WORKERS = 4
 
 
 @click.command("batch")
@@ -35,22 +39,10 @@ MOST_WORKERS = 4
 @click.option(
     "-o", "--out", type=PATH, required=True, help="Folder for all results, the table and the page."
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(1, 256),
-    default=lambda: min(MOST_WORKERS, os.cpu_count() or 1),
-    help="Processes that analyse studies, up to 600 MB of memory each.  [default: one for each core, at "
-    f"most {MOST_WORKERS}]",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=1800.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="The longest that a study may take; then it counts as failed.",
-)
-@click.option("--retry-failed", is_flag=True, help="Analyse studies again that failed before.")
+@workers_option("--workers", what="studies", cluster=True)
+@timeout_option("study")
+@retry_option("studies")
+@ray_option
 @click.option(
     "--name-by",
     type=click.Choice(["id", "folder"]),
@@ -70,9 +62,10 @@ MOST_WORKERS = 4
 def command(
     roots: tuple[Path, ...],
     out: Path,
-    workers: int,
+    workers: int | None,
     timeout: float,
     retry_failed: bool,
+    ray: str | None,
     name_by: str,
     limits: Limits,
     settings: pipeline.Settings,
@@ -93,35 +86,45 @@ def command(
     settings.choose()
     options = Options(limits)
     talks = not (quiet or as_json)
-    plan = Plan(settings, probability, workers, timeout, overwrite, retry_failed)
+    plan = Plan(
+        settings, probability, workers, timeout, overwrite, retry_failed, ray=ray is not None
+    )
     with contextlib.ExitStack() as unpacked:
         studies, lost = studies_below(
             roots, options, unpacked, by_folder=name_by == "folder", shown=talks
         )
         if not studies:
             raise lost[0].errors[0] if lost else UsageError("no studies", remedy="check ROOT")
-        with run_progress(shown=talks) as tell:
+        with ray_cluster(ray, plan, shown=talks), run_progress(shown=talks) as tell:
             entries = run_archive(studies, lost, out, plan, tell)
-    failures = [entry for entry in entries if entry.status == FAILED]
     table, page = out / TABLE, out / PAGE
     if as_json:
-        hidden = ("thumbnail", "doubt")
-        rows = [
-            {name: value for name, value in asdict(entry).items() if name not in hidden}
-            for entry in entries
-        ]
-        print_json({"table": str(table), "page": str(page), "studies": rows})
+        print_json({"table": str(table), "page": str(page), "studies": rows_of(entries)})
     else:
-        for entry in failures:
-            print_line(f"error: {entry.error}")
+        for entry in entries:
+            if entry.error:
+                print_line(f"error: {entry.error}")
         if not quiet:
-            done = len(entries) - len(failures)
+            done = sum(entry.status != FAILED for entry in entries)
             print_text(f"{done} of {len(entries)} studies analysed, table: {printable(str(table))}")
             print_closing(marked=any(entry.findings for entry in entries))
             print_text(f"page: {printable(str(page))}")
-    if not failures:
-        return 0
-    return ALL_FAILED if len(failures) == len(entries) else SOME_FAILED
+    return exit_code(entries)
+
+
+@contextlib.contextmanager
+def ray_cluster(address: str | None, plan: Plan, *, shown: bool) -> Iterator[None]:
+    """The Ray cluster that ``--ray`` names, as long as this is open; without it nothing is done."""
+    if address is None:
+        yield
+        return
+    cpus = plan.workers and plan.workers * (plan.settings.threads or 1)
+    with connected(address, cpus) as nodes:
+        if shown:
+            page = f", page: http://{nodes.dashboard}" if nodes.dashboard else ""
+            count = "1 node" if nodes.count == 1 else f"{nodes.count} nodes"
+            print_line(f"Ray: {count}, {nodes.cpus} cores{page}")
+        yield
 
 
 def studies_below(
@@ -134,11 +137,7 @@ def studies_below(
 ) -> tuple[list[Study], list[Outcome]]:
     """The studies below the roots, and what could not be opened."""
     located, problems, _ = find_below(roots, options.limits, unpacked, shown=shown)
-    studies = []
-    for study in located:
-        candidate, job = study.candidate, job_of(study, options, by_folder=by_folder)
-        tag = f"{candidate.kind} {candidate.study_id if candidate.kind == 'dicom' else ''}"
-        studies.append(Study(job, candidate.paths, study.place, tag))
+    studies = [archived(one, job_of(one, options, by_folder=by_folder)) for one in located]
     return studies, [Outcome(title, source, errors=(error,)) for title, source, error in problems]
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -18,10 +16,19 @@ from gliosight.archive.bids import (
     session_folders,
     summarise,
 )
-from gliosight.archive.entries import FAILED, Entry
+from gliosight.archive.entries import FAILED, Entry, exit_code, rows_of
 from gliosight.archive.run import PAGE, Plan, unfinished
-from gliosight.cli.batch import ALL_FAILED, MOST_WORKERS, SOME_FAILED, run_progress
-from gliosight.cli.options import PATH, limit_options, model_options, output_options
+from gliosight.cli.batch import ray_cluster, run_progress
+from gliosight.cli.options import (
+    PATH,
+    limit_options,
+    model_options,
+    output_options,
+    ray_option,
+    retry_option,
+    timeout_option,
+    workers_option,
+)
 from gliosight.cli.output import print_closing, print_json, print_line, print_text
 from gliosight.errors import printable
 from gliosight.read import Limits, Options
@@ -72,14 +79,7 @@ def _repeated(arguments: Iterable[str]) -> Iterator[str]:
     metavar="LABEL...",
     help="Only these sessions, with or without ses-.",
 )
-@click.option(
-    "--n-procs",
-    "workers",
-    type=click.IntRange(1, 256),
-    default=lambda: min(MOST_WORKERS, os.cpu_count() or 1),
-    help="Processes that analyse sessions, up to 600 MB of memory each.  [default: one for each core, "
-    f"at most {MOST_WORKERS}]",
-)
+@workers_option("--n-procs", what="sessions", cluster=True)
 @click.option(
     "-w",
     "--work-dir",
@@ -88,15 +88,9 @@ def _repeated(arguments: Iterable[str]) -> Iterator[str]:
     help="Folder for gliosight's own result folders, and for what is known of each session.  "
     f"[default: OUT/{WORK}]",
 )
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=1800.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="The longest that a session may take; then it counts as failed.",
-)
-@click.option("--retry-failed", is_flag=True, help="Analyse sessions again that failed before.")
+@timeout_option("session")
+@retry_option("sessions")
+@ray_option
 @click.option("--dry-run", is_flag=True, help="List what would be done.")
 @limit_options
 @model_options
@@ -107,10 +101,11 @@ def command(
     level: str,
     participants: tuple[str, ...],
     visits: tuple[str, ...],
-    workers: int,
+    workers: int | None,
     work_dir: Path | None,
     timeout: float,
     retry_failed: bool,
+    ray: str | None,
     dry_run: bool,
     limits: Limits,
     settings: pipeline.Settings,
@@ -134,18 +129,20 @@ def command(
         _print_answer(entries, out, str(out / PAGE), as_json=as_json, quiet=quiet)
         return 0
     settings.choose()
-    plan = Plan(settings, probability, workers, timeout, overwrite, retry_failed)
+    plan = Plan(
+        settings, probability, workers, timeout, overwrite, retry_failed, ray=ray is not None
+    )
     options, work = Options(limits), work_dir or out / WORK
     folders = session_folders(bids_dir, participants, visits)
     sessions = [one for folder in folders for one in find_sessions(bids_dir, folder, options)]
     if dry_run:
         _print_plan(sessions, work, plan, as_json=as_json)
         return 0
-    with run_progress(shown=not (quiet or as_json)) as tell:
+    talks = not (quiet or as_json)
+    with ray_cluster(ray, plan, shown=talks), run_progress(shown=talks) as tell:
         entries = analyse_sessions(sessions, bids_dir, out, work, plan, tell)
     _print_answer(entries, out, None, as_json=as_json, quiet=quiet)
-    failed = sum(entry.status == FAILED for entry in entries)
-    return 0 if not failed else ALL_FAILED if failed == len(entries) else SOME_FAILED
+    return exit_code(entries)
 
 
 def _print_plan(sessions: list[Session], work: Path, plan: Plan, *, as_json: bool) -> None:
@@ -173,17 +170,14 @@ def _print_answer(
     entries: list[Entry], out: Path, page: str | None, *, as_json: bool, quiet: bool
 ) -> None:
     """What became of the sessions, and where to look."""
-    failures = [entry for entry in entries if entry.status == FAILED]
     if as_json:
-        rows = [asdict(entry) for entry in entries]
-        for row in rows:
-            del row["thumbnail"], row["doubt"]
-        print_json({"derivatives": str(out), "sessions": rows})
+        print_json({"derivatives": str(out), "sessions": rows_of(entries)})
         return
-    for entry in failures:
-        print_line(f"error: {entry.error}")
+    for entry in entries:
+        if entry.error:
+            print_line(f"error: {entry.error}")
     if not quiet:
-        done = len(entries) - len(failures)
+        done = sum(entry.status != FAILED for entry in entries)
         print_text(
             f"{done} of {len(entries)} sessions analysed, derivatives: {printable(str(out))}"
         )

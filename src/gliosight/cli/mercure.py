@@ -21,9 +21,9 @@ import click
 import gliosight
 from gliosight import pipeline
 from gliosight.analysis import RESEARCH_USE, Status, probability_words
-from gliosight.archive.entries import FAILED, Entry
+from gliosight.archive.entries import Entry, exit_code
 from gliosight.archive.run import Plan, run_archive
-from gliosight.cli.batch import ALL_FAILED, SOME_FAILED, studies_below
+from gliosight.cli.batch import studies_below
 from gliosight.cli.output import print_line, print_text
 from gliosight.errors import GliosightError, NothingReadableError, UsageError
 from gliosight.files import whole_file, writing
@@ -55,22 +55,18 @@ def _analyse(source: Path, out: Path) -> int:
     settings.choose()
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as unpacked:
         studies, lost = studies_below([source], Options(), unpacked, by_folder=False, shown=False)
-        entries = run_archive(
-            studies, lost, Path(name), Plan(settings, probability), lambda _: None
-        )
+        entries = run_archive(studies, lost, Path(name), Plan(settings, probability, workers=1))
         with writing(out):
             for entry in entries:
                 if entry.folder is not None:
                     _hand_over(Path(name) / entry.folder, entry, out)
-    failures = [entry for entry in entries if entry.status == FAILED]
-    for entry in failures:
-        print_line(f"error: {entry.error}")
+    for entry in entries:
+        if entry.error:
+            print_line(f"error: {entry.error}")
     notification = _notification(entries)
     _write_result(out, {"studies": _rows(entries)}, notification)
     print_text(notification["text"])
-    if not failures:
-        return 0
-    return ALL_FAILED if len(failures) == len(entries) else SOME_FAILED
+    return exit_code(entries)
 
 
 def _folder(variable: str) -> Path:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from gliosight.analysis import PREVALENCE_WORDS, PREVALENCES
+from gliosight.archive.workers import MOST_WORKERS
 from gliosight.infer.engine import CPU, DEFAULT_ENGINE, DEVICES, ENGINE_CHOICES
 from gliosight.infer.model import DEFAULT_MODEL
 from gliosight.infer.precision import AUTO, PRECISIONS
@@ -161,6 +162,45 @@ limit_options = _gathered(
         show_default=True,
         help="Largest ratio of decompressed to compressed size.",
     ),
+)
+
+
+def workers_option(*names: str, what: str, cluster: bool = False) -> Callable[[_Command], _Command]:
+    """How many processes analyse ``what``, on this machine or in a cluster."""
+    more = "; with --ray one for each core of the cluster" if cluster else ""
+    return click.option(
+        *names,
+        "workers",
+        type=click.IntRange(1, 256),
+        help=f"Processes that analyse {what}, up to 600 MB of memory each.  [default: one for each core, at "
+        f"most {MOST_WORKERS}{more}]",
+    )
+
+
+def timeout_option(what: str) -> Callable[[_Command], _Command]:
+    """The longest that one of many may take."""
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(0, min_open=True),
+        default=1800.0,
+        show_default=True,
+        metavar="SECONDS",
+        help=f"The longest that a {what} may take; then it counts as failed.",
+    )
+
+
+def retry_option(what: str) -> Callable[[_Command], _Command]:
+    """Whether failures of earlier runs are tried again."""
+    return click.option(
+        "--retry-failed", is_flag=True, help=f"Analyse {what} again that failed before."
+    )
+
+
+ray_option = click.option(
+    "--ray",
+    metavar="ADDRESS|local",
+    help="Use the workers of a Ray cluster, such as auto or 10.0.0.1:6379; local starts one on this machine "
+    "(extra: scale).",
 )
 
 output_options = _together(

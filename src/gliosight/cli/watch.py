@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import time
@@ -12,14 +13,22 @@ from pathlib import Path
 import click
 
 from gliosight import pipeline
-from gliosight.archive.entries import FAILED
+from gliosight.archive.entries import FAILED, SOME_FAILED, Entry, exit_code, rows_of
 from gliosight.archive.run import PAGE, Plan, Study, run_archive
 from gliosight.archive.watch import Inbox, signature
-from gliosight.cli.batch import SOME_FAILED, studies_below
-from gliosight.cli.options import PATH, limit_options, model_options
+from gliosight.cli.batch import studies_below
+from gliosight.cli.options import (
+    PATH,
+    limit_options,
+    model_options,
+    retry_option,
+    timeout_option,
+    workers_option,
+)
 from gliosight.cli.output import print_line, print_text
 from gliosight.errors import CannotWriteError, InUseError, UsageError, printable
 from gliosight.files import absolute
+from gliosight.pipeline import Outcome
 from gliosight.read import Limits, Options
 
 
@@ -46,20 +55,19 @@ from gliosight.read import Limits, Options
     "--done", type=PATH, help="Folder that deliveries are moved to.  [default: they stay]"
 )
 @click.option("--once", is_flag=True, help="End when all that is in IN now is done.")
-@click.option(
-    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes."
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=1800.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="The longest that a study may take; then it counts as failed.",
-)
+@workers_option("--workers", what="the studies of a delivery")
+@timeout_option("study")
+@retry_option("studies")
 @limit_options
 @model_options
 @click.option("--probability", is_flag=True, help="Write the probability map, too.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print a line of JSON for each delivery, instead of text.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def command(
     inbox: Path,
     out: Path,
@@ -67,11 +75,14 @@ def command(
     every: float,
     done: Path | None,
     once: bool,
-    workers: int,
+    workers: int | None,
     timeout: float,
+    retry_failed: bool,
     limits: Limits,
     settings: pipeline.Settings,
     probability: bool,
+    as_json: bool,
+    quiet: bool,
 ) -> int:
     """Analyse studies as they arrive in the folder IN, until ctrl-C.
 
@@ -87,12 +98,15 @@ def command(
         if folder is not None and absolute(folder).is_relative_to(absolute(inbox)):
             raise UsageError(f"{name} lies in IN", remedy="choose a folder beside it")
     options = Options(limits)
-    plan = Plan(settings, probability, workers, timeout)
+    plan = Plan(settings, probability, workers, timeout, retry_failed=retry_failed)
     box = Inbox(inbox, quiet_time)
+    unopened: list[Outcome] = []  # of all deliveries, for the page
     failed = False
     while True:
         for delivery in box.complete(time.monotonic()):
-            failed |= not _analyse(delivery, out, plan, options, every)
+            own = _analyse(delivery, out, plan, options, every, unopened)
+            _print_delivery(delivery, own, out, as_json=as_json, quiet=quiet)
+            failed |= exit_code(own) != 0
             if done is not None:
                 _move(delivery, done)
         if once and not box.waiting():
@@ -100,27 +114,45 @@ def command(
         time.sleep(every)
 
 
-def _analyse(delivery: Path, out: Path, plan: Plan, options: Options, every: float) -> bool:
-    """Analyse the studies of a delivery and say what became of them; whether none failed."""
-    name, tag = printable(delivery.name), signature(delivery)
+def _analyse(
+    delivery: Path,
+    out: Path,
+    plan: Plan,
+    options: Options,
+    every: float,
+    unopened: list[Outcome],
+) -> list[Entry]:
+    """Analyse the studies of a delivery; what could not be opened of it is added to that of the others."""
+    name, tag = delivery.name, signature(delivery)
     with contextlib.ExitStack() as unpacked:
         studies, lost = studies_below([delivery], options, unpacked, by_folder=False, shown=False)
-        studies = [_placed(study, delivery.name, tag) for study in studies]
+        studies = [_placed(study, name, tag) for study in studies]
+        sources = {outcome.source for outcome in lost}
+        unopened[:] = [*(one for one in unopened if one.source not in sources), *lost]
         while True:
             try:
-                entries = run_archive(studies, lost, out, plan, lambda _: None)
+                entries = run_archive(studies, unopened, out, plan)
             except InUseError:  # such as gliosight batch
                 time.sleep(every)
             else:
                 break
-    sources = {study.job.source for study in studies} | {outcome.source for outcome in lost}
-    own = [entry for entry in entries if entry.source in sources]
-    failures = [entry for entry in own if entry.status == FAILED]
-    for entry in failures:
-        print_line(f"error: {name}: {entry.error}")
-    verdicts = ", ".join(entry.status for entry in own if entry.status != FAILED)
-    print_text(f"{name}: {verdicts or 'nothing analysed'}, page: {printable(str(out / PAGE))}")
-    return not failures
+    return [*entries[: len(studies)], *entries[len(entries) - len(lost) :]]
+
+
+def _print_delivery(
+    delivery: Path, entries: list[Entry], out: Path, *, as_json: bool, quiet: bool
+) -> None:
+    """What became of a delivery."""
+    name, page = printable(delivery.name), str(out / PAGE)
+    if as_json:
+        print_text(json.dumps({"delivery": name, "page": page, "studies": rows_of(entries)}))
+        return
+    for entry in entries:
+        if entry.error:
+            print_line(f"error: {name}: {entry.error}")
+    if not quiet:
+        verdicts = ", ".join(entry.status for entry in entries if entry.status != FAILED)
+        print_text(f"{name}: {verdicts or 'nothing analysed'}, page: {printable(page)}")
 
 
 def _placed(study: Study, name: str, tag: str) -> Study:
