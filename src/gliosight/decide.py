@@ -348,9 +348,10 @@ def _verdict(
         if prevalence is None
         else f"Where {100 * prevalence:g} % of studies have a tumour, the {what}"
     )
+    unmarked = f"voxel reaches a probability of {rule.pixel_threshold:.2f}, so nothing is marked"
     if probability < rule.uncertain_from:
         if not candidates:
-            return Status.NOT_FOUND, "No voxel reaches the threshold of the mask."
+            return Status.NOT_FOUND, f"No {unmarked}."
         short, bound = against(probability, rule.uncertain_from)
         return (
             Status.NOT_FOUND,
@@ -360,7 +361,7 @@ def _verdict(
     if not candidates:
         return (
             Status.UNCERTAIN,
-            f"{what} is {_words(short)}, but no voxel reaches the threshold of the mask.",
+            f"{what} is {_words(short)}, but no {unmarked}.",
         )
     if probability < rule.found_from:
         return Status.UNCERTAIN, (
@@ -386,9 +387,7 @@ def _words(probability: str) -> str:
 def _caveat(rule: DecisionRule, prevalence: float | None) -> str:
     """What a negative answer does not say; the tests were made at the rule's own share of tumour."""
     told = "This does not rule out a tumour."
-    if prevalence is not None:
-        told += " The verdict is that for the share of tumour that was given."
-    elif rule.missed_half_ml:
+    if prevalence is None and rule.missed_half_ml:
         told += (
             f" In tests with synthetic lesions, half of those of {rule.missed_half_ml:g} ml were missed, "
             f"and one in ten of those of {rule.missed_tenth_ml:g} ml."

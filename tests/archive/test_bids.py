@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from gliosight.analysis import RESEARCH_USE
-from gliosight.archive.bids import WORK, _entities, _files_of
+from gliosight.archive.bids.derivatives import WORK, _files_of
+from gliosight.archive.bids.sessions import entities_of
 from gliosight.cli import run
 from gliosight.cli.bids import _repeated
 from gliosight.phantom import PhantomSpec, make_phantom, write_nifti
@@ -308,7 +309,93 @@ def test_several_runs_and_acquisitions(tmp_path: Path, capsys: pytest.CaptureFix
     assert (runs["session"], runs["FLAIR"]) == ("sub-1", "sub-1_run-2_FLAIR.nii.gz")
     assert original["FLAIR"] == "sub-2_FLAIR.nii.gz"
     assert "2 files say FLAIR" in unclear["error"]
-    assert "(sub-3/anat): choose one with gliosight analyze --flair FILE" in unclear["error"]
+    assert "(sub-3/anat): choose one with --bids-filter-file FILE" in unclear["error"]
+
+
+def test_a_filter_chooses_among_equally_good_flairs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out, file = tmp_path / "data", tmp_path / "out", tmp_path / "filter.json"
+    touch(root, *(f"sub-1/anat/sub-1_acq-{name}_FLAIR.nii.gz" for name in ("fast", "long")))
+    touch(root, "sub-1/anat/sub-1_T1w.nii.gz")
+    touch(root, *(f"sub-1/anat/sub-1_ce-gd_run-{number}_T1w.nii.gz" for number in (1, 2)))
+    touch(root, "sub-2/anat/sub-2_acq-fast_FLAIR.nii.gz")
+    file.write_text('{"flair": {"acquisition": "long"}, "t1ce": {"run": [1, null]}}')
+    words = ["bids", str(root), str(out), "participant", "--dry-run"]
+    option = ["--bids-filter-file", str(file)]
+    assert "choose one with --bids-filter-file" in listing(capsys, root, out)[0]["error"]
+    assert run([*words, *option, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["filter"] == {"FLAIR": {"acquisition": ["long"]}, "T1C": {"run": ["1", None]}}
+    chosen, without = answer["sessions"]
+    assert chosen == {
+        "session": "sub-1", "state": "to do", "FLAIR": "sub-1_acq-long_FLAIR.nii.gz",
+        "T1": "sub-1_T1w.nii.gz", "T1C": "sub-1_ce-gd_run-1_T1w.nii.gz",
+        "left_out": ["sub-1_acq-fast_FLAIR.nii.gz", "sub-1_ce-gd_run-2_T1w.nii.gz"],
+    }  # fmt: skip
+    assert "--bids-filter-file leaves out every FLAIR: sub-2_acq-fast" in without["error"]
+    assert run([*words, *option]) == 0
+    text = capsys.readouterr().out
+    assert "FLAIR: acquisition long\nT1C: run 1 or absent\n" in text
+    assert "left out: sub-1_acq-fast_FLAIR.nii.gz, sub-1_ce-gd_run-2_T1w.nii.gz\n" in text
+
+
+def test_a_damaged_file_that_a_filter_leaves_out_costs_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out, file = tmp_path / "data", tmp_path / "out", tmp_path / "filter.json"
+    touch(root, *(f"sub-1/anat/sub-1_run-{number}_FLAIR.nii.gz" for number in (1, 2)))
+    (root / "sub-1" / "anat" / "sub-1_run-2_FLAIR.nii.gz").write_bytes(b"cut off")
+    assert "is cut off" in listing(capsys, root, out)[0]["error"]
+    file.write_text('{"flair": {"run": 1}}')
+    (row,) = listing(capsys, root, out, "--bids-filter-file", file)
+    assert (row["state"], row["FLAIR"]) == ("to do", "sub-1_run-1_FLAIR.nii.gz")
+
+
+def test_subject_and_session_of_a_filter_choose_sessions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out, file = tmp_path / "data", tmp_path / "out", tmp_path / "filter.json"
+    for name in ("sub-01/ses-1", "sub-01/ses-02", "sub-02/ses-1", "sub-03"):
+        touch(root, f"{name}/anat/{name.replace('/', '_')}_FLAIR.nii.gz")
+
+    def chosen(query: object) -> list[str]:
+        file.write_text(json.dumps({"flair": query}))
+        rows = listing(capsys, root, out, "--bids-filter-file", file)
+        return [row["session"] for row in rows]
+
+    assert chosen({"session": "1"}) == ["sub-01_ses-1", "sub-02_ses-1"]
+    assert chosen({"session": "*", "subject": "01"}) == ["sub-01_ses-1", "sub-01_ses-02"]
+    assert chosen({"session": [None, "02"]}) == ["sub-01_ses-02", "sub-03"]
+    file.write_text('{"flair": {"session": "3"}}')
+    option = ["--bids-filter-file", str(file)]
+    assert run(["bids", str(root), str(out), "participant", *option]) == 2
+    assert "session of flair choose none of 4 sessions" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_result_with_a_filter_says_what_was_left_out(tmp_path: Path) -> None:
+    """Another filter makes another result of the session."""
+    root, out, file = tmp_path / "data", tmp_path / "out", tmp_path / "filter.json"
+    anat = write_session(root, "sub-1", sequences=(MrSequence.FLAIR,))
+    other_anat = write_session(root, "sub-2", "right", sequences=(MrSequence.FLAIR,))
+    (anat / "sub-1_FLAIR.nii.gz").rename(anat / "sub-1_acq-long_FLAIR.nii.gz")
+    (other_anat / "sub-2_FLAIR.nii.gz").rename(anat / "sub-1_acq-fast_FLAIR.nii.gz")
+    shutil.rmtree(root / "sub-2")
+    for name, other in (("long", "fast"), ("fast", "long")):
+        file.write_text(json.dumps({"flair": {"acquisition": name}}))
+        done = bids(root, out, "participant", "--bids-filter-file", file)
+        assert done.returncode == 0, done.stderr
+        (sidecar,) = (out / "sub-1" / "anat").glob("*_mask.json")
+        assert sidecar.name == f"sub-1_acq-{name}_space-orig_label-tumor_mask.json"
+        source = f"bids:raw:sub-1/anat/sub-1_acq-{name}_FLAIR.nii.gz"
+        assert json.loads(sidecar.read_text())["Sources"] == [source]
+        (result,) = (out / WORK).glob("*/result.json")
+        messages = [flag["message"] for flag in json.loads(result.read_text())["flags"]]
+        left_out = f"sub-1_acq-{other}_FLAIR.nii.gz"
+        assert f"Files that --bids-filter-file leaves out were not read: {left_out}." in messages
+    assert bids(root, out, "group", "--bids-filter-file", file).returncode == 0
+    assert [row["status"] for row in table(out / "group_sessions.tsv")] == ["tumour found"]
 
 
 def test_names_within_a_session_stay_within_it(
@@ -333,7 +420,7 @@ def test_names_within_a_session_stay_within_it(
     ],
 )
 def test_entities_of_a_derivative(image: str, entities: str) -> None:
-    assert _entities(image, "sub-1_ses-1") == entities
+    assert entities_of(image, "sub-1_ses-1") == entities
 
 
 def test_a_record_names_files_of_the_derivatives_only() -> None:
@@ -356,6 +443,11 @@ def test_what_replaces_an_earlier_derivative(tmp_path: Path) -> None:
     assert bids(root, out, "participant").returncode == 0
     names = {path.name for path in (out / "sub-1" / "anat").iterdir()}
     assert names == {stem.format(2) + ".nii.gz", stem.format(2) + ".json"}
+    # Also where only the name has changed.
+    (anat / "sub-1_run-2_FLAIR.nii.gz").rename(anat / "sub-1_run-3_FLAIR.nii.gz")
+    assert bids(root, out, "participant").returncode == 0
+    names = {path.name for path in (out / "sub-1" / "anat").iterdir()}
+    assert names == {stem.format(3) + ".nii.gz", stem.format(3) + ".json"}
     for path in anat.glob("*_FLAIR.nii.gz"):
         path.write_bytes(path.read_bytes()[:400])
     assert bids(root, out, "participant").returncode == 11

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gliosight.archive.pool import Lost, Pool
+from gliosight.archive.pool import Pool
+from gliosight.archive.workers import Lost, cores
 from gliosight.errors import GliosightError, InternalError, LimitExceededError, ModelError
 
 
@@ -86,6 +87,17 @@ def test_a_model_that_cannot_be_loaded_ends_the_run() -> None:
     pool: Pool[str, str] = Pool(_refuse, 2, 60)
     with pytest.raises(ModelError, match=r"no such model \(x.json\): choose another"):
         list(pool.answers(["a", "b"]))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Linux alone has it")
+def test_the_cores_are_those_of_the_job() -> None:
+    before = os.sched_getaffinity(0)
+    assert cores() == len(before)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_errors_go_from_process_to_process_as_they_are() -> None:

@@ -65,7 +65,9 @@ DICOM = ["phantom", "-o", "x", "--dicom", "--set"]
         (["analyze", "x", "--no-such"], 2, "no such option: --no-such: see gliosight analyze"),
         (["evaluate", "x"], 2, "error: missing option (--data): see gliosight evaluate --help"),
         (["models", "x"], 8, "error: no model 'x': name a shipped one (joint-4)"),
-        (["schema", "x"], 2, "error: got unexpected extra argument (x): see gliosight schema"),
+        (["schema", "x"], 2, "'x' is not one of 'result', 'follow-up', 'evaluation'"),
+        (["schema", "result", "x"], 2, "got unexpected extra argument (x): see gliosight schema"),
+        (["schema", "follow-up", "--answer"], 2, "error: --answer is for what analyze prints, and"),
         (["analyze", "x", "--flair", "y.nii"], 2, "one of them"),
         (["analyze", "x", "--flair", "y"], 3, "no such"),
         (["analyze", "--t1", "y"], 2, "--flair"),
@@ -182,12 +184,13 @@ def test_what_is_printed_with_json_follows_its_schema(
         assert not validator.is_valid({**value, "surplus": 1})
 
 
-def test_schema_is_that_of_the_results(call: Call) -> None:
-    schema = call("schema").value
-    assert schema == load_schema()
-    jsonschema.Draft202012Validator.check_schema(schema)
-    assert schema["$id"] == f"urn:gliosight:result:{SCHEMA_VERSION}"
-    assert schema["properties"]["schema_version"]["const"] == SCHEMA_VERSION
+def test_schemas_are_those_of_the_files(call: Call) -> None:
+    assert call("schema").value == call("schema", "result").value == load_schema()
+    for name, version in (("result", SCHEMA_VERSION), ("follow-up", "1.0"), ("evaluation", "1.0")):
+        schema = call("schema", name).value
+        jsonschema.Draft202012Validator.check_schema(schema)
+        assert schema["$id"] == f"urn:gliosight:{name}:{version}"
+        assert schema["properties"]["schema_version"]["const"] == version
 
 
 @pytest.mark.parametrize("kind", ["lgg", "nifti", "dicom"])

@@ -48,7 +48,8 @@ def test_what_was_found_and_how_sure_it_is(capsys: pytest.CaptureFixture[str]) -
     assert lines[:4] == [
         "phantom-0001  tumour found",
         "probability of tumour 0.97 (tumour found from 0.90, uncertain from 0.10)",
-        "Where 86 of 100 studies have a tumour, about 97 of 100 studies with this result have one.",
+        "Of 100 studies with this result, about 97 have a tumour. "
+        "This holds for collections where 86 of 100 studies have one.",
         f"volume {analysis.volume_ml:.1f} ml, 90 % interval {low:.1f} to {high:.1f} ml",
     ]
     assert lines[4].startswith("finding 1: left")
@@ -78,7 +79,7 @@ def test_doubt_says_why_and_a_negative_rules_nothing_out(
     doubts = (flag("SYMMETRIC", "It is symmetric."),)
     lines = lines_of(capsys, status=Status.UNCERTAIN, flags=doubts)
     assert lines[0].endswith("uncertain")
-    assert lines[2].endswith("The warnings are not part of this number.")
+    assert lines[2].endswith("The warnings are not part of the probability.")
     assert lines[3] == "The probability of tumour is 0.60, between 0.10 and 0.90."
     assert any(line.startswith("candidate 1: left") for line in lines)
     assert "1 warning" in lines

@@ -433,7 +433,9 @@ def test_the_overview_says_what_the_verdict_is_worth():
     shape = (4, 24, 20)
     bounds = "(tumour found from 0.90, uncertain from 0.10)"
     lines = head_lines(make_analysis(shape, status=Status.UNCERTAIN, flags=flags), 4)
-    assert lines[0] == f"Probability of tumour 0.60 {bounds}, where 85.5 % of studies have one"
+    assert lines[0] == (
+        f"Probability of tumour 0.60 {bounds}, for collections where 86 of 100 studies have one"
+    )
     assert re.fullmatch(
         r"Volume \S+ ml, 90 % interval \S+ to \S+ ml, 1 candidate, 4 slices", lines[1]
     )

@@ -53,7 +53,7 @@ def test_verdict_numbers_and_words_are_there(found):
     assert [one["text"].split(".")[0].strip() for one in items] == ["Warning", "Warning", "Note"]
     assert "SCATTERED" in items[0]["text"]  # the worst first
     assert analysis.decision.reason in page.text
-    assert "threshold 0.40" in page.text  # the slices'
+    assert "dashed: tumour from 0.40 on" in page.text  # the slices'
     assert millilitres(analysis.volume_ml) in page.text
     assert page.text.count(RESEARCH_USE) >= 3
     assert LIMITS in page.text
@@ -269,10 +269,14 @@ def test_the_verdict_says_what_it_is_worth_before_anything_else(found):
     analysis, html, page = found
     told = numbers(page)
     sentence = (
-        "Where 86 of 100 studies have a tumour, about 97 of 100 studies with this result have one."
+        "Of 100 studies with this result, about 97 have a tumour. "
+        "This holds for collections where 86 of 100 studies have one."
     )
-    assert f"Probability of tumour 0.97 0.10 0.90 {sentence}" in told
-    assert "Verdict: tumour found from 0.90, uncertain from 0.10." in told
+    # The scale names the bounds; who cannot see it is told them.
+    assert f"Probability of tumour 0.97 0.10 uncertain 0.90 {sentence} Highest slice: " in told
+    (meter,) = page.all("svg", class_="meter")
+    assert meter["aria-label"] == "Verdict: tumour found from 0.90, uncertain from 0.10"
+    assert told.count("0.90") == 1
     low, high = analysis.volume_interval_ml
     assert f"the true volume lies between {low:.1f} and {high:.1f} ml." in told
     assert (
@@ -290,6 +294,14 @@ def test_the_verdict_says_what_it_is_worth_before_anything_else(found):
     assert page.text.count("Slices are counted from 1") >= 2
 
 
+def test_bounds_without_room_on_the_scale_are_named_below_it(found):
+    analysis, _, _ = found
+    decision = replace(analysis.decision, uncertain_from=0.6)
+    told = numbers(Page(render_report(replace(analysis, decision=decision))))
+    assert "0.60 0.90 Of 100 studies" in told
+    assert "Verdict: tumour found from 0.90, uncertain from 0.60. Highest slice: " in told
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -299,7 +311,7 @@ def test_the_verdict_says_what_it_is_worth_before_anything_else(found):
             {"status": Status.UNCERTAIN},
             ["Volume of the candidates", "If this is a tumour: in 9 of"],
         ),
-        ({"lesion": False}, ["about 2 of 100 studies", "Volume of the mask 0.0 ml 0 voxels"]),
+        ({"lesion": False}, ["about 2 have a tumour", "Volume of the mask 0.0 ml 0 voxels"]),
         ({"status": Status.NOT_ASSESSED}, ["Probability of tumour — The study was not assessed"]),
         ({"geometry": None}, ["voxels only"]),
         (
@@ -347,7 +359,7 @@ def test_doubt_is_told_calmly_and_a_negative_rules_nothing_out():
     page = Page(html)
     assert page.one("h1")["text"].strip() == "Uncertain"
     assert "What is marked is a candidate: a person has to look at it." in page.text
-    assert "The warnings are not part of this number." in page.text
+    assert "The warnings are not part of the probability." in page.text
     assert page.one("h2", id="findings-title")["text"] == "Candidates"
     negative = Page(render_report(make_analysis(SMALL, lesion=False)))
     statement = next(one for one in negative.all("div") if one.get("class") == "statement")

@@ -45,7 +45,8 @@ def test_a_probability_is_told_as_a_count_of_studies(
     sentence = probability_sentence(probability, prevalence)
     verb = "has" if about.endswith(" 1") else "have"
     assert sentence == (
-        f"Where {others} studies have a tumour, {about} of 100 studies with this result {verb} one."
+        f"Of 100 studies with this result, {about} {verb} a tumour. "
+        f"This holds for collections where {others} studies have one."
     )
 
 

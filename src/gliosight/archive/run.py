@@ -20,7 +20,7 @@ from gliosight.archive.ledger import FILE, FOLDER, Ledger, Record, State, opened
 from gliosight.archive.page import write_page
 from gliosight.archive.pool import Pool
 from gliosight.archive.table import check_table, write_studies
-from gliosight.archive.workers import MOST_WORKERS, Here, Lost, Workers
+from gliosight.archive.workers import MOST_WORKERS, Here, Lost, Workers, cores
 from gliosight.errors import (
     CannotWriteError,
     GliosightError,
@@ -259,9 +259,8 @@ def _workers(plan: Plan, count: int, here: InProcess | None) -> Workers[_Task, _
         start = partial(_start, plan, threads)
         again = partial(replace, replaces=True)
         return Cluster(start, plan.workers, plan.seconds, threads=threads, most=count, again=again)
-    cores = os.cpu_count() or 1
-    workers = min(plan.workers or min(MOST_WORKERS, cores), count)
-    share = max(1, cores // workers) if workers > 1 else None
+    workers = min(plan.workers or min(MOST_WORKERS, cores()), count)
+    share = max(1, cores() // workers) if workers > 1 else None
     return Pool(partial(_start, plan, plan.settings.threads or share), workers, plan.seconds)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -53,6 +54,14 @@ class Here(Generic[Task, Answer]):
         """See `Workers`."""
         for task in tasks:
             yield task, self._answer(task)
+
+
+def cores() -> int:
+    """The cores that this process may use: those of its job, where a scheduler divides a machine."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # Windows and macOS do not say
+        return os.cpu_count() or 1
 
 
 def too_long(seconds: float) -> Lost:

@@ -47,7 +47,7 @@ COMMANDS = {
     "demo": "Analyse a built-in synthetic study.",
     "phantom": "Write synthetic studies with known truth.",
     "models": "List the shipped models, or describe one.",
-    "schema": "Print the JSON Schema of result.json or of --json output.",
+    "schema": "Print the JSON Schema of our JSON files or of --json output.",
     "data": "Index, show, check and split a data set for training.",
     "train": "Train a network (extra: train).",
     "export": "Make SEG or SR from a result, or a model from runs.",

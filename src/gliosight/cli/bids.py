@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
 from gliosight import pipeline
-from gliosight.archive.bids import (
-    WORK,
-    Session,
-    analyse_sessions,
-    find_sessions,
-    session_folders,
-    summarise,
-)
+from gliosight.archive.bids.derivatives import WORK, analyse_sessions, summarise
+from gliosight.archive.bids.filters import ALL_FILES, OPTION, Filter, read_filter
+from gliosight.archive.bids.sessions import Session, find_sessions, session_folders
 from gliosight.archive.entries import FAILED, Entry, exit_code, rows_of
 from gliosight.archive.run import PAGE, Plan, unfinished
 from gliosight.cli.batch import ray_cluster, run_progress
@@ -79,6 +75,13 @@ def _repeated(arguments: Iterable[str]) -> Iterator[str]:
     metavar="LABEL...",
     help="Only these sessions, with or without ses-.",
 )
+@click.option(
+    OPTION,
+    "filter_file",
+    type=PATH,
+    metavar="FILE",
+    help="JSON file that says which images of a session are used, in the form of fMRIPrep.",
+)
 @workers_option("--n-procs", what="sessions", cluster=True)
 @click.option(
     "-w",
@@ -101,6 +104,7 @@ def command(
     level: str,
     participants: tuple[str, ...],
     visits: tuple[str, ...],
+    filter_file: Path | None,
     workers: int | None,
     work_dir: Path | None,
     timeout: float,
@@ -124,8 +128,10 @@ def command(
     gliosight bids data/ out/ participant --participant-label 01 02
     gliosight bids data/ out/ group
     """  # noqa: D301 - click keeps line breaks after the character \b
+    chosen_files = ALL_FILES if filter_file is None else read_filter(filter_file)
+    folders = session_folders(bids_dir, participants, visits, chosen_files)
     if level == "group":
-        entries = summarise(bids_dir, out, participants, visits)
+        entries = summarise(bids_dir, out, folders)
         _print_answer(entries, out, str(out / PAGE), as_json=as_json, quiet=quiet)
         return 0
     settings.choose()
@@ -133,10 +139,13 @@ def command(
         settings, probability, workers, timeout, overwrite, retry_failed, ray=ray is not None
     )
     options, work = Options(limits), work_dir or out / WORK
-    folders = session_folders(bids_dir, participants, visits)
-    sessions = [one for folder in folders for one in find_sessions(bids_dir, folder, options)]
+    sessions = [
+        session
+        for folder in folders
+        for session in find_sessions(bids_dir, folder, options, chosen_files)
+    ]
     if dry_run:
-        _print_plan(sessions, work, plan, as_json=as_json)
+        _print_plan(sessions, chosen_files, work, plan, as_json=as_json)
         return 0
     talks = not (quiet or as_json)
     with ray_cluster(ray, plan, shown=talks), run_progress(shown=talks) as tell:
@@ -145,23 +154,32 @@ def command(
     return exit_code(entries)
 
 
-def _print_plan(sessions: list[Session], work: Path, plan: Plan, *, as_json: bool) -> None:
+def _print_plan(
+    sessions: list[Session], chosen_files: Filter, work: Path, plan: Plan, *, as_json: bool
+) -> None:
     """What the level participant would do."""
     studies = [session.study for session in sessions if session.study is not None]
     waiting = {study.job.source for study in unfinished(studies, work, plan)}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for session in sessions:
-        row = {"session": session.name, "state": "cannot be analysed"}
+        row: dict[str, Any] = {"session": session.name, "state": "cannot be analysed"}
         if session.study is not None:
             row["state"] = "to do" if session.study.job.source in waiting else "done"
             row |= {sequence.value: name for sequence, name in session.images.items()}
+        if session.left_out:
+            row["left_out"] = session.left_out
         if session.error is not None:
             row["error"] = session.error.line()
         rows.append(row)
     if as_json:
-        print_json({"sessions": rows})
+        asked = {sequence.value: query for sequence, query in chosen_files.queries.items()}
+        print_json({"filter": asked, "sessions": rows})
         return
+    for line in chosen_files.lines():
+        print_text(printable(line))
     for row in rows:
+        if names := row.pop("left_out", None):
+            row["left_out"] = f"left out: {', '.join(names)}"
         print_text(printable("  ".join(row.values())))
     print_text(f"{len(waiting)} of {len(rows)} sessions to do; nothing was analysed")
 

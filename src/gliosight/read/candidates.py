@@ -10,7 +10,7 @@ import os
 import stat
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -452,23 +452,30 @@ FORMATS: Mapping[Kind, type[NiftiCandidate | DicomCandidate | SlicesCandidate]] 
 
 
 def find(
-    path: Path | Opened, limits: Limits, *, progress: Progress | None = None
+    path: Path | Opened,
+    limits: Limits,
+    *,
+    progress: Progress | None = None,
+    without: Collection[str] = (),
 ) -> list[Candidate]:
     """All studies at or below a path; a zip is given as what `opened` makes of it.
 
     ``folder/name``, where no such file exists, is the study of that name among the files of the folder. A
     file that cannot be read is a candidate, too: reading it raises its error, and other studies are read
-    without it. Each file is opened once here (DICOM: once more for its header). Raises a `GliosightError`
-    where nothing could be read, such as `LimitExceededError` for more than ``members`` files and folders.
+    without it. Files in folders that have a name in ``without`` are skipped. Each file is opened once here
+    (DICOM: once more for its header). Raises a `GliosightError` where nothing could be read, such as
+    `LimitExceededError` for more than ``members`` files and folders.
     """
     inside = path if isinstance(path, Opened) else Opened(path)
     try:
-        return _find(inside, Budget(limits), progress)
+        return _find(inside, Budget(limits), progress, without)
     except GliosightError as error:
         raise inside.explained(error) from error
 
 
-def _find(inside: Opened, budget: Budget, progress: Progress | None) -> list[Candidate]:
+def _find(
+    inside: Opened, budget: Budget, progress: Progress | None, without: Collection[str]
+) -> list[Candidate]:
     path = inside.path
     mode = mode_of(path)
     if mode is None:
@@ -484,7 +491,7 @@ def _find(inside: Opened, budget: Budget, progress: Progress | None) -> list[Can
     if holds_result(path):
         remedy = "give the study it was made from"
         raise NothingReadableError("a result of gliosight, not a study", where=where, remedy=remedy)
-    tree = replace(tree, folders=walk(path, budget))
+    tree = replace(tree, folders=walk(path, budget, without))
     candidates = [
         _unreadable(folder.path, folder.error, folder.number, tree)
         for folder in tree.folders

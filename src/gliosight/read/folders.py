@@ -10,7 +10,7 @@ import re
 import stat
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import takewhile
@@ -123,11 +123,12 @@ class Folder:
         return not sequences.intersection(MrSequence).issubset(own)
 
 
-def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
+def list_folder(folder: Path, root: Path, budget: Budget, without: Collection[str] = ()) -> Folder:
     """Look at the files of one folder, not of those below it.
 
     FIFOs, devices, sockets and broken links are counted and never opened; hidden files (and the
-    ``._`` companions that macOS leaves) are skipped. Places in messages are relative to ``root``.
+    ``._`` companions that macOS leaves) are skipped, and so are files that have a name in ``without``. Places
+    in messages are relative to ``root``.
     Raises `NothingReadableError` or `LimitExceededError`.
     """
     files: list[InputFile] = []
@@ -135,7 +136,7 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
     masks: list[str] = []
     seen: Counter[str] = Counter()
     unknown: list[Path] = []
-    names = _names(folder, relative(folder, root), budget)
+    names = _names(folder, relative(folder, root), budget, without)
     # Opened once, and only when the NIfTI beside it is looked at.
     sidecars = {sidecar_of(name) for name in names if promises_image(name)}
     for name in names:
@@ -175,12 +176,12 @@ def list_folder(folder: Path, root: Path, budget: Budget) -> Folder:
     return Folder(folder, tuple(files), tuple(subfolders), seen, masks=tuple(sorted(masks)))
 
 
-def _names(folder: Path, where: str, budget: Budget) -> list[str]:
+def _names(folder: Path, where: str, budget: Budget, without: Collection[str]) -> list[str]:
     names: list[str] = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if not entry.name.startswith("."):
+                if not entry.name.startswith(".") and entry.name not in without:
                     names.append(entry.name)
                     budget.check_members(len(names), where)
     except OSError as error:
@@ -188,15 +189,16 @@ def _names(folder: Path, where: str, budget: Budget) -> list[str]:
     return sorted(names, key=natural_key)
 
 
-def walk(root: Path, budget: Budget) -> tuple[Folder, ...]:
+def walk(root: Path, budget: Budget, without: Collection[str] = ()) -> tuple[Folder, ...]:
     """Look through a folder and all below it, each folder before its subfolders.
 
     Skipped are results of this tool, hidden folders, folders of masks, previews and derivatives beside
-    images, what a BIDS data set keeps beside ``anat``, and its ``derivatives`` and ``sourcedata``. Each
-    folder is visited once, so links in a circle end. A link to a folder is followed, but neither out of the
-    given folder into another file system nor to a folder above. A folder that cannot be listed, or that alone
-    holds more than ``members`` files, has its error in its `Folder`; the others are listed all the same.
-    Raises `LimitExceededError` for more than ``members`` files and folders in all.
+    images, what a BIDS data set keeps beside ``anat``, and its ``derivatives`` and ``sourcedata``; and files
+    that have a name in ``without``. Each folder is visited once, so links in a circle end. A link to a folder
+    is followed, but neither out of the given folder into another file system nor to a folder above. A folder
+    that cannot be listed, or that alone holds more than ``members`` files, has its error in its `Folder`; the
+    others are listed all the same. Raises `LimitExceededError` for more than ``members`` files and folders in
+    all.
     """
     folders: list[Folder] = []
     listed = 0
@@ -209,7 +211,7 @@ def walk(root: Path, budget: Budget) -> tuple[Folder, ...]:
             if (status.st_dev, status.st_ino) in visited:
                 continue
             visited.add((status.st_dev, status.st_ino))
-            folder = list_folder(path, root, budget)
+            folder = list_folder(path, root, budget, without)
         except GliosightError as error:
             folder = Folder(path, error=error)
         except OSError as error:

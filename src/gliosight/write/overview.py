@@ -34,6 +34,7 @@ from gliosight.write.words import (
     count_words,
     display_note,
     interval_words,
+    share_words,
     study_words,
     verdict_bounds,
     volume_words,
@@ -179,7 +180,7 @@ def head_lines(analysis: Analysis, shown: int) -> list[str]:
         bounds = verdict_bounds(decision.uncertain_from, decision.found_from)
         first = f"{name} {study_words(decision)} ({bounds})"
         if decision.prevalence is not None:
-            first += f", where {100 * decision.prevalence:g} % of studies have one"
+            first += f", for collections where {share_words(decision.prevalence)} have one"
         volume, remark = volume_words(analysis)
         interval = interval_words(analysis)
         remark = f", 90 % interval {interval}" if interval else f" ({remark})"

@@ -32,14 +32,21 @@ def probability_sentence(
     if prevalence is None:
         return "This is a score, not a probability: the model was never calibrated."
     share = 100 * probability
-    about = f"about {share:.0f} of" if 0.5 <= share <= 99.5 else "more than 99 of"
-    about = "fewer than 1 of" if share < 0.5 else about
+    about = f"about {share:.0f}" if 0.5 <= share <= 99.5 else "more than 99"
+    about = "fewer than 1" if share < 0.5 else about
+    verb = "has" if share < 1.5 else "have"
+    text = (
+        f"Of 100 studies with this result, {about} {verb} a tumour. "
+        f"This holds for collections where {share_words(prevalence)} have one."
+    )
+    return text + (" The warnings are not part of the probability." if doubted else "")
+
+
+def share_words(prevalence: float) -> str:
+    """A share of studies as a count, such as "86 of 100 studies"."""
     rarer = round(min(prevalence, 1 - prevalence), 9)  # of those with and those without a tumour
     size = next((size for size in (100, 1000, 10_000, 100_000) if size * rarer >= 1), 1_000_000)
-    others = f"{round(size * prevalence):,} of {size:,} studies have"
-    verb = "has" if share < 1.5 else "have"
-    text = f"Where {others} a tumour, {about} 100 studies with this result {verb} one."
-    return text + (" The warnings are not part of this number." if doubted else "")
+    return f"{round(size * prevalence):,} of {size:,} studies"
 
 
 def verdict_bounds(uncertain_from: float, found_from: float) -> str:

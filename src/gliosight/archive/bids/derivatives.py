@@ -1,6 +1,6 @@
-"""A BIDS data set in, BIDS derivatives out (layer: archive).
+"""The derivatives of a BIDS data set (layer: archive).
 
-`run_archive` analyses the sessions ``sub-*/[ses-*]`` into a work folder. What the specification has a name
+`run_archive` analyses the sessions into a work folder. What the specification has a name
 for is copied from there (BIDS 1.11.1, "Derivatives: imaging data types"). ``logs/`` has a record of each
 session, failed ones included; the group level is made of these records.
 """
@@ -16,35 +16,28 @@ import re
 import shutil
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import gliosight
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, Status
+from gliosight.archive.bids.sessions import Session, entities_of
 from gliosight.archive.entries import FAILED, Entry, entry_of, ranked
 from gliosight.archive.page import render_page
 from gliosight.archive.run import PAGE, Plan, Study, Tally, run_archive
 from gliosight.errors import (
     CannotWriteError,
-    GliosightError,
     InUseError,
     NothingReadableError,
-    UnsupportedInputError,
-    UsageError,
     printable,
     within,
 )
-from gliosight.files import absolute, folded, numbered, whole_file, writing
-from gliosight.pipeline import Job, Outcome
-from gliosight.read import Candidate, Options, find
-from gliosight.read.candidates import NiftiCandidate
-from gliosight.read.limits import cannot_read
+from gliosight.files import whole_file, writing
+from gliosight.pipeline import Outcome
 from gliosight.read.naming import natural_key
 from gliosight.study import MrSequence
-from gliosight.study import Study as Images
 from gliosight.write.result_folder import RESULT_FILE
 
 BIDS_VERSION = "1.11.1"
@@ -63,104 +56,6 @@ README = f"""\
 - `{PAGE}`, `{SESSIONS}.tsv`, `{PARTICIPANTS}.tsv`: all sessions.
 - `{LOGS}/`: a record of each session, failed ones included.
 """
-# Entities of raw images; the others say what an image was made into.
-RAW_ENTITIES = ("sub", "ses", "acq", "ce", "rec", "run", "echo", "part", "chunk")
-BIDS_NAME = re.compile(r"(sub-[a-zA-Z0-9+]+(?:_[a-z]+-[a-zA-Z0-9+]+)*)_[a-zA-Z0-9]+\.nii(?:\.gz)?")
-# Labels named in a message before it breaks off.
-NAMED = 6
-
-
-@dataclass(frozen=True)
-class Session:
-    """A study of a session, or why there is none.
-
-    Parameters
-    ----------
-    name : str
-        ``sub-001_ses-1``; where a session has several studies, with more entities of its FLAIR.
-    folder : str
-        ``sub-001/ses-1``, in both data sets.
-    study : Study or None
-    images : mapping
-        File names of the study's sequences in ``anat``.
-    error : GliosightError or None
-        Why there is no study.
-    """
-
-    name: str
-    folder: str
-    study: Study | None = None
-    images: Mapping[MrSequence, str] = field(default_factory=dict)
-    error: GliosightError | None = None
-
-    @property
-    def outcome(self) -> Outcome:
-        """Of a session without a study: what there is to say."""
-        errors = () if self.error is None else (self.error,)
-        return Outcome(self.name, f"{self.folder}/anat", errors=errors)
-
-
-def session_folders(
-    root: Path, participants: Collection[str], visits: Collection[str]
-) -> list[str]:
-    """The folders ``sub-*/[ses-*]`` of a data set, relative to it.
-
-    Parameters
-    ----------
-    root : Path
-    participants, visits : collection of str
-        Labels of those wanted, with or without ``sub-`` and ``ses-``; empty for all.
-
-    Raises
-    ------
-    UsageError
-        The data set does not have one of the labels.
-    NothingReadableError
-        There are no folders ``sub-*``.
-    """
-    subjects = _labelled(root, "sub")
-    if not subjects:
-        remedy = "give the folder of a BIDS data set"
-        raise NothingReadableError("no folders sub-* there", where=str(root), remedy=remedy)
-    subjects = _wanted(subjects, participants, "sub", "participant")
-    inside = {subject: _labelled(root / subject, "ses") for subject in subjects}
-    known = sorted({visit for own in inside.values() for visit in own}, key=natural_key)
-    chosen = set(_wanted(known, visits, "ses", "session"))
-    folders: list[str] = []
-    for subject, own in inside.items():
-        if not visits and (not own or (root / subject / "anat").is_dir()):
-            folders.append(subject)
-        folders += [f"{subject}/{visit}" for visit in own if visit in chosen]
-    return folders
-
-
-def find_sessions(root: Path, folder: str, options: Options) -> Iterator[Session]:
-    """The studies in one of the `session_folders`, or why there is none."""
-    name = folder.replace("/", "_")
-    taken: set[str] = set()
-    try:
-        if not (root / folder / "anat").is_dir():
-            raise NothingReadableError("no folder anat", remedy="FLAIR is looked for there")
-        candidates = find(root / folder / "anat", options.limits)
-    except GliosightError as error:
-        yield Session(name, folder, error=_placed(error, folder))
-        return
-    for candidate in candidates:
-        own, session = name, Session(name, folder)
-        try:
-            images = _images(candidate)
-            if len(candidates) > 1:
-                own = _entities(images[MrSequence.FLAIR], name)
-            own = numbered(own, taken)
-            source = f"{folder}/{candidate.source}"
-            job = Job(own, source, own, partial(_read, candidate, folder, own, source, options))
-            place = absolute(candidate.path)
-            session = replace(session, study=Study(job, candidate.paths, place), images=images)
-        except GliosightError as error:
-            own = numbered(own, taken)
-            session = replace(session, error=_placed(error, folder))
-        taken.add(folded(own))
-        yield replace(session, name=own)
 
 
 def analyse_sessions(
@@ -227,15 +122,15 @@ def prepare_out(root: Path, out: Path) -> None:
         _write(out / ".bidsignore", IGNORED)
 
 
-def summarise(
-    root: Path, out: Path, participants: Collection[str], visits: Collection[str]
-) -> list[Entry]:
+def summarise(root: Path, out: Path, folders: Sequence[str]) -> list[Entry]:
     """Write ``index.html`` and the tables of the group level; nothing is analysed.
+
+    ``folders`` are those of the sessions, see `gliosight.archive.bids.sessions.session_folders`.
 
     Returns
     -------
     list of Entry
-        Those of the selected sessions, ranked; a session that was not analysed yet has an error.
+        Those of the sessions, ranked; a session that was not analysed yet has an error.
 
     Raises
     ------
@@ -243,9 +138,7 @@ def summarise(
         No session was analysed.
     CannotWriteError
     """
-    records: dict[str, list[Entry]] = {
-        folder: [] for folder in session_folders(root, participants, visits)
-    }
+    records: dict[str, list[Entry]] = {folder: [] for folder in folders}
     for path in sorted((out / LOGS).glob("sub-*.json"), key=lambda path: natural_key(path.name)):
         record = _read_json(path)
         if record.get("folder") in records and _is_whole(record, out):
@@ -274,63 +167,6 @@ def summarise(
     return entries
 
 
-def _images(candidate: Candidate) -> dict[MrSequence, str]:
-    """The file names of a study by sequence; raises a `GliosightError` where it cannot be analysed."""
-    if candidate.error is not None:
-        raise candidate.error
-    if not isinstance(candidate, NiftiCandidate):
-        remedy = "convert it to NIfTI, or analyse it with gliosight batch"
-        raise UnsupportedInputError(f"{candidate.kind}, but BIDS has NIfTI", remedy=remedy)
-    files, _, _ = candidate.assign()
-    return {sequence: file.path.name for sequence, file in files.items()}
-
-
-def _read(candidate: Candidate, folder: str, name: str, source: str, options: Options) -> Images:
-    try:
-        study = candidate.read(options)
-    except GliosightError as error:
-        raise _placed(error, folder) from error
-    return replace(study, study_id=name, source=replace(study.source, path=source))
-
-
-def _placed(error: GliosightError, folder: str) -> GliosightError:
-    """The error with its place below the data set; a file is named in another command."""
-    where = error.where or "anat"
-    where = where if where.split("/")[0] == "anat" else f"anat/{where}"
-    remedy = (error.remedy or "").replace("with --flair", "with gliosight analyze --flair")
-    return type(error)(error.what, where=f"{folder}/{where}", remedy=remedy or None)
-
-
-def _entities(image: str, session: str) -> str:
-    """The entities in the name of a raw image; those of its session where it is not named so."""
-    match = BIDS_NAME.fullmatch(image)
-    if match is None or not f"{match[1]}_".startswith(f"{session}_"):
-        return session
-    return "_".join(pair for pair in match[1].split("_") if pair.split("-")[0] in RAW_ENTITIES)
-
-
-def _labelled(folder: Path, key: str) -> list[str]:
-    """The names of the subfolders ``<key>-<label>``."""
-    pattern = re.compile(rf"{key}-[a-zA-Z0-9+]+")
-    try:
-        names = [path.name for path in folder.iterdir() if pattern.fullmatch(path.name)]
-        return sorted((name for name in names if (folder / name).is_dir()), key=natural_key)
-    except OSError as error:
-        raise cannot_read(error, str(folder)) from error
-
-
-def _wanted(names: list[str], labels: Collection[str], key: str, what: str) -> list[str]:
-    """Those of the labels, with or without their key; all where none is given."""
-    wanted = [f"{key}-{label.removeprefix(f'{key}-')}" for label in labels]
-    for name in wanted:
-        if name not in names:
-            there = ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
-            remedy = f"choose from {there}" if names else "leave it out: there are no sessions"
-            option = f"--{what}-label"
-            raise UsageError(f"no {what} {printable(name)}", where=option, remedy=remedy)
-    return [name for name in names if name in wanted or not wanted]
-
-
 def _publish(session: Session, entry: Entry, work: Path, out: Path) -> Entry:
     """Write the derivatives of a session under their BIDS names, and its record."""
     path = out / LOGS / f"{session.name}.json"
@@ -339,7 +175,10 @@ def _publish(session: Session, entry: Entry, work: Path, out: Path) -> Entry:
     if entry.folder is not None:
         folder, report = work / entry.folder, f"{session.name}.html"
         content = (folder / RESULT_FILE).read_bytes()
-        digest, entry = hashlib.sha256(content).hexdigest(), replace(entry, folder=report)
+        # Names of images go into the derivatives' names and JSON files.
+        images = {sequence.value: name for sequence, name in session.images.items()}
+        digest = hashlib.sha256(content + _as_json(images).encode()).hexdigest()
+        entry = replace(entry, folder=report)
         if before.get("result") == digest and _is_whole(before, out):
             return entry
         result = json.loads(content)
@@ -366,7 +205,7 @@ def _publish(session: Session, entry: Entry, work: Path, out: Path) -> Entry:
 
 def _derivatives(session: Session, result: Mapping[str, Any]) -> dict[str, str]:
     """The files of a result folder that have a BIDS name, and that name below the derivatives."""
-    entities = _entities(session.images[MrSequence.FLAIR], session.folder.replace("/", "_"))
+    entities = entities_of(session.images[MrSequence.FLAIR], session.folder.replace("/", "_"))
     stem = f"{session.folder}/anat/{entities}_space-orig_label-tumor"
     named = {"mask.nii.gz": "mask", "probability.nii.gz": "probseg"}
     return {
