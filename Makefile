@@ -3,6 +3,7 @@
 # make test   everything
 # make bench  how fast it is, beside its peers (20 minutes)
 # make soak   an archive of 200 studies, killed three times and gone on with (10 minutes)
+# make scale-bench   what a batch does apart from analysing, up to 100,000 studies (40 minutes)
 # make follow-up-bench   follow-up of phantoms with known growth (20 minutes)
 # make tutorial DATA=FOLDER   the LGG tutorial's notebook on its data set, start to end (hours)
 # make tutorial DATA=FOLDER MODE=quick   the same with ten patients
@@ -14,8 +15,8 @@ BENCH = build/bench
 SOURCES = $(shell find src -type f -not -path '*/__pycache__/*')
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo check lint test bench bench-reading bench-training soak follow-up-bench tutorial tutorial-notebook \
-  clean
+.PHONY: demo check lint test bench bench-reading bench-training soak scale-bench follow-up-bench tutorial \
+  tutorial-notebook clean
 
 demo: $(VENV)/.core
 	$(BIN)/gliosight demo -o demo-gliosight --overwrite
@@ -48,6 +49,11 @@ bench-training: $(VENV)/.dev
 # What `gliosight batch` promises (docs/archive.md); LGG=FOLDER adds the patients of the LGG set.
 soak: $(VENV)/.dev
 	$(BIN)/python benchmarks/soak.py $(if $(LGG),--lgg $(LGG))
+
+# The figures of docs/scale.md; SCALE="--archive NAME=FOLDER" adds the sizes of other archives.
+scale-bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/scale.py $(SCALE)
+
 # The tables of docs/follow-up.md; BRATS=FOLDER for how much two studies share of their error.
 follow-up-bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/follow_up.py $(if $(BRATS),--brats $(BRATS))

@@ -315,6 +315,7 @@ class _Run:
         self._ledger, self._records, self._tasks = ledger, records, tasks
         self._missing, self._out, self._recipe = missing, out, recipe
         self._kept, self._done = len(records) + len(missing), 0
+        self._failed = len(missing) + sum(one.state == "failed" for one in records.values())
         self._start = time.monotonic()
 
     def analyse(
@@ -360,6 +361,7 @@ class _Run:
         state: State = "failed" if entry.status == FAILED else "done"
         self._records[task.index] = self._note(task, state, entry, digest)
         self._done += 1
+        self._failed += state == "failed"
         return entry, outcome
 
     def _note(self, task: _Task, state: State, entry: Entry, digest: str = "") -> Record:
@@ -378,10 +380,9 @@ class _Run:
         return record
 
     def _tally(self) -> Tally:
-        failures = sum(record.state == "failed" for record in self._records.values())
         total = self._kept + len(self._tasks)
         seconds = time.monotonic() - self._start
-        return Tally(total, self._kept, self._done, failures + len(self._missing), seconds)
+        return Tally(total, self._kept, self._done, self._failed, seconds)
 
     def _entries(self) -> list[Entry]:
         found = [self._records[index].entry for index in sorted(self._records)]

@@ -18,7 +18,7 @@ from gliosight.cli.analyze import archived, job_of
 from gliosight.cli.locate import find_below
 from gliosight.cli.options import (
     PATH,
-    limit_options,
+    archive_limit_options,
     model_options,
     ray_option,
     retry_option,
@@ -51,7 +51,7 @@ EVERY = 30.0
     help="Name of a new result folder: the study's id (for DICOM a digest of its UID), or the name of the "
     "study's folder.",
 )
-@limit_options
+@archive_limit_options
 @model_options
 @click.option("--overwrite", is_flag=True, help="Analyse finished studies again, too.")
 @click.option("--probability", is_flag=True, help="Write the probability map, too.")

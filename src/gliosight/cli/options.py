@@ -137,32 +137,39 @@ def _limits(max_decoded: int, max_members: int, max_ratio: float) -> Limits:
     return Limits(decoded_bytes=max_decoded * MIB, members=max_members, ratio=max_ratio)
 
 
-limit_options = _gathered(
-    "limits",
-    _limits,
-    max_decoded=click.option(
-        "--max-decoded",
-        type=click.IntRange(1),
-        default=DEFAULT_LIMITS.decoded_bytes // MIB,
-        show_default=True,
-        metavar="MIB",
-        help="Largest size of the decoded input.",
-    ),
-    max_members=click.option(
-        "--max-members",
-        type=click.IntRange(1),
-        default=DEFAULT_LIMITS.members,
-        show_default=True,
-        help="Largest number of files in a folder, and of pages in a file.",
-    ),
-    max_ratio=click.option(
-        "--max-ratio",
-        type=click.FloatRange(1),
-        default=DEFAULT_LIMITS.ratio,
-        show_default=True,
-        help="Largest ratio of decompressed to compressed size.",
-    ),
-)
+def _limit_options(members: int) -> Callable[[_Command], Callable[..., Any]]:
+    """The limits, with a default for the number of files."""
+    return _gathered(
+        "limits",
+        _limits,
+        max_decoded=click.option(
+            "--max-decoded",
+            type=click.IntRange(1),
+            default=DEFAULT_LIMITS.decoded_bytes // MIB,
+            show_default=True,
+            metavar="MIB",
+            help="Largest size of the decoded input.",
+        ),
+        max_members=click.option(
+            "--max-members",
+            type=click.IntRange(1),
+            default=members,
+            show_default=True,
+            help="Largest number of files below a path, and of pages in a file.",
+        ),
+        max_ratio=click.option(
+            "--max-ratio",
+            type=click.FloatRange(1),
+            default=DEFAULT_LIMITS.ratio,
+            show_default=True,
+            help="Largest ratio of decompressed to compressed size.",
+        ),
+    )
+
+
+limit_options = _limit_options(DEFAULT_LIMITS.members)
+# A study has up to hundreds of files.
+archive_limit_options = _limit_options(50 * DEFAULT_LIMITS.members)
 
 
 def workers_option(*names: str, what: str, cluster: bool = False) -> Callable[[_Command], _Command]:

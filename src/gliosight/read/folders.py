@@ -459,7 +459,7 @@ def masks_beside(parts: Iterable[Folder], title: str) -> tuple[str, ...]:
     for folder in parts:
         following = folder.masks[bisect_left(folder.masks, title) :]
         names += takewhile(lambda name: name.startswith(title), following)
-    if title:  # "c1_seg" is of "c1", "c10_seg" is not
+    if title and names:  # "c1_seg" is of "c1", "c10_seg" is not
         own = re.compile(rf"{re.escape(title)}(?![^\W_])")
         names = [name for name in names if own.match(name)]
     return tuple(sorted(names, key=natural_key))

@@ -290,6 +290,7 @@ def is_derived_folder(name: str) -> bool:
     return words[-1:] in (["segmentation"], ["segmentations"]) or _all_are("derived", words)
 
 
+@lru_cache(maxsize=4096)
 def is_structural_folder(name: str) -> bool:
     """Whether a folder's name does not identify the study in it.
 
@@ -591,7 +592,7 @@ def _without_series_numbers(
     return changed
 
 
-@lru_cache(maxsize=20_000)
+@lru_cache(maxsize=100_000)
 def _read(whole: str) -> NiftiName:
     whole = _VSD.sub(r"\1", whole)
     free, entities = _without_entities(whole)
