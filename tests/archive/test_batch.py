@@ -126,6 +126,12 @@ def test_another_recipe_does_not_mix_with_earlier_results(archive: Path, tmp_pat
     done = batch(archive, "-o", out, "--prevalence", "0.1")
     assert (done.returncode, "other settings" in done.stderr) == (7, True)
     assert made(out) == before
+    # Neither where other studies are given.
+    write_lgg(make_phantom(SPEC), tmp_path / "more" / "c")
+    for words in ([tmp_path / "more"], [archive / "a", "--overwrite"]):
+        done = batch(*words, "-o", out, "--prevalence", "0.1")
+        assert (done.returncode, "other settings" in done.stderr) == (7, True)
+    assert made(out) == before
     assert batch(archive, "-o", out, "--prevalence", "0.1", "--overwrite").returncode == 0
     assert all(made(out)[name] != before[name] for name in before)
 
@@ -139,6 +145,9 @@ def test_studies_of_one_name_below_two_roots_are_two_studies(tmp_path: Path) -> 
     assert batch(tmp_path / "two", "-o", out, "-q").returncode == 0
     assert len(made(out)) == 2
     assert {name: made(out)[name] for name in before} == before
+    # What is given twice is analysed once.
+    again = batch(tmp_path / "one", tmp_path / "one" / "a", tmp_path / "two", "-o", out)
+    assert "2 of 2 studies" in again.stdout
     # Neither is one study that is found from further down, or that has been moved, a new one.
     assert batch(tmp_path / "one" / "a", "-o", out, "-q").returncode == 0
     (tmp_path / "one").rename(tmp_path / "moved")

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 import gliosight
-from gliosight.archive.workers import Answer, Lost, Ready, Task, too_long
+from gliosight.archive.workers import START_SECONDS, Answer, Lost, Ready, Task, too_long
 from gliosight.errors import GliosightError, InternalError, PeerError
 from gliosight.extras import needs_extra
 
@@ -30,6 +30,8 @@ ATTEMPTS = 3
 # So many workers in a row that die before their first study: the nodes cannot work.
 STARTS = 3
 CONNECT_SECONDS = 10.0
+# Of what Ray says in an error.
+MOST_WORDS = 300
 # Tasks and answers are small; Ray would take a third of the memory for what passes between processes.
 STORE_BYTES = 100 * 2**20
 # Ray would report its use to its makers, and print on stdout, where the answer goes, that a worker was lost.
@@ -107,18 +109,23 @@ def _check_reachable(address: str) -> None:
     if not port.isdecimal():
         return
     try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise _no_cluster(address, error) from error
 
 
 def _no_cluster(address: str, error: Exception) -> PeerError:
-    what = " ".join(str(error).split())
     return PeerError(
-        f"no Ray cluster can be used there: {what[:300]}",
+        f"no Ray cluster can be used there: {_words(error)}",
         where=f"--ray {address}",
         remedy="check the address and the cluster's token (RAY_AUTH_TOKEN), or use --ray local",
     )
+
+
+def _words(error: object) -> str:
+    """What Ray or the system says, on one line and not too long."""
+    what = " ".join(str(error).split())
+    return what if len(what) < MOST_WORDS else f"{what[:MOST_WORDS]}..."
 
 
 class _Actor:
@@ -166,7 +173,7 @@ class Cluster(Generic[Task, Answer]):
     workers : int, optional
         Actors; by default as many as the cluster has cores for.
     seconds : float
-        The longest that a task may take, and the start of an actor.
+        The longest that a task may take.
     threads : int
         Cores of each actor.
     most : int
@@ -188,6 +195,10 @@ class Cluster(Generic[Task, Answer]):
         ray: Any = importlib.import_module("ray")
         self._ray, self._start, self._seconds, self._again = ray, start, seconds, again
         cores = int(ray.cluster_resources().get("CPU", 0))
+        largest = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+        if largest < threads:
+            what = f"a worker of {threads} threads has room on no node: the largest has {largest} cores"
+            raise PeerError(what, remedy="give fewer --threads")
         self._count = min(workers or max(1, cores // threads), most)
         # Else glibc keeps memory apart for each of the many short-lived threads, and a worker grows.
         environment = {"env_vars": {"MALLOC_ARENA_MAX": "2"}}
@@ -204,7 +215,8 @@ class Cluster(Generic[Task, Answer]):
         try:
             while True:
                 more = self._hand_out(waiting) and more
-                if not more and all(worker.task is None for worker in self._working.values()):
+                busy = any(worker.task is not None for worker in self._working.values())
+                if not (more or busy or self._lost):
                     return
                 while (more or self._lost) and len(self._working) < self._count:
                     self._hire()
@@ -228,12 +240,14 @@ class Cluster(Generic[Task, Answer]):
     def _hire(self) -> None:
         actor = self._actor.remote()
         loading = actor.load.remote(self._start, gliosight.__version__, str(Path.cwd()))
-        self._working[loading] = _Worker(actor, time.monotonic() + self._seconds)
+        self._working[loading] = _Worker(actor, time.monotonic() + START_SECONDS)
 
     def _collect(self) -> Iterator[tuple[Task, Answer | Lost]]:
         """Wait for an answer, a loss or a deadline."""
         left = min(worker.deadline for worker in self._working.values()) - time.monotonic()
-        ready, _ = self._ray.wait(list(self._working), timeout=max(left, 0))
+        self._ray.wait(list(self._working), timeout=max(left, 0))
+        # Also those that have come meanwhile: none of them is too late.
+        ready, _ = self._ray.wait(list(self._working), num_returns=len(self._working), timeout=0)
         for reference in ready:
             worker = self._working.pop(reference)
             task, worker.task = worker.task, None
@@ -261,12 +275,17 @@ class Cluster(Generic[Task, Answer]):
             if worker.task is not None:
                 yield worker.task, too_long(self._seconds)
             elif not self._idle and all(other.task is None for other in self._working.values()):
-                what = f"no node has taken a worker in {self._seconds:g} s"
-                raise PeerError(what, remedy="see: ray status")
+                what = f"no worker has started in {START_SECONDS:g} s"
+                raise PeerError(
+                    what, remedy="see with ray status whether the cluster has free cores"
+                )
 
     def _again_or_lost(self, task: Task | None, attempt: int, error: Exception) -> Lost | None:
         """Have a task done again whose actor is lost, unless that was tried; without one, a start failed."""
-        what = " ".join(str(error).split())[-300:]
+        cause = (
+            getattr(error, "cause", None) or error
+        )  # what was raised there, without Ray's traceback
+        what = f"{type(cause).__name__}: {_words(cause)}"
         if task is None:
             self._starts += 1
             if self._starts < STARTS:
@@ -280,4 +299,8 @@ class Cluster(Generic[Task, Answer]):
             self._lost.append((self._again(task), attempt + 1))
             return None
         remedy = "there may be too little memory: use fewer --workers, or analyse it alone"
-        return Lost(InternalError(f"its worker was lost {attempt} times: {what}", remedy=remedy))
+        lost = InternalError(
+            f"its worker died, or its node was lost, {attempt} times", remedy=remedy
+        )
+        lost.__cause__ = error
+        return Lost(lost)

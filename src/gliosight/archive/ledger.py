@@ -180,5 +180,5 @@ def _as_cannot_write() -> Iterator[None]:
         raise CannotWriteError(
             f"the ledger there is damaged: {error}",
             where=f"{FOLDER}/{FILE}",
-            remedy="remove it and analyse everything again with --overwrite, or choose another -o",
+            remedy="remove it, then run the command again with --overwrite; or choose another -o",
         ) from error

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic
 
-from gliosight.archive.workers import Answer, Lost, Ready, Task, too_long
+from gliosight.archive.workers import START_SECONDS, Answer, Lost, Ready, Task, too_long
 from gliosight.errors import GliosightError, InternalError
 
 # How long a worker that should end is waited for (seconds).
@@ -42,7 +42,7 @@ class Pool(Generic[Task, Answer]):
         functions of a module, or partials of such.
     workers : int
     seconds : float
-        The longest that a task may take, and the start of a worker.
+        The longest that a task may take.
     """
 
     def __init__(
@@ -76,8 +76,9 @@ class Pool(Generic[Task, Answer]):
                 task = next(waiting)
             except StopIteration:
                 return
+            limit = self._seconds if idle else START_SECONDS  # until it is ready
             worker = idle.pop() if idle else self._hire()
-            worker.task, worker.deadline = task, time.monotonic() + self._seconds
+            worker.task, worker.deadline = task, time.monotonic() + limit
             # A worker that has died since is found by its process.
             with contextlib.suppress(OSError):
                 worker.connection.send(task)

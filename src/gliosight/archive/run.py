@@ -268,8 +268,8 @@ def _divide(
     studies: Sequence[Study], known: Mapping[str, Record], out: Path, plan: Plan, recipe: str
 ) -> tuple[dict[int, Record], list[int]]:
     """The studies whose records still hold, and those to analyse, by their numbers."""
-    if not plan.overwrite:
-        _check_recipe((known[study.key] for study in studies if study.key in known), recipe)
+    replaced = {study.key for study in studies} if plan.overwrite else set[str]()
+    _check_recipe((record for record in known.values() if record.key not in replaced), recipe)
     moved: dict[tuple[str, str], Record] = {}
     for earlier in known.values():
         if earlier.state == "done" and earlier.recipe == recipe and not _is_there(earlier.place):
@@ -288,6 +288,11 @@ def _divide(
         else:
             todo.append(index)
     return kept, todo
+
+
+def once(studies: Iterable[Study]) -> list[Study]:
+    """The studies without those that were found a second time, such as below a second root."""
+    return list({study.key: study for study in reversed([*studies])}.values())[::-1]
 
 
 def unfinished(studies: Sequence[Study], out: Path, plan: Plan) -> list[Study]:
@@ -339,6 +344,9 @@ class _Run:
         finally:
             if self._kept or self._done or not self._tasks:  # else nothing is known yet
                 self._write()
+        if self._done < len(self._tasks):
+            remedy = "a bug of ours: please report this line, and run the command again"
+            raise InternalError(f"{len(self._tasks) - self._done} studies got lost", remedy=remedy)
         return self._entries()
 
     def _in_flight(self) -> Iterator[_Task]:
@@ -491,7 +499,7 @@ def _answer(
     job = task.study.job
     # Before its pixels are read: should the files change meanwhile, the next run sees it.
     digest = _digest(task.study.paths)
-    if plan.ray and not os.path.lexists(task.study.paths[0]):
+    if plan.ray and not all(map(os.path.lexists, task.study.paths)):
         unseen = UnsupportedInputError(
             "a node of the cluster does not see the study's files",
             remedy="keep studies, and TMPDIR for zips, where all nodes see them below the same path",

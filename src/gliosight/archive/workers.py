@@ -12,6 +12,9 @@ from gliosight.errors import GliosightError, LimitExceededError
 # On this machine, unless more are asked for; one takes up to 600 MB (docs/benchmarks.md).
 MOST_WORKERS = 4
 
+# The longest that the start of a worker may take, with the loading of the model.
+START_SECONDS = 600.0
+
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
 AnswerOut = TypeVar("AnswerOut", covariant=True)

@@ -15,7 +15,7 @@ import click
 
 from gliosight import pipeline
 from gliosight.archive.entries import FAILED, Entry, entry_of, exit_code
-from gliosight.archive.run import InProcess, Plan, run_archive
+from gliosight.archive.run import InProcess, Plan, once, run_archive
 from gliosight.archive.run import Study as ArchivedStudy
 from gliosight.archive.table import TABLE
 from gliosight.cli.locate import Located, find_below
@@ -139,7 +139,7 @@ def command(
                 retry_failed=True,  # who names a few studies wants them now
                 reading=asked if volume_index is None else (*asked, f"volume={volume_index}"),
             )
-            found = [archived(*pair) for pair in zip(located, jobs, strict=True)]
+            found = once(archived(*pair) for pair in zip(located, jobs, strict=True))
             return _analyse_several(found, lost, out, plan, here, as_json=as_json, quiet=quiet)
         if lost:
             raise lost[0].errors[0]

@@ -12,8 +12,9 @@ import click
 from gliosight import pipeline
 from gliosight.archive.cluster import connected
 from gliosight.archive.entries import FAILED, exit_code, rows_of
-from gliosight.archive.run import PAGE, Plan, Study, Tally, run_archive
+from gliosight.archive.run import PAGE, Plan, Study, Tally, once, run_archive
 from gliosight.archive.table import TABLE
+from gliosight.archive.workers import cores
 from gliosight.cli.analyze import archived, job_of
 from gliosight.cli.locate import find_below
 from gliosight.cli.options import (
@@ -118,7 +119,8 @@ def ray_cluster(address: str | None, plan: Plan, *, shown: bool) -> Iterator[Non
     if address is None:
         yield
         return
-    cpus = plan.workers and plan.workers * (plan.settings.threads or 1)
+    threads = plan.settings.threads or 1
+    cpus = (plan.workers or max(1, cores() // threads)) * threads
     with connected(address, cpus) as nodes:
         if shown:
             page = f", page: http://{nodes.dashboard}" if nodes.dashboard else ""
@@ -137,7 +139,7 @@ def studies_below(
 ) -> tuple[list[Study], list[Outcome]]:
     """The studies below the roots, and what could not be opened."""
     located, problems, _ = find_below(roots, options.limits, unpacked, shown=shown)
-    studies = [archived(one, job_of(one, options, by_folder=by_folder)) for one in located]
+    studies = once(archived(one, job_of(one, options, by_folder=by_folder)) for one in located)
     return studies, [Outcome(title, source, errors=(error,)) for title, source, error in problems]
 
 

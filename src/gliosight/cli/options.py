@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -203,8 +204,19 @@ def retry_option(what: str) -> Callable[[_Command], _Command]:
     )
 
 
+class _RayAddress(click.types.StringParamType):
+    """Where a Ray cluster is."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        form = r"local|auto|(ray://)?(\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):[0-9]{1,5}"
+        if not re.fullmatch(form, value):
+            self.fail(f"{value!r} is not local, auto or HOST:PORT", param, ctx)
+        return value
+
+
 ray_option = click.option(
     "--ray",
+    type=_RayAddress(),
     metavar="ADDRESS|local",
     help="Use the workers of a Ray cluster, such as auto or 10.0.0.1:6379; local starts one on this machine "
     "(extra: scale).",

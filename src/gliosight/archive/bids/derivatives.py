@@ -88,7 +88,7 @@ def analyse_sessions(
 
     entries = run_archive(list(by_study), lost, work, plan, tell, finished=publish)
     # Once more with their ranks, and those of earlier runs.
-    known = dict(zip(by_study, entries, strict=False))
+    known = dict(zip(by_study, entries[: len(by_study)], strict=True))
     return [
         _publish(
             session,

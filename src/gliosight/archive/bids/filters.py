@@ -171,6 +171,9 @@ def _values(key: str, entity: str, value: Any, where: str) -> tuple[str | None, 
         remedy = f"write {long}" if long else f"choose from {', '.join([*ENTITIES, *OF_THE_FILE])}"
         raise UsageError(f"unknown entity {entity} in {key}", where=where, remedy=remedy)
     values = value if isinstance(value, list) else [value]
+    if not values:
+        what = f"{entity} in {key} is an empty list, which no image fits"
+        raise UsageError(what, where=where, remedy="give a value, or leave it out")
     for one in values:
         if one is None or one == ANY or (entity == "extension" and isinstance(one, str)):
             continue
