@@ -78,6 +78,9 @@ def test_a_run_leaves_nothing_and_opens_no_socket(
         **{name: text for name, text in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"},
         **{name: str(folder) for name, folder in folders.items()},
     }
+    # Ray brings requests into the tests' environment. Where it is, pydicom imports it, and urllib3 then tries
+    # with a socket whether there is IPv6. The core does not have it.
+    code = f"import sys; sys.modules['requests'] = None\n{code}"
     script = [sys.executable, "-c", code, *(one.format(**given) for one in arguments)]
     done = subprocess.run(
         [*(watched if strace else []), *script],  # type: ignore[list-item]

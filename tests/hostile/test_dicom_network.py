@@ -13,6 +13,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from gliosight.archive.ledger import FOLDER
 from gliosight.cli import run
 from gliosight.infer.model import Model
 from gliosight.phantom import Phantom, PhantomSpec, make_phantom
@@ -213,7 +214,7 @@ def test_several_patients_under_one_path(tmp_path: Path, capsys: Capture) -> Non
     out = tmp_path / "out"
     assert run(["analyze", str(path), "-o", str(out), "-q"]) == 0
     assert capsys.readouterr().err == ""
-    folders = sorted(one.name for one in out.iterdir() if one.is_dir())
+    folders = sorted(one.name for one in out.iterdir() if one.is_dir() and one.name != FOLDER)
     assert len(folders) == 2
     rows = (out / "studies.csv").read_text("utf-8").splitlines()
     assert len(rows) == 3

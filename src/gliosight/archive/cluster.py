@@ -63,7 +63,7 @@ def connected(address: str, cpus: int | None = None) -> Iterator[Nodes]:
     ----------
     address : str
         Such as ``auto`` or ``10.0.0.1:6379``; ``local`` starts a cluster on this machine. Its page and its
-        job API listen on 127.0.0.1 alone, and all its services ask for a token.
+        job API listen on 127.0.0.1 alone, and what runs commands asks for a token.
     cpus : int, optional
         Cores of the cluster that is started; by default those of this machine.
 
@@ -247,7 +247,11 @@ class Cluster(Generic[Task, Answer]):
         left = min(worker.deadline for worker in self._working.values()) - time.monotonic()
         self._ray.wait(list(self._working), timeout=max(left, 0))
         # Also those that have come meanwhile: none of them is too late.
-        ready, _ = self._ray.wait(list(self._working), num_returns=len(self._working), timeout=0)
+        ready, unready = self._ray.wait(
+            list(self._working), num_returns=len(self._working), timeout=0
+        )
+        now = time.monotonic()  # what is done with an answer may take long
+        late = [reference for reference in unready if now >= self._working[reference].deadline]
         for reference in ready:
             worker = self._working.pop(reference)
             task, worker.task = worker.task, None
@@ -267,24 +271,20 @@ class Cluster(Generic[Task, Answer]):
                 raise answer.error
             else:
                 self._starts = 0
-        for reference, worker in list(self._working.items()):
-            if time.monotonic() < worker.deadline:
-                continue
+        for reference in late:
+            worker = self._working.pop(reference)
             self._ray.kill(worker.actor)
-            del self._working[reference]
             if worker.task is not None:
                 yield worker.task, too_long(self._seconds)
             elif not self._idle and all(other.task is None for other in self._working.values()):
                 what = f"no worker has started in {START_SECONDS:g} s"
-                raise PeerError(
-                    what, remedy="see with ray status whether the cluster has free cores"
-                )
+                remedy = "see with ray status whether the cluster has free cores"
+                raise PeerError(what, remedy=remedy)
 
     def _again_or_lost(self, task: Task | None, attempt: int, error: Exception) -> Lost | None:
         """Have a task done again whose actor is lost, unless that was tried; without one, a start failed."""
-        cause = (
-            getattr(error, "cause", None) or error
-        )  # what was raised there, without Ray's traceback
+        # What was raised there, without Ray's traceback.
+        cause = getattr(error, "cause", None) or error
         what = f"{type(cause).__name__}: {_words(cause)}"
         if task is None:
             self._starts += 1

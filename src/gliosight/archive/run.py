@@ -292,7 +292,10 @@ def _divide(
 
 def once(studies: Iterable[Study]) -> list[Study]:
     """The studies without those that were found a second time, such as below a second root."""
-    return list({study.key: study for study in reversed([*studies])}.values())[::-1]
+    first: dict[str, Study] = {}
+    for study in studies:
+        first.setdefault(study.key, study)
+    return list(first.values())
 
 
 def unfinished(studies: Sequence[Study], out: Path, plan: Plan) -> list[Study]:
@@ -438,8 +441,7 @@ def _text(path: Path) -> str:
 
 def _check_out(out: Path) -> None:
     """Refuse a folder that cannot be written, or a table or page in it that is not ours."""
-    with contextlib.suppress(FileNotFoundError):
-        check_table(out, overwrite=True)
+    check_table(out)
     try:
         head = (out / PAGE).read_bytes()[:4096]
     except OSError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -19,22 +18,19 @@ HEADER = ["study_id", "source", "status", "probability", "review", "findings", "
           "out", "error"]  # fmt: skip
 
 
-def check_table(out: Path, *, overwrite: bool) -> None:
-    """Refuse to replace a table of studies, before any work is done.
+def check_table(out: Path) -> None:
+    """Refuse a table of studies that is not one of ours, before any work is done.
 
     Raises
     ------
     CannotWriteError
-        There is one and ``overwrite`` is not set, or it is not one of ours.
     """
-    path, remedy = out / TABLE, "choose another -o"
-    if os.path.lexists(path) and not overwrite:
-        remedy += ", or replace it with --overwrite"
-        raise CannotWriteError("there is a table of studies already", where=TABLE, remedy=remedy)
+    path, head = out / TABLE, ",".join(HEADER)
     with writing(path), contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        if file.readline(500).decode(errors="replace").strip() != ",".join(HEADER):
-            what = "a file that gliosight did not write is in the way"
-            raise CannotWriteError(what, where=TABLE, remedy=remedy)
+        head = file.readline(500).decode(errors="replace").strip()
+    if head != ",".join(HEADER):
+        what = "a file that gliosight did not write is in the way"
+        raise CannotWriteError(what, where=TABLE, remedy="choose another -o")
 
 
 def write_studies(entries: Iterable[Entry], out: Path) -> Path:
