@@ -1,10 +1,12 @@
 """An archive with broken studies, killed again and again, and gone on with: ``make soak`` (docs/archive.md).
 
-    python benchmarks/soak.py [--studies 200] [--kills 3] [--workers 2] [--lgg FOLDER] [--folder WORK]
+    python benchmarks/soak.py [--studies 200] [--kills 3] [--workers 2] [--same 60] [--lgg FOLDER]
+                              [--folder WORK]
 
 Writes phantoms in all layouts, breaks every tenth, adds the patients of the LGG set where they are given,
 and runs ``gliosight batch``, which is killed with SIGKILL. At the end every sound study has one result, made
 once: what the ledger called done before a kill is the same file afterwards. Every broken one has its reason.
+Then one worker analyses the same study again and again, and may not grow.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti
 from gliosight.phantom.dicom import write_dicom
 
 WRITERS = (write_lgg, write_nifti, write_dicom)
+# What a worker may take later, compared with early on.
+MOST_GROWTH = 1.05
 
 
 def write_archive(root: Path, count: int) -> set[str]:
@@ -65,7 +69,7 @@ def done_so_far(out: Path) -> dict[str, int]:
     return {name: (out / name / "result.json").stat().st_mtime_ns for (name,) in rows}
 
 
-def largest_memory(process: subprocess.Popen[bytes]) -> dict[int, float]:
+def memory_of_workers(process: subprocess.Popen[bytes]) -> dict[int, float]:
     """Memory of each worker now, MiB, by its process number."""
     found = {}
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
@@ -75,6 +79,27 @@ def largest_memory(process: subprocess.Popen[bytes]) -> dict[int, float]:
         if "VmRSS" in text:
             found[int(number)] = int(text.split("VmRSS:")[1].split()[0]) / 1024
     return found
+
+
+def check_memory(work: Path, count: int) -> None:
+    """Analyse one study ``count`` times with one worker: it takes no more memory later than early on."""
+    root, out = work / "same", work / "same-results"
+    phantom = make_phantom(PhantomSpec())
+    for number in range(count):
+        write_nifti(phantom, root / f"{number:04d}")
+    process = start(root, out, workers=1)
+    early = late = 0.0
+    while process.poll() is None:
+        done = len(done_so_far(out))
+        for size in memory_of_workers(process).values():
+            if done >= count / 2:
+                late = max(late, size)
+            elif done >= count / 6:
+                early = max(early, size)
+        time.sleep(0.2)
+    require(process.returncode == 0, f"exit code {process.returncode} where one study is repeated")
+    print(f"one study {count} times: {early:.0f} MiB in the first half, {late:.0f} in the second")
+    require(late <= MOST_GROWTH * early, "the worker grows")
 
 
 def require(holds: bool, what: str) -> None:
@@ -89,6 +114,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=200)
     parser.add_argument("--kills", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--same", type=int, default=60, help="times that one study is repeated")
     parser.add_argument("--seconds", type=float, default=20.0, help="between start and kill")
     parser.add_argument("--lgg", type=Path, help="patients of the LGG set, analysed, too")
     parser.add_argument("--folder", type=Path, help="where to work; by default a temporary folder")
@@ -117,7 +143,7 @@ def main() -> None:
         begun, process = time.monotonic(), start(root, out, given.workers)
         memory: dict[int, list[float]] = {}
         while process.poll() is None:
-            for number, size in largest_memory(process).items():
+            for number, size in memory_of_workers(process).items():
                 memory.setdefault(number, []).append(size)
             time.sleep(0.5)
         seconds, now = time.monotonic() - begun, done_so_far(out)
@@ -143,6 +169,8 @@ def main() -> None:
         made = len(now) - len(before)
         print(f"the last run: {made} studies in {seconds:.1f} s; exit code {process.returncode}")
         print(f"{sound} sound studies done once, {len(broken)} broken ones explained")
+        if Path("/proc/self/status").is_file():  # Linux says what a process takes
+            check_memory(work, given.same)
 
 
 if __name__ == "__main__":

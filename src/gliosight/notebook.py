@@ -17,7 +17,7 @@ from gliosight.errors import UsageError, printable
 from gliosight.extras import needs_extra
 from gliosight.write import words
 from gliosight.write.overview import OUTLINE, head_lines, outlined
-from gliosight.write.pages import page_template
+from gliosight.write.pages import fill, page_template
 from gliosight.write.pictures import find_window, plan_display, trace
 from gliosight.write.report import start_slice
 
@@ -37,7 +37,8 @@ class ShownAnalysis(Analysis):
         """What Jupyter shows; no style sheet, no script, no request, so that any notebook takes it."""
         status, study = self.status, self.study
         index = start_slice(self)
-        return page_template("write", "analysis.html.j2").render(
+        return fill(
+            page_template("write", "analysis.html.j2"),
             status=status.value.capitalize(),
             study_id=printable(study.study_id),
             lines=[printable(line) for line in head_lines(self, study.shape[0])],

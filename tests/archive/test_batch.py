@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import os
 import re
@@ -11,18 +12,25 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gliosight import cli
 from gliosight.archive.entries import ALL_FAILED, FAILED, SOME_FAILED, Entry, exit_code
 from gliosight.archive.ledger import FOLDER, opened_ledger
 from gliosight.archive.run import PAGE, Tally
 from gliosight.archive.table import TABLE
 from gliosight.cli.batch import progress_words
-from gliosight.phantom import PhantomSpec, make_phantom, write_lgg, write_nifti
+from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg, write_nifti
+from gliosight.phantom.dicom import write_dicom
+from gliosight.pipeline import Job, Settings, analyze_job
+from gliosight.read.from_python import read_study
+from gliosight.study import Study
 from tests.conftest import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -231,14 +239,59 @@ def test_a_table_or_page_of_somebody_else_is_not_replaced(archive: Path, tmp_pat
         assert (out / name).read_text() == "mine"
 
 
+def test_a_result_folder_of_one_study_takes_no_archive(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "one"
+    assert cli.run(["analyze", str(archive / "a"), "-o", str(out), "-q"]) == 0
+    before = content(out)
+    done = batch(archive, "-o", out)
+    assert (done.returncode, "one is the result folder of a single study" in done.stderr) == (
+        7,
+        True,
+    )
+    assert content(out) == before
+
+
+def test_a_remedy_names_the_command_that_has_its_option(tmp_path: Path) -> None:
+    write_nifti(make_phantom(SPEC), tmp_path / "a")
+    next((tmp_path / "a").rglob("*_flair.nii.gz")).unlink()
+    done = batch(tmp_path / "a", "-o", tmp_path / "out")
+    assert done.returncode == 11
+    assert "name the file that is FLAIR with gliosight analyze --flair FILE" in done.stderr
+
+
+@pytest.mark.parametrize("write", [write_lgg, write_nifti, write_dicom])
+def test_a_study_leaves_the_memory_with_its_result(
+    write: Callable[[Phantom, Path], object], tmp_path: Path
+) -> None:
+    """Else a worker grows by each study until Python looks for objects that refer to each other."""
+    write(make_phantom(SPEC), tmp_path / "in")
+    studies: list[weakref.ref[Study]] = []
+
+    def read() -> Study:
+        study = read_study(tmp_path / "in")
+        studies.append(weakref.ref(study))
+        return study
+
+    settings = Settings(threads=1)
+    gc.disable()
+    try:
+        job = Job("a", "in", "a", read)
+        outcome = analyze_job(job, settings.load(), settings, tmp_path / "out", pictured=True)
+        assert outcome.thumbnail is not None
+        assert studies[0]() is None
+    finally:
+        gc.enable()
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
 def test_soak_small(tmp_path: Path) -> None:
     """Killed at moments of their own choosing, all studies are done once: ``make soak`` is the large one."""
     call = [sys.executable, str(REPOSITORY / "benchmarks" / "soak.py"), "--studies", "10"]
-    call += ["--kills", "2", "--seconds", "4", "--folder", str(tmp_path)]
+    call += ["--kills", "2", "--seconds", "4", "--same", "12", "--folder", str(tmp_path)]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "9 sound studies done once, 1 broken ones explained" in done.stdout
+    assert not Path("/proc/self/status").is_file() or "one study 12 times" in done.stdout
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")

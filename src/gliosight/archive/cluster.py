@@ -30,6 +30,10 @@ ATTEMPTS = 3
 # So many workers in a row that die before their first study: the nodes cannot work.
 STARTS = 3
 CONNECT_SECONDS = 10.0
+# What a client of HTTP/2 sends first: a preface, and a frame of settings that is empty (RFC 9113, 3.4). A
+# frame's header has length (3 bytes), type, flags and stream (4 bytes).
+FRAME_HEADER, HTTP2_SETTINGS = 9, b"\x04"
+HTTP2_BEGINS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + HTTP2_SETTINGS + bytes(5)
 # Of what Ray says in an error.
 MOST_WORDS = 300
 # Tasks and answers are small; Ray would take a third of the memory for what passes between processes.
@@ -104,12 +108,19 @@ def connected(address: str, cpus: int | None = None) -> Iterator[Nodes]:
 
 
 def _check_reachable(address: str) -> None:
-    """Refuse an address where nobody listens; Ray would try again and again, for minutes."""
+    """Refuse an address where nobody listens, or not Ray: Ray would try again and again, for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdecimal():
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+        place = (host.strip("[]"), int(port))
+        with socket.create_connection(place, timeout=CONNECT_SECONDS) as peer:
+            if os.environ.get("RAY_USE_TLS", "0") != "0":
+                return
+            # Ray speaks gRPC, which is HTTP/2: its server answers with settings of its own.
+            peer.sendall(HTTP2_BEGINS)
+            if peer.recv(FRAME_HEADER)[3:4] != HTTP2_SETTINGS:
+                raise ConnectionError("what listens there is not Ray")
     except (OSError, OverflowError) as error:
         raise _no_cluster(address, error) from error
 

@@ -30,6 +30,7 @@ from gliosight.write import words
 from gliosight.write.pages import (
     content_policy,
     embed_json,
+    fill,
     made_visible,
     page_template,
     template_text,
@@ -123,7 +124,7 @@ def render_page(entries: Sequence[Entry], *, title: str, unfinished: int = 0) ->
         "columns": COLUMNS,
         "rows": [_row(entry) for entry in ordered],
     }
-    return page_template("archive", "index.html.j2", made_visible).render(context)
+    return fill(page_template("archive", "index.html.j2", made_visible), **context)
 
 
 def sort_keys(entries: Sequence[Entry]) -> dict[str, list[float | None]]:

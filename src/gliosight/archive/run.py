@@ -440,8 +440,11 @@ def _text(path: Path) -> str:
 
 
 def _check_out(out: Path) -> None:
-    """Refuse a folder that cannot be written, or a table or page in it that is not ours."""
+    """Refuse a folder that cannot be written, that of one study, or a table or page that is not ours."""
     check_table(out)
+    if (out / RESULT_FILE).exists():
+        what = f"{out.name} is the result folder of a single study"
+        raise CannotWriteError(what, where=RESULT_FILE, remedy="choose another -o")
     try:
         head = (out / PAGE).read_bytes()[:4096]
     except OSError:

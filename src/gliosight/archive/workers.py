@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 from gliosight.errors import GliosightError, LimitExceededError
 
-# On this machine, unless more are asked for; one takes up to 600 MB (docs/benchmarks.md).
+# On this machine, unless more are asked for; one takes 300 to 900 MB (docs/archive.md).
 MOST_WORKERS = 4
 
 # The longest that the start of a worker may take, with the loading of the model.

@@ -196,7 +196,6 @@ def _print_answer(
             print_line(f"error: {entry.error}")
     if not quiet:
         done = sum(entry.status != FAILED for entry in entries)
-        print_text(
-            f"{done} of {len(entries)} sessions analysed, derivatives: {printable(str(out))}"
-        )
+        what = "analysed" if page is None else "have results"
+        print_text(f"{done} of {len(entries)} sessions {what}, derivatives: {printable(str(out))}")
         print_closing(page, marked=any(entry.findings for entry in entries))

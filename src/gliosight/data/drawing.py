@@ -30,7 +30,7 @@ from gliosight.read.limits import DEFAULT_LIMITS, Budget
 from gliosight.read.nifti_file import Image
 from gliosight.read.slices import CHANNELS
 from gliosight.study import MrSequence
-from gliosight.write.pages import page_template, template_text
+from gliosight.write.pages import fill, page_template, template_text
 from gliosight.write.pictures import find_window, plan_display, trace
 
 PAGE = "describe.html"
@@ -74,7 +74,8 @@ def render_page(manifest: Manifest, name: str, summary: Summary, look: Look) -> 
     Names of patients and files are hostile text: the template escapes them.
     """
     style = template_text("data", "describe.css")
-    text = page_template("data", "describe.html.j2").render(
+    text = fill(
+        page_template("data", "describe.html.j2"),
         style=style,
         style_digest=b64encode(sha256(style.encode()).digest()).decode("ascii"),
         name=printable(name),

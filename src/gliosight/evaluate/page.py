@@ -47,7 +47,7 @@ from gliosight.evaluate.mask_metrics import PatientScore, volume_dice
 from gliosight.evaluate.predictions import Predictions
 from gliosight.evaluate.scoring import PartScores, published_on
 from gliosight.evaluate.slice_metrics import AREAS
-from gliosight.write.pages import page_template, template_text
+from gliosight.write.pages import fill, page_template, template_text
 from gliosight.write.pictures import (
     Display,
     encode_grey,
@@ -187,7 +187,7 @@ def render_page(evaluation: Evaluation, pictures: Pictures = MappingProxyType({}
         "interval": interval,
         "data_uri": lambda content, kind: f"data:image/{kind};base64,{_base64(content)}",
     }
-    return page_template("evaluate", "evaluation.html.j2").render(context)
+    return fill(page_template("evaluate", "evaluation.html.j2"), **context)
 
 
 def _base64(content: bytes | str) -> str:

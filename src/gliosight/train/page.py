@@ -34,7 +34,7 @@ from gliosight.train.history import (
 )
 from gliosight.train.loop import Training
 from gliosight.train.recipe import Recipe, known_fields, value_of
-from gliosight.write.pages import page_template, template_text
+from gliosight.write.pages import fill, page_template, template_text
 from gliosight.write.pictures import encode_grey, svg_path, trace
 
 PAGE = "run.html"
@@ -277,7 +277,8 @@ def render_run(
         for title, measured, validated in PLOTS
         if (series := _series(history, measured, validated))
     ]
-    return page_template("train", "run.html.j2").render(
+    return fill(
+        page_template("train", "run.html.j2"),
         policy=f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
         "form-action 'none'",
         style=Markup(style),  # noqa: S704 - our own files

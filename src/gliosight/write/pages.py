@@ -49,6 +49,21 @@ def page_template(
     return pages.from_string(template_text(package, name))
 
 
+def fill(template: Template, **values: Any) -> str:
+    """A page: a template with its values.
+
+    Not `Template.render`, after which the template's macros and the values refer to each other: a study's
+    images would stay in memory until Python looks for such circles, and a process that analyses many grows.
+    """
+    context = template.new_context(values)
+    try:
+        return "".join(template.root_render_func(context))
+    except Exception:  # noqa: BLE001 - raised again
+        template.environment.handle_exception()  # with the line in the template
+    finally:
+        context.vars.clear()
+
+
 def made_visible(value: Any) -> Any:
     """A template's ``finalize``: control codes and lone surrogates become visible escapes."""
     plain = isinstance(value, str) and not isinstance(value, Markup)

@@ -35,6 +35,7 @@ from gliosight.write import words
 from gliosight.write.pages import (
     content_policy,
     embed_json,
+    fill,
     made_visible,
     page_template,
     template_text,
@@ -211,7 +212,7 @@ def render_report(
             for name, what in files.items()
         ],
     }
-    return report_template().render(context)
+    return fill(report_template(), **context)
 
 
 def finding_outlines(analysis: Analysis, display: Display) -> list[list[dict[str, Any]]]:

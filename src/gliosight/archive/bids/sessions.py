@@ -16,6 +16,7 @@ from gliosight.errors import (
     UnsupportedInputError,
     UsageError,
     printable,
+    within,
 )
 from gliosight.files import absolute, folded, numbered
 from gliosight.pipeline import Job, Outcome
@@ -177,12 +178,11 @@ def _read(candidate: Candidate, folder: str, name: str, source: str, options: Op
 
 
 def _placed(error: GliosightError, folder: str) -> GliosightError:
-    """The error with its place below the data set; a file is named by a filter or in another command."""
+    """The error with its place below the data set; a filter names a file here."""
     where = error.where or "anat"
     where = where if where.split("/")[0] == "anat" else f"anat/{where}"
     remedy = (error.remedy or "").replace("choose one with --flair", f"choose one with {OPTION}")
-    remedy = remedy.replace("with --flair", "with gliosight analyze --flair")
-    return type(error)(error.what, where=f"{folder}/{where}", remedy=remedy or None)
+    return within(type(error)(error.what, remedy=remedy or None), f"{folder}/{where}")
 
 
 def entities_of(image: str, session: str) -> str:

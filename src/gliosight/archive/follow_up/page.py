@@ -21,7 +21,7 @@ import gliosight
 from gliosight.analysis import LIMITS, MASK_MEANING, RESEARCH_USE, probability_words
 from gliosight.archive.follow_up import words
 from gliosight.archive.follow_up.compare import FollowUp, Measure
-from gliosight.write.pages import page_template, template_text
+from gliosight.write.pages import fill, page_template, template_text
 from gliosight.write.pictures import (
     choose_slices,
     encode_grey,
@@ -73,7 +73,7 @@ def render_page(follow_up: FollowUp, files: Mapping[str, str]) -> str:
             {"href": "./" + quote(name), "name": name, "what": what} for name, what in files.items()
         ],
     }
-    return page_template("archive/follow_up", "follow-up.html.j2").render(context)
+    return fill(page_template("archive/follow_up", "follow-up.html.j2"), **context)
 
 
 @dataclass(frozen=True)
