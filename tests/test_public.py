@@ -17,7 +17,8 @@ import gliosight
 from gliosight import MrSequence, Status, Volume, analyze, pipeline, read_study
 from gliosight.errors import GliosightError, LimitExceededError, ModelError, UsageError, explained
 from gliosight.infer.model import SHIPPED, Model, shipped_models
-from gliosight.phantom import Phantom
+from gliosight.phantom import Phantom, PhantomSpec, make_phantom, write_lgg
+from gliosight.phantom.dicom import write_dicom
 from gliosight.pipeline import Limits, Settings
 from tests.conftest import make_study
 from tests.read.builders import make_volume, write_nifti
@@ -114,6 +115,33 @@ sys.exit(os.waitpid(child, 0)[1] != 0)
 def test_a_fork_while_another_thread_reads_first(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "flair.nii", make_volume())
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORKED, str(path)], check=True)
+
+
+# What is imported later could be half imported when the process is forked.
+IMPORTED = """
+import sys
+from gliosight import read_study
+from gliosight.read import from_python
+from_python._load_readers()
+before = set(sys.modules)
+for path in sys.argv[1:]:
+    read_study(path)
+print(*sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.mark.slow
+def test_reading_imports_all_that_it_needs_at_its_beginning(tmp_path: Path) -> None:
+    phantom = make_phantom(PhantomSpec(slices=3))
+    for write in (write_lgg, write_dicom):
+        write(phantom, tmp_path / write.__name__)
+    paths = [
+        str(write_nifti(tmp_path / "flair.nii", make_volume())),
+        *map(str, tmp_path.glob("w*")),
+    ]
+    call = [sys.executable, "-W", "ignore", "-c", IMPORTED, *paths]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    assert (len(paths), done.stdout.split()) == (3, [])
 
 
 @pytest.mark.parametrize(

@@ -287,11 +287,11 @@ def test_a_study_leaves_the_memory_with_its_result(
 def test_soak_small(tmp_path: Path) -> None:
     """Killed at moments of their own choosing, all studies are done once: ``make soak`` is the large one."""
     call = [sys.executable, str(REPOSITORY / "benchmarks" / "soak.py"), "--studies", "10"]
-    call += ["--kills", "2", "--seconds", "4", "--same", "12", "--folder", str(tmp_path)]
+    call += ["--kills", "2", "--seconds", "4", "--same", "20", "--folder", str(tmp_path)]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "9 sound studies done once, 1 broken ones explained" in done.stdout
-    assert not Path("/proc/self/status").is_file() or "one study 12 times" in done.stdout
+    assert not Path("/proc/self/status").is_file() or "one study 20 times" in done.stdout
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")

@@ -91,7 +91,8 @@ def _load_readers() -> None:
     A child that is forked while another thread imports a module could never import it.
     """
     readers = pkgutil.walk_packages(gliosight.read.__path__, "gliosight.read.")
-    for name in (*(reader.name for reader in readers), "encodings.ascii", "encodings.cp437"):
+    others = ("encodings.ascii", "encodings.cp437", "numpy.ma")  # the last for numpy.median
+    for name in (*(reader.name for reader in readers), *others):
         import_module(name)
 
 
