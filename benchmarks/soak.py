@@ -84,7 +84,7 @@ def memory_of_workers(process: subprocess.Popen[bytes]) -> dict[int, float]:
 
 
 def check_memory(work: Path, count: int) -> None:
-    """Analyse one study ``count`` times with one worker: it takes no more memory later than early on."""
+    """Analyse one study ``count`` times with one worker, and end with an error if its memory grows."""
     root, out = work / "same", work / "same-results"
     phantom = make_phantom(PhantomSpec())
     for number in range(count):

@@ -129,12 +129,8 @@ def printable(text: str) -> str:
 
 
 def within(error: GliosightError, where: str) -> GliosightError:
-    """The same error with its place seen from further up, such as from a folder of studies.
-
-    There a single study's options, which its remedy may name, are those of another command.
-    """
-    remedy = error.remedy and error.remedy.replace("with --flair", "with gliosight analyze --flair")
-    return type(error)(error.what, where=where, remedy=remedy)
+    """The same error with its place seen from further up, such as from a folder of studies."""
+    return type(error)(error.what, where=where, remedy=error.remedy)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

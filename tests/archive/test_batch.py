@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gliosight import cli
@@ -257,6 +258,26 @@ def test_a_remedy_names_the_command_that_has_its_option(tmp_path: Path) -> None:
     done = batch(tmp_path / "a", "-o", tmp_path / "out")
     assert done.returncode == 11
     assert "name the file that is FLAIR with gliosight analyze --flair FILE" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="Windows has no SIGKILL")
+@pytest.mark.parametrize("killed", [False, True], ids=["interrupted", "a worker killed"])
+def test_nothing_half_written_is_left(killed: bool, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        write_nifti(make_phantom(PhantomSpec()), tmp_path / "in" / name)
+    out = tmp_path / "out"
+    call = [sys.executable, "-m", "gliosight", "batch", str(tmp_path / "in"), "-o", str(out)]
+    with subprocess.Popen([*call, "-q", "--workers", "1"], stderr=subprocess.DEVNULL) as process:
+        while not (half := list(out.glob(".*.partial-gliosight"))) and process.poll() is None:
+            time.sleep(0.002)
+        assert half, "the run ended before a study was seen while it was written"
+        if killed:
+            for worker in psutil.Process(process.pid).children():
+                worker.kill()
+        else:
+            process.send_signal(signal.SIGINT)
+        assert process.wait(60) == (SOME_FAILED if killed else 130)
+    assert not list(out.glob(".*.partial-gliosight"))
 
 
 @pytest.mark.parametrize("write", [write_lgg, write_nifti, write_dicom])

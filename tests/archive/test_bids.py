@@ -485,8 +485,12 @@ def test_what_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     other.mkdir()
     foreign = other / "dataset_description.json"
     foreign.write_text('{"Name": "x", "GeneratedBy": [{"Name": "fMRIPrep"}]}')
+    single = tmp_path / "single"
+    single.mkdir()
+    (single / "result.json").write_text("{}")
     for words, code, told in (
         ((root, root, "participant"), 7, "OUT is BIDS_DIR itself"),
+        ((root, single, "participant"), 7, "single is the result folder of a single study"),
         ((root, other, "participant"), 7, "that gliosight did not write"),
         ((root, tmp_path / "out", "group"), 3, "no session was analysed"),
         ((other, tmp_path / "out", "participant"), 3, "no folders sub-*"),

@@ -235,7 +235,10 @@ def test_no_cluster(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         assert run([*words, f"127.0.0.1:{server.server_port}"]) == 9
-        assert "what listens there is not Ray" in capsys.readouterr().err.splitlines()[-1]
+        assert (
+            "it is not the port of a Ray cluster (often 6379)"
+            in capsys.readouterr().err.splitlines()[-1]
+        )
     for address in ("no address", "", "http://127.0.0.1:8265"):
         assert run([*words, address]) == 2
         assert "is not local, auto or HOST:PORT" in capsys.readouterr().err

@@ -65,7 +65,7 @@ DICOM = ["phantom", "-o", "x", "--dicom", "--set"]
         (["analyze", "x", "--no-such"], 2, "no such option: --no-such: see gliosight analyze"),
         (["evaluate", "x"], 2, "error: missing option (--data): see gliosight evaluate --help"),
         (["models", "x"], 8, "error: no model 'x': name a shipped one (joint-4)"),
-        (["schema", "x"], 2, "'x' is not one of 'result', 'follow-up', 'evaluation'"),
+        (["schema", "x"], 2, "'x' is not one of 'result', 'follow-up', 'evaluation' (NAME): see"),
         (["bids", "a", "b", "x"], 2, "'x' is not one of 'participant', 'group' (LEVEL): see"),
         (["schema", "result", "x"], 2, "got unexpected extra argument (x): see gliosight schema"),
         (["schema", "follow-up", "--answer"], 2, "error: --answer is for what analyze prints, and"),

@@ -115,12 +115,12 @@ def _check_reachable(address: str) -> None:
     try:
         place = (host.strip("[]"), int(port))
         with socket.create_connection(place, timeout=CONNECT_SECONDS) as peer:
-            if os.environ.get("RAY_USE_TLS", "0") != "0":
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
                 return
             # Ray speaks gRPC, which is HTTP/2: its server answers with settings of its own.
             peer.sendall(HTTP2_BEGINS)
-            if peer.recv(FRAME_HEADER)[3:4] != HTTP2_SETTINGS:
-                raise ConnectionError("what listens there is not Ray")
+            if peer.makefile("rb").read(FRAME_HEADER)[3:4] != HTTP2_SETTINGS:
+                raise ConnectionError("it is not the port of a Ray cluster (often 6379)")
     except (OSError, OverflowError) as error:
         raise _no_cluster(address, error) from error
 

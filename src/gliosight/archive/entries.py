@@ -83,11 +83,15 @@ class Entry:
     thumbnail: bytes | None = None
 
 
+_OF_ONE_STUDY = re.compile(r"\bwith (--(?:flair|volume)\b)")
+
+
 def entry_of(outcome: Outcome, out: Path) -> Entry:
     """What the table of a folder of results says of an outcome; its rank is still to be found."""
     result = outcome.result
     errors = outcome.errors if result else [_with_study(error, outcome) for error in outcome.errors]
-    error = " ".join(error.line() for error in errors)
+    # A command for many studies lacks the options of one.
+    error = _OF_ONE_STUDY.sub(r"with gliosight analyze \1", " ".join(one.line() for one in errors))
     if result is None:
         code = outcome.errors[0].exit_code
         return Entry(outcome.title, outcome.source, FAILED, exit_code=code, error=error)

@@ -29,7 +29,7 @@ from gliosight.errors import (
     causes,
     within,
 )
-from gliosight.files import absolute, folded, numbered, safe_name
+from gliosight.files import absolute, folded, numbered, recover, safe_name
 from gliosight.infer.model import Model
 from gliosight.pipeline import Display, Job, Outcome, Settings, analyze_job, failed
 from gliosight.write.result_folder import RESULT_FILE
@@ -322,6 +322,7 @@ class _Run:
     ) -> None:
         self._ledger, self._records, self._tasks = ledger, records, tasks
         self._missing, self._out, self._recipe = missing, out, recipe
+        self._running: dict[int, _Task] = {}
         self._kept, self._done = len(records) + len(missing), 0
         self._failed = len(missing) + sum(one.state == "failed" for one in records.values())
         self._start = time.monotonic()
@@ -345,6 +346,8 @@ class _Run:
                     ended = time.monotonic()
                     look_again = ended + max(LOOK_AGAIN, SHARE * (ended - begun))
         finally:
+            for task in self._running.values():
+                _tidy(task.folder)
             if self._kept or self._done or not self._tasks:  # else nothing is known yet
                 self._write()
         if self._done < len(self._tasks):
@@ -357,12 +360,15 @@ class _Run:
         for task in self._tasks:
             job = task.study.job
             self._note(task, "running", Entry(job.name, job.source, "running", task.folder.name))
+            self._running[task.index] = task
             yield task
 
     def _take(self, task: _Task, answer: _Done | Lost) -> tuple[Entry, Outcome]:
         """Note what became of a task."""
         digest = ""
+        self._running.pop(task.index, None)
         if isinstance(answer, Lost):
+            _tidy(task.folder)
             outcome = failed(task.study.job, answer.error)
         elif answer.disk is not None:
             raise answer.disk
@@ -407,6 +413,12 @@ class _Run:
         write_page(entries, self._out / PAGE, title=title, unfinished=unfinished)
 
 
+def _tidy(folder: Path) -> None:
+    """Remove what a worker that was killed has left beside a study's result folder."""
+    with contextlib.suppress(CannotWriteError, OSError):
+        recover(folder)
+
+
 def _still_holds(record: Record, study: Study, out: Path, plan: Plan) -> Record | None:
     """The record of an earlier run, where nothing has to be done again."""
     if plan.overwrite or record.state in ("running", "waiting"):
@@ -440,7 +452,7 @@ def _text(path: Path) -> str:
 
 
 def _check_out(out: Path) -> None:
-    """Refuse a folder that cannot be written, that of one study, or a table or page that is not ours."""
+    """Refuse a folder that cannot be written, a single study's, or one with a table or page of others."""
     check_table(out)
     if (out / RESULT_FILE).exists():
         what = f"{out.name} is the result folder of a single study"

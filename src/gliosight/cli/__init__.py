@@ -265,7 +265,7 @@ def _usage_error(error: click.ClickException) -> UsageError:
             remedy = f"did you mean {' or '.join(names[one] for one in alike)}? S{remedy[1:]}"
     elif isinstance(error, click.BadParameter) and error.param is not None:
         where = error.param.get_error_hint(context).replace("'", "")
-        if where.startswith("{"):  # an argument's choices, which the message lists
+        if where.startswith(("{", "[")):  # an argument's choices, which the message lists
             where = (error.param.name or "").upper()
         if isinstance(error, click.MissingParameter):
             what = f"missing {error.param.param_type_name}"

@@ -180,7 +180,7 @@ def workers_option(*names: str, what: str, cluster: bool = False) -> Callable[[_
         *names,
         "workers",
         type=click.IntRange(1, 256),
-        help=f"Processes that analyse {what}, up to 900 MB of memory each.  [default: one for each core, at "
+        help=f"Processes that analyse {what}, 300 to 900 MB of memory each.  [default: one for each core, at "
         f"most {MOST_WORKERS}{more}]",
     )
 

@@ -49,7 +49,7 @@ def page_template(
     return pages.from_string(template_text(package, name))
 
 
-def fill(template: Template, **values: Any) -> str:
+def fill(template: Template, /, **values: Any) -> str:
     """A page: a template with its values.
 
     Not `Template.render`, after which the template's macros and the values refer to each other: a study's

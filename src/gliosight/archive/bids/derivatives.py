@@ -106,11 +106,14 @@ def prepare_out(root: Path, out: Path) -> None:
     Raises
     ------
     CannotWriteError
-        Another data set is there.
+        Another data set is there, or the result of a single study.
     """
     path, remedy = out / DESCRIPTION, "choose another OUT, such as BIDS_DIR/derivatives/gliosight"
     if out.resolve() == root.resolve():
         raise CannotWriteError("OUT is BIDS_DIR itself", where=out.name, remedy=remedy)
+    if (out / RESULT_FILE).exists():
+        what = f"{out.name} is the result folder of a single study"
+        raise CannotWriteError(what, where=RESULT_FILE, remedy=remedy)
     if path.exists():
         makers = _read_json(path).get("GeneratedBy")
         if not isinstance(makers, list) or "gliosight" not in [one.get("Name") for one in makers]:
