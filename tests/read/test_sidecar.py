@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,13 @@ import pytest
 
 from gliosight.errors import UnsupportedInputError
 from gliosight.phantom import PhantomSpec, make_phantom
-from gliosight.read import Limits, Request, find, read
+from gliosight.read import Limits, Request, find, read, sidecar
 from gliosight.read.candidates import DicomCandidate
+from gliosight.read.detect import InputFile, Kind
 from gliosight.read.dicom.rules import identify
 from gliosight.read.dicom.study import DicomStudy
 from gliosight.read.naming import sidecar_of
-from gliosight.read.sidecar import MOST_BYTES, acquisition_in, what_shows
+from gliosight.read.sidecar import MOST_BYTES, Shown, acquisition_in, what_shows
 from gliosight.study import MrSequence
 from tests.support.dicom_phantom import DicomSpec, write_dicom
 
@@ -329,3 +332,20 @@ def test_a_sidecar_is_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     study = read_path(tmp_path)
     assert set(study.sequences) == {FLAIR, T1}
     assert [opened[f"{name}.json"] for name in (*names, "p_seg")] == [1, 1, 1, 0]
+
+
+def test_files_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Else a child that is forked while another thread reads a sidecar would wait for it forever."""
+    both = threading.Barrier(2, timeout=30)
+    real = sidecar.what_shows
+
+    def slow(path: Path, folder: str = "") -> Shown:
+        both.wait()
+        return real(path, folder)
+
+    monkeypatch.setattr(sidecar, "what_shows", slow)
+    files = [InputFile(tmp_path / name, Kind.NIFTI, name) for name in ("a_flair.nii", "b_t1.nii")]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda file: file.shown.kind, files))
+    assert found == [MrSequence.FLAIR, MrSequence.T1]
+    assert files[0].shown is files[0].shown

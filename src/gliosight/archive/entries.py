@@ -18,6 +18,7 @@ from gliosight.study import Flag
 FAILED = "error"
 # Exit codes of runs over several studies.
 SOME_FAILED, ALL_FAILED = 10, 11
+_OF_ONE_STUDY = re.compile(r"\bwith (--(?:flair|volume)\b)")
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,6 @@ class Entry:
     exit_code: int = 0
     error: str = ""
     thumbnail: bytes | None = None
-
-
-_OF_ONE_STUDY = re.compile(r"\bwith (--(?:flair|volume)\b)")
 
 
 def entry_of(outcome: Outcome, out: Path) -> Entry:

@@ -32,7 +32,7 @@ from gliosight.errors import (
 from gliosight.files import absolute, folded, numbered, recover, safe_name
 from gliosight.infer.model import Model
 from gliosight.pipeline import Display, Job, Outcome, Settings, analyze_job, failed
-from gliosight.write.result_folder import RESULT_FILE
+from gliosight.write.result_folder import RESULT_FILE, refuse_single
 
 PAGE = "index.html"
 # The page and the table are written anew after so long (seconds), so that one can look meanwhile; later where
@@ -366,7 +366,7 @@ class _Run:
     def _take(self, task: _Task, answer: _Done | Lost) -> tuple[Entry, Outcome]:
         """Note what became of a task."""
         digest = ""
-        self._running.pop(task.index, None)
+        del self._running[task.index]
         if isinstance(answer, Lost):
             _tidy(task.folder)
             outcome = failed(task.study.job, answer.error)
@@ -454,9 +454,7 @@ def _text(path: Path) -> str:
 def _check_out(out: Path) -> None:
     """Refuse a folder that cannot be written, a single study's, or one with a table or page of others."""
     check_table(out)
-    if (out / RESULT_FILE).exists():
-        what = f"{out.name} is the result folder of a single study"
-        raise CannotWriteError(what, where=RESULT_FILE, remedy="choose another -o")
+    refuse_single(out, "choose another -o")
     try:
         head = (out / PAGE).read_bytes()[:4096]
     except OSError:

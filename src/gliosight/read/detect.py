@@ -9,12 +9,11 @@ from __future__ import annotations
 import os
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from gliosight.errors import (
     DamagedInputError,
@@ -31,6 +30,7 @@ from gliosight.study import MrSequence
 if TYPE_CHECKING:
     from gliosight.read.sidecar import Shown
 
+Value = TypeVar("Value")
 LOOKED_FOR = "DICOM, NIfTI, TIFF, PNG or JPEG"
 # Enough for a NIfTI-2 header, a DICOM preamble and tar's magic.
 HEAD_BYTES = 1024
@@ -161,6 +161,25 @@ _PROGRAMS = (b"MZ", b"\x7fELF", b"#!")
 _LETTERS = re.compile(r"[^\W\d_]+")
 
 
+class once(Generic[Value]):  # noqa: N801 - a decorator, as property is
+    """A property that keeps its value, as `functools.cached_property` does.
+
+    In Python 3.11 that one holds a lock for all instances while the value is found. A child that is forked
+    meanwhile by another thread would wait for it forever.
+    """
+
+    def __init__(self, find: Callable[[Any], Value]) -> None:
+        self._find, self.__doc__ = find, find.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Value:
+        value = self._find(instance)
+        instance.__dict__[self._name] = value  # which Python looks up first from now on
+        return value
+
+
 @dataclass(frozen=True)
 class InputFile:
     """A file of a known kind, or one whose suffix promises an image that it does not hold."""
@@ -171,7 +190,7 @@ class InputFile:
     # Why it cannot be read; then neither can the study that it belongs to by its name.
     error: GliosightError | None = field(default=None, compare=False)
 
-    @cached_property
+    @once
     def sequence_folder(self) -> str:
         """The name of the folder that says its sequence, see `naming.sequence_folder`."""
         inside = PurePosixPath(self.where).parent.parts
@@ -206,7 +225,7 @@ class InputFile:
         sure = sequence == "T2" or not patient
         return sure and self.is_other_image and " and " not in str(sequence)
 
-    @cached_property
+    @once
     def shown(self) -> Shown:
         """What a NIfTI shows by its name, its folder and its sidecar, which is opened once."""
         from gliosight.read.sidecar import what_shows

@@ -12,7 +12,6 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +33,7 @@ from gliosight.read.detect import (
     folder_name,
     input_file,
     not_read,
+    once,
     relative,
     suffix_of,
 )
@@ -107,7 +107,7 @@ class Folder:
     mask_folders: tuple[str, ...] = ()
     number: int = 0  # its place in the order in which `walk` visits folders
 
-    @cached_property
+    @once
     def readable(self) -> tuple[InputFile, ...]:
         """The files a study would be made of: NIfTI before DICOM before slices, never mixed."""
         by_kind = (tuple(file for file in self.files if file.kind in kinds) for kinds in READ)
@@ -393,7 +393,7 @@ class Tree:
             *files_ignored("Damaged files of other sequences", listed(damaged)),
         )
 
-    @cached_property
+    @once
     def _mask_folders(self) -> dict[Path, tuple[str, ...]]:
         return {folder.path: folder.mask_folders for folder in self.folders}
 

@@ -67,6 +67,13 @@ def check_place(out: Path, *, overwrite: bool) -> None:
             raise CannotWriteError(objection[0], where=where, remedy=objection[1])
 
 
+def refuse_single(out: Path, remedy: str) -> None:
+    """Raise `CannotWriteError` where OUT, which is for many studies, is the result folder of one."""
+    if (out / RESULT_FILE).exists():
+        what = f"{out.name} is the result folder of a single study"
+        raise CannotWriteError(what, where=RESULT_FILE, remedy=remedy)
+
+
 @contextlib.contextmanager
 def staged(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Give a folder to write into; at the end it becomes ``out``.

@@ -38,7 +38,7 @@ from gliosight.files import whole_file, writing
 from gliosight.pipeline import Outcome
 from gliosight.read.naming import natural_key
 from gliosight.study import MrSequence
-from gliosight.write.result_folder import RESULT_FILE
+from gliosight.write.result_folder import RESULT_FILE, refuse_single
 
 BIDS_VERSION = "1.11.1"
 DESCRIPTION, LOGS, WORK = "dataset_description.json", "logs", ".gliosight"
@@ -111,9 +111,7 @@ def prepare_out(root: Path, out: Path) -> None:
     path, remedy = out / DESCRIPTION, "choose another OUT, such as BIDS_DIR/derivatives/gliosight"
     if out.resolve() == root.resolve():
         raise CannotWriteError("OUT is BIDS_DIR itself", where=out.name, remedy=remedy)
-    if (out / RESULT_FILE).exists():
-        what = f"{out.name} is the result folder of a single study"
-        raise CannotWriteError(what, where=RESULT_FILE, remedy=remedy)
+    refuse_single(out, remedy)
     if path.exists():
         makers = _read_json(path).get("GeneratedBy")
         if not isinstance(makers, list) or "gliosight" not in [one.get("Name") for one in makers]:
